@@ -1,0 +1,308 @@
+//! Every limit of the server: unit, default, reason, and what happens at the edge.
+//!
+//! Limits are plain numbers; nothing here acts. `usize` limits are bytes or counts as their names say.
+
+use std::time::Duration;
+
+/// The limits and deadlines of one server.
+///
+/// ```
+/// use wsloop::Config;
+///
+/// let config = Config { message_bytes_max: 64 * 1024, ..Config::default() };
+/// assert!(config.check().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of payload in one message, all its fragments together. Default 16 MiB, as in tungstenite is 64 MiB
+    /// and in npm ws 100 MiB: a small host holds a few of the largest at once. Past it: close 1009, judged from
+    /// the frame header, before the payload arrives.
+    pub message_bytes_max: usize,
+
+    /// Frames in one message. Default 65 536: a 16 MiB message in 256-byte fragments. Bounds the work that
+    /// empty fragments cost. Past it: close 1008.
+    pub fragments_max: u32,
+
+    /// Bytes of a request's head, request line and headers together. Default 16 KiB: browsers' cookies fit.
+    /// Past it: HTTP 431.
+    pub head_bytes_max: usize,
+
+    /// Header fields in a request's head. Default 100, at most 124 (what the parser holds). Past it: HTTP 431.
+    pub headers_max: usize,
+
+    /// From accept to the whole request head. Default 10 s. Bytes that trickle in do not extend it. Past it:
+    /// HTTP 408.
+    pub handshake_timeout: Duration,
+
+    /// A connection from which nothing arrived for so long is closed with 1001. Default 120 s. `None`: never.
+    pub idle_timeout: Option<Duration>,
+
+    /// Whether a ping is sent when half of `idle_timeout` has passed in silence, so that only peers which no
+    /// longer answer become idle. Default true.
+    pub auto_ping: bool,
+
+    /// From our Close (or the end of our answer) to the peer's Close and end of stream. Default 5 s. Past it:
+    /// the socket is closed without more ado.
+    pub close_timeout: Duration,
+
+    /// How long a peer may take not a single byte of what it is owed. Default 30 s. Past it: terminated.
+    pub write_timeout: Duration,
+
+    /// A session that owes its peer more than this is not read, so that TCP pushes back, until it owes less
+    /// than `low_water_bytes`. Default 1 MiB.
+    pub high_water_bytes: usize,
+
+    /// See `high_water_bytes`. Default 256 KiB. Reaching it again is what `Handler::on_drain` reports.
+    pub low_water_bytes: usize,
+
+    /// The most that a session may owe its peer from direct sends. Default 17 MiB: high water plus one largest
+    /// message. A send past it is refused and the connection is terminated: nothing is dropped in silence.
+    pub backlog_bytes_max: usize,
+
+    /// How far behind its topics a member may be when the next publication comes; what one turn publishes does
+    /// not count until the next. Default 8 MiB: seconds of a busy feed. Past it: [`LagPolicy`].
+    pub lag_bytes_max: usize,
+
+    /// What happens to a member that is further behind than `lag_bytes_max`. Default [`LagPolicy::Disconnect`];
+    /// a topic can have its own (`Context::set_lag_policy`).
+    pub lag_policy: LagPolicy,
+
+    /// Connections at once, those in their opening handshake included. Default: the process's descriptor limit
+    /// less a reserve of 32 (see [`descriptors_max`]). Past it: HTTP 503.
+    pub connections_max: usize,
+
+    /// Connections at once whose request has not arrived yet. Default 4 096, the largest common listen backlog.
+    /// Past it: HTTP 503.
+    pub handshakes_max: usize,
+
+    /// How long a graceful stop waits for peers to answer the Close 1001. Default 10 s. Past it: terminated.
+    pub shutdown_grace: Duration,
+
+    /// Bytes of the one receive buffer, shared by all sessions. Default 64 KiB: a message that fits is not copied.
+    pub receive_buffer_bytes: usize,
+
+    /// Bytes read from one session in one turn before the others have theirs. Default 256 KiB.
+    pub read_budget_bytes: usize,
+
+    /// Commands from other threads (`Handle`) that wait for the loop. Default 4 096. Past it: the caller gets
+    /// an error.
+    pub handle_commands_max: usize,
+
+    /// Payload bytes from other threads (`Handle`) that wait for the loop. Default 16 MiB. Past it: the caller
+    /// gets an error.
+    pub handle_bytes_max: usize,
+}
+
+/// What happens to a topic's member that is further behind than [`Config::lag_bytes_max`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LagPolicy {
+    /// Close 1013, and nothing is sent after the gap but that Close.
+    Disconnect,
+    /// The member skips whole messages up to the newest; `Handler::on_skip` tells how many.
+    Skip,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 16 * MIB,
+            fragments_max: 65_536,
+            head_bytes_max: 16 * KIB,
+            headers_max: 100,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Some(Duration::from_secs(120)),
+            auto_ping: true,
+            close_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(30),
+            high_water_bytes: MIB,
+            low_water_bytes: 256 * KIB,
+            backlog_bytes_max: 17 * MIB,
+            lag_bytes_max: 8 * MIB,
+            lag_policy: LagPolicy::Disconnect,
+            connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
+            handshakes_max: 4096,
+            shutdown_grace: Duration::from_secs(10),
+            receive_buffer_bytes: 64 * KIB,
+            read_budget_bytes: 256 * KIB,
+            handle_commands_max: 4096,
+            handle_bytes_max: 16 * MIB,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the limits make sense together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first limit that does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let rules = [
+            (
+                self.message_bytes_max >= 1,
+                "message_bytes_max must be at least 1",
+            ),
+            (self.fragments_max >= 1, "fragments_max must be at least 1"),
+            (
+                self.head_bytes_max >= 256,
+                "head_bytes_max must be at least 256",
+            ),
+            (
+                (1..=HEADERS_MAX).contains(&self.headers_max),
+                "headers_max must be from 1 to 124",
+            ),
+            (
+                self.low_water_bytes < self.high_water_bytes,
+                "low_water_bytes must be below high_water_bytes",
+            ),
+            (
+                self.high_water_bytes <= self.backlog_bytes_max,
+                "backlog_bytes_max must be at least high_water_bytes",
+            ),
+            (self.lag_bytes_max >= 1, "lag_bytes_max must be at least 1"),
+            (
+                self.connections_max >= 1,
+                "connections_max must be at least 1",
+            ),
+            (
+                self.handshakes_max >= 1,
+                "handshakes_max must be at least 1",
+            ),
+            (
+                self.receive_buffer_bytes >= 1024,
+                "receive_buffer_bytes must be at least 1024",
+            ),
+            (
+                self.read_budget_bytes >= 1,
+                "read_budget_bytes must be at least 1",
+            ),
+            (
+                self.handle_commands_max >= 1,
+                "handle_commands_max must be at least 1",
+            ),
+        ];
+        for (holds, rule) in rules {
+            if !holds {
+                return Err(ConfigError(rule));
+            }
+        }
+        let durations = [
+            (
+                Some(self.handshake_timeout),
+                "handshake_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                self.idle_timeout,
+                "idle_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                Some(self.close_timeout),
+                "close_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                Some(self.write_timeout),
+                "write_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                Some(self.shutdown_grace.max(DURATION_MIN)),
+                "shutdown_grace must be at most 7 days",
+            ),
+        ];
+        for (duration, rule) in durations {
+            if duration.is_some_and(|duration| !(DURATION_MIN..=DURATION_MAX).contains(&duration)) {
+                return Err(ConfigError(rule));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A limit that makes no sense, by its name and rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfigError(&'static str);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// How many descriptors this process may open: the soft RLIMIT_NOFILE as Linux tells it in `/proc/self/limits`,
+/// elsewhere 256, the smallest common default.
+pub fn descriptors_max() -> usize {
+    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
+        return DESCRIPTORS_FALLBACK;
+    };
+    let soft = limits.lines().find_map(|line| {
+        line.strip_prefix("Max open files")?
+            .split_whitespace()
+            .next()
+    });
+    match soft {
+        Some("unlimited") => usize::MAX,
+        Some(number) => number.parse().unwrap_or(DESCRIPTORS_FALLBACK),
+        None => DESCRIPTORS_FALLBACK,
+    }
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// What tungstenite's request parser holds.
+const HEADERS_MAX: usize = tungstenite::handshake::headers::MAX_HEADERS;
+
+/// Standard streams, the poll, the waker, listeners, a log file, and what the host itself opens.
+const DESCRIPTORS_RESERVE: usize = 32;
+
+const DESCRIPTORS_FALLBACK: usize = 256;
+
+const DURATION_MIN: Duration = Duration::from_millis(1);
+
+/// Deadlines are kept as wrapping milliseconds in 32 bits (`server::deadlines`), which tell times apart that lie
+/// less than 24 days from each other.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_make_sense_together() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_that_makes_no_sense_is_named() {
+        let config = Config {
+            low_water_bytes: 2,
+            high_water_bytes: 2,
+            ..Config::default()
+        };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "low_water_bytes must be below high_water_bytes"
+        );
+        let config = Config {
+            idle_timeout: Some(Duration::ZERO),
+            ..Config::default()
+        };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "idle_timeout must be from 1 ms to 7 days"
+        );
+        let config = Config {
+            headers_max: 125,
+            ..Config::default()
+        };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "headers_max must be from 1 to 124"
+        );
+    }
+
+    #[test]
+    fn the_descriptor_limit_is_read() {
+        assert!(descriptors_max() >= 8);
+    }
+}
