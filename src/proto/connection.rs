@@ -1,0 +1,311 @@
+//! One WebSocket connection, without a socket: bytes in, events and owed bytes out (RFC 6455).
+//!
+//! A [`Connection`] is the home of the WebSocket state: opening handshake, open, closing handshake, ended. After
+//! a violation it has failed and stays so: the Close with the right code (or the HTTP refusal) has been
+//! appended to `out`, and nothing more is processed or produced. It holds no buffer while nothing is under way.
+
+use super::close::{self, CODE_NONE, CloseFrame};
+use super::error::ProtocolError;
+use super::frame::{HeaderBytes, Kind, Role, apply_mask};
+use super::message::Message;
+use super::opening::{
+    Head, HeadLimits, HttpResponse, OpeningError, Request, ResponseError, Upgrade,
+};
+use super::receiver::{Received, Receiver};
+use std::borrow::Cow;
+
+/// What the receiving side allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of payload in one message.
+    pub message_bytes_max: usize,
+    /// Frames in one message.
+    pub fragments_max: u32,
+    /// The opening handshake's.
+    pub head: HeadLimits,
+}
+
+/// What arrived.
+#[derive(Debug)]
+pub enum Event<'i> {
+    /// A request, in the server role: [`Connection::accept`] or [`Connection::refuse`] it before the next call
+    /// of [`Connection::receive`].
+    Request(Box<Request>),
+    /// A whole text message.
+    Text(Cow<'i, str>),
+    /// A whole binary message.
+    Binary(Cow<'i, [u8]>),
+    /// A ping; the pong was appended to `out`, unless our Close was sent.
+    Ping(Cow<'i, [u8]>),
+    /// A pong, asked for or not.
+    Pong(Cow<'i, [u8]>),
+    /// The peer's Close; ours was appended to `out`, unless it was sent before.
+    Close(CloseFrame),
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the 101.
+    Opening,
+    /// Messages go both ways.
+    Open,
+    /// Our Close is sent, the peer's has not arrived. Messages may still arrive.
+    Closing,
+    /// Both Closes are exchanged: the closing handshake is complete.
+    Closed,
+    /// Ended without a closing handshake: refused, answered in plain HTTP, or failed.
+    Ended,
+}
+
+/// One connection, in either role.
+#[derive(Debug)]
+pub struct Connection {
+    side: Side,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Server,
+    /// Section 5.3: a fresh, unpredictable masking key for every frame, from whoever has randomness.
+    Client(fn() -> [u8; 4]),
+}
+
+#[derive(Debug)]
+enum State {
+    Opening(Box<Head>),
+    /// The request is with the caller.
+    Answering,
+    Open(Receiver),
+    Closing(Receiver),
+    Closed,
+    Ended,
+}
+
+impl Connection {
+    /// The server's side, waiting for a request.
+    pub fn server() -> Self {
+        Self {
+            side: Side::Server,
+            state: State::Opening(Box::default()),
+        }
+    }
+
+    /// The server's side of a connection whose opening handshake was done elsewhere.
+    pub fn server_open() -> Self {
+        Self {
+            side: Side::Server,
+            state: State::Open(Receiver::default()),
+        }
+    }
+
+    /// The client's side after its opening handshake (`ClientOpening`). `masking_key` gives a fresh,
+    /// unpredictable key at every call.
+    pub fn client_open(masking_key: fn() -> [u8; 4]) -> Self {
+        Self {
+            side: Side::Client(masking_key),
+            state: State::Open(Receiver::default()),
+        }
+    }
+
+    /// Where the connection is in its life.
+    pub fn stage(&self) -> Stage {
+        match self.state {
+            State::Opening(_) | State::Answering => Stage::Opening,
+            State::Open(_) => Stage::Open,
+            State::Closing(_) => Stage::Closing,
+            State::Closed => Stage::Closed,
+            State::Ended => Stage::Ended,
+        }
+    }
+
+    /// Takes bytes from `input` until an event is complete; `Ok(None)`: all were taken and more are needed.
+    /// What the protocol owes the peer (pong, Close, HTTP refusal) is appended to `out`.
+    ///
+    /// A message that is whole in `input` is borrowed from there, unmasked in place. One that came in pieces is
+    /// owned by the event, so that its memory is given back with it.
+    ///
+    /// # Errors
+    /// The rule that the peer broke; its answer is in `out`, and the connection has ended.
+    pub fn receive<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        let result = match &mut self.state {
+            State::Open(receiver) | State::Closing(receiver) => {
+                receiver.receive(input, self.side.role(), limits)
+            }
+            State::Opening(head) => {
+                let head = head.receive_request(input, &limits.head);
+                return self.opened(head, out);
+            }
+            State::Answering => unreachable!("accept or refuse the request first"),
+            // Section 7.1.1 and section 5.5.1: after the closing handshake, or a failure, what still arrives
+            // is discarded.
+            State::Closed | State::Ended => {
+                *input = &mut [];
+                return Ok(None);
+            }
+        };
+        let received = match result {
+            Ok(Some(received)) => received,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(self.fail(error, out)),
+        };
+        Ok(Some(match received {
+            Received::Text(text) => Event::Text(text),
+            Received::Binary(bytes) => Event::Binary(bytes),
+            Received::Pong(payload) => Event::Pong(payload),
+            Received::Ping(payload) => {
+                // Section 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response,
+                // unless it already received a Close frame." Nothing follows our own Close either.
+                if let State::Open(_) = self.state {
+                    self.append_frame(Kind::Pong, &payload, out);
+                }
+                Event::Ping(payload)
+            }
+            Received::Close(payload) => match CloseFrame::parse(&payload) {
+                Ok(frame) => {
+                    self.answer_close(&frame, out);
+                    Event::Close(frame)
+                }
+                Err(error) => return Err(self.fail(error, out)),
+            },
+        }))
+    }
+
+    /// What a complete (or bad) request head leads to.
+    fn opened<'i>(
+        &mut self,
+        head: Result<Option<Request>, OpeningError>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        match head {
+            Ok(Some(request)) => {
+                self.state = State::Answering;
+                Ok(Some(Event::Request(Box::new(request))))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                error.response().encode(false, out);
+                self.state = State::Ended;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Accepts the request: appends the 101 to `out`.
+    ///
+    /// # Errors
+    /// The handler altered the response in a way that breaks the protocol. Nothing was appended; `refuse` it.
+    pub fn accept(
+        &mut self,
+        request: &Request,
+        upgrade: &Upgrade,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ResponseError> {
+        assert!(
+            matches!(self.state, State::Answering),
+            "accept follows Event::Request"
+        );
+        upgrade.encode(request, out)?;
+        self.state = State::Open(Receiver::default());
+        Ok(())
+    }
+
+    /// Answers the request in plain HTTP, or ends an opening handshake that is not complete: appends `response`
+    /// to `out`, without its body for a HEAD request. The connection has ended.
+    pub fn refuse(&mut self, response: &HttpResponse, is_head: bool, out: &mut Vec<u8>) {
+        assert!(
+            self.stage() == Stage::Opening,
+            "a response in HTTP comes before the 101"
+        );
+        response.encode(is_head, out);
+        self.state = State::Ended;
+    }
+
+    /// Appends a message to `out` as one frame; `false`, and nothing appended, if the connection is not open.
+    pub fn send(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> bool {
+        let is_open = self.stage() == Stage::Open;
+        if is_open {
+            self.append_frame(message.kind(), message.as_bytes(), out);
+        }
+        is_open
+    }
+
+    /// Appends a ping to `out`, at most 125 bytes of `payload`; `false`, and nothing appended, if the
+    /// connection is not open.
+    pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        let is_open = self.stage() == Stage::Open;
+        if is_open {
+            self.append_frame(Kind::Ping, &payload[..payload.len().min(125)], out);
+        }
+        is_open
+    }
+
+    /// Begins the closing handshake: appends a Close to `out`, the reason cut to what fits. `false`, and nothing
+    /// appended, if the connection is not open.
+    ///
+    /// # Panics
+    /// If `code` may not be sent ([`is_code_allowed`](super::is_code_allowed)) and is not [`CODE_NONE`].
+    pub fn close(&mut self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool {
+        assert!(
+            code == CODE_NONE || close::is_code_allowed(code),
+            "close code {code} must not be sent"
+        );
+        if self.stage() != Stage::Open {
+            return false;
+        }
+        self.append_frame(Kind::Close, &close::payload(code, reason), out);
+        if let State::Open(receiver) = std::mem::replace(&mut self.state, State::Ended) {
+            self.state = State::Closing(receiver);
+        }
+        true
+    }
+
+    /// Section 5.5.1: the answer to a Close is a Close, "typically" with the code received; the reason goes back
+    /// with it, as other implementations do.
+    fn answer_close(&mut self, frame: &CloseFrame, out: &mut Vec<u8>) {
+        if let State::Open(_) = self.state {
+            self.append_frame(Kind::Close, &close::payload(frame.code, &frame.reason), out);
+        }
+        self.state = State::Closed;
+    }
+
+    /// Section 7.1.7: fails the connection, with a Close if none was sent.
+    fn fail(&mut self, error: ProtocolError, out: &mut Vec<u8>) -> ProtocolError {
+        if let (State::Open(_), Some(code)) = (&self.state, error.close_code()) {
+            self.append_frame(Kind::Close, &close::payload(code, &error.to_string()), out);
+        }
+        self.state = State::Ended;
+        error
+    }
+
+    fn append_frame(&self, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
+        let mask = match self.side {
+            Side::Server => None,
+            Side::Client(masking_key) => Some(masking_key()),
+        };
+        out.extend_from_slice(HeaderBytes::encode(kind, mask, payload.len()).as_slice());
+        let start = out.len();
+        out.extend_from_slice(payload);
+        if let Some(mask) = mask {
+            apply_mask(&mut out[start..], mask, 0);
+        }
+    }
+}
+
+impl Side {
+    fn role(self) -> Role {
+        match self {
+            Self::Server => Role::Server,
+            Self::Client(_) => Role::Client,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,714 @@
+//! Tables of bytes and what comes of them, grouped by sections of RFC 6455. Every vector runs whole, one byte at
+//! a time, and with another message behind it: how a stream is cut never changes events or replies.
+
+use super::*;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16, String),
+    Error(ProtocolError),
+}
+
+const LIMITS: Limits = Limits {
+    message_bytes_max: 1000,
+    fragments_max: 4,
+    head: HeadLimits {
+        head_bytes_max: 4096,
+        headers_max: 50,
+    },
+};
+
+fn fixed_key() -> [u8; 4] {
+    [1, 2, 3, 4]
+}
+
+/// A frame as the peer of `role` sends it, `first` being its first byte.
+fn frame(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mask_bit = if role == Role::Server { 0x80 } else { 0 };
+    match payload.len() {
+        len @ 0..=125 => bytes.push(mask_bit | len as u8),
+        len @ 126..=65535 => {
+            bytes.push(mask_bit | 126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(mask_bit | 127);
+            bytes.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    let mut payload = payload.to_vec();
+    if role == Role::Server {
+        let key = [0x37, 0xFA, 0x21, 0x3D];
+        bytes.extend_from_slice(&key);
+        apply_mask(&mut payload, key, 0);
+    }
+    bytes.extend_from_slice(&payload);
+    bytes
+}
+
+/// A frame as we, in `role`, send it.
+fn ours(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
+    match role {
+        Role::Server => frame(Role::Client, first, payload),
+        Role::Client => {
+            let mut bytes = vec![first, 0x80 | payload.len() as u8];
+            bytes.extend_from_slice(&fixed_key());
+            let mut payload = payload.to_vec();
+            apply_mask(&mut payload, fixed_key(), 0);
+            bytes.extend_from_slice(&payload);
+            bytes
+        }
+    }
+}
+
+fn open(role: Role) -> Connection {
+    match role {
+        Role::Server => Connection::server_open(),
+        Role::Client => Connection::client_open(fixed_key),
+    }
+}
+
+fn receive_all(connection: &mut Connection, input: &[u8], out: &mut Vec<u8>) -> Vec<Seen> {
+    let mut bytes = input.to_vec();
+    let mut input = &mut bytes[..];
+    let mut seen = Vec::new();
+    loop {
+        seen.push(match connection.receive(&mut input, &LIMITS, out) {
+            Ok(Some(Event::Text(text))) => Seen::Text(text.into_owned()),
+            Ok(Some(Event::Binary(bytes))) => Seen::Binary(bytes.into_owned()),
+            Ok(Some(Event::Ping(payload))) => Seen::Ping(payload.into_owned()),
+            Ok(Some(Event::Pong(payload))) => Seen::Pong(payload.into_owned()),
+            Ok(Some(Event::Close(frame))) => Seen::Close(frame.code, frame.reason),
+            Ok(Some(Event::Request(_))) => unreachable!("the connection is open"),
+            Ok(None) => {
+                assert!(input.is_empty());
+                return seen;
+            }
+            Err(error) => Seen::Error(error),
+        });
+    }
+}
+
+/// Runs one vector three ways, in one role.
+fn check_role(
+    role: Role,
+    name: &str,
+    frames: &[(u8, &[u8])],
+    expected: &[Seen],
+    replies: &[(u8, &[u8])],
+) {
+    let wire: Vec<u8> = frames
+        .iter()
+        .flat_map(|(first, payload)| frame(role, *first, payload))
+        .collect();
+    let replies: Vec<u8> = replies
+        .iter()
+        .flat_map(|(first, payload)| ours(role, *first, payload))
+        .collect();
+
+    let (mut connection, mut out) = (open(role), Vec::new());
+    assert_eq!(
+        receive_all(&mut connection, &wire, &mut out),
+        expected,
+        "{name}, whole, {role:?}"
+    );
+    assert_eq!(out, replies, "{name}, whole, {role:?}");
+    let stage = connection.stage();
+
+    let (mut connection, mut out, mut seen) = (open(role), Vec::new(), Vec::new());
+    for byte in &wire {
+        seen.extend(receive_all(&mut connection, &[*byte], &mut out));
+    }
+    assert_eq!(seen, expected, "{name}, byte by byte, {role:?}");
+    assert_eq!(out, replies, "{name}, byte by byte, {role:?}");
+    assert_eq!(connection.stage(), stage, "{name}, {role:?}");
+
+    let (mut connection, mut out) = (open(role), Vec::new());
+    let mut trailing = wire.clone();
+    trailing.extend_from_slice(&frame(role, 0x89, b"behind"));
+    let mut seen = receive_all(&mut connection, &trailing, &mut out);
+    if stage == Stage::Open {
+        assert_eq!(
+            seen.pop(),
+            Some(Seen::Ping(b"behind".to_vec())),
+            "{name}, with bytes behind, {role:?}"
+        );
+        let pong = ours(role, 0x8A, b"behind");
+        assert_eq!(
+            out.split_off(out.len() - pong.len()),
+            pong,
+            "{name}, {role:?}"
+        );
+    }
+    assert_eq!(seen, expected, "{name}, with bytes behind, {role:?}");
+    assert_eq!(out, replies, "{name}, with bytes behind, {role:?}");
+}
+
+/// Runs one vector three ways, in both roles.
+fn check(name: &str, frames: &[(u8, &[u8])], expected: &[Seen], replies: &[(u8, &[u8])]) {
+    check_role(Role::Server, name, frames, expected, replies);
+    check_role(Role::Client, name, frames, expected, replies);
+}
+
+/// The vector ends in `error`, answered with a Close of `code` that names it.
+fn check_error(
+    name: &str,
+    frames: &[(u8, &[u8])],
+    before: &[Seen],
+    error: ProtocolError,
+    code: u16,
+) {
+    let mut expected = before.to_vec();
+    expected.push(Seen::Error(error.clone()));
+    check(
+        name,
+        frames,
+        &expected,
+        &[(0x88, &close::payload(code, &error.to_string()))],
+    );
+}
+
+fn text(text: &str) -> Seen {
+    Seen::Text(text.to_owned())
+}
+
+fn binary(bytes: &[u8]) -> Seen {
+    Seen::Binary(bytes.to_vec())
+}
+
+fn ping(payload: &[u8]) -> Seen {
+    Seen::Ping(payload.to_vec())
+}
+
+fn closed(code: u16, reason: &str) -> Seen {
+    Seen::Close(code, reason.to_owned())
+}
+
+#[test]
+fn section_5_6_messages_arrive_whole_whatever_their_length() {
+    check("empty text", &[(0x81, b"")], &[text("")], &[]);
+    check("empty binary", &[(0x82, b"")], &[binary(b"")], &[]);
+    check("text", &[(0x81, "Hellö".as_bytes())], &[text("Hellö")], &[]);
+    for len in [1, 7, 8, 9, 125, 126, 127, 999, 1000] {
+        let payload: Vec<u8> = (0..len).map(|at| at as u8).collect();
+        check("binary", &[(0x82, &payload)], &[binary(&payload)], &[]);
+    }
+    check(
+        "several",
+        &[(0x81, b"a"), (0x82, b"b"), (0x81, b"c")],
+        &[text("a"), binary(b"b"), text("c")],
+        &[],
+    );
+}
+
+#[test]
+fn section_5_4_fragments_become_one_message() {
+    check(
+        "two",
+        &[(0x01, b"Hel"), (0x80, b"lo")],
+        &[text("Hello")],
+        &[],
+    );
+    check(
+        "empty ones",
+        &[(0x01, b""), (0x00, b""), (0x80, b"")],
+        &[text("")],
+        &[],
+    );
+    check(
+        "four",
+        &[(0x02, b"a"), (0x00, b"b"), (0x00, b""), (0x80, b"d")],
+        &[binary(b"abd")],
+        &[],
+    );
+    check(
+        "two messages",
+        &[(0x01, b"a"), (0x80, b"b"), (0x81, b"c")],
+        &[text("ab"), text("c")],
+        &[],
+    );
+}
+
+#[test]
+fn section_5_4_control_frames_come_between_fragments_and_are_answered_at_once() {
+    check(
+        "ping and pong between",
+        &[
+            (0x01, b"a"),
+            (0x89, b"p"),
+            (0x00, b"b"),
+            (0x8A, b"q"),
+            (0x80, b"c"),
+        ],
+        &[ping(b"p"), Seen::Pong(b"q".to_vec()), text("abc")],
+        &[(0x8A, b"p")],
+    );
+    check(
+        "Close between",
+        &[(0x01, b"a"), (0x88, b"\x03\xE8")],
+        &[closed(1000, "")],
+        &[(0x88, b"\x03\xE8")],
+    );
+}
+
+#[test]
+fn section_5_4_fragments_out_of_order_fail() {
+    use ProtocolError::*;
+    check_error(
+        "nothing to continue",
+        &[(0x80, b"x")],
+        &[],
+        ContinuationWithoutMessage,
+        1002,
+    );
+    check_error(
+        "nothing to continue, not final",
+        &[(0x00, b"x")],
+        &[],
+        ContinuationWithoutMessage,
+        1002,
+    );
+    check_error(
+        "text inside",
+        &[(0x01, b"a"), (0x81, b"b")],
+        &[],
+        MessageInsideMessage,
+        1002,
+    );
+    check_error(
+        "binary inside",
+        &[(0x02, b"a"), (0x02, b"b")],
+        &[],
+        MessageInsideMessage,
+        1002,
+    );
+    let frames: &[(u8, &[u8])] = &[(0x01, b"a"), (0x80, b"b"), (0x80, b"c")];
+    check_error(
+        "continued after its end",
+        frames,
+        &[text("ab")],
+        ContinuationWithoutMessage,
+        1002,
+    );
+}
+
+#[test]
+fn section_5_2_reserved_bits_and_opcodes_fail() {
+    for first in [0xC1, 0xA1, 0x91, 0xF2, 0xC9, 0x40] {
+        check_error(
+            "reserved bit",
+            &[(first, b"x")],
+            &[],
+            ProtocolError::ReservedBits,
+            1002,
+        );
+    }
+    for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+        check_error(
+            "reserved",
+            &[(0x80 | opcode, b"")],
+            &[],
+            ProtocolError::ReservedOpcode(opcode),
+            1002,
+        );
+    }
+    check_error(
+        "after a message",
+        &[(0x81, b"a"), (0x83, b"")],
+        &[text("a")],
+        ProtocolError::ReservedOpcode(3),
+        1002,
+    );
+}
+
+#[test]
+fn section_5_1_masking_is_checked_by_role() {
+    for (role, error) in [
+        (Role::Server, ProtocolError::FrameNotMasked),
+        (Role::Client, ProtocolError::FrameMasked),
+    ] {
+        let other = if role == Role::Server {
+            Role::Client
+        } else {
+            Role::Server
+        };
+        let (mut connection, mut out) = (open(role), Vec::new());
+        let seen = receive_all(&mut connection, &frame(other, 0x81, b"hi"), &mut out);
+        assert_eq!(seen, [Seen::Error(error.clone())]);
+        assert_eq!(
+            out,
+            ours(role, 0x88, &close::payload(1002, &error.to_string()))
+        );
+        assert_eq!(connection.stage(), Stage::Ended);
+    }
+}
+
+#[test]
+fn section_5_5_control_frames_are_short_and_whole() {
+    let payload = [b'x'; 125];
+    check(
+        "longest ping",
+        &[(0x89, &payload)],
+        &[ping(&payload)],
+        &[(0x8A, &payload)],
+    );
+    check_error(
+        "fragmented ping",
+        &[(0x09, b"")],
+        &[],
+        ProtocolError::ControlFragmented,
+        1002,
+    );
+    check_error(
+        "fragmented Close",
+        &[(0x08, b"")],
+        &[],
+        ProtocolError::ControlFragmented,
+        1002,
+    );
+    check_error(
+        "long ping",
+        &[(0x89, &[0; 126])],
+        &[],
+        ProtocolError::ControlTooLong,
+        1002,
+    );
+    check_error(
+        "long Close",
+        &[(0x88, &[0; 200])],
+        &[],
+        ProtocolError::ControlTooLong,
+        1002,
+    );
+}
+
+#[test]
+fn section_5_5_2_pings_are_answered_with_their_payload_and_pongs_are_not() {
+    let frames: &[(u8, &[u8])] = &[(0x89, b""), (0x89, b"\0\xFF"), (0x8A, b"unasked")];
+    let seen = [ping(b""), ping(b"\0\xFF"), Seen::Pong(b"unasked".to_vec())];
+    check("pings", frames, &seen, &[(0x8A, b""), (0x8A, b"\0\xFF")]);
+}
+
+#[test]
+fn section_8_1_text_that_is_not_utf8_fails() {
+    use ProtocolError::TextNotUtf8;
+    for bad in [
+        &b"\xFF"[..],
+        b"ab\xC0\xAF",
+        b"\xED\xA0\x80",
+        b"\xF4\x90\x80\x80",
+        b"cut \xE1\x80",
+    ] {
+        check_error("in one frame", &[(0x81, bad)], &[], TextNotUtf8, 1007);
+        check_error(
+            "in the last fragment",
+            &[(0x01, b"good"), (0x80, bad)],
+            &[],
+            TextNotUtf8,
+            1007,
+        );
+    }
+    check_error(
+        "in the first fragment",
+        &[(0x01, b"\xFF")],
+        &[],
+        TextNotUtf8,
+        1007,
+    );
+    check_error(
+        "ends inside a character",
+        &[(0x01, b"\xE1"), (0x80, b"\x80")],
+        &[],
+        TextNotUtf8,
+        1007,
+    );
+    let euro = [(0x01, &b"\xE2"[..]), (0x00, b"\x82"), (0x80, b"\xAC")];
+    check("a character over three fragments", &euro, &[text("€")], &[]);
+    check(
+        "binary may be anything",
+        &[(0x82, b"\xFF\xC0")],
+        &[binary(b"\xFF\xC0")],
+        &[],
+    );
+}
+
+#[test]
+fn section_8_1_the_first_impossible_byte_fails_before_the_frame_ends() {
+    let mut wire = frame(Role::Server, 0x01, b"\xCE\xBA\xE1\xBD\xB9");
+    wire.extend_from_slice(&frame(Role::Server, 0x00, b"\xF4\x90\x80\x80")[..8]);
+    for cut in 1..wire.len() {
+        let (mut connection, mut out) = (open(Role::Server), Vec::new());
+        assert_eq!(
+            receive_all(&mut connection, &wire[..cut], &mut out),
+            [],
+            "the first {cut} bytes are no fault"
+        );
+        let seen = receive_all(&mut connection, &wire[cut..], &mut out);
+        assert_eq!(seen, [Seen::Error(ProtocolError::TextNotUtf8)]);
+    }
+}
+
+#[test]
+fn section_5_5_1_a_close_is_answered_once_and_ends_everything() {
+    check("empty", &[(0x88, b"")], &[closed(1005, "")], &[(0x88, b"")]);
+    let bye = close::payload(1001, "bye");
+    check(
+        "with a reason",
+        &[(0x88, &bye)],
+        &[closed(1001, "bye")],
+        &[(0x88, &bye)],
+    );
+    check(
+        "and then more",
+        &[(0x88, &bye), (0x81, b"x"), (0x88, &bye)],
+        &[closed(1001, "bye")],
+        &[(0x88, &bye)],
+    );
+    let longest = close::payload(4999, &"x".repeat(123));
+    check(
+        "the longest",
+        &[(0x88, &longest)],
+        &[closed(4999, &"x".repeat(123))],
+        &[(0x88, &longest)],
+    );
+}
+
+#[test]
+fn section_7_4_bad_close_bodies_fail() {
+    use ProtocolError::*;
+    check_error("half a code", &[(0x88, b"\x03")], &[], CloseCodeCut, 1002);
+    for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
+        check_error(
+            "bad code",
+            &[(0x88, &code.to_be_bytes())],
+            &[],
+            CloseCode(code),
+            1002,
+        );
+    }
+    check_error(
+        "bad reason",
+        &[(0x88, b"\x03\xE8\xFF")],
+        &[],
+        CloseReasonNotUtf8,
+        1007,
+    );
+}
+
+#[test]
+fn section_7_1_our_close_is_answered_and_nothing_follows_it() {
+    for role in [Role::Server, Role::Client] {
+        let (mut connection, mut out) = (open(role), Vec::new());
+        assert!(connection.close(4000, "enough", &mut out));
+        assert_eq!(out, ours(role, 0x88, &close::payload(4000, "enough")));
+        out.clear();
+        assert_eq!(connection.stage(), Stage::Closing);
+        assert!(!connection.close(1000, "again", &mut out));
+        assert!(!connection.send(Message::Text("late"), &mut out));
+        assert!(!connection.ping(b"late", &mut out));
+        // What was on its way still arrives; a ping is no longer answered.
+        let mut wire = frame(role, 0x81, b"crossed");
+        wire.extend_from_slice(&frame(role, 0x89, b"p"));
+        wire.extend_from_slice(&frame(role, 0x88, &close::payload(4000, "")));
+        wire.extend_from_slice(&frame(role, 0x81, b"after the Close"));
+        let seen = receive_all(&mut connection, &wire, &mut out);
+        assert_eq!(seen, [text("crossed"), ping(b"p"), closed(4000, "")]);
+        assert_eq!(connection.stage(), Stage::Closed);
+        assert_eq!(out, []);
+    }
+}
+
+#[test]
+fn section_7_1_a_violation_after_our_close_is_not_answered_with_another() {
+    let (mut connection, mut out) = (open(Role::Server), Vec::new());
+    connection.close(1000, "", &mut out);
+    out.clear();
+    let seen = receive_all(&mut connection, &frame(Role::Server, 0x83, b""), &mut out);
+    assert_eq!(seen, [Seen::Error(ProtocolError::ReservedOpcode(3))]);
+    assert_eq!((out, connection.stage()), (Vec::new(), Stage::Ended));
+}
+
+#[test]
+fn section_7_1_7_nothing_is_processed_or_sent_after_a_failure() {
+    let (mut connection, mut out) = (open(Role::Server), Vec::new());
+    receive_all(&mut connection, &frame(Role::Server, 0xC1, b"x"), &mut out);
+    out.clear();
+    assert_eq!(
+        receive_all(&mut connection, &frame(Role::Server, 0x81, b"x"), &mut out),
+        []
+    );
+    assert!(!connection.send(Message::Text("x"), &mut out));
+    assert!(!connection.close(1000, "", &mut out));
+    assert_eq!(out, []);
+}
+
+#[test]
+fn section_10_4_a_message_over_the_limit_fails_at_the_header_that_makes_it_so() {
+    use ProtocolError::*;
+    check_error("one frame", &[(0x82, &[0; 1001])], &[], MessageTooBig, 1009);
+    check_error(
+        "fragments",
+        &[(0x02, &[0; 600]), (0x80, &[0; 401])],
+        &[],
+        MessageTooBig,
+        1009,
+    );
+    let five: [(u8, &[u8]); 5] = [
+        (0x02, b""),
+        (0x00, b""),
+        (0x00, b""),
+        (0x00, b""),
+        (0x80, b""),
+    ];
+    check_error("five fragments of four", &five, &[], TooManyFragments, 1008);
+    // The header alone is enough, and reserves nothing.
+    for len in [1001_u64, 1 << 40, (1 << 63) - 1] {
+        let (mut connection, mut out) = (open(Role::Server), Vec::new());
+        let mut wire = vec![0x82, 0x80 | if len < 65536 { 126 } else { 127 }];
+        match u16::try_from(len) {
+            Ok(len) => wire.extend_from_slice(&len.to_be_bytes()),
+            Err(_) => wire.extend_from_slice(&len.to_be_bytes()),
+        }
+        wire.extend_from_slice(&[0; 4]);
+        assert_eq!(
+            receive_all(&mut connection, &wire, &mut out),
+            [Seen::Error(MessageTooBig)]
+        );
+    }
+}
+
+#[test]
+fn a_whole_message_borrows_the_callers_buffer() {
+    let mut connection = open(Role::Server);
+    let mut wire = frame(Role::Server, 0x81, b"borrowed");
+    let range = wire.as_ptr_range();
+    let mut input = &mut wire[..];
+    let Ok(Some(Event::Text(Cow::Borrowed(text)))) =
+        connection.receive(&mut input, &LIMITS, &mut Vec::new())
+    else {
+        panic!("the message is not borrowed");
+    };
+    assert!(range.contains(&text.as_ptr()));
+}
+
+#[test]
+fn memory_grows_with_what_arrived_and_is_given_back() {
+    let mut connection = open(Role::Server);
+    let held = |connection: &Connection| match &connection.state {
+        State::Open(receiver) => receiver.bytes_held(),
+        state => panic!("{state:?}"),
+    };
+    let wire = frame(Role::Server, 0x82, &[7; 1000]);
+    let mut out = Vec::new();
+    receive_all(&mut connection, &wire[..20], &mut out);
+    // The header claims 1 000 bytes; 12 arrived.
+    assert!(held(&connection) < 250, "{}", held(&connection));
+    receive_all(&mut connection, &wire[20..], &mut out);
+    assert_eq!(held(&connection), 0);
+    receive_all(
+        &mut connection,
+        &frame(Role::Server, 0x01, b"first"),
+        &mut out,
+    );
+    assert!(held(&connection) > 0);
+    receive_all(
+        &mut connection,
+        &frame(Role::Server, 0x80, b"last"),
+        &mut out,
+    );
+    assert_eq!(held(&connection), 0);
+}
+
+#[test]
+fn random_cuts_never_change_events_or_replies() {
+    let mut seed = 0x1234_5678_u32;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as usize % below
+    };
+    for round in 0..2_000 {
+        let mut wire = Vec::new();
+        for _ in 0..random(6) {
+            let first = [0x81, 0x82, 0x01, 0x80, 0x00, 0x89, 0x8A, 0x88, 0x83, 0xC1][random(10)];
+            let len = [0, 1, 2, 5, 20, 126, 300][random(7)];
+            let payload: Vec<u8> = (0..len)
+                .map(|_| [b'a', b'z', 0xC3, 0xA9, 0x03][random(5)])
+                .collect();
+            wire.extend_from_slice(&frame(Role::Server, first, &payload));
+        }
+        let (mut connection, mut whole_out) = (open(Role::Server), Vec::new());
+        let whole = receive_all(&mut connection, &wire, &mut whole_out);
+        let (mut connection, mut out, mut seen) = (open(Role::Server), Vec::new(), Vec::new());
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(1 + random(rest.len().min(40)));
+            seen.extend(receive_all(&mut connection, piece, &mut out));
+            rest = later;
+        }
+        assert_eq!(
+            (seen, out),
+            (whole, whole_out),
+            "round {round} of seed 0x12345678"
+        );
+    }
+}
+
+#[test]
+fn bytes_behind_a_request_are_the_first_frames_and_answered_after_the_101() {
+    let request =
+        b"GET /chat HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let mut wire = request.to_vec();
+    wire.extend_from_slice(&frame(Role::Server, 0x89, b"early"));
+    for size in [1, 7, wire.len()] {
+        let (mut connection, mut out) = (Connection::server(), Vec::new());
+        let mut seen = Vec::new();
+        for piece in wire.clone().chunks_mut(size) {
+            let mut input = piece;
+            while let Some(event) = connection.receive(&mut input, &LIMITS, &mut out).unwrap() {
+                match event {
+                    Event::Request(request) => {
+                        assert_eq!(request.path(), "/chat");
+                        assert_eq!(connection.stage(), Stage::Opening);
+                        connection
+                            .accept(&request, &Upgrade::new(&request), &mut out)
+                            .unwrap();
+                    }
+                    Event::Ping(payload) => seen.push(payload.into_owned()),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(seen, [b"early"]);
+        let response = String::from_utf8_lossy(&out);
+        assert!(
+            response.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+            "{response}"
+        );
+        assert!(
+            out.ends_with(&[b"\r\n\r\n", &ours(Role::Server, 0x8A, b"early")[..]].concat()),
+            "{response}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_is_none_is_refused_in_http_and_ends_the_connection() {
+    let (mut connection, mut out) = (Connection::server(), Vec::new());
+    let mut wire = b"POST / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n".to_vec();
+    let error = connection
+        .receive(&mut &mut wire[..], &LIMITS, &mut out)
+        .unwrap_err();
+    assert_eq!(error.close_code(), None);
+    assert!(
+        out.starts_with(b"HTTP/1.1 405 "),
+        "{}",
+        String::from_utf8_lossy(&out)
+    );
+    assert_eq!(connection.stage(), Stage::Ended);
+}

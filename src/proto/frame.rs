@@ -1,0 +1,330 @@
+//! Frame headers (RFC 6455 section 5.2): decode, check, encode. Payload bytes never pass through here except to
+//! be unmasked in place. Incomplete input is `None`, not an error.
+//!
+//! The bytes are read and written by tungstenite's `FrameHeader`. Around it stand the checks that it leaves to
+//! its caller, made on the first two bytes where those suffice: reserved bits, masking by role, control frames,
+//! the shortest form of a length, and its top bit.
+
+use super::error::ProtocolError;
+use std::io::Cursor;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// Which side of the connection is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We accept: the peer's frames are masked, ours are not.
+    Server,
+    /// We connect: our frames are masked, the peer's are not.
+    Client,
+}
+
+/// What a frame is, section 5.2, without the reserved opcodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+/// A header that was checked for everything that it alone can be checked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) kind: Kind,
+    pub(super) is_final: bool,
+    pub(super) mask: Option<[u8; 4]>,
+    /// Bytes of payload, below 2^63.
+    pub(super) payload_len: u64,
+    /// Bytes of the header itself.
+    pub(super) len: usize,
+}
+
+/// The longest header: two bytes, a 64-bit length, a masking key.
+pub(super) const HEADER_BYTES_MAX: usize = 14;
+
+impl Header {
+    /// Decodes the header at the start of `input`; `None`: more bytes are needed, and nothing wrong so far.
+    pub(super) fn decode(input: &[u8], role: Role) -> Result<Option<Self>, ProtocolError> {
+        let [first, second, ..] = *input else {
+            // One byte is enough to see reserved bits, a reserved opcode and a fragmented control frame.
+            return match input {
+                [first] => check_first(*first).map(|_| None),
+                _ => Ok(None),
+            };
+        };
+        let kind = check_first(first)?;
+        check_second(kind, second, role)?;
+        let mut cursor = Cursor::new(&input[..input.len().min(HEADER_BYTES_MAX)]);
+        // Every error that `parse` knows is about the opcode, which was checked above.
+        let parsed = FrameHeader::parse(&mut cursor)
+            .map_err(|_| ProtocolError::ReservedOpcode(first & 0x0F))?;
+        let Some((header, payload_len)) = parsed else {
+            return Ok(None);
+        };
+        let len = cursor.position() as usize;
+        // Section 5.2: "the most significant bit MUST be 0" and "the minimal number of bytes MUST be used to
+        // encode the length", which is so when encoding it again takes as many.
+        if payload_len >> 63 != 0 {
+            return Err(ProtocolError::LengthTopBit);
+        }
+        if header.len(payload_len) != len {
+            return Err(ProtocolError::LengthNotMinimal);
+        }
+        Ok(Some(Self {
+            kind,
+            is_final: header.is_final,
+            mask: header.mask,
+            payload_len,
+            len,
+        }))
+    }
+}
+
+/// Checks the first byte of a header: FIN, RSV1 to RSV3, opcode.
+fn check_first(first: u8) -> Result<Kind, ProtocolError> {
+    if first & 0x70 != 0 {
+        return Err(ProtocolError::ReservedBits);
+    }
+    let kind = match first & 0x0F {
+        0 => Kind::Continuation,
+        1 => Kind::Text,
+        2 => Kind::Binary,
+        8 => Kind::Close,
+        9 => Kind::Ping,
+        10 => Kind::Pong,
+        opcode => return Err(ProtocolError::ReservedOpcode(opcode)),
+    };
+    // Section 5.5: control frames "MUST NOT be fragmented".
+    if kind.is_control() && first & 0x80 == 0 {
+        return Err(ProtocolError::ControlFragmented);
+    }
+    Ok(kind)
+}
+
+/// Checks the second byte of a header: MASK, 7-bit length.
+fn check_second(kind: Kind, second: u8, role: Role) -> Result<(), ProtocolError> {
+    match (role, second & 0x80 != 0) {
+        (Role::Server, false) => return Err(ProtocolError::FrameNotMasked),
+        (Role::Client, true) => return Err(ProtocolError::FrameMasked),
+        (Role::Server, true) | (Role::Client, false) => {}
+    }
+    // Section 5.5: "All control frames MUST have a payload length of 125 bytes or less". Checked on the first
+    // two bytes, before a single payload byte is kept, so a bad peer cannot make us buffer anything.
+    if kind.is_control() && second & 0x7F > 125 {
+        return Err(ProtocolError::ControlTooLong);
+    }
+    Ok(())
+}
+
+impl Kind {
+    pub(super) fn is_control(self) -> bool {
+        match self {
+            Self::Close | Self::Ping | Self::Pong => true,
+            Self::Continuation | Self::Text | Self::Binary => false,
+        }
+    }
+
+    fn opcode(self) -> OpCode {
+        match self {
+            Self::Continuation => OpCode::Data(Data::Continue),
+            Self::Text => OpCode::Data(Data::Text),
+            Self::Binary => OpCode::Data(Data::Binary),
+            Self::Close => OpCode::Control(Control::Close),
+            Self::Ping => OpCode::Control(Control::Ping),
+            Self::Pong => OpCode::Control(Control::Pong),
+        }
+    }
+}
+
+/// An encoded header, on the stack.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderBytes {
+    bytes: [u8; HEADER_BYTES_MAX],
+    len: u8,
+}
+
+impl HeaderBytes {
+    /// The header of an unfragmented frame of `kind` with `payload_len` bytes.
+    pub(super) fn encode(kind: Kind, mask: Option<[u8; 4]>, payload_len: usize) -> Self {
+        let header = FrameHeader {
+            is_final: true,
+            opcode: kind.opcode(),
+            mask,
+            rsv1: false,
+            rsv2: false,
+            rsv3: false,
+        };
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        let mut free = &mut bytes[..];
+        header
+            .format(payload_len as u64, &mut free)
+            .expect("14 bytes hold every header, and memory cannot fail");
+        let len = (HEADER_BYTES_MAX - free.len()) as u8;
+        Self { bytes, len }
+    }
+
+    /// The bytes to send before the payload.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// Section 5.3: `payload` XOR `mask`, in place, the payload's first byte standing at `offset` in the frame's.
+pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: u64) {
+    let mut key = mask;
+    key.rotate_left((offset % 4) as usize);
+    let word = u64::from_ne_bytes([
+        key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],
+    ]);
+    let mut words = payload.chunks_exact_mut(8);
+    for chunk in &mut words {
+        let masked = u64::from_ne_bytes((&*chunk).try_into().expect("chunks of 8 bytes")) ^ word;
+        chunk.copy_from_slice(&masked.to_ne_bytes());
+    }
+    for (byte, key) in words.into_remainder().iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(
+        kind: Kind,
+        is_final: bool,
+        payload_len: u64,
+        len: usize,
+    ) -> Result<Option<Header>, ProtocolError> {
+        Ok(Some(Header {
+            kind,
+            is_final,
+            mask: None,
+            payload_len,
+            len,
+        }))
+    }
+
+    #[test]
+    fn headers_are_decoded_at_every_length_form() {
+        let decode = |bytes: &[u8]| Header::decode(bytes, Role::Client);
+        assert_eq!(decode(b"\x81\x00"), header(Kind::Text, true, 0, 2));
+        assert_eq!(decode(b"\x02\x7D"), header(Kind::Binary, false, 125, 2));
+        assert_eq!(
+            decode(b"\x80\x7E\x00\x7E"),
+            header(Kind::Continuation, true, 126, 4)
+        );
+        assert_eq!(
+            decode(b"\x82\x7E\xFF\xFF"),
+            header(Kind::Binary, true, 65535, 4)
+        );
+        assert_eq!(
+            decode(b"\x82\x7F\0\0\0\0\0\x01\0\0"),
+            header(Kind::Binary, true, 65536, 10)
+        );
+        assert_eq!(
+            decode(b"\x82\x7F\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF"),
+            header(Kind::Binary, true, (1 << 63) - 1, 10)
+        );
+        let masked = Header::decode(b"\x89\x85\x01\x02\x03\x04", Role::Server);
+        let expected = Header {
+            kind: Kind::Ping,
+            is_final: true,
+            mask: Some([1, 2, 3, 4]),
+            payload_len: 5,
+            len: 6,
+        };
+        assert_eq!(masked, Ok(Some(expected)));
+    }
+
+    #[test]
+    fn a_header_that_is_cut_anywhere_is_incomplete() {
+        for whole in [
+            &b"\x81\x85\x01\x02\x03\x04"[..],
+            b"\x82\xFE\x01\x00abcd",
+            b"\x82\xFF\0\0\0\0\0\x01\0\0abcd",
+        ] {
+            for cut in 0..whole.len() {
+                assert_eq!(
+                    Header::decode(&whole[..cut], Role::Server),
+                    Ok(None),
+                    "{whole:x?} cut at {cut}"
+                );
+            }
+            assert!(matches!(Header::decode(whole, Role::Server), Ok(Some(_))));
+        }
+    }
+
+    #[test]
+    fn every_fault_is_seen_at_its_first_byte() {
+        use ProtocolError::*;
+        let vectors: [(&[u8], Role, ProtocolError); 16] = [
+            (b"\xC1", Role::Server, ReservedBits),
+            (b"\xA1", Role::Server, ReservedBits),
+            (b"\x91", Role::Server, ReservedBits),
+            (b"\x83", Role::Server, ReservedOpcode(3)),
+            (b"\x07", Role::Server, ReservedOpcode(7)),
+            (b"\x8B", Role::Server, ReservedOpcode(11)),
+            (b"\x8F", Role::Client, ReservedOpcode(15)),
+            (b"\x08", Role::Server, ControlFragmented),
+            (b"\x09", Role::Client, ControlFragmented),
+            (b"\x81\x05", Role::Server, FrameNotMasked),
+            (b"\x81\x85", Role::Client, FrameMasked),
+            (b"\x88\xFE", Role::Server, ControlTooLong),
+            (b"\x8A\x7F", Role::Client, ControlTooLong),
+            (b"\x82\x7E\x00\x7D", Role::Client, LengthNotMinimal),
+            (
+                b"\x82\x7F\0\0\0\0\0\0\xFF\xFF",
+                Role::Client,
+                LengthNotMinimal,
+            ),
+            (b"\x82\x7F\x80\0\0\0\0\0\0\0", Role::Client, LengthTopBit),
+        ];
+        for (bytes, role, error) in vectors {
+            for cut in 0..bytes.len() {
+                assert_eq!(
+                    Header::decode(&bytes[..cut], role),
+                    Ok(None),
+                    "{bytes:x?} cut at {cut}"
+                );
+            }
+            assert_eq!(Header::decode(bytes, role), Err(error), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_again() {
+        for payload_len in [0, 1, 125, 126, 65535, 65536, 1 << 32] {
+            for (mask, role) in [(None, Role::Client), (Some([9, 8, 7, 6]), Role::Server)] {
+                let encoded = HeaderBytes::encode(Kind::Binary, mask, payload_len);
+                let decoded = Header::decode(encoded.as_slice(), role).unwrap().unwrap();
+                assert_eq!(
+                    (decoded.payload_len, decoded.mask),
+                    (payload_len as u64, mask)
+                );
+                assert_eq!(decoded.len, encoded.as_slice().len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_is_unmasked_the_same_however_it_is_cut() {
+        let mask = [0x12, 0x34, 0x56, 0x78];
+        let plain: Vec<u8> = (0..100).collect();
+        let masked: Vec<u8> = plain
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| byte ^ mask[at % 4])
+            .collect();
+        for cut in 0..=plain.len() {
+            let mut bytes = masked.clone();
+            let (before, after) = bytes.split_at_mut(cut);
+            apply_mask(before, mask, 0);
+            apply_mask(after, mask, cut as u64);
+            assert_eq!(bytes, plain, "cut at {cut}");
+        }
+    }
+}

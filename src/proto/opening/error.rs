@@ -1,0 +1,147 @@
+//! What can be wrong with an opening handshake, and what is then answered: one variant per MUST of RFC 6455
+//! section 4.2.1 and RFC 7230, each with its status. A refusal is always a complete HTTP response.
+
+use super::head::HeadError;
+use super::response::HttpResponse;
+use std::fmt;
+
+/// A rule of the opening handshake that the client broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpeningError {
+    /// RFC 7230 section 3: the lines of the head. 400, or 431 for its bounds.
+    Head(HeadError),
+    /// RFC 7230 section 3.1.1: method, target and version with one space between each. 400. An HTTP/0.9 request,
+    /// which has no version, is here too.
+    RequestLine,
+    /// Section 4.2.1 point 1: "an HTTP/1.1 or higher GET request". 505; HTTP/2 begins otherwise on a plain port.
+    HttpVersion,
+    /// Section 4.2.1 point 1: neither GET nor (for plain HTTP) HEAD. 405 with `Allow`.
+    Method,
+    /// RFC 7230 section 5.3: neither a path nor an absolute http, https, ws or wss URI. 400.
+    Target,
+    /// Section 3: "Fragment identifiers are meaningless in the context of WebSocket URIs and MUST NOT be used".
+    /// 400.
+    TargetFragment,
+    /// RFC 7230 section 5.4: a server MUST answer 400 to a request without Host.
+    HostMissing,
+    /// RFC 7230 section 5.4: a server MUST answer 400 to more than one Host.
+    HostRepeated,
+    /// RFC 7230 section 5.4: a server MUST answer 400 to a Host that is not one. An empty one is none.
+    HostInvalid,
+    /// A body where none can be. Reading it as the first frames would let a proxy's user smuggle. 400.
+    TransferEncoding,
+    /// As `TransferEncoding`: a length other than 0, several, or none that is a number. 400.
+    ContentLength,
+    /// Section 4.1 point 2: an opening handshake with HEAD. 405 with `Allow: GET`.
+    UpgradeMethod,
+    /// Section 4.2.1 point 3: "An |Upgrade| header field containing the value "websocket"". 400.
+    UpgradeMissing,
+    /// Section 4.2.1 point 3: Upgrade says something else, or more. 400.
+    UpgradeNotWebSocket,
+    /// Section 4.2.1 point 4: "A |Connection| header field that includes the token "Upgrade"". 400.
+    ConnectionNotUpgrade,
+    /// Sections 4.2.1 point 6 and 4.4: "A |Sec-WebSocket-Version| header field, with a value of 13". 426 with the
+    /// version that we speak.
+    WebSocketVersion,
+    /// Section 4.2.1 point 5: a Sec-WebSocket-Key. 400.
+    KeyMissing,
+    /// Section 11.3.1: Sec-WebSocket-Key MUST NOT appear more than once. 400.
+    KeyRepeated,
+    /// Section 4.2.1 point 5: "a base64-encoded value that, when decoded, is 16 bytes in length". 400.
+    KeyInvalid,
+    /// RFC 6454 section 7.3: a user agent MUST NOT send more than one Origin; which would be the one to trust?
+    /// 400.
+    OriginRepeated,
+    /// tungstenite refuses what all rules above allow. 400. No such request is known.
+    Unparsable,
+}
+
+impl OpeningError {
+    /// The HTTP status that answers it.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Head(HeadError::TooLong | HeadError::TooManyHeaders) => 431,
+            Self::Method | Self::UpgradeMethod => 405,
+            Self::WebSocketVersion => 426,
+            Self::HttpVersion => 505,
+            Self::Head(
+                HeadError::NotHttp
+                | HeadError::ControlByte(_)
+                | HeadError::BareCr
+                | HeadError::BareLf
+                | HeadError::FoldedLine
+                | HeadError::NoColon
+                | HeadError::SpaceBeforeColon
+                | HeadError::FieldName,
+            )
+            | Self::RequestLine
+            | Self::Target
+            | Self::TargetFragment
+            | Self::HostMissing
+            | Self::HostRepeated
+            | Self::HostInvalid
+            | Self::TransferEncoding
+            | Self::ContentLength
+            | Self::UpgradeMissing
+            | Self::UpgradeNotWebSocket
+            | Self::ConnectionNotUpgrade
+            | Self::KeyMissing
+            | Self::KeyRepeated
+            | Self::KeyInvalid
+            | Self::OriginRepeated
+            | Self::Unparsable => 400,
+        }
+    }
+
+    /// The complete answer: the status, the fields it demands, and the reason as a line of text.
+    pub fn response(&self) -> HttpResponse {
+        let response = HttpResponse::new(self.status(), format!("{self}\n"));
+        // A 426 carries Upgrade and Sec-WebSocket-Version by itself.
+        if self.status() != 405 {
+            return response;
+        }
+        // RFC 7231 section 6.5.5: "The origin server MUST generate an Allow header field in a 405 response".
+        let methods = if *self == Self::UpgradeMethod {
+            "GET"
+        } else {
+            "GET, HEAD"
+        };
+        response.with_static("allow", methods)
+    }
+}
+
+impl fmt::Display for OpeningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Head(error) => return error.fmt(f),
+            Self::RequestLine => "the request line is not a method, a target and a version",
+            Self::HttpVersion => "only HTTP/1.1 is served here",
+            Self::Method => "only GET and HEAD are served here",
+            Self::Target => "the request target is neither a path nor an absolute URI",
+            Self::TargetFragment => "the request target has a fragment",
+            Self::HostMissing => "the Host header is missing",
+            Self::HostRepeated => "there is more than one Host header",
+            Self::HostInvalid => "the Host header is not a host",
+            Self::TransferEncoding => "a request with Transfer-Encoding is not accepted",
+            Self::ContentLength => "a request with a body is not accepted",
+            Self::UpgradeMethod => "a WebSocket opening handshake is a GET",
+            Self::UpgradeMissing => "the Upgrade header is missing",
+            Self::UpgradeNotWebSocket => "the Upgrade header is not exactly websocket",
+            Self::ConnectionNotUpgrade => "the Connection header does not contain upgrade",
+            Self::WebSocketVersion => "the Sec-WebSocket-Version header is not exactly 13",
+            Self::KeyMissing => "the Sec-WebSocket-Key header is missing",
+            Self::KeyRepeated => "there is more than one Sec-WebSocket-Key header",
+            Self::KeyInvalid => "the Sec-WebSocket-Key header is not 16 bytes in base64",
+            Self::OriginRepeated => "there is more than one Origin header",
+            Self::Unparsable => "the request is malformed",
+        })
+    }
+}
+
+impl std::error::Error for OpeningError {}
+
+impl From<HeadError> for OpeningError {
+    fn from(error: HeadError) -> Self {
+        Self::Head(error)
+    }
+}

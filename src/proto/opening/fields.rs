@@ -1,0 +1,145 @@
+//! The small grammars inside header fields: tokens and lists of them (RFC 7230 sections 3.2.6 and 7), hosts, and
+//! base64 of the 16 bytes that make a `Sec-WebSocket-Key`. No field is looked up here for its meaning.
+
+use tungstenite::http::HeaderMap;
+
+/// The bytes that a token is made of.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether `text` is a token: a method, a field's name, a subprotocol.
+pub(super) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().copied().all(is_token_byte)
+}
+
+/// The elements of a comma-separated field over all its lines, in order, without the spaces and tabs around
+/// them. Empty elements, which RFC 7230 section 7 tells a recipient to ignore, and lines that are not text are
+/// passed over.
+pub(super) fn list<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+) -> impl Iterator<Item = &'h str> + use<'h> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(|element| element.trim_matches([' ', '\t']))
+        .filter(|element| !element.is_empty())
+}
+
+/// Whether the list has the token, in any case.
+pub(super) fn list_contains(headers: &HeaderMap, name: &str, token: &str) -> bool {
+    list(headers, name).any(|element| element.eq_ignore_ascii_case(token))
+}
+
+/// How often a field occurs.
+pub(super) enum Occurrence<'h> {
+    Missing,
+    Once(&'h [u8]),
+    Repeated,
+}
+
+/// How often the field `name` occurs, and its value if that is once.
+pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &str) -> Occurrence<'h> {
+    let mut lines = headers.get_all(name).into_iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Occurrence::Missing,
+        (Some(value), None) => Occurrence::Once(value.as_bytes()),
+        (Some(_), Some(_)) => Occurrence::Repeated,
+    }
+}
+
+/// Whether `value` is made of what a host and a port are made of (RFC 3986 section 3.2.2), and has a host. Whether
+/// such a host exists is not the question; that it cannot break a log line or hide a path is.
+pub(super) fn is_host(value: &[u8]) -> bool {
+    let is_host_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
+    !matches!(value, [] | [b':', ..]) && value.iter().copied().all(is_host_byte)
+}
+
+/// Whether `key` is 16 bytes in base64: section 4.2.1 point 5. Those are 22 letters and "==". The last letter
+/// carries 2 of the 128 bits, so its low 4 bits are 0 in canonical base64; others decode to the same key in a
+/// lenient decoder and are refused by a strict one, tungstenite's among them.
+pub(super) fn is_key(key: &[u8]) -> bool {
+    let [letters @ .., b'=', b'='] = key else {
+        return false;
+    };
+    let [.., last] = letters else { return false };
+    letters.len() == 22
+        && letters.iter().all(|letter| BASE64.contains(letter))
+        && BASE64
+            .iter()
+            .position(|letter| letter == last)
+            .is_some_and(|bits| bits & 0x0F == 0)
+}
+
+/// The base64 of a key, 24 characters.
+pub(super) fn encode_key(key: [u8; 16]) -> String {
+    let bits = u128::from_be_bytes(key);
+    // 21 letters of 6 bits from the top, one of the last 2 bits followed by 4 zeros.
+    let letters = (0..21).map(|i| bits >> (122 - 6 * i)).chain([bits << 4]);
+    let mut text: String = letters
+        .map(|bits| char::from(BASE64[(bits & 0x3F) as usize]))
+        .collect();
+    text.push_str("==");
+    text
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_canonical_base64_of_16_bytes_is_a_key() {
+        let table: &[(&str, bool)] = &[
+            ("dGhlIHNhbXBsZSBub25jZQ==", true),
+            ("AAAAAAAAAAAAAAAAAAAAAA==", true),
+            ("/////////////////////w==", true),
+            ("", false),
+            ("==", false),
+            ("dGhlIHNhbXBsZSBub25jZQ=", false),
+            ("dGhlIHNhbXBsZSBub25jZQ", false),
+            ("dGhlIHNhbXBsZSBub25jZR==", false), // low bits set
+            ("dGhlIHNhbXBsZSBub25jZ===", false), // 15 bytes and a bit
+            ("dGhlIHNhbXBsZSBub25j", false),     // 15 bytes
+            ("dGhlIHNhbXBsZSBub25jZSE=", false), // 17 bytes
+            ("AAAAAAAAAAAAAAAAAAAAAAAA", false), // 18 bytes
+            ("dGhlIHNhbXBsZSBub25j-Q==", false), // another alphabet
+            ("dGhlIHNhbXBsZSBub25 ZQ==", false),
+            ("dGhlIHNhbXBsZSBub25jZQ==AA==", false),
+        ];
+        for (key, expected) in table {
+            assert_eq!(is_key(key.as_bytes()), *expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_encoded_as_base64() {
+        assert_eq!(encode_key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(encode_key([0; 16]), "AAAAAAAAAAAAAAAAAAAAAA==");
+        assert_eq!(encode_key([255; 16]), "/////////////////////w==");
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for host in [
+            "a",
+            "localhost:8080",
+            "[::1]:80",
+            "10.0.0.1",
+            "a_b.example",
+            "ex%61mple:",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "", ":80", "a b", "a/b", "user@a", "a?b", "a\tb", "\u{e4}", "a\\b", "\"a\"",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+}

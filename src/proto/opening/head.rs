@@ -1,0 +1,297 @@
+//! The head of a request or a response (RFC 7230 section 3): collects its lines as they arrive and ends with the
+//! blank one. Promises linear time however the bytes are cut, never more than the allowed bytes kept, and a
+//! verdict on the first byte that decides. What the fields mean is not judged here.
+
+use super::fields::{is_token, is_token_byte};
+use std::fmt;
+
+/// What a head may cost. The defaults, 16 KiB and 100 headers, hold any request that a browser sends with its
+/// cookies, and are what one silent client can make us keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes, from the first one to the blank line, both included. Past it: 431.
+    pub head_bytes_max: usize,
+    /// Header lines. Past it: 431. More than 124 are never accepted: tungstenite's parser ends there.
+    pub headers_max: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 16 * 1024,
+            headers_max: 100,
+        }
+    }
+}
+
+/// A head on its way in. It owns what has arrived of it, and nothing before the first byte.
+#[derive(Debug, Default)]
+pub struct Head {
+    buf: Vec<u8>,
+    /// Where the line under way begins in `buf`.
+    line_start: usize,
+    place: Place,
+    /// Bytes that were looked at, to show that it is each once as it arrives and once more as part of a line.
+    #[cfg(test)]
+    pub(super) looked_at: usize,
+}
+
+/// What the byte after `buf` belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// The first word of the first line: a method, or a response's version.
+    #[default]
+    FirstWord,
+    /// As `FirstWord`, after an empty line that was skipped.
+    FirstWordAgain,
+    /// The rest of the first line.
+    FirstLine,
+    /// Header lines, and how many there were.
+    Fields(usize),
+    /// Complete, or failed.
+    Over,
+}
+
+/// Which head it is, as far as its lines differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadKind {
+    Request,
+    Response,
+}
+
+/// What is wrong with the lines of a head, whatever they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// RFC 7230 sections 3.1.1 and 3.1.2: the first line begins with a token (or a version), so this is no HTTP:
+    /// TLS on a plain port, or something binary.
+    NotHttp,
+    /// RFC 7230 section 3.2: no control character but HTAB in a field's value, and none elsewhere.
+    ControlByte(u8),
+    /// RFC 7230 section 3: a line ends with CRLF. A CR elsewhere is a way to smuggle.
+    BareCr,
+    /// RFC 7230 section 3: a line ends with CRLF.
+    BareLf,
+    /// RFC 7230 section 3.2.4: a server MUST reject (or rewrite) a field folded over several lines.
+    FoldedLine,
+    /// RFC 7230 section 3.2: a header line is a name, a colon and a value.
+    NoColon,
+    /// RFC 7230 section 3.2.4: no whitespace is allowed between a field's name and its colon; a server MUST
+    /// reject it with 400.
+    SpaceBeforeColon,
+    /// RFC 7230 section 3.2: a field's name is a token, of at least one character.
+    FieldName,
+    /// [`HeadLimits::head_bytes_max`].
+    TooLong,
+    /// [`HeadLimits::headers_max`].
+    TooManyHeaders,
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHttp => f.write_str("this is not HTTP"),
+            Self::ControlByte(byte) => write!(f, "a control character in the head: 0x{byte:02x}"),
+            Self::BareCr => f.write_str("a CR without its LF"),
+            Self::BareLf => f.write_str("a LF without its CR"),
+            Self::FoldedLine => f.write_str("a header folded over several lines"),
+            Self::NoColon => f.write_str("a header line without a colon"),
+            Self::SpaceBeforeColon => {
+                f.write_str("whitespace between a header's name and its colon")
+            }
+            Self::FieldName => f.write_str("a header's name is not a token"),
+            Self::TooLong => f.write_str("the head has too many bytes"),
+            Self::TooManyHeaders => f.write_str("the head has too many headers"),
+        }
+    }
+}
+
+impl std::error::Error for HeadError {}
+
+impl Head {
+    /// A head of which nothing has arrived. No memory is allocated.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Takes bytes from `input` up to and including the blank line, and gives all of the head, from its first
+    /// line on; `Ok(None)`: all were taken and more are needed. `check_first_line` is asked as soon as that line
+    /// is there, without its CRLF. After an error, what follows the byte that decided is left in `input`.
+    pub(super) fn receive<E: From<HeadError>>(
+        &mut self,
+        input: &mut &mut [u8],
+        limits: &HeadLimits,
+        kind: HeadKind,
+        check_first_line: fn(&[u8]) -> Result<(), E>,
+    ) -> Result<Option<Vec<u8>>, E> {
+        assert!(
+            self.place != Place::Over,
+            "a head that is complete or has failed takes no more bytes"
+        );
+        let result = self.receive_lines(input, limits, kind, check_first_line);
+        match result {
+            Ok(false) => return Ok(None),
+            Ok(true) | Err(_) => self.place = Place::Over,
+        }
+        let head = std::mem::take(&mut self.buf);
+        result.map(|_| Some(head))
+    }
+
+    /// `true`: the blank line has arrived.
+    fn receive_lines<E: From<HeadError>>(
+        &mut self,
+        input: &mut &mut [u8],
+        limits: &HeadLimits,
+        kind: HeadKind,
+        check_first_line: fn(&[u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        loop {
+            let room = limits.head_bytes_max.saturating_sub(self.buf.len());
+            if room == 0 {
+                return Err(HeadError::TooLong.into());
+            }
+            if input.is_empty() {
+                return Ok(false);
+            }
+            let window = room.min(input.len());
+            self.reserve(window, limits.head_bytes_max);
+            let (len, verdict) = self.scan(&input[..window], kind);
+            let (taken, rest) = std::mem::take(input).split_at_mut(len);
+            *input = rest;
+            self.buf.extend_from_slice(taken);
+            if verdict? && self.end_line(limits, kind, check_first_line)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Makes room for bytes that have arrived: doubling, so that single bytes do not cost a copy of all before
+    /// them, but never past what is allowed in total.
+    fn reserve(&mut self, additional: usize, bytes_max: usize) {
+        let needed = self.buf.len() + additional;
+        debug_assert!(needed <= bytes_max);
+        if needed > self.buf.capacity() {
+            let capacity = needed.max(self.buf.capacity() * 2).min(bytes_max);
+            self.buf.reserve_exact(capacity - self.buf.len());
+        }
+    }
+
+    /// Looks at new bytes, up to the end of the line under way or the first that cannot be: how many that are,
+    /// and whether they end the line.
+    fn scan(&mut self, window: &[u8], kind: HeadKind) -> (usize, Result<bool, HeadError>) {
+        let line_len = self.buf.len() - self.line_start;
+        let mut previous = if line_len == 0 {
+            b'\n'
+        } else {
+            self.buf[self.buf.len() - 1]
+        };
+        for (i, &byte) in window.iter().enumerate() {
+            #[cfg(test)]
+            {
+                self.looked_at += 1;
+            }
+            let verdict = self.check_byte(previous, byte, line_len + i == 0, kind);
+            if byte == b'\n' || verdict.is_err() {
+                return (i + 1, verdict.map(|()| true));
+            }
+            previous = byte;
+        }
+        (window.len(), Ok(false))
+    }
+
+    fn check_byte(
+        &mut self,
+        previous: u8,
+        byte: u8,
+        is_first: bool,
+        kind: HeadKind,
+    ) -> Result<(), HeadError> {
+        if previous == b'\r' && byte != b'\n' {
+            return Err(HeadError::BareCr);
+        }
+        if let Place::FirstWord | Place::FirstWordAgain = self.place {
+            match byte {
+                b' ' if !is_first => self.place = Place::FirstLine,
+                b'\r' | b'\n' => {}
+                // The slash of a response's "HTTP/1.1".
+                b'/' if kind == HeadKind::Response => {}
+                _ if !is_token_byte(byte) => return Err(HeadError::NotHttp),
+                _ => {}
+            }
+        }
+        match byte {
+            b'\n' if previous != b'\r' => Err(HeadError::BareLf),
+            b'\n' | b'\r' | b'\t' => Ok(()),
+            _ if byte.is_ascii_control() => Err(HeadError::ControlByte(byte)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Judges the line that `buf` ends with; `true`: it is the blank line after the fields.
+    fn end_line<E: From<HeadError>>(
+        &mut self,
+        limits: &HeadLimits,
+        kind: HeadKind,
+        check_first_line: fn(&[u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        // The scan ended a line, so CRLF stands at its end.
+        let line = &self.buf[self.line_start..self.buf.len() - 2];
+        #[cfg(test)]
+        {
+            self.looked_at += line.len();
+        }
+        self.place = match self.place {
+            // RFC 7230 section 3.5: "a server that is expecting to receive and parse a request-line SHOULD
+            // ignore at least one empty line (CRLF) received prior to the request-line". It is no part of the head.
+            Place::FirstWord if line.is_empty() && kind == HeadKind::Request => {
+                self.buf.clear();
+                Place::FirstWordAgain
+            }
+            Place::FirstWord | Place::FirstWordAgain if line.is_empty() => {
+                return Err(HeadError::NotHttp.into());
+            }
+            Place::FirstWord | Place::FirstWordAgain | Place::FirstLine => {
+                check_first_line(line)?;
+                Place::Fields(0)
+            }
+            Place::Fields(_) if line.is_empty() => return Ok(true),
+            Place::Fields(count) => {
+                if count >= limits.headers_max.min(PARSER_HEADERS_MAX) {
+                    return Err(HeadError::TooManyHeaders.into());
+                }
+                check_field_line(line)?;
+                Place::Fields(count + 1)
+            }
+            Place::Over => unreachable!("receive has asserted that it is not"),
+        };
+        self.line_start = self.buf.len();
+        Ok(false)
+    }
+}
+
+/// Checks `name ":" OWS value OWS`, whose bytes are known to hold no control character but HTAB.
+fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
+    if let [b' ' | b'\t', ..] = line {
+        return Err(HeadError::FoldedLine);
+    }
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else {
+        return Err(HeadError::NoColon);
+    };
+    let name = &line[..colon];
+    if let [.., b' ' | b'\t'] = name {
+        return Err(HeadError::SpaceBeforeColon);
+    }
+    // `http` has no longer names than that. Only a caller who allows heads of over 64 KiB gets there.
+    if is_token(name) && name.len() <= usize::from(u16::MAX) {
+        Ok(())
+    } else {
+        Err(HeadError::FieldName)
+    }
+}
+
+/// `tungstenite::handshake::headers::MAX_HEADERS`.
+const PARSER_HEADERS_MAX: usize = 124;

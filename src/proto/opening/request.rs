@@ -1,0 +1,278 @@
+//! A request that may be answered: the server's side of the opening handshake (RFC 6455 section 4.2.1), and plain
+//! GET and HEAD beside it. What is wrong with the request line is said when its line is there, the rest when the
+//! blank line is. What the application thinks of the request is not judged here.
+
+use super::error::OpeningError;
+use super::fields::{self, Occurrence};
+use super::head::{Head, HeadKind, HeadLimits};
+use std::str;
+use tungstenite::handshake::machine::TryParse;
+use tungstenite::handshake::server;
+use tungstenite::http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use tungstenite::http::uri::{Scheme, Uri};
+
+/// A complete, well-formed request: an opening handshake that meets section 4.2.1, or a plain GET or HEAD.
+#[derive(Clone, Debug)]
+pub struct Request {
+    parsed: server::Request,
+    kind: RequestKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestKind {
+    Get,
+    Head,
+    Upgrade,
+}
+
+impl Head {
+    /// Takes bytes from `input` up to and including the blank line that ends a request's head; `Ok(None)`: all
+    /// were taken and more are needed. What follows the head stays in `input`.
+    ///
+    /// # Errors
+    /// The first rule that the request broke, on the first byte that decides. The head is used up.
+    ///
+    /// # Panics
+    /// If it is called again after a request or an error.
+    ///
+    /// ```
+    /// use wsloop::proto::opening::{Head, HeadLimits};
+    ///
+    /// let mut bytes = *b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\n\r\nand more";
+    /// let mut input = &mut bytes[..];
+    /// let request = Head::new().receive_request(&mut input, &HeadLimits::default()).unwrap().unwrap();
+    /// assert_eq!((request.path(), request.query()), ("/chat", Some("room=1")));
+    /// assert!(!request.is_upgrade());
+    /// assert_eq!(input, b"and more");
+    /// ```
+    pub fn receive_request(
+        &mut self,
+        input: &mut &mut [u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<Request>, OpeningError> {
+        let Some(head) = self.receive(input, limits, HeadKind::Request, check_request_line)? else {
+            return Ok(None);
+        };
+        Request::parse(head).map(Some)
+    }
+}
+
+impl Request {
+    /// Parses a head whose lines and request line were checked.
+    fn parse(mut head: Vec<u8>) -> Result<Self, OpeningError> {
+        // tungstenite's parser refuses every method but GET. The copy is ours: "HEAD /" becomes "HGET /".
+        let is_head = head.starts_with(b"HEAD ");
+        if is_head {
+            head[1..4].copy_from_slice(b"GET");
+        }
+        let Ok(Some((_, parsed))) = server::Request::try_parse(&head[usize::from(is_head)..])
+        else {
+            return Err(OpeningError::Unparsable);
+        };
+        check_host(parsed.headers())?;
+        check_no_body(parsed.headers())?;
+        let kind = match (is_upgrade_attempt(parsed.headers()), is_head) {
+            (false, false) => RequestKind::Get,
+            (false, true) => RequestKind::Head,
+            (true, true) => return Err(OpeningError::UpgradeMethod),
+            (true, false) => {
+                check_upgrade(parsed.headers())?;
+                RequestKind::Upgrade
+            }
+        };
+        Ok(Self { parsed, kind })
+    }
+
+    /// The path of the target as it was sent, percent-encoding and all; "/" if it is empty. Never empty.
+    pub fn path(&self) -> &str {
+        self.parsed.uri().path()
+    }
+
+    /// What follows the "?" of the target.
+    pub fn query(&self) -> Option<&str> {
+        self.parsed.uri().query()
+    }
+
+    /// The target as it was sent: a path, or an absolute URI.
+    pub fn uri(&self) -> &Uri {
+        self.parsed.uri()
+    }
+
+    /// All headers, names in lower case.
+    pub fn headers(&self) -> &HeaderMap {
+        self.parsed.headers()
+    }
+
+    /// The value of a header, of its first line if it has several; `None` also if it is not UTF-8. The name may
+    /// be in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let value = self.parsed.headers().get(name)?;
+        str::from_utf8(value.as_bytes()).ok()
+    }
+
+    /// The host and port that the client wants, as it was sent: the target's if that is absolute, else `Host`.
+    pub fn host(&self) -> &str {
+        // RFC 7230 section 5.5: of an absolute target, "the effective request URI is the same".
+        match self.parsed.uri().authority() {
+            Some(authority) => authority.as_str(),
+            None => self
+                .header("host")
+                .expect("check_host saw it, made of ASCII"),
+        }
+    }
+
+    /// Where the page that opens the connection comes from. Browsers always send it; others may claim anything.
+    pub fn origin(&self) -> Option<&str> {
+        self.header("origin")
+    }
+
+    /// Whether it is an opening handshake, then a complete one; else plain HTTP.
+    pub fn is_upgrade(&self) -> bool {
+        self.kind == RequestKind::Upgrade
+    }
+
+    /// Whether it is a HEAD request, whose answer has no body.
+    pub fn is_head(&self) -> bool {
+        self.kind == RequestKind::Head
+    }
+
+    /// The subprotocols that the client offers, in its order of preference.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        fields::list(self.parsed.headers(), SEC_WEBSOCKET_PROTOCOL.as_str())
+    }
+
+    /// As tungstenite has it. Its method is GET for HEAD, too.
+    pub(super) fn parsed(&self) -> &server::Request {
+        &self.parsed
+    }
+
+    /// The key of an opening handshake, which was checked.
+    pub(super) fn key(&self) -> &[u8] {
+        assert!(self.is_upgrade(), "only an opening handshake has a key");
+        self.parsed.headers()[SEC_WEBSOCKET_KEY].as_bytes()
+    }
+}
+
+/// RFC 7230 section 3.1.1: `method SP request-target SP HTTP-version`, each judged.
+fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
+    let mut words = line.split(|&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(OpeningError::RequestLine);
+    };
+    let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] = version else {
+        return Err(OpeningError::RequestLine);
+    };
+    if target.is_empty() || !major.is_ascii_digit() || !minor.is_ascii_digit() {
+        return Err(OpeningError::RequestLine);
+    }
+    // The version first: HTTP/2 begins with "PRI * HTTP/2.0" where nothing else fits either.
+    if (major, minor) != (&b'1', &b'1') {
+        return Err(OpeningError::HttpVersion);
+    }
+    // RFC 7230 section 3.1.1: "The request method is case-sensitive."
+    if method != b"GET" && method != b"HEAD" {
+        return Err(OpeningError::Method);
+    }
+    check_target(target)
+}
+
+/// RFC 7230 section 5.3: origin-form and absolute-form are for us; "*" and a bare authority go with methods that
+/// we do not serve.
+fn check_target(target: &[u8]) -> Result<(), OpeningError> {
+    if target.contains(&b'#') {
+        return Err(OpeningError::TargetFragment);
+    }
+    // URIs are ASCII (RFC 3986); `http` lets UTF-8 pass.
+    if !target.iter().all(u8::is_ascii_graphic) {
+        return Err(OpeningError::Target);
+    }
+    let Ok(uri) = Uri::try_from(target) else {
+        return Err(OpeningError::Target);
+    };
+    let is_served = match uri.scheme() {
+        None => target[0] == b'/',
+        Some(scheme) => {
+            [&Scheme::HTTP, &Scheme::HTTPS].contains(&scheme)
+                || ["ws", "wss"]
+                    .iter()
+                    .any(|name| scheme.as_str().eq_ignore_ascii_case(name))
+        }
+    };
+    // RFC 7230 section 2.7.1: "a sender MUST NOT generate the userinfo subcomponent"; it is a way to make one
+    // host look like another.
+    let has_userinfo = uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'));
+    if is_served && !has_userinfo {
+        Ok(())
+    } else {
+        Err(OpeningError::Target)
+    }
+}
+
+/// RFC 7230 section 5.4: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
+/// message that lacks a Host header field and to any request message that contains more than one Host header
+/// field or a Host header field with an invalid field-value." With an absolute target, too.
+fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
+    match fields::occurrence(headers, HOST.as_str()) {
+        Occurrence::Missing => Err(OpeningError::HostMissing),
+        Occurrence::Repeated => Err(OpeningError::HostRepeated),
+        Occurrence::Once(value) if fields::is_host(value) => Ok(()),
+        Occurrence::Once(_) => Err(OpeningError::HostInvalid),
+    }
+}
+
+/// Neither an opening handshake nor a GET or HEAD that we answer has a body. One that claimed to would be read as
+/// frames, or as the next request, by whoever disagrees with us about its length.
+fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(OpeningError::TransferEncoding);
+    }
+    match fields::occurrence(headers, CONTENT_LENGTH.as_str()) {
+        Occurrence::Missing | Occurrence::Once(b"0") => Ok(()),
+        Occurrence::Once(_) | Occurrence::Repeated => Err(OpeningError::ContentLength),
+    }
+}
+
+/// Whether the client means to open a WebSocket, well or badly. `Upgrade: h2c` alone is a plain request, which
+/// RFC 7230 section 6.7 lets a server answer without the upgrade.
+fn is_upgrade_attempt(headers: &HeaderMap) -> bool {
+    fields::list_contains(headers, UPGRADE.as_str(), "websocket")
+        || headers.contains_key(SEC_WEBSOCKET_KEY)
+        || headers.contains_key(SEC_WEBSOCKET_VERSION)
+}
+
+/// Section 4.2.1, points 3 to 6.
+fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
+    match fields::occurrence(headers, UPGRADE.as_str()) {
+        Occurrence::Missing => return Err(OpeningError::UpgradeMissing),
+        Occurrence::Once(value) if value.eq_ignore_ascii_case(b"websocket") => {}
+        Occurrence::Once(_) | Occurrence::Repeated => {
+            return Err(OpeningError::UpgradeNotWebSocket);
+        }
+    }
+    if !fields::list_contains(headers, CONNECTION.as_str(), "upgrade") {
+        return Err(OpeningError::ConnectionNotUpgrade);
+    }
+    match fields::occurrence(headers, SEC_WEBSOCKET_VERSION.as_str()) {
+        Occurrence::Once(b"13") => {}
+        Occurrence::Missing | Occurrence::Once(_) | Occurrence::Repeated => {
+            return Err(OpeningError::WebSocketVersion);
+        }
+    }
+    match fields::occurrence(headers, SEC_WEBSOCKET_KEY.as_str()) {
+        Occurrence::Missing => return Err(OpeningError::KeyMissing),
+        Occurrence::Repeated => return Err(OpeningError::KeyRepeated),
+        Occurrence::Once(key) if fields::is_key(key) => {}
+        Occurrence::Once(_) => return Err(OpeningError::KeyInvalid),
+    }
+    match fields::occurrence(headers, ORIGIN.as_str()) {
+        Occurrence::Missing | Occurrence::Once(_) => Ok(()),
+        Occurrence::Repeated => Err(OpeningError::OriginRepeated),
+    }
+}

@@ -1,0 +1,305 @@
+//! Every answer that is not the 101: a complete HTTP/1.1 response with its length, after which the connection is
+//! closed. No `Date`, as there is no clock here.
+
+use std::borrow::Cow;
+use std::fmt;
+use tungstenite::handshake::server::write_response;
+use tungstenite::http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use tungstenite::http::{Response, StatusCode};
+
+/// A plain HTTP response. It always carries `Connection: close`, and `Content-Length` where its status has a
+/// body.
+///
+/// ```
+/// use wsloop::proto::opening::HttpResponse;
+///
+/// let mut out = Vec::new();
+/// HttpResponse::new(404, "nothing here\n").encode(false, &mut out);
+/// assert!(out.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
+/// assert!(out.ends_with(b"\r\n\r\nnothing here\n"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct HttpResponse {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Cow<'static, [u8]>,
+}
+
+/// Why a response may not leave as the application made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResponseError {
+    /// RFC 7230 section 3.2: a header's name is a token.
+    Name,
+    /// A header's value is printable ASCII; what else RFC 7230 section 3.2.6 lets pass is obsolete. CR and LF
+    /// would begin another header.
+    Value,
+    /// This header is set by the protocol: it may not be added here, or was altered, doubled or removed.
+    Reserved(HeaderName),
+    /// RFC 6455 section 4.2.2 point 5: a subprotocol that the client did not offer, or more than one.
+    Subprotocol,
+}
+
+impl fmt::Display for ResponseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => f.write_str("a header's name is not a token"),
+            Self::Value => f.write_str("a header's value is not printable ASCII"),
+            Self::Reserved(name) => write!(f, "the header {name} is set by the protocol"),
+            Self::Subprotocol => f.write_str("the subprotocol is not one that was offered"),
+        }
+    }
+}
+
+impl std::error::Error for ResponseError {}
+
+impl HttpResponse {
+    /// A response of UTF-8 text.
+    ///
+    /// # Panics
+    /// If `status` is not in 200 to 599: those below are no answers.
+    pub fn new(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        let body = match body.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self::bytes(status, "text/plain; charset=utf-8", body)
+    }
+
+    /// A response of bytes of the given media type.
+    ///
+    /// # Panics
+    /// If `status` is not in 200 to 599, or `content_type` not printable ASCII.
+    pub fn bytes(
+        status: u16,
+        content_type: &'static str,
+        body: impl Into<Cow<'static, [u8]>>,
+    ) -> Self {
+        assert!(
+            (200..=599).contains(&status),
+            "{status} is no status of a final response"
+        );
+        let status = StatusCode::from_u16(status).expect("it is in 200 to 599");
+        let response = Self {
+            status,
+            headers: HeaderMap::new(),
+            body: body.into(),
+        }
+        .with_static(CONTENT_TYPE.as_str(), content_type);
+        if status != StatusCode::UPGRADE_REQUIRED {
+            return response;
+        }
+        // RFC 7231 section 6.5.15: "The server MUST send an Upgrade header field in a 426 response", and RFC 6455
+        // section 4.4 wants the versions that we speak.
+        response
+            .with_static("upgrade", "websocket")
+            .with_static("sec-websocket-version", "13")
+    }
+
+    /// Adds a header. One that is there already is sent twice, but Content-Type, Upgrade and
+    /// Sec-WebSocket-Version are replaced.
+    ///
+    /// # Errors
+    /// The name is not a token, the value is not printable ASCII, or the header is Content-Length,
+    /// Transfer-Encoding or Connection, which are set by [`encode`](Self::encode).
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, ResponseError> {
+        let name = HeaderName::try_from(name).map_err(|_| ResponseError::Name)?;
+        let value = printable(value).ok_or(ResponseError::Value)?;
+        if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
+            return Err(ResponseError::Reserved(name));
+        }
+        if [CONTENT_TYPE, UPGRADE, SEC_WEBSOCKET_VERSION].contains(&name) {
+            self.headers.insert(name, value);
+        } else {
+            self.headers.append(name, value);
+        }
+        Ok(self)
+    }
+
+    /// Sets a header that is known when it is compiled: lower case name, printable value.
+    pub(super) fn with_static(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+        self
+    }
+
+    /// The status, 200 to 599.
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The body. It is not sent with a status that has none, nor to a HEAD request.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The value of a header, of its first line if it has several. Those that [`encode`](Self::encode) sets are
+    /// not here.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Appends the response to `out`. `head_only` answers a HEAD request: the head as for a GET, without the body.
+    pub fn encode(&self, head_only: bool, out: &mut Vec<u8>) {
+        // RFC 7230 section 3.3: "All 1xx, 204 and 304 responses do not include a message body"; and 3.3.2: "A
+        // server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204".
+        let has_body =
+            self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED;
+        let mut response = Response::new(());
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        let headers = response.headers_mut();
+        // RFC 7230 section 6.7: "A sender of Upgrade MUST also send an "Upgrade" connection option".
+        let connection = if headers.contains_key(UPGRADE) {
+            "close, upgrade"
+        } else {
+            "close"
+        };
+        headers.insert(CONNECTION, HeaderValue::from_static(connection));
+        if has_body {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        } else {
+            headers.remove(CONTENT_TYPE);
+        }
+        write_response(&mut *out, &response)
+            .expect("every value is printable: with_header has seen to it");
+        if has_body && !head_only {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}
+
+/// A header's value, if tungstenite can print it: visible ASCII, spaces and tabs.
+pub(super) fn printable(value: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(value)
+        .ok()
+        .filter(|value| value.to_str().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(response: &HttpResponse, head_only: bool) -> String {
+        let mut out = b"before".to_vec();
+        response.encode(head_only, &mut out);
+        String::from_utf8(out)
+            .unwrap()
+            .strip_prefix("before")
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn a_response_is_complete() {
+        let plain = "content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: 3\r\n\r\n";
+        let table: &[(u16, bool, String)] = &[
+            (200, false, format!("HTTP/1.1 200 OK\r\n{plain}yes")),
+            (200, true, format!("HTTP/1.1 200 OK\r\n{plain}")),
+            (
+                503,
+                false,
+                format!("HTTP/1.1 503 Service Unavailable\r\n{plain}yes"),
+            ),
+            (
+                204,
+                false,
+                "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".into(),
+            ),
+            (
+                304,
+                true,
+                "HTTP/1.1 304 Not Modified\r\nconnection: close\r\n\r\n".into(),
+            ),
+        ];
+        for (status, head_only, expected) in table {
+            assert_eq!(
+                &encoded(&HttpResponse::new(*status, "yes"), *head_only),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_426_says_what_to_upgrade_to() {
+        let response = HttpResponse::new(426, "no")
+            .with_header("Upgrade", "websocket")
+            .unwrap();
+        let text = encoded(&response, false);
+        assert_eq!(text.matches("upgrade: websocket\r\n").count(), 1, "{text}");
+        assert!(text.contains("connection: close, upgrade\r\n"), "{text}");
+        assert!(text.contains("sec-websocket-version: 13\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_header_cannot_break_the_response() {
+        let table: &[(&str, &str, Result<(), ResponseError>)] = &[
+            ("X-A", "1", Ok(())),
+            ("X-A", "", Ok(())),
+            ("X-A", "a\tb", Ok(())),
+            ("Content-Type", "text/html", Ok(())),
+            ("X-A", "1\r\nX-B: 2", Err(ResponseError::Value)),
+            ("X-A", "1\n", Err(ResponseError::Value)),
+            ("X-A", "\0", Err(ResponseError::Value)),
+            ("X-A", "\u{7f}", Err(ResponseError::Value)),
+            ("X-A", "gr\u{fc}n", Err(ResponseError::Value)),
+            ("", "1", Err(ResponseError::Name)),
+            ("X A", "1", Err(ResponseError::Name)),
+            ("X:A", "1", Err(ResponseError::Name)),
+            ("X\r\nA", "1", Err(ResponseError::Name)),
+            (
+                "content-LENGTH",
+                "1",
+                Err(ResponseError::Reserved(CONTENT_LENGTH)),
+            ),
+            (
+                "Transfer-Encoding",
+                "chunked",
+                Err(ResponseError::Reserved(TRANSFER_ENCODING)),
+            ),
+            (
+                "Connection",
+                "keep-alive",
+                Err(ResponseError::Reserved(CONNECTION)),
+            ),
+        ];
+        for (name, value, expected) in table {
+            let result = HttpResponse::new(200, "").with_header(name, value);
+            assert_eq!(
+                &result.as_ref().map(|_| ()).map_err(Clone::clone),
+                expected,
+                "{name}: {value}"
+            );
+            if let Ok(response) = result {
+                assert_eq!(response.header(name), Some(*value));
+                assert!(
+                    encoded(&response, false)
+                        .contains(&format!("{}: {value}\r\n", name.to_lowercase()))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_set_twice_is_sent_twice_and_the_content_type_replaced() {
+        let response = HttpResponse::bytes(200, "text/html", &b"<p>"[..])
+            .with_header("Set-Cookie", "a=1")
+            .and_then(|response| response.with_header("Set-Cookie", "b=2"))
+            .and_then(|response| response.with_header("Content-Type", "text/css"))
+            .unwrap();
+        let text = encoded(&response, false);
+        assert_eq!(text.matches("set-cookie").count(), 2, "{text}");
+        assert_eq!(text.matches("content-type").count(), 1, "{text}");
+        assert_eq!((response.status(), response.body()), (200, &b"<p>"[..]));
+    }
+
+    #[test]
+    #[should_panic(expected = "no status of a final response")]
+    fn a_101_is_not_a_plain_response() {
+        HttpResponse::new(101, "");
+    }
+}

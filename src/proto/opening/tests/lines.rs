@@ -1,0 +1,325 @@
+//! RFC 7230 section 3: the request line and the header lines, each judged on the byte that decides.
+
+use super::super::head::HeadError::*;
+use super::super::{HeadLimits, OpeningError};
+use super::{check, request_within};
+use OpeningError::*;
+
+/// Plays a table of beginnings whose last byte decides.
+fn check_decided_at_once(table: &[(&str, &[u8], OpeningError)]) {
+    for (name, bytes, expected) in table {
+        let (result, taken) = request_within(name, bytes, HeadLimits::default());
+        assert_eq!(result, Some(Err(expected.clone())), "{name}");
+        assert_eq!(taken, bytes.len(), "{name}: the last byte decides");
+    }
+}
+
+#[test]
+fn a_request_line_is_a_method_a_target_and_a_version() {
+    let table: &[(&str, &str, Result<&str, OpeningError>)] = &[
+        ("a path", "GET /a/b HTTP/1.1", Ok("get /a/b at h")),
+        (
+            "a path and a query",
+            "GET /a?b=/c?d HTTP/1.1",
+            Ok("get /a?b=/c?d at h"),
+        ),
+        (
+            "two slashes",
+            "GET //evil/a HTTP/1.1",
+            Ok("get //evil/a at h"),
+        ),
+        (
+            "an empty line before it",
+            "\r\nGET / HTTP/1.1",
+            Ok("get / at h"),
+        ),
+        (
+            "an empty line before HEAD",
+            "\r\nHEAD /a HTTP/1.1",
+            Ok("head /a at h"),
+        ),
+        ("http", "GET http://x:1/a HTTP/1.1", Ok("get /a at x:1")),
+        (
+            "https without path",
+            "HEAD https://x HTTP/1.1",
+            Ok("head / at x"),
+        ),
+        (
+            "ws with a query only",
+            "GET ws://x?q HTTP/1.1",
+            Ok("get /?q at x"),
+        ),
+        ("wss in capitals", "GET WSS://x/ HTTP/1.1", Ok("get / at x")),
+        (
+            "two empty lines",
+            "\r\n\r\nGET / HTTP/1.1",
+            Err(Head(NotHttp)),
+        ),
+        ("a space before it", " GET / HTTP/1.1", Err(Head(NotHttp))),
+        ("one word", "GET", Err(RequestLine)),
+        ("HTTP/0.9", "GET /", Err(RequestLine)),
+        ("HTTP/0.9 with a space", "GET / ", Err(RequestLine)),
+        (
+            "two spaces before the target",
+            "GET  / HTTP/1.1",
+            Err(RequestLine),
+        ),
+        (
+            "two spaces before the version",
+            "GET /  HTTP/1.1",
+            Err(RequestLine),
+        ),
+        (
+            "a space after the version",
+            "GET / HTTP/1.1 ",
+            Err(RequestLine),
+        ),
+        (
+            "a space in the target",
+            "GET /a b HTTP/1.1",
+            Err(RequestLine),
+        ),
+        (
+            "a tab instead of a space",
+            "GET\t/ HTTP/1.1",
+            Err(Head(NotHttp)),
+        ),
+        (
+            "a tab before the version",
+            "GET /\tHTTP/1.1",
+            Err(RequestLine),
+        ),
+        (
+            "the version in lower case",
+            "GET / http/1.1",
+            Err(RequestLine),
+        ),
+        (
+            "a version of three digits",
+            "GET / HTTP/1.10",
+            Err(RequestLine),
+        ),
+        ("a version without minor", "GET / HTTP/1", Err(RequestLine)),
+        ("a version of letters", "GET / HTTP/x.y", Err(RequestLine)),
+        (
+            "another protocol",
+            "DESCRIBE rtsp://a RTSP/1.0",
+            Err(RequestLine),
+        ),
+        ("HTTP/1.0", "GET / HTTP/1.0", Err(HttpVersion)),
+        ("HTTP/1.2", "GET / HTTP/1.2", Err(HttpVersion)),
+        ("HTTP/0.9 spelled out", "GET / HTTP/0.9", Err(HttpVersion)),
+        ("HTTP/2.0", "PRI * HTTP/2.0", Err(HttpVersion)),
+        ("POST", "POST / HTTP/1.1", Err(Method)),
+        ("OPTIONS", "OPTIONS * HTTP/1.1", Err(Method)),
+        ("CONNECT", "CONNECT h:443 HTTP/1.1", Err(Method)),
+        ("get in lower case", "get / HTTP/1.1", Err(Method)),
+        (
+            "a method that begins with GET",
+            "GETS / HTTP/1.1",
+            Err(Method),
+        ),
+        ("an empty method", "/ HTTP/1.1", Err(Head(NotHttp))),
+        ("asterisk-form", "GET * HTTP/1.1", Err(Target)),
+        ("authority-form", "GET h:80 HTTP/1.1", Err(Target)),
+        ("a relative path", "GET a/b HTTP/1.1", Err(Target)),
+        ("a query without a path", "GET ?a HTTP/1.1", Err(Target)),
+        ("an unknown scheme", "GET ftp://x/a HTTP/1.1", Err(Target)),
+        (
+            "a scheme without host",
+            "GET http:///a HTTP/1.1",
+            Err(Target),
+        ),
+        (
+            "user information",
+            "GET http://good@evil/ HTTP/1.1",
+            Err(Target),
+        ),
+        ("raw UTF-8", "GET /\u{e4} HTTP/1.1", Err(Target)),
+        ("an angle bracket", "GET /<a> HTTP/1.1", Err(Target)),
+        ("a fragment", "GET /a#b HTTP/1.1", Err(TargetFragment)),
+        (
+            "an empty fragment",
+            "GET /a?b# HTTP/1.1",
+            Err(TargetFragment),
+        ),
+        (
+            "a fragment in an absolute target",
+            "GET ws://x/#a HTTP/1.1",
+            Err(TargetFragment),
+        ),
+    ];
+    for (name, line, expected) in table {
+        check(&[(
+            name,
+            &format!("{line}\r\nHost: h\r\n\r\n"),
+            expected.clone(),
+        )]);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_on_the_byte_that_decides() {
+    check_decided_at_once(&[
+        ("a TLS hello", b"\x16", Head(NotHttp)),
+        ("NUL", b"\0", Head(NotHttp)),
+        ("a byte over 127", b"\x80", Head(NotHttp)),
+        ("a quoted word", b"\"", Head(NotHttp)),
+        (
+            "a TLS hello after an empty line",
+            b"\r\n\x16",
+            Head(NotHttp),
+        ),
+        ("a second empty line", b"\r\n\r\n", Head(NotHttp)),
+        ("a frame instead of a request", b"\x81", Head(NotHttp)),
+        ("a frame with text bytes first", b"AB\x85", Head(NotHttp)),
+        ("a LF as the first byte", b"\n", Head(BareLf)),
+        ("a CR and something else", b"\rG", Head(BareCr)),
+        ("NUL in the target", b"GET /\0", Head(ControlByte(0))),
+        ("DEL in the target", b"GET /\x7f", Head(ControlByte(0x7f))),
+        (
+            "a LF after the request line",
+            b"GET / HTTP/1.1\n",
+            Head(BareLf),
+        ),
+        (
+            "a CR in the request line",
+            b"GET / HTTP/1.1\r ",
+            Head(BareCr),
+        ),
+        ("two CRs", b"GET / HTTP/1.1\r\r", Head(BareCr)),
+        ("a bad request line", b"GET /\r\n", RequestLine),
+        ("HTTP/2's preface", b"PRI * HTTP/2.0\r\n", HttpVersion),
+        ("HTTP/1.0", b"GET / HTTP/1.0\r\n", HttpVersion),
+        ("POST", b"POST / HTTP/1.1\r\n", Method),
+        ("a fragment", b"GET /#a HTTP/1.1\r\n", TargetFragment),
+        ("a target", b"GET * HTTP/1.1\r\n", Target),
+        (
+            "a LF after a field",
+            b"GET / HTTP/1.1\r\nHost: a\n",
+            Head(BareLf),
+        ),
+        (
+            "a LF as the blank line",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\n",
+            Head(BareLf),
+        ),
+        (
+            "a CR in a value",
+            b"GET / HTTP/1.1\r\nHost: a\rX",
+            Head(BareCr),
+        ),
+        (
+            "NUL in a value",
+            b"GET / HTTP/1.1\r\nHost: a\0",
+            Head(ControlByte(0)),
+        ),
+        (
+            "ESC in a name",
+            b"GET / HTTP/1.1\r\nHo\x1b",
+            Head(ControlByte(0x1b)),
+        ),
+        (
+            "a folded line",
+            b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n",
+            Head(FoldedLine),
+        ),
+        (
+            "a line folded with a tab",
+            b"GET / HTTP/1.1\r\nHost: a\r\n\tb: c\r\n",
+            Head(FoldedLine),
+        ),
+        (
+            "a space before the first name",
+            b"GET / HTTP/1.1\r\n Host: a\r\n",
+            Head(FoldedLine),
+        ),
+        ("no colon", b"GET / HTTP/1.1\r\nHost a\r\n", Head(NoColon)),
+        ("no name", b"GET / HTTP/1.1\r\n: a\r\n", Head(FieldName)),
+        (
+            "a space before the colon",
+            b"GET / HTTP/1.1\r\nHost : a\r\n",
+            Head(SpaceBeforeColon),
+        ),
+        (
+            "a tab before the colon",
+            b"GET / HTTP/1.1\r\nHost\t: a\r\n",
+            Head(SpaceBeforeColon),
+        ),
+        (
+            "only a space before the colon",
+            b"GET / HTTP/1.1\r\nA: b\r\n : c\r\n",
+            Head(FoldedLine),
+        ),
+        (
+            "a space in a name",
+            b"GET / HTTP/1.1\r\nHo st: a\r\n",
+            Head(FieldName),
+        ),
+        (
+            "a name that is not ASCII",
+            b"GET / HTTP/1.1\r\nH\xc3\xb6st: a\r\n",
+            Head(FieldName),
+        ),
+    ]);
+}
+
+#[test]
+fn a_beginning_waits_for_more() {
+    for text in [
+        "",
+        "\r",
+        "\r\n",
+        "G",
+        "PRI * HTTP/2.0\r",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\r",
+    ] {
+        assert_eq!(
+            request_within(text, text.as_bytes(), HeadLimits::default()),
+            (None, text.len()),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn a_value_may_hold_tabs_and_bytes_over_127_and_be_empty() {
+    check(&[
+        (
+            "spaces and tabs around it",
+            "GET / HTTP/1.1\r\nHost:\t a \t\r\n\r\n",
+            Ok("get / at a"),
+        ),
+        (
+            "no space",
+            "GET / HTTP/1.1\r\nhOST:a\r\n\r\n",
+            Ok("get / at a"),
+        ),
+        (
+            "UTF-8",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: \u{e4}\r\n\r\n",
+            Ok("get / at a"),
+        ),
+        (
+            "a tab inside",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\tc\r\n\r\n",
+            Ok("get / at a"),
+        ),
+        (
+            "empty",
+            "GET / HTTP/1.1\r\nHost: a\r\nX:\r\nY: \r\n\r\n",
+            Ok("get / at a"),
+        ),
+        (
+            "a colon",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b: c\r\n\r\n",
+            Ok("get / at a"),
+        ),
+        (
+            "every token character",
+            "GET / HTTP/1.1\r\nHost: a\r\n!#$%&'*+-.^_`|~09aZ: b\r\n\r\n",
+            Ok("get / at a"),
+        ),
+    ]);
+}

@@ -1,0 +1,145 @@
+//! The 101 (RFC 6455 section 4.2.2): made from a request, altered by the application, checked, and only then
+//! bytes. What was negotiated is not acted upon here.
+
+use super::fields::{self, Occurrence};
+use super::request::Request;
+use super::response::ResponseError;
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::handshake::server::{self, create_response, write_response};
+use tungstenite::http::StatusCode;
+use tungstenite::http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
+};
+
+/// The 101 in the making, before it leaves.
+///
+/// ```
+/// use wsloop::proto::opening::{Head, HeadLimits, Upgrade};
+///
+/// let mut bytes = *b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
+///     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+///     Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// let request = Head::new().receive_request(&mut &mut bytes[..], &HeadLimits::default()).unwrap().unwrap();
+/// let mut upgrade = Upgrade::new(&request);
+/// assert!(upgrade.select_subprotocol(&request, "superchat"));
+/// let mut out = Vec::new();
+/// upgrade.encode(&request, &mut out).unwrap();
+/// assert!(out.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    response: server::Response,
+}
+
+impl Upgrade {
+    /// The 101 that answers `request`, without subprotocol or extensions.
+    ///
+    /// # Panics
+    /// If the request is not [an opening handshake](Request::is_upgrade).
+    pub fn new(request: &Request) -> Self {
+        assert!(
+            request.is_upgrade(),
+            "only an opening handshake is answered with 101"
+        );
+        // tungstenite wants "upgrade" in the first Connection line and not after a tab; we have checked the
+        // request by the whole rule.
+        let response =
+            create_response(request.parsed()).unwrap_or_else(|_| switching_protocols(request));
+        Self { response }
+    }
+
+    /// The headers as they will leave.
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The headers, to add to. What would make the 101 illegal is found by [`encode`](Self::encode).
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.response.headers_mut()
+    }
+
+    /// Selects one of the subprotocols that `request` offers; `false`, and nothing changed, if it was not
+    /// offered. Names are compared exactly, case included.
+    pub fn select_subprotocol(&mut self, request: &Request, name: &str) -> bool {
+        let value = match HeaderValue::from_str(name) {
+            Ok(value) if request.subprotocols().any(|offered| offered == name) => value,
+            Ok(_) | Err(_) => return false,
+        };
+        self.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, value);
+        true
+    }
+
+    /// Appends the 101 to `out`. `request` is the one that it was made from.
+    ///
+    /// # Errors
+    /// What was altered so that the 101 would be illegal. Then nothing was appended.
+    pub fn encode(&self, request: &Request, out: &mut Vec<u8>) -> Result<(), ResponseError> {
+        self.check(request)?;
+        let start = out.len();
+        write_response(&mut *out, &self.response).map_err(|_| {
+            out.truncate(start);
+            ResponseError::Value
+        })
+    }
+
+    fn check(&self, request: &Request) -> Result<(), ResponseError> {
+        let headers = self.headers();
+        // Section 4.2.2 point 5: Upgrade, Connection and Sec-WebSocket-Accept, with these values.
+        let accept = derive_accept_key(request.key());
+        check_once(headers, UPGRADE, |value| {
+            value.eq_ignore_ascii_case(b"websocket")
+        })?;
+        check_once(headers, CONNECTION, |value| {
+            value.eq_ignore_ascii_case(b"upgrade")
+        })?;
+        check_once(headers, SEC_WEBSOCKET_ACCEPT, |value| {
+            value == accept.as_bytes()
+        })?;
+        // Section 4.1: "If the response includes a |Sec-WebSocket-Extensions| header field and this header field
+        // indicates the use of an extension that was not present" the client fails. We negotiate none.
+        // RFC 7230 sections 3.3.1 and 3.3.2: "A server MUST NOT send a Transfer-Encoding header field in any
+        // response with a status code of 1xx", nor Content-Length.
+        for name in [SEC_WEBSOCKET_EXTENSIONS, CONTENT_LENGTH, TRANSFER_ENCODING] {
+            if headers.contains_key(&name) {
+                return Err(ResponseError::Reserved(name));
+            }
+        }
+        // Section 11.3.4: Sec-WebSocket-Protocol "MUST NOT appear more than once in an HTTP response", and names
+        // one of those in the request.
+        match fields::occurrence(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {
+            Occurrence::Missing => Ok(()),
+            Occurrence::Once(value)
+                if request.subprotocols().any(|name| name.as_bytes() == value) =>
+            {
+                Ok(())
+            }
+            Occurrence::Once(_) | Occurrence::Repeated => Err(ResponseError::Subprotocol),
+        }
+    }
+}
+
+fn check_once(
+    headers: &HeaderMap,
+    name: HeaderName,
+    is_right: impl Fn(&[u8]) -> bool,
+) -> Result<(), ResponseError> {
+    match fields::occurrence(headers, name.as_str()) {
+        Occurrence::Once(value) if is_right(value) => Ok(()),
+        Occurrence::Missing | Occurrence::Once(_) | Occurrence::Repeated => {
+            Err(ResponseError::Reserved(name))
+        }
+    }
+}
+
+/// The 101 as tungstenite makes it.
+fn switching_protocols(request: &Request) -> server::Response {
+    let accept = HeaderValue::try_from(derive_accept_key(request.key())).expect("base64 is ASCII");
+    let mut response = server::Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}

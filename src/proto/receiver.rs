@@ -1,0 +1,363 @@
+//! From frames to messages (RFC 6455 sections 5.4 to 5.6): the state between two reads.
+//!
+//! A frame that is whole in the caller's buffer, and is a whole message, is borrowed from there, unmasked in
+//! place. What is cut (by a read or into fragments) is kept here, in a box that exists only meanwhile, and grows
+//! with what arrived, never with what a header merely claims. Nothing is sent from here.
+
+use super::connection::Limits;
+use super::error::ProtocolError;
+use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role, apply_mask};
+use super::utf8::Utf8Carry;
+use std::borrow::Cow;
+use std::mem;
+
+/// The receiving half of an open connection. Between messages it owns no memory.
+#[derive(Debug, Default)]
+pub(super) struct Receiver {
+    partial: Option<Box<Partial>>,
+}
+
+/// A frame or message that is complete.
+#[derive(Debug)]
+pub(super) enum Received<'i> {
+    Text(Cow<'i, str>),
+    Binary(Cow<'i, [u8]>),
+    Close(Cow<'i, [u8]>),
+    Ping(Cow<'i, [u8]>),
+    Pong(Cow<'i, [u8]>),
+}
+
+/// What was cut: at least one of the two is under way.
+#[derive(Debug, Default)]
+struct Partial {
+    frame: Frame,
+    message: Option<Assembly>,
+}
+
+/// The frame that is under way.
+#[derive(Debug, Default)]
+enum Frame {
+    /// None is: the next byte begins a header.
+    #[default]
+    Between,
+    Header {
+        bytes: [u8; HEADER_BYTES_MAX],
+        len: usize,
+    },
+    Data {
+        header: Header,
+        received: u64,
+    },
+    Control {
+        header: Header,
+        payload: Vec<u8>,
+    },
+}
+
+/// The message that is under way.
+#[derive(Debug)]
+struct Assembly {
+    body: Body,
+    fragments: u32,
+}
+
+#[derive(Debug)]
+enum Body {
+    Text { text: String, carry: Utf8Carry },
+    Binary(Vec<u8>),
+}
+
+impl Receiver {
+    /// Takes bytes from `input` until a message or control frame is complete; `None`: all were taken.
+    pub(super) fn receive<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        role: Role,
+        limits: &Limits,
+    ) -> Result<Option<Received<'i>>, ProtocolError> {
+        loop {
+            let is_inside_frame = self.partial.as_ref().is_some_and(|partial| {
+                matches!(partial.frame, Frame::Data { .. } | Frame::Control { .. })
+            });
+            if is_inside_frame {
+                match self.continue_payload(input)? {
+                    Progress::Complete(received) => return Ok(Some(received)),
+                    Progress::Starved => return Ok(None),
+                    Progress::FragmentEnded => {}
+                }
+            }
+            let Some(header) = self.take_header(input, role)? else {
+                return Ok(None);
+            };
+            self.check_sequence(&header, limits)?;
+            let is_alone = header.kind.is_control() || header.is_final && self.message().is_none();
+            if is_alone && header.payload_len <= input.len() as u64 {
+                // At most `input.len()`, so it fits a usize.
+                let payload = take(input, header.payload_len as usize);
+                if let Some(mask) = header.mask {
+                    apply_mask(payload, mask, 0);
+                }
+                return whole(header.kind, payload).map(Some);
+            }
+            self.begin_payload(header);
+        }
+    }
+
+    fn message(&self) -> Option<&Assembly> {
+        self.partial.as_ref()?.message.as_ref()
+    }
+
+    /// Takes a header; one that is cut is kept until its rest arrives.
+    fn take_header(
+        &mut self,
+        input: &mut &mut [u8],
+        role: Role,
+    ) -> Result<Option<Header>, ProtocolError> {
+        if let Some(partial) = &mut self.partial
+            && let Frame::Header { bytes, len } = &mut partial.frame
+        {
+            let old_len = *len;
+            let more = input.len().min(HEADER_BYTES_MAX - old_len);
+            bytes[old_len..old_len + more].copy_from_slice(&input[..more]);
+            *len += more;
+            let decoded = Header::decode(&bytes[..*len], role)?;
+            // The copy may have gone past the header's end; only the header is taken.
+            take(input, decoded.map_or(more, |header| header.len - old_len));
+            if decoded.is_some() {
+                partial.frame = Frame::Between;
+                self.release();
+            }
+            return Ok(decoded);
+        }
+        let decoded = Header::decode(input, role)?;
+        match decoded {
+            Some(header) => {
+                take(input, header.len);
+            }
+            None if input.is_empty() => {}
+            None => {
+                let mut bytes = [0; HEADER_BYTES_MAX];
+                let len = input.len();
+                bytes[..len].copy_from_slice(take(input, len));
+                self.partial.get_or_insert_default().frame = Frame::Header { bytes, len };
+            }
+        }
+        Ok(decoded)
+    }
+
+    /// What a header can be checked for only in its place: section 5.4's order of fragments, and the limits.
+    fn check_sequence(&self, header: &Header, limits: &Limits) -> Result<(), ProtocolError> {
+        let (len, fragments) = match (header.kind, self.message()) {
+            (Kind::Close | Kind::Ping | Kind::Pong, _) => return Ok(()),
+            (Kind::Continuation, None) => return Err(ProtocolError::ContinuationWithoutMessage),
+            (Kind::Text | Kind::Binary, Some(_)) => {
+                return Err(ProtocolError::MessageInsideMessage);
+            }
+            (Kind::Text | Kind::Binary, None) => (0, 0),
+            (Kind::Continuation, Some(message)) => (message.body.len(), message.fragments),
+        };
+        // Both are below 2^63, so the sum does not overflow.
+        if len as u64 + header.payload_len > limits.message_bytes_max as u64 {
+            return Err(ProtocolError::MessageTooBig);
+        }
+        if fragments >= limits.fragments_max {
+            return Err(ProtocolError::TooManyFragments);
+        }
+        Ok(())
+    }
+
+    /// Prepares for a payload that does not stand alone or is not whole in the input.
+    fn begin_payload(&mut self, header: Header) {
+        let partial = self.partial.get_or_insert_default();
+        let body = match header.kind {
+            Kind::Close | Kind::Ping | Kind::Pong => {
+                partial.frame = Frame::Control {
+                    header,
+                    payload: Vec::new(),
+                };
+                return;
+            }
+            Kind::Continuation => None,
+            Kind::Text => Some(Body::Text {
+                text: String::new(),
+                carry: Utf8Carry::default(),
+            }),
+            Kind::Binary => Some(Body::Binary(Vec::new())),
+        };
+        if let Some(body) = body {
+            partial.message = Some(Assembly { body, fragments: 0 });
+        }
+        let message = partial
+            .message
+            .as_mut()
+            .expect("check_sequence lets continuations pass only inside messages");
+        message.fragments += 1;
+        partial.frame = Frame::Data {
+            header,
+            received: 0,
+        };
+    }
+
+    /// Takes payload of the frame that is under way.
+    fn continue_payload<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+    ) -> Result<Progress<'i>, ProtocolError> {
+        let partial = self
+            .partial
+            .as_mut()
+            .expect("the caller saw a frame under way");
+        let (header, received) = match &partial.frame {
+            Frame::Data { header, received } => (*header, *received),
+            Frame::Control { header, payload } => (*header, payload.len() as u64),
+            Frame::Between | Frame::Header { .. } => {
+                unreachable!("the caller saw a payload under way")
+            }
+        };
+        // At most `input.len()`, so it fits a usize.
+        let len = (header.payload_len - received).min(input.len() as u64) as usize;
+        let piece = take(input, len);
+        if let Some(mask) = header.mask {
+            apply_mask(piece, mask, received);
+        }
+        let is_frame_complete = received + len as u64 == header.payload_len;
+        match &mut partial.frame {
+            Frame::Data { received, .. } => {
+                *received += len as u64;
+                let message = partial
+                    .message
+                    .as_mut()
+                    .expect("a data frame under way has its message");
+                message.body.append(piece)?;
+                if !is_frame_complete {
+                    return Ok(Progress::Starved);
+                }
+                partial.frame = Frame::Between;
+                if !header.is_final {
+                    return Ok(Progress::FragmentEnded);
+                }
+                let message = partial
+                    .message
+                    .take()
+                    .expect("it was there three lines above");
+                self.release();
+                message.finish().map(Progress::Complete)
+            }
+            Frame::Control { payload, .. } => {
+                payload.extend_from_slice(piece);
+                if !is_frame_complete {
+                    return Ok(Progress::Starved);
+                }
+                let payload = mem::take(payload);
+                partial.frame = Frame::Between;
+                self.release();
+                Ok(Progress::Complete(control(
+                    header.kind,
+                    Cow::Owned(payload),
+                )))
+            }
+            Frame::Between | Frame::Header { .. } => unreachable!("matched above"),
+        }
+    }
+
+    /// Gives the box back when nothing is under way.
+    fn release(&mut self) {
+        if matches!(
+            self.partial.as_deref(),
+            Some(Partial {
+                frame: Frame::Between,
+                message: None
+            })
+        ) {
+            self.partial = None;
+        }
+    }
+
+    /// Bytes held for what is under way.
+    #[cfg(test)]
+    pub(super) fn bytes_held(&self) -> usize {
+        let Some(partial) = &self.partial else {
+            return 0;
+        };
+        let message = partial
+            .message
+            .as_ref()
+            .map_or(0, |message| match &message.body {
+                Body::Text { text, .. } => text.capacity(),
+                Body::Binary(bytes) => bytes.capacity(),
+            });
+        size_of::<Partial>() + message
+    }
+}
+
+/// How far `continue_payload` came.
+enum Progress<'i> {
+    /// A message or a control frame is complete.
+    Complete(Received<'i>),
+    /// A frame is, its message is not.
+    FragmentEnded,
+    /// All input was taken and the frame needs more.
+    Starved,
+}
+
+impl Assembly {
+    fn finish<'i>(self) -> Result<Received<'i>, ProtocolError> {
+        match self.body {
+            // Section 5.6: "the whole message MUST contain valid UTF-8"; it may not end inside a character.
+            Body::Text { carry, .. } if !carry.is_at_boundary() => Err(ProtocolError::TextNotUtf8),
+            Body::Text { text, .. } => Ok(Received::Text(Cow::Owned(text))),
+            Body::Binary(bytes) => Ok(Received::Binary(Cow::Owned(bytes))),
+        }
+    }
+}
+
+impl Body {
+    /// Bytes that count against the message limit.
+    fn len(&self) -> usize {
+        match self {
+            Self::Text { text, carry } => text.len() + carry.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    fn append(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
+        match self {
+            Self::Text { text, carry } => carry
+                .append(piece, text)
+                .map_err(|_| ProtocolError::TextNotUtf8),
+            Self::Binary(bytes) => {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A frame that stands alone, borrowed whole.
+fn whole(kind: Kind, payload: &mut [u8]) -> Result<Received<'_>, ProtocolError> {
+    match kind {
+        Kind::Text => match std::str::from_utf8(payload) {
+            Ok(text) => Ok(Received::Text(Cow::Borrowed(text))),
+            Err(_) => Err(ProtocolError::TextNotUtf8),
+        },
+        Kind::Binary => Ok(Received::Binary(Cow::Borrowed(payload))),
+        Kind::Continuation => unreachable!("a continuation does not stand alone"),
+        Kind::Close | Kind::Ping | Kind::Pong => Ok(control(kind, Cow::Borrowed(payload))),
+    }
+}
+
+fn control(kind: Kind, payload: Cow<'_, [u8]>) -> Received<'_> {
+    match kind {
+        Kind::Close => Received::Close(payload),
+        Kind::Ping => Received::Ping(payload),
+        Kind::Pong => Received::Pong(payload),
+        Kind::Continuation | Kind::Text | Kind::Binary => unreachable!("not a control frame"),
+    }
+}
+
+/// Splits the first `len` bytes off `input`.
+fn take<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
+    let (taken, rest) = mem::take(input).split_at_mut(len);
+    *input = rest;
+    taken
+}

@@ -1,0 +1,150 @@
+//! Incremental UTF-8 (RFC 3629), for text that arrives in pieces: each piece is appended to a `String` as far as
+//! it is whole characters, and the first byte that no continuation could make valid fails at once.
+//!
+//! Validation is the standard library's; here is only the carry of a character that a cut went through.
+
+/// The bytes, at most three, of a character whose rest has not arrived.
+#[derive(Debug, Default)]
+pub(super) struct Utf8Carry {
+    bytes: [u8; 4],
+    len: u8,
+}
+
+/// The text cannot become UTF-8, whatever follows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotUtf8;
+
+impl Utf8Carry {
+    /// Appends `piece` to `text`, less a character that is cut at its end, which is carried to the next call.
+    pub(super) fn append(&mut self, mut piece: &[u8], text: &mut String) -> Result<(), NotUtf8> {
+        while self.len > 0 {
+            let Some((&byte, rest)) = piece.split_first() else {
+                return Ok(());
+            };
+            piece = rest;
+            // A character has at most four bytes, and three that are a valid beginning become one or fail with
+            // the fourth, so `len` is at most 3 here.
+            self.bytes[usize::from(self.len)] = byte;
+            self.len += 1;
+            match std::str::from_utf8(&self.bytes[..usize::from(self.len)]) {
+                Ok(character) => {
+                    text.push_str(character);
+                    self.len = 0;
+                }
+                Err(error) if error.error_len().is_none() => {}
+                Err(_) => return Err(NotUtf8),
+            }
+        }
+        match std::str::from_utf8(piece) {
+            Ok(whole) => text.push_str(whole),
+            Err(error) => {
+                // `error_len` is `None` only for a valid beginning at the very end: RFC 3629's table of
+                // well-formed byte sequences is checked byte by byte, so E0 80 or F4 90 fail here already.
+                if error.error_len().is_some() {
+                    return Err(NotUtf8);
+                }
+                let (whole, cut) = piece.split_at(error.valid_up_to());
+                text.push_str(std::str::from_utf8(whole).map_err(|_| NotUtf8)?);
+                self.bytes[..cut.len()].copy_from_slice(cut);
+                self.len = cut.len() as u8;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes carried.
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether the text may end here.
+    pub(super) fn is_at_boundary(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `bytes` in pieces of `size`; the text, or how many pieces were taken before the failure.
+    fn feed(bytes: &[u8], size: usize) -> Result<Option<String>, usize> {
+        let (mut carry, mut text) = (Utf8Carry::default(), String::new());
+        for (taken, piece) in bytes.chunks(size).enumerate() {
+            carry.append(piece, &mut text).map_err(|NotUtf8| taken)?;
+        }
+        Ok(carry.is_at_boundary().then_some(text))
+    }
+
+    #[test]
+    fn every_character_survives_every_cut() {
+        for code in (0..=0x10FFFF).step_by(7).filter_map(char::from_u32) {
+            let text = format!("a{code}b");
+            for size in 1..=text.len() {
+                assert_eq!(
+                    feed(text.as_bytes(), size),
+                    Ok(Some(text.clone())),
+                    "{code:?} by {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_impossible_byte_fails_at_once() {
+        // (bytes, index of the first byte that no valid text has there): RFC 3629 section 4's table, its edges.
+        let vectors: [(&[u8], usize); 16] = [
+            (b"\x80", 0),
+            (b"ab\xFF", 2),
+            (b"\xC0\xAF", 0),
+            (b"\xC1\x80", 0),
+            (b"\xC2\x41", 1),
+            (b"\xE0\x80\x80", 1),
+            (b"\xE0\x9F\xBF", 1),
+            (b"\xE1\x80\x41", 2),
+            (b"\xED\xA0\x80", 1),
+            (b"\xED\xBF\xBF", 1),
+            (b"\xF0\x80\x80\x80", 1),
+            (b"\xF0\x8F\xBF\xBF", 1),
+            (b"\xF4\x90\x80\x80", 1),
+            (b"\xF5\x80\x80\x80", 0),
+            (b"\xF1\x80\x80\x41", 3),
+            (b"\xCE\xBA\xE1\xBD\xB9\xF4\x90\x80\x80zzzz", 6),
+        ];
+        for (bytes, index) in vectors {
+            assert_eq!(feed(bytes, 1), Err(index), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn text_that_ends_inside_a_character_is_not_at_a_boundary() {
+        for bytes in [&b"\xC2"[..], b"\xE1\x80", b"\xF1\x80\x80", b"ab\xF0\x90"] {
+            for size in 1..=bytes.len() {
+                assert_eq!(feed(bytes, size), Ok(None), "{bytes:x?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_agree_with_the_standard_library_on_every_three_bytes() {
+        for bits in 0..0x1_0000_u32 {
+            let bytes = [
+                0xE0 | (bits & 0x1F) as u8,
+                (bits >> 5) as u8,
+                (bits >> 3 | 0x80) as u8,
+            ];
+            let whole = std::str::from_utf8(&bytes);
+            match feed(&bytes, 1) {
+                Ok(Some(text)) => assert_eq!(whole, Ok(text.as_str())),
+                Ok(None) => assert!(
+                    whole.is_err_and(|error| error.error_len().is_none()),
+                    "{bytes:x?}"
+                ),
+                Err(_) => assert!(
+                    whole.is_err_and(|error| error.error_len().is_some()),
+                    "{bytes:x?}"
+                ),
+            }
+        }
+    }
+}
