@@ -1,0 +1,360 @@
+//! What a session still owes its peer: owned bytes and ranges of topic logs, in the order of their sending, and
+//! how many bytes that is. Nothing here writes to a socket, and nothing is dropped without being asked to.
+//!
+//! An empty queue owns no memory. Owned bytes lie in chunks of [`CHUNK_BYTES`], so that what was sent is given
+//! back while the rest waits; a range of a log costs the same however long it is.
+
+mod log;
+mod topics;
+
+pub(crate) use topics::{TopicKey, Topics};
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
+
+/// Bytes gathered in one owned chunk or one log chunk; a larger frame gets a chunk of its own. 64 KiB: large
+/// enough that a `writev` of 64 slices fills any socket, small enough to be given back piece by piece.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The queue of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Outbound {
+    /// Older than `tail`. Absent almost always: it takes a slow peer, a topic, or more than a chunk in a turn.
+    backlog: Option<Box<Backlog>>,
+    tail: Vec<u8>,
+    /// How much of `tail` is sent; below its length, or both are zero.
+    tail_sent: usize,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    segments: VecDeque<Segment>,
+    /// Unsent bytes in `segments`.
+    len: usize,
+    /// Of these, bytes that lie in topic logs.
+    log_len: usize,
+    /// The newest pong owed while the peer takes nothing.
+    pong: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Owned {
+        bytes: Vec<u8>,
+        sent: usize,
+    },
+    /// Pins the log from `from` on.
+    Log {
+        topic: TopicKey,
+        from: u64,
+        to: u64,
+    },
+}
+
+impl Outbound {
+    /// Unsent bytes.
+    pub(crate) fn len(&self) -> usize {
+        let backlog = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.len + backlog.pong.len());
+        backlog + self.tail.len() - self.tail_sent
+    }
+
+    /// Unsent bytes that lie in topic logs.
+    pub(crate) fn log_len(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.log_len)
+    }
+
+    /// Whether nothing is owed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.backlog.is_none() && self.tail.is_empty()
+    }
+
+    /// Bytes owned, as the allocator sees them, without topic logs.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        let owned = |segment: &Segment| match segment {
+            Segment::Owned { bytes, .. } => bytes.capacity(),
+            Segment::Log { .. } => 0,
+        };
+        let backlog = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.segments.iter().map(owned).sum());
+        backlog + self.tail.capacity()
+    }
+
+    /// Owes `header` and `payload`, copied, after all that is owed already.
+    pub(crate) fn push(&mut self, header: &[u8], payload: &[u8]) {
+        let len = header.len() + payload.len();
+        if len == 0 {
+            return;
+        }
+        if self.tail.len() + len > CHUNK_BYTES {
+            self.retire_tail();
+        }
+        if self.tail.capacity() == 0 {
+            self.tail.reserve_exact(len.max(TAIL_BYTES_MIN));
+        }
+        self.tail.extend_from_slice(header);
+        self.tail.extend_from_slice(payload);
+    }
+
+    /// Owes a pong: at once if the peer takes what it gets, else in place of the pong owed before (section
+    /// 5.5.3 of RFC 6455 lets an endpoint answer only the newest ping), so that pings alone cannot make this
+    /// queue grow.
+    pub(crate) fn push_pong(&mut self, frame: &[u8], is_blocked: bool) {
+        if is_blocked {
+            let pong = &mut self.backlog.get_or_insert_default().pong;
+            pong.clear();
+            pong.extend_from_slice(frame);
+        } else {
+            self.push(frame, &[]);
+        }
+    }
+
+    /// Owes the bytes `from..to` of a topic's log, which stay there until sent.
+    pub(crate) fn push_log(&mut self, topic: TopicKey, from: u64, to: u64, topics: &mut Topics) {
+        debug_assert!(from < to);
+        self.retire_tail();
+        let backlog = self.backlog.get_or_insert_default();
+        let len = (to - from) as usize;
+        backlog.len += len;
+        backlog.log_len += len;
+        if let Some(Segment::Log {
+            topic: last,
+            to: end,
+            ..
+        }) = backlog.segments.back_mut()
+            && *last == topic
+            && *end == from
+        {
+            *end = to;
+            return;
+        }
+        topics.pin(topic, from);
+        backlog.segments.push_back(Segment::Log { topic, from, to });
+    }
+
+    /// Appends the owed pong to the queue; to be called when the peer takes bytes again.
+    pub(crate) fn queue_pong(&mut self) {
+        let Some(backlog) = &mut self.backlog else {
+            return;
+        };
+        let pong = mem::take(&mut backlog.pong);
+        if !pong.is_empty() {
+            self.push(&pong, &[]);
+            self.release();
+        }
+    }
+
+    /// The first unsent bytes, as many as `slices` hold; returns how many slices were filled.
+    pub(crate) fn gather<'a>(&'a self, topics: &'a Topics, slices: &mut [IoSlice<'a>]) -> usize {
+        let segments = self.backlog.iter().flat_map(|backlog| &backlog.segments);
+        let mut filled = 0;
+        for segment in segments {
+            match segment {
+                Segment::Owned { bytes, sent } => {
+                    filled += fill(&mut slices[filled..], [&bytes[*sent..]])
+                }
+                Segment::Log { topic, from, to } => {
+                    filled += fill(&mut slices[filled..], topics.slices(*topic, *from, *to));
+                }
+            }
+            if filled == slices.len() {
+                return filled;
+            }
+        }
+        if self.tail_sent < self.tail.len() {
+            filled += fill(&mut slices[filled..], [&self.tail[self.tail_sent..]]);
+        }
+        filled
+    }
+
+    /// Takes note that the first `len` unsent bytes were sent; what is sent is given back.
+    pub(crate) fn advance(&mut self, mut len: usize, topics: &mut Topics) {
+        debug_assert!(len <= self.len());
+        if let Some(backlog) = &mut self.backlog {
+            len = backlog.advance(len, topics);
+            self.release();
+        }
+        self.tail_sent += len;
+        if self.tail_sent == self.tail.len() {
+            self.tail = Vec::new();
+            self.tail_sent = 0;
+        }
+    }
+
+    /// Drops everything that is owed.
+    pub(crate) fn clear(&mut self, topics: &mut Topics) {
+        for segment in self
+            .backlog
+            .take()
+            .into_iter()
+            .flat_map(|backlog| backlog.segments)
+        {
+            segment.unpin(topics);
+        }
+        self.tail = Vec::new();
+        self.tail_sent = 0;
+    }
+
+    /// Leaves out the whole messages of `topic` that have not begun to be sent; how many those were. All else
+    /// keeps its place.
+    pub(crate) fn skip(&mut self, topic: TopicKey, topics: &mut Topics) -> u64 {
+        let Some(backlog) = &mut self.backlog else {
+            return 0;
+        };
+        let mut skipped = 0;
+        let mut kept = VecDeque::with_capacity(backlog.segments.len());
+        for segment in mem::take(&mut backlog.segments) {
+            let Segment::Log {
+                topic: of,
+                from,
+                to,
+            } = segment
+            else {
+                kept.push_back(segment);
+                continue;
+            };
+            if of != topic {
+                kept.push_back(segment);
+                continue;
+            }
+            // Only the first segment can have been cut inside a frame. Its rest must follow, copied: left in the
+            // log, it would pin all that is published meanwhile.
+            let boundary = topics.frame_boundary(topic, from).min(to);
+            skipped += topics.frames(topic, boundary, to);
+            let rest: Vec<u8> = topics
+                .slices(topic, from, boundary)
+                .flatten()
+                .copied()
+                .collect();
+            topics.unpin(topic, from);
+            backlog.log_len -= (to - from) as usize;
+            backlog.len -= (to - boundary) as usize;
+            if !rest.is_empty() {
+                kept.push_back(Segment::Owned {
+                    bytes: rest,
+                    sent: 0,
+                });
+            }
+        }
+        backlog.segments = kept;
+        self.release();
+        skipped
+    }
+
+    /// Drops what is owed from the first whole message that lies in a topic's log on, so that nothing is sent
+    /// that would hide the gap; what is owed before it stays, copied out of the log.
+    pub(crate) fn cut_at_log(&mut self, topics: &mut Topics) {
+        let Some(backlog) = self.backlog.take() else {
+            return;
+        };
+        let mut kept = Self::default();
+        let mut segments = backlog.segments.into_iter();
+        for segment in segments.by_ref() {
+            match segment {
+                Segment::Owned { bytes, sent } => kept.push(&bytes[sent..], &[]),
+                Segment::Log { topic, from, to } => {
+                    let boundary = topics.frame_boundary(topic, from).min(to);
+                    for rest in topics.slices(topic, from, boundary) {
+                        kept.push(rest, &[]);
+                    }
+                    topics.unpin(topic, from);
+                    break;
+                }
+            }
+        }
+        for segment in segments {
+            segment.unpin(topics);
+        }
+        *self = kept;
+    }
+
+    /// Moves `tail` behind the other segments, so that something else can follow it.
+    fn retire_tail(&mut self) {
+        if self.tail.is_empty() {
+            return;
+        }
+        let (bytes, sent) = (mem::take(&mut self.tail), mem::take(&mut self.tail_sent));
+        let backlog = self.backlog.get_or_insert_default();
+        backlog.len += bytes.len() - sent;
+        backlog.segments.push_back(Segment::Owned { bytes, sent });
+    }
+
+    /// Gives the box back when nothing is in it.
+    fn release(&mut self) {
+        if self
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| backlog.segments.is_empty() && backlog.pong.is_empty())
+        {
+            self.backlog = None;
+        }
+    }
+}
+
+impl Backlog {
+    /// Takes note of up to `len` sent bytes; returns how many of them were not from here.
+    fn advance(&mut self, mut len: usize, topics: &mut Topics) -> usize {
+        while len > 0
+            && let Some(segment) = self.segments.front_mut()
+        {
+            let taken = match segment {
+                Segment::Owned { bytes, sent } => {
+                    let taken = len.min(bytes.len() - *sent);
+                    *sent += taken;
+                    taken
+                }
+                Segment::Log { topic, from, to } => {
+                    let taken = (len as u64).min(*to - *from);
+                    topics.move_pin(*topic, *from, *from + taken, *to);
+                    *from += taken;
+                    self.log_len -= taken as usize;
+                    taken as usize
+                }
+            };
+            len -= taken;
+            self.len -= taken;
+            if segment.is_sent() {
+                self.segments.pop_front();
+            }
+        }
+        len
+    }
+}
+
+impl Segment {
+    fn is_sent(&self) -> bool {
+        match self {
+            Self::Owned { bytes, sent } => *sent == bytes.len(),
+            Self::Log { from, to, .. } => from == to,
+        }
+    }
+
+    fn unpin(&self, topics: &mut Topics) {
+        match self {
+            Self::Owned { .. } => {}
+            Self::Log { topic, from, .. } => topics.unpin(*topic, *from),
+        }
+    }
+}
+
+/// Puts as many of `pieces` into `slices` as fit; how many.
+fn fill<'a>(slices: &mut [IoSlice<'a>], pieces: impl IntoIterator<Item = &'a [u8]>) -> usize {
+    let mut filled = 0;
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = IoSlice::new(piece);
+        filled += 1;
+    }
+    filled
+}
+
+/// The first allocation for small messages: what an allocator hands out fastest, and several echoes of 20 bytes.
+const TAIL_BYTES_MIN: usize = 1024;
+
+#[cfg(test)]
+mod tests;
