@@ -55,8 +55,8 @@ pub struct Config {
     /// See `high_water_bytes`. Default 256 KiB. Reaching it again is what `Handler::on_drain` reports.
     pub low_water_bytes: usize,
 
-    /// The most that a session may owe its peer from direct sends. Default 17 MiB: high water plus one largest
-    /// message. A send past it is refused and the connection is terminated: nothing is dropped in silence.
+    /// The most that a session may owe its peer from direct sends. Default 18 MiB: high water plus one largest
+    /// message, and a MiB for what an answer adds to it. A send past it is refused and the connection is terminated: nothing is dropped in silence.
     pub backlog_bytes_max: usize,
 
     /// How far behind its topics a member may be when the next publication comes; what one turn publishes does
@@ -116,7 +116,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             high_water_bytes: MIB,
             low_water_bytes: 256 * KIB,
-            backlog_bytes_max: 17 * MIB,
+            backlog_bytes_max: 18 * MIB,
             lag_bytes_max: 8 * MIB,
             lag_policy: LagPolicy::Disconnect,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),

@@ -19,7 +19,7 @@ use tungstenite::http::header::{
 /// [`receive_response`](Self::receive_response) until it gives the answer.
 ///
 /// ```
-/// use wsloop::proto::opening::{ClientOpening, HeadLimits};
+/// use wsloop::proto::{ClientOpening, HeadLimits};
 ///
 /// let mut opening = ClientOpening::new("example.com", "/chat", *b"the sample nonce").unwrap();
 /// let mut request = Vec::new();

@@ -39,7 +39,7 @@ impl Head {
     /// If it is called again after a request or an error.
     ///
     /// ```
-    /// use wsloop::proto::opening::{Head, HeadLimits};
+    /// use wsloop::proto::{Head, HeadLimits};
     ///
     /// let mut bytes = *b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\n\r\nand more";
     /// let mut input = &mut bytes[..];

@@ -14,7 +14,7 @@ use tungstenite::http::{Response, StatusCode};
 /// body.
 ///
 /// ```
-/// use wsloop::proto::opening::HttpResponse;
+/// use wsloop::proto::HttpResponse;
 ///
 /// let mut out = Vec::new();
 /// HttpResponse::new(404, "nothing here\n").encode(false, &mut out);

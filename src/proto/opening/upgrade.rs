@@ -15,7 +15,7 @@ use tungstenite::http::header::{
 /// The 101 in the making, before it leaves.
 ///
 /// ```
-/// use wsloop::proto::opening::{Head, HeadLimits, Upgrade};
+/// use wsloop::proto::{Head, HeadLimits, Upgrade};
 ///
 /// let mut bytes = *b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
 ///     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
