@@ -1,0 +1,294 @@
+//! Deadlines of sessions: each kind has one constant duration, so each is a queue in order of its ends, and to
+//! set, move or take back a deadline costs the same whatever the number of sessions: no wheel, no heap.
+//!
+//! A session has at most one deadline at a time. The queues are linked lists through one vector of links, by
+//! slot, so that a session which ends leaves nothing behind in a queue.
+
+/// Milliseconds of the loop's clock, wrapping. Times that are compared lie less than 24 days apart: `Config`
+/// bounds every duration.
+pub(crate) type Millis = u32;
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    /// The request head is to be whole.
+    Handshake,
+    /// Half of the idle timeout: a ping is due.
+    Quiet,
+    /// The other half: the peer is gone.
+    Idle,
+    /// The peer is to take some of what it is owed.
+    Write,
+    /// The peer is to answer our Close, or to end the stream.
+    Close,
+}
+
+const KINDS: usize = 5;
+
+/// The deadlines of all sessions.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    links: Vec<Link>,
+    queues: [Queue; KINDS],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    /// `None`: deadlines of this kind are never due, and are not kept.
+    duration: Option<Millis>,
+    first: u32,
+    last: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    previous: u32,
+    next: u32,
+    due: Millis,
+    kind: Option<Deadline>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Deadlines {
+    /// With the duration of each kind, in the order of [`Deadline`]'s variants.
+    pub(crate) fn new(durations: [Option<Millis>; KINDS]) -> Self {
+        let queues = durations.map(|duration| Queue {
+            duration,
+            first: NONE,
+            last: NONE,
+        });
+        Self {
+            links: Vec::new(),
+            queues,
+        }
+    }
+
+    /// Gives the session in `slot` this deadline, in place of the one it had.
+    pub(crate) fn set(&mut self, slot: usize, kind: Deadline, now: Millis) {
+        self.clear(slot);
+        let queue = &mut self.queues[kind as usize];
+        let Some(duration) = queue.duration else {
+            return;
+        };
+        if self.links.len() <= slot {
+            self.links.resize(
+                slot + 1,
+                Link {
+                    previous: NONE,
+                    next: NONE,
+                    due: 0,
+                    kind: None,
+                },
+            );
+        }
+        let id = slot as u32;
+        let due = now.wrapping_add(duration);
+        self.links[slot] = Link {
+            previous: queue.last,
+            next: NONE,
+            due,
+            kind: Some(kind),
+        };
+        match queue.last {
+            NONE => queue.first = id,
+            last => self.links[last as usize].next = id,
+        }
+        queue.last = id;
+    }
+
+    /// The session's deadline.
+    pub(crate) fn kind(&self, slot: usize) -> Option<Deadline> {
+        self.links.get(slot)?.kind
+    }
+
+    /// When the session's deadline was set, if it has one of this kind.
+    pub(crate) fn set_at(&self, slot: usize, kind: Deadline) -> Option<Millis> {
+        let link = self.links.get(slot)?;
+        let duration = self.queues[kind as usize].duration?;
+        (link.kind == Some(kind)).then(|| link.due.wrapping_sub(duration))
+    }
+
+    /// Takes the session's deadline back.
+    pub(crate) fn clear(&mut self, slot: usize) {
+        let Some(link) = self.links.get_mut(slot) else {
+            return;
+        };
+        let Some(kind) = link.kind.take() else { return };
+        let Link { previous, next, .. } = *link;
+        let queue = &mut self.queues[kind as usize];
+        match previous {
+            NONE => queue.first = next,
+            previous => self.links[previous as usize].next = next,
+        }
+        match next {
+            NONE => queue.last = previous,
+            next => self.links[next as usize].previous = previous,
+        }
+    }
+
+    /// Gives back the links of slots from `slots` on, which have no deadline.
+    pub(crate) fn shrink_to(&mut self, slots: usize) {
+        debug_assert!(
+            self.links
+                .iter()
+                .skip(slots)
+                .all(|link| link.kind.is_none())
+        );
+        self.links.truncate(slots);
+        self.links.shrink_to_fit();
+    }
+
+    /// Takes a deadline that is due, and its session's slot.
+    pub(crate) fn take_due(&mut self, now: Millis) -> Option<(usize, Deadline)> {
+        for queue in self.queues {
+            if queue.first != NONE && !is_before(now, self.links[queue.first as usize].due) {
+                let slot = queue.first as usize;
+                let kind = self.links[slot].kind.expect("a link in a queue has a kind");
+                self.clear(slot);
+                return Some((slot, kind));
+            }
+        }
+        None
+    }
+
+    /// How long until the next deadline is due; `None`: there is none.
+    pub(crate) fn next_in(&self, now: Millis) -> Option<Millis> {
+        let due =
+            |queue: &Queue| (queue.first != NONE).then(|| self.links[queue.first as usize].due);
+        let wait = |due: Millis| {
+            if is_before(now, due) {
+                due.wrapping_sub(now)
+            } else {
+                0
+            }
+        };
+        self.queues.iter().filter_map(due).map(wait).min()
+    }
+}
+
+fn is_before(earlier: Millis, later: Millis) -> bool {
+    (later.wrapping_sub(earlier) as i32) > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadlines() -> Deadlines {
+        Deadlines::new([Some(10), Some(60), Some(60), Some(30), Some(5)])
+    }
+
+    fn due(deadlines: &mut Deadlines, now: Millis) -> Vec<(usize, Deadline)> {
+        std::iter::from_fn(|| deadlines.take_due(now)).collect()
+    }
+
+    #[test]
+    fn each_kind_is_due_after_its_own_duration_in_the_order_of_setting() {
+        let mut deadlines = deadlines();
+        deadlines.set(7, Deadline::Handshake, 100);
+        deadlines.set(3, Deadline::Handshake, 101);
+        deadlines.set(5, Deadline::Close, 105);
+        assert_eq!(deadlines.next_in(105), Some(5));
+        assert_eq!(due(&mut deadlines, 109), []);
+        assert_eq!(
+            due(&mut deadlines, 110),
+            [(7, Deadline::Handshake), (5, Deadline::Close)]
+        );
+        assert_eq!(deadlines.next_in(110), Some(1));
+        assert_eq!(due(&mut deadlines, 500), [(3, Deadline::Handshake)]);
+        assert_eq!(deadlines.next_in(500), None);
+    }
+
+    #[test]
+    fn a_session_has_one_deadline_and_a_new_one_replaces_it() {
+        let mut deadlines = deadlines();
+        for slot in 0..5 {
+            deadlines.set(slot, Deadline::Quiet, 0);
+        }
+        for slot in [2, 0, 4] {
+            deadlines.set(slot, Deadline::Quiet, 50);
+        }
+        deadlines.set(1, Deadline::Write, 50);
+        assert_eq!(deadlines.set_at(1, Deadline::Write), Some(50));
+        assert_eq!(deadlines.set_at(1, Deadline::Quiet), None);
+        assert_eq!(due(&mut deadlines, 60), [(3, Deadline::Quiet)]);
+        assert_eq!(due(&mut deadlines, 80), [(1, Deadline::Write)]);
+        deadlines.clear(0);
+        deadlines.clear(0);
+        assert_eq!(
+            due(&mut deadlines, 110),
+            [(2, Deadline::Quiet), (4, Deadline::Quiet)]
+        );
+    }
+
+    #[test]
+    fn a_kind_without_a_duration_is_never_due() {
+        let mut deadlines = Deadlines::new([Some(1), None, None, Some(1), Some(1)]);
+        deadlines.set(0, Deadline::Handshake, 0);
+        deadlines.set(0, Deadline::Quiet, 0);
+        assert_eq!(deadlines.next_in(1000), None);
+        assert_eq!(deadlines.take_due(1000), None);
+    }
+
+    #[test]
+    fn the_clock_may_wrap() {
+        let mut deadlines = deadlines();
+        deadlines.set(0, Deadline::Handshake, u32::MAX - 3);
+        deadlines.set(1, Deadline::Handshake, 2);
+        assert_eq!(due(&mut deadlines, u32::MAX), []);
+        assert_eq!(deadlines.next_in(u32::MAX), Some(7));
+        assert_eq!(due(&mut deadlines, 6), [(0, Deadline::Handshake)]);
+        assert_eq!(deadlines.next_in(6), Some(6));
+    }
+
+    #[test]
+    fn random_settings_agree_with_a_sorted_list() {
+        let mut seed = 0x5EED_u32;
+        let mut random = |below: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) % below
+        };
+        let kinds = [
+            Deadline::Handshake,
+            Deadline::Quiet,
+            Deadline::Idle,
+            Deadline::Write,
+            Deadline::Close,
+        ];
+        let durations = [10, 60, 60, 30, 5];
+        let mut deadlines = deadlines();
+        let mut model: Vec<(usize, Deadline, u32)> = Vec::new();
+        for now in 0..20_000 {
+            let slot = random(40) as usize;
+            match random(4) {
+                0 => {
+                    deadlines.clear(slot);
+                    model.retain(|entry| entry.0 != slot);
+                }
+                _ => {
+                    let kind = kinds[random(5) as usize];
+                    deadlines.set(slot, kind, now);
+                    model.retain(|entry| entry.0 != slot);
+                    model.push((slot, kind, now + durations[kind as usize]));
+                }
+            }
+            assert_eq!(
+                deadlines.next_in(now),
+                model.iter().map(|entry| entry.2.saturating_sub(now)).min()
+            );
+            if random(8) == 0 {
+                let mut got = due(&mut deadlines, now);
+                let mut expected: Vec<_> = model
+                    .iter()
+                    .filter(|entry| entry.2 <= now)
+                    .map(|entry| (entry.0, entry.1))
+                    .collect();
+                got.sort_by_key(|entry| entry.0);
+                expected.sort_by_key(|entry| entry.0);
+                assert_eq!(got, expected);
+                model.retain(|entry| entry.2 > now);
+            }
+        }
+    }
+}

@@ -1,0 +1,720 @@
+//! All sessions and what they share: the loop without its poll. It is driven by phases (`read`, `expire`,
+//! `flush`, `reap`, each in its own file) and by handlers through [`Core`]; it knows streams, not sockets, and
+//! is told the time, so that a simulation can drive it as well as the server.
+
+use super::deadlines::{Deadline, Deadlines, Millis};
+use super::paths::Paths;
+use super::session::{Ending, Membership, Phase, Session, Stream, id};
+use crate::config::{Config, LagPolicy};
+use crate::handler::{Core, Error, Id, SendStatus, Side, TimerId};
+use crate::outbound::{TopicKey, Topics};
+use crate::proto::{HeadLimits, HttpResponse, Limits, Message, Stage};
+use slab::Slab;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module.
+pub(crate) struct Engine<S> {
+    pub(super) config: Config,
+    pub(super) limits: Limits,
+    pub(super) sessions: Slab<Session<S>>,
+    pub(super) topics: Topics,
+    pub(super) paths: Paths,
+    pub(super) deadlines: Deadlines,
+    timers: BTreeMap<TimerId, Timer>,
+    timer_sequence: u64,
+    timer_scope: u16,
+    /// Milliseconds of the loop's clock, as of this turn.
+    pub(super) now: u64,
+    generation: u32,
+    /// Sessions whose request has not arrived.
+    pub(super) handshakes: usize,
+    /// Sessions between `on_open` and `on_close`.
+    pub(super) open: usize,
+    /// Connections over the limit that are being told so.
+    pub(super) refusals: usize,
+    pub(super) read_queue: VecDeque<Id>,
+    pub(super) flush_queue: Vec<Id>,
+    pub(super) reap_queue: Vec<Id>,
+    /// What the protocol owes after one call of `receive`; kept for its allocation.
+    pub(super) replies: Vec<u8>,
+    stop: Stop,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    key: u64,
+    scope: u16,
+}
+
+/// A timer that is due.
+pub(super) struct DueTimer {
+    pub(super) key: u64,
+}
+
+/// How far the server is in stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It is not.
+    No,
+    /// Asked for; the loop has yet to begin.
+    Asked,
+    /// Closing everybody, until the time given.
+    Until(u64),
+    /// At once.
+    Now,
+}
+
+impl<S: Stream> Engine<S> {
+    pub(crate) fn new(config: Config) -> Self {
+        let limits = Limits {
+            message_bytes_max: config.message_bytes_max,
+            fragments_max: config.fragments_max,
+            head: HeadLimits {
+                head_bytes_max: config.head_bytes_max,
+                headers_max: config.headers_max,
+            },
+        };
+        let half_idle = config.idle_timeout.map(|idle| {
+            let half = millis(idle) / 2;
+            // `touch` may leave a deadline standing for a 64th, so that is added: never early.
+            half + half.div_ceil(TOUCH_FRACTION)
+        });
+        let deadlines = Deadlines::new([
+            Some(millis(config.handshake_timeout)),
+            half_idle,
+            half_idle,
+            Some(millis(config.write_timeout)),
+            Some(millis(config.close_timeout)),
+        ]);
+        Self {
+            config,
+            limits,
+            sessions: Slab::new(),
+            topics: Topics::default(),
+            paths: Paths::default(),
+            deadlines,
+            timers: BTreeMap::new(),
+            timer_sequence: 0,
+            timer_scope: 0,
+            now: 0,
+            generation: 0,
+            handshakes: 0,
+            open: 0,
+            refusals: 0,
+            read_queue: VecDeque::new(),
+            flush_queue: Vec::new(),
+            reap_queue: Vec::new(),
+            replies: Vec::new(),
+            stop: Stop::No,
+        }
+    }
+
+    /// Begins a turn at `now`, in milliseconds of a clock that never goes back.
+    pub(crate) fn begin_turn(&mut self, now: u64) {
+        debug_assert!(self.now <= now);
+        self.now = now;
+    }
+
+    /// Takes a new connection; over a limit it is answered 503, and over the reserve for such answers it is
+    /// dropped (`None`).
+    pub(crate) fn insert(&mut self, stream: S, peer: Option<SocketAddr>) -> Option<Id> {
+        let is_full = self.sessions.len() - self.refusals >= self.config.connections_max;
+        let is_refused =
+            is_full || self.handshakes >= self.config.handshakes_max || self.stop != Stop::No;
+        if is_refused && self.refusals >= REFUSALS_MAX {
+            log::debug!("dropped a connection: no room even to refuse it");
+            return None;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let slot = self
+            .sessions
+            .insert(Session::new(stream, peer, self.generation));
+        let id = id(slot, self.generation);
+        self.handshakes += 1;
+        if is_refused {
+            self.refusals += 1;
+            self.sessions[slot].is_refusal = true;
+            let limit = if is_full {
+                "connections_max"
+            } else {
+                "handshakes_max"
+            };
+            let limit = if self.stop == Stop::No {
+                limit
+            } else {
+                "shutdown"
+            };
+            let response =
+                HttpResponse::new(503, "the server has no room for another connection\n");
+            self.refuse(slot, &response, false, Some(Error::Limit(limit)));
+        } else {
+            self.deadlines
+                .set(slot, Deadline::Handshake, self.now as Millis);
+        }
+        Some(id)
+    }
+
+    /// Marks what the poll said of a session; one that is gone is ignored.
+    pub(crate) fn mark(&mut self, id: Id, readiness: Readiness) {
+        let Some(session) = self.session_mut(id) else {
+            return;
+        };
+        let slot = id.slot as usize;
+        session.is_end_announced |= readiness.is_end;
+        if readiness.is_readable {
+            session.is_readable = true;
+            self.queue_read(slot);
+        }
+        let session = &mut self.sessions[slot];
+        if readiness.is_writable && mem::replace(&mut session.is_blocked, false) {
+            self.queue_flush(slot);
+        }
+    }
+
+    /// Whether the next turn has something to do before any event.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.read_queue.is_empty()
+            || !self.flush_queue.is_empty()
+            || !self.reap_queue.is_empty()
+            || self.topics.is_dirty()
+            || matches!(self.stop, Stop::Asked | Stop::Now)
+    }
+
+    /// How long the next poll may sleep, in milliseconds; `None`: until an event.
+    pub(crate) fn next_in(&self) -> Option<u64> {
+        if self.has_work() {
+            return Some(0);
+        }
+        let deadline = self.deadlines.next_in(self.now as Millis).map(u64::from);
+        let timer = self
+            .timers
+            .first_key_value()
+            .map(|(timer, _)| timer.due.saturating_sub(self.now));
+        let stop = match self.stop {
+            Stop::Until(end) => Some(end.saturating_sub(self.now)),
+            Stop::No | Stop::Asked | Stop::Now => None,
+        };
+        [deadline, timer, stop].into_iter().flatten().min()
+    }
+
+    /// Takes a timer that is due.
+    pub(super) fn take_due_timer(&mut self) -> Option<DueTimer> {
+        let first = self.timers.first_entry()?;
+        if first.key().due > self.now {
+            return None;
+        }
+        let Timer { key, scope } = first.remove();
+        self.timer_scope = scope;
+        Some(DueTimer { key })
+    }
+
+    /// How far the server is in stopping.
+    pub(crate) fn stop_state(&self) -> Stop {
+        self.stop
+    }
+
+    /// Milliseconds of the loop's clock, as of this turn.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// The name of the session in `slot`.
+    pub(crate) fn id_at(&self, slot: usize) -> Option<Id> {
+        self.sessions
+            .get(slot)
+            .map(|session| id(slot, session.generation))
+    }
+
+    /// A session's stream.
+    pub(crate) fn stream_mut(&mut self, id: Id) -> Option<&mut S> {
+        self.session_mut(id).map(|session| &mut session.stream)
+    }
+
+    /// How many sessions there are, in any state.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Begins the graceful stop that was asked for: Close 1001 to everyone.
+    pub(crate) fn begin_stop(&mut self) {
+        self.stop = Stop::Until(self.now + self.config.shutdown_grace.as_millis() as u64);
+        let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let session = &self.sessions[slot];
+            if session.phase != Phase::Live {
+                continue;
+            }
+            match session.connection.stage() {
+                Stage::Open => {
+                    self.close_slot(slot, 1001, "the server is shutting down", None);
+                }
+                Stage::Opening => {
+                    let response = HttpResponse::new(503, "the server is shutting down\n");
+                    self.refuse(slot, &response, false, Some(Error::Limit("shutdown")));
+                }
+                Stage::Closing | Stage::Closed | Stage::Ended => {}
+            }
+        }
+    }
+
+    /// Ends every session at once.
+    pub(crate) fn terminate_all(&mut self) {
+        self.stop = Stop::Now;
+        let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.kill(slot, Ending::abnormal(Side::Us, None));
+        }
+    }
+
+    /// The session of that name, unless it is gone.
+    pub(super) fn session(&self, id: Id) -> Option<&Session<S>> {
+        self.sessions
+            .get(id.slot as usize)
+            .filter(|session| session.generation == id.generation)
+    }
+
+    pub(super) fn session_mut(&mut self, id: Id) -> Option<&mut Session<S>> {
+        self.sessions
+            .get_mut(id.slot as usize)
+            .filter(|session| session.generation == id.generation)
+    }
+
+    /// The slot of a session that messages can be sent to.
+    fn open_slot(&self, id: Id) -> Option<usize> {
+        let session = self.session(id)?;
+        let is_open = session.phase == Phase::Live && session.connection.stage() == Stage::Open;
+        is_open.then_some(id.slot as usize)
+    }
+
+    pub(super) fn id_of(&self, slot: usize) -> Id {
+        id(slot, self.sessions[slot].generation)
+    }
+
+    pub(super) fn queue_read(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        if session.wants_input() && !mem::replace(&mut session.is_read_queued, true) {
+            self.read_queue.push_back(id(slot, session.generation));
+        }
+    }
+
+    pub(super) fn queue_flush(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        if !mem::replace(&mut session.is_flush_queued, true) {
+            self.flush_queue.push(id(slot, session.generation));
+        }
+    }
+
+    /// Ends a session at once; the reap phase does the rest.
+    pub(super) fn kill(&mut self, slot: usize, ending: Ending) {
+        let session = &mut self.sessions[slot];
+        session.end_with(ending);
+        if mem::replace(&mut session.phase, Phase::Dead) != Phase::Dead {
+            self.reap_queue.push(id(slot, session.generation));
+        }
+    }
+
+    /// Owes what `replies` hold as the protocol's last words, and lets the session finish.
+    pub(super) fn finish(&mut self, slot: usize, ending: Ending) {
+        self.end_handshake(slot);
+        self.leave_topics(slot);
+        let session = &mut self.sessions[slot];
+        session.end_with(ending);
+        session.outbound.push(&self.replies, &[]);
+        session.phase = Phase::Finishing;
+        self.expect_close(slot);
+        self.queue_flush(slot);
+    }
+
+    /// Answers a request (or what did not become one) in HTTP, and lets the session finish.
+    pub(super) fn refuse(
+        &mut self,
+        slot: usize,
+        response: &HttpResponse,
+        is_head: bool,
+        error: Option<Error>,
+    ) {
+        self.replies.clear();
+        self.sessions[slot]
+            .connection
+            .refuse(response, is_head, &mut self.replies);
+        self.finish(
+            slot,
+            Ending {
+                reason: response.status().to_string(),
+                ..Ending::abnormal(Side::Us, error)
+            },
+        );
+    }
+
+    /// Begins the closing handshake of an open session.
+    pub(super) fn close_slot(
+        &mut self,
+        slot: usize,
+        code: u16,
+        reason: &str,
+        error: Option<Error>,
+    ) {
+        self.leave_topics(slot);
+        let session = &mut self.sessions[slot];
+        self.replies.clear();
+        session.connection.close(code, reason, &mut self.replies);
+        session.outbound.push(&self.replies, &[]);
+        session.end_with(Ending {
+            code,
+            reason: reason.to_owned(),
+            is_clean: false,
+            by: Side::Us,
+            error,
+        });
+        self.expect_close(slot);
+        self.queue_flush(slot);
+    }
+
+    /// The session's request has arrived, or never will.
+    pub(super) fn end_handshake(&mut self, slot: usize) {
+        if mem::replace(&mut self.sessions[slot].is_handshaking, false) {
+            self.handshakes -= 1;
+        }
+    }
+
+    /// Sends a ping to an open session.
+    pub(super) fn ping_slot(&mut self, slot: usize, payload: &[u8]) {
+        let session = &mut self.sessions[slot];
+        self.replies.clear();
+        session.connection.ping(payload, &mut self.replies);
+        session.outbound.push(&self.replies, &[]);
+        self.queue_flush(slot);
+    }
+
+    /// The close deadline, unless a stalled write has its own; when that ends, this follows.
+    fn expect_close(&mut self, slot: usize) {
+        if !matches!(
+            self.deadlines.kind(slot),
+            Some(Deadline::Write | Deadline::Close)
+        ) {
+            self.deadlines
+                .set(slot, Deadline::Close, self.now as Millis);
+        }
+    }
+
+    /// Puts the idle deadline of an open session off, at most once in a 64th of its length.
+    pub(super) fn touch(&mut self, slot: usize) {
+        let now = self.now as Millis;
+        let is_fresh = |set_at: Millis| {
+            let half_idle = self.config.idle_timeout.map_or(0, |idle| millis(idle) / 2);
+            now.wrapping_sub(set_at) <= half_idle / TOUCH_FRACTION
+        };
+        match self.deadlines.kind(slot) {
+            Some(Deadline::Quiet)
+                if self
+                    .deadlines
+                    .set_at(slot, Deadline::Quiet)
+                    .is_some_and(is_fresh) => {}
+            Some(Deadline::Quiet | Deadline::Idle) => {
+                self.deadlines.set(slot, Deadline::Quiet, now)
+            }
+            Some(Deadline::Handshake | Deadline::Write | Deadline::Close) | None => {}
+        }
+    }
+
+    /// Moves what topics have for the session, and it has not claimed yet, into its queue.
+    pub(super) fn claim_all(&mut self, slot: usize) {
+        let Self {
+            sessions, topics, ..
+        } = self;
+        let session = &mut sessions[slot];
+        let Some(extra) = &session.extra else { return };
+        for &Membership { topic, index } in &extra.memberships {
+            if let Some((from, to)) = topics.claim(topic, index) {
+                session.outbound.push_log(topic, from, to, topics);
+            }
+        }
+    }
+
+    /// Ends all memberships of the session; what was published before stays owed.
+    pub(super) fn leave_topics(&mut self, slot: usize) {
+        if self.sessions[slot].memberships().is_empty() {
+            return;
+        }
+        self.claim_all(slot);
+        while let Some(membership) = self.sessions[slot].extra_mut().memberships.pop() {
+            self.leave(membership);
+        }
+    }
+
+    /// Takes a member, whose session has forgotten the membership, out of its topic.
+    pub(super) fn leave(&mut self, membership: Membership) {
+        let Membership { topic, index } = membership;
+        let Some(moved) = self.topics.leave(topic, index) else {
+            return;
+        };
+        let memberships = &mut self.sessions[moved.slot].extra_mut().memberships;
+        let moved = memberships
+            .iter_mut()
+            .find(|membership| membership.topic == topic);
+        moved
+            .expect("a member's session knows its membership")
+            .index = index;
+    }
+
+    fn membership(&self, id: Id, topic: TopicKey) -> Option<usize> {
+        self.session(id)?
+            .memberships()
+            .iter()
+            .position(|membership| membership.topic == topic)
+    }
+
+    /// Writes a large message straight from where it lies; what the stream does not take is queued.
+    fn write_through(&mut self, slot: usize, header: &[u8], payload: &[u8]) {
+        let session = &mut self.sessions[slot];
+        let slices = [IoSlice::new(header), IoSlice::new(payload)];
+        // On an error nothing is written, and the flush phase meets the same error, or its end, and deals with it.
+        let written = session.stream.write_vectored(&slices).unwrap_or(0);
+        session.bytes_out += written as u64;
+        let payload_written = written.saturating_sub(header.len());
+        let header_written = written - payload_written;
+        if written < header.len() + payload.len() {
+            session
+                .outbound
+                .push(&header[header_written..], &payload[payload_written..]);
+        }
+    }
+
+    /// Over the high-water mark the session is not read until it is under the low one.
+    fn pause_if_over(&mut self, slot: usize) -> SendStatus {
+        let session = &mut self.sessions[slot];
+        if session.outbound.len() <= self.config.high_water_bytes {
+            return SendStatus::Queued;
+        }
+        session.is_paused = true;
+        SendStatus::OverHighWater
+    }
+}
+
+/// What the poll said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Readiness {
+    pub(crate) is_readable: bool,
+    pub(crate) is_writable: bool,
+    /// The peer has ended its side of the stream.
+    pub(crate) is_end: bool,
+}
+
+impl<S: Stream> Core for Engine<S> {
+    fn send(&mut self, id: Id, message: Message<'_>) -> SendStatus {
+        let Some(slot) = self.open_slot(id) else {
+            return SendStatus::Refused;
+        };
+        let session = &self.sessions[slot];
+        let owned = session.outbound.len() - session.outbound.log_len();
+        if owned + message.len() > self.config.backlog_bytes_max {
+            // A message that is refused leaves a gap, so nothing may follow it.
+            self.kill(
+                slot,
+                Ending::abnormal(Side::Us, Some(Error::Limit("backlog_bytes_max"))),
+            );
+            return SendStatus::Refused;
+        }
+        if session.extra.is_some() {
+            self.claim_all(slot);
+        }
+        let header = message.server_header();
+        let session = &mut self.sessions[slot];
+        if message.len() >= WRITE_THROUGH_BYTES
+            && session.outbound.is_empty()
+            && !session.is_blocked
+        {
+            self.write_through(slot, header.as_slice(), message.as_bytes());
+        } else {
+            session.outbound.push(header.as_slice(), message.as_bytes());
+        }
+        self.queue_flush(slot);
+        self.pause_if_over(slot)
+    }
+
+    fn ping(&mut self, id: Id, payload: &[u8]) -> bool {
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        self.ping_slot(slot, payload);
+        true
+    }
+
+    fn buffered_amount(&self, id: Id) -> usize {
+        let Some(session) = self.session(id) else {
+            return 0;
+        };
+        let unclaimed = session.memberships().iter().map(|membership| {
+            let Membership { topic, index } = *membership;
+            self.topics.unclaimed(topic, index)
+        });
+        session.outbound.len() + unclaimed.sum::<usize>()
+    }
+
+    fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
+        assert!(
+            crate::proto::is_code_allowed(code),
+            "close code {code} must not be sent"
+        );
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        self.close_slot(slot, code, reason, None);
+        true
+    }
+
+    fn terminate(&mut self, id: Id) {
+        if self.session(id).is_some() {
+            self.kill(id.slot as usize, Ending::abnormal(Side::Us, None));
+        }
+    }
+
+    fn subscribe(&mut self, id: Id, topic: &str) -> bool {
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        let topic = self.topics.find_or_insert(topic);
+        if self.membership(id, topic).is_some() {
+            return false;
+        }
+        let index = self.topics.join(topic, slot);
+        self.sessions[slot]
+            .extra_mut()
+            .memberships
+            .push(Membership { topic, index });
+        true
+    }
+
+    fn unsubscribe(&mut self, id: Id, topic: &str) -> bool {
+        let Some(topic) = self.topics.find(topic) else {
+            return false;
+        };
+        let Some(position) = self.membership(id, topic) else {
+            return false;
+        };
+        let slot = id.slot as usize;
+        self.claim_all(slot);
+        let membership = self.sessions[slot]
+            .extra_mut()
+            .memberships
+            .swap_remove(position);
+        self.leave(membership);
+        self.queue_flush(slot);
+        true
+    }
+
+    fn publish(&mut self, topic: &str, message: Message<'_>) -> usize {
+        let Some(topic) = self.topics.find(topic) else {
+            return 0;
+        };
+        self.topics.publish(topic, message)
+    }
+
+    fn subscribers(&self, topic: &str) -> usize {
+        self.topics
+            .find(topic)
+            .map_or(0, |topic| self.topics.member_count(topic))
+    }
+
+    fn set_lag_policy(&mut self, topic: &str, policy: LagPolicy) {
+        self.topics.set_policy(topic, policy);
+    }
+
+    fn set_timer(&mut self, after: Duration, key: u64, scope: u16) -> TimerId {
+        self.timer_sequence += 1;
+        // Rounded up: a timer is never early.
+        let after = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        let timer = TimerId {
+            due: self.now.saturating_add(after),
+            sequence: self.timer_sequence,
+        };
+        self.timers.insert(timer, Timer { key, scope });
+        timer
+    }
+
+    fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.timers.remove(&timer).is_some()
+    }
+
+    fn timer_scope(&self) -> u16 {
+        self.timer_scope
+    }
+
+    fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
+        self.session(id)?.peer.address()
+    }
+
+    fn path(&self, id: Id) -> Option<Arc<str>> {
+        Some(Arc::clone(self.paths.path(self.session(id)?.path?)))
+    }
+
+    fn count(&self) -> usize {
+        self.open
+    }
+
+    fn ids(&self) -> Vec<Id> {
+        let open = |(slot, session): (usize, &Session<S>)| {
+            let id = id(slot, session.generation);
+            self.open_slot(id).map(|_| id)
+        };
+        self.sessions.iter().filter_map(open).collect()
+    }
+
+    fn is_open(&self, id: Id) -> bool {
+        self.open_slot(id).is_some()
+    }
+
+    fn set_state(&mut self, id: Id, state: Box<dyn Any + Send>) {
+        if let Some(session) = self.session_mut(id) {
+            session.extra_mut().state = Some(state);
+        }
+    }
+
+    fn state(&mut self, id: Id) -> Option<&mut (dyn Any + Send)> {
+        self.session_mut(id)?
+            .extra
+            .as_deref_mut()?
+            .state
+            .as_deref_mut()
+    }
+
+    fn stop(&mut self) {
+        self.stop = match self.stop {
+            Stop::No => Stop::Asked,
+            Stop::Asked | Stop::Until(_) | Stop::Now => Stop::Now,
+        };
+    }
+
+    fn route(&self, id: Id) -> u16 {
+        self.session(id).map_or(0, |session| session.route)
+    }
+
+    fn set_route(&mut self, id: Id, route: u16) {
+        if let Some(session) = self.session_mut(id) {
+            session.route = route;
+        }
+    }
+}
+
+/// A duration of `Config`, which bounds it to 7 days.
+pub(super) fn millis(duration: Duration) -> Millis {
+    duration.as_millis() as Millis
+}
+
+/// A connection over the limits is told so with a 503, for which it needs a descriptor and a slot for a moment:
+/// half of the default reserve of descriptors.
+const REFUSALS_MAX: usize = 16;
+
+/// An idle deadline is moved at most once in this fraction of its length: a busy session moves its link in the
+/// queue once a second and not once a message.
+const TOUCH_FRACTION: Millis = 64;
+
+/// From here on a message is written straight from where it lies: 16 KiB take about 1 us to copy, and a write of
+/// its own about 4, but it needs none of its own when nothing else is queued.
+const WRITE_THROUGH_BYTES: usize = 16 * 1024;

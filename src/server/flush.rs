@@ -1,0 +1,305 @@
+//! The flush phase: everything that a turn produced for one peer leaves in one write.
+//!
+//! First the topics that were published to: each member claims what lies between its cursor and the log's end.
+//! A member that keeps up, and is owed nothing else, is written to straight from the log and queues nothing.
+//! Then every session that owes something, once; what a stream does not take waits for it to say so.
+
+use super::deadlines::{Deadline, Millis};
+use super::engine::Engine;
+use super::session::{Ending, Phase, Session, Stream, id};
+use crate::config::LagPolicy;
+use crate::handler::{Context, Error, Handler, Id, Side};
+use crate::outbound::{TopicKey, Topics};
+use crate::proto::Stage;
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
+use std::sync::Arc;
+
+impl<S: Stream> Engine<S> {
+    /// Writes what is owed, once around.
+    pub(crate) fn flush(&mut self, handler: &mut impl Handler) {
+        self.claim_published(handler);
+        let mut queue = mem::take(&mut self.flush_queue);
+        for id in queue.drain(..) {
+            let Some(session) = self.session_mut(id) else {
+                continue;
+            };
+            session.is_flush_queued = false;
+            if session.phase != Phase::Dead {
+                self.flush_session(id.slot as usize, handler);
+            }
+        }
+        if self.flush_queue.is_empty() {
+            // Kept for its allocation, unless a burst made it large.
+            queue.shrink_to(QUEUE_KEPT);
+            self.flush_queue = queue;
+        }
+        self.topics.trim();
+    }
+
+    /// Gives every member what was published to its topics since its last claim, unless it is too far behind.
+    fn claim_published(&mut self, handler: &mut impl Handler) {
+        let mut lagging = Vec::new();
+        while let Some(topic) = self.topics.take_dirty() {
+            for index in 0..self.topics.member_count(topic) {
+                self.claim_for_member(topic, index, &mut lagging);
+            }
+        }
+        // Later, because both can change who is a member.
+        for lag in lagging {
+            match lag {
+                Lag::Skipped {
+                    id,
+                    topic,
+                    messages,
+                } => {
+                    log::debug!("{id} skipped {messages} messages of {topic:?}");
+                    handler.on_skip(&mut Context::new(self), id, &topic, messages);
+                }
+                // Slots are freed only in the reap phase, so the slot is still this session's.
+                Lag::Disconnect { id } => self.disconnect_lagging(id.slot as usize),
+            }
+        }
+    }
+
+    fn claim_for_member(&mut self, topic: TopicKey, index: usize, lagging: &mut Vec<Lag>) {
+        let Self {
+            sessions,
+            topics,
+            config,
+            ..
+        } = self;
+        let slot = topics.member(topic, index).slot;
+        let session = &mut sessions[slot];
+        if session.phase != Phase::Live || topics.unclaimed(topic, index) == 0 {
+            return;
+        }
+        // Judged by what it still owes of earlier turns: a member that keeps up is never too far behind, however
+        // much one turn publishes.
+        if session.outbound.log_len() > config.lag_bytes_max {
+            let id = id(slot, session.generation);
+            match topics.policy(topic).unwrap_or(config.lag_policy) {
+                LagPolicy::Disconnect => {
+                    lagging.push(Lag::Disconnect { id });
+                    return;
+                }
+                LagPolicy::Skip => {
+                    let messages = session.outbound.skip(topic, topics);
+                    if messages > 0 {
+                        lagging.push(Lag::Skipped {
+                            id,
+                            topic: Arc::clone(topics.name(topic)),
+                            messages,
+                        });
+                    }
+                }
+            }
+        }
+        let Some((from, to)) = topics.claim(topic, index) else {
+            return;
+        };
+        let keeps_up =
+            session.outbound.is_empty() && !session.is_blocked && session.memberships().len() == 1;
+        let written = if keeps_up {
+            write_log(session, topics, topic, from, to) as u64
+        } else {
+            0
+        };
+        if from + written < to {
+            session.outbound.push_log(topic, from + written, to, topics);
+            self.queue_flush(slot);
+        }
+    }
+
+    fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) {
+        let Self {
+            sessions, topics, ..
+        } = self;
+        let session = &mut sessions[slot];
+        if !session.is_blocked && !session.outbound.is_empty() {
+            match write(session, topics) {
+                Ok(Written::All) => {}
+                Ok(Written::Some { len }) => self.stalled(slot, len),
+                Ok(Written::Budget) => self.queue_flush(slot),
+                Err(error) => {
+                    let by = match error.kind() {
+                        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
+                        _ => Side::Us,
+                    };
+                    self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
+                    return;
+                }
+            }
+        }
+        let is_empty = self.sessions[slot].outbound.is_empty();
+        if is_empty {
+            self.all_sent(slot);
+        }
+        self.resume_if_low(slot, handler);
+    }
+
+    /// The stream took `len` bytes and no more: the peer has until the write deadline to make room.
+    fn stalled(&mut self, slot: usize, len: usize) {
+        self.sessions[slot].is_blocked = true;
+        if len > 0 || self.deadlines.kind(slot) != Some(Deadline::Write) {
+            self.deadlines
+                .set(slot, Deadline::Write, self.now as Millis);
+        }
+    }
+
+    /// Nothing is owed any more: what was waiting for that follows.
+    fn all_sent(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        match session.phase {
+            Phase::Live => {
+                if self.deadlines.kind(slot) == Some(Deadline::Write) {
+                    let next = match session.connection.stage() {
+                        Stage::Open => Deadline::Quiet,
+                        Stage::Opening | Stage::Closing | Stage::Closed | Stage::Ended => {
+                            Deadline::Close
+                        }
+                    };
+                    self.deadlines.set(slot, next, self.now as Millis);
+                }
+            }
+            Phase::Finishing if session.is_at_end || session.stream.shutdown_write().is_err() => {
+                self.kill(slot, Ending::abnormal(Side::Peer, None));
+            }
+            Phase::Finishing => {
+                // As much as one largest message, which would have been read anyway, and a receive buffer.
+                let left = self
+                    .config
+                    .message_bytes_max
+                    .saturating_add(self.config.receive_buffer_bytes);
+                session.phase = Phase::Draining { left };
+                if self.deadlines.kind(slot) != Some(Deadline::Close) {
+                    self.deadlines
+                        .set(slot, Deadline::Close, self.now as Millis);
+                }
+                self.queue_read(slot);
+            }
+            Phase::Draining { .. } | Phase::Dead => {}
+        }
+    }
+
+    /// A paused session that has fallen to its low-water mark is read again.
+    fn resume_if_low(&mut self, slot: usize, handler: &mut impl Handler) {
+        let session = &mut self.sessions[slot];
+        if !session.is_paused {
+            // A publication can bring a session over the mark as well as a send.
+            session.is_paused = session.outbound.len() > self.config.high_water_bytes;
+            return;
+        }
+        if session.outbound.len() > self.config.low_water_bytes {
+            return;
+        }
+        session.is_paused = false;
+        self.queue_read(slot);
+        if self.sessions[slot].phase == Phase::Live
+            && self.sessions[slot].connection.stage() == Stage::Open
+        {
+            let id = self.id_of(slot);
+            handler.on_drain(&mut Context::new(self), id);
+        }
+    }
+
+    /// A member is further behind its topics than allowed, and not allowed to skip.
+    fn disconnect_lagging(&mut self, slot: usize) {
+        let error = Some(Error::Limit("lag_bytes_max"));
+        self.leave_topics(slot);
+        let Self {
+            sessions, topics, ..
+        } = self;
+        let session = &mut sessions[slot];
+        // A handler may have closed it meanwhile; then its Close stands behind the log, and leaving the topics
+        // was enough.
+        if session.phase == Phase::Live && session.connection.stage() == Stage::Open {
+            session.outbound.cut_at_log(topics);
+            self.close_slot(slot, 1013, "too far behind", error);
+        }
+    }
+}
+
+/// A member that is too far behind.
+enum Lag {
+    Skipped {
+        id: Id,
+        topic: Arc<str>,
+        messages: u64,
+    },
+    Disconnect {
+        id: Id,
+    },
+}
+
+/// What came of a write.
+enum Written {
+    /// Nothing is owed any more.
+    All,
+    /// The stream took so many bytes and no more.
+    Some { len: usize },
+    /// The stream took all that one write could carry, and more is owed.
+    Budget,
+}
+
+/// Writes the first of what the session owes, in one call.
+fn write<S: Stream>(session: &mut Session<S>, topics: &mut Topics) -> io::Result<Written> {
+    session.outbound.queue_pong();
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let filled = session.outbound.gather(topics, &mut slices);
+    let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+    let len = write_slices(&mut session.stream, &slices[..filled])?;
+    session.outbound.advance(len, topics);
+    session.bytes_out += len as u64;
+    Ok(if session.outbound.is_empty() {
+        Written::All
+    } else if len < offered {
+        Written::Some { len }
+    } else {
+        Written::Budget
+    })
+}
+
+/// Writes `from..to` of a log to a member that is owed nothing else; how much the stream took. An error is left
+/// for the flush to meet again.
+fn write_log<S: Stream>(
+    session: &mut Session<S>,
+    topics: &Topics,
+    topic: TopicKey,
+    from: u64,
+    to: u64,
+) -> usize {
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let mut filled = 0;
+    for (slice, piece) in slices.iter_mut().zip(topics.slices(topic, from, to)) {
+        *slice = IoSlice::new(piece);
+        filled += 1;
+    }
+    let len = write_slices(&mut session.stream, &slices[..filled]).unwrap_or(0);
+    session.bytes_out += len as u64;
+    len
+}
+
+/// One write, again if interrupted; what would block took nothing.
+fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        // A single slice spares the kernel the copy of a vector.
+        let result = match slices {
+            [slice] => stream.write(slice),
+            _ => stream.write_vectored(slices),
+        };
+        match result {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(len) => return Ok(len),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Slices of one write: with chunks of 64 KiB, more than any socket takes at once.
+const SLICES_MAX: usize = 64;
+
+/// Entries for which a queue keeps its allocation.
+const QUEUE_KEPT: usize = 1024;

@@ -1,0 +1,236 @@
+//! Talking to the loop from other threads: a bounded inbox and the poll's waker.
+//!
+//! What is asked for here happens at the start of the loop's next turn, in the order of asking. The waker is
+//! used only when the inbox was empty, so a burst costs one wake-up.
+
+use crate::handler::{Core, Id};
+use crate::proto::{Message, is_code_allowed};
+use mio::Waker;
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Sends, publishes, closes and stops from any thread. Clones reach the same server.
+///
+/// ```
+/// use wsloop::{Config, Server, handler_fn};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut server = Server::new(Config::default(), handler_fn(|cx, id, message| cx.send(id, message)))?;
+/// server.listen("127.0.0.1:0")?;
+/// let handle = server.handle();
+/// let worker = std::thread::spawn(move || {
+///     handle.publish("news", "from another thread").expect("the server runs");
+///     handle.stop().expect("the server runs");
+/// });
+/// server.run()?;
+/// # worker.join().unwrap();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inbox: Mutex<Inbox>,
+    waker: Waker,
+    commands_max: usize,
+    bytes_max: usize,
+}
+
+#[derive(Default)]
+struct Inbox {
+    commands: VecDeque<Command>,
+    /// Payload bytes in `commands`.
+    len: usize,
+    is_closed: bool,
+}
+
+enum Command {
+    Send(Id, OwnedMessage),
+    Publish(String, OwnedMessage),
+    Close(Id, u16, String),
+    Terminate(Id),
+    Stop,
+}
+
+enum OwnedMessage {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// Why a [`Handle`] did not pass something on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandleError {
+    /// `Config::handle_commands_max` or `Config::handle_bytes_max` is reached: the loop is behind. Try later.
+    Full,
+    /// The server is gone.
+    Stopped,
+}
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the server's inbox is full",
+            Self::Stopped => "the server has stopped",
+        })
+    }
+}
+
+impl std::error::Error for HandleError {}
+
+impl Handle {
+    pub(super) fn new(waker: Waker, commands_max: usize, bytes_max: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                inbox: Mutex::default(),
+                waker,
+                commands_max,
+                bytes_max,
+            }),
+        }
+    }
+
+    /// Sends a message to one session. Whether it was still there is not told.
+    ///
+    /// # Errors
+    /// [`HandleError`]; the message was not passed on.
+    pub fn send<'m>(&self, id: Id, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
+        self.push(Command::Send(id, message.into().into()))
+    }
+
+    /// Sends a message to every member of a topic.
+    ///
+    /// # Errors
+    /// [`HandleError`]; the message was not passed on.
+    pub fn publish<'m>(
+        &self,
+        topic: &str,
+        message: impl Into<Message<'m>>,
+    ) -> Result<(), HandleError> {
+        self.push(Command::Publish(topic.to_owned(), message.into().into()))
+    }
+
+    /// Begins the closing handshake of a session.
+    ///
+    /// # Errors
+    /// [`HandleError`]; nothing was passed on.
+    ///
+    /// # Panics
+    /// If `code` is not one that may be sent ([`is_code_allowed`]).
+    pub fn close(&self, id: Id, code: u16, reason: &str) -> Result<(), HandleError> {
+        assert!(is_code_allowed(code), "close code {code} must not be sent");
+        self.push(Command::Close(id, code, reason.to_owned()))
+    }
+
+    /// Ends a session without a closing handshake.
+    ///
+    /// # Errors
+    /// [`HandleError`]; nothing was passed on.
+    pub fn terminate(&self, id: Id) -> Result<(), HandleError> {
+        self.push(Command::Terminate(id))
+    }
+
+    /// Stops the server gracefully; at a second call, at once. Never refused for want of room.
+    ///
+    /// # Errors
+    /// [`HandleError::Stopped`]: it has stopped already.
+    pub fn stop(&self) -> Result<(), HandleError> {
+        self.push(Command::Stop)
+    }
+
+    fn push(&self, command: Command) -> Result<(), HandleError> {
+        let mut inbox = self.inbox();
+        if inbox.is_closed {
+            return Err(HandleError::Stopped);
+        }
+        let len = inbox.len + command.len();
+        let is_full =
+            inbox.commands.len() >= self.shared.commands_max || len > self.shared.bytes_max;
+        if is_full && !matches!(command, Command::Stop) {
+            return Err(HandleError::Full);
+        }
+        inbox.len = len;
+        inbox.commands.push_back(command);
+        let is_first = inbox.commands.len() == 1;
+        drop(inbox);
+        if is_first && let Err(error) = self.shared.waker.wake() {
+            // The command stays and is found at the next turn.
+            log::error!("cannot wake the loop: {error}");
+        }
+        Ok(())
+    }
+
+    /// Carries out what waits; called by the loop.
+    pub(super) fn drain(&self, core: &mut dyn Core) {
+        let commands = {
+            let mut inbox = self.inbox();
+            inbox.len = 0;
+            mem::take(&mut inbox.commands)
+        };
+        for command in commands {
+            match command {
+                // A refusal concerns a session that is closing; the thread that asked has no use for it.
+                Command::Send(id, message) => drop(core.send(id, message.borrow())),
+                Command::Publish(topic, message) => drop(core.publish(&topic, message.borrow())),
+                Command::Close(id, code, reason) => drop(core.close(id, code, &reason)),
+                Command::Terminate(id) => core.terminate(id),
+                Command::Stop => core.stop(),
+            }
+        }
+    }
+
+    /// Nothing is taken any more.
+    pub(super) fn shut(&self) {
+        let mut inbox = self.inbox();
+        *inbox = Inbox {
+            is_closed: true,
+            ..Inbox::default()
+        };
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // Nothing panics while the lock is held, and the inbox is whole between any two of its lines.
+        self.shared
+            .inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Command {
+    fn len(&self) -> usize {
+        match self {
+            Self::Send(_, message) | Self::Publish(_, message) => message.borrow().len(),
+            Self::Close(_, _, reason) => reason.len(),
+            Self::Terminate(_) | Self::Stop => 0,
+        }
+    }
+}
+
+impl From<Message<'_>> for OwnedMessage {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Text(text) => Self::Text(text.to_owned()),
+            Message::Binary(bytes) => Self::Binary(bytes.to_owned()),
+        }
+    }
+}
+
+impl OwnedMessage {
+    fn borrow(&self) -> Message<'_> {
+        match self {
+            Self::Text(text) => Message::Text(text),
+            Self::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Listeners: the accept phase, which loses no client that waits in a backlog.
+//!
+//! mio is edge-triggered: after an accept that failed for want of descriptors no further event comes while
+//! clients wait. So a listener stays pending until accept says that it would block; a failed one is tried again
+//! when a session was reaped, and after a while anyway.
+
+use super::engine::Engine;
+use crate::handler::{Context, Error, Handler};
+use mio::net::{TcpListener, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+/// A listening socket that is registered with the poll.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    pub(super) addr: SocketAddr,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The backlog was empty: the next client is a new event.
+    Drained,
+    /// Clients may wait in the backlog.
+    Pending,
+    /// Accept failed; clients may wait. Try again at this time, or when a session is reaped.
+    Failed { retry_at: u64 },
+}
+
+impl Listener {
+    pub(super) fn new(socket: TcpListener) -> io::Result<Self> {
+        let addr = socket.local_addr()?;
+        Ok(Self {
+            socket,
+            addr,
+            state: State::Pending,
+        })
+    }
+
+    /// The poll said that clients wait.
+    pub(super) fn mark(&mut self) {
+        if self.state == State::Drained {
+            self.state = State::Pending;
+        }
+    }
+
+    /// A descriptor has become free.
+    pub(super) fn retry(&mut self) {
+        if let State::Failed { .. } = self.state {
+            self.state = State::Pending;
+        }
+    }
+
+    /// How long until the listener is to be tried, in milliseconds; `None`: when the poll says so.
+    pub(super) fn next_in(&self, now: u64) -> Option<u64> {
+        match self.state {
+            State::Drained => None,
+            State::Pending => Some(0),
+            State::Failed { retry_at } => Some(retry_at.saturating_sub(now)),
+        }
+    }
+
+    /// Takes connections until none waits, or the budget of the turn is spent.
+    pub(super) fn accept<H: Handler>(
+        &mut self,
+        engine: &mut Engine<TcpStream>,
+        handler: &mut H,
+        mut register: impl FnMut(&mut Engine<TcpStream>, TcpStream, SocketAddr),
+    ) {
+        if self.next_in(engine.now()) != Some(0) {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.socket.accept() {
+                Ok((stream, peer)) => {
+                    self.state = State::Pending;
+                    register(engine, stream, peer);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        self.state = State::Drained;
+                        return;
+                    }
+                    // The client went away while it waited; the next one may be there.
+                    ErrorKind::ConnectionAborted
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::Interrupted => {}
+                    _ => {
+                        self.failed(error, engine, handler);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// EMFILE, ENFILE, ENOBUFS, ENOMEM, and what else accept(2) may say: nothing to do but to wait.
+    fn failed<H: Handler>(
+        &mut self,
+        error: io::Error,
+        engine: &mut Engine<TcpStream>,
+        handler: &mut H,
+    ) {
+        let is_news = !matches!(self.state, State::Failed { .. });
+        self.state = State::Failed {
+            retry_at: engine.now() + RETRY_MILLIS,
+        };
+        if is_news {
+            log::warn!(
+                "cannot accept on {}: {error}; clients wait in the backlog",
+                self.addr
+            );
+            handler.on_error(&mut Context::new(engine), None, &Error::Io(error));
+        }
+    }
+}
+
+/// Connections that one turn takes from one listener before the others, and the sessions, have their turn.
+const ACCEPTS_PER_TURN: usize = 256;
+
+/// Between two tries of a listener whose accept fails: no spin, and no client waits noticeably longer.
+const RETRY_MILLIS: u64 = 100;

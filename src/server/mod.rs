@@ -1,0 +1,443 @@
+//! The server: one poll, its listeners, and the turn.
+//!
+//! One turn: poll, accept, read, expire, flush, reap. Events only mark; phases do. What a phase does with
+//! sessions is in `engine` and the files named after the phases; here is what they need of mio and of the clock.
+
+mod deadlines;
+mod engine;
+mod expire;
+mod flush;
+mod handle;
+mod listener;
+mod paths;
+mod read;
+mod reap;
+mod session;
+
+pub use handle::{Handle, HandleError};
+
+use crate::config::Config;
+use crate::handler::{Context, Core, Handler, Id};
+use engine::{Engine, Readiness, Stop};
+use listener::Listener;
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// A WebSocket server on the thread that runs it.
+///
+/// ```no_run
+/// use wsloop::{Config, Server, handler_fn};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut server = Server::new(Config::default(), handler_fn(|cx, id, message| cx.send(id, message)))?;
+/// let addr = server.listen("127.0.0.1:0")?;
+/// println!("listening on ws://{addr}/");
+/// server.run()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server<H> {
+    poll: Poll,
+    events: Events,
+    listeners: Vec<Listener>,
+    engine: Engine<TcpStream>,
+    handler: H,
+    handle: Handle,
+    /// The one receive buffer.
+    buf: Vec<u8>,
+    /// Sources of the host, by their keys, that were ready in this turn.
+    ready_sources: Vec<usize>,
+    clock: Instant,
+    life: Life,
+}
+
+/// Whether a server goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "after `Stopped` there is nothing left to turn"]
+pub enum Turn {
+    /// Call [`Server::turn`] again.
+    Running,
+    /// The server has stopped: no listener, no session.
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// `on_start` is to be called.
+    New,
+    Running,
+    /// The listeners are closed.
+    Stopping,
+    Stopped,
+}
+
+impl<H: Handler> Server<H> {
+    /// A server without listeners.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `config` makes no sense ([`Config::check`]), or what the system says to a new poll.
+    pub fn new(config: Config, handler: H) -> io::Result<Self> {
+        config
+            .check()
+            .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            listeners: Vec::new(),
+            handle: Handle::new(waker, config.handle_commands_max, config.handle_bytes_max),
+            buf: vec![0; config.receive_buffer_bytes],
+            engine: Engine::new(config),
+            handler,
+            ready_sources: Vec::new(),
+            clock: Instant::now(),
+            life: Life::New,
+        })
+    }
+
+    /// Listens on an address, or on the first that works of several; the address with its real port.
+    ///
+    /// The backlog is mio's; for another, use [`listen_on`](Self::listen_on).
+    ///
+    /// # Errors
+    /// What the system says, with the address.
+    pub fn listen(&mut self, addr: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let mut last = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
+        for addr in addr.to_socket_addrs()? {
+            match TcpListener::bind(addr) {
+                Ok(socket) => return self.add_listener(socket),
+                Err(error) => {
+                    last =
+                        io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Listens on a socket that is bound and listening already.
+    ///
+    /// # Errors
+    /// What the system says to making it non-blocking or registering it.
+    pub fn listen_on(&mut self, socket: std::net::TcpListener) -> io::Result<SocketAddr> {
+        socket.set_nonblocking(true)?;
+        self.add_listener(TcpListener::from_std(socket))
+    }
+
+    fn add_listener(&mut self, mut socket: TcpListener) -> io::Result<SocketAddr> {
+        let token = Token(LISTENERS + self.listeners.len());
+        self.poll
+            .registry()
+            .register(&mut socket, token, Interest::READABLE)?;
+        let listener = Listener::new(socket)?;
+        let addr = listener.addr;
+        self.listeners.push(listener);
+        Ok(addr)
+    }
+
+    /// The addresses that the server listens on, with their real ports.
+    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().map(|listener| listener.addr)
+    }
+
+    /// Adds a source of the host's to the poll, edge-triggered: when it is readable, [`Handler::on_source`] is
+    /// called with `key` (below 65 536).
+    ///
+    /// # Errors
+    /// What the system says, or `InvalidInput` for a larger key.
+    pub fn register(&mut self, source: &mut impl Source, key: usize) -> io::Result<()> {
+        if key >= SOURCES_MAX {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "the key of a source is below 65 536",
+            ));
+        }
+        self.poll
+            .registry()
+            .register(source, Token(SOURCES + key), Interest::READABLE)
+    }
+
+    /// For talking to the server from other threads.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// The handler.
+    pub fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// Acts as a handler would, between two turns.
+    pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        act(&mut Context::new(&mut self.engine))
+    }
+
+    /// How many sessions are open.
+    pub fn count(&self) -> usize {
+        self.engine.count()
+    }
+
+    /// Turns until the server has stopped.
+    ///
+    /// # Errors
+    /// What the system says to polling; everything else concerns one connection or listener and goes to
+    /// [`Handler::on_error`].
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn(None)? == Turn::Running {}
+        Ok(())
+    }
+
+    /// One pass: sleeps until there is something to do, at most `timeout` (`None`: without end), and does it.
+    ///
+    /// # Errors
+    /// What the system says to polling.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        if self.life == Life::Stopped {
+            return Ok(Turn::Stopped);
+        }
+        if self.life == Life::New {
+            self.life = Life::Running;
+            self.handler.on_start(&mut Context::new(&mut self.engine));
+        }
+        let sleep = [timeout, self.next_timeout()].into_iter().flatten().min();
+        self.poll_events(sleep)?;
+        self.engine
+            .begin_turn(self.clock.elapsed().as_millis() as u64);
+        self.mark_events();
+        self.handle.drain(&mut self.engine);
+        for key in self.ready_sources.drain(..) {
+            self.handler
+                .on_source(&mut Context::new(&mut self.engine), key);
+        }
+        self.accept();
+        let Self {
+            engine,
+            handler,
+            buf,
+            poll,
+            ..
+        } = self;
+        engine.read(buf, handler);
+        engine.expire(handler);
+        engine.flush(handler);
+        // Closing the descriptor would do as well, but then a stream that is not closed yet, as one with a
+        // duplicate elsewhere, would go on to give events.
+        let reaped = engine.reap(handler, |stream| drop(poll.registry().deregister(stream)));
+        if reaped > 0 {
+            self.listeners.iter_mut().for_each(Listener::retry);
+        }
+        self.stop_if_asked();
+        Ok(if self.life == Life::Stopped {
+            Turn::Stopped
+        } else {
+            Turn::Running
+        })
+    }
+
+    /// How long the server can sleep before it has something to do of itself; `None`: until an event. For hosts
+    /// that poll [`as_raw_fd`](AsRawFd::as_raw_fd) in a loop of their own.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let now = self.clock.elapsed().as_millis() as u64;
+        let late = now - self.engine.now();
+        let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
+        let listeners = self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.next_in(now));
+        let start = (self.life == Life::New).then_some(0);
+        let wait = listeners.chain(engine).chain(start).min()?;
+        // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
+        // wake up just before.
+        Some(Duration::from_millis(wait))
+    }
+
+    fn poll_events(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => Ok(()),
+            // A signal: there are no events, and the turn does what is due.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn mark_events(&mut self) {
+        let Self {
+            events,
+            listeners,
+            engine,
+            ready_sources,
+            ..
+        } = self;
+        for event in &*events {
+            match event.token() {
+                WAKER => {}
+                Token(token) if token >= SOURCES => ready_sources.push(token - SOURCES),
+                Token(token) if token >= LISTENERS => {
+                    if let Some(listener) = listeners.get_mut(token - LISTENERS) {
+                        listener.mark();
+                    }
+                }
+                token => {
+                    let readiness = Readiness {
+                        // An error is met, and told apart, by reading.
+                        is_readable: event.is_readable()
+                            || event.is_read_closed()
+                            || event.is_error(),
+                        is_writable: event.is_writable(),
+                        is_end: event.is_read_closed() || event.is_error(),
+                    };
+                    engine.mark_token(token.0, readiness);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Self {
+            listeners,
+            engine,
+            handler,
+            poll,
+            ..
+        } = self;
+        for listener in listeners {
+            listener.accept(engine, handler, |engine, stream, peer| {
+                // What a turn produced leaves in one write, so there is nothing for Nagle to gather. A failure
+                // here means that the connection is gone already, which the first read will tell.
+                drop(stream.set_nodelay(true));
+                let Some(id) = engine.insert(stream, Some(peer)) else {
+                    return;
+                };
+                let token = Token(token_of(id));
+                let stream = engine.stream_mut(id).expect("inserted the line above");
+                let registered = poll.registry().register(
+                    stream,
+                    token,
+                    Interest::READABLE | Interest::WRITABLE,
+                );
+                if let Err(error) = registered {
+                    log::warn!("cannot register {peer}: {error}");
+                    engine.terminate(id);
+                }
+            });
+        }
+    }
+
+    fn stop_if_asked(&mut self) {
+        match self.engine.stop_state() {
+            Stop::No => return,
+            Stop::Asked => {
+                log::info!("stopping: {} sessions are told 1001", self.engine.count());
+                self.close_listeners();
+                self.life = Life::Stopping;
+                self.engine.begin_stop();
+            }
+            Stop::Until(end) if end <= self.engine.now() => {
+                log::warn!("{} sessions did not end in time", self.engine.len());
+                self.engine.terminate_all();
+            }
+            Stop::Until(_) => {}
+            Stop::Now => {
+                self.close_listeners();
+                self.engine.terminate_all();
+                let Self {
+                    engine,
+                    handler,
+                    poll,
+                    ..
+                } = self;
+                engine.reap(handler, |stream| drop(poll.registry().deregister(stream)));
+            }
+        }
+        if self.engine.len() == 0 {
+            self.life = Life::Stopped;
+            self.handle.shut();
+        }
+    }
+
+    fn close_listeners(&mut self) {
+        for mut listener in self.listeners.drain(..) {
+            drop(self.poll.registry().deregister(&mut listener.socket));
+        }
+    }
+}
+
+impl<H> AsRawFd for Server<H> {
+    /// The poll's own descriptor, readable when the server has events: for a host's poll. See also
+    /// [`Server::next_timeout`].
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl<H> fmt::Debug for Server<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H> Drop for Server<H> {
+    fn drop(&mut self) {
+        self.handle.shut();
+    }
+}
+
+/// A session's token: its slot below, as much of its generation as fits above.
+fn token_of(id: Id) -> usize {
+    let generation = (id.generation as usize) << SLOT_BITS;
+    (generation | id.slot as usize) & SESSION_TOKENS
+}
+
+impl Engine<TcpStream> {
+    fn mark_token(&mut self, token: usize, readiness: Readiness) {
+        let slot = token & ((1 << SLOT_BITS) - 1);
+        let Some(id) = self.id_at(slot) else { return };
+        if token_of(id) == token {
+            self.mark(id, readiness);
+        }
+    }
+}
+
+/// What a peer sent, for the log: quoted, escaped and cut.
+fn quoted(text: &str) -> String {
+    let mut end = text.len().min(QUOTED_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let more = if end < text.len() { ".." } else { "" };
+    format!("{:?}{more}", &text[..end])
+}
+
+/// Bytes of a peer's words that the log shows.
+const QUOTED_BYTES_MAX: usize = 64;
+
+/// Events that one poll returns: more wait for the next.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// Tokens: sessions have the lower half, of which the slot takes so many bits.
+const SLOT_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
+const SESSION_TOKENS: usize = usize::MAX >> 1;
+const LISTENERS: usize = SESSION_TOKENS + 1;
+const SOURCES: usize = LISTENERS + (1 << 16);
+const SOURCES_MAX: usize = 1 << 16;
+const WAKER: Token = Token(usize::MAX);
+
+#[cfg(test)]
+mod tests;

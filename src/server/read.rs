@@ -1,0 +1,272 @@
+//! The read phase: from readable streams, through the protocol, to the handler.
+//!
+//! All sessions share one receive buffer. A session is read until a read comes back short (then the socket is
+//! drained: the next byte is a new event), until it would block, until its budget for the turn is spent (then
+//! it goes to the back of the queue), or until it is paused. The budget counts bytes, below the decoder, so
+//! that fragments without end do not hold the loop. A session that is paused in the middle of the buffer keeps
+//! the rest as its stash and begins with it when it goes on.
+
+use super::deadlines::{Deadline, Millis};
+use super::engine::Engine;
+use super::session::{Ending, Phase, Stream};
+use crate::handler::{Context, Error, Handler, Side};
+use crate::proto::{
+    CODE_ABNORMAL, CloseFrame, Event, HttpResponse, Message, ProtocolError, Request, Upgrade,
+};
+use std::io::ErrorKind;
+use std::mem;
+
+impl<S: Stream> Engine<S> {
+    /// Reads from every session that was marked, once around.
+    pub(crate) fn read(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
+        for _ in 0..self.read_queue.len() {
+            let Some(id) = self.read_queue.pop_front() else {
+                return;
+            };
+            let Some(session) = self.session_mut(id) else {
+                continue;
+            };
+            session.is_read_queued = false;
+            let slot = id.slot as usize;
+            self.read_session(slot, buf, handler);
+            self.queue_read(slot);
+            if self.topics.dirty_len() > PUBLISHED_BYTES_MAX {
+                self.flush(handler);
+            }
+        }
+    }
+
+    fn read_session(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
+        self.process_stash(slot, handler);
+        let mut budget = self.config.read_budget_bytes;
+        while budget > 0 && self.sessions[slot].wants_input() {
+            let session = &mut self.sessions[slot];
+            match session.stream.read(buf) {
+                Ok(0) => {
+                    session.is_readable = false;
+                    session.is_at_end = true;
+                    self.end_of_stream(slot);
+                }
+                Ok(len) => {
+                    session.bytes_in += len as u64;
+                    budget = budget.saturating_sub(len);
+                    // A short read means drained, unless the end is known to stand behind it.
+                    session.is_readable = len == buf.len() || session.is_end_announced;
+                    self.take_input(slot, &mut buf[..len], handler);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => session.is_readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let by = if error.kind() == ErrorKind::ConnectionReset {
+                        Side::Peer
+                    } else {
+                        Side::Us
+                    };
+                    self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
+                }
+            }
+        }
+    }
+
+    fn process_stash(&mut self, slot: usize, handler: &mut impl Handler) {
+        let session = &mut self.sessions[slot];
+        if session.is_paused {
+            return;
+        }
+        let Some(extra) = &mut session.extra else {
+            return;
+        };
+        let mut stash = mem::take(&mut extra.stash);
+        if !stash.is_empty() {
+            self.process(slot, &mut stash, handler);
+        }
+    }
+
+    /// What was read goes to the protocol, or nowhere once that has ended.
+    fn take_input(&mut self, slot: usize, input: &mut [u8], handler: &mut impl Handler) {
+        let session = &mut self.sessions[slot];
+        match &mut session.phase {
+            Phase::Live => {
+                self.touch(slot);
+                self.process(slot, input, handler);
+            }
+            Phase::Finishing | Phase::Dead => {}
+            Phase::Draining { left } => *left = left.saturating_sub(input.len()),
+        }
+    }
+
+    fn process(&mut self, slot: usize, mut input: &mut [u8], handler: &mut impl Handler) {
+        loop {
+            let Self {
+                sessions,
+                limits,
+                replies,
+                ..
+            } = self;
+            let session = &mut sessions[slot];
+            if session.phase != Phase::Live {
+                return;
+            }
+            if session.is_paused && !input.is_empty() {
+                session.extra_mut().stash = input.to_vec();
+                return;
+            }
+            replies.clear();
+            match session.connection.receive(&mut input, limits, replies) {
+                Ok(Some(event)) => self.dispatch(slot, event, handler),
+                Ok(None) => return,
+                Err(error) => self.violation(slot, error),
+            }
+        }
+    }
+
+    fn dispatch(&mut self, slot: usize, event: Event<'_>, handler: &mut impl Handler) {
+        let id = self.id_of(slot);
+        match event {
+            Event::Text(text) => {
+                log::debug!("{} text of {} bytes", self.sessions[slot].peer, text.len());
+                handler.on_message(&mut Context::new(self), id, Message::Text(&text));
+            }
+            Event::Binary(bytes) => {
+                log::debug!(
+                    "{} binary of {} bytes",
+                    self.sessions[slot].peer,
+                    bytes.len()
+                );
+                handler.on_message(&mut Context::new(self), id, Message::Binary(&bytes));
+            }
+            Event::Ping(payload) => {
+                if !self.replies.is_empty() {
+                    let session = &mut self.sessions[slot];
+                    session
+                        .outbound
+                        .push_pong(&self.replies, session.is_blocked);
+                    self.queue_flush(slot);
+                }
+                handler.on_ping(&mut Context::new(self), id, &payload);
+            }
+            Event::Pong(payload) => handler.on_pong(&mut Context::new(self), id, &payload),
+            Event::Close(frame) => self.close_received(slot, frame),
+            Event::Request(request) => self.answer(slot, &request, handler),
+        }
+    }
+
+    /// A request is accepted or answered in HTTP, as the handler says.
+    fn answer(&mut self, slot: usize, request: &Request, handler: &mut impl Handler) {
+        let id = self.id_of(slot);
+        let path = self.paths.acquire(request.path());
+        self.sessions[slot].path = Some(path);
+        if !request.is_upgrade() {
+            let response = handler.on_http(&mut Context::new(self), id, request);
+            self.refuse_live(slot, &response, request.is_head(), None);
+            return;
+        }
+        let mut upgrade = Upgrade::new(request);
+        if let Err(response) =
+            handler.on_upgrade(&mut Context::new(self), id, request, &mut upgrade)
+        {
+            self.refuse_live(slot, &response, false, None);
+            return;
+        }
+        let Self {
+            sessions, replies, ..
+        } = self;
+        let session = &mut sessions[slot];
+        if session.phase != Phase::Live {
+            return;
+        }
+        if let Err(error) = session.connection.accept(request, &upgrade, replies) {
+            log::error!("the handler altered the 101 for {}: {error}", session.peer);
+            let response =
+                HttpResponse::new(500, "the server could not answer the opening handshake\n");
+            self.refuse(slot, &response, false, Some(Error::Response(error)));
+            return;
+        }
+        session.outbound.push(replies, &[]);
+        session.was_opened = true;
+        self.open += 1;
+        self.end_handshake(slot);
+        self.deadlines
+            .set(slot, Deadline::Quiet, self.now as Millis);
+        self.queue_flush(slot);
+        log::info!(
+            "{} connected, path {}",
+            self.sessions[slot].peer,
+            super::quoted(request.path())
+        );
+        handler.on_open(&mut Context::new(self), id);
+    }
+
+    /// Refuses, unless the handler has terminated the session meanwhile.
+    fn refuse_live(
+        &mut self,
+        slot: usize,
+        response: &HttpResponse,
+        is_head: bool,
+        error: Option<Error>,
+    ) {
+        if self.sessions[slot].phase == Phase::Live {
+            self.refuse(slot, response, is_head, error);
+        }
+    }
+
+    /// The peer's Close: an answer to ours, or the beginning, whose answer is in `replies`.
+    fn close_received(&mut self, slot: usize, frame: CloseFrame) {
+        let CloseFrame { code, reason } = frame;
+        let begun_by_us = self.sessions[slot]
+            .extra
+            .as_mut()
+            .and_then(|extra| extra.ending.as_mut());
+        if let Some(ending) = begun_by_us {
+            ending.is_clean = true;
+        }
+        self.finish(
+            slot,
+            Ending {
+                code,
+                reason,
+                is_clean: true,
+                by: Side::Peer,
+                error: None,
+            },
+        );
+    }
+
+    /// The peer broke a rule; the Close or the HTTP refusal that answers it is in `replies`.
+    fn violation(&mut self, slot: usize, error: ProtocolError) {
+        let code = error.close_code().unwrap_or(CODE_ABNORMAL);
+        let reason = error.to_string();
+        let error = Some(Error::Protocol(error));
+        // If our own Close was under way, the failure is still how it ended.
+        if let Some(extra) = &mut self.sessions[slot].extra {
+            extra.ending = None;
+        }
+        self.finish(
+            slot,
+            Ending {
+                code,
+                reason,
+                is_clean: false,
+                by: Side::Us,
+                error,
+            },
+        );
+    }
+
+    /// The peer has ended its side. What it is owed is still sent: it may read on.
+    fn end_of_stream(&mut self, slot: usize) {
+        let ending = Ending::abnormal(Side::Peer, None);
+        match self.sessions[slot].phase {
+            Phase::Live if self.sessions[slot].was_opened => {
+                self.replies.clear();
+                self.finish(slot, ending);
+            }
+            Phase::Finishing => {}
+            Phase::Live | Phase::Draining { .. } => self.kill(slot, ending),
+            Phase::Dead => {}
+        }
+    }
+}
+
+/// What may be published in a turn before it is sent in the middle of it, so that what a turn gathers is bounded.
+const PUBLISHED_BYTES_MAX: usize = 1024 * 1024;

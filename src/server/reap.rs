@@ -1,0 +1,113 @@
+//! The reap phase: the only place where a session is deregistered, its slot freed and `on_close` called.
+
+use super::engine::Engine;
+use super::session::{Ending, Phase, Session, Stream};
+use crate::handler::{Context, Error, Handler, Id, Side};
+
+impl<S: Stream> Engine<S> {
+    /// Frees every session that has ended; `deregister` takes its stream out of the poll. How many there were.
+    pub(crate) fn reap(
+        &mut self,
+        handler: &mut impl Handler,
+        mut deregister: impl FnMut(&mut S),
+    ) -> usize {
+        let mut reaped = 0;
+        while let Some(id) = self.reap_queue.pop() {
+            let slot = id.slot as usize;
+            self.end_handshake(slot);
+            self.leave_topics(slot);
+            self.report(id, handler);
+            let Self {
+                sessions, topics, ..
+            } = self;
+            let mut session = sessions.remove(slot);
+            session.outbound.clear(topics);
+            deregister(&mut session.stream);
+            self.deadlines.clear(slot);
+            self.refusals -= usize::from(session.is_refusal);
+            if let Some(path) = session.path {
+                self.paths.release(path);
+            }
+            reaped += 1;
+        }
+        if reaped > 0 {
+            self.topics.trim();
+            self.give_back();
+        }
+        reaped
+    }
+
+    /// Tells the log and the handler how the session ended.
+    fn report(&mut self, id: Id, handler: &mut impl Handler) {
+        let session = &mut self.sessions[id.slot as usize];
+        debug_assert!(session.phase == Phase::Dead);
+        let noted = session.extra.as_mut().and_then(|extra| extra.ending.take());
+        let mut ending = noted.unwrap_or_else(|| Ending::abnormal(Side::Us, None));
+        log_end(session, &ending);
+        let was_opened = session.was_opened;
+        let error = ending.error.take();
+        if was_opened {
+            self.open -= 1;
+            if let Some(error) = &error {
+                handler.on_error(&mut Context::new(self), Some(id), error);
+            }
+            handler.on_close(&mut Context::new(self), id, &ending.close());
+        } else if let Some(error) = &error {
+            handler.on_error(&mut Context::new(self), Some(id), error);
+        }
+    }
+
+    /// Gives memory back after a burst of sessions.
+    fn give_back(&mut self) {
+        let capacity = self.sessions.capacity();
+        if capacity > SLOTS_KEPT && self.sessions.len() < capacity / 4 {
+            self.sessions.shrink_to_fit();
+            self.deadlines.shrink_to(self.sessions.capacity());
+            self.read_queue.shrink_to(SLOTS_KEPT);
+            self.reap_queue.shrink_to(SLOTS_KEPT);
+        }
+    }
+}
+
+/// One line for the end of each connection; peers' words are quoted and cut.
+fn log_end<S>(session: &Session<S>, ending: &Ending) {
+    let Session {
+        peer,
+        bytes_in,
+        bytes_out,
+        ..
+    } = session;
+    let by = match ending.by {
+        Side::Us => "us",
+        Side::Peer => "the peer",
+    };
+    let why = ending
+        .error
+        .as_ref()
+        .map(|error| format!(": {error}"))
+        .unwrap_or_default();
+    if session.was_opened {
+        let clean = if ending.is_clean {
+            "clean"
+        } else {
+            "not clean"
+        };
+        let reason = match &*ending.reason {
+            "" => String::new(),
+            reason => format!(" {}", super::quoted(reason)),
+        };
+        let code = ending.code;
+        log::info!(
+            "{peer} disconnected, code {code}{reason}, {clean}, by {by}, {bytes_in} B in, {bytes_out} B out{why}"
+        );
+    } else if let Some(Error::Protocol(_) | Error::Limit(_) | Error::Response(_)) = ending.error {
+        log::info!("{peer} refused{why}, {bytes_in} B in, {bytes_out} B out");
+    } else {
+        log::debug!(
+            "{peer} ended before its opening handshake{why}, {bytes_in} B in, {bytes_out} B out"
+        );
+    }
+}
+
+/// Slots and queue entries that are not given back.
+const SLOTS_KEPT: usize = 1024;

@@ -1,0 +1,174 @@
+//! Deadlines and timers, with the time handed in.
+
+use super::script::{Bench, client_frame};
+use crate::config::Config;
+use crate::handler::Core;
+use std::time::Duration;
+
+#[test]
+fn a_request_that_trickles_in_is_refused_in_time() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.connect();
+    for second in 0..10 {
+        peer.say(b"G");
+        bench.turn_at(second * 1000);
+        assert_eq!(peer.take(), b"");
+        peer.wire.borrow_mut().reads.clear();
+    }
+    bench.turn_at(10_000);
+    assert!(
+        peer.take().starts_with(b"HTTP/1.1 408 "),
+        "at 10 s and not later"
+    );
+    // Nobody ends the stream: the close deadline does.
+    bench.turn_at(14_999);
+    assert!(!peer.wire.borrow().is_dropped);
+    bench.turn_at(15_000);
+    assert!(peer.wire.borrow().is_dropped);
+}
+
+#[test]
+fn a_silent_peer_is_pinged_at_half_time_and_closed_if_it_does_not_answer() {
+    let mut bench = Bench::echo(Config {
+        idle_timeout: Some(Duration::from_secs(64)),
+        ..Config::default()
+    });
+    let peer = bench.open();
+    bench.turn_at(32_000);
+    assert_eq!(peer.take(), b"");
+    bench.turn_at(32_500);
+    assert_eq!(peer.take_frames(), [(0x89, vec![])]);
+    bench.turn_at(65_000);
+    assert_eq!(peer.take_frames()[0].1[..2], 1001_u16.to_be_bytes());
+    bench.turn_at(70_000);
+    let events = bench.events();
+    assert_eq!(events[1], "error 0 idle_timeout reached");
+    assert_eq!(
+        events[2],
+        r#"close 0 1001 "nothing arrived for too long" false Us"#
+    );
+}
+
+#[test]
+fn a_peer_that_answers_pings_is_never_idle() {
+    let mut bench = Bench::echo(Config {
+        idle_timeout: Some(Duration::from_secs(10)),
+        ..Config::default()
+    });
+    let peer = bench.open();
+    let mut pings = 0;
+    for second in 1..100 {
+        bench.turn_at(second * 1000);
+        for (first, payload) in peer.take_frames() {
+            assert_eq!((first, &payload[..]), (0x89, &b""[..]));
+            pings += 1;
+            peer.say(&client_frame(0x8A, b""));
+        }
+    }
+    // Every 5 s and a 64th, seen at the next whole second, and the pong at the one after.
+    assert_eq!(pings, 14);
+    assert_eq!(bench.events(), ["open 0"]);
+}
+
+#[test]
+fn without_automatic_pings_silence_alone_closes_never_too_early() {
+    let config = Config {
+        idle_timeout: Some(Duration::from_secs(10)),
+        auto_ping: false,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let peer = bench.open();
+    for at in [50, 100, 150, 200] {
+        peer.say(&client_frame(0x8A, b""));
+        bench.turn_at(at);
+    }
+    for at in [5_000, 5_200, 5_300, 10_199] {
+        bench.turn_at(at);
+        assert_eq!(
+            peer.take(),
+            b"",
+            "the last byte came at 200, so not before 10 200"
+        );
+    }
+    bench.turn_at(10_500);
+    assert_eq!(peer.take_frames()[0].0, 0x88);
+}
+
+#[test]
+fn no_idle_timeout_means_never() {
+    let mut bench = Bench::echo(Config {
+        idle_timeout: None,
+        ..Config::default()
+    });
+    let peer = bench.open();
+    bench.turn_at(1_000_000_000);
+    assert_eq!(peer.take(), b"");
+    assert_eq!(bench.engine.next_in(), None);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_our_close_is_cut_off() {
+    let mut bench = Bench::new(Config::default(), |cx, id, _| {
+        cx.close(id, 1000, "");
+    });
+    let peer = bench.open();
+    peer.text("go");
+    bench.turn_at(1_000);
+    bench.turn_at(5_999);
+    assert_eq!(bench.engine.len(), 1);
+    bench.turn_at(6_000);
+    assert_eq!(bench.engine.len(), 0);
+    assert_eq!(bench.events()[1], r#"close 0 1000 "" false Us"#);
+}
+
+#[test]
+fn a_stalled_write_terminates_and_progress_puts_it_off() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.open();
+    peer.set_room(10);
+    peer.text(&"x".repeat(100));
+    bench.turn_at(1_000);
+    bench.turn_at(30_000);
+    peer.set_room(1);
+    bench.turn_at(30_500);
+    bench.turn_at(60_499);
+    assert_eq!(bench.engine.len(), 1, "a byte was taken at 30 500");
+    bench.turn_at(60_500);
+    assert_eq!(bench.engine.len(), 0);
+    assert_eq!(bench.events()[1], "error 0 write_timeout reached");
+}
+
+#[test]
+fn when_a_stall_is_over_the_idle_deadline_is_back() {
+    let mut bench = Bench::echo(Config {
+        idle_timeout: Some(Duration::from_secs(10)),
+        ..Config::default()
+    });
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text("x");
+    bench.turn_at(1_000);
+    peer.set_room(usize::MAX);
+    bench.turn_at(20_000);
+    assert_eq!(peer.take_texts(), ["x"]);
+    bench.turn_at(25_200);
+    assert_eq!(peer.take_frames()[0].0, 0x89);
+}
+
+#[test]
+fn timers_are_due_in_order_once_and_can_be_taken_back() {
+    let mut bench = Bench::echo(Config::default());
+    let millis = Duration::from_millis;
+    bench.engine.set_timer(millis(20), 2, 0);
+    let third = bench.engine.set_timer(millis(30), 3, 0);
+    bench.engine.set_timer(millis(10), 1, 0);
+    bench.engine.set_timer(Duration::from_micros(1), 0, 0);
+    assert_eq!(bench.engine.next_in(), Some(1));
+    bench.turn_at(25);
+    assert_eq!(bench.events(), ["timer 0", "timer 1", "timer 2"]);
+    assert!(bench.engine.cancel_timer(third));
+    assert!(!bench.engine.cancel_timer(third));
+    bench.turn_at(100);
+    assert_eq!(bench.events(), [""; 0]);
+}

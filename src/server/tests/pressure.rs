@@ -1,0 +1,217 @@
+//! Backpressure: who does not read is not read, and nothing that was accepted is lost.
+
+use super::script::{Bench, client_frame};
+use crate::config::Config;
+
+fn small() -> Config {
+    Config {
+        high_water_bytes: 10_000,
+        low_water_bytes: 2_000,
+        backlog_bytes_max: 30_000,
+        message_bytes_max: 20_000,
+        receive_buffer_bytes: 4096,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn over_high_water_a_session_is_not_read_until_it_is_under_low() {
+    let mut bench = Bench::echo(small());
+    let peer = bench.open();
+    peer.set_room(0);
+    for index in 0..100 {
+        peer.text(&format!("{index:>500}"));
+    }
+    bench.turns(20);
+    let unread = peer.unread();
+    assert!(
+        (35_000..42_000).contains(&unread),
+        "{unread} of 50 800 bytes are left to TCP"
+    );
+    assert_eq!(bench.events(), ["open 0"]);
+    peer.set_room(7_000);
+    bench.turns(5);
+    assert_eq!(peer.unread(), unread, "not yet under low water");
+    peer.set_room(usize::MAX);
+    bench.turns(200);
+    let texts = peer.take_texts();
+    assert_eq!(texts.len(), 100);
+    assert!(
+        texts
+            .iter()
+            .enumerate()
+            .all(|(index, text)| text.trim() == index.to_string())
+    );
+    assert!(bench.events().contains(&"drain 0".to_owned()));
+}
+
+#[test]
+fn what_was_read_before_the_pause_is_kept_and_answered_later() {
+    // Each of the small messages in one read is answered with a large one.
+    let mut bench = Bench::new(small(), |cx, id, message| {
+        let text = message.as_text().unwrap();
+        let _ = cx.send(id, &format!("{text}{}", "x".repeat(3_000)));
+    });
+    let peer = bench.open();
+    let burst: Vec<u8> = (0..100)
+        .flat_map(|index| client_frame(0x81, format!("{index:03}").as_bytes()))
+        .collect();
+    peer.set_room(0);
+    peer.say(&burst);
+    bench.turns(3);
+    assert_eq!(peer.take(), b"");
+    peer.set_room(usize::MAX);
+    bench.turns(100);
+    let texts = peer.take_texts();
+    assert_eq!(texts.len(), 100);
+    assert!(
+        texts
+            .iter()
+            .enumerate()
+            .all(|(index, text)| text.starts_with(&format!("{index:03}x")))
+    );
+    assert_eq!(
+        bench
+            .events()
+            .iter()
+            .filter(|event| event.starts_with("close"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_send_over_the_hard_limit_is_refused_and_ends_the_session() {
+    let mut bench = Bench::new(small(), |cx, id, _| {
+        let mut statuses = Vec::new();
+        for _ in 0..6 {
+            statuses.push(cx.send(id, &"x".repeat(6_000)));
+        }
+        use crate::SendStatus::*;
+        assert_eq!(
+            statuses,
+            [
+                Queued,
+                OverHighWater,
+                OverHighWater,
+                OverHighWater,
+                Refused,
+                Refused
+            ]
+        );
+    });
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text("go");
+    bench.turns(2);
+    let events = bench.events();
+    assert_eq!(
+        events[1..],
+        [
+            "error 0 backlog_bytes_max reached",
+            r#"close 0 1006 "" false Us"#
+        ]
+    );
+}
+
+#[test]
+fn a_ping_flood_without_reading_keeps_one_pong() {
+    let mut bench = Bench::echo(small());
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.say(&client_frame(0x89, b"first"));
+    bench.turn();
+    for index in 0..1000 {
+        peer.say(&client_frame(0x89, format!("{index:>100}").as_bytes()));
+        bench.turn();
+    }
+    use crate::handler::Core;
+    assert!(bench.engine.buffered_amount(peer.id) < 200);
+    peer.set_room(usize::MAX);
+    bench.turns(2);
+    let pongs = peer.take_frames();
+    assert_eq!(pongs[0], (0x8A, b"first".to_vec()));
+    assert_eq!(
+        pongs[1..],
+        [(0x8A, format!("{:>100}", 999).into_bytes())],
+        "the newest only"
+    );
+}
+
+#[test]
+fn pings_of_a_peer_that_reads_are_all_answered() {
+    let mut bench = Bench::echo(small());
+    let peer = bench.open();
+    let burst: Vec<u8> = (0..10)
+        .flat_map(|index| client_frame(0x89, &[index]))
+        .collect();
+    peer.say(&burst);
+    bench.turn();
+    assert_eq!(
+        peer.take_frames(),
+        (0..10).map(|index| (0x8A, vec![index])).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_busy_peer_has_its_budget_and_the_quiet_one_its_turn() {
+    let config = Config {
+        read_budget_bytes: 8192,
+        receive_buffer_bytes: 4096,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let (busy, quiet) = (bench.open(), bench.open());
+    for _ in 0..100 {
+        busy.text(&"x".repeat(4_000));
+    }
+    quiet.text("me too");
+    bench.turn();
+    assert_eq!(quiet.take_texts(), ["me too"]);
+    assert!(busy.unread() >= 390_000, "a budget is a few messages");
+    assert!(
+        bench.engine.has_work(),
+        "the poll must not sleep over the rest"
+    );
+    // The rest needs no further event.
+    bench.turns(60);
+    assert_eq!(busy.unread(), 0);
+    assert_eq!(busy.take_texts().len(), 100);
+}
+
+#[test]
+fn fragments_without_end_cost_a_budget_a_turn() {
+    let config = Config {
+        read_budget_bytes: 4096,
+        receive_buffer_bytes: 4096,
+        fragments_max: u32::MAX,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let peer = bench.open();
+    peer.say(&client_frame(0x01, b""));
+    peer.say(&client_frame(0x00, b"").repeat(10_000));
+    bench.turn();
+    let left: usize = peer
+        .wire
+        .borrow()
+        .reads
+        .iter()
+        .map(|read| read.as_ref().unwrap().len())
+        .sum();
+    assert!(left > 60_000 - 3 * 4096, "{left}");
+}
+
+#[test]
+fn idle_sessions_own_no_buffer() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.open();
+    peer.text(&"x".repeat(50_000));
+    peer.say(&client_frame(0x01, b"fragment"));
+    peer.say(&client_frame(0x80, b"fragment"));
+    bench.turns(4);
+    assert_eq!(peer.take_texts().len(), 2);
+    let session = bench.engine.session(peer.id).unwrap();
+    assert!(session.outbound.is_empty() && session.extra.is_none());
+    assert_eq!(session.outbound.capacity(), 0);
+}

@@ -1,0 +1,368 @@
+//! A scripted stream and a hand-held clock under the loop's engine: faults without a socket, deadlines without
+//! sleep.
+
+use super::super::engine::{Engine, Readiness};
+use super::super::session::Stream;
+use crate::config::Config;
+use crate::handler::{Close, Context, Error, Handler, Id};
+use crate::proto::Message;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::rc::Rc;
+
+/// Both ends of a scripted connection: what the session will read, and what it wrote.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) reads: VecDeque<Result<Vec<u8>, ErrorKind>>,
+    pub(super) written: Vec<u8>,
+    /// Bytes that are still taken before writes would block.
+    pub(super) room: usize,
+    /// Bytes that one read or write moves at most.
+    pub(super) piece_max: usize,
+    pub(super) write_error: Option<ErrorKind>,
+    pub(super) write_calls: usize,
+    pub(super) is_shut: bool,
+    pub(super) is_dropped: bool,
+}
+
+/// The session's end.
+#[derive(Debug)]
+pub(super) struct Script(Rc<RefCell<Wire>>);
+
+impl Read for Script {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        let Some(step) = wire.reads.pop_front() else {
+            return Err(ErrorKind::WouldBlock.into());
+        };
+        let mut bytes = step?;
+        // As TCP does, one read takes what has arrived, however it was sent.
+        while !bytes.is_empty() && matches!(wire.reads.front(), Some(Ok(more)) if !more.is_empty())
+        {
+            bytes.extend(wire.reads.pop_front().unwrap().unwrap());
+        }
+        let len = bytes.len().min(buf.len()).min(wire.piece_max);
+        buf[..len].copy_from_slice(&bytes[..len]);
+        if len < bytes.len() {
+            wire.reads.push_front(Ok(bytes.split_off(len)));
+        }
+        Ok(len)
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        wire.write_calls += 1;
+        assert!(!wire.is_shut, "a write after the write side was shut");
+        if let Some(error) = wire.write_error {
+            return Err(error.into());
+        }
+        let all: Vec<u8> = slices
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect();
+        let len = all.len().min(wire.room).min(wire.piece_max);
+        if len == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        wire.room -= len;
+        wire.written.extend_from_slice(&all[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Script {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().is_shut = true;
+        Ok(())
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.0.borrow_mut().is_dropped = true;
+    }
+}
+
+/// What a [`Recorder`] does with a message.
+pub(super) type OnMessage = Box<dyn FnMut(&mut Context<'_>, Id, Message<'_>)>;
+
+/// A handler that writes down every event.
+pub(super) struct Recorder {
+    pub(super) events: Vec<String>,
+    pub(super) on_message: OnMessage,
+    pub(super) topic: Option<&'static str>,
+}
+
+impl Handler for Recorder {
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.events.push(format!("open {}", id.slot));
+        if let Some(topic) = self.topic {
+            cx.subscribe(id, topic);
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        (self.on_message)(cx, id, message);
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_>, id: Id) {
+        self.events.push(format!("drain {}", id.slot));
+    }
+
+    fn on_skip(&mut self, _: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        self.events
+            .push(format!("skip {} {topic} {messages}", id.slot));
+    }
+
+    fn on_error(&mut self, _: &mut Context<'_>, id: Option<Id>, error: &Error) {
+        let slot = id.map_or(-1, |id| i64::from(id.slot));
+        self.events.push(format!("error {slot} {error}"));
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+        assert!(!cx.is_open(id));
+        let Close {
+            code,
+            reason,
+            is_clean,
+            by,
+        } = close;
+        self.events.push(format!(
+            "close {} {code} {reason:?} {is_clean} {by:?}",
+            id.slot
+        ));
+    }
+
+    fn on_timer(&mut self, _: &mut Context<'_>, key: u64) {
+        self.events.push(format!("timer {key}"));
+    }
+}
+
+/// An engine with scripted streams.
+pub(super) struct Bench {
+    pub(super) engine: Engine<Script>,
+    pub(super) handler: Recorder,
+    pub(super) now: u64,
+    buf: Vec<u8>,
+}
+
+/// A connection on the bench, seen from outside.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) id: Id,
+    pub(super) wire: Rc<RefCell<Wire>>,
+}
+
+impl Bench {
+    pub(super) fn new(
+        config: Config,
+        on_message: impl FnMut(&mut Context<'_>, Id, Message<'_>) + 'static,
+    ) -> Self {
+        config.check().unwrap();
+        let buf = vec![0; config.receive_buffer_bytes];
+        let handler = Recorder {
+            events: Vec::new(),
+            on_message: Box::new(on_message),
+            topic: None,
+        };
+        Self {
+            engine: Engine::new(config),
+            handler,
+            now: 0,
+            buf,
+        }
+    }
+
+    /// A bench whose handler echoes.
+    pub(super) fn echo(config: Config) -> Self {
+        Self::new(config, |cx, id, message| {
+            let _ = cx.send(id, message);
+        })
+    }
+
+    /// A bench whose handler publishes every message to a topic that everyone is in.
+    pub(super) fn broadcast(config: Config) -> Self {
+        let mut bench = Self::new(config, |cx, _, message| {
+            cx.publish("room", message);
+        });
+        bench.handler.topic = Some("room");
+        bench
+    }
+
+    /// A new connection, whose request has not arrived.
+    pub(super) fn connect(&mut self) -> Peer {
+        let wire = Rc::new(RefCell::new(Wire {
+            reads: VecDeque::new(),
+            written: Vec::new(),
+            room: usize::MAX,
+            piece_max: usize::MAX,
+            write_error: None,
+            write_calls: 0,
+            is_shut: false,
+            is_dropped: false,
+        }));
+        let id = self
+            .engine
+            .insert(Script(Rc::clone(&wire)), None)
+            .expect("there is room");
+        Peer { id, wire }
+    }
+
+    /// A connection that is open, its 101 taken.
+    pub(super) fn open(&mut self) -> Peer {
+        let peer = self.connect();
+        peer.say(REQUEST.as_bytes());
+        self.turn();
+        assert!(peer.take().starts_with(b"HTTP/1.1 101 "));
+        peer.wire.borrow_mut().write_calls = 0;
+        peer
+    }
+
+    /// One turn, in which every stream that has something is readable and every one with room writable.
+    pub(super) fn turn(&mut self) {
+        self.turn_at(self.now);
+    }
+
+    pub(super) fn turn_at(&mut self, now: u64) {
+        self.now = now;
+        self.engine.begin_turn(now);
+        let ids: Vec<Id> = (0..64).filter_map(|slot| self.engine.id_at(slot)).collect();
+        for id in ids {
+            let stream = self.engine.stream_mut(id).unwrap();
+            let wire = stream.0.borrow();
+            let readiness = Readiness {
+                is_readable: !wire.reads.is_empty(),
+                is_writable: wire.room > 0,
+                is_end: wire
+                    .reads
+                    .iter()
+                    .any(|read| matches!(read, Ok(bytes) if bytes.is_empty())),
+            };
+            drop(wire);
+            self.engine.mark(id, readiness);
+        }
+        self.engine.read(&mut self.buf, &mut self.handler);
+        self.engine.expire(&mut self.handler);
+        self.engine.flush(&mut self.handler);
+        self.engine.reap(&mut self.handler, |_| {});
+    }
+
+    pub(super) fn turns(&mut self, count: usize) {
+        (0..count).for_each(|_| self.turn());
+    }
+
+    pub(super) fn events(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.handler.events)
+    }
+}
+
+impl Peer {
+    /// Bytes arrive.
+    pub(super) fn say(&self, bytes: &[u8]) {
+        self.wire.borrow_mut().reads.push_back(Ok(bytes.to_vec()));
+    }
+
+    /// A text message arrives.
+    pub(super) fn text(&self, text: &str) {
+        self.say(&client_frame(0x81, text.as_bytes()));
+    }
+
+    /// The end of the stream arrives.
+    pub(super) fn end(&self) {
+        self.wire.borrow_mut().reads.push_back(Ok(Vec::new()));
+    }
+
+    /// Bytes that arrived and were not read.
+    pub(super) fn unread(&self) -> usize {
+        self.wire
+            .borrow()
+            .reads
+            .iter()
+            .map(|read| read.as_ref().map_or(0, Vec::len))
+            .sum()
+    }
+
+    pub(super) fn fail_read(&self, error: ErrorKind) {
+        self.wire.borrow_mut().reads.push_back(Err(error));
+    }
+
+    pub(super) fn set_room(&self, room: usize) {
+        self.wire.borrow_mut().room = room;
+    }
+
+    /// What the session wrote since the last call.
+    pub(super) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.wire.borrow_mut().written)
+    }
+
+    /// The same as frames.
+    pub(super) fn take_frames(&self) -> Vec<(u8, Vec<u8>)> {
+        server_frames(&self.take())
+    }
+
+    /// The same as text messages.
+    pub(super) fn take_texts(&self) -> Vec<String> {
+        let text = |(first, payload): (u8, Vec<u8>)| {
+            assert_eq!(first, 0x81);
+            String::from_utf8(payload).unwrap()
+        };
+        self.take_frames().into_iter().map(text).collect()
+    }
+}
+
+/// A masked frame.
+pub(super) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..=125 => frame.push(0x80 | len as u8),
+        len @ 126..=65535 => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    let key = [0x11, 0x22, 0x33, 0x44];
+    frame.extend_from_slice(&key);
+    frame.extend(
+        payload
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| byte ^ key[at % 4]),
+    );
+    frame
+}
+
+/// Whole unmasked frames: first byte and payload.
+pub(super) fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let (start, len) = match bytes[1] {
+            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+            127 => (
+                10,
+                u64::from_be_bytes(bytes[2..10].try_into().unwrap()) as usize,
+            ),
+            len => (2, usize::from(len)),
+        };
+        frames.push((bytes[0], bytes[start..start + len].to_vec()));
+        bytes = &bytes[start + len..];
+    }
+    frames
+}
+
+pub(super) const REQUEST: &str = "GET /room HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";

@@ -1,0 +1,290 @@
+//! Topics: framed once, sent in one write, in order, bounded by the slowest member allowed, given back.
+
+use super::script::{Bench, Peer, client_frame};
+use crate::config::{Config, LagPolicy};
+use crate::handler::Core;
+use crate::proto::Message;
+
+fn small() -> Config {
+    Config {
+        lag_bytes_max: 20_000,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn everyone_gets_everything_in_one_write_the_sender_included() {
+    let mut bench = Bench::broadcast(small());
+    let members: Vec<Peer> = (0..5).map(|_| bench.open()).collect();
+    for (index, member) in members.iter().enumerate() {
+        member.text(&format!("{index}a"));
+        member.say(&client_frame(0x82, format!("{index}b").as_bytes()));
+    }
+    bench.turn();
+    let first = members[0].take();
+    for member in &members[1..] {
+        assert_eq!(member.take(), first, "all see the same order");
+    }
+    assert!(
+        members
+            .iter()
+            .all(|member| member.wire.borrow().write_calls == 1)
+    );
+    assert_eq!(super::script::server_frames(&first).len(), 10);
+    assert_eq!(
+        bench.engine.topics.capacity(),
+        0,
+        "a log that everyone has read is given back"
+    );
+}
+
+#[test]
+fn direct_sends_keep_their_place_between_publications() {
+    let mut bench = Bench::new(small(), |cx, id, _| {
+        for round in 0..3 {
+            cx.publish("room", &format!("p{round}"));
+            let _ = cx.send(id, &format!("d{round}"));
+        }
+        cx.publish("room", "p3");
+    });
+    bench.handler.topic = Some("room");
+    let (sender, other) = (bench.open(), bench.open());
+    for room in [usize::MAX, 0] {
+        sender.set_room(room);
+        sender.text("go");
+        bench.turns(2);
+        sender.set_room(usize::MAX);
+        bench.turn();
+        assert_eq!(
+            sender.take_texts(),
+            ["p0", "d0", "p1", "d1", "p2", "d2", "p3"],
+            "room {room}"
+        );
+        assert_eq!(other.take_texts(), ["p0", "p1", "p2", "p3"]);
+    }
+}
+
+#[test]
+fn a_member_of_several_topics_gets_each_in_order() {
+    let mut bench = Bench::new(small(), |cx, _, _| {
+        for round in 0..3 {
+            cx.publish("a", &format!("a{round}"));
+            cx.publish("b", &format!("b{round}"));
+        }
+    });
+    let member = bench.open();
+    assert!(bench.engine.subscribe(member.id, "a"));
+    assert!(bench.engine.subscribe(member.id, "b"));
+    assert!(!bench.engine.subscribe(member.id, "b"), "once is enough");
+    member.text("go");
+    bench.turn();
+    let texts = member.take_texts();
+    let of = |topic: &str| {
+        texts
+            .iter()
+            .filter(|text| text.starts_with(topic))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("a"), ["a0", "a1", "a2"]);
+    assert_eq!(of("b"), ["b0", "b1", "b2"]);
+    assert_eq!(member.wire.borrow().write_calls, 1);
+}
+
+#[test]
+fn a_subscription_begins_with_the_next_publication_and_ends_after_the_last() {
+    let mut bench = Bench::echo(small());
+    let member = bench.open();
+    assert_eq!(bench.engine.publish("t", Message::Text("nobody")), 0);
+    bench.engine.subscribe(member.id, "t");
+    assert_eq!(bench.engine.publish("t", Message::Text("one")), 1);
+    assert!(bench.engine.unsubscribe(member.id, "t"));
+    assert!(!bench.engine.unsubscribe(member.id, "t"));
+    assert_eq!(bench.engine.publish("t", Message::Text("two")), 0);
+    bench.engine.subscribe(member.id, "t");
+    bench.engine.publish("t", Message::Text("three"));
+    bench.turn();
+    assert_eq!(member.take_texts(), ["one", "three"]);
+    bench.engine.unsubscribe(member.id, "t");
+    bench.turn();
+    assert_eq!(
+        bench.engine.topics.count(),
+        0,
+        "a topic without members is given back"
+    );
+}
+
+#[test]
+fn members_that_leave_do_not_disturb_the_others() {
+    let mut bench = Bench::broadcast(small());
+    let members: Vec<Peer> = (0..6).map(|_| bench.open()).collect();
+    members[5].set_room(0);
+    members[0].text("before");
+    bench.turn();
+    for gone in [0, 3, 5] {
+        members[gone].end();
+    }
+    bench.turns(3);
+    members[1].text("after");
+    bench.turn();
+    for index in [1, 2, 4] {
+        assert_eq!(
+            members[index].take_texts(),
+            ["before", "after"],
+            "member {index}"
+        );
+    }
+    assert_eq!(bench.engine.subscribers("room"), 3);
+    members[5].set_room(usize::MAX);
+    bench.turns(2);
+    assert_eq!(bench.engine.len(), 3);
+    assert_eq!(bench.engine.topics.capacity(), 0);
+}
+
+#[test]
+fn a_slow_member_costs_its_lag_once_and_gets_everything_in_order() {
+    let mut bench = Bench::broadcast(Config {
+        lag_bytes_max: 1 << 20,
+        ..Config::default()
+    });
+    let (fast, slow) = (bench.open(), bench.open());
+    slow.set_room(0);
+    for index in 0..500 {
+        fast.text(&format!("{index:>1000}"));
+        bench.turn();
+    }
+    assert_eq!(fast.take_texts().len(), 500);
+    let held = bench.engine.topics.capacity();
+    assert!((500_000..700_000).contains(&held), "{held}");
+    assert_eq!(bench.engine.buffered_amount(slow.id), 500 * 1004);
+    slow.wire.borrow_mut().piece_max = 7_777;
+    slow.set_room(usize::MAX);
+    bench.turns(100);
+    let texts = slow.take_texts();
+    assert_eq!(texts.len(), 500);
+    assert!(
+        texts
+            .iter()
+            .enumerate()
+            .all(|(index, text)| text.trim() == index.to_string())
+    );
+    assert_eq!(bench.engine.topics.capacity(), 0);
+}
+
+#[test]
+fn a_member_too_far_behind_is_told_1013_after_the_message_that_was_cut() {
+    let mut bench = Bench::broadcast(small());
+    let (fast, slow) = (bench.open(), bench.open());
+    slow.set_room(1_500);
+    for index in 0..50 {
+        fast.text(&format!("{index:>1000}"));
+        bench.turn();
+    }
+    let held = bench.engine.topics.capacity();
+    assert_eq!(held, 0, "a member that is given up pins nothing");
+    slow.set_room(usize::MAX);
+    bench.turns(2);
+    let frames = slow.take_frames();
+    assert_eq!(frames.len(), 3, "one whole, one that was cut, the Close");
+    assert!(String::from_utf8_lossy(&frames[1].1).ends_with(" 1"));
+    assert_eq!(frames[2].0, 0x88);
+    assert_eq!(frames[2].1[..2], 1013_u16.to_be_bytes());
+    assert_eq!(fast.take_texts().len(), 50);
+    slow.end();
+    bench.turns(2);
+    let events = bench.events();
+    assert_eq!(
+        events[2..],
+        [
+            "error 1 lag_bytes_max reached",
+            r#"close 1 1013 "too far behind" false Us"#
+        ]
+    );
+}
+
+#[test]
+fn a_member_that_may_skip_misses_whole_messages_and_is_told_how_many() {
+    let mut bench = Bench::broadcast(small());
+    bench.engine.set_lag_policy("room", LagPolicy::Skip);
+    let (fast, slow) = (bench.open(), bench.open());
+    slow.set_room(1_500);
+    for index in 0..100 {
+        fast.text(&format!("{index:>1000}"));
+        bench.turn();
+    }
+    assert!(bench.engine.topics.capacity() < 4 * 20_000);
+    slow.set_room(usize::MAX);
+    bench.turns(3);
+    let texts: Vec<usize> = slow
+        .take_texts()
+        .iter()
+        .map(|text| text.trim().parse().unwrap())
+        .collect();
+    assert_eq!(texts[..2], [0, 1], "the message that was cut is finished");
+    assert_eq!(*texts.last().unwrap(), 99, "the newest arrives");
+    assert!(texts.is_sorted());
+    let skipped: u64 = bench
+        .events()
+        .iter()
+        .filter_map(|event| event.strip_prefix("skip 1 room ")?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(
+        texts.len() as u64 + skipped,
+        100,
+        "what is missing was counted"
+    );
+    assert_eq!(fast.take_texts().len(), 100);
+}
+
+#[test]
+fn a_member_that_keeps_up_is_not_behind_however_much_one_turn_publishes() {
+    let mut bench = Bench::new(small(), |cx, _, _| {
+        for _ in 0..100 {
+            cx.publish("room", &"x".repeat(1000));
+        }
+    });
+    bench.handler.topic = Some("room");
+    let member = bench.open();
+    member.text("go");
+    bench.turn();
+    assert_eq!(member.take_texts().len(), 100);
+}
+
+#[test]
+fn a_publisher_that_does_not_read_is_not_read_either() {
+    let config = Config {
+        high_water_bytes: 10_000,
+        low_water_bytes: 2_000,
+        lag_bytes_max: 1 << 20,
+        ..Config::default()
+    };
+    let mut bench = Bench::broadcast(config);
+    let (talker, listener) = (bench.open(), bench.open());
+    talker.set_room(0);
+    for _ in 0..100 {
+        talker.text(&"x".repeat(1000));
+        bench.turn();
+    }
+    let heard = listener.take_texts().len();
+    assert!((10..20).contains(&heard), "{heard}");
+    talker.set_room(usize::MAX);
+    bench.turns(200);
+    assert_eq!(talker.take_texts().len(), 100);
+}
+
+#[test]
+fn close_follows_what_was_published_before_it() {
+    let mut bench = Bench::new(small(), |cx, id, _| {
+        cx.publish("room", "farewell");
+        cx.close(id, 1000, "");
+        cx.publish("room", "too late");
+    });
+    bench.handler.topic = Some("room");
+    let (leaver, other) = (bench.open(), bench.open());
+    leaver.text("go");
+    bench.turn();
+    let frames = leaver.take_frames();
+    assert_eq!(frames[0], (0x81, b"farewell".to_vec()));
+    assert_eq!((frames.len(), frames[1].0), (2, 0x88));
+    assert_eq!(other.take_texts(), ["farewell", "too late"]);
+}
