@@ -1,0 +1,125 @@
+//! Ready-made handlers, plain users of the [`Handler`] trait: [`Echo`], [`Broadcast`], [`Reply`], [`Page`].
+
+use crate::handler::{Context, Handler, Id};
+use crate::proto::{HttpResponse, Message, Request, Upgrade};
+use std::borrow::Cow;
+
+/// Answers every message with itself; text can get a prefix.
+///
+/// ```
+/// let echo = wsloop::handlers::Echo::with_prefix("You sent: ");
+/// # let _ = echo;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Echo {
+    prefix: String,
+    /// Prefix and text, one after the other; kept for its allocation while it is small.
+    text: String,
+}
+
+impl Echo {
+    /// Text and binary come back as they are.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Text comes back behind `prefix`, binary as it is.
+    pub fn with_prefix(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            text: String::new(),
+        }
+    }
+}
+
+impl Handler for Echo {
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        // A refusal means that the session is ending: there is nobody left to answer.
+        let _ = match message {
+            Message::Text(text) if !self.prefix.is_empty() => {
+                self.text.clear();
+                self.text.push_str(&self.prefix);
+                self.text.push_str(text);
+                let status = cx.send(id, &self.text);
+                self.text.shrink_to(TEXT_BYTES_KEPT);
+                status
+            }
+            Message::Text(_) | Message::Binary(_) => cx.send(id, message),
+        };
+    }
+}
+
+/// Sends every message to everyone on the same request path, the sender included; text stays text and binary
+/// stays binary. The topic is the path, so other handlers can publish to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Broadcast;
+
+impl Handler for Broadcast {
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        if let Some(path) = cx.path(id) {
+            cx.subscribe(id, &path);
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        if let Some(path) = cx.path(id) {
+            cx.publish(&path, message);
+        }
+    }
+}
+
+/// Answers every message, text or binary, with the same text.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    text: String,
+}
+
+impl Reply {
+    /// Answers with `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl Handler for Reply {
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+        // A refusal means that the session is ending: there is nobody left to answer.
+        let _ = cx.send(id, &self.text);
+    }
+}
+
+/// Answers plain GET and HEAD with the same bytes; WebSockets are refused with 404.
+#[derive(Clone, Debug)]
+pub struct Page {
+    response: HttpResponse,
+}
+
+impl Page {
+    /// Answers 200 with `body`.
+    pub fn new(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self {
+            response: HttpResponse::bytes(200, content_type, body),
+        }
+    }
+}
+
+impl Handler for Page {
+    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+    fn on_upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Id,
+        _: &Request,
+        _: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        Err(HttpResponse::new(404, "no WebSocket at this path\n"))
+    }
+
+    fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+        self.response.clone()
+    }
+}
+
+/// A prefixed text larger than this is not kept.
+const TEXT_BYTES_KEPT: usize = 64 * 1024;
