@@ -1,0 +1,163 @@
+//! Where to listen: PORT, HOST:PORT or [::1]:PORT.
+//!
+//! A host name is resolved here, once, so that one which cannot be is a mistake on the command line and not a
+//! server that half started. Of several addresses the first is taken: one `-l` is one listener.
+
+use super::units;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+/// An address to listen on, and how it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) text: String,
+    pub(crate) socket: SocketAddr,
+}
+
+/// As it was written, and what that means where the two differ.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, socket } = self;
+        if *text == socket.to_string() {
+            f.write_str(text)
+        } else {
+            write!(f, "{text} ({socket})")
+        }
+    }
+}
+
+impl Address {
+    /// # Errors
+    /// The end of a sentence that begins with the flag and `text`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let socket = if units::is_digits(text) {
+            (Ipv4Addr::LOCALHOST, port(text)?).into()
+        } else if let Ok(socket) = text.parse() {
+            socket
+        } else {
+            resolve(text)?
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            socket,
+        })
+    }
+}
+
+fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let Some((host, port_text)) = text.rsplit_once(':') else {
+        return Err(format!("names no port; {FORMS}"));
+    };
+    if !host.contains('[') && host.contains(':') && host.bytes().all(is_ipv6_byte) {
+        return Err("is ambiguous; an IPv6 address needs brackets, as in [::1]:8080".to_owned());
+    }
+    let port = port(port_text)?;
+    if host.is_empty() {
+        return Err(format!("names no host; 0.0.0.0:{port} is every interface"));
+    }
+    if !host.bytes().all(is_host_byte) {
+        return Err(NOT_AN_ADDRESS.to_owned());
+    }
+    match (host, port).to_socket_addrs() {
+        Ok(mut sockets) => sockets.next().ok_or_else(|| "has no address".to_owned()),
+        Err(error) => Err(format!("cannot be resolved: {error}")),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    if !units::is_digits(text) {
+        return Err(NOT_AN_ADDRESS.to_owned());
+    }
+    text.parse()
+        .map_err(|_| "has a port above 65535".to_owned())
+}
+
+fn is_ipv6_byte(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'
+}
+
+/// What resolvers take in a name. Anything else (a scheme, a path, a blank) is not worth a question to the network.
+pub(super) fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
+}
+
+const FORMS: &str = "an address is PORT, HOST:PORT or [::1]:PORT";
+const NOT_AN_ADDRESS: &str = "is not an address: PORT, HOST:PORT or [::1]:PORT";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_an_address_is_read() {
+        let table = [
+            ("8080", "127.0.0.1:8080"),
+            ("0", "127.0.0.1:0"),
+            ("65535", "127.0.0.1:65535"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("192.0.2.1:0", "192.0.2.1:0"),
+            ("[::1]:8080", "[::1]:8080"),
+            ("[::]:0", "[::]:0"),
+        ];
+        for (text, expected) in table {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.text, text);
+            assert_eq!(address.socket, expected.parse().unwrap(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_resolved() {
+        let address = Address::parse("localhost:9000").unwrap();
+        assert!(address.socket.ip().is_loopback());
+        assert_eq!(address.socket.port(), 9000);
+    }
+
+    #[test]
+    fn an_address_is_shown_as_written_and_as_meant() {
+        let table = [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("80", "80 (127.0.0.1:80)"),
+        ];
+        for (text, shown) in table {
+            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_malformed_address_is_refused_with_its_reason() {
+        let table = [
+            ("", "names no port"),
+            ("localhost", "names no port"),
+            ("127.0.0.1", "names no port"),
+            (":8080", "0.0.0.0:8080 is every interface"),
+            ("::1", "needs brackets"),
+            ("::1:8080", "needs brackets"),
+            ("::ffff:127.0.0.1:80", "needs brackets"),
+            ("[::1]", "is not an address"),
+            ("[::1]x:80", "is not an address"),
+            ("[::1]:99999", "above 65535"),
+            ("65536", "above 65535"),
+            ("127.0.0.1:65536", "above 65535"),
+            ("localhost:", "is not an address"),
+            ("localhost:http", "is not an address"),
+            ("localhost:+80", "is not an address"),
+            ("127.0.0.1:-1", "is not an address"),
+            ("ws://localhost:80", "is not an address"),
+            ("local host:80", "is not an address"),
+            ("--no-ping", "names no port"),
+        ];
+        for (text, expected) in table {
+            let reason = Address::parse(text).unwrap_err();
+            assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_refused() {
+        // RFC 1035 section 2.3.4: a label has at most 63 octets, so no resolver asks the network for this one.
+        let reason = Address::parse(&format!("{}:80", "x".repeat(64))).unwrap_err();
+        assert!(reason.starts_with("cannot be resolved: "), "{reason}");
+    }
+}

@@ -1,0 +1,169 @@
+//! The flags that set limits: one row for each, with its field in [`Config`].
+//!
+//! A flag is spelled like its field with dashes, but for `--lag` and `--no-ping`. What a limit is good for, and its
+//! default, is told in `config.rs` and in `help.rs`.
+
+use super::{UsageError, units};
+use std::time::Duration;
+use wsloop::{Config, LagPolicy};
+
+/// A limit's flag, and how its value is read.
+pub(super) struct Limit {
+    pub(super) flag: &'static str,
+    kind: Kind,
+}
+
+type Field<T> = fn(&mut Config) -> &mut T;
+
+enum Kind {
+    Bytes(Field<usize>),
+    Count(Field<usize>),
+    CountU32(Field<u32>),
+    Duration(Field<Duration>),
+    /// 0 or `off` is `None`.
+    DurationOrOff(Field<Option<Duration>>),
+    Lag(Field<LagPolicy>),
+    /// Takes no value; makes its field false.
+    Disable(Field<bool>),
+}
+
+pub(super) static LIMITS: [Limit; 17] = [
+    limit(
+        "--message-bytes-max",
+        Kind::Bytes(|config| &mut config.message_bytes_max),
+    ),
+    limit(
+        "--fragments-max",
+        Kind::CountU32(|config| &mut config.fragments_max),
+    ),
+    limit(
+        "--head-bytes-max",
+        Kind::Bytes(|config| &mut config.head_bytes_max),
+    ),
+    limit(
+        "--headers-max",
+        Kind::Count(|config| &mut config.headers_max),
+    ),
+    limit(
+        "--handshake-timeout",
+        Kind::Duration(|config| &mut config.handshake_timeout),
+    ),
+    limit(
+        "--idle-timeout",
+        Kind::DurationOrOff(|config| &mut config.idle_timeout),
+    ),
+    limit("--no-ping", Kind::Disable(|config| &mut config.auto_ping)),
+    limit(
+        "--close-timeout",
+        Kind::Duration(|config| &mut config.close_timeout),
+    ),
+    limit(
+        "--write-timeout",
+        Kind::Duration(|config| &mut config.write_timeout),
+    ),
+    limit(
+        HIGH_WATER,
+        Kind::Bytes(|config| &mut config.high_water_bytes),
+    ),
+    limit(LOW_WATER, Kind::Bytes(|config| &mut config.low_water_bytes)),
+    limit(BACKLOG, Kind::Bytes(|config| &mut config.backlog_bytes_max)),
+    limit(
+        "--lag-bytes-max",
+        Kind::Bytes(|config| &mut config.lag_bytes_max),
+    ),
+    limit("--lag", Kind::Lag(|config| &mut config.lag_policy)),
+    limit(
+        "--connections-max",
+        Kind::Count(|config| &mut config.connections_max),
+    ),
+    limit(
+        "--handshakes-max",
+        Kind::Count(|config| &mut config.handshakes_max),
+    ),
+    limit(
+        "--shutdown-grace",
+        Kind::Duration(|config| &mut config.shutdown_grace),
+    ),
+];
+
+const HIGH_WATER: &str = "--high-water-bytes";
+const LOW_WATER: &str = "--low-water-bytes";
+const BACKLOG: &str = "--backlog-bytes-max";
+
+const fn limit(flag: &'static str, kind: Kind) -> Limit {
+    Limit { flag, kind }
+}
+
+impl Limit {
+    pub(super) fn find(flag: &str) -> Option<&'static Self> {
+        LIMITS.iter().find(|limit| limit.flag == flag)
+    }
+
+    pub(super) fn takes_value(&self) -> bool {
+        !matches!(self.kind, Kind::Disable(_))
+    }
+
+    /// `text` is empty for a flag without a value.
+    pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), &'static str> {
+        match self.kind {
+            Kind::Bytes(field) => *field(config) = units::bytes(text)?,
+            Kind::Count(field) => *field(config) = units::count(text)?,
+            Kind::CountU32(field) => *field(config) = units::count(text)?,
+            Kind::Duration(field) => *field(config) = units::duration(text)?,
+            Kind::DurationOrOff(field) => *field(config) = duration_or_off(text)?,
+            Kind::Lag(field) => *field(config) = lag(text)?,
+            Kind::Disable(field) => *field(config) = false,
+        }
+        Ok(())
+    }
+}
+
+fn duration_or_off(text: &str) -> Result<Option<Duration>, &'static str> {
+    if text == "off" {
+        return Ok(None);
+    }
+    Ok(Some(units::duration(text)?).filter(|duration| !duration.is_zero()))
+}
+
+fn lag(text: &str) -> Result<LagPolicy, &'static str> {
+    match text {
+        "disconnect" => Ok(LagPolicy::Disconnect),
+        "skip" => Ok(LagPolicy::Skip),
+        _ => Err("is neither disconnect nor skip"),
+    }
+}
+
+/// Lets the limits that were not given follow those that were, and checks them all.
+pub(super) fn finish(mut config: Config, given: &[&str]) -> Result<Config, UsageError> {
+    let Config {
+        high_water_bytes,
+        message_bytes_max,
+        ..
+    } = Config::default();
+    let is_raised =
+        config.high_water_bytes > high_water_bytes || config.message_bytes_max > message_bytes_max;
+    if is_raised && !given.contains(&BACKLOG) {
+        // The same sum as the default's: one more largest message, and a MiB for what an answer adds to it, may
+        // be owed to a session just under high water.
+        config.backlog_bytes_max = config
+            .high_water_bytes
+            .saturating_add(config.message_bytes_max)
+            .saturating_add(1024 * 1024);
+    }
+    if config.low_water_bytes >= config.high_water_bytes && !given.contains(&LOW_WATER) {
+        config.low_water_bytes = config.high_water_bytes / 4;
+    }
+    match config.check() {
+        Ok(()) => Ok(config),
+        Err(error) => Err(UsageError(in_flags(&error.to_string()))),
+    }
+}
+
+/// A rule in the words of `Config`, with each field's name replaced by its flag's.
+fn in_flags(rule: &str) -> String {
+    let words = rule.split(' ').map(|word| {
+        let flag = format!("--{}", word.replace('_', "-"));
+        Limit::find(&flag).map_or(word, |limit| limit.flag)
+    });
+    words.collect::<Vec<_>>().join(" ")
+}

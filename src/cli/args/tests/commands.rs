@@ -1,0 +1,98 @@
+//! Commands: which there are, what each serves, its help.
+
+use super::*;
+
+#[test]
+fn every_command_has_its_routes_and_one_address() {
+    type Routes<'a> = [(&'a str, &'a Route)];
+    let three = [
+        ("/echo", &Route::echo()),
+        ("/broadcast", &Route::Broadcast),
+        ("/", &Route::echo()),
+    ];
+    let echo = [("/*", &Route::echo())];
+    let broadcast = [("/*", &Route::Broadcast)];
+    let table: [(&[&str], &Routes<'_>); 5] = [
+        (&[], &three),
+        (&["serve"], &three),
+        (&["--no-ping"], &three),
+        (&["echo"], &echo),
+        (&["broadcast"], &broadcast),
+    ];
+    for (words, expected) in table {
+        let serve = serve(words);
+        assert_eq!(routes(&serve), expected, "{words:?}");
+        assert_eq!(
+            serve.listen,
+            [Address::parse("127.0.0.1:8080").unwrap()],
+            "{words:?}"
+        );
+        assert!(serve.origins.is_empty(), "{words:?}");
+    }
+    assert_eq!(config(&[]), Config::default());
+}
+
+#[test]
+fn an_unknown_command_is_named() {
+    for word in ["server", "9000", "", "-", "Echo", "help"] {
+        let error = error(&[word]);
+        assert!(
+            error.starts_with(&format!("unknown command {word:?}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_word_that_is_no_flag_is_refused_after_the_first() {
+    let table: [&[&str]; 5] = [
+        &["serve", "9000"],
+        &["echo", "9000"],
+        &["-l", "9000", "9000"],
+        &["--no-ping", "9000"],
+        &["echo", "--", "9000"],
+    ];
+    for words in table {
+        let error = error(words);
+        assert!(
+            error.starts_with("unexpected word \"9000\""),
+            "{words:?}: {error}"
+        );
+    }
+    assert!(error(&["-l", "9000", "echo"]).contains("a command stands first"));
+}
+
+#[test]
+fn help_is_that_of_the_command_and_wins_over_what_follows() {
+    let table: [(&[&str], &str); 8] = [
+        (&["-h"], help::WSLOOP),
+        (&["--help"], help::WSLOOP),
+        (&["-l", "9000", "--help"], help::WSLOOP),
+        (&["serve", "-h"], help::SERVE),
+        (&["serve", "--help", "--unknown"], help::SERVE),
+        (&["serve", "--low-water-bytes", "9G", "-h"], help::SERVE),
+        (&["echo", "--help"], help::ECHO),
+        (&["broadcast", "-h", "9000"], help::BROADCAST),
+    ];
+    for (words, expected) in table {
+        match parse_words(words) {
+            Ok(Command::Help(text)) => assert_eq!(text, expected, "{words:?}"),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_version_is_asked_for_with_or_without_a_command() {
+    for words in [
+        &["-V"][..],
+        &["--version"],
+        &["echo", "-V"],
+        &["serve", "--version", "x"],
+    ] {
+        assert!(
+            matches!(parse_words(words), Ok(Command::Version)),
+            "{words:?}"
+        );
+    }
+}

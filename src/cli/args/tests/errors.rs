@@ -1,0 +1,215 @@
+//! Words that are wrong: each error names the flag and the value.
+
+use super::*;
+
+#[test]
+fn an_unknown_flag_is_named() {
+    for word in ["--unknown", "--Origin", "---l", "-x"] {
+        assert_eq!(error(&[word]), format!("unknown flag {word:?}"));
+    }
+    assert_eq!(
+        error(&["echo", "--unknown=1"]),
+        "unknown flag \"--unknown\""
+    );
+    let meant = "unknown flag \"--high-water\" (did you mean --high-water-bytes?)";
+    assert_eq!(error(&["--high-water", "1M"]), meant);
+}
+
+#[test]
+fn a_missing_value_is_told_with_its_flag() {
+    let others = ["-l", "--listen", "-r", "--route", "--origin"];
+    let limits = LIMITS
+        .iter()
+        .filter(|limit| limit.takes_value())
+        .map(|limit| limit.flag);
+    for flag in limits.chain(others) {
+        assert_eq!(error(&[flag]), format!("{flag} needs a value"));
+    }
+}
+
+#[test]
+fn a_value_for_a_flag_that_takes_none_is_refused() {
+    for flag in ["--no-ping", "--help", "--version"] {
+        let word = format!("{flag}=yes");
+        assert_eq!(
+            error(&[&word]),
+            format!("{flag} takes no value, but has \"yes\"")
+        );
+    }
+    assert_eq!(error(&["-h=x"]), "-h takes no value, but has \"x\"");
+    assert_eq!(
+        error(&["--no-ping="]),
+        "--no-ping takes no value, but has \"\""
+    );
+}
+
+#[test]
+fn a_limit_given_twice_is_named() {
+    for limit in &LIMITS {
+        let (once, expected) = (example(limit), format!("{} is given twice", limit.flag));
+        assert_eq!(error(&[&once, &once]), expected);
+    }
+}
+
+fn example(limit: &Limit) -> String {
+    match limit.flag {
+        "--no-ping" => limit.flag.to_owned(),
+        "--lag" => "--lag=skip".to_owned(),
+        flag => format!("{flag}=1"),
+    }
+}
+
+#[test]
+fn garbage_is_told_with_its_flag_and_value() {
+    for limit in LIMITS.iter().filter(|limit| limit.takes_value()) {
+        for value in [
+            "",
+            "-1",
+            "x",
+            "1x",
+            "99999999999999999999999",
+            "1e3",
+            "a\nb\x1b[2J",
+        ] {
+            let error = error(&[limit.flag, value]);
+            let start = format!("{} {value:?} is ", limit.flag);
+            assert!(error.starts_with(&start), "{error}");
+        }
+    }
+    let table: [(&[&str], &str); 8] = [
+        (&["-l", "x"], "-l \"x\" names no port"),
+        (&["--listen", ":1"], "--listen \":1\" names no host"),
+        (&["-l", "--no-ping"], "-l \"--no-ping\" names no port"),
+        (&["-r", "/x"], "-r \"/x\" is not PATH=HANDLER"),
+        (
+            &["--route=/=x"],
+            "--route \"/=x\" has an unknown handler \"x\"",
+        ),
+        (&["--origin", "x/"], "--origin \"x/\" is not an origin"),
+        (
+            &["--lag", "Skip"],
+            "--lag \"Skip\" is neither disconnect nor skip",
+        ),
+        (
+            &["--handshake-timeout", "off"],
+            "--handshake-timeout \"off\" is not a duration",
+        ),
+    ];
+    for (words, expected) in table {
+        let error = error(words);
+        assert!(error.starts_with(expected), "{words:?}: {error}");
+    }
+}
+
+#[test]
+fn an_address_or_a_path_given_twice_is_named() {
+    let twice = error(&["-l", "9000", "-l", "127.0.0.1:9000"]);
+    assert_eq!(twice, "-l \"127.0.0.1:9000\" is given twice");
+    let twice = error(&["-r", "/a=echo", "-r", "/b=echo", "-r", "/a=broadcast"]);
+    assert_eq!(
+        twice,
+        "-r \"/a=broadcast\" has the path \"/a\", which is given twice"
+    );
+}
+
+#[test]
+fn echo_and_broadcast_take_no_routes() {
+    for command in ["echo", "broadcast"] {
+        let error = error(&[command, "-r", "/a=echo"]);
+        assert!(error.starts_with("-r \"/a=echo\" "), "{error}");
+        assert!(error.ends_with("use wsloop serve"), "{error}");
+    }
+}
+
+#[test]
+fn limits_that_make_no_sense_are_told_in_flags() {
+    let table: [(&[&str], &str); 16] = [
+        (
+            &["--message-bytes-max", "0"],
+            "--message-bytes-max must be at least 1",
+        ),
+        (
+            &["--fragments-max", "0"],
+            "--fragments-max must be at least 1",
+        ),
+        (
+            &["--head-bytes-max", "255"],
+            "--head-bytes-max must be at least 256",
+        ),
+        (
+            &["--headers-max", "125"],
+            "--headers-max must be from 1 to 124",
+        ),
+        (
+            &["--low-water-bytes", "1M"],
+            "--low-water-bytes must be below --high-water-bytes",
+        ),
+        (
+            &["--high-water-bytes", "0"],
+            "--low-water-bytes must be below --high-water-bytes",
+        ),
+        (
+            &["--backlog-bytes-max", "1K"],
+            "--backlog-bytes-max must be at least --high-water-bytes",
+        ),
+        (
+            &["--lag-bytes-max", "0"],
+            "--lag-bytes-max must be at least 1",
+        ),
+        (
+            &["--connections-max", "0"],
+            "--connections-max must be at least 1",
+        ),
+        (
+            &["--handshakes-max", "0"],
+            "--handshakes-max must be at least 1",
+        ),
+        (
+            &["--handshake-timeout", "0"],
+            "--handshake-timeout must be from 1 ms to 7 days",
+        ),
+        (
+            &["--idle-timeout", "0.1ms"],
+            "--idle-timeout must be from 1 ms to 7 days",
+        ),
+        (
+            &["--idle-timeout", "169h"],
+            "--idle-timeout must be from 1 ms to 7 days",
+        ),
+        (
+            &["--close-timeout", "0"],
+            "--close-timeout must be from 1 ms to 7 days",
+        ),
+        (
+            &["--write-timeout", "0"],
+            "--write-timeout must be from 1 ms to 7 days",
+        ),
+        (
+            &["--shutdown-grace", "169h"],
+            "--shutdown-grace must be at most 7 days",
+        ),
+    ];
+    for (words, expected) in table {
+        assert_eq!(error(words), expected, "{words:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_utf8_is_told_as_far_as_it_can_be_read() {
+    use std::os::unix::ffi::OsStringExt;
+    let table: [(&[&[u8]], &str); 5] = [
+        (&[b"ech\xFF"], "\"ech\u{FFFD}\" is not valid UTF-8"),
+        (
+            &[b"-l", b"h\xFF:80"],
+            "-l \"h\u{FFFD}:80\" is not valid UTF-8",
+        ),
+        (&[b"--lag=\xFF"], "--lag \"\u{FFFD}\" is not valid UTF-8"),
+        (&[b"--l\xFFg"], "unknown flag \"--l\u{FFFD}g\""),
+        (&[b"-\xFF"], "unknown flag \"-\u{FFFD}\""),
+    ];
+    for (words, expected) in table {
+        let error = parse(words.iter().map(|word| OsString::from_vec(word.to_vec())));
+        assert_eq!(error.unwrap_err().to_string(), expected);
+    }
+}

@@ -1,0 +1,192 @@
+//! Flags that are right: what each sets.
+
+use super::*;
+
+#[test]
+fn listeners_are_kept_in_order() {
+    let table: [&[&str]; 4] = [
+        &["-l", "9000", "--listen", "[::1]:0", "-l", "[::1]:0"],
+        &["serve", "-l9000", "-l=[::1]:0", "--listen=[::1]:0"],
+        &["echo", "-l", "9000", "-l", "[::1]:0", "-l", "[::1]:0"],
+        &["broadcast", "-l", "9000", "-l", "[::1]:0", "-l", "[::1]:0"],
+    ];
+    for words in table {
+        let serve = serve(words);
+        let sockets: Vec<_> = serve
+            .listen
+            .iter()
+            .map(|one| one.socket.to_string())
+            .collect();
+        assert_eq!(
+            sockets,
+            ["127.0.0.1:9000", "[::1]:0", "[::1]:0"],
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn routes_are_kept_in_order_and_replace_the_default_ones() {
+    let words = [
+        "serve",
+        "-r",
+        "/chat=broadcast",
+        "--route=/*=reply:{\"a\":1}",
+        "-r",
+        "/=echo:>",
+    ];
+    let reply = Route::Reply {
+        text: "{\"a\":1}".to_owned(),
+    };
+    let echo = Route::Echo {
+        prefix: ">".to_owned(),
+    };
+    let expected = [("/chat", &Route::Broadcast), ("/*", &reply), ("/", &echo)];
+    assert_eq!(routes(&serve(&words)), expected);
+    assert_eq!(routes(&serve(&words[1..])), expected);
+}
+
+#[test]
+fn origins_are_kept() {
+    let words = ["echo", "--origin", "https://Example.org", "--origin=null"];
+    assert_eq!(serve(&words).origins, ["https://example.org", "null"]);
+}
+
+#[test]
+fn every_limit_sets_its_field_and_nothing_else() {
+    type Change = fn(&mut Config);
+    let table: [(&[&str], Change); 22] = [
+        (&["--message-bytes-max", "64K"], |config| {
+            config.message_bytes_max = 65_536
+        }),
+        (&["--fragments-max", "7"], |config| config.fragments_max = 7),
+        (&["--head-bytes-max=8K"], |config| {
+            config.head_bytes_max = 8192
+        }),
+        (&["--headers-max", "124"], |config| config.headers_max = 124),
+        (&["--handshake-timeout", "0.5"], |config| {
+            config.handshake_timeout = MS * 500
+        }),
+        (&["--idle-timeout", "2h"], |config| {
+            config.idle_timeout = Some(MS * 7_200_000)
+        }),
+        (&["--idle-timeout", "0"], |config| {
+            config.idle_timeout = None
+        }),
+        (&["--idle-timeout", "0s"], |config| {
+            config.idle_timeout = None
+        }),
+        (&["--idle-timeout=off"], |config| config.idle_timeout = None),
+        (&["--no-ping"], |config| config.auto_ping = false),
+        (&["--close-timeout", "50ms"], |config| {
+            config.close_timeout = MS * 50
+        }),
+        (&["--write-timeout", "1m"], |config| {
+            config.write_timeout = MS * 60_000
+        }),
+        (&["--high-water-bytes", "512K"], |config| {
+            config.high_water_bytes = 524_288
+        }),
+        (&["--low-water-bytes", "0"], |config| {
+            config.low_water_bytes = 0
+        }),
+        (&["--backlog-bytes-max", "1G"], |config| {
+            config.backlog_bytes_max = 1 << 30
+        }),
+        (&["--lag-bytes-max", "1"], |config| config.lag_bytes_max = 1),
+        (&["--lag", "disconnect"], |config| {
+            config.lag_policy = LagPolicy::Disconnect
+        }),
+        (&["--lag", "skip"], |config| {
+            config.lag_policy = LagPolicy::Skip
+        }),
+        (&["--connections-max", "9"], |config| {
+            config.connections_max = 9
+        }),
+        (&["--handshakes-max", "9"], |config| {
+            config.handshakes_max = 9
+        }),
+        (&["--shutdown-grace", "0"], |config| {
+            config.shutdown_grace = Duration::ZERO
+        }),
+        (&["--shutdown-grace", "168h"], |config| {
+            config.shutdown_grace = MS * 604_800_000
+        }),
+    ];
+    for (words, change) in table {
+        let mut expected = Config::default();
+        change(&mut expected);
+        assert_eq!(config(words), expected, "{words:?}");
+    }
+    for limit in &LIMITS {
+        let is_there = table
+            .iter()
+            .any(|(words, _)| words[0].split('=').next() == Some(limit.flag));
+        assert!(is_there, "{} has no row", limit.flag);
+    }
+}
+
+#[test]
+fn limits_that_were_not_given_follow_those_that_were() {
+    // Words; high water, low water, largest message, backlog.
+    let table: [(&[&str], [usize; 4]); 10] = [
+        (&[], [1 << 20, 256 << 10, 16 << 20, 18 << 20]),
+        (
+            &["--high-water-bytes=2M"],
+            [2 << 20, 256 << 10, 16 << 20, 19 << 20],
+        ),
+        (
+            &["--message-bytes-max=32M"],
+            [1 << 20, 256 << 10, 32 << 20, 34 << 20],
+        ),
+        (
+            &["--message-bytes-max=1K"],
+            [1 << 20, 256 << 10, 1024, 18 << 20],
+        ),
+        (
+            &["--high-water-bytes=2M", "--message-bytes-max=1M"],
+            [2 << 20, 256 << 10, 1 << 20, 4 << 20],
+        ),
+        (
+            &["--high-water-bytes=2M", "--backlog-bytes-max=2M"],
+            [2 << 20, 256 << 10, 16 << 20, 2 << 20],
+        ),
+        (
+            &["--backlog-bytes-max=2M", "--message-bytes-max=32M"],
+            [1 << 20, 256 << 10, 32 << 20, 2 << 20],
+        ),
+        (
+            &["--high-water-bytes=256K"],
+            [256 << 10, 64 << 10, 16 << 20, 18 << 20],
+        ),
+        (&["--high-water-bytes=1"], [1, 0, 16 << 20, 18 << 20]),
+        (
+            &["--high-water-bytes=64K", "--low-water-bytes=1K"],
+            [64 << 10, 1024, 16 << 20, 18 << 20],
+        ),
+    ];
+    for (words, expected) in table {
+        let Config {
+            high_water_bytes,
+            low_water_bytes,
+            message_bytes_max,
+            backlog_bytes_max,
+            ..
+        } = config(words);
+        let limits = [
+            high_water_bytes,
+            low_water_bytes,
+            message_bytes_max,
+            backlog_bytes_max,
+        ];
+        assert_eq!(limits, expected, "{words:?}");
+    }
+    let max = usize::MAX;
+    let (high, message) = (
+        format!("--high-water-bytes={max}"),
+        format!("--message-bytes-max={max}"),
+    );
+    assert_eq!(config(&[&high, &message]).backlog_bytes_max, usize::MAX);
+}
+
+const MS: Duration = Duration::from_millis(1);

@@ -1,0 +1,41 @@
+//! Command lines as tables: what they ask for, or the words of the error.
+
+mod commands;
+mod errors;
+mod flags;
+mod help_texts;
+
+use super::*;
+use std::time::Duration;
+use wsloop::LagPolicy;
+
+fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
+    parse(words.iter().map(OsString::from))
+}
+
+fn serve(words: &[&str]) -> Serve {
+    match parse_words(words) {
+        Ok(Command::Serve(serve)) => serve,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+fn config(words: &[&str]) -> Config {
+    serve(words).config
+}
+
+fn error(words: &[&str]) -> String {
+    let error = parse_words(words)
+        .expect_err(&format!("{words:?}"))
+        .to_string();
+    assert!(!error.contains(['\n', '\r', '\x1b']), "{error:?}");
+    error
+}
+
+fn routes(serve: &Serve) -> Vec<(&str, &Route)> {
+    serve
+        .routes
+        .iter()
+        .map(|(path, route)| (path.as_str(), route))
+        .collect()
+}

@@ -1,0 +1,148 @@
+//! Numbers as people write them: counts, bytes (`64K`), durations (`1.5m`).
+//!
+//! An error is the end of a sentence that begins with the flag and the value. Whether a number makes sense for its
+//! limit is for `Config::check` to say.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A plain number: digits and nothing else, not even the `+` that `FromStr` takes.
+pub(super) fn count<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    if !is_digits(text) {
+        return Err("is not a whole number");
+    }
+    text.parse().map_err(|_| TOO_LARGE)
+}
+
+/// Bytes: a plain number, or one followed by K, M or G (also KiB, MiB, GiB), which are powers of 1024.
+pub(super) fn bytes(text: &str) -> Result<usize, &'static str> {
+    let (digits, unit) = split(text, |c| c.is_ascii_digit());
+    let factor: usize = match unit.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err(NOT_BYTES),
+    };
+    if !is_digits(digits) {
+        return Err(NOT_BYTES);
+    }
+    let number: usize = digits.parse().map_err(|_| TOO_LARGE)?;
+    number.checked_mul(factor).ok_or(TOO_LARGE)
+}
+
+/// A duration: seconds, or a number followed by ms, s, m or h; fractions are allowed, exponents are not.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    let (number, unit) = split(text, |c| c.is_ascii_digit() || c == '.');
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(NOT_DURATION),
+    };
+    let number: f64 = number.parse().map_err(|_| NOT_DURATION)?;
+    // Rounds to the nearest nanosecond, which hides that 0.001 has no exact binary form.
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| TOO_LARGE)
+}
+
+pub(super) fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn split(text: &str, is_number: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !is_number(c)).unwrap_or(text.len()))
+}
+
+const TOO_LARGE: &str = "is too large";
+const NOT_BYTES: &str = "is not a number of bytes, such as 65536, 64K or 16M";
+const NOT_DURATION: &str = "is not a duration, such as 30, 0.5, 500ms, 2m or 1h";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_digits() {
+        assert_eq!(count::<usize>("0"), Ok(0));
+        assert_eq!(count::<u32>("4294967295"), Ok(u32::MAX));
+        assert_eq!(count::<u32>("4294967296"), Err(TOO_LARGE));
+        for text in ["", "-1", "+1", "1.5", "1K", " 1", "1 ", "x", "1_000", "١"] {
+            assert_eq!(
+                count::<usize>(text),
+                Err("is not a whole number"),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_are_plain_or_in_powers_of_1024() {
+        let table = [
+            ("0", 0),
+            ("65536", 65_536),
+            ("64K", 65_536),
+            ("64k", 65_536),
+            ("64KiB", 65_536),
+            ("16M", 16 << 20),
+            ("16mib", 16 << 20),
+            ("1G", 1 << 30),
+            ("1GiB", 1 << 30),
+        ];
+        for (text, expected) in table {
+            assert_eq!(bytes(text), Ok(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_of_bytes_is_refused() {
+        // KB is refused rather than guessed: 1000 to some, 1024 to others.
+        for text in [
+            "", "K", "-1", "+1", "1.5M", "1KB", "1T", "1 K", "1KK", "0x10", "x", "é",
+        ] {
+            assert_eq!(bytes(text), Err(NOT_BYTES), "{text:?}");
+        }
+        for text in [
+            "18446744073709551616",
+            "17179869184G",
+            "99999999999999999999K",
+        ] {
+            assert_eq!(bytes(text), Err(TOO_LARGE), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds_or_name_their_unit() {
+        let table = [
+            ("0", 0),
+            ("30", 30_000),
+            ("0.5", 500),
+            (".5", 500),
+            ("1.25s", 1250),
+            ("500ms", 500),
+            ("3ms", 3),
+            ("2m", 120_000),
+            ("1.1h", 3_960_000),
+        ];
+        for (text, millis) in table {
+            assert_eq!(
+                duration(text),
+                Ok(Duration::from_millis(millis)),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        let texts = [
+            "", ".", "s", "-1", "+1", "1.2.3", "1e3", "inf", "NaN", "1d", "1M", "5 s", "é",
+        ];
+        for text in texts {
+            assert_eq!(duration(text), Err(NOT_DURATION), "{text:?}");
+        }
+        for text in ["18446744073709551616", "9999999999999999999h"] {
+            assert_eq!(duration(text), Err(TOO_LARGE), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What `--help` prints: plain text, at most 79 columns; that of bare `wsloop` fits one 24-line screen.
+//!
+//! Defaults are written out here for the eye; a test reads them back and compares them with `Config::default()`.
+
+/// `wsloop --help`
+pub(super) const WSLOOP: &str = r#"wsloop serves WebSockets from one thread.
+
+Usage:
+  wsloop                      serve /echo, /broadcast and / (one more echo)
+  wsloop serve [FLAG]...      serve the paths that -r names
+  wsloop echo [FLAG]...       every path sends each message back to its sender
+  wsloop broadcast [FLAG]...  every path sends each message to all its clients
+
+Flags:
+  -l, --listen ADDR           PORT or HOST:PORT; without it 127.0.0.1:8080
+  -r, --route PATH=HANDLER    echo, echo:PREFIX, broadcast or reply:TEXT
+      --origin ORIGIN         refuse every other website's WebSockets
+  -h, --help                  this text; `wsloop serve --help` has every flag
+  -V, --version               the version
+
+Examples:
+  wsloop echo -l 9000
+  wsloop broadcast -l 127.0.0.1:8181
+  wsloop serve -l 127.0.0.1:8080 -r '/*=echo:You sent: '
+  wsloop serve -r /chat=broadcast
+  wsloop serve -l 127.0.0.1:6080 -r '/*=reply:{"a":1,"b":2}'
+"#;
+
+/// `wsloop serve --help`
+pub(super) const SERVE: &str = r#"Serves WebSockets on the paths that -r names, until SIGINT or SIGTERM.
+
+Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
+
+  -l, --listen ADDR
+      Where to listen, repeatable; default 127.0.0.1:8080. ADDR is PORT (on
+      127.0.0.1), HOST:PORT or [::1]:PORT. A HOST that is a name stands for
+      the first of its addresses. Port 0 is any free one. 0.0.0.0:PORT is
+      every IPv4 interface.
+  -r, --route PATH=HANDLER
+      What answers on a path, repeatable; without it
+      /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
+      /* and matches everything below: /chat/* matches /chat/a, not /chat.
+      The exact path wins, then the longest. HANDLER is
+        echo            each message goes back to its sender
+        echo:PREFIX     the same, PREFIX before each text
+        broadcast       each message goes to all on the same path, its sender
+                        too
+        reply:TEXT      each message is answered with TEXT
+  --origin ORIGIN
+      Let in only WebSocket clients with this Origin, such as
+      https://example.org, or null; repeatable. Others: HTTP 403.
+  -h, --help
+  -V, --version
+
+Limits. N is a number; BYTES is one too, or with K, M or G (powers of 1024);
+TIME is in seconds, or with ms, s, m or h, such as 0.5, 500ms or 2m.
+
+A message:
+  --message-bytes-max BYTES  default 16M; past it: close 1009
+  --fragments-max N          frames in one message, default 65536;
+                             past it: close 1008
+
+A connection:
+  --head-bytes-max BYTES     request line and headers, default 16K;
+                             past it: HTTP 431
+  --headers-max N            headers of a request, default 100, at most 124;
+                             past it: HTTP 431
+  --handshake-timeout TIME   to the end of the request, default 10s;
+                             past it: HTTP 408
+  --idle-timeout TIME        without a byte from the peer, default 120s, never
+                             if 0 or off; past it: close 1001
+  --no-ping                  do not ping when half of the idle timeout is over
+  --close-timeout TIME       wait for the peer's Close, default 5s
+  --write-timeout TIME       a peer that takes no byte of what it is owed is
+                             cut off after this long, default 30s
+
+What a peer has yet to take:
+  --high-water-bytes BYTES   owed more than this, a peer is not read from,
+                             default 1M
+  --low-water-bytes BYTES    until it is owed less than this, default 256K; or
+                             a quarter of high water, if that is no more
+  --backlog-bytes-max BYTES  the most owed to one peer, default 18M; or high
+                             water, one largest message and 1M, if either is
+                             raised; past it: cut off
+  --lag-bytes-max BYTES      how far a client may fall behind a broadcast,
+                             default 8M; past it: see --lag
+  --lag disconnect|skip      close 1013, or skip to the newest message,
+                             default disconnect
+
+The server:
+  --connections-max N        at once, default the descriptor limit less 32;
+                             past it: HTTP 503
+  --handshakes-max N         at once without a whole request, default 4096;
+                             past it: HTTP 503
+  --shutdown-grace TIME      after a signal, for peers to answer the
+                             close 1001, default 10s; a second signal ends
+                             at once
+
+The log is on stderr: RUST_LOG=debug shows each message, RUST_LOG=off nothing.
+GET /healthz answers 200, unless -r names that path.
+"#;
+
+/// `wsloop echo --help`
+pub(super) const ECHO: &str = r#"Sends each message back to its sender, on every path, until SIGINT or SIGTERM.
+
+Usage: wsloop echo [-l ADDR]... [FLAG]...
+
+  -l, --listen ADDR  PORT, HOST:PORT or [::1]:PORT, repeatable;
+                     default 127.0.0.1:8080
+  -h, --help
+  -V, --version
+
+`wsloop serve --help` has the flags for origins and limits; all but -r work
+here too. The same as wsloop serve -r '/*=echo'.
+
+Examples:
+  wsloop echo
+  wsloop echo -l 9000 -l '[::1]:9000'
+"#;
+
+/// `wsloop broadcast --help`
+pub(super) const BROADCAST: &str = r#"Sends each message to all clients on the same path, its sender too, until
+SIGINT or SIGTERM.
+
+Usage: wsloop broadcast [-l ADDR]... [FLAG]...
+
+  -l, --listen ADDR  PORT, HOST:PORT or [::1]:PORT, repeatable;
+                     default 127.0.0.1:8080
+  -h, --help
+  -V, --version
+
+`wsloop serve --help` has the flags for origins and limits; all but -r work
+here too. The same as wsloop serve -r '/*=broadcast'.
+
+Examples:
+  wsloop broadcast -l 127.0.0.1:8181
+  wsloop broadcast --lag skip --lag-bytes-max 1M
+"#;

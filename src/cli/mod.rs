@@ -1,0 +1,39 @@
+//! The command line: what people type, and what they are told. Everything else is the library's.
+
+mod args;
+mod help;
+mod serve;
+
+use args::Command;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Carries out a command line without the program's name.
+///
+/// The exit code is 0 after a graceful end, 1 when the work failed, 2 when the command line was wrong.
+pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match args::parse(args) {
+        Ok(Command::Serve(serve)) => match serve::run(serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("wsloop: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Command::Help(text)) => print(text),
+        Ok(Command::Version) => print(concat!("wsloop ", env!("CARGO_PKG_VERSION"), "\n")),
+        Err(error) => {
+            eprintln!("wsloop: {error}\nTry 'wsloop --help'.");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints on stdout; a reader that went away is no failure.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,87 @@
+//! `wsloop serve`, `echo` and `broadcast`: a server from arguments, ended by SIGINT or SIGTERM.
+
+use super::args::{Route, Serve};
+use env_logger::Env;
+use signal_hook_mio::v1_0::Signals;
+use socket2::SockRef;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use wsloop::handlers::{Broadcast, Echo, Page, Reply};
+use wsloop::{Router, Server};
+
+/// Serves until a signal.
+///
+/// # Errors
+/// What the system says, naming the address that cannot be listened on.
+pub(super) fn run(serve: Serve) -> io::Result<()> {
+    env_logger::Builder::from_env(Env::default().default_filter_or("info")).init();
+    let router = router(&serve);
+    let mut server = Server::new(serve.config, router)?;
+    // Before the announcement, so that whoever waits for it can stop the server at once.
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    server.register(&mut signals, SIGNALS)?;
+    server
+        .handler_mut()
+        .watch(SIGNALS, move |cx| signals.pending().for_each(|_| cx.stop()));
+    for address in &serve.listen {
+        let listener = listen(address.socket).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        })?;
+        server.listen_on(listener)?;
+    }
+    announce(server.local_addrs())?;
+    server.run()
+}
+
+fn router(serve: &Serve) -> Router {
+    let mut router = Router::new();
+    for (path, route) in &serve.routes {
+        router = match route {
+            Route::Echo { prefix } => router.route(path, Echo::with_prefix(prefix)),
+            Route::Broadcast => router.route(path, Broadcast),
+            Route::Reply { text } => router.route(path, Reply::new(text)),
+        };
+    }
+    // Somebody may want the path for a WebSocket.
+    if serve.routes.iter().all(|(path, _)| path != HEALTH) {
+        router = router.route(HEALTH, Page::new("text/plain; charset=utf-8", &b"ok\n"[..]));
+    }
+    serve
+        .origins
+        .iter()
+        .fold(router, |router, origin| router.allow_origin(origin))
+}
+
+/// A listening socket with a backlog of our own: std's is 128, and a storm of clients overflows it.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // To listen again is to set the backlog (listen(2) on Linux and the BSDs).
+    SockRef::from(&listener).listen(BACKLOG)?;
+    Ok(listener)
+}
+
+/// One line a listener on stdout, for people and for programs that wait for it.
+fn announce(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for address in addresses {
+        match writeln!(stdout, "listening on ws://{address}/") {
+            // Nobody reads it.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            result => result?,
+        }
+    }
+    stdout.flush()
+}
+
+/// The same on every system that has them.
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// The key of the signals among the server's sources.
+const SIGNALS: usize = 0;
+
+/// The kernel cuts it to its own limit (net.core.somaxconn, 4 096 on Linux).
+const BACKLOG: i32 = 4096;
+
+/// Where a load balancer asks whether the server lives.
+const HEALTH: &str = "/healthz";
