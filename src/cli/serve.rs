@@ -14,7 +14,9 @@ use wsloop::{Router, Server};
 /// # Errors
 /// What the system says, naming the address that cannot be listened on.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
-    env_logger::Builder::from_env(Env::default().default_filter_or("info")).init();
+    env_logger::Builder::from_env(Env::default().default_filter_or("info"))
+        .format_target(false)
+        .init();
     let router = router(&serve);
     let mut server = Server::new(serve.config, router)?;
     // Before the announcement, so that whoever waits for it can stop the server at once.

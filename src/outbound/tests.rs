@@ -1,1 +1,179 @@
+//! The queue against a plain list of bytes: whatever is pushed, gathered and advanced, the same bytes leave in the
+//! same order, and memory comes back.
 
+use super::*;
+use crate::proto::Message;
+
+fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
+    let message = Message::Binary(payload);
+    topics.publish(key, message);
+    [message.server_header().as_slice(), payload].concat()
+}
+
+/// Publishes and owes it to `queue`, which is member 0.
+fn owe(queue: &mut Outbound, topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
+    let frame = publish(topics, key, payload);
+    let (from, to) = topics
+        .claim(key, 0)
+        .expect("it was published the line above");
+    queue.push_log(key, from, to, topics);
+    frame
+}
+
+/// Takes up to `len` bytes off the queue, as one write would.
+fn write(queue: &mut Outbound, topics: &mut Topics, len: usize, slices_max: usize) -> Vec<u8> {
+    let mut slices = vec![IoSlice::new(&[]); slices_max];
+    let filled = queue.gather(topics, &mut slices);
+    let mut bytes: Vec<u8> = slices[..filled]
+        .iter()
+        .flat_map(|slice| slice.iter().copied())
+        .collect();
+    bytes.truncate(len);
+    queue.advance(bytes.len(), topics);
+    bytes
+}
+
+fn trimmed(topics: &mut Topics) -> usize {
+    while topics.take_dirty().is_some() {}
+    topics.trim();
+    topics.capacity()
+}
+
+#[test]
+fn random_pushes_and_writes_keep_every_byte_in_order() {
+    let mut seed = 0x0B5E_55ED_u32;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as usize % below
+    };
+    let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let keys = [topics.find_or_insert("a"), topics.find_or_insert("b")];
+    keys.iter()
+        .for_each(|key| assert_eq!(topics.join(*key, 0), 0));
+    let mut owed: Vec<u8> = Vec::new();
+    for round in 0..5_000 {
+        match random(4) {
+            0 => {
+                let payload = vec![round as u8; [0, 1, 50, 3_000, 70_000][random(5)]];
+                queue.push(b"header", &payload);
+                owed.extend_from_slice(b"header");
+                owed.extend_from_slice(&payload);
+            }
+            1 => {
+                let payload = vec![round as u8; [0, 5, 300, 40_000, 90_000][random(5)]];
+                owed.extend(owe(&mut queue, &mut topics, keys[random(2)], &payload));
+            }
+            _ => {
+                let (len, slices_max) = (1 + random(150_000), 1 + random(8));
+                let written = write(&mut queue, &mut topics, len, slices_max);
+                assert_eq!(
+                    written,
+                    owed[..written.len()],
+                    "round {round} of seed 0x0B5E55ED"
+                );
+                owed.drain(..written.len());
+            }
+        }
+        assert_eq!(queue.len(), owed.len());
+        assert_eq!(queue.is_empty(), owed.is_empty());
+        trimmed(&mut topics);
+    }
+    while !queue.is_empty() {
+        let written = write(&mut queue, &mut topics, usize::MAX, 64);
+        assert_eq!(written, owed[..written.len()]);
+        owed.drain(..written.len());
+    }
+    assert_eq!((owed.len(), queue.log_len(), queue.capacity()), (0, 0, 0));
+    assert_eq!(trimmed(&mut topics), 0);
+}
+
+#[test]
+fn what_was_sent_is_given_back_while_the_rest_waits() {
+    let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    for _ in 0..100 {
+        queue.push(&[], &[7; 10_000]);
+    }
+    assert_eq!(queue.len(), 1_000_000);
+    assert!(queue.capacity() < 1_400_000, "{}", queue.capacity());
+    let mut left = 1_000_000;
+    while left > 100_000 {
+        left -= write(&mut queue, &mut topics, 30_000, 64).len();
+        assert!(
+            queue.capacity() <= left * 14 / 10 + 2 * CHUNK_BYTES,
+            "{} for {left}",
+            queue.capacity()
+        );
+    }
+}
+
+#[test]
+fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
+    let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    queue.push(b"owed", &[]);
+    queue.push_pong(b"1", true);
+    queue.push_pong(b"22", true);
+    assert_eq!(queue.len(), 6);
+    queue.queue_pong();
+    assert_eq!(write(&mut queue, &mut topics, 100, 4), b"owed22");
+    assert!(queue.is_empty());
+    queue.push_pong(b"1", false);
+    queue.push_pong(b"2", false);
+    assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
+}
+
+#[test]
+fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
+    let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let (feed, chat) = (topics.find_or_insert("feed"), topics.find_or_insert("chat"));
+    topics.join(feed, 0);
+    topics.join(chat, 0);
+    let cut = owe(&mut queue, &mut topics, feed, b"cut in the middle");
+    owe(&mut queue, &mut topics, feed, b"skipped");
+    queue.push(b"direct", &[]);
+    let kept = owe(&mut queue, &mut topics, chat, b"kept");
+    owe(&mut queue, &mut topics, feed, b"skipped too");
+    assert_eq!(write(&mut queue, &mut topics, 5, 8), cut[..5]);
+    assert_eq!(queue.skip(feed, &mut topics), 2);
+    let expected = [&cut[5..], b"direct", &kept].concat();
+    assert_eq!(queue.len(), expected.len());
+    assert_eq!(queue.log_len(), kept.len());
+    assert_eq!(write(&mut queue, &mut topics, 1000, 8), expected);
+    assert_eq!(trimmed(&mut topics), 0);
+}
+
+#[test]
+fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
+    let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let key = topics.find_or_insert("t");
+    topics.join(key, 0);
+    queue.push(b"before", &[]);
+    owe(&mut queue, &mut topics, key, b"gone");
+    queue.push(b"behind the gap", &[]);
+    owe(&mut queue, &mut topics, key, b"gone too");
+    queue.cut_at_log(&mut topics);
+    assert_eq!(trimmed(&mut topics), 0);
+    assert_eq!(write(&mut queue, &mut topics, 100, 8), b"before");
+
+    let cut = owe(&mut queue, &mut topics, key, b"cut in the middle");
+    owe(&mut queue, &mut topics, key, b"gone");
+    assert_eq!(write(&mut queue, &mut topics, 7, 8), cut[..7]);
+    queue.cut_at_log(&mut topics);
+    assert_eq!(trimmed(&mut topics), 0);
+    assert_eq!(write(&mut queue, &mut topics, 100, 8), cut[7..]);
+}
+
+#[test]
+fn clearing_gives_everything_back() {
+    let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let key = topics.find_or_insert("t");
+    topics.join(key, 0);
+    owe(&mut queue, &mut topics, key, &[1; 100_000]);
+    queue.push(b"direct", &[]);
+    queue.push_pong(b"p", true);
+    queue.clear(&mut topics);
+    assert!(queue.is_empty());
+    assert_eq!((queue.len(), trimmed(&mut topics)), (0, 0));
+    topics.leave(key, 0);
+    topics.trim();
+    assert_eq!(topics.count(), 0);
+}
