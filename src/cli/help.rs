@@ -57,7 +57,7 @@ TIME is in seconds, or with ms, s, m or h, such as 0.5, 500ms or 2m.
 
 A message:
   --message-bytes-max BYTES  default 16M; past it: close 1009
-  --fragments-max N          frames in one message, default 65536;
+  --fragments-max N          frames in one message, default 131072;
                              past it: close 1008
 
 A connection:
