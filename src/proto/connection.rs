@@ -13,13 +13,14 @@ use super::opening::{
 };
 use super::receiver::{Received, Receiver};
 use std::borrow::Cow;
+use std::fmt;
 
 /// What the receiving side allows.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of payload in one message.
     pub message_bytes_max: usize,
-    /// Frames in one message.
+    /// Frames in one message; zero refuses every message.
     pub fragments_max: u32,
     /// The opening handshake's.
     pub head: HeadLimits,
@@ -59,18 +60,19 @@ pub enum Stage {
 }
 
 /// One connection, in either role.
-#[derive(Debug)]
 pub struct Connection {
     side: Side,
     state: State,
 }
 
-#[derive(Clone, Copy, Debug)]
 enum Side {
     Server,
-    /// Section 5.3: a fresh, unpredictable masking key for every frame, from whoever has randomness.
-    Client(fn() -> [u8; 4]),
+    /// Section 5.3: a fresh, unpredictable masking key for every frame, from whoever has randomness. Boxed twice,
+    /// so that it costs a server's connections, which have none, only a pointer.
+    Client(Box<MaskingKeys>),
 }
+
+struct MaskingKeys(Box<dyn FnMut() -> [u8; 4] + Send>);
 
 #[derive(Debug)]
 enum State {
@@ -102,9 +104,9 @@ impl Connection {
 
     /// The client's side after its opening handshake (`ClientOpening`). `masking_key` gives a fresh,
     /// unpredictable key at every call.
-    pub fn client_open(masking_key: fn() -> [u8; 4]) -> Self {
+    pub fn client_open(masking_key: impl FnMut() -> [u8; 4] + Send + 'static) -> Self {
         Self {
-            side: Side::Client(masking_key),
+            side: Side::Client(Box::new(MaskingKeys(Box::new(masking_key)))),
             state: State::Open(Receiver::default()),
         }
     }
@@ -121,7 +123,8 @@ impl Connection {
     }
 
     /// Takes bytes from `input` until an event is complete; `Ok(None)`: all were taken and more are needed.
-    /// What the protocol owes the peer (pong, Close, HTTP refusal) is appended to `out`.
+    /// What the protocol owes the peer (pong, Close, HTTP refusal) is appended to `out`, one pong a ping: it is
+    /// for the caller to send or drop them between calls.
     ///
     /// A message that is whole in `input` is borrowed from there, unmasked in place. One that came in pieces is
     /// owned by the event, so that its memory is given back with it.
@@ -284,10 +287,10 @@ impl Connection {
         error
     }
 
-    fn append_frame(&self, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
-        let mask = match self.side {
+    fn append_frame(&mut self, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
+        let mask = match &mut self.side {
             Side::Server => None,
-            Side::Client(masking_key) => Some(masking_key()),
+            Side::Client(keys) => Some((keys.0)()),
         };
         out.extend_from_slice(HeaderBytes::encode(kind, mask, payload.len()).as_slice());
         let start = out.len();
@@ -299,11 +302,20 @@ impl Connection {
 }
 
 impl Side {
-    fn role(self) -> Role {
+    fn role(&self) -> Role {
         match self {
             Self::Server => Role::Server,
             Self::Client(_) => Role::Client,
         }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("role", &self.side.role())
+            .field("stage", &self.stage())
+            .finish()
     }
 }
 

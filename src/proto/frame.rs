@@ -1,12 +1,11 @@
 //! Frame headers (RFC 6455 section 5.2): decode, check, encode. Payload bytes never pass through here except to
 //! be unmasked in place. Incomplete input is `None`, not an error.
 //!
-//! The bytes are read and written by tungstenite's `FrameHeader`. Around it stand the checks that it leaves to
-//! its caller, made on the first two bytes where those suffice: reserved bits, masking by role, control frames,
-//! the shortest form of a length, and its top bit.
+//! tungstenite's `FrameHeader` encodes. It does not decode: its `parse` lets reserved bits and lengths in a longer
+//! form than needed pass, waits for the masking key before it says anything, and costs 6 to 8 ns a frame, a
+//! quarter of what a message of 20 bytes costs here in all (461 instructions with it, 383 without).
 
 use super::error::ProtocolError;
-use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -47,39 +46,70 @@ pub(super) const HEADER_BYTES_MAX: usize = 14;
 
 impl Header {
     /// Decodes the header at the start of `input`; `None`: more bytes are needed, and nothing wrong so far.
-    pub(super) fn decode(input: &[u8], role: Role) -> Result<Option<Self>, ProtocolError> {
-        let [first, second, ..] = *input else {
-            // One byte is enough to see reserved bits, a reserved opcode and a fragmented control frame.
-            return match input {
-                [first] => check_first(*first).map(|_| None),
-                _ => Ok(None),
-            };
-        };
-        let kind = check_first(first)?;
-        check_second(kind, second, role)?;
-        let mut cursor = Cursor::new(&input[..input.len().min(HEADER_BYTES_MAX)]);
-        // Every error that `parse` knows is about the opcode, which was checked above.
-        let parsed = FrameHeader::parse(&mut cursor)
-            .map_err(|_| ProtocolError::ReservedOpcode(first & 0x0F))?;
-        let Some((header, payload_len)) = parsed else {
+    ///
+    /// `judge` says whether a frame of this kind and payload length may come next; it is asked before the masking
+    /// key has arrived.
+    pub(super) fn decode(
+        input: &[u8],
+        role: Role,
+        judge: impl FnOnce(Kind, u64) -> Result<(), ProtocolError>,
+    ) -> Result<Option<Self>, ProtocolError> {
+        let Some(&first) = input.first() else {
             return Ok(None);
         };
-        let len = cursor.position() as usize;
-        // Section 5.2: "the most significant bit MUST be 0" and "the minimal number of bytes MUST be used to
-        // encode the length", which is so when encoding it again takes as many.
-        if payload_len >> 63 != 0 {
-            return Err(ProtocolError::LengthTopBit);
-        }
-        if header.len(payload_len) != len {
-            return Err(ProtocolError::LengthNotMinimal);
-        }
+        let kind = check_first(first)?;
+        let Some(&second) = input.get(1) else {
+            return Ok(None);
+        };
+        check_second(kind, second, role)?;
+        let Some((payload_len, length_end)) = payload_len(second & 0x7F, &input[2..])? else {
+            return Ok(None);
+        };
+        judge(kind, payload_len)?;
+        let (mask, len) = match role {
+            Role::Client => (None, length_end),
+            Role::Server => match input[length_end..].first_chunk() {
+                Some(key) => (Some(*key), length_end + key.len()),
+                None => return Ok(None),
+            },
+        };
+        let is_final = first & 0x80 != 0;
         Ok(Some(Self {
             kind,
-            is_final: header.is_final,
-            mask: header.mask,
+            is_final,
+            mask,
             payload_len,
             len,
         }))
+    }
+}
+
+/// The payload length that the 7 bits and the bytes after them encode, and how many bytes of the header that ends.
+fn payload_len(bits: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
+    // Section 5.2: "in all cases, the minimal number of bytes MUST be used to encode the length".
+    let (len, len_min, end) = match bits {
+        126 => {
+            let Some(bytes) = rest.first_chunk() else {
+                return Ok(None);
+            };
+            (u64::from(u16::from_be_bytes(*bytes)), 126, 4)
+        }
+        127 => {
+            // "the most significant bit MUST be 0"
+            if rest.first().is_some_and(|byte| byte & 0x80 != 0) {
+                return Err(ProtocolError::LengthTopBit);
+            }
+            let Some(bytes) = rest.first_chunk() else {
+                return Ok(None);
+            };
+            (u64::from_be_bytes(*bytes), 65536, 10)
+        }
+        len => return Ok(Some((u64::from(len), 2))),
+    };
+    if len < len_min {
+        Err(ProtocolError::LengthNotMinimal)
+    } else {
+        Ok(Some((len, end)))
     }
 }
 
@@ -115,6 +145,10 @@ fn check_second(kind: Kind, second: u8, role: Role) -> Result<(), ProtocolError>
     // two bytes, before a single payload byte is kept, so a bad peer cannot make us buffer anything.
     if kind.is_control() && second & 0x7F > 125 {
         return Err(ProtocolError::ControlTooLong);
+    }
+    // Section 5.5.1: "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer".
+    if kind == Kind::Close && second & 0x7F == 1 {
+        return Err(ProtocolError::CloseCodeCut);
     }
     Ok(())
 }
@@ -208,28 +242,32 @@ mod tests {
         }))
     }
 
+    fn decode(bytes: &[u8], role: Role) -> Result<Option<Header>, ProtocolError> {
+        Header::decode(bytes, role, |_, _| Ok(()))
+    }
+
     #[test]
     fn headers_are_decoded_at_every_length_form() {
-        let decode = |bytes: &[u8]| Header::decode(bytes, Role::Client);
-        assert_eq!(decode(b"\x81\x00"), header(Kind::Text, true, 0, 2));
-        assert_eq!(decode(b"\x02\x7D"), header(Kind::Binary, false, 125, 2));
+        let unmasked = |bytes: &[u8]| decode(bytes, Role::Client);
+        assert_eq!(unmasked(b"\x81\x00"), header(Kind::Text, true, 0, 2));
+        assert_eq!(unmasked(b"\x02\x7D"), header(Kind::Binary, false, 125, 2));
         assert_eq!(
-            decode(b"\x80\x7E\x00\x7E"),
+            unmasked(b"\x80\x7E\x00\x7E"),
             header(Kind::Continuation, true, 126, 4)
         );
         assert_eq!(
-            decode(b"\x82\x7E\xFF\xFF"),
+            unmasked(b"\x82\x7E\xFF\xFF"),
             header(Kind::Binary, true, 65535, 4)
         );
         assert_eq!(
-            decode(b"\x82\x7F\0\0\0\0\0\x01\0\0"),
+            unmasked(b"\x82\x7F\0\0\0\0\0\x01\0\0"),
             header(Kind::Binary, true, 65536, 10)
         );
         assert_eq!(
-            decode(b"\x82\x7F\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF"),
+            unmasked(b"\x82\x7F\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF"),
             header(Kind::Binary, true, (1 << 63) - 1, 10)
         );
-        let masked = Header::decode(b"\x89\x85\x01\x02\x03\x04", Role::Server);
+        let masked = decode(b"\x89\x85\x01\x02\x03\x04", Role::Server);
         let expected = Header {
             kind: Kind::Ping,
             is_final: true,
@@ -249,19 +287,19 @@ mod tests {
         ] {
             for cut in 0..whole.len() {
                 assert_eq!(
-                    Header::decode(&whole[..cut], Role::Server),
+                    decode(&whole[..cut], Role::Server),
                     Ok(None),
                     "{whole:x?} cut at {cut}"
                 );
             }
-            assert!(matches!(Header::decode(whole, Role::Server), Ok(Some(_))));
+            assert!(matches!(decode(whole, Role::Server), Ok(Some(_))));
         }
     }
 
     #[test]
     fn every_fault_is_seen_at_its_first_byte() {
         use ProtocolError::*;
-        let vectors: [(&[u8], Role, ProtocolError); 16] = [
+        let vectors: [(&[u8], Role, ProtocolError); 21] = [
             (b"\xC1", Role::Server, ReservedBits),
             (b"\xA1", Role::Server, ReservedBits),
             (b"\x91", Role::Server, ReservedBits),
@@ -275,24 +313,46 @@ mod tests {
             (b"\x81\x85", Role::Client, FrameMasked),
             (b"\x88\xFE", Role::Server, ControlTooLong),
             (b"\x8A\x7F", Role::Client, ControlTooLong),
+            (b"\x88\x81", Role::Server, CloseCodeCut),
+            (b"\x88\x01", Role::Client, CloseCodeCut),
             (b"\x82\x7E\x00\x7D", Role::Client, LengthNotMinimal),
+            (b"\x82\xFE\x00\x7D", Role::Server, LengthNotMinimal),
             (
                 b"\x82\x7F\0\0\0\0\0\0\xFF\xFF",
                 Role::Client,
                 LengthNotMinimal,
             ),
-            (b"\x82\x7F\x80\0\0\0\0\0\0\0", Role::Client, LengthTopBit),
+            (
+                b"\x82\xFF\0\0\0\0\0\0\xFF\xFF",
+                Role::Server,
+                LengthNotMinimal,
+            ),
+            (b"\x82\x7F\x80", Role::Client, LengthTopBit),
+            (b"\x82\xFF\xFF", Role::Server, LengthTopBit),
         ];
         for (bytes, role, error) in vectors {
             for cut in 0..bytes.len() {
                 assert_eq!(
-                    Header::decode(&bytes[..cut], role),
+                    decode(&bytes[..cut], role),
                     Ok(None),
                     "{bytes:x?} cut at {cut}"
                 );
             }
-            assert_eq!(Header::decode(bytes, role), Err(error), "{bytes:x?}");
+            assert_eq!(decode(bytes, role), Err(error), "{bytes:x?}");
         }
+    }
+
+    #[test]
+    fn a_frame_is_judged_before_its_masking_key_has_arrived() {
+        let judge = |kind: Kind, payload_len: u64| {
+            assert_eq!((kind, payload_len), (Kind::Binary, 65536));
+            Err(ProtocolError::MessageTooBig)
+        };
+        let header = b"\x82\xFF\0\0\0\0\0\x01\0\0";
+        assert_eq!(
+            Header::decode(header, Role::Server, judge),
+            Err(ProtocolError::MessageTooBig)
+        );
     }
 
     #[test]
@@ -300,7 +360,7 @@ mod tests {
         for payload_len in [0, 1, 125, 126, 65535, 65536, 1 << 32] {
             for (mask, role) in [(None, Role::Client), (Some([9, 8, 7, 6]), Role::Server)] {
                 let encoded = HeaderBytes::encode(Kind::Binary, mask, payload_len);
-                let decoded = Header::decode(encoded.as_slice(), role).unwrap().unwrap();
+                let decoded = decode(encoded.as_slice(), role).unwrap().unwrap();
                 assert_eq!(
                     (decoded.payload_len, decoded.mask),
                     (payload_len as u64, mask)

@@ -86,12 +86,12 @@ impl Receiver {
                     Progress::FragmentEnded => {}
                 }
             }
-            let Some(header) = self.take_header(input, role)? else {
+            let Some(header) = self.take_header(input, role, limits)? else {
                 return Ok(None);
             };
-            self.check_sequence(&header, limits)?;
             let is_alone = header.kind.is_control() || header.is_final && self.message().is_none();
             if is_alone && header.payload_len <= input.len() as u64 {
+                self.release();
                 // At most `input.len()`, so it fits a usize.
                 let payload = take(input, header.payload_len as usize);
                 if let Some(mask) = header.mask {
@@ -112,24 +112,35 @@ impl Receiver {
         &mut self,
         input: &mut &mut [u8],
         role: Role,
+        limits: &Limits,
     ) -> Result<Option<Header>, ProtocolError> {
-        if let Some(partial) = &mut self.partial
-            && let Frame::Header { bytes, len } = &mut partial.frame
-        {
-            let old_len = *len;
-            let more = input.len().min(HEADER_BYTES_MAX - old_len);
-            bytes[old_len..old_len + more].copy_from_slice(&input[..more]);
-            *len += more;
-            let decoded = Header::decode(&bytes[..*len], role)?;
-            // The copy may have gone past the header's end; only the header is taken.
-            take(input, decoded.map_or(more, |header| header.len - old_len));
-            if decoded.is_some() {
-                partial.frame = Frame::Between;
-                self.release();
-            }
-            return Ok(decoded);
+        let Some(partial) = &mut self.partial else {
+            return self.take_uncut_header(input, role, limits);
+        };
+        let Frame::Header { bytes, len } = &mut partial.frame else {
+            return self.take_uncut_header(input, role, limits);
+        };
+        let old_len = *len;
+        let more = input.len().min(HEADER_BYTES_MAX - old_len);
+        bytes[old_len..old_len + more].copy_from_slice(&input[..more]);
+        *len += more;
+        let (bytes, len) = (*bytes, *len);
+        let decoded = Header::decode(&bytes[..len], role, self.judge(limits))?;
+        // The copy may have gone past the header's end; only the header is taken.
+        take(input, decoded.map_or(more, |header| header.len - old_len));
+        if let (Some(_), Some(partial)) = (decoded, &mut self.partial) {
+            partial.frame = Frame::Between;
         }
-        let decoded = Header::decode(input, role)?;
+        Ok(decoded)
+    }
+
+    fn take_uncut_header(
+        &mut self,
+        input: &mut &mut [u8],
+        role: Role,
+        limits: &Limits,
+    ) -> Result<Option<Header>, ProtocolError> {
+        let decoded = Header::decode(input, role, self.judge(limits))?;
         match decoded {
             Some(header) => {
                 take(input, header.len);
@@ -145,25 +156,37 @@ impl Receiver {
         Ok(decoded)
     }
 
-    /// What a header can be checked for only in its place: section 5.4's order of fragments, and the limits.
-    fn check_sequence(&self, header: &Header, limits: &Limits) -> Result<(), ProtocolError> {
-        let (len, fragments) = match (header.kind, self.message()) {
-            (Kind::Close | Kind::Ping | Kind::Pong, _) => return Ok(()),
-            (Kind::Continuation, None) => return Err(ProtocolError::ContinuationWithoutMessage),
-            (Kind::Text | Kind::Binary, Some(_)) => {
-                return Err(ProtocolError::MessageInsideMessage);
+    /// What a frame can be judged for only in its place: section 5.4's order of fragments, and the limits.
+    fn judge(&self, limits: &Limits) -> impl FnOnce(Kind, u64) -> Result<(), ProtocolError> {
+        let message = self
+            .message()
+            .map(|message| (message.body.len(), message.fragments));
+        let Limits {
+            message_bytes_max,
+            fragments_max,
+            ..
+        } = *limits;
+        move |kind, payload_len| {
+            let (len, fragments) = match (kind, message) {
+                (Kind::Close | Kind::Ping | Kind::Pong, _) => return Ok(()),
+                (Kind::Continuation, None) => {
+                    return Err(ProtocolError::ContinuationWithoutMessage);
+                }
+                (Kind::Text | Kind::Binary, Some(_)) => {
+                    return Err(ProtocolError::MessageInsideMessage);
+                }
+                (Kind::Text | Kind::Binary, None) => (0, 0),
+                (Kind::Continuation, Some(message)) => message,
+            };
+            // Both are below 2^63, so the sum does not overflow.
+            if len as u64 + payload_len > message_bytes_max as u64 {
+                return Err(ProtocolError::MessageTooBig);
             }
-            (Kind::Text | Kind::Binary, None) => (0, 0),
-            (Kind::Continuation, Some(message)) => (message.body.len(), message.fragments),
-        };
-        // Both are below 2^63, so the sum does not overflow.
-        if len as u64 + header.payload_len > limits.message_bytes_max as u64 {
-            return Err(ProtocolError::MessageTooBig);
+            if fragments >= fragments_max {
+                return Err(ProtocolError::TooManyFragments);
+            }
+            Ok(())
         }
-        if fragments >= limits.fragments_max {
-            return Err(ProtocolError::TooManyFragments);
-        }
-        Ok(())
     }
 
     /// Prepares for a payload that does not stand alone or is not whole in the input.
@@ -190,7 +213,7 @@ impl Receiver {
         let message = partial
             .message
             .as_mut()
-            .expect("check_sequence lets continuations pass only inside messages");
+            .expect("the judge lets continuations pass only inside messages");
         message.fragments += 1;
         partial.frame = Frame::Data {
             header,
@@ -228,7 +251,8 @@ impl Receiver {
                     .message
                     .as_mut()
                     .expect("a data frame under way has its message");
-                message.body.append(piece)?;
+                let missing = header.payload_len - *received;
+                message.body.append(piece, missing)?;
                 if !is_frame_complete {
                     return Ok(Progress::Starved);
                 }
@@ -273,20 +297,22 @@ impl Receiver {
         }
     }
 
-    /// Bytes held for what is under way.
+    /// Bytes held for what is under way, as the allocator sees them.
     #[cfg(test)]
     pub(super) fn bytes_held(&self) -> usize {
         let Some(partial) = &self.partial else {
             return 0;
         };
-        let message = partial
-            .message
-            .as_ref()
-            .map_or(0, |message| match &message.body {
-                Body::Text { text, .. } => text.capacity(),
-                Body::Binary(bytes) => bytes.capacity(),
-            });
-        size_of::<Partial>() + message
+        let message = match partial.message.as_ref().map(|message| &message.body) {
+            Some(Body::Text { text, .. }) => text.capacity(),
+            Some(Body::Binary(bytes)) => bytes.capacity(),
+            None => 0,
+        };
+        let control = match &partial.frame {
+            Frame::Control { payload, .. } => payload.capacity(),
+            Frame::Between | Frame::Header { .. } | Frame::Data { .. } => 0,
+        };
+        size_of::<Partial>() + message + control
     }
 }
 
@@ -320,7 +346,24 @@ impl Body {
         }
     }
 
-    fn append(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
+    /// Appends what arrived; the frame's header claims that `missing` bytes will follow.
+    fn append(&mut self, piece: &[u8], missing: u64) -> Result<(), ProtocolError> {
+        let (len, capacity) = match self {
+            // A character may be in the carry, to be appended with the piece that ends it.
+            Self::Text { text, carry } => (text.len() + carry.len(), text.capacity()),
+            Self::Binary(bytes) => (bytes.len(), bytes.capacity()),
+        };
+        let needed = len + piece.len();
+        if needed > capacity {
+            // Doubling, but not past what the frame will need: the last step would reach twice the limit. What is
+            // only claimed counts no further than doubling would go anyway.
+            let claimed = needed as u64 + missing;
+            let capacity = (2 * capacity as u64).clamp(needed as u64, claimed) as usize;
+            match self {
+                Self::Text { text, .. } => text.reserve_exact(capacity - text.len()),
+                Self::Binary(bytes) => bytes.reserve_exact(capacity - bytes.len()),
+            }
+        }
         match self {
             Self::Text { text, carry } => carry
                 .append(piece, text)

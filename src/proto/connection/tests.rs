@@ -28,41 +28,32 @@ fn fixed_key() -> [u8; 4] {
 
 /// A frame as the peer of `role` sends it, `first` being its first byte.
 fn frame(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mask_bit = if role == Role::Server { 0x80 } else { 0 };
-    match payload.len() {
-        len @ 0..=125 => bytes.push(mask_bit | len as u8),
-        len @ 126..=65535 => {
-            bytes.push(mask_bit | 126);
-            bytes.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(mask_bit | 127);
-            bytes.extend_from_slice(&(len as u64).to_be_bytes());
-        }
+    match role {
+        Role::Server => masked_frame(first, payload, [0x37, 0xFA, 0x21, 0x3D]),
+        Role::Client => [&header(first, 0, payload.len())[..], payload].concat(),
     }
+}
+
+fn masked_frame(first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
     let mut payload = payload.to_vec();
-    if role == Role::Server {
-        let key = [0x37, 0xFA, 0x21, 0x3D];
-        bytes.extend_from_slice(&key);
-        apply_mask(&mut payload, key, 0);
+    apply_mask(&mut payload, key, 0);
+    [&header(first, 0x80, payload.len())[..], &key, &payload].concat()
+}
+
+/// A header up to its masking key.
+fn header(first: u8, mask_bit: u8, len: usize) -> Vec<u8> {
+    match len {
+        0..=125 => vec![first, mask_bit | len as u8],
+        126..=65535 => [&[first, mask_bit | 126], &(len as u16).to_be_bytes()[..]].concat(),
+        _ => [&[first, mask_bit | 127], &(len as u64).to_be_bytes()[..]].concat(),
     }
-    bytes.extend_from_slice(&payload);
-    bytes
 }
 
 /// A frame as we, in `role`, send it.
 fn ours(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
     match role {
         Role::Server => frame(Role::Client, first, payload),
-        Role::Client => {
-            let mut bytes = vec![first, 0x80 | payload.len() as u8];
-            bytes.extend_from_slice(&fixed_key());
-            let mut payload = payload.to_vec();
-            apply_mask(&mut payload, fixed_key(), 0);
-            bytes.extend_from_slice(&payload);
-            bytes
-        }
+        Role::Client => masked_frame(first, payload, fixed_key()),
     }
 }
 
@@ -569,12 +560,7 @@ fn section_10_4_a_message_over_the_limit_fails_at_the_header_that_makes_it_so() 
     // The header alone is enough, and reserves nothing.
     for len in [1001_u64, 1 << 40, (1 << 63) - 1] {
         let (mut connection, mut out) = (open(Role::Server), Vec::new());
-        let mut wire = vec![0x82, 0x80 | if len < 65536 { 126 } else { 127 }];
-        match u16::try_from(len) {
-            Ok(len) => wire.extend_from_slice(&len.to_be_bytes()),
-            Err(_) => wire.extend_from_slice(&len.to_be_bytes()),
-        }
-        wire.extend_from_slice(&[0; 4]);
+        let wire = header(0x82, 0x80, len as usize);
         assert_eq!(
             receive_all(&mut connection, &wire, &mut out),
             [Seen::Error(MessageTooBig)]
@@ -596,59 +582,234 @@ fn a_whole_message_borrows_the_callers_buffer() {
     assert!(range.contains(&text.as_ptr()));
 }
 
+fn held(connection: &Connection) -> usize {
+    match &connection.state {
+        State::Open(receiver) => receiver.bytes_held(),
+        _ => panic!("{connection:?}"),
+    }
+}
+
 #[test]
 fn memory_grows_with_what_arrived_and_is_given_back() {
+    for first in [0x81, 0x82, 0x01, 0x02] {
+        let (mut connection, mut out) = (open(Role::Server), Vec::new());
+        let wire = frame(Role::Server, first, &[7; 1000]);
+        receive_all(&mut connection, &wire[..20], &mut out);
+        // The header claims 1 000 bytes; 12 arrived.
+        let fixed = held(&connection) - 12;
+        assert!(fixed < 200, "{fixed}");
+        for at in 20..wire.len() - 1 {
+            receive_all(&mut connection, &wire[at..at + 1], &mut out);
+            let arrived = at + 1 - 8;
+            let bound = fixed + (2 * arrived).min(1000);
+            assert!(
+                held(&connection) <= bound,
+                "{} with {arrived} arrived",
+                held(&connection)
+            );
+        }
+        receive_all(&mut connection, &wire[wire.len() - 1..], &mut out);
+        if first & 0x80 == 0 {
+            receive_all(&mut connection, &frame(Role::Server, 0x80, b""), &mut out);
+        }
+        assert_eq!(held(&connection), 0);
+    }
+}
+
+#[test]
+fn a_control_frame_that_was_cut_holds_what_arrived_and_gives_it_back() {
+    let wire = frame(Role::Server, 0x89, &[7; 125]);
+    for cut in 1..wire.len() {
+        let (mut connection, mut out) = (open(Role::Server), Vec::new());
+        receive_all(&mut connection, &wire[..cut], &mut out);
+        assert!(
+            held(&connection) < 200 + 2 * cut,
+            "{} at {cut}",
+            held(&connection)
+        );
+        receive_all(&mut connection, &wire[cut..], &mut out);
+        assert_eq!(held(&connection), 0);
+    }
+}
+
+#[test]
+fn control_frames_are_borrowed_too_and_long_pings_of_ours_are_cut() {
     let mut connection = open(Role::Server);
-    let held = |connection: &Connection| match &connection.state {
-        State::Open(receiver) => receiver.bytes_held(),
-        state => panic!("{state:?}"),
-    };
-    let wire = frame(Role::Server, 0x82, &[7; 1000]);
-    let mut out = Vec::new();
-    receive_all(&mut connection, &wire[..20], &mut out);
-    // The header claims 1 000 bytes; 12 arrived.
-    assert!(held(&connection) < 250, "{}", held(&connection));
-    receive_all(&mut connection, &wire[20..], &mut out);
-    assert_eq!(held(&connection), 0);
-    receive_all(
-        &mut connection,
-        &frame(Role::Server, 0x01, b"first"),
-        &mut out,
+    let mut wire = [
+        frame(Role::Server, 0x89, b"a"),
+        frame(Role::Server, 0x8A, b"b"),
+    ]
+    .concat();
+    let (mut input, mut out) = (&mut wire[..], Vec::new());
+    let first = connection.receive(&mut input, &LIMITS, &mut out);
+    assert!(matches!(first, Ok(Some(Event::Ping(Cow::Borrowed(b"a"))))));
+    let second = connection.receive(&mut input, &LIMITS, &mut out);
+    assert!(matches!(second, Ok(Some(Event::Pong(Cow::Borrowed(b"b"))))));
+    out.clear();
+    assert!(connection.ping(&[7; 200], &mut out));
+    assert_eq!(out, ours(Role::Server, 0x89, &[7; 125]));
+}
+
+#[test]
+fn section_10_4_half_a_character_counts_against_the_limit() {
+    let mut first = vec![b'a'; 999];
+    first.push(0xC3);
+    let frames = [(0x01, &first[..]), (0x80, b"\xA9")];
+    check_error(
+        "one byte too many",
+        &frames,
+        &[],
+        ProtocolError::MessageTooBig,
+        1009,
     );
-    assert!(held(&connection) > 0);
-    receive_all(
-        &mut connection,
-        &frame(Role::Server, 0x80, b"last"),
-        &mut out,
+    let frames = [(0x01, &first[1..]), (0x80, b"\xA9")];
+    check(
+        "just enough",
+        &frames,
+        &[text(&format!("{}é", "a".repeat(998)))],
+        &[],
     );
-    assert_eq!(held(&connection), 0);
+}
+
+#[test]
+fn what_is_cut_twice_is_still_one_message() {
+    for role in [Role::Server, Role::Client] {
+        // A fragment, half a header, and a Close, a ping or a violation where the other half was expected.
+        let fragment = frame(role, 0x01, b"ab");
+        let next = frame(role, 0x80, &[b'c'; 300]);
+        for cut in 0..next.len() {
+            let (mut connection, mut out) = (open(role), Vec::new());
+            let first = [&fragment[..], &next[..cut]].concat();
+            assert_eq!(receive_all(&mut connection, &first, &mut out), []);
+            let seen = receive_all(&mut connection, &next[cut..], &mut out);
+            assert_eq!(
+                seen,
+                [text(&format!("ab{}", "c".repeat(300)))],
+                "cut at {cut}, {role:?}"
+            );
+        }
+        let control = [
+            (0x89, vec![ping(b"xy")], 1),
+            (0x88, vec![closed(1000, "")], 1),
+        ];
+        for (first_byte, expected, replies) in control {
+            let payload = if first_byte == 0x88 {
+                &b"\x03\xE8"[..]
+            } else {
+                b"xy"
+            };
+            let next = frame(role, first_byte, payload);
+            for cut in 1..next.len() {
+                let (mut connection, mut out) = (open(role), Vec::new());
+                let first = [&fragment[..], &next[..cut]].concat();
+                assert_eq!(receive_all(&mut connection, &first, &mut out), []);
+                assert_eq!(
+                    receive_all(&mut connection, &next[cut..], &mut out),
+                    expected
+                );
+                assert_eq!(usize::from(!out.is_empty()), replies);
+            }
+        }
+    }
+}
+
+/// Streams whose frames are mostly legal where they stand, so that messages are assembled, and sometimes not.
+struct Generator {
+    seed: u32,
+}
+
+impl Generator {
+    fn random(&mut self, below: usize) -> usize {
+        self.seed = self
+            .seed
+            .wrapping_mul(1_664_525)
+            .wrapping_add(1_013_904_223);
+        (self.seed >> 8) as usize % below
+    }
+
+    fn payload(&mut self, is_text: bool) -> Vec<u8> {
+        let len = [0, 1, 2, 5, 20, 125, 126, 300][self.random(8)];
+        let mut payload = Vec::new();
+        while payload.len() < len {
+            let character = ["a", "é", "€", "𝄞"][self.random(4)];
+            payload.extend_from_slice(character.as_bytes());
+        }
+        if !is_text {
+            payload.push(0xFF);
+        }
+        payload
+    }
+
+    /// Frames of a message, cut anywhere, control frames between.
+    fn message(&mut self, role: Role, wire: &mut Vec<u8>) {
+        let is_text = self.random(2) == 0;
+        let payload = self.payload(is_text);
+        let mut rest = &payload[..];
+        let mut opcode = if is_text { 1 } else { 2 };
+        for _ in 0..self.random(4) {
+            let (piece, later) = rest.split_at(self.random(rest.len() + 1));
+            wire.extend_from_slice(&frame(role, opcode, piece));
+            if self.random(3) == 0 {
+                let first = [0x89, 0x8A][self.random(2)];
+                wire.extend_from_slice(&frame(role, first, b"between"));
+            }
+            (rest, opcode) = (later, 0);
+        }
+        wire.extend_from_slice(&frame(role, 0x80 | opcode, rest));
+    }
+
+    fn stream(&mut self, role: Role) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for _ in 0..1 + self.random(6) {
+            match self.random(24) {
+                0 => wire.extend_from_slice(&frame(
+                    role,
+                    0x88,
+                    [&b""[..], b"\x03\xE8bye", b"\0\0"][self.random(3)],
+                )),
+                1 => wire.extend_from_slice(&frame(
+                    role,
+                    [0x83, 0xC1, 0x80, 0x09][self.random(4)],
+                    b"x",
+                )),
+                2 => wire.extend_from_slice(&frame(
+                    role,
+                    0x81,
+                    [&b"\xFF"[..], b"ab\xE2\x82"][self.random(2)],
+                )),
+                3 => wire.extend_from_slice(&frame(role, 0x82, &[0; 1001])),
+                _ => self.message(role, &mut wire),
+            }
+        }
+        if self.random(4) == 0 {
+            wire.truncate(self.random(wire.len() + 1));
+        }
+        wire
+    }
 }
 
 #[test]
 fn random_cuts_never_change_events_or_replies() {
-    let mut seed = 0x1234_5678_u32;
-    let mut random = |below: usize| {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (seed >> 8) as usize % below
-    };
-    for round in 0..2_000 {
-        let mut wire = Vec::new();
-        for _ in 0..random(6) {
-            let first = [0x81, 0x82, 0x01, 0x80, 0x00, 0x89, 0x8A, 0x88, 0x83, 0xC1][random(10)];
-            let len = [0, 1, 2, 5, 20, 126, 300][random(7)];
-            let payload: Vec<u8> = (0..len)
-                .map(|_| [b'a', b'z', 0xC3, 0xA9, 0x03][random(5)])
-                .collect();
-            wire.extend_from_slice(&frame(Role::Server, first, &payload));
-        }
-        let (mut connection, mut whole_out) = (open(Role::Server), Vec::new());
+    let mut generator = Generator { seed: 0x1234_5678 };
+    let (mut messages, mut errors) = (0, 0);
+    for round in 0..4_000 {
+        let role = [Role::Server, Role::Client][round % 2];
+        let wire = generator.stream(role);
+        let (mut connection, mut whole_out) = (open(role), Vec::new());
         let whole = receive_all(&mut connection, &wire, &mut whole_out);
-        let (mut connection, mut out, mut seen) = (open(Role::Server), Vec::new(), Vec::new());
+        let (mut connection, mut out, mut seen) = (open(role), Vec::new(), Vec::new());
         let mut rest = &wire[..];
         while !rest.is_empty() {
-            let (piece, later) = rest.split_at(1 + random(rest.len().min(40)));
+            let (piece, later) = rest.split_at(1 + generator.random(rest.len().min(40)));
             seen.extend(receive_all(&mut connection, piece, &mut out));
             rest = later;
+        }
+        for event in &whole {
+            match event {
+                Seen::Text(_) | Seen::Binary(_) => messages += 1,
+                Seen::Error(_) => errors += 1,
+                Seen::Ping(_) | Seen::Pong(_) | Seen::Close(..) => {}
+            }
         }
         assert_eq!(
             (seen, out),
@@ -656,6 +817,10 @@ fn random_cuts_never_change_events_or_replies() {
             "round {round} of seed 0x12345678"
         );
     }
+    assert!(
+        messages > 5_000 && errors > 500,
+        "the streams are worth their rounds: {messages}, {errors}"
+    );
 }
 
 #[test]
