@@ -252,11 +252,9 @@ impl<'a> Context<'a> {
         self.core.buffered_amount(id)
     }
 
-    /// Begins the closing handshake, after all that is queued. The reason is cut to 123 bytes. `false` if the
-    /// session is not open.
-    ///
-    /// # Panics
-    /// If `code` is not one that may be sent ([`is_code_allowed`](crate::proto::is_code_allowed)).
+    /// Begins the closing handshake, after all that is queued. The reason is cut to 123 bytes; the code 1005 sends
+    /// a Close without code and reason. `false`, and nothing happens, if the session is not open, or `code` is
+    /// another that may not be sent ([`is_code_allowed`](crate::proto::is_code_allowed)).
     pub fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
         self.core.close(id, code, reason)
     }

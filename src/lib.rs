@@ -77,6 +77,9 @@ pub use proto::{HttpResponse, Message, Request, Upgrade};
 pub use router::Router;
 pub use server::{Handle, HandleError, Server, Turn};
 
+/// The types of requests' and responses' parts: `HeaderMap`, `Uri` and others of the `http` crate.
+pub use tungstenite::http;
+
 use std::io;
 use std::net::ToSocketAddrs;
 

@@ -8,7 +8,7 @@ use super::session::{Ending, Membership, Phase, Session, Stream, id};
 use crate::config::{Config, LagPolicy};
 use crate::handler::{Core, Error, Id, SendStatus, Side, TimerId};
 use crate::outbound::{TopicKey, Topics};
-use crate::proto::{HeadLimits, HttpResponse, Limits, Message, Stage};
+use crate::proto::{CODE_NONE, HeadLimits, HttpResponse, Limits, Message, Stage, is_code_allowed};
 use slab::Slab;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -558,10 +558,9 @@ impl<S: Stream> Core for Engine<S> {
     }
 
     fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
-        assert!(
-            crate::proto::is_code_allowed(code),
-            "close code {code} must not be sent"
-        );
+        if code != CODE_NONE && !is_code_allowed(code) {
+            return false;
+        }
         let Some(slot) = self.open_slot(id) else {
             return false;
         };

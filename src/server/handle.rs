@@ -4,7 +4,7 @@
 //! used only when the inbox was empty, so a burst costs one wake-up.
 
 use crate::handler::{Core, Id};
-use crate::proto::{Message, is_code_allowed};
+use crate::proto::Message;
 use mio::Waker;
 use std::collections::VecDeque;
 use std::fmt;
@@ -114,15 +114,11 @@ impl Handle {
         self.push(Command::Publish(topic.to_owned(), message.into().into()))
     }
 
-    /// Begins the closing handshake of a session.
+    /// Begins the closing handshake of a session, as `Context::close` does. Whether it was still there is not told.
     ///
     /// # Errors
     /// [`HandleError`]; nothing was passed on.
-    ///
-    /// # Panics
-    /// If `code` is not one that may be sent ([`is_code_allowed`]).
     pub fn close(&self, id: Id, code: u16, reason: &str) -> Result<(), HandleError> {
-        assert!(is_code_allowed(code), "close code {code} must not be sent");
         self.push(Command::Close(id, code, reason.to_owned()))
     }
 
