@@ -142,8 +142,9 @@ impl Connection {
                 receiver.receive(input, self.side.role(), limits)
             }
             State::Opening(head) => {
-                let head = head.receive_request(input, &limits.head);
-                return self.opened(head, out);
+                let request = head.receive_request(input, &limits.head);
+                let is_head = head.is_head();
+                return self.opened(request, is_head, out);
             }
             State::Answering => unreachable!("accept or refuse the request first"),
             // Section 7.1.1 and section 5.5.1: after the closing handshake, or a failure, what still arrives
@@ -183,17 +184,18 @@ impl Connection {
     /// What a complete (or bad) request head leads to.
     fn opened<'i>(
         &mut self,
-        head: Result<Option<Request>, OpeningError>,
+        request: Result<Option<Request>, OpeningError>,
+        is_head: bool,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        match head {
+        match request {
             Ok(Some(request)) => {
                 self.state = State::Answering;
                 Ok(Some(Event::Request(Box::new(request))))
             }
             Ok(None) => Ok(None),
             Err(error) => {
-                error.response().encode(false, out);
+                error.response().encode(is_head, out);
                 self.state = State::Ended;
                 Err(error.into())
             }

@@ -877,3 +877,21 @@ fn a_request_that_is_none_is_refused_in_http_and_ends_the_connection() {
     );
     assert_eq!(connection.stage(), Stage::Ended);
 }
+
+#[test]
+fn a_refused_head_request_gets_no_body() {
+    for size in [1, 100] {
+        let (mut connection, mut out) = (Connection::server(), Vec::new());
+        let mut wire = b"HEAD / HTTP/1.0\r\nHost: a\r\n\r\n".to_vec();
+        for piece in wire.chunks_mut(size) {
+            let mut input = piece;
+            let _ = connection.receive(&mut input, &LIMITS, &mut out);
+        }
+        assert!(out.starts_with(b"HTTP/1.1 505 "));
+        assert!(
+            out.ends_with(b"\r\n\r\n"),
+            "{}",
+            String::from_utf8_lossy(&out)
+        );
+    }
+}

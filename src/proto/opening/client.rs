@@ -4,6 +4,7 @@
 use super::client_error::{ClientOpeningError, RequestError};
 use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
+use super::host::is_host;
 use super::response::printable;
 use tungstenite::handshake::client::{self, generate_request};
 use tungstenite::handshake::derive_accept_key;
@@ -38,6 +39,8 @@ pub struct ClientOpening {
     key: String,
     subprotocols: Vec<String>,
     head: Head,
+    /// Bytes of the interim answers so far.
+    interim_bytes: usize,
 }
 
 /// The head of a server's answer.
@@ -54,7 +57,7 @@ impl ClientOpening {
     /// # Errors
     /// One of the two is not what it says.
     pub fn new(host: &str, target: &str, key: [u8; 16]) -> Result<Self, RequestError> {
-        if !fields::is_host(host.as_bytes()) {
+        if !is_host(host.as_bytes()) {
             return Err(RequestError::Host);
         }
         let is_path = target.starts_with('/') && !target.contains('#') && target.is_ascii();
@@ -79,6 +82,7 @@ impl ClientOpening {
             key,
             subprotocols: Vec::new(),
             head: Head::new(),
+            interim_bytes: 0,
         })
     }
 
@@ -123,7 +127,8 @@ impl ClientOpening {
     }
 
     /// Takes bytes from `input` up to and including the blank line that ends the answer's head; `Ok(None)`: all
-    /// were taken and more are needed. What follows the head stays in `input`: the first frames.
+    /// were taken and more are needed. What follows the head stays in `input`: the first frames. Interim answers,
+    /// such as 100 or 103, are skipped; they and the answer together are bounded by `head_bytes_max`.
     ///
     /// # Errors
     /// The first rule that the server broke. The opening handshake has failed.
@@ -135,25 +140,33 @@ impl ClientOpening {
         input: &mut &mut [u8],
         limits: &HeadLimits,
     ) -> Result<Option<ServerResponse>, ClientOpeningError> {
-        let Some(head) = self
-            .head
-            .receive(input, limits, HeadKind::Response, check_status_line)?
-        else {
-            return Ok(None);
-        };
-        let Ok(Some((_, parsed))) = client::Response::try_parse(&head) else {
-            return Err(ClientOpeningError::Unparsable);
-        };
-        let (parts, _) = parsed.into_parts();
-        let response = ServerResponse {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-        };
-        if response.status != 101 {
-            return Err(ClientOpeningError::Status(Box::new(response)));
+        loop {
+            let limits = HeadLimits {
+                head_bytes_max: limits.head_bytes_max.saturating_sub(self.interim_bytes),
+                ..*limits
+            };
+            let Some(head) =
+                self.head
+                    .receive(input, &limits, HeadKind::Response, check_status_line)?
+            else {
+                return Ok(None);
+            };
+            let len = head.len();
+            let response = ServerResponse::parse(head)?;
+            match response.status {
+                101 => {
+                    self.check_accepted(&response.headers)?;
+                    return Ok(Some(response));
+                }
+                // RFC 7231 section 6.2: "A client MUST be able to parse one or more 1xx responses received prior to
+                // a final response, even if the client does not expect one."
+                100..=199 => {
+                    self.head = Head::new();
+                    self.interim_bytes += len;
+                }
+                _ => return Err(ClientOpeningError::Status(Box::new(response))),
+            }
         }
-        self.check_accepted(&response.headers)?;
-        Ok(Some(response))
     }
 
     /// Section 4.1, what a client demands of a 101, points 2 to 6.
@@ -195,6 +208,21 @@ impl ClientOpening {
 }
 
 impl ServerResponse {
+    /// Parses a head whose lines and status line were checked.
+    fn parse(mut head: Vec<u8>) -> Result<Self, ClientOpeningError> {
+        // RFC 7230 section 2.6: a higher minor version is read as the one that we know, and tungstenite's parser too.
+        // check_status_line saw "HTTP/1." and a digit.
+        head[b"HTTP/1.".len()] = b'1';
+        let Ok(Some((_, parsed))) = client::Response::try_parse(&head) else {
+            return Err(ClientOpeningError::Unparsable);
+        };
+        let (parts, _) = parsed.into_parts();
+        Ok(Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+        })
+    }
+
     /// The status: 101, or in [`ClientOpeningError::Status`] any other.
     pub fn status(&self) -> u16 {
         self.status
@@ -240,7 +268,7 @@ fn check_status_line(line: &[u8]) -> Result<(), ClientOpeningError> {
         return Err(ClientOpeningError::StatusLine);
     };
     match (major, minor) {
-        (b'1', b'1') => Ok(()),
+        (b'1', b'1'..=b'9') => Ok(()),
         (b'0'..=b'9', b'0'..=b'9') => Err(ClientOpeningError::HttpVersion),
         (_, _) => Err(ClientOpeningError::StatusLine),
     }

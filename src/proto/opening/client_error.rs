@@ -30,10 +30,10 @@ pub enum ClientOpeningError {
     Head(HeadError),
     /// RFC 7230 section 3.1.2: version, three digits, and perhaps a reason.
     StatusLine,
-    /// RFC 7230 section 2.6: a version that we do not speak.
+    /// RFC 7230 section 2.6: HTTP/1.0, or a major version other than 1.
     HttpVersion,
-    /// Point 1: not 101. A redirect, a refusal, or a server of something else. Its body, if any, follows in the
-    /// input.
+    /// Point 1: the final answer is not 101. A redirect, a refusal, or a server of something else. Its body, if any,
+    /// follows in the input.
     Status(Box<ServerResponse>),
     /// Point 2: no Upgrade, several, or something else than websocket.
     Upgrade,

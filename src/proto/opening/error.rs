@@ -13,11 +13,12 @@ pub enum OpeningError {
     /// RFC 7230 section 3.1.1: method, target and version with one space between each. 400. An HTTP/0.9 request,
     /// which has no version, is here too.
     RequestLine,
-    /// Section 4.2.1 point 1: "an HTTP/1.1 or higher GET request". 505; HTTP/2 begins otherwise on a plain port.
+    /// Section 4.2.1 point 1: "an HTTP/1.1 or higher GET request". HTTP/1.0, or a major version other than 1: HTTP/2
+    /// begins otherwise on a plain port. 505.
     HttpVersion,
     /// Section 4.2.1 point 1: neither GET nor (for plain HTTP) HEAD. 405 with `Allow`.
     Method,
-    /// RFC 7230 section 5.3: neither a path nor an absolute http, https, ws or wss URI. 400.
+    /// RFC 7230 section 5.3: neither a path nor an absolute http, https, ws or wss URI with a host. 400.
     Target,
     /// Section 3: "Fragment identifiers are meaningless in the context of WebSocket URIs and MUST NOT be used".
     /// 400.
@@ -52,6 +53,11 @@ pub enum OpeningError {
     /// RFC 6454 section 7.3: a user agent MUST NOT send more than one Origin; which would be the one to trust?
     /// 400.
     OriginRepeated,
+    /// Section 9.1: Sec-WebSocket-Extensions is a list of extensions, at least one, whether we know them or not. 400.
+    Extensions,
+    /// Section 4.1 point 10: Sec-WebSocket-Protocol is a list of tokens, at least one, that "MUST all be unique
+    /// strings". 400.
+    Subprotocols,
     /// tungstenite refuses what all rules above allow. 400. No such request is known.
     Unparsable,
 }
@@ -89,6 +95,8 @@ impl OpeningError {
             | Self::KeyRepeated
             | Self::KeyInvalid
             | Self::OriginRepeated
+            | Self::Extensions
+            | Self::Subprotocols
             | Self::Unparsable => 400,
         }
     }
@@ -133,6 +141,10 @@ impl fmt::Display for OpeningError {
             Self::KeyRepeated => "there is more than one Sec-WebSocket-Key header",
             Self::KeyInvalid => "the Sec-WebSocket-Key header is not 16 bytes in base64",
             Self::OriginRepeated => "there is more than one Origin header",
+            Self::Extensions => "the Sec-WebSocket-Extensions header is not a list of extensions",
+            Self::Subprotocols => {
+                "the Sec-WebSocket-Protocol header is not a list of different tokens"
+            }
             Self::Unparsable => "the request is malformed",
         })
     }

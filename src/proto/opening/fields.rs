@@ -1,5 +1,5 @@
-//! The small grammars inside header fields: tokens and lists of them (RFC 7230 sections 3.2.6 and 7), hosts, and
-//! base64 of the 16 bytes that make a `Sec-WebSocket-Key`. No field is looked up here for its meaning.
+//! The small grammars inside header fields: tokens and lists of them (RFC 7230 sections 3.2.6 and 7), and base64 of
+//! the 16 bytes that make a `Sec-WebSocket-Key`. No field is looked up here for its meaning.
 
 use tungstenite::http::HeaderMap;
 
@@ -14,24 +14,22 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 }
 
 /// The elements of a comma-separated field over all its lines, in order, without the spaces and tabs around
-/// them. Empty elements, which RFC 7230 section 7 tells a recipient to ignore, and lines that are not text are
-/// passed over.
+/// them. Empty elements, which RFC 7230 section 7 tells a recipient to ignore, are passed over.
 pub(super) fn list<'h>(
     headers: &'h HeaderMap,
     name: &str,
-) -> impl Iterator<Item = &'h str> + use<'h> {
+) -> impl Iterator<Item = &'h [u8]> + use<'h> {
     headers
         .get_all(name)
         .into_iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(|element| element.trim_matches([' ', '\t']))
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
         .filter(|element| !element.is_empty())
 }
 
 /// Whether the list has the token, in any case.
 pub(super) fn list_contains(headers: &HeaderMap, name: &str, token: &str) -> bool {
-    list(headers, name).any(|element| element.eq_ignore_ascii_case(token))
+    list(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// How often a field occurs.
@@ -49,14 +47,6 @@ pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &str) -> Occurrence<'
         (Some(value), None) => Occurrence::Once(value.as_bytes()),
         (Some(_), Some(_)) => Occurrence::Repeated,
     }
-}
-
-/// Whether `value` is made of what a host and a port are made of (RFC 3986 section 3.2.2), and has a host. Whether
-/// such a host exists is not the question; that it cannot break a log line or hide a path is.
-pub(super) fn is_host(value: &[u8]) -> bool {
-    let is_host_byte =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
-    !matches!(value, [] | [b':', ..]) && value.iter().copied().all(is_host_byte)
 }
 
 /// Whether `key` is 16 bytes in base64: section 4.2.1 point 5. Those are 22 letters and "==". The last letter
@@ -122,24 +112,5 @@ mod tests {
         assert_eq!(encode_key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
         assert_eq!(encode_key([0; 16]), "AAAAAAAAAAAAAAAAAAAAAA==");
         assert_eq!(encode_key([255; 16]), "/////////////////////w==");
-    }
-
-    #[test]
-    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
-        for host in [
-            "a",
-            "localhost:8080",
-            "[::1]:80",
-            "10.0.0.1",
-            "a_b.example",
-            "ex%61mple:",
-        ] {
-            assert!(is_host(host.as_bytes()), "{host}");
-        }
-        for host in [
-            "", ":80", "a b", "a/b", "user@a", "a?b", "a\tb", "\u{e4}", "a\\b", "\"a\"",
-        ] {
-            assert!(!is_host(host.as_bytes()), "{host}");
-        }
     }
 }

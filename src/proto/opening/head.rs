@@ -9,7 +9,8 @@ use std::fmt;
 /// cookies, and are what one silent client can make us keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes, from the first one to the blank line, both included. Past it: 431.
+    /// Bytes, from the first one to the blank line, both included. Past it: 431. Of an answer, those of the interim
+    /// answers before it count, too.
     pub head_bytes_max: usize,
     /// Header lines. Past it: 431. More than 124 are never accepted: tungstenite's parser ends there.
     pub headers_max: usize,
@@ -49,7 +50,7 @@ enum Place {
     /// Header lines, and how many there were.
     Fields(usize),
     /// Complete, or failed.
-    Over,
+    Over { is_head: bool },
 }
 
 /// Which head it is, as far as its lines differ.
@@ -113,6 +114,27 @@ impl Head {
         Self::default()
     }
 
+    /// Whether this is a HEAD request, whose answer has no body: known once its first word is there, and still after
+    /// an error.
+    ///
+    /// ```
+    /// use wsloop::proto::{Head, HeadLimits};
+    ///
+    /// let mut head = Head::new();
+    /// let error = head.receive_request(&mut &mut b"HEAD /#a HTTP/1.1\r\n".to_owned()[..], &HeadLimits::default());
+    /// let mut out = Vec::new();
+    /// error.unwrap_err().response().encode(head.is_head(), &mut out);
+    /// assert!(out.ends_with(b"\r\n\r\n"));
+    /// ```
+    pub fn is_head(&self) -> bool {
+        match self.place {
+            Place::FirstWord | Place::FirstWordAgain | Place::FirstLine | Place::Fields(_) => {
+                self.buf.starts_with(b"HEAD ")
+            }
+            Place::Over { is_head } => is_head,
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.buf.capacity()
@@ -129,13 +151,17 @@ impl Head {
         check_first_line: fn(&[u8]) -> Result<(), E>,
     ) -> Result<Option<Vec<u8>>, E> {
         assert!(
-            self.place != Place::Over,
+            !matches!(self.place, Place::Over { .. }),
             "a head that is complete or has failed takes no more bytes"
         );
         let result = self.receive_lines(input, limits, kind, check_first_line);
         match result {
             Ok(false) => return Ok(None),
-            Ok(true) | Err(_) => self.place = Place::Over,
+            Ok(true) | Err(_) => {
+                self.place = Place::Over {
+                    is_head: self.is_head(),
+                }
+            }
         }
         let head = std::mem::take(&mut self.buf);
         result.map(|_| Some(head))
@@ -266,7 +292,7 @@ impl Head {
                 check_field_line(line)?;
                 Place::Fields(count + 1)
             }
-            Place::Over => unreachable!("receive has asserted that it is not"),
+            Place::Over { .. } => unreachable!("receive has asserted that it is not"),
         };
         self.line_start = self.buf.len();
         Ok(false)

@@ -2,7 +2,7 @@
 //! where the first frame begins; what arrived after the head is never touched.
 //!
 //! - `head`: the bytes up to the blank line, each looked at once, shared by requests and responses.
-//! - `fields`: token lists, the base64 of a key, what a `Host` may look like.
+//! - `fields`: token lists, the base64 of a key; `host` and `extensions`: what those may look like.
 //! - `request`: section 4.2.1, what a server demands of a request; `error`: what it answers when it is not met.
 //! - `upgrade`: section 4.2.2, the 101; `response`: every other answer, which is plain HTTP.
 //! - `client`: section 4.1, the request that we send and what we demand of the 101; `client_error`: what is
@@ -15,8 +15,10 @@
 mod client;
 mod client_error;
 mod error;
+mod extensions;
 mod fields;
 mod head;
+mod host;
 mod request;
 mod response;
 #[cfg(test)]

@@ -3,14 +3,17 @@
 //! blank line is. What the application thinks of the request is not judged here.
 
 use super::error::OpeningError;
+use super::extensions::is_extension;
 use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
+use super::host::is_host;
+use std::collections::BTreeSet;
 use std::str;
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server;
 use tungstenite::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, ORIGIN, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use tungstenite::http::uri::{Scheme, Uri};
 
@@ -63,6 +66,7 @@ impl Head {
 impl Request {
     /// Parses a head whose lines and request line were checked.
     fn parse(mut head: Vec<u8>) -> Result<Self, OpeningError> {
+        read_as_http_1_1(&mut head);
         // tungstenite's parser refuses every method but GET. The copy is ours: "HEAD /" becomes "HGET /".
         let is_head = head.starts_with(b"HEAD ");
         if is_head {
@@ -142,6 +146,7 @@ impl Request {
     /// The subprotocols that the client offers, in its order of preference.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         fields::list(self.parsed.headers(), SEC_WEBSOCKET_PROTOCOL.as_str())
+            .filter_map(|name| str::from_utf8(name).ok())
     }
 
     /// As tungstenite has it. Its method is GET for HEAD, too.
@@ -171,7 +176,7 @@ fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
         return Err(OpeningError::RequestLine);
     }
     // The version first: HTTP/2 begins with "PRI * HTTP/2.0" where nothing else fits either.
-    if (major, minor) != (&b'1', &b'1') {
+    if *major != b'1' || *minor == b'0' {
         return Err(OpeningError::HttpVersion);
     }
     // RFC 7230 section 3.1.1: "The request method is case-sensitive."
@@ -179,6 +184,18 @@ fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
         return Err(OpeningError::Method);
     }
     check_target(target)
+}
+
+/// RFC 7230 section 2.6: with a higher minor version, "the recipient SHOULD process the message as if it was in the
+/// highest minor version within that major version to which the recipient is conformant". tungstenite's parser knows
+/// none above 1.1.
+fn read_as_http_1_1(head: &mut [u8]) {
+    // check_request_line saw a line that ends with the minor version, and the scan a CR only where a line ends.
+    let line_len = head
+        .iter()
+        .position(|&byte| byte == b'\r')
+        .expect("a head has a first line, which ends with CRLF");
+    head[line_len - 1] = b'1';
 }
 
 /// RFC 7230 section 5.3: origin-form and absolute-form are for us; "*" and a bare authority go with methods that
@@ -203,12 +220,12 @@ fn check_target(target: &[u8]) -> Result<(), OpeningError> {
                     .any(|name| scheme.as_str().eq_ignore_ascii_case(name))
         }
     };
-    // RFC 7230 section 2.7.1: "a sender MUST NOT generate the userinfo subcomponent"; it is a way to make one
-    // host look like another.
-    let has_userinfo = uri
+    // RFC 7230 section 2.7.1: "A sender MUST NOT generate an "http" URI with an empty host identifier", nor with
+    // user information, which is a way to make one host look like another: is_host knows no "@".
+    let has_host = uri
         .authority()
-        .is_some_and(|authority| authority.as_str().contains('@'));
-    if is_served && !has_userinfo {
+        .is_none_or(|authority| is_host(authority.as_str().as_bytes()));
+    if is_served && has_host {
         Ok(())
     } else {
         Err(OpeningError::Target)
@@ -222,7 +239,7 @@ fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
     match fields::occurrence(headers, HOST.as_str()) {
         Occurrence::Missing => Err(OpeningError::HostMissing),
         Occurrence::Repeated => Err(OpeningError::HostRepeated),
-        Occurrence::Once(value) if fields::is_host(value) => Ok(()),
+        Occurrence::Once(value) if is_host(value) => Ok(()),
         Occurrence::Once(_) => Err(OpeningError::HostInvalid),
     }
 }
@@ -272,7 +289,34 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
         Occurrence::Once(_) => return Err(OpeningError::KeyInvalid),
     }
     match fields::occurrence(headers, ORIGIN.as_str()) {
-        Occurrence::Missing | Occurrence::Once(_) => Ok(()),
-        Occurrence::Repeated => Err(OpeningError::OriginRepeated),
+        Occurrence::Missing | Occurrence::Once(_) => {}
+        Occurrence::Repeated => return Err(OpeningError::OriginRepeated),
+    }
+    check_extensions(headers)?;
+    check_subprotocols(headers)
+}
+
+/// Section 9.1: `extension-list = 1#extension`.
+fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
+    let mut offers = fields::list(headers, SEC_WEBSOCKET_EXTENSIONS.as_str()).peekable();
+    let is_empty = offers.peek().is_none() && headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
+    if !is_empty && offers.all(is_extension) {
+        Ok(())
+    } else {
+        Err(OpeningError::Extensions)
+    }
+}
+
+/// Section 4.3: `Sec-WebSocket-Protocol-Client = 1#token`, and section 4.1 point 10: "MUST all be unique strings".
+fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
+    // A set, as thousands of short names fit into a head.
+    let mut seen = BTreeSet::new();
+    let are_unique_tokens = fields::list(headers, SEC_WEBSOCKET_PROTOCOL.as_str())
+        .all(|name| fields::is_token(name) && seen.insert(name));
+    let is_empty = seen.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
+    if are_unique_tokens && !is_empty {
+        Ok(())
+    } else {
+        Err(OpeningError::Subprotocols)
     }
 }

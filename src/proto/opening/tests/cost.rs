@@ -157,6 +157,8 @@ fn requests_altered_at_random_never_depend_on_how_they_are_cut() {
         "Connection: x\r\n",
         "http://",
         "HTTP/1.1",
+        "HTTP/1.2",
+        "HEAD / HTTP/1.9\r\n",
         "%",
         "[",
         "]",
@@ -169,6 +171,8 @@ fn requests_altered_at_random_never_depend_on_how_they_are_cut() {
         "\u{ff}\u{2028}",
         "Content-Length: 0\r\n",
         "Sec-WebSocket-Version: 13\r\n",
+        "Sec-WebSocket-Extensions: a; b=\"c\"\r\n",
+        "Sec-WebSocket-Protocol: chat",
     ];
     for seed in 1..=600_u64 {
         // xorshift64: the seed says it all.

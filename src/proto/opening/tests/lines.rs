@@ -1,8 +1,8 @@
 //! RFC 7230 section 3: the request line and the header lines, each judged on the byte that decides.
 
 use super::super::head::HeadError::*;
-use super::super::{HeadLimits, OpeningError};
-use super::{check, request_within};
+use super::super::{Head as RequestHead, HeadLimits, OpeningError};
+use super::{check, every_way, request_within};
 use OpeningError::*;
 
 /// Plays a table of beginnings whose last byte decides.
@@ -107,7 +107,20 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
             Err(RequestLine),
         ),
         ("HTTP/1.0", "GET / HTTP/1.0", Err(HttpVersion)),
-        ("HTTP/1.2", "GET / HTTP/1.2", Err(HttpVersion)),
+        ("HTTP/1.2", "GET / HTTP/1.2", Ok("get / at h")),
+        (
+            "HTTP/1.9 and HEAD",
+            "HEAD /1.9 HTTP/1.9",
+            Ok("head /1.9 at h"),
+        ),
+        (
+            "HTTP/1.2 after an empty line",
+            "\r\nGET /a HTTP/1.2",
+            Ok("get /a at h"),
+        ),
+        ("HTTP/3.1", "GET / HTTP/3.1", Err(HttpVersion)),
+        ("HTTP/0.2", "GET / HTTP/0.2", Err(HttpVersion)),
+        ("HTTP/1.:", "GET / HTTP/1.:", Err(RequestLine)),
         ("HTTP/0.9 spelled out", "GET / HTTP/0.9", Err(HttpVersion)),
         ("HTTP/2.0", "PRI * HTTP/2.0", Err(HttpVersion)),
         ("POST", "POST / HTTP/1.1", Err(Method)),
@@ -128,6 +141,16 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
         (
             "a scheme without host",
             "GET http:///a HTTP/1.1",
+            Err(Target),
+        ),
+        (
+            "a scheme with a port only",
+            "GET http://:80/ HTTP/1.1",
+            Err(Target),
+        ),
+        (
+            "a port that is none",
+            "HEAD wss://a:x?b HTTP/1.1",
             Err(Target),
         ),
         (
@@ -322,4 +345,82 @@ fn a_value_may_hold_tabs_and_bytes_over_127_and_be_empty() {
             Ok("get / at a"),
         ),
     ]);
+}
+
+#[test]
+fn a_head_request_is_known_by_its_first_word() {
+    let beginnings = ["", "H", "HEAD", "GET HEAD ", "\r\n", "\r\nHEAD", "HEAD\r"];
+    let table: &[(&str, bool)] = &[
+        ("HEAD ", true),
+        ("HEAD / HTT", true),
+        ("\r\nHEAD ", true),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r", true),
+    ];
+    for (text, expected) in beginnings.map(|text| (text, false)).iter().chain(table) {
+        for pieces in [vec![text.as_bytes()], text.as_bytes().chunks(1).collect()] {
+            let mut head = RequestHead::new();
+            for piece in pieces {
+                let mut bytes = piece.to_vec();
+                let result = head.receive_request(&mut &mut bytes[..], &HeadLimits::default());
+                assert!(matches!(result, Ok(None)), "{text:?}");
+            }
+            assert_eq!(head.is_head(), *expected, "{text:?}");
+        }
+    }
+}
+
+/// RFC 7231 section 4.3.2: "the server MUST NOT send a message body in the response", whatever the response.
+#[test]
+fn a_refused_head_request_is_still_one() {
+    let table: &[(&str, bool)] = &[
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+        ("HEAD / HTTP/1.1\r\n\r\n", true),
+        ("\r\nHEAD / HTTP/1.1\r\n\r\n", true),
+        (
+            "HEAD / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+            true,
+        ),
+        ("HEAD / HTTP/1.1\r\nHost : a\r\n", true),
+        ("HEAD / HTTP/1.1\r\n\n", true),
+        ("HEAD / HTTP/1.0\r\n", true),
+        ("HEAD /#a HTTP/1.1\r\n", true),
+        ("HEAD /\r\n", true),
+        ("HEAD \0", true),
+        ("HEAD\0", false),
+        ("HEAD\r\n", false),
+        ("HEADER / HTTP/1.1\r\n", false),
+        ("head / HTTP/1.1\r\n", false),
+        ("\r\n\r\nHEAD", false),
+        ("GET / HTTP/1.1\r\n\r\n", false),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: HEAD \r\n\r\n", false),
+        ("POST HEAD HTTP/1.1\r\n", false),
+    ];
+    for (text, expected) in table {
+        let (is_head, _) = every_way(text, text.as_bytes(), &|| {
+            let mut head = RequestHead::new();
+            Box::new(move |input| {
+                let result = head.receive_request(input, &HeadLimits::default());
+                result.transpose().map(|_| head.is_head())
+            })
+        });
+        assert_eq!(is_head, Some(*expected), "{text:?}");
+    }
+}
+
+#[test]
+fn a_head_request_that_is_too_long_is_still_one() {
+    let limits = HeadLimits {
+        head_bytes_max: 32,
+        headers_max: 1,
+    };
+    for text in [
+        "HEAD /0123456789012345678901234567890123456789",
+        "HEAD / HTTP/1.1\r\nA:\r\nB:\r\n",
+    ] {
+        let mut head = RequestHead::new();
+        let mut bytes = text.as_bytes().to_vec();
+        let error = head.receive_request(&mut &mut bytes[..], &limits);
+        assert_eq!(error.unwrap_err().status(), 431);
+        assert!(head.is_head(), "{text}");
+    }
 }

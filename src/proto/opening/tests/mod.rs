@@ -2,7 +2,9 @@
 //! time, and with bytes trailing. How they are cut changes neither the result nor what is left in the input.
 
 mod cost;
+mod host;
 mod lines;
+mod offers;
 mod request;
 mod response;
 mod upgrade;

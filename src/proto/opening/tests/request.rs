@@ -335,6 +335,25 @@ fn an_opening_handshake_keeps_every_rule() {
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
             Err(KeyRepeated),
         ),
+        ("HTTP/1.2", "GET", "GET /chat HTTP/1.2\r\n", OK),
+        (
+            "a Connection that is not all ASCII",
+            "Connection",
+            "Connection: x-\u{e4}, Upgrade\r\n",
+            OK,
+        ),
+        (
+            "no extension",
+            "Origin",
+            "Sec-WebSocket-Extensions:\r\n",
+            Err(Extensions),
+        ),
+        (
+            "a subprotocol twice",
+            "Origin",
+            "Sec-WebSocket-Protocol: chat\r\n",
+            Err(Subprotocols),
+        ),
         ("no Origin", "Origin", "", OK),
         (
             "two Origins",
@@ -444,12 +463,17 @@ fn every_refusal_is_a_complete_response_with_a_reason() {
         ),
         (HostMissing, "400 Bad Request", &[]),
         (KeyInvalid, "400 Bad Request", &[]),
+        (Extensions, "400 Bad Request", &[]),
+        (Subprotocols, "400 Bad Request", &[]),
     ];
     for (error, status, fields) in table {
         let mut out = Vec::new();
         error.response().encode(false, &mut out);
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let mut head_only = Vec::new();
+        error.response().encode(true, &mut head_only);
+        assert_eq!(head_only, format!("{head}\r\n\r\n").as_bytes());
         let mut lines = head.split("\r\n");
         assert_eq!(lines.next(), Some(format!("HTTP/1.1 {status}").as_str()));
         assert_eq!(error.status().to_string(), status[..3]);

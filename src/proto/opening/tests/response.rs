@@ -199,6 +199,7 @@ fn an_answer_is_accepted_by_every_rule() {
             ": chat\r\nSec-WebSocket-Extensions: \u{e4}",
             Err(Extension),
         ),
+        ("HTTP/1.2", "HTTP/1.1", "HTTP/1.2", Ok(Some("chat"))),
         ("HTTP/1.0", "HTTP/1.1", "HTTP/1.0", Err(HttpVersion)),
         ("HTTP/2.0", "HTTP/1.1", "HTTP/2.0", Err(HttpVersion)),
         ("no version", "HTTP/1.1 ", "", Err(StatusLine)),
@@ -240,7 +241,7 @@ fn an_answer_is_accepted_by_every_rule() {
 
 #[test]
 fn any_other_status_is_an_error_that_carries_the_head() {
-    for status in [100, 200, 302, 404, 426, 599] {
+    for status in [200, 302, 404, 426, 599] {
         let text =
             format!("HTTP/1.1 {status} Some Reason\r\nLocation: /x\r\nContent-Length: 4\r\n\r\n");
         let Err(Status(response)) = answer("a status", &text) else {
@@ -258,14 +259,63 @@ fn any_other_status_is_an_error_that_carries_the_head() {
 }
 
 #[test]
-fn a_request_that_we_may_not_send_is_not_made() {
-    for host in ["", ":80", "a b", "a/b", "a\r\nX: y", "\u{e4}"] {
+fn interim_answers_are_skipped() {
+    let table: &[(&str, Expected)] = &[
+        ("HTTP/1.1 100 Continue\r\n\r\n", Ok(Some("chat"))),
+        (
+            "HTTP/1.1 100\r\n\r\nHTTP/1.2 199 x\r\n\r\n",
+            Ok(Some("chat")),
+        ),
+        (
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nUpgrade: h2c\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n",
+            Ok(Some("chat")),
+        ),
+        ("HTTP/1.0 100 Continue\r\n\r\n", Err(HttpVersion)),
+        ("HTTP/1.1 099 Continue\r\n\r\n", Err(StatusLine)),
+        ("HTTP/1.1 100 Continue\r\nX\r\n\r\n", Err(Head(NoColon))),
+        ("HTTP/1.1 100 Continue\r\n\r\n\r\n", Err(Head(NotHttp))),
+    ];
+    for (interim, expected) in table {
+        let result = answer(interim, &format!("{interim}{ANSWER}"));
         assert_eq!(
-            ClientOpening::new(host, "/", [0; 16]).err(),
-            Some(RequestError::Host),
-            "{host:?}"
+            result.as_ref().map(Option::as_deref).map_err(Clone::clone),
+            expected.clone(),
+            "{interim}"
         );
     }
+    let refused = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n";
+    assert!(matches!(answer(refused, refused), Err(Status(response)) if response.status() == 404));
+}
+
+#[test]
+fn interim_answers_and_the_answer_are_bounded_together() {
+    const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let text = INTERIM.repeat(3) + ANSWER;
+    let bounded = |head_bytes_max, text: &str| {
+        let limits = HeadLimits {
+            head_bytes_max,
+            headers_max: 4,
+        };
+        let (result, taken) = every_way("interim", text.as_bytes(), &|| {
+            let mut opening = opening();
+            Box::new(move |input| {
+                let result = opening.receive_response(input, &limits).transpose()?;
+                Some(result.map(|response| response.status()))
+            })
+        });
+        (result, taken)
+    };
+    assert_eq!(bounded(text.len(), &text), (Some(Ok(101)), text.len()));
+    let too_long = Some(Err(Head(TooLong)));
+    for max in [text.len() - 1, 3 * INTERIM.len(), 3 * INTERIM.len() - 1, 1] {
+        assert_eq!(bounded(max, &text), (too_long.clone(), max));
+    }
+    // A server that says nothing else, for ever.
+    assert_eq!(bounded(100, &INTERIM.repeat(9)), (too_long, 100));
+}
+
+#[test]
+fn a_request_that_we_may_not_send_is_not_made() {
     for target in [
         "", "a", "*", "?a", "/a b", "/a#b", "/\u{e4}", "/\r\n", "ws://a/",
     ] {

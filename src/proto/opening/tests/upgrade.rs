@@ -42,6 +42,7 @@ fn what_tungstenite_would_refuse_gets_the_same_101() {
         "Connection: keep-alive\r\nConnection: Upgrade",
         "Connection: keep-alive,\tUpgrade",
         "Connection: x-\u{e4}\r\nConnection: upgrade",
+        "Connection: x-\u{e4}, upgrade",
     ] {
         let text = RFC_EXAMPLE.replace("Connection: Upgrade", connection);
         assert_eq!(encoded(&text, |_| {}).unwrap(), expected, "{connection}");

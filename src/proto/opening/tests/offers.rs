@@ -1,0 +1,169 @@
+//! Sections 9.1 and 4.1 point 10: the extensions and the subprotocols that a client offers, well formed or not.
+
+use super::super::OpeningError;
+use super::{RFC_EXAMPLE, check, request};
+use tungstenite::http::header::SEC_WEBSOCKET_EXTENSIONS;
+
+const ACCEPTED: &str = "upgrade /chat at server.example.com";
+
+/// The RFC's example with these values of `name`, one a line, and no others.
+fn offer(name: &str, values: &[&str]) -> String {
+    let lines: String = values
+        .iter()
+        .map(|value| format!("{name}: {value}\r\n"))
+        .collect();
+    RFC_EXAMPLE
+        .replace("Sec-WebSocket-Protocol: chat, superchat\r\n", "")
+        .replace(
+            "Upgrade: websocket\r\n",
+            &format!("Upgrade: websocket\r\n{lines}"),
+        )
+}
+
+fn check_offers(name: &str, table: &[&[&str]], expected: Result<&str, OpeningError>) {
+    for values in table {
+        let text = offer(name, values);
+        check(&[(&values.join(" / "), &text, expected.clone())]);
+    }
+}
+
+#[test]
+fn any_well_formed_extension_is_ignored() {
+    check_offers(
+        "Sec-WebSocket-Extensions",
+        &[
+            &[],
+            &["permessage-deflate"],
+            &["permessage-deflate; client_max_window_bits"],
+            &["permessage-deflate; server_no_context_takeover; client_max_window_bits=15"],
+            &["permessage-deflate;client_max_window_bits=\"15\""],
+            &["permessage-deflate; client_max_window_bits, permessage-deflate"],
+            &["x-webkit-deflate-frame"],
+            &["a; b=\"c\""],
+            &["a; b=\"\\c\\d\""],
+            &["a\t;\tb = c ; d\t=\t\"e\""],
+            &["a", "b; c", "d,e; f=g"],
+            &["a, , b"],
+            &[",,a,\t,"],
+            &["a", ""],
+            &["", ",", "a"],
+        ],
+        Ok(ACCEPTED),
+    );
+}
+
+#[test]
+fn a_malformed_extension_is_refused() {
+    check_offers(
+        "Sec-WebSocket-Extensions",
+        &[
+            &[""],
+            &[","],
+            &["", " , "],
+            &[";"],
+            &[";;,="],
+            &["="],
+            &["a", ";"],
+            &["foo;"],
+            &["a;, b"],
+            &["a;;b"],
+            &[";a"],
+            &["foo bar"],
+            &["a=b"],
+            &["\"a\""],
+            &["foo; a b"],
+            &["foo; a="],
+            &["foo; =a"],
+            &["foo; ="],
+            &["foo; a==b"],
+            &["foo; a=b=c"],
+            &["foo; a=b c"],
+            &["foo; \"a\"=b"],
+            &["foo; a=\"\""],
+            &["foo; a=\""],
+            &["foo; a=\"b"],
+            &["foo; a=b\""],
+            &["foo; a=\"b c\""],
+            &["foo; a=\"b;c\""],
+            &["foo; a=\"b,c\""],
+            &["foo; a=\"b", "c\""],
+            &["foo; a=\"b\"c"],
+            &["foo; a=\"b\"\"c\""],
+            &["foo; a=\"\\\""],
+            &["foo; a=\"\\\"\""],
+            &["foo; a=\"\\\\\""],
+            &["foo; a=\"\\,\""],
+            &["\u{e4}"],
+            &["foo; \u{e4}"],
+            &["foo; a=\u{e4}"],
+            &["foo; a=\"\u{e4}\""],
+            &["foo", "\u{e4}"],
+        ],
+        Err(OpeningError::Extensions),
+    );
+}
+
+#[test]
+fn a_plain_request_may_carry_any_offer() {
+    for field in [
+        "Sec-WebSocket-Extensions: ;;,=",
+        "Sec-WebSocket-Protocol: a, a, \u{e4}",
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        check(&[(field, &text, Ok("get / at a"))]);
+    }
+}
+
+#[test]
+fn different_tokens_are_subprotocols() {
+    check_offers(
+        "Sec-WebSocket-Protocol",
+        &[
+            &[],
+            &["chat"],
+            &["chat, Chat"],
+            &["chat,superchat", "soap"],
+            &["v1.json.example.com"],
+            &["a, , b"],
+            &[",\ta\t,"],
+            &["", "a"],
+            &["!#$%&'*+-.^_`|~"],
+        ],
+        Ok(ACCEPTED),
+    );
+}
+
+#[test]
+fn what_is_no_token_or_is_there_twice_is_no_subprotocol() {
+    check_offers(
+        "Sec-WebSocket-Protocol",
+        &[
+            &[""],
+            &[",", ""],
+            &["chat, chat"],
+            &["chat", "chat"],
+            &["a, b, c, b"],
+            &["a b"],
+            &["a\tb"],
+            &["a, b c"],
+            &["a/b"],
+            &["http://a"],
+            &["\"a\""],
+            &["a;b"],
+            &["a=b"],
+            &["(a)"],
+            &["a@b"],
+            &["\u{e4}"],
+            &["a, \u{e4}"],
+            &["a", "\u{e4}"],
+        ],
+        Err(OpeningError::Subprotocols),
+    );
+}
+
+#[test]
+fn offers_are_kept_as_they_were_sent() {
+    let request = request(&offer("Sec-WebSocket-Extensions", &["a; b", "c"]));
+    let lines = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
+    assert_eq!(lines.iter().collect::<Vec<_>>(), ["a; b", "c"]);
+}
