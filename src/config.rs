@@ -14,8 +14,8 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes of payload in one message, all its fragments together. Default 16 MiB, as in tungstenite is 64 MiB
-    /// and in npm ws 100 MiB: a small host holds a few of the largest at once. Past it: close 1009, judged from
+    /// Bytes of payload in one message, all its fragments together. Default 16 MiB (tungstenite 64, npm ws
+    /// 100): a small host holds a few of the largest at once. Past it: close 1009, judged from
     /// the frame header, before the payload arrives.
     pub message_bytes_max: usize,
 
@@ -41,11 +41,12 @@ pub struct Config {
     /// longer answer become idle. Default true.
     pub auto_ping: bool,
 
-    /// From our Close (or the end of our answer) to the peer's Close and end of stream. Default 5 s. Past it:
-    /// the socket is closed without more ado.
+    /// From our last words (a Close, an answer in HTTP), taken by the operating system, to the peer's Close and end
+    /// of stream. Default 5 s. Past it: the socket is closed without more ado.
     pub close_timeout: Duration,
 
-    /// How long a peer may take not a single byte of what it is owed. Default 30 s. Past it: terminated.
+    /// How long a peer may take less than 64 KiB of what it is owed, and leave some; for a session that is closing,
+    /// how long it may take over all of it. Default 30 s. Past it: terminated.
     pub write_timeout: Duration,
 
     /// A session that owes its peer more than this is not read, so that TCP pushes back, until it owes less
@@ -55,12 +56,13 @@ pub struct Config {
     /// See `high_water_bytes`. Default 256 KiB. Reaching it again is what `Handler::on_drain` reports.
     pub low_water_bytes: usize,
 
-    /// The most that a session may owe its peer from direct sends. Default 18 MiB: high water plus one largest
-    /// message, and a MiB for what an answer adds to it. A send past it is refused and the connection is terminated: nothing is dropped in silence.
+    /// The most that a session may owe its peer from direct sends; at or under high water one more message is always
+    /// taken, however large. Default 18 MiB: high water plus one largest message, and a MiB for what an answer
+    /// adds to it. A send past it is refused and the connection is terminated: nothing is dropped in silence.
     pub backlog_bytes_max: usize,
 
-    /// How far behind its topics a member may be when the next publication comes; what one turn publishes does
-    /// not count until the next. Default 8 MiB: seconds of a busy feed. Past it: [`LagPolicy`].
+    /// How far behind its topics, all together, a member may be when the next publication comes; what one turn
+    /// publishes does not count until the next. Default 8 MiB: seconds of a busy feed. Past it: [`LagPolicy`].
     pub lag_bytes_max: usize,
 
     /// What happens to a member that is further behind than `lag_bytes_max`. Default [`LagPolicy::Disconnect`];
@@ -68,7 +70,8 @@ pub struct Config {
     pub lag_policy: LagPolicy,
 
     /// Connections at once, those in their opening handshake included. Default: the process's descriptor limit
-    /// less a reserve of 32 (see [`descriptors_max`]). Past it: HTTP 503.
+    /// less a reserve of 32 (see [`descriptors_max`]). Past it: HTTP 503; 16 at a time are waited for until they
+    /// have read it.
     pub connections_max: usize,
 
     /// Connections at once whose request has not arrived yet. Default 4 096, the largest common listen backlog.
@@ -78,7 +81,8 @@ pub struct Config {
     /// How long a graceful stop waits for peers to answer the Close 1001. Default 10 s. Past it: terminated.
     pub shutdown_grace: Duration,
 
-    /// Bytes of the one receive buffer, shared by all sessions. Default 64 KiB: a message that fits is not copied.
+    /// Bytes of the one receive buffer, shared by all sessions. Default 80 KiB: a message that fits is not copied,
+    /// and messages of 64 KiB are common; 256 KiB did not make those of 1 MiB faster.
     pub receive_buffer_bytes: usize,
 
     /// Bytes read from one session in one turn before the others have theirs. Default 256 KiB.
@@ -122,7 +126,7 @@ impl Default for Config {
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,
             shutdown_grace: Duration::from_secs(10),
-            receive_buffer_bytes: 64 * KIB,
+            receive_buffer_bytes: 80 * KIB,
             read_budget_bytes: 256 * KIB,
             handle_commands_max: 4096,
             handle_bytes_max: 16 * MIB,

@@ -30,10 +30,12 @@ impl fmt::Display for Id {
 
 /// What an application does. Only [`on_message`](Handler::on_message) is required.
 ///
-/// `on_open` and `on_close` come in pairs, always, in this order; every other event of a session comes between
-/// them, but for `on_upgrade` and `on_http`, which come before or instead.
+/// `on_open` and `on_close` come in pairs, always, in this order, also when the server is dropped; every other
+/// event of a session comes between them, but for `on_upgrade` and `on_http`, which come before or instead, and
+/// `on_error`, which tells of clients that were refused as well.
 pub trait Handler {
-    /// A whole message arrived. It borrows the loop's memory: copy what is to be kept.
+    /// A whole message arrived. It borrows the loop's memory: copy what is to be kept. After [`Context::close`]
+    /// messages still come, those that were on their way, until the peer has answered; sends are refused then.
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>);
 
     /// The loop is about to make its first turn: the place to set timers.
@@ -94,7 +96,7 @@ pub trait Handler {
         let _ = (cx, id, close);
     }
 
-    /// Something failed: a session (its `on_close` follows), or a listener (`id` is `None`).
+    /// Something failed: a session (its `on_close` follows, if it was opened), or a listener (`id` is `None`).
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         let _ = (cx, id, error);
     }
@@ -185,7 +187,7 @@ pub enum Error {
     Io(io::Error),
     /// A response that `Handler::on_upgrade` altered breaks the protocol; the client got a 500.
     Response(crate::proto::ResponseError),
-    /// A limit was reached or a deadline passed, by its name in `Config`.
+    /// A limit was reached or a deadline passed, by its name in `Config`; or "shutdown".
     Limit(&'static str),
 }
 
@@ -221,7 +223,10 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(core: &'a mut dyn Core) -> Self {
-        Self { core, scope: 0 }
+        Self {
+            core,
+            scope: NO_SCOPE,
+        }
     }
 
     /// The same, for a handler inside another that has several: timers that it sets carry `scope`.
@@ -284,8 +289,9 @@ impl<'a> Context<'a> {
         self.core.subscribers(topic)
     }
 
-    /// Gives a topic its own lag policy instead of `Config::lag_policy`.
-    pub fn set_lag_policy(&mut self, topic: &str, policy: LagPolicy) {
+    /// Gives a topic its own lag policy instead of `Config::lag_policy`, whether it has members yet or not, until it
+    /// is taken back with `None`.
+    pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.core.set_lag_policy(topic, policy);
     }
 
@@ -309,7 +315,7 @@ impl<'a> Context<'a> {
         self.core.path(id)
     }
 
-    /// How many sessions are open.
+    /// How many sessions are between `on_open` and `on_close`, those that are closing included.
     pub fn count(&self) -> usize {
         self.core.count()
     }
@@ -354,6 +360,9 @@ impl fmt::Debug for Context<'_> {
     }
 }
 
+/// The scope of a timer that no handler inside another has set.
+pub(crate) const NO_SCOPE: u16 = u16::MAX;
+
 /// What stands behind a [`Context`]; the loop implements it. Each method is documented there.
 pub(crate) trait Core {
     fn send(&mut self, id: Id, message: Message<'_>) -> SendStatus;
@@ -365,7 +374,7 @@ pub(crate) trait Core {
     fn unsubscribe(&mut self, id: Id, topic: &str) -> bool;
     fn publish(&mut self, topic: &str, message: Message<'_>) -> usize;
     fn subscribers(&self, topic: &str) -> usize;
-    fn set_lag_policy(&mut self, topic: &str, policy: LagPolicy);
+    fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>);
     fn set_timer(&mut self, after: Duration, key: u64, scope: u16) -> TimerId;
     fn cancel_timer(&mut self, timer: TimerId) -> bool;
     fn timer_scope(&self) -> u16;

@@ -80,7 +80,8 @@ impl Router {
         self
     }
 
-    /// Calls `ready` when the source that was registered under `key` (`Server::register`) is ready.
+    /// Calls `ready` when the source that was registered under `key` (`Server::register`) is ready. A timer set
+    /// there comes back to no route.
     pub fn watch(&mut self, key: usize, ready: impl FnMut(&mut Context<'_>) + Send + 'static) {
         self.watches.push((key, Box::new(ready)));
     }

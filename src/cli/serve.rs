@@ -22,9 +22,12 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     // Before the announcement, so that whoever waits for it can stop the server at once.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     server.register(&mut signals, SIGNALS)?;
-    server
-        .handler_mut()
-        .watch(SIGNALS, move |cx| signals.pending().for_each(|_| cx.stop()));
+    server.handler_mut().watch(SIGNALS, move |cx| {
+        // One request, even if both signals came at once: the second would cut the goodbye short.
+        if signals.pending().count() > 0 {
+            cx.stop();
+        }
+    });
     for address in &serve.listen {
         let listener = listen(address.socket).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -64,15 +67,18 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// One line a listener on stdout, for people and for programs that wait for it.
 fn announce(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<()> {
+    let lines: String = addresses
+        .map(|address| format!("listening on ws://{address}/\n"))
+        .collect();
     let mut stdout = io::stdout().lock();
-    for address in addresses {
-        match writeln!(stdout, "listening on ws://{address}/") {
-            // Nobody reads it.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            result => result?,
-        }
+    match stdout
+        .write_all(lines.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        // Nobody reads it.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
-    stdout.flush()
 }
 
 /// The same on every system that has them.

@@ -82,11 +82,19 @@ impl Topics {
         &self.topic(key).name
     }
 
-    /// Gives the topic of that name a lag policy of its own, now and whenever it comes to life.
-    pub(crate) fn set_policy(&mut self, name: &str, policy: LagPolicy) {
-        self.policies.insert(name.into(), policy);
+    /// Gives the topic of that name a lag policy of its own, now and whenever it comes to life; `None` takes it
+    /// back.
+    pub(crate) fn set_policy(&mut self, name: &str, policy: Option<LagPolicy>) {
+        match policy {
+            Some(policy) => {
+                self.policies.insert(name.into(), policy);
+            }
+            None => {
+                self.policies.remove(name);
+            }
+        }
         if let Some(key) = self.find(name) {
-            self.topic_mut(key).policy = Some(policy);
+            self.topic_mut(key).policy = policy;
         }
     }
 
@@ -130,10 +138,9 @@ impl Topics {
         if topic.members.is_empty() {
             return 0;
         }
-        topic
-            .log
-            .append(message.server_header().as_slice(), message.as_bytes());
-        self.dirty_len += message.len();
+        let header = message.server_header();
+        topic.log.append(header.as_slice(), message.as_bytes());
+        self.dirty_len += header.as_slice().len() + message.len();
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push(key);
         }

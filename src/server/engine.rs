@@ -3,6 +3,7 @@
 //! is told the time, so that a simulation can drive it as well as the server.
 
 use super::deadlines::{Deadline, Deadlines, Millis};
+use super::flush::write_slices;
 use super::paths::Paths;
 use super::session::{Ending, Membership, Phase, Session, Stream, id};
 use crate::config::{Config, LagPolicy};
@@ -12,7 +13,7 @@ use crate::proto::{CODE_NONE, HeadLimits, HttpResponse, Limits, Message, Stage, 
 use slab::Slab;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -121,43 +122,48 @@ impl<S: Stream> Engine<S> {
         self.now = now;
     }
 
-    /// Takes a new connection; over a limit it is answered 503, and over the reserve for such answers it is
-    /// dropped (`None`).
-    pub(crate) fn insert(&mut self, stream: S, peer: Option<SocketAddr>) -> Option<Id> {
-        let is_full = self.sessions.len() - self.refusals >= self.config.connections_max;
-        let is_refused =
-            is_full || self.handshakes >= self.config.handshakes_max || self.stop != Stop::No;
-        if is_refused && self.refusals >= REFUSALS_MAX {
-            log::debug!("dropped a connection: no room even to refuse it");
+    /// Takes a new connection; over a limit it is answered 503, and over the reserve for waiting until that has
+    /// arrived, it is dropped behind the answer (`None`).
+    pub(crate) fn insert(&mut self, mut stream: S, peer: Option<SocketAddr>) -> Option<Id> {
+        let refused = self.refused_by();
+        if let Some(limit) = refused
+            && self.refusals >= REFUSALS_MAX
+        {
+            log::debug!("dropped a connection: {limit}, and no room even to wait for its end");
+            let mut response = Vec::new();
+            no_room().encode(false, &mut response);
+            // It may be lost to a reset, with the request unread; there is nothing more to be done for it.
+            let _ = stream.write(&response);
+            let _ = stream.shutdown_write();
             return None;
         }
         self.generation = self.generation.wrapping_add(1);
         let slot = self
             .sessions
             .insert(Session::new(stream, peer, self.generation));
-        let id = id(slot, self.generation);
         self.handshakes += 1;
-        if is_refused {
+        if let Some(limit) = refused {
             self.refusals += 1;
             self.sessions[slot].is_refusal = true;
-            let limit = if is_full {
-                "connections_max"
-            } else {
-                "handshakes_max"
-            };
-            let limit = if self.stop == Stop::No {
-                limit
-            } else {
-                "shutdown"
-            };
-            let response =
-                HttpResponse::new(503, "the server has no room for another connection\n");
-            self.refuse(slot, &response, false, Some(Error::Limit(limit)));
+            self.refuse(slot, &no_room(), false, Some(Error::Limit(limit)));
         } else {
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
         }
-        Some(id)
+        Some(id(slot, self.generation))
+    }
+
+    /// The limit that stands against a new connection.
+    fn refused_by(&self) -> Option<&'static str> {
+        if self.stop != Stop::No {
+            Some("shutdown")
+        } else if self.sessions.len() - self.refusals >= self.config.connections_max {
+            Some("connections_max")
+        } else if self.handshakes >= self.config.handshakes_max {
+            Some("handshakes_max")
+        } else {
+            None
+        }
     }
 
     /// Marks what the poll said of a session; one that is gone is ignored.
@@ -203,15 +209,20 @@ impl<S: Stream> Engine<S> {
         [deadline, timer, stop].into_iter().flatten().min()
     }
 
-    /// Takes a timer that is due.
-    pub(super) fn take_due_timer(&mut self) -> Option<DueTimer> {
+    /// Takes a timer that is due, of those set before the one numbered `sequence_end`.
+    pub(super) fn take_due_timer(&mut self, sequence_end: u64) -> Option<DueTimer> {
         let first = self.timers.first_entry()?;
-        if first.key().due > self.now {
+        if first.key().due > self.now || first.key().sequence >= sequence_end {
             return None;
         }
         let Timer { key, scope } = first.remove();
         self.timer_scope = scope;
         Some(DueTimer { key })
+    }
+
+    /// The number of the next timer to be set.
+    pub(super) fn timer_sequence(&self) -> u64 {
+        self.timer_sequence
     }
 
     /// How far the server is in stopping.
@@ -310,23 +321,41 @@ impl<S: Stream> Engine<S> {
         }
     }
 
-    /// Ends a session at once; the reap phase does the rest.
+    /// Ends a session at once; the reap phase does the rest. Nothing more is published to it or due for it, so
+    /// that until then nobody meets it half alive.
     pub(super) fn kill(&mut self, slot: usize, ending: Ending) {
         let session = &mut self.sessions[slot];
         session.end_with(ending);
         if mem::replace(&mut session.phase, Phase::Dead) != Phase::Dead {
             self.reap_queue.push(id(slot, session.generation));
+            self.end_handshake(slot);
+            self.deadlines.clear(slot);
+            self.forget_topics(slot);
         }
+    }
+
+    /// Ends a session whose socket has failed.
+    pub(crate) fn fail(&mut self, id: Id, error: io::Error) {
+        self.kill(
+            id.slot as usize,
+            Ending::abnormal(Side::Us, Some(Error::Io(error))),
+        );
     }
 
     /// Owes what `replies` hold as the protocol's last words, and lets the session finish.
     pub(super) fn finish(&mut self, slot: usize, ending: Ending) {
+        debug_assert!(self.sessions[slot].phase == Phase::Live);
         self.end_handshake(slot);
         self.leave_topics(slot);
         let session = &mut self.sessions[slot];
         session.end_with(ending);
+        // A pong that waited comes before the Close, after which nothing may follow.
+        session.outbound.queue_pong();
         session.outbound.push(&self.replies, &[]);
         session.phase = Phase::Finishing;
+        // An answer in HTTP can be large.
+        self.replies.clear();
+        self.replies.shrink_to(REPLIES_BYTES_KEPT);
         self.expect_close(slot);
         self.queue_flush(slot);
     }
@@ -364,6 +393,7 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.close(code, reason, &mut self.replies);
+        session.outbound.queue_pong();
         session.outbound.push(&self.replies, &[]);
         session.end_with(Ending {
             code,
@@ -392,15 +422,16 @@ impl<S: Stream> Engine<S> {
         self.queue_flush(slot);
     }
 
-    /// The close deadline, unless a stalled write has its own; when that ends, this follows.
+    /// The last deadlines: everything owed is to be taken within the write deadline, set here anew and for the
+    /// last time; after that the close deadline follows.
     fn expect_close(&mut self, slot: usize) {
-        if !matches!(
-            self.deadlines.kind(slot),
-            Some(Deadline::Write | Deadline::Close)
-        ) {
-            self.deadlines
-                .set(slot, Deadline::Close, self.now as Millis);
-        }
+        let is_blocked = self.sessions[slot].is_blocked;
+        let last = if is_blocked {
+            Deadline::Write
+        } else {
+            Deadline::Close
+        };
+        self.deadlines.set(slot, last, self.now as Millis);
     }
 
     /// Puts the idle deadline of an open session off, at most once in a 64th of its length.
@@ -428,6 +459,10 @@ impl<S: Stream> Engine<S> {
         let Self {
             sessions, topics, ..
         } = self;
+        // What was published before the last flush was claimed there.
+        if !topics.is_dirty() {
+            return;
+        }
         let session = &mut sessions[slot];
         let Some(extra) = &session.extra else { return };
         for &Membership { topic, index } in &extra.memberships {
@@ -443,6 +478,14 @@ impl<S: Stream> Engine<S> {
             return;
         }
         self.claim_all(slot);
+        self.forget_topics(slot);
+    }
+
+    /// Ends all memberships of the session; what it has not claimed is not owed to it.
+    fn forget_topics(&mut self, slot: usize) {
+        if self.sessions[slot].memberships().is_empty() {
+            return;
+        }
         while let Some(membership) = self.sessions[slot].extra_mut().memberships.pop() {
             self.leave(membership);
         }
@@ -474,15 +517,18 @@ impl<S: Stream> Engine<S> {
     fn write_through(&mut self, slot: usize, header: &[u8], payload: &[u8]) {
         let session = &mut self.sessions[slot];
         let slices = [IoSlice::new(header), IoSlice::new(payload)];
-        // On an error nothing is written, and the flush phase meets the same error, or its end, and deals with it.
-        let written = session.stream.write_vectored(&slices).unwrap_or(0);
-        session.bytes_out += written as u64;
-        let payload_written = written.saturating_sub(header.len());
-        let header_written = written - payload_written;
-        if written < header.len() + payload.len() {
+        // After an error nothing is written; the flush phase meets it again and deals with it.
+        let written = write_slices(&mut session.stream, &slices);
+        let len = *written.as_ref().unwrap_or(&0);
+        session.bytes_out += len as u64;
+        let payload_len = len.saturating_sub(header.len());
+        if len < header.len() + payload.len() {
             session
                 .outbound
-                .push(&header[header_written..], &payload[payload_written..]);
+                .push(&header[len - payload_len..], &payload[payload_len..]);
+            if written.is_ok() {
+                self.stalled(slot);
+            }
         }
     }
 
@@ -513,7 +559,9 @@ impl<S: Stream> Core for Engine<S> {
         };
         let session = &self.sessions[slot];
         let owned = session.outbound.len() - session.outbound.log_len();
-        if owned + message.len() > self.config.backlog_bytes_max {
+        // Up to high water one more message is always taken, however large.
+        let is_over = owned > self.config.high_water_bytes;
+        if is_over && owned + message.len() > self.config.backlog_bytes_max {
             // A message that is refused leaves a gap, so nothing may follow it.
             self.kill(
                 slot,
@@ -542,6 +590,10 @@ impl<S: Stream> Core for Engine<S> {
         let Some(slot) = self.open_slot(id) else {
             return false;
         };
+        let session = &self.sessions[slot];
+        if session.outbound.len() - session.outbound.log_len() > self.config.backlog_bytes_max {
+            return false;
+        }
         self.ping_slot(slot, payload);
         true
     }
@@ -621,18 +673,18 @@ impl<S: Stream> Core for Engine<S> {
             .map_or(0, |topic| self.topics.member_count(topic))
     }
 
-    fn set_lag_policy(&mut self, topic: &str, policy: LagPolicy) {
+    fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.topics.set_policy(topic, policy);
     }
 
     fn set_timer(&mut self, after: Duration, key: u64, scope: u16) -> TimerId {
-        self.timer_sequence += 1;
         // Rounded up: a timer is never early.
         let after = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         let timer = TimerId {
             due: self.now.saturating_add(after),
             sequence: self.timer_sequence,
         };
+        self.timer_sequence += 1;
         self.timers.insert(timer, Timer { key, scope });
         timer
     }
@@ -701,6 +753,10 @@ impl<S: Stream> Core for Engine<S> {
     }
 }
 
+fn no_room() -> HttpResponse {
+    HttpResponse::new(503, "the server has no room for another connection\n")
+}
+
 /// A duration of `Config`, which bounds it to 7 days.
 pub(super) fn millis(duration: Duration) -> Millis {
     duration.as_millis() as Millis
@@ -709,6 +765,9 @@ pub(super) fn millis(duration: Duration) -> Millis {
 /// A connection over the limits is told so with a 503, for which it needs a descriptor and a slot for a moment:
 /// half of the default reserve of descriptors.
 const REFUSALS_MAX: usize = 16;
+
+/// What the scratch for replies keeps of its allocation.
+const REPLIES_BYTES_KEPT: usize = 16 * 1024;
 
 /// An idle deadline is moved at most once in this fraction of its length: a busy session moves its link in the
 /// queue once a second and not once a message.

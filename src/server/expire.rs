@@ -12,11 +12,9 @@ impl<S: Stream> Engine<S> {
         while let Some((slot, deadline)) = self.deadlines.take_due(self.now as Millis) {
             self.expired(slot, deadline);
         }
-        // A timer that sets another for now waits a turn, so that a handler cannot hold the loop.
-        for _ in 0..TIMERS_PER_TURN {
-            let Some(timer) = self.take_due_timer() else {
-                return;
-            };
+        // A timer that is set for now meanwhile waits a turn, so that a handler cannot hold the loop.
+        let sequence_end = self.timer_sequence();
+        while let Some(timer) = self.take_due_timer(sequence_end) {
             handler.on_timer(&mut Context::new(self), timer.key);
         }
     }
@@ -42,10 +40,10 @@ impl<S: Stream> Engine<S> {
             Deadline::Write => {
                 self.kill(
                     slot,
-                    Ending::abnormal(Side::Peer, Some(Error::Limit("write_timeout"))),
+                    Ending::abnormal(Side::Us, Some(Error::Limit("write_timeout"))),
                 );
             }
-            Deadline::Close => self.kill(slot, Ending::abnormal(Side::Peer, None)),
+            Deadline::Close => self.kill(slot, Ending::abnormal(Side::Us, None)),
         }
     }
 
@@ -61,6 +59,3 @@ impl<S: Stream> Engine<S> {
         }
     }
 }
-
-/// Timers of the handler that one turn serves.
-const TIMERS_PER_TURN: usize = 1024;

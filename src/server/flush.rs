@@ -71,7 +71,8 @@ impl<S: Stream> Engine<S> {
         } = self;
         let slot = topics.member(topic, index).slot;
         let session = &mut sessions[slot];
-        if session.phase != Phase::Live || topics.unclaimed(topic, index) == 0 {
+        debug_assert!(session.phase == Phase::Live);
+        if topics.unclaimed(topic, index) == 0 {
             return;
         }
         // Judged by what it still owes of earlier turns: a member that keeps up is never too far behind, however
@@ -101,12 +102,16 @@ impl<S: Stream> Engine<S> {
         let keeps_up =
             session.outbound.is_empty() && !session.is_blocked && session.memberships().len() == 1;
         let written = if keeps_up {
-            write_log(session, topics, topic, from, to) as u64
+            write_log(session, topics, topic, from, to)
         } else {
-            0
+            Ok(0)
         };
-        if from + written < to {
-            session.outbound.push_log(topic, from + written, to, topics);
+        let rest = from + *written.as_ref().unwrap_or(&0) as u64;
+        if rest < to {
+            session.outbound.push_log(topic, rest, to, topics);
+            if keeps_up && written.is_ok() {
+                self.stalled(slot);
+            }
             self.queue_flush(slot);
         }
     }
@@ -119,7 +124,7 @@ impl<S: Stream> Engine<S> {
         if !session.is_blocked && !session.outbound.is_empty() {
             match write(session, topics) {
                 Ok(Written::All) => {}
-                Ok(Written::Some { len }) => self.stalled(slot, len),
+                Ok(Written::Some) => self.stalled(slot),
                 Ok(Written::Budget) => self.queue_flush(slot),
                 Err(error) => {
                     let by = match error.kind() {
@@ -138,13 +143,20 @@ impl<S: Stream> Engine<S> {
         self.resume_if_low(slot, handler);
     }
 
-    /// The stream took `len` bytes and no more: the peer has until the write deadline to make room.
-    fn stalled(&mut self, slot: usize, len: usize) {
-        self.sessions[slot].is_blocked = true;
-        if len > 0 || self.deadlines.kind(slot) != Some(Deadline::Write) {
-            self.deadlines
-                .set(slot, Deadline::Write, self.now as Millis);
+    /// The stream takes no more: the peer has until the write deadline to make room, and has to take
+    /// [`PROGRESS_BYTES_MIN`] to put that off. Once the session is on its way to the end, nothing does.
+    pub(super) fn stalled(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        session.is_blocked = true;
+        let is_set = self.deadlines.kind(slot) == Some(Deadline::Write);
+        let is_ending = session.phase != Phase::Live || session.connection.stage() != Stage::Open;
+        let taken = (session.bytes_out as u32).wrapping_sub(session.stall_mark);
+        if is_set && (is_ending || taken < PROGRESS_BYTES_MIN) {
+            return;
         }
+        session.stall_mark = session.bytes_out as u32;
+        self.deadlines
+            .set(slot, Deadline::Write, self.now as Millis);
     }
 
     /// Nothing is owed any more: what was waiting for that follows.
@@ -236,8 +248,8 @@ enum Lag {
 enum Written {
     /// Nothing is owed any more.
     All,
-    /// The stream took so many bytes and no more.
-    Some { len: usize },
+    /// The stream took some, or nothing, and no more.
+    Some,
     /// The stream took all that one write could carry, and more is owed.
     Budget,
 }
@@ -254,7 +266,7 @@ fn write<S: Stream>(session: &mut Session<S>, topics: &mut Topics) -> io::Result
     Ok(if session.outbound.is_empty() {
         Written::All
     } else if len < offered {
-        Written::Some { len }
+        Written::Some
     } else {
         Written::Budget
     })
@@ -268,20 +280,20 @@ fn write_log<S: Stream>(
     topic: TopicKey,
     from: u64,
     to: u64,
-) -> usize {
+) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let mut filled = 0;
     for (slice, piece) in slices.iter_mut().zip(topics.slices(topic, from, to)) {
         *slice = IoSlice::new(piece);
         filled += 1;
     }
-    let len = write_slices(&mut session.stream, &slices[..filled]).unwrap_or(0);
+    let len = write_slices(&mut session.stream, &slices[..filled])?;
     session.bytes_out += len as u64;
-    len
+    Ok(len)
 }
 
 /// One write, again if interrupted; what would block took nothing.
-fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
         // A single slice spares the kernel the copy of a vector.
         let result = match slices {
@@ -297,6 +309,10 @@ fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> io::Result<
         }
     }
 }
+
+/// What a peer that is behind has to take within the write deadline: 2 KiB a second at the default of 30 s. With
+/// less, a peer that takes a byte now and then would hold its backlog for ever.
+const PROGRESS_BYTES_MIN: u32 = 64 * 1024;
 
 /// Slices of one write: with chunks of 64 KiB, more than any socket takes at once.
 const SLICES_MAX: usize = 64;

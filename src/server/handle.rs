@@ -44,7 +44,7 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     commands: VecDeque<Command>,
-    /// Payload bytes in `commands`.
+    /// Bytes of payloads, topics' names and reasons in `commands`.
     len: usize,
     is_closed: bool,
 }
@@ -206,7 +206,8 @@ impl fmt::Debug for Handle {
 impl Command {
     fn len(&self) -> usize {
         match self {
-            Self::Send(_, message) | Self::Publish(_, message) => message.borrow().len(),
+            Self::Send(_, message) => message.borrow().len(),
+            Self::Publish(topic, message) => topic.len() + message.borrow().len(),
             Self::Close(_, _, reason) => reason.len(),
             Self::Terminate(_) | Self::Stop => 0,
         }

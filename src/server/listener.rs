@@ -26,6 +26,8 @@ enum State {
     Pending,
     /// Accept failed; clients may wait. Try again at this time, or when a session is reaped.
     Failed { retry_at: u64 },
+    /// To be tried again after a failure, which was told and is not told again before the backlog was empty.
+    Retrying,
 }
 
 impl Listener {
@@ -48,7 +50,7 @@ impl Listener {
     /// A descriptor has become free.
     pub(super) fn retry(&mut self) {
         if let State::Failed { .. } = self.state {
-            self.state = State::Pending;
+            self.state = State::Retrying;
         }
     }
 
@@ -56,7 +58,7 @@ impl Listener {
     pub(super) fn next_in(&self, now: u64) -> Option<u64> {
         match self.state {
             State::Drained => None,
-            State::Pending => Some(0),
+            State::Pending | State::Retrying => Some(0),
             State::Failed { retry_at } => Some(retry_at.saturating_sub(now)),
         }
     }
@@ -71,12 +73,10 @@ impl Listener {
         if self.next_in(engine.now()) != Some(0) {
             return;
         }
+        self.retry();
         for _ in 0..ACCEPTS_PER_TURN {
             match self.socket.accept() {
-                Ok((stream, peer)) => {
-                    self.state = State::Pending;
-                    register(engine, stream, peer);
-                }
+                Ok((stream, peer)) => register(engine, stream, peer),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         self.state = State::Drained;
@@ -102,7 +102,7 @@ impl Listener {
         engine: &mut Engine<TcpStream>,
         handler: &mut H,
     ) {
-        let is_news = !matches!(self.state, State::Failed { .. });
+        let is_news = self.state == State::Pending;
         self.state = State::Failed {
             retry_at: engine.now() + RETRY_MILLIS,
         };

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Server<H> {
+pub struct Server<H: Handler> {
     poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
@@ -132,6 +132,9 @@ impl<H: Handler> Server<H> {
     }
 
     fn add_listener(&mut self, mut socket: TcpListener) -> io::Result<SocketAddr> {
+        if let Life::Stopping | Life::Stopped = self.life {
+            return Err(io::Error::other("the server is stopping"));
+        }
         let token = Token(LISTENERS + self.listeners.len());
         self.poll
             .registry()
@@ -181,6 +184,7 @@ impl<H: Handler> Server<H> {
 
     /// Acts as a handler would, between two turns.
     pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        self.engine.begin_turn(millis_since(self.clock));
         act(&mut Context::new(&mut self.engine))
     }
 
@@ -209,12 +213,12 @@ impl<H: Handler> Server<H> {
         }
         if self.life == Life::New {
             self.life = Life::Running;
+            self.engine.begin_turn(millis_since(self.clock));
             self.handler.on_start(&mut Context::new(&mut self.engine));
         }
         let sleep = [timeout, self.next_timeout()].into_iter().flatten().min();
         self.poll_events(sleep)?;
-        self.engine
-            .begin_turn(self.clock.elapsed().as_millis() as u64);
+        self.engine.begin_turn(millis_since(self.clock));
         self.mark_events();
         self.handle.drain(&mut self.engine);
         for key in self.ready_sources.drain(..) {
@@ -249,7 +253,7 @@ impl<H: Handler> Server<H> {
     /// How long the server can sleep before it has something to do of itself; `None`: until an event. For hosts
     /// that poll [`as_raw_fd`](AsRawFd::as_raw_fd) in a loop of their own.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let now = self.clock.elapsed().as_millis() as u64;
+        let now = millis_since(self.clock);
         let late = now - self.engine.now();
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
         let listeners = self
@@ -331,8 +335,7 @@ impl<H: Handler> Server<H> {
                     Interest::READABLE | Interest::WRITABLE,
                 );
                 if let Err(error) = registered {
-                    log::warn!("cannot register {peer}: {error}");
-                    engine.terminate(id);
+                    engine.fail(id, error);
                 }
             });
         }
@@ -377,7 +380,7 @@ impl<H: Handler> Server<H> {
     }
 }
 
-impl<H> AsRawFd for Server<H> {
+impl<H: Handler> AsRawFd for Server<H> {
     /// The poll's own descriptor, readable when the server has events: for a host's poll. See also
     /// [`Server::next_timeout`].
     fn as_raw_fd(&self) -> RawFd {
@@ -385,7 +388,7 @@ impl<H> AsRawFd for Server<H> {
     }
 }
 
-impl<H> fmt::Debug for Server<H> {
+impl<H: Handler> fmt::Debug for Server<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("listeners", &self.listeners)
@@ -393,9 +396,15 @@ impl<H> fmt::Debug for Server<H> {
     }
 }
 
-impl<H> Drop for Server<H> {
+impl<H: Handler> Drop for Server<H> {
+    /// Ends every session, so that each `on_open` has its `on_close`.
     fn drop(&mut self) {
         self.handle.shut();
+        // A handler that panicked is in no state to be called again.
+        if !std::thread::panicking() {
+            self.engine.terminate_all();
+            self.engine.reap(&mut self.handler, |_| {});
+        }
     }
 }
 
@@ -413,6 +422,10 @@ impl Engine<TcpStream> {
             self.mark(id, readiness);
         }
     }
+}
+
+fn millis_since(clock: Instant) -> u64 {
+    clock.elapsed().as_millis() as u64
 }
 
 /// What a peer sent, for the log: quoted, escaped and cut.

@@ -2,7 +2,7 @@
 //!
 //! All sessions share one receive buffer. A session is read until a read comes back short (then the socket is
 //! drained: the next byte is a new event), until it would block, until its budget for the turn is spent (then
-//! it goes to the back of the queue), or until it is paused. The budget counts bytes, below the decoder, so
+//! it goes to the back of the queue), or until it is paused, or the turn has published enough. The budget counts bytes, below the decoder, so
 //! that fragments without end do not hold the loop. A session that is paused in the middle of the buffer keeps
 //! the rest as its stash and begins with it when it goes on.
 
@@ -39,7 +39,7 @@ impl<S: Stream> Engine<S> {
     fn read_session(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         self.process_stash(slot, handler);
         let mut budget = self.config.read_budget_bytes;
-        while budget > 0 && self.sessions[slot].wants_input() {
+        while budget > 0 && self.sessions[slot].may_read() {
             let session = &mut self.sessions[slot];
             match session.stream.read(buf) {
                 Ok(0) => {
@@ -107,7 +107,9 @@ impl<S: Stream> Engine<S> {
             if session.phase != Phase::Live {
                 return;
             }
-            if session.is_paused && !input.is_empty() {
+            // What one turn publishes is bounded within a session's input too.
+            let is_full = self.topics.dirty_len() > PUBLISHED_BYTES_MAX;
+            if (session.is_paused || is_full) && !input.is_empty() {
                 session.extra_mut().stash = input.to_vec();
                 return;
             }
@@ -175,6 +177,8 @@ impl<S: Stream> Engine<S> {
         if session.phase != Phase::Live {
             return;
         }
+        // The handler may have closed another session, with the same scratch.
+        replies.clear();
         if let Err(error) = session.connection.accept(request, &upgrade, replies) {
             log::error!("the handler altered the 101 for {}: {error}", session.peer);
             let response =

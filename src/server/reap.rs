@@ -14,8 +14,6 @@ impl<S: Stream> Engine<S> {
         let mut reaped = 0;
         while let Some(id) = self.reap_queue.pop() {
             let slot = id.slot as usize;
-            self.end_handshake(slot);
-            self.leave_topics(slot);
             self.report(id, handler);
             let Self {
                 sessions, topics, ..

@@ -36,6 +36,8 @@ pub(crate) struct Session<S> {
     /// The request's path, among the engine's.
     pub(super) path: Option<PathKey>,
     pub(super) generation: u32,
+    /// The low bits of `bytes_out` when the write deadline was set.
+    pub(super) stall_mark: u32,
     pub(super) route: u16,
     pub(super) phase: Phase,
     /// Its request is awaited, and counted as such.
@@ -139,6 +141,7 @@ impl<S: Stream> Session<S> {
             peer: peer.into(),
             path: None,
             generation,
+            stall_mark: 0,
             route: 0,
             phase: Phase::Live,
             is_handshaking: true,
@@ -171,18 +174,27 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Whether a turn should read from it.
-    pub(super) fn wants_input(&self) -> bool {
-        let is_stashed = self
-            .extra
+    /// Whether something was read and not yet processed.
+    pub(super) fn has_stash(&self) -> bool {
+        self.extra
             .as_ref()
-            .is_some_and(|extra| !extra.stash.is_empty());
+            .is_some_and(|extra| !extra.stash.is_empty())
+    }
+
+    /// Whether its stream should be read.
+    pub(super) fn may_read(&self) -> bool {
         match self.phase {
-            Phase::Live => !self.is_paused && (self.is_readable || is_stashed),
+            Phase::Live => self.is_readable && !self.is_paused && !self.has_stash(),
             Phase::Finishing => self.is_readable,
             Phase::Draining { left } => self.is_readable && left > 0,
             Phase::Dead => false,
         }
+    }
+
+    /// Whether a turn has something to read or to process.
+    pub(super) fn wants_input(&self) -> bool {
+        let has_stash = self.phase == Phase::Live && !self.is_paused && self.has_stash();
+        has_stash || self.may_read()
     }
 }
 

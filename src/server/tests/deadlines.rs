@@ -127,16 +127,85 @@ fn a_stalled_write_terminates_and_progress_puts_it_off() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
     peer.set_room(10);
-    peer.text(&"x".repeat(100));
+    peer.text(&"x".repeat(200_000));
+    bench.turns(5);
     bench.turn_at(1_000);
-    bench.turn_at(30_000);
-    peer.set_room(1);
-    bench.turn_at(30_500);
-    bench.turn_at(60_499);
-    assert_eq!(bench.engine.len(), 1, "a byte was taken at 30 500");
-    bench.turn_at(60_500);
+    bench.turn_at(29_000);
+    peer.set_room(100_000);
+    bench.turn_at(29_500);
+    bench.turn_at(59_499);
+    assert_eq!(bench.engine.len(), 1, "over 64 KiB were taken at 29 500");
+    bench.turn_at(59_500);
     assert_eq!(bench.engine.len(), 0);
     assert_eq!(bench.events()[1], "error 0 write_timeout reached");
+}
+
+#[test]
+fn a_peer_that_takes_a_byte_now_and_then_does_not_hold_its_backlog_for_ever() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text(&"x".repeat(1_000));
+    for second in 0..30 {
+        bench.turn_at(second * 1000);
+        assert_eq!(bench.engine.len(), 1);
+        peer.set_room(1);
+    }
+    bench.turn_at(30_000);
+    assert_eq!(bench.engine.len(), 0);
+}
+
+#[test]
+fn a_closing_session_that_trickles_ends_in_time() {
+    let mut bench = Bench::new(Config::default(), |cx, id, _| {
+        let _ = cx.send(id, &"x".repeat(300_000));
+        cx.close(id, 1000, "");
+    });
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text("go");
+    for second in 0..30 {
+        bench.turn_at(second * 1000);
+        assert_eq!(bench.engine.len(), 1);
+        peer.set_room(10_000);
+    }
+    // 30 s for what is owed and no more, though 290 000 bytes of it were taken meanwhile.
+    bench.turn_at(30_500);
+    assert_eq!(bench.engine.len(), 0);
+}
+
+#[test]
+fn after_the_last_of_its_backlog_a_closing_session_has_the_close_deadline() {
+    let mut bench = Bench::new(Config::default(), |cx, id, _| {
+        let _ = cx.send(id, &"x".repeat(1_000));
+        cx.close(id, 1000, "");
+    });
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text("go");
+    bench.turn_at(0);
+    bench.turn_at(20_000);
+    assert_eq!(bench.engine.len(), 1, "not cut off while its backlog waits");
+    peer.set_room(usize::MAX);
+    bench.turn_at(20_001);
+    bench.turn_at(25_000);
+    assert_eq!(bench.engine.len(), 1);
+    bench.turn_at(25_001);
+    assert_eq!(bench.engine.len(), 0);
+}
+
+#[test]
+fn a_timer_set_for_now_by_a_timer_waits_a_turn() {
+    let mut bench = Bench::echo(Config::default());
+    bench.handler.on_other = Some(Box::new(|cx| {
+        cx.set_timer(Duration::ZERO, 7);
+    }));
+    bench.engine.set_timer(Duration::ZERO, 7, 0);
+    bench.turn();
+    assert_eq!(bench.events(), ["timer 7"]);
+    assert_eq!(bench.engine.next_in(), Some(0));
+    bench.turn();
+    assert_eq!(bench.events(), ["timer 7"]);
 }
 
 #[test]

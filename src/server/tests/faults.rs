@@ -289,3 +289,61 @@ fn a_graceful_stop_says_1001_to_everyone_and_waits() {
     let closed = r#"close 0 1001 "the server is shutting down" true Us"#;
     assert!(bench.events().iter().any(|event| event == closed));
 }
+
+#[test]
+fn the_end_of_stream_in_the_turn_of_the_handshake_deadline_ends_the_session_once() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.connect();
+    bench.turn_at(5_000);
+    peer.end();
+    bench.turn_at(10_000);
+    bench.turn_at(20_000);
+    assert_eq!(bench.engine.len(), 0);
+    assert_eq!(peer.take(), b"");
+}
+
+#[test]
+fn a_session_closed_by_anothers_upgrade_leaves_nothing_before_the_101() {
+    let mut bench = Bench::echo(Config::default());
+    let old = bench.open();
+    bench.handler.on_other = Some(Box::new(|cx| {
+        for id in cx.ids() {
+            cx.close(id, 4001, "logged in elsewhere");
+        }
+    }));
+    let new = bench.connect();
+    new.say(REQUEST.as_bytes());
+    bench.turn();
+    assert!(new.take().starts_with(b"HTTP/1.1 101 "));
+    let expected = (0x88, close_frame(4001, "logged in elsewhere"));
+    assert_eq!(old.take_frames(), [expected]);
+}
+
+#[test]
+fn a_large_answer_in_http_is_not_kept() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.connect();
+    bench.turn();
+    let response = crate::HttpResponse::new(403, "x".repeat(1_000_000));
+    bench
+        .engine
+        .refuse(peer.id.slot as usize, &response, false, None);
+    peer.end();
+    bench.turns(3);
+    assert_eq!(bench.engine.len(), 0);
+    assert!(bench.engine.replies.capacity() < 100_000);
+}
+
+#[test]
+fn a_close_code_that_may_not_be_sent_is_refused_and_1005_is_an_empty_close() {
+    let mut bench = Bench::new(Config::default(), |cx, id, _| {
+        for code in [0, 1004, 1006, 1015, 5000] {
+            assert!(!cx.close(id, code, ""), "{code}");
+        }
+        assert!(cx.close(id, 1005, "unsaid"));
+    });
+    let peer = bench.open();
+    peer.text("go");
+    bench.turn();
+    assert_eq!(peer.take_frames(), [(0x88, vec![])]);
+}

@@ -215,3 +215,37 @@ fn idle_sessions_own_no_buffer() {
     assert!(session.outbound.is_empty() && session.extra.is_none());
     assert_eq!(session.outbound.capacity(), 0);
 }
+
+#[test]
+fn a_pong_that_waited_comes_before_the_close_and_nothing_after_it() {
+    let mut bench = Bench::echo(small());
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text("fill");
+    bench.turn();
+    peer.say(&client_frame(0x89, b"late"));
+    bench.turn();
+    peer.say(&client_frame(0x88, &1000_u16.to_be_bytes()));
+    bench.turn();
+    peer.set_room(usize::MAX);
+    bench.turns(2);
+    let kinds: Vec<u8> = peer.take_frames().iter().map(|frame| frame.0).collect();
+    assert_eq!(kinds, [0x81, 0x8A, 0x88]);
+}
+
+#[test]
+fn a_message_larger_than_the_hard_limit_is_taken_while_little_is_owed() {
+    let config = Config {
+        message_bytes_max: 1 << 20,
+        ..small()
+    };
+    let mut bench = Bench::echo(config);
+    let peer = bench.open();
+    peer.set_room(100);
+    peer.text("little");
+    peer.text(&"x".repeat(1 << 20));
+    bench.turns(300);
+    peer.set_room(usize::MAX);
+    bench.turns(5);
+    assert_eq!(peer.take_texts().len(), 2);
+}

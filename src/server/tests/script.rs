@@ -5,7 +5,7 @@ use super::super::engine::{Engine, Readiness};
 use super::super::session::Stream;
 use crate::config::Config;
 use crate::handler::{Close, Context, Error, Handler, Id};
-use crate::proto::Message;
+use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -97,10 +97,15 @@ impl Drop for Script {
 /// What a [`Recorder`] does with a message.
 pub(super) type OnMessage = Box<dyn FnMut(&mut Context<'_>, Id, Message<'_>)>;
 
+/// What a [`Recorder`] does besides.
+pub(super) type OnOther = Box<dyn FnMut(&mut Context<'_>)>;
+
 /// A handler that writes down every event.
 pub(super) struct Recorder {
     pub(super) events: Vec<String>,
     pub(super) on_message: OnMessage,
+    /// Called for every upgrade and every timer as well.
+    pub(super) on_other: Option<OnOther>,
     pub(super) topic: Option<&'static str>,
 }
 
@@ -114,6 +119,19 @@ impl Handler for Recorder {
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         (self.on_message)(cx, id, message);
+    }
+
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: Id,
+        _: &Request,
+        _: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        if let Some(on_other) = &mut self.on_other {
+            on_other(cx);
+        }
+        Ok(())
     }
 
     fn on_drain(&mut self, _: &mut Context<'_>, id: Id) {
@@ -144,7 +162,10 @@ impl Handler for Recorder {
         ));
     }
 
-    fn on_timer(&mut self, _: &mut Context<'_>, key: u64) {
+    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+        if let Some(on_other) = &mut self.on_other {
+            on_other(cx);
+        }
         self.events.push(format!("timer {key}"));
     }
 }
@@ -174,6 +195,7 @@ impl Bench {
         let handler = Recorder {
             events: Vec::new(),
             on_message: Box::new(on_message),
+            on_other: None,
             topic: None,
         };
         Self {

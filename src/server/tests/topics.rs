@@ -4,6 +4,7 @@ use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
 use crate::handler::Core;
 use crate::proto::Message;
+use std::io::ErrorKind;
 
 fn small() -> Config {
     Config {
@@ -205,7 +206,7 @@ fn a_member_too_far_behind_is_told_1013_after_the_message_that_was_cut() {
 #[test]
 fn a_member_that_may_skip_misses_whole_messages_and_is_told_how_many() {
     let mut bench = Bench::broadcast(small());
-    bench.engine.set_lag_policy("room", LagPolicy::Skip);
+    bench.engine.set_lag_policy("room", Some(LagPolicy::Skip));
     let (fast, slow) = (bench.open(), bench.open());
     slow.set_room(1_500);
     for index in 0..100 {
@@ -287,4 +288,51 @@ fn close_follows_what_was_published_before_it() {
     assert_eq!(frames[0], (0x81, b"farewell".to_vec()));
     assert_eq!((frames.len(), frames[1].0), (2, 0x88));
     assert_eq!(other.take_texts(), ["farewell", "too late"]);
+}
+
+#[test]
+fn a_member_reset_in_the_turn_of_a_publication_takes_nothing_with_it() {
+    let mut bench = Bench::broadcast(small());
+    let (reset, other) = (bench.open(), bench.open());
+    reset.fail_read(ErrorKind::ConnectionReset);
+    other.text("hello");
+    bench.turn();
+    assert_eq!(other.take_texts(), ["hello"]);
+    assert_eq!(bench.engine.len(), 1);
+}
+
+#[test]
+fn a_member_that_is_kicked_and_told_of_to_the_rest_takes_nothing_with_it() {
+    let mut bench = Bench::new(small(), |cx, id, _| {
+        cx.terminate(id);
+        cx.publish("room", "kicked");
+    });
+    bench.handler.topic = Some("room");
+    let (kicked, other) = (bench.open(), bench.open());
+    kicked.text("x");
+    bench.turn();
+    assert_eq!(other.take_texts(), ["kicked"]);
+    assert_eq!(kicked.take(), b"");
+}
+
+#[test]
+fn what_one_session_publishes_in_a_turn_is_bounded_and_the_rest_follows() {
+    let config = Config {
+        read_budget_bytes: 1 << 20,
+        receive_buffer_bytes: 1 << 20,
+        lag_bytes_max: 64 << 20,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |cx, _, _| {
+        cx.publish("room", &"x".repeat(10_000));
+    });
+    bench.handler.topic = Some("room");
+    let (talker, slow) = (bench.open(), bench.open());
+    slow.set_room(0);
+    talker.say(&client_frame(0x81, b"1").repeat(1_000));
+    bench.turn();
+    let held = bench.engine.topics.capacity();
+    assert!((1_000_000..2_000_000).contains(&held), "{held}");
+    bench.turns(20);
+    assert_eq!(talker.take_texts().len(), 1_000);
 }
