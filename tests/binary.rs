@@ -1,0 +1,292 @@
+//! The binary as a process: what it prints, what its exit code is, what signals do, and how it fares when
+//! descriptors run out.
+
+#![cfg(feature = "cli")]
+
+mod common;
+
+use common::*;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+const WSLOOP: &str = env!("CARGO_BIN_EXE_wsloop");
+
+/// A server that is killed when it is dropped.
+struct Process {
+    child: Child,
+    out: Receiver<String>,
+    log: Receiver<String>,
+    addr: SocketAddr,
+}
+
+impl Process {
+    /// Starts it and waits for its announcement.
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(WSLOOP);
+        command.args(args).args(["-l", "127.0.0.1:0"]);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = lines(child.stdout.take().unwrap());
+        let log = lines(child.stderr.take().unwrap());
+        let mut process = Self {
+            child,
+            out,
+            log,
+            addr: SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        let announcement = process.out.recv_timeout(WAIT).expect("an announcement");
+        let url = announcement.strip_prefix("listening on ws://");
+        let addr = url.and_then(|url| url.strip_suffix('/'));
+        process.addr = addr.expect(&announcement).parse().unwrap();
+        process
+    }
+
+    /// Sends a signal, by this child's own id.
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end; the exit code, or `None` if a signal killed it.
+    fn code(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually(|| {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+
+    /// The next line of the log that contains `part`.
+    fn logged(&self, part: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(WAIT).expect("another line");
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            // The test may have read enough.
+            let _ = send.send(line.unwrap());
+        }
+    });
+    receive
+}
+
+/// Runs it to its end, which comes by itself.
+fn output(args: &[&str]) -> Output {
+    Command::new(WSLOOP).args(args).output().unwrap()
+}
+
+mod command_line {
+    use super::*;
+
+    #[test]
+    fn the_version_is_printed() {
+        for flag in ["-V", "--version"] {
+            let output = output(&[flag]);
+            assert_eq!(output.status.code(), Some(0));
+            let version = concat!("wsloop ", env!("CARGO_PKG_VERSION"), "\n");
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+            assert_eq!(output.stderr, b"");
+        }
+    }
+
+    #[test]
+    fn help_is_printed_on_stdout() {
+        let output = output(&["serve", "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .contains("--route")
+        );
+    }
+
+    #[test]
+    fn a_wrong_flag_is_named_with_a_hint_and_exit_code_2() {
+        let output = output(&["serve", "--colour"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(output.stdout, b"");
+        let told = String::from_utf8(output.stderr).unwrap();
+        let (first, hint) = told.split_once('\n').unwrap();
+        assert!(first.contains("--colour"), "{first}");
+        assert!(hint.contains("--help"), "{hint}");
+    }
+
+    #[test]
+    fn a_taken_port_is_named_in_one_line_with_exit_code_1() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap().to_string();
+        let output = output(&["echo", "-l", &addr]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.stdout, b"");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains(&addr), "{told}");
+    }
+}
+
+mod serving {
+    use super::*;
+
+    #[test]
+    fn every_listener_is_announced_with_its_real_port() {
+        let process = Process::start(&["echo", "-l", "127.0.0.1:0"]);
+        let second = process.out.recv_timeout(WAIT).unwrap();
+        let second = second.strip_prefix("listening on ws://").unwrap();
+        let second: SocketAddr = second.trim_end_matches('/').parse().unwrap();
+        assert!(process.addr.port() != 0 && second.port() != 0);
+        for addr in [process.addr, second] {
+            assert_eq!(ask(&mut connect(addr, "/any/path"), "hello"), "hello");
+        }
+    }
+
+    #[test]
+    fn routes_and_health_are_served() {
+        let routes = ["serve", "-r", "/e=echo:You sent: ", "-r", "/r=reply:{}"];
+        let process = Process::start(&routes);
+        let mut echo = connect(process.addr, "/e");
+        assert_eq!(ask(&mut echo, "X"), "You sent: X");
+        assert_eq!(ask(&mut connect(process.addr, "/r"), "X"), "{}");
+        let health = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
+        assert_eq!(http(process.addr, health).status, 200);
+        let page = "GET /e HTTP/1.1\r\nHost: here\r\n\r\n";
+        assert_eq!(http(process.addr, page).status, 426);
+    }
+
+    #[test]
+    fn a_connect_and_a_disconnect_are_logged_with_code_and_byte_counts() {
+        let process = Process::start(&["echo"]);
+        let mut raw = Raw::open(process.addr, "/path");
+        let peer = raw.0.local_addr().unwrap().to_string();
+        let connected = process.logged("connected");
+        assert!(
+            connected.contains(&peer) && connected.contains("/path"),
+            "{connected}"
+        );
+        raw.say([frame(TEXT, b"12345"), close_frame(4001, "bye")].concat());
+        assert_eq!(raw.frame(), (TEXT, b"12345".to_vec()));
+        assert_eq!(raw.close_frame().0, 4001);
+        raw.at_end();
+        drop(raw);
+        let disconnected = process.logged("disconnected");
+        let bytes_in = upgrade_request("/path").len() + 6 + 5 + 6 + 5;
+        for part in [&peer, "4001", "bye", &format!("{bytes_in} B in")] {
+            assert!(disconnected.contains(part), "{part}: {disconnected}");
+        }
+    }
+
+    #[test]
+    fn signals_say_1001_to_clients_and_end_with_0() {
+        for signal in ["TERM", "INT"] {
+            let mut process = Process::start(&["echo"]);
+            let clients: Vec<Client> = (0..5).map(|_| connect(process.addr, "/")).collect();
+            process.signal(signal);
+            for client in clients {
+                assert_eq!(closed(client).0, 1001, "SIG{signal}");
+            }
+            assert_eq!(process.code(), Some(0), "SIG{signal}");
+        }
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once() {
+        let mut process = Process::start(&["echo", "--shutdown-grace", "1h"]);
+        let mut raw = Raw::open(process.addr, "/");
+        process.signal("TERM");
+        assert_eq!(raw.close_frame().0, 1001);
+        process.signal("INT");
+        assert_eq!(process.code(), Some(0));
+    }
+}
+
+mod descriptors {
+    use super::*;
+
+    /// A server with so few descriptors that its own limit on connections does not help.
+    fn starved() -> Process {
+        let mut command = Command::new("sh");
+        let line = r#"ulimit -n 40; exec "$0" echo --connections-max 1000 -l 127.0.0.1:0"#;
+        command.args(["-c", line, WSLOOP]);
+        Process::spawn(command)
+    }
+
+    /// Clock ticks, a hundredth of a second each, that a process has worked.
+    fn cpu_ticks(process: &Process) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
+        // The second field is the name in brackets; utime and stime are the 14th and 15th.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<&str> = fields.split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn when_they_run_out_clients_wait_and_are_served_when_others_leave() {
+        let process = starved();
+        let mut clients: Vec<Raw> = (0..60)
+            .map(|_| {
+                let mut raw = Raw::new(process.addr);
+                raw.say(upgrade_request("/"));
+                raw
+            })
+            .collect();
+        process.logged("cannot accept");
+        let mut waiting = clients.split_off(15);
+        for raw in &mut clients {
+            assert_eq!(raw.response_head().status, 101);
+        }
+        // Those at the end of the queue get nothing for a second, in which the server hardly works.
+        let before = cpu_ticks(&process);
+        waiting
+            .last_mut()
+            .unwrap()
+            .is_silent(Duration::from_secs(1));
+        let worked = cpu_ticks(&process) - before;
+        assert!(worked < 50, "{worked} hundredths of a second of work");
+        // And whoever is in is served.
+        clients[0].say(frame(TEXT, b"hello"));
+        assert_eq!(clients[0].frame(), (TEXT, b"hello".to_vec()));
+        drop(clients);
+        // The first of those that wait leave when they have been served, so that others come in.
+        for raw in waiting {
+            let mut raw = raw;
+            assert_eq!(raw.response_head().status, 101);
+            raw.say(frame(TEXT, b"at last"));
+            assert_eq!(raw.frame(), (TEXT, b"at last".to_vec()));
+        }
+    }
+}

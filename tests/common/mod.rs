@@ -1,0 +1,570 @@
+//! What the tests with real sockets share: a server on a thread of its own, a record of what its handler was
+//! told, and clients, tungstenite's own and bare ones that write frames by hand.
+//!
+//! Every wait is bounded by [`WAIT`], far more than anything here takes: a test that hangs fails.
+
+#![allow(dead_code, reason = "each file of tests uses its part of it")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{Message as Sent, WebSocket};
+use wsloop::{
+    Close, Config, Context, Error, Handle, Handler, HttpResponse, Id, Message, Request, Server,
+    Side, Upgrade,
+};
+
+/// The longest that a test waits for anything.
+pub(crate) const WAIT: Duration = Duration::from_secs(10);
+
+/// A time that a test configures to pass.
+pub(crate) const SHORT: Duration = Duration::from_millis(200);
+
+pub(crate) const KIB: usize = 1024;
+pub(crate) const MIB: usize = 1024 * KIB;
+
+/// A server that runs on its own thread, and is stopped when it is dropped.
+pub(crate) struct Running {
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: Handle,
+    /// Disconnected without a word if the server's thread panicked.
+    end: Receiver<std::io::Result<()>>,
+    has_ended: bool,
+}
+
+/// Runs a server on a free port.
+pub(crate) fn serve(config: Config, handler: impl Handler + Send + 'static) -> Running {
+    let mut server = Server::new(config, handler).unwrap();
+    server.listen("127.0.0.1:0").unwrap();
+    run(server)
+}
+
+/// Runs a server that listens already.
+pub(crate) fn run(mut server: Server<impl Handler + Send + 'static>) -> Running {
+    let addr = server.local_addrs().next().unwrap();
+    let handle = server.handle();
+    let (tell_end, end) = mpsc::channel();
+    thread::spawn(move || {
+        let result = server.run();
+        drop(server);
+        let _ = tell_end.send(result);
+    });
+    Running {
+        addr,
+        handle,
+        end,
+        has_ended: false,
+    }
+}
+
+impl Running {
+    /// Waits for the end of `Server::run`, which somebody has asked for.
+    pub(crate) fn join(mut self) {
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        self.has_ended = true;
+        match self.end.recv_timeout(WAIT) {
+            Ok(result) => result.expect("polling does not fail"),
+            Err(RecvTimeoutError::Timeout) => panic!("the server did not stop"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the server's thread panicked"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that fails already has told why.
+        if self.has_ended || thread::panicking() {
+            let _ = self.handle.stop();
+            return;
+        }
+        let _ = self.handle.stop();
+        let _ = self.handle.stop();
+        self.wait();
+    }
+}
+
+/// What a handler was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Open(Id),
+    Close(Id, End),
+    Error(Option<Id>, String),
+    Skip(Id, u64),
+    Drain(Id),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+    pub(crate) is_clean: bool,
+    pub(crate) by: Side,
+}
+
+pub(crate) fn end(code: u16, reason: &str, is_clean: bool, by: Side) -> End {
+    End {
+        code,
+        reason: reason.to_owned(),
+        is_clean,
+        by,
+    }
+}
+
+/// A handler that tells what it is told, and passes it on.
+pub(crate) struct Watched<H> {
+    inner: H,
+    tell: Sender<Seen>,
+}
+
+/// What [`Watched`] tells.
+pub(crate) struct Events(Receiver<Seen>);
+
+pub(crate) fn watch<H>(inner: H) -> (Watched<H>, Events) {
+    let (tell, events) = mpsc::channel();
+    (Watched { inner, tell }, Events(events))
+}
+
+impl Events {
+    pub(crate) fn next(&self) -> Seen {
+        self.0.recv_timeout(WAIT).expect("there is another event")
+    }
+
+    /// Passes over events until one is found.
+    pub(crate) fn find<T>(&self, found: impl Fn(&Seen) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = found(&self.next()) {
+                return found;
+            }
+        }
+    }
+
+    /// How the next session that ends does so.
+    pub(crate) fn end(&self) -> End {
+        self.find(|seen| match seen {
+            Seen::Close(_, end) => Some(end.clone()),
+            _ => None,
+        })
+    }
+
+    /// The next error of a session or listener.
+    pub(crate) fn error(&self) -> String {
+        self.find(|seen| match seen {
+            Seen::Error(_, error) => Some(error.clone()),
+            _ => None,
+        })
+    }
+
+    /// Messages that were skipped, among all that has been told and not yet taken.
+    pub(crate) fn skipped(&self) -> u64 {
+        let skips = self.0.try_iter().map(|seen| match seen {
+            Seen::Skip(_, messages) => messages,
+            _ => 0,
+        });
+        skips.sum()
+    }
+
+    /// All that has been told and not yet taken, after the server is gone.
+    pub(crate) fn rest(&self) -> Vec<Seen> {
+        let mut rest = Vec::new();
+        loop {
+            match self.0.recv_timeout(WAIT) {
+                Ok(seen) => rest.push(seen),
+                Err(RecvTimeoutError::Disconnected) => return rest,
+                Err(RecvTimeoutError::Timeout) => panic!("the server is not gone"),
+            }
+        }
+    }
+}
+
+impl<H> Watched<H> {
+    fn tell(&self, seen: Seen) {
+        // The test may have seen enough.
+        let _ = self.tell.send(seen);
+    }
+}
+
+impl<H: Handler> Handler for Watched<H> {
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        self.inner.on_message(cx, id, message);
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.inner.on_start(cx);
+    }
+
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        self.inner.on_upgrade(cx, id, request, upgrade)
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+        self.inner.on_http(cx, id, request)
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.tell(Seen::Open(id));
+        self.inner.on_open(cx, id);
+    }
+
+    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.tell(Seen::Ping(payload.to_owned()));
+        self.inner.on_ping(cx, id, payload);
+    }
+
+    fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.tell(Seen::Pong(payload.to_owned()));
+        self.inner.on_pong(cx, id, payload);
+    }
+
+    fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.tell(Seen::Drain(id));
+        self.inner.on_drain(cx, id);
+    }
+
+    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        self.tell(Seen::Skip(id, messages));
+        self.inner.on_skip(cx, id, topic, messages);
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+        let &Close {
+            code,
+            reason,
+            is_clean,
+            by,
+        } = close;
+        self.tell(Seen::Close(id, end(code, reason, is_clean, by)));
+        self.inner.on_close(cx, id, close);
+    }
+
+    fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
+        self.tell(Seen::Error(id, error.to_string()));
+        self.inner.on_error(cx, id, error);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+        self.inner.on_timer(cx, key);
+    }
+
+    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
+        self.inner.on_source(cx, key);
+    }
+}
+
+/// A connection whose reads and writes are bounded in time.
+pub(crate) fn tcp(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, WAIT).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.set_write_timeout(Some(WAIT)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// tungstenite's client.
+pub(crate) type Client = WebSocket<TcpStream>;
+
+/// A client that is open.
+pub(crate) fn connect(addr: SocketAddr, path: &str) -> Client {
+    try_connect(addr, path).unwrap()
+}
+
+pub(crate) fn try_connect(addr: SocketAddr, path: &str) -> tungstenite::Result<Client> {
+    let config = WebSocketConfig::default()
+        .max_frame_size(None)
+        .max_message_size(None);
+    let request = format!("ws://{addr}{path}");
+    match tungstenite::client::client_with_config(request, tcp(addr), Some(config)) {
+        Ok((client, _)) => Ok(client),
+        Err(tungstenite::HandshakeError::Failure(error)) => Err(error),
+        Err(tungstenite::HandshakeError::Interrupted(_)) => panic!("the server did not answer"),
+    }
+}
+
+/// The next text, which must come before anything else.
+pub(crate) fn text(client: &mut Client) -> String {
+    match client.read().unwrap() {
+        Sent::Text(text) => text.as_str().to_owned(),
+        other => panic!("a text was expected, not {other:?}"),
+    }
+}
+
+/// Sends a text and gives the one that answers it. When an echo is back, the server has read what others sent
+/// before: their bytes were in its sockets, and a turn serves the sockets in order.
+pub(crate) fn ask(client: &mut Client, question: &str) -> String {
+    client.send(Sent::text(question)).unwrap();
+    text(client)
+}
+
+/// The code and reason of the Close that comes next, answered; then the stream must end, on both sides.
+pub(crate) fn closed(mut client: Client) -> (u16, String) {
+    let Sent::Close(Some(frame)) = client.read().unwrap() else {
+        panic!("a Close with a code was expected");
+    };
+    match client.read() {
+        Err(tungstenite::Error::ConnectionClosed) => {}
+        other => panic!("the end was expected, not {other:?}"),
+    }
+    (frame.code.into(), frame.reason.as_str().to_owned())
+}
+
+/// A client that writes bytes and reads frames.
+pub(crate) struct Raw(pub(crate) TcpStream);
+
+impl Raw {
+    /// Connects and says nothing.
+    pub(crate) fn new(addr: SocketAddr) -> Self {
+        Self(tcp(addr))
+    }
+
+    /// A client that is open.
+    pub(crate) fn open(addr: SocketAddr, path: &str) -> Self {
+        let mut raw = Self::new(addr);
+        raw.say(upgrade_request(path));
+        assert_eq!(raw.response_head().status, 101);
+        raw
+    }
+
+    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// The first byte and the payload of the next frame, which must not be masked.
+    pub(crate) fn frame(&mut self) -> (u8, Vec<u8>) {
+        let [first, second] = self.array();
+        let len = match second {
+            126 => usize::from(u16::from_be_bytes(self.array())),
+            127 => usize::try_from(u64::from_be_bytes(self.array())).unwrap(),
+            0..126 => usize::from(second),
+            128.. => panic!("a server's frame is masked"),
+        };
+        let mut payload = vec![0; len];
+        self.0.read_exact(&mut payload).unwrap();
+        (first, payload)
+    }
+
+    /// The code and reason of the Close that comes next.
+    pub(crate) fn close_frame(&mut self) -> (u16, String) {
+        let (first, payload) = self.frame();
+        assert_eq!(first, CLOSE, "a Close was expected, not {payload:?}");
+        let (code, reason) = payload.split_first_chunk().expect("a Close with a code");
+        (
+            u16::from_be_bytes(*code),
+            String::from_utf8(reason.to_owned()).unwrap(),
+        )
+    }
+
+    /// The server must have ended the stream, and not by a reset.
+    pub(crate) fn at_end(&mut self) {
+        let mut rest = Vec::new();
+        self.0
+            .read_to_end(&mut rest)
+            .expect("an end and not a reset");
+        assert!(
+            rest.is_empty(),
+            "{} bytes more: {:?}..",
+            rest.len(),
+            &rest[..rest.len().min(32)]
+        );
+    }
+
+    /// Nothing arrives for a while.
+    pub(crate) fn is_silent(&mut self, time: Duration) {
+        self.0.set_read_timeout(Some(time)).unwrap();
+        let peeked = self.0.peek(&mut [0]).map_err(|error| error.kind());
+        assert!(
+            matches!(peeked, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)),
+            "{peeked:?}"
+        );
+        self.0.set_read_timeout(Some(WAIT)).unwrap();
+    }
+
+    /// Nothing more arrives, however the stream ends.
+    pub(crate) fn is_gone(&mut self) {
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        assert_eq!(rest, b"");
+    }
+
+    pub(crate) fn shut_write(&mut self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// A head, without a body.
+    pub(crate) fn response_head(&mut self) -> Response {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(self.array::<1>());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let status = head
+            .strip_prefix("HTTP/1.1 ")
+            .expect("an HTTP/1.1 response");
+        Response {
+            status: status[..3].parse().unwrap(),
+            head,
+            body: String::new(),
+        }
+    }
+
+    /// A whole response, after which the server has ended the stream.
+    pub(crate) fn response(&mut self) -> Response {
+        let mut response = self.response_head();
+        let len: usize = response
+            .header("content-length")
+            .expect("a length")
+            .parse()
+            .unwrap();
+        let mut body = vec![0; len];
+        self.0.read_exact(&mut body).unwrap();
+        response.body = String::from_utf8(body).unwrap();
+        self.at_end();
+        response
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+}
+
+/// An HTTP response.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// Sends a request and gives the whole answer.
+pub(crate) fn http(addr: SocketAddr, request: &str) -> Response {
+    let mut raw = Raw::new(addr);
+    raw.say(request);
+    raw.response()
+}
+
+/// The opening handshake of RFC 6455 section 1.3.
+pub(crate) fn upgrade_request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+pub(crate) const TEXT: u8 = 0x81;
+pub(crate) const BINARY: u8 = 0x82;
+pub(crate) const CLOSE: u8 = 0x88;
+pub(crate) const PING: u8 = 0x89;
+pub(crate) const PONG: u8 = 0x8A;
+
+/// A masked frame; `first` is FIN, RSV and opcode.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const KEY: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = frame_header(first, payload.len() as u64);
+    frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(a, b)| a ^ b));
+    frame
+}
+
+/// The header of a masked frame, key included.
+pub(crate) fn frame_header(first: u8, len: u64) -> Vec<u8> {
+    let mut header = vec![first];
+    match len {
+        0..126 => header.push(0x80 | len as u8),
+        126..0x1_0000 => {
+            header.push(0x80 | 126);
+            header.extend((len as u16).to_be_bytes());
+        }
+        0x1_0000.. => {
+            header.push(0x80 | 127);
+            header.extend(len.to_be_bytes());
+        }
+    }
+    header.extend([0x12, 0x34, 0x56, 0x78]);
+    header
+}
+
+/// A masked Close.
+pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+    frame(
+        CLOSE,
+        &[&code.to_be_bytes()[..], reason.as_bytes()].concat(),
+    )
+}
+
+/// Bytes of which no part looks like another.
+pub(crate) fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Writes until the connection takes nothing for a while; how much it took. What `pieces` gives is written whole,
+/// but for the last, whose rest is given.
+pub(crate) fn write_until_blocked(
+    stream: &TcpStream,
+    mut piece: impl FnMut(usize) -> Vec<u8>,
+) -> (usize, Vec<u8>) {
+    stream.set_write_timeout(Some(BLOCKED)).unwrap();
+    for written in 0..PIECES_MAX {
+        let bytes = piece(written);
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match (&*stream).write(&bytes[sent..]) {
+                Ok(len) => sent += len,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    stream.set_write_timeout(Some(WAIT)).unwrap();
+                    return (written + 1, bytes[sent..].to_owned());
+                }
+                Err(error) => panic!("the server went away: {error}"),
+            }
+        }
+    }
+    panic!("the server took {PIECES_MAX} pieces and more from a peer that does not read");
+}
+
+/// A write that takes so long will not be taken: the server has nothing to wait for but this client.
+const BLOCKED: Duration = Duration::from_millis(500);
+
+const PIECES_MAX: usize = 4096;
+
+/// Asks again until the answer is yes.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < WAIT, "it never became so");
+        thread::yield_now();
+    }
+}

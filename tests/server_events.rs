@@ -1,0 +1,712 @@
+//! What a handler is told, and what it can ask for, over real sockets: upgrade, open and close in pairs, how a
+//! session ended, errors, timers, sources, and questions to the context.
+
+mod common;
+
+use common::*;
+use mio::net::UnixStream;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tungstenite::client::ClientRequestBuilder;
+use tungstenite::http::HeaderValue;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{HandshakeError, Message as Sent};
+use wsloop::{
+    Close, Config, Context, Handler, HttpResponse, Id, Message, Request, SendStatus, Server, Side,
+    TimerId, Upgrade, handler_fn,
+};
+
+mod upgrade {
+    use super::*;
+
+    /// Lets in who has a token; tells it what it is called.
+    struct Doorman;
+
+    impl Handler for Doorman {
+        fn on_upgrade(
+            &mut self,
+            cx: &mut Context<'_>,
+            id: Id,
+            request: &Request,
+            upgrade: &mut Upgrade,
+        ) -> Result<(), HttpResponse> {
+            let Some(token) = request.header("X-Token") else {
+                let refusal = HttpResponse::new(401, "who are you?\n");
+                return Err(refusal.with_header("www-authenticate", "Token").unwrap());
+            };
+            let token = HeaderValue::from_str(&token.to_uppercase()).unwrap();
+            upgrade.headers_mut().insert("x-welcome", token);
+            if request.query() == Some("broken") {
+                let value = HeaderValue::from_static("permessage-deflate");
+                upgrade
+                    .headers_mut()
+                    .insert("sec-websocket-extensions", value);
+            }
+            assert!(!upgrade.select_subprotocol(request, "not offered"));
+            upgrade.select_subprotocol(request, "v2");
+            let offered: Vec<&str> = request.subprotocols().collect();
+            let peer = cx.peer_addr(id).unwrap();
+            let seen = format!("{} {offered:?} {peer} {}", request.path(), cx.is_open(id));
+            cx.set_state(id, seen);
+            Ok(())
+        }
+
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+            let seen = cx.state::<String>(id).unwrap().clone();
+            let _ = cx.send(id, &seen);
+        }
+    }
+
+    fn request(addr: SocketAddr, target: &str) -> ClientRequestBuilder {
+        ClientRequestBuilder::new(format!("ws://{addr}{target}").parse().unwrap())
+    }
+
+    fn refusal(request: ClientRequestBuilder, addr: SocketAddr) -> (u16, String) {
+        let Err(HandshakeError::Failure(tungstenite::Error::Http(response))) =
+            tungstenite::client::client(request, tcp(addr))
+        else {
+            panic!("a refusal was expected");
+        };
+        let body = response.body().clone().unwrap_or_default();
+        (response.status().as_u16(), String::from_utf8(body).unwrap())
+    }
+
+    #[test]
+    fn the_handler_sees_the_request_and_alters_the_101() {
+        let server = serve(Config::default(), Doorman);
+        let request = request(server.addr, "/door?key=1")
+            .with_header("X-Token", "anna")
+            .with_sub_protocol("v1")
+            .with_sub_protocol("v2");
+        let (mut client, response) =
+            tungstenite::client::client(request, tcp(server.addr)).unwrap();
+        assert_eq!(response.headers()["x-welcome"], "ANNA");
+        assert_eq!(response.headers()["sec-websocket-protocol"], "v2");
+        let local = client.get_ref().local_addr().unwrap();
+        assert_eq!(
+            ask(&mut client, "what did you see?"),
+            format!(r#"/door ["v1", "v2"] {local} false"#)
+        );
+    }
+
+    #[test]
+    fn the_handler_refuses_with_a_status_a_header_and_a_body() {
+        let (handler, events) = watch(Doorman);
+        let server = serve(Config::default(), handler);
+        assert_eq!(
+            refusal(request(server.addr, "/"), server.addr),
+            (401, "who are you?\n".to_owned())
+        );
+        let response = http(server.addr, &upgrade_request("/"));
+        assert_eq!(response.header("www-authenticate"), Some("Token"));
+        drop(server);
+        assert_eq!(events.rest(), [], "never opened, never closed");
+    }
+
+    #[test]
+    fn a_101_that_the_handler_broke_is_a_500_and_an_error() {
+        let (handler, events) = watch(Doorman);
+        let server = serve(Config::default(), handler);
+        let request = request(server.addr, "/?broken").with_header("X-Token", "anna");
+        assert_eq!(refusal(request, server.addr).0, 500);
+        assert!(events.error().contains("sec-websocket-extensions"));
+        drop(server);
+        assert_eq!(events.rest(), []);
+    }
+
+    #[test]
+    fn plain_http_is_answered_by_the_handler() {
+        struct Front;
+        impl Handler for Front {
+            fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+            fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+                let path = cx.path(id).unwrap();
+                HttpResponse::new(
+                    200,
+                    format!("{path} {:?} {}", request.query(), request.host()),
+                )
+            }
+        }
+        let server = serve(Config::default(), Front);
+        let response = http(server.addr, "GET /a/b?c=d HTTP/1.1\r\nHost: me:1\r\n\r\n");
+        assert_eq!(response.body, r#"/a/b Some("c=d") me:1"#);
+    }
+}
+
+mod ends {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Does what a text says; else echoes.
+    fn obedient(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        match message.as_text() {
+            Some("close") => assert!(cx.close(id, 4002, "enough")),
+            Some("close without a code") => assert!(cx.close(id, 1005, "unsaid")),
+            Some("close wrongly") => {
+                for code in [0, 999, 1004, 1006, 1015, 5000] {
+                    assert!(!cx.close(id, code, ""), "{code}");
+                }
+                let _ = cx.send(id, "still here");
+            }
+            Some("terminate") => cx.terminate(id),
+            Some("send, close, send") => {
+                let _ = cx.send(id, "before");
+                assert!(cx.close(id, 4003, ""));
+                assert!(!cx.is_open(id));
+                assert_eq!(cx.send(id, "after"), SendStatus::Refused);
+                assert!(!cx.close(id, 4004, ""), "once is enough");
+                assert!(!cx.ping(id, b""));
+            }
+            _ => drop(cx.send(id, message)),
+        }
+    }
+
+    fn server() -> (Running, Events) {
+        let (handler, events) = watch(handler_fn(obedient));
+        let config = Config {
+            message_bytes_max: MIB,
+            ..Config::default()
+        };
+        (serve(config, handler), events)
+    }
+
+    #[test]
+    fn a_clients_close_is_told_with_code_and_reason() {
+        let (server, events) = server();
+        let mut client = connect(server.addr, "/");
+        let frame = CloseFrame {
+            code: 4001.into(),
+            reason: "bye".into(),
+        };
+        client.close(Some(frame)).unwrap();
+        assert_eq!(closed(client), (4001, "bye".to_owned()));
+        assert_eq!(events.end(), end(4001, "bye", true, Side::Peer));
+    }
+
+    #[test]
+    fn a_clients_close_without_a_code_is_1005() {
+        let (server, events) = server();
+        let mut raw = Raw::open(server.addr, "/");
+        raw.say(frame(CLOSE, b""));
+        assert_eq!(raw.frame(), (CLOSE, vec![]));
+        raw.at_end();
+        drop(raw);
+        assert_eq!(events.end(), end(1005, "", true, Side::Peer));
+    }
+
+    #[test]
+    fn our_close_is_ours_and_clean_when_it_is_answered() {
+        let (server, events) = server();
+        let mut client = connect(server.addr, "/");
+        client.send(Sent::text("close")).unwrap();
+        assert_eq!(closed(client), (4002, "enough".to_owned()));
+        assert_eq!(events.end(), end(4002, "enough", true, Side::Us));
+    }
+
+    #[test]
+    fn our_close_may_have_no_code() {
+        let (server, events) = server();
+        let mut raw = Raw::open(server.addr, "/");
+        raw.say(frame(TEXT, b"close without a code"));
+        assert_eq!(raw.frame(), (CLOSE, vec![]));
+        raw.say(frame(CLOSE, b""));
+        raw.at_end();
+        drop(raw);
+        let end = events.end();
+        assert_eq!((end.code, end.is_clean, end.by), (1005, true, Side::Us));
+    }
+
+    #[test]
+    fn a_code_that_must_not_be_sent_closes_nothing() {
+        let (server, _events) = server();
+        let mut client = connect(server.addr, "/");
+        assert_eq!(ask(&mut client, "close wrongly"), "still here");
+    }
+
+    #[test]
+    fn our_close_that_is_not_answered_is_not_clean() {
+        let (server, events) = server();
+        let mut raw = Raw::open(server.addr, "/");
+        raw.say(frame(TEXT, b"close"));
+        assert_eq!(raw.close_frame(), (4002, "enough".to_owned()));
+        drop(raw);
+        assert_eq!(events.end(), end(4002, "enough", false, Side::Us));
+    }
+
+    #[test]
+    fn what_was_sent_before_a_close_arrives_and_nothing_after_it() {
+        let (server, events) = server();
+        let mut client = connect(server.addr, "/");
+        client.send(Sent::text("send, close, send")).unwrap();
+        assert_eq!(text(&mut client), "before");
+        assert_eq!(closed(client), (4003, String::new()));
+        assert_eq!(events.end(), end(4003, "", true, Side::Us));
+    }
+
+    #[test]
+    fn a_client_that_goes_without_a_close_is_1006() {
+        let (server, events) = server();
+        drop(Raw::open(server.addr, "/"));
+        assert_eq!(events.end(), end(1006, "", false, Side::Peer));
+    }
+
+    #[test]
+    fn a_reset_is_1006_and_an_error() {
+        let (server, events) = server();
+        let mut raw = Raw::open(server.addr, "/");
+        raw.say(frame(TEXT, b"an echo"));
+        reset(raw);
+        assert!(events.error().contains("reset"));
+        assert_eq!(events.end(), end(1006, "", false, Side::Peer));
+    }
+
+    #[test]
+    fn a_client_that_half_closes_gets_its_answers_and_is_1006() {
+        let (server, events) = server();
+        let mut raw = Raw::open(server.addr, "/");
+        let large = noise(MIB);
+        raw.say(frame(BINARY, &large));
+        raw.say(frame(TEXT, b"last"));
+        raw.shut_write();
+        assert!(raw.frame() == (BINARY, large));
+        assert_eq!(raw.frame(), (TEXT, b"last".to_vec()));
+        raw.at_end();
+        assert_eq!(events.end(), end(1006, "", false, Side::Peer));
+    }
+
+    #[test]
+    fn terminate_sends_no_close() {
+        let (server, events) = server();
+        let mut raw = Raw::open(server.addr, "/");
+        raw.say(frame(TEXT, b"terminate"));
+        raw.is_gone();
+        assert_eq!(events.end(), end(1006, "", false, Side::Us));
+    }
+
+    #[test]
+    fn violations_are_ours_with_their_code_after_an_error() {
+        for (stream, code, reason) in [
+            (
+                b"\x81\x01a".to_vec(),
+                1002,
+                "a client's frame is not masked",
+            ),
+            (frame(TEXT, b"\xFF"), 1007, "a text message is not UTF-8"),
+            (
+                frame_header(BINARY, MIB as u64 + 1),
+                1009,
+                "the message is too big",
+            ),
+        ] {
+            let (server, events) = server();
+            let mut raw = Raw::open(server.addr, "/");
+            raw.say(stream);
+            assert_eq!(raw.close_frame(), (code, reason.to_owned()));
+            drop(raw);
+            let Seen::Open(id) = events.next() else {
+                panic!("open comes first");
+            };
+            assert_eq!(events.next(), Seen::Error(Some(id), reason.to_owned()));
+            let end = end(code, reason, false, Side::Us);
+            assert_eq!(events.next(), Seen::Close(id, end));
+        }
+    }
+
+    #[test]
+    fn in_on_close_the_session_can_be_asked_about_and_not_sent_to() {
+        struct Last(mpsc::Sender<String>);
+        impl Handler for Last {
+            fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+                cx.set_state(id, 7_u32);
+            }
+
+            fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+            fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
+                let state = cx.state::<u32>(id).copied();
+                let (path, peer) = (cx.path(id), cx.peer_addr(id));
+                let sent = cx.send(id, "too late");
+                let told = format!(
+                    "{state:?} {path:?} {} {sent:?} {} {:?}",
+                    peer.is_some(),
+                    cx.count(),
+                    cx.ids()
+                );
+                self.0.send(told).unwrap();
+            }
+        }
+        let (tell, told) = mpsc::channel();
+        let server = serve(Config::default(), Last(tell));
+        drop(Raw::open(server.addr, "/last"));
+        assert_eq!(
+            told.recv_timeout(WAIT).unwrap(),
+            r#"Some(7) Some("/last") true Refused 0 []"#
+        );
+        drop(server);
+    }
+
+    #[test]
+    fn open_and_close_come_in_pairs_whatever_clients_do() {
+        let (server, events) = server();
+        let mut is_opened = 0;
+        for i in 0..200 {
+            is_opened += usize::from(come_and_go(server.addr, i));
+        }
+        // A last one, still there when the server stops.
+        let mut client = connect(server.addr, "/");
+        ask(&mut client, "are you well?");
+        drop(server);
+        let mut open = Vec::new();
+        let (mut opens, mut closes) = (0, 0);
+        for seen in events.rest() {
+            match seen {
+                Seen::Open(id) => {
+                    assert!(!open.contains(&id), "{id} opens once");
+                    open.push(id);
+                    opens += 1;
+                }
+                Seen::Close(id, _) => {
+                    let at = open.iter().position(|open| *open == id);
+                    open.remove(at.unwrap_or_else(|| panic!("{id} was open")));
+                    closes += 1;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((opens, closes), (is_opened + 1, is_opened + 1));
+    }
+
+    /// One of the ways in which clients come and go; whether it was open.
+    fn come_and_go(addr: SocketAddr, way: usize) -> bool {
+        let ways = 10;
+        if way % ways < 2 {
+            let mut raw = Raw::new(addr);
+            raw.say(&upgrade_request("/").as_bytes()[..way % ways * 40]);
+            return false;
+        }
+        let mut raw = Raw::open(addr, "/");
+        match way % ways {
+            2 => {
+                raw.say(close_frame(1000, ""));
+                assert_eq!(raw.close_frame().0, 1000);
+                raw.at_end();
+            }
+            3 => raw.say(close_frame(1000, "and away")),
+            4 => {}
+            5 => {
+                raw.say(frame(TEXT, b"an echo"));
+                reset(raw);
+            }
+            6 => {
+                raw.shut_write();
+                raw.at_end();
+            }
+            7 => raw.say(&frame(TEXT, b"in the middle of a frame")[..9]),
+            8 => {
+                raw.say(b"\x81\x01a");
+                assert_eq!(raw.close_frame().0, 1002);
+            }
+            9 => {
+                raw.say(frame(TEXT, b"terminate"));
+                raw.is_gone();
+            }
+            way => unreachable!("there is no way {way}"),
+        }
+        true
+    }
+
+    /// Closes with unread bytes, which resets the connection.
+    fn reset(raw: Raw) {
+        assert_eq!(raw.0.peek(&mut [0]).unwrap(), 1);
+        drop(raw);
+    }
+
+    #[test]
+    fn a_client_that_never_reads_and_goes_is_noticed_at_once() {
+        let (server, events) = server();
+        let raw = Raw::open(server.addr, "/");
+        let message = frame(BINARY, &noise(64 * KIB));
+        write_until_blocked(&raw.0, |_| message.clone());
+        drop(raw);
+        // Long before the write timeout of 30 s.
+        assert_eq!(events.end(), end(1006, "", false, Side::Peer));
+        drop(server);
+    }
+}
+
+mod questions {
+    use super::*;
+
+    /// Answers questions about the session and the server; counts what each session asks.
+    fn answer(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        let asked = match cx.state::<usize>(id) {
+            Some(asked) => {
+                *asked += 1;
+                *asked
+            }
+            None => {
+                cx.set_state(id, 1_usize);
+                1
+            }
+        };
+        assert_eq!(cx.state::<String>(id), None, "it is no String");
+        let answer = match message.as_text().unwrap() {
+            "how often?" => asked.to_string(),
+            "peer" => cx.peer_addr(id).unwrap().to_string(),
+            "path" => cx.path(id).unwrap().to_string(),
+            "count" => cx.count().to_string(),
+            "ids" => {
+                let ids = cx.ids();
+                assert!(ids.contains(&id) && ids.iter().all(|id| cx.is_open(*id)));
+                ids.len().to_string()
+            }
+            "buffered" => {
+                assert_eq!(cx.buffered_amount(id), 0);
+                let _ = cx.send(id, "12345");
+                cx.buffered_amount(id).to_string()
+            }
+            "ping" => cx.ping(id, b"are you there?").to_string(),
+            other => panic!("{other:?} is no question"),
+        };
+        let _ = cx.send(id, &answer);
+    }
+
+    #[test]
+    fn each_session_has_its_own_state() {
+        let server = serve(Config::default(), handler_fn(answer));
+        let mut first = connect(server.addr, "/");
+        let mut second = connect(server.addr, "/");
+        assert_eq!(ask(&mut first, "how often?"), "1");
+        assert_eq!(ask(&mut first, "how often?"), "2");
+        assert_eq!(ask(&mut second, "how often?"), "1");
+        drop(first);
+        // A new session may have the old one's slot, not its state.
+        let mut third = connect(server.addr, "/");
+        assert_eq!(ask(&mut third, "how often?"), "1");
+        assert_eq!(ask(&mut second, "how often?"), "2");
+    }
+
+    #[test]
+    fn address_and_path_are_the_clients() {
+        let server = serve(Config::default(), handler_fn(answer));
+        let mut client = connect(server.addr, "/some/path?and=query");
+        let local = client.get_ref().local_addr().unwrap().to_string();
+        assert_eq!(ask(&mut client, "peer"), local);
+        assert_eq!(ask(&mut client, "path"), "/some/path");
+    }
+
+    #[test]
+    fn count_and_ids_are_those_that_are_open() {
+        let (handler, events) = watch(handler_fn(answer));
+        let server = serve(Config::default(), handler);
+        let mut client = connect(server.addr, "/");
+        let others: Vec<Raw> = (0..9).map(|_| Raw::open(server.addr, "/")).collect();
+        let _silent = Raw::new(server.addr);
+        assert_eq!(ask(&mut client, "count"), "10");
+        assert_eq!(ask(&mut client, "ids"), "10");
+        drop(others);
+        for _ in 0..9 {
+            events.end();
+        }
+        assert_eq!(ask(&mut client, "count"), "1");
+        assert_eq!(ask(&mut client, "ids"), "1");
+    }
+
+    #[test]
+    fn buffered_amount_is_what_is_queued_with_its_header() {
+        let server = serve(Config::default(), handler_fn(answer));
+        let mut client = connect(server.addr, "/");
+        assert_eq!(ask(&mut client, "buffered"), "12345");
+        assert_eq!(text(&mut client), "7");
+        assert_eq!(ask(&mut client, "buffered"), "12345", "and again from zero");
+        assert_eq!(text(&mut client), "7");
+    }
+
+    #[test]
+    fn pings_and_pongs_are_told() {
+        let (handler, events) = watch(handler_fn(answer));
+        let server = serve(Config::default(), handler);
+        let mut client = connect(server.addr, "/");
+        client.send(Sent::Ping(b"hello".to_vec().into())).unwrap();
+        assert_eq!(client.read().unwrap(), Sent::Pong(b"hello".to_vec().into()));
+        client.send(Sent::text("ping")).unwrap();
+        let payload = b"are you there?".to_vec();
+        assert_eq!(client.read().unwrap(), Sent::Ping(payload.clone().into()));
+        assert_eq!(text(&mut client), "true");
+        client.flush().unwrap();
+        assert!(matches!(events.next(), Seen::Open(_)));
+        assert_eq!(events.next(), Seen::Ping(b"hello".to_vec()));
+        assert_eq!(events.next(), Seen::Pong(payload));
+    }
+}
+
+mod timers {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(20);
+
+    /// Tells everyone the time, again and again.
+    struct Clock {
+        ticks: u64,
+    }
+
+    impl Handler for Clock {
+        fn on_start(&mut self, cx: &mut Context<'_>) {
+            cx.set_timer(TICK, 0);
+        }
+
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+        fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+            assert_eq!(key, self.ticks);
+            self.ticks += 1;
+            for id in cx.ids() {
+                let _ = cx.send(id, &self.ticks.to_string());
+            }
+            cx.set_timer(TICK, self.ticks);
+        }
+    }
+
+    #[test]
+    fn a_timer_pushes_to_clients_that_never_ask() {
+        let server = serve(Config::default(), Clock { ticks: 0 });
+        let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/")).collect();
+        for client in &mut clients {
+            let first: u64 = text(client).parse().unwrap();
+            for tick in first + 1..first + 6 {
+                assert_eq!(text(client), tick.to_string());
+            }
+        }
+    }
+
+    /// Sets timers out of order, and takes one back.
+    #[derive(Default)]
+    struct Orders {
+        taken_back: Option<TimerId>,
+        asked_by: Option<Id>,
+    }
+
+    impl Handler for Orders {
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+            self.asked_by = Some(id);
+            cx.set_timer(3 * TICK, 3);
+            cx.set_timer(TICK, 1);
+            self.taken_back = Some(cx.set_timer(2 * TICK, 2));
+            cx.set_timer(Duration::ZERO, 0);
+            cx.set_timer(3 * TICK, 4);
+        }
+
+        fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+            if key == 0 {
+                let timer = self.taken_back.take().unwrap();
+                assert!(cx.cancel_timer(timer));
+                assert!(!cx.cancel_timer(timer), "it is taken back already");
+            }
+            let _ = cx.send(self.asked_by.unwrap(), &key.to_string());
+        }
+    }
+
+    #[test]
+    fn timers_are_due_in_order_and_can_be_taken_back() {
+        let server = serve(Config::default(), Orders::default());
+        let mut client = connect(server.addr, "/");
+        client.send(Sent::text("go")).unwrap();
+        let due: Vec<String> = (0..4).map(|_| text(&mut client)).collect();
+        assert_eq!(due, ["0", "1", "3", "4"]);
+    }
+}
+
+mod sources {
+    use super::*;
+
+    /// Passes what arrives on a socket of its own to everyone.
+    struct Relay {
+        source: UnixStream,
+        key: usize,
+    }
+
+    impl Handler for Relay {
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+            let _ = cx.send(id, message);
+        }
+
+        fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
+            assert_eq!(key, self.key);
+            let mut buf = [0; 64];
+            // Edge-triggered: until it would block.
+            while let Ok(len @ 1..) = self.source.read(&mut buf) {
+                for id in cx.ids() {
+                    let _ = cx.send(id, &buf[..len]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_of_the_hosts_wakes_the_handler() {
+        for key in [0, 65_535] {
+            let (mut other, source) = UnixStream::pair().unwrap();
+            let mut server = Server::new(Config::default(), Relay { source, key }).unwrap();
+            server.listen("127.0.0.1:0").unwrap();
+            let (mut registered, _peer) = UnixStream::pair().unwrap();
+            let error = server.register(&mut registered, 65_536).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+            register(&mut server, key);
+            let server = run(server);
+            let mut client = connect(server.addr, "/");
+            for word in ["one", "two", "three"] {
+                other.write_all(word.as_bytes()).unwrap();
+                assert_eq!(
+                    client.read().unwrap(),
+                    Sent::binary(word.as_bytes().to_vec())
+                );
+            }
+            assert_eq!(ask(&mut client, "and still an echo"), "and still an echo");
+        }
+    }
+
+    fn register(server: &mut Server<Relay>, key: usize) {
+        // The handler owns the source: it is taken out while the server registers it.
+        let (_, spare) = UnixStream::pair().unwrap();
+        let mut source = std::mem::replace(&mut server.handler_mut().source, spare);
+        server.register(&mut source, key).unwrap();
+        server.handler_mut().source = source;
+    }
+}
+
+#[test]
+fn a_closure_is_a_handler() {
+    let handler = handler_fn(|cx, id, message: Message<'_>| cx.send(id, message));
+    let server = serve(Config::default(), handler);
+    assert_eq!(ask(&mut connect(server.addr, "/"), "hello"), "hello");
+}
+
+#[test]
+fn an_id_of_a_session_that_is_gone_has_no_effect() {
+    struct Memory(Vec<Id>);
+    impl Handler for Memory {
+        fn on_open(&mut self, _: &mut Context<'_>, id: Id) {
+            self.0.push(id);
+        }
+
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+            let first = self.0[0];
+            assert!(!cx.is_open(first));
+            assert_eq!(cx.send(first, "anyone?"), SendStatus::Refused);
+            assert!(!cx.close(first, 1000, ""));
+            cx.terminate(first);
+            assert!(!cx.subscribe(first, "topic"));
+            assert_eq!(cx.buffered_amount(first), 0);
+            assert_eq!((cx.path(first), cx.peer_addr(first)), (None, None));
+            let _ = cx.send(id, "fine");
+        }
+    }
+    let (handler, events) = watch(Memory(Vec::new()));
+    let server = serve(Config::default(), handler);
+    drop(Raw::open(server.addr, "/"));
+    events.end();
+    // It has the slot of the one that is gone.
+    assert_eq!(ask(&mut connect(server.addr, "/"), "go"), "fine");
+}

@@ -1,0 +1,422 @@
+//! A server among threads and other loops: the handle, turns inside a host's own poll, and listeners.
+
+mod common;
+
+use common::*;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+use wsloop::handlers::{Broadcast, Echo};
+use wsloop::{Config, Handle, HandleError, Server, Side, Turn};
+
+mod handle {
+    use super::*;
+
+    #[test]
+    fn a_message_from_another_thread_wakes_the_loop_and_reaches_one() {
+        let (handler, events) = watch(Echo::new());
+        let server = serve(Config::default(), handler);
+        let mut first = connect(server.addr, "/");
+        let id = opened(&events);
+        let mut second = connect(server.addr, "/");
+        let handle = server.handle.clone();
+        thread::spawn(move || {
+            handle.send(id, "for the first").unwrap();
+            handle.send(id, &b"and binary"[..]).unwrap();
+        });
+        assert_eq!(text(&mut first), "for the first");
+        let binary = first.read().unwrap();
+        assert_eq!(binary.into_data(), &b"and binary"[..]);
+        assert_eq!(ask(&mut second, "nothing for me?"), "nothing for me?");
+    }
+
+    #[test]
+    fn a_publication_reaches_all_members() {
+        let server = serve(Config::default(), Broadcast);
+        let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/news")).collect();
+        let mut other = connect(server.addr, "/other");
+        server.handle.publish("/news", "extra").unwrap();
+        server.handle.publish("/nobody is here", "extra").unwrap();
+        for client in &mut clients {
+            assert_eq!(text(client), "extra");
+        }
+        assert_eq!(ask(&mut other, "hello"), "hello");
+    }
+
+    #[test]
+    fn close_and_terminate_end_one_session() {
+        let (handler, events) = watch(Echo::new());
+        let server = serve(Config::default(), handler);
+        let client = connect(server.addr, "/");
+        let id = opened(&events);
+        server.handle.send(id, "before").unwrap();
+        server.handle.close(id, 4000, "from outside").unwrap();
+        server.handle.send(id, "after").unwrap();
+        let mut client = client;
+        assert_eq!(text(&mut client), "before");
+        assert_eq!(closed(client), (4000, "from outside".to_owned()));
+        assert_eq!(events.end(), end(4000, "from outside", true, Side::Us));
+        let mut raw = Raw::open(server.addr, "/");
+        let other = opened(&events);
+        server.handle.terminate(other).unwrap();
+        raw.is_gone();
+        assert_eq!(events.end(), end(1006, "", false, Side::Us));
+        // Both are gone, and whoever has their slots now is not meant.
+        let mut third = connect(server.addr, "/");
+        server.handle.terminate(id).unwrap();
+        server.handle.close(other, 1000, "").unwrap();
+        assert_eq!(ask(&mut third, "still here"), "still here");
+    }
+
+    #[test]
+    fn a_code_that_must_not_be_sent_closes_nothing() {
+        let (handler, events) = watch(Echo::new());
+        let server = serve(Config::default(), handler);
+        let mut client = connect(server.addr, "/");
+        let id = opened(&events);
+        for code in [0, 999, 1004, 1006, 1015, 5000] {
+            server.handle.close(id, code, "").unwrap();
+        }
+        assert_eq!(ask(&mut client, "still here"), "still here");
+    }
+
+    #[test]
+    fn a_burst_of_publications_is_delivered_whole_and_in_order() {
+        let server = serve(Config::default(), Broadcast);
+        let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/")).collect();
+        let handle = server.handle.clone();
+        let burst = thread::spawn(move || {
+            for i in 0..10_000 {
+                publish_again(&handle, &i.to_string());
+            }
+        });
+        for client in &mut clients {
+            for i in 0..10_000 {
+                assert_eq!(text(client), i.to_string());
+            }
+        }
+        burst.join().unwrap();
+    }
+
+    #[test]
+    fn several_threads_publish_each_in_its_order() {
+        let server = serve(Config::default(), Broadcast);
+        let mut client = connect(server.addr, "/");
+        let threads: Vec<_> = (0..4_usize)
+            .map(|thread| {
+                let handle = server.handle.clone();
+                thread::spawn(move || {
+                    (0..1000).for_each(|i| publish_again(&handle, &format!("{thread} {i}")));
+                })
+            })
+            .collect();
+        let mut next = [0; 4];
+        for _ in 0..4000 {
+            let said = text(&mut client);
+            let (thread, i) = said.split_once(' ').unwrap();
+            let next = &mut next[thread.parse::<usize>().unwrap()];
+            assert_eq!(i, next.to_string());
+            *next += 1;
+        }
+        assert_eq!(next, [1000; 4]);
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn a_full_inbox_takes_nothing_but_a_stop() {
+        let config = Config {
+            handle_commands_max: 3,
+            // Topics count, too.
+            handle_bytes_max: 11,
+            ..Config::default()
+        };
+        let mut server = Server::new(config, Broadcast).unwrap();
+        let addr = server.listen("127.0.0.1:0").unwrap();
+        let handle = server.handle();
+        // Nobody turns the server.
+        for i in ["1", "2", "3"] {
+            handle.publish("/", i).unwrap();
+        }
+        assert_eq!(handle.publish("/", "4"), Err(HandleError::Full));
+        turn_until(&mut server, |server| server.count() == 0);
+        handle.publish("/", "1234567890").unwrap();
+        assert_eq!(handle.publish("/", "x"), Err(HandleError::Full));
+        turn_until(&mut server, |_| true);
+        // What was taken is delivered.
+        let client = thread::spawn(move || {
+            let mut client = connect(addr, "/");
+            let heard = [text(&mut client), text(&mut client), text(&mut client)];
+            (heard, closed(client).0)
+        });
+        turn_until(&mut server, |server| server.count() == 1);
+        for i in ["1", "2", "3"] {
+            handle.publish("/", i).unwrap();
+        }
+        assert_eq!(handle.publish("/", "4"), Err(HandleError::Full));
+        handle.stop().unwrap();
+        while server.turn(Some(WAIT)).unwrap() == Turn::Running {}
+        let heard = client.join().unwrap();
+        assert_eq!(heard, (["1", "2", "3"].map(str::to_owned), 1001));
+        assert_eq!(handle.publish("/", "late"), Err(HandleError::Stopped));
+    }
+
+    #[test]
+    fn a_server_that_is_dropped_takes_nothing_more() {
+        let server = Server::new(Config::default(), Echo::new()).unwrap();
+        let handle = server.handle();
+        handle.publish("topic", "nobody listens").unwrap();
+        drop(server);
+        assert_eq!(handle.publish("topic", "x"), Err(HandleError::Stopped));
+        assert_eq!(handle.stop(), Err(HandleError::Stopped));
+    }
+
+    fn opened(events: &Events) -> wsloop::Id {
+        events.find(|seen| match seen {
+            Seen::Open(id) => Some(*id),
+            _ => None,
+        })
+    }
+
+    /// Publishes, as soon as there is room.
+    fn publish_again(handle: &Handle, message: &str) {
+        eventually(|| match handle.publish("/", message) {
+            Ok(()) => true,
+            Err(HandleError::Full) => false,
+            Err(HandleError::Stopped) => panic!("the server runs"),
+        });
+    }
+}
+
+/// Turns a server on this thread, at least once.
+fn turn_until<H: wsloop::Handler>(server: &mut Server<H>, is_so: impl Fn(&Server<H>) -> bool) {
+    let start = Instant::now();
+    loop {
+        let turn = server.turn(Some(Duration::from_millis(10))).unwrap();
+        assert_eq!(turn, Turn::Running);
+        if is_so(server) {
+            return;
+        }
+        assert!(start.elapsed() < WAIT, "it never became so");
+    }
+}
+
+mod turns {
+    use super::*;
+
+    #[test]
+    fn a_turn_without_anything_to_do_ends_at_its_timeout() {
+        let mut server = Server::new(Config::default(), Echo::new()).unwrap();
+        server.listen("127.0.0.1:0").unwrap();
+        for timeout in [Duration::ZERO, Duration::from_millis(20)] {
+            for _ in 0..3 {
+                let start = Instant::now();
+                assert_eq!(server.turn(Some(timeout)).unwrap(), Turn::Running);
+                assert!(start.elapsed() < WAIT);
+            }
+        }
+        assert_eq!(server.next_timeout(), None, "it would sleep until an event");
+    }
+
+    #[test]
+    fn next_timeout_is_the_next_deadline() {
+        let config = Config {
+            handshake_timeout: 2 * SHORT,
+            close_timeout: SHORT,
+            ..Config::default()
+        };
+        let mut server = Server::new(config, Echo::new()).unwrap();
+        let addr = server.listen("127.0.0.1:0").unwrap();
+        assert_eq!(
+            server.next_timeout(),
+            Some(Duration::ZERO),
+            "on_start is due"
+        );
+        turn_until(&mut server, |server| server.next_timeout().is_none());
+        let mut raw = Raw::new(addr);
+        turn_until(&mut server, |server| server.next_timeout().is_some());
+        assert!(server.next_timeout().unwrap() <= 2 * SHORT);
+        // Without another event, after so long, it does what is due.
+        while server.next_timeout().is_some_and(|wait| !wait.is_zero()) {
+            let _ = server.turn(None).unwrap();
+        }
+        let _ = server.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(raw.response_head().status, 408);
+    }
+
+    /// `SourceFd` is part of mio's feature `os-ext`, which only the binary's packages turn on.
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_server_lives_inside_another_poll() {
+        use mio::unix::SourceFd;
+        use mio::{Events, Interest, Poll, Token};
+        use std::os::fd::AsRawFd;
+
+        let mut server = Server::new(Config::default(), Echo::new()).unwrap();
+        let addr = server.listen("127.0.0.1:0").unwrap();
+        let handle = server.handle();
+        let mut poll = Poll::new().unwrap();
+        let fd = server.as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&fd), Token(7), Interest::READABLE)
+            .unwrap();
+        let client = thread::spawn(move || {
+            let mut client = connect(addr, "/");
+            let large = "x".repeat(4 * MIB);
+            assert!(ask(&mut client, &large) == large);
+            for i in 0..100 {
+                assert_eq!(ask(&mut client, &i.to_string()), i.to_string());
+            }
+            handle.stop().unwrap();
+            closed(client).0
+        });
+        let mut events = Events::with_capacity(8);
+        let start = Instant::now();
+        loop {
+            let wait = server.next_timeout().unwrap_or(WAIT).min(WAIT);
+            poll.poll(&mut events, Some(wait)).unwrap();
+            if server.turn(Some(Duration::ZERO)).unwrap() == Turn::Stopped {
+                break;
+            }
+            assert!(start.elapsed() < 3 * WAIT, "the host's poll goes on");
+        }
+        assert_eq!(client.join().unwrap(), 1001);
+    }
+
+    #[test]
+    fn a_context_between_turns_acts_like_a_handler() {
+        let mut server = Server::new(Config::default(), Broadcast).unwrap();
+        let addr = server.listen("127.0.0.1:0").unwrap();
+        let client = thread::spawn(move || {
+            let mut client = connect(addr, "/");
+            let heard = [text(&mut client), text(&mut client)];
+            (heard, closed(client).0)
+        });
+        turn_until(&mut server, |server| server.count() == 1);
+        server.with_context(|cx| {
+            let id = cx.ids()[0];
+            let _ = cx.send(id, "sent");
+            assert_eq!(cx.publish("/", "published"), 1);
+            cx.stop();
+        });
+        while server.turn(None).unwrap() == Turn::Running {}
+        let heard = ["sent", "published"].map(str::to_owned);
+        assert_eq!(client.join().unwrap(), (heard, 1001));
+        assert_eq!(server.turn(None).unwrap(), Turn::Stopped, "and stays so");
+    }
+
+    #[test]
+    fn a_server_moves_to_another_thread_and_back() {
+        let mut server = Server::new(Config::default(), Echo::new()).unwrap();
+        server.listen("127.0.0.1:0").unwrap();
+        let (send, receive) = mpsc::channel();
+        thread::spawn(move || {
+            let turn = server.turn(Some(Duration::ZERO)).unwrap();
+            send.send((server, turn)).unwrap();
+        });
+        let (mut server, turn) = receive.recv_timeout(WAIT).unwrap();
+        assert_eq!(turn, Turn::Running);
+        server.handle().stop().unwrap();
+        server.run().unwrap();
+        assert_eq!(server.local_addrs().count(), 0, "stopped");
+    }
+}
+
+mod listeners {
+    use super::*;
+
+    #[test]
+    fn port_0_is_told_by_its_real_number() {
+        let mut server = Server::new(Config::default(), Echo::new()).unwrap();
+        let addr = server.listen("127.0.0.1:0").unwrap();
+        assert_ne!(addr.port(), 0);
+        assert_eq!(addr.ip(), Ipv4Addr::LOCALHOST);
+        assert_eq!(server.local_addrs().collect::<Vec<_>>(), [addr]);
+        let server = run(server);
+        assert_eq!(ask(&mut connect(addr, "/"), "hello"), "hello");
+        drop(server);
+    }
+
+    #[test]
+    fn several_listeners_serve_the_same() {
+        let mut server = Server::new(Config::default(), Broadcast).unwrap();
+        let addrs: Vec<SocketAddr> = (0..3)
+            .map(|_| server.listen("127.0.0.1:0").unwrap())
+            .collect();
+        assert_eq!(server.local_addrs().collect::<Vec<_>>(), addrs);
+        let server = run(server);
+        let mut clients: Vec<Client> = addrs.iter().map(|addr| connect(*addr, "/")).collect();
+        assert_eq!(ask(&mut clients[1], "to all"), "to all");
+        assert_eq!(text(&mut clients[0]), "to all");
+        assert_eq!(text(&mut clients[2]), "to all");
+        server.handle.stop().unwrap();
+        assert!(clients.into_iter().all(|client| closed(client).0 == 1001));
+        server.join();
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_address() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap();
+        let mut server = Server::new(Config::default(), Echo::new()).unwrap();
+        let error = server.listen(addr).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&addr.to_string()), "{error}");
+        assert_eq!(server.local_addrs().count(), 0);
+        // The server is as good as before.
+        server.listen("127.0.0.1:0").unwrap();
+        let server = run(server);
+        assert_eq!(ask(&mut connect(server.addr, "/"), "hello"), "hello");
+    }
+
+    #[test]
+    fn the_first_address_that_works_is_taken() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addrs = [
+            taken.local_addr().unwrap(),
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+        ];
+        let mut server = Server::new(Config::default(), Echo::new()).unwrap();
+        let addr = server.listen(&addrs[..]).unwrap();
+        assert_ne!(addr.port(), addrs[0].port());
+    }
+
+    #[test]
+    fn a_listener_made_elsewhere_and_its_backlog_are_served() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = socket.local_addr().unwrap();
+        // They come before the server does.
+        let mut early: Vec<Raw> = (0..10).map(|_| Raw::new(addr)).collect();
+        for raw in &mut early {
+            raw.say(upgrade_request("/"));
+        }
+        let mut server = Server::new(Config::default(), Echo::new()).unwrap();
+        assert_eq!(server.listen_on(socket).unwrap(), addr);
+        let server = run(server);
+        for raw in &mut early {
+            assert_eq!(raw.response_head().status, 101);
+        }
+        assert_eq!(ask(&mut connect(server.addr, "/"), "hello"), "hello");
+    }
+
+    #[test]
+    fn a_storm_of_clients_is_served() {
+        let server = serve(Config::default(), Echo::new());
+        let storm: Vec<_> = (0..4)
+            .map(|_| {
+                let addr = server.addr;
+                thread::spawn(move || {
+                    let mut clients: Vec<Client> = (0..250).map(|_| connect(addr, "/")).collect();
+                    for client in &mut clients {
+                        assert_eq!(ask(client, "hello"), "hello");
+                    }
+                })
+            })
+            .collect();
+        for thread in storm {
+            thread.join().unwrap();
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! How a server stops, over real sockets: it says goodbye, waits so long as it was told to, and ends.
+
+mod common;
+
+use common::*;
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+use tungstenite::Message as Sent;
+use wsloop::handlers::{Broadcast, Echo};
+use wsloop::{Config, HandleError, Message, Server, Side, Turn, handler_fn};
+
+/// Deadlines that no test lives to see.
+fn patient() -> Config {
+    Config {
+        shutdown_grace: Duration::from_secs(600),
+        close_timeout: Duration::from_secs(600),
+        ..Config::default()
+    }
+}
+
+fn is_refused(server: &Running) -> bool {
+    match TcpStream::connect_timeout(&server.addr, WAIT) {
+        Ok(_) => false,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            true
+        }
+    }
+}
+
+#[test]
+fn everyone_is_told_1001_and_run_returns() {
+    let (handler, events) = watch(Echo::new());
+    let server = serve(patient(), handler);
+    let clients: Vec<Client> = (0..20).map(|_| connect(server.addr, "/")).collect();
+    server.handle.stop().unwrap();
+    for client in clients {
+        let (code, reason) = closed(client);
+        assert_eq!((code, &*reason), (1001, "the server is shutting down"));
+    }
+    server.join();
+    let ends: Vec<Seen> = events
+        .rest()
+        .into_iter()
+        .filter(|seen| matches!(seen, Seen::Close(..)))
+        .collect();
+    assert_eq!(ends.len(), 20);
+    for seen in ends {
+        let Seen::Close(_, seen) = seen else { continue };
+        assert_eq!(
+            seen,
+            end(1001, "the server is shutting down", true, Side::Us)
+        );
+    }
+}
+
+#[test]
+fn without_clients_run_returns_at_once() {
+    let server = serve(patient(), Echo::new());
+    server.handle.stop().unwrap();
+    server.join();
+}
+
+#[test]
+fn while_it_waits_nobody_is_let_in() {
+    let server = serve(patient(), Echo::new());
+    let mut raw = Raw::open(server.addr, "/");
+    assert!(!is_refused(&server));
+    server.handle.stop().unwrap();
+    assert_eq!(raw.close_frame().0, 1001);
+    assert!(is_refused(&server));
+    raw.say(close_frame(1001, ""));
+    raw.at_end();
+    drop(raw);
+    server.join();
+}
+
+#[test]
+fn a_client_that_does_not_answer_is_cut_off_after_the_grace() {
+    let config = Config {
+        shutdown_grace: SHORT,
+        ..patient()
+    };
+    let (handler, events) = watch(Echo::new());
+    let server = serve(config, handler);
+    let mut raw = Raw::open(server.addr, "/");
+    server.handle.stop().unwrap();
+    assert_eq!(raw.close_frame().0, 1001);
+    raw.is_gone();
+    server.join();
+    assert_eq!(
+        events.end(),
+        end(1001, "the server is shutting down", false, Side::Us)
+    );
+}
+
+#[test]
+fn a_client_that_neither_reads_nor_answers_is_cut_off_after_the_grace() {
+    let config = Config {
+        shutdown_grace: SHORT,
+        ..patient()
+    };
+    let server = serve(config, Echo::new());
+    let raw = Raw::open(server.addr, "/");
+    let message = frame(BINARY, &noise(64 * KIB));
+    write_until_blocked(&raw.0, |_| message.clone());
+    server.handle.stop().unwrap();
+    server.join();
+}
+
+#[test]
+fn a_second_stop_ends_at_once() {
+    let (handler, events) = watch(Echo::new());
+    let server = serve(patient(), handler);
+    let mut raw = Raw::open(server.addr, "/");
+    server.handle.stop().unwrap();
+    assert_eq!(raw.close_frame().0, 1001);
+    server.handle.stop().unwrap();
+    server.join();
+    raw.is_gone();
+    assert!(!events.end().is_clean);
+}
+
+#[test]
+fn two_stops_before_the_first_is_seen_end_at_once() {
+    let (handler, events) = watch(handler_fn(|cx, _, _| {
+        cx.stop();
+        cx.stop();
+    }));
+    let server = serve(patient(), handler);
+    let mut raw = Raw::open(server.addr, "/");
+    raw.say(frame(TEXT, b"stop, stop"));
+    server.join();
+    raw.is_gone();
+    assert_eq!(events.end(), end(1006, "", false, Side::Us));
+    assert_eq!(events.rest(), []);
+}
+
+#[test]
+fn a_handler_can_stop_the_server() {
+    let server = serve(patient(), handler_fn(|cx, _, _| cx.stop()));
+    let mut client = connect(server.addr, "/");
+    client.send(Sent::text("stop")).unwrap();
+    assert_eq!(closed(client).0, 1001);
+    server.join();
+}
+
+#[test]
+fn a_pending_handshake_is_told_503() {
+    let server = serve(patient(), Echo::new());
+    let mut client = connect(server.addr, "/");
+    let mut silent = Raw::new(server.addr);
+    let mut half = Raw::new(server.addr);
+    half.say("GET / HTTP/1.1\r\nHo");
+    // The server has taken both.
+    ask(&mut client, "tick");
+    server.handle.stop().unwrap();
+    for raw in [&mut silent, &mut half] {
+        let response = raw.response();
+        assert_eq!(response.status, 503);
+        assert!(response.body.contains("shutting down"));
+    }
+    drop((silent, half));
+    assert_eq!(closed(client).0, 1001);
+    server.join();
+}
+
+#[test]
+fn what_was_owed_arrives_before_the_goodbye() {
+    let answer = "x".repeat(8 * MIB);
+    let expected = answer.clone();
+    let handler = handler_fn(move |cx, id, _: Message<'_>| {
+        let _ = cx.send(id, &answer);
+        cx.stop();
+    });
+    let server = serve(patient(), handler);
+    let mut client = connect(server.addr, "/");
+    assert!(ask(&mut client, "everything, please") == expected);
+    assert_eq!(closed(client).0, 1001);
+    server.join();
+}
+
+#[test]
+fn what_was_published_arrives_before_the_goodbye() {
+    let server = serve(patient(), Broadcast);
+    let mut clients: Vec<Client> = (0..5).map(|_| connect(server.addr, "/")).collect();
+    for i in 0..100 {
+        server.handle.publish("/", &*i.to_string()).unwrap();
+    }
+    server.handle.stop().unwrap();
+    for client in &mut clients {
+        for i in 0..100 {
+            assert_eq!(text(client), i.to_string());
+        }
+    }
+    for client in clients {
+        assert_eq!(closed(client).0, 1001);
+    }
+    server.join();
+}
+
+#[test]
+fn messages_that_arrive_during_the_goodbye_get_no_answer() {
+    let server = serve(patient(), Echo::new());
+    let mut raw = Raw::open(server.addr, "/");
+    server.handle.stop().unwrap();
+    assert_eq!(raw.close_frame().0, 1001);
+    raw.say([frame(TEXT, b"too late"), close_frame(1000, "")].concat());
+    raw.at_end();
+    drop(raw);
+    server.join();
+}
+
+#[test]
+fn a_session_that_was_closing_already_keeps_its_code() {
+    let (handler, events) = watch(handler_fn(|cx, id, _| {
+        assert!(cx.close(id, 4000, "you first"));
+        cx.stop();
+    }));
+    let server = serve(patient(), handler);
+    let mut client = connect(server.addr, "/");
+    client.send(Sent::text("close, then stop")).unwrap();
+    assert_eq!(closed(client), (4000, "you first".to_owned()));
+    server.join();
+    assert_eq!(events.end(), end(4000, "you first", true, Side::Us));
+}
+
+#[test]
+fn a_handle_of_a_server_that_is_gone_says_so() {
+    let server = serve(patient(), Echo::new());
+    let handle = server.handle.clone();
+    handle.stop().unwrap();
+    server.join();
+    assert_eq!(handle.stop(), Err(HandleError::Stopped));
+    assert_eq!(handle.publish("topic", "x"), Err(HandleError::Stopped));
+}
+
+#[test]
+fn a_server_that_is_dropped_ends_every_session() {
+    let (handler, events) = watch(Echo::new());
+    let mut server = Server::new(patient(), handler).unwrap();
+    let addr = server.listen("127.0.0.1:0").unwrap();
+    let connecting = thread::spawn(move || [(); 3].map(|()| Raw::open(addr, "/")));
+    let start = Instant::now();
+    while server.count() < 3 {
+        assert_eq!(server.turn(Some(SHORT)).unwrap(), Turn::Running);
+        assert!(start.elapsed() < WAIT, "they do not come");
+    }
+    drop(server);
+    for mut raw in connecting.join().unwrap() {
+        raw.is_gone();
+    }
+    let told = events.rest();
+    let opens = told.iter().filter(|seen| matches!(seen, Seen::Open(_)));
+    assert_eq!((told.len(), opens.count()), (6, 3));
+    for seen in &told[3..] {
+        let Seen::Close(_, how) = seen else {
+            panic!("{seen:?}")
+        };
+        assert_eq!(*how, end(1006, "", false, Side::Us));
+    }
+}
