@@ -4,6 +4,7 @@
 
 use super::deadlines::{Deadline, Deadlines, Millis};
 use super::flush::write_slices;
+use super::journal::Journal;
 use super::paths::Paths;
 use super::session::{Ending, Membership, Phase, Session, Stream, id};
 use crate::config::{Config, LagPolicy};
@@ -44,6 +45,7 @@ pub(crate) struct Engine<S> {
     pub(super) reap_queue: Vec<Id>,
     /// What the protocol owes after one call of `receive`; kept for its allocation.
     pub(super) replies: Vec<u8>,
+    pub(super) journal: Journal,
     stop: Stop,
 }
 
@@ -112,6 +114,7 @@ impl<S: Stream> Engine<S> {
             flush_queue: Vec::new(),
             reap_queue: Vec::new(),
             replies: Vec::new(),
+            journal: Journal::default(),
             stop: Stop::No,
         }
     }
@@ -206,7 +209,8 @@ impl<S: Stream> Engine<S> {
             Stop::Until(end) => Some(end.saturating_sub(self.now)),
             Stop::No | Stop::Asked | Stop::Now => None,
         };
-        [deadline, timer, stop].into_iter().flatten().min()
+        let journal = self.journal.next_in(self.now);
+        [deadline, timer, stop, journal].into_iter().flatten().min()
     }
 
     /// Takes a timer that is due, of those set before the one numbered `sequence_end`.

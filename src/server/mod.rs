@@ -8,6 +8,7 @@ mod engine;
 mod expire;
 mod flush;
 mod handle;
+mod journal;
 mod listener;
 mod paths;
 mod read;
@@ -427,19 +428,6 @@ impl Engine<TcpStream> {
 fn millis_since(clock: Instant) -> u64 {
     clock.elapsed().as_millis() as u64
 }
-
-/// What a peer sent, for the log: quoted, escaped and cut.
-fn quoted(text: &str) -> String {
-    let mut end = text.len().min(QUOTED_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let more = if end < text.len() { ".." } else { "" };
-    format!("{:?}{more}", &text[..end])
-}
-
-/// Bytes of a peer's words that the log shows.
-const QUOTED_BYTES_MAX: usize = 64;
 
 /// Events that one poll returns: more wait for the next.
 const EVENTS_PER_TURN: usize = 1024;

@@ -8,6 +8,7 @@
 
 use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
+use super::journal::Journal;
 use super::session::{Ending, Phase, Stream};
 use crate::handler::{Context, Error, Handler, Side};
 use crate::proto::{
@@ -193,11 +194,7 @@ impl<S: Stream> Engine<S> {
         self.deadlines
             .set(slot, Deadline::Quiet, self.now as Millis);
         self.queue_flush(slot);
-        log::info!(
-            "{} connected, path {}",
-            self.sessions[slot].peer,
-            super::quoted(request.path())
-        );
+        Journal::opened(&self.sessions[slot], request.path());
         handler.on_open(&mut Context::new(self), id);
     }
 

@@ -1,8 +1,8 @@
 //! The reap phase: the only place where a session is deregistered, its slot freed and `on_close` called.
 
 use super::engine::Engine;
-use super::session::{Ending, Phase, Session, Stream};
-use crate::handler::{Context, Error, Handler, Id, Side};
+use super::session::{Ending, Phase, Stream};
+use crate::handler::{Context, Handler, Id, Side};
 
 impl<S: Stream> Engine<S> {
     /// Frees every session that has ended; `deregister` takes its stream out of the poll. How many there were.
@@ -37,11 +37,17 @@ impl<S: Stream> Engine<S> {
 
     /// Tells the log and the handler how the session ended.
     fn report(&mut self, id: Id, handler: &mut impl Handler) {
-        let session = &mut self.sessions[id.slot as usize];
+        let Self {
+            sessions,
+            journal,
+            now,
+            ..
+        } = self;
+        let session = &mut sessions[id.slot as usize];
         debug_assert!(session.phase == Phase::Dead);
         let noted = session.extra.as_mut().and_then(|extra| extra.ending.take());
         let mut ending = noted.unwrap_or_else(|| Ending::abnormal(Side::Us, None));
-        log_end(session, &ending);
+        journal.ended(session, &ending, *now);
         let was_opened = session.was_opened;
         let error = ending.error.take();
         if was_opened {
@@ -64,46 +70,6 @@ impl<S: Stream> Engine<S> {
             self.read_queue.shrink_to(SLOTS_KEPT);
             self.reap_queue.shrink_to(SLOTS_KEPT);
         }
-    }
-}
-
-/// One line for the end of each connection; peers' words are quoted and cut.
-fn log_end<S>(session: &Session<S>, ending: &Ending) {
-    let Session {
-        peer,
-        bytes_in,
-        bytes_out,
-        ..
-    } = session;
-    let by = match ending.by {
-        Side::Us => "us",
-        Side::Peer => "the peer",
-    };
-    let why = ending
-        .error
-        .as_ref()
-        .map(|error| format!(": {error}"))
-        .unwrap_or_default();
-    if session.was_opened {
-        let clean = if ending.is_clean {
-            "clean"
-        } else {
-            "not clean"
-        };
-        let reason = match &*ending.reason {
-            "" => String::new(),
-            reason => format!(" {}", super::quoted(reason)),
-        };
-        let code = ending.code;
-        log::info!(
-            "{peer} disconnected, code {code}{reason}, {clean}, by {by}, {bytes_in} B in, {bytes_out} B out{why}"
-        );
-    } else if let Some(Error::Protocol(_) | Error::Limit(_) | Error::Response(_)) = ending.error {
-        log::info!("{peer} refused{why}, {bytes_in} B in, {bytes_out} B out");
-    } else {
-        log::debug!(
-            "{peer} ended before its opening handshake{why}, {bytes_in} B in, {bytes_out} B out"
-        );
     }
 }
 

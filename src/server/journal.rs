@@ -1,0 +1,151 @@
+//! What the log says of sessions: one line when one opens, one when it ends. Lines about refusals and violations,
+//! which any stranger can cause, are bounded in number: past [`LINES_PER_SECOND`] they are counted, and the
+//! count is told when the second is over. Peers' words are quoted, escaped and cut.
+
+use super::session::{Ending, Session};
+use crate::handler::{Error, Side};
+
+/// Counts the lines that strangers caused.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    second_start: u64,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl Journal {
+    /// A session is open.
+    pub(super) fn opened<S>(session: &Session<S>, path: &str) {
+        log::info!("{} connected, path {}", session.peer, quoted(path));
+    }
+
+    /// A session, or what did not become one, has ended.
+    pub(super) fn ended<S>(&mut self, session: &Session<S>, ending: &Ending, now: u64) {
+        let is_fault = matches!(
+            ending.error,
+            Some(Error::Protocol(_) | Error::Limit(_) | Error::Response(_))
+        );
+        let level = if session.was_opened || is_fault {
+            log::Level::Info
+        } else {
+            log::Level::Debug
+        };
+        if !log::log_enabled!(level) || is_fault && !self.admit(now) {
+            return;
+        }
+        let Session {
+            peer,
+            bytes_in,
+            bytes_out,
+            ..
+        } = session;
+        let how = if session.was_opened {
+            disconnected(ending)
+        } else if is_fault {
+            "refused".to_owned()
+        } else {
+            "ended before its opening handshake".to_owned()
+        };
+        let why = ending
+            .error
+            .as_ref()
+            .map(|error| format!(": {error}"))
+            .unwrap_or_default();
+        log::log!(
+            level,
+            "{peer} {how}, {bytes_in} B in, {bytes_out} B out{why}"
+        );
+    }
+
+    /// Tells how many lines were suppressed, once the second is over.
+    pub(super) fn sum_up(&mut self, now: u64) {
+        if self.suppressed > 0 && now >= self.second_start + SECOND {
+            log::warn!(
+                "{} more were refused or broke a rule, and are not shown one by one",
+                self.suppressed
+            );
+            self.suppressed = 0;
+        }
+    }
+
+    /// How long until there is something to sum up, in milliseconds.
+    pub(super) fn next_in(&self, now: u64) -> Option<u64> {
+        (self.suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
+    }
+
+    fn admit(&mut self, now: u64) -> bool {
+        if now >= self.second_start + SECOND {
+            self.sum_up(now);
+            self.second_start = now;
+            self.lines = 0;
+        }
+        let is_admitted = self.lines < LINES_PER_SECOND;
+        if is_admitted {
+            self.lines += 1;
+        } else {
+            self.suppressed += 1;
+        }
+        is_admitted
+    }
+}
+
+fn disconnected(ending: &Ending) -> String {
+    let code = ending.code;
+    let reason = match &*ending.reason {
+        "" => String::new(),
+        reason => format!(" {}", quoted(reason)),
+    };
+    let clean = if ending.is_clean {
+        "clean"
+    } else {
+        "not clean"
+    };
+    let by = match ending.by {
+        Side::Us => "us",
+        Side::Peer => "the peer",
+    };
+    format!("disconnected, code {code}{reason}, {clean}, by {by}")
+}
+
+/// What a peer sent, for the log: quoted, escaped and cut.
+fn quoted(text: &str) -> String {
+    let mut end = text.len().min(QUOTED_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let more = if end < text.len() { ".." } else { "" };
+    format!("{:?}{more}", &text[..end])
+}
+
+/// Enough to see what is going on; at 200 bytes a line, 20 KB a second of log at most.
+const LINES_PER_SECOND: u32 = 100;
+
+/// In milliseconds.
+const SECOND: u64 = 1000;
+
+/// Bytes of a peer's words that the log shows.
+const QUOTED_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_words_are_quoted_escaped_and_cut() {
+        assert_eq!(quoted("a\n\"b\x1b[1m"), r#""a\n\"b\u{1b}[1m""#);
+        assert_eq!(quoted(&"ü".repeat(50)), format!("\"{}\"..", "ü".repeat(32)));
+    }
+
+    #[test]
+    fn a_flood_of_faults_is_counted_and_not_shown_line_by_line() {
+        let mut journal = Journal::default();
+        let admitted = (0..2_000).filter(|_| journal.admit(5_000)).count();
+        assert_eq!((admitted, journal.suppressed), (100, 1_900));
+        assert_eq!(journal.next_in(5_300), Some(700));
+        journal.sum_up(5_999);
+        assert_eq!(journal.suppressed, 1_900);
+        journal.sum_up(6_000);
+        assert_eq!((journal.suppressed, journal.next_in(6_000)), (0, None));
+        assert!(journal.admit(6_000));
+    }
+}
