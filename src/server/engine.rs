@@ -1,23 +1,21 @@
 //! All sessions and what they share: the loop without its poll. It is driven by phases (`read`, `expire`,
-//! `flush`, `reap`, each in its own file) and by handlers through [`Core`]; it knows streams, not sockets, and
-//! is told the time, so that a simulation can drive it as well as the server.
+//! `flush`, `reap`, each in its own file) and by handlers (`core`); it knows streams, not sockets, and is told
+//! the time, so that a simulation can drive it as well as the server. Here is what more than one of those need:
+//! how a session comes, is found, is queued for a phase, and goes.
 
 use super::deadlines::{Deadline, Deadlines, Millis};
-use super::flush::write_slices;
 use super::journal::Journal;
 use super::paths::Paths;
 use super::session::{Ending, Membership, Phase, Session, Stream, id};
-use crate::config::{Config, LagPolicy};
-use crate::handler::{Core, Error, Id, SendStatus, Side, TimerId};
+use crate::config::Config;
+use crate::handler::{Error, Id, Side, TimerId};
 use crate::outbound::{TopicKey, Topics};
-use crate::proto::{CODE_NONE, HeadLimits, HttpResponse, Limits, Message, Stage, is_code_allowed};
+use crate::proto::{HeadLimits, HttpResponse, Limits, Stage};
 use slab::Slab;
-use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// See the module.
@@ -28,9 +26,9 @@ pub(crate) struct Engine<S> {
     pub(super) topics: Topics,
     pub(super) paths: Paths,
     pub(super) deadlines: Deadlines,
-    timers: BTreeMap<TimerId, Timer>,
-    timer_sequence: u64,
-    timer_scope: u16,
+    pub(super) timers: BTreeMap<TimerId, Timer>,
+    pub(super) timer_sequence: u64,
+    pub(super) timer_scope: u16,
     /// Milliseconds of the loop's clock, as of this turn.
     pub(super) now: u64,
     generation: u32,
@@ -46,13 +44,13 @@ pub(crate) struct Engine<S> {
     /// What the protocol owes after one call of `receive`; kept for its allocation.
     pub(super) replies: Vec<u8>,
     pub(super) journal: Journal,
-    stop: Stop,
+    pub(super) stop: Stop,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Timer {
-    key: u64,
-    scope: u16,
+pub(super) struct Timer {
+    pub(super) key: u64,
+    pub(super) scope: u16,
 }
 
 /// A timer that is due.
@@ -301,7 +299,7 @@ impl<S: Stream> Engine<S> {
     }
 
     /// The slot of a session that messages can be sent to.
-    fn open_slot(&self, id: Id) -> Option<usize> {
+    pub(super) fn open_slot(&self, id: Id) -> Option<usize> {
         let session = self.session(id)?;
         let is_open = session.phase == Phase::Live && session.connection.stage() == Stage::Open;
         is_open.then_some(id.slot as usize)
@@ -510,40 +508,11 @@ impl<S: Stream> Engine<S> {
             .index = index;
     }
 
-    fn membership(&self, id: Id, topic: TopicKey) -> Option<usize> {
+    pub(super) fn membership(&self, id: Id, topic: TopicKey) -> Option<usize> {
         self.session(id)?
             .memberships()
             .iter()
             .position(|membership| membership.topic == topic)
-    }
-
-    /// Writes a large message straight from where it lies; what the stream does not take is queued.
-    fn write_through(&mut self, slot: usize, header: &[u8], payload: &[u8]) {
-        let session = &mut self.sessions[slot];
-        let slices = [IoSlice::new(header), IoSlice::new(payload)];
-        // After an error nothing is written; the flush phase meets it again and deals with it.
-        let written = write_slices(&mut session.stream, &slices);
-        let len = *written.as_ref().unwrap_or(&0);
-        session.bytes_out += len as u64;
-        let payload_len = len.saturating_sub(header.len());
-        if len < header.len() + payload.len() {
-            session
-                .outbound
-                .push(&header[len - payload_len..], &payload[payload_len..]);
-            if written.is_ok() {
-                self.stalled(slot);
-            }
-        }
-    }
-
-    /// Over the high-water mark the session is not read until it is under the low one.
-    fn pause_if_over(&mut self, slot: usize) -> SendStatus {
-        let session = &mut self.sessions[slot];
-        if session.outbound.len() <= self.config.high_water_bytes {
-            return SendStatus::Queued;
-        }
-        session.is_paused = true;
-        SendStatus::OverHighWater
     }
 }
 
@@ -554,207 +523,6 @@ pub(crate) struct Readiness {
     pub(crate) is_writable: bool,
     /// The peer has ended its side of the stream.
     pub(crate) is_end: bool,
-}
-
-impl<S: Stream> Core for Engine<S> {
-    fn send(&mut self, id: Id, message: Message<'_>) -> SendStatus {
-        let Some(slot) = self.open_slot(id) else {
-            return SendStatus::Refused;
-        };
-        let session = &self.sessions[slot];
-        let owned = session.outbound.len() - session.outbound.log_len();
-        // Up to high water one more message is always taken, however large.
-        let is_over = owned > self.config.high_water_bytes;
-        if is_over && owned + message.len() > self.config.backlog_bytes_max {
-            // A message that is refused leaves a gap, so nothing may follow it.
-            self.kill(
-                slot,
-                Ending::abnormal(Side::Us, Some(Error::Limit("backlog_bytes_max"))),
-            );
-            return SendStatus::Refused;
-        }
-        if session.extra.is_some() {
-            self.claim_all(slot);
-        }
-        let header = message.server_header();
-        let session = &mut self.sessions[slot];
-        if message.len() >= WRITE_THROUGH_BYTES
-            && session.outbound.is_empty()
-            && !session.is_blocked
-        {
-            self.write_through(slot, header.as_slice(), message.as_bytes());
-        } else {
-            session.outbound.push(header.as_slice(), message.as_bytes());
-        }
-        self.queue_flush(slot);
-        self.pause_if_over(slot)
-    }
-
-    fn ping(&mut self, id: Id, payload: &[u8]) -> bool {
-        let Some(slot) = self.open_slot(id) else {
-            return false;
-        };
-        let session = &self.sessions[slot];
-        if session.outbound.len() - session.outbound.log_len() > self.config.backlog_bytes_max {
-            return false;
-        }
-        self.ping_slot(slot, payload);
-        true
-    }
-
-    fn buffered_amount(&self, id: Id) -> usize {
-        let Some(session) = self.session(id) else {
-            return 0;
-        };
-        let unclaimed = session.memberships().iter().map(|membership| {
-            let Membership { topic, index } = *membership;
-            self.topics.unclaimed(topic, index)
-        });
-        session.outbound.len() + unclaimed.sum::<usize>()
-    }
-
-    fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
-        if code != CODE_NONE && !is_code_allowed(code) {
-            return false;
-        }
-        let Some(slot) = self.open_slot(id) else {
-            return false;
-        };
-        self.close_slot(slot, code, reason, None);
-        true
-    }
-
-    fn terminate(&mut self, id: Id) {
-        if self.session(id).is_some() {
-            self.kill(id.slot as usize, Ending::abnormal(Side::Us, None));
-        }
-    }
-
-    fn subscribe(&mut self, id: Id, topic: &str) -> bool {
-        let Some(slot) = self.open_slot(id) else {
-            return false;
-        };
-        let topic = self.topics.find_or_insert(topic);
-        if self.membership(id, topic).is_some() {
-            return false;
-        }
-        let index = self.topics.join(topic, slot);
-        self.sessions[slot]
-            .extra_mut()
-            .memberships
-            .push(Membership { topic, index });
-        true
-    }
-
-    fn unsubscribe(&mut self, id: Id, topic: &str) -> bool {
-        let Some(topic) = self.topics.find(topic) else {
-            return false;
-        };
-        let Some(position) = self.membership(id, topic) else {
-            return false;
-        };
-        let slot = id.slot as usize;
-        self.claim_all(slot);
-        let membership = self.sessions[slot]
-            .extra_mut()
-            .memberships
-            .swap_remove(position);
-        self.leave(membership);
-        self.queue_flush(slot);
-        true
-    }
-
-    fn publish(&mut self, topic: &str, message: Message<'_>) -> usize {
-        let Some(topic) = self.topics.find(topic) else {
-            return 0;
-        };
-        self.topics.publish(topic, message)
-    }
-
-    fn subscribers(&self, topic: &str) -> usize {
-        self.topics
-            .find(topic)
-            .map_or(0, |topic| self.topics.member_count(topic))
-    }
-
-    fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
-        self.topics.set_policy(topic, policy);
-    }
-
-    fn set_timer(&mut self, after: Duration, key: u64, scope: u16) -> TimerId {
-        // Rounded up: a timer is never early.
-        let after = u64::try_from(after.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-        let timer = TimerId {
-            due: self.now.saturating_add(after),
-            sequence: self.timer_sequence,
-        };
-        self.timer_sequence += 1;
-        self.timers.insert(timer, Timer { key, scope });
-        timer
-    }
-
-    fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.timers.remove(&timer).is_some()
-    }
-
-    fn timer_scope(&self) -> u16 {
-        self.timer_scope
-    }
-
-    fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
-        self.session(id)?.peer.address()
-    }
-
-    fn path(&self, id: Id) -> Option<Arc<str>> {
-        Some(Arc::clone(self.paths.path(self.session(id)?.path?)))
-    }
-
-    fn count(&self) -> usize {
-        self.open
-    }
-
-    fn ids(&self) -> Vec<Id> {
-        let open = |(slot, session): (usize, &Session<S>)| {
-            let id = id(slot, session.generation);
-            self.open_slot(id).map(|_| id)
-        };
-        self.sessions.iter().filter_map(open).collect()
-    }
-
-    fn is_open(&self, id: Id) -> bool {
-        self.open_slot(id).is_some()
-    }
-
-    fn set_state(&mut self, id: Id, state: Box<dyn Any + Send>) {
-        if let Some(session) = self.session_mut(id) {
-            session.extra_mut().state = Some(state);
-        }
-    }
-
-    fn state(&mut self, id: Id) -> Option<&mut (dyn Any + Send)> {
-        self.session_mut(id)?
-            .extra
-            .as_deref_mut()?
-            .state
-            .as_deref_mut()
-    }
-
-    fn stop(&mut self) {
-        self.stop = match self.stop {
-            Stop::No => Stop::Asked,
-            Stop::Asked | Stop::Until(_) | Stop::Now => Stop::Now,
-        };
-    }
-
-    fn route(&self, id: Id) -> u16 {
-        self.session(id).map_or(0, |session| session.route)
-    }
-
-    fn set_route(&mut self, id: Id, route: u16) {
-        if let Some(session) = self.session_mut(id) {
-            session.route = route;
-        }
-    }
 }
 
 fn no_room() -> HttpResponse {
@@ -776,7 +544,3 @@ const REPLIES_BYTES_KEPT: usize = 16 * 1024;
 /// An idle deadline is moved at most once in this fraction of its length: a busy session moves its link in the
 /// queue once a second and not once a message.
 const TOUCH_FRACTION: Millis = 64;
-
-/// From here on a message is written straight from where it lies: 16 KiB take about 1 us to copy, and a write of
-/// its own about 4, but it needs none of its own when nothing else is queued.
-const WRITE_THROUGH_BYTES: usize = 16 * 1024;

@@ -3,6 +3,7 @@
 //! One turn: poll, accept, read, expire, flush, reap. Events only mark; phases do. What a phase does with
 //! sessions is in `engine` and the files named after the phases; here is what they need of mio and of the clock.
 
+mod core;
 mod deadlines;
 mod engine;
 mod expire;
