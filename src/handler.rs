@@ -91,7 +91,8 @@ pub trait Handler {
         let _ = (cx, id, topic, messages);
     }
 
-    /// A session has ended. Its [`Context::state`], path and address can still be asked for; sends are refused.
+    /// A session has ended, its socket included: after both Closes that is when the peer has ended the stream, or
+    /// `Config::close_timeout` has passed. Its [`Context::state`], path and address can still be asked for; sends are refused.
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
         let _ = (cx, id, close);
     }

@@ -8,7 +8,7 @@ mod common;
 use common::*;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -28,10 +28,19 @@ impl Process {
     fn start(args: &[&str]) -> Self {
         let mut command = Command::new(WSLOOP);
         command.args(args).args(["-l", "127.0.0.1:0"]);
-        Self::spawn(command)
+        Self::announced(command)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    fn announced(mut command: Command) -> Self {
+        let mut process = Self::new(&mut command);
+        let announcement = process.out.recv_timeout(WAIT).expect("an announcement");
+        let url = announcement.strip_prefix("listening on ws://");
+        let addr = url.and_then(|url| url.strip_suffix('/'));
+        process.addr = addr.expect(&announcement).parse().unwrap();
+        process
+    }
+
+    fn new(command: &mut Command) -> Self {
         let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -41,17 +50,12 @@ impl Process {
             .unwrap();
         let out = lines(child.stdout.take().unwrap());
         let log = lines(child.stderr.take().unwrap());
-        let mut process = Self {
+        Self {
             child,
             out,
             log,
             addr: SocketAddr::from(([0, 0, 0, 0], 0)),
-        };
-        let announcement = process.out.recv_timeout(WAIT).expect("an announcement");
-        let url = announcement.strip_prefix("listening on ws://");
-        let addr = url.and_then(|url| url.strip_suffix('/'));
-        process.addr = addr.expect(&announcement).parse().unwrap();
-        process
+        }
     }
 
     /// Sends a signal, by this child's own id.
@@ -105,9 +109,13 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     receive
 }
 
-/// Runs it to its end, which comes by itself.
-fn output(args: &[&str]) -> Output {
-    Command::new(WSLOOP).args(args).output().unwrap()
+/// Runs it to its end, which comes by itself: the exit code and what it printed.
+fn output(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(WSLOOP);
+    let mut process = Process::new(command.args(args));
+    let code = process.code();
+    let all = |lines: &Receiver<String>| lines.iter().map(|line| line + "\n").collect();
+    (code, all(&process.out), all(&process.log))
 }
 
 mod command_line {
@@ -115,33 +123,24 @@ mod command_line {
 
     #[test]
     fn the_version_is_printed() {
+        let version = concat!("wsloop ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
         for flag in ["-V", "--version"] {
-            let output = output(&[flag]);
-            assert_eq!(output.status.code(), Some(0));
-            let version = concat!("wsloop ", env!("CARGO_PKG_VERSION"), "\n");
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
-            assert_eq!(output.stderr, b"");
+            assert_eq!(output(&[flag]), (Some(0), version.clone(), String::new()));
         }
     }
 
     #[test]
     fn help_is_printed_on_stdout() {
-        let output = output(&["serve", "--help"]);
-        assert_eq!(output.status.code(), Some(0));
-        assert!(
-            String::from_utf8(output.stdout)
-                .unwrap()
-                .contains("--route")
-        );
+        let (code, out, err) = output(&["serve", "--help"]);
+        assert_eq!((code, &*err), (Some(0), ""));
+        assert!(out.contains("--route"), "{out}");
     }
 
     #[test]
     fn a_wrong_flag_is_named_with_a_hint_and_exit_code_2() {
-        let output = output(&["serve", "--colour"]);
-        assert_eq!(output.status.code(), Some(2));
-        assert_eq!(output.stdout, b"");
-        let told = String::from_utf8(output.stderr).unwrap();
-        let (first, hint) = told.split_once('\n').unwrap();
+        let (code, out, err) = output(&["serve", "--colour"]);
+        assert_eq!((code, &*out), (Some(2), ""));
+        let (first, hint) = err.split_once('\n').unwrap();
         assert!(first.contains("--colour"), "{first}");
         assert!(hint.contains("--help"), "{hint}");
     }
@@ -150,12 +149,10 @@ mod command_line {
     fn a_taken_port_is_named_in_one_line_with_exit_code_1() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
-        let output = output(&["echo", "-l", &addr]);
-        assert_eq!(output.status.code(), Some(1));
-        assert_eq!(output.stdout, b"");
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(told.lines().count(), 1, "{told}");
-        assert!(told.contains(&addr), "{told}");
+        let (code, out, err) = output(&["echo", "-l", &addr]);
+        assert_eq!((code, &*out), (Some(1), ""));
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(err.contains(&addr), "{err}");
     }
 }
 
@@ -241,7 +238,7 @@ mod descriptors {
         let mut command = Command::new("sh");
         let line = r#"ulimit -n 40; exec "$0" echo --connections-max 1000 -l 127.0.0.1:0"#;
         command.args(["-c", line, WSLOOP]);
-        Process::spawn(command)
+        Process::announced(command)
     }
 
     /// Clock ticks, a hundredth of a second each, that a process has worked.

@@ -157,7 +157,7 @@ mod handle {
         }
         assert_eq!(handle.publish("/", "4"), Err(HandleError::Full));
         handle.stop().unwrap();
-        while server.turn(Some(WAIT)).unwrap() == Turn::Running {}
+        turn_to_the_end(&mut server);
         let heard = client.join().unwrap();
         assert_eq!(heard, (["1", "2", "3"].map(str::to_owned), 1001));
         assert_eq!(handle.publish("/", "late"), Err(HandleError::Stopped));
@@ -203,6 +203,14 @@ fn turn_until<H: wsloop::Handler>(server: &mut Server<H>, is_so: impl Fn(&Server
     }
 }
 
+/// Turns a server, which was asked to stop, on this thread.
+fn turn_to_the_end<H: wsloop::Handler>(server: &mut Server<H>) {
+    let start = Instant::now();
+    while server.turn(Some(WAIT)).unwrap() == Turn::Running {
+        assert!(start.elapsed() < WAIT, "it does not stop");
+    }
+}
+
 mod turns {
     use super::*;
 
@@ -240,7 +248,7 @@ mod turns {
         assert!(server.next_timeout().unwrap() <= 2 * SHORT);
         // Without another event, after so long, it does what is due.
         while server.next_timeout().is_some_and(|wait| !wait.is_zero()) {
-            let _ = server.turn(None).unwrap();
+            let _ = server.turn(Some(WAIT)).unwrap();
         }
         let _ = server.turn(Some(Duration::ZERO)).unwrap();
         assert_eq!(raw.response_head().status, 408);
@@ -301,7 +309,7 @@ mod turns {
             assert_eq!(cx.publish("/", "published"), 1);
             cx.stop();
         });
-        while server.turn(None).unwrap() == Turn::Running {}
+        turn_to_the_end(&mut server);
         let heard = ["sent", "published"].map(str::to_owned);
         assert_eq!(client.join().unwrap(), (heard, 1001));
         assert_eq!(server.turn(None).unwrap(), Turn::Stopped, "and stays so");
@@ -319,7 +327,7 @@ mod turns {
         let (mut server, turn) = receive.recv_timeout(WAIT).unwrap();
         assert_eq!(turn, Turn::Running);
         server.handle().stop().unwrap();
-        server.run().unwrap();
+        turn_to_the_end(&mut server);
         assert_eq!(server.local_addrs().count(), 0, "stopped");
     }
 }

@@ -348,8 +348,9 @@ mod backpressure {
 
     fn config() -> Config {
         Config {
-            high_water_bytes: 256 * KIB,
-            low_water_bytes: 64 * KIB,
+            // Less than what one turn may read, so that a pause has to come in the middle of a turn.
+            high_water_bytes: 128 * KIB,
+            low_water_bytes: 32 * KIB,
             ..Config::default()
         }
     }
@@ -378,8 +379,8 @@ mod backpressure {
         writing.join().unwrap();
         let owed_max = owed_max.load(Ordering::Relaxed);
         // High water, and the message that went over it.
-        assert!(owed_max <= 256 * KIB + MESSAGE + 10, "{owed_max}");
-        assert!(owed_max > 256 * KIB, "it came to that");
+        assert!(owed_max <= 128 * KIB + MESSAGE + 10, "{owed_max}");
+        assert!(owed_max > 128 * KIB, "it came to that");
     }
 
     /// Fills the connection, writes `last`, and only then reads every echo.
@@ -572,7 +573,7 @@ mod backpressure {
         }
 
         fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-            assert!(cx.buffered_amount(id) <= 64 * KIB);
+            assert!(cx.buffered_amount(id) <= 32 * KIB);
             self.push(cx, id);
         }
     }

@@ -383,8 +383,8 @@ impl<H: Handler> Server<H> {
 }
 
 impl<H: Handler> AsRawFd for Server<H> {
-    /// The poll's own descriptor, readable when the server has events: for a host's poll. See also
-    /// [`Server::next_timeout`].
+    /// The poll's own descriptor, readable when the server has events: for a host's poll (with mio, as a `SourceFd`,
+    /// behind mio's feature `os-ext`). See also [`Server::next_timeout`].
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
     }
