@@ -1,5 +1,6 @@
 //! The log of one topic: frames, each framed once, lying next to each other at positions that only grow. Readers
-//! hold positions, not copies. A chunk is given back when it is the oldest and nobody's position pins it.
+//! hold positions, not copies. A reader that goes on pins everything from its position on; one that has left holds
+//! the range that it is still owed. A chunk that nobody pins or holds is given back.
 //!
 //! A frame never straddles two chunks, so every chunk begins at a frame's first byte.
 
@@ -16,8 +17,10 @@ pub(super) struct Log {
 struct Chunk {
     start: u64,
     bytes: Vec<u8>,
-    /// How many queues have their first unsent byte of this log in this chunk.
+    /// How many queues have their first unsent byte of this log in this chunk, and will claim what follows.
     pins: u32,
+    /// How many queues are owed some of this chunk, and nothing that follows their range.
+    holds: u32,
 }
 
 impl Log {
@@ -34,12 +37,15 @@ impl Log {
     /// Appends one frame.
     pub(super) fn append(&mut self, header: &[u8], payload: &[u8]) {
         let len = header.len() + payload.len();
-        let fits = |chunk: &Chunk| chunk.bytes.len() + len <= CHUNK_BYTES;
+        let end = self.end;
+        // What was last may have been given back, and an older chunk still be held.
+        let fits = |chunk: &Chunk| chunk.end() == end && chunk.bytes.len() + len <= CHUNK_BYTES;
         if !self.chunks.back().is_some_and(fits) {
             self.chunks.push_back(Chunk {
                 start: self.end,
                 bytes: Vec::new(),
                 pins: 0,
+                holds: 0,
             });
         }
         let bytes = &mut self
@@ -89,11 +95,49 @@ impl Log {
         self.chunks[chunk].pins -= 1;
     }
 
-    /// Gives back the oldest chunks that nobody pins. To be called only when every reader that is not pinned
-    /// has read to the end.
+    /// Keeps the bytes `from..to`, and not what follows them, until released.
+    pub(super) fn hold(&mut self, from: u64, to: u64) {
+        let first = self.chunk_at(from);
+        for chunk in self
+            .chunks
+            .range_mut(first..)
+            .take_while(|chunk| chunk.start < to)
+        {
+            chunk.holds += 1;
+        }
+    }
+
+    /// Takes back a `hold` of `from..to`, but for its end `kept..to`.
+    pub(super) fn release(&mut self, from: u64, kept: u64, to: u64) {
+        let first = self.chunk_at(from);
+        for chunk in self
+            .chunks
+            .range_mut(first..)
+            .take_while(|chunk| chunk.start < to)
+        {
+            if kept < to && kept < chunk.end() {
+                return;
+            }
+            debug_assert!(chunk.holds > 0);
+            chunk.holds -= 1;
+        }
+    }
+
+    /// Gives back the chunks that nobody pins or holds. To be called only when every reader that is not pinned has
+    /// read to the end.
     pub(super) fn trim(&mut self) {
-        while self.chunks.front().is_some_and(|chunk| chunk.pins == 0) {
+        let first_pinned = self.chunks.iter().position(|chunk| chunk.pins > 0);
+        let mut unpinned = first_pinned.unwrap_or(self.chunks.len());
+        while unpinned > 0 && self.chunks[0].holds == 0 {
             self.chunks.pop_front();
+            unpinned -= 1;
+        }
+        if unpinned > 0 {
+            let mut index = 0;
+            self.chunks.retain(|chunk| {
+                index += 1;
+                index > unpinned || chunk.holds > 0
+            });
         }
         if self.chunks.is_empty() {
             self.chunks = VecDeque::new();
@@ -135,6 +179,12 @@ impl Log {
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum()
+    }
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
     }
 }
 
@@ -230,5 +280,60 @@ mod tests {
         log.trim();
         assert!(log.is_empty());
         assert_eq!(log.capacity(), 0);
+    }
+
+    #[test]
+    fn what_is_held_stays_and_what_lies_between_is_given_back() {
+        let mut log = Log::default();
+        let mut starts = Vec::new();
+        for _ in 0..10 {
+            starts.push(log.end());
+            append(&mut log, &[7; 60_000]);
+        }
+        // A reader that left owes itself the third and fourth frame, another the eighth; one goes on at the ninth.
+        log.hold(starts[2] + 5, starts[4]);
+        log.hold(starts[7], starts[8]);
+        log.pin(starts[8]);
+        log.trim();
+        let held = |log: &Log| log.capacity() / 60_000;
+        assert_eq!(held(&log), 2 + 1 + 2);
+        let len = |log: &Log, from, to| log.slices(from, to).map(<[u8]>::len).sum::<usize>() as u64;
+        assert_eq!(
+            len(&log, starts[2] + 5, starts[4]),
+            starts[4] - starts[2] - 5
+        );
+        assert_eq!(len(&log, starts[7], starts[8]), starts[8] - starts[7]);
+        // A part of the third frame is sent, then the rest of it, then all.
+        log.release(starts[2] + 5, starts[2] + 9, starts[4]);
+        log.trim();
+        assert_eq!(held(&log), 5);
+        log.release(starts[2] + 9, starts[3], starts[4]);
+        log.trim();
+        assert_eq!(held(&log), 4);
+        log.release(starts[3], starts[4], starts[4]);
+        log.release(starts[7], starts[8], starts[8]);
+        log.trim();
+        assert_eq!(held(&log), 2);
+        log.unpin(starts[8]);
+        log.trim();
+        assert_eq!(log.capacity(), 0);
+        append(&mut log, b"goes on");
+        assert_eq!(len(&log, starts[9] + 60_004, log.end()), 9);
+    }
+
+    #[test]
+    fn an_older_chunk_that_is_held_is_not_appended_to() {
+        let mut log = Log::default();
+        append(&mut log, &[1; 60_000]);
+        let first_end = log.end();
+        append(&mut log, &[2; 60_000]);
+        log.hold(0, first_end);
+        log.trim();
+        let start = log.end();
+        append(&mut log, b"new");
+        let bytes: Vec<u8> = log.slices(start, log.end()).flatten().copied().collect();
+        assert_eq!(bytes[2..], *b"new");
+        let bytes: Vec<u8> = log.slices(0, first_end).flatten().copied().collect();
+        assert_eq!(bytes[4..], [1; 60_000]);
     }
 }

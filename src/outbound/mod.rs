@@ -40,16 +40,26 @@ struct Backlog {
 
 #[derive(Debug)]
 enum Segment {
-    Owned {
-        bytes: Vec<u8>,
-        sent: usize,
-    },
-    /// Pins the log from `from` on.
-    Log {
-        topic: TopicKey,
-        from: u64,
-        to: u64,
-    },
+    Owned { bytes: Vec<u8>, sent: usize },
+    Log(Range),
+}
+
+/// The unsent bytes `from..to` of a topic's log, never empty but for a moment.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    topic: TopicKey,
+    from: u64,
+    to: u64,
+    keep: Keep,
+}
+
+/// How a range keeps its bytes in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// By a pin, and with it all that follows: the session is a member and will claim that too.
+    Pinned,
+    /// By holding the range alone: the session has left the topic.
+    Held,
 }
 
 impl Outbound {
@@ -77,7 +87,7 @@ impl Outbound {
     pub(crate) fn capacity(&self) -> usize {
         let owned = |segment: &Segment| match segment {
             Segment::Owned { bytes, .. } => bytes.capacity(),
-            Segment::Log { .. } => 0,
+            Segment::Log(_) => 0,
         };
         let backlog = self
             .backlog
@@ -111,6 +121,8 @@ impl Outbound {
             pong.clear();
             pong.extend_from_slice(frame);
         } else {
+            // The one that waited is the older one.
+            self.queue_pong();
             self.push(frame, &[]);
         }
     }
@@ -123,19 +135,37 @@ impl Outbound {
         let len = (to - from) as usize;
         backlog.len += len;
         backlog.log_len += len;
-        if let Some(Segment::Log {
-            topic: last,
-            to: end,
-            ..
-        }) = backlog.segments.back_mut()
-            && *last == topic
-            && *end == from
+        if let Some(Segment::Log(last)) = backlog.segments.back_mut()
+            && (last.topic, last.to, last.keep) == (topic, from, Keep::Pinned)
         {
-            *end = to;
+            last.to = to;
             return;
         }
         topics.pin(topic, from);
-        backlog.segments.push_back(Segment::Log { topic, from, to });
+        let range = Range {
+            topic,
+            from,
+            to,
+            keep: Keep::Pinned,
+        };
+        backlog.segments.push_back(Segment::Log(range));
+    }
+
+    /// The session has left `topic`: what it is still owed is kept, and no longer all that will follow.
+    pub(crate) fn hold(&mut self, topic: TopicKey, topics: &mut Topics) {
+        for segment in self
+            .backlog
+            .iter_mut()
+            .flat_map(|backlog| &mut backlog.segments)
+        {
+            if let Segment::Log(range) = segment
+                && (range.topic, range.keep) == (topic, Keep::Pinned)
+            {
+                topics.hold(topic, range.from, range.to);
+                topics.unpin(topic, range.from);
+                range.keep = Keep::Held;
+            }
+        }
     }
 
     /// Appends the owed pong to the queue; to be called when the peer takes bytes again.
@@ -159,7 +189,9 @@ impl Outbound {
                 Segment::Owned { bytes, sent } => {
                     filled += fill(&mut slices[filled..], [&bytes[*sent..]])
                 }
-                Segment::Log { topic, from, to } => {
+                Segment::Log(Range {
+                    topic, from, to, ..
+                }) => {
                     filled += fill(&mut slices[filled..], topics.slices(*topic, *from, *to));
                 }
             }
@@ -195,7 +227,7 @@ impl Outbound {
             .into_iter()
             .flat_map(|backlog| backlog.segments)
         {
-            segment.unpin(topics);
+            segment.give_back(topics);
         }
         self.tail = Vec::new();
         self.tail_sent = 0;
@@ -210,19 +242,14 @@ impl Outbound {
         let mut skipped = 0;
         let mut kept = VecDeque::with_capacity(backlog.segments.len());
         for segment in mem::take(&mut backlog.segments) {
-            let Segment::Log {
-                topic: of,
-                from,
-                to,
-            } = segment
-            else {
-                kept.push_back(segment);
-                continue;
+            let range = match segment {
+                Segment::Log(range) if range.topic == topic => range,
+                Segment::Log(_) | Segment::Owned { .. } => {
+                    kept.push_back(segment);
+                    continue;
+                }
             };
-            if of != topic {
-                kept.push_back(segment);
-                continue;
-            }
+            let Range { from, to, .. } = range;
             // Only the first segment can have been cut inside a frame. Its rest must follow, copied: left in the
             // log, it would pin all that is published meanwhile.
             let boundary = topics.frame_boundary(topic, from).min(to);
@@ -232,7 +259,7 @@ impl Outbound {
                 .flatten()
                 .copied()
                 .collect();
-            topics.unpin(topic, from);
+            range.give_back(topics);
             backlog.log_len -= (to - from) as usize;
             backlog.len -= (to - boundary) as usize;
             if !rest.is_empty() {
@@ -258,18 +285,21 @@ impl Outbound {
         for segment in segments.by_ref() {
             match segment {
                 Segment::Owned { bytes, sent } => kept.push(&bytes[sent..], &[]),
-                Segment::Log { topic, from, to } => {
+                Segment::Log(range) => {
+                    let Range {
+                        topic, from, to, ..
+                    } = range;
                     let boundary = topics.frame_boundary(topic, from).min(to);
                     for rest in topics.slices(topic, from, boundary) {
                         kept.push(rest, &[]);
                     }
-                    topics.unpin(topic, from);
+                    range.give_back(topics);
                     break;
                 }
             }
         }
         for segment in segments {
-            segment.unpin(topics);
+            segment.give_back(topics);
         }
         *self = kept;
     }
@@ -309,10 +339,9 @@ impl Backlog {
                     *sent += taken;
                     taken
                 }
-                Segment::Log { topic, from, to } => {
-                    let taken = (len as u64).min(*to - *from);
-                    topics.move_pin(*topic, *from, *from + taken, *to);
-                    *from += taken;
+                Segment::Log(range) => {
+                    let taken = (len as u64).min(range.to - range.from);
+                    range.advance(taken, topics);
                     self.log_len -= taken as usize;
                     taken as usize
                 }
@@ -331,14 +360,39 @@ impl Segment {
     fn is_sent(&self) -> bool {
         match self {
             Self::Owned { bytes, sent } => *sent == bytes.len(),
-            Self::Log { from, to, .. } => from == to,
+            Self::Log(range) => range.from == range.to,
         }
     }
 
-    fn unpin(&self, topics: &mut Topics) {
+    fn give_back(&self, topics: &mut Topics) {
         match self {
             Self::Owned { .. } => {}
-            Self::Log { topic, from, .. } => topics.unpin(*topic, *from),
+            Self::Log(range) => range.give_back(topics),
+        }
+    }
+}
+
+impl Range {
+    /// Takes note that the first `taken` bytes were sent.
+    fn advance(&mut self, taken: u64, topics: &mut Topics) {
+        let Self {
+            topic,
+            from,
+            to,
+            keep,
+        } = *self;
+        self.from += taken;
+        match keep {
+            Keep::Pinned => topics.move_pin(topic, from, self.from, to),
+            Keep::Held => topics.release(topic, from, self.from, to),
+        }
+    }
+
+    /// Keeps nothing any more.
+    fn give_back(&self, topics: &mut Topics) {
+        match self.keep {
+            Keep::Pinned => topics.unpin(self.topic, self.from),
+            Keep::Held => topics.release(self.topic, self.from, self.to, self.to),
         }
     }
 }

@@ -63,6 +63,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
                 let payload = vec![round as u8; [0, 5, 300, 40_000, 90_000][random(5)]];
                 owed.extend(owe(&mut queue, &mut topics, keys[random(2)], &payload));
             }
+            2 if random(8) == 0 => queue.hold(keys[random(2)], &mut topics),
             _ => {
                 let (len, slices_max) = (1 + random(150_000), 1 + random(8));
                 let written = write(&mut queue, &mut topics, len, slices_max);
@@ -118,6 +119,15 @@ fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
     assert!(queue.is_empty());
     queue.push_pong(b"1", false);
     queue.push_pong(b"2", false);
+    assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
+}
+
+#[test]
+fn a_pong_that_waited_comes_before_a_later_one() {
+    let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    queue.push_pong(b"1", true);
+    queue.push_pong(b"2", false);
+    queue.queue_pong();
     assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
 }
 

@@ -204,6 +204,16 @@ impl Topics {
         self.loosen(key);
     }
 
+    pub(super) fn hold(&mut self, key: TopicKey, from: u64, to: u64) {
+        self.topic_mut(key).log.hold(from, to);
+    }
+
+    /// Takes back a hold of `from..to`, but for `kept..to`.
+    pub(super) fn release(&mut self, key: TopicKey, from: u64, kept: u64, to: u64) {
+        self.topic_mut(key).log.release(from, kept, to);
+        self.loosen(key);
+    }
+
     /// Moves a pin within a queue's range that ends at `end`, where the pin is taken back.
     pub(super) fn move_pin(&mut self, key: TopicKey, from: u64, to: u64, end: u64) {
         self.topic_mut(key).log.unpin(from);

@@ -116,7 +116,7 @@ impl<S: Stream> Core for Engine<S> {
             .extra_mut()
             .memberships
             .swap_remove(position);
-        self.leave(membership);
+        self.leave(slot, membership);
         self.queue_flush(slot);
         true
     }

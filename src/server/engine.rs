@@ -489,13 +489,18 @@ impl<S: Stream> Engine<S> {
             return;
         }
         while let Some(membership) = self.sessions[slot].extra_mut().memberships.pop() {
-            self.leave(membership);
+            self.leave(slot, membership);
         }
     }
 
-    /// Takes a member, whose session has forgotten the membership, out of its topic.
-    pub(super) fn leave(&mut self, membership: Membership) {
+    /// Takes the session, which has forgotten the membership, out of a topic. What it is still owed of the topic
+    /// stays, and not all that others are owed later.
+    pub(super) fn leave(&mut self, slot: usize, membership: Membership) {
         let Membership { topic, index } = membership;
+        let Self {
+            sessions, topics, ..
+        } = self;
+        sessions[slot].outbound.hold(topic, topics);
         let Some(moved) = self.topics.leave(topic, index) else {
             return;
         };

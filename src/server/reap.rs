@@ -49,15 +49,12 @@ impl<S: Stream> Engine<S> {
         let mut ending = noted.unwrap_or_else(|| Ending::abnormal(Side::Us, None));
         journal.ended(session, &ending, *now);
         let was_opened = session.was_opened;
-        let error = ending.error.take();
+        if let Some(error) = ending.error.take() {
+            handler.on_error(&mut Context::new(self), Some(id), &error);
+        }
         if was_opened {
             self.open -= 1;
-            if let Some(error) = &error {
-                handler.on_error(&mut Context::new(self), Some(id), error);
-            }
             handler.on_close(&mut Context::new(self), id, &ending.close());
-        } else if let Some(error) = &error {
-            handler.on_error(&mut Context::new(self), Some(id), error);
         }
     }
 

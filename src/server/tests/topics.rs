@@ -336,3 +336,33 @@ fn what_one_session_publishes_in_a_turn_is_bounded_and_the_rest_follows() {
     bench.turns(20);
     assert_eq!(talker.take_texts().len(), 1_000);
 }
+
+#[test]
+fn a_member_that_leaves_and_does_not_read_holds_what_it_is_owed_and_no_more() {
+    let mut bench = Bench::broadcast(Config {
+        lag_bytes_max: 1 << 20,
+        ..Config::default()
+    });
+    let (talker, leaver) = (bench.open(), bench.open());
+    leaver.set_room(0);
+    for index in 0..300 {
+        talker.text(&format!("{index:>1000}"));
+        bench.turn();
+    }
+    // It says goodbye, and is still owed everything.
+    leaver.say(&client_frame(0x88, &1000_u16.to_be_bytes()));
+    bench.turn();
+    let held = bench.engine.topics.capacity();
+    for _ in 0..5_000 {
+        talker.text(&"x".repeat(1000));
+        bench.turn();
+    }
+    let grown = bench.engine.topics.capacity() - held;
+    assert!(grown < 100_000, "{grown} bytes more than its {held}");
+    leaver.set_room(usize::MAX);
+    bench.turns(20);
+    let frames = leaver.take_frames();
+    assert_eq!((frames.len(), frames[300].0), (301, 0x88));
+    assert!(frames[299].1.ends_with(b" 299"));
+    assert_eq!(bench.engine.topics.capacity(), 0);
+}
