@@ -80,10 +80,8 @@ impl<S: Stream> Engine<S> {
         if session.outbound.log_len() > config.lag_bytes_max {
             let id = id(slot, session.generation);
             match topics.policy(topic).unwrap_or(config.lag_policy) {
-                LagPolicy::Disconnect => {
-                    lagging.push(Lag::Disconnect { id });
-                    return;
-                }
+                // It claims all the same: should a handler close it before that is done, nothing is missing.
+                LagPolicy::Disconnect => lagging.push(Lag::Disconnect { id }),
                 LagPolicy::Skip => {
                     let messages = session.outbound.skip(topic, topics);
                     if messages > 0 {

@@ -104,7 +104,7 @@ pub(super) type OnOther = Box<dyn FnMut(&mut Context<'_>)>;
 pub(super) struct Recorder {
     pub(super) events: Vec<String>,
     pub(super) on_message: OnMessage,
-    /// Called for every upgrade and every timer as well.
+    /// Called for every upgrade, timer and skip as well.
     pub(super) on_other: Option<OnOther>,
     pub(super) topic: Option<&'static str>,
 }
@@ -138,7 +138,10 @@ impl Handler for Recorder {
         self.events.push(format!("drain {}", id.slot));
     }
 
-    fn on_skip(&mut self, _: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        if let Some(on_other) = &mut self.on_other {
+            on_other(cx);
+        }
         self.events
             .push(format!("skip {} {topic} {messages}", id.slot));
     }

@@ -366,3 +366,33 @@ fn a_member_that_leaves_and_does_not_read_holds_what_it_is_owed_and_no_more() {
     assert!(frames[299].1.ends_with(b" 299"));
     assert_eq!(bench.engine.topics.capacity(), 0);
 }
+
+#[test]
+fn a_member_too_far_behind_that_a_handler_closes_first_misses_nothing() {
+    let mut bench = Bench::new(small(), |cx, _, message| {
+        cx.publish("may not", message);
+        cx.publish("may skip", message);
+    });
+    bench
+        .engine
+        .set_lag_policy("may skip", Some(LagPolicy::Skip));
+    let (talker, skipper, closed) = (bench.open(), bench.open(), bench.open());
+    bench.engine.subscribe(skipper.id, "may skip");
+    bench.engine.subscribe(closed.id, "may not");
+    let id = closed.id;
+    bench.handler.on_other = Some(Box::new(move |cx| {
+        cx.close(id, 4000, "");
+    }));
+    skipper.set_room(0);
+    closed.set_room(0);
+    let mut said = 0;
+    while !bench.events().iter().any(|event| event.starts_with("skip")) {
+        talker.text(&"x".repeat(1000));
+        bench.turn();
+        said += 1;
+    }
+    closed.set_room(usize::MAX);
+    bench.turns(3);
+    let frames = closed.take_frames();
+    assert_eq!((frames.len(), frames[said].0), (said + 1, 0x88));
+}
