@@ -4,4 +4,5 @@ mod deadlines;
 mod faults;
 mod pressure;
 mod script;
+mod simulation;
 mod topics;

@@ -1,0 +1,180 @@
+//! What one peer received, against what was promised to it.
+
+use super::super::handler::Chaos;
+use super::super::ledger::{Account, Addressee, Ledger, Owed, TOPICS};
+use super::super::peer::Peer;
+use crate::config::LagPolicy;
+use crate::handler::Id;
+
+/// What a peer received after the head of the response.
+#[derive(Debug, Default)]
+struct Received {
+    messages: Vec<Owed>,
+    /// The code of the Close; `Some(None)` for one without.
+    close: Option<Option<u16>>,
+    pongs: Vec<usize>,
+}
+
+/// At the end of a session: every byte is of a message meant for this peer, in its order and none left out in
+/// silence, or of the protocol.
+pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Chaos) {
+    let Chaos { ledger, tally, .. } = handler;
+    let Some(account) = ledger.accounts.get(&peer.id) else {
+        refusal(&peer.received);
+        tally.refusals += 1;
+        return;
+    };
+    assert!(account.is_closed, "open and close come in pairs");
+    let received = match split_head(&peer.received) {
+        Some((head, frames)) => {
+            assert!(head.starts_with(b"HTTP/1.1 101 "));
+            received(frames, ledger, peer.id)
+        }
+        None => Received::default(),
+    };
+    let is_orderly = |pongs: &Vec<usize>| pongs.is_sorted_by(|one, next| one < next);
+    assert!(is_orderly(&received.pongs), "{:?}", received.pongs);
+    assert!(received.pongs.iter().all(|number| *number < peer.pings));
+
+    let is_too_far_behind = received.close == Some(Some(1013));
+    let is_complete = (is_complete || received.close.is_some()) && !is_too_far_behind;
+    for topic in 0..TOPICS.len() {
+        one_topic(
+            topic,
+            &received,
+            account,
+            ledger.policies[topic],
+            is_complete,
+        );
+    }
+    tally.messages_out += received.messages.len() as u64;
+    tally.pongs += received.pongs.len() as u64;
+    tally.too_far_behind += u64::from(is_too_far_behind);
+    tally.complete += u64::from(is_complete);
+}
+
+/// A topic's messages, with the direct ones between them.
+fn one_topic(
+    topic: usize,
+    received: &Received,
+    account: &Account,
+    policy: LagPolicy,
+    is_complete: bool,
+) {
+    let is_of_it = |message: &&Owed| message.topic().is_none_or(|of| of == topic);
+    let mut owed = account.owed.iter().filter(is_of_it);
+    let mut missing = 0;
+    for message in received.messages.iter().filter(is_of_it) {
+        // What lies between was left out.
+        loop {
+            let next = owed.next().expect("received in its order, and owed");
+            if next == message {
+                break;
+            }
+            assert!(next.topic().is_some(), "a direct message was left out");
+            missing += 1;
+        }
+    }
+    let skipped = account.skipped[topic];
+    assert!(
+        missing <= skipped,
+        "a silent gap: {missing}, told {skipped}"
+    );
+    if policy == LagPolicy::Disconnect {
+        assert_eq!(skipped, 0);
+    }
+    if is_complete {
+        let rest: Vec<&Owed> = owed.collect();
+        assert!(rest.iter().all(|next| next.topic().is_some()), "{rest:?}");
+        let missing = missing + rest.len() as u64;
+        assert_eq!(missing, skipped, "missing, and told so");
+    }
+}
+
+/// All whole frames; the last may be cut, by a reset or a deadline.
+fn received(mut bytes: &[u8], ledger: &Ledger, id: Id) -> Received {
+    let mut received = Received::default();
+    while let Some((first, payload, rest)) = split_frame(bytes) {
+        assert!(received.close.is_none(), "a frame after the Close");
+        bytes = rest;
+        match first {
+            0x81 | 0x82 => received.messages.push(message(first, payload, ledger, id)),
+            0x88 => received.close = Some(close_code(payload)),
+            0x89 => assert!(payload.is_empty() || payload == b"ours"),
+            0x8A => received.pongs.push(number(payload)),
+            other => panic!("a frame that begins with {other:#x}"),
+        }
+    }
+    assert!(
+        received.close.is_none() || bytes.is_empty(),
+        "bytes after the Close"
+    );
+    received
+}
+
+/// The message that a payload says it is: the account's own, byte by byte.
+fn message(first: u8, payload: &[u8], ledger: &Ledger, id: Id) -> Owed {
+    let sequence = payload.split(|byte| *byte == b':').nth(1).expect("a name");
+    let sequence: u64 = std::str::from_utf8(sequence).unwrap().parse().unwrap();
+    let owed = &ledger.accounts[&id].owed;
+    let position = owed.binary_search_by_key(&sequence, |owed| owed.sequence);
+    let message = owed[position.expect("meant for this peer")];
+    assert!(!matches!(message.to, Addressee::Session(to) if to != id));
+    assert!(
+        payload == message.payload(),
+        "message {sequence} is not as it was"
+    );
+    assert_eq!(first == 0x81, message.is_text());
+    message
+}
+
+fn close_code(payload: &[u8]) -> Option<u16> {
+    let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+    assert!(
+        matches!(code, Some(1000 | 1001 | 1002 | 1013 | 4000)),
+        "{code:?}"
+    );
+    code
+}
+
+/// The number of the ping that a pong answers.
+fn number(payload: &[u8]) -> usize {
+    let number = payload.split(|byte| *byte == b':').next().unwrap();
+    std::str::from_utf8(number).unwrap().parse().unwrap()
+}
+
+/// One response in HTTP, whole or cut, and nothing after it.
+fn refusal(received: &[u8]) {
+    let Some((head, body)) = split_head(received) else {
+        assert!(received.len() < 1000);
+        return;
+    };
+    let head = String::from_utf8_lossy(head).to_lowercase();
+    let is_status = |status| head.starts_with(&format!("http/1.1 {status} "));
+    let statuses = [200, 403, 405, 408, 501, 503, 400];
+    assert!(statuses.into_iter().any(is_status), "{head}");
+    let len = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let len: usize = len.expect("a length").parse().unwrap();
+    assert!(body.len() <= len, "bytes after the response");
+}
+
+/// A frame's first byte, its payload, and what follows; `None` if it is not whole.
+fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (start, len) = match *bytes.get(1)? {
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes(*bytes[2..].first_chunk()?)),
+        ),
+        127 => panic!("longer than anything here"),
+        len => (2, usize::from(len)),
+    };
+    let payload = bytes.get(start..start + len)?;
+    Some((bytes[0], payload, &bytes[start + len..]))
+}
+
+fn split_head(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    Some(bytes.split_at(end))
+}

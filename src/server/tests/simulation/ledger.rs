@@ -1,0 +1,175 @@
+//! What the handler was promised, session by session: the other side of the account that `check` settles with what
+//! the peers received. It knows nothing of the engine but what a handler is told.
+
+use crate::config::LagPolicy;
+use crate::handler::{Id, TimerId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The topics of every run.
+pub(super) const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// As of this turn.
+    pub(super) now: u64,
+    /// Every connection that was taken, and when.
+    pub(super) connected_at: BTreeMap<Id, u64>,
+    /// Every session whose `on_open` was called.
+    pub(super) accounts: BTreeMap<Id, Account>,
+    /// Who is in each of [`TOPICS`]; those that are no longer open count no more.
+    pub(super) members: [BTreeSet<Id>; TOPICS.len()],
+    pub(super) policies: [LagPolicy; TOPICS.len()],
+    /// Timers that are set, and their keys.
+    pub(super) timers: BTreeMap<TimerId, u64>,
+    /// How many sessions are between `on_open` and `on_close`.
+    pub(super) open_count: usize,
+    sequence: u64,
+    /// Bytes published in this turn, and in the turn with the most.
+    published_bytes: usize,
+    pub(super) published_bytes_max: usize,
+}
+
+/// One session's.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    pub(super) is_closed: bool,
+    /// All that was accepted for sending, in the order of the calls.
+    pub(super) owed: Vec<Owed>,
+    /// What `on_skip` told, by topic.
+    pub(super) skipped: [u64; TOPICS.len()],
+    /// How many messages came from the peer.
+    pub(super) heard: u64,
+    pub(super) last_heard_at: u64,
+    /// It has left a topic.
+    pub(super) has_left: bool,
+}
+
+/// One message that was accepted for sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) to: Addressee,
+    pub(super) sequence: u64,
+    pub(super) len: usize,
+}
+
+/// Whom a message names, so that it is known wherever it turns up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Addressee {
+    Session(Id),
+    /// By its place in [`TOPICS`].
+    Topic(usize),
+}
+
+impl Ledger {
+    pub(super) fn new(policies: [LagPolicy; TOPICS.len()]) -> Self {
+        Self {
+            now: 0,
+            connected_at: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            members: Default::default(),
+            policies,
+            timers: BTreeMap::new(),
+            open_count: 0,
+            sequence: 0,
+            published_bytes: 0,
+            published_bytes_max: 0,
+        }
+    }
+
+    pub(super) fn begin_turn(&mut self, now: u64) {
+        self.now = now;
+        self.published_bytes = 0;
+    }
+
+    /// The session's, which is open: it was opened and not closed.
+    pub(super) fn open(&mut self, id: Id) -> &mut Account {
+        let account = self.accounts.get_mut(&id);
+        let account = account.expect("an event of a session that was never opened");
+        assert!(!account.is_closed, "an event after on_close");
+        account
+    }
+
+    /// The session is opened, for the first and only time.
+    pub(super) fn begin(&mut self, id: Id) {
+        let account = Account {
+            last_heard_at: self.now,
+            ..Account::default()
+        };
+        let before = self.accounts.insert(id, account);
+        assert!(before.is_none(), "a name is never used again");
+        self.open_count += 1;
+    }
+
+    /// The session is closed, once, and is in no topic any more.
+    pub(super) fn end(&mut self, id: Id) {
+        self.open(id).is_closed = true;
+        self.open_count -= 1;
+        for members in &mut self.members {
+            members.remove(&id);
+        }
+    }
+
+    /// A new message of `len` bytes, or more if it takes more to name `to`.
+    pub(super) fn message(&mut self, to: Addressee, len: usize) -> Owed {
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let len = len.max(name(to, sequence).len());
+        Owed { to, sequence, len }
+    }
+
+    /// A direct message was accepted.
+    pub(super) fn owe(&mut self, id: Id, message: Owed) {
+        self.open(id).owed.push(message);
+    }
+
+    /// A publication was made; it is owed to every member.
+    pub(super) fn owe_members(&mut self, topic: usize, message: Owed) {
+        self.published_bytes += message.len + HEADER_BYTES_MAX;
+        self.published_bytes_max = self.published_bytes_max.max(self.published_bytes);
+        for id in self.members[topic].clone() {
+            self.owe(id, message);
+        }
+    }
+
+    /// A timer is due: not early, none before it left out.
+    pub(super) fn take_timer(&mut self, key: u64) {
+        let first = self.timers.pop_first();
+        let (timer, expected) = first.expect("a timer that was not set");
+        assert_eq!(expected, key, "timers are due in their order");
+        assert!(timer.due <= self.now, "a timer is early");
+    }
+}
+
+impl Owed {
+    /// The whole payload, every byte of which says what it belongs to.
+    pub(super) fn payload(&self) -> Vec<u8> {
+        let mut payload = name(self.to, self.sequence).into_bytes();
+        let padding = b'a' + (self.sequence % 26) as u8;
+        payload.resize(self.len, padding);
+        payload
+    }
+
+    /// Every other message is binary.
+    pub(super) fn is_text(&self) -> bool {
+        self.sequence.is_multiple_of(2)
+    }
+
+    /// The topic it was published to.
+    pub(super) fn topic(&self) -> Option<usize> {
+        match self.to {
+            Addressee::Session(_) => None,
+            Addressee::Topic(topic) => Some(topic),
+        }
+    }
+}
+
+fn name(to: Addressee, sequence: u64) -> String {
+    match to {
+        Addressee::Session(id) => format!("{id}:{sequence}:"),
+        Addressee::Topic(topic) => format!("{}:{sequence}:", TOPICS[topic]),
+    }
+}
+
+/// The longest header of a server's frame.
+pub(super) const HEADER_BYTES_MAX: usize = 10;

@@ -1,0 +1,168 @@
+//! A seeded simulation of the loop: sessions over sockets that are told of once, a clock in the hand, peers and a
+//! handler that do anything. After every turn and at the end of every session `check` says what must hold.
+//!
+//! A failure prints its seed; `WSLOOP_SEED=<seed> cargo test --lib simulation::<test>` replays it, and
+//! `WSLOOP_SEEDS=<count>` runs more than the default number.
+
+mod check;
+mod handler;
+mod ledger;
+mod peer;
+mod random;
+mod run;
+mod socket;
+mod tally;
+
+use run::Simulation;
+use tally::Tally;
+
+/// What a run has more or less of. Everything can happen in every one.
+#[derive(Clone, Copy, Debug)]
+struct Profile {
+    /// A client connects in one turn of these.
+    connect_one_in: usize,
+    /// One client in these reads slowly.
+    slow_one_in: usize,
+    /// Bytes that a slow reader takes at a time, at most.
+    room_step: usize,
+    /// Messages that a client sends at once, fewer than this.
+    burst: usize,
+    /// A client meets a fault in one turn of these.
+    fault_one_in: usize,
+    /// The clock goes to the next deadline, or to just before it, in one turn of these.
+    edge_one_in: usize,
+    /// What the handler does in a turn, at most.
+    actions: usize,
+    /// Large messages that the handler sends, in 40.
+    large_in_40: usize,
+    /// The handler may stop the server in one run of these.
+    stop_one_in: usize,
+}
+
+const MIXED: Profile = Profile {
+    connect_one_in: 3,
+    slow_one_in: 2,
+    room_step: 9_000,
+    burst: 6,
+    fault_one_in: 200,
+    edge_one_in: 8,
+    actions: 60,
+    large_in_40: 1,
+    stop_one_in: 4,
+};
+
+#[test]
+fn anything_may_happen() {
+    simulate("anything_may_happen", MIXED);
+}
+
+#[test]
+fn readers_may_be_slow() {
+    let slow = Profile {
+        slow_one_in: 1,
+        room_step: 3_000,
+        ..MIXED
+    };
+    simulate("readers_may_be_slow", slow);
+}
+
+#[test]
+fn messages_may_come_in_bursts() {
+    let bursts = Profile {
+        burst: 60,
+        actions: 200,
+        ..MIXED
+    };
+    simulate("messages_may_come_in_bursts", bursts);
+}
+
+#[test]
+fn connections_may_come_and_go() {
+    let churn = Profile {
+        connect_one_in: 1,
+        fault_one_in: 40,
+        ..MIXED
+    };
+    simulate("connections_may_come_and_go", churn);
+}
+
+#[test]
+fn members_may_leave_and_read_no_more() {
+    let leavers = Profile {
+        room_step: 10,
+        burst: 60,
+        actions: 200,
+        large_in_40: 8,
+        fault_one_in: 100,
+        ..MIXED
+    };
+    simulate("members_may_leave_and_read_no_more", leavers);
+}
+
+#[test]
+fn sockets_may_fail() {
+    let faults = Profile {
+        fault_one_in: 20,
+        ..MIXED
+    };
+    simulate("sockets_may_fail", faults);
+}
+
+#[test]
+fn deadlines_may_be_met_to_the_millisecond() {
+    let edges = Profile {
+        edge_one_in: 2,
+        ..MIXED
+    };
+    simulate("deadlines_may_be_met_to_the_millisecond", edges);
+}
+
+#[test]
+fn the_server_may_be_stopped() {
+    let stops = Profile {
+        stop_one_in: 1,
+        ..MIXED
+    };
+    simulate("the_server_may_be_stopped", stops);
+}
+
+/// Runs the seed that the environment names, or as many as it says.
+fn simulate(name: &'static str, profile: Profile) {
+    let variable = |name| {
+        let value = std::env::var(name).ok()?;
+        Some(value.parse().expect("a number"))
+    };
+    if let Some(seed) = variable("WSLOOP_SEED") {
+        Simulation::new(seed, profile).run().print(name);
+        return;
+    }
+    let mut tally = Tally::default();
+    let seeds = variable("WSLOOP_SEEDS").unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let note = SeedNote { seed, name };
+        tally += Simulation::new(seed, profile).run();
+        drop(note);
+    }
+    tally.print(name);
+    if seeds >= SEEDS {
+        tally.check();
+    }
+}
+
+/// Names the seed when its run panics.
+struct SeedNote {
+    seed: u64,
+    name: &'static str,
+}
+
+impl Drop for SeedNote {
+    fn drop(&mut self) {
+        let Self { seed, name } = self;
+        if std::thread::panicking() {
+            eprintln!("replay with: WSLOOP_SEED={seed} cargo test --lib simulation::{name}");
+        }
+    }
+}
+
+/// Seeds by default: 10 s for all the tests here, on two slow cores.
+const SEEDS: u64 = 12;

@@ -1,0 +1,50 @@
+//! A seeded sequence of choices: the same seed, the same run.
+
+/// Xorshift: fast, and good enough to choose from a handful.
+#[derive(Clone, Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        // Neighbouring seeds must not begin alike, and the state must not be zero.
+        let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        for _ in 0..4 {
+            random.next();
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 11
+    }
+
+    /// A number from 0 to below `end`.
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// A number from 1 to `last`.
+    pub(super) fn up_to(&mut self, last: usize) -> usize {
+        1 + self.below(last)
+    }
+
+    pub(super) fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    /// One of `choices`; `None` if there is none.
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
+        if choices.is_empty() {
+            return None;
+        }
+        Some(choices[self.below(choices.len())])
+    }
+
+    /// A sequence of its own, so that what one part draws does not shift another's.
+    pub(super) fn fork(&mut self) -> Self {
+        Self::new(self.next())
+    }
+}

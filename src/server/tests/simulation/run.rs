@@ -1,0 +1,273 @@
+//! One run: peers, handler and engine from a seed, turn by turn as the server would make them, to the end.
+
+use super::super::super::engine::{Engine, Readiness, Stop};
+use super::Profile;
+use super::check::{self, Bounds};
+use super::handler::Chaos;
+use super::ledger::{self, Ledger};
+use super::peer::Peer;
+use super::random::Random;
+use super::socket::{Connected, Socket};
+use super::tally::Tally;
+use crate::config::{Config, LagPolicy};
+use crate::handler::{Context, Id};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// See the module.
+pub(super) struct Simulation {
+    random: Random,
+    profile: Profile,
+    engine: Engine<Connected>,
+    buf: Vec<u8>,
+    handler: Chaos,
+    peers: Vec<Peer>,
+    /// Names of sessions that have ended lately.
+    gone: Vec<Id>,
+    now: u64,
+    bounds: Bounds,
+}
+
+impl Simulation {
+    pub(super) fn new(seed: u64, profile: Profile) -> Self {
+        let mut random = Random::new(seed);
+        let config = random_config(&mut random);
+        config.check().unwrap();
+        let policies = [(); 4].map(|()| match random.below(3) {
+            0 => LagPolicy::Skip,
+            _ => LagPolicy::Disconnect,
+        });
+        let mut handler = Chaos::new(random.fork(), Ledger::new(policies), &config);
+        handler.large_in_40 = profile.large_in_40;
+        handler.may_stop = random.one_in(profile.stop_one_in);
+        let mut engine = Engine::new(config.clone());
+        for (topic, policy) in ledger::TOPICS.into_iter().zip(policies) {
+            Context::new(&mut engine).set_lag_policy(topic, Some(policy));
+        }
+        Self {
+            random,
+            profile,
+            engine,
+            buf: vec![0; config.receive_buffer_bytes],
+            handler,
+            peers: Vec::new(),
+            gone: Vec::new(),
+            now: 0,
+            bounds: Bounds::new(&config),
+        }
+    }
+
+    /// Turns for a while, then lets everybody leave.
+    pub(super) fn run(mut self) -> Tally {
+        for _ in 0..TURNS {
+            self.advance_clock();
+            self.handler.actions_left = self.profile.actions;
+            for peer in &mut self.peers {
+                peer.act(&mut self.random, &self.profile);
+            }
+            self.turn(true);
+            if self.engine.stop_state() != Stop::No && self.engine.len() == 0 {
+                break;
+            }
+        }
+        self.wind_down();
+        check::nothing_is_left(&self.engine, &self.handler.ledger);
+        self.handler.tally
+    }
+
+    /// Everybody reads all there is and leaves; deadlines do the rest.
+    fn wind_down(&mut self) {
+        for _ in 0..WIND_DOWN_TURNS_MAX {
+            if self.engine.len() == 0 && self.engine.next_in().is_none() {
+                return;
+            }
+            self.now += self.engine.next_in().unwrap_or(0);
+            self.handler.actions_left = 0;
+            self.peers.iter_mut().for_each(Peer::leave);
+            self.turn(false);
+        }
+        let next_in = self.engine.next_in();
+        if self.engine.len() > 0 {
+            panic!("not at the end, next in {next_in:?}: {:#?}", self.peers);
+        }
+    }
+
+    fn advance_clock(&mut self) {
+        let tally = &mut self.handler.tally;
+        let next_in = self.engine.next_in().unwrap_or(0);
+        self.now += match self.random.below(2 * self.profile.edge_one_in) {
+            0 if next_in > 0 => {
+                tally.turns_at_deadline += 1;
+                next_in
+            }
+            1 if next_in > 1 => {
+                tally.turns_before_deadline += 1;
+                next_in - 1
+            }
+            _ => (self.random.below(12) * self.random.below(2)) as u64,
+        };
+    }
+
+    /// One turn, as the server makes it.
+    fn turn(&mut self, is_busy: bool) {
+        self.handler.tally.turns += 1;
+        self.engine.begin_turn(self.now);
+        self.handler.ledger.begin_turn(self.now);
+        self.mark(is_busy);
+        if is_busy && self.random.one_in(20) {
+            // As the server's host does, and commands from other threads.
+            self.handler.act(&mut Context::new(&mut self.engine), None);
+        }
+        if is_busy && self.random.one_in(self.profile.connect_one_in) {
+            self.connect();
+        }
+        let Self {
+            engine,
+            buf,
+            handler,
+            ..
+        } = self;
+        engine.read(buf, handler);
+        engine.expire(handler);
+        engine.flush(handler);
+        let complete = check::complete(engine);
+        engine.reap(handler, |_| {});
+        self.stop_if_asked();
+        self.peers.iter_mut().for_each(Peer::collect);
+        check::turn(
+            &self.engine,
+            &self.peers,
+            &self.handler.ledger,
+            &self.bounds,
+        );
+        self.part(&complete);
+    }
+
+    /// Marks what the poll tells: late at times, and of sessions that are gone.
+    fn mark(&mut self, is_busy: bool) {
+        for index in 0..self.peers.len() {
+            let Peer { id, socket, .. } = &self.peers[index];
+            if is_busy && self.random.one_in(10) {
+                continue;
+            }
+            let readiness = socket.borrow_mut().take_readiness(&mut self.random);
+            if let Some(readiness) = readiness {
+                self.engine.mark(*id, readiness);
+            }
+            if self.random.one_in(10) {
+                self.mark_stale();
+            }
+        }
+    }
+
+    /// An event of a session that is gone changes nothing, least of all the session that has its slot now.
+    fn mark_stale(&mut self) {
+        let Some(id) = self.random.pick(&self.gone) else {
+            return;
+        };
+        let readiness = Readiness {
+            is_readable: self.random.one_in(2),
+            is_writable: self.random.one_in(2),
+            is_end: self.random.one_in(2),
+        };
+        let heir = self.engine.id_at(id.slot as usize);
+        let state = |engine: &Engine<Connected>| {
+            let session = engine.session(heir?)?;
+            Some((
+                session.is_readable,
+                session.is_blocked,
+                session.is_end_announced,
+            ))
+        };
+        let before = (state(&self.engine), self.engine.read_queue.len());
+        self.engine.mark(id, readiness);
+        assert_eq!(before, (state(&self.engine), self.engine.read_queue.len()));
+        self.handler.tally.stale_events += 1;
+        self.handler.tally.stale_events_of_reborn_slots += u64::from(heir.is_some());
+    }
+
+    fn connect(&mut self) {
+        // A server that stops has no listeners.
+        if !matches!(self.engine.stop_state(), Stop::No | Stop::Asked) {
+            return;
+        }
+        let room = self.random.below(30_000);
+        let socket = Socket::new(room);
+        let stream = Connected(Rc::clone(&socket));
+        match self.engine.insert(stream, None) {
+            Some(id) => {
+                self.handler.ledger.connected_at.insert(id, self.now);
+                let is_slow = self.random.one_in(self.profile.slow_one_in);
+                self.peers.push(Peer::new(id, socket, is_slow));
+            }
+            None => self.handler.tally.refusals += 1,
+        }
+    }
+
+    fn stop_if_asked(&mut self) {
+        match self.engine.stop_state() {
+            Stop::No => {}
+            Stop::Asked => self.engine.begin_stop(),
+            Stop::Until(end) if end <= self.now => self.engine.terminate_all(),
+            Stop::Until(_) => {}
+            Stop::Now => {
+                self.engine.terminate_all();
+                self.engine.reap(&mut self.handler, |_| {});
+            }
+        }
+    }
+
+    /// Settles the accounts of the sessions that have ended.
+    fn part(&mut self, complete: &BTreeSet<Id>) {
+        let Self {
+            peers,
+            handler,
+            gone,
+            ..
+        } = self;
+        peers.retain(|peer| {
+            if !peer.socket.borrow().is_dropped() {
+                return true;
+            }
+            check::session(peer, complete.contains(&peer.id), handler);
+            gone.push(peer.id);
+            if gone.len() > GONE_MAX {
+                gone.remove(0);
+            }
+            false
+        });
+    }
+}
+
+/// Limits so small that they are met.
+fn random_config(random: &mut Random) -> Config {
+    let idle_timeout = Some(Duration::from_millis(400));
+    Config {
+        high_water_bytes: 20_000,
+        low_water_bytes: 5_000,
+        backlog_bytes_max: 20_000 + random.below(20_000),
+        message_bytes_max: 40_000,
+        lag_bytes_max: 1_000 + random.below(40_000),
+        receive_buffer_bytes: 1024 << random.below(4),
+        read_budget_bytes: random.up_to(9_000),
+        handshake_timeout: Duration::from_millis(100),
+        idle_timeout: idle_timeout.filter(|_| !random.one_in(8)),
+        auto_ping: !random.one_in(4),
+        close_timeout: Duration::from_millis(60),
+        write_timeout: Duration::from_millis(if random.one_in(3) { 3_000 } else { 150 }),
+        shutdown_grace: Duration::from_millis(120),
+        connections_max: 30,
+        handshakes_max: 10,
+        ..Config::default()
+    }
+}
+
+/// Turns of one run.
+const TURNS: usize = 500;
+
+/// Turns in which everybody is gone after that.
+const WIND_DOWN_TURNS_MAX: usize = 500;
+
+/// Names of the gone that are kept for stale events.
+const GONE_MAX: usize = 30;
