@@ -1,0 +1,209 @@
+//! Hostile peers and the log, at its default level: a refusal is one line, which names the peer and the rule; a
+//! peer's words are escaped and cut; and however many are refused, the log stays readable.
+
+#![cfg(feature = "cli")]
+
+mod common;
+mod hostile_common;
+
+use common::*;
+use hostile_common::*;
+use std::time::{Duration, Instant};
+
+/// The lines that name a peer, after the server has ended. None shows a raw byte of a peer's, or goes on for long.
+fn lines_of(server: Wsloop, peer: &str) -> Vec<String> {
+    server.terminate();
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0), "{log:?}");
+    for line in &log {
+        let is_plain = |char: char| {
+            !char.is_control() && !matches!(char, '\u{200b}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        assert!(line.chars().all(is_plain), "{line:?}");
+        // 64 bytes of a peer's words, each of which may take 6 when it is escaped, and ours.
+        assert!(line.len() <= 600, "{} bytes: {line:?}", line.len());
+    }
+    log.into_iter().filter(|line| line.contains(peer)).collect()
+}
+
+#[test]
+fn a_refusal_is_one_line_with_the_peer_and_the_rule() {
+    let with = |line: &str| upgrade_request("/").replace("Host:", &format!("{line}\r\nHost:"));
+    let long = "x".repeat(20 * KIB);
+    let table = [
+        ("GET / HTTP/1.0\r\n\r\n".to_owned(), "only HTTP/1.1"),
+        ("POST / HTTP/1.1\r\n\r\n".to_owned(), "only GET and HEAD"),
+        (
+            "GET /\x1b[2J\x1b[1;31mroot HTTP/1.1\r\n".to_owned(),
+            "control character",
+        ),
+        (
+            "GET /\n2026-01-01 ERROR all is lost\n HTTP/1.1\r\n".to_owned(),
+            "LF",
+        ),
+        (with("X: \x1b]0;title\x07"), "control character"),
+        (with("Origin: a\r\nOrigin: b"), "Origin"),
+        (with("Content-Length: 5"), "body"),
+        (with("Sec-WebSocket-Extensions: \u{202e};;"), "Extensions"),
+        (with(&format!("X: {long}")), "too many bytes"),
+        (format!("GET /{long} HTTP/1.1\r\n"), "too many bytes"),
+        ("\x16\x03\x01".to_owned(), "not HTTP"),
+        (
+            upgrade_request("/").replace("13", "8"),
+            "Sec-WebSocket-Version",
+        ),
+    ];
+    for (request, rule) in &table {
+        let server = Wsloop::start(&["serve"]);
+        let mut raw = Raw::new(server.addr);
+        let peer = raw.0.local_addr().unwrap().to_string();
+        raw.say(request);
+        raw.response();
+        drop(raw);
+        let lines = lines_of(server, &peer);
+        assert_eq!(lines.len(), 1, "{request:.100?}: {lines:?}");
+        assert!(lines[0].contains(rule), "{rule}: {}", lines[0]);
+    }
+}
+
+#[test]
+fn a_violation_is_one_line_with_the_peer_and_the_rule() {
+    let table = [
+        (vec![0xC1, 0x80], "reserved bits"),
+        (vec![TEXT, 0], "not masked"),
+        (frame(TEXT, b"\x1b[31m\xff"), "UTF-8"),
+        (frame(CLOSE, b"\x03\xe8\x1b[31m\xff"), "UTF-8"),
+        (close_frame(1005, "\x1b[31m\n2026-01-01 ERROR"), "1005"),
+        (frame_header(TEXT, 1 << 40), "too big"),
+    ];
+    for (bytes, rule) in &table {
+        let server = Wsloop::start(&["serve"]);
+        let mut raw = Raw::open(server.addr, "/echo");
+        let peer = raw.0.local_addr().unwrap().to_string();
+        raw.say(bytes);
+        raw.close_frame();
+        raw.at_end();
+        drop(raw);
+        let lines = lines_of(server, &peer);
+        // That it had been let in is the other line.
+        let broken: Vec<_> = lines
+            .iter()
+            .filter(|line| !line.contains(" connected"))
+            .collect();
+        assert_eq!((lines.len(), broken.len()), (2, 1), "{lines:?}");
+        assert!(broken[0].contains(rule), "{rule}: {}", broken[0]);
+    }
+}
+
+#[test]
+fn a_peers_words_are_escaped_and_cut() {
+    // Every control character, those that turn text around, and those that nobody sees.
+    let controls: String = (0..0x20)
+        .chain(0x7f..0xa0)
+        .map(|code| char::from_u32(code).unwrap())
+        .collect();
+    let turned = "\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}".repeat(8);
+    for reason in [
+        &controls,
+        "\x1b[2J\r\n[2026-01-01T00:00:00Z ERROR] forged",
+        &turned,
+        &"\u{fc}".repeat(61),
+    ] {
+        let server = Wsloop::start(&["serve", "-r", "/*=echo"]);
+        let path = format!("/%1b[31m{}", "p".repeat(8 * KIB));
+        let mut raw = Raw::open(server.addr, &path);
+        let peer = raw.0.local_addr().unwrap().to_string();
+        raw.say(close_frame(4000, reason));
+        assert_eq!(raw.close_frame(), (4000, reason.to_owned()));
+        raw.at_end();
+        drop(raw);
+        let lines = lines_of(server, &peer);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].contains("code 4000"), "{}", lines[1]);
+    }
+}
+
+#[test]
+fn ordinary_clients_that_never_finish_a_handshake_are_no_news() {
+    let server = Wsloop::start(&["serve"]);
+    for _ in 0..50 {
+        // A port scan, or a load balancer's check.
+        drop(Raw::new(server.addr));
+        http(
+            server.addr,
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        );
+    }
+    let lines = lines_of(server, "127.0.0.1");
+    assert!(lines.is_empty(), "{lines:?}");
+}
+
+/// Attacks 2 000 times: at most 200 lines for each second that it took, and together with the number that lines of
+/// the level WARN begin with, all 2 000 are accounted for.
+fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
+    const COUNT: usize = 2000;
+    let server = Wsloop::start(args);
+    let start = Instant::now();
+    for _ in 0..COUNT {
+        attack(&server);
+    }
+    let seconds = start.elapsed().as_secs() as usize + 1;
+    let shown = |log: &[String]| log.iter().filter(|line| line.contains(rule)).count();
+    let not_shown = |log: &[String]| -> usize {
+        let words = log
+            .iter()
+            .filter(|line| line.contains("WARN"))
+            .filter_map(|line| line.split_once("] "));
+        words
+            .filter_map(|(_, text)| text.split(' ').next()?.parse::<usize>().ok())
+            .sum()
+    };
+    within(
+        Duration::from_secs(4),
+        || shown(&server.log()) + not_shown(&server.log()) >= COUNT,
+        || {
+            format!(
+                "{} shown, {} counted",
+                shown(&server.log()),
+                not_shown(&server.log())
+            )
+        },
+    );
+    server.terminate();
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0));
+    assert_eq!(shown(&log) + not_shown(&log), COUNT);
+    assert!(
+        shown(&log) >= 1 && shown(&log) <= 200 * seconds,
+        "{} lines in {seconds} s",
+        shown(&log)
+    );
+}
+
+#[test]
+fn a_flood_of_refusals_is_counted_and_not_shown_one_by_one() {
+    check_flood(&["serve"], "only HTTP/1.1", |server| {
+        assert_eq!(http(server.addr, "GET / HTTP/1.0\r\n\r\n").status, 505);
+    });
+}
+
+#[test]
+fn a_flood_of_violations_is_counted_and_not_shown_one_by_one() {
+    check_flood(&["serve"], "reserved bits", |server| {
+        let mut raw = Raw::open(server.addr, "/echo");
+        raw.say([0xFF, 0xFF]);
+        assert_eq!(raw.close_frame().0, 1002);
+        raw.at_end();
+    });
+}
+
+#[test]
+fn a_flood_over_the_limit_of_connections_is_counted_and_not_shown_one_by_one() {
+    let args = ["serve", "--connections-max", "1"];
+    let held = std::cell::RefCell::new(None);
+    check_flood(&args, "connections_max", |server| {
+        let mut held = held.borrow_mut();
+        held.get_or_insert_with(|| Raw::open(server.addr, "/echo"));
+        assert_eq!(http(server.addr, "").status, 503);
+    });
+}

@@ -1,0 +1,375 @@
+//! Hostile peers that come and go: resets in the middle of everything, storms of connections that are dropped at
+//! once, more of them than there are descriptors, and all of them while the server stops.
+
+#![cfg(feature = "cli")]
+
+mod common;
+mod hostile_common;
+
+use common::*;
+use hostile_common::*;
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const TEXT_BEGINS: u8 = 0x01;
+
+/// Ends connections, every other one by a reset.
+fn leave(peers: Vec<Raw>) {
+    for (i, raw) in peers.into_iter().enumerate() {
+        if i % 2 == 0 {
+            reset_when_dropped(&raw);
+        }
+    }
+}
+
+/// What a peer has sent and received when it leaves.
+type Stage = (&'static str, fn(&Wsloop) -> Raw);
+
+const STAGES: [Stage; 10] = [
+    ("silent", |server| Raw::new(server.addr)),
+    ("in its request", |server| {
+        sent(
+            Raw::new(server.addr),
+            &upgrade_request("/echo").as_bytes()[..40],
+        )
+    }),
+    ("refused", |server| {
+        sent(Raw::new(server.addr), b"GET / HTTP/1.0\r\n\r\n")
+    }),
+    ("before its 101", |server| {
+        sent(
+            Raw::new(server.addr),
+            upgrade_request("/broadcast").as_bytes(),
+        )
+    }),
+    ("open", |server| Raw::open(server.addr, "/broadcast")),
+    ("in a frame", |server| {
+        sent(
+            Raw::open(server.addr, "/echo"),
+            &frame(TEXT, &[b'x'; 1000])[..500],
+        )
+    }),
+    ("in a message", |server| {
+        sent(
+            Raw::open(server.addr, "/echo"),
+            &frame(TEXT_BEGINS, b"begun"),
+        )
+    }),
+    ("before its echo", |server| {
+        sent(
+            Raw::open(server.addr, "/echo"),
+            &frame(TEXT, &[b'x'; 50_000]),
+        )
+    }),
+    ("after its violation", |server| {
+        sent(Raw::open(server.addr, "/echo"), &[0xFF, 0xFF])
+    }),
+    ("after its Close", |server| {
+        sent(Raw::open(server.addr, "/broadcast"), &close_frame(1000, ""))
+    }),
+];
+
+fn sent(mut raw: Raw, bytes: &[u8]) -> Raw {
+    raw.say(bytes);
+    raw
+}
+
+#[test]
+fn a_storm_of_peers_that_leave_in_every_stage_leaves_nothing_behind() {
+    Siege {
+        peak: 24 * MIB,
+        slack: 2 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        for (_, stage) in STAGES {
+            leave((0..200).map(|_| stage(server)).collect());
+        }
+        // All stages at once.
+        leave((0..500).map(|i| STAGES[i % 10].1(server)).collect());
+    });
+}
+
+#[test]
+fn two_thousand_peers_that_leave_at_once_leave_nothing_behind() {
+    Siege {
+        slack: 2 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        leave((0..2000).map(|_| Raw::new(server.addr)).collect());
+        for _ in 0..2000 {
+            leave(vec![Raw::new(server.addr)]);
+        }
+    });
+}
+
+/// This stopped the server: the deadline found a session that the same turn had ended.
+#[test]
+fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    let args = ["serve", "--handshake-timeout", "300ms"];
+    Siege {
+        args: &args,
+        slack: 2 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        for round in 0..8 {
+            let start = Instant::now();
+            let peers: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
+            let connected = start.elapsed();
+            // From 10 ms before the first is due to 10 ms after the last.
+            let begin = TIMEOUT - Duration::from_millis(10);
+            let step = (connected + Duration::from_millis(20)) / 200;
+            for (i, mut raw) in peers.into_iter().enumerate() {
+                let when = begin + step * i as u32;
+                thread::sleep(when.saturating_sub(start.elapsed()));
+                match (i + round) % 4 {
+                    0 => reset_when_dropped(&raw),
+                    1 => {}
+                    2 => raw.shut_write(),
+                    // The whole request at the last moment.
+                    _ => {
+                        let _ = raw.0.write_all(upgrade_request("/broadcast").as_bytes());
+                        reset_when_dropped(&raw);
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn resets_with_echoes_unread_leave_nothing_behind() {
+    let large = frame(BINARY, &vec![7; MIB]);
+    Siege {
+        peak: 32 * MIB,
+        slack: 4 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        for _ in 0..15 {
+            let mut peers: Vec<Raw> = (0..10).map(|_| Raw::open(server.addr, "/echo")).collect();
+            for raw in &mut peers {
+                raw.say(&large);
+            }
+            for raw in &mut peers {
+                // In the middle of the answer.
+                raw.0.read_exact(&mut [0; 1000]).unwrap();
+            }
+            // To close a socket on unread bytes is a reset, with or without linger.
+            leave(peers);
+        }
+    });
+}
+
+/// This stopped the server: a member that was reset while its topic was being written.
+#[test]
+fn members_that_are_reset_while_others_publish_harm_nobody() {
+    const TIME: Duration = Duration::from_millis(1500);
+    Siege {
+        peak: 24 * MIB,
+        slack: 4 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let mut speaker = Raw::open(server.addr, "/broadcast");
+        let mut listener = Raw::open(server.addr, "/broadcast");
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let speaking = scope.spawn(|| {
+                let mut spoken = 0_u64;
+                while !is_over.load(Ordering::Relaxed) {
+                    let text = format!("number {spoken}");
+                    speaker.say(frame(TEXT, text.as_bytes()));
+                    while speaker.frame().1 != text.as_bytes() {}
+                    spoken += 1;
+                }
+                speaker.say(frame(TEXT, b"the end"));
+                spoken
+            });
+            let listening = scope.spawn(|| {
+                let mut heard = 0_u64;
+                loop {
+                    match String::from_utf8(listener.frame().1).unwrap() {
+                        text if text == "the end" => return heard,
+                        text if text.starts_with("number") => {
+                            assert_eq!(text, format!("number {heard}"));
+                            heard += 1;
+                        }
+                        text => assert_eq!(text, "interrupted"),
+                    }
+                }
+            });
+            let start = Instant::now();
+            while start.elapsed() < TIME {
+                let mut peers: Vec<Raw> = (0..12)
+                    .map(|_| Raw::open(server.addr, "/broadcast"))
+                    .collect();
+                for raw in &mut peers[..4] {
+                    raw.say(frame(TEXT, b"interrupted"));
+                }
+                leave(peers);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(speaking.join().unwrap(), listening.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn out_of_descriptors_clients_wait_and_the_server_rests() {
+    let server = Wsloop::starved(100, &["echo", "--connections-max", "1000"]);
+    let descriptors = server.descriptors();
+    let mut clients: Vec<Raw> = (0..150)
+        .map(|_| sent(Raw::new(server.addr), upgrade_request("/").as_bytes()))
+        .collect();
+    server.logged("cannot accept");
+    let mut waiting = clients.split_off(80);
+    for raw in &mut clients {
+        assert_eq!(raw.response_head().status, 101);
+    }
+    let before = server.work();
+    waiting
+        .last_mut()
+        .unwrap()
+        .is_silent(Duration::from_secs(1));
+    let worked = server.work() - before;
+    assert!(
+        worked < Duration::from_millis(300),
+        "{worked:?} of work in a second"
+    );
+    let asked = Instant::now();
+    clients[0].say(frame(TEXT, b"hello"));
+    assert_eq!(clients[0].frame(), (TEXT, b"hello".to_vec()));
+    assert!(
+        asked.elapsed() < Duration::from_millis(250),
+        "{:?}",
+        asked.elapsed()
+    );
+    leave(clients);
+    for mut raw in waiting {
+        assert_eq!(raw.response_head().status, 101);
+        raw.say(frame(TEXT, b"at last"));
+        assert_eq!(raw.frame(), (TEXT, b"at last".to_vec()));
+    }
+    server.has_descriptors(descriptors);
+    let complaints = server
+        .log()
+        .iter()
+        .filter(|line| line.contains("cannot accept"))
+        .count();
+    assert!(complaints <= 5, "{complaints} lines");
+    server.end_well();
+}
+
+#[test]
+fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
+    let args = ["serve", "--connections-max", "50"];
+    // The siege's own client is one of them.
+    Siege {
+        args: &args,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let mut inside: Vec<Raw> = (0..49).map(|_| Raw::open(server.addr, "/echo")).collect();
+        for _ in 0..5 {
+            let outside: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
+            for raw in outside {
+                let mut answer = Vec::new();
+                match (&raw.0).read_to_end(&mut answer) {
+                    Ok(_) => assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 503 ")),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+                }
+            }
+        }
+        for raw in &mut inside {
+            raw.say(frame(TEXT, b"still here"));
+            assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
+        }
+        drop(inside);
+    });
+}
+
+#[test]
+fn clients_in_every_stage_do_not_keep_the_server_from_stopping() {
+    let server = Wsloop::start(&["serve", "--shutdown-grace", "1s"]);
+    let mut peers: Vec<Raw> = (0..10)
+        .flat_map(|_| STAGES.map(|(_, stage)| stage(&server)))
+        .collect();
+    // Some more, that it is owed a Close as much: a reader that stopped, a writer that does not stop.
+    let stuck = Raw::open(server.addr, "/echo");
+    small_window(&stuck);
+    write_until_blocked(&stuck.0, |_| frame(BINARY, &[7; 64 * KIB]));
+    let mut busy = Raw::open(server.addr, "/echo");
+    let ping = frame(PING, b"busy").repeat(100);
+    let mut writer = busy.0.try_clone().unwrap();
+    let writing = thread::spawn(move || while writer.write_all(&ping).is_ok() {});
+    let mut half = Raw::open(server.addr, "/echo");
+    half.shut_write();
+    let start = Instant::now();
+    server.terminate();
+    while busy.frame().0 != CLOSE {}
+    let addr = server.addr;
+    let (code, log) = server.end();
+    let took = start.elapsed();
+    assert_eq!(code, Some(0), "{log:?}");
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert!(!log.iter().any(|line| line.contains("panicked")), "{log:?}");
+    // Nobody listens any more, and every stream has ended.
+    assert!(std::net::TcpStream::connect(addr).is_err());
+    for raw in peers.iter_mut().chain([&mut busy, &mut half]) {
+        wait_for_end(&raw.0);
+    }
+    drop(busy);
+    writing.join().unwrap();
+}
+
+#[test]
+fn a_stop_ends_as_soon_as_everybody_has_answered() {
+    let server = Wsloop::start(&["serve", "--shutdown-grace", "60s"]);
+    let mut peers: Vec<Raw> = (0..200)
+        .map(|_| Raw::open(server.addr, "/broadcast"))
+        .collect();
+    let silent = Raw::new(server.addr);
+    let start = Instant::now();
+    server.terminate();
+    for raw in &mut peers {
+        assert_eq!(raw.close_frame().0, 1001);
+        // What is illegal now is not answered by another Close.
+        raw.say(
+            [
+                frame(TEXT, b"too late"),
+                close_frame(1001, ""),
+                vec![0xFF; 100],
+            ]
+            .concat(),
+        );
+        raw.at_end();
+    }
+    drop(peers);
+    assert!(rest(&silent.0).starts_with(b"HTTP/1.1 503 "));
+    drop(silent);
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0), "{log:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_violation_while_the_server_stops_is_not_answered_by_a_second_close() {
+    let server = Wsloop::start(&["serve", "--shutdown-grace", "60s"]);
+    let mut raw = Raw::open(server.addr, "/echo");
+    server.terminate();
+    assert_eq!(raw.close_frame().0, 1001);
+    raw.say([0xFF; 100]);
+    raw.at_end();
+    drop(raw);
+    assert_eq!(server.end().0, Some(0));
+}
