@@ -1,0 +1,388 @@
+//! Hostile peers that send without end: pings, pongs, tiny and empty frames, messages that never end, lengths that
+//! nothing follows. What they cost is bounded by what arrived of them, and others are served meanwhile.
+
+#![cfg(feature = "cli")]
+
+mod common;
+mod hostile_common;
+
+use common::*;
+use hostile_common::*;
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+const BINARY_BEGINS: u8 = 0x02;
+const TEXT_BEGINS: u8 = 0x01;
+const GOES_ON: u8 = 0x00;
+const ENDS: u8 = 0x80;
+
+fn open(server: &Wsloop) -> Raw {
+    Raw::open(server.addr, "/echo")
+}
+
+/// Writes in one thread and reads in another.
+fn write_and_read<T: Send>(
+    raw: &mut Raw,
+    bytes: &[u8],
+    read: impl FnOnce(&mut Raw) -> T + Send,
+) -> T {
+    let mut stream: TcpStream = raw.0.try_clone().unwrap();
+    thread::scope(|scope| {
+        let writing = scope.spawn(move || stream.write_all(bytes).unwrap());
+        let result = read(raw);
+        writing.join().unwrap();
+        result
+    })
+}
+
+fn answers(raw: &mut Raw) {
+    raw.say(frame(TEXT, b"still here"));
+    assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
+    raw.say(close_frame(1000, ""));
+    assert_eq!(raw.close_frame().0, 1000);
+    raw.at_end();
+}
+
+/// Pings with their numbers and some bytes more.
+fn pings(count: u64, more: usize) -> Vec<u8> {
+    let ping = |i: u64| frame(PING, &[&i.to_be_bytes()[..], &vec![b'p'; more]].concat());
+    (0..count).flat_map(ping).collect()
+}
+
+/// Reads pongs up to that of the last ping; how many there were. An older one never follows a newer one.
+fn pongs(raw: &mut Raw, count: u64) -> u64 {
+    let mut pongs = 0;
+    let mut next = 0;
+    while next < count {
+        let (first, payload) = raw.frame();
+        assert_eq!(first, PONG);
+        let number = u64::from_be_bytes(*payload.first_chunk().unwrap());
+        assert!(number >= next, "{number} after {next}");
+        next = number + 1;
+        pongs += 1;
+    }
+    pongs
+}
+
+#[test]
+fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last() {
+    let flood = pings(30_000, 10);
+    Siege::default().lay(|server| {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut raw = open(server);
+                    write_and_read(&mut raw, &flood, |raw| pongs(raw, 30_000));
+                    answers(&mut raw);
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
+    // 10 MiB of pongs each, if all were kept.
+    let flood = pings(80_000, 117);
+    Siege::default().lay(|server| {
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut raw = open(server);
+                    raw.say(&flood);
+                    assert!(pongs(&mut raw, 80_000) <= 80_000);
+                    answers(&mut raw);
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn floods_of_frames_that_nobody_answers_cost_nothing() {
+    let table = [
+        ("pongs", frame(PONG, b"unasked").repeat(100_000)),
+        ("empty pongs", frame(PONG, b"").repeat(100_000)),
+        ("long pongs", frame(PONG, &[b'p'; 125]).repeat(50_000)),
+        (
+            "pongs inside a message",
+            [
+                frame(TEXT_BEGINS, b""),
+                frame(PONG, b"").repeat(100_000),
+                frame(ENDS, b""),
+            ]
+            .concat(),
+        ),
+    ];
+    Siege::default().lay(|server| {
+        for (name, flood) in &table {
+            let mut raw = open(server);
+            raw.say(flood);
+            if name.ends_with("message") {
+                assert_eq!(raw.frame(), (TEXT, vec![]), "{name}");
+            }
+            answers(&mut raw);
+        }
+    });
+}
+
+#[test]
+fn tiny_messages_are_all_answered_in_order() {
+    const COUNT: usize = 40_000;
+    for payload in [&b"x"[..], b""] {
+        let flood = frame(TEXT, payload).repeat(COUNT);
+        Siege::default().lay(|server| {
+            let mut raw = open(server);
+            write_and_read(&mut raw, &flood, |raw| {
+                let mut echoes = vec![0; COUNT * (2 + payload.len())];
+                std::io::Read::read_exact(&mut raw.0, &mut echoes).unwrap();
+                let echo = [&[TEXT, payload.len() as u8][..], payload].concat();
+                assert!(echoes.chunks(echo.len()).all(|chunk| chunk == echo));
+            });
+            answers(&mut raw);
+        });
+    }
+}
+
+#[test]
+fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
+    // The quiet one is the siege's well-behaved client.
+    for (count, len) in [(60_000, 20), (2_000, 4 * KIB), (60, MIB)] {
+        let flood = frame(BINARY, &vec![7; len]).repeat(count);
+        Siege {
+            peak: 16 * MIB,
+            slack: 2 * MIB,
+            ..Siege::default()
+        }
+        .lay(|server| {
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        let mut raw = open(server);
+                        write_and_read(&mut raw, &flood, |raw| {
+                            for _ in 0..count {
+                                let (first, payload) = raw.frame();
+                                assert_eq!((first, payload.len()), (BINARY, len));
+                            }
+                        });
+                        answers(&mut raw);
+                    });
+                }
+            });
+        });
+    }
+}
+
+#[test]
+fn empty_fragments_without_end_are_1008_and_hold_nobody_up() {
+    let table = [
+        frame(GOES_ON, b""),
+        frame(GOES_ON, b"1"),
+        [frame(GOES_ON, b""), frame(PONG, b"")].concat(),
+    ];
+    Siege::default().lay(|server| {
+        for more in &table {
+            let flood = [frame(BINARY_BEGINS, b""), more.repeat(150_000)].concat();
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let mut raw = open(server);
+                        write_and_read(&mut raw, &flood, |raw| {
+                            assert_eq!(raw.close_frame().0, 1008);
+                            raw.at_end();
+                        });
+                    });
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn endless_messages_are_held_up_to_the_limit_and_are_1009() {
+    let fragment = frame(GOES_ON, &[7; 64 * KIB]);
+    // Four of the largest at once, and while one grows its old place and its new one.
+    Siege {
+        peak: (4 + 1) * 16 * MIB + 4 * MIB,
+        slack: 2 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut raw = open(server);
+                    raw.say(frame(BINARY_BEGINS, b""));
+                    for _ in 0..256 {
+                        raw.say(&fragment);
+                    }
+                    // Full to the last byte.
+                    raw.say(frame(PING, b"full"));
+                    assert_eq!(raw.frame(), (PONG, b"full".to_vec()));
+                    raw.say(frame_header(GOES_ON, 1));
+                    assert_eq!(raw.close_frame().0, 1009);
+                    raw.at_end();
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn messages_in_small_fragments_cost_what_they_are_and_not_its_square() {
+    const FRAGMENTS: usize = 120_000;
+    let piece = frame(GOES_ON, &[7; 128]).repeat(500);
+    let whole = frame(BINARY, &vec![7; 16 * MIB]);
+    // Whether memory comes back after such messages is the next test's question.
+    Siege {
+        peak: 200 * MIB,
+        slack: 32 * MIB,
+        is_repeated: true,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
+        // After such a message an allocator may hold the next one of the kind among all others.
+        for raw in &mut peers {
+            write_and_read(raw, &whole, |raw| assert_eq!(raw.frame().1.len(), 16 * MIB));
+            raw.say(frame(BINARY_BEGINS, b""));
+        }
+        let before = server.work();
+        // In turns, so that what one peer sends is in another's way.
+        for _ in 0..FRAGMENTS / 500 {
+            for raw in &mut peers {
+                raw.say(&piece);
+            }
+        }
+        for raw in &mut peers {
+            raw.say(frame(PING, b"done"));
+            assert_eq!(raw.frame(), (PONG, b"done".to_vec()));
+        }
+        let worked = server.work() - before;
+        assert!(
+            worked < Duration::from_secs(5),
+            "{worked:?} for 4 x 120 000 fragments of 128 bytes"
+        );
+        for mut raw in peers {
+            write_and_read(&mut raw, &frame(ENDS, b""), |raw| {
+                assert_eq!(raw.frame().1.len(), 128 * FRAGMENTS);
+            });
+            answers(&mut raw);
+        }
+    });
+}
+
+#[test]
+#[ignore = "fails: the allocator keeps what was freed below its top; not mended yet"]
+fn memory_comes_back_after_the_largest_messages() {
+    let whole = frame(BINARY, &vec![7; 16 * MIB]);
+    Siege {
+        peak: 3 * 16 * MIB + 4 * MIB,
+        slack: 4 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
+        for raw in &mut peers {
+            write_and_read(raw, &whole, |raw| {
+                assert_eq!(raw.frame().1.len(), 16 * MIB);
+            });
+        }
+        peers.iter_mut().for_each(answers);
+    });
+}
+
+#[test]
+fn lengths_that_nothing_follows_cost_what_arrived() {
+    const PEERS: usize = 500;
+    let max = 16 * MIB as u64;
+    let too_long = [1 << 40, 1 << 48, 1 << 62, (1 << 63) - 1];
+    Siege {
+        peak: 6 * MIB,
+        slack: 2 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        // Refused by their headers.
+        let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
+        for (i, raw) in peers.iter_mut().enumerate() {
+            raw.say(
+                [
+                    frame_header([TEXT, BINARY, TEXT_BEGINS][i % 3], too_long[i % 4]),
+                    masked_kib(),
+                ]
+                .concat(),
+            );
+        }
+        for raw in &mut peers {
+            assert_eq!(raw.close_frame().0, 1009);
+            raw.at_end();
+        }
+        drop(peers);
+        // Allowed, and begun.
+        let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
+        for (i, raw) in peers.iter_mut().enumerate() {
+            raw.say(
+                [
+                    frame_header([TEXT, BINARY, BINARY_BEGINS][i % 3], max),
+                    masked_kib(),
+                ]
+                .concat(),
+            );
+        }
+        // All has arrived when the last one has.
+        let mut last = open(server);
+        answers(&mut last);
+        drop(peers);
+    });
+}
+
+/// A KiB of payload as `frame_header`'s key masks it: letters, so that text stays text.
+fn masked_kib() -> Vec<u8> {
+    let whole = frame(BINARY, &[b'k'; KIB]);
+    whole[whole.len() - KIB..].to_vec()
+}
+
+#[test]
+#[ignore = "fails: the allocator keeps what was freed below its top; not mended yet"]
+fn heads_that_are_begun_cost_what_arrived() {
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}",
+        "c".repeat(4 * KIB)
+    );
+    Siege {
+        peak: 500 * 5 * KIB + 3 * MIB,
+        is_repeated: true,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let mut peers: Vec<Raw> = (0..500).map(|_| Raw::new(server.addr)).collect();
+        for raw in &mut peers {
+            raw.say(&head);
+        }
+        answers(&mut open(server));
+    });
+}
+
+#[test]
+#[ignore = "fails: the allocator keeps what was freed below its top; not mended yet"]
+fn memory_comes_back_after_a_thousand_heads_that_were_begun() {
+    const PEERS: usize = 1000;
+    let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(15_000));
+    let arrived = PEERS * head.len();
+    // A third of it may stay where small pieces that live on lie between.
+    Siege {
+        peak: arrived + arrived / 4 + 4 * MIB,
+        slack: arrived / 3,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let mut peers: Vec<Raw> = (0..PEERS).map(|_| Raw::new(server.addr)).collect();
+        for raw in &mut peers {
+            raw.say(&head);
+        }
+        answers(&mut open(server));
+    });
+}
