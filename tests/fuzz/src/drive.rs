@@ -1,0 +1,419 @@
+//! Drives a [`Connection`] over bytes cut in several ways, and asserts that the cuts change nothing: not the events,
+//! the replies, the error, the stage. Beside each run stands what it should reply, made from the events alone.
+
+use crate::ALLOCATOR;
+use crate::input::pieces;
+use crate::wire::{self, CLOSE, Frame, PING, PONG, TEXT};
+use std::borrow::Cow;
+use std::mem;
+use wsloop::proto::{
+    CODE_NONE, CloseFrame, Connection, Event, HttpResponse, Limits, Message, ProtocolError,
+    Request, Role, Stage, Upgrade,
+};
+
+/// What is done beside receiving.
+#[derive(Clone, Copy)]
+pub(crate) struct Script {
+    pub(crate) answer: Answer,
+    /// What we do of ourselves, and after how many events.
+    pub(crate) act: Option<(Act, usize)>,
+    pub(crate) role: Role,
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Accept,
+    AcceptSubprotocol,
+    /// With a 101 that may not leave, then 500.
+    AcceptAltered,
+    Refuse(u16),
+}
+
+impl From<u8> for Answer {
+    fn from(setting: u8) -> Self {
+        match setting % 8 {
+            0 | 1 => Self::Accept,
+            2 => Self::AcceptSubprotocol,
+            3 => Self::AcceptAltered,
+            4 => Self::Refuse(204),
+            5 => Self::Refuse(304),
+            6 => Self::Refuse(426),
+            _ => Self::Refuse(200 + u16::from(setting)),
+        }
+    }
+}
+
+/// What we do of ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Send,
+    Ping,
+    Close,
+    CloseEmpty,
+}
+
+impl Act {
+    pub(crate) fn new(setting: u8, at: u8) -> Option<(Self, usize)> {
+        let act = match setting % 8 {
+            0 => Self::Send,
+            1 => Self::Ping,
+            2 => Self::Close,
+            3 => Self::CloseEmpty,
+            _ => return None,
+        };
+        Some((act, usize::from(at % 8)))
+    }
+}
+
+/// All that can be seen of a run.
+#[derive(Debug, Default, PartialEq)]
+struct Story {
+    events: Vec<Seen>,
+    out: Vec<u8>,
+    error: Option<ProtocolError>,
+    /// Of an opening handshake that failed: how many bytes decided it.
+    decided_at: Option<usize>,
+    stage: Option<Stage>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Request(String),
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(CloseFrame),
+}
+
+/// Runs `body` whole, cut by `cuts` and byte by byte.
+pub(crate) fn compare(
+    body: &[u8],
+    cuts: &[u8],
+    limits: &Limits,
+    script: Script,
+    connect: impl Fn() -> Connection,
+) {
+    // Nothing arrives in no pieces at all, which is not to be told from one that is empty.
+    if body.is_empty() {
+        return;
+    }
+    let run = |pieces: &[&[u8]]| Run::new(connect(), limits, script).over(pieces);
+    let whole = run(&[body]);
+    let cut = run(&pieces(body, cuts));
+    assert_eq!(cut, whole, "cut as the tail says, and whole");
+    if body.len() <= BYTEWISE_BYTES_MAX {
+        let bytewise = run(&body.chunks(1).collect::<Vec<_>>());
+        assert_eq!(bytewise, whole, "byte by byte, and whole");
+    }
+}
+
+struct Run<'l> {
+    connection: Connection,
+    limits: &'l Limits,
+    script: Script,
+    story: Story,
+    /// What `out` should hold behind the HTTP.
+    due: Vec<Frame>,
+    http_len: usize,
+    /// Bytes that the connection has taken from the heap and not given back or away.
+    held: usize,
+    taken: usize,
+    /// Empty between two calls. Large enough that no reply but HTTP makes it grow, which would count as held.
+    out: Vec<u8>,
+    /// The first word of the request was HEAD.
+    is_head: bool,
+}
+
+impl<'l> Run<'l> {
+    fn new(connection: Connection, limits: &'l Limits, script: Script) -> Self {
+        Self {
+            connection,
+            limits,
+            script,
+            story: Story::default(),
+            due: Vec::new(),
+            http_len: 0,
+            held: 0,
+            taken: 0,
+            out: Vec::with_capacity(OUT_BYTES),
+            is_head: false,
+        }
+    }
+
+    fn over(mut self, pieces: &[&[u8]]) -> Story {
+        if self.script.act.is_some_and(|(_, at)| at == 0) {
+            self.act();
+        }
+        // What of the request decides whether it is a HEAD can be cut, so it is looked for in all of it.
+        let whole = pieces.concat();
+        for piece in pieces {
+            self.feed(piece, &whole);
+        }
+        self.story.stage = Some(self.connection.stage());
+        self.check();
+        self.story
+    }
+
+    fn feed(&mut self, piece: &[u8], whole: &[u8]) {
+        let mut bytes = piece.to_vec();
+        let mut input = &mut bytes[..];
+        let mut out = mem::take(&mut self.out);
+        loop {
+            let stage = self.connection.stage();
+            let left = input.len();
+            let before = ALLOCATOR.current_usage();
+            ALLOCATOR.reset_peak_usage();
+            let result = self.connection.receive(&mut input, self.limits, &mut out);
+            let grown = ALLOCATOR.current_usage().wrapping_sub(before) as isize;
+            let peak = ALLOCATOR.peak_usage() as usize - before;
+            self.taken += left - input.len();
+            self.count(stage, &result, grown, peak);
+            match result {
+                Ok(Some(event)) => self.event(stage, event, &mut out),
+                Ok(None) => {
+                    assert!(input.is_empty(), "asked for more with input left");
+                    self.story.out.append(&mut out);
+                    self.out = out;
+                    return;
+                }
+                Err(error) => {
+                    assert_eq!(self.connection.stage(), Stage::Ended);
+                    assert!(self.story.error.is_none(), "failed twice");
+                    self.failed(stage, &error, &out, whole);
+                    self.story.error = Some(error);
+                    // What is left of the piece is fed again: a failed connection discards it.
+                }
+            }
+            self.story.out.append(&mut out);
+        }
+    }
+
+    /// What is held is what arrived of one message, head or control frame, and within the limits.
+    fn count(
+        &mut self,
+        stage: Stage,
+        result: &Result<Option<Event<'_>>, ProtocolError>,
+        grown: isize,
+        peak: usize,
+    ) {
+        let given_away = match result {
+            // A request is not ours to measure; the head that it was made of is no longer held.
+            Ok(Some(Event::Request(_))) | Err(ProtocolError::Opening(_)) => {
+                self.held = 0;
+                return;
+            }
+            Ok(Some(Event::Text(Cow::Owned(text)))) => text.capacity(),
+            Ok(Some(Event::Binary(Cow::Owned(bytes))))
+            | Ok(Some(Event::Ping(Cow::Owned(bytes)) | Event::Pong(Cow::Owned(bytes)))) => {
+                bytes.capacity()
+            }
+            Ok(Some(Event::Close(frame))) => frame.reason.capacity(),
+            Ok(_) | Err(_) => 0,
+        };
+        let bound = match stage {
+            Stage::Opening => self.limits.head.head_bytes_max,
+            Stage::Open | Stage::Closing | Stage::Closed | Stage::Ended => {
+                self.limits.message_bytes_max
+            }
+        };
+        // While a buffer grows there are two.
+        assert!(
+            self.held + peak <= 2 * bound + SLACK_BYTES,
+            "{peak} B more than the {} held, {bound} allowed",
+            self.held
+        );
+        self.held = self
+            .held
+            .checked_add_signed(grown - given_away as isize)
+            .expect("no more is given back than was taken");
+        assert!(
+            self.held <= bound + SLACK_BYTES,
+            "{} B held, {bound} allowed",
+            self.held
+        );
+        let is_over = matches!(self.connection.stage(), Stage::Closed | Stage::Ended);
+        assert!(
+            !is_over || self.held == 0,
+            "{} B held at the end",
+            self.held
+        );
+    }
+
+    fn event(&mut self, stage: Stage, event: Event<'_>, out: &mut Vec<u8>) {
+        let seen = match event {
+            Event::Request(request) => {
+                let seen = Seen::Request(describe(&request));
+                self.answer(&request, out);
+                seen
+            }
+            Event::Text(text) => {
+                assert!(text.len() <= self.limits.message_bytes_max);
+                Seen::Text(text.into_owned())
+            }
+            Event::Binary(bytes) => {
+                assert!(bytes.len() <= self.limits.message_bytes_max);
+                Seen::Binary(bytes.into_owned())
+            }
+            Event::Ping(payload) => {
+                if stage == Stage::Open {
+                    self.due.push(Frame::new(PONG, &payload));
+                }
+                Seen::Ping(payload.into_owned())
+            }
+            Event::Pong(payload) => Seen::Pong(payload.into_owned()),
+            Event::Close(frame) => {
+                assert_eq!(self.connection.stage(), Stage::Closed);
+                if stage == Stage::Open {
+                    self.due.push(close_frame(&frame));
+                }
+                Seen::Close(frame)
+            }
+        };
+        assert!(matches!(
+            stage,
+            Stage::Opening | Stage::Open | Stage::Closing
+        ));
+        self.story.events.push(seen);
+        self.story.out.append(out);
+        if self
+            .script
+            .act
+            .is_some_and(|(_, at)| at == self.story.events.len())
+        {
+            self.act();
+        }
+    }
+
+    fn failed(&mut self, stage: Stage, error: &ProtocolError, out: &[u8], whole: &[u8]) {
+        match error.close_code() {
+            None => {
+                self.http_len = out.len();
+                self.story.decided_at = Some(self.taken);
+                let taken = &whole[..self.taken];
+                self.is_head = taken
+                    .strip_prefix(b"\r\n")
+                    .unwrap_or(taken)
+                    .starts_with(b"HEAD ");
+            }
+            Some(code) if stage == Stage::Open => self.due.push(close_frame(&CloseFrame {
+                code,
+                reason: error.to_string(),
+            })),
+            Some(_) => assert_eq!(stage, Stage::Closing),
+        }
+    }
+
+    fn answer(&mut self, request: &Request, out: &mut Vec<u8>) {
+        let connection = &mut self.connection;
+        self.is_head = request.is_head();
+        let status = match self.script.answer {
+            Answer::Refuse(status) => status,
+            _ if !request.is_upgrade() => 426,
+            Answer::Accept | Answer::AcceptSubprotocol => {
+                let mut upgrade = Upgrade::new(request);
+                if let Some(name) = request.subprotocols().next()
+                    && self.script.answer == Answer::AcceptSubprotocol
+                {
+                    assert!(upgrade.select_subprotocol(request, name));
+                }
+                connection
+                    .accept(request, &upgrade, out)
+                    .expect("a 101 of our own making may leave");
+                self.http_len = out.len();
+                return;
+            }
+            Answer::AcceptAltered => {
+                let mut upgrade = Upgrade::new(request);
+                upgrade.headers_mut().remove("upgrade");
+                assert!(connection.accept(request, &upgrade, out).is_err());
+                assert!(out.is_empty(), "half of a 101");
+                500
+            }
+        };
+        connection.refuse(&HttpResponse::new(status, "no\n"), request.is_head(), out);
+        self.http_len = out.len();
+    }
+
+    fn act(&mut self) {
+        let Some((act, _)) = self.script.act else {
+            return;
+        };
+        let is_open = self.connection.stage() == Stage::Open;
+        let (connection, out) = (&mut self.connection, &mut self.story.out);
+        let (is_done, frame) = match act {
+            Act::Send => (
+                connection.send(Message::Text("ours"), out),
+                Frame::new(TEXT, b"ours"),
+            ),
+            Act::Ping => (connection.ping(&[7; 200], out), Frame::new(PING, &[7; 125])),
+            Act::Close => (
+                connection.close(4000, "ours", out),
+                close_frame(&CloseFrame {
+                    code: 4000,
+                    reason: "ours".to_owned(),
+                }),
+            ),
+            Act::CloseEmpty => (connection.close(CODE_NONE, "", out), Frame::new(CLOSE, b"")),
+        };
+        assert_eq!(is_done, is_open);
+        if is_done {
+            self.due.push(frame);
+        }
+    }
+
+    /// `out` is the HTTP, if any, and then exactly what is due; of that a Close, if any, is the last.
+    fn check(&self) {
+        let Story {
+            events, out, error, ..
+        } = &self.story;
+        let (http, rest) = out.split_at(self.http_len);
+        if let Some(ProtocolError::Opening(error)) = error {
+            assert_eq!(wire::check_refusal(http, self.is_head), error.status());
+        } else if self.http_len > 0 {
+            match self.connection.stage() {
+                Stage::Ended if error.is_none() => drop(wire::check_refusal(http, self.is_head)),
+                _ => wire::check_101(http),
+            }
+        }
+        let (frames, cut) = wire::split_frames(rest, self.script.role);
+        assert!(cut.is_empty(), "half of a frame: {cut:x?}");
+        assert_eq!(frames, self.due, "after {events:?}");
+        let close_at = frames.iter().position(|frame| frame.opcode == CLOSE);
+        assert!(close_at.is_none_or(|at| at + 1 == frames.len()));
+    }
+}
+
+fn close_frame(frame: &CloseFrame) -> Frame {
+    let mut payload = Vec::new();
+    if frame.code != CODE_NONE {
+        payload.extend(frame.code.to_be_bytes());
+        payload.extend(frame.reason.bytes());
+    }
+    Frame::new(CLOSE, &payload)
+}
+
+/// All that a request tells.
+fn describe(request: &Request) -> String {
+    let subprotocols: Vec<&str> = request.subprotocols().collect();
+    format!(
+        "{} {:?} {} {:?} upgrade {} head {} {subprotocols:?} {:?}",
+        request.path(),
+        request.query(),
+        request.host(),
+        request.origin(),
+        request.is_upgrade(),
+        request.is_head(),
+        request.headers(),
+    )
+}
+
+/// Beside the payload: the state of a message that is cut, a control frame's payload with what its vector has to spare.
+const SLACK_BYTES: usize = 1024;
+
+/// A Close or a pong, with room.
+const OUT_BYTES: usize = 512;
+
+/// Longer bodies are not run byte by byte.
+const BYTEWISE_BYTES_MAX: usize = 4000;

@@ -1,0 +1,783 @@
+//! Whole sessions: a real [`Server`] over loopback, with small limits and small socket buffers, and peers that do what
+//! the fuzzer's bytes say. Everything is on one thread, so that what was asked for and in which order is known: the
+//! handler writes down what it was told and what it was promised, and at the end each peer's bytes are held against
+//! that.
+//!
+//! Time does not pass: all deadlines are days away. They have tests of their own.
+
+use crate::ALLOCATOR;
+use crate::input::Cursor;
+use crate::wire::{self, BINARY, CLOSE, Frame, PING, PONG, ResponseHead, TEXT};
+use socket2::{Domain, SockRef, Socket, Type};
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use wsloop::proto::{Connection, Event, Limits, ProtocolError, Role};
+use wsloop::{
+    Close, Config, Context, Error, Handler, Id, LagPolicy, Message, SendStatus, Server, Side, Turn,
+    Upgrade,
+};
+
+/// Plays the scenario that `data` is.
+pub fn session(data: &[u8]) {
+    let mut cursor = Cursor(data);
+    let mut scene = Scene::new(&mut cursor);
+    let mut steps = 0;
+    while !cursor.is_empty() && steps < STEPS_MAX {
+        scene.step(&mut cursor);
+        steps += 1;
+    }
+    scene.end();
+}
+
+struct Scene {
+    server: Server<Scribe>,
+    address: SocketAddr,
+    peers: Vec<Peer>,
+    /// Buffers of the peers' sockets.
+    buffer_bytes: Option<usize>,
+    is_stopping: bool,
+    is_cut_short: bool,
+    /// Bytes on the heap when nobody had connected.
+    heap_at_start: usize,
+}
+
+impl Scene {
+    fn new(cursor: &mut Cursor<'_>) -> Self {
+        let config = config(cursor);
+        let (listener, buffer_bytes) = listener(usize::from(cursor.byte()));
+        let scribe = Scribe {
+            config: config.clone(),
+            records: BTreeMap::new(),
+            is_over: false,
+        };
+        let mut server = Server::new(config, scribe).expect("the limits make sense");
+        let address = server.listen_on(listener).expect("a listening socket");
+        let mut scene = Self {
+            server,
+            address,
+            peers: Vec::new(),
+            buffer_bytes,
+            is_stopping: false,
+            is_cut_short: false,
+            heap_at_start: 0,
+        };
+        scene.turn();
+        scene.heap_at_start = ALLOCATOR.current_usage();
+        scene
+    }
+
+    fn turn(&mut self) {
+        let turn = self.server.turn(Some(Duration::ZERO)).expect("a poll");
+        assert!(turn == Turn::Running || self.is_stopping);
+    }
+
+    fn step(&mut self, cursor: &mut Cursor<'_>) {
+        let (what, whom) = (cursor.byte(), usize::from(cursor.byte()));
+        if what % 16 == 0 || self.peers.is_empty() {
+            self.connect();
+            return;
+        }
+        let whom = whom % self.peers.len();
+        let peer = &mut self.peers[whom];
+        match what % 16 {
+            1 => {
+                let len = usize::from(cursor.byte());
+                peer.say(cursor.bytes(len));
+            }
+            2 => peer.say(&request(if what & 16 == 0 { "/room" } else { "/" })),
+            3 | 4 => {
+                let [first, len] = [cursor.byte(), cursor.byte()];
+                let list = cursor.bytes(usize::from(len % 32));
+                peer.say(&wire::compose(
+                    &[&[first, len], list].concat(),
+                    Role::Server,
+                ));
+            }
+            5 | 6 => {
+                let first = if what & 16 == 0 { 0x81 } else { 0x82 };
+                let (command, len) = (cursor.byte(), usize::from(cursor.byte()));
+                let command = COMMANDS[usize::from(command) % COMMANDS.len()];
+                let len = 1 + len * if what & 32 == 0 { 1 } else { 100 };
+                let mut payload = vec![b'a' + (len % 26) as u8; len];
+                payload[0] = command;
+                peer.say(&wire::peers_frame(first, &payload, Role::Server));
+            }
+            7 => peer.read(usize::from(cursor.byte()) * 64),
+            8 => peer.read(usize::MAX),
+            9 => peer.shut(),
+            10 => peer.leave(what & 16 != 0),
+            11 => self.server.with_context(|cx| {
+                // From outside a turn.
+                cx.publish("nobody's", "x");
+            }),
+            12 => self.say_from_outside(cursor.byte()),
+            13 if what & 0xF0 == 0xF0 => self.stop(),
+            _ => {
+                for _ in 0..=what >> 6 {
+                    self.turn();
+                }
+            }
+        }
+        for peer in &mut self.peers {
+            peer.flush();
+        }
+    }
+
+    fn connect(&mut self) {
+        if self.peers.len() >= PEERS_MAX || self.is_stopping {
+            return;
+        }
+        let peer = Peer::connect(self.address, self.buffer_bytes);
+        // The kernel may give a port again, which the scribe tells peers by.
+        if self.peers.iter().all(|other| other.port != peer.port) {
+            self.peers.push(peer);
+        }
+    }
+
+    /// Sends, publishes and closes between two turns.
+    fn say_from_outside(&mut self, how: u8) {
+        let mut scribe = std::mem::take(&mut self.server.handler_mut().records);
+        self.server.with_context(|cx| {
+            let ids = cx.ids();
+            match (how % 4, ids.first()) {
+                (0, _) => publish(&mut scribe, cx, Message::Text("Bto all")),
+                (1, Some(id)) => drop(cx.close(*id, 4001, "from outside")),
+                (_, Some(id)) => send(&mut scribe, cx, *id, Message::Binary(b"to one")),
+                (_, None) => {}
+            }
+        });
+        self.server.handler_mut().records = scribe;
+    }
+
+    fn stop(&mut self) {
+        self.is_cut_short |= self.is_stopping;
+        self.is_stopping = true;
+        // The second time it has perhaps stopped already.
+        let _ = self.server.handle().stop();
+    }
+
+    /// Everyone who is still there says all that was to be said, ends its side and reads on to the end, which must
+    /// come.
+    fn end(mut self) {
+        let start = Instant::now();
+        let mut turns = 0_u32;
+        while !self.peers.iter().all(Peer::is_over) {
+            for peer in &mut self.peers {
+                peer.flush();
+                if peer.to_say.is_empty() {
+                    peer.shut();
+                }
+                peer.read(usize::MAX);
+            }
+            self.turn();
+            turns += 1;
+            if turns > 64 {
+                // Perhaps the kernel waits for a timer of its own.
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            assert!(
+                start.elapsed() < LET_GO_MAX,
+                "a peer is not let go: {:?}",
+                self.peers
+            );
+        }
+        // What is left of their input is discarded, a budget a turn.
+        for _ in 0..TURNS_TO_REAP {
+            if self.server.count() > 0 {
+                self.turn();
+            }
+        }
+        self.check_peers();
+        self.check_memory();
+        self.stop();
+        self.stop();
+        let is_stopped = (0..4)
+            .any(|_| self.server.turn(Some(Duration::ZERO)).expect("a poll") == Turn::Stopped);
+        assert!(is_stopped, "two stops are not enough");
+        self.server.handler_mut().is_over = true;
+        for (id, record) in &self.server.handler().records {
+            assert!(record.close.is_some(), "{id} was opened and not closed");
+        }
+    }
+
+    fn check_peers(&self) {
+        let records = &self.server.handler().records;
+        for peer in &self.peers {
+            let mut records = records.values().filter(|record| record.port == peer.port);
+            let record = records.next();
+            assert!(records.next().is_none(), "two sessions for one peer");
+            peer.check(record, self.server.handler(), self.is_cut_short);
+        }
+    }
+
+    /// Nobody is there any more, so nothing is held for anybody.
+    fn check_memory(&mut self) {
+        self.peers = Vec::new();
+        for record in self.server.handler_mut().records.values_mut() {
+            record.heard = Vec::new();
+            record.owed = Vec::new();
+        }
+        let records = self.server.handler().records.len() * 1024;
+        let held = ALLOCATOR
+            .current_usage()
+            .saturating_sub(self.heap_at_start + records);
+        assert!(held < HELD_BYTES_MAX, "{held} B held for nobody");
+    }
+}
+
+/// One of the sockets that all scenarios listen on, so that ports are not used up, and the size of its buffers.
+fn listener(which: usize) -> (TcpListener, Option<usize>) {
+    static LISTENERS: OnceLock<Vec<(TcpListener, Option<usize>)>> = OnceLock::new();
+    let listeners = LISTENERS.get_or_init(|| {
+        let bind = |buffer_bytes: Option<usize>| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+            if let Some(len) = buffer_bytes {
+                let socket = SockRef::from(&listener);
+                // Sockets that are accepted inherit both.
+                socket.set_send_buffer_size(len).expect("a socket option");
+                socket.set_recv_buffer_size(len).expect("a socket option");
+            }
+            listener.set_nonblocking(true).expect("a socket option");
+            (listener, buffer_bytes)
+        };
+        [None, Some(64 * 1024), Some(16 * 1024)].map(bind).into()
+    });
+    let (listener, buffer_bytes) = &listeners[which % listeners.len()];
+    // Who came last in the scenario before, and was not waited for.
+    while listener.accept().is_ok() {}
+    (listener.try_clone().expect("a descriptor"), *buffer_bytes)
+}
+
+/// Limits that a scenario can reach.
+fn config(cursor: &mut Cursor<'_>) -> Config {
+    let mut pick = |choices: &[usize]| choices[usize::from(cursor.byte()) % choices.len()];
+    let day = Duration::from_secs(24 * 60 * 60);
+    let high_water_bytes = pick(&[1, 100, 5000, 100_000, 1 << 20]);
+    Config {
+        message_bytes_max: pick(&[1 << 24, 64, 1000, 70_000]),
+        fragments_max: pick(&[1 << 17, 1, 4]) as u32,
+        head_bytes_max: pick(&[16 * 1024, 256]),
+        high_water_bytes,
+        low_water_bytes: high_water_bytes / 2,
+        backlog_bytes_max: high_water_bytes + pick(&[1 << 20, 0, 1000, 100_000]),
+        lag_bytes_max: pick(&[1 << 20, 1, 1000, 20_000]),
+        lag_policy: [LagPolicy::Disconnect, LagPolicy::Skip][pick(&[0, 1])],
+        connections_max: pick(&[100, 1, 2]),
+        handshakes_max: pick(&[100, 1]),
+        receive_buffer_bytes: pick(&[80 * 1024, 1024, 4000]),
+        read_budget_bytes: pick(&[256 * 1024, 1, 2000]),
+        handshake_timeout: day,
+        idle_timeout: None,
+        close_timeout: day,
+        write_timeout: day,
+        shutdown_grace: day,
+        ..Config::default()
+    }
+}
+
+/// A client.
+#[derive(Debug)]
+struct Peer {
+    stream: Option<TcpStream>,
+    port: u16,
+    /// What the socket has not taken yet.
+    to_say: Vec<u8>,
+    said: Vec<u8>,
+    read: Vec<u8>,
+    is_shut: bool,
+    end: Option<End>,
+}
+
+/// How a peer saw its connection end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The end of the stream was read.
+    Stream,
+    /// A read or write failed: what was on its way may be lost.
+    Reset,
+    /// It left without waiting.
+    Left,
+}
+
+impl Peer {
+    fn connect(address: SocketAddr, buffer_bytes: Option<usize>) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+        if let Some(len) = buffer_bytes {
+            socket.set_recv_buffer_size(len).expect("a socket option");
+            socket.set_send_buffer_size(len).expect("a socket option");
+        }
+        socket
+            .connect(&address.into())
+            .expect("the backlog has room");
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).expect("a socket option");
+        stream.set_nonblocking(true).expect("a socket option");
+        let port = stream.local_addr().expect("it is connected").port();
+        Self {
+            stream: Some(stream),
+            port,
+            to_say: Vec::new(),
+            said: Vec::new(),
+            read: Vec::new(),
+            is_shut: false,
+            end: None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        if !self.is_shut && !self.is_over() {
+            self.to_say.extend(bytes);
+        }
+    }
+
+    /// Writes what the socket takes.
+    fn flush(&mut self) {
+        while let Some(stream) = &mut self.stream
+            && !self.to_say.is_empty()
+            && !self.is_shut
+        {
+            match stream.write(&self.to_say) {
+                Ok(len) => self.said.extend(self.to_say.drain(..len)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // What was said before may still be answered, so there is more to read.
+                    self.to_say.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, len_max: usize) {
+        let mut left = len_max;
+        let mut buf = [0; 4096];
+        while let Some(stream) = &mut self.stream
+            && left > 0
+            && self.end.is_none()
+        {
+            let len = left.min(buf.len());
+            match stream.read(&mut buf[..len]) {
+                Ok(0) => self.end = Some(End::Stream),
+                Ok(len) => {
+                    left -= len;
+                    self.read.extend(&buf[..len]);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.end = Some(End::Reset),
+            }
+        }
+        if self.is_over() {
+            self.stream = None;
+        }
+    }
+
+    /// Ends its side of the stream.
+    fn shut(&mut self) {
+        if let Some(stream) = &self.stream
+            && self.to_say.is_empty()
+            && !self.is_shut
+        {
+            self.is_shut = true;
+            drop(stream.shutdown(Shutdown::Write));
+        }
+    }
+
+    fn leave(&mut self, with_reset: bool) {
+        if let Some(stream) = self.stream.take() {
+            if with_reset {
+                drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
+            }
+            self.end = Some(End::Left);
+        }
+    }
+
+    /// Holds what this peer has read against what the handler was told and promised.
+    fn check(&self, record: Option<&Record>, scribe: &Scribe, is_cut_short: bool) {
+        let is_whole = self.end == Some(End::Stream) && !is_cut_short;
+        let Some(record) = record else {
+            self.check_refused(is_whole);
+            return;
+        };
+        let is_whole = is_whole && !record.is_cut;
+        let story = retell(&self.said, &scribe.config);
+        assert!(
+            story.messages.starts_with(&record.heard),
+            "the handler heard what was not said"
+        );
+        // After a Close of ours messages still come, until the peer's.
+        assert!(
+            !is_whole || story.messages.len() == record.heard.len(),
+            "the handler did not hear all"
+        );
+        let Some(head) = ResponseHead::parse(&self.read) else {
+            assert!(!is_whole, "the 101 is cut");
+            return;
+        };
+        wire::check_101(&self.read[..head.len]);
+        let (frames, cut) = wire::split_frames(&self.read[head.len..], Role::Server);
+        assert!(cut.is_empty() || !is_whole, "a frame is cut");
+        let close_at = frames.iter().position(|frame| frame.opcode == CLOSE);
+        assert!(
+            close_at.is_none_or(|at| at + 1 == frames.len())
+                && (close_at.is_none() || cut.is_empty()),
+            "something follows the Close"
+        );
+        let (pongs, rest): (Vec<_>, Vec<_>) = frames
+            .iter()
+            .filter(|frame| frame.opcode != CLOSE)
+            .partition(|frame| frame.opcode == PONG);
+        // A violation after this Close is what the handler is told of, not that it was too far behind.
+        let is_lagging = close_at.is_some_and(|at| frames[at].payload.starts_with(&LAGGING));
+        check_owed(&rest, record, is_whole && !is_lagging);
+        check_pongs(&pongs, &story, record, is_whole);
+        if is_whole {
+            let close = record.close.as_ref();
+            check_close(close_at.map(|at| &frames[at]), close, &story);
+        }
+    }
+
+    /// There was no session: nothing was answered, or one refusal.
+    fn check_refused(&self, is_whole: bool) {
+        if self.read.is_empty() || !is_whole {
+            return;
+        }
+        let said = self.said.strip_prefix(b"\r\n").unwrap_or(&self.said);
+        let status = wire::check_refusal(&self.read, said.starts_with(b"HEAD "));
+        assert!([400, 405, 426, 431, 503, 505].contains(&status), "{status}");
+    }
+}
+
+/// What was accepted for sending arrives, whole and in order, up to where the connection ended. What may be missing
+/// is published messages that the member was told to have skipped.
+fn check_owed(frames: &[&Frame], record: &Record, is_whole: bool) {
+    let mut owed = record.owed.iter();
+    let mut skipped = 0;
+    for frame in frames {
+        loop {
+            let next = owed.next().expect("more arrived than was sent");
+            if next.frame == **frame {
+                break;
+            }
+            assert!(next.is_published, "{frame:?} is not {:?}", next.frame);
+            skipped += 1;
+        }
+    }
+    let rest = owed.as_slice();
+    if is_whole {
+        assert!(rest.iter().all(|owed| owed.is_published), "lost");
+        assert_eq!(skipped + rest.len() as u64, record.skipped, "lost");
+    } else {
+        assert!(skipped <= record.skipped, "a gap that nobody was told of");
+    }
+}
+
+/// Pongs answer pings in their order; while the peer took nothing only the newest was owed.
+fn check_pongs(pongs: &[&Frame], story: &Story, record: &Record, is_whole: bool) {
+    let mut pings = story.pings.iter();
+    for pong in pongs {
+        assert!(
+            pings.any(|ping| *ping == pong.payload),
+            "a pong without its ping"
+        );
+    }
+    let is_peers_close = matches!(record.close, Some((_, true, Side::Peer)));
+    if is_whole && is_peers_close && !record.has_closed {
+        assert_eq!(
+            pongs.last().map(|pong| &pong.payload),
+            story.pings.last(),
+            "the newest ping has no pong"
+        );
+    }
+}
+
+/// The Close that arrived is the one that the handler was told of.
+fn check_close(frame: Option<&Frame>, close: Option<&(u16, bool, Side)>, story: &Story) {
+    let sent = frame.map(|frame| match *frame.payload {
+        [high, low, ..] => u16::from_be_bytes([high, low]),
+        _ => 1005,
+    });
+    // Not reaped yet: it waits for a peer that sends on and on.
+    let Some((code, is_clean, by)) = close else {
+        return;
+    };
+    match (is_clean, by) {
+        (true, _) => assert_eq!(sent, Some(*code)),
+        (false, Side::Us) => {
+            let broken = story.error.as_ref().and_then(ProtocolError::close_code);
+            assert!(sent.is_some(), "ended by us without a Close");
+            assert!(sent == Some(*code) || broken == Some(*code));
+        }
+        (false, Side::Peer) => assert_eq!((sent, *code), (None, 1006)),
+    }
+}
+
+/// What a peer's bytes mean, received whole.
+#[derive(Debug, Default)]
+struct Story {
+    messages: Vec<Frame>,
+    pings: Vec<Vec<u8>>,
+    error: Option<ProtocolError>,
+}
+
+fn retell(said: &[u8], config: &Config) -> Story {
+    let limits = Limits {
+        message_bytes_max: config.message_bytes_max,
+        fragments_max: config.fragments_max,
+        head: Default::default(),
+    };
+    let mut story = Story::default();
+    let mut connection = Connection::server();
+    let mut bytes = said.to_vec();
+    let (mut input, mut out) = (&mut bytes[..], Vec::new());
+    loop {
+        match connection.receive(&mut input, &limits, &mut out) {
+            Ok(Some(Event::Request(request))) => {
+                connection
+                    .accept(&request, &Upgrade::new(&request), &mut out)
+                    .expect("the server accepted it, too");
+            }
+            Ok(Some(Event::Text(text))) => story.messages.push(Frame::new(TEXT, text.as_bytes())),
+            Ok(Some(Event::Binary(bytes))) => story.messages.push(Frame::new(BINARY, &bytes)),
+            Ok(Some(Event::Ping(payload))) => story.pings.push(payload.into_owned()),
+            Ok(Some(Event::Pong(_) | Event::Close(_))) => {}
+            Ok(None) => return story,
+            Err(error) => {
+                story.error = Some(error);
+                return story;
+            }
+        }
+    }
+}
+
+/// A handler that does what messages command, and writes down what it was told and what it was promised.
+struct Scribe {
+    config: Config,
+    records: BTreeMap<Id, Record>,
+    is_over: bool,
+}
+
+#[derive(Debug)]
+struct Record {
+    port: u16,
+    heard: Vec<Frame>,
+    owed: Vec<Owed>,
+    is_member: bool,
+    skipped: u64,
+    /// A send was refused for what is owed already, or the session was terminated, or its socket failed.
+    is_cut: bool,
+    /// The handler has closed it.
+    has_closed: bool,
+    close: Option<(u16, bool, Side)>,
+}
+
+/// A frame that was accepted for sending.
+#[derive(Debug)]
+struct Owed {
+    frame: Frame,
+    is_published: bool,
+}
+
+impl Owed {
+    fn new(message: Message<'_>, is_published: bool) -> Self {
+        let opcode = match message {
+            Message::Text(_) => TEXT,
+            Message::Binary(_) => BINARY,
+        };
+        Self {
+            frame: Frame::new(opcode, message.as_bytes()),
+            is_published,
+        }
+    }
+}
+
+impl Handler for Scribe {
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        assert!(cx.is_open(id));
+        let port = cx.peer_addr(id).expect("a socket has a peer").port();
+        let is_member = cx.path(id).as_deref() == Some("/room");
+        if is_member {
+            assert!(cx.subscribe(id, TOPIC));
+        }
+        let record = Record {
+            port,
+            heard: Vec::new(),
+            owed: Vec::new(),
+            is_member,
+            skipped: 0,
+            is_cut: false,
+            has_closed: false,
+            close: None,
+        };
+        assert!(self.records.insert(id, record).is_none(), "opened twice");
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        let record = self.record(id);
+        record.heard.push(Owed::new(message, false).frame);
+        let records = &mut self.records;
+        match message.as_bytes().first() {
+            Some(b'C') => {
+                let is_open = cx.is_open(id);
+                assert_eq!(cx.close(id, 4000, "as you say"), is_open);
+                assert!(!cx.close(id, 4000, "twice"));
+                self.record(id).has_closed = true;
+            }
+            Some(b'T') => {
+                cx.terminate(id);
+                self.record(id).is_cut = true;
+            }
+            Some(b'P') => {
+                if cx.ping(id, b"ping") {
+                    self.record(id).owed.push(Owed {
+                        frame: Frame::new(PING, b"ping"),
+                        is_published: false,
+                    });
+                }
+            }
+            Some(b'B') => publish(records, cx, message),
+            Some(b'K') => (0..20).for_each(|_| publish(records, cx, message)),
+            Some(b'M') => {
+                publish(records, cx, message);
+                send(records, cx, id, Message::Text("between"));
+                publish(records, cx, Message::Text("Mafter"));
+            }
+            Some(b'L') => {
+                let large = vec![b'L'; message.len() * 100];
+                send(records, cx, id, Message::Binary(&large));
+            }
+            Some(b'D') => (0..3).for_each(|_| send(records, cx, id, message)),
+            Some(b'S') => {
+                let is_new = cx.subscribe(id, TOPIC);
+                self.record(id).is_member |= is_new;
+            }
+            Some(b'U') => {
+                let was_member = cx.unsubscribe(id, TOPIC);
+                let record = self.record(id);
+                assert!(record.is_member || !was_member);
+                record.is_member = false;
+            }
+            Some(b'O') => {
+                let other = cx.ids().into_iter().find(|other| *other != id);
+                if let Some(other) = other {
+                    send(records, cx, other, Message::Text("from another"));
+                }
+            }
+            Some(b'Q') => {}
+            Some(_) | None => send(records, cx, id, message),
+        }
+        self.check_bounds(cx, id, message.len());
+    }
+
+    fn on_skip(&mut self, _: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        assert_eq!((topic, self.config.lag_policy), (TOPIC, LagPolicy::Skip));
+        self.record(id).skipped += messages;
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+        assert!(!cx.is_open(id));
+        let record = self.record(id);
+        record.close = Some((close.code, close.is_clean, close.by));
+    }
+
+    fn on_error(&mut self, _: &mut Context<'_>, id: Option<Id>, error: &Error) {
+        let id = id.expect("the listener does not fail");
+        let Some(record) = self.records.get_mut(&id) else {
+            return;
+        };
+        assert!(record.close.is_none(), "an error after the end");
+        match error {
+            Error::Protocol(_) | Error::Limit("lag_bytes_max") => {}
+            Error::Limit("backlog_bytes_max") | Error::Io(_) => record.is_cut = true,
+            Error::Limit(_) | Error::Response(_) => panic!("{error}"),
+        }
+    }
+}
+
+impl Scribe {
+    fn record(&mut self, id: Id) -> &mut Record {
+        assert!(!self.is_over);
+        let record = self.records.get_mut(&id).expect("on_open comes first");
+        assert!(record.close.is_none(), "on_close comes last, and once");
+        record
+    }
+
+    /// What is owed to one session is bounded, whatever the peer does.
+    fn check_bounds(&self, cx: &Context<'_>, id: Id, len: usize) {
+        let record = &self.records[&id];
+        if record.is_member || record.owed.iter().any(|owed| owed.is_published) {
+            return;
+        }
+        let Config {
+            high_water_bytes,
+            backlog_bytes_max,
+            receive_buffer_bytes,
+            ..
+        } = self.config;
+        // One message more, with its header; the pongs that one buffer of pings is owed.
+        let bound =
+            backlog_bytes_max.max(high_water_bytes + len * 100) + receive_buffer_bytes + 1024;
+        let owed = cx.buffered_amount(id);
+        assert!(owed <= bound, "{owed} B owed, {bound} allowed");
+    }
+}
+
+fn send(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    let was_open = cx.is_open(id);
+    let status = cx.send(id, message);
+    let record = records.get_mut(&id).expect("on_open comes first");
+    match status {
+        SendStatus::Queued | SendStatus::OverHighWater => {
+            record.owed.push(Owed::new(message, false));
+        }
+        // Refused although open: it owes too much already, and is terminated.
+        SendStatus::Refused => record.is_cut |= was_open,
+    }
+}
+
+fn publish(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, message: Message<'_>) {
+    let mut members = 0;
+    for (id, record) in records {
+        if record.is_member && cx.is_open(*id) {
+            record.owed.push(Owed::new(message, true));
+            members += 1;
+        }
+    }
+    assert_eq!(cx.publish(TOPIC, message), members);
+}
+
+/// The code of a Close to a member that is too far behind its topics, 1013.
+const LAGGING: [u8; 2] = 1013_u16.to_be_bytes();
+
+const TOPIC: &str = "room";
+
+/// First bytes of messages that the handler obeys; all others are echoed. What is published begins otherwise than what
+/// is sent to one, so that at the end they can be told apart.
+const COMMANDS: &[u8] = b"eeCTPBKMLDSUOQ";
+
+/// An opening handshake. Those who ask for the room are members of the topic from the start.
+fn request(path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+const PEERS_MAX: usize = 4;
+const STEPS_MAX: usize = 400;
+
+/// Far more than a loopback needs, however busy the machine.
+const LET_GO_MAX: Duration = Duration::from_secs(20);
+
+/// For as much input as sockets hold, a kibibyte a turn.
+const TURNS_TO_REAP: usize = 1000;
+
+/// Empty queues of the loop, and its slots.
+const HELD_BYTES_MAX: usize = 16 * 1024;
