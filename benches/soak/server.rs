@@ -1,0 +1,109 @@
+//! The binary as a process: started, measured from outside, ended as an operator would.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The server's process.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) address: String,
+}
+
+/// What of the system the process has.
+pub(crate) struct Usage {
+    /// KiB.
+    pub(crate) rss: u64,
+    pub(crate) descriptors: usize,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_wsloop"))
+            .args([
+                "serve",
+                "-l",
+                "127.0.0.1:0",
+                "-r",
+                "/echo=echo",
+                "-r",
+                "/room=broadcast",
+            ])
+            .args(["--lag-bytes-max", "512K"])
+            .env("RUST_LOG", "warn")
+            // glibc's malloc takes a freed block of 4 MiB as a sign to keep twice as much at its heap's end from then
+            // on, and what it keeps depends on luck. With a threshold that stays at its default, what is free goes
+            // back, and what is resident at the end is what the server holds.
+            .env("MALLOC_TRIM_THRESHOLD_", "131072")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the server announces its address");
+        let address = line
+            .trim()
+            .trim_start_matches("listening on ws://")
+            .trim_end_matches('/')
+            .to_owned();
+        Self { process, address }
+    }
+
+    /// VmRSS in KiB: what of the process is in memory.
+    pub(crate) fn rss(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(path).expect("Linux's /proc");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number
+            .and_then(|number| number.parse().ok())
+            .expect("VmRSS is a number")
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.process.id());
+        fs::read_dir(path).expect("Linux's /proc").count()
+    }
+
+    /// What it has when its clients are gone: it has until its longest deadline to see that they are.
+    pub(crate) fn settled(&self, descriptors: usize) -> Usage {
+        let deadline = Instant::now() + SETTLE_MAX;
+        while self.descriptors() != descriptors && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Usage {
+            rss: self.rss(),
+            descriptors: self.descriptors(),
+        }
+    }
+
+    /// Ends it as an operator would; its exit code, unless it had to be killed.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let kill = Command::new("kill")
+            .arg(self.process.id().to_string())
+            .status();
+        assert!(kill.is_ok_and(|status| status.success()), "kill(1) works");
+        let deadline = Instant::now() + SETTLE_MAX;
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait().expect("a child can be waited for") {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The server's longest deadline here is its write timeout of 30 s.
+const SETTLE_MAX: Duration = Duration::from_secs(40);

@@ -1,0 +1,342 @@
+//! Conversations with an echo, and every way to end one. Each echo is compared with what was sent.
+
+use crate::random::Random;
+use crate::wire::{End, Wire, close_code, frame, request};
+use crate::{Crowd, PAUSE, STALL_MAX};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Many small conversations.
+pub(crate) fn talk(crowd: &mut Crowd<'_>) {
+    converse(crowd, 24, |random| Plan {
+        messages: random.below(30),
+        len_max: [20, 125, 1000, 70_000][random.below(4)],
+        window: 1 + random.below(8),
+        read_bytes_max: usize::MAX,
+        stall: Duration::ZERO,
+        ending: [
+            Ending::Close,
+            Ending::Close,
+            Ending::HalfClose,
+            Ending::Drop,
+            Ending::Reset,
+            Ending::Abort,
+            Ending::Violation,
+            Ending::BadRequest,
+        ][random.below(8)],
+    });
+}
+
+/// A few large ones, some of them read slowly or not at all for a while.
+pub(crate) fn bulk(crowd: &mut Crowd<'_>) {
+    converse(crowd, 6, |random| Plan {
+        messages: 1 + random.below(6),
+        len_max: [100_000, 1 << 20, 4 << 20][random.below(3)],
+        window: 1 + random.below(3),
+        read_bytes_max: [usize::MAX, 64 * 1024, 8 * 1024][random.below(3)],
+        stall: Duration::from_millis([0, 0, 500, 2000][random.below(4)]),
+        ending: [
+            Ending::Close,
+            Ending::HalfClose,
+            Ending::Drop,
+            Ending::Reset,
+            Ending::Abort,
+            Ending::Violation,
+        ][random.below(6)],
+    });
+}
+
+/// Plays conversations, `count` at a time, until it is over and all have ended.
+fn converse(crowd: &mut Crowd<'_>, count: usize, plan: fn(&mut Random) -> Plan) {
+    let mut talks = Vec::new();
+    while !crowd.is_over() || !talks.is_empty() {
+        if talks.len() < count && !crowd.is_over() {
+            let plan = plan(&mut crowd.random);
+            talks.push(Talk::new(crowd, plan));
+        }
+        let mut has_moved = false;
+        talks.retain_mut(|talk| {
+            has_moved |= talk.turn(crowd);
+            !talk.is_over
+        });
+        if !has_moved {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// What a conversation is going to be.
+struct Plan {
+    messages: usize,
+    len_max: usize,
+    /// Messages that may wait for their echo.
+    window: usize,
+    /// What is read at a time; a slow reader waits between two.
+    read_bytes_max: usize,
+    /// For how long nothing is read at the beginning.
+    stall: Duration,
+    ending: Ending,
+}
+
+/// How a client ends its conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// With a Close, to be answered behind all echoes.
+    Close,
+    /// By ending its side of the stream; all echoes still come.
+    HalfClose,
+    /// By going away, with echoes on their way.
+    Drop,
+    /// The same, with a reset.
+    Reset,
+    /// By going away in the middle of a frame.
+    Abort,
+    /// With a frame that no client may send: all echoes come, then Close 1002.
+    Violation,
+    /// There is no conversation: the request is refused.
+    BadRequest,
+}
+
+/// A conversation with an echo.
+struct Talk {
+    wire: Wire,
+    plan: Plan,
+    sent: usize,
+    /// Echoes that are to come.
+    expected: VecDeque<(u8, Vec<u8>)>,
+    pings: VecDeque<Vec<u8>>,
+    close_code: Option<u16>,
+    has_said_goodbye: bool,
+    is_over: bool,
+    began_at: Instant,
+    moved_at: Instant,
+    reads_at: Instant,
+}
+
+impl Talk {
+    fn new(crowd: &mut Crowd<'_>, plan: Plan) -> Self {
+        let request = if plan.ending == Ending::BadRequest {
+            let nonsense: [&str; 4] = [
+                "GET /echo HTTP/1.1\r\nHost : a\r\n\r\n",
+                "POST /echo HTTP/1.1\r\nHost: a\r\n\r\n",
+                "\x16\x03\x01\x02",
+                "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
+            ];
+            nonsense[crowd.random.below(4)].to_owned()
+        } else {
+            request("/echo")
+        };
+        let now = Instant::now();
+        Self {
+            wire: Wire::new(crowd, &request),
+            reads_at: now + plan.stall,
+            plan,
+            sent: 0,
+            expected: VecDeque::new(),
+            pings: VecDeque::new(),
+            close_code: None,
+            has_said_goodbye: false,
+            is_over: false,
+            began_at: now,
+            moved_at: now,
+        }
+    }
+
+    /// One pass; whether anything moved.
+    fn turn(&mut self, crowd: &mut Crowd<'_>) -> bool {
+        let now = Instant::now();
+        let mut has_moved = self.wire.write();
+        if now >= self.reads_at {
+            has_moved |= self.wire.read(self.plan.read_bytes_max);
+            if self.plan.read_bytes_max < usize::MAX {
+                self.reads_at = now + SLOW_READ_PAUSE;
+            }
+        }
+        while let Some((first, payload)) = self.wire.next_frame() {
+            self.received(first, &payload, crowd);
+        }
+        if self.wire.is_open() {
+            self.send(crowd);
+        }
+        if self.wire.end.is_some() {
+            self.ended(crowd);
+        } else if self.is_saying_nothing_more() {
+            self.leave(crowd);
+        }
+        if has_moved {
+            self.moved_at = now;
+        } else if now - self.moved_at > STALL_MAX + self.plan.stall {
+            self.fault(crowd, "nothing moves any more");
+            self.give_up(crowd);
+        }
+        has_moved
+    }
+
+    /// A frame from the server: an echo, a pong or a Close.
+    fn received(&mut self, first: u8, payload: &[u8], crowd: &Crowd<'_>) {
+        if self.close_code.is_some() {
+            self.fault(crowd, "a frame after the Close");
+        }
+        match first {
+            0x81 | 0x82 => match self.expected.pop_front() {
+                Some((opcode, expected)) if first == 0x80 | opcode && payload == expected => {
+                    crowd.totals.delivered.fetch_add(1, Relaxed);
+                }
+                Some(_) => {
+                    crowd.totals.ended.fetch_add(1, Relaxed);
+                    self.fault(crowd, "an echo is not what was sent");
+                }
+                None => self.fault(crowd, "an echo of nothing"),
+            },
+            0x8A => {
+                // While we take nothing only the newest ping is answered.
+                let at = self.pings.iter().position(|ping| ping == payload);
+                match at {
+                    Some(at) => drop(self.pings.drain(..=at)),
+                    None => self.fault(crowd, "a pong without its ping"),
+                }
+            }
+            0x88 => self.close_code = Some(close_code(payload)),
+            _ => self.fault(crowd, "a frame that no server sends"),
+        }
+    }
+
+    /// Sends what the plan and the window allow, and then how it ends.
+    fn send(&mut self, crowd: &mut Crowd<'_>) {
+        let random = &mut crowd.random;
+        while self.sent < self.plan.messages && self.expected.len() < self.plan.window {
+            let len = random.len(self.plan.len_max);
+            let opcode = 1 + random.below(2) as u8;
+            let payload = random.payload(len, opcode == 1);
+            if random.below(8) == 0 {
+                let len = random.len(125);
+                let ping = random.payload(len, false);
+                frame(&mut self.wire.to_write, 0x89, &ping, random);
+                self.pings.push_back(ping);
+            }
+            self.fragments(opcode, &payload, random);
+            crowd.totals.sent.fetch_add(1, Relaxed);
+            crowd.totals.bytes.fetch_add(len as u64, Relaxed);
+            self.expected.push_back((opcode, payload));
+            self.sent += 1;
+        }
+        if self.sent < self.plan.messages || self.has_said_goodbye {
+            return;
+        }
+        self.has_said_goodbye = true;
+        match self.plan.ending {
+            Ending::Close => frame(
+                &mut self.wire.to_write,
+                0x88,
+                &1000_u16.to_be_bytes(),
+                random,
+            ),
+            // A reserved opcode.
+            Ending::Violation => frame(&mut self.wire.to_write, 0x83, b"", random),
+            Ending::Abort => {
+                let len = 2 + random.below(self.plan.len_max);
+                let start = self.wire.to_write.len();
+                let payload = random.payload(len, false);
+                frame(&mut self.wire.to_write, 0x82, &payload, random);
+                let whole = self.wire.to_write.len() - start;
+                self.wire
+                    .to_write
+                    .truncate(start + 1 + random.below(whole - 1));
+            }
+            Ending::HalfClose | Ending::Drop | Ending::Reset | Ending::BadRequest => {}
+        }
+    }
+
+    /// A message in one frame, or in several with a ping between.
+    fn fragments(&mut self, opcode: u8, payload: &[u8], random: &mut Random) {
+        let count = if random.below(4) == 0 {
+            1 + random.below(5)
+        } else {
+            1
+        };
+        let mut rest = payload;
+        for at in 0..count {
+            let is_last = at + 1 == count;
+            let len = if is_last {
+                rest.len()
+            } else {
+                random.below(rest.len() + 1)
+            };
+            let (piece, left) = rest.split_at(len);
+            rest = left;
+            let first = if at == 0 { opcode } else { 0 };
+            let fin = if is_last { 0x80 } else { 0 };
+            frame(&mut self.wire.to_write, fin | first, piece, random);
+            if !is_last && random.below(3) == 0 {
+                let ping = random.payload(4, false);
+                frame(&mut self.wire.to_write, 0x89, &ping, random);
+                self.pings.push_back(ping);
+            }
+        }
+    }
+
+    fn is_saying_nothing_more(&self) -> bool {
+        self.has_said_goodbye && self.wire.to_write.is_empty()
+    }
+
+    /// Everything was said: those who do not wait for the end go.
+    fn leave(&mut self, crowd: &Crowd<'_>) {
+        match self.plan.ending {
+            Ending::Close | Ending::Violation | Ending::BadRequest => {}
+            Ending::HalfClose => self.wire.shut(),
+            Ending::Drop | Ending::Abort => self.give_up(crowd),
+            Ending::Reset => {
+                self.wire.reset_when_dropped();
+                self.give_up(crowd);
+            }
+        }
+    }
+
+    /// The server has ended the stream: nothing may be missing.
+    fn ended(&mut self, crowd: &Crowd<'_>) {
+        let close_code = match self.plan.ending {
+            Ending::Close => Some(1000),
+            Ending::Violation => Some(1002),
+            Ending::HalfClose | Ending::BadRequest => None,
+            // They have left before, or the server has ended what it should not.
+            Ending::Drop | Ending::Reset | Ending::Abort => Some(0),
+        };
+        let is_right = if self.plan.ending == Ending::BadRequest {
+            matches!(self.wire.status(), Some(400 | 404 | 405))
+        } else {
+            self.sent == self.plan.messages && self.expected.is_empty() && self.pings.is_empty()
+        };
+        if !is_right || self.close_code != close_code || self.wire.end == Some(End::Reset) {
+            self.fault(crowd, "the server has ended it");
+        } else if let Ending::BadRequest | Ending::Violation = self.plan.ending {
+            crowd.totals.refused.fetch_add(1, Relaxed);
+        }
+        self.give_up(crowd);
+    }
+
+    fn give_up(&mut self, crowd: &Crowd<'_>) {
+        let left = self.expected.drain(..).count();
+        crowd.totals.ended.fetch_add(left as u64, Relaxed);
+        self.is_over = true;
+    }
+
+    fn fault(&self, crowd: &Crowd<'_>, what: &str) {
+        crowd.totals.fault(&format!(
+            "{what}: {:?}, {} of {} sent, {} echoes and {} pongs to come, Close {:?}, end {:?}, status {:?}, {:.1?} old",
+            self.plan.ending,
+            self.sent,
+            self.plan.messages,
+            self.expected.len(),
+            self.pings.len(),
+            self.close_code,
+            self.wire.end,
+            self.wire.status(),
+            self.began_at.elapsed(),
+        ));
+    }
+}
+
+/// Between two reads of a slow reader.
+const SLOW_READ_PAUSE: Duration = Duration::from_millis(2);

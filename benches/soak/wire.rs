@@ -1,0 +1,195 @@
+//! A client's end of a connection, without the crate under test: a non-blocking socket, the bytes that it is to
+//! write, and the frames that were read.
+
+use crate::Crowd;
+use crate::random::Random;
+use socket2::SockRef;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// A client's socket: bytes to be written, frames that were read.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    pub(crate) to_write: Vec<u8>,
+    /// How much of `to_write` was written.
+    written: usize,
+    read: Vec<u8>,
+    /// How much of `read` was taken.
+    taken: usize,
+    head: Option<u16>,
+    is_shut: bool,
+    pub(crate) end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Stream,
+    Reset,
+}
+
+impl Wire {
+    pub(crate) fn new(crowd: &Crowd<'_>, request: &str) -> Self {
+        let stream = TcpStream::connect(crowd.address).expect("the server accepts");
+        stream.set_nodelay(true).expect("a TCP option");
+        stream.set_nonblocking(true).expect("a socket option");
+        crowd.totals.connections.fetch_add(1, Relaxed);
+        Self {
+            stream,
+            to_write: request.as_bytes().to_vec(),
+            written: 0,
+            read: Vec::new(),
+            taken: 0,
+            head: None,
+            is_shut: false,
+            end: None,
+        }
+    }
+
+    /// The status of the answer to the request, once it is there.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.head
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.head == Some(101) && self.end.is_none()
+    }
+
+    /// Writes what the socket takes; whether it took anything.
+    pub(crate) fn write(&mut self) -> bool {
+        if self.to_write.is_empty() {
+            return false;
+        }
+        let len = match self.stream.write(&self.to_write[self.written..]) {
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            // What was said before may still be answered: the end is met by reading.
+            Err(_) => self.to_write.len() - self.written,
+        };
+        self.written += len;
+        if self.written == self.to_write.len() {
+            self.to_write.clear();
+            self.written = 0;
+        }
+        len > 0
+    }
+
+    /// Reads what is there, up to `len_max`; whether there was anything.
+    pub(crate) fn read(&mut self, len_max: usize) -> bool {
+        let mut left = len_max.min(READ_BYTES_MAX);
+        let mut buf = [0; 16 * 1024];
+        let mut has_read = false;
+        while left > 0 && self.end.is_none() {
+            let len = left.min(buf.len());
+            match self.stream.read(&mut buf[..len]) {
+                Ok(0) => self.end = Some(End::Stream),
+                Ok(len) => {
+                    left -= len;
+                    self.read.extend_from_slice(&buf[..len]);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.end = Some(End::Reset),
+            }
+            has_read = true;
+        }
+        if self.head.is_none() {
+            self.take_head();
+        }
+        has_read
+    }
+
+    fn take_head(&mut self) {
+        let end = self.read.windows(4).position(|four| four == b"\r\n\r\n");
+        let Some(end) = end else { return };
+        let status = self
+            .read
+            .get(9..12)
+            .and_then(|code| str::from_utf8(code).ok());
+        self.head = Some(status.and_then(|code| code.parse().ok()).unwrap_or(0));
+        self.taken = end + 4;
+    }
+
+    /// The next frame: its first byte and its payload.
+    pub(crate) fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        if self.head != Some(101) {
+            return None;
+        }
+        let bytes = &self.read[self.taken..];
+        let (start, len) = match *bytes {
+            [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+            [_, 127, ..] => {
+                let len = u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?);
+                (10, len as usize)
+            }
+            [_, 126, ..] | [_] | [] => {
+                self.forget();
+                return None;
+            }
+            [_, len, ..] => (2, usize::from(len)),
+        };
+        let Some(payload) = bytes.get(start..start + len) else {
+            self.forget();
+            return None;
+        };
+        let frame = (bytes[0], payload.to_vec());
+        self.taken += start + len;
+        Some(frame)
+    }
+
+    /// Drops what was taken.
+    fn forget(&mut self) {
+        self.read.drain(..self.taken);
+        self.taken = 0;
+    }
+
+    pub(crate) fn shut(&mut self) {
+        if !self.is_shut {
+            self.is_shut = true;
+            drop(self.stream.shutdown(Shutdown::Write));
+        }
+    }
+
+    pub(crate) fn reset_when_dropped(&self) {
+        drop(SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
+    }
+}
+
+/// Appends a masked frame.
+pub(crate) fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], random: &mut Random) {
+    out.push(first);
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len @ 126..=65_535 => {
+            out.push(0x80 | 126);
+            out.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend((len as u64).to_be_bytes());
+        }
+    }
+    let key = (random.next() as u32).to_ne_bytes();
+    out.extend(key);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    for (byte, key) in out[start..].iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+pub(crate) fn close_code(payload: &[u8]) -> u16 {
+    payload
+        .first_chunk()
+        .map_or(1005, |code| u16::from_be_bytes(*code))
+}
+
+pub(crate) fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+/// What one client reads before the others have their turn.
+const READ_BYTES_MAX: usize = 512 * 1024;
