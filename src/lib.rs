@@ -61,6 +61,7 @@
 //! at the edge. Whatever a peer does wrong is answered (a Close with the right code, an HTTP status), and the answer
 //! is given time to arrive before the socket is closed.
 
+mod bulk;
 mod config;
 mod handler;
 pub mod handlers;

@@ -80,7 +80,7 @@ fn sent(mut raw: Raw, bytes: &[u8]) -> Raw {
 fn a_storm_of_peers_that_leave_in_every_stage_leaves_nothing_behind() {
     Siege {
         peak: 24 * MIB,
-        slack: 2 * MIB,
+        slack: SLACK,
         ..Siege::default()
     }
     .lay(|server| {
@@ -95,7 +95,7 @@ fn a_storm_of_peers_that_leave_in_every_stage_leaves_nothing_behind() {
 #[test]
 fn two_thousand_peers_that_leave_at_once_leave_nothing_behind() {
     Siege {
-        slack: 2 * MIB,
+        slack: SLACK,
         ..Siege::default()
     }
     .lay(|server| {
@@ -113,7 +113,7 @@ fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
     let args = ["serve", "--handshake-timeout", "300ms"];
     Siege {
         args: &args,
-        slack: 2 * MIB,
+        slack: SLACK,
         ..Siege::default()
     }
     .lay(|server| {
@@ -147,7 +147,7 @@ fn resets_with_echoes_unread_leave_nothing_behind() {
     let large = frame(BINARY, &vec![7; MIB]);
     Siege {
         peak: 32 * MIB,
-        slack: 4 * MIB,
+        slack: SLACK,
         ..Siege::default()
     }
     .lay(|server| {
@@ -172,7 +172,7 @@ fn members_that_are_reset_while_others_publish_harm_nobody() {
     const TIME: Duration = Duration::from_millis(1500);
     Siege {
         peak: 24 * MIB,
-        slack: 4 * MIB,
+        slack: SLACK,
         ..Siege::default()
     }
     .lay(|server| {

@@ -4,7 +4,8 @@
 //!
 //! A frame never straddles two chunks, so every chunk begins at a frame's first byte.
 
-use super::CHUNK_BYTES;
+use super::{CHUNK_BYTES, grown};
+use crate::bulk::Bulk;
 use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
@@ -16,7 +17,7 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct Chunk {
     start: u64,
-    bytes: Vec<u8>,
+    bytes: Bulk,
     /// How many queues have their first unsent byte of this log in this chunk, and will claim what follows.
     pins: u32,
     /// How many queues are owed some of this chunk, and nothing that follows their range.
@@ -43,21 +44,17 @@ impl Log {
         if !self.chunks.back().is_some_and(fits) {
             self.chunks.push_back(Chunk {
                 start: self.end,
-                bytes: Vec::new(),
+                bytes: Bulk::default(),
                 pins: 0,
                 holds: 0,
             });
         }
-        let bytes = &mut self
-            .chunks
-            .back_mut()
+        let chunk = self.chunks.back_mut();
+        let bytes: &mut Vec<u8> = &mut chunk
             .expect("a chunk that fits was there or was pushed")
             .bytes;
         if bytes.capacity() - bytes.len() < len {
-            // Doubles, but never past a chunk's size, which `Vec`'s own growth would overshoot.
-            let capacity = (2 * bytes.capacity())
-                .clamp(CHUNK_BYTES_MIN, CHUNK_BYTES)
-                .max(bytes.len() + len);
+            let capacity = grown(bytes.capacity(), bytes.len() + len).max(CHUNK_BYTES_MIN);
             bytes.reserve_exact(capacity - bytes.len());
         }
         bytes.extend_from_slice(header);
@@ -214,7 +211,7 @@ mod tests {
     fn bytes_are_found_again_at_their_positions() {
         let mut log = Log::default();
         let mut expected = Vec::new();
-        for len in [0, 1, 125, 126, 60_000, 5_000, 65_535, 65_536, 200_000, 3] {
+        for len in [0, 1, 125, 126, 120_000, 5_000, 65_535, 65_536, 200_000, 3] {
             let payload = vec![len as u8; len];
             append(&mut log, &payload);
             expected.extend_from_slice(Message::Binary(&payload).server_header().as_slice());
@@ -224,7 +221,7 @@ mod tests {
         for (from, to) in [
             (0, expected.len()),
             (1, 2),
-            (60_000, 130_000),
+            (60_000, 150_000),
             (5, 5),
             (expected.len(), expected.len()),
         ] {
@@ -275,7 +272,7 @@ mod tests {
         );
         log.unpin(5);
         log.trim();
-        assert!(log.capacity() < 64 * 30_000 / 2 + 70_000);
+        assert!(log.capacity() < 64 * 30_000 / 2 * 11 / 10 + CHUNK_BYTES);
         log.unpin(1_000_000);
         log.trim();
         assert!(log.is_empty());
@@ -288,14 +285,14 @@ mod tests {
         let mut starts = Vec::new();
         for _ in 0..10 {
             starts.push(log.end());
-            append(&mut log, &[7; 60_000]);
+            append(&mut log, &[7; 120_000]);
         }
         // A reader that left owes itself the third and fourth frame, another the eighth; one goes on at the ninth.
         log.hold(starts[2] + 5, starts[4]);
         log.hold(starts[7], starts[8]);
         log.pin(starts[8]);
         log.trim();
-        let held = |log: &Log| log.capacity() / 60_000;
+        let held = |log: &Log| log.capacity() / CHUNK_BYTES;
         assert_eq!(held(&log), 2 + 1 + 2);
         let len = |log: &Log, from, to| log.slices(from, to).map(<[u8]>::len).sum::<usize>() as u64;
         assert_eq!(
@@ -318,15 +315,15 @@ mod tests {
         log.trim();
         assert_eq!(log.capacity(), 0);
         append(&mut log, b"goes on");
-        assert_eq!(len(&log, starts[9] + 60_004, log.end()), 9);
+        assert_eq!(len(&log, starts[9] + 120_010, log.end()), 9);
     }
 
     #[test]
     fn an_older_chunk_that_is_held_is_not_appended_to() {
         let mut log = Log::default();
-        append(&mut log, &[1; 60_000]);
+        append(&mut log, &[1; 120_000]);
         let first_end = log.end();
-        append(&mut log, &[2; 60_000]);
+        append(&mut log, &[2; 120_000]);
         log.hold(0, first_end);
         log.trim();
         let start = log.end();
@@ -334,6 +331,6 @@ mod tests {
         let bytes: Vec<u8> = log.slices(start, log.end()).flatten().copied().collect();
         assert_eq!(bytes[2..], *b"new");
         let bytes: Vec<u8> = log.slices(0, first_end).flatten().copied().collect();
-        assert_eq!(bytes[4..], [1; 60_000]);
+        assert_eq!(bytes[10..], [1; 120_000]);
     }
 }

@@ -5,24 +5,27 @@
 //! back while the rest waits; a range of a log costs the same however long it is.
 
 mod log;
+mod spares;
 mod topics;
 
+pub(crate) use spares::Spares;
 pub(crate) use topics::{TopicKey, Topics};
 
+use crate::bulk::{self, Bulk};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
 
-/// Bytes gathered in one owned chunk or one log chunk; a larger frame gets a chunk of its own. 64 KiB: large
-/// enough that a `writev` of 64 slices fills any socket, small enough to be given back piece by piece.
-pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes gathered in one owned chunk or one log chunk; a larger frame gets a chunk of its own. 128 KiB: what an
+/// allocator maps by itself (see `bulk`), and small enough to be given back piece by piece.
+pub(crate) const CHUNK_BYTES: usize = bulk::LARGE_BYTES;
 
 /// The queue of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     /// Older than `tail`. Absent almost always: it takes a slow peer, a topic, or more than a chunk in a turn.
     backlog: Option<Box<Backlog>>,
-    tail: Vec<u8>,
+    tail: Bulk,
     /// How much of `tail` is sent; below its length, or both are zero.
     tail_sent: usize,
 }
@@ -40,7 +43,7 @@ struct Backlog {
 
 #[derive(Debug)]
 enum Segment {
-    Owned { bytes: Vec<u8>, sent: usize },
+    Owned { bytes: Bulk, sent: usize },
     Log(Range),
 }
 
@@ -97,16 +100,27 @@ impl Outbound {
     }
 
     /// Owes `header` and `payload`, copied, after all that is owed already.
-    pub(crate) fn push(&mut self, header: &[u8], payload: &[u8]) {
+    pub(crate) fn push(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
         let len = header.len() + payload.len();
         if len == 0 {
             return;
         }
-        if self.tail.len() + len > CHUNK_BYTES {
+        let is_full = self.tail.len() + len > CHUNK_BYTES;
+        if is_full {
             self.retire_tail();
         }
-        if self.tail.capacity() == 0 {
-            self.tail.reserve_exact(len.max(TAIL_BYTES_MIN));
+        let needed = self.tail.len() + len;
+        if needed > self.tail.capacity() {
+            // Doubles, so that many small pushes do not cost a copy of all before them; but where there was a chunk,
+            // a chunk will follow.
+            let room = if is_full {
+                CHUNK_BYTES
+            } else {
+                grown(self.tail.capacity(), needed)
+            };
+            let mut larger = spares.take(needed.max(room));
+            larger.extend_from_slice(&self.tail);
+            spares.give(mem::replace(&mut self.tail, larger));
         }
         self.tail.extend_from_slice(header);
         self.tail.extend_from_slice(payload);
@@ -115,15 +129,15 @@ impl Outbound {
     /// Owes a pong: at once if the peer takes what it gets, else in place of the pong owed before (section
     /// 5.5.3 of RFC 6455 lets an endpoint answer only the newest ping), so that pings alone cannot make this
     /// queue grow.
-    pub(crate) fn push_pong(&mut self, frame: &[u8], is_blocked: bool) {
+    pub(crate) fn push_pong(&mut self, frame: &[u8], is_blocked: bool, spares: &mut Spares) {
         if is_blocked {
             let pong = &mut self.backlog.get_or_insert_default().pong;
             pong.clear();
             pong.extend_from_slice(frame);
         } else {
             // The one that waited is the older one.
-            self.queue_pong();
-            self.push(frame, &[]);
+            self.queue_pong(spares);
+            self.push(frame, &[], spares);
         }
     }
 
@@ -169,13 +183,13 @@ impl Outbound {
     }
 
     /// Appends the owed pong to the queue; to be called when the peer takes bytes again.
-    pub(crate) fn queue_pong(&mut self) {
+    pub(crate) fn queue_pong(&mut self, spares: &mut Spares) {
         let Some(backlog) = &mut self.backlog else {
             return;
         };
         let pong = mem::take(&mut backlog.pong);
         if !pong.is_empty() {
-            self.push(&pong, &[]);
+            self.push(&pong, &[], spares);
             self.release();
         }
     }
@@ -206,7 +220,7 @@ impl Outbound {
     }
 
     /// Takes note that the first `len` unsent bytes were sent; what is sent is given back.
-    pub(crate) fn advance(&mut self, mut len: usize, topics: &mut Topics) {
+    pub(crate) fn advance(&mut self, mut len: usize, topics: &mut Topics, spares: &mut Spares) {
         debug_assert!(len <= self.len());
         if let Some(backlog) = &mut self.backlog {
             len = backlog.advance(len, topics);
@@ -214,13 +228,13 @@ impl Outbound {
         }
         self.tail_sent += len;
         if self.tail_sent == self.tail.len() {
-            self.tail = Vec::new();
+            spares.give(mem::take(&mut self.tail));
             self.tail_sent = 0;
         }
     }
 
     /// Drops everything that is owed.
-    pub(crate) fn clear(&mut self, topics: &mut Topics) {
+    pub(crate) fn clear(&mut self, topics: &mut Topics, spares: &mut Spares) {
         for segment in self
             .backlog
             .take()
@@ -229,7 +243,7 @@ impl Outbound {
         {
             segment.give_back(topics);
         }
-        self.tail = Vec::new();
+        spares.give(mem::take(&mut self.tail));
         self.tail_sent = 0;
     }
 
@@ -264,7 +278,7 @@ impl Outbound {
             backlog.len -= (to - boundary) as usize;
             if !rest.is_empty() {
                 kept.push_back(Segment::Owned {
-                    bytes: rest,
+                    bytes: rest.into(),
                     sent: 0,
                 });
             }
@@ -276,7 +290,7 @@ impl Outbound {
 
     /// Drops what is owed from the first whole message that lies in a topic's log on, so that nothing is sent
     /// that would hide the gap; what is owed before it stays, copied out of the log.
-    pub(crate) fn cut_at_log(&mut self, topics: &mut Topics) {
+    pub(crate) fn cut_at_log(&mut self, topics: &mut Topics, spares: &mut Spares) {
         let Some(backlog) = self.backlog.take() else {
             return;
         };
@@ -284,14 +298,14 @@ impl Outbound {
         let mut segments = backlog.segments.into_iter();
         for segment in segments.by_ref() {
             match segment {
-                Segment::Owned { bytes, sent } => kept.push(&bytes[sent..], &[]),
+                Segment::Owned { bytes, sent } => kept.push(&bytes[sent..], &[], spares),
                 Segment::Log(range) => {
                     let Range {
                         topic, from, to, ..
                     } = range;
                     let boundary = topics.frame_boundary(topic, from).min(to);
                     for rest in topics.slices(topic, from, boundary) {
-                        kept.push(rest, &[]);
+                        kept.push(rest, &[], spares);
                     }
                     range.give_back(topics);
                     break;
@@ -397,6 +411,14 @@ impl Range {
     }
 }
 
+/// The capacity that follows on `capacity`, for at least `needed`: doubled, and from half a chunk on a whole one.
+fn grown(capacity: usize, needed: usize) -> usize {
+    match needed.max(2 * capacity) {
+        small if small <= CHUNK_BYTES / 2 => small,
+        _ => needed.max(CHUNK_BYTES),
+    }
+}
+
 /// Puts as many of `pieces` into `slices` as fit; how many.
 fn fill<'a>(slices: &mut [IoSlice<'a>], pieces: impl IntoIterator<Item = &'a [u8]>) -> usize {
     let mut filled = 0;
@@ -406,9 +428,6 @@ fn fill<'a>(slices: &mut [IoSlice<'a>], pieces: impl IntoIterator<Item = &'a [u8
     }
     filled
 }
-
-/// The first allocation for small messages: what an allocator hands out fastest, and several echoes of 20 bytes.
-const TAIL_BYTES_MIN: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ fn write(queue: &mut Outbound, topics: &mut Topics, len: usize, slices_max: usiz
         .flat_map(|slice| slice.iter().copied())
         .collect();
     bytes.truncate(len);
-    queue.advance(bytes.len(), topics);
+    queue.advance(bytes.len(), topics, &mut Spares::new());
     bytes
 }
 
@@ -55,7 +55,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
         match random(4) {
             0 => {
                 let payload = vec![round as u8; [0, 1, 50, 3_000, 70_000][random(5)]];
-                queue.push(b"header", &payload);
+                queue.push(b"header", &payload, &mut Spares::new());
                 owed.extend_from_slice(b"header");
                 owed.extend_from_slice(&payload);
             }
@@ -92,7 +92,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
 fn what_was_sent_is_given_back_while_the_rest_waits() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     for _ in 0..100 {
-        queue.push(&[], &[7; 10_000]);
+        queue.push(&[], &[7; 10_000], &mut Spares::new());
     }
     assert_eq!(queue.len(), 1_000_000);
     assert!(queue.capacity() < 1_400_000, "{}", queue.capacity());
@@ -110,24 +110,24 @@ fn what_was_sent_is_given_back_while_the_rest_waits() {
 #[test]
 fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
-    queue.push(b"owed", &[]);
-    queue.push_pong(b"1", true);
-    queue.push_pong(b"22", true);
+    queue.push(b"owed", &[], &mut Spares::new());
+    queue.push_pong(b"1", true, &mut Spares::new());
+    queue.push_pong(b"22", true, &mut Spares::new());
     assert_eq!(queue.len(), 6);
-    queue.queue_pong();
+    queue.queue_pong(&mut Spares::new());
     assert_eq!(write(&mut queue, &mut topics, 100, 4), b"owed22");
     assert!(queue.is_empty());
-    queue.push_pong(b"1", false);
-    queue.push_pong(b"2", false);
+    queue.push_pong(b"1", false, &mut Spares::new());
+    queue.push_pong(b"2", false, &mut Spares::new());
     assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
 }
 
 #[test]
 fn a_pong_that_waited_comes_before_a_later_one() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
-    queue.push_pong(b"1", true);
-    queue.push_pong(b"2", false);
-    queue.queue_pong();
+    queue.push_pong(b"1", true, &mut Spares::new());
+    queue.push_pong(b"2", false, &mut Spares::new());
+    queue.queue_pong(&mut Spares::new());
     assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
 }
 
@@ -139,7 +139,7 @@ fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
     topics.join(chat, 0);
     let cut = owe(&mut queue, &mut topics, feed, b"cut in the middle");
     owe(&mut queue, &mut topics, feed, b"skipped");
-    queue.push(b"direct", &[]);
+    queue.push(b"direct", &[], &mut Spares::new());
     let kept = owe(&mut queue, &mut topics, chat, b"kept");
     owe(&mut queue, &mut topics, feed, b"skipped too");
     assert_eq!(write(&mut queue, &mut topics, 5, 8), cut[..5]);
@@ -156,18 +156,18 @@ fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
-    queue.push(b"before", &[]);
+    queue.push(b"before", &[], &mut Spares::new());
     owe(&mut queue, &mut topics, key, b"gone");
-    queue.push(b"behind the gap", &[]);
+    queue.push(b"behind the gap", &[], &mut Spares::new());
     owe(&mut queue, &mut topics, key, b"gone too");
-    queue.cut_at_log(&mut topics);
+    queue.cut_at_log(&mut topics, &mut Spares::new());
     assert_eq!(trimmed(&mut topics), 0);
     assert_eq!(write(&mut queue, &mut topics, 100, 8), b"before");
 
     let cut = owe(&mut queue, &mut topics, key, b"cut in the middle");
     owe(&mut queue, &mut topics, key, b"gone");
     assert_eq!(write(&mut queue, &mut topics, 7, 8), cut[..7]);
-    queue.cut_at_log(&mut topics);
+    queue.cut_at_log(&mut topics, &mut Spares::new());
     assert_eq!(trimmed(&mut topics), 0);
     assert_eq!(write(&mut queue, &mut topics, 100, 8), cut[7..]);
 }
@@ -178,12 +178,36 @@ fn clearing_gives_everything_back() {
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
     owe(&mut queue, &mut topics, key, &[1; 100_000]);
-    queue.push(b"direct", &[]);
-    queue.push_pong(b"p", true);
-    queue.clear(&mut topics);
+    queue.push(b"direct", &[], &mut Spares::new());
+    queue.push_pong(b"p", true, &mut Spares::new());
+    queue.clear(&mut topics, &mut Spares::new());
     assert!(queue.is_empty());
     assert_eq!((queue.len(), trimmed(&mut topics)), (0, 0));
     topics.leave(key, 0);
     topics.trim();
     assert_eq!(topics.count(), 0);
+}
+
+#[test]
+fn spares_are_as_many_as_before_however_they_were_used() {
+    let mut spares = Spares::new();
+    let mut topics = Topics::default();
+    let count = spares.count();
+    let mut queues: Vec<Outbound> = (0..2 * count).map(|_| Outbound::default()).collect();
+    for queue in &mut queues {
+        queue.push(b"a", b"bc", &mut spares);
+    }
+    assert_eq!(spares.count(), 0);
+    for queue in &mut queues[..count] {
+        // Grows out of its spare.
+        queue.push(b"", &[7; 5000], &mut spares);
+        assert_eq!(queue.len(), 5003);
+    }
+    assert_eq!(spares.count(), count);
+    for queue in &mut queues {
+        queue.push(b"", b"d", &mut spares);
+        queue.clear(&mut topics, &mut spares);
+        assert_eq!(queue.capacity(), 0);
+    }
+    assert_eq!(spares.count(), count);
 }

@@ -232,6 +232,11 @@ impl Connection {
         self.state = State::Ended;
     }
 
+    /// Ends the connection, whatever its stage, without a word to the peer: what is under way is dropped.
+    pub fn abandon(&mut self) {
+        self.state = State::Ended;
+    }
+
     /// Appends a message to `out` as one frame; `false`, and nothing appended, if the connection is not open.
     pub fn send(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> bool {
         let is_open = self.stage() == Stage::Open;

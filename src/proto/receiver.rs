@@ -8,6 +8,7 @@ use super::connection::Limits;
 use super::error::ProtocolError;
 use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role, apply_mask};
 use super::utf8::Utf8Carry;
+use crate::bulk;
 use std::borrow::Cow;
 use std::mem;
 
@@ -327,13 +328,22 @@ enum Progress<'i> {
 }
 
 impl Assembly {
-    fn finish<'i>(self) -> Result<Received<'i>, ProtocolError> {
-        match self.body {
+    fn finish<'i>(mut self) -> Result<Received<'i>, ProtocolError> {
+        match &mut self.body {
             // Section 5.6: "the whole message MUST contain valid UTF-8"; it may not end inside a character.
             Body::Text { carry, .. } if !carry.is_at_boundary() => Err(ProtocolError::TextNotUtf8),
-            Body::Text { text, .. } => Ok(Received::Text(Cow::Owned(text))),
-            Body::Binary(bytes) => Ok(Received::Binary(Cow::Owned(bytes))),
+            Body::Text { text, .. } => Ok(Received::Text(Cow::Owned(mem::take(text)))),
+            Body::Binary(bytes) => Ok(Received::Binary(Cow::Owned(mem::take(bytes)))),
         }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        bulk::free(match self {
+            Self::Text { text, .. } => mem::take(text).into_bytes(),
+            Self::Binary(bytes) => mem::take(bytes),
+        });
     }
 }
 

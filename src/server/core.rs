@@ -41,7 +41,9 @@ impl<S: Stream> Core for Engine<S> {
         {
             self.write_through(slot, header.as_slice(), message.as_bytes());
         } else {
-            session.outbound.push(header.as_slice(), message.as_bytes());
+            session
+                .outbound
+                .push(header.as_slice(), message.as_bytes(), &mut self.spares);
         }
         self.queue_flush(slot);
         self.pause_if_over(slot)
@@ -225,9 +227,11 @@ impl<S: Stream> Engine<S> {
         session.bytes_out += len as u64;
         let payload_len = len.saturating_sub(header.len());
         if len < header.len() + payload.len() {
-            session
-                .outbound
-                .push(&header[len - payload_len..], &payload[payload_len..]);
+            session.outbound.push(
+                &header[len - payload_len..],
+                &payload[payload_len..],
+                &mut self.spares,
+            );
             if written.is_ok() {
                 self.stalled(slot);
             }

@@ -51,15 +51,15 @@ struct Link {
 const NONE: u32 = u32::MAX;
 
 impl Deadlines {
-    /// With the duration of each kind, in the order of [`Deadline`]'s variants.
-    pub(crate) fn new(durations: [Option<Millis>; KINDS]) -> Self {
+    /// With the duration of each kind, in the order of [`Deadline`]'s variants, and room for so many sessions.
+    pub(crate) fn new(durations: [Option<Millis>; KINDS], slots: usize) -> Self {
         let queues = durations.map(|duration| Queue {
             duration,
             first: NONE,
             last: NONE,
         });
         Self {
-            links: Vec::new(),
+            links: Vec::with_capacity(slots),
             queues,
         }
     }
@@ -136,7 +136,7 @@ impl Deadlines {
                 .all(|link| link.kind.is_none())
         );
         self.links.truncate(slots);
-        self.links.shrink_to_fit();
+        self.links.shrink_to(slots);
     }
 
     /// Takes a deadline that is due, and its session's slot.
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     fn deadlines() -> Deadlines {
-        Deadlines::new([Some(10), Some(60), Some(60), Some(30), Some(5)])
+        Deadlines::new([Some(10), Some(60), Some(60), Some(30), Some(5)], 0)
     }
 
     fn due(deadlines: &mut Deadlines, now: Millis) -> Vec<(usize, Deadline)> {
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_kind_without_a_duration_is_never_due() {
-        let mut deadlines = Deadlines::new([Some(1), None, None, Some(1), Some(1)]);
+        let mut deadlines = Deadlines::new([Some(1), None, None, Some(1), Some(1)], 0);
         deadlines.set(0, Deadline::Handshake, 0);
         deadlines.set(0, Deadline::Quiet, 0);
         assert_eq!(deadlines.next_in(1000), None);

@@ -9,7 +9,7 @@ use super::paths::Paths;
 use super::session::{Ending, Membership, Phase, Session, Stream, id};
 use crate::config::Config;
 use crate::handler::{Error, Id, Side, TimerId};
-use crate::outbound::{TopicKey, Topics};
+use crate::outbound::{Spares, TopicKey, Topics};
 use crate::proto::{HeadLimits, HttpResponse, Limits, Stage};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +24,7 @@ pub(crate) struct Engine<S> {
     pub(super) limits: Limits,
     pub(super) sessions: Slab<Session<S>>,
     pub(super) topics: Topics,
+    pub(super) spares: Spares,
     pub(super) paths: Paths,
     pub(super) deadlines: Deadlines,
     pub(super) timers: BTreeMap<TimerId, Timer>,
@@ -86,20 +87,21 @@ impl<S: Stream> Engine<S> {
             // `touch` may leave a deadline standing for a 64th, so that is added: never early.
             half + half.div_ceil(TOUCH_FRACTION)
         });
-        let deadlines = Deadlines::new([
+        let durations = [
             Some(millis(config.handshake_timeout)),
             half_idle,
             half_idle,
             Some(millis(config.write_timeout)),
             Some(millis(config.close_timeout)),
-        ]);
+        ];
         Self {
             config,
             limits,
-            sessions: Slab::new(),
+            sessions: Slab::with_capacity(KEPT),
             topics: Topics::default(),
+            spares: Spares::new(),
             paths: Paths::default(),
-            deadlines,
+            deadlines: Deadlines::new(durations, KEPT),
             timers: BTreeMap::new(),
             timer_sequence: 0,
             timer_scope: 0,
@@ -108,9 +110,9 @@ impl<S: Stream> Engine<S> {
             handshakes: 0,
             open: 0,
             refusals: 0,
-            read_queue: VecDeque::new(),
-            flush_queue: Vec::new(),
-            reap_queue: Vec::new(),
+            read_queue: VecDeque::with_capacity(KEPT),
+            flush_queue: Vec::with_capacity(KEPT),
+            reap_queue: Vec::with_capacity(KEPT),
             replies: Vec::new(),
             journal: Journal::default(),
             stop: Stop::No,
@@ -327,6 +329,8 @@ impl<S: Stream> Engine<S> {
     /// that until then nobody meets it half alive.
     pub(super) fn kill(&mut self, slot: usize, ending: Ending) {
         let session = &mut self.sessions[slot];
+        // First, so that what is allocated on the way to the end takes the room that this leaves.
+        session.connection.abandon();
         session.end_with(ending);
         if mem::replace(&mut session.phase, Phase::Dead) != Phase::Dead {
             self.reap_queue.push(id(slot, session.generation));
@@ -352,8 +356,8 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         session.end_with(ending);
         // A pong that waited comes before the Close, after which nothing may follow.
-        session.outbound.queue_pong();
-        session.outbound.push(&self.replies, &[]);
+        session.outbound.queue_pong(&mut self.spares);
+        session.outbound.push(&self.replies, &[], &mut self.spares);
         session.phase = Phase::Finishing;
         // An answer in HTTP can be large.
         self.replies.clear();
@@ -395,8 +399,8 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.close(code, reason, &mut self.replies);
-        session.outbound.queue_pong();
-        session.outbound.push(&self.replies, &[]);
+        session.outbound.queue_pong(&mut self.spares);
+        session.outbound.push(&self.replies, &[], &mut self.spares);
         session.end_with(Ending {
             code,
             reason: reason.to_owned(),
@@ -420,7 +424,7 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.ping(payload, &mut self.replies);
-        session.outbound.push(&self.replies, &[]);
+        session.outbound.push(&self.replies, &[], &mut self.spares);
         self.queue_flush(slot);
     }
 
@@ -538,6 +542,10 @@ fn no_room() -> HttpResponse {
 pub(super) fn millis(duration: Duration) -> Millis {
     duration.as_millis() as Millis
 }
+
+/// Slots, and entries of each queue, that are never given back. They are allocated at the start, so that they lie
+/// below what comes and goes, and do not keep an allocator from giving that back.
+pub(super) const KEPT: usize = 1024;
 
 /// A connection over the limits is told so with a 503, for which it needs a descriptor and a slot for a moment:
 /// half of the default reserve of descriptors.

@@ -5,11 +5,11 @@
 //! Then every session that owes something, once; what a stream does not take waits for it to say so.
 
 use super::deadlines::{Deadline, Millis};
-use super::engine::Engine;
+use super::engine::{Engine, KEPT};
 use super::session::{Ending, Phase, Session, Stream, id};
 use crate::config::LagPolicy;
 use crate::handler::{Context, Error, Handler, Id, Side};
-use crate::outbound::{TopicKey, Topics};
+use crate::outbound::{Spares, TopicKey, Topics};
 use crate::proto::Stage;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
@@ -31,7 +31,7 @@ impl<S: Stream> Engine<S> {
         }
         if self.flush_queue.is_empty() {
             // Kept for its allocation, unless a burst made it large.
-            queue.shrink_to(QUEUE_KEPT);
+            queue.shrink_to(KEPT);
             self.flush_queue = queue;
         }
         self.topics.trim();
@@ -116,11 +116,14 @@ impl<S: Stream> Engine<S> {
 
     fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) {
         let Self {
-            sessions, topics, ..
+            sessions,
+            topics,
+            spares,
+            ..
         } = self;
         let session = &mut sessions[slot];
         if !session.is_blocked && !session.outbound.is_empty() {
-            match write(session, topics) {
+            match write(session, topics, spares) {
                 Ok(Written::All) => {}
                 Ok(Written::Some) => self.stalled(slot),
                 Ok(Written::Budget) => self.queue_flush(slot),
@@ -218,13 +221,16 @@ impl<S: Stream> Engine<S> {
         let error = Some(Error::Limit("lag_bytes_max"));
         self.leave_topics(slot);
         let Self {
-            sessions, topics, ..
+            sessions,
+            topics,
+            spares,
+            ..
         } = self;
         let session = &mut sessions[slot];
         // A handler may have closed it meanwhile; then its Close stands behind the log, and leaving the topics
         // was enough.
         if session.phase == Phase::Live && session.connection.stage() == Stage::Open {
-            session.outbound.cut_at_log(topics);
+            session.outbound.cut_at_log(topics, spares);
             self.close_slot(slot, 1013, "too far behind", error);
         }
     }
@@ -253,13 +259,17 @@ enum Written {
 }
 
 /// Writes the first of what the session owes, in one call.
-fn write<S: Stream>(session: &mut Session<S>, topics: &mut Topics) -> io::Result<Written> {
-    session.outbound.queue_pong();
+fn write<S: Stream>(
+    session: &mut Session<S>,
+    topics: &mut Topics,
+    spares: &mut Spares,
+) -> io::Result<Written> {
+    session.outbound.queue_pong(spares);
     let mut slices = [IoSlice::new(&[]); SLICES_MAX];
     let filled = session.outbound.gather(topics, &mut slices);
     let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
     let len = write_slices(&mut session.stream, &slices[..filled])?;
-    session.outbound.advance(len, topics);
+    session.outbound.advance(len, topics, spares);
     session.bytes_out += len as u64;
     Ok(if session.outbound.is_empty() {
         Written::All
@@ -312,8 +322,5 @@ pub(super) fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> 
 /// less, a peer that takes a byte now and then would hold its backlog for ever.
 const PROGRESS_BYTES_MIN: u32 = 64 * 1024;
 
-/// Slices of one write: with chunks of 64 KiB, more than any socket takes at once.
+/// Slices of one write: with chunks of 128 KiB, more than any socket takes at once.
 const SLICES_MAX: usize = 64;
-
-/// Entries for which a queue keeps its allocation.
-const QUEUE_KEPT: usize = 1024;

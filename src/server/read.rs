@@ -10,10 +10,12 @@ use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
 use super::journal::Journal;
 use super::session::{Ending, Phase, Stream};
+use crate::bulk::{self, Bulk};
 use crate::handler::{Context, Error, Handler, Side};
 use crate::proto::{
     CODE_ABNORMAL, CloseFrame, Event, HttpResponse, Message, ProtocolError, Request, Upgrade,
 };
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::mem;
 
@@ -111,7 +113,7 @@ impl<S: Stream> Engine<S> {
             // What one turn publishes is bounded within a session's input too.
             let is_full = self.topics.dirty_len() > PUBLISHED_BYTES_MAX;
             if (session.is_paused || is_full) && !input.is_empty() {
-                session.extra_mut().stash = input.to_vec();
+                session.extra_mut().stash = Bulk::copied(input);
                 return;
             }
             replies.clear();
@@ -129,6 +131,9 @@ impl<S: Stream> Engine<S> {
             Event::Text(text) => {
                 log::debug!("{} text of {} bytes", self.sessions[slot].peer, text.len());
                 handler.on_message(&mut Context::new(self), id, Message::Text(&text));
+                if let Cow::Owned(text) = text {
+                    bulk::free(text.into_bytes());
+                }
             }
             Event::Binary(bytes) => {
                 log::debug!(
@@ -137,13 +142,16 @@ impl<S: Stream> Engine<S> {
                     bytes.len()
                 );
                 handler.on_message(&mut Context::new(self), id, Message::Binary(&bytes));
+                if let Cow::Owned(bytes) = bytes {
+                    bulk::free(bytes);
+                }
             }
             Event::Ping(payload) => {
                 if !self.replies.is_empty() {
                     let session = &mut self.sessions[slot];
                     session
                         .outbound
-                        .push_pong(&self.replies, session.is_blocked);
+                        .push_pong(&self.replies, session.is_blocked, &mut self.spares);
                     self.queue_flush(slot);
                 }
                 handler.on_ping(&mut Context::new(self), id, &payload);
@@ -187,7 +195,7 @@ impl<S: Stream> Engine<S> {
             self.refuse(slot, &response, false, Some(Error::Response(error)));
             return;
         }
-        session.outbound.push(replies, &[]);
+        session.outbound.push(replies, &[], &mut self.spares);
         session.was_opened = true;
         self.open += 1;
         self.end_handshake(slot);

@@ -1,6 +1,6 @@
 //! The reap phase: the only place where a session is deregistered, its slot freed and `on_close` called.
 
-use super::engine::Engine;
+use super::engine::{Engine, KEPT};
 use super::session::{Ending, Phase, Stream};
 use crate::handler::{Context, Handler, Id, Side};
 
@@ -16,10 +16,13 @@ impl<S: Stream> Engine<S> {
             let slot = id.slot as usize;
             self.report(id, handler);
             let Self {
-                sessions, topics, ..
+                sessions,
+                topics,
+                spares,
+                ..
             } = self;
             let mut session = sessions.remove(slot);
-            session.outbound.clear(topics);
+            session.outbound.clear(topics, spares);
             deregister(&mut session.stream);
             self.deadlines.clear(slot);
             self.refusals -= usize::from(session.is_refusal);
@@ -61,14 +64,13 @@ impl<S: Stream> Engine<S> {
     /// Gives memory back after a burst of sessions.
     fn give_back(&mut self) {
         let capacity = self.sessions.capacity();
-        if capacity > SLOTS_KEPT && self.sessions.len() < capacity / 4 {
+        if capacity > KEPT && self.sessions.len() < capacity / 4 {
             self.sessions.shrink_to_fit();
+            self.sessions
+                .reserve(KEPT.saturating_sub(self.sessions.len()));
             self.deadlines.shrink_to(self.sessions.capacity());
-            self.read_queue.shrink_to(SLOTS_KEPT);
-            self.reap_queue.shrink_to(SLOTS_KEPT);
+            self.read_queue.shrink_to(KEPT);
+            self.reap_queue.shrink_to(KEPT);
         }
     }
 }
-
-/// Slots and queue entries that are not given back.
-const SLOTS_KEPT: usize = 1024;

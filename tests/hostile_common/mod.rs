@@ -220,9 +220,6 @@ pub(crate) struct Siege<'a> {
     pub(crate) slack: usize,
     /// What it may have grown by meanwhile.
     pub(crate) peak: usize,
-    /// The first attack is no more than a warm-up: what an allocator keeps after a burst of small pieces, and uses
-    /// again at the next, is not counted, but what is lost is.
-    pub(crate) is_repeated: bool,
 }
 
 /// How long after the end of an attack memory may take to come back.
@@ -237,7 +234,6 @@ impl Default for Siege<'_> {
             args: &["serve"],
             slack: SLACK,
             peak: 4 * MIB,
-            is_repeated: false,
         }
     }
 }
@@ -263,20 +259,15 @@ impl Siege<'_> {
         let server = Wsloop::start(self.args);
         warm_up(&server);
         let honest = Honest::open(&server);
-        let (start, descriptors) = (server.memory(), server.descriptors());
-        if self.is_repeated {
-            attack(&server);
-            server.has_descriptors(descriptors);
-        }
-        let memory = server.memory();
+        let (memory, descriptors) = (server.memory(), server.descriptors());
         attack(&server);
         server.has_descriptors(descriptors);
         let peak = server.memory_peak();
         assert!(
-            peak <= start + self.peak,
+            peak <= memory + self.peak,
             "{} KiB at the peak, {} before",
             peak / KIB,
-            start / KIB
+            memory / KIB
         );
         within(
             RETURN_MAX,

@@ -895,3 +895,29 @@ fn a_refused_head_request_gets_no_body() {
         );
     }
 }
+
+#[test]
+fn an_abandoned_connection_has_ended_without_a_word() {
+    let mut connections = [Connection::server(), Connection::server_open()];
+    for connection in &mut connections {
+        let mut out = Vec::new();
+        let mut begun = b"GET / HTTP/1.1\r\n".to_vec();
+        let mut input = match connection.stage() {
+            Stage::Opening => &mut begun[..],
+            _ => &mut [0x81, 0xFE][..],
+        };
+        assert!(matches!(
+            connection.receive(&mut input, &LIMITS, &mut out),
+            Ok(None)
+        ));
+        connection.abandon();
+        assert_eq!(connection.stage(), Stage::Ended);
+        assert!(!connection.send(Message::Text("late"), &mut out));
+        let mut input = &mut [0x81, 0x80, 0, 0, 0, 0][..];
+        assert!(matches!(
+            connection.receive(&mut input, &LIMITS, &mut out),
+            Ok(None)
+        ));
+        assert_eq!(out, []);
+    }
+}
