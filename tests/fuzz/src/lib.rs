@@ -6,9 +6,16 @@
 //! | [`opening_server`] | a request, and what follows it | every piece of it, however cut, gives the same request or error at the same byte, and the same answer; a refusal is a whole HTTP response with its length; what is kept is within the limits |
 //! | [`opening_client`] | an answer to a request of ours; or the parts of a request | the same of answers; and a request that we agree to make is one that our server understands, and its 101 one that we accept |
 //! | [`frames_server`], [`frames_client`] | what a peer sends once it is open, as it is or as a list of frames to make | the same events, replies, error and stage however it is cut; exactly the pongs and the one Close that are due, well-formed and masked as the role demands, nothing after the Close; bytes held within the limits |
+//! | [`differential`] | the choices of the generator of `tests/differential.rs` | what our core and tungstenite's make of the stream is the same, or differs in a way that is listed |
 //! | [`session`] | a scenario: peers that connect, send, read, stop reading, half-close, reset; a server with small buffers and limits | through a real [`wsloop::Server`]: what was accepted for sending arrives whole, in order, or the connection ends; what peers sent reaches the handler in order; one Close, last; `on_open` and `on_close` in pairs; every peer is let go; memory returns |
 
+#[path = "../../common/compare.rs"]
+#[allow(dead_code, reason = "the seeded test uses the rest")]
+mod compare;
 mod drive;
+#[path = "../../common/frames.rs"]
+#[allow(dead_code, reason = "the seeded test uses the rest")]
+mod frames;
 mod input;
 mod opening;
 mod session;
@@ -23,12 +30,13 @@ use peak_alloc::PeakAlloc;
 use wsloop::proto::{Connection, HeadLimits, Limits, Role};
 
 /// Every target by its name, which is its corpus's folder.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, fn(&[u8])); 6] = [
     ("opening_server", opening_server),
     ("opening_client", opening_client),
     ("frames_server", frames_server),
     ("frames_client", frames_client),
     ("session", session),
+    ("differential", differential),
 ];
 
 #[global_allocator]
@@ -94,6 +102,11 @@ fn frames(data: &[u8], role: Role) {
         script,
         connect,
     );
+}
+
+/// A stream of frames, into our core and into tungstenite's.
+pub fn differential(data: &[u8]) {
+    compare::compare(&mut frames::Given(data), &mut compare::Tally::default());
 }
 
 /// Limits that a few bytes reach.
