@@ -131,7 +131,48 @@ impl Connection {
     ///
     /// # Errors
     /// The rule that the peer broke; its answer is in `out`, and the connection has ended.
+    #[inline]
     pub fn receive<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        match self.receive_short(input, limits) {
+            Some(Ok(Message::Text(text))) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
+            Some(Ok(Message::Binary(bytes))) => Ok(Some(Event::Binary(Cow::Borrowed(bytes)))),
+            Some(Err(error)) => Err(self.fail(error, out)),
+            None => self.receive_any(input, limits, out),
+        }
+    }
+
+    /// Takes a message of one frame that is at most 125 bytes long and whole in `input`; `None`, and nothing taken, if
+    /// that is not what comes next. After an error the connection is to be failed with it.
+    ///
+    /// It says nothing that [`receive`](Self::receive) would not say, and is there because most messages are such
+    /// ones: an event that goes through memory costs as much as the rest of the work for it.
+    #[inline(always)]
+    pub(crate) fn receive_short<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+    ) -> Option<Result<Message<'i>, ProtocolError>> {
+        let (State::Open(receiver), Side::Server) = (&mut self.state, &self.side) else {
+            return None;
+        };
+        let (kind, payload) = receiver.receive_short(input, limits)?;
+        Some(match kind {
+            Kind::Text => match std::str::from_utf8(payload) {
+                Ok(text) => Ok(Message::Text(text)),
+                Err(_) => Err(ProtocolError::TextNotUtf8),
+            },
+            _ => Ok(Message::Binary(payload)),
+        })
+    }
+
+    /// Receives whatever it is.
+    #[inline(never)]
+    fn receive_any<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
@@ -286,7 +327,7 @@ impl Connection {
     }
 
     /// Section 7.1.7: fails the connection, with a Close if none was sent.
-    fn fail(&mut self, error: ProtocolError, out: &mut Vec<u8>) -> ProtocolError {
+    pub(crate) fn fail(&mut self, error: ProtocolError, out: &mut Vec<u8>) -> ProtocolError {
         if let (State::Open(_), Some(code)) = (&self.state, error.close_code()) {
             self.append_frame(Kind::Close, &close::payload(code, &error.to_string()), out);
         }

@@ -207,18 +207,21 @@ impl HeaderBytes {
 }
 
 /// Section 5.3: `payload` XOR `mask`, in place, the payload's first byte standing at `offset` in the frame's.
+#[inline]
 pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: u64) {
     let mut key = mask;
     key.rotate_left((offset % 4) as usize);
-    let word = u64::from_ne_bytes([
-        key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],
-    ]);
-    let mut words = payload.chunks_exact_mut(8);
-    for chunk in &mut words {
-        let masked = u64::from_ne_bytes((&*chunk).try_into().expect("chunks of 8 bytes")) ^ word;
-        chunk.copy_from_slice(&masked.to_ne_bytes());
+    let half = u32::from_ne_bytes(key);
+    let word = u64::from(half) << 32 | u64::from(half);
+    let (words, rest) = payload.as_chunks_mut();
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
     }
-    for (byte, key) in words.into_remainder().iter_mut().zip(key.iter().cycle()) {
+    let (halves, rest) = rest.as_chunks_mut();
+    for bytes in halves {
+        *bytes = (u32::from_ne_bytes(*bytes) ^ half).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key) {
         *byte ^= key;
     }
 }

@@ -104,6 +104,32 @@ impl Receiver {
         }
     }
 
+    /// Takes a message of one frame with a short length that is whole in `input`, unmasked; `None`, and nothing
+    /// taken, if that is not what comes next. It says nothing that [`receive`](Self::receive) would not say, and is
+    /// there because almost every message is such a one.
+    #[inline(always)]
+    pub(super) fn receive_short<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+    ) -> Option<(Kind, &'i mut [u8])> {
+        let [first, second, key @ ..] = *input.first_chunk::<6>()?;
+        let kind = match first {
+            FINAL_TEXT => Kind::Text,
+            FINAL_BINARY => Kind::Binary,
+            _ => return None,
+        };
+        // Of a frame that is not masked, or has a longer length, this is above 125.
+        let len = usize::from(second ^ 0x80);
+        let is_allowed = len <= limits.message_bytes_max && limits.fragments_max > 0;
+        if len > 125 || input.len() - 6 < len || !is_allowed || self.partial.is_some() {
+            return None;
+        }
+        let payload = &mut take(input, 6 + len)[6..];
+        apply_mask(payload, key, 0);
+        Some((kind, payload))
+    }
+
     fn message(&self) -> Option<&Assembly> {
         self.partial.as_ref()?.message.as_ref()
     }
@@ -385,6 +411,10 @@ impl Body {
         }
     }
 }
+
+/// The first bytes of unfragmented messages: FIN and the opcode.
+const FINAL_TEXT: u8 = 0x81;
+const FINAL_BINARY: u8 = 0x82;
 
 /// A frame that stands alone, borrowed whole.
 fn whole(kind: Kind, payload: &mut [u8]) -> Result<Received<'_>, ProtocolError> {

@@ -117,6 +117,18 @@ impl<S: Stream> Engine<S> {
                 return;
             }
             replies.clear();
+            match session.connection.receive_short(&mut input, limits) {
+                Some(Ok(message)) => {
+                    self.deliver(slot, message, handler);
+                    continue;
+                }
+                Some(Err(error)) => {
+                    let error = session.connection.fail(error, replies);
+                    self.violation(slot, error);
+                    return;
+                }
+                None => {}
+            }
             match session.connection.receive(&mut input, limits, replies) {
                 Ok(Some(event)) => self.dispatch(slot, event, handler),
                 Ok(None) => return,
@@ -129,19 +141,13 @@ impl<S: Stream> Engine<S> {
         let id = self.id_of(slot);
         match event {
             Event::Text(text) => {
-                log::debug!("{} text of {} bytes", self.sessions[slot].peer, text.len());
-                handler.on_message(&mut Context::new(self), id, Message::Text(&text));
+                self.deliver(slot, Message::Text(&text), handler);
                 if let Cow::Owned(text) = text {
                     bulk::free(text.into_bytes());
                 }
             }
             Event::Binary(bytes) => {
-                log::debug!(
-                    "{} binary of {} bytes",
-                    self.sessions[slot].peer,
-                    bytes.len()
-                );
-                handler.on_message(&mut Context::new(self), id, Message::Binary(&bytes));
+                self.deliver(slot, Message::Binary(&bytes), handler);
                 if let Cow::Owned(bytes) = bytes {
                     bulk::free(bytes);
                 }
@@ -160,6 +166,19 @@ impl<S: Stream> Engine<S> {
             Event::Close(frame) => self.close_received(slot, frame),
             Event::Request(request) => self.answer(slot, &request, handler),
         }
+    }
+
+    /// Hands a message to the handler.
+    #[inline(always)]
+    fn deliver(&mut self, slot: usize, message: Message<'_>, handler: &mut impl Handler) {
+        log::debug!(
+            "{} {} of {} bytes",
+            self.sessions[slot].peer,
+            message.as_text().map_or("binary", |_| "text"),
+            message.len()
+        );
+        let id = self.id_of(slot);
+        handler.on_message(&mut Context::new(self), id, message);
     }
 
     /// A request is accepted or answered in HTTP, as the handler says.
