@@ -419,8 +419,9 @@ impl<S: Stream> Engine<S> {
         }
     }
 
-    /// Sends a ping to an open session.
+    /// Sends a ping to an open session, behind what was published to it before.
     pub(super) fn ping_slot(&mut self, slot: usize, payload: &[u8]) {
+        self.claim_all(slot);
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.ping(payload, &mut self.replies);

@@ -66,6 +66,25 @@ fn direct_sends_keep_their_place_between_publications() {
     }
 }
 
+/// Found by fuzzing: a ping overtook what was published before it in the same turn.
+#[test]
+fn a_ping_keeps_its_place_between_publications() {
+    let mut bench = Bench::new(small(), |cx, id, _| {
+        cx.publish("room", "before");
+        cx.ping(id, b"p");
+        cx.publish("room", "after");
+    });
+    bench.handler.topic = Some("room");
+    let peer = bench.open();
+    peer.text("go");
+    bench.turns(2);
+    let expected = [(0x81, "before"), (0x89, "p"), (0x81, "after")];
+    assert_eq!(
+        peer.take_frames(),
+        expected.map(|(first, payload)| (first, payload.as_bytes().to_vec()))
+    );
+}
+
 #[test]
 fn a_member_of_several_topics_gets_each_in_order() {
     let mut bench = Bench::new(small(), |cx, _, _| {
