@@ -194,6 +194,11 @@ impl Outbound {
         }
     }
 
+    /// All unsent bytes, if they lie in one piece.
+    pub(crate) fn in_one_piece(&self) -> Option<&[u8]> {
+        self.backlog.is_none().then(|| &self.tail[self.tail_sent..])
+    }
+
     /// The first unsent bytes, as many as `slices` hold; returns how many slices were filled.
     pub(crate) fn gather<'a>(&'a self, topics: &'a Topics, slices: &mut [IoSlice<'a>]) -> usize {
         let segments = self.backlog.iter().flat_map(|backlog| &backlog.segments);
@@ -420,7 +425,10 @@ fn grown(capacity: usize, needed: usize) -> usize {
 }
 
 /// Puts as many of `pieces` into `slices` as fit; how many.
-fn fill<'a>(slices: &mut [IoSlice<'a>], pieces: impl IntoIterator<Item = &'a [u8]>) -> usize {
+pub(crate) fn fill<'a>(
+    slices: &mut [IoSlice<'a>],
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> usize {
     let mut filled = 0;
     for (slice, piece) in slices.iter_mut().zip(pieces) {
         *slice = IoSlice::new(piece);

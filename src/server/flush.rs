@@ -9,7 +9,7 @@ use super::engine::{Engine, KEPT};
 use super::session::{Ending, Phase, Session, Stream, id};
 use crate::config::LagPolicy;
 use crate::handler::{Context, Error, Handler, Id, Side};
-use crate::outbound::{Spares, TopicKey, Topics};
+use crate::outbound::{Spares, TopicKey, Topics, fill};
 use crate::proto::Stage;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
@@ -265,10 +265,21 @@ fn write<S: Stream>(
     spares: &mut Spares,
 ) -> io::Result<Written> {
     session.outbound.queue_pong(spares);
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let filled = session.outbound.gather(topics, &mut slices);
-    let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
-    let len = write_slices(&mut session.stream, &slices[..filled])?;
+    let (len, offered) = match session.outbound.in_one_piece() {
+        Some(bytes) => {
+            let len = write_slices(&mut session.stream, &[IoSlice::new(bytes)])?;
+            (len, bytes.len())
+        }
+        None => {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let filled = session.outbound.gather(topics, &mut slices);
+            let offered = slices[..filled].iter().map(|slice| slice.len()).sum();
+            (
+                write_slices(&mut session.stream, &slices[..filled])?,
+                offered,
+            )
+        }
+    };
     session.outbound.advance(len, topics, spares);
     session.bytes_out += len as u64;
     Ok(if session.outbound.is_empty() {
@@ -289,13 +300,15 @@ fn write_log<S: Stream>(
     from: u64,
     to: u64,
 ) -> io::Result<usize> {
-    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-    let mut filled = 0;
-    for (slice, piece) in slices.iter_mut().zip(topics.slices(topic, from, to)) {
-        *slice = IoSlice::new(piece);
-        filled += 1;
-    }
-    let len = write_slices(&mut session.stream, &slices[..filled])?;
+    let mut pieces = topics.slices(topic, from, to);
+    let len = if let (Some(piece), None) = (pieces.next(), pieces.next()) {
+        // Almost always, and 64 slices need not be cleared for it.
+        write_slices(&mut session.stream, &[IoSlice::new(piece)])?
+    } else {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = fill(&mut slices, topics.slices(topic, from, to));
+        write_slices(&mut session.stream, &slices[..filled])?
+    };
     session.bytes_out += len as u64;
     Ok(len)
 }

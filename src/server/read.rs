@@ -99,7 +99,7 @@ impl<S: Stream> Engine<S> {
     }
 
     fn process(&mut self, slot: usize, mut input: &mut [u8], handler: &mut impl Handler) {
-        loop {
+        while !input.is_empty() {
             let Self {
                 sessions,
                 limits,
@@ -112,7 +112,7 @@ impl<S: Stream> Engine<S> {
             }
             // What one turn publishes is bounded within a session's input too.
             let is_full = self.topics.dirty_len() > PUBLISHED_BYTES_MAX;
-            if (session.is_paused || is_full) && !input.is_empty() {
+            if session.is_paused || is_full {
                 session.extra_mut().stash = Bulk::copied(input);
                 return;
             }
