@@ -39,14 +39,9 @@ impl From<Vec<u8>> for Bulk {
 }
 
 impl Bulk {
-    /// A copy, in a block by itself if it is more than half as large as that would be.
-    pub(crate) fn copied(bytes: &[u8]) -> Self {
-        let mut copy = Vec::with_capacity(match bytes.len() {
-            small if small <= LARGE_BYTES / 2 => small,
-            large => large.max(LARGE_BYTES),
-        });
-        copy.extend_from_slice(bytes);
-        Self(copy)
+    /// The bytes, which are the caller's to [`free`].
+    pub(crate) fn into_vec(mut self) -> Vec<u8> {
+        mem::take(&mut self.0)
     }
 }
 

@@ -69,6 +69,7 @@ mod outbound;
 pub mod proto;
 mod router;
 mod server;
+mod spares;
 
 pub use config::{Config, ConfigError, LagPolicy, descriptors_max};
 pub use handler::{

@@ -5,13 +5,12 @@
 //! back while the rest waits; a range of a log costs the same however long it is.
 
 mod log;
-mod spares;
 mod topics;
 
-pub(crate) use spares::Spares;
 pub(crate) use topics::{TopicKey, Topics};
 
 use crate::bulk::{self, Bulk};
+use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
@@ -105,20 +104,12 @@ impl Outbound {
         if len == 0 {
             return;
         }
-        let is_full = self.tail.len() + len > CHUNK_BYTES;
-        if is_full {
+        if self.tail.len() + len > CHUNK_BYTES {
             self.retire_tail();
         }
         let needed = self.tail.len() + len;
         if needed > self.tail.capacity() {
-            // Doubles, so that many small pushes do not cost a copy of all before them; but where there was a chunk,
-            // a chunk will follow.
-            let room = if is_full {
-                CHUNK_BYTES
-            } else {
-                grown(self.tail.capacity(), needed)
-            };
-            let mut larger = spares.take(needed.max(room));
+            let mut larger = spares.take(needed);
             larger.extend_from_slice(&self.tail);
             spares.give(mem::replace(&mut self.tail, larger));
         }
@@ -228,7 +219,7 @@ impl Outbound {
     pub(crate) fn advance(&mut self, mut len: usize, topics: &mut Topics, spares: &mut Spares) {
         debug_assert!(len <= self.len());
         if let Some(backlog) = &mut self.backlog {
-            len = backlog.advance(len, topics);
+            len = backlog.advance(len, topics, spares);
             self.release();
         }
         self.tail_sent += len;
@@ -348,7 +339,7 @@ impl Outbound {
 
 impl Backlog {
     /// Takes note of up to `len` sent bytes; returns how many of them were not from here.
-    fn advance(&mut self, mut len: usize, topics: &mut Topics) -> usize {
+    fn advance(&mut self, mut len: usize, topics: &mut Topics, spares: &mut Spares) -> usize {
         while len > 0
             && let Some(segment) = self.segments.front_mut()
         {
@@ -367,8 +358,10 @@ impl Backlog {
             };
             len -= taken;
             self.len -= taken;
-            if segment.is_sent() {
-                self.segments.pop_front();
+            if segment.is_sent()
+                && let Some(Segment::Owned { bytes, .. }) = self.segments.pop_front()
+            {
+                spares.give(bytes);
             }
         }
         len
@@ -413,14 +406,6 @@ impl Range {
             Keep::Pinned => topics.unpin(self.topic, self.from),
             Keep::Held => topics.release(self.topic, self.from, self.to, self.to),
         }
-    }
-}
-
-/// The capacity that follows on `capacity`, for at least `needed`: doubled, and from half a chunk on a whole one.
-fn grown(capacity: usize, needed: usize) -> usize {
-    match needed.max(2 * capacity) {
-        small if small <= CHUNK_BYTES / 2 => small,
-        _ => needed.max(CHUNK_BYTES),
     }
 }
 

@@ -7,6 +7,7 @@
 use super::log::Log;
 use crate::config::LagPolicy;
 use crate::proto::Message;
+use crate::spares::Spares;
 use slab::Slab;
 use std::collections::HashMap;
 use std::mem;
@@ -133,13 +134,20 @@ impl Topics {
     }
 
     /// Frames `message` once, for all members; how many there are. Without members nothing is kept.
-    pub(crate) fn publish(&mut self, key: TopicKey, message: Message<'_>) -> usize {
+    pub(crate) fn publish(
+        &mut self,
+        key: TopicKey,
+        message: Message<'_>,
+        spares: &mut Spares,
+    ) -> usize {
         let topic = &mut self.topics[key.0 as usize];
         if topic.members.is_empty() {
             return 0;
         }
         let header = message.server_header();
-        topic.log.append(header.as_slice(), message.as_bytes());
+        topic
+            .log
+            .append(header.as_slice(), message.as_bytes(), spares);
         self.dirty_len += header.as_slice().len() + message.len();
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push(key);
@@ -225,14 +233,14 @@ impl Topics {
 
     /// Gives back what nobody needs any more: chunks, and topics without members. To be called when everything
     /// published has been claimed; a topic that is dirty again waits for the next call.
-    pub(crate) fn trim(&mut self) {
+    pub(crate) fn trim(&mut self, spares: &mut Spares) {
         for key in mem::take(&mut self.loose) {
             let topic = self.topic_mut(key);
             topic.is_loose = false;
             if topic.is_dirty {
                 continue;
             }
-            topic.log.trim();
+            topic.log.trim(spares);
             if topic.members.is_empty() && topic.log.is_empty() {
                 let topic = self.topics.remove(key.0 as usize);
                 self.names.remove(&topic.name);

@@ -138,11 +138,27 @@ impl Connection {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
+        self.receive_into(input, limits, out, Vec::new)
+    }
+
+    /// As [`receive`](Self::receive), but what is kept of a request over 4 KiB, or of a message over 32 KiB that is not
+    /// whole, is kept in an empty buffer that the caller gives, so that he can use one again.
+    ///
+    /// # Errors
+    /// As `receive`.
+    #[inline]
+    pub fn receive_into<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+        out: &mut Vec<u8>,
+        buffer: impl FnMut() -> Vec<u8>,
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
         match self.receive_short(input, limits) {
             Some(Ok(Message::Text(text))) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
             Some(Ok(Message::Binary(bytes))) => Ok(Some(Event::Binary(Cow::Borrowed(bytes)))),
             Some(Err(error)) => Err(self.fail(error, out)),
-            None => self.receive_any(input, limits, out),
+            None => self.receive_any(input, limits, out, buffer),
         }
     }
 
@@ -177,13 +193,14 @@ impl Connection {
         input: &mut &'i mut [u8],
         limits: &Limits,
         out: &mut Vec<u8>,
+        buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         let result = match &mut self.state {
             State::Open(receiver) | State::Closing(receiver) => {
-                receiver.receive(input, self.side.role(), limits)
+                receiver.receive(input, self.side.role(), limits, buffer)
             }
             State::Opening(head) => {
-                let request = head.receive_request(input, &limits.head);
+                let request = head.receive_request_into(input, &limits.head, buffer);
                 let is_head = head.is_head();
                 return self.opened(request, is_head, out);
             }

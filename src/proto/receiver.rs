@@ -70,18 +70,21 @@ enum Body {
 
 impl Receiver {
     /// Takes bytes from `input` until a message or control frame is complete; `None`: all were taken.
+    ///
+    /// Once a message that is not whole has [`BUFFER_BYTES_MIN`], it is assembled in what `buffer` gives, which is empty.
     pub(super) fn receive<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         role: Role,
         limits: &Limits,
+        mut buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Received<'i>>, ProtocolError> {
         loop {
             let is_inside_frame = self.partial.as_ref().is_some_and(|partial| {
                 matches!(partial.frame, Frame::Data { .. } | Frame::Control { .. })
             });
             if is_inside_frame {
-                match self.continue_payload(input)? {
+                match self.continue_payload(input, &mut buffer)? {
                     Progress::Complete(received) => return Ok(Some(received)),
                     Progress::Starved => return Ok(None),
                     Progress::FragmentEnded => {}
@@ -252,6 +255,7 @@ impl Receiver {
     fn continue_payload<'i>(
         &mut self,
         input: &mut &'i mut [u8],
+        buffer: impl FnOnce() -> Vec<u8>,
     ) -> Result<Progress<'i>, ProtocolError> {
         let partial = self
             .partial
@@ -279,7 +283,7 @@ impl Receiver {
                     .as_mut()
                     .expect("a data frame under way has its message");
                 let missing = header.payload_len - *received;
-                message.body.append(piece, missing)?;
+                message.body.append(piece, missing, buffer)?;
                 if !is_frame_complete {
                     return Ok(Progress::Starved);
                 }
@@ -374,6 +378,28 @@ impl Drop for Body {
 }
 
 impl Body {
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.capacity(),
+            Self::Binary(bytes) => bytes.capacity(),
+        }
+    }
+
+    /// Goes on in `buffer`, which is empty.
+    fn move_to(&mut self, mut buffer: Vec<u8>) {
+        match self {
+            Self::Text { text, .. } => {
+                let mut larger = String::from_utf8(buffer).unwrap_or_default();
+                larger.push_str(text);
+                *text = larger;
+            }
+            Self::Binary(bytes) => {
+                buffer.extend_from_slice(bytes);
+                *bytes = buffer;
+            }
+        }
+    }
+
     /// Bytes that count against the message limit.
     fn len(&self) -> usize {
         match self {
@@ -383,13 +409,18 @@ impl Body {
     }
 
     /// Appends what arrived; the frame's header claims that `missing` bytes will follow.
-    fn append(&mut self, piece: &[u8], missing: u64) -> Result<(), ProtocolError> {
-        let (len, capacity) = match self {
-            // A character may be in the carry, to be appended with the piece that ends it.
-            Self::Text { text, carry } => (text.len() + carry.len(), text.capacity()),
-            Self::Binary(bytes) => (bytes.len(), bytes.capacity()),
-        };
-        let needed = len + piece.len();
+    fn append(
+        &mut self,
+        piece: &[u8],
+        missing: u64,
+        buffer: impl FnOnce() -> Vec<u8>,
+    ) -> Result<(), ProtocolError> {
+        // A character may be in the carry, to be appended with the piece that ends it.
+        let needed = self.len() + piece.len();
+        if (self.capacity()..needed).contains(&BUFFER_BYTES_MIN) {
+            self.move_to(buffer());
+        }
+        let capacity = self.capacity();
         if needed > capacity {
             // Doubling, but not past what the frame will need: the last step would reach twice the limit. What is
             // only claimed counts no further than doubling would go anyway.
@@ -411,6 +442,9 @@ impl Body {
         }
     }
 }
+
+/// From here on the caller gives the buffer for a message that is not whole.
+const BUFFER_BYTES_MIN: usize = 32 * 1024;
 
 /// The first bytes of unfragmented messages: FIN and the opcode.
 const FINAL_TEXT: u8 = 0x81;

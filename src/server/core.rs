@@ -127,7 +127,7 @@ impl<S: Stream> Core for Engine<S> {
         let Some(topic) = self.topics.find(topic) else {
             return 0;
         };
-        self.topics.publish(topic, message)
+        self.topics.publish(topic, message, &mut self.spares)
     }
 
     fn subscribers(&self, topic: &str) -> usize {

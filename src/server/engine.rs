@@ -9,8 +9,9 @@ use super::paths::Paths;
 use super::session::{Ending, Membership, Phase, Session, Stream, id};
 use crate::config::Config;
 use crate::handler::{Error, Id, Side, TimerId};
-use crate::outbound::{Spares, TopicKey, Topics};
+use crate::outbound::{TopicKey, Topics};
 use crate::proto::{HeadLimits, HttpResponse, Limits, Stage};
+use crate::spares::Spares;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -123,6 +124,7 @@ impl<S: Stream> Engine<S> {
     pub(crate) fn begin_turn(&mut self, now: u64) {
         debug_assert!(self.now <= now);
         self.now = now;
+        self.spares.begin_turn(now);
     }
 
     /// Takes a new connection; over a limit it is answered 503, and over the reserve for waiting until that has
@@ -210,7 +212,11 @@ impl<S: Stream> Engine<S> {
             Stop::No | Stop::Asked | Stop::Now => None,
         };
         let journal = self.journal.next_in(self.now);
-        [deadline, timer, stop, journal].into_iter().flatten().min()
+        let spares = self.spares.next_in();
+        [deadline, timer, stop, journal, spares]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes a timer that is due, of those set before the one numbered `sequence_end`.

@@ -9,8 +9,9 @@ use super::engine::{Engine, KEPT};
 use super::session::{Ending, Phase, Session, Stream, id};
 use crate::config::LagPolicy;
 use crate::handler::{Context, Error, Handler, Id, Side};
-use crate::outbound::{Spares, TopicKey, Topics, fill};
+use crate::outbound::{TopicKey, Topics, fill};
 use crate::proto::Stage;
+use crate::spares::Spares;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ impl<S: Stream> Engine<S> {
             queue.shrink_to(KEPT);
             self.flush_queue = queue;
         }
-        self.topics.trim();
+        self.topics.trim(&mut self.spares);
     }
 
     /// Gives every member what was published to its topics since its last claim, unless it is too far behind.

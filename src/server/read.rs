@@ -10,7 +10,6 @@ use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
 use super::journal::Journal;
 use super::session::{Ending, Phase, Stream};
-use crate::bulk::{self, Bulk};
 use crate::handler::{Context, Error, Handler, Side};
 use crate::proto::{
     CODE_ABNORMAL, CloseFrame, Event, HttpResponse, Message, ProtocolError, Request, Upgrade,
@@ -82,6 +81,7 @@ impl<S: Stream> Engine<S> {
         let mut stash = mem::take(&mut extra.stash);
         if !stash.is_empty() {
             self.process(slot, &mut stash, handler);
+            self.spares.give(stash);
         }
     }
 
@@ -104,6 +104,7 @@ impl<S: Stream> Engine<S> {
                 sessions,
                 limits,
                 replies,
+                spares,
                 ..
             } = self;
             let session = &mut sessions[slot];
@@ -113,7 +114,9 @@ impl<S: Stream> Engine<S> {
             // What one turn publishes is bounded within a session's input too.
             let is_full = self.topics.dirty_len() > PUBLISHED_BYTES_MAX;
             if session.is_paused || is_full {
-                session.extra_mut().stash = Bulk::copied(input);
+                let mut stash = spares.take(input.len());
+                stash.extend_from_slice(input);
+                session.extra_mut().stash = stash;
                 return;
             }
             replies.clear();
@@ -129,7 +132,12 @@ impl<S: Stream> Engine<S> {
                 }
                 None => {}
             }
-            match session.connection.receive(&mut input, limits, replies) {
+            let received = session
+                .connection
+                .receive_into(&mut input, limits, replies, || {
+                    spares.take_large().into_vec()
+                });
+            match received {
                 Ok(Some(event)) => self.dispatch(slot, event, handler),
                 Ok(None) => return,
                 Err(error) => self.violation(slot, error),
@@ -143,13 +151,13 @@ impl<S: Stream> Engine<S> {
             Event::Text(text) => {
                 self.deliver(slot, Message::Text(&text), handler);
                 if let Cow::Owned(text) = text {
-                    bulk::free(text.into_bytes());
+                    self.spares.give(text.into_bytes().into());
                 }
             }
             Event::Binary(bytes) => {
                 self.deliver(slot, Message::Binary(&bytes), handler);
                 if let Cow::Owned(bytes) = bytes {
-                    bulk::free(bytes);
+                    self.spares.give(bytes.into());
                 }
             }
             Event::Ping(payload) => {

@@ -32,7 +32,7 @@ impl<S: Stream> Engine<S> {
             reaped += 1;
         }
         if reaped > 0 {
-            self.topics.trim();
+            self.topics.trim(&mut self.spares);
             self.give_back();
         }
         reaped
@@ -63,6 +63,9 @@ impl<S: Stream> Engine<S> {
 
     /// Gives memory back after a burst of sessions.
     fn give_back(&mut self) {
+        if self.sessions.is_empty() {
+            self.spares.release();
+        }
         let capacity = self.sessions.capacity();
         if capacity > KEPT && self.sessions.len() < capacity / 4 {
             self.sessions.shrink_to_fit();

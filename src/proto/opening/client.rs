@@ -145,14 +145,18 @@ impl ClientOpening {
                 head_bytes_max: limits.head_bytes_max.saturating_sub(self.interim_bytes),
                 ..*limits
             };
-            let Some(head) =
-                self.head
-                    .receive(input, &limits, HeadKind::Response, check_status_line)?
+            let Some(head) = self.head.receive(
+                input,
+                &limits,
+                HeadKind::Response,
+                check_status_line,
+                Vec::new,
+            )?
             else {
                 return Ok(None);
             };
             let len = head.len();
-            let response = ServerResponse::parse(head)?;
+            let response = ServerResponse::parse(head.into_vec())?;
             match response.status {
                 101 => {
                     self.check_accepted(&response.headers)?;

@@ -3,6 +3,7 @@
 //! verdict on the first byte that decides. What the fields mean is not judged here.
 
 use super::fields::{is_token, is_token_byte};
+use crate::bulk::Bulk;
 use std::fmt;
 
 /// What a head may cost. The defaults, 16 KiB and 100 headers, hold any request that a browser sends with its
@@ -28,7 +29,7 @@ impl Default for HeadLimits {
 /// A head on its way in. It owns what has arrived of it, and nothing before the first byte.
 #[derive(Debug, Default)]
 pub struct Head {
-    buf: Vec<u8>,
+    buf: Bulk,
     /// Where the line under way begins in `buf`.
     line_start: usize,
     place: Place,
@@ -142,19 +143,21 @@ impl Head {
 
     /// Takes bytes from `input` up to and including the blank line, and gives all of the head, from its first
     /// line on; `Ok(None)`: all were taken and more are needed. `check_first_line` is asked as soon as that line
-    /// is there, without its CRLF. After an error, what follows the byte that decided is left in `input`.
+    /// is there, without its CRLF. After an error, what follows the byte that decided is left in `input`. A head that is
+    /// larger than [`BUFFER_BYTES_MIN`] is kept in what `buffer` gives, which is empty.
     pub(super) fn receive<E: From<HeadError>>(
         &mut self,
         input: &mut &mut [u8],
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
-    ) -> Result<Option<Vec<u8>>, E> {
+        buffer: impl FnMut() -> Vec<u8>,
+    ) -> Result<Option<Bulk>, E> {
         assert!(
             !matches!(self.place, Place::Over { .. }),
             "a head that is complete or has failed takes no more bytes"
         );
-        let result = self.receive_lines(input, limits, kind, check_first_line);
+        let result = self.receive_lines(input, limits, kind, check_first_line, buffer);
         match result {
             Ok(false) => return Ok(None),
             Ok(true) | Err(_) => {
@@ -174,6 +177,7 @@ impl Head {
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
+        mut buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<bool, E> {
         loop {
             let room = limits.head_bytes_max.saturating_sub(self.buf.len());
@@ -184,8 +188,12 @@ impl Head {
                 return Ok(false);
             }
             let window = room.min(input.len());
-            self.reserve(window, limits.head_bytes_max);
+            self.reserve(window, limits.head_bytes_max, &mut buffer);
             let (len, verdict) = self.scan(&input[..window], kind);
+            #[cfg(test)]
+            {
+                self.looked_at += len;
+            }
             let (taken, rest) = std::mem::take(input).split_at_mut(len);
             *input = rest;
             self.buf.extend_from_slice(taken);
@@ -196,13 +204,19 @@ impl Head {
     }
 
     /// Makes room for bytes that have arrived: doubling, so that single bytes do not cost a copy of all before
-    /// them, but never past what is allowed in total.
-    fn reserve(&mut self, additional: usize, bytes_max: usize) {
+    /// them, but never past what is allowed in total. A large head goes on in what `buffer` gives.
+    fn reserve(&mut self, additional: usize, bytes_max: usize, buffer: impl FnOnce() -> Vec<u8>) {
         let needed = self.buf.len() + additional;
         debug_assert!(needed <= bytes_max);
+        if (self.buf.capacity()..needed).contains(&BUFFER_BYTES_MIN) {
+            let mut larger = buffer();
+            larger.extend_from_slice(&self.buf);
+            self.buf = larger.into();
+        }
         if needed > self.buf.capacity() {
             let capacity = needed.max(self.buf.capacity() * 2).min(bytes_max);
-            self.buf.reserve_exact(capacity - self.buf.len());
+            let len = self.buf.len();
+            self.buf.reserve_exact(capacity - len);
         }
     }
 
@@ -215,16 +229,24 @@ impl Head {
         } else {
             self.buf[self.buf.len() - 1]
         };
-        for (i, &byte) in window.iter().enumerate() {
-            #[cfg(test)]
-            {
-                self.looked_at += 1;
+        let mut at = 0;
+        while at < window.len() {
+            let is_word = matches!(self.place, Place::FirstWord | Place::FirstWordAgain);
+            if previous != b'\r' && !is_word {
+                let plain = plain_len(&window[at..]);
+                if plain > 0 {
+                    at += plain;
+                    previous = window[at - 1];
+                }
             }
-            let verdict = self.check_byte(previous, byte, line_len + i == 0, kind);
-            if byte == b'\n' || verdict.is_err() {
-                return (i + 1, verdict.map(|()| true));
+            for &byte in window[at..].iter().take(PLAIN_STEP) {
+                let verdict = self.check_byte(previous, byte, line_len + at == 0, kind);
+                at += 1;
+                if byte == b'\n' || verdict.is_err() {
+                    return (at, verdict.map(|()| true));
+                }
+                previous = byte;
             }
-            previous = byte;
         }
         (window.len(), Ok(false))
     }
@@ -321,3 +343,18 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
 
 /// `tungstenite::handshake::headers::MAX_HEADERS`.
 const PARSER_HEADERS_MAX: usize = 124;
+
+/// From here on the caller gives the buffer: up to a page it does not pay.
+const BUFFER_BYTES_MIN: usize = 4097;
+
+/// How many bytes at the start are no control characters, in steps that a compiler makes vectors of.
+fn plain_len(bytes: &[u8]) -> usize {
+    let is_plain = |step: &[u8; PLAIN_STEP]| {
+        let controls = step.iter().map(|byte| byte.is_ascii_control());
+        !controls.fold(false, |any, is_control| any | is_control)
+    };
+    let (steps, _) = bytes.as_chunks();
+    PLAIN_STEP * steps.iter().take_while(|step| is_plain(step)).count()
+}
+
+const PLAIN_STEP: usize = 32;

@@ -7,6 +7,7 @@ use super::extensions::is_extension;
 use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
+use crate::bulk::Bulk;
 use std::collections::BTreeSet;
 use std::str;
 use tungstenite::handshake::machine::TryParse;
@@ -56,16 +57,24 @@ impl Head {
         input: &mut &mut [u8],
         limits: &HeadLimits,
     ) -> Result<Option<Request>, OpeningError> {
-        let Some(head) = self.receive(input, limits, HeadKind::Request, check_request_line)? else {
-            return Ok(None);
-        };
-        Request::parse(head).map(Some)
+        self.receive_request_into(input, limits, Vec::new)
+    }
+
+    /// As `receive_request`; a large head is kept in a buffer of the caller's, which is empty.
+    pub(in crate::proto) fn receive_request_into(
+        &mut self,
+        input: &mut &mut [u8],
+        limits: &HeadLimits,
+        buffer: impl FnMut() -> Vec<u8>,
+    ) -> Result<Option<Request>, OpeningError> {
+        let head = self.receive(input, limits, HeadKind::Request, check_request_line, buffer)?;
+        head.map(Request::parse).transpose()
     }
 }
 
 impl Request {
     /// Parses a head whose lines and request line were checked.
-    fn parse(mut head: Vec<u8>) -> Result<Self, OpeningError> {
+    fn parse(mut head: Bulk) -> Result<Self, OpeningError> {
         read_as_http_1_1(&mut head);
         // tungstenite's parser refuses every method but GET. The copy is ours: "HEAD /" becomes "HGET /".
         let is_head = head.starts_with(b"HEAD ");
