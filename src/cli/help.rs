@@ -10,6 +10,7 @@ Usage:
   wsloop serve [FLAG]...      serve the paths that -r names
   wsloop echo [FLAG]...       every path sends each message back to its sender
   wsloop broadcast [FLAG]...  every path sends each message to all its clients
+  wsloop bench [FLAG]... URL  put a load on a WebSocket server and measure it
 
 Flags:
   -l, --listen ADDR           PORT or HOST:PORT; without it 127.0.0.1:8080
@@ -24,6 +25,7 @@ Examples:
   wsloop serve -l 127.0.0.1:8080 -r '/*=echo:You sent: '
   wsloop serve -r /chat=broadcast
   wsloop serve -l 127.0.0.1:6080 -r '/*=reply:{"a":1,"b":2}'
+  wsloop bench -c 100 -p 32 ws://127.0.0.1:8080/
 "#;
 
 /// `wsloop serve --help`
@@ -135,4 +137,56 @@ here too. The same as wsloop serve -r '/*=broadcast'.
 Examples:
   wsloop broadcast -l 127.0.0.1:8181
   wsloop broadcast --lag skip --lag-bytes-max 1M
+"#;
+
+/// `wsloop bench --help`
+pub(super) const BENCH: &str = r#"Puts a load on a WebSocket server and measures it, as wrk does for HTTP.
+
+Usage: wsloop bench [FLAG]... URL
+
+URL is ws://HOST[:PORT][/PATH][?QUERY]. BYTES is a number, or one with K, M or
+G (powers of 1024); TIME is in seconds, or with ms, s, m or h.
+
+The load:
+  -c, --connections N     at once, default 100
+  -d, --duration TIME     of what is measured, default 10s
+  -s, --size BYTES        of a message, default 20
+  -p, --in-flight N       messages under way on each connection, default 1:
+                          each answer is followed by the next message
+      --rate N            messages a second over all connections instead, sent
+                          when it is time, whatever is under way; latency is
+                          from when a message was due (corrected for
+                          coordinated omission)
+      --text, --binary    what messages are, default text
+      --mode echo         every message has an answer; the default
+      --mode broadcast    rounds: some connections send, all receive all, and
+                          the next round begins; latency is that of a round
+      --senders N         in a broadcast, default all connections
+      --burst N           messages of each sender in a round, default 1
+      --connect-rate N    connections begun in a second, without it as many as
+                          the server takes, 4096 handshakes at once
+      --warmup TIME       load before anything is measured, default 1s
+      --timeout TIME      a connection that owes an answer and is silent this
+                          long is an error, default 10s
+
+What is told:
+      --latency           percentiles, too
+      --verify            compare the content of every message
+      --json              one object on one line, latencies in microseconds
+      --pid PID           the server's process: its CPU per message while it is
+                          measured, and its memory per connection, after all
+                          messages against before all connections (Linux)
+  -h, --help
+  -V, --version
+
+All messages are one frame, prepared once, with one masking key for all. An
+error is a failed connect, read or write, a timeout, a mismatch (a message that
+nobody asked for or, with --verify, one that differs), or a missing message.
+SIGINT prints what there is. The exit code is 1 if nothing was measured.
+
+Examples:
+  wsloop bench ws://127.0.0.1:8080/
+  wsloop bench -c 100 -p 32 -d 30s --latency ws://127.0.0.1:8080/
+  wsloop bench --rate 10000 --latency ws://127.0.0.1:8080/
+  wsloop bench --mode broadcast -c 50 --burst 16 ws://127.0.0.1:8181/
 "#;

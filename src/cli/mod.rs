@@ -1,6 +1,7 @@
 //! The command line: what people type, and what they are told. Everything else is the library's.
 
 mod args;
+mod bench;
 mod help;
 mod serve;
 
@@ -16,6 +17,13 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match args::parse(args) {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("wsloop: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Command::Bench(bench)) => match bench::run(&bench) {
+            Ok(report) => print(&report),
             Err(error) => {
                 eprintln!("wsloop: {error}");
                 ExitCode::FAILURE

@@ -3,13 +3,17 @@
 //! Nothing is printed and nothing is opened here; the only question to the outside is that for a host name's address.
 
 mod address;
+mod bench;
 mod limits;
 mod origin;
 mod route;
 mod units;
+mod url;
 
 pub(crate) use address::Address;
+pub(crate) use bench::{Bench, Load};
 pub(crate) use route::Route;
+pub(crate) use url::Url;
 
 use super::help;
 use lexopt::{Arg, Parser};
@@ -26,6 +30,7 @@ use wsloop::Config;
 )]
 pub(crate) enum Command {
     Serve(Serve),
+    Bench(Box<Bench>),
     /// Print this on stdout.
     Help(&'static str),
     Version,
@@ -79,6 +84,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
         let flag = match arg {
             Arg::Short(letter) => format!("-{letter}"),
             Arg::Long(name) => format!("--{name}"),
+            Arg::Value(word) if line.words == 0 && word == "bench" => {
+                return bench::parse(&mut parser);
+            }
             Arg::Value(word) => {
                 line.word(&utf8(word)?)?;
                 continue;
@@ -98,7 +106,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             "-r" | "--route" => line.route(&flag, &value(&mut parser, &flag)?)?,
             "--origin" => line.origin(&flag, &value(&mut parser, &flag)?)?,
             _ => {
-                let limit = Limit::find(&flag).ok_or_else(|| unknown_flag(&flag))?;
+                let limit = Limit::find(&flag)
+                    .ok_or_else(|| unknown_flag(&flag, LIMITS.iter().map(|limit| limit.flag)))?;
                 let text = if limit.takes_value() {
                     value(&mut parser, &flag)?
                 } else {
@@ -140,7 +149,7 @@ impl Line {
             "broadcast" => Verb::Broadcast,
             _ => {
                 return Err(UsageError(format!(
-                    "unknown command {word:?} (there are serve, echo and broadcast)"
+                    "unknown command {word:?} (there are serve, echo, broadcast and bench)"
                 )));
             }
         };
@@ -282,13 +291,9 @@ fn utf8(word: OsString) -> Result<String, UsageError> {
         .map_err(|word| UsageError(format!("{:?} is not valid UTF-8", word.to_string_lossy())))
 }
 
-fn unknown_flag(flag: &str) -> UsageError {
-    let meant = LIMITS
-        .iter()
-        .find(|limit| flag.len() > "--x".len() && limit.flag.starts_with(flag));
-    let meant = meant.map_or(String::new(), |limit| {
-        format!(" (did you mean {}?)", limit.flag)
-    });
+fn unknown_flag(flag: &str, mut known: impl Iterator<Item = &'static str>) -> UsageError {
+    let meant = known.find(|known| flag.len() > "--x".len() && known.starts_with(flag));
+    let meant = meant.map_or(String::new(), |known| format!(" (did you mean {known}?)"));
     UsageError(format!("unknown flag {flag:?}{meant}"))
 }
 

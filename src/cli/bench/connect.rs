@@ -1,0 +1,263 @@
+//! Opens the connections: all at once, or so many a second, each with its opening handshake.
+
+use super::attempt::{Attempt, Progress};
+use super::cycle::Cycle;
+use super::member::{Member, Received};
+use super::sending::SECOND;
+use super::tally::{self, Latency};
+use super::{Clock, SIGNALS, Signals};
+use crate::cli::args::Bench;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The connections that are open, each registered under its index.
+pub(super) struct Opened {
+    pub(super) members: Vec<Member<TcpStream>>,
+    pub(super) errors: u64,
+    /// Why the first of those that failed did so.
+    pub(super) first_error: Option<String>,
+    pub(super) seconds: f64,
+    pub(super) latency: Latency,
+    /// A signal came.
+    pub(super) is_interrupted: bool,
+}
+
+enum Slot {
+    Opening(Box<Attempt>),
+    Open(Member<TcpStream>),
+    Failed,
+}
+
+/// Opens what `bench` asks for and waits until each connection is open or has failed.
+///
+/// # Errors
+/// What the system says to polling.
+pub(super) fn open(
+    bench: &Bench,
+    address: SocketAddr,
+    poll: &mut Poll,
+    signals: &mut Signals,
+    expected: &Cycle,
+) -> io::Result<Opened> {
+    // What /proc is read with later, should connections take all descriptors.
+    let reserve: Vec<_> = (0..RESERVE).map(|_| poll.registry().try_clone()).collect();
+    let mut connecting = Connecting {
+        bench,
+        address,
+        expected,
+        clock: Clock::start(),
+        slots: Vec::new(),
+        under_way: 0,
+        planned: bench.connections,
+        first_error: None,
+        latencies: tally::latencies(),
+        last_open: 0,
+        buf: vec![0; 64 * 1024],
+    };
+    let is_interrupted = connecting.run(poll, signals)?;
+    drop(reserve);
+    connecting.finish(poll, is_interrupted)
+}
+
+struct Connecting<'b> {
+    bench: &'b Bench,
+    address: SocketAddr,
+    expected: &'b Cycle,
+    clock: Clock,
+    slots: Vec<Slot>,
+    under_way: usize,
+    /// Connections to begin in all; fewer than were asked for when descriptors run out.
+    planned: usize,
+    first_error: Option<String>,
+    latencies: hdrhistogram::Histogram<u64>,
+    last_open: u64,
+    buf: Vec<u8>,
+}
+
+impl Connecting<'_> {
+    /// `true`: a signal came.
+    fn run(&mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<bool> {
+        let mut events = Events::with_capacity(1024);
+        let mut next_look = 0;
+        loop {
+            let wait = self.begin(poll);
+            if self.under_way == 0 && self.slots.len() >= self.planned {
+                return Ok(false);
+            }
+            match poll.poll(&mut events, Some(wait.min(LOOK))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            for event in &events {
+                if event.token() == SIGNALS {
+                    if signals.pending().count() > 0 {
+                        return Ok(true);
+                    }
+                    continue;
+                }
+                self.ready(event.token().0);
+            }
+            let now = self.clock.now();
+            if now >= next_look {
+                next_look = now + LOOK.as_nanos() as u64;
+                self.expire(now);
+            }
+        }
+    }
+
+    /// Begins the connections that are due; gives how long to wait for events.
+    fn begin(&mut self, poll: &Poll) -> Duration {
+        for _ in 0..BEGIN_MAX {
+            let index = self.slots.len();
+            if index >= self.planned || self.under_way >= UNDER_WAY_MAX {
+                return LOOK;
+            }
+            let now = self.clock.now();
+            if let Some(rate) = self.bench.connect_rate {
+                let due = (u128::from(SECOND) * index as u128 / u128::from(rate)) as u64;
+                if due > now {
+                    return Duration::from_nanos(due - now);
+                }
+            }
+            match self.begin_one(poll, index, now) {
+                Ok(slot) => {
+                    self.under_way += 1;
+                    self.slots.push(slot);
+                }
+                Err(error) => {
+                    if is_out_of_descriptors(&error) {
+                        self.planned = index;
+                    }
+                    self.slots.push(Slot::Failed);
+                    let open = self.slots.len() - 1;
+                    self.first_error.get_or_insert_with(|| told(&error, open));
+                }
+            }
+        }
+        Duration::ZERO
+    }
+
+    fn begin_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry()
+            .register(&mut stream, Token(index), interest)?;
+        let attempt = Attempt::new(stream, &self.bench.url, now);
+        Ok(Slot::Opening(Box::new(attempt)))
+    }
+
+    fn ready(&mut self, index: usize) {
+        let Self {
+            slots,
+            buf,
+            expected,
+            ..
+        } = self;
+        match &mut slots[index] {
+            Slot::Opening(attempt) => match attempt.advance(buf, expected) {
+                Progress::Waits => {}
+                Progress::Opened(member) => {
+                    self.last_open = self.clock.now();
+                    let latency = self.last_open - attempt.started();
+                    self.latencies.saturating_record(latency);
+                    self.under_way -= 1;
+                    slots[index] = Slot::Open(member);
+                    self.ready(index);
+                }
+                Progress::Failed(reason) => {
+                    self.under_way -= 1;
+                    self.fail(index, reason);
+                }
+            },
+            Slot::Open(member) => {
+                // Nothing was asked for yet: a greeting is read and not counted, a ping is answered.
+                let mut greeting = Received::default();
+                let read = loop {
+                    match member.read(buf, expected, true, &mut greeting) {
+                        Ok(false) => {}
+                        Ok(true) => break Ok(()),
+                        Err(lost) => break Err(lost),
+                    }
+                };
+                member.unblock();
+                if let Err(lost) = read.and_then(|()| member.write(expected)) {
+                    self.fail(index, lost.to_string());
+                }
+            }
+            Slot::Failed => {}
+        }
+    }
+
+    fn fail(&mut self, index: usize, reason: String) {
+        self.slots[index] = Slot::Failed;
+        self.first_error.get_or_insert(reason);
+    }
+
+    /// Gives up on those that take too long.
+    fn expire(&mut self, now: u64) {
+        let timeout = self.bench.timeout.as_nanos() as u64;
+        for index in 0..self.slots.len() {
+            if let Slot::Opening(attempt) = &self.slots[index]
+                && now - attempt.started() >= timeout
+            {
+                self.under_way -= 1;
+                self.fail(index, "the opening handshake took too long".to_owned());
+            }
+        }
+    }
+
+    fn finish(self, poll: &Poll, is_interrupted: bool) -> io::Result<Opened> {
+        let has_gaps = self.slots.iter().any(|slot| !matches!(slot, Slot::Open(_)));
+        let mut members = Vec::with_capacity(self.slots.len());
+        for slot in self.slots {
+            let Slot::Open(mut member) = slot else {
+                continue;
+            };
+            if has_gaps {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let token = Token(members.len());
+                poll.registry()
+                    .reregister(member.stream(), token, interest)?;
+            }
+            members.push(member);
+        }
+        let asked = self.bench.connections;
+        Ok(Opened {
+            errors: (asked - members.len()) as u64,
+            first_error: self.first_error,
+            seconds: tally::seconds(self.last_open),
+            latency: Latency::of(&self.latencies),
+            is_interrupted,
+            members,
+        })
+    }
+}
+
+fn told(error: &io::Error, open: usize) -> String {
+    if is_out_of_descriptors(error) {
+        format!("no descriptors after {open} connections; ulimit -n tells and raises the limit")
+    } else {
+        format!("cannot connect: {error}")
+    }
+}
+
+/// EMFILE and ENFILE, the same number on every Unix.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// Handshakes at once: a server's listen backlog is seldom longer.
+const UNDER_WAY_MAX: usize = 4096;
+
+/// Connections begun before the answers of others are read, so that what is measured is the server.
+const BEGIN_MAX: usize = 32;
+
+/// How often it is looked for handshakes that take too long.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Descriptors: a folder and a file in it, twice over.
+const RESERVE: usize = 4;

@@ -1,0 +1,109 @@
+//! Another process, as Linux tells about it in /proc: the CPU that it used and the memory that it has.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// A process that runs.
+pub(super) struct Process {
+    folder: PathBuf,
+}
+
+impl Process {
+    /// # Errors
+    /// It is not there, or is another user's, or this is no Linux.
+    pub(super) fn new(id: u32) -> io::Result<Self> {
+        let process = Self {
+            folder: PathBuf::from(format!("/proc/{id}")),
+        };
+        process.cpu_nanos()?;
+        process.rss_bytes()?;
+        Ok(process)
+    }
+
+    /// The CPU time of all its threads, its own and the kernel's on its behalf: to the nanosecond where the kernel
+    /// counts that, else in ticks.
+    pub(super) fn cpu_nanos(&self) -> io::Result<u64> {
+        match self.thread_nanos() {
+            Some(nanos) if nanos > 0 => Ok(nanos),
+            _ => {
+                let stat = fs::read_to_string(self.folder.join("stat"))?;
+                ticks(&stat)
+                    .map(|ticks| ticks * TICK_NANOS)
+                    .ok_or_else(|| unreadable("stat"))
+            }
+        }
+    }
+
+    fn thread_nanos(&self) -> Option<u64> {
+        let threads = fs::read_dir(self.folder.join("task")).ok()?;
+        // A thread may end between the two calls, and its time is in no other file.
+        let times = threads.filter_map(|thread| {
+            let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Some(times.sum())
+    }
+
+    /// Its resident memory.
+    pub(super) fn rss_bytes(&self) -> io::Result<u64> {
+        let status = fs::read_to_string(self.folder.join("status"))?;
+        resident(&status).ok_or_else(|| unreadable("status"))
+    }
+}
+
+/// utime and stime, fields 14 and 15 of proc_pid_stat(5).
+fn ticks(stat: &str) -> Option<u64> {
+    // The second field is the name in brackets, which may contain both blanks and brackets.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11).map(str::parse::<u64>);
+    Some(times.next()?.ok()? + times.next()?.ok()?)
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn unreadable(file: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("its {file} in /proc is not as expected"),
+    )
+}
+
+/// USER_HZ is 100 wherever Linux runs now.
+const TICK_NANOS: u64 = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_found_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 250 50 8 9 20 0 1 0 5 6 7";
+        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(ticks("7 (a) S 1"), None);
+        assert_eq!(ticks(""), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_kib() {
+        let status = "Name:\ta\nVmRSS:\t    2048 kB\nThreads:\t1\n";
+        assert_eq!(resident(status), Some(2 << 20));
+        assert_eq!(resident("Name:\tkthread\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_runs_has_memory_and_time() {
+        let process = Process::new(std::process::id()).unwrap();
+        assert!(process.rss_bytes().unwrap() > 0);
+        let before = process.cpu_nanos().unwrap();
+        assert!(process.cpu_nanos().unwrap() >= before);
+        assert!(Process::new(u32::MAX).is_err());
+    }
+}

@@ -1,0 +1,47 @@
+//! A line about a run that is under way, if somebody sits at a terminal.
+
+use super::sending::SECOND;
+use super::tally::Tally;
+use std::io::{self, IsTerminal, Write};
+
+/// The line, rewritten in place.
+pub(super) struct Progress {
+    is_shown: bool,
+    /// When the last line was printed, and the messages until then.
+    last: (u64, u64),
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            is_shown: io::stderr().is_terminal(),
+            last: (0, 0),
+        }
+    }
+
+    /// Prints it, at most once a second.
+    pub(super) fn show(&mut self, now: u64, tally: &Tally, is_measured: bool) {
+        let (then, messages) = self.last;
+        let elapsed = now - then;
+        if !self.is_shown || elapsed < SECOND {
+            return;
+        }
+        self.last = (now, tally.messages);
+        // A tally that has begun anew since has fewer.
+        let new = tally
+            .messages
+            .checked_sub(messages)
+            .unwrap_or(tally.messages);
+        let rate = new as f64 * 1e9 / elapsed as f64;
+        let note = if is_measured { "" } else { " (not measured)" };
+        let line = format!("\r\x1b[K{}s: {rate:.0} messages/s{note}", now / SECOND);
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
+    /// Leaves the line empty.
+    pub(super) fn clear(&self) {
+        if self.is_shown {
+            let _ = io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}

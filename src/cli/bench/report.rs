@@ -1,0 +1,239 @@
+//! What a run gave, for people: the lines of wrk.
+
+use super::tally::{Errors, Latency, PERCENTILES, Totals};
+use crate::cli::args::{Bench, Load};
+use std::fmt::Write;
+
+/// A run that measured something.
+pub(super) struct Report<'b> {
+    pub(super) bench: &'b Bench,
+    pub(super) connect: Connect,
+    pub(super) totals: Totals,
+    pub(super) errors: Errors,
+    pub(super) first_error: Option<String>,
+    /// With `--pid`.
+    pub(super) server: Option<Server>,
+}
+
+/// The opening handshakes.
+pub(super) struct Connect {
+    pub(super) count: usize,
+    /// From the beginning of the first to the end of the last.
+    pub(super) seconds: f64,
+    pub(super) latency: Latency,
+}
+
+/// The server's process. Memory is in bytes.
+pub(super) struct Server {
+    /// While it was measured.
+    pub(super) cpu_nanos: u64,
+    pub(super) rss_before: u64,
+    pub(super) rss_connected: u64,
+    pub(super) rss_after: u64,
+}
+
+impl Report<'_> {
+    pub(super) fn messages_per_second(&self) -> f64 {
+        per(self.totals.messages as f64, self.totals.seconds)
+    }
+
+    pub(super) fn bytes_per_second(&self) -> f64 {
+        per(self.totals.bytes as f64, self.totals.seconds)
+    }
+}
+
+impl Connect {
+    pub(super) fn per_second(&self) -> f64 {
+        per(self.count as f64, self.seconds)
+    }
+}
+
+impl Server {
+    pub(super) fn cpu_us_per_message(&self, totals: &Totals) -> f64 {
+        per(self.cpu_nanos as f64 / 1000.0, totals.messages as f64)
+    }
+
+    /// What all connections have added to the memory, divided among them: after their messages, still open.
+    pub(super) fn bytes_per_connection(&self, connections: usize) -> f64 {
+        per(
+            self.rss_after as f64 - self.rss_before as f64,
+            connections as f64,
+        )
+    }
+}
+
+/// Zero of zero is none.
+fn per(amount: f64, whole: f64) -> f64 {
+    if whole > 0.0 { amount / whole } else { 0.0 }
+}
+
+/// The lines.
+pub(super) fn print(report: &Report<'_>) -> String {
+    let mut out = String::new();
+    write(&mut out, report).expect("a String takes everything");
+    out
+}
+
+fn write(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
+    let Report {
+        bench,
+        connect,
+        totals,
+        errors,
+        ..
+    } = report;
+    writeln!(
+        out,
+        "Running {} test @ {}",
+        seconds(bench.duration.as_secs_f64()),
+        bench.url.text
+    )?;
+    writeln!(out, "  1 thread(s) and {} connections", connect.count)?;
+    writeln!(
+        out,
+        "  {:<12} {:>10} {:>10} {:>10} {:>10}",
+        "Thread Stats", "Avg", "Stdev", "Max", "+/- Stdev"
+    )?;
+    let name = match bench.load {
+        Load::InFlight(_) | Load::Rate(_) => "Latency",
+        Load::Broadcast { .. } => "Round",
+    };
+    row(out, name, &totals.latency.spread, time)?;
+    row(out, "Msg/s", &totals.rate, amount)?;
+    if bench.show_percentiles {
+        writeln!(out, "  {name} Distribution")?;
+        for (percent, value) in PERCENTILES.iter().zip(totals.latency.percentiles) {
+            writeln!(out, "  {:>6} {:>10}", format!("{percent}%"), time(value))?;
+        }
+    }
+    writeln!(
+        out,
+        "  {} messages in {:.2}s, {} read",
+        totals.messages,
+        totals.seconds,
+        bytes(totals.bytes as f64)
+    )?;
+    writeln!(
+        out,
+        "  {} connections in {:.3}s, {}/s, {} each",
+        connect.count,
+        connect.seconds,
+        amount(connect.per_second()),
+        time(connect.latency.spread.avg)
+    )?;
+    write_errors(out, errors, report.first_error.as_deref())?;
+    if let Some(server) = &report.server {
+        writeln!(
+            out,
+            "  Server: {:.3}us CPU per message, {:.2}s CPU",
+            server.cpu_us_per_message(totals),
+            server.cpu_nanos as f64 / 1e9
+        )?;
+        writeln!(
+            out,
+            "  Server memory: {} before, {} connected, {} after, {:.0}B per connection",
+            bytes(server.rss_before as f64),
+            bytes(server.rss_connected as f64),
+            bytes(server.rss_after as f64),
+            server.bytes_per_connection(connect.count)
+        )?;
+    }
+    writeln!(out, "Messages/sec: {:>12.2}", report.messages_per_second())?;
+    writeln!(
+        out,
+        "Transfer/sec: {:>12}",
+        bytes(report.bytes_per_second())
+    )
+}
+
+fn row(
+    out: &mut String,
+    name: &str,
+    spread: &super::tally::Spread,
+    unit: fn(f64) -> String,
+) -> std::fmt::Result {
+    writeln!(
+        out,
+        "    {name:<10} {:>10} {:>10} {:>10} {:>10}",
+        unit(spread.avg),
+        unit(spread.stdev),
+        unit(spread.max),
+        format!("{:.2}%", spread.near)
+    )
+}
+
+/// Those that are not zero, and the words of the first.
+fn write_errors(out: &mut String, errors: &Errors, first: Option<&str>) -> std::fmt::Result {
+    if errors.is_none() {
+        return Ok(());
+    }
+    let Errors {
+        connect,
+        read,
+        write,
+        timeout,
+        mismatch,
+        missing,
+    } = *errors;
+    let all = [
+        ("connect", connect),
+        ("read", read),
+        ("write", write),
+        ("timeout", timeout),
+        ("mismatch", mismatch),
+        ("missing", missing),
+    ];
+    let some: Vec<String> = all
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    writeln!(out, "  Errors: {}", some.join(", "))?;
+    match first {
+        Some(first) => writeln!(out, "  First error: {first}"),
+        None => Ok(()),
+    }
+}
+
+/// Microseconds, in the unit that suits them.
+fn time(micros: f64) -> String {
+    if micros < 1000.0 {
+        format!("{micros:.2}us")
+    } else if micros < 1_000_000.0 {
+        format!("{:.2}ms", micros / 1000.0)
+    } else {
+        format!("{:.2}s", micros / 1_000_000.0)
+    }
+}
+
+/// In thousands, as wrk counts.
+fn amount(number: f64) -> String {
+    if number < 1000.0 {
+        format!("{number:.2}")
+    } else if number < 1_000_000.0 {
+        format!("{:.2}k", number / 1000.0)
+    } else {
+        format!("{:.2}M", number / 1_000_000.0)
+    }
+}
+
+/// In powers of 1024, under the names that wrk gives them.
+fn bytes(number: f64) -> String {
+    let units = [("KB", 10), ("MB", 20), ("GB", 30)];
+    let unit = units
+        .iter()
+        .rev()
+        .find(|(_, shift)| number >= (1_u64 << shift) as f64);
+    match unit {
+        Some((name, shift)) => format!("{:.2}{name}", number / (1_u64 << shift) as f64),
+        None => format!("{number:.0}B"),
+    }
+}
+
+fn seconds(seconds: f64) -> String {
+    // As short as it can be: 10s, 0.5s.
+    format!("{seconds}s")
+}
+
+#[cfg(test)]
+mod tests;
