@@ -5,6 +5,9 @@
 
 #![allow(dead_code, reason = "each file of tests uses its part of it")]
 
+#[cfg(feature = "cli")]
+pub(crate) mod process;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
