@@ -173,7 +173,7 @@ mod tests {
             ("ws://localhost:x/", "not a number"),
             ("ws://localhost:99999/", "above 65535"),
             ("ws://::1:80/", "not a number"),
-            ("ws://[::1/", "no IPv6 address"),
+            ("ws://[::1/", "not a number"),
             ("ws://[127.0.0.1]/", "no IPv6 address"),
             ("ws://[::1]x:80/", "no IPv6 address"),
             ("ws://local host/", "malformed host"),

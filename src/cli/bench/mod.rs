@@ -89,14 +89,14 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
         let reason = match outcome.end {
             End::Time => "no message came back",
             End::Signal => "interrupted before anything came back",
-            End::Lost => "all connections were lost",
+            End::Lost => "no connection was left to send on",
         };
         let because = because.map_or(String::new(), |error| format!(": {error}"));
         return Err(format!("nothing was measured: {reason}{because}"));
     };
     if outcome.end == End::Lost {
         eprintln!(
-            "wsloop: ended early: all connections were lost: {}",
+            "wsloop: ended early: no connection was left to send on: {}",
             because.unwrap_or("no reason is known")
         );
     }

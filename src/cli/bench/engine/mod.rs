@@ -1,0 +1,374 @@
+//! The load itself: one poll loop over all connections, through warm-up, measurement and the last answers.
+
+mod traffic;
+
+use super::connect::Opened;
+use super::cycle::Cycle;
+use super::member::Member;
+use super::process::Process;
+use super::progress::Progress;
+use super::sending::{Pace, Rounds, Sending, Window};
+use super::tally::{Errors, Tally, Totals};
+use super::{Clock, SIGNALS, Signals};
+use crate::cli::args::{Bench, Load};
+use mio::net::TcpStream;
+use mio::{Events, Poll};
+use std::io;
+use std::time::Duration;
+
+/// A load that is under way.
+pub(super) struct Engine<'b> {
+    bench: &'b Bench,
+    process: Option<&'b Process>,
+    requests: &'b Cycle,
+    expected: &'b Cycle,
+    clock: Clock,
+    /// `None`: it was lost.
+    members: Vec<Option<Member<TcpStream>>>,
+    live: usize,
+    /// For each connection, when something last came, or it began to wait.
+    heard: Vec<u64>,
+    sending: Sending,
+    phase: Phase,
+    /// Of the phase: what comes before the measurement is thrown away.
+    tally: Tally,
+    errors: Errors,
+    first_error: Option<String>,
+    buf: Vec<u8>,
+    /// Connections with more to read than a turn allows.
+    again: Vec<usize>,
+    /// Who is to send how many messages; empty between turns, kept for its memory.
+    due: Vec<(usize, u64)>,
+}
+
+/// Until when it lasts; a load of rounds ends each phase with a round.
+#[derive(Clone, Copy)]
+enum Phase {
+    WarmUp {
+        until: u64,
+    },
+    Measure {
+        until: u64,
+        /// The server's CPU at its start.
+        cpu: Option<u64>,
+    },
+    /// Nothing more is sent, and what is under way may arrive.
+    Drain {
+        until: u64,
+    },
+}
+
+/// What a load gave.
+pub(super) struct Outcome {
+    /// `None`: it ended before the measurement began.
+    pub(super) totals: Option<Totals>,
+    /// The server's, while it was measured.
+    pub(super) cpu_nanos: Option<u64>,
+    pub(super) errors: Errors,
+    pub(super) first_error: Option<String>,
+    /// The connections that are left.
+    pub(super) members: Vec<Member<TcpStream>>,
+    pub(super) end: End,
+}
+
+/// Why a load ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its time was over.
+    Time,
+    Signal,
+    /// No connection was left to send on.
+    Lost,
+}
+
+impl<'b> Engine<'b> {
+    pub(super) fn new(
+        bench: &'b Bench,
+        process: Option<&'b Process>,
+        requests: &'b Cycle,
+        expected: &'b Cycle,
+        opened: Opened,
+    ) -> Self {
+        let clock = Clock::start();
+        let live = opened.members.len();
+        let sending = match bench.load {
+            Load::InFlight(in_flight) => Sending::Window(Window::new(live, in_flight)),
+            Load::Rate(rate) => Sending::Pace(Pace::new(live, rate, clock.now())),
+            Load::Broadcast { senders, burst } => {
+                Sending::Rounds(Rounds::new(live, senders.min(live), burst))
+            }
+        };
+        Self {
+            bench,
+            process,
+            requests,
+            expected,
+            clock,
+            members: opened.members.into_iter().map(Some).collect(),
+            live,
+            heard: vec![0; live],
+            sending,
+            phase: Phase::WarmUp {
+                until: nanos(bench.warmup),
+            },
+            tally: Tally::new(0, 0),
+            errors: Errors {
+                connect: opened.errors,
+                ..Errors::default()
+            },
+            first_error: opened.first_error,
+            buf: vec![0; BUF_BYTES],
+            again: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// Runs until its time is over, a signal comes, or all connections are lost.
+    ///
+    /// # Errors
+    /// What the system says to polling.
+    pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<Outcome> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut progress = Progress::new();
+        let mut next_look = 0;
+        let mut totals = None;
+        let mut cpu_nanos = None;
+        let scan = nanos(self.bench.timeout / 4).min(LOOK);
+        self.fill_windows();
+        let end = loop {
+            let now = self.clock.now();
+            if now >= next_look {
+                next_look = now + scan;
+                self.expire(now);
+                progress.show(
+                    now,
+                    &self.tally,
+                    matches!(self.phase, Phase::Measure { .. }),
+                );
+            }
+            if self.is_lost() {
+                break End::Lost;
+            }
+            if self.may_turn()
+                && let Some(finished) = self.turn_phase(now)
+            {
+                (totals, cpu_nanos) = finished;
+            }
+            if self.is_drained(now) {
+                break End::Time;
+            }
+            self.send_due(now);
+            let wait = self.wait(now, next_look);
+            match poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            let mut has_signal = false;
+            for event in &events {
+                if event.token() == SIGNALS {
+                    has_signal |= signals.pending().count() > 0;
+                    continue;
+                }
+                if event.is_writable() {
+                    self.unblock(event.token().0);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    let is_ended = event.is_read_closed() || event.is_error();
+                    self.read(event.token().0, is_ended);
+                }
+            }
+            for index in std::mem::take(&mut self.again) {
+                self.read(index, false);
+            }
+            if has_signal {
+                break End::Signal;
+            }
+        };
+        progress.clear();
+        if totals.is_none()
+            && let Phase::Measure { cpu, .. } = self.phase
+        {
+            let now = self.clock.now();
+            (totals, cpu_nanos) = self.finish_tally(now, cpu);
+        }
+        if end == End::Time {
+            self.count_unanswered();
+        }
+        Ok(Outcome {
+            totals,
+            cpu_nanos,
+            errors: self.errors,
+            first_error: self.first_error,
+            members: self.members.into_iter().flatten().collect(),
+            end,
+        })
+    }
+
+    /// The first messages of a closed loop.
+    fn fill_windows(&mut self) {
+        if let Sending::Window(window) = &self.sending {
+            let in_flight = window.in_flight;
+            for index in 0..self.members.len() {
+                let now = self.clock.now();
+                self.send(index, in_flight, now);
+            }
+        }
+    }
+
+    /// Whether a phase may end now: rounds are not cut.
+    fn may_turn(&self) -> bool {
+        match &self.sending {
+            Sending::Window(_) | Sending::Pace(_) => true,
+            Sending::Rounds(rounds) => rounds.is_complete(),
+        }
+    }
+
+    /// Goes on to the next phase, if it is time; gives what was measured when that ends.
+    fn turn_phase(&mut self, now: u64) -> Option<(Option<Totals>, Option<u64>)> {
+        match self.phase {
+            Phase::WarmUp { until } if now >= until => {
+                let cpu = self.cpu();
+                let now = self.clock.now();
+                self.tally = Tally::new(now, self.awaited());
+                let until = now + nanos(self.bench.duration);
+                self.phase = Phase::Measure { until, cpu };
+                None
+            }
+            Phase::Measure { until, cpu } if now >= until => {
+                let finished = self.finish_tally(now, cpu);
+                let wait = match self.sending {
+                    Sending::Window(_) | Sending::Pace(_) => nanos(self.bench.timeout),
+                    Sending::Rounds(_) => SURPLUS_WAIT,
+                };
+                self.forget();
+                self.phase = Phase::Drain { until: now + wait };
+                Some(finished)
+            }
+            Phase::WarmUp { .. } | Phase::Drain { .. } => None,
+            Phase::Measure { .. } => {
+                if now >= self.tally.next_sample() {
+                    self.tally.sample(now);
+                }
+                None
+            }
+        }
+    }
+
+    fn finish_tally(&mut self, now: u64, cpu: Option<u64>) -> (Option<Totals>, Option<u64>) {
+        let used = cpu.and_then(|before| Some(self.cpu()?.saturating_sub(before)));
+        let unsent = self.members.iter().flatten().map(Member::owed).sum();
+        let tally = std::mem::replace(&mut self.tally, Tally::new(now, 0));
+        (Some(tally.finish(now, unsent)), used)
+    }
+
+    fn cpu(&self) -> Option<u64> {
+        self.process?.cpu_nanos().ok()
+    }
+
+    /// Drops what is due and not begun to be written.
+    fn forget(&mut self) {
+        for (index, member) in self.members.iter_mut().enumerate() {
+            if let Some(member) = member {
+                self.sending.cancel(index, member.forget());
+            }
+        }
+    }
+
+    /// Whether everything under way has arrived, or has had its time.
+    fn is_drained(&self, now: u64) -> bool {
+        let Phase::Drain { until } = self.phase else {
+            return false;
+        };
+        match self.sending {
+            Sending::Window(_) | Sending::Pace(_) => now >= until || self.awaited() == 0,
+            // All has arrived; what comes now is too much.
+            Sending::Rounds(_) => now >= until,
+        }
+    }
+
+    /// Messages that the connections which are left wait for.
+    fn awaited(&self) -> u64 {
+        let members = self.members.iter().enumerate();
+        let live = members.filter(|(_, member)| member.is_some());
+        live.map(|(index, _)| self.sending.awaited(index)).sum()
+    }
+
+    fn count_unanswered(&mut self) {
+        self.errors.missing += self.awaited();
+    }
+
+    fn is_lost(&self) -> bool {
+        match &self.sending {
+            Sending::Window(_) | Sending::Pace(_) => self.live == 0,
+            Sending::Rounds(rounds) => !rounds.has_senders(),
+        }
+    }
+
+    /// Sends what is due by time, or begins the next round.
+    fn send_due(&mut self, now: u64) {
+        if let Phase::Drain { .. } = self.phase {
+            return;
+        }
+        let mut due = std::mem::take(&mut self.due);
+        match &mut self.sending {
+            Sending::Window(_) => {}
+            Sending::Pace(pace) => {
+                pace.send_due(now, |index, messages| due.push((index, messages)))
+            }
+            Sending::Rounds(rounds) => {
+                if rounds.is_complete() {
+                    rounds.begin(now, |index, messages| due.push((index, messages)));
+                }
+            }
+        }
+        for (index, messages) in due.drain(..) {
+            self.send(index, messages, now);
+        }
+        self.due = due;
+    }
+
+    /// How long to wait for events.
+    fn wait(&self, now: u64, next_look: u64) -> Duration {
+        if !self.again.is_empty() {
+            return Duration::ZERO;
+        }
+        let mut next = next_look;
+        match self.phase {
+            Phase::WarmUp { until } | Phase::Drain { until } => next = next.min(until),
+            Phase::Measure { until, .. } => {
+                next = next.min(until).min(self.tally.next_sample());
+            }
+        }
+        if let (Sending::Pace(pace), Phase::WarmUp { .. } | Phase::Measure { .. }) =
+            (&self.sending, self.phase)
+        {
+            let due = pace.next_due();
+            // The poll sleeps for whole milliseconds, rounded up: the last part of one is spent awake, so that
+            // nothing is late by our own fault.
+            next = next.min(due.saturating_sub(MILLISECOND).max(now));
+            if due < now + MILLISECOND {
+                return Duration::ZERO;
+            }
+            return Duration::from_millis((next - now) / MILLISECOND);
+        }
+        Duration::from_nanos(next.saturating_sub(now))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("every TIME is at most a day")
+}
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// Between looks at who is silent, and lines of progress.
+const LOOK: u64 = 500 * MILLISECOND;
+
+/// After the last round, for messages too many.
+const SURPLUS_WAIT: u64 = 20 * MILLISECOND;
+
+/// In a turn; few enough that a phase ends on time.
+const EVENTS_MAX: usize = 256;
+
+/// One for all connections. Large messages need few reads, and it stays in a cache.
+const BUF_BYTES: usize = 256 * 1024;
