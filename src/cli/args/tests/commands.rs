@@ -64,7 +64,7 @@ fn a_word_that_is_no_flag_is_refused_after_the_first() {
 
 #[test]
 fn help_is_that_of_the_command_and_wins_over_what_follows() {
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 10] = [
         (&["-h"], help::WSLOOP),
         (&["--help"], help::WSLOOP),
         (&["-l", "9000", "--help"], help::WSLOOP),
@@ -73,6 +73,8 @@ fn help_is_that_of_the_command_and_wins_over_what_follows() {
         (&["serve", "--low-water-bytes", "9G", "-h"], help::SERVE),
         (&["echo", "--help"], help::ECHO),
         (&["broadcast", "-h", "9000"], help::BROADCAST),
+        (&["bench", "-h", "9000"], help::BENCH),
+        (&["bench", "ws://127.0.0.1/", "--help", "-x"], help::BENCH),
     ];
     for (words, expected) in table {
         match parse_words(words) {
@@ -89,6 +91,7 @@ fn the_version_is_asked_for_with_or_without_a_command() {
         &["--version"],
         &["echo", "-V"],
         &["serve", "--version", "x"],
+        &["bench", "-V"],
     ] {
         assert!(
             matches!(parse_words(words), Ok(Command::Version)),

@@ -2,7 +2,15 @@
 
 use super::*;
 
-const ALL: [&str; 4] = [help::WSLOOP, help::SERVE, help::ECHO, help::BROADCAST];
+const SERVERS: [&str; 4] = [help::WSLOOP, help::SERVE, help::ECHO, help::BROADCAST];
+
+const ALL: [&str; 5] = [
+    help::WSLOOP,
+    help::SERVE,
+    help::ECHO,
+    help::BROADCAST,
+    help::BENCH,
+];
 
 #[test]
 fn the_help_fits_a_screen() {
@@ -61,7 +69,7 @@ fn the_defaults_in_the_help_are_those_of_config() {
 
 #[test]
 fn the_addresses_and_routes_in_the_help_are_the_default_ones() {
-    for text in ALL {
+    for text in SERVERS {
         assert!(text.contains(LISTEN_DEFAULT));
     }
     let entry = entry("-r, --route");
@@ -78,7 +86,7 @@ fn the_addresses_and_routes_in_the_help_are_the_default_ones() {
 #[test]
 fn every_flag_in_the_help_exists() {
     let others = ["--listen", "--route", "--origin", "--help", "--version"];
-    for text in ALL {
+    for text in SERVERS {
         let words = text.split(|c: char| c.is_whitespace() || ",;.`".contains(c));
         for word in words.filter(|word| word.starts_with("--")) {
             assert!(
@@ -96,10 +104,16 @@ fn every_example_in_the_help_works() {
         .filter_map(|text| text.split_once("Examples:\n"))
         .flat_map(|(_, examples)| examples.lines())
         .collect();
-    assert_eq!(examples.len(), 9);
+    assert_eq!(examples.len(), 14);
     for line in examples {
         let words = line.strip_prefix("  wsloop ").unwrap();
-        serve(&shell(words).iter().map(String::as_str).collect::<Vec<_>>());
+        let words = shell(words);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        if words[0] == "bench" {
+            bench_of(&words);
+        } else {
+            serve(&words);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Command lines as tables: what they ask for, or the words of the error.
 
+mod bench;
 mod commands;
 mod errors;
 mod flags;
@@ -16,6 +17,13 @@ fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
 fn serve(words: &[&str]) -> Serve {
     match parse_words(words) {
         Ok(Command::Serve(serve)) => serve,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+fn bench_of(words: &[&str]) -> Bench {
+    match parse_words(words) {
+        Ok(Command::Bench(bench)) => *bench,
         other => panic!("{words:?}: {other:?}"),
     }
 }

@@ -1,0 +1,205 @@
+//! `wsloop bench`: its defaults, its flags, and what does not go together.
+
+use super::super::bench::flags::FLAGS;
+use super::*;
+
+const URL: &str = "ws://127.0.0.1:9/";
+
+/// The rest of the words after `bench URL`.
+fn bench(words: &[&str]) -> Bench {
+    bench_of(&[&["bench", URL], words].concat())
+}
+
+fn wrong(words: &[&str]) -> String {
+    error(&[&["bench", URL], words].concat())
+}
+
+fn default() -> Bench {
+    Bench {
+        url: Url::parse(URL).unwrap(),
+        connections: 100,
+        connect_rate: None,
+        duration: MS * 10_000,
+        warmup: MS * 1000,
+        timeout: MS * 10_000,
+        size: 20,
+        is_binary: false,
+        load: Load::InFlight(1),
+        verify: false,
+        show_percentiles: false,
+        json: false,
+        pid: None,
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_url_is_enough() {
+    assert_eq!(bench(&[]), default());
+}
+
+#[test]
+fn every_flag_sets_its_field_and_nothing_else() {
+    type Change = fn(&mut Bench);
+    let table: [(&[&str], Change); 18] = [
+        (&["-c", "7"], |bench| bench.connections = 7),
+        (&["--connections=7"], |bench| bench.connections = 7),
+        (&["-d", "0.5"], |bench| bench.duration = MS * 500),
+        (&["--duration", "2m"], |bench| bench.duration = MS * 120_000),
+        (&["-s", "64K"], |bench| bench.size = 65_536),
+        (&["--size", "0"], |bench| bench.size = 0),
+        (&["-p", "32"], |bench| bench.load = Load::InFlight(32)),
+        (&["--in-flight=2"], |bench| bench.load = Load::InFlight(2)),
+        (&["--rate", "1000"], |bench| bench.load = Load::Rate(1000)),
+        (&["--connect-rate", "9"], |bench| {
+            bench.connect_rate = Some(9);
+        }),
+        (&["--warmup", "0"], |bench| bench.warmup = Duration::ZERO),
+        (&["--timeout", "200ms"], |bench| bench.timeout = MS * 200),
+        (&["--text", "--mode", "echo"], |_| ()),
+        (&["--binary"], |bench| bench.is_binary = true),
+        (&["--latency"], |bench| bench.show_percentiles = true),
+        (&["--verify"], |bench| bench.verify = true),
+        (&["--json"], |bench| bench.json = true),
+        (&["--pid", "12"], |bench| bench.pid = Some(12)),
+    ];
+    for (words, change) in table {
+        let mut expected = default();
+        change(&mut expected);
+        assert_eq!(bench(words), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn a_broadcast_has_senders_and_bursts() {
+    let table: [(&[&str], usize, u64); 3] = [
+        (&["--mode", "broadcast"], 100, 1),
+        (&["-c5", "--burst=3", "--mode=broadcast"], 5, 3),
+        (&["--mode=broadcast", "--senders", "10"], 10, 1),
+    ];
+    for (words, senders, burst) in table {
+        let load = Load::Broadcast { senders, burst };
+        assert_eq!(bench(words).load, load, "{words:?}");
+    }
+}
+
+#[test]
+fn threads_are_refused_with_the_reason() {
+    for words in [&["-t", "4"], &["--threads", "4"]] {
+        let error = wrong(words);
+        assert!(error.contains("one thread"), "{error}");
+    }
+}
+
+#[test]
+fn words_that_are_wrong_are_named() {
+    let table: [(&[&str], &str); 20] = [
+        (&[URL], "unexpected word \"ws://127.0.0.1:9/\""),
+        (&["-c", "0"], "-c \"0\" is not from 1 to 1000000"),
+        (&["-c", "x"], "-c \"x\" is not a whole number"),
+        (&["-c"], "-c needs a value"),
+        (
+            &["-c", "1", "--connections", "2"],
+            "--connections is given twice",
+        ),
+        (&["-d", "0"], "-d \"0\" is not from 1ms to 24h"),
+        (&["-d", "25h"], "-d \"25h\" is not from 1ms to 24h"),
+        (&["-d", "1d"], "-d \"1d\" is not a duration"),
+        (&["-s", "2G"], "-s \"2G\" is above 1G"),
+        (&["-p", "0"], "-p \"0\" is not from 1 to"),
+        (&["--rate", "0"], "--rate \"0\" is not from 1 to"),
+        (
+            &["--mode", "chat"],
+            "--mode \"chat\" is neither echo nor broadcast",
+        ),
+        (&["--json=yes"], "--json takes no value, but has \"yes\""),
+        (&["--text", "--binary"], "--text does not go with --binary"),
+        (
+            &["--rate", "1", "-p", "2"],
+            "--in-flight does not go with --rate",
+        ),
+        (
+            &["--senders", "1"],
+            "--senders does not go with --mode echo",
+        ),
+        (&["--burst", "1"], "--burst does not go with --mode echo"),
+        (
+            &["--mode", "broadcast", "-p", "1"],
+            "--in-flight does not go with --mode broadcast",
+        ),
+        (
+            &["--mode", "broadcast", "--rate", "1"],
+            "--rate does not go with --mode broadcast",
+        ),
+        (
+            &["--mode", "broadcast", "-c", "5", "--senders", "6"],
+            "--senders must be at most the 5 connections",
+        ),
+    ];
+    for (words, expected) in table {
+        let error = wrong(words);
+        assert!(error.starts_with(expected), "{words:?}: {error}");
+    }
+    assert!(error(&["bench"]).starts_with("bench needs a URL"));
+    let error = error(&["bench", "wss://localhost/"]);
+    assert!(
+        error.starts_with("the URL \"wss://localhost/\" is wss"),
+        "{error}"
+    );
+    assert_eq!(
+        wrong(&["--late"]),
+        "unknown flag \"--late\" (did you mean --latency?)"
+    );
+    assert_eq!(wrong(&["-l", "9"]), "unknown flag \"-l\"");
+}
+
+/// What the help says about a flag, on one line.
+fn entry(flag: &str) -> String {
+    let is_of = |line: &str| line.starts_with("  ") && line.contains(flag);
+    let mut lines = help::BENCH.lines().skip_while(|line| !is_of(line));
+    let first = lines
+        .next()
+        .unwrap_or_else(|| panic!("{flag} has no entry"));
+    let more = lines.take_while(|line| line.starts_with("                "));
+    let words = std::iter::once(first).chain(more);
+    let words = words.flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_help_has_every_flag_and_its_default() {
+    for flag in &FLAGS {
+        let entry = entry(flag.long);
+        if let Some(short) = flag.short {
+            let both = format!("{short}, {}", flag.long);
+            assert!(entry.contains(&both), "{entry}");
+        }
+        let Some((_, value)) = entry.split_once("default ") else {
+            continue;
+        };
+        if !flag.takes_value() || value.starts_with("all ") {
+            continue;
+        }
+        let value = value.split([' ', ';', ',', ':']).next().unwrap();
+        let mut words = vec![flag.long, value];
+        let mut without = default();
+        if flag.long == "--burst" {
+            words.extend(["--mode", "broadcast"]);
+            without = bench(&["--mode", "broadcast"]);
+        }
+        assert_eq!(bench(&words), without, "{entry}");
+    }
+}
+
+#[test]
+fn every_flag_in_the_help_exists() {
+    let words = help::BENCH.split(|c: char| c.is_whitespace() || ",;.:()".contains(c));
+    for word in words.filter(|word| word.starts_with("--")) {
+        let is_known = FLAGS.iter().any(|flag| flag.long == word);
+        assert!(
+            is_known || ["--help", "--version"].contains(&word),
+            "{word}"
+        );
+    }
+}
