@@ -132,3 +132,6 @@ const LIMITS: Limits = Limits {
         headers_max: 100,
     },
 };
+
+#[cfg(test)]
+mod tests;

@@ -192,3 +192,6 @@ impl fmt::Display for Lost {
 
 /// Of one connection, before others have their turn.
 const READS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
