@@ -1,0 +1,423 @@
+//! `wsloop bench` as a process, against the server of the same binary and against servers that misbehave: its
+//! figures agree with each other, and what goes wrong is told. No figure is compared with a time.
+
+#![cfg(feature = "cli")]
+
+mod common;
+
+use common::process::{Process, WSLOOP, output};
+use common::*;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+
+/// Runs a load to its end: the exit code and what it printed.
+fn bench(addr: SocketAddr, args: &[&str]) -> (Option<i32>, String, String) {
+    let url = format!("ws://{addr}/");
+    output(&[&["bench", &url], args].concat())
+}
+
+/// The JSON of a load that worked.
+fn measured(addr: SocketAddr, args: &[&str]) -> Json {
+    let quick = ["--json", "--warmup", "100ms"];
+    let (code, out, err) = bench(addr, &[&quick, args].concat());
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    assert_eq!(out.lines().count(), 1, "{out}");
+    Json(out)
+}
+
+/// An object whose values are looked up by their keys, in the order that they have.
+struct Json(String);
+
+impl Json {
+    fn raw(&self, path: &[&str]) -> &str {
+        let mut rest = self.0.trim_end();
+        for key in path {
+            let key = format!("\"{key}\":");
+            let (_, after) = rest
+                .split_once(&key)
+                .unwrap_or_else(|| panic!("{key} {rest}"));
+            rest = after;
+        }
+        let end = rest.find([',', '}']).unwrap_or(rest.len());
+        &rest[..end]
+    }
+
+    fn number(&self, path: &[&str]) -> f64 {
+        self.raw(path)
+            .parse()
+            .unwrap_or_else(|_| panic!("{path:?} in {}", self.0))
+    }
+
+    fn count(&self, path: &[&str]) -> u64 {
+        self.raw(path)
+            .parse()
+            .unwrap_or_else(|_| panic!("{path:?} in {}", self.0))
+    }
+
+    /// Each kind of error, in the order of the keys.
+    fn errors(&self) -> [u64; 6] {
+        ["connect", "read", "write", "timeout", "mismatch", "missing"]
+            .map(|kind| self.count(&["errors", kind]))
+    }
+}
+
+mod echo {
+    use super::*;
+
+    #[test]
+    fn counts_agree_with_each_other() {
+        let server = Process::start(&["echo"]);
+        let sizes = [("0", 2), ("20", 22), ("200", 204), ("70000", 70_010)];
+        for (size, frame_bytes) in sizes {
+            let args = ["-c", "5", "-p", "4", "-d", "300ms", "-s", size, "--verify"];
+            let json = measured(server.addr, &args);
+            let (messages, sent) = (json.count(&["messages"]), json.count(&["sent"]));
+            assert!(messages > 0 && messages <= sent, "{}", json.0);
+            assert!(sent - messages <= 5 * 4, "{}", json.0);
+            assert_eq!(json.errors(), [0; 6], "{}", json.0);
+            // Frames that are partly read at one end of the measurement.
+            let bytes = json.count(&["bytes_received"]);
+            let all = messages * frame_bytes;
+            assert!(bytes.abs_diff(all) <= 5 * frame_bytes, "{}", json.0);
+            assert_eq!(json.count(&["connections"]), 5);
+            assert_eq!(json.count(&["connect", "count"]), 5);
+            assert_eq!(json.raw(&["server"]), "null");
+            assert_eq!(json.raw(&["mode"]), "\"echo\"");
+            let seconds = json.number(&["duration_seconds"]);
+            let rate = json.number(&["messages_per_second"]);
+            assert!((rate * seconds - messages as f64).abs() < 1.0, "{}", json.0);
+        }
+    }
+
+    #[test]
+    fn latencies_are_in_order() {
+        let server = Process::start(&["echo"]);
+        let json = measured(server.addr, &["-c", "3", "-d", "200ms", "--binary"]);
+        let names = ["p50", "p75", "p90", "p99", "p99_9", "max"];
+        let values = names.map(|name| json.number(&["latency_us", name]));
+        assert!(values[0] > 0.0 && values.is_sorted(), "{}", json.0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_servers_process_is_watched() {
+        let server = Process::start(&["echo"]);
+        let pid = server.child.id().to_string();
+        let json = measured(server.addr, &["-c", "3", "-d", "300ms", "--pid", &pid]);
+        let cpu = json.number(&["server", "cpu_seconds"]);
+        assert!(cpu > 0.0, "{}", json.0);
+        let each = json.number(&["server", "cpu_us_per_message"]);
+        let all = each * json.count(&["messages"]) as f64 / 1e6;
+        assert!((all / cpu - 1.0).abs() < 0.1, "{}", json.0);
+        assert!(
+            json.count(&["server", "rss_before_bytes"]) > 0,
+            "{}",
+            json.0
+        );
+    }
+
+    #[test]
+    fn a_rate_is_kept() {
+        let server = Process::start(&["echo"]);
+        let json = measured(server.addr, &["-c", "5", "--rate", "500", "-d", "1s"]);
+        let per_second = json.count(&["sent"]) as f64 / json.number(&["duration_seconds"]);
+        assert!((450.0..=550.0).contains(&per_second), "{}", json.0);
+        assert_eq!(json.errors(), [0; 6], "{}", json.0);
+    }
+
+    #[test]
+    fn people_are_told_what_wrk_would_tell_them() {
+        let server = Process::start(&["echo"]);
+        let args = ["-c", "4", "-d", "200ms", "--warmup", "0", "--latency"];
+        let (code, out, err) = bench(server.addr, &args);
+        assert_eq!((code, &*err), (Some(0), ""));
+        let first = format!("Running 0.2s test @ ws://{}/\n", server.addr);
+        assert!(out.starts_with(&first), "{out}");
+        for part in [
+            "  1 thread(s) and 4 connections\n",
+            "    Latency ",
+            "    Msg/s ",
+            "\n     50% ",
+            "\n   99.9% ",
+            " messages in 0.",
+            "\nMessages/sec: ",
+            "\nTransfer/sec: ",
+        ] {
+            assert!(out.contains(part), "{part:?}: {out}");
+        }
+        assert!(!out.contains("Errors"), "{out}");
+    }
+
+    #[test]
+    fn a_signal_ends_it_with_what_there_is() {
+        let server = Process::start(&["echo"]);
+        let mut command = Command::new(WSLOOP);
+        let url = format!("ws://{}/", server.addr);
+        command.args(["bench", &url, "-c", "2", "-d", "1h", "--warmup", "0"]);
+        let mut load = Process::new(&mut command);
+        for _ in 0..2 {
+            server.logged("connected");
+        }
+        // Both are open; the first answers come before the signal does.
+        thread::sleep(SHORT * 2);
+        load.signal("INT");
+        assert_eq!(load.code(), Some(0));
+        let out: Vec<String> = load.out.iter().collect();
+        assert!(
+            out.iter().any(|line| line.starts_with("Messages/sec:")),
+            "{out:?}"
+        );
+    }
+}
+
+mod broadcast {
+    use super::*;
+
+    #[test]
+    fn every_member_receives_every_message() {
+        let server = Process::start(&["broadcast"]);
+        let table: [(&[&str], u64); 3] = [
+            (&["-c", "7"], 7),
+            (&["-c", "5", "--burst", "9", "-s", "300"], 5),
+            (&["-c", "6", "--senders", "2", "--burst", "3"], 6),
+        ];
+        for (args, members) in table {
+            let load = ["--mode", "broadcast", "-d", "200ms", "--verify"];
+            let json = measured(server.addr, &[&load, args].concat());
+            let (messages, sent) = (json.count(&["messages"]), json.count(&["sent"]));
+            assert!(messages > 0, "{}", json.0);
+            assert_eq!(messages, sent * members, "{}", json.0);
+            assert_eq!(json.errors(), [0; 6], "{}", json.0);
+        }
+    }
+
+    #[test]
+    fn an_echo_is_no_broadcast() {
+        let server = Process::start(&["echo"]);
+        let args = [
+            "--mode",
+            "broadcast",
+            "-c",
+            "3",
+            "-d",
+            "300ms",
+            "--warmup",
+            "0",
+            "--timeout",
+            "100ms",
+            "--json",
+        ];
+        let (code, out, _) = bench(server.addr, &args);
+        assert_eq!(code, Some(0));
+        let [.., timeout, _, missing] = Json(out).errors();
+        // Each member lacks the messages of the two others in each round.
+        assert!(timeout > 0 && missing == 2 * timeout, "{timeout} {missing}");
+    }
+}
+
+mod servers_that_misbehave {
+    use super::*;
+
+    /// Answers the opening handshakes of one connection after the other, and then does as it is told to it.
+    fn misbehave(then: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let then = then.clone();
+                thread::spawn(move || then(accepted(stream.unwrap())));
+            }
+        });
+        addr
+    }
+
+    fn accepted(stream: TcpStream) -> TcpStream {
+        stream.set_read_timeout(Some(WAIT)).unwrap();
+        tungstenite::accept(stream).unwrap().into_inner()
+    }
+
+    /// Reads a message of 20 bytes, masked; `None` at the end of the stream.
+    fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
+        let mut frame = [0; 26];
+        stream.read_exact(&mut frame).ok()?;
+        let (key, payload) = frame[2..].split_at(4);
+        let key = key.iter().cycle();
+        Some(
+            payload
+                .iter()
+                .zip(key)
+                .map(|(byte, key)| byte ^ key)
+                .collect(),
+        )
+    }
+
+    fn run(addr: SocketAddr, args: &[&str]) -> (Option<i32>, String, String) {
+        let quick = ["-c", "2", "-d", "300ms", "--warmup", "0", "--json"];
+        bench(addr, &[&quick, args].concat())
+    }
+
+    #[test]
+    fn changed_content_is_found_if_it_is_looked_for() {
+        let addr = misbehave(|mut stream| {
+            let mut count = 0_u64;
+            while let Some(mut payload) = message(&mut stream) {
+                count += 1;
+                if count.is_multiple_of(3) {
+                    payload[10] ^= 1;
+                }
+                if stream.write_all(&frame_of(TEXT, &payload)).is_err() {
+                    return;
+                }
+            }
+        });
+        let (code, out, _) = run(addr, &["--verify"]);
+        let json = Json(out);
+        let (messages, mismatch) = (
+            json.count(&["messages"]),
+            json.count(&["errors", "mismatch"]),
+        );
+        assert!(code == Some(0) && messages > 10, "{}", json.0);
+        // A third on each of the two, those of the last answers included.
+        assert!(mismatch.abs_diff(messages / 3) <= 2, "{}", json.0);
+        let (code, out, _) = run(addr, &[]);
+        assert_eq!((code, Json(out).errors()), (Some(0), [0; 6]));
+    }
+
+    #[test]
+    fn answers_to_nothing_are_counted() {
+        let addr = misbehave(|mut stream| {
+            while let Some(payload) = message(&mut stream) {
+                let twice = frame_of(TEXT, &payload).repeat(2);
+                if stream.write_all(&twice).is_err() {
+                    return;
+                }
+            }
+        });
+        let (code, out, _) = run(addr, &[]);
+        let json = Json(out);
+        assert_eq!(code, Some(0), "{}", json.0);
+        assert!(json.count(&["errors", "mismatch"]) > 0, "{}", json.0);
+    }
+
+    #[test]
+    fn pings_and_fragments_do_not_disturb() {
+        let addr = misbehave(|mut stream| {
+            while let Some(payload) = message(&mut stream) {
+                let parts = [
+                    frame_of(PING, b"there?"),
+                    frame_of(0x01, &payload[..7]),
+                    frame_of(0x80, &payload[7..]),
+                ];
+                if stream.write_all(&parts.concat()).is_err() {
+                    return;
+                }
+                // The pong.
+                stream.read_exact(&mut [0; 12]).unwrap();
+            }
+        });
+        let (code, out, _) = run(addr, &["--verify"]);
+        let json = Json(out);
+        assert_eq!((code, json.errors()), (Some(0), [0; 6]), "{}", json.0);
+        assert!(json.count(&["messages"]) > 0, "{}", json.0);
+    }
+
+    #[test]
+    fn a_server_that_closes_in_the_middle_ends_the_load() {
+        let addr = misbehave(|mut stream| {
+            for _ in 0..5 {
+                let Some(payload) = message(&mut stream) else {
+                    return;
+                };
+                stream.write_all(&frame_of(TEXT, &payload)).unwrap();
+            }
+            let _ = message(&mut stream);
+            stream.write_all(b"\x88\x02\x03\xe9").unwrap();
+        });
+        let (code, out, err) = bench(addr, &["-c", "2", "-d", "1h", "--warmup", "0", "--json"]);
+        let json = Json(out);
+        assert_eq!(code, Some(0), "{err}");
+        assert_eq!(json.count(&["messages"]), 10, "{}", json.0);
+        assert_eq!(json.errors(), [0, 2, 0, 0, 0, 2], "{}", json.0);
+        assert!(
+            err.contains("ended early") && err.contains("closed"),
+            "{err}"
+        );
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
+
+    #[test]
+    fn a_silent_server_is_a_timeout_and_nothing_measured() {
+        let addr = misbehave(|mut stream| {
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let (code, out, err) = run(addr, &["--timeout", "100ms"]);
+        assert_eq!((code, &*out), (Some(1), ""));
+        assert!(err.contains("nothing was measured"), "{err}");
+        assert!(err.contains("nothing came for 100ms"), "{err}");
+    }
+
+    fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
+        [&[first, u8::try_from(payload.len()).unwrap()], payload].concat()
+    }
+}
+
+mod no_connection {
+    use super::*;
+
+    #[test]
+    fn a_refused_upgrade_is_told_with_its_status() {
+        let server = Process::start(&["serve", "-r", "/chat=broadcast"]);
+        let (code, out, err) = bench(server.addr, &["-c", "2", "-d", "200ms"]);
+        assert_eq!((code, &*out), (Some(1), ""));
+        assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(err.contains("404 Not Found instead of 101"), "{err}");
+    }
+
+    #[test]
+    fn a_closed_port_is_told() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let (code, out, err) = bench(addr, &["-c", "2"]);
+        assert_eq!((code, &*out), (Some(1), ""));
+        assert!(err.contains("cannot connect: "), "{err}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_a_timeout() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = silent.local_addr().unwrap();
+        let (code, _, err) = bench(addr, &["-c", "2", "--timeout", "100ms"]);
+        assert_eq!(code, Some(1));
+        assert!(err.contains("took too long"), "{err}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_is_not_there_is_told() {
+        let args = ["--pid", "4294967295"];
+        let (code, _, err) = bench("127.0.0.1:9".parse().unwrap(), &args);
+        assert_eq!(code, Some(1));
+        assert!(err.contains("--pid 4294967295 cannot be watched"), "{err}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn those_that_found_a_descriptor_are_loaded() {
+        let server = Process::start(&["echo"]);
+        let pid = server.child.id();
+        let line = format!(
+            "ulimit -n 40; exec \"$0\" bench ws://{}/ -c 100 -d 200ms --warmup 0 --pid {pid}",
+            server.addr
+        );
+        let mut command = Command::new("sh");
+        let mut load = Process::new(command.args(["-c", &line, WSLOOP]));
+        assert_eq!(load.code(), Some(0));
+        let out: Vec<String> = load.out.iter().collect();
+        let told = |part: &str| out.iter().any(|line| line.contains(part));
+        assert!(told("Errors: connect ") && told("ulimit -n"), "{out:?}");
+        assert!(told("CPU per message"), "{out:?}");
+    }
+}
