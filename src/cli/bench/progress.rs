@@ -21,17 +21,14 @@ impl Progress {
 
     /// Prints it, at most once a second.
     pub(super) fn show(&mut self, now: u64, tally: &Tally, is_measured: bool) {
-        let (then, messages) = self.last;
-        let elapsed = now - then;
+        // A tally that has begun anew since has counted from there.
+        let (then, messages) = self.last.max((tally.started(), 0));
+        let elapsed = now.saturating_sub(then);
         if !self.is_shown || elapsed < SECOND {
             return;
         }
         self.last = (now, tally.messages);
-        // A tally that has begun anew since has fewer.
-        let new = tally
-            .messages
-            .checked_sub(messages)
-            .unwrap_or(tally.messages);
+        let new = tally.messages.saturating_sub(messages);
         let rate = new as f64 * 1e9 / elapsed as f64;
         let note = if is_measured { "" } else { " (not measured)" };
         let line = format!("\r\x1b[K{}s: {rate:.0} messages/s{note}", now / SECOND);

@@ -81,6 +81,10 @@ impl Tally {
         }
     }
 
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
     /// When the next rate is to be taken.
     pub(super) fn next_sample(&self) -> u64 {
         self.sampled.0 + SAMPLE
