@@ -24,3 +24,27 @@ pub use opening::{
     ClientOpening, ClientOpeningError, Head, HeadError, HeadLimits, HttpResponse, OpeningError,
     Request, RequestError, ResponseError, ServerResponse, Upgrade,
 };
+
+/// Parts of the core that are measured by themselves (`benches/micro.rs`).
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    use super::frame::{Header, Role, apply_mask};
+    use super::utf8::Utf8Carry;
+
+    /// Bytes of the client's frame header at the start of `input`, decoded and checked.
+    pub fn decode_header(input: &[u8]) -> Option<usize> {
+        let header = Header::decode(input, Role::Server, |_, _| Ok(()));
+        header.ok().flatten().map(|header| header.len)
+    }
+
+    /// Unmasks `payload` in place.
+    pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+        apply_mask(payload, mask, 0);
+    }
+
+    /// Appends `piece` to `text` as incremental UTF-8; whether it can be.
+    pub fn append_utf8(piece: &[u8], text: &mut String) -> bool {
+        Utf8Carry::default().append(piece, text).is_ok()
+    }
+}

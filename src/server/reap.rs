@@ -35,6 +35,10 @@ impl<S: Stream> Engine<S> {
             self.topics.trim(&mut self.spares);
             self.give_back();
         }
+        // Also if the last topic was trimmed only now, in a turn without an end.
+        if self.sessions.is_empty() {
+            self.spares.release();
+        }
         reaped
     }
 
@@ -63,9 +67,6 @@ impl<S: Stream> Engine<S> {
 
     /// Gives memory back after a burst of sessions.
     fn give_back(&mut self) {
-        if self.sessions.is_empty() {
-            self.spares.release();
-        }
         let capacity = self.sessions.capacity();
         if capacity > KEPT && self.sessions.len() < capacity / 4 {
             self.sessions.shrink_to_fit();

@@ -190,6 +190,8 @@ impl Scene {
                 self.turn();
             }
         }
+        // What was published in the turn that ended the last of them is given back in the next.
+        self.turn();
         self.check_peers();
         self.check_memory();
         self.stop();

@@ -1,0 +1,191 @@
+//! Micro-benchmarks: the protocol core's parts, its receiving of messages, and turns of the loop over real sockets.
+//!
+//!     cargo bench --features internals --bench micro [-- FILTER]
+//!
+//! The turns include the system calls, and the clients' reading of what they were sent.
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+use wsloop::handlers::{Broadcast, Echo};
+use wsloop::proto::{Connection, Event, HeadLimits, Limits, internals};
+use wsloop::{Config, Handler, Message, Server, Turn};
+
+fn main() {
+    divan::main();
+}
+
+const KIB: usize = 1024;
+
+const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// A client's frame of ASCII text.
+fn text_frame(len: usize) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match len {
+        0..=125 => frame.push(0x80 | len as u8),
+        126..=65_535 => {
+            frame.push(0xFE);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(0xFF);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    let mut payload = vec![b'x'; len];
+    internals::unmask(&mut payload, MASK);
+    frame.extend(payload);
+    frame
+}
+
+#[divan::bench(args = [20, 1000, 100_000])]
+fn header_decode(bencher: Bencher<'_, '_>, payload: usize) {
+    let frame = text_frame(payload);
+    bencher.bench(|| internals::decode_header(black_box(&frame)));
+}
+
+#[divan::bench(args = [20, KIB, 64 * KIB, 1024 * KIB])]
+fn unmask(bencher: Bencher<'_, '_>, len: usize) {
+    let mut payload = vec![b'x'; len];
+    bencher
+        .counter(BytesCount::new(len))
+        .bench_local(|| internals::unmask(black_box(&mut payload), MASK));
+}
+
+#[divan::bench(args = [20, KIB, 64 * KIB, 1024 * KIB])]
+fn utf8_ascii(bencher: Bencher<'_, '_>, len: usize) {
+    append_utf8(bencher, "x", len);
+}
+
+#[divan::bench(args = [20, KIB, 64 * KIB, 1024 * KIB])]
+fn utf8_greek(bencher: Bencher<'_, '_>, len: usize) {
+    append_utf8(bencher, "\u{03BB}", len);
+}
+
+fn append_utf8(bencher: Bencher<'_, '_>, character: &str, len: usize) {
+    let piece = character.repeat(len / character.len());
+    let mut text = String::with_capacity(len);
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        text.clear();
+        assert!(internals::append_utf8(
+            black_box(piece.as_bytes()),
+            &mut text
+        ));
+    });
+}
+
+const LIMITS: Limits = Limits {
+    message_bytes_max: 16 << 20,
+    fragments_max: 1 << 17,
+    head: HeadLimits {
+        head_bytes_max: 16 * KIB,
+        headers_max: 100,
+    },
+};
+
+/// As many messages as make 64 KiB, or one; read in pieces of 80 KiB, the loop's receive buffer, in which all but
+/// that of 1 MiB are whole.
+#[divan::bench(args = [20, KIB, 64 * KIB, 1024 * KIB])]
+fn receive(bencher: Bencher<'_, '_>, len: usize) {
+    let frame = text_frame(len);
+    let count = (64 * KIB / frame.len()).max(1);
+    let stream = frame.repeat(count);
+    let mut connection = Connection::server_open();
+    let mut out = Vec::new();
+    bencher
+        .counter(ItemsCount::new(count))
+        .with_inputs(|| stream.clone())
+        .bench_local_refs(|stream| {
+            let mut received = 0;
+            for piece in stream.chunks_mut(80 * KIB) {
+                let mut input = piece;
+                while let Some(event) = connection
+                    .receive(&mut input, &LIMITS, &mut out)
+                    .expect("it is well-formed")
+                {
+                    received += usize::from(matches!(event, Event::Text(_)));
+                }
+            }
+            assert_eq!(received, count);
+        });
+}
+
+/// A server on this thread, and clients that are open.
+struct Scene<H: Handler> {
+    server: Server<H>,
+    clients: Vec<TcpStream>,
+}
+
+impl<H: Handler> Scene<H> {
+    fn new(handler: H, clients: usize) -> Self {
+        let mut server = Server::new(Config::default(), handler).expect("the defaults make sense");
+        let addr = server.listen("127.0.0.1:0").expect("loopback has a port");
+        let clients = (0..clients).map(|_| connect(&mut server, addr)).collect();
+        Self { server, clients }
+    }
+}
+
+fn turn<H: Handler>(server: &mut Server<H>) {
+    let turn = server.turn(Some(Duration::ZERO)).expect("a turn");
+    assert_eq!(turn, Turn::Running);
+}
+
+fn connect<H: Handler>(server: &mut Server<H>, addr: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(addr).expect("the backlog has room");
+    client.set_nodelay(true).expect("a socket option");
+    client
+        .write_all(
+            b"GET /room HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .expect("the socket is empty");
+    client.set_nonblocking(true).expect("a socket option");
+    let mut answer = [0; 1024];
+    let mut len = 0;
+    while !answer[..len].ends_with(b"\r\n\r\n") {
+        turn(server);
+        len += client.read(&mut answer[len..]).unwrap_or(0);
+    }
+    client.set_nonblocking(false).expect("a socket option");
+    client
+}
+
+/// Reads what each client was sent.
+fn read(clients: &mut [TcpStream], len: usize) {
+    let mut bytes = vec![0; len];
+    for client in clients {
+        client.read_exact(&mut bytes).expect("it was sent");
+    }
+}
+
+/// A turn in which so many of 100 sessions have a message of 20 bytes to be echoed, and the clients' side of it.
+#[divan::bench(args = [1, 10, 100])]
+fn turn_with_ready_sessions(bencher: Bencher<'_, '_>, ready: usize) {
+    let mut scene = Scene::new(Echo::new(), 100);
+    let frame = text_frame(20);
+    bencher.counter(ItemsCount::new(ready)).bench_local(|| {
+        for client in &mut scene.clients[..ready] {
+            client.write_all(&frame).expect("the socket is empty");
+        }
+        turn(&mut scene.server);
+        read(&mut scene.clients[..ready], 22);
+    });
+}
+
+/// One message of 64 bytes to so many members, the turn that sends it, and the clients' reading of it.
+#[divan::bench(args = [1, 10, 100, 1000])]
+fn publish_to_members(bencher: Bencher<'_, '_>, members: usize) {
+    let mut scene = Scene::new(Broadcast, members);
+    let payload = [b'x'; 64];
+    bencher.counter(ItemsCount::new(members)).bench_local(|| {
+        let message = Message::Binary(&payload);
+        let reached = scene.server.with_context(|cx| cx.publish("/room", message));
+        assert_eq!(reached, members);
+        turn(&mut scene.server);
+        read(&mut scene.clients, 66);
+    });
+}
