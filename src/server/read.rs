@@ -19,9 +19,14 @@ use std::io::ErrorKind;
 use std::mem;
 
 impl<S: Stream> Engine<S> {
-    /// Reads from every session that was marked, once around.
+    /// Reads from every session that was marked, once around, or until the turn has read enough: the others keep their
+    /// places for the next, so that the first need not wait for all to be answered.
     pub(crate) fn read(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
+        let mut left = TURN_BYTES_MAX;
         for _ in 0..self.read_queue.len() {
+            if left == 0 {
+                return;
+            }
             let Some(id) = self.read_queue.pop_front() else {
                 return;
             };
@@ -30,7 +35,8 @@ impl<S: Stream> Engine<S> {
             };
             session.is_read_queued = false;
             let slot = id.slot as usize;
-            self.read_session(slot, buf, handler);
+            let len = self.read_session(slot, buf, handler);
+            left = left.saturating_sub(len);
             self.queue_read(slot);
             if self.topics.dirty_len() > PUBLISHED_BYTES_MAX {
                 self.flush(handler);
@@ -38,9 +44,11 @@ impl<S: Stream> Engine<S> {
         }
     }
 
-    fn read_session(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
+    /// Reads from a session within its budget; how many bytes.
+    fn read_session(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> usize {
         self.process_stash(slot, handler);
         let mut budget = self.config.read_budget_bytes;
+        let mut read = 0;
         while budget > 0 && self.sessions[slot].may_read() {
             let session = &mut self.sessions[slot];
             match session.stream.read(buf) {
@@ -51,6 +59,7 @@ impl<S: Stream> Engine<S> {
                 }
                 Ok(len) => {
                     session.bytes_in += len as u64;
+                    read += len;
                     budget = budget.saturating_sub(len);
                     // A short read means drained, unless the end is known to stand behind it.
                     session.is_readable = len == buf.len() || session.is_end_announced;
@@ -68,6 +77,7 @@ impl<S: Stream> Engine<S> {
                 }
             }
         }
+        read
     }
 
     fn process_stash(&mut self, slot: usize, handler: &mut impl Handler) {
@@ -303,6 +313,9 @@ impl<S: Stream> Engine<S> {
         }
     }
 }
+
+/// What one turn reads of all sessions together: some milliseconds of work.
+const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What may be published in a turn before it is sent in the middle of it, so that what a turn gathers is bounded.
 const PUBLISHED_BYTES_MAX: usize = 1024 * 1024;

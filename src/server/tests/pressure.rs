@@ -1,6 +1,6 @@
 //! Backpressure: who does not read is not read, and nothing that was accepted is lost.
 
-use super::script::{Bench, client_frame};
+use super::script::{Bench, Peer, client_frame};
 use crate::config::Config;
 
 fn small() -> Config {
@@ -248,4 +248,20 @@ fn a_message_larger_than_the_hard_limit_is_taken_while_little_is_owed() {
     peer.set_room(usize::MAX);
     bench.turns(5);
     assert_eq!(peer.take_texts().len(), 2);
+}
+
+#[test]
+fn what_one_turn_reads_of_all_is_bounded_and_the_first_are_answered_in_it() {
+    const LEN: usize = 200_000;
+    let mut bench = Bench::echo(Config::default());
+    let peers: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
+    let large = client_frame(0x82, &vec![7; LEN]);
+    peers.iter().for_each(|peer| peer.say(&large));
+    let answered = [0; 4].map(|_| {
+        bench.turn();
+        let has_answer = |peer: &&Peer| peer.take().len() == 10 + LEN;
+        peers.iter().filter(has_answer).count()
+    });
+    assert_eq!(answered, [21, 21, 8, 0], "4 MiB a turn");
+    assert!(!bench.engine.has_work());
 }

@@ -249,7 +249,12 @@ impl Bench {
         let peer = self.connect();
         peer.say(REQUEST.as_bytes());
         self.turn();
-        assert!(peer.take().starts_with(b"HTTP/1.1 101 "));
+        let answer = peer.take();
+        assert!(
+            answer.starts_with(b"HTTP/1.1 101 "),
+            "{}",
+            answer.escape_ascii()
+        );
         peer.wire.borrow_mut().write_calls = 0;
         peer
     }
