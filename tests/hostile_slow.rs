@@ -151,6 +151,35 @@ fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
 }
 
 #[test]
+fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
+    const MEMBERS: usize = 1000;
+    let args = ["serve", "--lag-bytes-max", "16M"];
+    Siege {
+        args: &args,
+        peak: 48 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let silent: Vec<Raw> = (0..MEMBERS)
+            .map(|_| {
+                let raw = Raw::open(server.addr, "/broadcast");
+                small_window(&raw);
+                raw
+            })
+            .collect();
+        let mut speaker = Raw::open(server.addr, "/broadcast");
+        let message = frame(BINARY, &[7; 64 * KIB]);
+        // What the kernel holds for each comes first, 2 to 3 MiB.
+        for _ in 0..8 * MIB / (64 * KIB) + 48 {
+            speaker.say(&message);
+            assert_eq!(speaker.frame().1.len(), 64 * KIB);
+        }
+        println!("{} KiB for all", server.memory() / KIB);
+        drop(silent);
+    });
+}
+
+#[test]
 fn slow_handshakes_are_408_in_time_however_many_there_are() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let args = ["serve", "--handshake-timeout", "2s"];
