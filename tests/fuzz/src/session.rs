@@ -218,6 +218,8 @@ impl Scene {
     /// Nobody is there any more, so nothing is held for anybody.
     fn check_memory(&mut self) {
         self.peers = Vec::new();
+        // Who had left without a word may still be read from until its end is seen.
+        (0..16).for_each(|_| self.turn());
         for record in self.server.handler_mut().records.values_mut() {
             record.heard = Vec::new();
             record.owed = Vec::new();
