@@ -12,6 +12,7 @@ use super::opening::{
     Head, HeadLimits, HttpResponse, OpeningError, Request, ResponseError, Upgrade,
 };
 use super::receiver::{Received, Receiver};
+use super::utf8::from_utf8;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -154,7 +155,7 @@ impl Connection {
         out: &mut Vec<u8>,
         buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        match self.receive_short(input, limits) {
+        match self.receive_whole(input, limits) {
             Some(Ok(Message::Text(text))) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
             Some(Ok(Message::Binary(bytes))) => Ok(Some(Event::Binary(Cow::Borrowed(bytes)))),
             Some(Err(error)) => Err(self.fail(error, out)),
@@ -162,13 +163,13 @@ impl Connection {
         }
     }
 
-    /// Takes a message of one frame that is at most 125 bytes long and whole in `input`; `None`, and nothing taken, if
-    /// that is not what comes next. After an error the connection is to be failed with it.
+    /// Takes a message of one frame that is shorter than 64 KiB and whole in `input`; `None`, and nothing taken, if that
+    /// is not what comes next. After an error the connection is to be failed with it.
     ///
     /// It says nothing that [`receive`](Self::receive) would not say, and is there because most messages are such
     /// ones: an event that goes through memory costs as much as the rest of the work for it.
     #[inline(always)]
-    pub(crate) fn receive_short<'i>(
+    pub(crate) fn receive_whole<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
@@ -176,11 +177,11 @@ impl Connection {
         let (State::Open(receiver), Side::Server) = (&mut self.state, &self.side) else {
             return None;
         };
-        let (kind, payload) = receiver.receive_short(input, limits)?;
+        let (kind, payload) = receiver.receive_whole(input, limits)?;
         Some(match kind {
-            Kind::Text => match std::str::from_utf8(payload) {
-                Ok(text) => Ok(Message::Text(text)),
-                Err(_) => Err(ProtocolError::TextNotUtf8),
+            Kind::Text => match from_utf8(payload) {
+                Some(text) => Ok(Message::Text(text)),
+                None => Err(ProtocolError::TextNotUtf8),
             },
             _ => Ok(Message::Binary(payload)),
         })

@@ -7,7 +7,7 @@
 use super::connection::Limits;
 use super::error::ProtocolError;
 use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role, apply_mask};
-use super::utf8::Utf8Carry;
+use super::utf8::{Utf8Carry, from_utf8};
 use crate::bulk;
 use std::borrow::Cow;
 use std::mem;
@@ -107,29 +107,36 @@ impl Receiver {
         }
     }
 
-    /// Takes a message of one frame with a short length that is whole in `input`, unmasked; `None`, and nothing
-    /// taken, if that is not what comes next. It says nothing that [`receive`](Self::receive) would not say, and is
-    /// there because almost every message is such a one.
+    /// Takes a message of one frame with a length of 7 or 16 bits that is whole in `input`, unmasked; `None`, and
+    /// nothing taken, if that is not what comes next. It says nothing that [`receive`](Self::receive) would not say, and
+    /// is there because almost every message is such a one.
     #[inline(always)]
-    pub(super) fn receive_short<'i>(
+    pub(super) fn receive_whole<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
     ) -> Option<(Kind, &'i mut [u8])> {
-        let [first, second, key @ ..] = *input.first_chunk::<6>()?;
-        let kind = match first {
+        let bytes: &[u8; 8] = input.first_chunk()?;
+        let kind = match bytes[0] {
             FINAL_TEXT => Kind::Text,
             FINAL_BINARY => Kind::Binary,
             _ => return None,
         };
-        // Of a frame that is not masked, or has a longer length, this is above 125.
-        let len = usize::from(second ^ 0x80);
+        // Of a frame that is not masked this is above 127.
+        let (header, len) = match bytes[1] ^ 0x80 {
+            len @ 0..=125 => (6, usize::from(len)),
+            126 => match u16::from_be_bytes([bytes[2], bytes[3]]) {
+                0..=125 => return None,
+                len => (8, usize::from(len)),
+            },
+            _ => return None,
+        };
         let is_allowed = len <= limits.message_bytes_max && limits.fragments_max > 0;
-        if len > 125 || input.len() - 6 < len || !is_allowed || self.partial.is_some() {
+        if input.len() < header + len || !is_allowed || self.partial.is_some() {
             return None;
         }
-        let payload = &mut take(input, 6 + len)[6..];
-        apply_mask(payload, key, 0);
+        let (header, payload) = take(input, header + len).split_at_mut(header);
+        apply_mask(payload, *header.last_chunk()?, 0);
         Some((kind, payload))
     }
 
@@ -453,9 +460,9 @@ const FINAL_BINARY: u8 = 0x82;
 /// A frame that stands alone, borrowed whole.
 fn whole(kind: Kind, payload: &mut [u8]) -> Result<Received<'_>, ProtocolError> {
     match kind {
-        Kind::Text => match std::str::from_utf8(payload) {
-            Ok(text) => Ok(Received::Text(Cow::Borrowed(text))),
-            Err(_) => Err(ProtocolError::TextNotUtf8),
+        Kind::Text => match from_utf8(payload) {
+            Some(text) => Ok(Received::Text(Cow::Borrowed(text))),
+            None => Err(ProtocolError::TextNotUtf8),
         },
         Kind::Binary => Ok(Received::Binary(Cow::Borrowed(payload))),
         Kind::Continuation => unreachable!("a continuation does not stand alone"),

@@ -1,7 +1,38 @@
 //! Incremental UTF-8 (RFC 3629), for text that arrives in pieces: each piece is appended to a `String` as far as
 //! it is whole characters, and the first byte that no continuation could make valid fails at once.
 //!
-//! Validation is the standard library's; here is only the carry of a character that a cut went through.
+//! Validation is the standard library's, or that of `simdutf8` with the feature `simd`; here is only the carry of a
+//! character that a cut went through.
+
+/// `bytes` as text, if they are.
+pub(super) fn from_utf8(bytes: &[u8]) -> Option<&str> {
+    split_valid(bytes).ok()
+}
+
+/// Where text ends to be valid.
+struct Invalid {
+    valid_up_to: usize,
+    /// More bytes could make it valid again.
+    is_cut: bool,
+}
+
+fn split_valid(bytes: &[u8]) -> Result<&str, Invalid> {
+    #[cfg(feature = "simd")]
+    if bytes.len() >= SIMD_BYTES_MIN {
+        return simdutf8::compat::from_utf8(bytes).map_err(|error| Invalid {
+            valid_up_to: error.valid_up_to(),
+            is_cut: error.error_len().is_none(),
+        });
+    }
+    std::str::from_utf8(bytes).map_err(|error| Invalid {
+        valid_up_to: error.valid_up_to(),
+        is_cut: error.error_len().is_none(),
+    })
+}
+
+/// For less, calling through the choice of instructions costs more than they gain.
+#[cfg(feature = "simd")]
+const SIMD_BYTES_MIN: usize = 128;
 
 /// The bytes, at most three, of a character whose rest has not arrived.
 #[derive(Debug, Default)]
@@ -35,16 +66,19 @@ impl Utf8Carry {
                 Err(_) => return Err(NotUtf8),
             }
         }
-        match std::str::from_utf8(piece) {
+        match split_valid(piece) {
             Ok(whole) => text.push_str(whole),
-            Err(error) => {
-                // `error_len` is `None` only for a valid beginning at the very end: RFC 3629's table of
-                // well-formed byte sequences is checked byte by byte, so E0 80 or F4 90 fail here already.
-                if error.error_len().is_some() {
+            Err(Invalid {
+                valid_up_to,
+                is_cut,
+            }) => {
+                // Cut only if a valid beginning stands at the very end: RFC 3629's table of well-formed byte sequences
+                // is checked byte by byte, so E0 80 or F4 90 fail here already.
+                if !is_cut {
                     return Err(NotUtf8);
                 }
-                let (whole, cut) = piece.split_at(error.valid_up_to());
-                text.push_str(std::str::from_utf8(whole).map_err(|_| NotUtf8)?);
+                let (whole, cut) = piece.split_at(valid_up_to);
+                text.push_str(from_utf8(whole).ok_or(NotUtf8)?);
                 self.bytes[..cut.len()].copy_from_slice(cut);
                 self.len = cut.len() as u8;
             }
@@ -144,6 +178,32 @@ mod tests {
                     whole.is_err_and(|error| error.error_len().is_some()),
                     "{bytes:x?}"
                 ),
+            }
+        }
+    }
+
+    #[test]
+    fn long_text_ends_to_be_valid_where_the_standard_library_says() {
+        let text = "ascii, \u{3BB}\u{20AC}\u{1F600} and so on; ".repeat(12);
+        let mut seed = 7_u32;
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize % below
+        };
+        for _ in 0..5_000 {
+            let mut bytes = text.as_bytes()[..200 + random(text.len() - 200)].to_vec();
+            if random(2) == 0 {
+                let at = random(bytes.len());
+                bytes[at] ^= 1 << random(8);
+            }
+            let standard = std::str::from_utf8(&bytes);
+            match (split_valid(&bytes), standard) {
+                (Ok(text), Ok(standard)) => assert_eq!(text, standard),
+                (Err(invalid), Err(standard)) => {
+                    assert_eq!(invalid.valid_up_to, standard.valid_up_to());
+                    assert_eq!(invalid.is_cut, standard.error_len().is_none());
+                }
+                (ours, standard) => panic!("{:?} {standard:?}", ours.is_ok()),
             }
         }
     }

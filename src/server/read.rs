@@ -130,7 +130,7 @@ impl<S: Stream> Engine<S> {
                 return;
             }
             replies.clear();
-            match session.connection.receive_short(&mut input, limits) {
+            match session.connection.receive_whole(&mut input, limits) {
                 Some(Ok(message)) => {
                     self.deliver(slot, message, handler);
                     continue;
