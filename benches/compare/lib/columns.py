@@ -1,0 +1,162 @@
+"""What is measured: the columns of the tables."""
+
+import base64
+import json
+import os
+import socket
+import struct
+import subprocess
+
+from .peers import LOAD_CORE, WSLOOP
+
+
+class Failed(Exception):
+    """The peer could not be measured; the text says why."""
+
+
+class Load:
+    """A load of `wsloop bench`: the server's CPU per message, and messages in a second."""
+
+    def __init__(self, key, title, *flags):
+        self.key, self.title, self.flags = key, title, flags
+
+    def measure(self, peer, seconds):
+        path = peer.broadcast if 'broadcast' in self.flags else peer.echo
+        if path is None:
+            raise Failed('it has no broadcast of its own')
+        with peer.start() as server:
+            done = subprocess.run(
+                ['taskset', '-c', LOAD_CORE, str(WSLOOP), 'bench', f'ws://127.0.0.1:{server.port}{path}',
+                 *self.flags, '-d', f'{seconds}s', '--warmup', '500ms', '--json', '--pid', str(server.pid)],
+                capture_output=True, text=True, timeout=seconds + 60,
+            )
+        try:
+            found = json.loads(done.stdout)
+        except ValueError:
+            raise Failed(done.stderr.strip().splitlines()[-1:] or 'no figures') from None
+        errors = {name: count for name, count in found['errors'].items() if count}
+        if errors or not found['messages']:
+            raise Failed(f'errors: {errors}')
+        return {'cpu_us': found['server']['cpu_us_per_message'], 'per_second': found['messages_per_second'],
+                'p99_us': found['latency_us']['p99']}
+
+    def line(self, figures):
+        return f"{figures['cpu_us']:10.4f} us CPU {figures['per_second']:14.0f}/s"
+
+
+class Memory:
+    """Resident bytes of the server for each of 1 000 connections that have had an echo and are idle."""
+
+    def __init__(self, key, title, size):
+        self.key, self.title, self.size = key, title, size
+
+    CONNECTIONS = 1000
+
+    def measure(self, peer, _):
+        with peer.start() as server:
+            # What the first connections cost is not what each costs.
+            warm = [connect(server.port, peer.echo) for _ in range(10)]
+            for client in warm:
+                echo(client, 20)
+                client.close()
+            before = server.rss()
+            clients = [connect(server.port, peer.echo) for _ in range(self.CONNECTIONS)]
+            for client in clients:
+                echo(client, self.size)
+            wait_until_idle(server)
+            after = server.rss()
+            for client in clients:
+                client.close()
+        return {'bytes': (after - before) / self.CONNECTIONS}
+
+    def line(self, figures):
+        return f"{figures['bytes']:10.0f} B a connection"
+
+
+class Start:
+    """How long until it listens, and resident bytes then."""
+
+    key, title = 'start', 'Start: milliseconds until it listens, resident bytes'
+
+    def measure(self, peer, _):
+        with peer.start() as server:
+            return {'milliseconds': server.start_seconds * 1000, 'bytes': server.rss()}
+
+    def line(self, figures):
+        return f"{figures['milliseconds']:10.1f} ms {figures['bytes'] / 1024:10.0f} KiB"
+
+
+def wait_until_idle(server):
+    """Until it does nothing for a while, such as giving memory back."""
+    import time
+    for _ in range(20):
+        cpu = server.cpu_seconds()
+        time.sleep(0.25)
+        if server.cpu_seconds() - cpu < 0.002:
+            break
+    time.sleep(1.2)
+
+
+def connect(port, path):
+    client = socket.create_connection(('127.0.0.1', port), timeout=10)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    key = base64.b64encode(os.urandom(16)).decode()
+    client.sendall((f'GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
+                    f'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n').encode())
+    answer = b''
+    while not answer.endswith(b'\r\n\r\n'):
+        more = client.recv(1)
+        if not more:
+            raise Failed(f'no 101 but {answer[:60]!r}')
+        answer += more
+    if b' 101 ' not in answer.split(b'\r\n')[0]:
+        raise Failed(f'no 101 but {answer[:60]!r}')
+    return client
+
+
+def frame(payload):
+    length = len(payload)
+    if length < 126:
+        header = struct.pack('>BB', 0x82, 0x80 | length)
+    elif length < 65536:
+        header = struct.pack('>BBH', 0x82, 0xFE, length)
+    else:
+        header = struct.pack('>BBQ', 0x82, 0xFF, length)
+    return header + b'\0\0\0\0' + payload
+
+
+def echo(client, size):
+    """Sends a message and reads its echo."""
+    sent = frame(b'x' * size)
+    client.sendall(sent)
+    left = len(sent) - 4
+    while left:
+        more = client.recv(min(left, 1 << 16))
+        if not more:
+            raise Failed('the connection ended')
+        left -= len(more)
+
+
+def broadcast(key, title, *flags):
+    return Load(key, title, '--mode', 'broadcast', *flags)
+
+
+ALL = [
+    Load('echo-20', 'Echo, 20 B, 1 in flight, 100 connections', '-c', '100', '-s', '20', '-p', '1'),
+    Load('echo-20x32', 'Echo, 20 B, 32 in flight, 100 connections', '-c', '100', '-s', '20', '-p', '32'),
+    Load('echo-1k', 'Echo, 1 KiB, 1 in flight, 100 connections', '-c', '100', '-s', '1K', '-p', '1'),
+    Load('echo-64k', 'Echo, 64 KiB, 1 in flight, 10 connections', '-c', '10', '-s', '64K', '-p', '1'),
+    Load('echo-1m', 'Echo, 1 MiB, 1 in flight, 4 connections', '-c', '4', '-s', '1M', '-p', '1'),
+    broadcast('broadcast-50', 'Broadcast, 50 members, each sends 1 x 20 B a round', '-c', '50', '-s', '20'),
+    broadcast('broadcast-50x16', 'Broadcast, 50 members, each sends 16 x 20 B a round',
+              '-c', '50', '-s', '20', '--burst', '16'),
+    broadcast('broadcast-200', 'Broadcast, 200 members, 10 of them send 1 x 64 B a round',
+              '-c', '200', '-s', '64', '--senders', '10'),
+    broadcast('broadcast-1000', 'Broadcast, 1 000 members, one of them sends 1 x 64 B a round',
+              '-c', '1000', '-s', '64', '--senders', '1'),
+    broadcast('broadcast-1000x16', 'Broadcast, 1 000 members, one of them sends 16 x 1 KiB a round',
+              '-c', '1000', '-s', '1K', '--senders', '1', '--burst', '16'),
+    Memory('memory-20', 'Memory of an idle connection after an echo of 20 B', 20),
+    Memory('memory-256k', 'Memory of an idle connection after an echo of 256 KiB', 256 * 1024),
+    Start(),
+]

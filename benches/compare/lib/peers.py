@@ -1,0 +1,146 @@
+"""The servers that are compared: how each is built and started, and its version."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+ROOT = HERE.parent.parent
+TARGET = HERE / 'target'
+SERVER_CORE, LOAD_CORE = '0', '1'
+
+
+class Peer:
+    """A server program. `failure` says why it cannot take part."""
+
+    def __init__(self, name, command, version, what, echo='/', broadcast='/broadcast'):
+        self.name, self.command, self.version, self.what = name, command, version, what
+        self.echo, self.broadcast = echo, broadcast
+        self.failure = None
+        self.failures = {}
+
+    def facts(self):
+        return {'version': self.version, 'what': self.what, 'failure': self.failure}
+
+    def start(self):
+        return Running(self)
+
+
+class Running:
+    """A peer that runs, on one core; to be used in a `with`."""
+
+    def __init__(self, peer):
+        self.port = free_port()
+        started = time.monotonic()
+        self.process = subprocess.Popen(
+            ['taskset', '-c', SERVER_CORE, *peer.command(self.port)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=HERE,
+        )
+        line = self.process.stdout.readline()
+        self.start_seconds = time.monotonic() - started
+        if b'listening' not in line:
+            self.process.kill()
+            raise RuntimeError(f'{peer.name} does not listen: {line!r}')
+        self.pid = self.process.pid
+
+    def rss(self):
+        status = Path(f'/proc/{self.pid}/status').read_text()
+        return int(re.search(r'VmRSS:\s+(\d+) kB', status)[1]) * 1024
+
+    def cpu_seconds(self):
+        """Of all threads, as the scheduler counts."""
+        tasks = Path(f'/proc/{self.pid}/task').iterdir()
+        return sum(int((task / 'schedstat').read_text().split()[0]) for task in tasks) / 1e9
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def free_port():
+    import socket
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def cargo_version(package, manifest):
+    """What the lock file pins."""
+    lock = (manifest.parent / 'Cargo.lock').read_text()
+    return re.search(rf'name = "{package}"\nversion = "([^"]+)"', lock)[1]
+
+
+def sh(*command, cwd=HERE, env=None):
+    """Runs a build step; its output is shown only if it fails."""
+    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True,
+                          env={**os.environ, **(env or {})})
+    if done.returncode != 0:
+        tail = (done.stdout + done.stderr).strip().splitlines()[-12:]
+        raise RuntimeError(' | '.join(tail) or f'{command[0]} failed')
+
+
+def build(wanted):
+    """All peers that are wanted, built; one that cannot be has its `failure`."""
+    def rust(binary):
+        return lambda port: [str(TARGET / 'release' / binary), str(port)]
+
+    def wsloop(port):
+        # Its announcement is longer, and contains the word that is waited for.
+        return [str(WSLOOP), 'serve', '-l', f'127.0.0.1:{port}']
+
+    manifest = HERE / 'Cargo.toml'
+    cargo = lambda: sh('cargo', 'build', '--release', '--locked', env={'CARGO_TARGET_DIR': str(TARGET)})
+    own = lambda: sh('cargo', 'build', '--release', '--locked', '--bin', 'wsloop', cwd=ROOT,
+                     env={'CARGO_TARGET_DIR': str(TARGET / 'wsloop')})
+    table = [
+        ('ceiling', rust('ceiling'), cargo, lambda: 'this folder',
+         'epoll, one recv, unmask, one send; no checks, no UTF-8'),
+        ('wsloop', wsloop, own, lambda: cargo_version('wsloop', ROOT / 'Cargo.toml'), 'this project'),
+        ('uWebSockets', lambda port: [str(TARGET / 'uws' / 'uws'), str(port)],
+         lambda: sh('c/uws.sh', TARGET / 'uws'), lambda: (TARGET / 'uws' / 'version').read_text().strip(),
+         'uWebSockets 20 on libuv: the library inside PyPI\'s socketify, from C'),
+        ('fastwebsockets', rust('fastwebsockets'), cargo, lambda: cargo_version('fastwebsockets', manifest),
+         'hyper, one tokio thread'),
+        ('tokio-tungstenite', rust('tokio_tungstenite'), cargo,
+         lambda: cargo_version('tokio-tungstenite', manifest), 'one tokio thread, its defaults, a flush for each message'),
+        ('npm ws', lambda port: ['node', 'node/ws_server.mjs', str(port)],
+         lambda: sh('npm', 'ci', '--no-audit', '--no-fund', cwd=HERE / 'node'), node_version, 'node'),
+        ('libwebsockets', lambda port: [str(TARGET / 'lws' / 'lws'), str(port), 'uv'],
+         lambda: sh('c/lws.sh', TARGET / 'lws'), lambda: (TARGET / 'lws' / 'version').read_text().strip(),
+         'Debian\'s library with libuv, one service thread'),
+    ]
+    # The load tool is needed whoever takes part.
+    own()
+    found = []
+    for name, command, make, version, what in table:
+        if wanted and name not in wanted:
+            continue
+        print(f'building {name}', flush=True)
+        peer = Peer(name, command, '', what, broadcast=None if name == 'fastwebsockets' else '/broadcast')
+        try:
+            make()
+            peer.version = version()
+            with peer.start():
+                pass
+        except (RuntimeError, OSError, TypeError) as error:
+            peer.failure = str(error)
+            print(f'  {name} cannot take part: {error}', flush=True)
+        found.append(peer)
+    return found
+
+
+def node_version():
+    import json
+    ws = json.loads((HERE / 'node/node_modules/ws/package.json').read_text())['version']
+    node = subprocess.run(['node', '--version'], capture_output=True, text=True).stdout.strip()
+    return f'{ws}, node {node}'
+
+
+WSLOOP = TARGET / 'wsloop' / 'release' / 'wsloop'
