@@ -184,12 +184,7 @@ impl Scene {
                 self.peers
             );
         }
-        // What is left of their input is discarded, a budget a turn.
-        for _ in 0..TURNS_TO_REAP {
-            if self.server.count() > 0 {
-                self.turn();
-            }
-        }
+        self.reap();
         // What was published in the turn that ended the last of them is given back in the next.
         self.turn();
         self.check_peers();
@@ -202,6 +197,15 @@ impl Scene {
         self.server.handler_mut().is_over = true;
         for (id, record) in &self.server.handler().records {
             assert!(record.close.is_some(), "{id} was opened and not closed");
+        }
+    }
+
+    /// What is left of the peers' input is read or discarded, a budget a turn.
+    fn reap(&mut self) {
+        for _ in 0..TURNS_TO_REAP {
+            if self.server.count() > 0 {
+                self.turn();
+            }
         }
     }
 
@@ -218,8 +222,9 @@ impl Scene {
     /// Nobody is there any more, so nothing is held for anybody.
     fn check_memory(&mut self) {
         self.peers = Vec::new();
-        // Who had left without a word may still be read from until its end is seen.
+        // Who had left before it was accepted is accepted now, and read from until its end is seen.
         (0..16).for_each(|_| self.turn());
+        self.reap();
         for record in self.server.handler_mut().records.values_mut() {
             record.heard = Vec::new();
             record.owed = Vec::new();
