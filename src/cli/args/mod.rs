@@ -4,6 +4,7 @@
 
 mod address;
 mod bench;
+mod flag;
 mod limits;
 mod origin;
 mod route;

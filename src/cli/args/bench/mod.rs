@@ -3,8 +3,8 @@
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, help, no_value, unknown_flag, utf8, value};
-use flags::{FLAGS, Kind};
+use super::{Command, UsageError, flag, help, no_value, utf8};
+use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(crate) enum Load {
 }
 
 /// What was read so far: what depends on two flags is decided at the end.
-struct Words {
+pub(in super::super) struct Words {
     url: Option<Url>,
     bench: Bench,
     mode: Mode,
@@ -52,8 +52,6 @@ struct Words {
     rate: Option<u64>,
     senders: Option<usize>,
     burst: Option<u64>,
-    /// Flags that were given, each of which may be given once.
-    given: Vec<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +66,7 @@ enum Mode {
 /// The first word that is wrong; or, when none is, flags that do not go together.
 pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
     let mut words = Words::default();
+    let mut given = Vec::new();
     while let Some(arg) = parser.next()? {
         let flag = match arg {
             Arg::Short(letter) => format!("-{letter}"),
@@ -92,10 +91,12 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
                      for more, run several of it"
                 )));
             }
-            _ => words.flag(parser, &flag)?,
+            _ => flag::set(&FLAGS, &flag, parser, &mut given, &mut words)?,
         }
     }
-    words.finish().map(|bench| Command::Bench(Box::new(bench)))
+    words
+        .finish(&given)
+        .map(|bench| Command::Bench(Box::new(bench)))
 }
 
 impl Words {
@@ -111,29 +112,7 @@ impl Words {
         Ok(())
     }
 
-    fn flag(&mut self, parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
-        let row = FLAGS
-            .iter()
-            .find(|row| row.long == flag || row.short == Some(flag));
-        let row = row.ok_or_else(|| unknown_flag(flag, FLAGS.iter().map(|row| row.long)))?;
-        if self.given.contains(&row.long) {
-            return Err(UsageError(format!("{} is given twice", row.long)));
-        }
-        self.given.push(row.long);
-        match row.kind {
-            Kind::Switch(set) => {
-                no_value(parser, flag)?;
-                set(self);
-                Ok(())
-            }
-            Kind::Value(set) => {
-                let text = value(parser, flag)?;
-                set(self, &text).map_err(|reason| UsageError::of_value(flag, &text, reason))
-            }
-        }
-    }
-
-    fn finish(self) -> Result<Bench, UsageError> {
+    fn finish(self, given: &[&str]) -> Result<Bench, UsageError> {
         let Self {
             url,
             mut bench,
@@ -142,7 +121,6 @@ impl Words {
             rate,
             senders,
             burst,
-            given,
         } = self;
         let has = |flag: &str| given.contains(&flag);
         let clash = |flag: &str, reason: &str| {
@@ -218,7 +196,6 @@ impl Default for Words {
             rate: None,
             senders: None,
             burst: None,
-            given: Vec::new(),
         }
     }
 }
