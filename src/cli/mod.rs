@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod client;
 mod help;
 mod serve;
 

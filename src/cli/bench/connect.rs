@@ -1,17 +1,18 @@
 //! Opens the connections: all at once, or so many a second, each with its opening handshake.
 
-use super::attempt::{Attempt, Progress};
 use super::cycle::Cycle;
 use super::member::{Member, Received};
 use super::sending::SECOND;
 use super::tally::{self, Latency};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::Bench;
+use crate::cli::client::{self, Attempt, Failure, Progress};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+use wsloop::proto::ClientOpening;
 
 /// The connections that are open, each registered under its index.
 pub(super) struct Opened {
@@ -26,7 +27,7 @@ pub(super) struct Opened {
 }
 
 enum Slot {
-    Opening(Box<Attempt>),
+    Opening { attempt: Box<Attempt>, started: u64 },
     Open(Member<TcpStream>),
     Failed,
 }
@@ -146,8 +147,13 @@ impl Connecting<'_> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
             .register(&mut stream, Token(index), interest)?;
-        let attempt = Attempt::new(stream, &self.bench.url, now);
-        Ok(Slot::Opening(Box::new(attempt)))
+        let url = &self.bench.url;
+        let opening = ClientOpening::new(&url.host, &url.target, client::nonce())
+            .expect("the URL was checked with the same function");
+        Ok(Slot::Opening {
+            attempt: Box::new(Attempt::new(stream, opening)),
+            started: now,
+        })
     }
 
     fn ready(&mut self, index: usize) {
@@ -158,19 +164,29 @@ impl Connecting<'_> {
             ..
         } = self;
         match &mut slots[index] {
-            Slot::Opening(attempt) => match attempt.advance(buf, expected) {
+            Slot::Opening { attempt, started } => match attempt.advance(buf) {
                 Progress::Waits => {}
-                Progress::Opened(member) => {
-                    self.last_open = self.clock.now();
-                    let latency = self.last_open - attempt.started();
-                    self.latencies.saturating_record(latency);
+                Progress::Opened(stream, _, rest) => {
                     self.under_way -= 1;
-                    slots[index] = Slot::Open(member);
-                    self.ready(index);
+                    let mut member = Member::new(stream);
+                    match member.take(rest, expected) {
+                        Ok(counted) if counted.is_closed => {
+                            let reason = "the server closed the connection at once";
+                            self.fail(index, reason.to_owned());
+                        }
+                        Ok(_) => {
+                            self.last_open = self.clock.now();
+                            let latency = self.last_open - *started;
+                            self.latencies.saturating_record(latency);
+                            slots[index] = Slot::Open(member);
+                            self.ready(index);
+                        }
+                        Err(lost) => self.fail(index, lost.to_string()),
+                    }
                 }
-                Progress::Failed(reason) => {
+                Progress::Failed(failure) => {
                     self.under_way -= 1;
-                    self.fail(index, reason);
+                    self.fail(index, refusal(&failure));
                 }
             },
             Slot::Open(member) => {
@@ -198,8 +214,8 @@ impl Connecting<'_> {
     fn expire(&mut self, now: u64) {
         let timeout = self.bench.timeout.as_nanos() as u64;
         for index in 0..self.slots.len() {
-            if let Slot::Opening(attempt) = &self.slots[index]
-                && now - attempt.started() >= timeout
+            if let Slot::Opening { started, .. } = self.slots[index]
+                && now - started >= timeout
             {
                 self.under_way -= 1;
                 self.fail(index, "the opening handshake took too long".to_owned());
@@ -234,6 +250,18 @@ impl Connecting<'_> {
     }
 }
 
+/// Why there is no connection; with the first line of what the server says to a refusal.
+fn refusal(failure: &Failure) -> String {
+    let Failure::Refused(_, body, _) = failure else {
+        return failure.to_string();
+    };
+    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
+    let line = body.lines().next().unwrap_or("").trim();
+    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    let separator = if line.is_empty() { "" } else { ": " };
+    format!("{failure}{separator}{line}")
+}
+
 fn told(error: &io::Error, open: usize) -> String {
     if is_out_of_descriptors(error) {
         format!("no descriptors after {open} connections; ulimit -n tells and raises the limit")
@@ -252,6 +280,9 @@ const UNDER_WAY_MAX: usize = 4096;
 
 /// Connections begun before the answers of others are read, so that what is measured is the server.
 const BEGIN_MAX: usize = 32;
+
+/// Of a refusal's body, in bytes.
+const BODY_SHOWN: usize = 200;
 
 /// How often it is looked for handshakes that take too long.
 const LOOK: Duration = Duration::from_millis(100);

@@ -1,12 +1,11 @@
 //! `wsloop bench`: puts a load on a WebSocket server and tells how it fared, as wrk does for HTTP.
 //!
-//! - `connect`, `attempt`: the connections and their opening handshakes.
+//! - `connect`: the connections and their opening handshakes.
 //! - `engine`: the loop; `sending`: when what is sent, and what is awaited; `member`: one connection's bytes.
 //! - `cycle`, `answers`: all messages are alike, so that sending and receiving is copying and comparing a cycle.
 //! - `tally`, `process`: what is counted; `report`, `json`, `progress`: what is told.
 
 mod answers;
-mod attempt;
 mod connect;
 mod cycle;
 mod engine;
