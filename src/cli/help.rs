@@ -11,6 +11,7 @@ Usage:
   wsloop echo [FLAG]...       every path sends each message back to its sender
   wsloop broadcast [FLAG]...  every path sends each message to all its clients
   wsloop bench [FLAG]... URL  put a load on a WebSocket server and measure it
+  wsloop connect URL          talk to a server: send lines, print its messages
 
 Flags:
   -l, --listen ADDR           PORT or HOST:PORT; without it 127.0.0.1:8080
@@ -20,10 +21,9 @@ Flags:
   -V, --version               the version
 
 Examples:
-  wsloop echo -l 9000
   wsloop broadcast -l 127.0.0.1:8181
   wsloop serve -l 127.0.0.1:8080 -r '/*=echo:You sent: '
-  wsloop serve -r /chat=broadcast
+  wsloop connect ws://127.0.0.1:8080/echo
   wsloop serve -l 127.0.0.1:6080 -r '/*=reply:{"a":1,"b":2}'
   wsloop bench -c 100 -p 32 ws://127.0.0.1:8080/
 "#;
@@ -190,4 +190,58 @@ Examples:
   wsloop bench -c 100 -p 32 -d 30s --latency ws://127.0.0.1:8080/
   wsloop bench --rate 10000 --latency ws://127.0.0.1:8080/
   wsloop bench --mode broadcast -c 50 --burst 16 ws://127.0.0.1:8181/
+"#;
+
+/// `wsloop connect --help`
+pub(super) const CONNECT: &str = r#"Talks to a WebSocket server: sends each line of stdin as a text and prints each
+message on a line of stdout.
+
+Usage: wsloop connect [FLAG]... URL
+
+URL is ws://HOST[:PORT][/PATH][?QUERY]; ws:// may be left out. TIME is in
+seconds, or with ms, s, m or h; BYTES is a number, or one with K, M or G.
+
+The request:
+  -H, --header NAME:VALUE  one more header, repeatable
+  -s, --subprotocol NAME   offer one more subprotocol, repeatable
+  -o, --origin ORIGIN      the Origin header, sent as it is written
+      --connect-timeout TIME  up to the server's answer, default 10s
+
+What is sent:
+  -x, --execute MESSAGE    send MESSAGE and do not read stdin; repeatable
+      --binary             send binary messages: each line if stdin is a
+                           terminal, else the whole of stdin as one message
+      --ping TIME          ping this often, and print on stderr (on stdout if
+                           that is a terminal) how long each answer took
+
+When it ends:
+  A Close is sent right behind the last line, which a server answers after all
+  messages before it; messages are printed until then. Behind -x it waits for
+  as many messages as were sent, at most 2s.
+  -w, --wait TIME          stay this long after the last line, or after -x,
+                           and then send the Close
+  -n, --no-close           stay until the server closes, or a signal comes
+      --close-timeout TIME  this long without a message or a Close after
+                           ours is an error, default 10s
+  Ctrl-C sends a Close, too; again, or when one was sent, it ends at once.
+
+What is printed:
+  Texts as they are, binary messages in hexadecimal digits, each with a line
+  end. With --binary those are written as they are, with nothing between them,
+  unless stdout is a terminal. A terminal has a prompt, colours (unless
+  NO_COLOR is set), control characters escaped, and the first 1024 bytes of a
+  binary message. A refused request's status and body are printed on stderr.
+      --message-bytes-max BYTES  of a message, in or out, default 64M; past
+                           it: close 1009, or an error
+  -h, --help
+  -V, --version
+
+The exit code is 0 if both sides sent a Close, the server's with code 1000 or
+none; else 1, with the reason on stderr.
+
+Examples:
+  wsloop connect ws://127.0.0.1:8080/echo
+  wsloop connect -x hello -w 500ms ws://127.0.0.1:8181/
+  wsloop connect -n --ping 1 -H 'Cookie: a=b' -s chat ws://127.0.0.1:8080/chat
+  wsloop connect --binary ws://127.0.0.1:8080/echo
 "#;

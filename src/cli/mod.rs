@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod client;
+mod connect;
 mod help;
 mod serve;
 
@@ -25,6 +26,13 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
             Ok(report) => print(&report),
+            Err(error) => {
+                eprintln!("wsloop: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Command::Connect(connect)) => match connect::run(&connect) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("wsloop: {error}");
                 ExitCode::FAILURE

@@ -4,6 +4,7 @@
 
 mod address;
 mod bench;
+mod connect;
 mod flag;
 mod limits;
 mod origin;
@@ -13,8 +14,8 @@ mod url;
 
 pub(crate) use address::Address;
 pub(crate) use bench::{Bench, Load};
+pub(crate) use connect::{Connect, Stay};
 pub(crate) use route::Route;
-pub(crate) use url::Url;
 
 use super::help;
 use lexopt::{Arg, Parser};
@@ -32,6 +33,7 @@ use wsloop::Config;
 pub(crate) enum Command {
     Serve(Serve),
     Bench(Box<Bench>),
+    Connect(Box<Connect>),
     /// Print this on stdout.
     Help(&'static str),
     Version,
@@ -87,6 +89,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             Arg::Long(name) => format!("--{name}"),
             Arg::Value(word) if line.words == 0 && word == "bench" => {
                 return bench::parse(&mut parser);
+            }
+            Arg::Value(word) if line.words == 0 && word == "connect" => {
+                return connect::parse(&mut parser);
             }
             Arg::Value(word) => {
                 line.word(&utf8(word)?)?;
@@ -150,7 +155,7 @@ impl Line {
             "broadcast" => Verb::Broadcast,
             _ => {
                 return Err(UsageError(format!(
-                    "unknown command {word:?} (there are serve, echo, broadcast and bench)"
+                    "unknown command {word:?} (there are serve, echo, broadcast, bench and connect)"
                 )));
             }
         };

@@ -64,7 +64,7 @@ fn a_word_that_is_no_flag_is_refused_after_the_first() {
 
 #[test]
 fn help_is_that_of_the_command_and_wins_over_what_follows() {
-    let table: [(&[&str], &str); 10] = [
+    let table: [(&[&str], &str); 12] = [
         (&["-h"], help::WSLOOP),
         (&["--help"], help::WSLOOP),
         (&["-l", "9000", "--help"], help::WSLOOP),
@@ -74,6 +74,8 @@ fn help_is_that_of_the_command_and_wins_over_what_follows() {
         (&["echo", "--help"], help::ECHO),
         (&["broadcast", "-h", "9000"], help::BROADCAST),
         (&["bench", "-h", "9000"], help::BENCH),
+        (&["connect", "-h", "9000"], help::CONNECT),
+        (&["connect", "-n", "--help", "-w", "1"], help::CONNECT),
         (&["bench", "ws://127.0.0.1/", "--help", "-x"], help::BENCH),
     ];
     for (words, expected) in table {
@@ -92,6 +94,7 @@ fn the_version_is_asked_for_with_or_without_a_command() {
         &["echo", "-V"],
         &["serve", "--version", "x"],
         &["bench", "-V"],
+        &["connect", "127.0.0.1", "-V", "-x"],
     ] {
         assert!(
             matches!(parse_words(words), Ok(Command::Version)),

@@ -4,12 +4,13 @@ use super::*;
 
 const SERVERS: [&str; 4] = [help::WSLOOP, help::SERVE, help::ECHO, help::BROADCAST];
 
-const ALL: [&str; 5] = [
+const ALL: [&str; 6] = [
     help::WSLOOP,
     help::SERVE,
     help::ECHO,
     help::BROADCAST,
     help::BENCH,
+    help::CONNECT,
 ];
 
 #[test]
@@ -104,15 +105,15 @@ fn every_example_in_the_help_works() {
         .filter_map(|text| text.split_once("Examples:\n"))
         .flat_map(|(_, examples)| examples.lines())
         .collect();
-    assert_eq!(examples.len(), 14);
+    assert_eq!(examples.len(), 17);
     for line in examples {
         let words = line.strip_prefix("  wsloop ").unwrap();
         let words = shell(words);
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        if words[0] == "bench" {
-            bench_of(&words);
-        } else {
-            serve(&words);
+        match words[0] {
+            "bench" => drop(bench_of(&words)),
+            "connect" => drop(connect_of(&words)),
+            _ => drop(serve(&words)),
         }
     }
 }

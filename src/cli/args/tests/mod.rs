@@ -2,10 +2,12 @@
 
 mod bench;
 mod commands;
+mod connect;
 mod errors;
 mod flags;
 mod help_texts;
 
+use super::url::Url;
 use super::*;
 use std::time::Duration;
 use wsloop::LagPolicy;
@@ -24,6 +26,13 @@ fn serve(words: &[&str]) -> Serve {
 fn bench_of(words: &[&str]) -> Bench {
     match parse_words(words) {
         Ok(Command::Bench(bench)) => *bench,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+fn connect_of(words: &[&str]) -> Connect {
+    match parse_words(words) {
+        Ok(Command::Connect(connect)) => *connect,
         other => panic!("{words:?}: {other:?}"),
     }
 }

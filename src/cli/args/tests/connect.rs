@@ -1,0 +1,206 @@
+//! `wsloop connect`: its defaults, its flags, and what does not go together.
+
+use super::super::connect::flags::FLAGS;
+use super::*;
+
+const URL: &str = "ws://127.0.0.1:9/";
+
+/// The rest of the words after `connect URL`.
+fn connect(words: &[&str]) -> Connect {
+    connect_of(&[&["connect", URL], words].concat())
+}
+
+fn wrong(words: &[&str]) -> String {
+    error(&[&["connect", URL], words].concat())
+}
+
+fn default() -> Connect {
+    Connect {
+        url: Url::parse(URL).unwrap(),
+        headers: vec![],
+        subprotocols: vec![],
+        execute: vec![],
+        stay: Stay::Answered,
+        ping: None,
+        is_binary: false,
+        message_bytes_max: 64 << 20,
+        connect_timeout: SECOND * 10,
+        close_timeout: SECOND * 10,
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_url_is_enough_and_needs_no_scheme() {
+    assert_eq!(connect(&[]), default());
+    for host in ["127.0.0.1", "[::1]:80/a?b=c", "localhost:9"] {
+        let full = format!("ws://{host}");
+        let url = connect_of(&["connect", host]).url;
+        assert_eq!(url, Url::parse(&full).unwrap());
+    }
+}
+
+#[test]
+fn every_flag_sets_its_field_and_nothing_else() {
+    fn header(connect: &mut Connect, name: &str, value: &str) {
+        connect.headers.push((name.to_owned(), value.to_owned()));
+    }
+    type Change = fn(&mut Connect);
+    let table: [(&[&str], Change); 17] = [
+        (&["-H", "A: b:c ", "--header=D:"], |c| {
+            header(c, "A", "b:c");
+            header(c, "D", "");
+        }),
+        (&["-s", "a", "--subprotocol", "b"], |c| {
+            c.subprotocols = vec!["a".to_owned(), "b".to_owned()];
+        }),
+        (&["-o", "https://a"], |c| header(c, "Origin", "https://a")),
+        (&["--origin=null"], |c| header(c, "Origin", "null")),
+        (&["-x", "", "--execute", "b c"], |c| {
+            c.execute = vec![String::new(), "b c".to_owned()];
+        }),
+        (&["-w", "0.5"], |c| c.stay = Stay::For(SECOND / 2)),
+        (&["--wait", "0"], |c| c.stay = Stay::For(Duration::ZERO)),
+        (&["-n"], |c| c.stay = Stay::Forever),
+        (&["--no-close"], |c| c.stay = Stay::Forever),
+        (&["--ping", "1s"], |c| c.ping = Some(SECOND)),
+        (&["--binary"], |c| c.is_binary = true),
+        (&["--message-bytes-max", "1G"], |c| {
+            c.message_bytes_max = 1 << 30;
+        }),
+        (&["--message-bytes-max=1"], |c| c.message_bytes_max = 1),
+        (&["--connect-timeout", "1ms"], |c| {
+            c.connect_timeout = SECOND / 1000;
+        }),
+        (&["--close-timeout", "1m"], |c| {
+            c.close_timeout = SECOND * 60
+        }),
+        (&["-n", "-x", "a"], |c| {
+            c.stay = Stay::Forever;
+            c.execute = vec!["a".to_owned()];
+        }),
+        (&["-w1", "-xa"], |c| {
+            c.stay = Stay::For(SECOND);
+            c.execute = vec!["a".to_owned()];
+        }),
+    ];
+    for (words, change) in table {
+        let mut expected = default();
+        change(&mut expected);
+        assert_eq!(connect(words), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn the_request_has_what_was_asked_for() {
+    let words = ["-H", "Cookie: a=b", "-o", "https://a", "-s", "x", "-s", "y"];
+    let mut request = Vec::new();
+    let opening = connect(&words).opening([0; 16]).unwrap();
+    opening.encode_request(&mut request);
+    let request = String::from_utf8(request).unwrap().to_ascii_lowercase();
+    for line in [
+        "\r\ncookie: a=b\r\n",
+        "\r\norigin: https://a\r\n",
+        "\r\nsec-websocket-protocol: x, y\r\n",
+        "\r\nhost: 127.0.0.1:9\r\n",
+    ] {
+        assert!(request.contains(line), "{line:?} {request}");
+    }
+}
+
+#[test]
+fn words_that_are_wrong_are_named() {
+    let table: [(&[&str], &str); 17] = [
+        (
+            &["hello"],
+            "unexpected word \"hello\" (connect takes one URL",
+        ),
+        (&["-H", "Cookie"], "-H \"Cookie\" is not NAME:VALUE"),
+        (&["-H", "a b:c"], "-H \"a b:c\" is wrong: a header's name"),
+        (
+            &["-H", "a:\u{1}"],
+            "-H \"a:\\u{1}\" is wrong: a header's value",
+        ),
+        (
+            &["-H", "Host:a"],
+            "-H \"Host:a\" is wrong: the header host is set",
+        ),
+        (
+            &["-s", "a b"],
+            "-s \"a b\" is wrong: a subprotocol is not a token",
+        ),
+        (&["-s", "a", "-s", "a"], "-s \"a\" is wrong: a subprotocol"),
+        (&["-o", "a", "-o", "b"], "--origin is given twice"),
+        (&["-o", "ä"], "-o \"ä\" is wrong"),
+        (&["-x"], "-x needs a value"),
+        (&["-w", "x"], "-w \"x\" is not a duration"),
+        (&["-w", "25h"], "-w \"25h\" is not from 1ms to 24h"),
+        (&["--ping", "0"], "--ping \"0\" is not from 1ms to 24h"),
+        (&["-n", "-w", "1"], "--wait does not go with --no-close"),
+        (
+            &["--message-bytes-max", "0"],
+            "--message-bytes-max \"0\" is not from 1 to 1G",
+        ),
+        (
+            &["--binary=yes"],
+            "--binary takes no value, but has \"yes\"",
+        ),
+        (
+            &["--pin", "1"],
+            "unknown flag \"--pin\" (did you mean --ping?)",
+        ),
+    ];
+    for (words, expected) in table {
+        let error = wrong(words);
+        assert!(error.starts_with(expected), "{words:?}: {error}");
+    }
+    assert!(error(&["connect", "-n"]).starts_with("connect needs a URL"));
+    let error = error(&["connect", "wss://localhost/"]);
+    assert!(error.contains("there is no TLS here"), "{error}");
+}
+
+/// What the help says about a flag, on one line.
+fn entry(flag: &str) -> String {
+    let is_of = |line: &str| line.starts_with("  -") || line.starts_with("      --");
+    let mut lines = help::CONNECT
+        .lines()
+        .skip_while(|line| !is_of(line) || !line.contains(flag));
+    let first = lines
+        .next()
+        .unwrap_or_else(|| panic!("{flag} has no entry"));
+    let more = lines.take_while(|line| line.starts_with("                "));
+    let words = std::iter::once(first).chain(more);
+    let words = words.flat_map(str::split_whitespace);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_help_has_every_flag_and_its_default() {
+    let mut defaults = 0;
+    for flag in &FLAGS {
+        let entry = entry(flag.long);
+        if let Some(short) = flag.short {
+            let both = format!("{short}, {}", flag.long);
+            assert!(entry.contains(&both), "{entry}");
+        }
+        if let Some((_, value)) = entry.split_once("default ") {
+            let value = value.split([' ', ';', ',', ':']).next().unwrap();
+            assert_eq!(connect(&[flag.long, value]), default(), "{entry}");
+            defaults += 1;
+        }
+    }
+    assert_eq!(defaults, 3);
+}
+
+#[test]
+fn every_flag_in_the_help_exists() {
+    let words = help::CONNECT.split(|c: char| c.is_whitespace() || ",;.:()".contains(c));
+    for word in words.filter(|word| word.starts_with("--")) {
+        let is_known = FLAGS.iter().any(|flag| flag.long == word);
+        assert!(
+            is_known || ["--help", "--version"].contains(&word),
+            "{word}"
+        );
+    }
+}

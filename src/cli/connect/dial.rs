@@ -1,0 +1,223 @@
+//! TCP to one of a host's addresses, and the opening handshake.
+
+use super::{SERVER, SIGNALS, screen, told};
+use crate::cli::args::Connect;
+use crate::cli::client::{self, Attempt, Failure, Progress};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll};
+use signal_hook_mio::v1_0::Signals;
+use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use wsloop::proto::ServerResponse;
+
+/// A connection that is open.
+pub(super) struct Dialled {
+    /// Registered for both directions, and perhaps readable.
+    pub(super) stream: TcpStream,
+    pub(super) response: Box<ServerResponse>,
+    /// What came behind the answer.
+    pub(super) rest: Vec<u8>,
+}
+
+/// Tries one address after the other; the first one that takes the connection decides.
+///
+/// # Errors
+/// Why there is no connection: one line, or several with the body of a refusal.
+pub(super) fn dial(
+    connect: &Connect,
+    poll: &mut Poll,
+    signals: &mut Signals,
+) -> Result<Dialled, String> {
+    let sockets = &connect.url.sockets;
+    let deadline = Instant::now() + connect.connect_timeout;
+    let mut reason = "the host has no address".to_owned();
+    for (index, &socket) in sockets.iter().enumerate() {
+        // An address that swallows everything leaves their share of the time to those behind it.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(sockets.len() - index).unwrap_or(u32::MAX);
+        reason = match try_one(connect, socket, Instant::now() + share, poll, signals)? {
+            Ok(dialled) => return Ok(dialled),
+            Err(Failed::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
+            Err(Failed::Silent) => format!(
+                "no answer from {socket} in {} s",
+                connect.connect_timeout.as_secs_f64()
+            ),
+        };
+    }
+    Err(reason)
+}
+
+/// What may be different at another address.
+enum Failed {
+    Unreachable(io::Error),
+    Silent,
+}
+
+/// The outer error ends the search.
+fn try_one(
+    connect: &Connect,
+    socket: SocketAddr,
+    deadline: Instant,
+    poll: &mut Poll,
+    signals: &mut Signals,
+) -> Result<Result<Dialled, Failed>, String> {
+    let mut stream = match TcpStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(error) => return Ok(Err(Failed::Unreachable(error))),
+    };
+    // Messages are written whole: there is nothing to wait for.
+    let _ = stream.set_nodelay(true);
+    poll.registry()
+        .register(&mut stream, SERVER, Interest::READABLE | Interest::WRITABLE)
+        .map_err(told)?;
+    let opening = connect
+        .opening(client::nonce())
+        .map_err(|error| error.to_string())?;
+    let mut attempt = Attempt::new(stream, opening);
+    let mut buf = vec![0; BUF_BYTES];
+    while wait(poll, signals, deadline)? {
+        match attempt.advance(&mut buf) {
+            Progress::Waits => {}
+            Progress::Opened(stream, response, rest) => {
+                return Ok(Ok(Dialled {
+                    stream,
+                    response,
+                    rest: rest.to_owned(),
+                }));
+            }
+            Progress::Failed(Failure::Connect(error)) => {
+                return Ok(Err(Failed::Unreachable(error)));
+            }
+            Progress::Failed(failure) => {
+                let line = screen::escaped(&failure.to_string());
+                let Failure::Refused(response, body, stream) = failure else {
+                    return Err(line);
+                };
+                let body = read_body(body, &response, stream, poll, signals)?;
+                return Err(refusal(line, &response, &body));
+            }
+        }
+    }
+    Ok(Err(Failed::Silent))
+}
+
+/// Waits for something to happen; `false`: the time is over.
+fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<bool, String> {
+    let mut events = Events::with_capacity(8);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll.poll(&mut events, Some(left)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            result => result.map_err(told)?,
+        }
+        for event in &events {
+            if event.token() == SIGNALS && signals.pending().count() > 0 {
+                return Err("interrupted before the connection was open".to_owned());
+            }
+        }
+        if events.iter().any(|event| event.token() == SERVER) {
+            return Ok(true);
+        }
+        if left.is_zero() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Reads the body of a refusal as far as it is shown: to its end, or for a moment.
+fn read_body(
+    mut body: Vec<u8>,
+    response: &ServerResponse,
+    mut stream: TcpStream,
+    poll: &mut Poll,
+    signals: &mut Signals,
+) -> Result<Vec<u8>, String> {
+    let length = response.header("content-length");
+    let length = length.and_then(|length| length.parse().ok());
+    let end = length.unwrap_or(usize::MAX).min(BODY_SHOWN + 1);
+    let deadline = Instant::now() + BODY_WAIT;
+    let mut buf = [0; 1024];
+    while body.len() < end {
+        match stream.read(&mut buf) {
+            Ok(0) => break,
+            Ok(len) => body.extend_from_slice(&buf[..len]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if !wait(poll, signals, deadline)? {
+                    break;
+                }
+            }
+            // What came before it is worth showing.
+            Err(_) => break,
+        }
+    }
+    body.truncate(end);
+    Ok(body)
+}
+
+/// The line, where a redirect leads, and the body.
+fn refusal(mut text: String, response: &ServerResponse, body: &[u8]) -> String {
+    if let Some(location) = response.header("location") {
+        text.push_str("; it points to ");
+        text.push_str(&screen::escaped(location));
+    }
+    let is_cut = body.len() > BODY_SHOWN;
+    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
+    let body = screen::escaped(body.replace("\r\n", "\n").trim_end());
+    if !body.is_empty() {
+        text.push('\n');
+        text.push_str(&body);
+    }
+    if is_cut {
+        text.push_str("\n(and more)");
+    }
+    text
+}
+
+/// Of a refusal's body, in bytes: as much as anybody reads.
+const BODY_SHOWN: usize = 4096;
+
+/// For the rest of a body whose end nothing tells.
+const BODY_WAIT: Duration = Duration::from_secs(1);
+
+/// No answer's head is longer.
+const BUF_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wsloop::proto::{ClientOpening, ClientOpeningError, HeadLimits};
+
+    fn response(head: &str) -> Box<ServerResponse> {
+        let mut opening = ClientOpening::new("localhost", "/", [0; 16]).unwrap();
+        let mut head = head.as_bytes().to_owned();
+        match opening.receive_response(&mut &mut head[..], &HeadLimits::default()) {
+            Err(ClientOpeningError::Status(response)) => response,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_its_body_without_control_characters() {
+        let plain = response("HTTP/1.1 403 Forbidden\r\n\r\n");
+        let table: [(&[u8], &str); 4] = [
+            (b"", "no"),
+            (b"\r\n", "no"),
+            (b"not\r\nyou\x1b[2J\n", "no\nnot\nyou\\u{1b}[2J"),
+            (b"\xFF", "no\n\u{FFFD}"),
+        ];
+        for (body, expected) in table {
+            assert_eq!(refusal("no".to_owned(), &plain, body), expected);
+        }
+        let long = refusal("no".to_owned(), &plain, &[b'x'; BODY_SHOWN + 1]);
+        assert_eq!(long.len(), "no\n".len() + BODY_SHOWN + "\n(and more)".len());
+    }
+
+    #[test]
+    fn a_redirect_says_where_to() {
+        let response = response("HTTP/1.1 301 Moved\r\nLocation: ws://b/\r\n\r\n");
+        let text = refusal("moved".to_owned(), &response, b"");
+        assert_eq!(text, "moved; it points to ws://b/");
+    }
+}

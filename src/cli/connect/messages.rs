@@ -1,0 +1,230 @@
+//! Bytes of stdin, cut into messages: lines, or all of it.
+
+use std::fmt;
+
+/// How stdin is cut, and what of it waits for the rest of its message.
+pub(super) struct Messages {
+    cut: Cut,
+    is_binary: bool,
+    partial: Vec<u8>,
+    /// Messages so far.
+    count: u64,
+    message_bytes_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// A line is a message, without its LF or CRLF.
+    Lines,
+    /// All of it is one message, if it is anything.
+    Whole,
+}
+
+/// A message, or a part of one, that cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum BadInput {
+    /// A text must be UTF-8 (RFC 6455 section 5.6). The number of the line counts from 1.
+    NotUtf8 {
+        line: u64,
+    },
+    LineTooLong {
+        line: u64,
+        message_bytes_max: usize,
+    },
+    TooLong {
+        message_bytes_max: usize,
+    },
+}
+
+impl Messages {
+    pub(super) fn new(cut: Cut, is_binary: bool, message_bytes_max: usize) -> Self {
+        Self {
+            cut,
+            is_binary,
+            partial: Vec::new(),
+            count: 0,
+            message_bytes_max,
+        }
+    }
+
+    /// Takes the next bytes; `send` gets the messages that they complete.
+    ///
+    /// # Errors
+    /// The first message that cannot be sent. Those before it have been.
+    pub(super) fn take(
+        &mut self,
+        chunk: &[u8],
+        mut send: impl FnMut(&[u8]),
+    ) -> Result<(), BadInput> {
+        let mut rest = chunk;
+        while self.cut == Cut::Lines
+            && let Some(end) = rest.iter().position(|&byte| byte == b'\n')
+        {
+            let (line, after) = (&rest[..end], &rest[end + 1..]);
+            rest = after;
+            if self.partial.is_empty() {
+                self.line(line, &mut send)?;
+            } else {
+                self.keep(line)?;
+                let line = std::mem::take(&mut self.partial);
+                self.line(&line, &mut send)?;
+            }
+        }
+        self.keep(rest)
+    }
+
+    /// The end of stdin: what has no line end is a line, too.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn finish(&mut self, send: impl FnMut(&[u8])) -> Result<(), BadInput> {
+        let last = std::mem::take(&mut self.partial);
+        if last.is_empty() {
+            return Ok(());
+        }
+        self.message(&last, send)
+    }
+
+    fn line(&mut self, line: &[u8], send: impl FnMut(&[u8])) -> Result<(), BadInput> {
+        self.message(line.strip_suffix(b"\r").unwrap_or(line), send)
+    }
+
+    fn message(&mut self, bytes: &[u8], mut send: impl FnMut(&[u8])) -> Result<(), BadInput> {
+        if bytes.len() > self.message_bytes_max {
+            return Err(self.too_long());
+        }
+        if !self.is_binary && std::str::from_utf8(bytes).is_err() {
+            return Err(BadInput::NotUtf8 {
+                line: self.count + 1,
+            });
+        }
+        self.count += 1;
+        send(bytes);
+        Ok(())
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), BadInput> {
+        // One more for the CR of a line end that may follow.
+        if self.partial.len() + bytes.len() > self.message_bytes_max + 1 {
+            return Err(self.too_long());
+        }
+        self.partial.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn too_long(&self) -> BadInput {
+        let message_bytes_max = self.message_bytes_max;
+        match self.cut {
+            Cut::Lines => BadInput::LineTooLong {
+                line: self.count + 1,
+                message_bytes_max,
+            },
+            Cut::Whole => BadInput::TooLong { message_bytes_max },
+        }
+    }
+}
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 { line } => write!(
+                f,
+                "line {line} of stdin is not UTF-8, which a text must be; --binary sends any bytes"
+            ),
+            Self::LineTooLong {
+                line,
+                message_bytes_max,
+            } => write!(
+                f,
+                "line {line} of stdin is longer than the {message_bytes_max} bytes of --message-bytes-max"
+            ),
+            Self::TooLong { message_bytes_max } => write!(
+                f,
+                "stdin is longer than the {message_bytes_max} bytes of --message-bytes-max"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `input` is cut into, in chunks of every size.
+    fn cut(cut: Cut, is_binary: bool, input: &[u8]) -> (Vec<Vec<u8>>, Result<(), BadInput>) {
+        let all = (1..=input.len().max(1)).map(|size| {
+            let mut messages = Messages::new(cut, is_binary, 8);
+            let mut sent = Vec::new();
+            let mut result = Ok(());
+            for chunk in input.chunks(size) {
+                result = result.and_then(|()| messages.take(chunk, |m| sent.push(m.to_owned())));
+            }
+            let result = result.and_then(|()| messages.finish(|m| sent.push(m.to_owned())));
+            (sent, result)
+        });
+        let all: Vec<_> = all.collect();
+        assert!(all.iter().all(|one| *one == all[0]), "{input:?}: {all:?}");
+        all.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn lines_are_messages_however_they_arrive() {
+        let table: [(&[u8], &[&[u8]]); 9] = [
+            (b"", &[]),
+            (b"a", &[b"a"]),
+            (b"a\n", &[b"a"]),
+            (b"a\r\nb\r\n", &[b"a", b"b"]),
+            (b"a\n\nb", &[b"a", b"", b"b"]),
+            (b"\n", &[b""]),
+            (b"a\rb\r\r\n", &[b"a\rb\r"]),
+            (b"12345678\r\n12345678\n12345678", &[&b"12345678"[..]; 3]),
+            ("ä\nö".as_bytes(), &["ä".as_bytes(), "ö".as_bytes()]),
+        ];
+        for (input, expected) in table {
+            for is_binary in [false, true] {
+                let (sent, result) = cut(Cut::Lines, is_binary, input);
+                assert_eq!(
+                    (&sent[..], result),
+                    (
+                        &expected.iter().map(|m| m.to_vec()).collect::<Vec<_>>()[..],
+                        Ok(())
+                    )
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_stdin_is_one_message_or_none() {
+        assert_eq!(cut(Cut::Whole, true, b""), (vec![], Ok(())));
+        let bytes = b"\xFF\r\n\n\r\n";
+        assert_eq!(cut(Cut::Whole, true, bytes), (vec![bytes.to_vec()], Ok(())));
+        let message_bytes_max = 8;
+        let too_long = Err(BadInput::TooLong { message_bytes_max });
+        for input in [&b"123456789"[..], b"1234567890"] {
+            assert_eq!(cut(Cut::Whole, true, input), (vec![], too_long.clone()));
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_sent_is_named_and_those_before_it_are_sent() {
+        let not_utf8 = Err(BadInput::NotUtf8 { line: 2 });
+        let one = vec![b"a".to_vec()];
+        assert_eq!(cut(Cut::Lines, false, b"a\n\xFF\nb\n"), (one, not_utf8));
+        let (sent, result) = cut(Cut::Lines, true, b"a\n\xFF\nb\n");
+        assert_eq!((sent.len(), result), (3, Ok(())));
+        for input in [
+            &b"a\n123456789\nb"[..],
+            b"a\n123456789",
+            b"a\n123456789\r\n",
+        ] {
+            let (sent, result) = cut(Cut::Lines, false, input);
+            let (line, message_bytes_max) = (2, 8);
+            let expected = BadInput::LineTooLong {
+                line,
+                message_bytes_max,
+            };
+            assert_eq!((sent, result), (vec![b"a".to_vec()], Err(expected)));
+        }
+    }
+}

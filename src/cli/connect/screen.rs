@@ -1,0 +1,257 @@
+//! How messages and notes look: bare lines for programs; prompt, colours and nothing that a terminal would obey for
+//! people.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+/// What is to be printed, and how. It collects a turn's output and writes nothing.
+pub(super) struct Screen {
+    style: Style,
+    /// For stdout.
+    pub(super) out: Vec<u8>,
+    /// For stderr.
+    pub(super) err: Vec<u8>,
+    is_prompted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Style {
+    /// stdout is a terminal.
+    pub(super) is_terminal: bool,
+    /// Somebody types lines into it.
+    pub(super) has_prompt: bool,
+    pub(super) has_colour: bool,
+    /// Binary messages as they are, if stdout is no terminal.
+    pub(super) is_raw: bool,
+}
+
+impl Style {
+    /// What suits stdin and stdout.
+    pub(super) fn detect(reads_stdin: bool, is_raw: bool) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        // no-color.org: "when present and not an empty string (regardless of its value)".
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self {
+            is_terminal,
+            has_prompt: is_terminal && reads_stdin && io::stdin().is_terminal(),
+            has_colour: is_terminal && !is_plain,
+            is_raw,
+        }
+    }
+}
+
+impl Screen {
+    pub(super) fn new(style: Style) -> Self {
+        Self {
+            style,
+            out: Vec::new(),
+            err: Vec::new(),
+            is_prompted: false,
+        }
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        if self.style.is_terminal {
+            self.line(CYAN, "< ", &escaped(text));
+        } else {
+            self.out.extend_from_slice(text.as_bytes());
+            self.out.push(b'\n');
+        }
+    }
+
+    pub(super) fn binary(&mut self, bytes: &[u8]) {
+        if self.style.is_terminal {
+            let shown = &bytes[..bytes.len().min(HEX_SHOWN)];
+            let dots = if shown.len() < bytes.len() { ".." } else { "" };
+            let mut line = Vec::new();
+            hex(shown, &mut line);
+            let hex = String::from_utf8(line).expect("hexadecimal digits are ASCII");
+            let line = format!("{hex}{dots} ({} bytes)", bytes.len());
+            self.line(MAGENTA, "< ", &line);
+        } else if self.style.is_raw {
+            self.out.extend_from_slice(bytes);
+        } else {
+            hex(bytes, &mut self.out);
+            self.out.push(b'\n');
+        }
+    }
+
+    /// Something that people like to know while they watch.
+    pub(super) fn note(&mut self, text: &str) {
+        if self.style.is_terminal {
+            self.line(GREEN, "", &escaped(text));
+        }
+    }
+
+    pub(super) fn round_trip(&mut self, time: Duration) {
+        self.aside(&format!("pong after {:.3} ms", time.as_secs_f64() * 1e3));
+    }
+
+    pub(super) fn no_pong(&mut self, time: Duration) {
+        self.aside(&format!("no pong for {:.3} s", time.as_secs_f64()));
+    }
+
+    /// Something that was asked for and is no message.
+    fn aside(&mut self, text: &str) {
+        if self.style.is_terminal {
+            self.line(GREEN, "", text);
+        } else {
+            self.err.extend_from_slice(text.as_bytes());
+            self.err.push(b'\n');
+        }
+    }
+
+    /// The line in which the prompt stood was typed and ended by Enter.
+    pub(super) fn typed(&mut self) {
+        self.is_prompted = false;
+    }
+
+    /// Nothing more is printed for now.
+    pub(super) fn prompt(&mut self) {
+        if self.style.has_prompt && !self.is_prompted {
+            self.out.extend_from_slice(b"> ");
+            self.is_prompted = true;
+        }
+    }
+
+    /// Takes the prompt away, if there is one. What somebody has begun to type behind it goes from sight; the terminal
+    /// keeps it, and Enter sends it.
+    pub(super) fn unprompt(&mut self) {
+        if self.is_prompted {
+            self.out.extend_from_slice(b"\r\x1b[K");
+            self.is_prompted = false;
+        }
+    }
+
+    fn line(&mut self, colour: &str, prefix: &str, text: &str) {
+        self.unprompt();
+        let (start, end) = if self.style.has_colour {
+            (colour, DEFAULT)
+        } else {
+            ("", "")
+        };
+        for part in [start, prefix, text, end, "\n"] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+/// `text` with its control characters, but for line ends and tabs, in Rust's notation: a server must not move the
+/// cursor, or worse.
+pub(super) fn escaped(text: &str) -> String {
+    let is_harmless = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmless(c) {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.escape_default());
+        }
+    }
+    escaped
+}
+
+fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(2 * bytes.len());
+    for byte in bytes {
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+/// Of a binary message, on a terminal, in bytes.
+const HEX_SHOWN: usize = 1024;
+
+const CYAN: &str = "\x1b[36m";
+const MAGENTA: &str = "\x1b[35m";
+const GREEN: &str = "\x1b[32m";
+const DEFAULT: &str = "\x1b[39m";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIPE: Style = Style {
+        is_terminal: false,
+        has_prompt: false,
+        has_colour: false,
+        is_raw: false,
+    };
+
+    const TERMINAL: Style = Style {
+        is_terminal: true,
+        has_prompt: true,
+        has_colour: false,
+        is_raw: true,
+    };
+
+    fn shown(style: Style, show: impl FnOnce(&mut Screen)) -> String {
+        let mut screen = Screen::new(style);
+        show(&mut screen);
+        String::from_utf8(screen.out).unwrap()
+    }
+
+    #[test]
+    fn a_pipe_gets_messages_and_nothing_else() {
+        let all = |screen: &mut Screen| {
+            screen.note("connected");
+            screen.prompt();
+            screen.text("a\x1b[2J\nb");
+            screen.binary(b"\x00\xFFa");
+            screen.round_trip(Duration::from_micros(1234));
+            screen.no_pong(Duration::from_secs(2));
+            screen.unprompt();
+        };
+        assert_eq!(shown(PIPE, all), "a\x1b[2J\nb\n00ff61\n");
+        let mut screen = Screen::new(PIPE);
+        all(&mut screen);
+        let expected = "pong after 1.234 ms\nno pong for 2.000 s\n";
+        assert_eq!(screen.err, expected.as_bytes());
+        let raw = Style {
+            is_raw: true,
+            ..PIPE
+        };
+        let raw = shown(raw, |screen| {
+            screen.binary(b"a\n");
+            screen.binary(b"b");
+        });
+        assert_eq!(raw, "a\nb");
+    }
+
+    #[test]
+    fn a_terminal_gets_a_prompt_below_everything() {
+        let session = |screen: &mut Screen| {
+            screen.note("connected");
+            screen.prompt();
+            screen.prompt();
+            screen.typed();
+            screen.prompt();
+            screen.text("a\x1b[2J\r\n\tb");
+            screen.text("c");
+            screen.prompt();
+            screen.binary(b"\x01\x02");
+            screen.round_trip(Duration::from_millis(1));
+            screen.prompt();
+            screen.unprompt();
+            screen.unprompt();
+        };
+        let plain = "connected\n> > \r\x1b[K< a\\u{1b}[2J\\r\n\tb\n< c\n> \r\x1b[K< 0102 (2 bytes)\n\
+                     pong after 1.000 ms\n> \r\x1b[K";
+        assert_eq!(shown(TERMINAL, session), plain);
+        let coloured = Style {
+            has_colour: true,
+            has_prompt: false,
+            ..TERMINAL
+        };
+        let text = |screen: &mut Screen| screen.text("a");
+        assert_eq!(shown(coloured, text), "\x1b[36m< a\x1b[39m\n");
+    }
+
+    #[test]
+    fn a_terminal_gets_the_beginning_of_a_long_binary_message() {
+        let line = shown(TERMINAL, |screen| screen.binary(&[0xAB; 1025]));
+        assert_eq!(line, format!("< {}.. (1025 bytes)\n", "ab".repeat(1024)));
+    }
+}

@@ -1,0 +1,588 @@
+//! The loop from the open connection to its end: what comes is printed, what is on stdin is sent.
+
+use super::dial::Dialled;
+use super::input::{Input, Taken};
+use super::messages::{BadInput, Cut, Messages};
+use super::outbox::Outbox;
+use super::ping::{Due, Pings};
+use super::printer::Printer;
+use super::screen::{Screen, Style, escaped};
+use super::{SERVER, SIGNALS, told};
+use crate::cli::args::{Connect, Stay};
+use crate::cli::client::MaskingKeys;
+use mio::net::TcpStream;
+use mio::{Events, Poll, Waker};
+use signal_hook_mio::v1_0::Signals;
+use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wsloop::Message;
+use wsloop::proto::{
+    CODE_NONE, CloseFrame, Connection, Event, HeadLimits, Limits, ProtocolError, Stage,
+};
+
+pub(super) struct Session<'c> {
+    connect: &'c Connect,
+    limits: Limits,
+    stream: TcpStream,
+    /// There may be something to read; it is looked up when it can be printed.
+    is_readable: bool,
+    /// The socket takes bytes, or there is nothing for it.
+    is_writable: bool,
+    connection: Connection,
+    outbox: Outbox,
+    source: Source,
+    phase: Phase,
+    /// Why the end will not be a clean one, whatever the server does now.
+    verdict: Result<(), String>,
+    pings: Option<Pings>,
+    /// Messages that came.
+    received: usize,
+    screen: Screen,
+    printer: Printer,
+    /// So much is to be printed, or was in the last turn, that the server is not read.
+    was_full: bool,
+    buf: Vec<u8>,
+}
+
+/// Where messages come from.
+enum Source {
+    Stdin { input: Input, messages: Messages },
+    Ended,
+}
+
+/// How far the end is.
+enum Phase {
+    /// Messages are sent.
+    Talking,
+    /// All are sent; our Close is not.
+    Staying {
+        /// `None`: for ever.
+        until: Option<Instant>,
+        /// As soon as so many messages have come, it is over.
+        answers: Option<usize>,
+    },
+    /// Our Close is on its way, or there. The server's is due before `silent_until`, which each message puts off, and
+    /// before `until`, which only what we ourselves are the cause of puts off.
+    Closing {
+        silent_until: Instant,
+        until: Instant,
+    },
+    /// Nothing more is read. What the outbox holds may leave until then.
+    Flushing { until: Instant },
+    /// What is left is to print.
+    Over,
+}
+
+impl<'c> Session<'c> {
+    pub(super) fn new(connect: &'c Connect, dialled: Dialled, waker: &Arc<Waker>) -> Self {
+        let now = Instant::now();
+        let mut keys = MaskingKeys::default();
+        let reads_stdin = connect.execute.is_empty();
+        let mut session = Self {
+            connect,
+            limits: Limits {
+                message_bytes_max: connect.message_bytes_max,
+                fragments_max: u32::MAX,
+                head: HeadLimits::default(),
+            },
+            stream: dialled.stream,
+            is_readable: true,
+            is_writable: true,
+            connection: Connection::client_open(move || keys.next()),
+            outbox: Outbox::default(),
+            source: Source::Ended,
+            phase: Phase::Talking,
+            verdict: Ok(()),
+            pings: connect.ping.map(|every| Pings::new(every, now)),
+            received: 0,
+            screen: Screen::new(Style::detect(reads_stdin, connect.is_binary)),
+            printer: Printer::new(waker),
+            was_full: false,
+            buf: vec![0; BUF_BYTES],
+        };
+        let subprotocol = dialled.response.subprotocol();
+        let subprotocol = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
+        session.screen.note(&format!(
+            "connected to {}{subprotocol} (Ctrl-C to close)",
+            connect.url.text
+        ));
+        if reads_stdin {
+            session.source = Source::stdin(connect, waker);
+        } else {
+            for text in &connect.execute {
+                session.send(text.as_bytes());
+            }
+        }
+        let mut rest = dialled.rest;
+        session.receive(&mut rest);
+        session
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// Why it is not a clean one.
+    pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> Result<(), String> {
+        let mut events = Events::with_capacity(8);
+        loop {
+            let is_budget_spent = self.read();
+            self.take_input();
+            self.tick(Instant::now());
+            self.write();
+            self.print();
+            if let Phase::Over = self.phase
+                && self.printer.is_empty()
+            {
+                // A failure in the last of it.
+                self.check_printer();
+                return self.verdict;
+            }
+            let wait = if is_budget_spent {
+                Some(Duration::ZERO)
+            } else {
+                self.wait(Instant::now())
+            };
+            match poll.poll(&mut events, wait) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result.map_err(told)?,
+            }
+            let mut has_signal = false;
+            for event in &events {
+                match event.token() {
+                    SIGNALS => has_signal |= signals.pending().count() > 0,
+                    SERVER => {
+                        let has_ended = event.is_read_closed() || event.is_error();
+                        self.is_readable |= event.is_readable() || has_ended;
+                        self.is_writable |= event.is_writable() || event.is_error();
+                    }
+                    // The threads' news are looked for in every turn.
+                    _ => {}
+                }
+            }
+            if has_signal && !self.interrupt() {
+                return self.verdict;
+            }
+        }
+    }
+
+    /// A signal came; `false`: it is the one that ends at once.
+    fn interrupt(&mut self) -> bool {
+        match self.phase {
+            Phase::Talking | Phase::Staying { .. } => {
+                self.close();
+                true
+            }
+            Phase::Closing { .. } => {
+                self.fail("interrupted before the server answered our Close".to_owned());
+                false
+            }
+            Phase::Flushing { .. } => {
+                self.fail("interrupted before the server took our Close".to_owned());
+                false
+            }
+            Phase::Over => {
+                self.fail("interrupted before all was printed".to_owned());
+                false
+            }
+        }
+    }
+
+    /// Reads while it can be printed; `true`: there may be more, but others have their turn.
+    fn read(&mut self) -> bool {
+        let mut buf = std::mem::take(&mut self.buf);
+        let mut reads = 0;
+        while self.is_readable && self.is_reading() && reads < READS_MAX {
+            reads += 1;
+            match self.stream.read(&mut buf) {
+                Ok(0) => {
+                    self.is_readable = false;
+                    self.ended(None);
+                }
+                Ok(len) => self.receive(&mut buf[..len]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.is_readable = false;
+                    self.ended(Some(&error));
+                }
+            }
+            self.print();
+        }
+        self.buf = buf;
+        self.is_readable && self.is_reading()
+    }
+
+    fn is_reading(&self) -> bool {
+        match self.phase {
+            Phase::Talking | Phase::Staying { .. } | Phase::Closing { .. } => {
+                !self.printer.is_full()
+            }
+            Phase::Flushing { .. } | Phase::Over => false,
+        }
+    }
+
+    fn receive(&mut self, mut input: &mut [u8]) {
+        let mut owed = Vec::new();
+        loop {
+            owed.clear();
+            let event = self.connection.receive(&mut input, &self.limits, &mut owed);
+            match event {
+                Ok(None) => return,
+                Ok(Some(Event::Text(text))) => {
+                    self.screen.text(&text);
+                    self.received();
+                }
+                Ok(Some(Event::Binary(bytes))) => {
+                    self.screen.binary(&bytes);
+                    self.received();
+                }
+                Ok(Some(Event::Ping(_))) => {
+                    if !owed.is_empty() {
+                        self.outbox.owe_pong(&owed);
+                    }
+                }
+                Ok(Some(Event::Pong(payload))) => {
+                    let pings = self.pings.as_mut();
+                    if let Some(time) = pings.and_then(|pings| pings.pong(&payload, Instant::now()))
+                    {
+                        self.screen.round_trip(time);
+                    }
+                }
+                Ok(Some(Event::Close(frame))) => {
+                    self.outbox.end_pongs();
+                    self.outbox.frames().extend_from_slice(&owed);
+                    return self.closed(&frame);
+                }
+                Err(error) => {
+                    self.outbox.end_pongs();
+                    self.outbox.frames().extend_from_slice(&owed);
+                    return self.broken(&error);
+                }
+                Ok(Some(Event::Request(_))) => unreachable!("a client gets no requests"),
+            }
+        }
+    }
+
+    fn received(&mut self) {
+        self.received += 1;
+        if let Phase::Closing { silent_until, .. } = &mut self.phase {
+            *silent_until = Instant::now() + self.connect.close_timeout;
+        }
+    }
+
+    /// The server's Close came.
+    fn closed(&mut self, frame: &CloseFrame) {
+        let CloseFrame { code, reason } = frame;
+        let reason = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", escaped(reason).replace('\n', "\\n"))
+        };
+        match *code {
+            CLOSE_NORMAL | CODE_NONE => {
+                self.screen
+                    .note(&format!("disconnected (code {code}{reason})"));
+            }
+            _ => self.fail(format!("the server closed with code {code}{reason}")),
+        }
+        self.flush();
+    }
+
+    fn broken(&mut self, error: &ProtocolError) {
+        let reason = match error {
+            ProtocolError::MessageTooBig => format!(
+                "the server sent a message of more than the {} bytes of --message-bytes-max",
+                self.limits.message_bytes_max
+            ),
+            error => format!("the server broke the protocol: {error}"),
+        };
+        self.fail(reason);
+        self.flush();
+    }
+
+    /// The stream ended, and no Close was in it.
+    fn ended(&mut self, error: Option<&io::Error>) {
+        let reason = match (error, self.connection.stage()) {
+            (Some(error), _) => format!("the connection was lost: {error}"),
+            (None, Stage::Closing) => {
+                "the server ended the stream without answering our Close".to_owned()
+            }
+            (None, _) => "the server ended the stream without a Close".to_owned(),
+        };
+        self.fail(reason);
+        self.over();
+    }
+
+    /// The first reason is the cause of those that follow.
+    fn fail(&mut self, reason: String) {
+        if self.verdict.is_ok() {
+            self.verdict = Err(reason);
+        }
+    }
+
+    /// Takes what is on stdin while there is room for it.
+    fn take_input(&mut self) {
+        while let Phase::Talking = self.phase {
+            if self.outbox.len() >= OUTBOX_BYTES_MAX {
+                return;
+            }
+            let Source::Stdin { input, messages } = &mut self.source else {
+                return self.stay();
+            };
+            let taken = input.take();
+            let frames = self.outbox.frames();
+            let connection = &mut self.connection;
+            let is_binary = self.connect.is_binary;
+            let send = |bytes: &[u8]| {
+                connection.send(message(bytes, is_binary), frames);
+            };
+            let result = match taken {
+                Taken::NothingYet => return,
+                Taken::Chunk(chunk) => {
+                    let result = messages.take(&chunk, send);
+                    self.screen.typed();
+                    result
+                }
+                Taken::End => {
+                    let result = messages.finish(send);
+                    self.source = Source::Ended;
+                    result
+                }
+                Taken::Failed(error) => {
+                    self.fail(format!("cannot read stdin: {error}"));
+                    return self.close();
+                }
+            };
+            if let Err(bad) = result {
+                return self.refuse_input(&bad);
+            }
+        }
+    }
+
+    fn refuse_input(&mut self, bad: &BadInput) {
+        self.fail(bad.to_string());
+        self.close();
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let message = message(bytes, self.connect.is_binary);
+        self.connection.send(message, self.outbox.frames());
+    }
+
+    /// All is sent.
+    fn stay(&mut self) {
+        let now = Instant::now();
+        let answers = self.connect.execute.len();
+        let (until, answers) = match self.connect.stay {
+            Stay::Answered if answers > 0 => (Some(now + ANSWER_WAIT), Some(answers)),
+            Stay::Answered => return self.close(),
+            Stay::For(time) => (Some(now + time), None),
+            Stay::Forever => (None, None),
+        };
+        self.phase = Phase::Staying { until, answers };
+    }
+
+    /// Begins the closing handshake.
+    fn close(&mut self) {
+        self.source = Source::Ended;
+        self.outbox.end_pongs();
+        self.connection
+            .close(CLOSE_NORMAL, "", self.outbox.frames());
+        self.phase = self.closing(Instant::now());
+    }
+
+    fn closing(&self, now: Instant) -> Phase {
+        Phase::Closing {
+            silent_until: now + self.connect.close_timeout,
+            until: now + self.connect.close_timeout.max(CLOSING_MAX),
+        }
+    }
+
+    /// Nothing more is read; what is owed may leave.
+    fn flush(&mut self) {
+        self.source = Source::Ended;
+        self.phase = Phase::Flushing {
+            until: Instant::now() + self.connect.close_timeout,
+        };
+    }
+
+    fn over(&mut self) {
+        self.source = Source::Ended;
+        self.outbox.clear();
+        self.screen.unprompt();
+        self.phase = Phase::Over;
+    }
+
+    /// Does what it is time for.
+    fn tick(&mut self, now: Instant) {
+        self.check_printer();
+        let is_full = self.printer.is_full();
+        let was_full = std::mem::replace(&mut self.was_full, is_full);
+        match self.phase {
+            Phase::Talking | Phase::Over => {}
+            Phase::Staying { until, answers } => {
+                if until.is_some_and(|until| now >= until)
+                    || answers.is_some_and(|answers| self.received >= answers)
+                {
+                    self.close();
+                }
+            }
+            Phase::Closing {
+                silent_until,
+                until,
+            } => {
+                if is_full || was_full {
+                    // The server's Close may be here, and it is our own output that waits.
+                    self.phase = self.closing(now);
+                } else if now >= silent_until.min(until) {
+                    let seconds = self.connect.close_timeout.as_secs_f64();
+                    self.fail(if now >= silent_until {
+                        format!("the server did not answer our Close in {seconds} s")
+                    } else {
+                        "the server goes on and does not answer our Close".to_owned()
+                    });
+                    self.over();
+                }
+            }
+            Phase::Flushing { until } => {
+                if self.outbox.len() == 0 || now >= until {
+                    self.over();
+                }
+            }
+        }
+        self.tick_pings(now);
+    }
+
+    fn tick_pings(&mut self, now: Instant) {
+        let Some(pings) = &mut self.pings else { return };
+        if self.connection.stage() != Stage::Open {
+            return;
+        }
+        match pings.tick(now) {
+            None => {}
+            Some(Due::Send(payload)) => {
+                self.connection
+                    .ping(payload.as_bytes(), self.outbox.frames());
+            }
+            Some(Due::StillNone(time)) => self.screen.no_pong(time),
+        }
+    }
+
+    fn check_printer(&mut self) {
+        let Some(error) = self.printer.failure() else {
+            return;
+        };
+        // A reader that went away, such as `head`, has seen enough: that is no failure.
+        if error.kind() != ErrorKind::BrokenPipe {
+            self.fail(format!("cannot write to stdout: {error}"));
+        }
+        match self.phase {
+            Phase::Talking | Phase::Staying { .. } => self.close(),
+            Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Over => {}
+        }
+    }
+
+    fn write(&mut self) {
+        if !self.is_writable || self.outbox.len() == 0 {
+            return;
+        }
+        match self.outbox.write(&mut self.stream) {
+            Ok(written) => {
+                self.is_writable = self.outbox.len() == 0;
+                let is_closing = matches!(self.phase, Phase::Closing { .. });
+                if written > 0 && is_closing {
+                    self.phase = self.closing(Instant::now());
+                }
+            }
+            // The server takes no more; but the reason may be among what it has sent, and its stream has an end.
+            Err(_) => {
+                self.outbox.clear();
+                self.is_writable = false;
+                self.is_readable = true;
+                if let Phase::Talking | Phase::Staying { .. } = self.phase {
+                    self.source = Source::Ended;
+                    self.phase = self.closing(Instant::now());
+                }
+            }
+        }
+        if let Phase::Flushing { .. } = self.phase
+            && self.outbox.len() == 0
+        {
+            self.over();
+        }
+    }
+
+    /// Hands this turn's output over.
+    fn print(&mut self) {
+        match self.phase {
+            Phase::Talking => self.screen.prompt(),
+            Phase::Staying { .. }
+            | Phase::Closing { .. }
+            | Phase::Flushing { .. }
+            | Phase::Over => self.screen.unprompt(),
+        }
+        let Screen { out, err, .. } = &mut self.screen;
+        self.printer.print(out, err);
+    }
+
+    /// How long nothing need happen; `None`: for ever.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        let due = match self.phase {
+            Phase::Talking | Phase::Over => None,
+            Phase::Staying { until, .. } => until,
+            Phase::Closing {
+                silent_until,
+                until,
+            } => Some(silent_until.min(until)),
+            Phase::Flushing { until } => Some(until),
+        };
+        let pings = self.pings.as_ref();
+        let pings = pings.filter(|_| self.connection.stage() == Stage::Open);
+        let due = due.into_iter().chain(pings.map(Pings::next)).min()?;
+        Some(due.saturating_duration_since(now))
+    }
+}
+
+impl Source {
+    fn stdin(connect: &Connect, waker: &Arc<Waker>) -> Self {
+        // Somebody who types ends a message with Enter; a file is what it is.
+        let cut = if connect.is_binary && !io::stdin().is_terminal() {
+            Cut::Whole
+        } else {
+            Cut::Lines
+        };
+        Self::Stdin {
+            input: Input::stdin(waker),
+            messages: Messages::new(cut, connect.is_binary, connect.message_bytes_max),
+        }
+    }
+}
+
+fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
+    if is_binary {
+        Message::Binary(bytes)
+    } else {
+        Message::Text(
+            std::str::from_utf8(bytes).expect("Messages, or the command line, checked it"),
+        )
+    }
+}
+
+/// RFC 6455 section 7.4.1.
+const CLOSE_NORMAL: u16 = 1000;
+
+/// For the answers to `-x`, as long as wscat gives them.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
+/// For a server that goes on sending messages and answers no Close.
+const CLOSING_MAX: Duration = Duration::from_secs(60);
+
+/// What may wait to be sent before no more of stdin is taken.
+const OUTBOX_BYTES_MAX: usize = 256 * 1024;
+
+/// Few reads for large messages.
+const BUF_BYTES: usize = 64 * 1024;
+
+/// Before others have their turn.
+const READS_MAX: usize = 16;
