@@ -32,19 +32,40 @@ pub(super) fn bytes(text: &str) -> Result<usize, &'static str> {
 }
 
 /// A duration: seconds, or a number followed by ms, s, m or h; fractions are allowed, exponents are not.
+///
+/// It is read without floating point, whose parser is 16 KiB of the binary.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     let (number, unit) = split(text, |c| c.is_ascii_digit() || c == '.');
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
+    let unit: u128 = match unit {
+        "ms" => 1_000_000,
+        "" | "s" => NANOS,
+        "m" => 60 * NANOS,
+        "h" => 3600 * NANOS,
         _ => return Err(NOT_DURATION),
     };
-    let number: f64 = number.parse().map_err(|_| NOT_DURATION)?;
-    // Rounds to the nearest nanosecond, which hides that 0.001 has no exact binary form.
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| TOO_LARGE)
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if !is_digits(whole) && !is_digits(fraction) || fraction.contains('.') {
+        return Err(NOT_DURATION);
+    }
+    let digits = whole.trim_start_matches('0');
+    let whole: u64 = match digits {
+        "" => 0,
+        digits => digits.parse().map_err(|_| TOO_LARGE)?,
+    };
+    let mut nanos = u128::from(whole) * unit;
+    let mut place = unit;
+    // What is below a nanosecond is cut off.
+    for digit in fraction.bytes() {
+        place /= 10;
+        nanos += u128::from(digit - b'0') * place;
+    }
+    let seconds = u64::try_from(nanos / NANOS).map_err(|_| TOO_LARGE)?;
+    let nanos = u32::try_from(nanos % NANOS).expect("a remainder of 10^9 is below 2^32");
+    Ok(Duration::new(seconds, nanos))
 }
+
+/// In a second.
+const NANOS: u128 = 1_000_000_000;
 
 pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -118,6 +139,9 @@ mod tests {
             ("30", 30_000),
             ("0.5", 500),
             (".5", 500),
+            ("5.", 5000),
+            ("007.0s", 7000),
+            ("0.0019999999999999999999ms", 0),
             ("1.25s", 1250),
             ("500ms", 500),
             ("3ms", 3),
@@ -126,17 +150,26 @@ mod tests {
         ];
         for (text, millis) in table {
             assert_eq!(
-                duration(text),
-                Ok(Duration::from_millis(millis)),
+                duration(text).map(|time| time.as_millis()),
+                Ok(millis),
                 "{text:?}"
             );
+        }
+        let parts = [
+            ("0.000000001", 1),
+            ("1.9999ms", 1_999_900),
+            (".00001h", 36_000_000),
+        ];
+        for (text, nanos) in parts {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text:?}");
         }
     }
 
     #[test]
     fn what_is_no_duration_is_refused() {
         let texts = [
-            "", ".", "s", "-1", "+1", "1.2.3", "1e3", "inf", "NaN", "1d", "1M", "5 s", "é",
+            "", ".", "s", ".s", "-1", "+1", "1.2.3", "1..2", "1e3", "inf", "NaN", "1d", "1M",
+            "5 s", "é",
         ];
         for text in texts {
             assert_eq!(duration(text), Err(NOT_DURATION), "{text:?}");
