@@ -164,10 +164,9 @@ fn refusal(mut text: String, response: &ServerResponse, body: &[u8]) -> String {
     }
     let is_cut = body.len() > BODY_SHOWN;
     let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
-    let body = screen::escaped(body.replace("\r\n", "\n").trim_end());
-    if !body.is_empty() {
+    for line in body.trim_end().lines() {
         text.push('\n');
-        text.push_str(&body);
+        text.push_str(&screen::escaped(line));
     }
     if is_cut {
         text.push_str("\n(and more)");

@@ -54,7 +54,7 @@ impl Messages {
     pub(super) fn take(
         &mut self,
         chunk: &[u8],
-        mut send: impl FnMut(&[u8]),
+        send: &mut dyn FnMut(&[u8]),
     ) -> Result<(), BadInput> {
         let mut rest = chunk;
         while self.cut == Cut::Lines
@@ -63,11 +63,11 @@ impl Messages {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
             rest = after;
             if self.partial.is_empty() {
-                self.line(line, &mut send)?;
+                self.line(line, send)?;
             } else {
                 self.keep(line)?;
                 let line = std::mem::take(&mut self.partial);
-                self.line(&line, &mut send)?;
+                self.line(&line, send)?;
             }
         }
         self.keep(rest)
@@ -77,7 +77,7 @@ impl Messages {
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub(super) fn finish(&mut self, send: impl FnMut(&[u8])) -> Result<(), BadInput> {
+    pub(super) fn finish(&mut self, send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
         let last = std::mem::take(&mut self.partial);
         if last.is_empty() {
             return Ok(());
@@ -85,11 +85,11 @@ impl Messages {
         self.message(&last, send)
     }
 
-    fn line(&mut self, line: &[u8], send: impl FnMut(&[u8])) -> Result<(), BadInput> {
+    fn line(&mut self, line: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
         self.message(line.strip_suffix(b"\r").unwrap_or(line), send)
     }
 
-    fn message(&mut self, bytes: &[u8], mut send: impl FnMut(&[u8])) -> Result<(), BadInput> {
+    fn message(&mut self, bytes: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
         if bytes.len() > self.message_bytes_max {
             return Err(self.too_long());
         }
@@ -157,9 +157,10 @@ mod tests {
             let mut sent = Vec::new();
             let mut result = Ok(());
             for chunk in input.chunks(size) {
-                result = result.and_then(|()| messages.take(chunk, |m| sent.push(m.to_owned())));
+                result =
+                    result.and_then(|()| messages.take(chunk, &mut |m| sent.push(m.to_owned())));
             }
-            let result = result.and_then(|()| messages.finish(|m| sent.push(m.to_owned())));
+            let result = result.and_then(|()| messages.finish(&mut |m| sent.push(m.to_owned())));
             (sent, result)
         });
         let all: Vec<_> = all.collect();

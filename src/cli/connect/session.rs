@@ -334,18 +334,18 @@ impl<'c> Session<'c> {
             let frames = self.outbox.frames();
             let connection = &mut self.connection;
             let is_binary = self.connect.is_binary;
-            let send = |bytes: &[u8]| {
+            let mut send = |bytes: &[u8]| {
                 connection.send(message(bytes, is_binary), frames);
             };
             let result = match taken {
                 Taken::NothingYet => return,
                 Taken::Chunk(chunk) => {
-                    let result = messages.take(&chunk, send);
+                    let result = messages.take(&chunk, &mut send);
                     self.screen.typed();
                     result
                 }
                 Taken::End => {
-                    let result = messages.finish(send);
+                    let result = messages.finish(&mut send);
                     self.source = Source::Ended;
                     result
                 }

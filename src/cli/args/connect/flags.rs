@@ -9,23 +9,23 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
     Flag::<Connect>::value_of(Some("-H"), "--header", |connect, text| {
         let (name, value) = text.split_once(':').ok_or("is not NAME:VALUE")?;
         let (name, value) = (name.trim_end(), value.trim());
-        check(|opening| opening.with_header(name, value))?;
+        probe().with_header(name, value).map_err(reason)?;
         connect.headers.push((name.to_owned(), value.to_owned()));
         Ok(())
     })
     .repeatable(),
     Flag::<Connect>::value_of(Some("-s"), "--subprotocol", |connect, text| {
-        check(|opening| {
-            let mut offered = connect.subprotocols.iter();
-            let opening = offered.try_fold(opening, |opening, name| opening.with_subprotocol(name));
-            opening?.with_subprotocol(text)
-        })?;
+        let offered = connect.subprotocols.iter().map(String::as_str);
+        let opening = offered
+            .chain([text])
+            .try_fold(probe(), ClientOpening::with_subprotocol);
+        opening.map(drop).map_err(reason)?;
         connect.subprotocols.push(text.to_owned());
         Ok(())
     })
     .repeatable(),
     Flag::value_of(Some("-o"), "--origin", |connect, text| {
-        check(|opening| opening.with_header("Origin", text))?;
+        probe().with_header("Origin", text).map_err(reason)?;
         connect.headers.push(("Origin".to_owned(), text.to_owned()));
         Ok(())
     }),
@@ -63,15 +63,13 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
     }),
 ];
 
-/// Whether a request may have this.
-fn check(
-    with: impl FnOnce(ClientOpening) -> Result<ClientOpening, RequestError>,
-) -> Result<(), String> {
-    let opening = ClientOpening::new("localhost", "/", [0; 16]).expect("this is a host and a path");
-    match with(opening) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("is wrong: {error}")),
-    }
+/// A request to try a header or a subprotocol on.
+fn probe() -> ClientOpening {
+    ClientOpening::new("localhost", "/", [0; 16]).expect("this is a host and a path")
+}
+
+fn reason(error: RequestError) -> String {
+    format!("is wrong: {error}")
 }
 
 const MESSAGE_BYTES_MAX: usize = 1 << 30;

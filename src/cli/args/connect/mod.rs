@@ -109,10 +109,9 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
 
 /// As wscat takes it: without a scheme it is ws.
 fn url(word: &str) -> Result<Url, UsageError> {
-    let full = if word.contains("://") {
-        word.to_owned()
-    } else {
-        format!("ws://{word}")
+    let full = match word.split_once("://") {
+        Some(_) => word.to_owned(),
+        None => format!("ws://{word}"),
     };
     Url::parse(&full).map_err(|reason| UsageError(format!("the URL {word:?} {reason}")))
 }
