@@ -369,7 +369,7 @@ mod flags {
         let output = run(silent, "/", &args, b"");
         assert_eq!(output.status.code(), Some(0));
         let err = String::from_utf8(output.stderr).unwrap();
-        assert!(err.starts_with("no pong for 0.0"), "{err}");
+        assert!(err.starts_with("no pong for 0."), "{err}");
     }
 
     #[test]
