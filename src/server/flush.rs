@@ -185,14 +185,15 @@ impl<S: Stream> Engine<S> {
                     .config
                     .message_bytes_max
                     .saturating_add(self.config.receive_buffer_bytes);
-                session.phase = Phase::Draining { left };
+                session.phase = Phase::Draining;
+                session.extra_mut().drain_left = left;
                 if self.deadlines.kind(slot) != Some(Deadline::Close) {
                     self.deadlines
                         .set(slot, Deadline::Close, self.now as Millis);
                 }
                 self.queue_read(slot);
             }
-            Phase::Draining { .. } | Phase::Dead => {}
+            Phase::Draining | Phase::Dead => {}
         }
     }
 

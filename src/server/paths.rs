@@ -2,11 +2,23 @@
 
 use slab::Slab;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// A path's place in [`Paths`].
+/// A path's place in [`Paths`], and one: so that having none takes no more room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PathKey(u32);
+pub(super) struct PathKey(NonZeroU32);
+
+impl PathKey {
+    fn new(index: usize) -> Self {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("paths are not more than sessions"))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Paths {
@@ -24,7 +36,7 @@ impl Paths {
     /// One more user of `path`.
     pub(super) fn acquire(&mut self, path: &str) -> PathKey {
         if let Some(&key) = self.keys.get(path) {
-            self.paths[key.0 as usize].users += 1;
+            self.paths[key.index()].users += 1;
             return key;
         }
         let path: Arc<str> = path.into();
@@ -32,17 +44,17 @@ impl Paths {
             path: Arc::clone(&path),
             users: 1,
         });
-        let key = PathKey(u32::try_from(index).expect("paths are not more than sessions"));
+        let key = PathKey::new(index);
         self.keys.insert(path, key);
         key
     }
 
     /// One user less; at the last, the path is given back.
     pub(super) fn release(&mut self, key: PathKey) {
-        let entry = &mut self.paths[key.0 as usize];
+        let entry = &mut self.paths[key.index()];
         entry.users -= 1;
         if entry.users == 0 {
-            let entry = self.paths.remove(key.0 as usize);
+            let entry = self.paths.remove(key.index());
             self.keys.remove(&entry.path);
             if self.paths.len() < self.paths.capacity() / 4 {
                 self.paths.shrink_to_fit();
@@ -52,7 +64,7 @@ impl Paths {
     }
 
     pub(super) fn path(&self, key: PathKey) -> &Arc<str> {
-        &self.paths[key.0 as usize].path
+        &self.paths[key.index()].path
     }
 }
 

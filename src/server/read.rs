@@ -98,13 +98,16 @@ impl<S: Stream> Engine<S> {
     /// What was read goes to the protocol, or nowhere once that has ended.
     fn take_input(&mut self, slot: usize, input: &mut [u8], handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
-        match &mut session.phase {
+        match session.phase {
             Phase::Live => {
                 self.touch(slot);
                 self.process(slot, input, handler);
             }
             Phase::Finishing | Phase::Dead => {}
-            Phase::Draining { left } => *left = left.saturating_sub(input.len()),
+            Phase::Draining => {
+                let left = &mut session.extra_mut().drain_left;
+                *left = left.saturating_sub(input.len());
+            }
         }
     }
 
@@ -308,7 +311,7 @@ impl<S: Stream> Engine<S> {
                 self.finish(slot, ending);
             }
             Phase::Finishing => {}
-            Phase::Live | Phase::Draining { .. } => self.kill(slot, ending),
+            Phase::Live | Phase::Draining => self.kill(slot, ending),
             Phase::Dead => {}
         }
     }

@@ -69,9 +69,9 @@ pub(super) enum Phase {
     /// The protocol has ended; what is owed is still sent.
     Finishing,
     /// The write side is shut. What arrives is discarded, so that closing the socket on unread bytes does not
-    /// reset the connection and take the last words from the peer; once nothing of the bound is `left`, it is
-    /// not even read, and the close deadline ends the session.
-    Draining { left: usize },
+    /// reset the connection and take the last words from the peer; once nothing of the bound is left
+    /// ([`Extra::drain_left`]), it is not even read, and the close deadline ends the session.
+    Draining,
     /// In the reap queue.
     Dead,
 }
@@ -83,6 +83,8 @@ pub(super) struct Extra {
     pub(super) state: Option<Box<dyn Any + Send>>,
     /// Read but not yet processed, because the session was paused in the middle.
     pub(super) stash: Bulk,
+    /// Bytes that may still be discarded, while draining.
+    pub(super) drain_left: usize,
     pub(super) ending: Option<Ending>,
 }
 
@@ -187,7 +189,10 @@ impl<S: Stream> Session<S> {
         match self.phase {
             Phase::Live => self.is_readable && !self.is_paused && !self.has_stash(),
             Phase::Finishing => self.is_readable,
-            Phase::Draining { left } => self.is_readable && left > 0,
+            Phase::Draining => {
+                let left = self.extra.as_ref().map_or(0, |extra| extra.drain_left);
+                self.is_readable && left > 0
+            }
             Phase::Dead => false,
         }
     }
@@ -254,7 +259,7 @@ mod tests {
         let stream = size_of::<mio::net::TcpStream>();
         let session = size_of::<Session<mio::net::TcpStream>>();
         assert!(
-            session - stream.next_multiple_of(8) <= 152,
+            session - stream.next_multiple_of(8) <= 136,
             "{session} bytes, the stream {stream}"
         );
     }
