@@ -6,6 +6,7 @@
 
 use crate::config::LagPolicy;
 use crate::proto::{HttpResponse, Message, ProtocolError, Request, Upgrade};
+use crate::stats::Stats;
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -341,6 +342,16 @@ impl<'a> Context<'a> {
         self.core.state(id)?.downcast_mut()
     }
 
+    /// What the loop has counted since it began.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// From now on the loop measures the time of its turns ([`Stats::turns`]), which costs it a look at the clock each.
+    pub fn measure_turns(&mut self) {
+        self.core.measure_turns();
+    }
+
     /// Stops the server gracefully; at a second call, at once.
     pub fn stop(&mut self) {
         self.core.stop();
@@ -386,6 +397,8 @@ pub(crate) trait Core {
     fn is_open(&self, id: Id) -> bool;
     fn set_state(&mut self, id: Id, state: Box<dyn Any + Send>);
     fn state(&mut self, id: Id) -> Option<&mut (dyn Any + Send)>;
+    fn stats(&self) -> Stats;
+    fn measure_turns(&mut self);
     fn stop(&mut self);
     /// Which of a router's handlers serves the session.
     fn route(&self, id: Id) -> u16;

@@ -70,6 +70,7 @@ pub mod proto;
 mod router;
 mod server;
 mod spares;
+mod stats;
 
 pub use config::{Config, ConfigError, LagPolicy, descriptors_max};
 pub use handler::{
@@ -78,6 +79,7 @@ pub use handler::{
 pub use proto::{HttpResponse, Message, Request, Upgrade};
 pub use router::Router;
 pub use server::{Handle, HandleError, Server, Turn};
+pub use stats::{Stats, TurnTimes};
 
 /// The types of requests' and responses' parts: `HeaderMap`, `Uri` and others of the `http` crate.
 pub use tungstenite::http;

@@ -37,6 +37,8 @@ struct Topic {
     name: Arc<str>,
     log: Log,
     members: Vec<Member>,
+    /// Messages published to it.
+    published: u64,
     policy: Option<LagPolicy>,
     is_dirty: bool,
     is_loose: bool,
@@ -67,6 +69,7 @@ impl Topics {
             name: Arc::clone(&name),
             log: Log::default(),
             members: Vec::new(),
+            published: 0,
             policy: self.policies.get(&name).copied(),
             is_dirty: false,
             is_loose: false,
@@ -148,6 +151,7 @@ impl Topics {
         topic
             .log
             .append(header.as_slice(), message.as_bytes(), spares);
+        topic.published += 1;
         self.dirty_len += header.as_slice().len() + message.len();
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push(key);
@@ -167,6 +171,11 @@ impl Topics {
     pub(crate) fn unclaimed(&self, key: TopicKey, index: usize) -> usize {
         let topic = self.topic(key);
         (topic.log.end() - topic.members[index].cursor) as usize
+    }
+
+    /// How many messages were published to the topic while it had members.
+    pub(crate) fn published(&self, key: TopicKey) -> u64 {
+        self.topic(key).published
     }
 
     /// Bytes published since the last `take_dirty`.

@@ -1,12 +1,14 @@
 //! What handlers may do, carried out: the engine behind [`Context`](crate::Context). Everything here queues or marks;
 //! the phases that follow do the rest. The one write, of large messages, shows in nothing but speed.
 
+use super::deadlines::Deadline;
 use super::engine::{Engine, Stop, Timer};
 use super::flush::write_slices;
 use super::session::{Ending, Membership, Session, Stream, id};
 use crate::config::LagPolicy;
 use crate::handler::{Core, Error, Id, SendStatus, Side, TimerId};
 use crate::proto::{CODE_NONE, Message, is_code_allowed};
+use crate::stats::Stats;
 use std::any::Any;
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -45,6 +47,8 @@ impl<S: Stream> Core for Engine<S> {
                 .outbound
                 .push(header.as_slice(), message.as_bytes(), &mut self.spares);
         }
+        self.sessions[slot].messages_out += 1;
+        self.stats.messages_out += 1;
         self.queue_flush(slot);
         self.pause_if_over(slot)
     }
@@ -66,7 +70,7 @@ impl<S: Stream> Core for Engine<S> {
             return 0;
         };
         let unclaimed = session.memberships().iter().map(|membership| {
-            let Membership { topic, index } = *membership;
+            let Membership { topic, index, .. } = *membership;
             self.topics.unclaimed(topic, index)
         });
         session.outbound.len() + unclaimed.sum::<usize>()
@@ -101,7 +105,11 @@ impl<S: Stream> Core for Engine<S> {
         self.sessions[slot]
             .extra_mut()
             .memberships
-            .push(Membership { topic, index });
+            .push(Membership {
+                topic,
+                not_sent: self.topics.published(topic),
+                index,
+            });
         true
     }
 
@@ -127,7 +135,9 @@ impl<S: Stream> Core for Engine<S> {
         let Some(topic) = self.topics.find(topic) else {
             return 0;
         };
-        self.topics.publish(topic, message, &mut self.spares)
+        let members = self.topics.publish(topic, message, &mut self.spares);
+        self.stats.messages_out += members as u64;
+        members
     }
 
     fn subscribers(&self, topic: &str) -> usize {
@@ -198,6 +208,22 @@ impl<S: Stream> Core for Engine<S> {
             .as_deref_mut()
     }
 
+    fn stats(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        stats.connections_open = self.open;
+        // Whose socket takes nothing has this deadline.
+        for slot in self.deadlines.slots(Deadline::Write) {
+            let session = &self.sessions[slot];
+            stats.backlog_bytes += session.outbound.len();
+            stats.members_lagging += session.memberships().len();
+        }
+        stats
+    }
+
+    fn measure_turns(&mut self) {
+        self.stats.turns.get_or_insert_default();
+    }
+
     fn stop(&mut self) {
         self.stop = match self.stop {
             Stop::No => Stop::Asked,
@@ -225,6 +251,7 @@ impl<S: Stream> Engine<S> {
         let written = write_slices(&mut session.stream, &slices);
         let len = *written.as_ref().unwrap_or(&0);
         session.bytes_out += len as u64;
+        self.stats.bytes_out += len as u64;
         let payload_len = len.saturating_sub(header.len());
         if len < header.len() + payload.len() {
             session.outbound.push(

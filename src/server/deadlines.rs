@@ -102,6 +102,14 @@ impl Deadlines {
         self.links.get(slot)?.kind
     }
 
+    /// The sessions that have this deadline, the first due first.
+    pub(crate) fn slots(&self, kind: Deadline) -> impl Iterator<Item = usize> {
+        let first = self.queues[kind as usize].first;
+        let next = |slot: &u32| Some(self.links[*slot as usize].next).filter(|next| *next != NONE);
+        std::iter::successors(Some(first).filter(|first| *first != NONE), next)
+            .map(|slot| slot as usize)
+    }
+
     /// When the session's deadline was set, if it has one of this kind.
     pub(crate) fn set_at(&self, slot: usize, kind: Deadline) -> Option<Millis> {
         let link = self.links.get(slot)?;

@@ -6,12 +6,13 @@
 use super::deadlines::{Deadline, Deadlines, Millis};
 use super::journal::Journal;
 use super::paths::Paths;
-use super::session::{Ending, Membership, Phase, Session, Stream, id};
+use super::session::{Ending, InputEnd, Membership, Phase, Session, Stream, id};
 use crate::config::Config;
 use crate::handler::{Error, Id, Side, TimerId};
 use crate::outbound::{TopicKey, Topics};
 use crate::proto::{HeadLimits, HttpResponse, Limits, Stage};
 use crate::spares::Spares;
+use crate::stats::{Refusal, Stats};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -46,6 +47,8 @@ pub(crate) struct Engine<S> {
     /// What the protocol owes after one call of `receive`; kept for its allocation.
     pub(super) replies: Vec<u8>,
     pub(super) journal: Journal,
+    /// Totals; what changes by itself is filled in when they are asked for.
+    pub(super) stats: Stats,
     pub(super) stop: Stop,
 }
 
@@ -116,6 +119,7 @@ impl<S: Stream> Engine<S> {
             reap_queue: Vec::with_capacity(KEPT),
             replies: Vec::new(),
             journal: Journal::default(),
+            stats: Stats::default(),
             stop: Stop::No,
         }
     }
@@ -134,6 +138,7 @@ impl<S: Stream> Engine<S> {
         if let Some(limit) = refused
             && self.refusals >= REFUSALS_MAX
         {
+            self.stats.count_refusal(Refusal::of_limit(limit));
             log::debug!("dropped a connection: {limit}, and no room even to wait for its end");
             let mut response = Vec::new();
             no_room().encode(false, &mut response);
@@ -177,7 +182,9 @@ impl<S: Stream> Engine<S> {
             return;
         };
         let slot = id.slot as usize;
-        session.is_end_announced |= readiness.is_end;
+        if readiness.is_end && session.input_end == InputEnd::Unknown {
+            session.input_end = InputEnd::Announced;
+        }
         if readiness.is_readable {
             session.is_readable = true;
             self.queue_read(slot);
@@ -260,6 +267,16 @@ impl<S: Stream> Engine<S> {
     /// How many sessions there are, in any state.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Whether the times of turns are asked for.
+    pub(crate) fn measures_turns(&self) -> bool {
+        self.stats.turns.is_some()
+    }
+
+    /// A turn took so long.
+    pub(crate) fn count_turn(&mut self, time: Duration) {
+        self.stats.count_turn(time);
     }
 
     /// Begins the graceful stop that was asked for: Close 1001 to everyone.
@@ -380,6 +397,12 @@ impl<S: Stream> Engine<S> {
         is_head: bool,
         error: Option<Error>,
     ) {
+        match &error {
+            Some(Error::Limit(name)) => self.stats.count_refusal(Refusal::of_limit(name)),
+            Some(Error::Response(_)) => self.stats.count_refusal(Refusal::Response),
+            // A violation is counted as such, and a handler's answer as what it answers.
+            Some(Error::Protocol(_) | Error::Io(_)) | None => {}
+        }
         self.replies.clear();
         self.sessions[slot]
             .connection
@@ -478,7 +501,7 @@ impl<S: Stream> Engine<S> {
         }
         let session = &mut sessions[slot];
         let Some(extra) = &session.extra else { return };
-        for &Membership { topic, index } in &extra.memberships {
+        for &Membership { topic, index, .. } in &extra.memberships {
             if let Some((from, to)) = topics.claim(topic, index) {
                 session.outbound.push_log(topic, from, to, topics);
             }
@@ -507,11 +530,20 @@ impl<S: Stream> Engine<S> {
     /// Takes the session, which has forgotten the membership, out of a topic. What it is still owed of the topic
     /// stays, and not all that others are owed later.
     pub(super) fn leave(&mut self, slot: usize, membership: Membership) {
-        let Membership { topic, index } = membership;
+        let Membership {
+            topic,
+            not_sent,
+            index,
+        } = membership;
         let Self {
             sessions, topics, ..
         } = self;
-        sessions[slot].outbound.hold(topic, topics);
+        let session = &mut sessions[slot];
+        // More can have been skipped than was published since it joined: what it was still owed when it left the topic
+        // before. That was added then.
+        let sent = topics.published(topic).wrapping_sub(not_sent);
+        session.messages_out = session.messages_out.wrapping_add(sent);
+        session.outbound.hold(topic, topics);
         let Some(moved) = self.topics.leave(topic, index) else {
             return;
         };

@@ -6,7 +6,7 @@
 
 use super::deadlines::{Deadline, Millis};
 use super::engine::{Engine, KEPT};
-use super::session::{Ending, Phase, Session, Stream, id};
+use super::session::{Ending, InputEnd, Phase, Session, Stream, id};
 use crate::config::LagPolicy;
 use crate::handler::{Context, Error, Handler, Id, Side};
 use crate::outbound::{TopicKey, Topics, fill};
@@ -68,6 +68,7 @@ impl<S: Stream> Engine<S> {
             sessions,
             topics,
             config,
+            stats,
             ..
         } = self;
         let slot = topics.member(topic, index).slot;
@@ -86,6 +87,9 @@ impl<S: Stream> Engine<S> {
                 LagPolicy::Skip => {
                     let messages = session.outbound.skip(topic, topics);
                     if messages > 0 {
+                        session.skipped(topic, messages);
+                        stats.messages_out -= messages;
+                        stats.messages_skipped += messages;
                         lagging.push(Lag::Skipped {
                             id,
                             topic: Arc::clone(topics.name(topic)),
@@ -101,7 +105,7 @@ impl<S: Stream> Engine<S> {
         let keeps_up =
             session.outbound.is_empty() && !session.is_blocked && session.memberships().len() == 1;
         let written = if keeps_up {
-            write_log(session, topics, topic, from, to)
+            write_log(session, topics, topic, from, to, &mut stats.bytes_out)
         } else {
             Ok(0)
         };
@@ -120,11 +124,12 @@ impl<S: Stream> Engine<S> {
             sessions,
             topics,
             spares,
+            stats,
             ..
         } = self;
         let session = &mut sessions[slot];
         if !session.is_blocked && !session.outbound.is_empty() {
-            match write(session, topics, spares) {
+            match write(session, topics, spares, &mut stats.bytes_out) {
                 Ok(Written::All) => {}
                 Ok(Written::Some) => self.stalled(slot),
                 Ok(Written::Budget) => self.queue_flush(slot),
@@ -176,7 +181,10 @@ impl<S: Stream> Engine<S> {
                     self.deadlines.set(slot, next, self.now as Millis);
                 }
             }
-            Phase::Finishing if session.is_at_end || session.stream.shutdown_write().is_err() => {
+            Phase::Finishing
+                if session.input_end == InputEnd::Read
+                    || session.stream.shutdown_write().is_err() =>
+            {
                 self.kill(slot, Ending::abnormal(Side::Peer, None));
             }
             Phase::Finishing => {
@@ -265,6 +273,7 @@ fn write<S: Stream>(
     session: &mut Session<S>,
     topics: &mut Topics,
     spares: &mut Spares,
+    bytes_out: &mut u64,
 ) -> io::Result<Written> {
     session.outbound.queue_pong(spares);
     let (len, offered) = match session.outbound.in_one_piece() {
@@ -284,6 +293,7 @@ fn write<S: Stream>(
     };
     session.outbound.advance(len, topics, spares);
     session.bytes_out += len as u64;
+    *bytes_out += len as u64;
     Ok(if session.outbound.is_empty() {
         Written::All
     } else if len < offered {
@@ -301,6 +311,7 @@ fn write_log<S: Stream>(
     topic: TopicKey,
     from: u64,
     to: u64,
+    bytes_out: &mut u64,
 ) -> io::Result<usize> {
     let mut pieces = topics.slices(topic, from, to);
     let len = if let (Some(piece), None) = (pieces.next(), pieces.next()) {
@@ -312,6 +323,7 @@ fn write_log<S: Stream>(
         write_slices(&mut session.stream, &slices[..filled])?
     };
     session.bytes_out += len as u64;
+    *bytes_out += len as u64;
     Ok(len)
 }
 

@@ -20,6 +20,7 @@ pub use handle::{Handle, HandleError};
 
 use crate::config::Config;
 use crate::handler::{Context, Core, Handler, Id};
+use crate::stats::Stats;
 use engine::{Engine, Readiness, Stop};
 use listener::Listener;
 use mio::event::Source;
@@ -195,6 +196,11 @@ impl<H: Handler> Server<H> {
         self.engine.count()
     }
 
+    /// What the loop has counted since it began.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
     /// Turns until the server has stopped.
     ///
     /// # Errors
@@ -220,7 +226,8 @@ impl<H: Handler> Server<H> {
         }
         let sleep = [timeout, self.next_timeout()].into_iter().flatten().min();
         self.poll_events(sleep)?;
-        self.engine.begin_turn(millis_since(self.clock));
+        let start = self.clock.elapsed();
+        self.engine.begin_turn(start.as_millis() as u64);
         self.mark_events();
         self.handle.drain(&mut self.engine);
         for key in self.ready_sources.drain(..) {
@@ -245,6 +252,9 @@ impl<H: Handler> Server<H> {
             self.listeners.iter_mut().for_each(Listener::retry);
         }
         self.stop_if_asked();
+        if self.engine.measures_turns() {
+            self.engine.count_turn(self.clock.elapsed() - start);
+        }
         Ok(if self.life == Life::Stopped {
             Turn::Stopped
         } else {

@@ -9,11 +9,12 @@
 use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
 use super::journal::Journal;
-use super::session::{Ending, Phase, Stream};
+use super::session::{Ending, InputEnd, Phase, Stream};
 use crate::handler::{Context, Error, Handler, Side};
 use crate::proto::{
     CODE_ABNORMAL, CloseFrame, Event, HttpResponse, Message, ProtocolError, Request, Upgrade,
 };
+use crate::stats::Refusal;
 use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::mem;
@@ -54,15 +55,17 @@ impl<S: Stream> Engine<S> {
             match session.stream.read(buf) {
                 Ok(0) => {
                     session.is_readable = false;
-                    session.is_at_end = true;
+                    session.input_end = InputEnd::Read;
                     self.end_of_stream(slot);
                 }
                 Ok(len) => {
                     session.bytes_in += len as u64;
+                    self.stats.bytes_in += len as u64;
                     read += len;
                     budget = budget.saturating_sub(len);
                     // A short read means drained, unless the end is known to stand behind it.
-                    session.is_readable = len == buf.len() || session.is_end_announced;
+                    session.is_readable =
+                        len == buf.len() || session.input_end == InputEnd::Announced;
                     self.take_input(slot, &mut buf[..len], handler);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => session.is_readable = false,
@@ -198,6 +201,8 @@ impl<S: Stream> Engine<S> {
             message.as_text().map_or("binary", |_| "text"),
             message.len()
         );
+        self.sessions[slot].messages_in += 1;
+        self.stats.messages_in += 1;
         let id = self.id_of(slot);
         handler.on_message(&mut Context::new(self), id, message);
     }
@@ -208,6 +213,7 @@ impl<S: Stream> Engine<S> {
         let path = self.paths.acquire(request.path());
         self.sessions[slot].path = Some(path);
         if !request.is_upgrade() {
+            self.stats.http_requests += 1;
             let response = handler.on_http(&mut Context::new(self), id, request);
             self.refuse_live(slot, &response, request.is_head(), None);
             return;
@@ -216,6 +222,7 @@ impl<S: Stream> Engine<S> {
         if let Err(response) =
             handler.on_upgrade(&mut Context::new(self), id, request, &mut upgrade)
         {
+            self.stats.count_refusal(Refusal::Handler);
             self.refuse_live(slot, &response, false, None);
             return;
         }
@@ -237,7 +244,9 @@ impl<S: Stream> Engine<S> {
         }
         session.outbound.push(replies, &[], &mut self.spares);
         session.was_opened = true;
+        session.opened_at = (self.now / 1000) as u32;
         self.open += 1;
+        self.stats.connections += 1;
         self.end_handshake(slot);
         self.deadlines
             .set(slot, Deadline::Quiet, self.now as Millis);
@@ -286,6 +295,9 @@ impl<S: Stream> Engine<S> {
         let code = error.close_code().unwrap_or(CODE_ABNORMAL);
         let reason = error.to_string();
         let error = Some(Error::Protocol(error));
+        if !self.sessions[slot].was_opened {
+            self.stats.count_refusal(Refusal::Protocol);
+        }
         // If our own Close was under way, the failure is still how it ended.
         if let Some(extra) = &mut self.sessions[slot].extra {
             extra.ending = None;

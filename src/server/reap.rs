@@ -61,6 +61,7 @@ impl<S: Stream> Engine<S> {
         }
         if was_opened {
             self.open -= 1;
+            self.stats.count_close(ending.code);
             handler.on_close(&mut Context::new(self), id, &ending.close());
         }
     }

@@ -33,10 +33,15 @@ pub(crate) struct Session<S> {
     pub(super) extra: Option<Box<Extra>>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    pub(super) messages_in: u64,
+    /// Without those published to topics that the session is still a member of.
+    pub(super) messages_out: u64,
     pub(super) peer: Peer,
     /// The request's path, among the engine's.
     pub(super) path: Option<PathKey>,
     pub(super) generation: u32,
+    /// In seconds of the loop's clock: when it was opened.
+    pub(super) opened_at: u32,
     /// The low bits of `bytes_out` when the write deadline was set.
     pub(super) stall_mark: u32,
     pub(super) route: u16,
@@ -49,10 +54,7 @@ pub(crate) struct Session<S> {
     pub(super) was_opened: bool,
     /// A hint: a read may give something.
     pub(super) is_readable: bool,
-    /// The end of the stream was announced beside data, so a short read is not the last.
-    pub(super) is_end_announced: bool,
-    /// The end of the stream was read.
-    pub(super) is_at_end: bool,
+    pub(super) input_end: InputEnd,
     /// The stream takes nothing until it says so.
     pub(super) is_blocked: bool,
     /// Over high water and not yet under low: not read.
@@ -76,6 +78,17 @@ pub(super) enum Phase {
     Dead,
 }
 
+/// Where the end of a session's input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InputEnd {
+    /// Not in sight.
+    Unknown,
+    /// The poll has announced it beside data, so a short read is not the last.
+    Announced,
+    /// It was read.
+    Read,
+}
+
 /// See [`Session::extra`].
 #[derive(Debug, Default)]
 pub(super) struct Extra {
@@ -92,6 +105,8 @@ pub(super) struct Extra {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Membership {
     pub(super) topic: TopicKey,
+    /// The topic's count of messages when the session became a member, and those that it has skipped since.
+    pub(super) not_sent: u64,
     pub(super) index: usize,
 }
 
@@ -141,9 +156,12 @@ impl<S: Stream> Session<S> {
             extra: None,
             bytes_in: 0,
             bytes_out: 0,
+            messages_in: 0,
+            messages_out: 0,
             peer: peer.into(),
             path: None,
             generation,
+            opened_at: 0,
             stall_mark: 0,
             route: 0,
             phase: Phase::Live,
@@ -152,8 +170,7 @@ impl<S: Stream> Session<S> {
             was_opened: false,
             // The poll tells at the first turn after the registration, so no read is tried in vain.
             is_readable: false,
-            is_end_announced: false,
-            is_at_end: false,
+            input_end: InputEnd::Unknown,
             is_blocked: false,
             is_paused: false,
             is_read_queued: false,
@@ -167,6 +184,14 @@ impl<S: Stream> Session<S> {
 
     pub(super) fn memberships(&self) -> &[Membership] {
         self.extra.as_ref().map_or(&[], |extra| &extra.memberships)
+    }
+
+    /// A member has skipped so many messages of a topic.
+    pub(super) fn skipped(&mut self, topic: TopicKey, messages: u64) {
+        let memberships = &mut self.extra_mut().memberships;
+        if let Some(membership) = memberships.iter_mut().find(|one| one.topic == topic) {
+            membership.not_sent += messages;
+        }
     }
 
     /// Takes note of how the session ends; what was noted first stays.
@@ -259,7 +284,7 @@ mod tests {
         let stream = size_of::<mio::net::TcpStream>();
         let session = size_of::<Session<mio::net::TcpStream>>();
         assert!(
-            session - stream.next_multiple_of(8) <= 136,
+            session - stream.next_multiple_of(8) <= 152,
             "{session} bytes, the stream {stream}"
         );
     }

@@ -5,4 +5,5 @@ mod faults;
 mod pressure;
 mod script;
 mod simulation;
+mod stats;
 mod topics;

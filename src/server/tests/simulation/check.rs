@@ -3,7 +3,7 @@
 use super::super::super::deadlines::{Deadline, Millis};
 use super::super::super::engine::Engine;
 use super::super::super::paths::Paths;
-use super::super::super::session::{Phase, Session};
+use super::super::super::session::{InputEnd, Phase, Session};
 use super::ledger::{HEADER_BYTES_MAX, Ledger, TOPICS};
 use super::peer::Peer;
 use super::socket::Connected;
@@ -89,7 +89,7 @@ fn awake(engine: &Engine<Connected>, session: &Session<Connected>, peer: &Peer, 
     if !session.outbound.is_empty() {
         assert_eq!(deadline, Some(Deadline::Write), "owed without a deadline");
     }
-    if socket.has_input() && !socket.will_tell_readable() && !session.is_at_end {
+    if socket.has_input() && !socket.will_tell_readable() && session.input_end != InputEnd::Read {
         assert!(session.is_readable, "input was forgotten");
     }
     if session.is_paused {
@@ -133,7 +133,7 @@ pub(super) fn complete(engine: &Engine<Connected>) -> BTreeSet<Id> {
     let is_complete = |id: &&Id| {
         let session = engine.session(**id).expect("reaped only after this");
         assert_eq!(session.phase, Phase::Dead);
-        session.is_at_end && session.outbound.is_empty()
+        session.input_end == InputEnd::Read && session.outbound.is_empty()
     };
     engine
         .reap_queue

@@ -174,11 +174,7 @@ impl Simulation {
         let heir = self.engine.id_at(id.slot as usize);
         let state = |engine: &Engine<Connected>| {
             let session = engine.session(heir?)?;
-            Some((
-                session.is_readable,
-                session.is_blocked,
-                session.is_end_announced,
-            ))
+            Some((session.is_readable, session.is_blocked, session.input_end))
         };
         let before = (state(&self.engine), self.engine.read_queue.len());
         self.engine.mark(id, readiness);

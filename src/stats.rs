@@ -1,0 +1,224 @@
+//! What the loop has counted since it began: totals that only grow, and a few figures of the moment.
+//!
+//! Counting costs the loop an addition a message; only the times of turns cost more, a look at the clock each, and are
+//! measured when asked for ([`Context::measure_turns`](crate::Context::measure_turns)).
+
+use std::time::Duration;
+
+/// Counts of one server, as of the moment they were asked for; see [`Context::stats`](crate::Context::stats).
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Sessions between `on_open` and `on_close`.
+    pub connections_open: usize,
+    /// Sessions that were opened.
+    pub connections: u64,
+    /// Plain GET and HEAD requests that `Handler::on_http` has answered, with whatever status.
+    pub http_requests: u64,
+    /// Text and binary messages that `Handler::on_message` was given.
+    pub messages_in: u64,
+    /// Messages that were taken for sending: sent to one session, or published, once for each member; those that a
+    /// member has skipped are taken off.
+    pub messages_out: u64,
+    /// Messages that members were too far behind for ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
+    pub messages_skipped: u64,
+    /// Bytes read from sockets, requests and frame headers included.
+    pub bytes_in: u64,
+    /// Bytes that sockets have taken, responses and frame headers included.
+    pub bytes_out: u64,
+    /// Bytes that peers are owed whose sockets take nothing at the moment, those of published messages once for each
+    /// member.
+    pub backlog_bytes: usize,
+    /// Members of topics whose sockets take nothing at the moment.
+    pub members_lagging: usize,
+    /// The times of turns, from the poll's return to the end of the reap phase, if they are measured.
+    pub turns: Option<TurnTimes>,
+    pub(crate) refused: [u64; Refusal::NAMES.len()],
+    pub(crate) closes: [u64; CLOSES.len()],
+}
+
+impl Stats {
+    /// Connections that did not come to a session, by the reason: `protocol` (not an opening handshake of RFC 6455, nor
+    /// a request that HTTP allows), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101
+    /// so that it breaks the protocol), `shutdown`, or the limit of [`Config`](crate::Config) by its name.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refusal::NAMES.into_iter().zip(self.refused)
+    }
+
+    /// Sessions that have ended, by the close code that `Handler::on_close` was told (RFC 6455 section 7.4): the
+    /// registered codes one by one, `3000-3999`, `4000-4999` (which peers can choose freely), and `other`.
+    pub fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CLOSES.into_iter().zip(self.closes)
+    }
+
+    pub(crate) fn count_refusal(&mut self, refusal: Refusal) {
+        self.refused[refusal as usize] += 1;
+    }
+
+    pub(crate) fn count_close(&mut self, code: u16) {
+        let index = match code {
+            1000..=1015 => usize::from(code - 1000),
+            3000..=3999 => 16,
+            4000..=4999 => 17,
+            _ => 18,
+        };
+        self.closes[index] += 1;
+    }
+
+    pub(crate) fn count_turn(&mut self, time: Duration) {
+        if let Some(turns) = &mut self.turns {
+            turns.count(time);
+        }
+    }
+}
+
+/// Why there is no session, in the order of [`Refusal::NAMES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Protocol,
+    Handler,
+    Response,
+    Shutdown,
+    ConnectionsMax,
+    HandshakesMax,
+    HandshakeTimeout,
+}
+
+impl Refusal {
+    const NAMES: [&'static str; 7] = [
+        "protocol",
+        "handler",
+        "response",
+        "shutdown",
+        "connections_max",
+        "handshakes_max",
+        "handshake_timeout",
+    ];
+
+    /// The limit's, or `Shutdown`'s.
+    pub(crate) fn of_limit(name: &str) -> Self {
+        match name {
+            "connections_max" => Self::ConnectionsMax,
+            "handshakes_max" => Self::HandshakesMax,
+            "handshake_timeout" => Self::HandshakeTimeout,
+            _ => Self::Shutdown,
+        }
+    }
+}
+
+/// A histogram of turns by their time.
+#[derive(Clone, Debug, Default)]
+pub struct TurnTimes {
+    sum: Duration,
+    /// Turns of at most each bound, and longer than the one before; the last are longer than all.
+    counts: [u64; TURN_BOUNDS.len() + 1],
+}
+
+impl TurnTimes {
+    /// All turns.
+    pub fn count_all(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The time of all turns together.
+    pub fn sum(&self) -> Duration {
+        self.sum
+    }
+
+    /// How many turns took at most so long, for some lengths.
+    pub fn at_most(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let mut total = 0;
+        TURN_BOUNDS
+            .into_iter()
+            .zip(self.counts)
+            .map(move |(micros, count)| {
+                total += count;
+                (Duration::from_micros(micros), total)
+            })
+    }
+
+    fn count(&mut self, time: Duration) {
+        let index = TURN_BOUNDS
+            .iter()
+            .position(|micros| time <= Duration::from_micros(*micros))
+            .unwrap_or(TURN_BOUNDS.len());
+        self.counts[index] += 1;
+        self.sum += time;
+    }
+}
+
+/// The names of close codes and their ranges.
+const CLOSES: [&str; 19] = [
+    "1000",
+    "1001",
+    "1002",
+    "1003",
+    "1004",
+    "1005",
+    "1006",
+    "1007",
+    "1008",
+    "1009",
+    "1010",
+    "1011",
+    "1012",
+    "1013",
+    "1014",
+    "1015",
+    "3000-3999",
+    "4000-4999",
+    "other",
+];
+
+/// In microseconds: a turn with one small message takes some 10, one that reads its 4 MiB some 1 000.
+const TURN_BOUNDS: [u64; 9] = [
+    20, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closes_are_counted_by_code_and_by_range() {
+        let mut stats = Stats::default();
+        for code in [1000, 1000, 1006, 1015, 3000, 4999, 4000, 999, 2000, 5000] {
+            stats.count_close(code);
+        }
+        let counted: Vec<_> = stats.closes().filter(|(_, count)| *count > 0).collect();
+        let expected = [
+            ("1000", 2),
+            ("1006", 1),
+            ("1015", 1),
+            ("3000-3999", 1),
+            ("4000-4999", 2),
+            ("other", 3),
+        ];
+        assert_eq!(counted, expected);
+    }
+
+    #[test]
+    fn refusals_have_the_names_of_their_limits() {
+        for name in [
+            "shutdown",
+            "connections_max",
+            "handshakes_max",
+            "handshake_timeout",
+        ] {
+            assert_eq!(Refusal::NAMES[Refusal::of_limit(name) as usize], name);
+        }
+        assert_eq!(Refusal::NAMES[Refusal::Response as usize], "response");
+    }
+
+    #[test]
+    fn turns_are_counted_up_to_each_bound() {
+        let mut turns = TurnTimes::default();
+        for micros in [1, 20, 21, 1_000, 2_000_000] {
+            turns.count(Duration::from_micros(micros));
+        }
+        let counts: Vec<_> = turns.at_most().map(|(_, count)| count).collect();
+        assert_eq!(counts, [2, 3, 3, 4, 4, 4, 4, 4, 4]);
+        assert_eq!(turns.count_all(), 5);
+        assert_eq!(turns.sum(), Duration::from_micros(2_001_042));
+    }
+}
