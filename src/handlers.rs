@@ -1,4 +1,7 @@
-//! Ready-made handlers, plain users of the [`Handler`] trait: [`Echo`], [`Broadcast`], [`Reply`], [`Page`].
+//! Ready-made handlers, plain users of the [`Handler`] trait: [`Echo`], [`Broadcast`], [`Reply`], [`Page`],
+//! [`Metrics`].
+
+pub use crate::metrics::Metrics;
 
 use crate::handler::{Context, Handler, Id};
 use crate::proto::{HttpResponse, Message, Request, Upgrade};

@@ -65,6 +65,7 @@ mod bulk;
 mod config;
 mod handler;
 pub mod handlers;
+mod metrics;
 mod outbound;
 pub mod proto;
 mod router;

@@ -100,6 +100,59 @@ mod serving {
     }
 
     #[test]
+    fn the_log_can_be_an_object_a_line() {
+        let process = Process::start(&["echo", "--log-format", "json"]);
+        let mut raw = Raw::open(process.addr, "/a\"b");
+        raw.say([frame(TEXT, b"12345"), close_frame(4001, "b\"ye")].concat());
+        assert_eq!(raw.frame(), (TEXT, b"12345".to_vec()));
+        assert_eq!(raw.close_frame().0, 4001);
+        raw.at_end();
+        let peer = raw.0.local_addr().unwrap().to_string();
+        drop(raw);
+        let line = process.logged("\"event\":\"disconnected\"");
+        assert!(
+            line.starts_with("{\"time\":\"2") && line.ends_with('}'),
+            "{line}"
+        );
+        let peer = format!(r#""peer":"{peer}""#);
+        for part in [
+            r#""level":"INFO""#,
+            peer.as_str(),
+            r#""path":"/a\"b""#,
+            r#""code":4001"#,
+            r#""reason":"b\"ye""#,
+            r#""clean":true"#,
+            r#""by":"peer""#,
+            r#""messages_in":1"#,
+            r#""messages_out":1"#,
+            r#""seconds":0"#,
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_told_on_their_path_and_nowhere_else() {
+        let ask_for = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+        let process = Process::start(&["serve", "--metrics", "/m"]);
+        let mut client = connect(process.addr, "/echo");
+        assert_eq!(ask(&mut client, "hello"), "hello");
+        let answer = http(process.addr, &ask_for("/m"));
+        assert_eq!(answer.status, 200);
+        let body = answer.body;
+        for line in [
+            "wsloop_connections_open 1",
+            "wsloop_messages_received_total 1",
+            "wsloop_messages_sent_total 1",
+        ] {
+            assert!(body.lines().any(|other| other == line), "{line}\n{body}");
+        }
+        assert_eq!(http(process.addr, &ask_for("/metrics")).status, 404);
+        let process = Process::start(&["serve"]);
+        assert_eq!(http(process.addr, &ask_for("/metrics")).status, 404);
+    }
+
+    #[test]
     fn signals_say_1001_to_clients_and_end_with_0() {
         for signal in ["TERM", "INT"] {
             let mut process = Process::start(&["echo"]);

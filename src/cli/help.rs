@@ -51,6 +51,13 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
   --origin ORIGIN
       Let in only WebSocket clients with this Origin, such as
       https://example.org, or null; repeatable. Others: HTTP 403.
+  --metrics PATH
+      Tell connections, messages, bytes, refusals, closes and times of turns
+      on this path, in Prometheus' text format. Whoever reaches the server can
+      read them. Default: nowhere.
+  --log-format text|json
+      The log as lines, or as one JSON object a line with a field for each
+      figure. Default text.
   -h, --help
   -V, --version
 

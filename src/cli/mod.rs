@@ -5,6 +5,8 @@ mod bench;
 mod client;
 mod connect;
 mod help;
+mod json;
+mod logging;
 mod serve;
 
 use args::Command;

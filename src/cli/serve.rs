@@ -1,12 +1,12 @@
 //! `wsloop serve`, `echo` and `broadcast`: a server from arguments, ended by SIGINT or SIGTERM.
 
 use super::args::{Route, Serve};
-use env_logger::Env;
+use super::logging;
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use wsloop::handlers::{Broadcast, Echo, Page, Reply};
+use wsloop::handlers::{Broadcast, Echo, Metrics, Page, Reply};
 use wsloop::{Router, Server};
 
 /// Serves until a signal.
@@ -14,9 +14,7 @@ use wsloop::{Router, Server};
 /// # Errors
 /// What the system says, naming the address that cannot be listened on.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
-    env_logger::Builder::from_env(Env::default().default_filter_or("info"))
-        .format_target(false)
-        .init();
+    logging::init(serve.log_format);
     let router = router(&serve);
     let mut server = Server::new(serve.config, router)?;
     // Before the announcement, so that whoever waits for it can stop the server at once.
@@ -48,8 +46,16 @@ fn router(serve: &Serve) -> Router {
         };
     }
     // Somebody may want the path for a WebSocket.
-    if serve.routes.iter().all(|(path, _)| path != HEALTH) {
+    let mut paths = serve
+        .routes
+        .iter()
+        .map(|(path, _)| path)
+        .chain(&serve.metrics);
+    if paths.all(|path| path != HEALTH) {
         router = router.route(HEALTH, Page::new("text/plain; charset=utf-8", &b"ok\n"[..]));
+    }
+    if let Some(path) = &serve.metrics {
+        router = router.route(path, Metrics);
     }
     serve
         .origins

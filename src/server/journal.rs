@@ -16,11 +16,19 @@ pub(super) struct Journal {
 impl Journal {
     /// A session is open.
     pub(super) fn opened<S>(session: &Session<S>, path: &str) {
-        log::info!("{} connected, path {}", session.peer, quoted(path));
+        let peer = session.peer;
+        log::info!(event = "connected", peer:%, path; "{peer} connected, path {}", quoted(path));
     }
 
-    /// A session, or what did not become one, has ended.
-    pub(super) fn ended<S>(&mut self, session: &Session<S>, ending: &Ending, now: u64) {
+    /// A session, or what did not become one, has ended. The line says so in words, and in fields (`log`'s key-value
+    /// pairs) for loggers that print them.
+    pub(super) fn ended<S>(
+        &mut self,
+        session: &Session<S>,
+        path: Option<&str>,
+        ending: &Ending,
+        now: u64,
+    ) {
         let is_fault = matches!(
             ending.error,
             Some(Error::Protocol(_) | Error::Limit(_) | Error::Response(_))
@@ -37,23 +45,45 @@ impl Journal {
             peer,
             bytes_in,
             bytes_out,
+            messages_in,
+            messages_out,
             ..
         } = session;
-        let how = if session.was_opened {
-            disconnected(ending)
-        } else if is_fault {
-            "refused".to_owned()
-        } else {
-            "ended before its opening handshake".to_owned()
+        let why = ending.error.as_ref().map(Error::to_string);
+        let because = why
+            .as_deref()
+            .map_or(String::new(), |why| format!(": {why}"));
+        if !session.was_opened {
+            let event = if is_fault { "refused" } else { "gone" };
+            let how = if is_fault {
+                "refused"
+            } else {
+                "ended before its opening handshake"
+            };
+            log::log!(
+                level, event, peer:%, path, bytes_in, bytes_out, error = why;
+                "{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}"
+            );
+            return;
+        }
+        let seconds = now / 1000 - u64::from(session.opened_at);
+        let Ending {
+            code,
+            reason,
+            is_clean,
+            ..
+        } = ending;
+        let by = match ending.by {
+            Side::Us => "us",
+            Side::Peer => "peer",
         };
-        let why = ending
-            .error
-            .as_ref()
-            .map(|error| format!(": {error}"))
-            .unwrap_or_default();
         log::log!(
             level,
-            "{peer} {how}, {bytes_in} B in, {bytes_out} B out{why}"
+            event = "disconnected", peer:%, path, code, reason, clean = is_clean, by, messages_in, bytes_in,
+            messages_out, bytes_out, seconds, error = why;
+            "{peer} {}, {messages_in} messages and {bytes_in} B in, {messages_out} messages and {bytes_out} B out, \
+             {seconds} s{because}",
+            disconnected(path.unwrap_or_default(), ending)
         );
     }
 
@@ -89,7 +119,8 @@ impl Journal {
     }
 }
 
-fn disconnected(ending: &Ending) -> String {
+fn disconnected(path: &str, ending: &Ending) -> String {
+    let path = quoted(path);
     let code = ending.code;
     let reason = match &*ending.reason {
         "" => String::new(),
@@ -104,7 +135,7 @@ fn disconnected(ending: &Ending) -> String {
         Side::Us => "us",
         Side::Peer => "the peer",
     };
-    format!("disconnected, code {code}{reason}, {clean}, by {by}")
+    format!("disconnected from {path}, code {code}{reason}, {clean}, by {by}")
 }
 
 /// What a peer sent, for the log: quoted, escaped and cut.

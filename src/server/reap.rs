@@ -46,6 +46,7 @@ impl<S: Stream> Engine<S> {
     fn report(&mut self, id: Id, handler: &mut impl Handler) {
         let Self {
             sessions,
+            paths,
             journal,
             now,
             ..
@@ -54,7 +55,8 @@ impl<S: Stream> Engine<S> {
         debug_assert!(session.phase == Phase::Dead);
         let noted = session.extra.as_mut().and_then(|extra| extra.ending.take());
         let mut ending = noted.unwrap_or_else(|| Ending::abnormal(Side::Us, None));
-        journal.ended(session, &ending, *now);
+        let path = session.path.map(|key| &**paths.path(key));
+        journal.ended(session, path, &ending, *now);
         let was_opened = session.was_opened;
         if let Some(error) = ending.error.take() {
             handler.on_error(&mut Context::new(self), Some(id), &error);

@@ -48,7 +48,20 @@ pub(crate) struct Serve {
     pub(crate) routes: Vec<(String, Route)>,
     /// Lower case, as browsers send them; empty if every origin is let in.
     pub(crate) origins: Vec<String>,
+    /// Where the counts are told; none of the routes' paths.
+    pub(crate) metrics: Option<String>,
+    pub(crate) log_format: LogFormat,
     pub(crate) config: Config,
+}
+
+/// How the log is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
 }
 
 /// One line that names the word which is wrong.
@@ -111,9 +124,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             "-l" | "--listen" => line.listen(&flag, &value(&mut parser, &flag)?)?,
             "-r" | "--route" => line.route(&flag, &value(&mut parser, &flag)?)?,
             "--origin" => line.origin(&flag, &value(&mut parser, &flag)?)?,
+            "--metrics" => line.metrics(&flag, &value(&mut parser, &flag)?)?,
+            "--log-format" => line.log_format(&flag, &value(&mut parser, &flag)?)?,
             _ => {
-                let limit = Limit::find(&flag)
-                    .ok_or_else(|| unknown_flag(&flag, LIMITS.iter().map(|limit| limit.flag)))?;
+                let limit = Limit::find(&flag).ok_or_else(|| {
+                    let limits = LIMITS.iter().map(|limit| limit.flag);
+                    unknown_flag(&flag, limits.chain(["--metrics", "--log-format"]))
+                })?;
                 let text = if limit.takes_value() {
                     value(&mut parser, &flag)?
                 } else {
@@ -136,6 +153,8 @@ struct Line {
     listen: Vec<Address>,
     routes: Vec<(String, Route)>,
     origins: Vec<String>,
+    metrics: Option<String>,
+    log_format: Option<LogFormat>,
     config: Config,
     /// The limits' flags, each of which may be given once.
     given: Vec<&'static str>,
@@ -200,6 +219,36 @@ impl Line {
         Ok(())
     }
 
+    fn metrics(&mut self, flag: &str, text: &str) -> Result<(), UsageError> {
+        if self.metrics.is_some() {
+            return Err(UsageError(format!("{flag} is given twice")));
+        }
+        if text.contains('*') {
+            return Err(UsageError::of_value(
+                flag,
+                text,
+                "must be one path, without *",
+            ));
+        }
+        route::check_path(text).map_err(|reason| {
+            UsageError::of_value(flag, text, format_args!("is a path {reason}"))
+        })?;
+        self.metrics = Some(text.to_owned());
+        Ok(())
+    }
+
+    fn log_format(&mut self, flag: &str, text: &str) -> Result<(), UsageError> {
+        if self.log_format.is_some() {
+            return Err(UsageError(format!("{flag} is given twice")));
+        }
+        self.log_format = Some(match text {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            _ => return Err(UsageError::of_value(flag, text, "must be text or json")),
+        });
+        Ok(())
+    }
+
     fn limit(&mut self, limit: &Limit, text: &str) -> Result<(), UsageError> {
         if self.given.contains(&limit.flag) {
             return Err(UsageError(format!("{} is given twice", limit.flag)));
@@ -216,6 +265,8 @@ impl Line {
             mut listen,
             mut routes,
             origins,
+            metrics,
+            log_format,
             config,
             given,
         } = self;
@@ -225,10 +276,18 @@ impl Line {
         if routes.is_empty() {
             routes = verb.routes();
         }
+        if let Some(path) = &metrics
+            && routes.iter().any(|(other, _)| other == path)
+        {
+            let reason = "is the path of a route, too";
+            return Err(UsageError::of_value("--metrics", path, reason));
+        }
         Ok(Serve {
             listen,
             routes,
             origins,
+            metrics,
+            log_format: log_format.unwrap_or_default(),
             config: limits::finish(config, &given)?,
         })
     }

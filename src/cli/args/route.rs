@@ -31,7 +31,9 @@ pub(super) fn parse(text: &str) -> Result<(String, Route), String> {
     Ok((path.to_owned(), parse_handler(handler)?))
 }
 
-fn check_path(path: &str) -> Result<(), &'static str> {
+/// # Errors
+/// The end of a sentence about the path.
+pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("which does not begin with /");
     }

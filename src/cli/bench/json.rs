@@ -3,6 +3,7 @@
 use super::report::{Report, Server};
 use super::tally::{Latency, Spread};
 use crate::cli::args::Load;
+use crate::cli::json::string;
 
 /// The object.
 pub(super) fn print(report: &Report<'_>) -> String {
@@ -106,29 +107,9 @@ fn float(number: f64) -> String {
     format!("{number:.6}")
 }
 
-/// RFC 8259 section 7.
-fn string(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn strings_are_escaped() {
-        assert_eq!(string("ws://a/b?c"), "\"ws://a/b?c\"");
-        assert_eq!(string("\"\\\n"), "\"\\\"\\\\\\u000a\"");
-    }
 
     #[test]
     fn objects_keep_their_order() {

@@ -33,6 +33,44 @@ fn every_command_has_its_routes_and_one_address() {
 }
 
 #[test]
+fn metrics_have_one_path_of_their_own() {
+    assert_eq!(serve(&[]).metrics, None);
+    assert_eq!(serve(&["--metrics", "/m"]).metrics.as_deref(), Some("/m"));
+    let table: [(&[&str], &str); 5] = [
+        (
+            &["--metrics", "m"],
+            r#"--metrics "m" is a path which does not begin with /"#,
+        ),
+        (
+            &["--metrics", "/*"],
+            r#"--metrics "/*" must be one path, without *"#,
+        ),
+        (
+            &["--metrics", "/a", "--metrics", "/b"],
+            "--metrics is given twice",
+        ),
+        (
+            &["--metrics", "/echo"],
+            r#"--metrics "/echo" is the path of a route, too"#,
+        ),
+        (&["--metrics"], "--metrics needs a value"),
+    ];
+    for (words, expected) in table {
+        assert_eq!(error(words), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn the_log_is_text_or_json() {
+    assert_eq!(serve(&[]).log_format, LogFormat::Text);
+    assert_eq!(serve(&["--log-format=json"]).log_format, LogFormat::Json);
+    let expected = r#"--log-format "xml" must be text or json"#;
+    assert_eq!(error(&["--log-format", "xml"]), expected);
+    let twice = ["--log-format=text", "--log-format=text"];
+    assert_eq!(error(&twice), "--log-format is given twice");
+}
+
+#[test]
 fn an_unknown_command_is_named() {
     for word in ["server", "9000", "", "-", "Echo", "help"] {
         let error = error(&[word]);

@@ -86,7 +86,15 @@ fn the_addresses_and_routes_in_the_help_are_the_default_ones() {
 
 #[test]
 fn every_flag_in_the_help_exists() {
-    let others = ["--listen", "--route", "--origin", "--help", "--version"];
+    let others = [
+        "--listen",
+        "--route",
+        "--origin",
+        "--metrics",
+        "--log-format",
+        "--help",
+        "--version",
+    ];
     for text in SERVERS {
         let words = text.split(|c: char| c.is_whitespace() || ",;.`".contains(c));
         for word in words.filter(|word| word.starts_with("--")) {

@@ -1,0 +1,111 @@
+//! The log on stderr: lines for people, or one JSON object a line for programs. RUST_LOG filters both.
+
+use super::args::LogFormat;
+use super::json;
+use env_logger::{Builder, Env};
+use log::Record;
+use log::kv::{Error, Key, Value, VisitSource, VisitValue};
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
+
+/// Sets the process's logger up; the default level is info.
+pub(super) fn init(format: LogFormat) {
+    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+    builder.format_target(false);
+    if format == LogFormat::Json {
+        builder.format(|out, record| {
+            let time = out.timestamp_millis().to_string();
+            writeln!(out, "{}", object(&time, record))
+        });
+    }
+    builder.init();
+}
+
+/// One line: the time, level and message, and then the record's fields, those without a value left out.
+fn object(time: &str, record: &Record<'_>) -> String {
+    let mut fields = Fields(String::from("{"));
+    fields.string("time", time);
+    fields.string("level", record.level().as_str());
+    fields.string("message", &record.args().to_string());
+    // What can fail is to print, which a String does not.
+    let _ = record.key_values().visit(&mut fields);
+    fields.0 + "}"
+}
+
+/// The members of an object.
+struct Fields(String);
+
+impl Fields {
+    fn string(&mut self, key: &str, text: &str) {
+        self.member(key, json::string(text));
+    }
+
+    fn member(&mut self, key: &str, value: impl Display) {
+        let comma = if self.0.len() > 1 { "," } else { "" };
+        // A String takes everything.
+        let _ = write!(self.0, "{comma}{}:{value}", json::string(key));
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        value.visit(Member {
+            fields: self,
+            key: key.as_str(),
+        })
+    }
+}
+
+/// A field whose value is to be told.
+struct Member<'f> {
+    fields: &'f mut Fields,
+    key: &'f str,
+}
+
+impl<'v> VisitValue<'v> for Member<'_> {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
+        self.fields.string(self.key, &value.to_string());
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
+        self.fields.member(self.key, value);
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
+        self.fields.member(self.key, value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::Level;
+
+    #[test]
+    fn a_record_is_one_object_whatever_is_in_it() {
+        let values: [(&str, Value<'_>); 5] = [
+            ("path", Value::from("/a\"\n")),
+            ("code", Value::from(1000_u16)),
+            ("clean", Value::from(true)),
+            ("error", Value::null()),
+            ("peer", Value::from_display(&"[::1]:9")),
+        ];
+        let line = object(
+            "now",
+            &Record::builder()
+                .level(Level::Info)
+                .args(format_args!("{} \"left\"", "x"))
+                .key_values(&values)
+                .build(),
+        );
+        let expected = r#"{"time":"now","level":"INFO","message":"x \"left\"","path":"/a\"\u000a","code":1000,"clean":true,"peer":"[::1]:9"}"#;
+        assert_eq!(line, expected);
+    }
+}

@@ -1,0 +1,214 @@
+//! [`Metrics`], a handler that tells what the loop has counted, in the text format of Prometheus.
+
+use crate::handler::{Context, Handler, Id};
+use crate::proto::{HttpResponse, Message, Request, Upgrade};
+use crate::stats::{Stats, TurnTimes};
+use std::fmt::{Display, Write};
+
+/// Answers plain GET and HEAD with the server's [`Stats`] in Prometheus' text format 0.0.4; WebSockets are refused
+/// with 404. It has the loop measure its turns.
+///
+/// A scrape looks at each session whose socket takes nothing at the moment, and at no other.
+///
+/// ```
+/// use wsloop::Router;
+/// use wsloop::handlers::{Echo, Metrics};
+///
+/// let router = Router::new().route("/echo", Echo::new()).route("/metrics", Metrics);
+/// # let _ = router;
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Metrics;
+
+impl Handler for Metrics {
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        cx.measure_turns();
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+    fn on_upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Id,
+        _: &Request,
+        _: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        Err(HttpResponse::new(404, "no WebSocket at this path\n"))
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+        HttpResponse::bytes(200, CONTENT_TYPE, print(&cx.stats()).into_bytes())
+    }
+}
+
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/>
+fn print(stats: &Stats) -> String {
+    let mut text = Text(String::with_capacity(TEXT_BYTES));
+    text.family("build_info", "gauge", "Which wsloop this is.");
+    text.labelled("build_info", "version", env!("CARGO_PKG_VERSION"), 1);
+    text.single(
+        "connections_open",
+        "gauge",
+        "WebSockets that are open.",
+        stats.connections_open,
+    );
+    let counters = [
+        (
+            "connections_total",
+            "WebSockets that were opened.",
+            stats.connections,
+        ),
+        (
+            "http_requests_total",
+            "Plain HTTP requests that were answered.",
+            stats.http_requests,
+        ),
+        (
+            "messages_received_total",
+            "Messages that arrived.",
+            stats.messages_in,
+        ),
+        (
+            "messages_sent_total",
+            "Messages that were taken for sending, published ones once for each member.",
+            stats.messages_out,
+        ),
+        (
+            "messages_skipped_total",
+            "Published messages that members were too far behind for.",
+            stats.messages_skipped,
+        ),
+        (
+            "received_bytes_total",
+            "Bytes read from sockets.",
+            stats.bytes_in,
+        ),
+        (
+            "sent_bytes_total",
+            "Bytes that sockets have taken.",
+            stats.bytes_out,
+        ),
+    ];
+    for (name, help, value) in counters {
+        text.single(name, "counter", help, value);
+    }
+    text.single(
+        "backlog_bytes",
+        "gauge",
+        "Bytes owed to peers whose sockets take nothing at the moment.",
+        stats.backlog_bytes,
+    );
+    text.single(
+        "members_lagging",
+        "gauge",
+        "Members of topics whose sockets take nothing at the moment.",
+        stats.members_lagging,
+    );
+    let name = "refused_total";
+    text.family(
+        name,
+        "counter",
+        "Connections that did not become WebSockets, by the reason.",
+    );
+    for (reason, count) in stats.refused() {
+        text.labelled(name, "reason", reason, count);
+    }
+    let name = "closes_total";
+    text.family(
+        name,
+        "counter",
+        "WebSockets that have ended, by the close code.",
+    );
+    for (code, count) in stats.closes() {
+        text.labelled(name, "code", code, count);
+    }
+    if let Some(turns) = &stats.turns {
+        text.histogram("turn_seconds", "Time of one turn of the loop.", turns);
+    }
+    text.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP wsloop_{name} {help}"));
+        self.line(format_args!("# TYPE wsloop_{name} {kind}"));
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.line(format_args!("wsloop_{name} {value}"));
+    }
+
+    fn labelled(&mut self, name: &str, label: &str, of: impl Display, value: impl Display) {
+        self.line(format_args!("wsloop_{name}{{{label}=\"{of}\"}} {value}"));
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, turns: &TurnTimes) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in turns.at_most() {
+            self.labelled(&bucket, "le", bound.as_secs_f64(), count);
+        }
+        self.labelled(&bucket, "le", "+Inf", turns.count_all());
+        let sum = turns.sum().as_secs_f64();
+        self.line(format_args!("wsloop_{name}_sum {sum}"));
+        self.line(format_args!("wsloop_{name}_count {}", turns.count_all()));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // A String takes everything.
+        let _ = writeln!(self.0, "{line}");
+    }
+}
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// More than an answer has.
+const TEXT_BYTES: usize = 6 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_belongs_to_the_family_above_it() {
+        let mut stats = Stats {
+            connections_open: 3,
+            backlog_bytes: 77,
+            turns: Some(TurnTimes::default()),
+            ..Stats::default()
+        };
+        stats.count_close(1000);
+        stats.count_turn(std::time::Duration::from_micros(30));
+        let text = print(&stats);
+        assert!(text.len() <= TEXT_BYTES, "{} bytes", text.len());
+        let mut family = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split(' ').next().unwrap();
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with(family), "{line} below {family}");
+            }
+        }
+        for line in [
+            "wsloop_connections_open 3",
+            "wsloop_backlog_bytes 77",
+            "wsloop_closes_total{code=\"1000\"} 1",
+            "wsloop_closes_total{code=\"1001\"} 0",
+            "wsloop_refused_total{reason=\"connections_max\"} 0",
+            "wsloop_turn_seconds_bucket{le=\"0.00002\"} 0",
+            "wsloop_turn_seconds_bucket{le=\"0.0001\"} 1",
+            "wsloop_turn_seconds_bucket{le=\"1\"} 1",
+            "wsloop_turn_seconds_bucket{le=\"+Inf\"} 1",
+            "wsloop_turn_seconds_sum 0.00003",
+            "wsloop_turn_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+        stats.turns = None;
+        assert!(!print(&stats).contains("turn_seconds"));
+    }
+}
