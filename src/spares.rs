@@ -101,10 +101,10 @@ impl Spares {
     }
 }
 
-/// Several echoes of 20 bytes.
-const SMALL_BYTES: usize = 1024;
+/// Several echoes of 20 bytes, or one of 1 KiB with its header.
+const SMALL_BYTES: usize = 1024 + 16;
 
-/// As many sessions as are often ready at once; 64 KiB.
+/// As many sessions as are often ready at once; 65 KiB.
 const SMALL_COUNT: usize = 64;
 
 /// Up to a page it does not pay to map one.
