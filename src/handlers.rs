@@ -1,11 +1,9 @@
-//! Ready-made handlers, plain users of the [`Handler`] trait: [`Echo`], [`Broadcast`], [`Reply`], [`Page`],
-//! [`Metrics`].
+//! Ready-made handlers, plain users of the [`Handler`] trait: [`Echo`], [`Broadcast`], [`Reply`], [`Metrics`].
 
 pub use crate::metrics::Metrics;
 
 use crate::handler::{Context, Handler, Id};
-use crate::proto::{HttpResponse, Message, Request, Upgrade};
-use std::borrow::Cow;
+use crate::proto::Message;
 
 /// Answers every message with itself; text can get a prefix.
 ///
@@ -88,39 +86,6 @@ impl Handler for Reply {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
         // A refusal means that the session is ending: there is nobody left to answer.
         let _ = cx.send(id, &self.text);
-    }
-}
-
-/// Answers plain GET and HEAD with the same bytes; WebSockets are refused with 404.
-#[derive(Clone, Debug)]
-pub struct Page {
-    response: HttpResponse,
-}
-
-impl Page {
-    /// Answers 200 with `body`.
-    pub fn new(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self {
-            response: HttpResponse::bytes(200, content_type, body),
-        }
-    }
-}
-
-impl Handler for Page {
-    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
-
-    fn on_upgrade(
-        &mut self,
-        _: &mut Context<'_>,
-        _: Id,
-        _: &Request,
-        _: &mut Upgrade,
-    ) -> Result<(), HttpResponse> {
-        Err(HttpResponse::new(404, "no WebSocket at this path\n"))
-    }
-
-    fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-        self.response.clone()
     }
 }
 

@@ -29,7 +29,7 @@
 //! | layer | what it knows |
 //! |---|---|
 //! | `cli` (feature `cli`) | people: arguments, signals, exit codes |
-//! | [`Router`], [`handlers`] | applications: plain users of the [`Handler`] trait |
+//! | [`Router`], [`handlers`], [`page`] | applications: plain users of the [`Handler`] trait |
 //! | [`Server`], [`Handle`] | sockets and time: the poll, listeners, sessions, deadlines, the turn |
 //! | [`Handler`], [`Context`] | messages and sessions' names: the seam between loop and application |
 //! | `outbound` | what a session still owes its peer: owned bytes, ranges of topic logs |
@@ -67,6 +67,7 @@ mod handler;
 pub mod handlers;
 mod metrics;
 mod outbound;
+pub mod page;
 pub mod proto;
 mod router;
 mod server;

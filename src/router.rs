@@ -54,7 +54,12 @@ impl Router {
     /// If `pattern` does not begin with a slash, has a `*` elsewhere than as its last segment, or was added
     /// before.
     #[must_use]
-    pub fn route(mut self, pattern: &str, handler: impl Handler + Send + 'static) -> Self {
+    pub fn route(self, pattern: &str, handler: impl Handler + Send + 'static) -> Self {
+        self.route_boxed(pattern, Box::new(handler))
+    }
+
+    /// Apart from `route`, so that there is one copy of it and not one for each type of handler.
+    fn route_boxed(mut self, pattern: &str, handler: Box<dyn Handler + Send>) -> Self {
         let pattern = Pattern::parse(pattern);
         assert!(
             self.routes.iter().all(|route| route.pattern != pattern),
@@ -64,10 +69,7 @@ impl Router {
             self.routes.len() < usize::from(u16::MAX),
             "65 535 routes at most"
         );
-        self.routes.push(Route {
-            pattern,
-            handler: Box::new(handler),
-        });
+        self.routes.push(Route { pattern, handler });
         self
     }
 

@@ -77,6 +77,70 @@ mod serving {
         assert_eq!(http(process.addr, page).status, 426);
     }
 
+    fn get(process: &Process, path: &str) -> Response {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+        http(process.addr, &request)
+    }
+
+    #[test]
+    fn the_page_is_at_the_root_beside_what_is_routed_there() {
+        // Arguments, and what the WebSocket at / answers: `None` is a refusal.
+        let table: [(&[&str], Option<&str>); 7] = [
+            (&[], Some("X")),
+            (&["serve"], Some("X")),
+            (&["echo"], Some("X")),
+            (&["broadcast"], Some("X")),
+            (
+                &["serve", "-r", "/=echo:root ", "-r", "/*=echo"],
+                Some("root X"),
+            ),
+            (&["serve", "-r", "/*=reply:{}"], Some("{}")),
+            (&["serve", "-r", "/chat=broadcast"], None),
+        ];
+        for (args, answer) in table {
+            let process = Process::start(args);
+            let page = get(&process, "/");
+            assert_eq!(page.status, 200, "{args:?}");
+            assert!(page.body.contains("<title>wsloop</title>"), "{args:?}");
+            assert!(page.header("content-security-policy").is_some());
+            assert_eq!(get(&process, "/healthz").body, "ok\n", "{args:?}");
+            match answer {
+                Some(answer) => assert_eq!(ask(&mut connect(process.addr, "/"), "X"), answer),
+                None => assert_eq!(http(process.addr, &upgrade_request("/")).status, 404),
+            }
+            let url = format!("http://{}/", process.addr);
+            assert!(process.logged("page").ends_with(&url), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn without_the_page_the_root_is_as_it_is_routed() {
+        let table: [(&[&str], u16, bool); 4] = [
+            (&["--no-page"], 426, true),
+            (&["echo", "--no-page"], 426, true),
+            (&["serve", "--no-page", "-r", "/*=echo"], 426, true),
+            (&["serve", "--no-page", "-r", "/chat=broadcast"], 404, false),
+        ];
+        for (args, status, is_served) in table {
+            let process = Process::start(args);
+            assert_eq!(get(&process, "/").status, status, "{args:?}");
+            assert_eq!(get(&process, "/healthz").status, 200, "{args:?}");
+            assert_eq!(
+                try_connect(process.addr, "/").is_ok(),
+                is_served,
+                "{args:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_path_is_404_and_a_websockets_path_426() {
+        let process = Process::start(&[]);
+        for (path, status) in [("/index.html", 404), ("/favicon.ico", 404), ("/echo", 426)] {
+            assert_eq!(get(&process, path).status, status, "{path}");
+        }
+    }
+
     #[test]
     fn a_connect_and_a_disconnect_are_logged_with_code_and_byte_counts() {
         let process = Process::start(&["echo"]);

@@ -8,7 +8,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::thread;
 use tungstenite::Message as Sent;
-use wsloop::handlers::{Broadcast, Echo, Page, Reply};
+use wsloop::handlers::{Broadcast, Echo, Reply};
+use wsloop::page::Page;
 use wsloop::{Config, Router};
 
 mod echo {
@@ -266,7 +267,7 @@ mod http {
     use super::*;
 
     fn routed() -> Running {
-        let page = Page::new("text/html", &b"<p>hello</p>"[..]);
+        let page = Page::bytes("text/html", &b"<p>hello</p>"[..]);
         let router = Router::new()
             .route("/echo", Echo::new())
             .route("/chat/*", Broadcast)
@@ -357,7 +358,7 @@ mod http {
     #[test]
     fn a_large_page_arrives_whole() {
         let body = "0123456789".repeat(MIB);
-        let page = Page::new("text/plain", body.clone().into_bytes());
+        let page = Page::bytes("text/plain", body.clone().into_bytes());
         let server = serve(Config::default(), page);
         assert!(get(server.addr, "/").body == body);
     }

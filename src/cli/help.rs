@@ -6,7 +6,7 @@
 pub(super) const WSLOOP: &str = r#"wsloop serves WebSockets from one thread.
 
 Usage:
-  wsloop                      serve /echo, /broadcast and / (one more echo)
+  wsloop                      serve /echo, /broadcast, / and a page to try them
   wsloop serve [FLAG]...      serve the paths that -r names
   wsloop echo [FLAG]...       every path sends each message back to its sender
   wsloop broadcast [FLAG]...  every path sends each message to all its clients
@@ -51,6 +51,9 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
   --origin ORIGIN
       Let in only WebSocket clients with this Origin, such as
       https://example.org, or null; repeatable. Others: HTTP 403.
+  --no-page
+      Do not answer GET / with the page that tries a server out in a browser.
+      WebSockets at / are what -r says, with the page or without.
   --metrics PATH
       Tell connections, messages, bytes, refusals, closes and times of turns
       on this path, in Prometheus' text format. Whoever reaches the server can
@@ -119,8 +122,8 @@ Usage: wsloop echo [-l ADDR]... [FLAG]...
   -h, --help
   -V, --version
 
-`wsloop serve --help` has the flags for origins and limits; all but -r work
-here too. The same as wsloop serve -r '/*=echo'.
+`wsloop serve --help` has the flags for origins, the page at / and limits; all
+but -r work here too. The same as wsloop serve -r '/*=echo'.
 
 Examples:
   wsloop echo
@@ -138,8 +141,8 @@ Usage: wsloop broadcast [-l ADDR]... [FLAG]...
   -h, --help
   -V, --version
 
-`wsloop serve --help` has the flags for origins and limits; all but -r work
-here too. The same as wsloop serve -r '/*=broadcast'.
+`wsloop serve --help` has the flags for origins, the page at / and limits; all
+but -r work here too. The same as wsloop serve -r '/*=broadcast'.
 
 Examples:
   wsloop broadcast -l 127.0.0.1:8181

@@ -6,8 +6,9 @@ use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use wsloop::handlers::{Broadcast, Echo, Metrics, Page, Reply};
-use wsloop::{Router, Server};
+use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
+use wsloop::page::Page;
+use wsloop::{Handler, Router, Server};
 
 /// Serves until a signal.
 ///
@@ -33,16 +34,27 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
         server.listen_on(listener)?;
     }
     announce(server.local_addrs())?;
+    if serve.page
+        && let Some(address) = server.local_addrs().next()
+    {
+        log::info!("a page to try it with: http://{address}/");
+    }
     server.run()
 }
 
 fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
-        router = match route {
-            Route::Echo { prefix } => router.route(path, Echo::with_prefix(prefix)),
-            Route::Broadcast => router.route(path, Broadcast),
-            Route::Reply { text } => router.route(path, Reply::new(text)),
+        if !(serve.page && path == ROOT) {
+            router = add(router, path, route, None);
+        }
+    }
+    if serve.page {
+        // WebSockets go where they would go without the page.
+        let named = |name: &str| serve.routes.iter().find(|(path, _)| path == name);
+        router = match named(ROOT).or_else(|| named("/*")) {
+            Some((_, route)) => add(router, ROOT, route, Some(Page::new())),
+            None => router.route(ROOT, Page::new()),
         };
     }
     // Somebody may want the path for a WebSocket.
@@ -52,7 +64,10 @@ fn router(serve: &Serve) -> Router {
         .map(|(path, _)| path)
         .chain(&serve.metrics);
     if paths.all(|path| path != HEALTH) {
-        router = router.route(HEALTH, Page::new("text/plain; charset=utf-8", &b"ok\n"[..]));
+        router = router.route(
+            HEALTH,
+            Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]),
+        );
     }
     if let Some(path) = &serve.metrics {
         router = router.route(path, Metrics);
@@ -61,6 +76,26 @@ fn router(serve: &Serve) -> Router {
         .origins
         .iter()
         .fold(router, |router, origin| router.allow_origin(origin))
+}
+
+/// Adds a route for the WebSockets, beside a page for plain GET if there is one.
+fn add(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router {
+    fn both(
+        router: Router,
+        path: &str,
+        handler: impl Handler + Send + 'static,
+        page: Option<Page>,
+    ) -> Router {
+        match page {
+            Some(page) => router.route(path, page.beside(handler)),
+            None => router.route(path, handler),
+        }
+    }
+    match route {
+        Route::Echo { prefix } => both(router, path, Echo::with_prefix(prefix), page),
+        Route::Broadcast => both(router, path, Broadcast, page),
+        Route::Reply { text } => both(router, path, Reply::new(text), page),
+    }
 }
 
 /// A listening socket with a backlog of our own: std's is 128, and a storm of clients overflows it.
@@ -96,6 +131,9 @@ const SIGNALS: usize = 0;
 
 /// The kernel cuts it to its own limit (net.core.somaxconn, 4 096 on Linux).
 const BACKLOG: i32 = 4096;
+
+/// Where the page is.
+const ROOT: &str = "/";
 
 /// Where a load balancer asks whether the server lives.
 const HEALTH: &str = "/healthz";

@@ -51,6 +51,8 @@ pub(crate) struct Serve {
     /// Where the counts are told; none of the routes' paths.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
+    /// Whether a plain GET of / is answered with the page.
+    pub(crate) page: bool,
     pub(crate) config: Config,
 }
 
@@ -126,6 +128,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
             "--origin" => line.origin(&flag, &value(&mut parser, &flag)?)?,
             "--metrics" => line.metrics(&flag, &value(&mut parser, &flag)?)?,
             "--log-format" => line.log_format(&flag, &value(&mut parser, &flag)?)?,
+            NO_PAGE => {
+                no_value(&mut parser, &flag)?;
+                line.no_page()?;
+            }
             _ => {
                 let limit = Limit::find(&flag).ok_or_else(|| {
                     let limits = LIMITS.iter().map(|limit| limit.flag);
@@ -155,6 +161,7 @@ struct Line {
     origins: Vec<String>,
     metrics: Option<String>,
     log_format: Option<LogFormat>,
+    no_page: bool,
     config: Config,
     /// The limits' flags, each of which may be given once.
     given: Vec<&'static str>,
@@ -249,6 +256,14 @@ impl Line {
         Ok(())
     }
 
+    fn no_page(&mut self) -> Result<(), UsageError> {
+        if self.no_page {
+            return Err(UsageError(format!("{NO_PAGE} is given twice")));
+        }
+        self.no_page = true;
+        Ok(())
+    }
+
     fn limit(&mut self, limit: &Limit, text: &str) -> Result<(), UsageError> {
         if self.given.contains(&limit.flag) {
             return Err(UsageError(format!("{} is given twice", limit.flag)));
@@ -267,6 +282,7 @@ impl Line {
             origins,
             metrics,
             log_format,
+            no_page,
             config,
             given,
         } = self;
@@ -282,12 +298,17 @@ impl Line {
             let reason = "is the path of a route, too";
             return Err(UsageError::of_value("--metrics", path, reason));
         }
+        if !no_page && metrics.as_deref() == Some("/") {
+            let reason = "is the path of the page; with --no-page it can be";
+            return Err(UsageError::of_value("--metrics", "/", reason));
+        }
         Ok(Serve {
             listen,
             routes,
             origins,
             metrics,
             log_format: log_format.unwrap_or_default(),
+            page: !no_page,
             config: limits::finish(config, &given)?,
         })
     }
@@ -361,6 +382,8 @@ fn unknown_flag(flag: &str, mut known: impl Iterator<Item = &'static str>) -> Us
     let meant = meant.map_or(String::new(), |known| format!(" (did you mean {known}?)"));
     UsageError(format!("unknown flag {flag:?}{meant}"))
 }
+
+const NO_PAGE: &str = "--no-page";
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 

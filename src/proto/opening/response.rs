@@ -119,11 +119,13 @@ impl HttpResponse {
     }
 
     /// Sets a header that is known when it is compiled: lower case name, printable value.
-    pub(super) fn with_static(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.insert(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        );
+    pub(crate) fn with_static(self, name: &'static str, value: &'static str) -> Self {
+        self.with_value(name, HeaderValue::from_static(value))
+    }
+
+    /// Sets a header whose name is known when it is compiled, lower case; the value is known to be printable.
+    pub(crate) fn with_value(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.insert(HeaderName::from_static(name), value);
         self
     }
 

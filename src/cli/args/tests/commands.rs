@@ -36,7 +36,13 @@ fn every_command_has_its_routes_and_one_address() {
 fn metrics_have_one_path_of_their_own() {
     assert_eq!(serve(&[]).metrics, None);
     assert_eq!(serve(&["--metrics", "/m"]).metrics.as_deref(), Some("/m"));
-    let table: [(&[&str], &str); 5] = [
+    let alone = serve(&["-r", "/a=echo", "--metrics", "/", "--no-page"]);
+    assert_eq!(alone.metrics.as_deref(), Some("/"));
+    let table: [(&[&str], &str); 6] = [
+        (
+            &["-r", "/a=echo", "--metrics", "/"],
+            r#"--metrics "/" is the path of the page; with --no-page it can be"#,
+        ),
         (
             &["--metrics", "m"],
             r#"--metrics "m" is a path which does not begin with /"#,

@@ -29,7 +29,7 @@ fn a_missing_value_is_told_with_its_flag() {
 
 #[test]
 fn a_value_for_a_flag_that_takes_none_is_refused() {
-    for flag in ["--no-ping", "--help", "--version"] {
+    for flag in ["--no-ping", NO_PAGE, "--help", "--version"] {
         let word = format!("{flag}=yes");
         assert_eq!(
             error(&[&word]),
@@ -44,11 +44,13 @@ fn a_value_for_a_flag_that_takes_none_is_refused() {
 }
 
 #[test]
-fn a_limit_given_twice_is_named() {
+fn a_limit_or_no_page_given_twice_is_named() {
     for limit in &LIMITS {
         let (once, expected) = (example(limit), format!("{} is given twice", limit.flag));
         assert_eq!(error(&[&once, &once]), expected);
     }
+    let expected = "--no-page is given twice";
+    assert_eq!(error(&[NO_PAGE, NO_PAGE]), expected);
 }
 
 fn example(limit: &Limit) -> String {

@@ -53,6 +53,20 @@ fn origins_are_kept() {
 }
 
 #[test]
+fn the_page_is_served_unless_it_is_not_wanted() {
+    let table: [(&[&str], bool); 5] = [
+        (&[], true),
+        (&["echo"], true),
+        (&["--no-page"], false),
+        (&["serve", "-r", "/=echo", "--no-page"], false),
+        (&["broadcast", "--no-page", "-l", "9000"], false),
+    ];
+    for (words, expected) in table {
+        assert_eq!(serve(words).page, expected, "{words:?}");
+    }
+}
+
+#[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
     let table: [(&[&str], Change); 22] = [

@@ -92,6 +92,7 @@ fn every_flag_in_the_help_exists() {
         "--origin",
         "--metrics",
         "--log-format",
+        NO_PAGE,
         "--help",
         "--version",
     ];

@@ -1,0 +1,296 @@
+//! Pages on the port of the WebSockets: bytes under an ETag, answered to plain GET and HEAD, and one page that is
+//! built in, to try a server with.
+//!
+//! Whether a client has the bytes already is decided here; which path they belong to is the router's.
+
+use crate::handler::{Close, Context, Error, Handler, Id};
+use crate::proto::{HttpResponse, Message, Request, ResponseError, Upgrade};
+use std::borrow::Cow;
+use tungstenite::http::HeaderValue;
+
+/// Answers plain GET and HEAD with the same bytes; WebSockets are another handler's, or are refused with 404.
+///
+/// A client that names the ETag of the bytes in `If-None-Match` gets 304 and no body. A program that never calls
+/// [`Page::new`] does not contain the built-in page.
+///
+/// ```
+/// use wsloop::Router;
+/// use wsloop::handlers::Echo;
+/// use wsloop::page::Page;
+///
+/// let about = Page::bytes("text/html; charset=utf-8", "<p>Hello".as_bytes());
+/// let router = Router::new()
+///     .route("/", Page::new().beside(Echo::new())) // the built-in page, and an echo
+///     .route("/about", about.with_header("Cache-Control", "max-age=3600")?);
+/// # Ok::<(), wsloop::proto::ResponseError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Page<H = NoWebSockets> {
+    content: Content,
+    sockets: H,
+}
+
+/// What a page answers with, whatever is beside it.
+#[derive(Clone, Debug)]
+struct Content {
+    full: HttpResponse,
+    not_modified: HttpResponse,
+    etag: HeaderValue,
+}
+
+/// Refuses WebSockets with 404: the handler beside a [`Page`] that was given no other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoWebSockets;
+
+impl Page {
+    /// The built-in page: connects to any path of this server, sends and shows messages, measures round trips, and
+    /// closes with a code. One file that asks nobody for anything else, under a Content-Security-Policy that holds
+    /// it to that.
+    pub fn new() -> Self {
+        let bare = Content::new("text/html; charset=utf-8", BUILT_IN.as_bytes().into());
+        Self {
+            content: BUILT_IN_HEADERS
+                .into_iter()
+                .fold(bare, Content::with_static),
+            sockets: NoWebSockets,
+        }
+    }
+
+    /// A page of one's own: answers 200 with `body`.
+    ///
+    /// # Panics
+    /// If `content_type` is not printable ASCII.
+    pub fn bytes(content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self {
+            content: Content::new(content_type, body.into()),
+            sockets: NoWebSockets,
+        }
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<H> Page<H> {
+    /// Gives the WebSockets at the page's path, and every other event, to `handler`.
+    pub fn beside<S: Handler>(self, handler: S) -> Page<S> {
+        Page {
+            content: self.content,
+            sockets: handler,
+        }
+    }
+
+    /// The handler beside the page, for a host that acts between turns.
+    pub fn sockets_mut(&mut self) -> &mut H {
+        &mut self.sockets
+    }
+
+    /// Adds a header, as [`HttpResponse::with_header`] does.
+    ///
+    /// # Errors
+    /// Those of [`HttpResponse::with_header`].
+    pub fn with_header(self, name: &str, value: &str) -> Result<Self, ResponseError> {
+        let Content {
+            full,
+            not_modified,
+            etag,
+        } = self.content;
+        let not_modified = if is_for_caches(name) {
+            not_modified.with_header(name, value)?
+        } else {
+            not_modified
+        };
+        Ok(Self {
+            content: Content {
+                full: full.with_header(name, value)?,
+                not_modified,
+                etag,
+            },
+            sockets: self.sockets,
+        })
+    }
+}
+
+impl Content {
+    fn new(content_type: &'static str, body: Cow<'static, [u8]>) -> Self {
+        let full = HttpResponse::bytes(200, content_type, body);
+        let etag = format!("\"{:016x}\"", fnv_1a(full.body()));
+        let etag = HeaderValue::try_from(etag).expect("hexadecimal digits in quotes");
+        Self {
+            full: full.with_value("etag", etag.clone()),
+            not_modified: HttpResponse::new(304, "").with_value("etag", etag.clone()),
+            etag,
+        }
+    }
+
+    /// Sets a header that is known when it is compiled.
+    fn with_static(self, (name, value): (&'static str, &'static str)) -> Self {
+        let not_modified = if is_for_caches(name) {
+            self.not_modified.with_static(name, value)
+        } else {
+            self.not_modified
+        };
+        Self {
+            full: self.full.with_static(name, value),
+            not_modified,
+            etag: self.etag,
+        }
+    }
+
+    fn answer(&self, request: &Request) -> HttpResponse {
+        let answer = if has_current(request, &self.etag) {
+            &self.not_modified
+        } else {
+            &self.full
+        };
+        answer.clone()
+    }
+}
+
+/// RFC 7232 section 4.1: "The server generating a 304 response MUST generate any of the following header fields that
+/// would have been sent in a 200 (OK) response to the same request"; others are no use to a cache.
+fn is_for_caches(name: &str) -> bool {
+    [
+        "cache-control",
+        "content-location",
+        "date",
+        "etag",
+        "expires",
+        "vary",
+    ]
+    .iter()
+    .any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// Whether the client has the bytes under `etag`, RFC 7232 section 3.2.
+fn has_current(request: &Request, etag: &HeaderValue) -> bool {
+    let lines = request.headers().get_all("if-none-match");
+    // `"` and `,` are told apart without a parser: there is no `"` inside an entity-tag, so that no piece of another
+    // one can be equal to ours.
+    let mut tags = lines
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii);
+    // "A recipient MUST use the weak comparison function when comparing entity-tags for If-None-Match": W/ is nothing.
+    tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+}
+
+/// FNV-1a in 64 bits: the same on every machine and in every build, so that several processes agree.
+const fn fnv_1a(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+impl<H: Handler> Handler for Page<H> {
+    fn on_http(&mut self, _: &mut Context<'_>, _: Id, request: &Request) -> HttpResponse {
+        self.content.answer(request)
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        self.sockets.on_message(cx, id, message);
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.sockets.on_start(cx);
+    }
+
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        self.sockets.on_upgrade(cx, id, request, upgrade)
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.sockets.on_open(cx, id);
+    }
+
+    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.sockets.on_ping(cx, id, payload);
+    }
+
+    fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.sockets.on_pong(cx, id, payload);
+    }
+
+    fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.sockets.on_drain(cx, id);
+    }
+
+    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        self.sockets.on_skip(cx, id, topic, messages);
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+        self.sockets.on_close(cx, id, close);
+    }
+
+    fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
+        self.sockets.on_error(cx, id, error);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+        self.sockets.on_timer(cx, key);
+    }
+
+    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
+        self.sockets.on_source(cx, key);
+    }
+}
+
+impl Handler for NoWebSockets {
+    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+    fn on_upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Id,
+        _: &Request,
+        _: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        Err(HttpResponse::new(404, "no WebSocket at this path\n"))
+    }
+}
+
+/// The built-in page.
+const BUILT_IN: &str = concat!(
+    include_str!("head.html"),
+    "<style>",
+    include_str!("page.css"),
+    "</style>\n",
+    include_str!("body.html"),
+    "<script>",
+    include_str!("page.js"),
+    "</script>\n",
+);
+
+/// The hashes are those of the style and the script; a test tells them when these have changed. `'self'` covers
+/// WebSockets of the page's own host and port, and no others: CSP 3 section 6.7.2.8, in browsers since 2018, in
+/// Safari since 15.4. The icon is a data: URL. The script only ever sets text, and trusted types hold it to that.
+const BUILT_IN_HEADERS: [(&str, &str); 4] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; connect-src 'self'; img-src data:; \
+         style-src 'sha256-Ww1LYT0FQd0jjm7K9Ty6QfjTsX4Di2tP2M/dOJh6QRI='; \
+         script-src 'sha256-IBLYV/w8eaqL/L2auqj7gIGl5d1BEVISh8p6rA3sJg8='; \
+         require-trusted-types-for 'script'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-cache"),
+];
+
+#[cfg(test)]
+mod tests;
