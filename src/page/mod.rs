@@ -282,8 +282,8 @@ const BUILT_IN_HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; connect-src 'self'; img-src data:; \
-         style-src 'sha256-Ww1LYT0FQd0jjm7K9Ty6QfjTsX4Di2tP2M/dOJh6QRI='; \
-         script-src 'sha256-IBLYV/w8eaqL/L2auqj7gIGl5d1BEVISh8p6rA3sJg8='; \
+         style-src 'sha256-g5AFPgUvV5MT45XHh6aQBPDKvFdciEuxIHw+jnKoFrk='; \
+         script-src 'sha256-dm7MYgp9+esT6g8Qd0Wanmr+IqA8ePj/E1/HGbdhHmc='; \
          require-trusted-types-for 'script'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),

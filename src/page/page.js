@@ -109,7 +109,8 @@ function connect(isRetry) {
   const why = WHY[code] ? `${code} (${WHY[code]})` : code, said = reason ? JSON.stringify(reason) : 'none';
   note(`closed ${url} code ${why}, reason ${said}`, !wasClean);
   if (socket !== ws) return;
-  back(`Came back: code ${why}, reason ${said}, wasClean ${wasClean}`, !wasClean);
+  // A retry that fails says nothing new.
+  if (!tries) back(`Came back: code ${why}, reason ${said}, wasClean ${wasClean}`, !wasClean);
   const isLost = !socket.isDone && (!wasClean || [1001, 1006, 1012].includes(code));
   if (!known.has(url)) note('Nothing took the WebSocket at this path: is it served?', true);
   else if (isLost && $('again').checked) due = Date.now() + Math.min(15000, 500 * 2 ** tries++) * (.8 + .4 * Math.random());
