@@ -315,7 +315,7 @@ mod sockets {
         };
         let mut server = Server::new(config, Page::new().beside(Named(tell))).unwrap();
         server.listen("127.0.0.1:0").unwrap();
-        let (sender, mut receiver) = mio::unix::pipe::new().unwrap();
+        let (mut sender, mut receiver) = mio::net::UnixStream::pair().unwrap();
         server.register(&mut receiver, 7).unwrap();
         let server = run(server);
         assert_eq!(get(server.addr, "/").status, 200);
@@ -328,7 +328,7 @@ mod sockets {
             }
         };
         expect(&["start"]);
-        (&sender).write_all(b"x").unwrap();
+        sender.write_all(b"x").unwrap();
         expect(&["source"]);
         let mut client = connect(server.addr, "/");
         expect(&["upgrade", "open"]);
