@@ -125,7 +125,8 @@ fn a_peers_words_are_escaped_and_cut() {
 
 #[test]
 fn ordinary_clients_that_never_finish_a_handshake_are_no_news() {
-    let server = Wsloop::start(&["serve"]);
+    // Where the page is is told at the start, with the address that clients have, too.
+    let server = Wsloop::start(&["serve", "--no-page"]);
     for _ in 0..50 {
         // A port scan, or a load balancer's check.
         drop(Raw::new(server.addr));
