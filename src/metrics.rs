@@ -1,6 +1,7 @@
 //! [`Metrics`], a handler that tells what the loop has counted, in the text format of Prometheus.
 
 use crate::handler::{Context, Handler, Id};
+use crate::page::NoWebSockets;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::stats::{Stats, TurnTimes};
 use std::fmt::{Display, Write};
@@ -29,12 +30,12 @@ impl Handler for Metrics {
 
     fn on_upgrade(
         &mut self,
-        _: &mut Context<'_>,
-        _: Id,
-        _: &Request,
-        _: &mut Upgrade,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        Err(HttpResponse::new(404, "no WebSocket at this path\n"))
+        NoWebSockets.on_upgrade(cx, id, request, upgrade)
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
