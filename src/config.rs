@@ -50,7 +50,8 @@ pub struct Config {
     pub write_timeout: Duration,
 
     /// A session that owes its peer more than this is not read, so that TCP pushes back, until it owes less
-    /// than `low_water_bytes`. Default 1 MiB.
+    /// than `low_water_bytes`. Default 1 MiB. What lies between publications to different topics, or between them and
+    /// direct messages, counts 128 bytes a piece more, which is what it costs to keep.
     pub high_water_bytes: usize,
 
     /// See `high_water_bytes`. Default 256 KiB. Reaching it again is what `Handler::on_drain` reports.

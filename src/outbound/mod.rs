@@ -74,6 +74,13 @@ impl Outbound {
         backlog + self.tail.len() - self.tail_sent
     }
 
+    /// Unsent bytes, and what it costs to keep them in order: to be bounded instead of the bytes alone, since small
+    /// messages between publications lie in an allocation each.
+    pub(crate) fn cost(&self) -> usize {
+        let backlog = self.backlog.as_ref();
+        self.len() + backlog.map_or(0, |backlog| backlog.segments.len() * SEGMENT_COST)
+    }
+
     /// Unsent bytes that lie in topic logs.
     pub(crate) fn log_len(&self) -> usize {
         self.backlog.as_ref().map_or(0, |backlog| backlog.log_len)
@@ -105,7 +112,7 @@ impl Outbound {
             return;
         }
         if self.tail.len() + len > CHUNK_BYTES {
-            self.retire_tail();
+            self.retire_tail(spares);
         }
         let needed = self.tail.len() + len;
         if needed > self.tail.capacity() {
@@ -133,9 +140,16 @@ impl Outbound {
     }
 
     /// Owes the bytes `from..to` of a topic's log, which stay there until sent.
-    pub(crate) fn push_log(&mut self, topic: TopicKey, from: u64, to: u64, topics: &mut Topics) {
+    pub(crate) fn push_log(
+        &mut self,
+        topic: TopicKey,
+        from: u64,
+        to: u64,
+        topics: &mut Topics,
+        spares: &mut Spares,
+    ) {
         debug_assert!(from < to);
-        self.retire_tail();
+        self.retire_tail(spares);
         let backlog = self.backlog.get_or_insert_default();
         let len = (to - from) as usize;
         backlog.len += len;
@@ -314,12 +328,18 @@ impl Outbound {
         *self = kept;
     }
 
-    /// Moves `tail` behind the other segments, so that something else can follow it.
-    fn retire_tail(&mut self) {
+    /// Moves `tail` behind the other segments, so that something else can follow it; without its room, if that is more
+    /// than what is in it.
+    fn retire_tail(&mut self, spares: &mut Spares) {
         if self.tail.is_empty() {
             return;
         }
-        let (bytes, sent) = (mem::take(&mut self.tail), mem::take(&mut self.tail_sent));
+        let (mut bytes, mut sent) = (mem::take(&mut self.tail), mem::take(&mut self.tail_sent));
+        if bytes.len() - sent < bytes.capacity() / 2 {
+            let rest = bytes[sent..].to_vec();
+            spares.give(mem::replace(&mut bytes, rest.into()));
+            sent = 0;
+        }
         let backlog = self.backlog.get_or_insert_default();
         backlog.len += bytes.len() - sent;
         backlog.segments.push_back(Segment::Owned { bytes, sent });
@@ -408,6 +428,10 @@ impl Range {
         }
     }
 }
+
+/// What a segment costs beside its bytes: its place in the queue, which may have room for as many again, and an
+/// allocation.
+const SEGMENT_COST: usize = 128;
 
 /// Puts as many of `pieces` into `slices` as fit; how many.
 pub(crate) fn fill<'a>(

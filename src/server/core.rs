@@ -21,7 +21,7 @@ impl<S: Stream> Core for Engine<S> {
             return SendStatus::Refused;
         };
         let session = &self.sessions[slot];
-        let owned = session.outbound.len() - session.outbound.log_len();
+        let owned = session.outbound.cost() - session.outbound.log_len();
         // Up to high water one more message is always taken, however large.
         let is_over = owned > self.config.high_water_bytes;
         if is_over && owned + message.len() > self.config.backlog_bytes_max {
@@ -58,7 +58,7 @@ impl<S: Stream> Core for Engine<S> {
             return false;
         };
         let session = &self.sessions[slot];
-        if session.outbound.len() - session.outbound.log_len() > self.config.backlog_bytes_max {
+        if session.outbound.cost() - session.outbound.log_len() > self.config.backlog_bytes_max {
             return false;
         }
         self.ping_slot(slot, payload);
@@ -268,7 +268,7 @@ impl<S: Stream> Engine<S> {
     /// Over the high-water mark the session is not read until it is under the low one.
     fn pause_if_over(&mut self, slot: usize) -> SendStatus {
         let session = &mut self.sessions[slot];
-        if session.outbound.len() <= self.config.high_water_bytes {
+        if session.outbound.cost() <= self.config.high_water_bytes {
             return SendStatus::Queued;
         }
         session.is_paused = true;

@@ -493,7 +493,10 @@ impl<S: Stream> Engine<S> {
     /// Moves what topics have for the session, and it has not claimed yet, into its queue.
     pub(super) fn claim_all(&mut self, slot: usize) {
         let Self {
-            sessions, topics, ..
+            sessions,
+            topics,
+            spares,
+            ..
         } = self;
         // What was published before the last flush was claimed there.
         if !topics.is_dirty() {
@@ -503,7 +506,7 @@ impl<S: Stream> Engine<S> {
         let Some(extra) = &session.extra else { return };
         for &Membership { topic, index, .. } in &extra.memberships {
             if let Some((from, to)) = topics.claim(topic, index) {
-                session.outbound.push_log(topic, from, to, topics);
+                session.outbound.push_log(topic, from, to, topics, spares);
             }
         }
     }

@@ -68,6 +68,7 @@ impl<S: Stream> Engine<S> {
             sessions,
             topics,
             config,
+            spares,
             stats,
             ..
         } = self;
@@ -111,7 +112,7 @@ impl<S: Stream> Engine<S> {
         };
         let rest = from + *written.as_ref().unwrap_or(&0) as u64;
         if rest < to {
-            session.outbound.push_log(topic, rest, to, topics);
+            session.outbound.push_log(topic, rest, to, topics, spares);
             if keeps_up && written.is_ok() {
                 self.stalled(slot);
             }
@@ -210,10 +211,10 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         if !session.is_paused {
             // A publication can bring a session over the mark as well as a send.
-            session.is_paused = session.outbound.len() > self.config.high_water_bytes;
+            session.is_paused = session.outbound.cost() > self.config.high_water_bytes;
             return;
         }
-        if session.outbound.len() > self.config.low_water_bytes {
+        if session.outbound.cost() > self.config.low_water_bytes {
             return;
         }
         session.is_paused = false;

@@ -10,10 +10,12 @@ use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
 use super::journal::Journal;
 use super::session::{Ending, InputEnd, Phase, Stream};
+use crate::bulk::LARGE_BYTES;
 use crate::handler::{Context, Error, Handler, Side};
 use crate::proto::{
     CODE_ABNORMAL, CloseFrame, Event, HttpResponse, Message, ProtocolError, Request, Upgrade,
 };
+use crate::spares::Spares;
 use crate::stats::Refusal;
 use std::borrow::Cow;
 use std::io::ErrorKind;
@@ -148,10 +150,16 @@ impl<S: Stream> Engine<S> {
                 }
                 None => {}
             }
+            let (was_opened, has_lent) = (session.was_opened, &mut session.has_lent);
             let received = session
                 .connection
                 .receive_into(&mut input, limits, replies, || {
-                    spares.take_large().into_vec()
+                    if !was_opened {
+                        return Spares::fresh().into_vec();
+                    }
+                    let lent = spares.lend();
+                    *has_lent = lent.is_some();
+                    lent.unwrap_or_else(|| spares.take(LARGE_BYTES)).into_vec()
                 });
             match received {
                 Ok(Some(event)) => self.dispatch(slot, event, handler),
@@ -167,13 +175,13 @@ impl<S: Stream> Engine<S> {
             Event::Text(text) => {
                 self.deliver(slot, Message::Text(&text), handler);
                 if let Cow::Owned(text) = text {
-                    self.spares.give(text.into_bytes().into());
+                    self.take_back(slot, text.into_bytes());
                 }
             }
             Event::Binary(bytes) => {
                 self.deliver(slot, Message::Binary(&bytes), handler);
                 if let Cow::Owned(bytes) = bytes {
-                    self.spares.give(bytes.into());
+                    self.take_back(slot, bytes);
                 }
             }
             Event::Ping(payload) => {
@@ -190,6 +198,14 @@ impl<S: Stream> Engine<S> {
             Event::Close(frame) => self.close_received(slot, frame),
             Event::Request(request) => self.answer(slot, &request, handler),
         }
+    }
+
+    /// The buffer in which a message came together is free.
+    fn take_back(&mut self, slot: usize, buffer: Vec<u8>) {
+        if mem::take(&mut self.sessions[slot].has_lent) {
+            self.spares.returned();
+        }
+        self.spares.give(buffer.into());
     }
 
     /// Hands a message to the handler.

@@ -61,6 +61,8 @@ pub(crate) struct Session<S> {
     pub(super) is_paused: bool,
     pub(super) is_read_queued: bool,
     pub(super) is_flush_queued: bool,
+    /// The message under way began in a buffer that the loop lends.
+    pub(super) has_lent: bool,
 }
 
 /// A session's way to its end, on the side of the socket. The WebSocket's is in `Connection`.
@@ -175,6 +177,7 @@ impl<S: Stream> Session<S> {
             is_paused: false,
             is_read_queued: false,
             is_flush_queued: false,
+            has_lent: false,
         }
     }
 
@@ -284,7 +287,7 @@ mod tests {
         let stream = size_of::<mio::net::TcpStream>();
         let session = size_of::<Session<mio::net::TcpStream>>();
         assert!(
-            session - stream.next_multiple_of(8) <= 152,
+            session - stream.next_multiple_of(8) <= 160,
             "{session} bytes, the stream {stream}"
         );
     }
