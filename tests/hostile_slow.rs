@@ -179,6 +179,64 @@ fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
     });
 }
 
+/// A reader's finding: who begins a request or a message while others send large messages got a buffer of theirs, all
+/// of it in memory: 4 MiB for 4 200 bytes.
+#[test]
+fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
+    const BEGINNERS: usize = 200;
+    let args = ["serve", "--high-water-bytes", "16M"];
+    Siege {
+        args: &args,
+        // A chunk for each begun message; four large buffers; the large message, its echo, and what is kept of both.
+        peak: BEGINNERS * 128 * KIB + 48 * MIB,
+        ..Siege::default()
+    }
+    .lay(|server| {
+        let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(4200));
+        // A message of 16 MiB, of which only this comes.
+        let claim = [
+            &[0x82, 0xFF, 0, 0, 0, 0, 1, 0, 0, 0][..],
+            &[0; 4],
+            &[7; 100],
+        ]
+        .concat();
+        let mut large = Raw::open(server.addr, "/echo");
+        let message = frame(BINARY, &vec![7; 4 * MIB]);
+        let start = server.memory();
+        let mut beginners = Vec::new();
+        for index in 0..2 * BEGINNERS {
+            let writing = write_behind(&large, message.clone());
+            assert_eq!(large.frame().1.len(), 4 * MIB);
+            writing.join().unwrap();
+            let raw = if index < BEGINNERS {
+                let mut raw = Raw::new(server.addr);
+                raw.say(&head);
+                raw
+            } else {
+                let mut raw = Raw::open(server.addr, "/echo");
+                raw.say(&claim);
+                raw
+            };
+            beginners.push(raw);
+            // That it was read is known when a later one is answered.
+            let mut other = Raw::open(server.addr, "/echo");
+            other.say(frame(TEXT, b"x"));
+            other.frame();
+            if index + 1 == BEGINNERS {
+                let held = server.memory().saturating_sub(start);
+                assert!(
+                    held < BEGINNERS * 16 * KIB + 16 * MIB,
+                    "{held} bytes for requests"
+                );
+            }
+        }
+        println!(
+            "{} KiB for all",
+            server.memory().saturating_sub(start) / KIB
+        );
+    });
+}
+
 #[test]
 fn slow_handshakes_are_408_in_time_however_many_there_are() {
     const TIMEOUT: Duration = Duration::from_secs(2);

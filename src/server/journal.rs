@@ -1,5 +1,5 @@
-//! What the log says of sessions: one line when one opens, one when it ends. Lines about refusals and violations,
-//! which any stranger can cause, are bounded in number: past [`LINES_PER_SECOND`] they are counted, and the
+//! What the log says of sessions: one line when one opens, one when it ends. Any stranger can cause them, so they are
+//! bounded in number: past so many in a second ([`FAULTS_PER_SECOND`], [`LINES_PER_SECOND`]) they are counted, and the
 //! count is told when the second is over. Peers' words are quoted, escaped and cut.
 
 use super::session::{Ending, Session};
@@ -9,13 +9,25 @@ use crate::handler::{Error, Side};
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     second_start: u64,
-    lines: u32,
+    /// Refusals and violations.
+    faults: Tally,
+    /// Sessions that open and end.
+    lines: Tally,
+}
+
+/// Lines of one kind in this second.
+#[derive(Debug, Default)]
+struct Tally {
+    shown: u32,
     suppressed: u64,
 }
 
 impl Journal {
     /// A session is open.
-    pub(super) fn opened<S>(session: &Session<S>, path: &str) {
+    pub(super) fn opened<S>(&mut self, session: &Session<S>, path: &str, now: u64) {
+        if !log::log_enabled!(log::Level::Info) || !self.admit(now, false) {
+            return;
+        }
         let peer = session.peer;
         log::info!(event = "connected", peer:%, path; "{peer} connected, path {}", quoted(path));
     }
@@ -38,7 +50,7 @@ impl Journal {
         } else {
             log::Level::Debug
         };
-        if !log::log_enabled!(level) || is_fault && !self.admit(now) {
+        if !log::log_enabled!(level) || !self.admit(now, is_fault) {
             return;
         }
         let Session {
@@ -89,31 +101,42 @@ impl Journal {
 
     /// Tells how many lines were suppressed, once the second is over.
     pub(super) fn sum_up(&mut self, now: u64) {
-        if self.suppressed > 0 && now >= self.second_start + SECOND {
-            log::warn!(
-                "{} more were refused or broke a rule, and are not shown one by one",
-                self.suppressed
-            );
-            self.suppressed = 0;
+        if now < self.second_start + SECOND {
+            return;
+        }
+        let faults = std::mem::take(&mut self.faults.suppressed);
+        if faults > 0 {
+            log::warn!("{faults} more were refused or broke a rule, and are not shown one by one");
+        }
+        let lines = std::mem::take(&mut self.lines.suppressed);
+        if lines > 0 {
+            log::info!("{lines} more lines on who came and went are not shown");
         }
     }
 
     /// How long until there is something to sum up, in milliseconds.
     pub(super) fn next_in(&self, now: u64) -> Option<u64> {
-        (self.suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
+        let suppressed = self.faults.suppressed + self.lines.suppressed;
+        (suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
     }
 
-    fn admit(&mut self, now: u64) -> bool {
+    fn admit(&mut self, now: u64, is_fault: bool) -> bool {
         if now >= self.second_start + SECOND {
             self.sum_up(now);
             self.second_start = now;
-            self.lines = 0;
+            self.faults.shown = 0;
+            self.lines.shown = 0;
         }
-        let is_admitted = self.lines < LINES_PER_SECOND;
-        if is_admitted {
-            self.lines += 1;
+        let (tally, max) = if is_fault {
+            (&mut self.faults, FAULTS_PER_SECOND)
         } else {
-            self.suppressed += 1;
+            (&mut self.lines, LINES_PER_SECOND)
+        };
+        let is_admitted = tally.shown < max;
+        if is_admitted {
+            tally.shown += 1;
+        } else {
+            tally.suppressed += 1;
         }
         is_admitted
     }
@@ -149,7 +172,10 @@ fn quoted(text: &str) -> String {
 }
 
 /// Enough to see what is going on; at 200 bytes a line, 20 KB a second of log at most.
-const LINES_PER_SECOND: u32 = 100;
+const FAULTS_PER_SECOND: u32 = 100;
+
+/// Five hundred who come and go in a second are all shown; at 200 bytes a line, 200 KB a second of log at most.
+const LINES_PER_SECOND: u32 = 1000;
 
 /// In milliseconds.
 const SECOND: u64 = 1000;
@@ -168,15 +194,21 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_faults_is_counted_and_not_shown_line_by_line() {
+    fn a_flood_is_counted_and_not_shown_line_by_line() {
         let mut journal = Journal::default();
-        let admitted = (0..2_000).filter(|_| journal.admit(5_000)).count();
-        assert_eq!((admitted, journal.suppressed), (100, 1_900));
+        let faults = (0..2_000).filter(|_| journal.admit(5_000, true)).count();
+        assert_eq!((faults, journal.faults.suppressed), (100, 1_900));
+        let lines = (0..2_000).filter(|_| journal.admit(5_000, false)).count();
+        assert_eq!((lines, journal.lines.suppressed), (1_000, 1_000));
         assert_eq!(journal.next_in(5_300), Some(700));
         journal.sum_up(5_999);
-        assert_eq!(journal.suppressed, 1_900);
+        assert_eq!(journal.faults.suppressed, 1_900);
         journal.sum_up(6_000);
-        assert_eq!((journal.suppressed, journal.next_in(6_000)), (0, None));
-        assert!(journal.admit(6_000));
+        assert_eq!(
+            (journal.faults.suppressed, journal.lines.suppressed),
+            (0, 0)
+        );
+        assert_eq!(journal.next_in(6_000), None);
+        assert!(journal.admit(6_000, true) && journal.admit(6_000, false));
     }
 }

@@ -8,7 +8,6 @@
 
 use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
-use super::journal::Journal;
 use super::session::{Ending, InputEnd, Phase, Stream};
 use crate::bulk::LARGE_BYTES;
 use crate::handler::{Context, Error, Handler, Side};
@@ -267,7 +266,13 @@ impl<S: Stream> Engine<S> {
         self.deadlines
             .set(slot, Deadline::Quiet, self.now as Millis);
         self.queue_flush(slot);
-        Journal::opened(&self.sessions[slot], request.path());
+        let Self {
+            sessions,
+            journal,
+            now,
+            ..
+        } = self;
+        journal.opened(&sessions[slot], request.path(), *now);
         handler.on_open(&mut Context::new(self), id);
     }
 
