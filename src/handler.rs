@@ -143,6 +143,80 @@ where
     }
 }
 
+/// A handler that is chosen at run time: `Server<Box<dyn Handler>>` works as any other.
+///
+/// ```
+/// use wsloop::handlers::{Broadcast, Echo};
+/// use wsloop::{Config, Handler, Server};
+///
+/// # let is_chat = true;
+/// let handler: Box<dyn Handler> = if is_chat { Box::new(Broadcast) } else { Box::new(Echo::new()) };
+/// let server = Server::new(Config::default(), handler);
+/// assert!(server.is_ok());
+/// ```
+// An event that is added to the trait and forgotten here would end in the trait's default, and the handler inside
+// would never hear of it.
+#[deny(clippy::missing_trait_methods)]
+impl<H: Handler + ?Sized> Handler for Box<H> {
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        (**self).on_message(cx, id, message);
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        (**self).on_start(cx);
+    }
+
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        (**self).on_upgrade(cx, id, request, upgrade)
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+        (**self).on_http(cx, id, request)
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        (**self).on_open(cx, id);
+    }
+
+    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        (**self).on_ping(cx, id, payload);
+    }
+
+    fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        (**self).on_pong(cx, id, payload);
+    }
+
+    fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
+        (**self).on_drain(cx, id);
+    }
+
+    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        (**self).on_skip(cx, id, topic, messages);
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+        (**self).on_close(cx, id, close);
+    }
+
+    fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
+        (**self).on_error(cx, id, error);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+        (**self).on_timer(cx, key);
+    }
+
+    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
+        (**self).on_source(cx, key);
+    }
+}
+
 /// How a session ended, RFC 6455 section 7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close<'a> {

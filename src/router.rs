@@ -159,6 +159,8 @@ impl Pattern {
     }
 }
 
+// An event that is added to the trait and forgotten here would never reach a route.
+#[deny(clippy::missing_trait_methods)]
 impl Handler for Router {
     fn on_start(&mut self, cx: &mut Context<'_>) {
         for (scope, route) in self.routes.iter_mut().enumerate() {
