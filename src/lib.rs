@@ -80,7 +80,7 @@ pub use handler::{
 };
 pub use proto::{HttpResponse, Message, Request, Upgrade};
 pub use router::Router;
-pub use server::{Handle, HandleError, Server, Turn};
+pub use server::{Handle, HandleError, Server, Turn, testing};
 pub use stats::{Stats, TurnTimes};
 
 /// The types of requests' and responses' parts: `HeaderMap`, `Uri` and others of the `http` crate.

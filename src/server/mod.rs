@@ -15,6 +15,7 @@ mod paths;
 mod read;
 mod reap;
 mod session;
+pub mod testing;
 
 pub use handle::{Handle, HandleError};
 

@@ -1,0 +1,145 @@
+//! A pipe in memory between the engine and a client that behaves as browsers do: it reads what arrives, answers pings
+//! and Closes, and ends the stream when the server has.
+
+use super::super::engine::Readiness;
+use super::super::session::Stream;
+use super::Received;
+use crate::proto::{Connection, Event, HeadLimits, Limits};
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
+use std::rc::Rc;
+
+/// The client's end of a pipe.
+pub(super) struct Client {
+    pub(super) wire: Rc<RefCell<Wire>>,
+    /// `None` before the 101, or without one.
+    pub(super) connection: Option<Connection>,
+    pub(super) received: Vec<Received>,
+}
+
+impl Client {
+    pub(super) fn new(wire: Rc<RefCell<Wire>>) -> Self {
+        Self {
+            wire,
+            connection: None,
+            received: Vec::new(),
+        }
+    }
+
+    /// Reads what has arrived, and answers; whether there was something.
+    pub(super) fn read(&mut self) -> bool {
+        let mut wire = self.wire.borrow_mut();
+        let Some(connection) = &mut self.connection else {
+            return false;
+        };
+        if wire.is_stalled || wire.is_client_gone {
+            return false;
+        }
+        let mut bytes = mem::take(&mut wire.to_client);
+        let mut input = &mut bytes[..];
+        while let Some(event) = connection
+            .receive(&mut input, &LIMITS, &mut wire.to_server)
+            .expect("the server keeps to the protocol")
+        {
+            self.received.push(match event {
+                Event::Text(text) => Received::Text(text.into_owned()),
+                Event::Binary(bytes) => Received::Binary(bytes.into_owned()),
+                Event::Ping(payload) => Received::Ping(payload.into_owned()),
+                Event::Pong(payload) => Received::Pong(payload.into_owned()),
+                Event::Close(frame) => Received::Close(frame.code, frame.reason),
+                Event::Request(_) => unreachable!("a client receives no requests"),
+            });
+        }
+        // RFC 6455 section 7.1.1: the client waits for the server to close the stream first.
+        if wire.is_server_gone {
+            self.received.push(Received::End);
+            wire.is_client_gone = true;
+        }
+        !bytes.is_empty() || wire.is_server_gone
+    }
+}
+
+/// What is under way between a client and the server.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    pub(super) to_server: Vec<u8>,
+    pub(super) to_client: Vec<u8>,
+    /// The client has ended its side, behind `to_server`.
+    pub(super) is_client_gone: bool,
+    /// The server has ended its side, behind `to_client`.
+    pub(super) is_server_gone: bool,
+    pub(super) is_stalled: bool,
+}
+
+impl Wire {
+    pub(super) fn readiness(&self) -> Readiness {
+        Readiness {
+            is_readable: !self.to_server.is_empty() || self.is_client_gone,
+            is_writable: !self.is_stalled,
+            is_end: self.is_client_gone,
+        }
+    }
+}
+
+/// The server's end of a pipe.
+#[derive(Debug)]
+pub(super) struct Pipe(pub(super) Rc<RefCell<Wire>>);
+
+impl Read for Pipe {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        if wire.to_server.is_empty() && !wire.is_client_gone {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let len = wire.to_server.len().min(buf.len());
+        buf[..len].copy_from_slice(&wire.to_server[..len]);
+        wire.to_server.drain(..len);
+        Ok(len)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        if wire.is_stalled {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let start = wire.to_client.len();
+        slices
+            .iter()
+            .for_each(|slice| wire.to_client.extend_from_slice(slice));
+        Ok(wire.to_client.len() - start)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Pipe {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().is_server_gone = true;
+        Ok(())
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.0.borrow_mut().is_server_gone = true;
+    }
+}
+
+/// Clients trust the server that is tested.
+const LIMITS: Limits = Limits {
+    message_bytes_max: usize::MAX,
+    fragments_max: u32::MAX,
+    head: HeadLimits {
+        head_bytes_max: 0,
+        headers_max: 0,
+    },
+};

@@ -1,0 +1,439 @@
+//! Handlers without sockets: what `wsloop::testing` shows of a handler, and that a boxed handler is told all that
+//! one by itself is told.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+use wsloop::handlers::{Broadcast, Echo};
+use wsloop::page::Page;
+use wsloop::testing::{Harness, Received, opening};
+use wsloop::{
+    Close, Config, Context, Error, Handler, HttpResponse, Id, LagPolicy, Message, Request, Router,
+    Side, Upgrade, handler_fn,
+};
+
+fn text(text: &str) -> Received {
+    Received::Text(text.to_owned())
+}
+
+fn goodbye(code: u16, reason: &str) -> [Received; 2] {
+    [Received::Close(code, reason.to_owned()), Received::End]
+}
+
+mod clients {
+    use super::*;
+
+    #[test]
+    fn an_echo_comes_back_text_as_text_and_binary_as_binary() {
+        let mut harness = Harness::new(Config::default(), Echo::new());
+        let id = harness.connect("/");
+        harness.send(id, "ä");
+        harness.send(id, &vec![7; 300_000]);
+        harness.ping(id, b"?");
+        assert_eq!(
+            harness.received(id),
+            [
+                text("ä"),
+                Received::Binary(vec![7; 300_000]),
+                Received::Pong(b"?".to_vec())
+            ]
+        );
+        assert_eq!(harness.received(id), []);
+    }
+
+    #[test]
+    fn a_close_is_answered_and_both_ends_are_seen() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.close(id, 3000, "enough");
+        assert_eq!(harness.received(id), goodbye(3000, "enough"));
+        assert_eq!(harness.count(), 0);
+        assert_eq!(harness.handler().closes, [(3000, true, Side::Peer)]);
+        harness.send(id, "too late");
+        assert_eq!(harness.received(id), []);
+    }
+
+    #[test]
+    fn hanging_up_is_no_clean_close() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.hang_up(id);
+        assert_eq!(harness.handler().closes, [(1006, false, Side::Peer)]);
+        assert_eq!(harness.received(id), []);
+    }
+
+    #[test]
+    fn a_peer_that_breaks_the_protocol_is_told_so() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        // Section 5.1: a client's frames are masked.
+        harness.send_raw(id, b"\x81\x02hi");
+        let received = harness.received(id);
+        assert!(
+            matches!(received[..], [Received::Close(1002, _), Received::End]),
+            "{received:?}"
+        );
+        assert_eq!(harness.handler().closes, [(1002, false, Side::Us)]);
+    }
+
+    #[test]
+    fn refusals_and_plain_http_are_whole_responses() {
+        let router = Router::new()
+            .route("/page", Page::bytes("text/html", b"<p>".as_slice()))
+            .route("/chat", Broadcast)
+            .allow_origin("https://example.org");
+        let mut harness = Harness::new(Config::default(), router);
+        let page = harness.get("/page?query");
+        assert_eq!((page.status(), page.body()), (200, &b"<p>"[..]));
+        assert_eq!(page.header("Content-Type"), Some("text/html"));
+        assert_eq!(harness.get("/nowhere").status(), 404);
+        assert_eq!(harness.open(opening("/chat")).unwrap_err().status(), 403);
+        let from_home = opening("/chat").with_header("origin", "https://example.org");
+        assert!(harness.open(from_home.unwrap()).is_ok());
+        assert_eq!(harness.count(), 1);
+    }
+
+    #[test]
+    fn past_the_limit_of_connections_there_is_503() {
+        let config = Config {
+            connections_max: 1,
+            ..Config::default()
+        };
+        let mut harness = Harness::new(config, Echo::new());
+        harness.connect("/");
+        for _ in 0..40 {
+            assert_eq!(harness.open(opening("/")).unwrap_err().status(), 503);
+        }
+    }
+}
+
+mod time {
+    use super::*;
+
+    #[test]
+    fn timers_come_at_their_time_and_in_their_order() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        harness.with_context(|cx| {
+            cx.set_timer(Duration::from_secs(3), 3);
+            cx.set_timer(Duration::from_secs(1), 1);
+            cx.set_timer(Duration::from_secs(2), 2);
+        });
+        harness.advance(Duration::from_millis(999));
+        assert!(harness.handler().timers.is_empty());
+        harness.advance(Duration::from_millis(1));
+        assert_eq!(harness.handler().timers, [1]);
+        harness.advance(Duration::from_secs(10));
+        assert_eq!(harness.handler().timers, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_client_that_answers_pings_is_never_idle() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.advance(Duration::from_secs(300));
+        assert_eq!(harness.count(), 1);
+        let pings = harness.received(id);
+        assert!(pings.len() >= 4, "{pings:?}");
+        assert!(pings.iter().all(|ping| *ping == Received::Ping(vec![])));
+    }
+
+    #[test]
+    fn a_stalled_client_has_until_the_write_timeout() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.stall(id);
+        let _ = harness.with_context(|cx| cx.send(id, "never read"));
+        harness.advance(Duration::from_secs(29));
+        assert_eq!(harness.count(), 1);
+        harness.advance(Duration::from_secs(1));
+        assert_eq!(harness.handler().closes, [(1006, false, Side::Us)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not come to rest")]
+    fn a_server_that_never_rests_is_found() {
+        struct Restless;
+        impl Handler for Restless {
+            fn on_start(&mut self, cx: &mut Context<'_>) {
+                cx.set_timer(Duration::ZERO, 0);
+            }
+            fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+            fn on_timer(&mut self, cx: &mut Context<'_>, _: u64) {
+                cx.set_timer(Duration::ZERO, 0);
+            }
+        }
+        drop(Harness::new(Config::default(), Restless));
+    }
+}
+
+mod the_end {
+    use super::*;
+
+    #[test]
+    fn a_graceful_stop_says_goodbye() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.with_context(|cx| cx.stop());
+        assert_eq!(
+            harness.received(id),
+            goodbye(1001, "the server is shutting down")
+        );
+        assert!(harness.has_stopped());
+        assert_eq!(harness.handler().closes, [(1001, true, Side::Us)]);
+        harness.advance(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_graceful_stop_waits_for_the_grace_and_no_longer() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.stall(id);
+        harness.with_context(|cx| cx.stop());
+        harness.advance(Duration::from_secs(9));
+        assert!(!harness.has_stopped());
+        assert_eq!(harness.open(opening("/")).unwrap_err().status(), 503);
+        harness.advance(Duration::from_secs(1));
+        assert!(harness.has_stopped());
+    }
+
+    #[test]
+    fn a_second_stop_is_at_once() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.with_context(|cx| {
+            cx.stop();
+            cx.stop();
+        });
+        assert!(harness.has_stopped());
+        assert_eq!(harness.received(id), [Received::End]);
+    }
+
+    #[test]
+    fn a_harness_that_is_dropped_closes_what_is_open() {
+        let log = Log::default();
+        let mut harness = Harness::new(Config::default(), Every(log.clone()));
+        harness.connect("/");
+        drop(harness);
+        assert_eq!(log.borrow().last(), Some(&"on_close".to_owned()));
+    }
+}
+
+mod pressure {
+    use super::*;
+
+    #[test]
+    fn a_stalled_member_that_may_skip_is_told_how_many() {
+        let config = Config {
+            lag_bytes_max: 10,
+            lag_policy: LagPolicy::Skip,
+            ..Config::default()
+        };
+        let mut harness = Harness::new(config, Told::default());
+        let id = harness.connect("/");
+        harness.with_context(|cx| cx.subscribe(id, "news"));
+        harness.stall(id);
+        for number in 0..10 {
+            harness.with_context(|cx| cx.publish("news", &format!("message {number}")));
+        }
+        harness.resume(id);
+        let received = harness.received(id);
+        let skipped = harness.handler().skipped;
+        assert!(skipped > 0);
+        assert_eq!(received.len() as u64 + skipped, 10);
+        assert_eq!(received.last(), Some(&text("message 9")));
+    }
+
+    #[test]
+    fn a_session_over_high_water_drains_when_its_client_reads() {
+        let mut harness = Harness::new(Config::default(), Told::default());
+        let id = harness.connect("/");
+        harness.stall(id);
+        let status = harness.with_context(|cx| cx.send(id, &vec![0; 2 << 20]));
+        assert_eq!(status, wsloop::SendStatus::OverHighWater);
+        assert_eq!(harness.handler().drains, 0);
+        harness.resume(id);
+        assert_eq!(harness.handler().drains, 1);
+    }
+}
+
+/// Keeps what it is told, as far as the tests ask.
+#[derive(Default)]
+struct Told {
+    closes: Vec<(u16, bool, Side)>,
+    timers: Vec<u64>,
+    drains: usize,
+    skipped: u64,
+}
+
+impl Handler for Told {
+    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+    fn on_close(&mut self, _: &mut Context<'_>, _: Id, close: &Close<'_>) {
+        self.closes.push((close.code, close.is_clean, close.by));
+    }
+
+    fn on_timer(&mut self, _: &mut Context<'_>, key: u64) {
+        self.timers.push(key);
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_>, _: Id) {
+        self.drains += 1;
+    }
+
+    fn on_skip(&mut self, _: &mut Context<'_>, _: Id, _: &str, messages: u64) {
+        self.skipped += messages;
+    }
+}
+
+type Log = Rc<RefCell<Vec<String>>>;
+
+/// Notes the name of every event.
+struct Every(Log);
+
+impl Every {
+    fn note(&self, event: &str) {
+        self.0.borrow_mut().push(event.to_owned());
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Handler for Every {
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.note("on_start");
+        cx.set_timer(Duration::from_secs(1), 0);
+    }
+
+    fn on_upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        self.note("on_upgrade");
+        if request.path() == "/no" {
+            return Err(HttpResponse::new(403, "no\n"));
+        }
+        upgrade
+            .headers_mut()
+            .insert("x-seen", "yes".parse().unwrap());
+        Ok(())
+    }
+
+    fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+        self.note("on_http");
+        HttpResponse::new(200, "from the handler itself\n")
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.note("on_open");
+        cx.subscribe(id, "news");
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, _: Id, message: Message<'_>) {
+        self.note("on_message");
+        cx.publish("news", message);
+    }
+
+    fn on_ping(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
+        self.note("on_ping");
+    }
+
+    fn on_pong(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
+        self.note("on_pong");
+    }
+
+    fn on_drain(&mut self, _: &mut Context<'_>, _: Id) {
+        self.note("on_drain");
+    }
+
+    fn on_skip(&mut self, _: &mut Context<'_>, _: Id, _: &str, _: u64) {
+        self.note("on_skip");
+    }
+
+    fn on_close(&mut self, _: &mut Context<'_>, _: Id, _: &Close<'_>) {
+        self.note("on_close");
+    }
+
+    fn on_error(&mut self, _: &mut Context<'_>, _: Option<Id>, _: &Error) {
+        self.note("on_error");
+    }
+
+    fn on_timer(&mut self, _: &mut Context<'_>, _: u64) {
+        self.note("on_timer");
+    }
+
+    fn on_source(&mut self, _: &mut Context<'_>, _: usize) {
+        self.note("on_source");
+    }
+}
+
+/// Everything that can happen to a handler; what its clients saw of it, and what it was told.
+fn story<H: Handler>(wrap: impl FnOnce(Every) -> H) -> (Vec<Received>, Vec<String>) {
+    let config = Config {
+        lag_bytes_max: 1,
+        lag_policy: LagPolicy::Skip,
+        high_water_bytes: 100,
+        low_water_bytes: 10,
+        ..Config::default()
+    };
+    let log = Log::default();
+    let mut harness = Harness::new(config, wrap(Every(log.clone())));
+    assert_eq!(harness.get("/").body(), b"from the handler itself\n");
+    assert_eq!(harness.open(opening("/no")).unwrap_err().status(), 403);
+    let talker = harness.connect("/");
+    let sleeper = harness.connect("/");
+    harness.stall(sleeper);
+    for _ in 0..3 {
+        harness.send(talker, &"x".repeat(100));
+    }
+    harness.resume(sleeper);
+    harness.ping(talker, b"?");
+    harness.send_raw(talker, b"\x8A\x80\0\0\0\0");
+    harness.advance(Duration::from_secs(1));
+    harness.source_is_ready(5);
+    harness.send_raw(sleeper, b"no frame");
+    harness.close(talker, 1000, "");
+    let received = [harness.received(talker), harness.received(sleeper)].concat();
+    drop(harness);
+    (received, log.take())
+}
+
+#[test]
+fn a_boxed_handler_is_told_everything() {
+    let (received, told) = story(|every| every);
+    let mut events = told.clone();
+    events.sort();
+    events.dedup();
+    assert_eq!(
+        events,
+        [
+            "on_close",
+            "on_drain",
+            "on_error",
+            "on_http",
+            "on_message",
+            "on_open",
+            "on_ping",
+            "on_pong",
+            "on_skip",
+            "on_source",
+            "on_start",
+            "on_timer",
+            "on_upgrade"
+        ]
+    );
+    let boxed = story(|every| -> Box<dyn Handler> { Box::new(every) });
+    assert_eq!(boxed, (received, told));
+}
+
+#[test]
+fn a_closure_is_a_handler_to_be_tested_too() {
+    let mut harness = Harness::new(
+        Config::default(),
+        handler_fn(|cx, id, message| cx.send(id, &message.len().to_string())),
+    );
+    let id = harness.connect("/");
+    harness.send(id, "four");
+    assert_eq!(harness.received(id), [text("4")]);
+}
