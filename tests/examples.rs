@@ -1,0 +1,331 @@
+//! The programs in `tests/examples`, over real sockets: each is talked to by tungstenite's client as its own
+//! documentation says.
+
+mod common;
+
+#[path = "examples/chat.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod chat;
+#[path = "examples/json.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod json;
+#[path = "examples/prices.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod prices;
+#[path = "examples/token.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod token;
+#[path = "examples/worker.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod worker;
+
+use common::*;
+use std::time::Duration;
+use tungstenite::Message as Sent;
+use tungstenite::client::IntoClientRequest;
+use wsloop::Config;
+use wsloop::testing::{Harness, Received};
+
+mod chats {
+    use super::*;
+
+    #[test]
+    fn people_hear_each_other_by_name_and_only_in_their_room() {
+        let server = serve(chat::config(), chat::router());
+        let mut anna = connect(server.addr, "/chat/garden?name=anna");
+        assert_eq!(text(&mut anna), "* anna is here");
+        let mut bert = connect(server.addr, "/chat/garden?x=y&name=bert");
+        assert_eq!(text(&mut bert), "* bert is here");
+        assert_eq!(text(&mut anna), "* bert is here");
+        let mut carl = connect(server.addr, "/chat/cellar?name=carl");
+        assert_eq!(text(&mut carl), "* carl is here");
+
+        assert_eq!(ask(&mut anna, "hello"), "anna: hello");
+        assert_eq!(text(&mut bert), "anna: hello");
+        assert_eq!(ask(&mut bert, "/name bertha"), "* bert is now bertha");
+        assert_eq!(text(&mut anna), "* bert is now bertha");
+        assert_eq!(ask(&mut anna, "/who"), "* here: anna, bertha");
+        assert_eq!(ask(&mut anna, "/name <b>"), "* that is no name");
+        assert_eq!(ask(&mut carl, "/who"), "* here: carl");
+
+        // Leaving is over when both sides have ended the stream.
+        bert.close(None).unwrap();
+        while bert.read().is_ok() {}
+        drop(bert);
+        assert_eq!(text(&mut anna), "* bertha has left");
+        // Nothing of all that came to the cellar.
+        assert_eq!(ask(&mut carl, "echo?"), "carl: echo?");
+    }
+
+    #[test]
+    fn nobody_comes_in_without_a_name() {
+        let server = serve(chat::config(), chat::router());
+        for path in [
+            "/chat/garden",
+            "/chat/garden?name=",
+            "/chat/garden?name=a%20b",
+        ] {
+            assert_eq!(refusal(try_connect(server.addr, path)).0, 400, "{path}");
+        }
+    }
+
+    #[test]
+    fn binary_is_refused() {
+        let server = serve(chat::config(), chat::router());
+        let mut client = connect(server.addr, "/chat/garden?name=anna");
+        assert_eq!(text(&mut client), "* anna is here");
+        client.send(Sent::binary(vec![0])).unwrap();
+        assert_eq!(closed(client), (1003, "text only".to_owned()));
+    }
+}
+
+mod price_feed {
+    use super::*;
+    use prices::Prices;
+
+    fn tick(table: &str) -> u64 {
+        let first = table.lines().next().expect("a table has lines");
+        let tick = first.strip_prefix("tick ").expect("the first is the tick");
+        tick.parse().unwrap()
+    }
+
+    #[test]
+    fn tables_come_without_being_asked_for() {
+        let server = serve(prices::config(), Prices::new(3, Duration::from_millis(5)));
+        let mut client = connect(server.addr, "/prices");
+        let first = text(&mut client);
+        assert_eq!(first.lines().count(), 4);
+        assert_eq!(tick(&text(&mut client)), tick(&first) + 1);
+    }
+
+    #[test]
+    fn a_member_that_does_not_read_skips_to_the_newest() {
+        // 10 000 prices are more than 100 KB: some hundred tables fill any socket.
+        let (feed, events) = watch(Prices::new(10_000, Duration::from_millis(1)));
+        let server = serve(prices::config(), feed);
+        let mut slow = connect(server.addr, "/prices");
+        let mut keen = connect(server.addr, "/prices");
+        let mut newest = 0;
+        for _ in 0..400 {
+            newest = tick(&text(&mut keen));
+        }
+        assert!(events.find(|seen| match seen {
+            Seen::Skip(_, messages) => Some(*messages > 0),
+            _ => None,
+        }));
+        let mut missing = 0;
+        let mut last = tick(&text(&mut slow));
+        while last <= newest {
+            let table = text(&mut slow);
+            assert_eq!(
+                table.lines().count(),
+                10_001,
+                "a table is whole or not there"
+            );
+            missing += tick(&table).checked_sub(last + 1).expect("ticks grow");
+            last = tick(&table);
+        }
+        assert!(missing > 0);
+    }
+
+    #[test]
+    fn what_is_skipped_is_counted() {
+        let feed = Prices::new(1000, Duration::from_millis(100));
+        let mut harness = Harness::new(prices::config(), feed);
+        let id = harness.connect("/prices");
+        harness.stall(id);
+        harness.advance(Duration::from_secs(10));
+        harness.resume(id);
+        let received = harness.received(id);
+        let skipped = harness.handler().skipped;
+        assert!(skipped > 50, "{skipped}");
+        assert_eq!(received.len() as u64 + skipped, 100);
+        let Some(Received::Text(table)) = received.last() else {
+            panic!("the last is a table");
+        };
+        assert_eq!(tick(table), 100);
+    }
+}
+
+mod requests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn call(client: &mut Client, request: &Value) -> Value {
+        serde_json::from_str(&ask(client, &request.to_string())).unwrap()
+    }
+
+    #[test]
+    fn each_answer_carries_the_id_of_its_request() {
+        let server = serve(json::config(), json::Calculator);
+        let mut client = connect(server.addr, "/");
+        assert_eq!(
+            call(
+                &mut client,
+                &json!({"id": 7, "method": "add", "params": [1, 2]})
+            ),
+            json!({"id": 7, "result": 3.0})
+        );
+        assert_eq!(
+            ask(
+                &mut client,
+                r#"{"id":"a","method":"divide","params":[1,0]}"#
+            ),
+            r#"{"error":"division by zero","id":"a"}"#
+        );
+        for id in 0..100 {
+            let request = json!({"id": id, "method": "divide", "params": [id, 2]});
+            client.send(Sent::text(request.to_string())).unwrap();
+        }
+        for id in 0..100 {
+            let answer: Value = serde_json::from_str(&text(&mut client)).unwrap();
+            assert_eq!(answer, json!({"id": id, "result": f64::from(id) / 2.0}));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_said() {
+        let server = serve(json::config(), json::Calculator);
+        let mut client = connect(server.addr, "/");
+        for (request, error) in [
+            (json!({}), "params is an array of numbers"),
+            (
+                json!({"method": "add", "params": ["1"]}),
+                "params is an array of numbers",
+            ),
+            (json!({"method": "pow", "params": [1]}), "no such method"),
+            (
+                json!({"method": "divide", "params": [1]}),
+                "divide takes two params",
+            ),
+        ] {
+            let answer = call(&mut client, &request);
+            assert_eq!(answer, json!({"id": null, "error": error}), "{request}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_ends_the_session() {
+        let server = serve(json::config(), json::Calculator);
+        let mut client = connect(server.addr, "/");
+        client.send(Sent::text("{")).unwrap();
+        assert_eq!(closed(client).0, 1007);
+    }
+}
+
+mod tokens {
+    use super::*;
+    use std::net::SocketAddr;
+    use token::Users;
+
+    fn server() -> Running {
+        serve(
+            Config::default(),
+            Users::new([("anna", "s3cret"), ("bert", "other")]),
+        )
+    }
+
+    /// An opening handshake with one header more; the subprotocol that was selected.
+    fn with_header(
+        addr: SocketAddr,
+        name: &'static str,
+        value: &str,
+    ) -> tungstenite::Result<(Client, Option<String>)> {
+        let mut request = format!("ws://{addr}/").into_client_request().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        match tungstenite::client(request, tcp(addr)) {
+            Ok((client, response)) => {
+                let selected = response.headers().get("sec-websocket-protocol");
+                let selected = selected.map(|value| value.to_str().unwrap().to_owned());
+                Ok((client, selected))
+            }
+            Err(tungstenite::HandshakeError::Failure(error)) => Err(error),
+            Err(tungstenite::HandshakeError::Interrupted(_)) => panic!("no answer"),
+        }
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_authorization() {
+        let server = server();
+        for value in ["Bearer s3cret", "bearer s3cret"] {
+            let (mut client, selected) = with_header(server.addr, "authorization", value).unwrap();
+            assert_eq!((ask(&mut client, "?"), selected), ("anna".to_owned(), None));
+        }
+    }
+
+    #[test]
+    fn a_browser_is_known_by_a_subprotocol_that_is_not_sent_back() {
+        let server = server();
+        let (mut client, selected) =
+            with_header(server.addr, "sec-websocket-protocol", "whoami, token.other").unwrap();
+        assert_eq!(ask(&mut client, "?"), "bert");
+        assert_eq!(selected.as_deref(), Some("whoami"));
+    }
+
+    #[test]
+    fn everybody_else_is_told_how_to_authenticate() {
+        let server = server();
+        for (name, value) in [
+            ("x-nothing", ""),
+            ("authorization", "Bearer"),
+            ("authorization", "Bearer "),
+            ("authorization", "Bearer s3cre"),
+            ("authorization", "Bearer s3crets"),
+            ("authorization", "Bearer S3cret"),
+            ("authorization", "Basic s3cret"),
+            ("sec-websocket-protocol", "whoami, token.s3cre"),
+        ] {
+            let (status, challenge) = refusal(with_header(server.addr, name, value));
+            assert_eq!(status, 401, "{name}: {value}");
+            assert_eq!(challenge.as_deref(), Some("Bearer realm=\"wsloop\""));
+        }
+    }
+}
+
+mod workers {
+    use super::*;
+
+    #[test]
+    fn answers_come_from_the_other_thread() {
+        let (server, worker) = worker::server("127.0.0.1:0").unwrap();
+        let server = run(server);
+        let mut client = connect(server.addr, "/");
+        assert_eq!(ask(&mut client, "91"), "91 = 7 x 13");
+        assert_eq!(ask(&mut client, "1000000007"), "1000000007 is prime");
+        // Who leaves before the answer takes nothing with him.
+        let mut hasty = connect(server.addr, "/");
+        hasty.send(Sent::text("1000003")).unwrap();
+        drop(hasty);
+        assert_eq!(ask(&mut client, "6"), "6 = 2 x 3");
+        client.send(Sent::text("no number")).unwrap();
+        assert_eq!(closed(client).0, 1008);
+        server.handle.stop().unwrap();
+        server.join();
+        worker.join().unwrap();
+    }
+
+    #[test]
+    fn more_questions_than_there_is_room_for_are_answered_at_once() {
+        let (server, _worker) = worker::server("127.0.0.1:0").unwrap();
+        let server = run(server);
+        let mut client = connect(server.addr, "/");
+        // The first keeps the worker for a while; 64 wait; the others need not.
+        for _ in 0..80 {
+            client.send(Sent::text("10000000000037")).unwrap();
+        }
+        assert_eq!(text(&mut client), "busy");
+    }
+}
+
+/// The status of a refusal, and how to authenticate.
+fn refusal<T>(result: tungstenite::Result<T>) -> (u16, Option<String>) {
+    match result {
+        Err(tungstenite::Error::Http(response)) => {
+            let challenge = response.headers().get("www-authenticate");
+            let challenge = challenge.map(|value| value.to_str().unwrap().to_owned());
+            (response.status().as_u16(), challenge)
+        }
+        Err(error) => panic!("a refusal in HTTP was expected, not {error}"),
+        Ok(_) => panic!("a refusal was expected"),
+    }
+}
