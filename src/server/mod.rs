@@ -57,6 +57,9 @@ pub struct Server<H: Handler> {
     buf: Vec<u8>,
     /// Sources of the host, by their keys, that were ready in this turn.
     ready_sources: Vec<usize>,
+    /// The last poll may have left events behind, of which nobody tells again: the host's poll, if this one's
+    /// descriptor is in it edge-triggered, has told once of all.
+    has_more_events: bool,
     clock: Instant,
     life: Life,
 }
@@ -101,6 +104,7 @@ impl<H: Handler> Server<H> {
             engine: Engine::new(config),
             handler,
             ready_sources: Vec::new(),
+            has_more_events: false,
             clock: Instant::now(),
             life: Life::New,
         })
@@ -273,8 +277,8 @@ impl<H: Handler> Server<H> {
             .listeners
             .iter()
             .filter_map(|listener| listener.next_in(now));
-        let start = (self.life == Life::New).then_some(0);
-        let wait = listeners.chain(engine).chain(start).min()?;
+        let at_once = (self.life == Life::New || self.has_more_events).then_some(0);
+        let wait = listeners.chain(engine).chain(at_once).min()?;
         // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
         // wake up just before.
         Some(Duration::from_millis(wait))
@@ -282,10 +286,14 @@ impl<H: Handler> Server<H> {
 
     fn poll_events(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.has_more_events = self.events.iter().count() == EVENTS_PER_TURN;
+                Ok(())
+            }
             // A signal: there are no events, and the turn does what is due.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 self.events.clear();
+                self.has_more_events = true;
                 Ok(())
             }
             Err(error) => Err(error),
