@@ -22,47 +22,36 @@
 //! # }
 //! ```
 //!
-//! # The house
+//! The [`guide`] tells the rest in chapters: the [map of the house](guide::house), [one turn of the loop](guide::turn),
+//! the [lifetime of a message](guide::message), [memory per connection](guide::memory), [choosing limits](guide::limits),
+//! [slow consumers](guide::slow), [other threads](guide::threads), [other event loops](guide::embedding),
+//! [testing a handler](guide::testing), [whole programs](guide::programs).
 //!
-//! Arrows point down only: each layer knows those below it and none above.
+//! # In short
 //!
-//! | layer | what it knows |
-//! |---|---|
-//! | `cli` (feature `cli`) | people: arguments, signals, exit codes |
-//! | [`Router`], [`handlers`], [`page`] | applications: plain users of the [`Handler`] trait |
-//! | [`Server`], [`Handle`] | sockets and time: the poll, listeners, sessions, deadlines, the turn |
-//! | [`Handler`], [`Context`] | messages and sessions' names: the seam between loop and application |
-//! | `outbound` | what a session still owes its peer: owned bytes, ranges of topic logs |
-//! | [`proto`] | RFC 6455: bytes in, events and owed bytes out; no socket, clock, log or global |
+//! - A [`Handler`] is told what happens to sessions; a [`Context`] does what it asks for. Both live on the one thread, so
+//!   there are no locks.
+//! - A handler queues; what it asks for happens in the phases of the turn that follow: poll, accept, read, expire, flush,
+//!   reap. All that a turn produced for one peer leaves in one write.
+//! - A [`Message`] is borrowed from the receive buffer, and ends with the call.
+//! - A topic is a log. [`Context::publish`] frames a message once, and a turn costs messages + members.
+//! - Every queue, buffer, count and wait has a bound in [`Config`]. Whatever a peer does wrong is answered (a Close with
+//!   the right code, an HTTP status), and the answer is given time to arrive before the socket is closed.
+//! - Other threads have a [`Handle`].
 //!
-//! # One turn of the loop
+//! # Features
 //!
-//! Events only mark; phases do: **poll** tells which sockets are ready. **Accept** takes new connections. **Read**
-//! reads from each ready session into the one receive buffer, up to its budget; messages that lie whole in the
-//! buffer are unmasked in place and borrowed by [`Handler::on_message`]. **Expire** acts on deadlines and timers.
-//! **Flush** writes: all that the turn produced for one peer leaves in one call. **Reap** frees what has ended and
-//! calls [`Handler::on_close`].
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `cli` | yes | the binary, and `simd` |
+//! | `simd` | with `cli` | UTF-8 checked with vector instructions |
 //!
-//! A handler queues; it never writes or closes. The exception is for speed alone and shows in nothing else: a
-//! message of 16 KiB or more, sent to a session that is owed nothing, is offered to the socket straight from where
-//! it lies, and only what the socket does not take is copied.
-//!
-//! # Topics
-//!
-//! A topic is a log. [`Context::publish`] frames a message once, into the log; each member has a position in it. At
-//! the end of the turn each member is written, in one call, what lies between its position and the end. So a turn
-//! costs messages + members, and a member that is slow costs its lag once, however many are slow. Publications to
-//! one topic, and direct sends to the same session between them, arrive in the order of the calls; between two
-//! topics there is no order. What happens to a member that is too far behind is [`LagPolicy`].
-//!
-//! # Limits
-//!
-//! Every queue, buffer, count and wait has a bound in [`Config`], with its unit, default, reason, and what happens
-//! at the edge. Whatever a peer does wrong is answered (a Close with the right code, an HTTP status), and the answer
-//! is given time to arrive before the socket is closed.
+//! Without default features the library depends on `mio`, `tungstenite` (its parts that own no socket), `slab` and `log`,
+//! and nothing else. It logs through [`log`]: a line when a session opens and when it ends (info), each message (debug).
 
 mod bulk;
 mod config;
+pub mod guide;
 mod handler;
 pub mod handlers;
 mod metrics;
