@@ -4,7 +4,10 @@
 
 use std::time::Duration;
 
-/// The limits and deadlines of one server.
+/// The limits and deadlines of one server. [`guide::limits`](crate::guide::limits) says which to set, and to what.
+///
+/// Sizes are in bytes. Times are from 1 ms to 7 days, to the millisecond. [`check`](Self::check) says what does not go
+/// together.
 ///
 /// ```
 /// use wsloop::Config;
@@ -15,23 +18,23 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Bytes of payload in one message, all its fragments together. Default 16 MiB (tungstenite 64, npm ws
-    /// 100): a small host holds a few of the largest at once. Past it: close 1009, judged from
-    /// the frame header, before the payload arrives.
+    /// 100): a small host holds a few of the largest at once. At least 1. Past it: close 1009 (RFC 6455 section 7.4.1),
+    /// judged from the frame header, before the payload arrives.
     pub message_bytes_max: usize,
 
     /// Frames in one message. Default 131 072: a 16 MiB message in fragments of 128 bytes, and Autobahn's 4 MiB in
-    /// 65 537 frames. Bounds the work that empty fragments cost. Past it: close 1008.
+    /// 65 537 frames. Bounds the work that empty fragments cost (RFC 6455 section 10.4). At least 1. Past it: close 1008.
     pub fragments_max: u32,
 
     /// Bytes of a request's head, request line and headers together. Default 16 KiB: browsers' cookies fit.
-    /// Past it: HTTP 431.
+    /// At least 256. Past it: HTTP 431 (RFC 6585 section 5).
     pub head_bytes_max: usize,
 
-    /// Header fields in a request's head. Default 100, at most 124 (what the parser holds). Past it: HTTP 431.
+    /// Header fields in a request's head. Default 100, from 1 to 124 (what the parser holds). Past it: HTTP 431.
     pub headers_max: usize,
 
     /// From accept to the whole request head. Default 10 s. Bytes that trickle in do not extend it. Past it:
-    /// HTTP 408.
+    /// HTTP 408 (RFC 7231 section 6.5.7).
     pub handshake_timeout: Duration,
 
     /// A connection from which nothing arrived for so long is closed with 1001. Default 120 s. `None`: never.
@@ -54,56 +57,62 @@ pub struct Config {
     /// direct messages, counts 128 bytes a piece more, which is what it costs to keep.
     pub high_water_bytes: usize,
 
-    /// See `high_water_bytes`. Default 256 KiB. Reaching it again is what `Handler::on_drain` reports.
+    /// See `high_water_bytes`, and below it. Default 256 KiB. Reaching it again is what
+    /// [`Handler::on_drain`](crate::Handler::on_drain) reports.
     pub low_water_bytes: usize,
 
     /// The most that a session may owe its peer from direct sends; at or under high water one more message is always
     /// taken, however large. Default 18 MiB: high water plus one largest message, and a MiB for what an answer
-    /// adds to it. A send past it is refused and the connection is terminated: nothing is dropped in silence.
+    /// adds to it. At least `high_water_bytes`. A send past it is refused and the connection is terminated: nothing is
+    /// dropped in silence.
     pub backlog_bytes_max: usize,
 
     /// How far behind its topics, all together, a member may be when the next publication comes; what one turn
-    /// publishes does not count until the next. Default 8 MiB: seconds of a busy feed. Past it: [`LagPolicy`].
+    /// publishes does not count until the next. Default 8 MiB: seconds of a busy feed. At least 1. Past it:
+    /// [`LagPolicy`].
     pub lag_bytes_max: usize,
 
     /// What happens to a member that is further behind than `lag_bytes_max`. Default [`LagPolicy::Disconnect`];
-    /// a topic can have its own (`Context::set_lag_policy`).
+    /// a topic can have its own ([`Context::set_lag_policy`](crate::Context::set_lag_policy)).
     pub lag_policy: LagPolicy,
 
     /// Connections at once, those in their opening handshake included. Default: the process's descriptor limit
-    /// less a reserve of 32 (see [`descriptors_max`]). Past it: HTTP 503; 16 at a time are waited for until they
-    /// have read it.
+    /// less a reserve of 32 (see [`descriptors_max`]). At least 1. Past it: HTTP 503 (RFC 7231 section 6.6.4); 16 at a
+    /// time are waited for until they have read it.
     pub connections_max: usize,
 
     /// Connections at once whose request has not arrived yet. Default 4 096, the largest common listen backlog.
-    /// Past it: HTTP 503.
+    /// At least 1. Past it: HTTP 503.
     pub handshakes_max: usize,
 
-    /// How long a graceful stop waits for peers to answer the Close 1001. Default 10 s. Past it: terminated.
+    /// How long a graceful stop waits for peers to answer the Close 1001. Default 10 s; zero is allowed. Past it:
+    /// terminated.
     pub shutdown_grace: Duration,
 
     /// Bytes of the one receive buffer, shared by all sessions. Default 80 KiB: a message that fits is not copied,
-    /// and messages of 64 KiB are common; 256 KiB did not make those of 1 MiB faster.
+    /// and messages of 64 KiB are common; 256 KiB did not make those of 1 MiB faster. At least 1 024.
     pub receive_buffer_bytes: usize,
 
-    /// Bytes read from one session in one turn before the others have theirs. Default 256 KiB.
+    /// Bytes read from one session in one turn before the others have theirs. Default 256 KiB. At least 1. Past it: the
+    /// rest is read in the next turn.
     pub read_budget_bytes: usize,
 
-    /// Commands from other threads (`Handle`) that wait for the loop. Default 4 096. Past it: the caller gets
-    /// an error.
+    /// Commands from other threads ([`Handle`](crate::Handle)) that wait for the loop. Default 4 096. At least 1. Past it:
+    /// the caller gets [`HandleError::Full`](crate::HandleError::Full).
     pub handle_commands_max: usize,
 
-    /// Payload bytes from other threads (`Handle`) that wait for the loop. Default 16 MiB. Past it: the caller
-    /// gets an error.
+    /// Bytes of payloads, topics' names and reasons from other threads ([`Handle`](crate::Handle)) that wait for the loop.
+    /// Default 16 MiB; a larger message is never taken. Past it: the caller gets
+    /// [`HandleError::Full`](crate::HandleError::Full).
     pub handle_bytes_max: usize,
 }
 
 /// What happens to a topic's member that is further behind than [`Config::lag_bytes_max`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LagPolicy {
-    /// Close 1013, and nothing is sent after the gap but that Close.
+    /// Close 1013 (try again later), and nothing is sent after the gap but that Close.
     Disconnect,
-    /// The member skips whole messages up to the newest; `Handler::on_skip` tells how many.
+    /// The member skips whole messages up to the newest; [`Handler::on_skip`](crate::Handler::on_skip) tells how many.
     Skip,
 }
 
@@ -233,7 +242,7 @@ impl std::fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// How many descriptors this process may open: the soft RLIMIT_NOFILE as Linux tells it in `/proc/self/limits`,
+/// How many descriptors this process may open: the soft limit RLIMIT_NOFILE as Linux tells it in `/proc/self/limits`,
 /// elsewhere 256, the smallest common default.
 pub fn descriptors_max() -> usize {
     let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 /// A session, by a name that is never used again: its slot in the loop and a generation.
 ///
-/// An `Id` outlives its session; then what is asked for it has no effect.
+/// An `Id` outlives its session; then what is asked for it has no effect. It may travel to other threads
+/// ([`Handle`](crate::Handle)) and is shown as `#slot.generation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     pub(crate) slot: u32,
@@ -34,9 +35,46 @@ impl fmt::Display for Id {
 /// `on_open` and `on_close` come in pairs, always, in this order, also when the server is dropped; every other
 /// event of a session comes between them, but for `on_upgrade` and `on_http`, which come before or instead, and
 /// `on_error`, which tells of clients that were refused as well.
+///
+/// All are called on the thread that runs the server, one at a time; a handler that is slow is slow for everybody. A
+/// panic unwinds out of [`Server::turn`](crate::Server::turn).
+///
+/// ```
+/// use wsloop::testing::{Harness, Received};
+/// use wsloop::{Close, Config, Context, Handler, Id, Message};
+///
+/// /// Counts what each session says, and tells it.
+/// #[derive(Default)]
+/// struct Count;
+///
+/// impl Handler for Count {
+///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+///         cx.set_state(id, 0_u64);
+///     }
+///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+///         if let Some(count) = cx.state::<u64>(id) {
+///             *count += 1;
+///             let text = count.to_string();
+///             let _ = cx.send(id, &text);
+///         }
+///     }
+///     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+///         println!("{:?} said {:?} things, and ended with {}", cx.peer_addr(id), cx.state::<u64>(id), close.code);
+///     }
+/// }
+///
+/// let mut harness = Harness::new(Config::default(), Count);
+/// let id = harness.connect("/");
+/// harness.send(id, "a");
+/// harness.send(id, "b");
+/// assert_eq!(harness.received(id), ["1", "2"].map(|text| Received::Text(text.to_owned())));
+/// ```
 pub trait Handler {
-    /// A whole message arrived. It borrows the loop's memory: copy what is to be kept. After [`Context::close`]
-    /// messages still come, those that were on their way, until the peer has answered; sends are refused then.
+    /// A whole message arrived (RFC 6455 section 6.2), at most [`Config::message_bytes_max`] long, text of valid UTF-8.
+    /// It borrows the loop's memory: copy what is to be kept. After [`Context::close`] messages still come, those that
+    /// were on their way, until the peer has answered; sends are refused then.
+    ///
+    /// [`Config::message_bytes_max`]: crate::Config::message_bytes_max
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>);
 
     /// The loop is about to make its first turn: the place to set timers.
@@ -44,11 +82,14 @@ pub trait Handler {
         let _ = cx;
     }
 
-    /// A client asks for a WebSocket. `upgrade` is the 101 before it leaves: add headers, choose a subprotocol.
-    /// The session is not open yet, but [`Context::set_state`] and its address work.
+    /// A client asks for a WebSocket with an opening handshake that is in order (RFC 6455 section 4.2.1). `upgrade` is
+    /// the 101 before it leaves (section 4.2.2): add headers, choose a subprotocol. The session is not open yet, but
+    /// [`Context::set_state`], its path and its address work. By default everybody is let in.
+    ///
+    /// This is the place to ask who it is: for the `Origin` (section 10.2) or for a token (section 10.5).
     ///
     /// # Errors
-    /// A response with any other status refuses the client.
+    /// A response with any other status refuses the client; neither `on_open` nor `on_close` follows.
     fn on_upgrade(
         &mut self,
         cx: &mut Context<'_>,
@@ -66,34 +107,43 @@ pub trait Handler {
         HttpResponse::new(426, "this path serves WebSockets only\n")
     }
 
-    /// A session is open.
+    /// A session is open: its 101 is on its way, and what is sent now follows it.
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         let _ = (cx, id);
     }
 
-    /// A ping arrived; its pong is already on its way.
+    /// A ping arrived, with at most 125 bytes of `payload` (RFC 6455 section 5.5.2); its pong is already on its way.
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         let _ = (cx, id, payload);
     }
 
-    /// A pong arrived, asked for or not.
+    /// A pong arrived, asked for or not (RFC 6455 section 5.5.3), with at most 125 bytes of `payload`. Pongs to the
+    /// automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are empty.
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         let _ = (cx, id, payload);
     }
 
-    /// A session that was over its high-water mark has fallen to its low one: send on.
+    /// A session that was over its high-water mark ([`Config::high_water_bytes`]) has fallen to its low one: send on.
+    ///
+    /// [`Config::high_water_bytes`]: crate::Config::high_water_bytes
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
         let _ = (cx, id);
     }
 
-    /// A member of `topic` was too far behind and has skipped `messages` whole messages
-    /// ([`LagPolicy::Skip`]).
+    /// A member of `topic` was further behind than [`Config::lag_bytes_max`] and has skipped `messages` whole messages
+    /// ([`LagPolicy::Skip`]). It still gets the publication that came then, and what is sent to it now comes after that
+    /// one; but do not send each time: it piles up behind a client that does not read.
+    ///
+    /// [`Config::lag_bytes_max`]: crate::Config::lag_bytes_max
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
         let _ = (cx, id, topic, messages);
     }
 
-    /// A session has ended, its socket included: after both Closes that is when the peer has ended the stream, or
-    /// `Config::close_timeout` has passed. Its [`Context::state`], path and address can still be asked for; sends are refused.
+    /// A session has ended, its socket included: after both Closes that is when the peer has ended the stream (RFC 6455
+    /// section 7.1.1), or [`Config::close_timeout`] has passed. Its [`Context::state`], path and address can still be
+    /// asked for; sends are refused.
+    ///
+    /// [`Config::close_timeout`]: crate::Config::close_timeout
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
         let _ = (cx, id, close);
     }
@@ -103,12 +153,12 @@ pub trait Handler {
         let _ = (cx, id, error);
     }
 
-    /// A timer of [`Context::set_timer`] is due.
+    /// A timer of [`Context::set_timer`] is due. It comes once: set it again for the next time.
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
         let _ = (cx, key);
     }
 
-    /// A source of `Server::register` is ready.
+    /// A source of [`Server::register`](crate::Server::register) is readable. Edge-triggered: read until `WouldBlock`.
     fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
         let _ = (cx, key);
     }
@@ -217,13 +267,14 @@ impl<H: Handler + ?Sized> Handler for Box<H> {
     }
 }
 
-/// How a session ended, RFC 6455 section 7.1.
+/// How a session ended, RFC 6455 sections 7.1.4 to 7.1.6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close<'a> {
-    /// The close code (section 7.4): the one received, or ours if we began or failed the connection; 1005 if the
-    /// Close had none, 1006 if there was no Close.
+    /// The close code (section 7.4): the one received, or ours if we began or failed the connection; 1005
+    /// ([`CODE_NONE`](crate::proto::CODE_NONE)) if the Close had none, 1006
+    /// ([`CODE_ABNORMAL`](crate::proto::CODE_ABNORMAL)) if there was no Close.
     pub code: u16,
-    /// The reason beside that code.
+    /// The reason beside that code, at most 123 bytes if it came from the peer; often empty.
     pub reason: &'a str,
     /// Whether both Closes were exchanged.
     pub is_clean: bool,
@@ -240,7 +291,7 @@ pub enum Side {
     Peer,
 }
 
-/// What [`Context::send`] came to.
+/// What [`Context::send`] came to. [`guide::slow`](crate::guide::slow) says what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a refused message is lost, and over high water more should wait for on_drain"]
 pub enum SendStatus {
@@ -263,7 +314,7 @@ pub enum Error {
     Io(io::Error),
     /// A response that `Handler::on_upgrade` altered breaks the protocol; the client got a 500.
     Response(crate::proto::ResponseError),
-    /// A limit was reached or a deadline passed, by its name in `Config`; or "shutdown".
+    /// A limit was reached or a deadline passed, by its name in [`Config`](crate::Config); or "shutdown".
     Limit(&'static str),
 }
 
@@ -291,7 +342,10 @@ pub struct TimerId {
 /// What a handler may do, in any of its events.
 ///
 /// What concerns a session takes its [`Id`]; for one that is gone it has no effect, and questions are answered
-/// with `None` or zero.
+/// with `None` or zero. Nothing here blocks.
+///
+/// Outside of events, on the loop's thread, there is [`Server::with_context`](crate::Server::with_context); on other
+/// threads [`Handle`](crate::Handle).
 pub struct Context<'a> {
     core: &'a mut dyn Core,
     scope: u16,
@@ -318,34 +372,53 @@ impl<'a> Context<'a> {
         self.core.timer_scope()
     }
 
-    /// Sends a message to one session, after all that was sent to it or published to it before.
+    /// Sends a message to one session, after all that was sent to it or published to it before, as one frame (RFC 6455
+    /// section 5.6). It may be of any length; what bounds it is what the session owes already
+    /// ([`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max)).
+    ///
+    /// ```
+    /// use wsloop::{Message, SendStatus};
+    ///
+    /// let mut server = wsloop::Server::new(Default::default(), wsloop::handler_fn(|cx, id, message| {
+    ///     let _ = cx.send(id, "text");
+    ///     let _ = cx.send(id, b"binary");
+    ///     if cx.send(id, message) == SendStatus::OverHighWater {
+    ///         // `on_drain` will tell when there is room again.
+    ///     }
+    /// }));
+    /// # let _ = server;
+    /// ```
     pub fn send<'m>(&mut self, id: Id, message: impl Into<Message<'m>>) -> SendStatus {
         self.core.send(id, message.into())
     }
 
-    /// Sends a ping with at most 125 bytes of `payload`; `false` if the session is not open.
+    /// Sends a ping with at most 125 bytes of `payload`, the rest is cut (RFC 6455 section 5.5.2); `false` if the
+    /// session is not open, or owes more than [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max).
     pub fn ping(&mut self, id: Id, payload: &[u8]) -> bool {
         self.core.ping(id, payload)
     }
 
-    /// Bytes queued for the session and not yet taken by the operating system, frame headers included.
+    /// Bytes queued for the session and not yet taken by the operating system, frame headers included, and those of its
+    /// topics that it has still to get.
     pub fn buffered_amount(&self, id: Id) -> usize {
         self.core.buffered_amount(id)
     }
 
-    /// Begins the closing handshake, after all that is queued. The reason is cut to 123 bytes; the code 1005 sends
-    /// a Close without code and reason. `false`, and nothing happens, if the session is not open, or `code` is
+    /// Begins the closing handshake, after all that is queued (RFC 6455 section 7.1.2), and ends the session's
+    /// memberships. The reason is cut to 123 bytes, between characters; the code 1005 sends a Close without code and reason. `false`, and nothing happens, if the session is not open, or `code` is
     /// another that may not be sent ([`is_code_allowed`](crate::proto::is_code_allowed)).
     pub fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
         self.core.close(id, code, reason)
     }
 
-    /// Ends the session without a closing handshake; what is queued is lost.
+    /// Ends the session without a closing handshake; what is queued is lost. `on_close` follows with code 1006, in the
+    /// reap phase of this turn.
     pub fn terminate(&mut self, id: Id) {
         self.core.terminate(id);
     }
 
-    /// Makes the session a member of `topic`; `false` if it is one already or is not open.
+    /// Makes the session a member of `topic`, which needs no making: any text is a topic's name, and a topic without
+    /// members costs nothing. It gets what is published from now on. `false` if it is one already or is not open.
     pub fn subscribe(&mut self, id: Id, topic: &str) -> bool {
         self.core.subscribe(id, topic)
     }
@@ -355,7 +428,8 @@ impl<'a> Context<'a> {
         self.core.unsubscribe(id, topic)
     }
 
-    /// Sends a message to every member of `topic`, framed once; how many members there are.
+    /// Sends a message to every member of `topic`, framed once; how many members there are. Without any, nothing is
+    /// done. What happens to members that do not keep up is [`LagPolicy`].
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
         self.core.publish(topic, message.into())
     }
@@ -365,13 +439,14 @@ impl<'a> Context<'a> {
         self.core.subscribers(topic)
     }
 
-    /// Gives a topic its own lag policy instead of `Config::lag_policy`, whether it has members yet or not, until it
-    /// is taken back with `None`.
+    /// Gives a topic its own lag policy instead of [`Config::lag_policy`](crate::Config::lag_policy), whether it has
+    /// members yet or not, until it is taken back with `None`.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.core.set_lag_policy(topic, policy);
     }
 
-    /// Calls `Handler::on_timer` with `key` once, `after` from now (a turn has one now, in milliseconds).
+    /// Calls [`Handler::on_timer`] with `key` once, `after` from now, rounded up to milliseconds (a turn has one now):
+    /// never early. Several timers may have the same key. Zero is the next turn.
     pub fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
         self.core.set_timer(after, key, self.scope)
     }
@@ -381,12 +456,14 @@ impl<'a> Context<'a> {
         self.core.cancel_timer(timer)
     }
 
-    /// The client's address. IPv6 scope and flow are not kept. `None` also for streams without one.
+    /// The client's address: behind a proxy, the proxy's. IPv6 scope and flow are not kept. `None` also for streams
+    /// without one.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.core.peer_addr(id)
     }
 
-    /// The path of the session's request, without the query.
+    /// The path of the session's request as it was sent, percent-encoding and all, without the query. Sessions on the
+    /// same path share it.
     pub fn path(&self, id: Id) -> Option<Arc<str>> {
         self.core.path(id)
     }
@@ -396,12 +473,14 @@ impl<'a> Context<'a> {
         self.core.count()
     }
 
-    /// The sessions that are open, in no order.
+    /// The sessions that are open, in no order. It walks over all: for a message to many there is
+    /// [`publish`](Self::publish).
     pub fn ids(&self) -> Vec<Id> {
         self.core.ids()
     }
 
-    /// Whether the session is open.
+    /// Whether the session is open: messages can be sent to it. It is not in `on_upgrade`, and not any more after
+    /// [`close`](Self::close) or the peer's Close.
     pub fn is_open(&self, id: Id) -> bool {
         self.core.is_open(id)
     }
@@ -426,7 +505,9 @@ impl<'a> Context<'a> {
         self.core.measure_turns();
     }
 
-    /// Stops the server gracefully; at a second call, at once.
+    /// Stops the server gracefully: it listens no more, every session gets Close 1001, and after
+    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) those that are left are terminated. At a second call, at
+    /// once.
     pub fn stop(&mut self) {
         self.core.stop();
     }

@@ -11,7 +11,8 @@ use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Sends, publishes, closes and stops from any thread. Clones reach the same server.
+/// Sends, publishes, closes and stops from any thread. Clones reach the same server. See
+/// [`guide::threads`](crate::guide::threads).
 ///
 /// ```
 /// use wsloop::{Config, Server, handler_fn};
@@ -65,9 +66,11 @@ enum OwnedMessage {
 /// Why a [`Handle`] did not pass something on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandleError {
-    /// `Config::handle_commands_max` or `Config::handle_bytes_max` is reached: the loop is behind. Try later.
+    /// [`Config::handle_commands_max`](crate::Config::handle_commands_max) (default 4 096) or
+    /// [`Config::handle_bytes_max`](crate::Config::handle_bytes_max) (default 16 MiB) is reached: the loop is behind. Try
+    /// later.
     Full,
-    /// The server is gone.
+    /// The server has stopped or was dropped; it will not come back.
     Stopped,
 }
 
@@ -94,7 +97,8 @@ impl Handle {
         }
     }
 
-    /// Sends a message to one session. Whether it was still there is not told.
+    /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. Whether it was still there is not
+    /// told. The message is copied.
     ///
     /// # Errors
     /// [`HandleError`]; the message was not passed on.
@@ -102,7 +106,8 @@ impl Handle {
         self.push(Command::Send(id, message.into().into()))
     }
 
-    /// Sends a message to every member of a topic.
+    /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. The message is
+    /// copied, once.
     ///
     /// # Errors
     /// [`HandleError`]; the message was not passed on.
@@ -114,7 +119,8 @@ impl Handle {
         self.push(Command::Publish(topic.to_owned(), message.into().into()))
     }
 
-    /// Begins the closing handshake of a session, as `Context::close` does. Whether it was still there is not told.
+    /// Begins the closing handshake of a session, as [`Context::close`](crate::Context::close) does. Whether it was still
+    /// there, and whether the code may be sent, is not told.
     ///
     /// # Errors
     /// [`HandleError`]; nothing was passed on.
@@ -122,7 +128,7 @@ impl Handle {
         self.push(Command::Close(id, code, reason.to_owned()))
     }
 
-    /// Ends a session without a closing handshake.
+    /// Ends a session without a closing handshake, as [`Context::terminate`](crate::Context::terminate) does.
     ///
     /// # Errors
     /// [`HandleError`]; nothing was passed on.
@@ -130,7 +136,8 @@ impl Handle {
         self.push(Command::Terminate(id))
     }
 
-    /// Stops the server gracefully; at a second call, at once. Never refused for want of room.
+    /// Stops the server gracefully; at a second call, at once, as [`Context::stop`](crate::Context::stop) does. Never
+    /// refused for want of room.
     ///
     /// # Errors
     /// [`HandleError::Stopped`]: it has stopped already.

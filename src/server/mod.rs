@@ -159,7 +159,8 @@ impl<H: Handler> Server<H> {
     }
 
     /// Adds a source of the host's to the poll, edge-triggered: when it is readable, [`Handler::on_source`] is
-    /// called with `key` (below 65 536).
+    /// called with `key` (below 65 536). The source stays the host's, who keeps it and reads it; when it is dropped, it is
+    /// out of the poll.
     ///
     /// # Errors
     /// What the system says, or `InvalidInput` for a larger key.
@@ -190,13 +191,14 @@ impl<H: Handler> Server<H> {
         &mut self.handler
     }
 
-    /// Acts as a handler would, between two turns.
+    /// Acts as a handler would, between two turns. What it queues leaves at the next, for which
+    /// [`next_timeout`](Self::next_timeout) is zero.
     pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
         self.engine.begin_turn(millis_since(self.clock));
         act(&mut Context::new(&mut self.engine))
     }
 
-    /// How many sessions are open.
+    /// How many sessions are between `on_open` and `on_close`.
     pub fn count(&self) -> usize {
         self.engine.count()
     }
@@ -216,7 +218,8 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
-    /// One pass: sleeps until there is something to do, at most `timeout` (`None`: without end), and does it.
+    /// One pass: sleeps until there is something to do, at most `timeout` (`None`: without end), and does it. See
+    /// [`guide::turn`](crate::guide::turn).
     ///
     /// # Errors
     /// What the system says to polling.
