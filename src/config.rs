@@ -23,7 +23,8 @@ pub struct Config {
     pub message_bytes_max: usize,
 
     /// Frames in one message. Default 131 072: a 16 MiB message in fragments of 128 bytes, and Autobahn's 4 MiB in
-    /// 65 537 frames. Bounds the work that empty fragments cost (RFC 6455 section 10.4). At least 1. Past it: close 1008.
+    /// 65 537 frames. Bounds the work that empty fragments cost (RFC 6455 section 10.4). At least 1. Past it: close
+    /// 1008.
     pub fragments_max: u32,
 
     /// Bytes of a request's head, request line and headers together. Default 16 KiB: browsers' cookies fit.
@@ -97,12 +98,12 @@ pub struct Config {
     /// rest is read in the next turn.
     pub read_budget_bytes: usize,
 
-    /// Commands from other threads ([`Handle`](crate::Handle)) that wait for the loop. Default 4 096. At least 1. Past it:
-    /// the caller gets [`HandleError::Full`](crate::HandleError::Full).
+    /// Commands from other threads ([`Handle`](crate::Handle)) that wait for the loop. Default 4 096. At least 1. Past
+    /// it: the caller gets [`HandleError::Full`](crate::HandleError::Full).
     pub handle_commands_max: usize,
 
-    /// Bytes of payloads, topics' names and reasons from other threads ([`Handle`](crate::Handle)) that wait for the loop.
-    /// Default 16 MiB; a larger message is never taken. Past it: the caller gets
+    /// Bytes of payloads, topics' names and reasons from other threads ([`Handle`](crate::Handle)) that wait for the
+    /// loop. Default 16 MiB; a larger message is never taken. Past it: the caller gets
     /// [`HandleError::Full`](crate::HandleError::Full).
     pub handle_bytes_max: usize,
 }

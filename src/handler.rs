@@ -405,8 +405,9 @@ impl<'a> Context<'a> {
     }
 
     /// Begins the closing handshake, after all that is queued (RFC 6455 section 7.1.2), and ends the session's
-    /// memberships. The reason is cut to 123 bytes, between characters; the code 1005 sends a Close without code and reason. `false`, and nothing happens, if the session is not open, or `code` is
-    /// another that may not be sent ([`is_code_allowed`](crate::proto::is_code_allowed)).
+    /// memberships. The reason is cut to 123 bytes, between characters; the code 1005 sends a Close without code and
+    /// reason. `false`, and nothing happens, if the session is not open, or `code` is another that may not be sent
+    /// ([`is_code_allowed`](crate::proto::is_code_allowed)).
     pub fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
         self.core.close(id, code, reason)
     }
