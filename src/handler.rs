@@ -457,8 +457,8 @@ impl<'a> Context<'a> {
         self.core.cancel_timer(timer)
     }
 
-    /// The client's address: behind a proxy, the proxy's. IPv6 scope and flow are not kept. `None` also for streams
-    /// without one.
+    /// The client's address: behind a proxy, the proxy's. IPv6 scope and flow are not kept. `None` also for Unix sockets,
+    /// which have none.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.core.peer_addr(id)
     }

@@ -262,3 +262,28 @@ fn a_server_that_is_dropped_ends_every_session() {
         assert_eq!(*how, end(1006, "", false, Side::Us));
     }
 }
+
+#[test]
+fn those_who_wait_in_the_backlog_when_it_stops_are_served_and_told() {
+    let mut server = Server::new(patient(), Echo::new()).unwrap();
+    let addr = server.listen("127.0.0.1:0").unwrap();
+    // Before the first turn.
+    let clients: Vec<Raw> = (0..100)
+        .map(|_| {
+            let mut raw = Raw::new(addr);
+            raw.say(upgrade_request("/"));
+            raw.say(frame(TEXT, b"hello"));
+            raw
+        })
+        .collect();
+    server.handle().stop().unwrap();
+    let server = run(server);
+    for mut raw in clients {
+        assert_eq!(raw.response_head().status, 101);
+        assert_eq!(raw.frame(), (TEXT, b"hello".to_vec()));
+        assert_eq!(raw.close_frame().0, 1001);
+        raw.say(close_frame(1001, ""));
+        raw.at_end();
+    }
+    server.join();
+}

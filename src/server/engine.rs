@@ -165,7 +165,8 @@ impl<S: Stream> Engine<S> {
 
     /// The limit that stands against a new connection.
     fn refused_by(&self) -> Option<&'static str> {
-        if self.stop != Stop::No {
+        // Those who come while a stop is asked for have waited since before, and are counted as others are.
+        if let Stop::Until(_) | Stop::Now = self.stop {
             Some("shutdown")
         } else if self.sessions.len() - self.refusals >= self.config.connections_max {
             Some("connections_max")

@@ -5,16 +5,17 @@
 //! when a session was reaped, and after a while anyway.
 
 use super::engine::Engine;
+use super::socket::{ListeningSocket, Socket};
 use crate::handler::{Context, Error, Handler};
-use mio::net::{TcpListener, TcpStream};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 /// A listening socket that is registered with the poll.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
-    pub(super) addr: SocketAddr,
+    pub(super) socket: ListeningSocket,
+    /// Its real one; `None` for a Unix socket.
+    pub(super) addr: Option<SocketAddr>,
     state: State,
 }
 
@@ -31,8 +32,8 @@ enum State {
 }
 
 impl Listener {
-    pub(super) fn new(socket: TcpListener) -> io::Result<Self> {
-        let addr = socket.local_addr()?;
+    pub(super) fn new(socket: ListeningSocket) -> io::Result<Self> {
+        let addr = socket.addr()?;
         Ok(Self {
             socket,
             addr,
@@ -63,18 +64,19 @@ impl Listener {
         }
     }
 
-    /// Takes connections until none waits, or the budget of the turn is spent.
+    /// Takes connections until none waits, or `budget` is spent.
     pub(super) fn accept<H: Handler>(
         &mut self,
-        engine: &mut Engine<TcpStream>,
+        budget: usize,
+        engine: &mut Engine<Socket>,
         handler: &mut H,
-        mut register: impl FnMut(&mut Engine<TcpStream>, TcpStream, SocketAddr),
+        mut register: impl FnMut(&mut Engine<Socket>, Socket, Option<SocketAddr>),
     ) {
         if self.next_in(engine.now()) != Some(0) {
             return;
         }
         self.retry();
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..budget {
             match self.socket.accept() {
                 Ok((stream, peer)) => register(engine, stream, peer),
                 Err(error) => match error.kind() {
@@ -99,7 +101,7 @@ impl Listener {
     fn failed<H: Handler>(
         &mut self,
         error: io::Error,
-        engine: &mut Engine<TcpStream>,
+        engine: &mut Engine<Socket>,
         handler: &mut H,
     ) {
         let is_news = self.state == State::Pending;
@@ -109,7 +111,7 @@ impl Listener {
         if is_news {
             log::warn!(
                 "cannot accept on {}: {error}; clients wait in the backlog",
-                self.addr
+                self.socket.name()
             );
             handler.on_error(&mut Context::new(engine), None, &Error::Io(error));
         }
@@ -117,7 +119,11 @@ impl Listener {
 }
 
 /// Connections that one turn takes from one listener before the others, and the sessions, have their turn.
-const ACCEPTS_PER_TURN: usize = 256;
+pub(super) const ACCEPTS_PER_TURN: usize = 256;
+
+/// Connections that are taken from a listener before it is closed: those that a full backlog holds, and not without
+/// end while others come.
+pub(super) const LAST_ACCEPTS_MAX: usize = 65_536;
 
 /// Between two tries of a listener whose accept fails: no spin, and no client waits noticeably longer.
 const RETRY_MILLIS: u64 = 100;

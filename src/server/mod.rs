@@ -15,6 +15,7 @@ mod paths;
 mod read;
 mod reap;
 mod session;
+mod socket;
 pub mod testing;
 
 pub use handle::{Handle, HandleError};
@@ -23,10 +24,11 @@ use crate::config::Config;
 use crate::handler::{Context, Core, Handler, Id};
 use crate::stats::Stats;
 use engine::{Engine, Readiness, Stop};
-use listener::Listener;
+use listener::{ACCEPTS_PER_TURN, LAST_ACCEPTS_MAX, Listener};
 use mio::event::Source;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
+use socket::{ListeningSocket, Socket};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -50,7 +52,7 @@ pub struct Server<H: Handler> {
     poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
-    engine: Engine<TcpStream>,
+    engine: Engine<Socket>,
     handler: H,
     handle: Handle,
     /// The one receive buffer.
@@ -120,7 +122,7 @@ impl<H: Handler> Server<H> {
         let mut last = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
         for addr in addr.to_socket_addrs()? {
             match TcpListener::bind(addr) {
-                Ok(socket) => return self.add_listener(socket),
+                Ok(socket) => return self.add_tcp_listener(socket),
                 Err(error) => {
                     last =
                         io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
@@ -136,10 +138,37 @@ impl<H: Handler> Server<H> {
     /// What the system says to making it non-blocking or registering it.
     pub fn listen_on(&mut self, socket: std::net::TcpListener) -> io::Result<SocketAddr> {
         socket.set_nonblocking(true)?;
-        self.add_listener(TcpListener::from_std(socket))
+        self.add_tcp_listener(TcpListener::from_std(socket))
     }
 
-    fn add_listener(&mut self, mut socket: TcpListener) -> io::Result<SocketAddr> {
+    /// Listens on a Unix socket that is bound and listening already. Its sessions have no address
+    /// ([`Context::peer_addr`]), and its file is the caller's to remove.
+    ///
+    /// ```no_run
+    /// use std::os::unix::net::UnixListener;
+    /// use wsloop::{Config, Server, handlers::Echo};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Echo::new())?;
+    /// server.listen_on_unix(UnixListener::bind("/run/app/ws")?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What the system says to making it non-blocking or registering it.
+    pub fn listen_on_unix(&mut self, socket: std::os::unix::net::UnixListener) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        self.add_listener(ListeningSocket::Unix(UnixListener::from_std(socket)))
+    }
+
+    fn add_tcp_listener(&mut self, socket: TcpListener) -> io::Result<SocketAddr> {
+        let addr = socket.local_addr()?;
+        self.add_listener(ListeningSocket::Tcp(socket))?;
+        Ok(addr)
+    }
+
+    fn add_listener(&mut self, mut socket: ListeningSocket) -> io::Result<()> {
         if let Life::Stopping | Life::Stopped = self.life {
             return Err(io::Error::other("the server is stopping"));
         }
@@ -147,15 +176,13 @@ impl<H: Handler> Server<H> {
         self.poll
             .registry()
             .register(&mut socket, token, Interest::READABLE)?;
-        let listener = Listener::new(socket)?;
-        let addr = listener.addr;
-        self.listeners.push(listener);
-        Ok(addr)
+        self.listeners.push(Listener::new(socket)?);
+        Ok(())
     }
 
-    /// The addresses that the server listens on, with their real ports.
+    /// The addresses that the server listens on, with their real ports. Unix sockets are not among them.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().map(|listener| listener.addr)
+        self.listeners.iter().filter_map(|listener| listener.addr)
     }
 
     /// Adds a source of the host's to the poll, edge-triggered: when it is readable, [`Handler::on_source`] is
@@ -242,7 +269,7 @@ impl<H: Handler> Server<H> {
             self.handler
                 .on_source(&mut Context::new(&mut self.engine), key);
         }
-        self.accept();
+        self.accept(ACCEPTS_PER_TURN);
         let Self {
             engine,
             handler,
@@ -259,7 +286,7 @@ impl<H: Handler> Server<H> {
         if reaped > 0 {
             self.listeners.iter_mut().for_each(Listener::retry);
         }
-        self.stop_if_asked();
+        self.stop_if_asked()?;
         if self.engine.measures_turns() {
             self.engine.count_turn(self.clock.elapsed() - start);
         }
@@ -335,7 +362,8 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    fn accept(&mut self) {
+    /// Takes connections from every listener, `budget` from each.
+    fn accept(&mut self, budget: usize) {
         let Self {
             listeners,
             engine,
@@ -344,11 +372,8 @@ impl<H: Handler> Server<H> {
             ..
         } = self;
         for listener in listeners {
-            listener.accept(engine, handler, |engine, stream, peer| {
-                // What a turn produced leaves in one write, so there is nothing for Nagle to gather. A failure
-                // here means that the connection is gone already, which the first read will tell.
-                drop(stream.set_nodelay(true));
-                let Some(id) = engine.insert(stream, Some(peer)) else {
+            listener.accept(budget, engine, handler, |engine, stream, peer| {
+                let Some(id) = engine.insert(stream, peer) else {
                     return;
                 };
                 let token = Token(token_of(id));
@@ -365,10 +390,15 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    fn stop_if_asked(&mut self) {
+    fn stop_if_asked(&mut self) -> io::Result<()> {
         match self.engine.stop_state() {
-            Stop::No => return,
+            Stop::No => return Ok(()),
             Stop::Asked => {
+                self.serve_the_last()?;
+                if self.engine.stop_state() != Stop::Asked {
+                    // A handler has asked again: at once, in the next turn.
+                    return Ok(());
+                }
                 log::info!("stopping: {} sessions are told 1001", self.engine.count());
                 self.close_listeners();
                 self.life = Life::Stopping;
@@ -395,6 +425,20 @@ impl<H: Handler> Server<H> {
             self.life = Life::Stopped;
             self.handle.shut();
         }
+        Ok(())
+    }
+
+    /// Takes all who wait in a backlog, and answers what has arrived from them and from others: to close a listener
+    /// is to reset those who wait, whose systems told them that they are connected. Who comes between the last accept
+    /// and the close is reset all the same, unless the system hands them to another listener of the same port
+    /// (net.ipv4.tcp_migrate_req on Linux).
+    fn serve_the_last(&mut self) -> io::Result<()> {
+        self.listeners.iter_mut().for_each(Listener::mark);
+        self.accept(LAST_ACCEPTS_MAX);
+        self.poll_events(Some(Duration::ZERO))?;
+        self.mark_events();
+        self.engine.read(&mut self.buf, &mut self.handler);
+        Ok(())
     }
 
     fn close_listeners(&mut self) {
@@ -438,7 +482,7 @@ fn token_of(id: Id) -> usize {
     (generation | id.slot as usize) & SESSION_TOKENS
 }
 
-impl Engine<TcpStream> {
+impl Engine<Socket> {
     fn mark_token(&mut self, token: usize, readiness: Readiness) {
         let slot = token & ((1 << SLOT_BITS) - 1);
         let Some(id) = self.id_at(slot) else { return };

@@ -8,18 +8,12 @@ use crate::outbound::{Outbound, TopicKey};
 use crate::proto::{CODE_ABNORMAL, Connection};
 use std::any::Any;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What a session reads from and writes to: non-blocking, `WouldBlock` when there is nothing to do.
 pub(crate) trait Stream: Read + Write {
     /// Tells the peer that nothing more will come; what it sends is still read.
     fn shutdown_write(&mut self) -> io::Result<()>;
-}
-
-impl Stream for mio::net::TcpStream {
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
 }
 
 /// See the module. The fields are ordered by who uses them, and sized to be many: an idle session is this
@@ -280,12 +274,13 @@ pub(super) fn id(slot: usize, generation: u32) -> Id {
 
 #[cfg(test)]
 mod tests {
+    use super::super::socket::Socket;
     use super::*;
 
     #[test]
     fn a_session_is_small_enough_to_be_many() {
-        let stream = size_of::<mio::net::TcpStream>();
-        let session = size_of::<Session<mio::net::TcpStream>>();
+        let stream = size_of::<Socket>();
+        let session = size_of::<Session<Socket>>();
         assert!(
             session - stream.next_multiple_of(8) <= 160,
             "{session} bytes, the stream {stream}"

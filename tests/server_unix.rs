@@ -1,0 +1,114 @@
+//! A server on a Unix socket, embedded.
+
+mod common;
+
+use common::{Raw, WAIT, http};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use tungstenite::{Message as Sent, WebSocket};
+use wsloop::{Config, Context, Handle, Handler, HttpResponse, Id, Message, Request, Server};
+
+/// Says who asks.
+struct Who;
+
+impl Handler for Who {
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+        let peer = format!("{:?}", cx.peer_addr(id));
+        cx.send(id, &peer);
+    }
+
+    fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+        HttpResponse::new(200, "a page\n")
+    }
+}
+
+/// A path of its own, removed in the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("wsloop-{}-{name}", std::process::id())))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Runs a server on a thread; its handle, and how it ended.
+fn run(
+    mut server: Server<impl Handler + Send + 'static>,
+) -> (Handle, mpsc::Receiver<std::io::Result<()>>) {
+    let handle = server.handle();
+    let (tell_end, end) = mpsc::channel();
+    thread::spawn(move || tell_end.send(server.run()));
+    (handle, end)
+}
+
+fn connect(place: &Place) -> WebSocket<UnixStream> {
+    let stream = UnixStream::connect(&place.0).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    tungstenite::client("ws://localhost/", stream).unwrap().0
+}
+
+#[test]
+fn websockets_and_http_are_served_beside_tcp() {
+    let place = Place::new("both");
+    let mut server = Server::new(Config::default(), Who).unwrap();
+    server
+        .listen_on_unix(UnixListener::bind(&place.0).unwrap())
+        .unwrap();
+    let tcp = server.listen("127.0.0.1:0").unwrap();
+    assert_eq!(server.local_addrs().collect::<Vec<_>>(), [tcp]);
+    let (handle, end) = run(server);
+
+    let mut client = connect(&place);
+    client.send(Sent::text("who am I?")).unwrap();
+    assert_eq!(client.read().unwrap(), Sent::text("None"));
+    let mut over_tcp = Raw::open(tcp, "/");
+    let own = over_tcp.0.local_addr().unwrap();
+    over_tcp.say(common::frame(common::TEXT, b"and I?"));
+    assert_eq!(over_tcp.frame().1, format!("Some({own})").as_bytes());
+
+    let request = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+    let mut stream = UnixStream::connect(&place.0).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("a page\n"), "{answer}");
+    assert_eq!(http(tcp, request).body, "a page\n");
+
+    handle.stop().unwrap();
+    let Sent::Close(Some(close)) = client.read().unwrap() else {
+        panic!("a Close");
+    };
+    assert_eq!(u16::from(close.code), 1001);
+    assert!(client.read().is_err());
+    assert_eq!(over_tcp.close_frame().0, 1001);
+    drop((client, over_tcp));
+    end.recv_timeout(WAIT).unwrap().unwrap();
+}
+
+#[test]
+fn a_message_of_many_buffers_goes_both_ways() {
+    let place = Place::new("large");
+    let mut server = Server::new(Config::default(), wsloop::handlers::Echo::new()).unwrap();
+    server
+        .listen_on_unix(UnixListener::bind(&place.0).unwrap())
+        .unwrap();
+    let (handle, end) = run(server);
+    let mut client = connect(&place);
+    let large = common::noise(8 * common::MIB);
+    client.send(Sent::binary(large.clone())).unwrap();
+    assert!(client.read().unwrap() == Sent::binary(large));
+    drop(client);
+    handle.stop().unwrap();
+    end.recv_timeout(WAIT).unwrap().unwrap();
+}
