@@ -14,7 +14,7 @@ Usage:
   wsloop connect URL          talk to a server: send lines, print its messages
 
 Flags:
-  -l, --listen ADDR           PORT or HOST:PORT; without it 127.0.0.1:8080
+  -l, --listen ADDR           PORT, HOST:PORT or unix:PATH; or 127.0.0.1:8080
   -r, --route PATH=HANDLER    echo, echo:PREFIX, broadcast or reply:TEXT
       --origin ORIGIN         refuse every other website's WebSockets
   -h, --help                  this text; `wsloop serve --help` has every flag
@@ -38,6 +38,10 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       127.0.0.1), HOST:PORT or [::1]:PORT. A HOST that is a name stands for
       the first of its addresses. Port 0 is any free one. 0.0.0.0:PORT is
       every IPv4 interface.
+      ADDR is also unix:PATH, a Unix socket. A file there that nobody listens
+      on is replaced; it is removed when the server stops.
+      Sockets that systemd passes (LISTEN_FDS) are listened on, too; without
+      -l these alone.
   -r, --route PATH=HANDLER
       What answers on a path, repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
@@ -64,8 +68,19 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
   -h, --help
   -V, --version
 
-Limits. N is a number; BYTES is one too, or with K, M or G (powers of 1024);
-TIME is in seconds, or with ms, s, m or h, such as 0.5, 500ms or 2m.
+N is a number; BYTES is one too, or with K, M or G (powers of 1024); TIME is
+in seconds, or with ms, s, m or h, such as 0.5, 500ms or 2m.
+
+Sockets:
+  --unix-mode OCTAL          permissions of Unix sockets, such as 660, default
+                             777 less the umask
+  --reuse-port               let other processes of this user listen on the
+                             same ports, and share the clients (SO_REUSEPORT)
+  --tcp-keepalive TIME       probe a peer after so long a silence, and drop it
+                             when 3 probes, a third of TIME apart, have no
+                             answer, default off
+  --tcp-user-timeout TIME    drop a peer whose system acknowledges nothing for
+                             so long, default off (Linux)
 
 A message:
   --message-bytes-max BYTES  default 16M; past it: close 1009
@@ -101,12 +116,19 @@ What a peer has yet to take:
 
 The server:
   --connections-max N        at once, default the descriptor limit less 32;
-                             past it: HTTP 503
+                             past it: HTTP 503. At the start that limit is
+                             raised as far as the system lets it
   --handshakes-max N         at once without a whole request, default 4096;
                              past it: HTTP 503
   --shutdown-grace TIME      after a signal, for peers to answer the
                              close 1001, default 10s; a second signal ends
                              at once
+
+Each flag can be given as a variable: WSLOOP_IDLE_TIMEOUT=2m for
+--idle-timeout 2m, WSLOOP_NO_PING=1 for --no-ping. The flag wins. Blanks stand
+between several values (WSLOOP_LISTEN='80 unix:/run/ws'), in WSLOOP_ROUTE line
+ends. Empty is as not set; a name that is no flag's is logged as ignored, for
+Kubernetes sets some (WSLOOP_PORT). There is no configuration file.
 
 The log is on stderr: RUST_LOG=debug shows each message, RUST_LOG=off nothing.
 GET /healthz answers 200, unless -r names that path.
@@ -117,13 +139,13 @@ pub(super) const ECHO: &str = r#"Sends each message back to its sender, on every
 
 Usage: wsloop echo [-l ADDR]... [FLAG]...
 
-  -l, --listen ADDR  PORT, HOST:PORT or [::1]:PORT, repeatable;
+  -l, --listen ADDR  PORT, HOST:PORT, [::1]:PORT or unix:PATH, repeatable;
                      default 127.0.0.1:8080
   -h, --help
   -V, --version
 
-`wsloop serve --help` has the flags for origins, the page at / and limits; all
-but -r work here too. The same as wsloop serve -r '/*=echo'.
+`wsloop serve --help` has the flags for sockets, origins, the page at /,
+limits, and the variables; all but -r work here too. The same as wsloop serve -r '/*=echo'.
 
 Examples:
   wsloop echo
@@ -136,13 +158,14 @@ SIGINT or SIGTERM.
 
 Usage: wsloop broadcast [-l ADDR]... [FLAG]...
 
-  -l, --listen ADDR  PORT, HOST:PORT or [::1]:PORT, repeatable;
+  -l, --listen ADDR  PORT, HOST:PORT, [::1]:PORT or unix:PATH, repeatable;
                      default 127.0.0.1:8080
   -h, --help
   -V, --version
 
-`wsloop serve --help` has the flags for origins, the page at / and limits; all
-but -r work here too. The same as wsloop serve -r '/*=broadcast'.
+`wsloop serve --help` has the flags for sockets, origins, the page at /,
+limits, and the variables; all but -r work here too. The same as
+wsloop serve -r '/*=broadcast'.
 
 Examples:
   wsloop broadcast -l 127.0.0.1:8181

@@ -4,8 +4,10 @@ mod args;
 mod bench;
 mod client;
 mod connect;
+mod descriptors;
 mod help;
 mod json;
+mod listen;
 mod logging;
 mod serve;
 
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 ///
 /// The exit code is 0 after a graceful end, 1 when the work failed, 2 when the command line was wrong.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match args::parse(args) {
+    match args::parse(args, std::env::vars_os()) {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -1,14 +1,15 @@
 //! `wsloop serve`, `echo` and `broadcast`: a server from arguments, ended by SIGINT or SIGTERM.
 
 use super::args::{Route, Serve};
+use super::descriptors;
+use super::listen::{self, Listener};
 use super::logging;
 use signal_hook_mio::v1_0::Signals;
-use socket2::SockRef;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::Page;
-use wsloop::{Handler, Router, Server};
+use wsloop::{Config, Handler, Router, Server};
 
 /// Serves until a signal.
 ///
@@ -16,30 +17,66 @@ use wsloop::{Handler, Router, Server};
 /// What the system says, naming the address that cannot be listened on.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
+    for name in &serve.unknown_variables {
+        log::warn!("the variable {name} is no flag's, and is ignored");
+    }
+    descriptors::raise();
     let router = router(&serve);
-    let mut server = Server::new(serve.config, router)?;
+    let mut server = Server::new(config(&serve), router)?;
+    let (listeners, mut files) = listen::open(&serve)?;
     // Before the announcement, so that whoever waits for it can stop the server at once.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     server.register(&mut signals, SIGNALS)?;
     server.handler_mut().watch(SIGNALS, move |cx| {
         // One request, even if both signals came at once: the second would cut the goodbye short.
         if signals.pending().count() > 0 {
+            // While the sockets are still open, and so before a successor can have taken their places.
+            files.clear();
             cx.stop();
         }
     });
-    for address in &serve.listen {
-        let listener = listen(address.socket).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-        })?;
-        server.listen_on(listener)?;
+    let mut announcement = String::new();
+    for listener in listeners {
+        let url = match listener {
+            Listener::Tcp(listener) => format!("ws://{}/", server.listen_on(listener)?),
+            Listener::Unix(listener) => {
+                let url = unix_url(&listener)?;
+                server.listen_on_unix(listener)?;
+                url
+            }
+        };
+        announcement += &format!("listening on {url}\n");
     }
-    announce(server.local_addrs())?;
+    announce(&announcement)?;
     if serve.page
         && let Some(address) = server.local_addrs().next()
     {
         log::info!("a page to try it with: http://{address}/");
     }
     server.run()
+}
+
+/// The limits, with the default that follows the descriptors as they are now.
+fn config(serve: &Serve) -> Config {
+    let config = serve.config.clone();
+    if serve.has_connections_max {
+        return config;
+    }
+    Config {
+        connections_max: Config::default().connections_max,
+        ..config
+    }
+}
+
+/// As npm ws writes it.
+fn unix_url(listener: &UnixListener) -> io::Result<String> {
+    let addr = listener.local_addr()?;
+    let path = addr.as_pathname();
+    Ok(
+        path.map_or("a Unix socket without a path".to_owned(), |path| {
+            format!("ws+unix:{}", path.display())
+        }),
+    )
 }
 
 fn router(serve: &Serve) -> Router {
@@ -98,19 +135,8 @@ fn add(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router 
     }
 }
 
-/// A listening socket with a backlog of our own: std's is 128, and a storm of clients overflows it.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    // To listen again is to set the backlog (listen(2) on Linux and the BSDs).
-    SockRef::from(&listener).listen(BACKLOG)?;
-    Ok(listener)
-}
-
 /// One line a listener on stdout, for people and for programs that wait for it.
-fn announce(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<()> {
-    let lines: String = addresses
-        .map(|address| format!("listening on ws://{address}/\n"))
-        .collect();
+fn announce(lines: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(lines.as_bytes())
@@ -128,9 +154,6 @@ const SIGTERM: i32 = 15;
 
 /// The key of the signals among the server's sources.
 const SIGNALS: usize = 0;
-
-/// The kernel cuts it to its own limit (net.core.somaxconn, 4 096 on Linux).
-const BACKLOG: i32 = 4096;
 
 /// Where the page is.
 const ROOT: &str = "/";

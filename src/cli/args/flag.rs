@@ -54,8 +54,36 @@ impl<W> Flag<W> {
 
     #[cfg(test)]
     pub(super) fn takes_value(&self) -> bool {
-        matches!(self.kind, Kind::Value(_))
+        self.shape().takes_value
     }
+
+    pub(super) fn shape(&self) -> Shape {
+        Shape {
+            long: self.long,
+            takes_value: matches!(self.kind, Kind::Value(_)),
+            is_repeatable: self.is_repeatable,
+        }
+    }
+
+    /// `text` is empty for a flag without a value.
+    ///
+    /// # Errors
+    /// The end of a sentence that begins with the flag and `text`.
+    pub(super) fn set(&self, words: &mut W, text: &str) -> Result<(), String> {
+        match self.kind {
+            Kind::Switch(set) => {
+                set(words);
+                Ok(())
+            }
+            Kind::Value(set) => set(words, text),
+        }
+    }
+}
+
+/// The row of a flag, by either of its names.
+pub(super) fn find<W>(rows: &'static [Flag<W>], flag: &str) -> Option<&'static Flag<W>> {
+    rows.iter()
+        .find(|row| row.long == flag || row.short == Some(flag))
 }
 
 /// Reads the value of `flag`, if it takes one, and sets what it sets. `given` has the flags until then.
@@ -69,24 +97,42 @@ pub(super) fn set<W>(
     given: &mut Vec<&'static str>,
     words: &mut W,
 ) -> Result<(), UsageError> {
-    let row = rows
-        .iter()
-        .find(|row| row.long == flag || row.short == Some(flag));
-    let row = row.ok_or_else(|| unknown_flag(flag, rows.iter().map(|row| row.long)))?;
-    if !row.is_repeatable && given.contains(&row.long) {
-        return Err(UsageError(format!("{} is given twice", row.long)));
-    }
-    given.push(row.long);
-    match row.kind {
-        Kind::Switch(set) => {
-            no_value(parser, flag)?;
-            set(words);
-            Ok(())
+    let row =
+        find(rows, flag).ok_or_else(|| unknown_flag(flag, rows.iter().map(|row| row.long)))?;
+    let text = row.shape().read(flag, parser, given)?;
+    row.set(words, &text)
+        .map_err(|reason| UsageError::of_value(flag, &text, reason))
+}
+
+/// What must be known of a flag to read it.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) long: &'static str,
+    pub(super) takes_value: bool,
+    /// Whether it may be given again.
+    pub(super) is_repeatable: bool,
+}
+
+impl Shape {
+    /// Notes that the flag, as it was written, is given, and reads its value; empty if it takes none.
+    ///
+    /// # Errors
+    /// It is given twice, has no value and needs one, or has one and takes none.
+    pub(super) fn read(
+        self,
+        flag: &str,
+        parser: &mut Parser,
+        given: &mut Vec<&'static str>,
+    ) -> Result<String, UsageError> {
+        if !self.is_repeatable && given.contains(&self.long) {
+            return Err(UsageError(format!("{} is given twice", self.long)));
         }
-        Kind::Value(set) => {
-            let text = value(parser, flag)?;
-            set(words, &text).map_err(|reason| UsageError::of_value(flag, &text, reason))
+        given.push(self.long);
+        if self.takes_value {
+            return value(parser, flag);
         }
+        no_value(parser, flag)?;
+        Ok(String::new())
     }
 }
 

@@ -3,6 +3,8 @@
 //! A flag is spelled like its field with dashes, but for `--lag` and `--no-ping`. What a limit is good for, and its
 //! default, is told in `config.rs` and in `help.rs`.
 
+use super::flag::Shape;
+use super::variables;
 use super::{UsageError, units};
 use std::time::Duration;
 use wsloop::{Config, LagPolicy};
@@ -73,7 +75,7 @@ pub(super) static LIMITS: [Limit; 17] = [
     ),
     limit("--lag", Kind::Lag(|config| &mut config.lag_policy)),
     limit(
-        "--connections-max",
+        CONNECTIONS_MAX,
         Kind::Count(|config| &mut config.connections_max),
     ),
     limit(
@@ -86,6 +88,7 @@ pub(super) static LIMITS: [Limit; 17] = [
     ),
 ];
 
+pub(super) const CONNECTIONS_MAX: &str = "--connections-max";
 const HIGH_WATER: &str = "--high-water-bytes";
 const LOW_WATER: &str = "--low-water-bytes";
 const BACKLOG: &str = "--backlog-bytes-max";
@@ -99,8 +102,17 @@ impl Limit {
         LIMITS.iter().find(|limit| limit.flag == flag)
     }
 
+    #[cfg(test)]
     pub(super) fn takes_value(&self) -> bool {
-        !matches!(self.kind, Kind::Disable(_))
+        self.shape().takes_value
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        Shape {
+            long: self.flag,
+            takes_value: !matches!(self.kind, Kind::Disable(_)),
+            is_repeatable: false,
+        }
     }
 
     /// `text` is empty for a flag without a value.
@@ -110,19 +122,12 @@ impl Limit {
             Kind::Count(field) => *field(config) = units::count(text)?,
             Kind::CountU32(field) => *field(config) = units::count(text)?,
             Kind::Duration(field) => *field(config) = units::duration(text)?,
-            Kind::DurationOrOff(field) => *field(config) = duration_or_off(text)?,
+            Kind::DurationOrOff(field) => *field(config) = units::duration_or_off(text)?,
             Kind::Lag(field) => *field(config) = lag(text)?,
             Kind::Disable(field) => *field(config) = false,
         }
         Ok(())
     }
-}
-
-fn duration_or_off(text: &str) -> Result<Option<Duration>, &'static str> {
-    if text == "off" {
-        return Ok(None);
-    }
-    Ok(Some(units::duration(text)?).filter(|duration| !duration.is_zero()))
 }
 
 fn lag(text: &str) -> Result<LagPolicy, &'static str> {
@@ -133,8 +138,13 @@ fn lag(text: &str) -> Result<LagPolicy, &'static str> {
     }
 }
 
-/// Lets the limits that were not given follow those that were, and checks them all.
-pub(super) fn finish(mut config: Config, given: &[&str]) -> Result<Config, UsageError> {
+/// Lets the limits that were not given, by flag or by variable, follow those that were, and checks them all.
+pub(super) fn finish(
+    mut config: Config,
+    by_flag: &[&str],
+    by_variable: &[&str],
+) -> Result<Config, UsageError> {
+    let is_given = |flag| by_flag.contains(&flag) || by_variable.contains(&flag);
     let Config {
         high_water_bytes,
         message_bytes_max,
@@ -142,7 +152,7 @@ pub(super) fn finish(mut config: Config, given: &[&str]) -> Result<Config, Usage
     } = Config::default();
     let is_raised =
         config.high_water_bytes > high_water_bytes || config.message_bytes_max > message_bytes_max;
-    if is_raised && !given.contains(&BACKLOG) {
+    if is_raised && !is_given(BACKLOG) {
         // The same sum as the default's: one more largest message, and a MiB for what an answer adds to it, may
         // be owed to a session just under high water.
         config.backlog_bytes_max = config
@@ -150,20 +160,24 @@ pub(super) fn finish(mut config: Config, given: &[&str]) -> Result<Config, Usage
             .saturating_add(config.message_bytes_max)
             .saturating_add(1024 * 1024);
     }
-    if config.low_water_bytes >= config.high_water_bytes && !given.contains(&LOW_WATER) {
+    if config.low_water_bytes >= config.high_water_bytes && !is_given(LOW_WATER) {
         config.low_water_bytes = config.high_water_bytes / 4;
     }
     match config.check() {
         Ok(()) => Ok(config),
-        Err(error) => Err(UsageError(in_flags(&error.to_string()))),
+        Err(error) => Err(UsageError(in_flags(&error.to_string(), by_variable))),
     }
 }
 
-/// A rule in the words of `Config`, with each field's name replaced by its flag's.
-fn in_flags(rule: &str) -> String {
+/// A rule in the words of `Config`, with each field's name replaced by its flag's, or its variable's.
+fn in_flags(rule: &str, by_variable: &[&str]) -> String {
     let words = rule.split(' ').map(|word| {
         let flag = format!("--{}", word.replace('_', "-"));
-        Limit::find(&flag).map_or(word, |limit| limit.flag)
+        match Limit::find(&flag) {
+            Some(limit) if by_variable.contains(&limit.flag) => variables::name_of(limit.flag),
+            Some(limit) => limit.flag.to_owned(),
+            None => word.to_owned(),
+        }
     });
     words.collect::<Vec<_>>().join(" ")
 }

@@ -7,17 +7,21 @@ mod bench;
 mod connect;
 mod flag;
 mod limits;
+mod listen;
 mod origin;
 mod route;
 mod units;
 mod url;
+mod variables;
 
 pub(crate) use address::Address;
 pub(crate) use bench::{Bench, Load};
 pub(crate) use connect::{Connect, Stay};
+pub(crate) use listen::{Listen, SocketOptions};
 pub(crate) use route::Route;
 
 use super::help;
+use flag::{Flag, Shape};
 use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
@@ -42,8 +46,9 @@ pub(crate) enum Command {
 /// A server to run.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// At least one, none twice.
-    pub(crate) listen: Vec<Address>,
+    /// None twice; if there is none, where to listen is for the environment to say, or [`Listen::without_flag`].
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) sockets: SocketOptions,
     /// At least one, no path twice.
     pub(crate) routes: Vec<(String, Route)>,
     /// Lower case, as browsers send them; empty if every origin is let in.
@@ -54,6 +59,10 @@ pub(crate) struct Serve {
     /// Whether a plain GET of / is answered with the page.
     pub(crate) page: bool,
     pub(crate) config: Config,
+    /// Whether `connections_max` was given, and does not follow the descriptors' limit.
+    pub(crate) has_connections_max: bool,
+    /// Variables that look like ours and are no flag's.
+    pub(crate) unknown_variables: Vec<String>,
 }
 
 /// How the log is printed.
@@ -91,11 +100,14 @@ impl UsageError {
     }
 }
 
-/// Reads the command line, without the program's name.
+/// Reads the command line, without the program's name, and for a server the variables.
 ///
 /// # Errors
-/// The first word that is wrong; or, when none is, limits that make no sense together.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+/// The first word that is wrong; or, when none is, a variable; or limits that make no sense together.
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(args.into_iter().collect::<Vec<_>>());
     let mut line = Line::default();
     while let Some(arg) = parser.next()? {
@@ -123,31 +135,71 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
                 no_value(&mut parser, &flag)?;
                 return Ok(Command::Version);
             }
-            "-l" | "--listen" => line.listen(&flag, &value(&mut parser, &flag)?)?,
-            "-r" | "--route" => line.route(&flag, &value(&mut parser, &flag)?)?,
-            "--origin" => line.origin(&flag, &value(&mut parser, &flag)?)?,
-            "--metrics" => line.metrics(&flag, &value(&mut parser, &flag)?)?,
-            "--log-format" => line.log_format(&flag, &value(&mut parser, &flag)?)?,
-            NO_PAGE => {
-                no_value(&mut parser, &flag)?;
-                line.no_page()?;
-            }
-            _ => {
-                let limit = Limit::find(&flag).ok_or_else(|| {
-                    let limits = LIMITS.iter().map(|limit| limit.flag);
-                    unknown_flag(&flag, limits.chain(["--metrics", "--log-format"]))
-                })?;
-                let text = if limit.takes_value() {
-                    value(&mut parser, &flag)?
-                } else {
-                    no_value(&mut parser, &flag)?;
-                    String::new()
-                };
-                line.limit(limit, &text)?;
-            }
+            _ => line.flag(&flag, &mut parser)?,
         }
     }
+    variables::apply(&mut line, variables)?;
     line.finish().map(Command::Serve)
+}
+
+/// A server's flags, but for those that set limits.
+static FLAGS: [Flag<Line>; 10] = [
+    Flag::value_of(Some("-l"), "--listen", Line::listen).repeatable(),
+    Flag::value_of(Some("-r"), "--route", Line::route).repeatable(),
+    Flag::value_of(None, "--origin", Line::origin).repeatable(),
+    Flag::switch(None, "--no-page", |line| line.no_page = true),
+    Flag::value_of(None, "--metrics", Line::metrics),
+    Flag::value_of(None, "--log-format", Line::log_format),
+    Flag::value_of(None, "--unix-mode", |line, text| {
+        line.sockets.unix_mode = Some(listen::mode(text)?);
+        Ok(())
+    }),
+    Flag::switch(None, "--reuse-port", |line| {
+        line.sockets.is_port_shared = true
+    }),
+    Flag::value_of(None, "--tcp-keepalive", |line, text| {
+        line.sockets.tcp_keepalive = listen::seconds_or_off(text)?;
+        Ok(())
+    }),
+    Flag::value_of(None, "--tcp-user-timeout", |line, text| {
+        line.sockets.tcp_user_timeout = listen::time_or_off(text)?;
+        Ok(())
+    }),
+];
+
+/// The row of a server's flag, in either table.
+#[derive(Clone, Copy)]
+enum Row {
+    Flag(&'static Flag<Line>),
+    Limit(&'static Limit),
+}
+
+impl Row {
+    /// Every flag of a server, but for those that end it at once.
+    fn all() -> impl Iterator<Item = Self> {
+        let flags = FLAGS.iter().map(Self::Flag);
+        flags.chain(LIMITS.iter().map(Self::Limit))
+    }
+
+    fn find(flag: &str) -> Option<Self> {
+        let row = flag::find(&FLAGS, flag).map(Self::Flag);
+        row.or_else(|| Limit::find(flag).map(Self::Limit))
+    }
+
+    fn shape(self) -> Shape {
+        match self {
+            Self::Flag(flag) => flag.shape(),
+            Self::Limit(limit) => limit.shape(),
+        }
+    }
+
+    /// `text` is empty for a flag without a value.
+    fn set(self, line: &mut Line, text: &str) -> Result<(), String> {
+        match self {
+            Self::Flag(flag) => flag.set(line, text),
+            Self::Limit(limit) => Ok(limit.set(&mut line.config, text)?),
+        }
+    }
 }
 
 /// What was read so far.
@@ -156,15 +208,19 @@ struct Line {
     verb: Verb,
     /// Flags and other words, values not counted.
     words: usize,
-    listen: Vec<Address>,
+    listen: Vec<Listen>,
+    sockets: SocketOptions,
     routes: Vec<(String, Route)>,
     origins: Vec<String>,
     metrics: Option<String>,
-    log_format: Option<LogFormat>,
+    log_format: LogFormat,
     no_page: bool,
     config: Config,
-    /// The limits' flags, each of which may be given once.
+    /// The flags that were given, by their long names.
     given: Vec<&'static str>,
+    /// Those that a variable was given for.
+    by_variable: Vec<&'static str>,
+    unknown_variables: Vec<String>,
 }
 
 impl Line {
@@ -188,96 +244,68 @@ impl Line {
         Ok(())
     }
 
-    fn listen(&mut self, flag: &str, text: &str) -> Result<(), UsageError> {
-        let address =
-            Address::parse(text).map_err(|reason| UsageError::of_value(flag, text, reason))?;
-        // Port 0 is another free port each time.
-        let is_same = |other: &Address| other.socket == address.socket;
-        if address.socket.port() != 0 && self.listen.iter().any(is_same) {
-            return Err(UsageError::of_value(flag, text, "is given twice"));
+    fn flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
+        let row = Row::find(flag)
+            .ok_or_else(|| unknown_flag(flag, Row::all().map(|row| row.shape().long)))?;
+        let text = row.shape().read(flag, parser, &mut self.given)?;
+        row.set(self, &text)
+            .map_err(|reason| UsageError::of_value(flag, &text, reason))
+    }
+
+    fn listen(&mut self, text: &str) -> Result<(), String> {
+        let listen = Listen::parse(text)?;
+        if self.listen.iter().any(|other| other.is_same(&listen)) {
+            return Err("is given twice".to_owned());
         }
-        self.listen.push(address);
+        self.listen.push(listen);
         Ok(())
     }
 
-    fn route(&mut self, flag: &str, text: &str) -> Result<(), UsageError> {
+    fn route(&mut self, text: &str) -> Result<(), String> {
         if let Verb::Echo | Verb::Broadcast = self.verb {
             let reason = "does not go with this command, which routes every path; use wsloop serve";
-            return Err(UsageError::of_value(flag, text, reason));
+            return Err(reason.to_owned());
         }
-        let (path, route) =
-            route::parse(text).map_err(|reason| UsageError::of_value(flag, text, reason))?;
+        let (path, route) = route::parse(text)?;
         if self.routes.iter().any(|(other, _)| *other == path) {
-            let reason = format!("has the path {path:?}, which is given twice");
-            return Err(UsageError::of_value(flag, text, reason));
+            return Err(format!("has the path {path:?}, which is given twice"));
         }
         if self.routes.len() == ROUTES_MAX {
-            let reason = format!("is one route more than {ROUTES_MAX}");
-            return Err(UsageError::of_value(flag, text, reason));
+            return Err(format!("is one route more than {ROUTES_MAX}"));
         }
         self.routes.push((path, route));
         Ok(())
     }
 
-    fn origin(&mut self, flag: &str, text: &str) -> Result<(), UsageError> {
-        let origin =
-            origin::parse(text).map_err(|reason| UsageError::of_value(flag, text, reason))?;
-        self.origins.push(origin);
+    fn origin(&mut self, text: &str) -> Result<(), String> {
+        self.origins.push(origin::parse(text)?);
         Ok(())
     }
 
-    fn metrics(&mut self, flag: &str, text: &str) -> Result<(), UsageError> {
-        if self.metrics.is_some() {
-            return Err(UsageError(format!("{flag} is given twice")));
-        }
+    fn metrics(&mut self, text: &str) -> Result<(), String> {
         if text.contains('*') {
-            return Err(UsageError::of_value(
-                flag,
-                text,
-                "must be one path, without *",
-            ));
+            return Err("must be one path, without *".to_owned());
         }
-        route::check_path(text).map_err(|reason| {
-            UsageError::of_value(flag, text, format_args!("is a path {reason}"))
-        })?;
+        route::check_path(text).map_err(|reason| format!("is a path {reason}"))?;
         self.metrics = Some(text.to_owned());
         Ok(())
     }
 
-    fn log_format(&mut self, flag: &str, text: &str) -> Result<(), UsageError> {
-        if self.log_format.is_some() {
-            return Err(UsageError(format!("{flag} is given twice")));
-        }
-        self.log_format = Some(match text {
+    fn log_format(&mut self, text: &str) -> Result<(), String> {
+        self.log_format = match text {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
-            _ => return Err(UsageError::of_value(flag, text, "must be text or json")),
-        });
+            _ => return Err("must be text or json".to_owned()),
+        };
         Ok(())
-    }
-
-    fn no_page(&mut self) -> Result<(), UsageError> {
-        if self.no_page {
-            return Err(UsageError(format!("{NO_PAGE} is given twice")));
-        }
-        self.no_page = true;
-        Ok(())
-    }
-
-    fn limit(&mut self, limit: &Limit, text: &str) -> Result<(), UsageError> {
-        if self.given.contains(&limit.flag) {
-            return Err(UsageError(format!("{} is given twice", limit.flag)));
-        }
-        self.given.push(limit.flag);
-        let set = limit.set(&mut self.config, text);
-        set.map_err(|reason| UsageError::of_value(limit.flag, text, reason))
     }
 
     fn finish(self) -> Result<Serve, UsageError> {
         let Self {
             verb,
             words: _,
-            mut listen,
+            listen,
+            sockets,
             mut routes,
             origins,
             metrics,
@@ -285,9 +313,25 @@ impl Line {
             no_page,
             config,
             given,
+            by_variable,
+            unknown_variables,
         } = self;
-        if listen.is_empty() {
-            listen.push(Address::parse(LISTEN_DEFAULT).map_err(UsageError)?);
+        let has_nothing = |flag: &str, what| {
+            let is_by_variable = by_variable.contains(&flag);
+            let name = if is_by_variable {
+                variables::name_of(flag)
+            } else {
+                flag.to_owned()
+            };
+            Err(UsageError(format!(
+                "{name} goes with {what}, and there is none"
+            )))
+        };
+        if sockets.unix_mode.is_some() && !listen.iter().any(Listen::is_unix) {
+            return has_nothing("--unix-mode", "a socket at unix:PATH");
+        }
+        if sockets.is_port_shared && !listen.is_empty() && listen.iter().all(Listen::is_unix) {
+            return has_nothing("--reuse-port", "a TCP port");
         }
         if routes.is_empty() {
             routes = verb.routes();
@@ -302,14 +346,21 @@ impl Line {
             let reason = "is the path of the page; with --no-page it can be";
             return Err(UsageError::of_value("--metrics", "/", reason));
         }
+        let config = limits::finish(config, &given, &by_variable)?;
+        let has_connections_max = [given, by_variable]
+            .concat()
+            .contains(&limits::CONNECTIONS_MAX);
         Ok(Serve {
             listen,
+            sockets,
             routes,
             origins,
             metrics,
-            log_format: log_format.unwrap_or_default(),
+            log_format,
             page: !no_page,
-            config: limits::finish(config, &given)?,
+            config,
+            has_connections_max,
+            unknown_variables,
         })
     }
 }
@@ -382,10 +433,6 @@ fn unknown_flag(flag: &str, mut known: impl Iterator<Item = &'static str>) -> Us
     let meant = meant.map_or(String::new(), |known| format!(" (did you mean {known}?)"));
     UsageError(format!("unknown flag {flag:?}{meant}"))
 }
-
-const NO_PAGE: &str = "--no-page";
-
-const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
 #[cfg(test)]
 mod tests;

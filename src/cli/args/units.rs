@@ -64,6 +64,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::new(seconds, nanos))
 }
 
+/// As [`duration`]; 0 and `off` are none.
+pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, &'static str> {
+    if text == "off" {
+        return Ok(None);
+    }
+    Ok(Some(duration(text)?).filter(|duration| !duration.is_zero()))
+}
+
 /// In a second.
 const NANOS: u128 = 1_000_000_000;
 

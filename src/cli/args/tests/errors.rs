@@ -17,19 +17,22 @@ fn an_unknown_flag_is_named() {
 
 #[test]
 fn a_missing_value_is_told_with_its_flag() {
-    let others = ["-l", "--listen", "-r", "--route", "--origin"];
-    let limits = LIMITS
-        .iter()
-        .filter(|limit| limit.takes_value())
-        .map(|limit| limit.flag);
-    for flag in limits.chain(others) {
+    let rows = Row::all().map(Row::shape);
+    let flags = rows.filter(|row| row.takes_value).map(|row| row.long);
+    for flag in flags.chain(["-l", "-r"]) {
         assert_eq!(error(&[flag]), format!("{flag} needs a value"));
     }
 }
 
 #[test]
 fn a_value_for_a_flag_that_takes_none_is_refused() {
-    for flag in ["--no-ping", NO_PAGE, "--help", "--version"] {
+    for flag in [
+        "--no-ping",
+        "--no-page",
+        "--reuse-port",
+        "--help",
+        "--version",
+    ] {
         let word = format!("{flag}=yes");
         assert_eq!(
             error(&[&word]),
@@ -211,7 +214,8 @@ fn what_is_not_utf8_is_told_as_far_as_it_can_be_read() {
         (&[b"-\xFF"], "unknown flag \"-\u{FFFD}\""),
     ];
     for (words, expected) in table {
-        let error = parse(words.iter().map(|word| OsString::from_vec(word.to_vec())));
+        let words = words.iter().map(|word| OsString::from_vec(word.to_vec()));
+        let error = parse(words, []);
         assert_eq!(error.unwrap_err().to_string(), expected);
     }
 }

@@ -15,7 +15,10 @@ fn listeners_are_kept_in_order() {
         let sockets: Vec<_> = serve
             .listen
             .iter()
-            .map(|one| one.socket.to_string())
+            .map(|one| match one {
+                Listen::Tcp(address) => address.socket.to_string(),
+                Listen::Unix(path) => panic!("{}", path.display()),
+            })
             .collect();
         assert_eq!(
             sockets,

@@ -6,6 +6,8 @@ mod connect;
 mod errors;
 mod flags;
 mod help_texts;
+mod sockets;
+mod variables;
 
 use super::url::Url;
 use super::*;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use wsloop::LagPolicy;
 
 fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
-    parse(words.iter().map(OsString::from))
+    parse(words.iter().map(OsString::from), [])
 }
 
 fn serve(words: &[&str]) -> Serve {

@@ -1,0 +1,194 @@
+//! Where to listen, and what listening sockets are set to: TCP addresses, paths of Unix sockets, and the flags that
+//! concern both.
+
+use super::{Address, flag, units};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Tcp(Address),
+    Unix(PathBuf),
+}
+
+/// What is set on listening sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SocketOptions {
+    /// The permissions of Unix sockets; `None`: what the umask leaves.
+    pub(crate) unix_mode: Option<u32>,
+    /// Other processes may listen on the same ports.
+    pub(crate) is_port_shared: bool,
+    /// Silence after which a peer is probed; whole seconds.
+    pub(crate) tcp_keepalive: Option<Duration>,
+    /// How long what was sent may stay unacknowledged.
+    pub(crate) tcp_user_timeout: Option<Duration>,
+}
+
+impl Listen {
+    /// # Errors
+    /// The end of a sentence that begins with the flag and `text`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let Some(path) = text.strip_prefix("unix:") else {
+            return Address::parse(text).map(Self::Tcp);
+        };
+        if path.is_empty() {
+            return Err("names no path, as in unix:/run/wsloop.sock".to_owned());
+        }
+        if path.len() > PATH_BYTES_MAX {
+            let bytes = path.len();
+            return Err(format!(
+                "has a path of {bytes} bytes; a Unix socket's has at most {PATH_BYTES_MAX}"
+            ));
+        }
+        Ok(Self::Unix(path.into()))
+    }
+
+    /// Where a server listens that was told nothing and inherited nothing.
+    pub(crate) fn without_flag() -> Self {
+        Self::Tcp(Address::parse(LISTEN_DEFAULT).expect("an address with a port"))
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
+    /// Whether both cannot be listened on; port 0 is another free port each time.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                one.socket.port() != 0 && one.socket == other.socket
+            }
+            (Self::Unix(one), Self::Unix(other)) => one == other,
+            (Self::Tcp(_), Self::Unix(_)) | (Self::Unix(_), Self::Tcp(_)) => false,
+        }
+    }
+}
+
+/// # Errors
+/// The end of a sentence that begins with the flag and `text`.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let mode = units::is_digits(text).then(|| u32::from_str_radix(text, 8));
+    match mode {
+        Some(Ok(mode)) if mode <= 0o777 => Ok(mode),
+        Some(_) | None => Err("is not permissions in octal, such as 660".to_owned()),
+    }
+}
+
+/// Seconds, as systems count here; the most is what Linux takes (32 767).
+///
+/// # Errors
+/// The end of a sentence that begins with the flag and `text`.
+pub(super) fn seconds_or_off(text: &str) -> Result<Option<Duration>, String> {
+    match units::duration_or_off(text)? {
+        Some(time) if time.subsec_nanos() != 0 || time > KEEPALIVE_MAX => {
+            Err("is not whole seconds, from 1s to 9h".to_owned())
+        }
+        time => Ok(time),
+    }
+}
+
+/// # Errors
+/// The end of a sentence that begins with the flag and `text`.
+pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
+    match units::duration_or_off(text)? {
+        Some(_) => flag::time(text).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+
+/// `sun_path` of the system's `sockaddr_un`, less the zero byte behind the path.
+const PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_or_a_path_is_read() {
+        let longest = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX - 1));
+        let table = [
+            ("unix:/run/ws", "/run/ws"),
+            ("unix:ws.sock", "ws.sock"),
+            ("unix:a b:80", "a b:80"),
+            ("unix:unix:", "unix:"),
+            (&longest, &longest["unix:".len()..]),
+        ];
+        for (text, path) in table {
+            assert_eq!(Listen::parse(text), Ok(Listen::Unix(path.into())));
+        }
+        let address = Address::parse("[::1]:80").unwrap();
+        assert_eq!(Listen::parse("[::1]:80"), Ok(Listen::Tcp(address)));
+        assert_eq!(
+            Listen::without_flag(),
+            Listen::parse("127.0.0.1:8080").unwrap()
+        );
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused() {
+        let long = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX));
+        let table = [
+            ("unix:", "names no path"),
+            ("unix", "names no port"),
+            ("UNIX:/x", "is not an address"),
+            (&long, "at most 107"),
+        ];
+        for (text, expected) in table {
+            let reason = Listen::parse(text).unwrap_err();
+            assert!(
+                reason.contains(expected) || cfg!(not(target_os = "linux")),
+                "{text:?}: {reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mode_is_octal() {
+        for (text, expected) in [("660", 0o660), ("0660", 0o660), ("0", 0), ("777", 0o777)] {
+            assert_eq!(mode(text), Ok(expected));
+        }
+        for text in [
+            "",
+            "1000",
+            "668",
+            "0o660",
+            "-660",
+            "+660",
+            "rw",
+            "77777777777777",
+        ] {
+            let reason = mode(text).unwrap_err();
+            assert!(reason.contains("octal"), "{text:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn times_of_sockets_have_bounds_and_can_be_off() {
+        let seconds = |seconds| Ok(Some(Duration::from_secs(seconds)));
+        let table = [
+            ("1", seconds(1)),
+            ("2m", seconds(120)),
+            ("9h", seconds(32_400)),
+            ("off", Ok(None)),
+            ("0", Ok(None)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(seconds_or_off(text), expected, "{text:?}");
+            assert_eq!(time_or_off(text), expected, "{text:?}");
+        }
+        assert_eq!(time_or_off("1ms"), Ok(Some(Duration::from_millis(1))));
+        for text in ["500ms", "1.5", "10h"] {
+            let reason = seconds_or_off(text).unwrap_err();
+            assert!(reason.contains("from 1s to 9h"), "{text:?}: {reason}");
+        }
+        for text in ["0.5ms", "25h"] {
+            let reason = time_or_off(text).unwrap_err();
+            assert!(reason.contains("from 1ms to 24h"), "{text:?}: {reason}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Unix sockets and the flags of sockets.
+
+use super::*;
+
+#[test]
+fn unix_sockets_stand_among_addresses() {
+    let words = ["-l", "unix:/run/ws", "-l", "0", "--listen=unix:b", "-l0"];
+    let expected = ["unix:/run/ws", "0", "unix:b", "0"].map(|text| Listen::parse(text).unwrap());
+    assert_eq!(serve(&words).listen, expected);
+    let twice = error(&["-l", "unix:a", "-l", "9000", "-l", "unix:a"]);
+    assert_eq!(twice, "-l \"unix:a\" is given twice");
+    let long = format!("-l=unix:/{}", "x".repeat(200));
+    assert!(error(&[&long]).contains("has a path of 201 bytes"));
+}
+
+#[test]
+fn every_flag_of_sockets_sets_its_field_and_nothing_else() {
+    type Change = fn(&mut SocketOptions);
+    let table: [(&[&str], Change); 8] = [
+        (&[], |_| {}),
+        (&["--unix-mode", "660", "-l=unix:x"], |options| {
+            options.unix_mode = Some(0o660)
+        }),
+        (&["--reuse-port"], |options| options.is_port_shared = true),
+        (&["--reuse-port", "-l=unix:x", "-l=9000"], |options| {
+            options.is_port_shared = true
+        }),
+        (&["--tcp-keepalive", "2m"], |options| {
+            options.tcp_keepalive = Some(Duration::from_secs(120))
+        }),
+        (&["--tcp-keepalive=off"], |_| {}),
+        (&["--tcp-user-timeout=1.5"], |options| {
+            options.tcp_user_timeout = Some(Duration::from_millis(1500))
+        }),
+        (&["--tcp-user-timeout=0"], |_| {}),
+    ];
+    for (words, change) in table {
+        let mut expected = SocketOptions::default();
+        change(&mut expected);
+        let serve = serve(words);
+        assert_eq!(serve.sockets, expected, "{words:?}");
+        assert_eq!(serve.config, Config::default(), "{words:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_set_on_sockets_is_told() {
+    let table: [(&[&str], &str); 9] = [
+        (
+            &["--unix-mode", "888"],
+            "--unix-mode \"888\" is not permissions in octal, such as 660",
+        ),
+        (
+            &["--unix-mode", "660"],
+            "--unix-mode goes with a socket at unix:PATH, and there is none",
+        ),
+        (
+            &["--unix-mode", "660", "-l", "80"],
+            "--unix-mode goes with a socket at unix:PATH, and there is none",
+        ),
+        (
+            &["--reuse-port", "-l", "unix:x"],
+            "--reuse-port goes with a TCP port, and there is none",
+        ),
+        (
+            &["--reuse-port", "--reuse-port"],
+            "--reuse-port is given twice",
+        ),
+        (
+            &["--tcp-keepalive", "0.5"],
+            "--tcp-keepalive \"0.5\" is not whole seconds, from 1s to 9h",
+        ),
+        (
+            &["--tcp-keepalive", "x"],
+            "--tcp-keepalive \"x\" is not a duration, such as 30, 0.5, 500ms, 2m or 1h",
+        ),
+        (
+            &["--tcp-user-timeout", "25h"],
+            "--tcp-user-timeout \"25h\" is not from 1ms to 24h",
+        ),
+        (
+            &["--tcp-user-timeout=1", "--tcp-user-timeout=1"],
+            "--tcp-user-timeout is given twice",
+        ),
+    ];
+    for (words, expected) in table {
+        assert_eq!(error(words), expected, "{words:?}");
+    }
+}

@@ -1,0 +1,247 @@
+//! `WSLOOP_*` variables.
+
+use super::super::variables::name_of;
+use super::*;
+
+fn parse_with(variables: &[(&str, &str)], words: &[&str]) -> Result<Command, UsageError> {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()));
+    parse(words.iter().map(OsString::from), variables)
+}
+
+fn serve_with(variables: &[(&str, &str)], words: &[&str]) -> Serve {
+    match parse_with(variables, words) {
+        Ok(Command::Serve(serve)) => serve,
+        other => panic!("{variables:?} {words:?}: {other:?}"),
+    }
+}
+
+fn error_with(variables: &[(&str, &str)], words: &[&str]) -> String {
+    let error = parse_with(variables, words).expect_err(&format!("{variables:?} {words:?}"));
+    error.to_string()
+}
+
+#[test]
+fn every_flag_has_a_variable_that_does_the_same() {
+    for row in Row::all() {
+        let Shape {
+            long, takes_value, ..
+        } = row.shape();
+        let (value, more): (_, &[&str]) = match long {
+            "--listen" => ("unix:x", &[]),
+            "--route" => ("/x=echo: a, b ", &[]),
+            "--origin" => ("https://example.org", &[]),
+            "--unix-mode" => ("600", &["-l", "unix:y"]),
+            "--lag" => ("skip", &[]),
+            "--low-water-bytes" | "--tcp-keepalive" => ("7", &[]),
+            "--backlog-bytes-max" => ("100M", &[]),
+            "--head-bytes-max" => ("300", &[]),
+            _ if takes_value => ("9", &[]),
+            _ => ("1", &[]),
+        };
+        let flag = if takes_value {
+            format!("{long}={value}")
+        } else {
+            long.to_owned()
+        };
+        let name = name_of(long);
+        let by_flag = serve(&[&[&*flag], more].concat());
+        let by_variable = serve_with(&[(&name, value)], more);
+        assert_eq!(format!("{by_variable:?}"), format!("{by_flag:?}"), "{name}");
+        let without = serve(more);
+        assert_ne!(format!("{by_flag:?}"), format!("{without:?}"), "{flag}");
+    }
+    assert_eq!(name_of("--idle-timeout"), "WSLOOP_IDLE_TIMEOUT");
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let variables = [
+        ("WSLOOP_LISTEN", "1 2"),
+        ("WSLOOP_FRAGMENTS_MAX", "2"),
+        ("WSLOOP_HEADERS_MAX", "not even a number"),
+        ("WSLOOP_REUSE_PORT", "0"),
+    ];
+    let words = [
+        "-l3",
+        "--headers-max=3",
+        "--reuse-port",
+        "--low-water-bytes=1",
+    ];
+    let serve = serve_with(&variables, &words);
+    assert_eq!(serve.listen, [Listen::parse("3").unwrap()]);
+    assert_eq!(serve.config.headers_max, 3);
+    assert_eq!(serve.config.fragments_max, 2);
+    assert!(serve.sockets.is_port_shared);
+}
+
+#[test]
+fn several_values_stand_between_blanks_and_routes_on_lines() {
+    let variables = [
+        ("WSLOOP_LISTEN", " 0\t[::1]:0  unix:x\n"),
+        ("WSLOOP_ORIGIN", "null https://example.org"),
+        (
+            "WSLOOP_ROUTE",
+            "\n  /a=echo:You sent: \n/b=reply:{\"a\": 1, \"b\": 2}\n\n",
+        ),
+    ];
+    let serve = serve_with(&variables, &["serve"]);
+    let expected = ["0", "[::1]:0", "unix:x"].map(|text| Listen::parse(text).unwrap());
+    assert_eq!(serve.listen, expected);
+    assert_eq!(serve.origins, ["null", "https://example.org"]);
+    let echo = Route::Echo {
+        prefix: "You sent: ".to_owned(),
+    };
+    let reply = Route::Reply {
+        text: "{\"a\": 1, \"b\": 2}".to_owned(),
+    };
+    assert_eq!(routes(&serve), [("/a", &echo), ("/b", &reply)]);
+}
+
+#[test]
+fn an_empty_variable_is_none() {
+    let variables = [
+        ("WSLOOP_LISTEN", ""),
+        ("WSLOOP_NO_PING", ""),
+        ("WSLOOP_LAG", ""),
+    ];
+    let plain = serve(&[]);
+    assert_eq!(
+        format!("{:?}", serve_with(&variables, &[])),
+        format!("{plain:?}")
+    );
+}
+
+#[test]
+fn a_switch_is_on_or_off() {
+    for (value, is_on) in [
+        ("1", true),
+        ("true", true),
+        ("yes", true),
+        ("on", true),
+        ("0", false),
+        ("false", false),
+        ("no", false),
+        ("off", false),
+    ] {
+        let serve = serve_with(&[("WSLOOP_NO_PING", value)], &[]);
+        assert_eq!(serve.config.auto_ping, !is_on, "{value}");
+    }
+    assert_eq!(
+        error_with(&[("WSLOOP_NO_PING", "2")], &[]),
+        "WSLOOP_NO_PING \"2\" is neither 1, true, yes or on, nor 0, false, no or off"
+    );
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_variable() {
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let table: [(Variables<'_>, &[&str], &str); 7] = [
+        (
+            &[("WSLOOP_LISTEN", "80 x")],
+            &[],
+            "WSLOOP_LISTEN \"x\" names no port; an address is PORT, HOST:PORT or [::1]:PORT",
+        ),
+        (
+            &[("WSLOOP_LISTEN", "80 80")],
+            &[],
+            "WSLOOP_LISTEN \"80\" is given twice",
+        ),
+        (
+            &[("WSLOOP_IDLE_TIMEOUT", "soon")],
+            &["echo"],
+            "WSLOOP_IDLE_TIMEOUT \"soon\" is not a duration, such as 30, 0.5, 500ms, 2m or 1h",
+        ),
+        (
+            &[("WSLOOP_ROUTE", "/=echo")],
+            &["echo"],
+            "WSLOOP_ROUTE \"/=echo\" does not go with this command, which routes every path; use \
+             wsloop serve",
+        ),
+        (
+            &[("WSLOOP_LOW_WATER_BYTES", "2M")],
+            &["--high-water-bytes=1M"],
+            "WSLOOP_LOW_WATER_BYTES must be below --high-water-bytes",
+        ),
+        (
+            &[("WSLOOP_UNIX_MODE", "660")],
+            &[],
+            "WSLOOP_UNIX_MODE goes with a socket at unix:PATH, and there is none",
+        ),
+        // The first by name, whatever the order.
+        (
+            &[("WSLOOP_LAG", "x"), ("WSLOOP_HEADERS_MAX", "y")],
+            &[],
+            "WSLOOP_HEADERS_MAX \"y\" is not a whole number",
+        ),
+    ];
+    for (variables, words, expected) in table {
+        assert_eq!(error_with(variables, words), expected);
+    }
+}
+
+#[test]
+fn a_variable_of_no_flag_is_told_and_others_are_not_ours() {
+    let variables = [
+        ("WSLOOP_SERVICE_HOST", "10.0.0.1"),
+        ("WSLOOP_listen", "x"),
+        ("WSLOOP_IDLE-TIMEOUT", "x"),
+        ("WSLOOP_HELP", "1"),
+        ("WSLOOP_", "x"),
+        ("WSLOOP", "x"),
+        ("IDLE_TIMEOUT", "x"),
+        ("wsloop_idle_timeout", "x"),
+    ];
+    let serve = serve_with(&variables, &[]);
+    let names = [
+        "WSLOOP_",
+        "WSLOOP_HELP",
+        "WSLOOP_IDLE-TIMEOUT",
+        "WSLOOP_SERVICE_HOST",
+        "WSLOOP_listen",
+    ];
+    assert_eq!(serve.unknown_variables, names);
+    assert_eq!(serve.config, Config::default());
+}
+
+#[test]
+fn limits_that_were_not_given_follow_variables_as_they_follow_flags() {
+    let config = serve_with(&[("WSLOOP_HIGH_WATER_BYTES", "2M")], &[]).config;
+    assert_eq!(config.backlog_bytes_max, 19 << 20);
+    let variables = [
+        ("WSLOOP_HIGH_WATER_BYTES", "2M"),
+        ("WSLOOP_BACKLOG_BYTES_MAX", "3M"),
+    ];
+    assert_eq!(
+        serve_with(&variables, &[]).config.backlog_bytes_max,
+        3 << 20
+    );
+    assert!(serve_with(&[("WSLOOP_CONNECTIONS_MAX", "5")], &[]).has_connections_max);
+    assert!(serve(&["--connections-max=5"]).has_connections_max);
+    assert!(!serve(&[]).has_connections_max);
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_told() {
+    use std::os::unix::ffi::OsStringExt;
+    let bad = OsString::from_vec(b"a\xFF".to_vec());
+    let error = parse([], [("WSLOOP_LAG".into(), bad)]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "WSLOOP_LAG \"a\u{FFFD}\" is not valid UTF-8"
+    );
+}
+
+#[test]
+fn the_tools_have_no_variables() {
+    let variables = [("WSLOOP_LAG", "x"), ("WSLOOP_LISTEN", "x")];
+    for words in [
+        &["bench", "ws://127.0.0.1/"][..],
+        &["connect", "ws://127.0.0.1/"],
+        &["--help"],
+        &["serve", "-V"],
+    ] {
+        assert!(parse_with(&variables, words).is_ok(), "{words:?}");
+    }
+}

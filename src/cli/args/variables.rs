@@ -1,0 +1,92 @@
+//! `WSLOOP_*`: for each flag of a server a variable of its name, such as `WSLOOP_IDLE_TIMEOUT` for `--idle-timeout`.
+//!
+//! A flag on the command line wins, and an empty variable is none. A variable that is no flag's is told and no error:
+//! Kubernetes gives every pod beside a service of the name `wsloop` its `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and more.
+
+use super::flag::Shape;
+use super::{Line, Row, UsageError};
+use std::ffi::OsString;
+
+/// Sets what the flags in `line` leave open.
+///
+/// # Errors
+/// The variable, the first by name, whose value is wrong.
+pub(super) fn apply(
+    line: &mut Line,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<(), UsageError> {
+    let mut ours: Vec<(String, OsString)> = variables
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect();
+    ours.sort();
+    for (name, value) in ours {
+        match flag_of(&name).and_then(|flag| Row::find(&flag)) {
+            Some(row) => set(line, row, &name, value)?,
+            None => line.unknown_variables.push(name),
+        }
+    }
+    Ok(())
+}
+
+fn set(line: &mut Line, row: Row, name: &str, value: OsString) -> Result<(), UsageError> {
+    let shape = row.shape();
+    if line.given.contains(&shape.long) || value.is_empty() {
+        return Ok(());
+    }
+    let value = value
+        .into_string()
+        .map_err(|value| UsageError::of_value(name, &value.to_string_lossy(), NOT_UTF8))?;
+    if !shape.takes_value
+        && !switch(&value).map_err(|why| UsageError::of_value(name, &value, why))?
+    {
+        return Ok(());
+    }
+    line.by_variable.push(shape.long);
+    for text in texts(&value, row) {
+        row.set(line, text)
+            .map_err(|reason| UsageError::of_value(name, text, reason))?;
+    }
+    Ok(())
+}
+
+/// One text for each time that the flag would be given.
+fn texts(value: &str, row: Row) -> Vec<&str> {
+    let Shape {
+        long,
+        is_repeatable,
+        ..
+    } = row.shape();
+    if !is_repeatable {
+        vec![value]
+    } else if long == "--route" {
+        // Its texts may hold anything else.
+        let lines = value.lines().map(str::trim_start);
+        lines.filter(|line| !line.is_empty()).collect()
+    } else {
+        value.split_whitespace().collect()
+    }
+}
+
+fn switch(value: &str) -> Result<bool, &'static str> {
+    match value {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("is neither 1, true, yes or on, nor 0, false, no or off"),
+    }
+}
+
+/// The variable of a flag.
+pub(super) fn name_of(flag: &str) -> String {
+    PREFIX.to_owned() + &flag["--".len()..].to_ascii_uppercase().replace('-', "_")
+}
+
+fn flag_of(name: &str) -> Option<String> {
+    let flag = "--".to_owned() + &name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
+    // Not WSLOOP_listen, nor what has dashes.
+    (name_of(&flag) == name).then_some(flag)
+}
+
+const PREFIX: &str = "WSLOOP_";
+const NOT_UTF8: &str = "is not valid UTF-8";

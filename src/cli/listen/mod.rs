@@ -1,0 +1,188 @@
+//! Opens what a server listens on: the sockets that it inherits, TCP addresses, paths of Unix sockets.
+//!
+//! All are open, or the error names the one that is not; nothing is accepted here.
+
+mod inherited;
+mod unix;
+
+pub(super) use unix::SocketFile;
+
+use super::args::{Address, Listen, Serve, SocketOptions};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::fmt::Display;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The sockets that a server is to listen on, and the files that are ours to remove.
+pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)> {
+    let options = &serve.sockets;
+    let mut listeners = inherited::take()?;
+    let mut files = Vec::new();
+    let without_flag = [Listen::without_flag()];
+    let listen = match &*serve.listen {
+        [] if listeners.is_empty() => &without_flag[..],
+        listen => listen,
+    };
+    for one in listen {
+        match one {
+            Listen::Tcp(address) => {
+                let listener = tcp(address, options)
+                    .map_err(|error| named(error, format!("cannot listen on {address}")))?;
+                listeners.push(Listener::Tcp(listener));
+            }
+            Listen::Unix(path) => {
+                let (listener, file) = unix::bind(path, options.unix_mode, BACKLOG)?;
+                listeners.push(Listener::Unix(listener));
+                files.push(file);
+            }
+        }
+    }
+    for listener in &listeners {
+        if let Listener::Tcp(listener) = listener {
+            tune(listener, options)?;
+        }
+    }
+    Ok((listeners, files))
+}
+
+/// As std does it, with a backlog of our own (std's is 128, and a storm of clients overflows it) and, if it is asked
+/// for, a port that others may listen on.
+fn tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address.socket);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a server that has ended do not keep the port from the next one.
+    socket.set_reuse_address(true)?;
+    if options.is_port_shared {
+        share_port(&socket).map_err(|error| named(error, "--reuse-port"))?;
+    }
+    socket.bind(&address.socket.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(not(any(target_os = "solaris", target_os = "illumos")))]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(any(target_os = "solaris", target_os = "illumos"))]
+fn share_port(_: &Socket) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, NOT_HERE))
+}
+
+/// Sets what connections inherit from the listener that accepts them, as they do on Linux and the BSDs: one call a
+/// listener instead of some a connection.
+fn tune(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    if let Some(time) = options.tcp_keepalive {
+        let probes = TcpKeepalive::new()
+            .with_time(time)
+            .with_interval((time / KEEPALIVE_PROBES).max(INTERVAL_MIN))
+            .with_retries(KEEPALIVE_PROBES);
+        socket
+            .set_tcp_keepalive(&probes)
+            .map_err(|error| named(error, "--tcp-keepalive"))?;
+    }
+    if let Some(timeout) = options.tcp_user_timeout {
+        set_user_timeout(&socket, timeout).map_err(|error| named(error, "--tcp-user-timeout"))?;
+    }
+    Ok(())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn set_user_timeout(socket: &SockRef<'_>, timeout: std::time::Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(timeout))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_user_timeout(_: &SockRef<'_>, _: std::time::Duration) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, NOT_HERE))
+}
+
+fn named(error: io::Error, what: impl Display) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// The kernel cuts it to its own limit (net.core.somaxconn on Linux, kern.ipc.somaxconn or kern.somaxconn on the
+/// BSDs), whatever that is by now: to ask for the most is to follow it, with no file to read and none to be missing.
+const BACKLOG: i32 = i32::MAX;
+
+/// A peer is given up when so many probes in a row have no answer.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// What systems count probes' intervals in.
+const INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[cfg(any(
+    target_os = "solaris",
+    target_os = "illumos",
+    not(any(target_os = "linux", target_os = "android"))
+))]
+const NOT_HERE: &str = "this system has no such option";
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    fn listener(options: &SocketOptions) -> TcpListener {
+        let Listen::Tcp(mut address) = Listen::without_flag() else {
+            panic!("a TCP address");
+        };
+        address.socket.set_port(0);
+        let listener = tcp(&address, options).unwrap();
+        tune(&listener, options).unwrap();
+        listener
+    }
+
+    #[test]
+    fn accepted_connections_inherit_keep_alive_and_user_timeout() {
+        let options = SocketOptions {
+            tcp_keepalive: Some(Duration::from_secs(30)),
+            tcp_user_timeout: Some(Duration::from_millis(4500)),
+            ..SocketOptions::default()
+        };
+        let listener = listener(&options);
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        let seconds = Duration::from_secs;
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), seconds(30));
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), seconds(10));
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(
+            accepted.tcp_user_timeout().unwrap(),
+            options.tcp_user_timeout
+        );
+        drop(client);
+    }
+
+    #[test]
+    fn the_shortest_keep_alive_probes_each_second() {
+        let options = SocketOptions {
+            tcp_keepalive: Some(Duration::from_secs(1)),
+            ..SocketOptions::default()
+        };
+        let listener = listener(&options);
+        let socket = SockRef::from(&listener);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), INTERVAL_MIN);
+    }
+
+    #[test]
+    fn nothing_is_set_that_was_not_asked_for() {
+        let listener = listener(&SocketOptions::default());
+        let socket = SockRef::from(&listener);
+        assert!(!socket.keepalive().unwrap() && !socket.reuse_port().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+    }
+}
