@@ -2,13 +2,12 @@
 
 mod common;
 
+use common::unix::Place;
 use common::{Raw, WAIT, http};
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::thread;
-use tungstenite::{Message as Sent, WebSocket};
+use tungstenite::Message as Sent;
 use wsloop::{Config, Context, Handle, Handler, HttpResponse, Id, Message, Request, Server};
 
 /// Says who asks.
@@ -17,26 +16,11 @@ struct Who;
 impl Handler for Who {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
         let peer = format!("{:?}", cx.peer_addr(id));
-        cx.send(id, &peer);
+        let _ = cx.send(id, &peer);
     }
 
     fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
         HttpResponse::new(200, "a page\n")
-    }
-}
-
-/// A path of its own, removed in the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("wsloop-{}-{name}", std::process::id())))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -50,12 +34,6 @@ fn run(
     (handle, end)
 }
 
-fn connect(place: &Place) -> WebSocket<UnixStream> {
-    let stream = UnixStream::connect(&place.0).unwrap();
-    stream.set_read_timeout(Some(WAIT)).unwrap();
-    tungstenite::client("ws://localhost/", stream).unwrap().0
-}
-
 #[test]
 fn websockets_and_http_are_served_beside_tcp() {
     let place = Place::new("both");
@@ -67,7 +45,7 @@ fn websockets_and_http_are_served_beside_tcp() {
     assert_eq!(server.local_addrs().collect::<Vec<_>>(), [tcp]);
     let (handle, end) = run(server);
 
-    let mut client = connect(&place);
+    let mut client = place.connect();
     client.send(Sent::text("who am I?")).unwrap();
     assert_eq!(client.read().unwrap(), Sent::text("None"));
     let mut over_tcp = Raw::open(tcp, "/");
@@ -76,11 +54,7 @@ fn websockets_and_http_are_served_beside_tcp() {
     assert_eq!(over_tcp.frame().1, format!("Some({own})").as_bytes());
 
     let request = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
-    let mut stream = UnixStream::connect(&place.0).unwrap();
-    stream.set_read_timeout(Some(WAIT)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = place.http(request);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.ends_with("a page\n"), "{answer}");
     assert_eq!(http(tcp, request).body, "a page\n");
@@ -104,7 +78,7 @@ fn a_message_of_many_buffers_goes_both_ways() {
         .listen_on_unix(UnixListener::bind(&place.0).unwrap())
         .unwrap();
     let (handle, end) = run(server);
-    let mut client = connect(&place);
+    let mut client = place.connect();
     let large = common::noise(8 * common::MIB);
     client.send(Sent::binary(large.clone())).unwrap();
     assert!(client.read().unwrap() == Sent::binary(large));

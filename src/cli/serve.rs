@@ -20,10 +20,10 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     for name in &serve.unknown_variables {
         log::warn!("the variable {name} is no flag's, and is ignored");
     }
+    let (listeners, mut files) = listen::open(&serve)?;
     descriptors::raise();
     let router = router(&serve);
     let mut server = Server::new(config(&serve), router)?;
-    let (listeners, mut files) = listen::open(&serve)?;
     // Before the announcement, so that whoever waits for it can stop the server at once.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     server.register(&mut signals, SIGNALS)?;
@@ -74,7 +74,7 @@ fn unix_url(listener: &UnixListener) -> io::Result<String> {
     let path = addr.as_pathname();
     Ok(
         path.map_or("a Unix socket without a path".to_owned(), |path| {
-            format!("ws+unix:{}", path.display())
+            format!("ws+unix:{}", path.to_string_lossy())
         }),
     )
 }

@@ -99,7 +99,7 @@ impl ListeningSocket {
                 Ok(addr) => addr
                     .as_pathname()
                     .map_or("a Unix socket without path".to_owned(), |path| {
-                        format!("unix:{}", path.display())
+                        format!("unix:{}", path.to_string_lossy())
                     }),
                 Err(error) => error.to_string(),
             },

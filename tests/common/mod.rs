@@ -7,6 +7,7 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod process;
+pub(crate) mod unix;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -2,14 +2,14 @@
 //! concern both.
 
 use super::{Address, flag, units};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// A socket to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Listen {
     Tcp(Address),
-    Unix(PathBuf),
+    /// Its path.
+    Unix(String),
 }
 
 /// What is set on listening sockets.

@@ -10,22 +10,31 @@ use std::ffi::OsString;
 /// Sets what the flags in `line` leave open.
 ///
 /// # Errors
-/// The variable, the first by name, whose value is wrong.
+/// The variable, the first in the order of the tables, whose value is wrong.
 pub(super) fn apply(
     line: &mut Line,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), UsageError> {
-    let mut ours: Vec<(String, OsString)> = variables
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .filter(|(name, _)| name.starts_with(PREFIX))
-        .collect();
-    ours.sort();
-    for (name, value) in ours {
-        match flag_of(&name).and_then(|flag| Row::find(&flag)) {
-            Some(row) => set(line, row, &name, value)?,
-            None => line.unknown_variables.push(name),
+    let mut ours = Vec::new();
+    for (name, value) in variables {
+        if let Ok(name) = name.into_string()
+            && name.starts_with(PREFIX)
+        {
+            ours.push((name, value));
         }
+    }
+    for row in Row::all() {
+        if ours.is_empty() {
+            break;
+        }
+        let name = name_of(row.shape().long);
+        if let Some(index) = ours.iter().position(|(other, _)| *other == name) {
+            let (_, value) = ours.swap_remove(index);
+            set(line, row, &name, value)?;
+        }
+    }
+    for (name, _) in ours {
+        line.unknown_variables.push(name);
     }
     Ok(())
 }
@@ -80,12 +89,6 @@ fn switch(value: &str) -> Result<bool, &'static str> {
 /// The variable of a flag.
 pub(super) fn name_of(flag: &str) -> String {
     PREFIX.to_owned() + &flag["--".len()..].to_ascii_uppercase().replace('-', "_")
-}
-
-fn flag_of(name: &str) -> Option<String> {
-    let flag = "--".to_owned() + &name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
-    // Not WSLOOP_listen, nor what has dashes.
-    (name_of(&flag) == name).then_some(flag)
 }
 
 const PREFIX: &str = "WSLOOP_";

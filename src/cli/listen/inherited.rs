@@ -27,9 +27,11 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
         )));
     };
     let mut sockets = ListenFd::from_env();
-    (0..usize::from(count))
-        .map(|index| socket(&mut sockets, index))
-        .collect()
+    let mut listeners = Vec::new();
+    for index in 0..usize::from(count) {
+        listeners.push(socket(&mut sockets, index)?);
+    }
+    Ok(listeners)
 }
 
 fn socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {

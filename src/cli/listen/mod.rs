@@ -9,7 +9,6 @@ pub(super) use unix::SocketFile;
 
 use super::args::{Address, Listen, Serve, SocketOptions};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::fmt::Display;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -107,7 +106,8 @@ fn set_user_timeout(_: &SockRef<'_>, _: std::time::Duration) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, NOT_HERE))
 }
 
-fn named(error: io::Error, what: impl Display) -> io::Error {
+fn named(error: io::Error, what: impl AsRef<str>) -> io::Error {
+    let what = what.as_ref();
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
@@ -121,11 +121,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// What systems count probes' intervals in.
 const INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-#[cfg(any(
-    target_os = "solaris",
-    target_os = "illumos",
-    not(any(target_os = "linux", target_os = "android"))
-))]
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 const NOT_HERE: &str = "this system has no such option";
 
 #[cfg(all(test, target_os = "linux"))]

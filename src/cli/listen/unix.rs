@@ -10,14 +10,13 @@ use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
 
 /// Listens at `path`, with permissions `mode` or those that the umask leaves.
 ///
 /// # Errors
 /// One line that begins with the path.
 pub(super) fn bind(
-    path: &Path,
+    path: &str,
     mode: Option<u32>,
     backlog: i32,
 ) -> io::Result<(UnixListener, SocketFile)> {
@@ -42,11 +41,11 @@ pub(super) fn bind(
         }
         Ok((socket.into(), file))
     };
-    listen().map_err(|error| named(error, path.display()))
+    listen().map_err(|error| named(error, path))
 }
 
 /// Makes room if nobody listens there any more.
-fn remove_stale(path: &Path) -> io::Result<()> {
+fn remove_stale(path: &str) -> io::Result<()> {
     let kind = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),
         // What else is wrong with the path, bind says.
@@ -82,13 +81,13 @@ fn taken() -> io::Error {
 /// the socket is open, no other file can have its number.
 #[derive(Debug)]
 pub(in crate::cli) struct SocketFile {
-    path: PathBuf,
+    path: String,
     device: u64,
     inode: u64,
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
+    fn of(path: &str) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -108,7 +107,7 @@ impl Drop for SocketFile {
         if self.is_ours()
             && let Err(error) = fs::remove_file(&self.path)
         {
-            log::warn!("cannot remove {}: {error}", self.path.display());
+            log::warn!("cannot remove {}: {error}", self.path);
         }
     }
 }

@@ -17,7 +17,7 @@ fn listeners_are_kept_in_order() {
             .iter()
             .map(|one| match one {
                 Listen::Tcp(address) => address.socket.to_string(),
-                Listen::Unix(path) => panic!("{}", path.display()),
+                Listen::Unix(path) => panic!("{path}"),
             })
             .collect();
         assert_eq!(

@@ -169,7 +169,7 @@ fn a_wrong_value_is_told_with_its_variable() {
             &[],
             "WSLOOP_UNIX_MODE goes with a socket at unix:PATH, and there is none",
         ),
-        // The first by name, whatever the order.
+        // The first in the tables, whatever the order.
         (
             &[("WSLOOP_LAG", "x"), ("WSLOOP_HEADERS_MAX", "y")],
             &[],
@@ -193,7 +193,8 @@ fn a_variable_of_no_flag_is_told_and_others_are_not_ours() {
         ("IDLE_TIMEOUT", "x"),
         ("wsloop_idle_timeout", "x"),
     ];
-    let serve = serve_with(&variables, &[]);
+    let mut serve = serve_with(&variables, &[]);
+    serve.unknown_variables.sort();
     let names = [
         "WSLOOP_",
         "WSLOOP_HELP",

@@ -1,0 +1,49 @@
+//! Unix sockets: paths for them, and a client.
+
+use super::WAIT;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use tungstenite::WebSocket;
+
+/// A path that no other test has; whatever is there in the end is removed.
+pub(crate) struct Place(pub(crate) PathBuf);
+
+impl Place {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("wsloop-{}-{name}", std::process::id())))
+    }
+
+    /// As after `-l`.
+    pub(crate) fn flag(&self) -> String {
+        format!("unix:{}", self.0.display())
+    }
+
+    /// A client that is open.
+    pub(crate) fn connect(&self) -> WebSocket<UnixStream> {
+        let connected = tungstenite::client("ws://localhost/", self.stream());
+        connected.unwrap().0
+    }
+
+    /// Sends a request and gives all that comes.
+    pub(crate) fn http(&self, request: &str) -> String {
+        let mut stream = self.stream();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn stream(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.0).unwrap();
+        stream.set_read_timeout(Some(WAIT)).unwrap();
+        stream.set_write_timeout(Some(WAIT)).unwrap();
+        stream
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
