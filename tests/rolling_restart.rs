@@ -8,9 +8,9 @@
 //! every moment.
 //!
 //! Two things are counted and not hidden. Who is connected and has not sent its request when its server is told to
-//! stop gets a 503, and connects again. And one gap is the system's: a client that comes between a listener's last accept and
-//! its close is reset, though it was told that it is connected. It connects again. (Linux hands it to the other
-//! listener if net.ipv4.tcp_migrate_req is 1.)
+//! stop gets a 503, and connects again. And one gap is the system's: a client that comes between a listener's last
+//! accept and its close is reset, though it was told that it is connected. It connects again. (Linux hands it to the
+//! other listener if net.ipv4.tcp_migrate_req is 1.)
 
 #![cfg(all(feature = "cli", target_os = "linux"))]
 

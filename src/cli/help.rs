@@ -75,7 +75,8 @@ Sockets:
   --unix-mode OCTAL          permissions of Unix sockets, such as 660, default
                              777 less the umask
   --reuse-port               let other processes of this user listen on the
-                             same ports, and share the clients (SO_REUSEPORT)
+                             same ports (SO_REUSEPORT); each has its share of
+                             the clients, and broadcasts to these alone
   --tcp-keepalive TIME       probe a peer after so long a silence, and drop it
                              when 3 probes, a third of TIME apart, have no
                              answer, default off
