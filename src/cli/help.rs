@@ -146,7 +146,8 @@ Usage: wsloop echo [-l ADDR]... [FLAG]...
   -V, --version
 
 `wsloop serve --help` has the flags for sockets, origins, the page at /,
-limits, and the variables; all but -r work here too. The same as wsloop serve -r '/*=echo'.
+limits, and the variables; all but -r work here too. The same as
+wsloop serve -r '/*=echo'.
 
 Examples:
   wsloop echo

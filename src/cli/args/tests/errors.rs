@@ -53,7 +53,7 @@ fn a_limit_or_no_page_given_twice_is_named() {
         assert_eq!(error(&[&once, &once]), expected);
     }
     let expected = "--no-page is given twice";
-    assert_eq!(error(&[NO_PAGE, NO_PAGE]), expected);
+    assert_eq!(error(&["--no-page", "--no-page"]), expected);
 }
 
 fn example(limit: &Limit) -> String {

@@ -34,6 +34,8 @@ fn every_flag_has_a_variable_that_does_the_same() {
             "--origin" => ("https://example.org", &[]),
             "--unix-mode" => ("600", &["-l", "unix:y"]),
             "--lag" => ("skip", &[]),
+            "--metrics" => ("/m", &[]),
+            "--log-format" => ("json", &[]),
             "--low-water-bytes" | "--tcp-keepalive" => ("7", &[]),
             "--backlog-bytes-max" => ("100M", &[]),
             "--head-bytes-max" => ("300", &[]),
