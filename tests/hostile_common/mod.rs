@@ -84,6 +84,16 @@ impl Wsloop {
         self.status("VmHWM:")
     }
 
+    /// Virtual memory, in bytes: also what is reserved and was never written to.
+    pub(crate) fn reserved(&self) -> usize {
+        self.status("VmSize:")
+    }
+
+    /// The most of it that there ever was.
+    pub(crate) fn reserved_peak(&self) -> usize {
+        self.status("VmPeak:")
+    }
+
     fn status(&self, name: &str) -> usize {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name));
