@@ -1,6 +1,7 @@
 //! A handler that does anything at any time, and writes down in its ledger what it was promised.
 
 use super::ledger::{Account, Addressee, Ledger, TOPICS};
+use super::peer::ping_number;
 use super::random::Random;
 use super::tally::Tally;
 use crate::config::LagPolicy;
@@ -244,8 +245,12 @@ impl Handler for Chaos {
         self.act(cx, Some(id));
     }
 
-    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, _: &[u8]) {
-        self.hear(cx, id);
+    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        let account = self.hear(cx, id);
+        // After our Close it is not answered.
+        if cx.is_open(id) {
+            account.pinged = Some(ping_number(payload));
+        }
         self.act(cx, Some(id));
     }
 
@@ -268,16 +273,19 @@ impl Handler for Chaos {
         self.act(cx, Some(id));
     }
 
-    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
         assert!(!cx.is_open(id));
         assert_eq!(cx.state::<Id>(id), Some(&mut { id }));
-        self.ledger.end(id);
+        self.ledger.end(id, close.by);
         self.act(cx, Some(id));
     }
 
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         let id = id.expect("there are no listeners");
         let now = self.ledger.now;
+        if let Some(account) = self.ledger.accounts.get_mut(&id) {
+            account.has_failed = true;
+        }
         match error {
             Error::Limit("handshake_timeout") => {
                 let waited = now - self.ledger.connected_at[&id];

@@ -2,7 +2,7 @@
 //! the peers received. It knows nothing of the engine but what a handler is told.
 
 use crate::config::LagPolicy;
-use crate::handler::{Id, TimerId};
+use crate::handler::{Id, Side, TimerId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The topics of every run.
@@ -41,6 +41,11 @@ pub(super) struct Account {
     /// How many messages came from the peer.
     pub(super) heard: u64,
     pub(super) last_heard_at: u64,
+    /// The number of the newest ping that came while the session was open.
+    pub(super) pinged: Option<usize>,
+    pub(super) has_failed: bool,
+    /// The peer's Close or the end of its stream came before anything else ended the session.
+    pub(super) is_ended_by_peer: bool,
     /// It has left a topic.
     pub(super) has_left: bool,
 }
@@ -102,8 +107,10 @@ impl Ledger {
     }
 
     /// The session is closed, once, and is in no topic any more.
-    pub(super) fn end(&mut self, id: Id) {
-        self.open(id).is_closed = true;
+    pub(super) fn end(&mut self, id: Id, by: Side) {
+        let account = self.open(id);
+        account.is_closed = true;
+        account.is_ended_by_peer = by == Side::Peer && !account.has_failed;
         self.open_count -= 1;
         for members in &mut self.members {
             members.remove(&id);

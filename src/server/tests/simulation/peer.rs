@@ -19,6 +19,8 @@ pub(super) struct Peer {
     pub(super) received: Vec<u8>,
     /// How many pings it sent; each carries its number.
     pub(super) pings: usize,
+    /// What it said before its last word; what it may say after that is to be ignored.
+    pub(super) said: Said,
     /// On the way to the server.
     in_flight: VecDeque<u8>,
     speech: Speech,
@@ -48,6 +50,29 @@ enum Speech {
     Nothing,
 }
 
+/// What a server that reads to the peer's last word must have heard.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Whole ones.
+    pub(super) messages: u64,
+    /// The number of the newest.
+    pub(super) ping: Option<usize>,
+    /// Its last word is said.
+    is_all: bool,
+}
+
+impl Said {
+    fn message(&mut self) {
+        self.messages += u64::from(!self.is_all);
+    }
+
+    fn ping(&mut self, number: usize) {
+        if !self.is_all {
+            self.ping = Some(number);
+        }
+    }
+}
+
 impl Peer {
     pub(super) fn new(id: Id, socket: Rc<RefCell<Socket>>, is_slow: bool) -> Self {
         Self {
@@ -55,6 +80,7 @@ impl Peer {
             socket,
             received: Vec::new(),
             pings: 0,
+            said: Said::default(),
             in_flight: VecDeque::new(),
             speech: Speech::Request,
             messages: 0,
@@ -117,6 +143,7 @@ impl Peer {
 
     fn ping(&mut self, padding: usize) {
         let payload = format!("{}:{}", self.pings, "p".repeat(padding));
+        self.said.ping(self.pings);
         self.pings += 1;
         self.say(&client_frame(0x89, payload.as_bytes()));
     }
@@ -124,6 +151,7 @@ impl Peer {
     fn message(&mut self, opcode: u8, padding: usize) {
         let body = format!("{}:{}:[{}]", self.id, self.messages, "m".repeat(padding));
         self.messages += 1;
+        self.said.message();
         self.say(&client_frame(0x80 | opcode, body.as_bytes()));
     }
 
@@ -137,11 +165,13 @@ impl Peer {
     fn finish_message(&mut self) {
         self.say(&client_frame(0x00, b"and"));
         self.say(&client_frame(0x80, b" more]"));
+        self.said.message();
         self.speech = Speech::Messages;
     }
 
     fn last(&mut self, frame: &[u8]) {
         self.say(frame);
+        self.said.is_all = true;
         self.speech = Speech::TooLate;
     }
 
@@ -214,4 +244,10 @@ impl Peer {
         let written = self.socket.borrow_mut().take_written();
         self.received.extend(written);
     }
+}
+
+/// The number in the payload of a ping, or of the pong that answers it.
+pub(super) fn ping_number(payload: &[u8]) -> usize {
+    let number = payload.split(|byte| *byte == b':').next().unwrap();
+    std::str::from_utf8(number).unwrap().parse().unwrap()
 }

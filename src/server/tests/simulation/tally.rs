@@ -25,6 +25,8 @@ pub(super) struct Tally {
     pub(super) failures: u64,
     /// Sessions that got all that was ever owed to them.
     pub(super) complete: u64,
+    /// Sessions that their peers ended without a fault, so that all they had said must have been heard.
+    pub(super) ended_by_peer: u64,
     /// Events for sessions that were gone, and of those, for slots in use again.
     pub(super) stale_events: u64,
     pub(super) stale_events_of_reborn_slots: u64,
@@ -35,7 +37,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 21] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 22] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -53,6 +55,7 @@ impl Tally {
             ("violations", &mut self.violations),
             ("failures", &mut self.failures),
             ("complete", &mut self.complete),
+            ("ended by the peer", &mut self.ended_by_peer),
             ("stale events", &mut self.stale_events),
             ("of reborn slots", &mut self.stale_events_of_reborn_slots),
             ("turns at a deadline", &mut self.turns_at_deadline),

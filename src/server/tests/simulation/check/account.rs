@@ -2,7 +2,7 @@
 
 use super::super::handler::Chaos;
 use super::super::ledger::{Account, Addressee, Ledger, Owed, TOPICS};
-use super::super::peer::Peer;
+use super::super::peer::{Peer, ping_number};
 use crate::config::LagPolicy;
 use crate::handler::Id;
 
@@ -47,10 +47,20 @@ pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Ch
             is_complete,
         );
     }
+    if is_complete {
+        let answered = received.pongs.last().copied();
+        assert_eq!(answered, account.pinged, "the newest ping is answered");
+    }
+    if account.is_ended_by_peer {
+        let heard = (account.heard, account.pinged);
+        let said = (peer.said.messages, peer.said.ping);
+        assert_eq!(heard, said, "all that it said was heard");
+    }
     tally.messages_out += received.messages.len() as u64;
     tally.pongs += received.pongs.len() as u64;
     tally.too_far_behind += u64::from(is_too_far_behind);
     tally.complete += u64::from(is_complete);
+    tally.ended_by_peer += u64::from(account.is_ended_by_peer);
 }
 
 /// A topic's messages, with the direct ones between them.
@@ -101,7 +111,7 @@ fn received(mut bytes: &[u8], ledger: &Ledger, id: Id) -> Received {
             0x81 | 0x82 => received.messages.push(message(first, payload, ledger, id)),
             0x88 => received.close = Some(close_code(payload)),
             0x89 => assert!(payload.is_empty() || payload == b"ours"),
-            0x8A => received.pongs.push(number(payload)),
+            0x8A => received.pongs.push(ping_number(payload)),
             other => panic!("a frame that begins with {other:#x}"),
         }
     }
@@ -135,12 +145,6 @@ fn close_code(payload: &[u8]) -> Option<u16> {
         "{code:?}"
     );
     code
-}
-
-/// The number of the ping that a pong answers.
-fn number(payload: &[u8]) -> usize {
-    let number = payload.split(|byte| *byte == b':').next().unwrap();
-    std::str::from_utf8(number).unwrap().parse().unwrap()
 }
 
 /// One response in HTTP, whole or cut, and nothing after it.
