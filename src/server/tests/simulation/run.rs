@@ -78,18 +78,25 @@ impl Simulation {
 
     /// Everybody reads all there is and leaves; deadlines do the rest.
     fn wind_down(&mut self) {
+        self.handler.actions_left = 0;
         for _ in 0..WIND_DOWN_TURNS_MAX {
-            if self.engine.len() == 0 && self.engine.next_in().is_none() {
-                return;
+            if self.engine.len() == 0 {
+                break;
             }
             self.now += self.engine.next_in().unwrap_or(0);
-            self.handler.actions_left = 0;
             self.peers.iter_mut().for_each(Peer::leave);
             self.turn(false);
         }
         let next_in = self.engine.next_in();
         if self.engine.len() > 0 {
             panic!("not at the end, next in {next_in:?}: {:#?}", self.peers);
+        }
+        // Timers, large buffers that are kept and what the log has to sum up: nothing waits longer than a second.
+        self.now += 1_001;
+        self.turn(false);
+        match self.engine.stop_state() {
+            Stop::No => assert_eq!(self.engine.next_in(), None, "it waits for nothing"),
+            stop => assert_eq!(stop, Stop::Now, "the grace is over"),
         }
     }
 
