@@ -71,6 +71,10 @@ fn main() -> ExitCode {
             "the load was none",
         ),
         (
+            seconds < LAG_SECONDS_MIN || totals.lagged.load(Relaxed) > 0,
+            "no member of the room was told 1013",
+        ),
+        (
             start.descriptors == descriptors_unused && end.descriptors == start.descriptors,
             "descriptors did not come back",
         ),
@@ -212,6 +216,9 @@ impl Crowd<'_> {
 
 /// What the end may have more of memory than the start: a heap's top is never quite the same.
 const RSS_GROWTH_KIB_MAX: u64 = 1024;
+
+/// A run that is shorter than this may be over before a member is too far behind.
+const LAG_SECONDS_MIN: u64 = 30;
 
 /// Without any byte for so long, a client gives up.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(20);

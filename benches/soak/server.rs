@@ -33,10 +33,6 @@ impl Server {
             ])
             .args(["--lag-bytes-max", "512K"])
             .env("RUST_LOG", "warn")
-            // glibc's malloc takes a freed block of 4 MiB as a sign to keep twice as much at its heap's end from then
-            // on, and what it keeps depends on luck. With a threshold that stays at its default, what is free goes
-            // back, and what is resident at the end is what the server holds.
-            .env("MALLOC_TRIM_THRESHOLD_", "131072")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");
