@@ -1,13 +1,11 @@
 """What is measured: the columns of the tables."""
 
-import base64
 import json
-import os
-import socket
-import struct
 import subprocess
+import time
 
 from .peers import LOAD_CORE, WSLOOP
+from .wire import BINARY, Client, Ended, Refused, frame
 
 
 class Failed(Exception):
@@ -53,14 +51,20 @@ class Memory:
     CONNECTIONS = 1000
 
     def measure(self, peer, _):
+        try:
+            return self.resident(peer)
+        except (Ended, Refused, OSError) as error:
+            raise Failed(str(error)) from None
+
+    def resident(self, peer):
         with peer.start() as server:
             # What the first connections cost is not what each costs.
-            warm = [connect(server.port, peer.echo) for _ in range(10)]
+            warm = [Client(server.port, peer.echo) for _ in range(10)]
             for client in warm:
                 echo(client, 20)
                 client.close()
             before = server.rss()
-            clients = [connect(server.port, peer.echo) for _ in range(self.CONNECTIONS)]
+            clients = [Client(server.port, peer.echo) for _ in range(self.CONNECTIONS)]
             for client in clients:
                 echo(client, self.size)
             wait_until_idle(server)
@@ -88,7 +92,6 @@ class Start:
 
 def wait_until_idle(server):
     """Until it does nothing for a while, such as giving memory back."""
-    import time
     for _ in range(20):
         cpu = server.cpu_seconds()
         time.sleep(0.25)
@@ -97,44 +100,11 @@ def wait_until_idle(server):
     time.sleep(1.2)
 
 
-def connect(port, path):
-    client = socket.create_connection(('127.0.0.1', port), timeout=10)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    key = base64.b64encode(os.urandom(16)).decode()
-    client.sendall((f'GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n'
-                    f'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n').encode())
-    answer = b''
-    while not answer.endswith(b'\r\n\r\n'):
-        more = client.recv(1)
-        if not more:
-            raise Failed(f'no 101 but {answer[:60]!r}')
-        answer += more
-    if b' 101 ' not in answer.split(b'\r\n')[0]:
-        raise Failed(f'no 101 but {answer[:60]!r}')
-    return client
-
-
-def frame(payload):
-    length = len(payload)
-    if length < 126:
-        header = struct.pack('>BB', 0x82, 0x80 | length)
-    elif length < 65536:
-        header = struct.pack('>BBH', 0x82, 0xFE, length)
-    else:
-        header = struct.pack('>BBQ', 0x82, 0xFF, length)
-    return header + b'\0\0\0\0' + payload
-
-
 def echo(client, size):
     """Sends a message and reads its echo."""
-    sent = frame(b'x' * size)
-    client.sendall(sent)
-    left = len(sent) - 4
-    while left:
-        more = client.recv(min(left, 1 << 16))
-        if not more:
-            raise Failed('the connection ended')
-        left -= len(more)
+    client.socket.sendall(frame(BINARY, b'x' * size))
+    if client.message() != (BINARY, b'x' * size):
+        raise Refused('an echo that is not one')
 
 
 def broadcast(key, title, *flags):

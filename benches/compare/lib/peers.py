@@ -9,16 +9,16 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
-TARGET = HERE / 'target'
+TARGET = Path(os.environ.get('CARGO_TARGET_DIR') or HERE / 'target')
 SERVER_CORE, LOAD_CORE = '0', '1'
 
 
 class Peer:
-    """A server program. `failure` says why it cannot take part."""
+    """A server program. `failure` says why it cannot take part; `checks`, whether it checks UTF-8."""
 
-    def __init__(self, name, command, version, what, echo='/', broadcast='/broadcast'):
+    def __init__(self, name, command, version, what, echo='/', broadcast='/broadcast', checks=True):
         self.name, self.command, self.version, self.what = name, command, version, what
-        self.echo, self.broadcast = echo, broadcast
+        self.echo, self.broadcast, self.checks = echo, broadcast, checks
         self.failure = None
         self.failures = {}
 
@@ -87,9 +87,9 @@ def sh(*command, cwd=HERE, env=None):
 
 
 def build(wanted):
-    """All peers that are wanted, built; one that cannot be has its `failure`."""
-    def rust(binary):
-        return lambda port: [str(TARGET / 'release' / binary), str(port)]
+    """All peers that are wanted, by their names up to a comma, built; one that cannot be has its `failure`."""
+    def rust(binary, *more):
+        return lambda port: [str(TARGET / 'release' / binary), str(port), *more]
 
     def wsloop(port):
         # Its announcement is longer, and contains the word that is waited for.
@@ -109,7 +109,9 @@ def build(wanted):
         ('fastwebsockets', rust('fastwebsockets'), cargo, lambda: cargo_version('fastwebsockets', manifest),
          'hyper, one tokio thread'),
         ('tokio-tungstenite', rust('tokio_tungstenite'), cargo,
-         lambda: cargo_version('tokio-tungstenite', manifest), 'one tokio thread, its defaults, a flush for each message'),
+         lambda: cargo_version('tokio-tungstenite', manifest), 'one tokio thread, its defaults; its own example\'s echo'),
+        ('tokio-tungstenite, 8 KiB buffer', rust('tokio_tungstenite', '8192'), cargo,
+         lambda: cargo_version('tokio-tungstenite', manifest), 'the same with a read buffer of 8 KiB, not 128'),
         ('npm ws', lambda port: ['node', 'node/ws_server.mjs', str(port)],
          lambda: sh('npm', 'ci', '--no-audit', '--no-fund', cwd=HERE / 'node'), node_version, 'node'),
         ('libwebsockets', lambda port: [str(TARGET / 'lws' / 'lws'), str(port), 'uv'],
@@ -120,10 +122,10 @@ def build(wanted):
     own()
     found = []
     for name, command, make, version, what in table:
-        if wanted and name not in wanted:
+        if wanted and name.split(',')[0] not in wanted:
             continue
         print(f'building {name}', flush=True)
-        peer = Peer(name, command, '', what, broadcast=None if name == 'fastwebsockets' else '/broadcast')
+        peer = Peer(name, command, '', what, checks=name != 'ceiling')
         try:
             make()
             peer.version = version()
