@@ -1,34 +1,48 @@
-//! The least that one thread can do: epoll, one `recv` into a large shared buffer, unmask in place, one `send`.
+//! The least that one thread can do: epoll, one `recv` into a buffer for all, unmask in it, one `send` from it.
 //!
-//! It checks nothing: no UTF-8, no limits, no order of fragments, no close handshake. It is a measuring stick and not a
-//! server. Frames of one `recv` leave in one `send`; what is cut at the end of the buffer waits, if it is short, or is
-//! passed on as it comes, if it is long.
+//! It checks nothing: no UTF-8, no limits, no order of fragments, no backpressure, no close handshake, and `/broadcast`
+//! takes no fragments. It is a measuring stick and not a server. What it does:
+//!
+//! - A connection is an index, the one that epoll gives back. Registered once, edge-triggered; a short `recv` means that
+//!   there is no more.
+//! - A server's header is four bytes shorter than a client's, so it is put right before the payload, which is unmasked
+//!   where it lies. The frames behind it are moved up to it while they are unmasked: one pass, then one `send`.
+//! - A small frame that is cut at the end waits for the rest of it; a large one is passed on as it comes.
+//! - What a turn publishes lies together and leaves in one `send` for each member.
 
 use base64::Engine;
 use sha1::{Digest, Sha1};
-use std::collections::HashMap;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
+/// What one `recv` takes.
 const BUFFER: usize = 256 * 1024;
-/// Room before the buffer's data, for the piece that a cut left behind.
-const ROOM: usize = 64 * 1024;
-/// Frames that are longer are passed on in pieces.
-const WHOLE_MAX: usize = ROOM - 14;
+/// A header can be looked at without asking whether it ends in the buffer.
+const BEYOND: usize = 14;
+/// A frame that is cut and is longer is passed on in pieces.
+const KEPT_MAX: usize = 4096;
+/// Stands for the listener among the indices of connections.
+const LISTENER: u64 = u64::MAX;
+const EVENTS: usize = 1024;
 
-#[derive(Default)]
 struct Conn {
-    is_open: bool,
-    is_member: bool,
-    /// The beginning of a short frame, or of the request.
+    fd: RawFd,
+    kind: Kind,
+    /// Of a long frame: payload that is still to come, and its key, turned to the next byte.
+    left: usize,
+    key: u32,
+    /// The beginning of a cut frame or of the request; of a member's long frame, what it will publish.
     rest: Vec<u8>,
-    /// Of a long frame: payload that is still to come, its key and the key's phase.
-    left: u64,
-    key: [u8; 4],
-    phase: usize,
     /// What the socket has not taken.
     unsent: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Request,
+    Echo,
+    Member,
 }
 
 fn main() {
@@ -39,197 +53,325 @@ fn main() {
     println!("listening");
     std::io::stdout().flush().expect("stdout is there");
     let epoll = unsafe { libc::epoll_create1(0) };
-    register(epoll, listener.as_raw_fd());
-    let mut conns: HashMap<RawFd, Conn> = HashMap::new();
-    let mut members: Vec<RawFd> = Vec::new();
-    let mut buffer = vec![0_u8; ROOM + BUFFER];
-    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
+    register(epoll, listener.as_raw_fd(), LISTENER);
+    let mut conns: Vec<Conn> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let mut members: Vec<usize> = Vec::new();
+    let mut buf = vec![0_u8; BUFFER + BEYOND];
+    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
     let mut published = Vec::new();
     loop {
-        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), 1024, -1) };
+        let count = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), EVENTS as i32, -1) };
         for event in &events[..count.max(0) as usize] {
-            let fd = event.u64 as RawFd;
-            if fd == listener.as_raw_fd() {
-                while let Ok((stream, _)) = listener.accept() {
-                    stream.set_nonblocking(true).expect("a socket option");
-                    stream.set_nodelay(true).expect("a socket option");
-                    let fd = stream.into_raw_fd();
-                    register(epoll, fd);
-                    conns.insert(fd, Conn::default());
-                }
+            if event.u64 == LISTENER {
+                accept(epoll, listener.as_raw_fd(), &mut conns, &mut free);
                 continue;
             }
-            let conn = conns.get_mut(&fd).expect("it is registered");
-            if event.events & libc::EPOLLOUT as u32 != 0 && !conn.unsent.is_empty() {
+            let index = event.u64 as usize;
+            let conn = &mut conns[index];
+            if !conn.unsent.is_empty() && event.events & libc::EPOLLOUT as u32 != 0 {
                 let unsent = std::mem::take(&mut conn.unsent);
-                send(fd, conn, &unsent);
+                conn.send(&unsent);
             }
             if event.events & libc::EPOLLIN as u32 == 0 {
                 continue;
             }
-            if !read(fd, conn, &mut buffer, &mut published, &mut members) {
-                members.retain(|member| *member != fd);
-                conns.remove(&fd);
-                unsafe { libc::close(fd) };
+            let kind = conn.kind;
+            let is_end = event.events & libc::EPOLLRDHUP as u32 != 0;
+            if !conn.read(is_end, &mut buf, &mut published) {
+                unsafe { libc::close(conn.fd) };
+                members.retain(|member| *member != index);
+                free.push(index);
+            } else if kind == Kind::Request && conn.kind == Kind::Member {
+                members.push(index);
             }
         }
         if !published.is_empty() {
             for member in &members {
-                let conn = conns.get_mut(member).expect("a member is there");
-                send(*member, conn, &published);
+                conns[*member].send(&published);
             }
             published.clear();
         }
     }
 }
 
-fn register(epoll: RawFd, fd: RawFd) {
+fn register(epoll: RawFd, fd: RawFd, token: u64) {
     let mut event = libc::epoll_event {
-        events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET) as u32,
-        u64: fd as u64,
+        events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32,
+        u64: token,
     };
     unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
 }
 
-/// Reads until a read comes back short; `false`: the peer is gone.
-fn read(
-    fd: RawFd,
-    conn: &mut Conn,
-    buffer: &mut [u8],
-    published: &mut Vec<u8>,
-    members: &mut Vec<RawFd>,
-) -> bool {
+fn accept(epoll: RawFd, listener: RawFd, conns: &mut Vec<Conn>, free: &mut Vec<usize>) {
     loop {
-        let target = buffer[ROOM..].as_mut_ptr();
-        let len = unsafe { libc::recv(fd, target.cast(), BUFFER, 0) };
-        if len <= 0 {
-            return len < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+        let none = std::ptr::null_mut();
+        let fd = unsafe { libc::accept4(listener, none, none.cast(), libc::SOCK_NONBLOCK) };
+        if fd < 0 {
+            return;
         }
-        let len = len as usize;
-        let start = ROOM - conn.rest.len();
-        buffer[start..ROOM].copy_from_slice(&conn.rest);
-        conn.rest.clear();
-        let input = &mut buffer[start..ROOM + len];
-        if conn.is_open {
-            frames(fd, conn, input, published);
+        let on = 1_i32;
+        let at = (&raw const on).cast();
+        unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, at, 4) };
+        let conn = Conn {
+            fd,
+            kind: Kind::Request,
+            left: 0,
+            key: 0,
+            rest: Vec::new(),
+            unsent: Vec::new(),
+        };
+        let index = free.pop().unwrap_or(conns.len());
+        if index == conns.len() {
+            conns.push(conn);
         } else {
-            open(fd, conn, input, members);
+            conns[index] = conn;
         }
-        if len < BUFFER {
-            return true;
+        register(epoll, fd, index as u64);
+    }
+}
+
+impl Conn {
+    /// Reads until a read comes back short, or if it is the end, until that; `false`: the peer is gone.
+    fn read(&mut self, is_end: bool, buf: &mut [u8], published: &mut Vec<u8>) -> bool {
+        loop {
+            // A member's long frame is gathered where a cut one would be kept, and stays there.
+            let kept = if self.left > 0 { 0 } else { self.rest.len() };
+            let target = buf[kept..].as_mut_ptr();
+            let len = unsafe { libc::recv(self.fd, target.cast(), BUFFER - kept, 0) };
+            if len <= 0 {
+                return len < 0
+                    && std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
+            }
+            let end = kept + len as usize;
+            if kept > 0 {
+                buf[..kept].copy_from_slice(&self.rest);
+                self.rest = Vec::new();
+            }
+            if self.kind == Kind::Request {
+                self.open(&buf[..end]);
+            } else {
+                let was_left = self.left > 0;
+                let run = self.frames(buf, end);
+                if self.kind == Kind::Echo {
+                    self.send(&buf[run.start..run.end]);
+                } else {
+                    if was_left && run.whole > run.start {
+                        published.append(&mut self.rest);
+                    }
+                    published.extend_from_slice(&buf[run.start..run.whole]);
+                    self.rest.extend_from_slice(&buf[run.whole..run.end]);
+                }
+            }
+            if end < BUFFER && !is_end {
+                return true;
+            }
+        }
+    }
+
+    /// Turns the frames in `buf[..end]` into a server's, side by side; what is cut and not in the run is kept.
+    #[inline(always)]
+    fn frames(&mut self, buf: &mut [u8], end: usize) -> Run {
+        let start = buf.as_mut_ptr();
+        let mut run = Run::default();
+        let mut at = 0;
+        if self.left > 0 {
+            at = self.left.min(end);
+            unsafe { unmask(start, start, at, self.key) };
+            self.advance(at);
+            run.end = at;
+            if self.left == 0 {
+                run.whole = at;
+            }
+        }
+        loop {
+            let arrived = end - at;
+            if arrived < 6 {
+                break;
+            }
+            // All is within the buffer: a header may be looked at up to BEYOND bytes past the end of what arrived, and
+            // what is written lies four bytes or more before what is still to be read.
+            unsafe {
+                let head = start.add(at);
+                let first = head.read();
+                let (header, len) = match head.add(1).read() & 0x7F {
+                    126 => (8, usize::from(u16::from_be(number(head.add(2))))),
+                    127 => (14, u64::from_be(number(head.add(2))) as usize),
+                    len => (6, usize::from(len)),
+                };
+                if arrived < header + len && (arrived < header || header + len <= KEPT_MAX) {
+                    break;
+                }
+                let key = number(head.add(header - 4));
+                let payload = head.add(header);
+                let here = len.min(arrived - header);
+                at += header + here;
+                if first & 0x08 != 0 {
+                    unmask(payload, payload, here, key);
+                    self.control(first, std::slice::from_raw_parts(payload, here));
+                    continue;
+                }
+                if run.start == run.end {
+                    run = Run::at(at - here - header + 4);
+                }
+                let mut to = start.add(run.end);
+                match header {
+                    6 => put(to, u16::from_ne_bytes([first, len as u8])),
+                    8 => put(to, [first, 126, head.add(2).read(), head.add(3).read()]),
+                    _ => {
+                        let length: u64 = number(head.add(2));
+                        put(to, [first, 127]);
+                        put(to.add(2), length);
+                    }
+                }
+                to = to.add(header - 4);
+                unmask(to, payload, here, key);
+                run.end += header - 4 + here;
+                if here < len {
+                    (self.left, self.key) = (len, key);
+                    self.advance(here);
+                    break;
+                }
+                run.whole = run.end;
+            }
+        }
+        if at < end {
+            self.rest.extend_from_slice(&buf[at..end]);
+        }
+        run
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.left -= len;
+        self.key = turned(self.key, len);
+    }
+
+    /// Answers a ping and a close, each on its own.
+    #[cold]
+    fn control(&mut self, first: u8, payload: &[u8]) {
+        let answer = match first {
+            0x89 => 0x8A,
+            0x88 => 0x88,
+            _ => return,
+        };
+        let mut frame = vec![answer, payload.len() as u8];
+        frame.extend_from_slice(payload);
+        self.send(&frame);
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut sent = 0;
+        if self.unsent.is_empty() {
+            let (at, len) = (bytes.as_ptr().cast(), bytes.len());
+            sent = unsafe { libc::send(self.fd, at, len, libc::MSG_NOSIGNAL) }.max(0) as usize;
+        }
+        if sent < bytes.len() {
+            self.unsent.extend_from_slice(&bytes[sent..]);
+        }
+    }
+
+    /// Answers the request, of which all must have come for that.
+    #[cold]
+    fn open(&mut self, input: &[u8]) {
+        if !input.ends_with(b"\r\n\r\n") {
+            self.rest = input.to_vec();
+            return;
+        }
+        let head = String::from_utf8_lossy(input);
+        let key = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("sec-websocket-key")
+                .then(|| value.trim())
+        });
+        let mut sha = Sha1::new();
+        sha.update(key.unwrap_or_default());
+        sha.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let accept = base64::engine::general_purpose::STANDARD.encode(sha.finalize());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        self.send(answer.as_bytes());
+        let is_member = head.starts_with("GET /broadcast");
+        self.kind = if is_member { Kind::Member } else { Kind::Echo };
+    }
+}
+
+/// Output in the buffer. Up to `whole` it is frames that are whole; behind it, the beginning of one.
+#[derive(Default)]
+struct Run {
+    start: usize,
+    whole: usize,
+    end: usize,
+}
+
+impl Run {
+    fn at(start: usize) -> Self {
+        Self {
+            start,
+            whole: start,
+            end: start,
         }
     }
 }
 
-/// Turns the frames in `input` into a server's, one next to the other at its start, and sends them.
-fn frames(fd: RawFd, conn: &mut Conn, input: &mut [u8], published: &mut Vec<u8>) {
-    let (mut at, mut end) = (0, 0);
-    if conn.left > 0 {
-        let len = (conn.left as usize).min(input.len());
-        unmask(&mut input[..len], conn.key, conn.phase);
-        conn.left -= len as u64;
-        conn.phase = (conn.phase + len) % 4;
-        (at, end) = (len, len);
-    }
-    while let Some((header, payload)) = header(&input[at..]) {
-        let key = [0, 1, 2, 3].map(|i| input[at + header - 4 + i]);
-        let arrived = (payload as usize).min(input.len() - at - header);
-        if arrived < payload as usize && payload as usize <= WHOLE_MAX {
-            break;
+/// The key as it is `len` bytes later.
+#[inline(always)]
+fn turned(key: u32, len: usize) -> u32 {
+    key.rotate_right(8 * (len as u32 % 4))
+}
+
+/// Unmasks `len` bytes at `from` to `to`, which is the same place or before it: one pass. Each step has read all that it
+/// needs before it writes. 64 bytes are four vectors of the smallest x86-64.
+#[inline(always)]
+unsafe fn unmask(mut to: *mut u8, mut from: *const u8, mut len: usize, key: u32) {
+    let word = u64::from(key) << 32 | u64::from(key);
+    unsafe {
+        while len >= 64 {
+            put(to, unmasked::<8>(from, word));
+            (to, from, len) = (to.add(64), from.add(64), len - 64);
         }
-        // The server's header, which has no key, and the payload right behind what is already there.
-        let first = input[at];
-        let second = input[at + 1] & 0x7F;
-        input[end] = first;
-        input[end + 1] = second;
-        // The longer forms of the length; it moves to the left, or stays.
-        input.copy_within(at + 2..at + header - 4, end + 2);
-        end += header - 4;
-        let from = at + header;
-        if first & 0x0F == 9 {
-            input[end - (header - 4)] = 0x8A;
-        }
-        input.copy_within(from..from + arrived, end);
-        unmask(&mut input[end..end + arrived], key, 0);
-        end += arrived;
-        at = from + arrived;
-        if arrived < payload as usize {
-            conn.left = payload - arrived as u64;
-            conn.key = key;
-            conn.phase = arrived % 4;
+        match len {
+            32.. => ends::<4>(to, from, len, word),
+            16.. => ends::<2>(to, from, len, word),
+            8.. => ends::<1>(to, from, len, word),
+            _ => {
+                for i in 0..len {
+                    to.add(i)
+                        .write(from.add(i).read() ^ key.to_ne_bytes()[i % 4]);
+                }
+            }
         }
     }
-    if conn.left == 0 {
-        conn.rest.extend_from_slice(&input[at..]);
-    }
-    if conn.is_member {
-        published.extend_from_slice(&input[..end]);
-    } else if end > 0 {
-        send(fd, conn, &input[..end]);
+}
+
+/// `N` to `2 * N` words, and no whole number of them perhaps: the first `N` and the last, which may overlap.
+#[inline(always)]
+unsafe fn ends<const N: usize>(to: *mut u8, from: *const u8, len: usize, word: u64) {
+    let last = len - N * 8;
+    unsafe {
+        let first = unmasked::<N>(from, word);
+        let second = unmasked::<N>(from.add(last), word.rotate_right(8 * (len as u32 % 4)));
+        put(to, first);
+        put(to.add(last), second);
     }
 }
 
-/// Bytes of the client's header, and of its payload; `None`: it is cut.
-fn header(input: &[u8]) -> Option<(usize, u64)> {
-    let len = u64::from(input.get(1)? & 0x7F);
-    let (header, payload) = match len {
-        126 => (
-            8,
-            u64::from(u16::from_be_bytes(input.get(2..4)?.try_into().ok()?)),
-        ),
-        127 => (14, u64::from_be_bytes(input.get(2..10)?.try_into().ok()?)),
-        _ => (6, len),
-    };
-    (input.len() >= header).then_some((header, payload))
+#[inline(always)]
+unsafe fn unmasked<const N: usize>(from: *const u8, word: u64) -> [u64; N] {
+    let words: [u64; N] = unsafe { number(from) };
+    words.map(|masked| masked ^ word)
 }
 
-fn unmask(payload: &mut [u8], mut key: [u8; 4], phase: usize) {
-    key.rotate_left(phase);
-    let half = u32::from_ne_bytes(key);
-    let word = u64::from(half) << 32 | u64::from(half);
-    let (words, rest) = payload.as_chunks_mut();
-    for bytes in words {
-        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
-    }
-    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key;
-    }
+#[inline(always)]
+unsafe fn number<T: Copy>(at: *const u8) -> T {
+    unsafe { at.cast::<T>().read_unaligned() }
 }
 
-fn send(fd: RawFd, conn: &mut Conn, bytes: &[u8]) {
-    if !conn.unsent.is_empty() {
-        conn.unsent.extend_from_slice(bytes);
-        return;
-    }
-    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
-    conn.unsent
-        .extend_from_slice(&bytes[sent.max(0) as usize..]);
-}
-
-/// Answers the request, of which all must have come for that.
-fn open(fd: RawFd, conn: &mut Conn, input: &[u8], members: &mut Vec<RawFd>) {
-    let Some(end) = input.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-        conn.rest = input.to_vec();
-        return;
-    };
-    let head = String::from_utf8_lossy(&input[..end]);
-    let key = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("sec-websocket-key")
-            .then(|| value.trim().to_owned())
-    });
-    let mut sha = Sha1::new();
-    sha.update(key.unwrap_or_default());
-    sha.update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    let accept = base64::engine::general_purpose::STANDARD.encode(sha.finalize());
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    send(fd, conn, answer.as_bytes());
-    conn.is_open = true;
-    if head.starts_with("GET /broadcast") {
-        conn.is_member = true;
-        members.push(fd);
-    }
+#[inline(always)]
+unsafe fn put<T: Copy>(at: *mut u8, value: T) {
+    unsafe { at.cast::<T>().write_unaligned(value) }
 }
