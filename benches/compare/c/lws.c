@@ -220,8 +220,9 @@ int main(int argc, char **argv)
     info.pt_serv_buf_size = CHUNK;
     info.count_threads = 1;
     info.gid = info.uid = -1;
-    /* If the port is taken, fail. */
+    /* If the port is taken, fail. UTF-8 is checked only when asked for. */
     info.options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
+                   LWS_SERVER_OPTION_VALIDATE_UTF8 |
                    LWS_SERVER_OPTION_DISABLE_IPV6 |
                    (uv ? LWS_SERVER_OPTION_LIBUV : 0);
 
