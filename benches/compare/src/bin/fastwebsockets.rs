@@ -1,12 +1,33 @@
-//! fastwebsockets with hyper on one thread: an echo as in its example. It has no broadcast of its own, and this has none.
+//! fastwebsockets with hyper on one thread: an echo as in its example, and a broadcast with its `unstable-split` and a
+//! channel for each member, whose writer takes all that is queued and flushes once.
+//!
+//! The library writes each frame to the stream at once, and has no way to keep it back; so the members' halves to write
+//! to are behind tokio's `BufWriter`, as one who has many messages for each of them would put them.
 
-use fastwebsockets::{FragmentCollector, OpCode, upgrade};
+use bytes::Bytes;
+use fastwebsockets::{
+    FragmentCollector, FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError, upgrade,
+};
 use http_body_util::Empty;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use tokio::io::BufWriter;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+type Message = (OpCode, Bytes);
+
+thread_local! {
+    // The tasks of this library must be `Send`, though all run on this thread; without a lock.
+    static MEMBERS: RefCell<HashMap<u64, UnboundedSender<Message>>> = RefCell::default();
+}
+
+/// What a member's writer gathers before it writes: that of tungstenite.
+const WRITE_BUFFER: usize = 128 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -17,14 +38,15 @@ async fn main() {
         .expect("the port is free");
     let listener = socket.listen(4096).expect("a socket");
     println!("listening");
-    loop {
+    for id in 0.. {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
         let _ = stream.set_nodelay(true);
         tokio::task::spawn(async move {
+            let answer = service_fn(move |request| answer(id, request));
             let connection = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .serve_connection(TokioIo::new(stream), answer)
                 .with_upgrades();
             let _ = connection.await;
         });
@@ -32,16 +54,26 @@ async fn main() {
 }
 
 async fn answer(
+    id: u64,
     mut request: Request<Incoming>,
-) -> Result<Response<Empty<Bytes>>, fastwebsockets::WebSocketError> {
+) -> Result<Response<Empty<Bytes>>, WebSocketError> {
+    let is_member = request.uri().path() == "/broadcast";
     let (response, upgrade) = upgrade::upgrade(&mut request)?;
-    tokio::task::spawn(async move {
-        let _ = echo(upgrade).await;
-    });
+    if is_member {
+        tokio::task::spawn(async move {
+            let _ = broadcast(id, upgrade).await;
+            MEMBERS.with_borrow_mut(|members| members.remove(&id));
+        });
+    } else {
+        // As in its example: tokio does not take it off the thread after so and so much work.
+        tokio::task::spawn(tokio::task::unconstrained(async move {
+            let _ = echo(upgrade).await;
+        }));
+    }
     Ok(response)
 }
 
-async fn echo(upgrade: upgrade::UpgradeFut) -> Result<(), fastwebsockets::WebSocketError> {
+async fn echo(upgrade: upgrade::UpgradeFut) -> Result<(), WebSocketError> {
     let mut socket = FragmentCollector::new(upgrade.await?);
     loop {
         let frame = socket.read_frame().await?;
@@ -50,5 +82,55 @@ async fn echo(upgrade: upgrade::UpgradeFut) -> Result<(), fastwebsockets::WebSoc
             OpCode::Text | OpCode::Binary => socket.write_frame(frame).await?,
             _ => {}
         }
+    }
+}
+
+async fn broadcast(id: u64, upgrade: upgrade::UpgradeFut) -> Result<(), WebSocketError> {
+    let (reader, mut writer) = upgrade.await?.split(|stream| {
+        let (reader, writer) = tokio::io::split(stream);
+        (reader, BufWriter::with_capacity(WRITE_BUFFER, writer))
+    });
+    let mut reader = FragmentCollectorRead::new(reader);
+    let (sender, mut receiver) = unbounded_channel::<Message>();
+    MEMBERS.with_borrow_mut(|members| members.insert(id, sender.clone()));
+    tokio::task::spawn(async move {
+        while let Some(message) = receiver.recv().await {
+            let mut next = Some(message);
+            while let Some((opcode, payload)) = next {
+                let frame = Frame::new(true, opcode, None, Payload::Borrowed(&payload));
+                writer.write_frame(frame).await?;
+                next = receiver.try_recv().ok();
+            }
+            writer.flush().await?;
+        }
+        Ok::<_, WebSocketError>(())
+    });
+    // Pongs and the close frame go the way of the messages.
+    let mut owed = move |frame: Frame<'_>| {
+        let _ = sender.send((frame.opcode, shared(frame.payload)));
+        std::future::ready(Ok::<_, WebSocketError>(()))
+    };
+    loop {
+        let frame = reader.read_frame(&mut owed).await?;
+        match frame.opcode {
+            OpCode::Close => return Ok(()),
+            OpCode::Text | OpCode::Binary => {
+                let message = (frame.opcode, shared(frame.payload));
+                MEMBERS.with_borrow(|members| {
+                    for member in members.values() {
+                        let _ = member.send(message.clone());
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The payload for many, without a copy where the library has it so.
+fn shared(payload: Payload<'_>) -> Bytes {
+    match payload {
+        Payload::Bytes(bytes) => bytes.freeze(),
+        other => Bytes::from(Vec::from(other)),
     }
 }

@@ -1,20 +1,31 @@
-//! tokio-tungstenite on one thread: an echo as in its examples; a broadcast through a channel for each member, whose
-//! writer takes all that is queued and flushes once.
+//! tokio-tungstenite on one thread: an echo as in its own example, `split` and `forward`, which flushes when no more
+//! input is there; a broadcast through a channel for each member, whose writer takes all that is queued and flushes once.
+//!
+//! `tokio_tungstenite PORT [BYTES]`: BYTES is the read buffer of a connection, 128 KiB by default. The library fills what
+//! is free of it with zeros before each read, also before the read that finds nothing. `/each` is the other echo that
+//! people write, `socket.send(message).await`, with a flush for each message.
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::ready;
 use std::rc::Rc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 type Members = Rc<RefCell<HashMap<u64, UnboundedSender<Message>>>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let port = std::env::args().nth(1).expect("a port");
+    let mut config = WebSocketConfig::default();
+    if let Some(bytes) = std::env::args().nth(2) {
+        config = config.read_buffer_size(bytes.parse().expect("a number of bytes"));
+    }
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket
         .bind(format!("127.0.0.1:{port}").parse().expect("a port"))
@@ -29,7 +40,11 @@ async fn main() {
                 let Ok((stream, _)) = listener.accept().await else {
                     continue;
                 };
-                tokio::task::spawn_local(serve(stream, id, Rc::clone(&members)));
+                let members = Rc::clone(&members);
+                tokio::task::spawn_local(async move {
+                    let _ = serve(stream, config, id, &members).await;
+                    members.borrow_mut().remove(&id);
+                });
             }
         })
         .await;
@@ -37,24 +52,50 @@ async fn main() {
 
 // The error type of a refusal is the library's.
 #[allow(clippy::result_large_err)]
-async fn serve(stream: TcpStream, id: u64, members: Members) {
+async fn serve(
+    stream: TcpStream,
+    config: WebSocketConfig,
+    id: u64,
+    members: &Members,
+) -> Result<(), Error> {
     let _ = stream.set_nodelay(true);
-    let mut is_member = false;
+    let mut path = String::new();
     let note_path = |request: &Request, response: Response| {
-        is_member = request.uri().path() == "/broadcast";
+        request.uri().path().clone_into(&mut path);
         Ok(response)
     };
-    let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, note_path).await else {
-        return;
-    };
-    if !is_member {
-        while let Some(Ok(message)) = socket.next().await {
-            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
-                return;
-            }
-        }
-        return;
+    let socket =
+        tokio_tungstenite::accept_hdr_async_with_config(stream, note_path, Some(config)).await?;
+    match path.as_str() {
+        "/broadcast" => broadcast(socket, id, members).await,
+        "/each" => echo_each(socket).await,
+        _ => echo(socket).await,
     }
+}
+
+async fn echo(socket: WebSocketStream<TcpStream>) -> Result<(), Error> {
+    let (sink, stream) = socket.split();
+    stream
+        .try_filter(|message| ready(message.is_text() || message.is_binary()))
+        .forward(sink)
+        .await
+}
+
+async fn echo_each(mut socket: WebSocketStream<TcpStream>) -> Result<(), Error> {
+    while let Some(message) = socket.next().await {
+        let message = message?;
+        if message.is_text() || message.is_binary() {
+            socket.send(message).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn broadcast(
+    socket: WebSocketStream<TcpStream>,
+    id: u64,
+    members: &Members,
+) -> Result<(), Error> {
     let (mut sink, mut stream) = socket.split();
     let (sender, mut receiver) = unbounded_channel();
     members.borrow_mut().insert(id, sender);
@@ -62,22 +103,20 @@ async fn serve(stream: TcpStream, id: u64, members: Members) {
         while let Some(message) = receiver.recv().await {
             let mut next = Some(message);
             while let Some(message) = next {
-                if sink.feed(message).await.is_err() {
-                    return;
-                }
+                sink.feed(message).await?;
                 next = receiver.try_recv().ok();
             }
-            if sink.flush().await.is_err() {
-                return;
-            }
+            sink.flush().await?;
         }
+        Ok::<_, Error>(())
     });
-    while let Some(Ok(message)) = stream.next().await {
+    while let Some(message) = stream.next().await {
+        let message = message?;
         if message.is_text() || message.is_binary() {
             for member in members.borrow().values() {
                 let _ = member.send(message.clone());
             }
         }
     }
-    members.borrow_mut().remove(&id);
+    Ok(())
 }
