@@ -25,19 +25,21 @@ class Peer:
     def facts(self):
         return {'version': self.version, 'what': self.what, 'failure': self.failure}
 
-    def start(self):
-        return Running(self)
+    def start(self, stderr=subprocess.DEVNULL):
+        return Running(self, stderr)
 
 
 class Running:
     """A peer that runs, on one core; to be used in a `with`."""
 
-    def __init__(self, peer):
+    def __init__(self, peer, stderr):
         self.port = free_port()
         started = time.monotonic()
         self.process = subprocess.Popen(
             ['taskset', '-c', SERVER_CORE, *peer.command(self.port)],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=HERE,
+            stdout=subprocess.PIPE, stderr=stderr, cwd=HERE,
+            # wsloop would write a line for each connection, and the others write none.
+            env={**os.environ, 'RUST_LOG': 'off'},
         )
         line = self.process.stdout.readline()
         self.start_seconds = time.monotonic() - started
