@@ -16,8 +16,8 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// What one `recv` takes.
-const BUFFER: usize = 256 * 1024;
+/// What one `recv` takes. 64 KiB cost a message of 1 MiB a fifth more, 256 KiB some 7 %, 2 MiB as much: the cache.
+const BUFFER: usize = 512 * 1024;
 /// A header can be looked at without asking whether it ends in the buffer.
 const BEYOND: usize = 14;
 /// A frame that is cut and is longer is passed on in pieces.
