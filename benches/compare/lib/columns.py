@@ -15,6 +15,8 @@ class Failed(Exception):
 class Load:
     """A load of `wsloop bench`: the server's CPU per message, and messages in a second."""
 
+    rounds_max = 1000
+
     def __init__(self, key, title, *flags):
         self.key, self.title, self.flags = key, title, flags
 
@@ -44,6 +46,9 @@ class Load:
 
 class Memory:
     """Resident bytes of the server for each of 1 000 connections that have had an echo and are idle."""
+
+    # It hardly varies, and takes its time.
+    rounds_max = 2
 
     def __init__(self, key, title, size):
         self.key, self.title, self.size = key, title, size
@@ -81,6 +86,7 @@ class Start:
     """How long until it listens, and resident bytes then."""
 
     key, title = 'start', 'Start: milliseconds until it listens, resident bytes'
+    rounds_max = 1000
 
     def measure(self, peer, _):
         with peer.start() as server:

@@ -1,47 +1,63 @@
 """Many connections: what each costs, what the active ones notice, and how fast they come."""
 
 import json
+import statistics
 import subprocess
 import time
+from pathlib import Path
 
 from .peers import LOAD_CORE, WSLOOP
 
 OPEN = [100, 1000, 10_000, 18_000]
 ACTIVE = 100
-# Each is pinged once in it, with the defaults.
+# Each idle connection is pinged once in it, with the defaults.
 IDLE_SECONDS = 60
+ROUNDS = 15
+SECONDS = 0.6
 
 
 def measure(peers):
     parts = [storm(peers)]
     own = [peer for peer in peers if peer.name == 'wsloop']
-    return parts + [part for peer in own for part in [crowd(peer)]]
+    return parts + [part for peer in own for part in [crowds(peer)]]
 
 
 class Crowd:
-    """Idle connections, held by a load that sends one message and waits."""
+    """A server, and idle connections to it, held by a load that sends next to nothing."""
 
-    def __init__(self, port, count):
-        self.load = subprocess.Popen(
-            ['taskset', '-c', LOAD_CORE, str(WSLOOP), 'bench', f'ws://127.0.0.1:{port}/', '-c', str(count),
-             '--rate', '1', '-d', '1h', '--warmup', '0', '--connect-rate', '5000'],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def __init__(self, peer, count):
+        self.count, self.idle = count, count - ACTIVE
+        self.server = peer.start()
+        self.before = self.server.rss()
+        self.load = None
+        if self.idle:
+            self.load = subprocess.Popen(
+                ['taskset', '-c', LOAD_CORE, str(WSLOOP), 'bench', f'ws://127.0.0.1:{self.server.port}/',
+                 '-c', str(self.idle), '--rate', '1', '-d', '1h', '--warmup', '0', '--connect-rate', '5000'],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.found = {}
 
-    def __enter__(self):
-        return self
+    def wait(self):
+        """Until all are there; the server has a few descriptors of its own."""
+        for _ in range(600):
+            if len(list(Path(f'/proc/{self.server.pid}/fd').iterdir())) > self.idle:
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f'{self.idle} connections did not come')
 
-    def __exit__(self, *_):
-        self.load.kill()
-        self.load.wait()
+    def round(self):
+        """Those who are active, in a closed loop: all of them, then one alone."""
+        for active in (ACTIVE, 1):
+            got = bench(self.server.port, self.server.pid, '-c', str(active), '-d', f'{SECONDS}s', '--warmup', '200ms')
+            for key, value in [('cpu', got['server']['cpu_us_per_message']), ('p50', got['latency_us']['p50']),
+                               ('p99', got['latency_us']['p99'])]:
+                self.found.setdefault((active, key), []).append(value)
 
-
-def wait_for(server, count):
-    from pathlib import Path
-    for _ in range(600):
-        if len(list(Path(f'/proc/{server.pid}/fd').iterdir())) >= count:
-            return
-        time.sleep(0.1)
-    raise RuntimeError(f'{count} connections did not come')
+    def end(self):
+        if self.load:
+            self.load.kill()
+            self.load.wait()
+        self.server.__exit__()
 
 
 def bench(port, pid, *flags):
@@ -50,25 +66,48 @@ def bench(port, pid, *flags):
     return json.loads(done.stdout)
 
 
-def crowd(peer):
-    """100 active connections among more and more idle ones, at the same rate of messages."""
+def crowds(peer):
+    """Active connections among more and more idle ones. All servers stand side by side, with their crowds, for as long as
+    it takes, and each round measures all of them, one after the other: what disturbs the machine disturbs all alike."""
+    all_crowds = []
+    try:
+        for count in OPEN:
+            all_crowds.append(Crowd(peer, count))
+            all_crowds[-1].wait()
+        time.sleep(2)
+        resident = [crowd.server.rss() for crowd in all_crowds]
+        cpu, start = [crowd.server.cpu_seconds() for crowd in all_crowds], time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        elapsed = time.monotonic() - start
+        idle = [(crowd.server.cpu_seconds() - before) / elapsed for crowd, before in zip(all_crowds, cpu)]
+        for number in range(ROUNDS):
+            turn = number % len(all_crowds)
+            for crowd in all_crowds[turn:] + all_crowds[:turn]:
+                crowd.round()
+                print(f'scale {crowd.count:6} open: ' + ', '.join(
+                    f'{active} active {key} {values[-1]:.1f}' for (active, key), values in crowd.found.items()), flush=True)
+    finally:
+        for crowd in all_crowds:
+            crowd.end()
     rows = []
-    for count in OPEN:
-        with peer.start() as server:
-            before = server.rss()
-            with Crowd(server.port, count - ACTIVE if count > ACTIVE else 1):
-                wait_for(server, count - ACTIVE)
-                time.sleep(2)
-                resident = server.rss()
-                cpu, start = server.cpu_seconds(), time.monotonic()
-                time.sleep(IDLE_SECONDS if count >= 10_000 else 5)
-                idle = (server.cpu_seconds() - cpu) / (time.monotonic() - start)
-                active = bench(server.port, server.pid, '-c', str(ACTIVE), '--rate', '20000', '-d', '4s')
-        rows.append([f'{count:,}'.replace(',', ' '), round((resident - before) / max(1, count - ACTIVE)) if count > 1000 else '-',
-                     f'{100 * idle:.2f} %', f"{active['server']['cpu_us_per_message']:.2f}",
-                     f"{active['latency_us']['p50']:.0f}", f"{active['latency_us']['p99']:.0f}"])
-    return {'title': 'wsloop: 100 active connections at 20 000 messages/s, among idle ones that are pinged every 60 s',
-            'head': ['open', 'resident bytes each', 'CPU when idle', 'CPU us per message', 'p50 us', 'p99 us'], 'rows': rows}
+    for crowd, bytes_now, share in zip(all_crowds, resident, idle):
+        each = round((bytes_now - crowd.before) / crowd.idle) if crowd.idle >= 5000 else '-'
+        row = [f'{crowd.count:,}'.replace(',', ' '), each, f'{100 * share:.2f} %']
+        for active in (ACTIVE, 1):
+            for key in ('cpu', 'p50', 'p99'):
+                row.append(cell(crowd.found[active, key], all_crowds[0].found[active, key], 2 if key == 'cpu' else 0))
+        rows.append(row)
+    return {'title': f'wsloop: active connections in a closed loop, among idle ones that are pinged every 60 s; medians of '
+                     f'{ROUNDS} interleaved rounds, and of their ratios to the first row\'s of the same round',
+            'head': ['open', 'resident bytes each', 'CPU when idle',
+                     *(f'{active} active: {what}' for active in (ACTIVE, 1) for what in ('CPU us per message', 'p50 us', 'p99 us'))],
+            'rows': rows}
+
+
+def cell(values, first, digits):
+    """The median, and in brackets that of the ratios to `first`, round by round."""
+    ratio = statistics.median(value / base for value, base in zip(values, first))
+    return f'{statistics.median(values):.{digits}f} ({ratio:.2f})'
 
 
 def storm(peers):
