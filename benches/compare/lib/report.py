@@ -118,7 +118,8 @@ def scale_tables(scale):
 
 
 COLOURS = {'wsloop': '#e4572e', 'ceiling': '#8a8f98', 'uWebSockets': '#2e86ab', 'fastwebsockets': '#76b041',
-           'tokio-tungstenite': '#a06cd5', 'npm ws': '#f2a541', 'libwebsockets': '#3aaf9f'}
+           'tokio-tungstenite': '#a06cd5',
+           'tokio-tungstenite, 8 KiB buffer': '#d0b3ec', 'npm ws': '#f2a541', 'libwebsockets': '#3aaf9f'}
 
 
 def chart(results):
@@ -141,7 +142,7 @@ def chart(results):
 
 def svg(groups, results):
     bar, gap, head, width, left = 13, 20, 26, 860, 330
-    out, top = [], 76
+    out, top = [], 94
     for kind, title in [('cpu', 'Echo: server CPU per message, the ceiling is 1 (less is better; cut at 6)'),
                         ('rate', 'Broadcast: deliveries per second, the best is 1 (more is better)')]:
         chosen = [group for group in groups if group[2] == kind]
@@ -158,11 +159,14 @@ def svg(groups, results):
                 out.append(f'<text class="v" x="{left + length + 5:.1f}" y="{top + bar - 3}">{value:.2f}</text>')
                 top += bar
             top += gap
-    legend, x = [], 16
+    legend, x, y = [], 16, 42
     for name in results['peers']:
-        legend.append(f'<rect x="{x}" y="42" width="11" height="11" rx="2" fill="{COLOURS.get(name, "#999")}"/>'
-                      f'<text x="{x + 16}" y="52">{escape(name)}</text>')
-        x += 30 + 7.4 * len(name)
+        wide = 30 + 7.4 * len(name)
+        if x + wide > width:
+            x, y = 16, y + 18
+        legend.append(f'<rect x="{x:.1f}" y="{y}" width="11" height="11" rx="2" fill="{COLOURS.get(name, "#999")}"/>'
+                      f'<text x="{x + 16:.1f}" y="{y + 10}">{escape(name)}</text>')
+        x += wide
     machine = results['machine']
     caption = f"WebSocket servers on one core, {machine['date']}, {machine['cpu']}"
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}" role="img" '
