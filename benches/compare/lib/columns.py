@@ -27,7 +27,7 @@ class Load:
         with peer.start() as server:
             done = subprocess.run(
                 ['taskset', '-c', LOAD_CORE, str(WSLOOP), 'bench', f'ws://127.0.0.1:{server.port}{path}',
-                 *self.flags, '-d', f'{seconds}s', '--warmup', '500ms', '--json', '--pid', str(server.pid)],
+                 *self.flags, '-d', f'{seconds}s', '--warmup', '400ms', '--json', '--pid', str(server.pid)],
                 capture_output=True, text=True, timeout=seconds + 60,
             )
         try:
