@@ -195,6 +195,30 @@ mod serving {
         }
     }
 
+    /// A reader's finding: the health check took its path from `/*`.
+    #[test]
+    fn every_path_is_served_that_of_the_health_check_too() {
+        let process = Process::start(&["echo"]);
+        assert_eq!(
+            ask(&mut connect(process.addr, "/healthz"), "hello"),
+            "hello"
+        );
+        let health = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
+        assert_eq!(http(process.addr, health).status, 200);
+    }
+
+    #[test]
+    fn a_refusal_by_path_or_origin_is_logged_in_a_line() {
+        let process = Process::start(&["serve", "-r", "/a=echo", "--origin", "http://a"]);
+        for (path, status) in [("/b", "404"), ("/a", "403")] {
+            let mut raw = Raw::new(process.addr);
+            raw.say(upgrade_request(path));
+            assert_eq!(raw.response_head().status.to_string(), status);
+            let line = process.logged("refused");
+            assert!(line.contains(status) && line.contains(path), "{line}");
+        }
+    }
+
     #[test]
     fn metrics_are_told_on_their_path_and_nowhere_else() {
         let ask_for = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");

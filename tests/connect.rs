@@ -564,6 +564,43 @@ mod ends {
     }
 
     #[test]
+    fn a_message_over_the_limit_is_not_sent() {
+        let server = Process::start(&["echo"]);
+        let args = ["--message-bytes-max", "3", "-x", "hello"];
+        let (out, err) = failed(server.addr, "/", &args, b"");
+        assert_eq!(out, "");
+        let start = "a message to send has 5 bytes, more than the 3";
+        assert!(err.starts_with(start), "{err}");
+    }
+
+    /// A reader's finding: the end was a clean one, though most of stdin and our Close had never left.
+    #[test]
+    fn a_server_that_closes_and_takes_nothing_leaves_messages_unsent() {
+        let addr = open_server(|mut stream| {
+            // Until nothing more fits on the way. It stays, and reads nothing.
+            thread::sleep(Duration::from_secs(1));
+            stream.write_all(&server_frame(0x88, &[3, 0xE8])).unwrap();
+            thread::sleep(Duration::from_secs(4));
+        });
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let args = ["--close-timeout", "1"];
+        let mut talk = Talk::start(addr, "/", &args);
+        let mut stdin = talk.stdin.take().unwrap();
+        let writing = thread::spawn(move || {
+            // Until it has gone away.
+            for _ in 0..40_000 {
+                if stdin.write_all(&line).is_err() {
+                    break;
+                }
+            }
+        });
+        let (code, _, err) = talk.end();
+        writing.join().unwrap();
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains("did not take all"), "{err}");
+    }
+
+    #[test]
     fn ctrl_c_closes_with_1000_and_a_second_one_ends_at_once() {
         let echo = Process::start(&["echo"]);
         let mut talk = Talk::start(echo.addr, "/", &[]);

@@ -101,10 +101,11 @@ fn router(serve: &Serve) -> Router {
         .map(|(path, _)| path)
         .chain(&serve.metrics);
     if paths.all(|path| path != HEALTH) {
-        router = router.route(
-            HEALTH,
-            Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]),
-        );
+        let health = Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]);
+        router = match serve.routes.iter().find(|(path, _)| path == "/*") {
+            Some((_, route)) => add(router, HEALTH, route, Some(health)),
+            None => router.route(HEALTH, health),
+        };
     }
     if let Some(path) = &serve.metrics {
         router = router.route(path, Metrics);

@@ -7,6 +7,7 @@ use crate::handler::{Close, Context, Error, Handler, Id};
 use crate::proto::{HttpResponse, Message, Request, ResponseError, Upgrade};
 use std::borrow::Cow;
 use tungstenite::http::HeaderValue;
+use tungstenite::http::header::ETAG;
 
 /// Answers plain GET and HEAD with the same bytes; WebSockets are another handler's, or are refused with 404.
 ///
@@ -91,8 +92,11 @@ impl<H> Page<H> {
     /// Adds a header, as [`HttpResponse::with_header`] does.
     ///
     /// # Errors
-    /// Those of [`HttpResponse::with_header`].
+    /// Those of [`HttpResponse::with_header`]; and the ETag is the page's own.
     pub fn with_header(self, name: &str, value: &str) -> Result<Self, ResponseError> {
+        if name.eq_ignore_ascii_case("etag") {
+            return Err(ResponseError::Reserved(ETAG));
+        }
         let Content {
             full,
             not_modified,

@@ -4,6 +4,7 @@
 
 use super::session::{Ending, Session};
 use crate::handler::{Error, Side};
+use std::fmt::Display;
 
 /// Counts the lines that strangers caused.
 #[derive(Debug, Default)]
@@ -30,6 +31,24 @@ impl Journal {
         }
         let peer = session.peer;
         log::info!(event = "connected", peer:%, path; "{peer} connected, path {}", quoted(path));
+    }
+
+    /// The handler has refused an opening handshake.
+    pub(super) fn declined<S>(
+        &mut self,
+        session: &Session<S>,
+        path: &str,
+        status: impl Display,
+        now: u64,
+    ) {
+        if !log::log_enabled!(log::Level::Info) || !self.admit(now, true) {
+            return;
+        }
+        let peer = session.peer;
+        log::info!(
+            event = "refused", peer:%, path, status:%;
+            "{peer} refused, path {}: {status}", quoted(path)
+        );
     }
 
     /// A session, or what did not become one, has ended. The line says so in words, and in fields (`log`'s key-value

@@ -307,7 +307,8 @@ impl<H: Handler> Server<H> {
             .listeners
             .iter()
             .filter_map(|listener| listener.next_in(now));
-        let at_once = (self.life == Life::New || self.has_more_events).then_some(0);
+        let has_events = self.has_more_events || !self.ready_sources.is_empty();
+        let at_once = (self.life == Life::New || has_events).then_some(0);
         let wait = listeners.chain(engine).chain(at_once).min()?;
         // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
         // wake up just before.

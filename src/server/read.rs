@@ -238,6 +238,9 @@ impl<S: Stream> Engine<S> {
             handler.on_upgrade(&mut Context::new(self), id, request, &mut upgrade)
         {
             self.stats.count_refusal(Refusal::Handler);
+            let status = response.status();
+            let (session, now) = (&self.sessions[slot], self.now);
+            self.journal.declined(session, request.path(), status, now);
             self.refuse_live(slot, &response, false, None);
             return;
         }

@@ -111,6 +111,15 @@ impl<'c> Session<'c> {
             session.source = Source::stdin(connect, waker);
         } else {
             for text in &connect.execute {
+                if text.len() > connect.message_bytes_max {
+                    session.fail(format!(
+                        "a message to send has {} bytes, more than the {} that are allowed",
+                        text.len(),
+                        connect.message_bytes_max
+                    ));
+                    session.close();
+                    break;
+                }
                 session.send(text.as_bytes());
             }
         }
@@ -446,7 +455,13 @@ impl<'c> Session<'c> {
                 }
             }
             Phase::Flushing { until } => {
-                if self.outbox.len() == 0 || now >= until {
+                let is_late = now >= until;
+                if is_late && self.outbox.len() > 0 {
+                    self.fail(
+                        "the server closed, and did not take all that was to be sent".to_owned(),
+                    );
+                }
+                if is_late || self.outbox.len() == 0 {
                     self.over();
                 }
             }
@@ -497,6 +512,14 @@ impl<'c> Session<'c> {
             }
             // The server takes no more; but the reason may be among what it has sent, and its stream has an end.
             Err(_) => {
+                // A server that has said its Close may leave without waiting for ours.
+                if matches!(self.phase, Phase::Flushing { .. })
+                    && self.outbox.len() > CLOSE_BYTES_MAX
+                {
+                    self.fail(
+                        "the server closed, and did not take all that was to be sent".to_owned(),
+                    );
+                }
                 self.outbox.clear();
                 self.is_writable = false;
                 self.is_readable = true;
@@ -583,6 +606,9 @@ const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
 /// Few reads for large messages.
 const BUF_BYTES: usize = 64 * 1024;
+
+/// A masked frame header and the largest payload of a control frame.
+const CLOSE_BYTES_MAX: usize = 6 + 125;
 
 /// Before others have their turn.
 const READS_MAX: usize = 16;
