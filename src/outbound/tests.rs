@@ -34,9 +34,60 @@ fn write(queue: &mut Outbound, topics: &mut Topics, len: usize, slices_max: usiz
 }
 
 fn trimmed(topics: &mut Topics) -> usize {
-    while topics.take_dirty().is_some() {}
+    while topics.next_due().is_some() {}
     topics.trim(&mut Spares::new());
     topics.capacity()
+}
+
+/// Whoever joins, leaves or takes the place of another in the middle of a lap: at its end all have claimed all.
+#[test]
+fn a_lap_misses_nobody_whatever_happens_to_the_members_in_it() {
+    let mut seed = 0x1A95_u32;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as usize % below
+    };
+    let mut topics = Topics::default();
+    let keys = ["a", "b", "c"].map(|name| topics.find_or_insert(name));
+    for key in keys {
+        topics.join(key, 0);
+    }
+    let mut laps = 0;
+    for _ in 0..20_000 {
+        let key = keys[random(3)];
+        let count = topics.member_count(key);
+        match random(10) {
+            0 => {
+                topics.join(key, 0);
+            }
+            // Who leaves has claimed. One stays, so that the topic does.
+            1 if count > 1 => {
+                let index = random(count);
+                topics.claim(key, index);
+                topics.leave(key, index);
+            }
+            2 if random(4) == 0 => {
+                publish(&mut topics, key, b"x");
+            }
+            _ => match topics.next_due() {
+                Some((key, index)) => {
+                    topics.claim(key, index);
+                    if random(3) == 0 {
+                        topics.take_turns();
+                    }
+                }
+                None => {
+                    laps += 1;
+                    for key in keys {
+                        let mut members = 0..topics.member_count(key);
+                        assert!(members.all(|index| topics.unclaimed(key, index) == 0));
+                    }
+                    assert_eq!(topics.dirty_len(), 0);
+                }
+            },
+        }
+    }
+    assert!(laps > 100, "{laps}");
 }
 
 /// A reader's finding: each small message between two publications kept a kibibyte, and none of it was counted.

@@ -1,7 +1,8 @@
 //! All topics: by name, each with its log, its members' cursors and its lag policy.
 //!
 //! Publishing frames the message once, into the topic's log, whatever the number of members. The loop claims for
-//! each member what lies between its cursor and the log's end once a turn, so a turn costs messages + members.
+//! each member what lies between its cursor and the log's end, in laps around the members: a lap costs messages +
+//! members, and may take several turns; who comes late in it gets what was published meanwhile with the rest.
 //! A topic lives while it has members or somebody's queue still owes bytes of its log.
 
 use super::log::Log;
@@ -9,7 +10,7 @@ use crate::config::LagPolicy;
 use crate::proto::Message;
 use crate::spares::Spares;
 use slab::Slab;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
@@ -24,11 +25,11 @@ pub(crate) struct Topics {
     topics: Slab<Topic>,
     /// By name and not in [`Topic`], so that a policy outlives the members.
     policies: HashMap<Arc<str>, LagPolicy>,
-    /// Published to since `take_dirty`.
-    dirty: Vec<TopicKey>,
+    /// Whose lap is not over, in the order of their turns.
+    dirty: VecDeque<TopicKey>,
     /// May have chunks, or themselves, to give back.
     loose: Vec<TopicKey>,
-    /// Bytes published since `take_dirty`.
+    /// Bytes published since no topic was dirty.
     dirty_len: usize,
 }
 
@@ -37,6 +38,9 @@ struct Topic {
     name: Arc<str>,
     log: Log,
     members: Vec<Member>,
+    /// Whose turn it is in the lap, and how many are to come before it is over.
+    next: usize,
+    due: usize,
     /// Messages published to it.
     published: u64,
     policy: Option<LagPolicy>,
@@ -51,6 +55,16 @@ pub(crate) struct Member {
     pub(crate) slot: usize,
     /// Up to where the session's queue has claimed the log.
     pub(crate) cursor: u64,
+}
+
+impl Topic {
+    /// Members have come, gone or changed places: if a lap is under way, all of them are to come in it again, which
+    /// costs those who have claimed next to nothing.
+    fn begin_lap_anew(&mut self) {
+        if self.due > 0 {
+            self.due = self.members.len();
+        }
+    }
 }
 
 impl Topics {
@@ -69,6 +83,8 @@ impl Topics {
             name: Arc::clone(&name),
             log: Log::default(),
             members: Vec::new(),
+            next: 0,
+            due: 0,
             published: 0,
             policy: self.policies.get(&name).copied(),
             is_dirty: false,
@@ -114,6 +130,7 @@ impl Topics {
             slot,
             cursor: topic.log.end(),
         });
+        topic.begin_lap_anew();
         topic.members.len() - 1
     }
 
@@ -122,6 +139,7 @@ impl Topics {
         let topic = self.topic_mut(key);
         topic.members.swap_remove(index);
         let moved = topic.members.get(index).copied();
+        topic.begin_lap_anew();
         self.loosen(key);
         moved
     }
@@ -152,9 +170,10 @@ impl Topics {
             .log
             .append(header.as_slice(), message.as_bytes(), spares);
         topic.published += 1;
+        topic.due = topic.members.len();
         self.dirty_len += header.as_slice().len() + message.len();
         if !mem::replace(&mut topic.is_dirty, true) {
-            self.dirty.push(key);
+            self.dirty.push_back(key);
         }
         topic.members.len()
     }
@@ -178,25 +197,44 @@ impl Topics {
         self.topic(key).published
     }
 
-    /// Bytes published since the last `take_dirty`.
+    /// Bytes published since everything that was published had been claimed.
     pub(crate) fn dirty_len(&self) -> usize {
         self.dirty_len
     }
 
-    /// Whether anything was published since the last `take_dirty`.
+    /// Whether a member may have something to claim.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// A topic that was published to; its members are to be claimed for by the caller.
-    pub(crate) fn take_dirty(&mut self) -> Option<TopicKey> {
-        let key = self.dirty.pop()?;
-        if self.dirty.is_empty() {
-            self.dirty_len = 0;
+    /// The next member to claim for, as its topic and index; `None`: everybody has claimed everything.
+    pub(crate) fn next_due(&mut self) -> Option<(TopicKey, usize)> {
+        while let Some(&key) = self.dirty.front() {
+            let topic = self.topic_mut(key);
+            if let Some(due) = topic.due.checked_sub(1) {
+                topic.due = due;
+                // Who was last may have left.
+                let index = if topic.next < topic.members.len() {
+                    topic.next
+                } else {
+                    0
+                };
+                topic.next = index + 1;
+                return Some((key, index));
+            }
+            topic.is_dirty = false;
+            self.dirty.pop_front();
+            self.loosen(key);
         }
-        self.topic_mut(key).is_dirty = false;
-        self.loosen(key);
-        Some(key)
+        self.dirty_len = 0;
+        None
+    }
+
+    /// Lets another topic be the next one, if several are dirty.
+    pub(crate) fn take_turns(&mut self) {
+        if self.dirty.len() > 1 {
+            self.dirty.rotate_left(1);
+        }
     }
 
     /// The bytes `from..to` of a log, in pieces.

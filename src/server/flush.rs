@@ -1,7 +1,9 @@
 //! The flush phase: everything that a turn produced for one peer leaves in one write.
 //!
 //! First the topics that were published to: each member claims what lies between its cursor and the log's end.
-//! A member that keeps up, and is owed nothing else, is written to straight from the log and queues nothing.
+//! A member that keeps up, and is owed nothing else, is written to straight from the log and queues nothing. After
+//! some members the turn goes on, and the next one continues with those who follow: what arrives meanwhile is read
+//! between, instead of after the last of them, and what is published meanwhile reaches them in the same write.
 //! Then every session that owes something, once; what a stream does not take waits for it to say so.
 
 use super::deadlines::{Deadline, Millis};
@@ -17,9 +19,18 @@ use std::mem;
 use std::sync::Arc;
 
 impl<S: Stream> Engine<S> {
-    /// Writes what is owed, once around.
+    /// Writes what is owed, once around, but of publications only as much as a turn should.
     pub(crate) fn flush(&mut self, handler: &mut impl Handler) {
-        self.claim_published(handler);
+        self.flush_within(CLAIMS_PER_TURN, handler);
+    }
+
+    /// Writes what is owed, once around.
+    pub(super) fn flush_all(&mut self, handler: &mut impl Handler) {
+        self.flush_within(usize::MAX, handler);
+    }
+
+    fn flush_within(&mut self, budget: usize, handler: &mut impl Handler) {
+        self.claim_published(budget, handler);
         let mut queue = mem::take(&mut self.flush_queue);
         for id in queue.drain(..) {
             let Some(session) = self.session_mut(id) else {
@@ -38,14 +49,20 @@ impl<S: Stream> Engine<S> {
         self.topics.trim(&mut self.spares);
     }
 
-    /// Gives every member what was published to its topics since its last claim, unless it is too far behind.
-    fn claim_published(&mut self, handler: &mut impl Handler) {
+    /// Gives members what was published to their topics since their last claims, unless they are too far behind, until
+    /// the budget is spent.
+    fn claim_published(&mut self, mut budget: usize, handler: &mut impl Handler) {
         let mut lagging = Vec::new();
-        while let Some(topic) = self.topics.take_dirty() {
-            for index in 0..self.topics.member_count(topic) {
+        while budget > 0
+            && let Some((topic, index)) = self.topics.next_due()
+        {
+            let unclaimed = self.topics.unclaimed(topic, index);
+            if unclaimed > 0 {
                 self.claim_for_member(topic, index, &mut lagging);
+                budget = budget.saturating_sub(unclaimed.max(CLAIM_MIN));
             }
         }
+        self.topics.take_turns();
         // Later, because both can change who is a member.
         for lag in lagging {
             match lag {
@@ -75,9 +92,6 @@ impl<S: Stream> Engine<S> {
         let slot = topics.member(topic, index).slot;
         let session = &mut sessions[slot];
         debug_assert!(session.phase == Phase::Live);
-        if topics.unclaimed(topic, index) == 0 {
-            return;
-        }
         // Judged by what it still owes of earlier turns: a member that keeps up is never too far behind, however
         // much one turn publishes.
         if session.outbound.log_len() > config.lag_bytes_max {
@@ -345,6 +359,12 @@ pub(super) fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> 
         }
     }
 }
+
+/// Of publications, what one turn gives to members: 16 small writes, or as much as takes about as long.
+const CLAIMS_PER_TURN: usize = 16 * CLAIM_MIN;
+
+/// What a member costs at least, in bytes: to write anything takes as long as to write so many more.
+const CLAIM_MIN: usize = 8 * 1024;
 
 /// What a peer that is behind has to take within the write deadline: 2 KiB a second at the default of 30 s. With
 /// less, a peer that takes a byte now and then would hold its backlog for ever.

@@ -41,7 +41,7 @@ impl<S: Stream> Engine<S> {
             left = left.saturating_sub(len);
             self.queue_read(slot);
             if self.topics.dirty_len() > PUBLISHED_BYTES_MAX {
-                self.flush(handler);
+                self.flush_all(handler);
             }
         }
     }

@@ -41,6 +41,85 @@ fn everyone_gets_everything_in_one_write_the_sender_included() {
 }
 
 #[test]
+fn a_publication_to_many_takes_turns_and_what_comes_meanwhile_leaves_with_it() {
+    let mut bench = Bench::new(small(), |cx, id, message| match message {
+        Message::Text(_) => {
+            cx.publish("room", message);
+        }
+        Message::Binary(_) => {
+            let _ = cx.send(id, message);
+        }
+    });
+    bench.handler.topic = Some("room");
+    let members: Vec<Peer> = (0..40).map(|_| bench.open()).collect();
+    let writes = |members: &[Peer]| -> Vec<usize> {
+        let calls = members
+            .iter()
+            .map(|member| member.wire.borrow().write_calls);
+        calls.collect()
+    };
+    let before = writes(&members);
+    members[0].text("one");
+    bench.turn();
+    let reached = |members: &[Peer]| {
+        let now = writes(members);
+        now.iter()
+            .zip(&before)
+            .filter(|(now, before)| now > before)
+            .count()
+    };
+    assert_eq!(reached(&members), 16);
+    assert_eq!(bench.engine.next_in(), Some(0));
+    members[1].text("two");
+    members[39].say(&client_frame(0x82, b"an echo"));
+    bench.turn();
+    assert_eq!(
+        reached(&members),
+        16 + 16 + 1,
+        "who echoes need not wait for the lap"
+    );
+    bench.turns(2);
+    assert!(!bench.engine.has_work());
+    let calls: usize = writes(&members).iter().sum::<usize>() - before.iter().sum::<usize>();
+    // Those who were reached before the second was published are written to again.
+    assert_eq!(calls, 40 + 16);
+    for (index, member) in members.iter().enumerate() {
+        let texts: Vec<Vec<u8>> = member
+            .take_frames()
+            .into_iter()
+            .map(|frame| frame.1)
+            .collect();
+        let expected: &[&[u8]] = match index {
+            39 => &[b"one", b"two", b"an echo"],
+            _ => &[b"one", b"two"],
+        };
+        assert_eq!(texts, expected, "member {index}");
+    }
+    assert_eq!(bench.engine.topics.capacity(), 0);
+}
+
+#[test]
+fn a_topic_that_is_always_busy_does_not_keep_another_from_its_members() {
+    let mut bench = Bench::new(small(), |cx, _, message| {
+        cx.publish("busy", message);
+    });
+    let busy: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
+    let other = bench.open();
+    for member in &busy {
+        bench.engine.subscribe(member.id, "busy");
+    }
+    bench.engine.subscribe(other.id, "other");
+    busy[0].text("x");
+    bench.turn();
+    bench.engine.publish("other", Message::Text("y"));
+    for _ in 0..2 {
+        busy[0].text("x");
+        bench.turn();
+    }
+    assert_eq!(other.take_frames().len(), 1);
+}
+
+#[test]
 fn direct_sends_keep_their_place_between_publications() {
     let mut bench = Bench::new(small(), |cx, id, _| {
         for round in 0..3 {
@@ -390,8 +469,8 @@ fn a_member_that_leaves_and_does_not_read_holds_what_it_is_owed_and_no_more() {
 #[test]
 fn a_member_too_far_behind_that_a_handler_closes_first_misses_nothing() {
     let mut bench = Bench::new(small(), |cx, _, message| {
-        cx.publish("may not", message);
         cx.publish("may skip", message);
+        cx.publish("may not", message);
     });
     bench
         .engine
