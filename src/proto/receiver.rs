@@ -278,9 +278,6 @@ impl Receiver {
         // At most `input.len()`, so it fits a usize.
         let len = (header.payload_len - received).min(input.len() as u64) as usize;
         let piece = take(input, len);
-        if let Some(mask) = header.mask {
-            apply_mask(piece, mask, received);
-        }
         let is_frame_complete = received + len as u64 == header.payload_len;
         match &mut partial.frame {
             Frame::Data { received, .. } => {
@@ -290,7 +287,16 @@ impl Receiver {
                     .as_mut()
                     .expect("a data frame under way has its message");
                 let missing = header.payload_len - *received;
-                message.body.append(piece, missing, buffer)?;
+                message.body.make_room(len, missing, buffer);
+                let mut offset = *received - len as u64;
+                // Unmasked, checked and copied while it is in the fastest cache.
+                for block in piece.chunks_mut(BLOCK_BYTES) {
+                    if let Some(mask) = header.mask {
+                        apply_mask(block, mask, offset);
+                    }
+                    message.body.append(block)?;
+                    offset += block.len() as u64;
+                }
                 if !is_frame_complete {
                     return Ok(Progress::Starved);
                 }
@@ -306,6 +312,9 @@ impl Receiver {
                 message.finish().map(Progress::Complete)
             }
             Frame::Control { payload, .. } => {
+                if let Some(mask) = header.mask {
+                    apply_mask(piece, mask, received);
+                }
                 payload.extend_from_slice(piece);
                 if !is_frame_complete {
                     return Ok(Progress::Starved);
@@ -415,15 +424,10 @@ impl Body {
         }
     }
 
-    /// Appends what arrived; the frame's header claims that `missing` bytes will follow.
-    fn append(
-        &mut self,
-        piece: &[u8],
-        missing: u64,
-        buffer: impl FnOnce() -> Vec<u8>,
-    ) -> Result<(), ProtocolError> {
+    /// Makes room for `len` bytes that have arrived; the frame's header claims that `missing` bytes will follow.
+    fn make_room(&mut self, len: usize, missing: u64, buffer: impl FnOnce() -> Vec<u8>) {
         // A character may be in the carry, to be appended with the piece that ends it.
-        let needed = self.len() + piece.len();
+        let needed = self.len() + len;
         if (self.capacity()..needed).contains(&BUFFER_BYTES_MIN) {
             self.move_to(buffer());
         }
@@ -438,6 +442,10 @@ impl Body {
                 Self::Binary(bytes) => bytes.reserve_exact(capacity - bytes.len()),
             }
         }
+    }
+
+    /// Appends what arrived.
+    fn append(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
         match self {
             Self::Text { text, carry } => carry
                 .append(piece, text)
@@ -449,6 +457,9 @@ impl Body {
         }
     }
 }
+
+/// What is unmasked, checked and copied at a time: a part of the fastest cache.
+const BLOCK_BYTES: usize = 8 * 1024;
 
 /// From here on the caller gives the buffer for a message that is not whole.
 const BUFFER_BYTES_MIN: usize = 32 * 1024;
