@@ -94,8 +94,8 @@ pub struct Config {
     /// and messages of 64 KiB are common; 256 KiB did not make those of 1 MiB faster. At least 1 024.
     pub receive_buffer_bytes: usize,
 
-    /// Bytes read from one session in one turn before the others have theirs. Default 256 KiB. At least 1. Past it: the
-    /// rest is read in the next turn.
+    /// Bytes read from one session in one turn before the others have theirs; in the middle of a frame that is longer than
+    /// what a read brings, eight count as one. Default 256 KiB. At least 1. Past it: the rest is read in the next turn.
     pub read_budget_bytes: usize,
 
     /// Commands from other threads ([`Handle`](crate::Handle)) that wait for the loop. Default 4 096. At least 1. Past

@@ -123,6 +123,15 @@ impl Connection {
         }
     }
 
+    /// How many bytes are still to come, as the header claims, of the payload that is under way: they are cheap.
+    #[inline]
+    pub(crate) fn payload_missing(&self) -> u64 {
+        match &self.state {
+            State::Open(receiver) | State::Closing(receiver) => receiver.payload_missing(),
+            State::Opening(_) | State::Answering | State::Closed | State::Ended => 0,
+        }
+    }
+
     /// Takes bytes from `input` until an event is complete; `Ok(None)`: all were taken and more are needed.
     /// What the protocol owes the peer (pong, Close, HTTP refusal) is appended to `out`, one pong a ping: it is
     /// for the caller to send or drop them between calls.

@@ -140,6 +140,17 @@ impl Receiver {
         Some((kind, payload))
     }
 
+    /// How much of a data frame's payload is still to come, as its header claims.
+    pub(super) fn payload_missing(&self) -> u64 {
+        match self.partial.as_deref() {
+            Some(Partial {
+                frame: Frame::Data { header, received },
+                ..
+            }) => header.payload_len - received,
+            Some(_) | None => 0,
+        }
+    }
+
     fn message(&self) -> Option<&Assembly> {
         self.partial.as_ref()?.message.as_ref()
     }

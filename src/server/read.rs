@@ -2,8 +2,9 @@
 //!
 //! All sessions share one receive buffer. A session is read until a read comes back short (then the socket is
 //! drained: the next byte is a new event), until it would block, until its budget for the turn is spent (then
-//! it goes to the back of the queue), or until it is paused, or the turn has published enough. The budget counts bytes, below the decoder, so
-//! that fragments without end do not hold the loop. A session that is paused in the middle of the buffer keeps
+//! it goes to the back of the queue), or until it is paused, or the turn has published enough. The budget counts bytes,
+//! below the decoder, so that fragments without end do not hold the loop; but a read that is all payload of one long
+//! frame counts little, so that a large message comes in one go. A session that is paused in the middle of the buffer keeps
 //! the rest as its stash and begins with it when it goes on.
 
 use super::deadlines::{Deadline, Millis};
@@ -53,6 +54,7 @@ impl<S: Stream> Engine<S> {
         let mut read = 0;
         while budget > 0 && self.sessions[slot].may_read() {
             let session = &mut self.sessions[slot];
+            let payload_missing = session.connection.payload_missing();
             match session.stream.read(buf) {
                 Ok(0) => {
                     session.is_readable = false;
@@ -63,7 +65,13 @@ impl<S: Stream> Engine<S> {
                     session.bytes_in += len as u64;
                     self.stats.bytes_in += len as u64;
                     read += len;
-                    budget = budget.saturating_sub(len);
+                    let is_payload = len as u64 <= payload_missing;
+                    let cost = if is_payload {
+                        len.div_ceil(PAYLOAD_DISCOUNT)
+                    } else {
+                        len
+                    };
+                    budget = budget.saturating_sub(cost);
                     // A short read means drained, unless the end is known to stand behind it.
                     session.is_readable =
                         len == buf.len() || session.input_end == InputEnd::Announced;
@@ -352,6 +360,10 @@ impl<S: Stream> Engine<S> {
         }
     }
 }
+
+/// How many bytes that can only be payload are worth a byte that may be a frame's: even at this rate they take less time.
+/// A message of 1 MiB that is read in one go, not in four with others between, costs a tenth less: the caches.
+const PAYLOAD_DISCOUNT: usize = 8;
 
 /// What one turn reads of all sessions together: some milliseconds of work.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;

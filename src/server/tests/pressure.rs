@@ -180,6 +180,32 @@ fn a_busy_peer_has_its_budget_and_the_quiet_one_its_turn() {
 }
 
 #[test]
+fn a_long_frame_is_read_in_one_go_and_one_that_is_longer_has_a_budget_too() {
+    let config = Config {
+        read_budget_bytes: 8192,
+        receive_buffer_bytes: 4096,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let (talker, longer, quiet) = (bench.open(), bench.open(), bench.open());
+    let pieces = |peer: &super::script::Peer, len: usize| {
+        let frame = client_frame(0x82, &vec![b'x'; len]);
+        frame.chunks(4096).for_each(|piece| peer.say(piece));
+    };
+    pieces(&talker, 32_000);
+    pieces(&longer, 100_000);
+    quiet.text("me too");
+    bench.turn();
+    assert_eq!(talker.take_frames()[0].1.len(), 32_000);
+    assert_eq!(quiet.take_texts(), ["me too"]);
+    // The first read counts whole, as it could have held anything.
+    let read = 100_014 - longer.unread();
+    assert_eq!(read, 4096 + 8 * 4096);
+    bench.turns(3);
+    assert_eq!(longer.take_frames()[0].1.len(), 100_000);
+}
+
+#[test]
 fn fragments_without_end_cost_a_budget_a_turn() {
     let config = Config {
         read_budget_bytes: 4096,
