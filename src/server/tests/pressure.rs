@@ -188,7 +188,7 @@ fn a_long_frame_is_read_in_one_go_and_one_that_is_longer_has_a_budget_too() {
     };
     let mut bench = Bench::echo(config);
     let (talker, longer, quiet) = (bench.open(), bench.open(), bench.open());
-    let pieces = |peer: &super::script::Peer, len: usize| {
+    let pieces = |peer: &Peer, len: usize| {
         let frame = client_frame(0x82, &vec![b'x'; len]);
         frame.chunks(4096).for_each(|piece| peer.say(piece));
     };
