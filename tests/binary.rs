@@ -35,7 +35,9 @@ mod command_line {
         assert_eq!((code, &*out), (Some(2), ""));
         let (first, hint) = err.split_once('\n').unwrap();
         assert!(first.contains("--colour"), "{first}");
-        assert!(hint.contains("--help"), "{hint}");
+        assert_eq!(hint, "Try 'wsloop serve --help'.\n");
+        let (_, _, err) = output(&["--colour"]);
+        assert!(err.ends_with("\nTry 'wsloop --help'.\n"), "{err}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ use std::process::ExitCode;
 ///
 /// The exit code is 0 after a graceful end, 1 when the work failed, 2 when the command line was wrong.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match args::parse(args, std::env::vars_os()) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match args::parse(args.clone(), std::env::vars_os()) {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -45,7 +46,9 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(concat!("wsloop ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {
-            eprintln!("wsloop: {error}\nTry 'wsloop --help'.");
+            let command = args::command_of(args.first());
+            let command = command.map_or(String::new(), |command| format!("{command} "));
+            eprintln!("wsloop: {error}\nTry 'wsloop {command}--help'.");
             ExitCode::from(2)
         }
     }

@@ -112,7 +112,7 @@ function connect(isRetry) {
   // A retry that fails says nothing new.
   if (!tries) back(`Came back: code ${why}, reason ${said}, wasClean ${wasClean}`, !wasClean);
   const isLost = !socket.isDone && (!wasClean || [1001, 1006, 1012].includes(code));
-  if (!known.has(url)) note('Nothing took the WebSocket at this path: is it served?', true);
+  if (!known.has(url) && !socket.isDone) note('Nothing took the WebSocket at this path: is it served?', true);
   else if (isLost && $('again').checked) due = Date.now() + Math.min(15000, 500 * 2 ** tries++) * (.8 + .4 * Math.random());
   render();
  };

@@ -120,6 +120,9 @@ pub(crate) fn parse(
             Arg::Value(word) if line.words == 0 && word == "connect" => {
                 return connect::parse(&mut parser);
             }
+            Arg::Value(word) if line.words == 0 && word == "help" => {
+                return help_with(parser.raw_args()?.collect());
+            }
             Arg::Value(word) => {
                 line.word(&utf8(word)?)?;
                 continue;
@@ -140,6 +143,23 @@ pub(crate) fn parse(
     }
     variables::apply(&mut line, variables)?;
     line.finish().map(Command::Serve)
+}
+
+/// `wsloop help`, alone or with a command.
+fn help_with(words: Vec<OsString>) -> Result<Command, UsageError> {
+    match &words[..] {
+        [] => Ok(Command::Help(help::WSLOOP)),
+        [command] => parse([command.clone(), "--help".into()], []),
+        [_, word, ..] => Err(UsageError(format!(
+            "unexpected word {word:?} (help takes one command)"
+        ))),
+    }
+}
+
+/// The command that a line with a mistake is about, if it begins with one that has a help of its own.
+pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
+    let commands = ["serve", "echo", "broadcast", "bench", "connect"];
+    first?.to_str().filter(|word| commands.contains(word))
 }
 
 /// A server's flags, but for those that set limits.

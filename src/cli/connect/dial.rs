@@ -1,6 +1,6 @@
 //! TCP to one of a host's addresses, and the opening handshake.
 
-use super::{SERVER, SIGNALS, screen, told};
+use super::{SERVER, SIGNALS, chunked, screen, told};
 use crate::cli::args::Connect;
 use crate::cli::client::{self, Attempt, Failure, Progress};
 use mio::net::TcpStream;
@@ -39,10 +39,11 @@ pub(super) fn dial(
         reason = match try_one(connect, socket, Instant::now() + share, poll, signals)? {
             Ok(dialled) => return Ok(dialled),
             Err(Failed::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
-            Err(Failed::Silent) => format!(
-                "no answer from {socket} in {} s",
-                connect.connect_timeout.as_secs_f64()
-            ),
+            Err(Failed::Silent) => {
+                // What is left of the time is never round.
+                let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
+                format!("no answer from {socket} in {seconds} s")
+            }
         };
     }
     Err(reason)
@@ -127,33 +128,45 @@ fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<boo
 
 /// Reads the body of a refusal as far as it is shown: to its end, or for a moment.
 fn read_body(
-    mut body: Vec<u8>,
+    mut raw: Vec<u8>,
     response: &ServerResponse,
     mut stream: TcpStream,
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Vec<u8>, String> {
-    let length = response.header("content-length");
-    let length = length.and_then(|length| length.parse().ok());
-    let end = length.unwrap_or(usize::MAX).min(BODY_SHOWN + 1);
     let deadline = Instant::now() + BODY_WAIT;
     let mut buf = [0; 1024];
-    while body.len() < end {
+    loop {
+        let (body, is_whole) = body_of(response, &raw);
+        // Chunks can be so small that they are hardly anything else.
+        if is_whole || body.len() > BODY_SHOWN || raw.len() > 16 * BODY_SHOWN {
+            return Ok(body);
+        }
         match stream.read(&mut buf) {
-            Ok(0) => break,
-            Ok(len) => body.extend_from_slice(&buf[..len]),
+            Ok(0) => return Ok(body),
+            Ok(len) => raw.extend_from_slice(&buf[..len]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 if !wait(poll, signals, deadline)? {
-                    break;
+                    return Ok(body);
                 }
             }
             // What came before it is worth showing.
-            Err(_) => break,
+            Err(_) => return Ok(body),
         }
     }
-    body.truncate(end);
-    Ok(body)
+}
+
+/// The body in what came behind the head, and whether that is all of it (RFC 9112, section 6.3).
+fn body_of(response: &ServerResponse, raw: &[u8]) -> (Vec<u8>, bool) {
+    let coding = response.header("transfer-encoding");
+    if coding.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        return chunked::decode(raw);
+    }
+    let length = response.header("content-length");
+    let length = length.and_then(|length| length.parse().ok());
+    let len = raw.len().min(length.unwrap_or(usize::MAX));
+    (raw[..len].to_owned(), length == Some(len))
 }
 
 /// The line, where a redirect leads, and the body.
@@ -211,6 +224,36 @@ mod tests {
         }
         let long = refusal("no".to_owned(), &plain, &[b'x'; BODY_SHOWN + 1]);
         assert_eq!(long.len(), "no\n".len() + BODY_SHOWN + "\n(and more)".len());
+    }
+
+    #[test]
+    fn a_body_ends_where_its_length_its_chunks_or_the_stream_say() {
+        let head = |header: &str| response(&format!("HTTP/1.1 403 Forbidden\r\n{header}\r\n"));
+        let table: [(&str, &[u8], &[u8], bool); 6] = [
+            ("Content-Length: 3\r\n", b"no", b"no", false),
+            ("Content-Length: 3\r\n", b"no!", b"no!", true),
+            ("Content-Length: 3\r\n", b"no! and more", b"no!", true),
+            ("", b"no", b"no", false),
+            (
+                "Transfer-Encoding: Chunked\r\n",
+                b"2\r\nno\r\n",
+                b"no",
+                false,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\n",
+                b"2\r\nno\r\n0\r\n\r\n",
+                b"no",
+                true,
+            ),
+        ];
+        for (header, raw, body, is_whole) in table {
+            assert_eq!(
+                body_of(&head(header), raw),
+                (body.to_owned(), is_whole),
+                "{header}"
+            );
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! Nothing grows without bound: while much is to be sent, stdin is not read; while much is to be printed, the server
 //! is not. What is to be sent does not stop the reading, or the two sides could wait for each other for ever.
 
+mod chunked;
 mod dial;
 mod input;
 mod messages;

@@ -74,7 +74,7 @@ fn the_log_is_text_or_json() {
 
 #[test]
 fn an_unknown_command_is_named() {
-    for word in ["server", "9000", "", "-", "Echo", "help"] {
+    for word in ["server", "9000", "", "-", "Echo", "Help"] {
         let error = error(&[word]);
         assert!(
             error.starts_with(&format!("unknown command {word:?}")),
@@ -104,7 +104,10 @@ fn a_word_that_is_no_flag_is_refused_after_the_first() {
 
 #[test]
 fn help_is_that_of_the_command_and_wins_over_what_follows() {
-    let table: [(&[&str], &str); 12] = [
+    let table: [(&[&str], &str); 15] = [
+        (&["help"], help::WSLOOP),
+        (&["help", "bench"], help::BENCH),
+        (&["help", "help"], help::WSLOOP),
         (&["-h"], help::WSLOOP),
         (&["--help"], help::WSLOOP),
         (&["-l", "9000", "--help"], help::WSLOOP),
