@@ -42,10 +42,10 @@ def tables(results):
         version = facts['version'] or f"not measured: {facts['failure']}"
         lines.append(f"| {name} | {version} | {facts['what']} |")
     groups = [
-        ('Echo: server CPU microseconds per message (and that of the ceiling as 1)', 'echo', 'cpu_us', cpu_cell, min),
+        ('Echo: server CPU microseconds per message (and the median of its ratios to the ceiling\'s in the same round)', 'echo', 'cpu_us', cpu_cell, min),
         ('Echo: messages per second', 'echo', 'per_second', rate_cell, max),
         ('Broadcast: deliveries per second', 'broadcast', 'per_second', rate_cell, max),
-        ('Broadcast: server CPU microseconds per delivery', 'broadcast', 'cpu_us', cpu_cell, min),
+        ('Broadcast: server CPU microseconds per delivery (and such ratios)', 'broadcast', 'cpu_us', cpu_cell, min),
         ('Memory: resident bytes per connection', 'memory', 'bytes', bytes_cell, min),
         ('Start: milliseconds until it listens', 'start', 'milliseconds', ms_cell, min),
         ('Start: resident bytes', 'start', 'bytes', bytes_cell, min),
@@ -65,24 +65,29 @@ def table(results, chosen, key, cell, best):
     for name in results['peers']:
         row = []
         for _, column in chosen:
-            found = {peer: figures[key] for peer, figures in column['peers'].items() if key in figures}
+            found = {peer: figures for peer, figures in column['peers'].items() if key in figures}
             if name not in found:
                 row.append('-')
                 continue
-            # The ceiling is a measure, not a competitor.
-            rivals = {peer: value for peer, value in found.items() if peer != 'ceiling'}
-            text = cell(found[name], found.get('ceiling'))
-            row.append(f'**{text}**' if rivals and name in rivals and rivals[name] == best(rivals.values()) else text)
+            text = cell(found[name][key], found[name].get('cpu_ratio'))
+            row.append(f'**{text}**' if name == leader(found, key, best) else text)
         lines.append(f'| {name} | ' + ' | '.join(row) + ' |')
     return lines
+
+
+def leader(found, key, best):
+    """The best peer in a column. The ceiling is a measure, not a competitor."""
+    rivals = {peer: figures for peer, figures in found.items() if peer != 'ceiling'}
+    rank = 'cpu_ratio' if key == 'cpu_us' and all('cpu_ratio' in figures for figures in rivals.values()) else key
+    return best(rivals, key=lambda peer: rivals[peer][rank], default=None)
 
 
 def short(title):
     return re.sub(r'^(Echo|Broadcast|Memory of an idle connection|Start)[:,]? ?', '', title)
 
 
-def cpu_cell(value, ceiling):
-    ratio = f' ({value / ceiling:.2f})' if ceiling else ''
+def cpu_cell(value, to_ceiling):
+    ratio = f' ({to_ceiling:.2f})' if to_ceiling else ''
     return f'{value:.3g}{ratio}' if value < 100 else f'{value:.0f}{ratio}'
 
 
@@ -127,10 +132,9 @@ def chart(results):
     groups = []
     for key, column in results['columns'].items():
         if key.startswith('echo'):
-            values = {name: figures['cpu_us'] for name, figures in column['peers'].items() if 'cpu_us' in figures}
-            unit = values.get('ceiling') or min(values.values(), default=None)
-            if unit:
-                groups.append((short(column['title']), {name: value / unit for name, value in values.items()}, 'cpu'))
+            values = {name: figures['cpu_ratio'] for name, figures in column['peers'].items() if 'cpu_ratio' in figures}
+            if values:
+                groups.append((short(column['title']), values, 'cpu'))
         if key.startswith('broadcast'):
             values = {name: figures['per_second'] for name, figures in column['peers'].items()
                       if 'per_second' in figures and name != 'ceiling'}
