@@ -287,7 +287,7 @@ const BUILT_IN_HEADERS: [(&str, &str); 4] = [
         "content-security-policy",
         "default-src 'none'; connect-src 'self'; img-src data:; \
          style-src 'sha256-g5AFPgUvV5MT45XHh6aQBPDKvFdciEuxIHw+jnKoFrk='; \
-         script-src 'sha256-dm7MYgp9+esT6g8Qd0Wanmr+IqA8ePj/E1/HGbdhHmc='; \
+         script-src 'sha256-YmMdiK7Ryv120zMAKIB1XxIdtzvPToyepJgixEcz0jc='; \
          require-trusted-types-for 'script'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
