@@ -43,6 +43,8 @@ pub(crate) struct Engine<S> {
     pub(super) refusals: usize,
     pub(super) read_queue: VecDeque<Id>,
     pub(super) flush_queue: Vec<Id>,
+    /// What was read since the last flush, measured as publications are there.
+    pub(super) turn_work: usize,
     pub(super) reap_queue: Vec<Id>,
     /// What the protocol owes after one call of `receive`; kept for its allocation.
     pub(super) replies: Vec<u8>,
@@ -116,6 +118,7 @@ impl<S: Stream> Engine<S> {
             refusals: 0,
             read_queue: VecDeque::with_capacity(KEPT),
             flush_queue: Vec::with_capacity(KEPT),
+            turn_work: 0,
             reap_queue: Vec::with_capacity(KEPT),
             replies: Vec::new(),
             journal: Journal::default(),

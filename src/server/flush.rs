@@ -19,9 +19,15 @@ use std::mem;
 use std::sync::Arc;
 
 impl<S: Stream> Engine<S> {
-    /// Writes what is owed, once around, but of publications only as much as a turn should.
+    /// Writes what is owed, once around, but of publications only as much as a turn should: as much as was read in it,
+    /// so that neither keeps the other from the loop, and all of them when that is what bounds the logs.
     pub(crate) fn flush(&mut self, handler: &mut impl Handler) {
-        self.flush_within(CLAIMS_PER_TURN, handler);
+        let read = mem::take(&mut self.turn_work);
+        if self.topics.dirty_len() > PUBLISHED_BYTES_MAX {
+            self.flush_all(handler);
+        } else {
+            self.flush_within(read.max(CLAIMS_PER_TURN), handler);
+        }
     }
 
     /// Writes what is owed, once around.
@@ -56,9 +62,10 @@ impl<S: Stream> Engine<S> {
         while budget > 0
             && let Some((topic, index)) = self.topics.next_due()
         {
+            self.judge(topic, index, &mut lagging);
             let unclaimed = self.topics.unclaimed(topic, index);
             if unclaimed > 0 {
-                self.claim_for_member(topic, index, &mut lagging);
+                self.claim_for_member(topic, index);
                 budget = budget.saturating_sub(unclaimed.max(CLAIM_MIN));
             }
         }
@@ -80,40 +87,55 @@ impl<S: Stream> Engine<S> {
         }
     }
 
-    fn claim_for_member(&mut self, topic: TopicKey, index: usize, lagging: &mut Vec<Lag>) {
+    /// Whether a member is too far behind. It is by what it still owes of earlier turns: one that keeps up is not,
+    /// however much one turn publishes, nor whether it has claimed that already (to be sent something else behind it).
+    fn judge(&mut self, topic: TopicKey, index: usize, lagging: &mut Vec<Lag>) {
         let Self {
             sessions,
             topics,
+            deadlines,
             config,
-            spares,
             stats,
             ..
         } = self;
         let slot = topics.member(topic, index).slot;
         let session = &mut sessions[slot];
         debug_assert!(session.phase == Phase::Live);
-        // Judged by what it still owes of earlier turns: a member that keeps up is never too far behind, however
-        // much one turn publishes.
-        if session.outbound.log_len() > config.lag_bytes_max {
-            let id = id(slot, session.generation);
-            match topics.policy(topic).unwrap_or(config.lag_policy) {
-                // It claims all the same: should a handler close it before that is done, nothing is missing.
-                LagPolicy::Disconnect => lagging.push(Lag::Disconnect { id }),
-                LagPolicy::Skip => {
-                    let messages = session.outbound.skip(topic, topics);
-                    if messages > 0 {
-                        session.skipped(topic, messages);
-                        stats.messages_out -= messages;
-                        stats.messages_skipped += messages;
-                        lagging.push(Lag::Skipped {
-                            id,
-                            topic: Arc::clone(topics.name(topic)),
-                            messages,
-                        });
-                    }
+        let is_behind = session.outbound.log_len() > config.lag_bytes_max
+            && deadlines.kind(slot) == Some(Deadline::Write);
+        if !is_behind {
+            return;
+        }
+        let id = id(slot, session.generation);
+        match topics.policy(topic).unwrap_or(config.lag_policy) {
+            // It claims all the same: should a handler close it before that is done, nothing is missing.
+            LagPolicy::Disconnect => lagging.push(Lag::Disconnect { id }),
+            LagPolicy::Skip => {
+                let messages = session.outbound.skip(topic, topics);
+                if messages > 0 {
+                    session.skipped(topic, messages);
+                    stats.messages_out -= messages;
+                    stats.messages_skipped += messages;
+                    lagging.push(Lag::Skipped {
+                        id,
+                        topic: Arc::clone(topics.name(topic)),
+                        messages,
+                    });
                 }
             }
         }
+    }
+
+    fn claim_for_member(&mut self, topic: TopicKey, index: usize) {
+        let Self {
+            sessions,
+            topics,
+            spares,
+            stats,
+            ..
+        } = self;
+        let slot = topics.member(topic, index).slot;
+        let session = &mut sessions[slot];
         let Some((from, to)) = topics.claim(topic, index) else {
             return;
         };
@@ -360,11 +382,16 @@ pub(super) fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> 
     }
 }
 
-/// Of publications, what one turn gives to members: 16 small writes, or as much as takes about as long.
+/// Of publications, what one turn gives to members at least: 16 small writes, or as much as takes about as long.
 const CLAIMS_PER_TURN: usize = 16 * CLAIM_MIN;
 
-/// What a member costs at least, in bytes: to write anything takes as long as to write so many more.
-const CLAIM_MIN: usize = 8 * 1024;
+/// What a member costs at least, in bytes: to write anything takes as long as to write so many more. A session that is
+/// read costs as much, for it is likely to be answered.
+pub(super) const CLAIM_MIN: usize = 8 * 1024;
+
+/// What may be published before all of it is claimed, in the middle of a turn if need be: what the logs hold for those
+/// who keep up is bounded by it, and what one session is read for.
+pub(super) const PUBLISHED_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a peer that is behind has to take within the write deadline: 2 KiB a second at the default of 30 s. With
 /// less, a peer that takes a byte now and then would hold its backlog for ever.

@@ -9,6 +9,7 @@
 
 use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
+use super::flush::{CLAIM_MIN, PUBLISHED_BYTES_MAX};
 use super::session::{Ending, InputEnd, Phase, Stream};
 use crate::bulk::LARGE_BYTES;
 use crate::handler::{Context, Error, Handler, Side};
@@ -40,6 +41,7 @@ impl<S: Stream> Engine<S> {
             let slot = id.slot as usize;
             let len = self.read_session(slot, buf, handler);
             left = left.saturating_sub(len);
+            self.turn_work += CLAIM_MIN + len * SMALL_MESSAGES_WORK;
             self.queue_read(slot);
             if self.topics.dirty_len() > PUBLISHED_BYTES_MAX {
                 self.flush_all(handler);
@@ -365,8 +367,8 @@ impl<S: Stream> Engine<S> {
 /// A message of 1 MiB that is read in one go, not in four with others between, costs a tenth less: the caches.
 const PAYLOAD_DISCOUNT: usize = 8;
 
+/// How many bytes of one publication take as long to write as a byte of small messages to read.
+const SMALL_MESSAGES_WORK: usize = 8;
+
 /// What one turn reads of all sessions together: some milliseconds of work.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// What may be published in a turn before it is sent in the middle of it, so that what a turn gathers is bounded.
-const PUBLISHED_BYTES_MAX: usize = 1024 * 1024;

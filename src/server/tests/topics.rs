@@ -119,6 +119,106 @@ fn a_topic_that_is_always_busy_does_not_keep_another_from_its_members() {
     assert_eq!(other.take_frames().len(), 1);
 }
 
+/// A reader's finding: a lap that begins anew with each publication never ended, and the log with it.
+#[test]
+fn publications_that_nobody_s_message_causes_are_bounded_while_everyone_keeps_up() {
+    let mut bench = Bench::new(small(), |_, _, _| {});
+    let members: Vec<Peer> = (0..60).map(|_| bench.open()).collect();
+    for member in &members {
+        bench.engine.subscribe(member.id, "room");
+    }
+    let text = "x".repeat(16 * 1024);
+    for _ in 0..300 {
+        // As a timer, a host or another thread does, while nobody says anything.
+        bench.engine.publish("room", Message::Text(&text));
+        bench.turn();
+        let held = bench.engine.topics.capacity();
+        assert!(held < (1 << 20) + 3 * CHUNK_BYTES, "{held}");
+    }
+    bench.turns(60);
+    assert!(
+        members
+            .iter()
+            .all(|member| member.take_frames().len() == 300)
+    );
+}
+
+/// A reader's finding: 16 members a turn, and megabytes of what others say, starved a room.
+#[test]
+fn what_others_say_takes_no_more_of_a_turn_than_publications_do() {
+    let mut bench = Bench::new(Config::default(), |cx, id, message| {
+        let _ = cx.send(id, message);
+    });
+    let (members, talkers): (Vec<Peer>, Vec<Peer>) = (0..60)
+        .map(|_| bench.open())
+        .partition(|peer| peer.id.slot < 40);
+    for member in &members {
+        bench.engine.subscribe(member.id, "room");
+    }
+    for busy in [false, true] {
+        bench.engine.publish("room", Message::Text("x"));
+        if busy {
+            talkers
+                .iter()
+                .for_each(|talker| talker.text(&"y".repeat(2000)));
+        }
+        bench.turn();
+        let reached = members
+            .iter()
+            .filter(|member| !member.take_frames().is_empty());
+        assert_eq!(reached.count(), if busy { 40 } else { 16 });
+        bench.turns(3);
+        members.iter().for_each(|member| drop(member.take()));
+    }
+}
+
+/// A reader's finding: what was claimed to be sent something behind it was no lag, whatever there was of it.
+#[test]
+fn a_member_that_is_sent_something_after_each_publication_is_judged_all_the_same() {
+    for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {
+        let mut bench = Bench::new(small(), |_, _, _| {});
+        bench.engine.set_lag_policy("room", Some(policy));
+        let member = bench.open();
+        bench.engine.subscribe(member.id, "room");
+        member.set_room(0);
+        let mut owed = 0;
+        for _ in 0..100 {
+            bench
+                .engine
+                .publish("room", Message::Text(&"x".repeat(1000)));
+            let _ = bench.engine.send(member.id, Message::Text("behind it"));
+            bench.turn();
+            owed = owed.max(bench.engine.buffered_amount(member.id));
+        }
+        assert!(owed < 25_000, "{owed}");
+        member.set_room(usize::MAX);
+        bench.turns(5);
+        let (opcode, payload) = member.take_frames().pop().unwrap();
+        let was_told = (opcode, &payload[..2]) == (0x88, &1013_u16.to_be_bytes());
+        assert_eq!(was_told, policy == LagPolicy::Disconnect);
+        let has_skipped = bench.events().iter().any(|event| event.starts_with("skip"));
+        assert_eq!(has_skipped, policy == LagPolicy::Skip);
+    }
+}
+
+#[test]
+fn a_member_that_keeps_up_is_not_behind_for_being_sent_something_in_between() {
+    let mut bench = Bench::new(small(), |_, _, _| {});
+    let member = bench.open();
+    bench.engine.subscribe(member.id, "room");
+    for _ in 0..3 {
+        for _ in 0..30 {
+            bench
+                .engine
+                .publish("room", Message::Text(&"x".repeat(1000)));
+        }
+        let _ = bench.engine.send(member.id, Message::Text("behind it"));
+        bench.engine.publish("room", Message::Text("the last"));
+        bench.turns(2);
+        assert_eq!(member.take_frames().len(), 32);
+    }
+}
+
 #[test]
 fn direct_sends_keep_their_place_between_publications() {
     let mut bench = Bench::new(small(), |cx, id, _| {
