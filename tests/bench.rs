@@ -278,11 +278,74 @@ mod servers_that_misbehave {
             json.count(&["messages"]),
             json.count(&["errors", "mismatch"]),
         );
-        assert!(code == Some(0) && messages > 10, "{}", json.0);
+        assert!(code == Some(1) && messages > 10, "{}", json.0);
         // A third on each of the two, those of the last answers included.
         assert!(mismatch.abs_diff(messages / 3) <= 2, "{}", json.0);
         let (code, out, _) = run(addr, &[]);
         assert_eq!((code, Json(out).errors()), (Some(0), [0; 6]));
+    }
+
+    /// A reader's finding: what was answered after the end was nobody's latency.
+    #[test]
+    fn a_server_that_stalls_at_the_end_is_charged_for_all_that_wait() {
+        for comes_back in [true, false] {
+            let addr = misbehave(move |mut stream| {
+                let mut count = 0;
+                while let Some(payload) = message(&mut stream) {
+                    count += 1;
+                    if count == 60 && !comes_back {
+                        let _ = stream.read_to_end(&mut Vec::new());
+                        return;
+                    }
+                    if count == 60 {
+                        std::thread::sleep(std::time::Duration::from_millis(600));
+                    }
+                    if stream.write_all(&frame_of(TEXT, &payload)).is_err() {
+                        return;
+                    }
+                }
+            });
+            let load = ["-c", "1", "-d", "500ms", "--warmup", "0", "--timeout", "2s"];
+            let rate = ["--rate", "200", "--json"];
+            let (code, out, err) = bench(addr, &[&load[..], &rate].concat());
+            let json = Json(out);
+            assert_eq!(code, Some(0), "{err}");
+            // 60 of 100 at once; the others wait for 600 ms and less, until what is due at 500 ms waits for 400.
+            assert!(
+                json.number(&["latency_us", "p50"]) < 200_000.0,
+                "{}",
+                json.0
+            );
+            assert!(
+                json.number(&["latency_us", "p75"]) > 400_000.0,
+                "{}",
+                json.0
+            );
+            let sent = json.count(&["sent"]);
+            assert!((90..=110).contains(&sent), "{}", json.0);
+            let missing = if comes_back { 0 } else { sent - 59 };
+            assert_eq!(json.errors()[5], missing, "{}", json.0);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_ends_before_the_load_has_no_figures() {
+        let server = Process::start(&["echo"]);
+        let mut other = std::process::Command::new("sleep")
+            .arg("0.3")
+            .spawn()
+            .unwrap();
+        let pid = other.id().to_string();
+        let flags = ["-c", "1", "-d", "600ms", "--warmup", "0", "--pid", &pid];
+        let (code, out, _) = bench(server.addr, &flags);
+        assert_eq!(code, Some(0), "{out}");
+        let expected = "  Server: the process ended before the load did\n";
+        assert!(
+            out.contains(expected) && !out.contains("CPU per message"),
+            "{out}"
+        );
+        other.wait().unwrap();
     }
 
     #[test]

@@ -218,7 +218,8 @@ All messages are one frame, prepared once, with one masking key for all. An
 error is a failed connect, read or write, a timeout, a mismatch (a message that
 nobody asked for or, with --verify, one that differs), or a missing message;
 they are counted from the first connection to the last, the warm-up included.
-SIGINT prints what there is. The exit code is 1 if nothing was measured.
+SIGINT prints what there is. The exit code is 1 if nothing was measured or,
+with --verify, something differed.
 
 Examples:
   wsloop bench ws://127.0.0.1:8080/

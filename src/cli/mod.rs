@@ -30,7 +30,14 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         },
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
-            Ok(report) => print(&report),
+            Ok(told) => {
+                let code = print(&told.text);
+                if told.is_wrong {
+                    ExitCode::FAILURE
+                } else {
+                    code
+                }
+            }
             Err(error) => {
                 eprintln!("wsloop: {error}");
                 ExitCode::FAILURE

@@ -1,6 +1,6 @@
 //! What a run gave, for programs: one JSON object on one line, with the same keys in every run.
 
-use super::report::{Report, Server};
+use super::report::{Report, Server, Watched};
 use super::tally::{Latency, Spread};
 use crate::cli::args::Load;
 use crate::cli::json::string;
@@ -28,8 +28,10 @@ pub(super) fn print(report: &Report<'_>) -> String {
         ("per_second", float(report.connect.per_second())),
         ("latency_us", latency(&report.connect.latency)),
     ]);
-    let server = report.server.as_ref();
-    let server = server.map_or("null".to_owned(), |server| server_object(server, report));
+    let server = match &report.server {
+        Watched::Told(server) => server_object(server, report),
+        Watched::No | Watched::Gone => "null".to_owned(),
+    };
     let mut text = object(&[
         ("url", string(&bench.url.text)),
         ("mode", string(mode)),

@@ -23,24 +23,33 @@ use cycle::Cycle;
 use engine::{End, Engine};
 use mio::{Interest, Poll, Token};
 use process::Process;
-use report::{Connect, Report, Server};
+use report::{Connect, Report, Server, Watched};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use wsloop::Message;
 
-/// Runs the load and gives what to print on stdout; a note about an early end goes to stderr.
+/// What a load leaves to say.
+pub(super) struct Told {
+    /// For stdout.
+    pub(super) text: String,
+    /// Content was compared, and some of it was another.
+    pub(super) is_wrong: bool,
+}
+
+/// Runs the load; a note about an early end goes to stderr.
 ///
 /// # Errors
 /// Why nothing was measured.
-pub(super) fn run(bench: &Bench) -> Result<String, String> {
-    measure(bench).map(|report| {
-        if bench.json {
+pub(super) fn run(bench: &Bench) -> Result<Told, String> {
+    measure(bench).map(|report| Told {
+        text: if bench.json {
             json::print(&report)
         } else {
             report::print(&report)
-        }
+        },
+        is_wrong: bench.verify && report.errors.mismatch > 0,
     })
 }
 
@@ -99,12 +108,18 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
             because.unwrap_or("no reason is known")
         );
     }
-    let server = process.is_some().then(|| Server {
-        cpu_nanos: outcome.cpu_nanos.unwrap_or(0),
-        rss_before,
-        rss_connected,
-        rss_after,
-    });
+    let server = match (rss_before, rss_connected, outcome.cpu_nanos, rss_after) {
+        (Some(rss_before), Some(rss_connected), Some(cpu_nanos), Some(rss_after)) => {
+            Watched::Told(Server {
+                cpu_nanos,
+                rss_before,
+                rss_connected,
+                rss_after,
+            })
+        }
+        _ if process.is_some() => Watched::Gone,
+        _ => Watched::No,
+    };
     Ok(Report {
         bench,
         connect,
@@ -125,9 +140,9 @@ fn process(bench: &Bench) -> Result<Option<Process>, String> {
     }
 }
 
-/// Zero once it has ended.
-fn rss(process: Option<&Process>) -> u64 {
-    process.map_or(0, |process| process.rss_bytes().unwrap_or(0))
+/// `None`, too, once it has ended.
+fn rss(process: Option<&Process>) -> Option<u64> {
+    process?.rss_bytes().ok()
 }
 
 /// The first address that somebody listens on. With only one there is nothing to find out.

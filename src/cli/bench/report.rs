@@ -11,8 +11,16 @@ pub(super) struct Report<'b> {
     pub(super) totals: Totals,
     pub(super) errors: Errors,
     pub(super) first_error: Option<String>,
-    /// With `--pid`.
-    pub(super) server: Option<Server>,
+    pub(super) server: Watched,
+}
+
+/// What `--pid` gave.
+pub(super) enum Watched {
+    /// It was not given.
+    No,
+    Told(Server),
+    /// The process ended before the load did.
+    Gone,
 }
 
 /// The opening handshakes.
@@ -121,8 +129,16 @@ fn write(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
         amount(connect.per_second()),
         time(connect.latency.spread.avg)
     )?;
+    if let (Load::Rate(_), Some(late @ 1..)) =
+        (&bench.load, totals.sent.checked_sub(totals.messages))
+    {
+        writeln!(out, "  {late} messages were answered after that, or never")?;
+    }
     write_errors(out, errors, report.first_error.as_deref())?;
-    if let Some(server) = &report.server {
+    if let Watched::Gone = report.server {
+        writeln!(out, "  Server: the process ended before the load did")?;
+    }
+    if let Watched::Told(server) = &report.server {
         writeln!(
             out,
             "  Server: {:.3}us CPU per message, {:.2}s CPU",

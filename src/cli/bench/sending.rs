@@ -133,7 +133,8 @@ impl Window {
 
 /// Open loop: message `k` of the run is due at `k / rate` seconds, on connection `k` modulo their number, whatever
 /// the server does. Its latency counts from when it was due, not from when it could be sent: a server that stalls
-/// is charged for every message that had to wait (the correction for coordinated omission).
+/// is charged for every message that had to wait (the correction for coordinated omission), to the end of the run and
+/// beyond: see [`charge`](Self::charge).
 pub(super) struct Pace {
     rate: u64,
     started: u64,
@@ -197,6 +198,23 @@ impl Pace {
             self.counts[index].1 += 1;
         }
         messages - asked
+    }
+
+    /// The newest messages of a connection have no answer, and will have none: each counts with the time that it has
+    /// waited for one.
+    pub(super) fn charge(
+        &self,
+        index: usize,
+        messages: u64,
+        now: u64,
+        latencies: &mut Histogram<u64>,
+    ) {
+        let connections = self.counts.len() as u64;
+        let (sent, _) = self.counts[index];
+        for nth in sent - messages..sent {
+            let due = self.due_at(nth * connections + index as u64);
+            latencies.saturating_record(now.saturating_sub(due));
+        }
     }
 
     fn awaited(&self, index: usize) -> u64 {

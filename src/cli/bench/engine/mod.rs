@@ -8,7 +8,7 @@ use super::member::Member;
 use super::process::Process;
 use super::progress::Progress;
 use super::sending::{Pace, Rounds, Sending, Window};
-use super::tally::{Errors, Tally, Totals};
+use super::tally::{Errors, Latency, Tally, Totals};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::{Bench, Load};
 use mio::net::TcpStream;
@@ -30,7 +30,8 @@ pub(super) struct Engine<'b> {
     heard: Vec<u64>,
     sending: Sending,
     phase: Phase,
-    /// Of the phase: what comes before the measurement is thrown away.
+    /// Of the phase: what comes before the measurement is thrown away, and what comes after it, but for the latencies of
+    /// a rate.
     tally: Tally,
     errors: Errors,
     first_error: Option<String>,
@@ -185,11 +186,12 @@ impl<'b> Engine<'b> {
             }
         };
         progress.clear();
-        if totals.is_none()
-            && let Phase::Measure { cpu, .. } = self.phase
-        {
-            let now = self.clock.now();
+        let now = self.clock.now();
+        self.charge_awaited(now);
+        if let Phase::Measure { cpu, .. } = self.phase {
             (totals, cpu_nanos) = self.finish_tally(now, cpu);
+        } else if let (Some(totals), Sending::Pace(_)) = (&mut totals, &self.sending) {
+            totals.latency = Latency::of(&self.tally.latencies);
         }
         if end == End::Time {
             self.count_unanswered();
@@ -235,12 +237,17 @@ impl<'b> Engine<'b> {
                 None
             }
             Phase::Measure { until, cpu } if now >= until => {
+                let latencies = self.tally.latencies.clone();
                 let finished = self.finish_tally(now, cpu);
+                if let Sending::Pace(_) = self.sending {
+                    // What was due in the measurement belongs to it, whenever it is answered.
+                    self.tally.latencies = latencies;
+                }
                 let wait = match self.sending {
                     Sending::Window(_) | Sending::Pace(_) => nanos(self.bench.timeout),
                     Sending::Rounds(_) => SURPLUS_WAIT,
                 };
-                self.forget();
+                self.forget(now);
                 self.phase = Phase::Drain { until: now + wait };
                 Some(finished)
             }
@@ -266,10 +273,27 @@ impl<'b> Engine<'b> {
     }
 
     /// Drops what is due and not begun to be written.
-    fn forget(&mut self) {
-        for (index, member) in self.members.iter_mut().enumerate() {
-            if let Some(member) = member {
-                self.sending.cancel(index, member.forget());
+    fn forget(&mut self, now: u64) {
+        for index in 0..self.members.len() {
+            if let Some(member) = &mut self.members[index] {
+                let messages = member.forget();
+                self.charge(index, messages, now);
+                self.sending.cancel(index, messages);
+            }
+        }
+    }
+
+    /// With a rate, the newest messages of a connection count as late, though nobody answers them.
+    fn charge(&mut self, index: usize, messages: u64, now: u64) {
+        if let Sending::Pace(pace) = &self.sending {
+            pace.charge(index, messages, now, &mut self.tally.latencies);
+        }
+    }
+
+    fn charge_awaited(&mut self, now: u64) {
+        for index in 0..self.members.len() {
+            if self.members[index].is_some() {
+                self.charge(index, self.sending.awaited(index), now);
             }
         }
     }

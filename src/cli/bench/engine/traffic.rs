@@ -97,6 +97,7 @@ impl Engine<'_> {
             Lost::Write(_) => self.errors.write += 1,
             Lost::Read(_) | Lost::Ended | Lost::Closed | Lost::Protocol(_) => self.errors.read += 1,
         }
+        self.charge(index, self.sending.awaited(index), self.clock.now());
         self.errors.missing += self.sending.lost(index);
         self.first_error.get_or_insert_with(|| lost.to_string());
     }
