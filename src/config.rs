@@ -68,8 +68,9 @@ pub struct Config {
     /// dropped in silence.
     pub backlog_bytes_max: usize,
 
-    /// How far behind its topics, all together, a member may be when the next publication comes; what one turn
-    /// publishes does not count until the next. Default 8 MiB: seconds of a busy feed. At least 1. Past it:
+    /// How far behind its topics, all together, a member may be when the next publication reaches it: one that has not
+    /// taken all that it was written before, and is owed more than this. A member that keeps up is never too far
+    /// behind, whatever a turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Past it:
     /// [`LagPolicy`].
     pub lag_bytes_max: usize,
 

@@ -32,9 +32,10 @@
 //! - A [`Handler`] is told what happens to sessions; a [`Context`] does what it asks for. Both live on the one thread, so
 //!   there are no locks.
 //! - A handler queues; what it asks for happens in the phases of the turn that follow: poll, accept, read, expire, flush,
-//!   reap. All that a turn produced for one peer leaves in one write.
+//!   reap. All that a turn produced for one peer leaves in one write; a publication reaches some members a turn.
 //! - A [`Message`] is borrowed from the receive buffer, and ends with the call.
-//! - A topic is a log. [`Context::publish`] frames a message once, and a turn costs messages + members.
+//! - A topic is a log. [`Context::publish`] frames a message once, and what a turn gathered costs
+//!   messages + members.
 //! - Every queue, buffer, count and wait has a bound in [`Config`]. Whatever a peer does wrong is answered (a Close with
 //!   the right code, an HTTP status), and the answer is given time to arrive before the socket is closed.
 //! - Other threads have a [`Handle`].

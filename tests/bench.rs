@@ -298,7 +298,7 @@ mod servers_that_misbehave {
                         return;
                     }
                     if count == 60 {
-                        std::thread::sleep(std::time::Duration::from_millis(600));
+                        thread::sleep(std::time::Duration::from_millis(600));
                     }
                     if stream.write_all(&frame_of(TEXT, &payload)).is_err() {
                         return;
@@ -332,7 +332,7 @@ mod servers_that_misbehave {
     #[test]
     fn a_process_that_ends_before_the_load_has_no_figures() {
         let server = Process::start(&["echo"]);
-        let mut other = std::process::Command::new("sleep")
+        let mut other = Command::new("sleep")
             .arg("0.3")
             .spawn()
             .unwrap();

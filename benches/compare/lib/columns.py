@@ -37,6 +37,8 @@ class Load:
         errors = {name: count for name, count in found['errors'].items() if count}
         if errors or not found['messages']:
             raise Failed(f'errors: {errors}')
+        if found['server'] is None:
+            raise Failed('the server ended')
         return {'cpu_us': found['server']['cpu_us_per_message'], 'per_second': found['messages_per_second'],
                 'p99_us': found['latency_us']['p99']}
 

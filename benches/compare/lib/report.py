@@ -35,7 +35,7 @@ def tables(results):
         '# Results', '',
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; "
         f"medians of {results['rounds']} rounds of {results['seconds']:g} s. Server on one core, load on another. "
-        'Written by `benches/compare/run`.', '',
+        'Written by `benches/compare/run`. Bold: the best but the ceiling; of CPU, by the ratio.', '',
         '| peer | version | what |', '|---|---|---|',
     ]
     for name, facts in results['peers'].items():
@@ -111,7 +111,7 @@ def failures(results):
         for name, figures in column['peers'].items():
             if 'failure' in figures and not results['peers'][name]['failure']:
                 lines.append(f"- {name}, {column['title']}: {figures['failure']}")
-    return ['', '## Not measured', ''] + lines if lines else []
+    return ['', '## What failed', ''] + lines if lines else []
 
 
 def scale_tables(scale):
