@@ -332,10 +332,7 @@ mod servers_that_misbehave {
     #[test]
     fn a_process_that_ends_before_the_load_has_no_figures() {
         let server = Process::start(&["echo"]);
-        let mut other = Command::new("sleep")
-            .arg("0.3")
-            .spawn()
-            .unwrap();
+        let mut other = Command::new("sleep").arg("0.3").spawn().unwrap();
         let pid = other.id().to_string();
         let flags = ["-c", "1", "-d", "600ms", "--warmup", "0", "--pid", &pid];
         let (code, out, _) = bench(server.addr, &flags);

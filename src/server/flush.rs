@@ -35,6 +35,7 @@ impl<S: Stream> Engine<S> {
         self.flush_within(usize::MAX, handler);
     }
 
+    #[inline(never)]
     fn flush_within(&mut self, budget: usize, handler: &mut impl Handler) {
         self.claim_published(budget, handler);
         let mut queue = mem::take(&mut self.flush_queue);

@@ -284,6 +284,7 @@ impl<'b> Engine<'b> {
     }
 
     /// With a rate, the newest messages of a connection count as late, though nobody answers them.
+    #[inline(never)]
     fn charge(&mut self, index: usize, messages: u64, now: u64) {
         if let Sending::Pace(pace) = &self.sending {
             pace.charge(index, messages, now, &mut self.tally.latencies);
