@@ -145,7 +145,7 @@ def chart(results):
 
 
 def svg(groups, results):
-    bar, gap, head, width, left = 13, 20, 26, 860, 330
+    bar, gap, head, width, left = 13, 20, 26, 900, 380
     out, top = [], 94
     for kind, title in [('cpu', 'Echo: server CPU per message, the ceiling is 1 (less is better; cut at 6)'),
                         ('rate', 'Broadcast: deliveries per second, the best is 1 (more is better)')]:
