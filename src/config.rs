@@ -68,23 +68,28 @@ pub struct Config {
     /// dropped in silence.
     pub backlog_bytes_max: usize,
 
-    /// How far behind its topics, all together, a member may be when the next publication reaches it: one that has not
-    /// taken all that it was written before, and is owed more than this. A member that keeps up is never too far
-    /// behind, whatever a turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Past it:
-    /// [`LagPolicy`].
+    /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each stretch of one topic
+    /// between other output. Checked when something new is published to the member: if more than this is left unsent
+    /// from before, after its socket has taken what it can. A member that keeps up never exceeds it, however much one
+    /// turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above it: [`LagPolicy`].
     pub lag_bytes_max: usize,
 
-    /// What happens to a member that is further behind than `lag_bytes_max`. Default [`LagPolicy::Disconnect`];
-    /// a topic can have its own ([`Context::set_lag_policy`](crate::Context::set_lag_policy)).
+    /// What happens to a member above `lag_bytes_max`. Default [`LagPolicy::Disconnect`]; a topic can have its own
+    /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)).
     pub lag_policy: LagPolicy,
 
+    /// Topics that one session can be a member of. Default 1 024; each membership takes about 40 bytes, and a topic of its
+    /// own about 300. Above it [`Context::subscribe`](crate::Context::subscribe) returns `false`.
+    pub memberships_max: usize,
+
     /// Connections at once, those in their opening handshake included. Default: the process's descriptor limit
-    /// less a reserve of 32 (see [`descriptors_max`]). At least 1. Past it: HTTP 503 (RFC 7231 section 6.6.4); 16 at a
-    /// time are waited for until they have read it.
+    /// less a reserve of 32 (see [`descriptors_max`]). At least 1. Above it the oldest connection that has not sent its request
+    /// for a second is closed to make room; if there is none, the new one is answered HTTP 503 (RFC 7231 section
+    /// 6.6.4), and the server waits for 16 at a time to read that.
     pub connections_max: usize,
 
     /// Connections at once whose request has not arrived yet. Default 4 096, the largest common listen backlog.
-    /// At least 1. Past it: HTTP 503.
+    /// At least 1. Above it the oldest of them is closed: clients that send nothing cannot keep others out.
     pub handshakes_max: usize,
 
     /// How long a graceful stop waits for peers to answer the Close 1001. Default 10 s; zero is allowed. Past it:
@@ -111,6 +116,7 @@ pub struct Config {
 
 /// What happens to a topic's member that is further behind than [`Config::lag_bytes_max`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LagPolicy {
     /// Close 1013 (try again later), and nothing is sent after the gap but that Close.
     Disconnect,
@@ -135,6 +141,7 @@ impl Default for Config {
             backlog_bytes_max: 18 * MIB,
             lag_bytes_max: 8 * MIB,
             lag_policy: LagPolicy::Disconnect,
+            memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,
             shutdown_grace: Duration::from_secs(10),

@@ -2,8 +2,10 @@
 
 pub use crate::metrics::Metrics;
 
-use crate::handler::{Context, Handler, Id};
-use crate::proto::Message;
+use crate::context::Context;
+use crate::handler::Handler;
+use crate::id::Id;
+use crate::proto::{HttpResponse, Message, Request, Upgrade};
 
 /// Answers every message with itself; text can get a prefix.
 ///
@@ -51,11 +53,25 @@ impl Handler for Echo {
 }
 
 /// Sends every message to everyone on the same request path, the sender included; text stays text and binary
-/// stays binary. The topic is the path, so other handlers can publish to it.
+/// stays binary. The topic is the path, so other handlers can publish to it. A path longer than 512 bytes is refused with
+/// 414 (RFC 9110 section 15.5.15).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broadcast;
 
 impl Handler for Broadcast {
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        _: &Request,
+        _: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        match cx.path(id) {
+            Some(_) => Ok(()),
+            None => Err(HttpResponse::new(414, "this path is too long for a room\n")),
+        }
+    }
+
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         if let Some(path) = cx.path(id) {
             cx.subscribe(id, &path);

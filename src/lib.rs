@@ -52,9 +52,13 @@
 
 mod bulk;
 mod config;
+mod context;
+mod engine;
+mod error;
 pub mod guide;
 mod handler;
 pub mod handlers;
+mod id;
 mod metrics;
 mod outbound;
 pub mod page;
@@ -63,11 +67,13 @@ mod router;
 mod server;
 mod spares;
 mod stats;
+mod stream;
 
 pub use config::{Config, ConfigError, LagPolicy, descriptors_max};
-pub use handler::{
-    Close, Context, Error, Handler, HandlerFn, Id, SendStatus, Side, TimerId, handler_fn,
-};
+pub use context::Context;
+pub use error::{Close, Error, Limit, SendStatus, Side};
+pub use handler::{Handler, HandlerFn, handler_fn};
+pub use id::{Id, TimerId};
 pub use proto::{HttpResponse, Message, Request, Upgrade};
 pub use router::Router;
 pub use server::{Handle, HandleError, Server, Turn, testing};

@@ -1,6 +1,8 @@
 //! [`Metrics`], a handler that tells what the loop has counted, in the text format of Prometheus.
 
-use crate::handler::{Context, Handler, Id};
+use crate::context::Context;
+use crate::handler::Handler;
+use crate::id::Id;
 use crate::page::NoWebSockets;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::stats::{Stats, TurnTimes};

@@ -1,8 +1,12 @@
 //! From request paths to handlers.
 
-use crate::handler::{Close, Context, Error, Handler, Id};
+use crate::context::Context;
+use crate::error::{Close, Error};
+use crate::handler::Handler;
+use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use std::fmt;
+use std::ops::Range;
 
 /// Several handlers behind one server, each for its request paths.
 ///
@@ -18,10 +22,13 @@ use std::fmt;
 /// # let _ = router;
 /// ```
 ///
-/// Timers come back to the handler that set them. Topics are shared: a handler may publish to another's.
+/// Timers come back to the handler that set them. Topics are shared: a handler may publish to another's. A handler may be a
+/// router itself.
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
+    /// Which route serves the session in each slot.
+    sessions: Vec<Served>,
     /// Empty: all are allowed.
     origins: Vec<String>,
     watches: Vec<(usize, Watch)>,
@@ -33,6 +40,16 @@ type Watch = Box<dyn FnMut(&mut Context<'_>) + Send>;
 struct Route {
     pattern: Pattern,
     handler: Box<dyn Handler + Send>,
+    /// The scopes of this route's timers: its own, which is the first, and those of routers inside its handler. Empty
+    /// before the start.
+    scopes: Range<u32>,
+}
+
+/// A session that a route serves, by its number: slots are used again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    number: u64,
+    route: u16,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +86,11 @@ impl Router {
             self.routes.len() < usize::from(u16::MAX),
             "65 535 routes at most"
         );
-        self.routes.push(Route { pattern, handler });
+        self.routes.push(Route {
+            pattern,
+            handler,
+            scopes: 0..0,
+        });
         self
     }
 
@@ -112,17 +133,35 @@ impl Router {
             .map(|(index, _)| index)
     }
 
+    /// Records which route serves the session.
+    fn serve(&mut self, id: Id, route: usize) {
+        let slot = id.slot as usize;
+        if self.sessions.len() <= slot {
+            self.sessions.resize(slot + 1, Served::default());
+        }
+        self.sessions[slot] = Served {
+            number: id.number,
+            // There are no more routes than that.
+            route: route as u16,
+        };
+    }
+
+    /// The route that serves the session, if it asked for one.
+    fn served(&self, id: Id) -> Option<usize> {
+        let served = self.sessions.get(id.slot as usize)?;
+        (served.number == id.number).then_some(usize::from(served.route))
+    }
+
     /// The handler of a session, and the context in which it acts.
+    #[inline]
     fn of<'r, 'c>(
         &'r mut self,
         cx: &'c mut Context<'_>,
         id: Id,
     ) -> (&'r mut dyn Handler, Context<'c>) {
-        let index = cx.route(id);
-        (
-            &mut *self.routes[usize::from(index)].handler,
-            cx.scoped(index),
-        )
+        let index = self.served(id);
+        let route = &mut self.routes[index.expect("its upgrade or request came first")];
+        (&mut *route.handler, cx.scoped(route.scopes.start))
     }
 }
 
@@ -163,8 +202,11 @@ impl Pattern {
 #[deny(clippy::missing_trait_methods)]
 impl Handler for Router {
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        for (scope, route) in self.routes.iter_mut().enumerate() {
-            route.handler.on_start(&mut cx.scoped(scope as u16));
+        for route in &mut self.routes {
+            let first = cx.new_scope();
+            route.handler.on_start(&mut cx.scoped(first));
+            // Scopes are numbered in order: those of routers inside lie between.
+            route.scopes = first..cx.new_scope();
         }
     }
 
@@ -179,7 +221,7 @@ impl Handler for Router {
         if !self.allows(request) {
             return Err(HttpResponse::new(403, "this origin is not allowed\n"));
         }
-        cx.set_route(id, index as u16);
+        self.serve(id, index);
         let (handler, mut cx) = self.of(cx, id);
         handler.on_upgrade(&mut cx, id, request, upgrade)
     }
@@ -188,7 +230,7 @@ impl Handler for Router {
         let Some(index) = self.find(request.path()) else {
             return not_found();
         };
-        cx.set_route(id, index as u16);
+        self.serve(id, index);
         let (handler, mut cx) = self.of(cx, id);
         handler.on_http(&mut cx, id, request)
     }
@@ -231,25 +273,26 @@ impl Handler for Router {
     /// A session's goes to its handler, once it has one; a listener's goes to all.
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         match id {
-            Some(id) if cx.path(id).is_some_and(|path| self.find(&path).is_some()) => {
-                let (handler, mut cx) = self.of(cx, id);
-                handler.on_error(&mut cx, Some(id), error);
+            Some(id) => {
+                if self.served(id).is_some() {
+                    let (handler, mut cx) = self.of(cx, id);
+                    handler.on_error(&mut cx, Some(id), error);
+                }
             }
-            Some(_) => {}
             None => {
-                for (scope, route) in self.routes.iter_mut().enumerate() {
-                    route
-                        .handler
-                        .on_error(&mut cx.scoped(scope as u16), None, error);
+                for route in &mut self.routes {
+                    let mut cx = cx.scoped(route.scopes.start);
+                    route.handler.on_error(&mut cx, None, error);
                 }
             }
         }
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        let scope = cx.timer_scope();
-        if let Some(route) = self.routes.get_mut(usize::from(scope)) {
-            route.handler.on_timer(&mut cx.scoped(scope), key);
+        let scope = cx.scope();
+        let mut routes = self.routes.iter_mut();
+        if let Some(route) = routes.find(|route| route.scopes.contains(&scope)) {
+            route.handler.on_timer(cx, key);
         }
     }
 

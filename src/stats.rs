@@ -94,16 +94,6 @@ impl Refusal {
         "handshakes_max",
         "handshake_timeout",
     ];
-
-    /// The limit's, or `Shutdown`'s.
-    pub(crate) fn of_limit(name: &str) -> Self {
-        match name {
-            "connections_max" => Self::ConnectionsMax,
-            "handshakes_max" => Self::HandshakesMax,
-            "handshake_timeout" => Self::HandshakeTimeout,
-            _ => Self::Shutdown,
-        }
-    }
 }
 
 /// A histogram of turns by their time.
@@ -178,6 +168,7 @@ const TURN_BOUNDS: [u64; 9] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Limit;
 
     #[test]
     fn closes_are_counted_by_code_and_by_range() {
@@ -199,15 +190,16 @@ mod tests {
 
     #[test]
     fn refusals_have_the_names_of_their_limits() {
-        for name in [
-            "shutdown",
-            "connections_max",
-            "handshakes_max",
-            "handshake_timeout",
-        ] {
-            assert_eq!(Refusal::NAMES[Refusal::of_limit(name) as usize], name);
+        let names = [
+            (Refusal::ConnectionsMax, Limit::ConnectionsMax),
+            (Refusal::HandshakesMax, Limit::HandshakesMax),
+            (Refusal::HandshakeTimeout, Limit::HandshakeTimeout),
+        ];
+        for (refusal, limit) in names {
+            assert_eq!(Refusal::NAMES[refusal as usize], limit.name());
         }
         assert_eq!(Refusal::NAMES[Refusal::Response as usize], "response");
+        assert_eq!(Refusal::NAMES[Refusal::Shutdown as usize], "shutdown");
     }
 
     #[test]

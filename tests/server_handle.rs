@@ -185,7 +185,7 @@ mod handle {
         eventually(|| match handle.publish("/", message) {
             Ok(()) => true,
             Err(HandleError::Full) => false,
-            Err(HandleError::Stopped) => panic!("the server runs"),
+            Err(error) => panic!("{error}"),
         });
     }
 }

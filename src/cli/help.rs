@@ -120,7 +120,7 @@ The server:
                              past it: HTTP 503. At the start that limit is
                              raised as far as the system lets it
   --handshakes-max N         at once without a whole request, default 4096;
-                             past it: HTTP 503
+                             above it the oldest of them is closed
   --shutdown-grace TIME      after a signal, for peers to answer the
                              close 1001, default 10s; a second signal ends
                              at once

@@ -1,8 +1,11 @@
-//! The log of one topic: frames, each framed once, lying next to each other at positions that only grow. Readers
-//! hold positions, not copies. A reader that goes on pins everything from its position on; one that has left holds
-//! the range that it is still owed. A chunk that nobody pins or holds is given back.
+//! The log of one topic: frames, each framed once, lying next to each other at positions that only grow. Readers hold
+//! positions, not copies.
 //!
-//! A frame never straddles two chunks, so every chunk begins at a frame's first byte.
+//! A chunk is retained while one of two counts is not zero: `cursors`, the members whose next unclaimed byte lies in the
+//! chunk (they will claim everything that follows, so later chunks are retained as well), and `holds`, the queued ranges
+//! that overlap the chunk (they retain nothing else). All other chunks are released by [`Log::trim`], at any time.
+//!
+//! A frame never straddles two chunks, so every chunk begins with the first byte of a frame.
 
 use super::CHUNK_BYTES;
 use crate::bulk::Bulk;
@@ -14,16 +17,29 @@ use std::mem;
 pub(super) struct Log {
     chunks: VecDeque<Chunk>,
     end: u64,
+    /// Frames appended.
+    messages: u64,
 }
 
 #[derive(Debug)]
 struct Chunk {
     start: u64,
     bytes: Bulk,
-    /// How many queues have their first unsent byte of this log in this chunk, and will claim what follows.
-    pins: u32,
-    /// How many queues are owed some of this chunk, and nothing that follows their range.
+    /// Frames before this chunk.
+    messages_before: u64,
+    /// Frames in this chunk, counted every [`MARK_BYTES`] or so, so that a count never walks over more.
+    marks: Vec<Mark>,
+    /// Members whose first unclaimed byte is in this chunk.
+    cursors: u32,
+    /// Queued ranges that have unsent bytes in this chunk.
     holds: u32,
+}
+
+/// The start of a frame: its offset in the chunk, and the number of frames in the chunk before it.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    offset: u32,
+    messages: u32,
 }
 
 impl Log {
@@ -32,7 +48,12 @@ impl Log {
         self.end
     }
 
-    /// Whether no byte is held.
+    /// The number of frames that were appended.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Whether no byte is retained.
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -41,20 +62,29 @@ impl Log {
     pub(super) fn append(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
         let len = header.len() + payload.len();
         let end = self.end;
-        // What was last may have been given back, and an older chunk still be held.
+        // The newest chunk may have been released while an older one is held.
         let fits = |chunk: &Chunk| chunk.end() == end && chunk.bytes.len() + len <= CHUNK_BYTES;
         if !self.chunks.back().is_some_and(fits) {
             self.chunks.push_back(Chunk {
                 start: self.end,
                 bytes: Bulk::default(),
-                pins: 0,
+                messages_before: self.messages,
+                marks: Vec::new(),
+                cursors: 0,
                 holds: 0,
             });
         }
         let chunk = self.chunks.back_mut();
-        let bytes = &mut chunk
-            .expect("a chunk that fits was there or was pushed")
-            .bytes;
+        let chunk = chunk.expect("a chunk that fits was there or was pushed");
+        let bytes = &mut chunk.bytes;
+        let marked = chunk.marks.last().map_or(0, |mark| mark.offset as usize);
+        if bytes.len() - marked >= MARK_BYTES {
+            // A chunk is larger than `CHUNK_BYTES` only if it is a single frame.
+            chunk.marks.push(Mark {
+                offset: bytes.len() as u32,
+                messages: (self.messages - chunk.messages_before) as u32,
+            });
+        }
         let needed = bytes.len() + len;
         if needed > bytes.capacity() {
             let mut larger = spares.take(needed);
@@ -64,6 +94,7 @@ impl Log {
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(payload);
         self.end += len as u64;
+        self.messages += 1;
     }
 
     /// The bytes `from..to`, chunk by chunk.
@@ -83,63 +114,90 @@ impl Log {
             })
     }
 
-    /// Keeps everything from `position` on, which is below the end, until unpinned.
-    pub(super) fn pin(&mut self, position: u64) {
-        let chunk = self.chunk_at(position);
-        self.chunks[chunk].pins += 1;
+    /// The bytes `from..to`, which are not empty, as far as they lie in one chunk.
+    pub(super) fn first_slice(&self, from: u64, to: u64) -> &[u8] {
+        let chunk = &self.chunks[self.chunk_at(from)];
+        let end = (to - chunk.start).min(chunk.bytes.len() as u64);
+        &chunk.bytes[(from - chunk.start) as usize..end as usize]
     }
 
-    /// Takes back one `pin` of the same position.
-    pub(super) fn unpin(&mut self, position: u64) {
+    /// Counts `members` more members whose next unclaimed byte is at `position`, which is below the end.
+    pub(super) fn add_cursors(&mut self, position: u64, members: u32) {
         let chunk = self.chunk_at(position);
-        debug_assert!(self.chunks[chunk].pins > 0);
-        self.chunks[chunk].pins -= 1;
+        self.chunks[chunk].cursors += members;
     }
 
-    /// Keeps the bytes `from..to`, and not what follows them, until released.
+    /// Counts one member less at `position`. Returns whether the chunk has no other.
+    pub(super) fn remove_cursor(&mut self, position: u64) -> bool {
+        let chunk = self.chunk_at(position);
+        let cursors = &mut self.chunks[chunk].cursors;
+        debug_assert!(*cursors > 0);
+        *cursors -= 1;
+        *cursors == 0
+    }
+
+    /// The position from which chunks are retained for members that have unclaimed bytes; the end if there are none.
+    pub(super) fn unclaimed_from(&self) -> u64 {
+        let first = self.chunks.iter().find(|chunk| chunk.cursors > 0);
+        first.map_or(self.end, |chunk| chunk.start)
+    }
+
+    /// Retains the bytes `from..to` until they are released.
     pub(super) fn hold(&mut self, from: u64, to: u64) {
         let first = self.chunk_at(from);
-        for chunk in self
-            .chunks
-            .range_mut(first..)
-            .take_while(|chunk| chunk.start < to)
-        {
+        self.hold_chunks(first, to);
+    }
+
+    /// Extends a hold that ends at `from`, to end at `to`.
+    pub(super) fn extend_hold(&mut self, from: u64, to: u64) {
+        // The chunk that the byte before `from` lies in is held already.
+        let first = self.chunks.partition_point(|chunk| chunk.start < from);
+        self.hold_chunks(first, to);
+    }
+
+    fn hold_chunks(&mut self, first: usize, to: u64) {
+        let chunks = self.chunks.range_mut(first..);
+        for chunk in chunks.take_while(|chunk| chunk.start < to) {
             chunk.holds += 1;
         }
     }
 
-    /// Takes back a `hold` of `from..to`, but for its end `kept..to`.
-    pub(super) fn release(&mut self, from: u64, kept: u64, to: u64) {
+    /// Shortens a hold of `from..to` to `kept..to`. Returns whether a chunk has no other hold.
+    pub(super) fn release(&mut self, from: u64, kept: u64, to: u64) -> bool {
         let first = self.chunk_at(from);
-        for chunk in self
-            .chunks
-            .range_mut(first..)
-            .take_while(|chunk| chunk.start < to)
-        {
+        let mut is_free = false;
+        let chunks = self.chunks.range_mut(first..);
+        for chunk in chunks.take_while(|chunk| chunk.start < to) {
             if kept < to && kept < chunk.end() {
-                return;
+                break;
             }
             debug_assert!(chunk.holds > 0);
             chunk.holds -= 1;
+            is_free |= chunk.holds == 0;
         }
+        is_free
     }
 
-    /// Gives back the chunks that nobody pins or holds. To be called only when every reader that is not pinned has
-    /// read to the end.
+    /// Releases the chunks that no reader needs.
     pub(super) fn trim(&mut self, spares: &mut Spares) {
-        let first_pinned = self.chunks.iter().position(|chunk| chunk.pins > 0);
-        let mut unpinned = first_pinned.unwrap_or(self.chunks.len());
-        while unpinned > 0 && self.chunks[0].holds == 0 {
+        let claimed = self.chunks.iter().position(|chunk| chunk.cursors > 0);
+        let mut claimed = claimed.unwrap_or(self.chunks.len());
+        while claimed > 0 && self.chunks[0].holds == 0 {
             if let Some(chunk) = self.chunks.pop_front() {
                 spares.give(chunk.bytes);
             }
-            unpinned -= 1;
+            claimed -= 1;
         }
-        if unpinned > 0 {
+        if self
+            .chunks
+            .iter()
+            .take(claimed)
+            .any(|chunk| chunk.holds == 0)
+        {
             let mut index = 0;
             self.chunks.retain(|chunk| {
                 index += 1;
-                index > unpinned || chunk.holds > 0
+                index > claimed || chunk.holds > 0
             });
         }
         if self.chunks.is_empty() {
@@ -149,30 +207,40 @@ impl Log {
 
     /// The first byte of a frame at or after `position`.
     pub(super) fn frame_boundary(&self, position: u64) -> u64 {
+        self.frame_at(position).0
+    }
+
+    /// The number of frames before `position`, which is a boundary of frames.
+    pub(super) fn messages_before(&self, position: u64) -> u64 {
+        self.frame_at(position).1
+    }
+
+    /// The first boundary of frames at or after `position`, and the number of frames before it. Walks over at most
+    /// [`MARK_BYTES`] of frames.
+    fn frame_at(&self, position: u64) -> (u64, u64) {
         if position == self.end {
-            return position;
+            return (position, self.messages);
         }
         let chunk = &self.chunks[self.chunk_at(position)];
-        let mut start = chunk.start;
-        while start < position {
-            start += frame_len(&chunk.bytes[(start - chunk.start) as usize..]);
-        }
-        start
-    }
-
-    /// How many frames lie in `from..to`, both at frame boundaries.
-    pub(super) fn frames(&self, from: u64, to: u64) -> u64 {
-        let mut count = 0;
-        for mut slice in self.slices(from, to) {
-            while !slice.is_empty() {
-                slice = &slice[frame_len(slice) as usize..];
-                count += 1;
+        let offset = (position - chunk.start) as usize;
+        let marks = chunk
+            .marks
+            .partition_point(|mark| mark.offset as usize <= offset);
+        let (mut at, mut messages) = match marks.checked_sub(1) {
+            Some(last) => {
+                let mark = chunk.marks[last];
+                (mark.offset as usize, u64::from(mark.messages))
             }
+            None => (0, 0),
+        };
+        while at < offset {
+            at += frame_len(&chunk.bytes[at..]) as usize;
+            messages += 1;
         }
-        count
+        (chunk.start + at as u64, chunk.messages_before + messages)
     }
 
-    /// Which chunk holds `position`, which is below the end and not trimmed.
+    /// Which chunk holds `position`, which is below the end and not released.
     fn chunk_at(&self, position: u64) -> usize {
         debug_assert!(position < self.end);
         self.chunks.partition_point(|chunk| chunk.start <= position) - 1
@@ -191,7 +259,7 @@ impl Chunk {
     }
 }
 
-/// Header and payload of the unmasked frame that `bytes` begin with (RFC 6455 section 5.2). The log holds only
+/// The length of the unmasked frame that `bytes` begin with, header and payload (RFC 6455 section 5.2). The log holds only
 /// what this server framed, so there is nothing to check.
 fn frame_len(bytes: &[u8]) -> u64 {
     match bytes[1] & 0x7F {
@@ -200,6 +268,10 @@ fn frame_len(bytes: &[u8]) -> u64 {
         len => 2 + u64::from(len),
     }
 }
+
+/// Frames are counted once in so many bytes: 4 KiB hold at most 2 048 frames, which take some microseconds to walk over,
+/// and a chunk then has at most 32 marks.
+const MARK_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -246,8 +318,9 @@ mod tests {
             starts.push(log.end());
             append(&mut log, &vec![0; len]);
         }
-        assert_eq!(log.frames(0, log.end()), 6);
-        assert_eq!(log.frames(starts[2], starts[5]), 3);
+        assert_eq!(log.messages_before(log.end()), 6);
+        assert_eq!(log.messages_before(starts[2]), 2);
+        assert_eq!(log.messages_before(starts[5]), 5);
         for pair in starts.windows(2) {
             assert_eq!(log.frame_boundary(pair[0]), pair[0]);
             assert_eq!(log.frame_boundary(pair[0] + 1), pair[1]);
@@ -256,48 +329,47 @@ mod tests {
         assert_eq!(log.frame_boundary(log.end()), log.end());
     }
 
-    #[test]
-    fn memory_is_held_from_the_oldest_pin_on_and_comes_back() {
-        let mut log = Log::default();
-        for _ in 0..64 {
-            append(&mut log, &[7; 30_000]);
-        }
-        assert!(
-            log.capacity() <= 64 * 30_004 * 11 / 10,
-            "{}",
-            log.capacity()
-        );
-        log.pin(5);
-        log.pin(1_000_000);
+    fn held(log: &mut Log) -> usize {
         log.trim(&mut Spares::new());
-        assert_eq!(
-            log.slices(5, log.end()).map(<[u8]>::len).sum::<usize>(),
-            log.end() as usize - 5
-        );
-        log.unpin(5);
-        log.trim(&mut Spares::new());
-        assert!(log.capacity() < 64 * 30_000 / 2 * 11 / 10 + CHUNK_BYTES);
-        log.unpin(1_000_000);
-        log.trim(&mut Spares::new());
-        assert!(log.is_empty());
-        assert_eq!(log.capacity(), 0);
+        log.capacity().div_ceil(CHUNK_BYTES)
     }
 
     #[test]
-    fn what_is_held_stays_and_what_lies_between_is_given_back() {
+    fn everything_from_the_oldest_cursor_on_is_retained() {
+        let mut log = Log::default();
+        for _ in 0..8 {
+            append(&mut log, &[7; 120_000]);
+        }
+        let len = log.end() / 8;
+        log.add_cursors(2 * len, 2);
+        log.add_cursors(5 * len, 1);
+        assert_eq!(held(&mut log), 6);
+        assert_eq!(log.unclaimed_from(), 2 * len);
+        assert!(!log.remove_cursor(2 * len));
+        assert_eq!(held(&mut log), 6);
+        assert!(log.remove_cursor(2 * len));
+        assert_eq!(log.unclaimed_from(), 5 * len);
+        assert_eq!(held(&mut log), 3);
+        assert!(log.remove_cursor(5 * len));
+        assert_eq!(held(&mut log), 0);
+        assert!(log.is_empty());
+        assert_eq!(log.unclaimed_from(), log.end());
+    }
+
+    #[test]
+    fn held_ranges_are_retained_and_what_lies_between_is_released() {
         let mut log = Log::default();
         let mut starts = Vec::new();
         for _ in 0..10 {
             starts.push(log.end());
             append(&mut log, &[7; 120_000]);
         }
-        // A reader that left owes itself the third and fourth frame, another the eighth; one goes on at the ninth.
-        log.hold(starts[2] + 5, starts[4]);
+        // One queue has the third and fourth frame, another the eighth; a member goes on at the ninth.
+        log.hold(starts[2] + 5, starts[3]);
+        log.extend_hold(starts[3], starts[4]);
         log.hold(starts[7], starts[8]);
-        log.pin(starts[8]);
-        log.trim(&mut Spares::new());
-        let held = |log: &Log| log.capacity() / CHUNK_BYTES;
-        assert_eq!(held(&log), 2 + 1 + 2);
+        log.add_cursors(starts[8], 1);
+        assert_eq!(held(&mut log), 2 + 1 + 2);
         let len = |log: &Log, from, to| log.slices(from, to).map(<[u8]>::len).sum::<usize>() as u64;
         assert_eq!(
             len(&log, starts[2] + 5, starts[4]),
@@ -305,19 +377,15 @@ mod tests {
         );
         assert_eq!(len(&log, starts[7], starts[8]), starts[8] - starts[7]);
         // A part of the third frame is sent, then the rest of it, then all.
-        log.release(starts[2] + 5, starts[2] + 9, starts[4]);
-        log.trim(&mut Spares::new());
-        assert_eq!(held(&log), 5);
-        log.release(starts[2] + 9, starts[3], starts[4]);
-        log.trim(&mut Spares::new());
-        assert_eq!(held(&log), 4);
-        log.release(starts[3], starts[4], starts[4]);
-        log.release(starts[7], starts[8], starts[8]);
-        log.trim(&mut Spares::new());
-        assert_eq!(held(&log), 2);
-        log.unpin(starts[8]);
-        log.trim(&mut Spares::new());
-        assert_eq!(log.capacity(), 0);
+        assert!(!log.release(starts[2] + 5, starts[2] + 9, starts[4]));
+        assert_eq!(held(&mut log), 5);
+        assert!(log.release(starts[2] + 9, starts[3], starts[4]));
+        assert_eq!(held(&mut log), 4);
+        assert!(log.release(starts[3], starts[4], starts[4]));
+        assert!(log.release(starts[7], starts[8], starts[8]));
+        assert_eq!(held(&mut log), 2);
+        assert!(log.remove_cursor(starts[8]));
+        assert_eq!(held(&mut log), 0);
         append(&mut log, b"goes on");
         assert_eq!(len(&log, starts[9] + 120_010, log.end()), 9);
     }

@@ -1,9 +1,11 @@
 //! All topics: by name, each with its log, its members' cursors and its lag policy.
 //!
-//! Publishing frames the message once, into the topic's log, whatever the number of members. The loop claims for
-//! each member what lies between its cursor and the log's end, in laps around the members: a lap costs messages +
-//! members, and may take several turns; who comes late in it gets what was published meanwhile with the rest.
-//! A topic lives while it has members or somebody's queue still owes bytes of its log.
+//! Publishing frames the message once, into the topic's log, whatever the number of members. A member claims the bytes
+//! between its cursor and the log's end when its session is flushed. [`Topics::next_unclaimed`] yields the sessions that
+//! have something to claim, round-robin; a round may take several turns, and a member that is visited late in it claims
+//! what was published meanwhile as well.
+//!
+//! A topic exists while it has members, or while a queue refers to bytes of its log.
 
 use super::log::Log;
 use crate::config::LagPolicy;
@@ -14,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-/// A topic's place in [`Topics`]; only valid while the topic lives.
+/// A topic's place in [`Topics`]; only valid while the topic exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TopicKey(u32);
 
@@ -25,12 +27,14 @@ pub(crate) struct Topics {
     topics: Slab<Topic>,
     /// By name and not in [`Topic`], so that a policy outlives the members.
     policies: HashMap<Arc<str>, LagPolicy>,
-    /// Whose lap is not over, in the order of their turns.
+    /// Topics of which some member has unclaimed bytes, in the order in which they are visited.
     dirty: VecDeque<TopicKey>,
-    /// May have chunks, or themselves, to give back.
-    loose: Vec<TopicKey>,
-    /// Bytes published since no topic was dirty.
-    dirty_len: usize,
+    /// Topics to check for chunks to release, or for removal.
+    trim_candidates: Vec<TopicKey>,
+    /// See [`Topics::unclaimed_len`].
+    unclaimed_len: usize,
+    /// See [`Topics::published_len`].
+    published_len: u64,
 }
 
 #[derive(Debug)]
@@ -38,42 +42,66 @@ struct Topic {
     name: Arc<str>,
     log: Log,
     members: Vec<Member>,
-    /// Whose turn it is in the lap, and how many are to come before it is over.
+    /// The member that is visited next.
     next: usize,
-    due: usize,
-    /// Messages published to it.
-    published: u64,
+    /// Members without unclaimed bytes.
+    caught_up: usize,
+    /// All members have claimed what lies before this position.
+    unclaimed_from: u64,
     policy: Option<LagPolicy>,
     is_dirty: bool,
-    is_loose: bool,
+    is_trim_candidate: bool,
 }
 
 /// A session in a topic.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Member {
+struct Member {
+    /// The session's slot.
+    slot: u32,
+    /// The position up to which the session has claimed the log.
+    cursor: u64,
+    /// The number of messages before that position.
+    messages: u64,
+}
+
+/// Bytes of a log that a session has claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) messages: u64,
+}
+
+/// A member whose index among the members of a topic has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
     /// The session's slot.
     pub(crate) slot: usize,
-    /// Up to where the session's queue has claimed the log.
-    pub(crate) cursor: u64,
 }
 
 impl Topic {
-    /// Members have come, gone or changed places: if a lap is under way, all of them are to come in it again, which
-    /// costs those who have claimed next to nothing.
-    fn begin_lap_anew(&mut self) {
-        if self.due > 0 {
-            self.due = self.members.len();
-        }
+    fn is_clean(&self) -> bool {
+        self.caught_up == self.members.len()
+    }
+
+    /// Recomputes from where bytes are unclaimed. Returns by how many fewer they are.
+    fn update_unclaimed(&mut self) -> usize {
+        let from = if self.is_clean() {
+            self.log.end()
+        } else {
+            self.log.unclaimed_from().max(self.unclaimed_from)
+        };
+        (from - mem::replace(&mut self.unclaimed_from, from)) as usize
     }
 }
 
 impl Topics {
-    /// The topic of that name, if it lives.
+    /// The topic of that name, if it exists.
     pub(crate) fn find(&self, name: &str) -> Option<TopicKey> {
         self.names.get(name).copied()
     }
 
-    /// The topic of that name, made if there is none.
+    /// The topic of that name, created if there is none.
     pub(crate) fn find_or_insert(&mut self, name: &str) -> TopicKey {
         if let Some(key) = self.find(name) {
             return key;
@@ -84,15 +112,14 @@ impl Topics {
             log: Log::default(),
             members: Vec::new(),
             next: 0,
-            due: 0,
-            published: 0,
+            caught_up: 0,
+            unclaimed_from: 0,
             policy: self.policies.get(&name).copied(),
             is_dirty: false,
-            is_loose: false,
+            is_trim_candidate: false,
         };
-        let key = TopicKey(
-            u32::try_from(self.topics.insert(topic)).expect("topics are fewer than sessions"),
-        );
+        let key = u32::try_from(self.topics.insert(topic));
+        let key = TopicKey(key.expect("memory holds fewer than 2^32 topics"));
         self.names.insert(name, key);
         key
     }
@@ -102,8 +129,7 @@ impl Topics {
         &self.topic(key).name
     }
 
-    /// Gives the topic of that name a lag policy of its own, now and whenever it comes to life; `None` takes it
-    /// back.
+    /// Gives the topic of that name a lag policy of its own, whether it exists now or later; `None` removes it.
     pub(crate) fn set_policy(&mut self, name: &str, policy: Option<LagPolicy>) {
         match policy {
             Some(policy) => {
@@ -123,38 +149,42 @@ impl Topics {
         self.topic(key).policy
     }
 
-    /// Adds a member that has yet to receive nothing; its index among the members.
+    /// Adds a member that will receive what is published from now on. Returns its index among the members.
     pub(crate) fn join(&mut self, key: TopicKey, slot: usize) -> usize {
         let topic = self.topic_mut(key);
         topic.members.push(Member {
-            slot,
+            slot: slot as u32,
             cursor: topic.log.end(),
+            messages: topic.log.messages(),
         });
-        topic.begin_lap_anew();
+        topic.caught_up += 1;
         topic.members.len() - 1
     }
 
-    /// Removes the member at `index`; the last member takes its index, and is returned if there is one.
-    pub(crate) fn leave(&mut self, key: TopicKey, index: usize) -> Option<Member> {
+    /// Removes the member at `index`. The last member, if it is another, gets this index, and is returned.
+    pub(crate) fn leave(&mut self, key: TopicKey, index: usize) -> Option<Moved> {
         let topic = self.topic_mut(key);
-        topic.members.swap_remove(index);
-        let moved = topic.members.get(index).copied();
-        topic.begin_lap_anew();
-        self.loosen(key);
+        let member = topic.members.swap_remove(index);
+        if member.cursor == topic.log.end() {
+            topic.caught_up -= 1;
+        } else {
+            topic.log.remove_cursor(member.cursor);
+        }
+        let claimed = topic.update_unclaimed();
+        let moved = topic.members.get(index).map(|member| Moved {
+            slot: member.slot as usize,
+        });
+        self.unclaimed_len -= claimed;
+        self.add_trim_candidate(key);
         moved
     }
 
-    /// How many members the topic has.
+    /// The number of the topic's members.
     pub(crate) fn member_count(&self, key: TopicKey) -> usize {
         self.topic(key).members.len()
     }
 
-    /// The member at `index`.
-    pub(crate) fn member(&self, key: TopicKey, index: usize) -> Member {
-        self.topic(key).members[index]
-    }
-
-    /// Frames `message` once, for all members; how many there are. Without members nothing is kept.
+    /// Frames `message` once, for all members. Returns their number. Without members nothing is retained.
     pub(crate) fn publish(
         &mut self,
         key: TopicKey,
@@ -166,40 +196,60 @@ impl Topics {
             return 0;
         }
         let header = message.server_header();
+        let start = topic.log.end();
         topic
             .log
             .append(header.as_slice(), message.as_bytes(), spares);
-        topic.published += 1;
-        topic.due = topic.members.len();
-        self.dirty_len += header.as_slice().len() + message.len();
+        let caught_up = mem::take(&mut topic.caught_up);
+        if caught_up > 0 {
+            topic.log.add_cursors(start, caught_up as u32);
+        }
+        let len = header.as_slice().len() + message.len();
+        self.unclaimed_len += len;
+        self.published_len += len as u64;
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push_back(key);
         }
         topic.members.len()
     }
 
-    /// What the member at `index` has not claimed yet, claimed now; `None` if that is nothing.
-    pub(crate) fn claim(&mut self, key: TopicKey, index: usize) -> Option<(u64, u64)> {
-        let topic = self.topic_mut(key);
+    /// Claims what the member at `index` has not claimed yet; `None` if that is nothing.
+    pub(crate) fn claim(&mut self, key: TopicKey, index: usize) -> Option<Claim> {
+        let topic = &mut self.topics[key.0 as usize];
+        let member = &mut topic.members[index];
         let end = topic.log.end();
-        let from = mem::replace(&mut topic.members[index].cursor, end);
-        (from < end).then_some((from, end))
+        if member.cursor == end {
+            return None;
+        }
+        let from = mem::replace(&mut member.cursor, end);
+        let messages = topic.log.messages();
+        let messages = messages - mem::replace(&mut member.messages, messages);
+        topic.caught_up += 1;
+        if topic.log.remove_cursor(from) {
+            self.unclaimed_len -= topic.update_unclaimed();
+            self.add_trim_candidate(key);
+        }
+        Some(Claim {
+            from,
+            to: end,
+            messages,
+        })
     }
 
-    /// How many bytes the member at `index` has not claimed yet.
+    /// The number of bytes that the member at `index` has not claimed yet.
     pub(crate) fn unclaimed(&self, key: TopicKey, index: usize) -> usize {
         let topic = self.topic(key);
         (topic.log.end() - topic.members[index].cursor) as usize
     }
 
-    /// How many messages were published to the topic while it had members.
-    pub(crate) fn published(&self, key: TopicKey) -> u64 {
-        self.topic(key).published
+    /// Bytes that logs retain because some member has not claimed them yet, to the chunk.
+    pub(crate) fn unclaimed_len(&self) -> usize {
+        self.unclaimed_len
     }
 
-    /// Bytes published since everything that was published had been claimed.
-    pub(crate) fn dirty_len(&self) -> usize {
-        self.dirty_len
+    /// Bytes published since the start.
+    pub(crate) fn published_len(&self) -> u64 {
+        self.published_len
     }
 
     /// Whether a member may have something to claim.
@@ -207,88 +257,84 @@ impl Topics {
         !self.dirty.is_empty()
     }
 
-    /// The next member to claim for, as its topic and index; `None`: everybody has claimed everything.
-    pub(crate) fn next_due(&mut self) -> Option<(TopicKey, usize)> {
-        while let Some(&key) = self.dirty.front() {
+    /// The slot of the next session that has something to claim, and how many bytes of one topic that is; `None`: all
+    /// members have claimed everything.
+    ///
+    /// Topics are visited in turns of one member each, so that a topic that is always dirty does not delay another.
+    pub(crate) fn next_unclaimed(&mut self) -> Option<(usize, usize)> {
+        while let Some(key) = self.dirty.pop_front() {
             let topic = self.topic_mut(key);
-            if let Some(due) = topic.due.checked_sub(1) {
-                topic.due = due;
-                // Who was last may have left.
+            if topic.is_clean() {
+                topic.is_dirty = false;
+                self.add_trim_candidate(key);
+                continue;
+            }
+            let end = topic.log.end();
+            // One member at least is not caught up, so this ends.
+            let member = loop {
                 let index = if topic.next < topic.members.len() {
                     topic.next
                 } else {
                     0
                 };
                 topic.next = index + 1;
-                return Some((key, index));
-            }
-            topic.is_dirty = false;
-            self.dirty.pop_front();
-            self.loosen(key);
+                let member = topic.members[index];
+                if member.cursor < end {
+                    break member;
+                }
+            };
+            self.dirty.push_back(key);
+            return Some((member.slot as usize, (end - member.cursor) as usize));
         }
-        self.dirty_len = 0;
         None
     }
 
-    /// Lets another topic be the next one, if several are dirty.
-    pub(crate) fn take_turns(&mut self) {
-        if self.dirty.len() > 1 {
-            self.dirty.rotate_left(1);
-        }
-    }
-
-    /// The bytes `from..to` of a log, in pieces.
+    /// The bytes `from..to` of a log, chunk by chunk.
     pub(crate) fn slices(&self, key: TopicKey, from: u64, to: u64) -> impl Iterator<Item = &[u8]> {
         self.topic(key).log.slices(from, to)
+    }
+
+    /// The bytes `from..to` of a log, which are not empty, as far as they lie in one chunk.
+    pub(super) fn first_slice(&self, key: TopicKey, from: u64, to: u64) -> &[u8] {
+        self.topic(key).log.first_slice(from, to)
     }
 
     pub(super) fn frame_boundary(&self, key: TopicKey, position: u64) -> u64 {
         self.topic(key).log.frame_boundary(position)
     }
 
-    pub(super) fn frames(&self, key: TopicKey, from: u64, to: u64) -> u64 {
-        self.topic(key).log.frames(from, to)
-    }
-
-    pub(super) fn pin(&mut self, key: TopicKey, position: u64) {
-        self.topic_mut(key).log.pin(position);
-    }
-
-    pub(super) fn unpin(&mut self, key: TopicKey, position: u64) {
-        self.topic_mut(key).log.unpin(position);
-        self.loosen(key);
+    /// The number of whole messages in `from..to`, both boundaries of frames.
+    pub(super) fn messages(&self, key: TopicKey, from: u64, to: u64) -> u64 {
+        let log = &self.topic(key).log;
+        log.messages_before(to) - log.messages_before(from)
     }
 
     pub(super) fn hold(&mut self, key: TopicKey, from: u64, to: u64) {
         self.topic_mut(key).log.hold(from, to);
     }
 
-    /// Takes back a hold of `from..to`, but for `kept..to`.
+    pub(super) fn extend_hold(&mut self, key: TopicKey, from: u64, to: u64) {
+        self.topic_mut(key).log.extend_hold(from, to);
+    }
+
+    /// Shortens a hold of `from..to` to `kept..to`.
     pub(super) fn release(&mut self, key: TopicKey, from: u64, kept: u64, to: u64) {
-        self.topic_mut(key).log.release(from, kept, to);
-        self.loosen(key);
-    }
-
-    /// Moves a pin within a queue's range that ends at `end`, where the pin is taken back.
-    pub(super) fn move_pin(&mut self, key: TopicKey, from: u64, to: u64, end: u64) {
-        self.topic_mut(key).log.unpin(from);
-        if to < end {
-            self.topic_mut(key).log.pin(to);
+        if self.topic_mut(key).log.release(from, kept, to) {
+            self.add_trim_candidate(key);
         }
-        self.loosen(key);
     }
 
-    /// Gives back what nobody needs any more: chunks, and topics without members. To be called when everything
-    /// published has been claimed; a topic that is dirty again waits for the next call.
+    /// Releases chunks that no reader needs, and topics without members and unsent bytes.
     pub(crate) fn trim(&mut self, spares: &mut Spares) {
-        for key in mem::take(&mut self.loose) {
+        if self.trim_candidates.is_empty() {
+            return;
+        }
+        while let Some(key) = self.trim_candidates.pop() {
             let topic = self.topic_mut(key);
-            topic.is_loose = false;
-            if topic.is_dirty {
-                continue;
-            }
+            topic.is_trim_candidate = false;
             topic.log.trim(spares);
-            if topic.members.is_empty() && topic.log.is_empty() {
+            // A topic in the queue of dirty ones is a candidate again when it leaves that.
+            if topic.members.is_empty() && topic.log.is_empty() && !topic.is_dirty {
                 let topic = self.topics.remove(key.0 as usize);
                 self.names.remove(&topic.name);
             }
@@ -297,11 +343,14 @@ impl Topics {
             self.names.shrink_to_fit();
             self.topics.shrink_to_fit();
         }
+        if self.trim_candidates.capacity() > CANDIDATES_KEPT {
+            self.trim_candidates = Vec::new();
+        }
     }
 
-    fn loosen(&mut self, key: TopicKey) {
-        if !mem::replace(&mut self.topic_mut(key).is_loose, true) {
-            self.loose.push(key);
+    fn add_trim_candidate(&mut self, key: TopicKey) {
+        if !mem::replace(&mut self.topic_mut(key).is_trim_candidate, true) {
+            self.trim_candidates.push(key);
         }
     }
 
@@ -316,15 +365,16 @@ impl Topics {
     /// Bytes held by all logs, as the allocator sees them.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
-        self.topics
-            .iter()
-            .map(|(_, topic)| topic.log.capacity())
-            .sum()
+        let logs = self.topics.iter().map(|(_, topic)| topic.log.capacity());
+        logs.sum()
     }
 
-    /// How many topics live.
+    /// The number of topics.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.topics.len()
     }
 }
+
+/// The room for trim candidates that is retained; a burst may need more.
+const CANDIDATES_KEPT: usize = 256;

@@ -3,7 +3,10 @@
 //!
 //! Whether a client has the bytes already is decided here; which path they belong to is the router's.
 
-use crate::handler::{Close, Context, Error, Handler, Id};
+use crate::context::Context;
+use crate::error::{Close, Error};
+use crate::handler::Handler;
+use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, ResponseError, Upgrade};
 use std::borrow::Cow;
 use tungstenite::http::HeaderValue;

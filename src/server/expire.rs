@@ -1,35 +1,56 @@
-//! The expire phase: deadlines that are due, and the handler's timers. One `now` a turn.
+//! The expire phase: deadlines that have passed, and the handler's timers. A turn has one `now`.
 
-use super::deadlines::{Deadline, Millis};
-use super::engine::Engine;
-use super::session::{Ending, Phase, Stream};
-use crate::handler::{Context, Error, Handler, Side};
-use crate::proto::{HttpResponse, Stage};
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::engine::deadlines::{Deadline, Millis};
+use crate::engine::session::Ending;
+use crate::error::{Error, Limit, Side};
+use crate::handler::Handler;
+use crate::proto::HttpResponse;
+use crate::stats::Refusal;
 
-impl<S: Stream> Engine<S> {
-    /// Acts on every deadline and timer that is due.
-    pub(crate) fn expire(&mut self, handler: &mut impl Handler) {
-        while let Some((slot, deadline)) = self.deadlines.take_due(self.now as Millis) {
-            self.expired(slot, deadline);
+impl Engine {
+    /// Acts on deadlines and timers that are due. What has arrived before a deadline is acted upon counts, however late the
+    /// loop is (a process that was stopped, a host that was busy): it is read first, and what the stream takes is written.
+    pub(crate) fn expire(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
+        for _ in 0..EXPIRED_PER_TURN_MAX {
+            let now = self.now as Millis;
+            let Some((slot, deadline)) = self.deadlines.first_due(now) else {
+                break;
+            };
+            self.catch_up(slot, buf, handler);
+            if self.deadlines.is_due(slot, deadline, now) {
+                self.deadlines.clear(slot);
+                self.expired(slot, deadline);
+            }
         }
         self.journal.sum_up(self.now);
         // A timer that is set for now meanwhile waits a turn, so that a handler cannot hold the loop.
-        let sequence_end = self.timer_sequence();
-        while let Some(timer) = self.take_due_timer(sequence_end) {
-            handler.on_timer(&mut Context::new(self), timer.key);
+        let sequence_end = self.timers.sequence();
+        while let Some(timer) = self.timers.take_due(self.now, sequence_end) {
+            handler.on_timer(&mut Context::new(self).scoped(timer.scope), timer.key);
+        }
+    }
+
+    /// Does for one session what the other phases have not come to yet.
+    fn catch_up(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
+        let id = self.id_of(slot);
+        if self.sessions[slot].wants_input() {
+            self.read_session(slot, buf, handler);
+        }
+        let is_stalled = self.deadlines.kind(slot) == Some(Deadline::Write);
+        if is_stalled && self.session(id).is_some_and(|session| !session.is_blocked) {
+            self.flush_session(slot, handler);
         }
     }
 
     fn expired(&mut self, slot: usize, deadline: Deadline) {
         match deadline {
             Deadline::Handshake => {
+                self.stats.count_refusal(Refusal::HandshakeTimeout);
                 let response = HttpResponse::new(408, "the request did not arrive in time\n");
-                self.refuse(
-                    slot,
-                    &response,
-                    false,
-                    Some(Error::Limit("handshake_timeout")),
-                );
+                let error = Some(Error::Limit(Limit::HandshakeTimeout));
+                self.refuse(slot, &response, false, error);
             }
             Deadline::Quiet => {
                 self.deadlines.set(slot, Deadline::Idle, self.now as Millis);
@@ -37,26 +58,20 @@ impl<S: Stream> Engine<S> {
                     self.ping_slot(slot, &[]);
                 }
             }
-            Deadline::Idle => self.idle(slot),
-            Deadline::Write => {
-                self.kill(
-                    slot,
-                    Ending::abnormal(Side::Us, Some(Error::Limit("write_timeout"))),
-                );
+            Deadline::Idle => {
+                if self.sessions[slot].is_open() {
+                    let error = Some(Error::Limit(Limit::IdleTimeout));
+                    self.close_slot(slot, 1001, "nothing arrived for too long", error);
+                }
             }
-            Deadline::Close => self.kill(slot, Ending::abnormal(Side::Us, None)),
-        }
-    }
-
-    fn idle(&mut self, slot: usize) {
-        let session = &self.sessions[slot];
-        if session.phase == Phase::Live && session.connection.stage() == Stage::Open {
-            self.close_slot(
-                slot,
-                1001,
-                "nothing arrived for too long",
-                Some(Error::Limit("idle_timeout")),
-            );
+            Deadline::Write => self.kill_stalled(slot),
+            Deadline::Close => {
+                let ending = Ending::abnormal(Side::Us, None);
+                self.kill(slot, ending);
+            }
         }
     }
 }
+
+/// Deadlines that one turn acts on: some milliseconds of work, if each session has a request to be read first.
+const EXPIRED_PER_TURN_MAX: usize = 256;

@@ -1,210 +1,224 @@
 //! The flush phase: everything that a turn produced for one peer leaves in one write.
 //!
-//! First the topics that were published to: each member claims what lies between its cursor and the log's end.
-//! A member that keeps up, and is owed nothing else, is written to straight from the log and queues nothing. After
-//! some members the turn goes on, and the next one continues with those who follow: what arrives meanwhile is read
-//! between, instead of after the last of them, and what is published meanwhile reaches them in the same write.
-//! Then every session that owes something, once; what a stream does not take waits for it to say so.
+//! Flushing a session claims what all its topics have for it, and then writes until the stream takes no more or the
+//! session has had its share ([`SLICE_BYTES_MAX`]). First come the sessions that were sent something in this turn. Then,
+//! within a budget, those with so many unsent bytes that they are written in slices, and the members of topics with
+//! unclaimed publications, in turns; the rest follow in later turns, and what arrives meanwhile is read between. A
+//! publication to many members, or a large one, so delays nobody else by more than a turn.
 
-use super::deadlines::{Deadline, Millis};
-use super::engine::{Engine, KEPT};
-use super::session::{Ending, InputEnd, Phase, Session, Stream, id};
-use crate::config::LagPolicy;
-use crate::handler::{Context, Error, Handler, Id, Side};
-use crate::outbound::{TopicKey, Topics, fill};
+use crate::context::Context;
+use crate::engine::deadlines::Deadline;
+use crate::engine::operations::write_slices;
+use crate::engine::session::{Ending, Phase, Session};
+use crate::engine::{Engine, Published};
+use crate::error::{Error, Side};
+use crate::handler::Handler;
+use crate::id::Id;
+use crate::outbound::Topics;
 use crate::proto::Stage;
 use crate::spares::Spares;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::sync::Arc;
 
-impl<S: Stream> Engine<S> {
-    /// Writes what is owed, once around, but of publications only as much as a turn should: as much as was read in it,
-    /// so that neither keeps the other from the loop, and all of them when that is what bounds the logs.
+impl Engine {
+    /// Flushes each session that was sent something, and of the others as many as a turn should: their work is capped at
+    /// the turn's read work, so that neither keeps the other from the loop.
     pub(crate) fn flush(&mut self, handler: &mut impl Handler) {
-        let read = mem::take(&mut self.turn_work);
-        if self.topics.dirty_len() > PUBLISHED_BYTES_MAX {
-            self.flush_all(handler);
-        } else {
-            self.flush_within(read.max(CLAIMS_PER_TURN), handler);
-        }
-    }
-
-    /// Writes what is owed, once around.
-    pub(super) fn flush_all(&mut self, handler: &mut impl Handler) {
-        self.flush_within(usize::MAX, handler);
-    }
-
-    #[inline(never)]
-    fn flush_within(&mut self, budget: usize, handler: &mut impl Handler) {
-        self.claim_published(budget, handler);
-        let mut queue = mem::take(&mut self.flush_queue);
-        for id in queue.drain(..) {
-            let Some(session) = self.session_mut(id) else {
-                continue;
+        let mut left = TURN_WORK_MAX;
+        for _ in 0..self.flush_queue.len() {
+            if left == 0 {
+                break;
+            }
+            let Some(id) = self.flush_queue.pop_front() else {
+                break;
             };
-            session.is_flush_queued = false;
-            if session.phase != Phase::Dead {
-                self.flush_session(id.slot as usize, handler);
-            }
+            left = left.saturating_sub(self.flush_queued(id, handler));
         }
-        if self.flush_queue.is_empty() {
-            // Kept for its allocation, unless a burst made it large.
-            queue.shrink_to(KEPT);
-            self.flush_queue = queue;
+        let budget = mem::take(&mut self.read_work).max(PUBLICATION_WORK_MIN);
+        if !self.bulk_queue.is_empty() || self.topics.is_dirty() {
+            self.flush_bulk(budget, handler);
         }
+        self.bound_unclaimed(handler);
         self.topics.trim(&mut self.spares);
-    }
-
-    /// Gives members what was published to their topics since their last claims, unless they are too far behind, until
-    /// the budget is spent.
-    fn claim_published(&mut self, mut budget: usize, handler: &mut impl Handler) {
-        let mut lagging = Vec::new();
-        while budget > 0
-            && let Some((topic, index)) = self.topics.next_due()
-        {
-            self.judge(topic, index, &mut lagging);
-            let unclaimed = self.topics.unclaimed(topic, index);
-            if unclaimed > 0 {
-                self.claim_for_member(topic, index);
-                budget = budget.saturating_sub(unclaimed.max(CLAIM_MIN));
-            }
-        }
-        self.topics.take_turns();
-        // Later, because both can change who is a member.
-        for lag in lagging {
-            match lag {
-                Lag::Skipped {
-                    id,
-                    topic,
-                    messages,
-                } => {
-                    log::debug!("{id} skipped {messages} messages of {topic:?}");
-                    handler.on_skip(&mut Context::new(self), id, &topic, messages);
-                }
-                // Slots are freed only in the reap phase, so the slot is still this session's.
-                Lag::Disconnect { id } => self.disconnect_lagging(id.slot as usize),
-            }
+        if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX / 2 {
+            self.resume_deferred();
         }
     }
 
-    /// Whether a member is too far behind. It is by what it still owes of earlier turns: one that keeps up is not,
-    /// however much one turn publishes, nor whether it has claimed that already (to be sent something else behind it).
-    fn judge(&mut self, topic: TopicKey, index: usize, lagging: &mut Vec<Lag>) {
+    /// Flushes sessions with many unsent bytes and members with unclaimed publications, one of each in turns, until the
+    /// budget is spent.
+    fn flush_bulk(&mut self, mut budget: usize, handler: &mut impl Handler) {
+        let mut queued = self.bulk_queue.len();
+        while budget > 0 {
+            let mut work = 0;
+            if let Some(left) = queued.checked_sub(1)
+                && let Some(id) = self.bulk_queue.pop_front()
+            {
+                queued = left;
+                work += self.flush_queued(id, handler);
+            }
+            if let Some((slot, _)) = self.topics.next_unclaimed() {
+                work += self.flush_session(slot, handler);
+            }
+            if work == 0 {
+                return;
+            }
+            budget = budget.saturating_sub(work);
+        }
+    }
+
+    /// Flushes members until what others than messages' handlers have published (timers, the host) is claimed as far as it
+    /// exceeds the limit. A session that publishes too much is not read meanwhile; these cannot be stopped.
+    fn bound_unclaimed(&mut self, handler: &mut impl Handler) {
+        let total = self.topics.published_len();
+        let Published {
+            total: before,
+            by_messages,
+            by_others,
+        } = self.published;
+        let mut by_others = by_others + (total - before - by_messages);
+        if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX {
+            by_others = 0;
+        }
+        if by_others > UNCLAIMED_BYTES_MAX as u64 {
+            while self.topics.unclaimed_len() > UNCLAIMED_BYTES_MAX
+                && let Some((slot, _)) = self.topics.next_unclaimed()
+            {
+                self.flush_session(slot, handler);
+            }
+            by_others = 0;
+        }
+        self.published = Published {
+            total: self.topics.published_len(),
+            by_messages: 0,
+            by_others,
+        };
+    }
+
+    /// Members have caught up: the sessions that published are read again.
+    fn resume_deferred(&mut self) {
+        while let Some(id) = self.deferred.pop() {
+            if let Some(session) = self.session_mut(id) {
+                session.is_deferred = false;
+                self.queue_read(id.slot as usize);
+            }
+        }
+    }
+
+    /// Flushes a session that was taken from a queue. Returns the work.
+    fn flush_queued(&mut self, id: Id, handler: &mut impl Handler) -> usize {
+        let Some(session) = self.session_mut(id) else {
+            return CLAIM_WORK;
+        };
+        session.is_flush_queued = false;
+        self.flush_session(id.slot as usize, handler)
+    }
+
+    /// Claims what the session's topics have for it, and writes. Returns the work, measured in bytes.
+    pub(super) fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
+        let session = &self.sessions[slot];
+        if session.phase == Phase::Dead {
+            return CLAIM_WORK;
+        }
+        let before = session.bytes_out;
+        let was_blocked = session.is_blocked;
+        let mut len_max = SLICE_BYTES_MAX;
+        if self.has_unclaimed(slot) || session.has_unchecked_claims {
+            if was_blocked {
+                self.check_lag(slot, handler);
+            }
+            // A handler may have ended the session; then it has no memberships.
+            self.sessions[slot].has_unchecked_claims = false;
+            // What is claimed now is written now, if the stream takes it: the queue of a member that keeps up never grows.
+            len_max += self.claim_all(slot);
+        }
+        self.write_session(slot, len_max);
+        if self.sessions[slot].outbound.is_empty() {
+            self.all_sent(slot);
+        }
+        self.resume_if_low(slot, handler);
+        let work = if was_blocked { CLAIM_WORK } else { WRITE_WORK };
+        work + (self.sessions[slot].bytes_out - before) as usize
+    }
+
+    /// Writes what is queued, until the stream takes no more or has taken `len_max` bytes.
+    fn write_session(&mut self, slot: usize, len_max: usize) {
         let Self {
             sessions,
             topics,
-            deadlines,
+            spares,
+            stats,
+            ..
+        } = self;
+        let session = &mut sessions[slot];
+        if session.is_blocked || session.outbound.is_empty() || session.phase == Phase::Dead {
+            return;
+        }
+        match write(session, len_max, topics, spares, &mut stats.bytes_out) {
+            Ok(Written::All) => {}
+            Ok(Written::Short) => self.stalled(slot),
+            Ok(Written::Slice) => {
+                if self.deadlines.kind(slot) == Some(Deadline::Write) {
+                    self.expect_progress(slot);
+                }
+                self.queue_flush(slot);
+            }
+            Err(error) => {
+                let by = match error.kind() {
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
+                    _ => Side::Us,
+                };
+                self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
+            }
+        }
+    }
+
+    /// Applies the lag policy to a member whose stream takes nothing, and for which something new was published, if more
+    /// than [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) is unsent.
+    fn check_lag(&mut self, slot: usize, handler: &mut impl Handler) {
+        let lag_max = self.config.lag_bytes_max;
+        if self.sessions[slot].outbound.log_cost() <= lag_max {
+            return;
+        }
+        let Self {
+            sessions,
+            topics,
+            spares,
             config,
             stats,
             ..
         } = self;
-        let slot = topics.member(topic, index).slot;
         let session = &mut sessions[slot];
-        debug_assert!(session.phase == Phase::Live);
-        let is_behind = session.outbound.log_len() > config.lag_bytes_max
-            && deadlines.kind(slot) == Some(Deadline::Write);
-        if !is_behind {
-            return;
-        }
-        let id = id(slot, session.generation);
-        match topics.policy(topic).unwrap_or(config.lag_policy) {
-            // It claims all the same: should a handler close it before that is done, nothing is missing.
-            LagPolicy::Disconnect => lagging.push(Lag::Disconnect { id }),
-            LagPolicy::Skip => {
-                let messages = session.outbound.skip(topic, topics);
-                if messages > 0 {
-                    session.skipped(topic, messages);
-                    stats.messages_out -= messages;
-                    stats.messages_skipped += messages;
-                    lagging.push(Lag::Skipped {
-                        id,
-                        topic: Arc::clone(topics.name(topic)),
-                        messages,
-                    });
-                }
-            }
-        }
-    }
-
-    fn claim_for_member(&mut self, topic: TopicKey, index: usize) {
-        let Self {
-            sessions,
+        let policy = config.lag_policy;
+        let skipped = session.outbound.skip(
+            |topics, topic| Self::may_skip(topics, topic, policy),
             topics,
             spares,
-            stats,
-            ..
-        } = self;
-        let slot = topics.member(topic, index).slot;
-        let session = &mut sessions[slot];
-        let Some((from, to)) = topics.claim(topic, index) else {
-            return;
-        };
-        let keeps_up =
-            session.outbound.is_empty() && !session.is_blocked && session.memberships().len() == 1;
-        let written = if keeps_up {
-            write_log(session, topics, topic, from, to, &mut stats.bytes_out)
-        } else {
-            Ok(0)
-        };
-        let rest = from + *written.as_ref().unwrap_or(&0) as u64;
-        if rest < to {
-            session.outbound.push_log(topic, rest, to, topics, spares);
-            if keeps_up && written.is_ok() {
-                self.stalled(slot);
-            }
-            self.queue_flush(slot);
-        }
-    }
-
-    fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) {
-        let Self {
-            sessions,
-            topics,
-            spares,
-            stats,
-            ..
-        } = self;
-        let session = &mut sessions[slot];
-        if !session.is_blocked && !session.outbound.is_empty() {
-            match write(session, topics, spares, &mut stats.bytes_out) {
-                Ok(Written::All) => {}
-                Ok(Written::Some) => self.stalled(slot),
-                Ok(Written::Budget) => self.queue_flush(slot),
-                Err(error) => {
-                    let by = match error.kind() {
-                        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
-                        _ => Side::Us,
-                    };
-                    self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
-                    return;
-                }
+        );
+        let is_over = session.outbound.log_cost() > lag_max;
+        let mut by_topic: Vec<(Arc<str>, u64)> = Vec::new();
+        for one in skipped {
+            session.messages_out -= one.messages;
+            stats.messages_out -= one.messages;
+            stats.messages_skipped += one.messages;
+            let name = topics.name(one.topic);
+            match by_topic.iter_mut().find(|(known, _)| known == name) {
+                Some((_, messages)) => *messages += one.messages,
+                None => by_topic.push((Arc::clone(name), one.messages)),
             }
         }
-        let is_empty = self.sessions[slot].outbound.is_empty();
-        if is_empty {
-            self.all_sent(slot);
+        let id = self.id_of(slot);
+        for (topic, messages) in by_topic {
+            log::debug!("{id} skipped {messages} messages of {topic:?}");
+            handler.on_skip(&mut Context::new(self), id, &topic, messages);
         }
-        self.resume_if_low(slot, handler);
+        if is_over && self.sessions[slot].is_open() {
+            self.close_lagging(slot);
+        }
     }
 
-    /// The stream takes no more: the peer has until the write deadline to make room, and has to take
-    /// [`PROGRESS_BYTES_MIN`] to put that off. Once the session is on its way to the end, nothing does.
-    pub(super) fn stalled(&mut self, slot: usize) {
-        let session = &mut self.sessions[slot];
-        session.is_blocked = true;
-        let is_set = self.deadlines.kind(slot) == Some(Deadline::Write);
-        let is_ending = session.phase != Phase::Live || session.connection.stage() != Stage::Open;
-        let taken = (session.bytes_out as u32).wrapping_sub(session.stall_mark);
-        if is_set && (is_ending || taken < PROGRESS_BYTES_MIN) {
-            return;
-        }
-        session.stall_mark = session.bytes_out as u32;
-        self.deadlines
-            .set(slot, Deadline::Write, self.now as Millis);
-    }
-
-    /// Nothing is owed any more: what was waiting for that follows.
+    /// Nothing is unsent any more: what was waiting for that follows.
     fn all_sent(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         match session.phase {
@@ -216,38 +230,19 @@ impl<S: Stream> Engine<S> {
                             Deadline::Close
                         }
                     };
-                    self.deadlines.set(slot, next, self.now as Millis);
+                    self.deadlines.set(slot, next, self.now as u32);
                 }
             }
-            Phase::Finishing
-                if session.input_end == InputEnd::Read
-                    || session.stream.shutdown_write().is_err() =>
-            {
-                self.kill(slot, Ending::abnormal(Side::Peer, None));
-            }
-            Phase::Finishing => {
-                // As much as one largest message, which would have been read anyway, and a receive buffer.
-                let left = self
-                    .config
-                    .message_bytes_max
-                    .saturating_add(self.config.receive_buffer_bytes);
-                session.phase = Phase::Draining;
-                session.extra_mut().drain_left = left;
-                if self.deadlines.kind(slot) != Some(Deadline::Close) {
-                    self.deadlines
-                        .set(slot, Deadline::Close, self.now as Millis);
-                }
-                self.queue_read(slot);
-            }
+            Phase::Finishing => self.drain(slot),
             Phase::Draining | Phase::Dead => {}
         }
     }
 
-    /// A paused session that has fallen to its low-water mark is read again.
+    /// Resumes reading of a paused session that has fallen to its low-water mark.
     fn resume_if_low(&mut self, slot: usize, handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
         if !session.is_paused {
-            // A publication can bring a session over the mark as well as a send.
+            // A publication can bring a session above the mark as well as a send.
             session.is_paused = session.outbound.cost() > self.config.high_water_bytes;
             return;
         }
@@ -256,147 +251,83 @@ impl<S: Stream> Engine<S> {
         }
         session.is_paused = false;
         self.queue_read(slot);
-        if self.sessions[slot].phase == Phase::Live
-            && self.sessions[slot].connection.stage() == Stage::Open
-        {
+        if self.sessions[slot].is_open() {
             let id = self.id_of(slot);
             handler.on_drain(&mut Context::new(self), id);
         }
     }
-
-    /// A member is further behind its topics than allowed, and not allowed to skip.
-    fn disconnect_lagging(&mut self, slot: usize) {
-        let error = Some(Error::Limit("lag_bytes_max"));
-        self.leave_topics(slot);
-        let Self {
-            sessions,
-            topics,
-            spares,
-            ..
-        } = self;
-        let session = &mut sessions[slot];
-        // A handler may have closed it meanwhile; then its Close stands behind the log, and leaving the topics
-        // was enough.
-        if session.phase == Phase::Live && session.connection.stage() == Stage::Open {
-            session.outbound.cut_at_log(topics, spares);
-            self.close_slot(slot, 1013, "too far behind", error);
-        }
-    }
 }
 
-/// A member that is too far behind.
-enum Lag {
-    Skipped {
-        id: Id,
-        topic: Arc<str>,
-        messages: u64,
-    },
-    Disconnect {
-        id: Id,
-    },
-}
-
-/// What came of a write.
+/// What came of writing.
 enum Written {
-    /// Nothing is owed any more.
+    /// Nothing is unsent.
     All,
-    /// The stream took some, or nothing, and no more.
-    Some,
-    /// The stream took all that one write could carry, and more is owed.
-    Budget,
+    /// The stream takes no more.
+    Short,
+    /// The stream took a slice, and may take more.
+    Slice,
 }
 
-/// Writes the first of what the session owes, in one call.
-fn write<S: Stream>(
-    session: &mut Session<S>,
+/// Writes what is queued, until the stream takes less than it was offered or has taken `len_max` bytes.
+fn write(
+    session: &mut Session,
+    len_max: usize,
     topics: &mut Topics,
     spares: &mut Spares,
     bytes_out: &mut u64,
 ) -> io::Result<Written> {
     session.outbound.queue_pong(spares);
-    let (len, offered) = match session.outbound.in_one_piece() {
-        Some(bytes) => {
-            let len = write_slices(&mut session.stream, &[IoSlice::new(bytes)])?;
-            (len, bytes.len())
-        }
-        None => {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = session.outbound.gather(topics, &mut slices);
-            let offered = slices[..filled].iter().map(|slice| slice.len()).sum();
-            (
-                write_slices(&mut session.stream, &slices[..filled])?,
-                offered,
-            )
-        }
-    };
-    session.outbound.advance(len, topics, spares);
-    session.bytes_out += len as u64;
-    *bytes_out += len as u64;
-    Ok(if session.outbound.is_empty() {
-        Written::All
-    } else if len < offered {
-        Written::Some
-    } else {
-        Written::Budget
-    })
-}
-
-/// Writes `from..to` of a log to a member that is owed nothing else; how much the stream took. An error is left
-/// for the flush to meet again.
-fn write_log<S: Stream>(
-    session: &mut Session<S>,
-    topics: &Topics,
-    topic: TopicKey,
-    from: u64,
-    to: u64,
-    bytes_out: &mut u64,
-) -> io::Result<usize> {
-    let mut pieces = topics.slices(topic, from, to);
-    let len = if let (Some(piece), None) = (pieces.next(), pieces.next()) {
-        // Almost always, and 64 slices need not be cleared for it.
-        write_slices(&mut session.stream, &[IoSlice::new(piece)])?
-    } else {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = fill(&mut slices, topics.slices(topic, from, to));
-        write_slices(&mut session.stream, &slices[..filled])?
-    };
-    session.bytes_out += len as u64;
-    *bytes_out += len as u64;
-    Ok(len)
-}
-
-/// One write, again if interrupted; what would block took nothing.
-pub(super) fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut left = len_max;
     loop {
-        // A single slice spares the kernel the copy of a vector.
-        let result = match slices {
-            [slice] => stream.write(slice),
-            _ => stream.write_vectored(slices),
+        let (len, offered) = match session.outbound.in_one_piece(topics) {
+            Some(bytes) => {
+                let bytes = &bytes[..bytes.len().min(left)];
+                let len = write_slices(&mut session.stream, &[IoSlice::new(bytes)])?;
+                (len, bytes.len())
+            }
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let (filled, offered) = session.outbound.gather(topics, &mut slices, left);
+                let len = write_slices(&mut session.stream, &slices[..filled])?;
+                (len, offered)
+            }
         };
-        match result {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(len) => return Ok(len),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            Err(error) => return Err(error),
+        session.outbound.advance(len, topics, spares);
+        session.bytes_out += len as u64;
+        *bytes_out += len as u64;
+        left -= len;
+        if session.outbound.is_empty() {
+            return Ok(Written::All);
+        }
+        if len < offered {
+            return Ok(Written::Short);
+        }
+        if left == 0 {
+            return Ok(Written::Slice);
         }
     }
 }
 
-/// Of publications, what one turn gives to members at least: 16 small writes, or as much as takes about as long.
-const CLAIMS_PER_TURN: usize = 16 * CLAIM_MIN;
+/// Bytes that one flush of a session writes at most, besides what it claims: some 100 us.
+const SLICE_BYTES_MAX: usize = 256 * 1024;
 
-/// What a member costs at least, in bytes: to write anything takes as long as to write so many more. A session that is
-/// read costs as much, for it is likely to be answered.
-pub(super) const CLAIM_MIN: usize = 8 * 1024;
+/// The work on sessions that were sent something in this turn, at most, but for a last slice; the others follow in the
+/// next: some 2 000 small writes, 5 to 10 ms.
+const TURN_WORK_MAX: usize = 16 * 1024 * 1024;
 
-/// What may be published before all of it is claimed, in the middle of a turn if need be: what the logs hold for those
-/// who keep up is bounded by it, and what one session is read for.
-pub(super) const PUBLISHED_BYTES_MAX: usize = 1024 * 1024;
+/// What a write costs beside its bytes, in bytes: writing anything takes as long as writing so many more.
+pub(super) const WRITE_WORK: usize = 8 * 1024;
 
-/// What a peer that is behind has to take within the write deadline: 2 KiB a second at the default of 30 s. With
-/// less, a peer that takes a byte now and then would hold its backlog for ever.
-const PROGRESS_BYTES_MIN: u32 = 64 * 1024;
+/// What it costs to visit a session whose stream takes nothing.
+const CLAIM_WORK: usize = 256;
 
-/// Slices of one write: with chunks of 128 KiB, more than any socket takes at once.
+/// The work on publications and large queues that one turn does at least: 16 small writes, or as much as takes about as
+/// long.
+const PUBLICATION_WORK_MIN: usize = 16 * WRITE_WORK;
+
+/// Unclaimed bytes of publications that logs may hold, before the sessions that go on publishing are not read any more
+/// until the members have caught up.
+pub(super) const UNCLAIMED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Slices of one write.
 const SLICES_MAX: usize = 64;

@@ -3,7 +3,8 @@
 //! What is asked for here happens at the start of the loop's next turn, in the order of asking. The waker is
 //! used only when the inbox was empty, so a burst costs one wake-up.
 
-use crate::handler::{Core, Id};
+use crate::engine::Engine;
+use crate::id::Id;
 use crate::proto::Message;
 use mio::Waker;
 use std::collections::VecDeque;
@@ -65,6 +66,7 @@ enum OwnedMessage {
 
 /// Why a [`Handle`] did not pass something on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HandleError {
     /// [`Config::handle_commands_max`](crate::Config::handle_commands_max) (default 4 096) or
     /// [`Config::handle_bytes_max`](crate::Config::handle_bytes_max) (default 16 MiB) is reached: the loop is behind. Try
@@ -167,22 +169,30 @@ impl Handle {
         Ok(())
     }
 
-    /// Carries out what waits; called by the loop.
-    pub(super) fn drain(&self, core: &mut dyn Core) {
-        let commands = {
-            let mut inbox = self.inbox();
-            inbox.len = 0;
-            mem::take(&mut inbox.commands)
-        };
-        for command in commands {
+    /// Carries out the commands that wait, as long as `may_go_on` holds. The others stay, and are counted against the limits
+    /// of the inbox.
+    pub(super) fn drain(&self, engine: &mut Engine, may_go_on: impl Fn(&Engine) -> bool) {
+        let mut commands = mem::take(&mut self.inbox().commands);
+        let mut done = 0;
+        while may_go_on(engine)
+            && let Some(command) = commands.pop_front()
+        {
+            done += command.len();
             match command {
                 // A refusal concerns a session that is closing; the thread that asked has no use for it.
-                Command::Send(id, message) => drop(core.send(id, message.borrow())),
-                Command::Publish(topic, message) => drop(core.publish(&topic, message.borrow())),
-                Command::Close(id, code, reason) => drop(core.close(id, code, &reason)),
-                Command::Terminate(id) => core.terminate(id),
-                Command::Stop => core.stop(),
+                Command::Send(id, message) => drop(engine.send(id, message.borrow())),
+                Command::Publish(topic, message) => drop(engine.publish(&topic, message.borrow())),
+                Command::Close(id, code, reason) => drop(engine.close(id, code, &reason)),
+                Command::Terminate(id) => engine.terminate(id),
+                Command::Stop => engine.stop(),
             }
+        }
+        let mut inbox = self.inbox();
+        inbox.len -= done.min(inbox.len);
+        // Commands that came meanwhile follow those that stay.
+        if !commands.is_empty() {
+            commands.append(&mut inbox.commands);
+            inbox.commands = commands;
         }
     }
 

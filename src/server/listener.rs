@@ -4,9 +4,14 @@
 //! clients wait. So a listener stays pending until accept says that it would block; a failed one is tried again
 //! when a session was reaped, and after a while anyway.
 
-use super::engine::Engine;
-use super::socket::{ListeningSocket, Socket};
-use crate::handler::{Context, Error, Handler};
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::stream::Stream;
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
@@ -68,9 +73,9 @@ impl Listener {
     pub(super) fn accept<H: Handler>(
         &mut self,
         budget: usize,
-        engine: &mut Engine<Socket>,
+        engine: &mut Engine,
         handler: &mut H,
-        mut register: impl FnMut(&mut Engine<Socket>, Socket, Option<SocketAddr>),
+        mut register: impl FnMut(&mut Engine, Stream, Option<SocketAddr>),
     ) {
         if self.next_in(engine.now()) != Some(0) {
             return;
@@ -98,12 +103,7 @@ impl Listener {
     }
 
     /// EMFILE, ENFILE, ENOBUFS, ENOMEM, and what else accept(2) may say: nothing to do but to wait.
-    fn failed<H: Handler>(
-        &mut self,
-        error: io::Error,
-        engine: &mut Engine<Socket>,
-        handler: &mut H,
-    ) {
+    fn failed<H: Handler>(&mut self, error: io::Error, engine: &mut Engine, handler: &mut H) {
         let is_news = self.state == State::Pending;
         self.state = State::Failed {
             retry_at: engine.now() + RETRY_MILLIS,
@@ -114,6 +114,90 @@ impl Listener {
                 self.socket.name()
             );
             handler.on_error(&mut Context::new(engine), None, &Error::Io(error));
+        }
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(super) enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ListeningSocket {
+    /// The next connection that waits, and its peer's address if it has one.
+    pub(super) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                // What a turn produced leaves in one write, so there is nothing for Nagle to gather. A failure
+                // here means that the connection is gone already, which the first read will tell.
+                drop(stream.set_nodelay(true));
+                Ok((Stream::Tcp(stream), Some(peer)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Stream::Unix(stream), None))
+            }
+        }
+    }
+
+    /// Where it listens, with its real port; `None` for a Unix socket.
+    pub(super) fn addr(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Some),
+            Self::Unix(_) => Ok(None),
+        }
+    }
+
+    /// For the log.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|error| error.to_string(), |addr| addr.to_string()),
+            Self::Unix(listener) => match listener.local_addr() {
+                Ok(addr) => addr
+                    .as_pathname()
+                    .map_or("a Unix socket without path".to_owned(), |path| {
+                        format!("unix:{}", path.to_string_lossy())
+                    }),
+                Err(error) => error.to_string(),
+            },
+        }
+    }
+}
+
+impl Source for ListeningSocket {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Tcp(source) => source.register(registry, token, interests),
+            Self::Unix(source) => source.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Tcp(source) => source.reregister(registry, token, interests),
+            Self::Unix(source) => source.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(source) => source.deregister(registry),
+            Self::Unix(source) => source.deregister(registry),
         }
     }
 }

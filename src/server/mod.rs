@@ -1,39 +1,38 @@
 //! The server: one poll, its listeners, and the turn.
 //!
-//! One turn: poll, accept, read, expire, flush, reap. Events only mark; phases do. What a phase does with
-//! sessions is in `engine` and the files named after the phases; here is what they need of mio and of the clock.
+//! One turn: poll, accept, read, expire, flush, reap. Events only mark; phases act. Sessions are the engine's, and the phases
+//! are in the files named after them; this file has what they need of mio and of the clock.
 
-mod core;
-mod deadlines;
-mod engine;
 mod expire;
 mod flush;
 mod handle;
-mod journal;
 mod listener;
-mod paths;
 mod read;
 mod reap;
-mod session;
-mod socket;
 pub mod testing;
+mod turn;
 
 pub use handle::{Handle, HandleError};
 
 use crate::config::Config;
-use crate::handler::{Context, Core, Handler, Id};
+use crate::context::Context;
+use crate::engine::{Engine, Readiness};
+use crate::handler::Handler;
+use crate::id::Id;
 use crate::stats::Stats;
-use engine::{Engine, Readiness, Stop};
-use listener::{ACCEPTS_PER_TURN, LAST_ACCEPTS_MAX, Listener};
+use crate::stream::Stream;
+use flush::UNCLAIMED_BYTES_MAX;
+use listener::{ACCEPTS_PER_TURN, LAST_ACCEPTS_MAX, Listener, ListeningSocket};
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
-use mio::{Events, Interest, Poll, Token, Waker};
-use socket::{ListeningSocket, Socket};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
+use turn::Environment;
 
 /// A WebSocket server on the thread that runs it.
 ///
@@ -49,21 +48,26 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 pub struct Server<H: Handler> {
-    poll: Poll,
-    events: Events,
-    listeners: Vec<Listener>,
-    engine: Engine<Socket>,
+    polling: Polling,
+    engine: Engine,
     handler: H,
     handle: Handle,
     /// The one receive buffer.
     buf: Vec<u8>,
-    /// Sources of the host, by their keys, that were ready in this turn.
-    ready_sources: Vec<usize>,
-    /// The last poll may have left events behind, of which nobody tells again: the host's poll, if this one's
-    /// descriptor is in it edge-triggered, has told once of all.
-    has_more_events: bool,
     clock: Instant,
     life: Life,
+}
+
+/// The poll and what is registered there besides sessions.
+struct Polling {
+    poll: Poll,
+    events: Events,
+    listeners: Vec<Listener>,
+    /// Keys of the host's sources that were ready in this turn.
+    ready_sources: VecDeque<usize>,
+    /// The last poll may have left events behind, which the host is not told of again: its poll, if this one's descriptor is
+    /// in it edge-triggered, has reported all of them at once.
+    has_more_events: bool,
 }
 
 /// Whether a server goes on.
@@ -81,8 +85,6 @@ enum Life {
     /// `on_start` is to be called.
     New,
     Running,
-    /// The listeners are closed.
-    Stopping,
     Stopped,
 }
 
@@ -97,17 +99,20 @@ impl<H: Handler> Server<H> {
             .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
+        let clock = Instant::now();
         Ok(Self {
-            poll,
-            events: Events::with_capacity(EVENTS_PER_TURN),
-            listeners: Vec::new(),
+            polling: Polling {
+                poll,
+                events: Events::with_capacity(EVENTS_PER_POLL),
+                listeners: Vec::new(),
+                ready_sources: VecDeque::new(),
+                has_more_events: false,
+            },
             handle: Handle::new(waker, config.handle_commands_max, config.handle_bytes_max),
             buf: vec![0; config.receive_buffer_bytes],
-            engine: Engine::new(config),
+            engine: Engine::new(config, Some(clock)),
             handler,
-            ready_sources: Vec::new(),
-            has_more_events: false,
-            clock: Instant::now(),
+            clock,
             life: Life::New,
         })
     }
@@ -169,20 +174,23 @@ impl<H: Handler> Server<H> {
     }
 
     fn add_listener(&mut self, mut socket: ListeningSocket) -> io::Result<()> {
-        if let Life::Stopping | Life::Stopped = self.life {
+        if self.life == Life::Stopped || self.engine.is_stopping() {
             return Err(io::Error::other("the server is stopping"));
         }
-        let token = Token(LISTENERS + self.listeners.len());
-        self.poll
-            .registry()
+        let Polling {
+            poll, listeners, ..
+        } = &mut self.polling;
+        let token = Token(LISTENERS + listeners.len());
+        poll.registry()
             .register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listener::new(socket)?);
+        listeners.push(Listener::new(socket)?);
         Ok(())
     }
 
     /// The addresses that the server listens on, with their real ports. Unix sockets are not among them.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.addr)
+        let listeners = self.polling.listeners.iter();
+        listeners.filter_map(|listener| listener.addr)
     }
 
     /// Adds a source of the host's to the poll, edge-triggered: when it is readable, [`Handler::on_source`] is
@@ -198,9 +206,8 @@ impl<H: Handler> Server<H> {
                 "the key of a source is below 65 536",
             ));
         }
-        self.poll
-            .registry()
-            .register(source, Token(SOURCES + key), Interest::READABLE)
+        let registry = self.polling.poll.registry();
+        registry.register(source, Token(SOURCES + key), Interest::READABLE)
     }
 
     /// For talking to the server from other threads.
@@ -260,41 +267,32 @@ impl<H: Handler> Server<H> {
             self.handler.on_start(&mut Context::new(&mut self.engine));
         }
         let sleep = [timeout, self.next_timeout()].into_iter().flatten().min();
-        self.poll_events(sleep)?;
+        self.polling.poll(sleep, &mut self.engine)?;
         let start = self.clock.elapsed();
         self.engine.begin_turn(start.as_millis() as u64);
-        self.mark_events();
-        self.handle.drain(&mut self.engine);
-        for key in self.ready_sources.drain(..) {
+        // While members have too much unclaimed, commands wait, and their senders get `HandleError::Full`.
+        self.handle.drain(&mut self.engine, |engine| {
+            engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
+        });
+        while let Some(key) = self.polling.ready_sources.pop_front() {
             self.handler
                 .on_source(&mut Context::new(&mut self.engine), key);
         }
-        self.accept(ACCEPTS_PER_TURN);
-        let Self {
-            engine,
-            handler,
-            buf,
-            poll,
-            ..
-        } = self;
-        engine.read(buf, handler);
-        engine.expire(handler);
-        engine.flush(handler);
-        // Closing the descriptor would do as well, but then a stream that is not closed yet, as one with a
-        // duplicate elsewhere, would go on to give events.
-        let reaped = engine.reap(handler, |stream| drop(poll.registry().deregister(stream)));
-        if reaped > 0 {
-            self.listeners.iter_mut().for_each(Listener::retry);
-        }
-        self.stop_if_asked()?;
+        let has_stopped = turn::turn(
+            &mut self.engine,
+            &mut self.buf,
+            &mut self.handler,
+            &mut self.polling,
+        )?;
         if self.engine.measures_turns() {
             self.engine.count_turn(self.clock.elapsed() - start);
         }
-        Ok(if self.life == Life::Stopped {
-            Turn::Stopped
-        } else {
-            Turn::Running
-        })
+        if has_stopped {
+            self.life = Life::Stopped;
+            self.handle.shut();
+            return Ok(Turn::Stopped);
+        }
+        Ok(Turn::Running)
     }
 
     /// How long the server can sleep before it has something to do of itself; `None`: until an event. For hosts
@@ -303,46 +301,47 @@ impl<H: Handler> Server<H> {
         let now = millis_since(self.clock);
         let late = now - self.engine.now();
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
-        let listeners = self
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.next_in(now));
-        let has_events = self.has_more_events || !self.ready_sources.is_empty();
-        let at_once = (self.life == Life::New || has_events).then_some(0);
-        let wait = listeners.chain(engine).chain(at_once).min()?;
+        let polling = self.polling.next_in(now);
+        let at_once = (self.life == Life::New).then_some(0);
+        let wait = [engine, polling, at_once].into_iter().flatten().min()?;
         // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
         // wake up just before.
         Some(Duration::from_millis(wait))
     }
+}
 
-    fn poll_events(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {
-                self.has_more_events = self.events.iter().count() == EVENTS_PER_TURN;
-                Ok(())
+impl Polling {
+    /// Waits for events, at most `timeout`, and marks what all of them report: deadlines are acted on only after that, and a
+    /// single poll may not return all events, or none because of a signal.
+    fn poll(&mut self, mut timeout: Option<Duration>, engine: &mut Engine) -> io::Result<()> {
+        for _ in 0..POLLS_PER_TURN_MAX {
+            match self.poll.poll(&mut self.events, timeout) {
+                Ok(()) => {
+                    self.has_more_events = self.events.iter().count() == EVENTS_PER_POLL;
+                    self.mark_events(engine);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => self.has_more_events = true,
+                Err(error) => return Err(error),
             }
-            // A signal: there are no events, and the turn does what is due.
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                self.events.clear();
-                self.has_more_events = true;
-                Ok(())
+            if !self.has_more_events {
+                break;
             }
-            Err(error) => Err(error),
+            timeout = Some(Duration::ZERO);
         }
+        Ok(())
     }
 
-    fn mark_events(&mut self) {
+    fn mark_events(&mut self, engine: &mut Engine) {
         let Self {
             events,
             listeners,
-            engine,
             ready_sources,
             ..
         } = self;
         for event in &*events {
             match event.token() {
                 WAKER => {}
-                Token(token) if token >= SOURCES => ready_sources.push(token - SOURCES),
+                Token(token) if token >= SOURCES => ready_sources.push_back(token - SOURCES),
                 Token(token) if token >= LISTENERS => {
                     if let Some(listener) = listeners.get_mut(token - LISTENERS) {
                         listener.mark();
@@ -355,91 +354,51 @@ impl<H: Handler> Server<H> {
                             || event.is_read_closed()
                             || event.is_error(),
                         is_writable: event.is_writable(),
-                        is_end: event.is_read_closed() || event.is_error(),
+                        is_end: event.is_read_closed() || event.is_error() || event.is_priority(),
                     };
-                    engine.mark_token(token.0, readiness);
+                    mark_token(engine, token.0, readiness);
                 }
             }
         }
     }
 
-    /// Takes connections from every listener, `budget` from each.
-    fn accept(&mut self, budget: usize) {
+    /// Milliseconds until a listener is to be tried, or a poll will return more events.
+    fn next_in(&self, now: u64) -> Option<u64> {
+        let listeners = self.listeners.iter();
+        let listeners = listeners.filter_map(|listener| listener.next_in(now));
+        let has_events = self.has_more_events || !self.ready_sources.is_empty();
+        listeners.chain(has_events.then_some(0)).min()
+    }
+}
+
+impl Environment for Polling {
+    fn accept(&mut self, engine: &mut Engine, handler: &mut impl Handler, is_last: bool) {
         let Self {
-            listeners,
-            engine,
-            handler,
-            poll,
-            ..
+            listeners, poll, ..
         } = self;
+        let budget = if is_last {
+            listeners.iter_mut().for_each(Listener::mark);
+            LAST_ACCEPTS_MAX
+        } else {
+            ACCEPTS_PER_TURN
+        };
         for listener in listeners {
             listener.accept(budget, engine, handler, |engine, stream, peer| {
-                let Some(id) = engine.insert(stream, peer) else {
-                    return;
-                };
-                let token = Token(token_of(id));
-                let stream = engine.stream_mut(id).expect("inserted the line above");
-                let registered = poll.registry().register(
-                    stream,
-                    token,
-                    Interest::READABLE | Interest::WRITABLE,
-                );
-                if let Err(error) = registered {
-                    engine.fail(id, error);
-                }
+                accept(engine, poll.registry(), stream, peer);
             });
         }
     }
 
-    fn stop_if_asked(&mut self) -> io::Result<()> {
-        match self.engine.stop_state() {
-            Stop::No => return Ok(()),
-            Stop::Asked => {
-                self.serve_the_last()?;
-                if self.engine.stop_state() != Stop::Asked {
-                    // A handler has asked again: at once, in the next turn.
-                    return Ok(());
-                }
-                log::info!("stopping: {} sessions are told 1001", self.engine.count());
-                self.close_listeners();
-                self.life = Life::Stopping;
-                self.engine.begin_stop();
-            }
-            Stop::Until(end) if end <= self.engine.now() => {
-                log::warn!("{} sessions did not end in time", self.engine.len());
-                self.engine.terminate_all();
-            }
-            Stop::Until(_) => {}
-            Stop::Now => {
-                self.close_listeners();
-                self.engine.terminate_all();
-                let Self {
-                    engine,
-                    handler,
-                    poll,
-                    ..
-                } = self;
-                engine.reap(handler, |stream| drop(poll.registry().deregister(stream)));
-            }
-        }
-        if self.engine.len() == 0 {
-            self.life = Life::Stopped;
-            self.handle.shut();
-        }
-        Ok(())
+    fn poll_now(&mut self, engine: &mut Engine) -> io::Result<()> {
+        self.poll(Some(Duration::ZERO), engine)
     }
 
-    /// Takes all who wait in a backlog, and answers what has arrived from them and from others: to close a listener
-    /// is to reset those who wait, whose systems told them that they are connected. Who comes between the last accept
-    /// and the close is reset all the same, unless the system hands them to another listener of the same port
-    /// (net.ipv4.tcp_migrate_req on Linux).
-    fn serve_the_last(&mut self) -> io::Result<()> {
-        self.listeners.iter_mut().for_each(Listener::mark);
-        self.accept(LAST_ACCEPTS_MAX);
-        self.poll_events(Some(Duration::ZERO))?;
-        self.mark_events();
-        self.engine.read(&mut self.buf, &mut self.handler);
-        Ok(())
+    fn deregister(&mut self, stream: &mut Stream) {
+        drop(self.poll.registry().deregister(stream));
+    }
+
+    fn retry_accept(&mut self) {
+        self.listeners.iter_mut().for_each(Listener::retry);
     }
 
     fn close_listeners(&mut self) {
@@ -449,18 +408,30 @@ impl<H: Handler> Server<H> {
     }
 }
 
+/// Inserts a connection, and registers its stream for everything, once.
+fn accept(engine: &mut Engine, registry: &Registry, stream: Stream, peer: Option<SocketAddr>) {
+    let Some(id) = engine.insert(stream, peer) else {
+        return;
+    };
+    let stream = engine.stream_mut(id).expect("inserted the line above");
+    let registered = registry.register(stream, Token(token_of(id)), INTERESTS);
+    if let Err(error) = registered {
+        engine.fail(id, error);
+    }
+}
+
 impl<H: Handler> AsRawFd for Server<H> {
     /// The poll's own descriptor, readable when the server has events: for a host's poll (with mio, as a `SourceFd`,
     /// behind mio's feature `os-ext`). See also [`Server::next_timeout`].
     fn as_raw_fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
+        self.polling.poll.as_raw_fd()
     }
 }
 
 impl<H: Handler> fmt::Debug for Server<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("listeners", &self.listeners)
+            .field("listeners", &self.polling.listeners)
             .finish_non_exhaustive()
     }
 }
@@ -477,19 +448,18 @@ impl<H: Handler> Drop for Server<H> {
     }
 }
 
-/// A session's token: its slot below, as much of its generation as fits above.
+/// A session's token: its slot below, as much of its number as fits above.
 fn token_of(id: Id) -> usize {
-    let generation = (id.generation as usize) << SLOT_BITS;
-    (generation | id.slot as usize) & SESSION_TOKENS
+    let number = (id.number as usize) << SLOT_BITS;
+    (number | id.slot as usize) & SESSION_TOKENS
 }
 
-impl Engine<Socket> {
-    fn mark_token(&mut self, token: usize, readiness: Readiness) {
-        let slot = token & ((1 << SLOT_BITS) - 1);
-        let Some(id) = self.id_at(slot) else { return };
-        if token_of(id) == token {
-            self.mark(id, readiness);
-        }
+/// Marks the session of that token. An event of one that is gone, whose slot may have another now, is ignored.
+fn mark_token(engine: &mut Engine, token: usize, readiness: Readiness) {
+    let slot = token & ((1 << SLOT_BITS) - 1);
+    let Some(id) = engine.id_at(slot) else { return };
+    if token_of(id) == token {
+        engine.mark(id, readiness);
     }
 }
 
@@ -497,8 +467,20 @@ fn millis_since(clock: Instant) -> u64 {
     clock.elapsed().as_millis() as u64
 }
 
-/// Events that one poll returns: more wait for the next.
-const EVENTS_PER_TURN: usize = 1024;
+/// What each session is registered for. Where the system tells of urgent data, that is asked for as well: it cuts a read
+/// short although more follows.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTERESTS: Interest = Interest::READABLE
+    .add(Interest::WRITABLE)
+    .add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// Events that one poll returns.
+const EVENTS_PER_POLL: usize = 1024;
+
+/// Polls of one turn: events of 131 072 sockets. Others wait for the next turn.
+const POLLS_PER_TURN_MAX: usize = 128;
 
 /// Tokens: sessions have the lower half, of which the slot takes so many bits.
 const SLOT_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };

@@ -1,42 +1,33 @@
 //! The reap phase: the only place where a session is deregistered, its slot freed and `on_close` called.
 
-use super::engine::{Engine, KEPT};
-use super::session::{Ending, Phase, Stream};
-use crate::handler::{Context, Handler, Id, Side};
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::engine::session::{Ending, Kind, Phase};
+use crate::error::Side;
+use crate::handler::Handler;
+use crate::id::Id;
+use crate::stream::Stream;
+use std::mem;
 
-impl<S: Stream> Engine<S> {
-    /// Frees every session that has ended; `deregister` takes its stream out of the poll. How many there were.
+impl Engine {
+    /// Frees every session that has ended; `deregister` takes its stream out of the poll. Returns their number.
     pub(crate) fn reap(
         &mut self,
         handler: &mut impl Handler,
-        mut deregister: impl FnMut(&mut S),
+        mut deregister: impl FnMut(&mut Stream),
     ) -> usize {
         let mut reaped = 0;
-        while let Some(id) = self.reap_queue.pop() {
-            let slot = id.slot as usize;
+        // Removed from the queue last: if the handler panics, the session is freed in the next turn.
+        while let Some(&id) = self.reap_queue.front() {
             self.report(id, handler);
-            let Self {
-                sessions,
-                topics,
-                spares,
-                ..
-            } = self;
-            let mut session = sessions.remove(slot);
-            session.outbound.clear(topics, spares);
-            if session.has_lent {
-                spares.returned();
-            }
-            deregister(&mut session.stream);
-            self.deadlines.clear(slot);
-            self.refusals -= usize::from(session.is_refusal);
-            if let Some(path) = session.path {
-                self.paths.release(path);
-            }
+            let mut stream = self.remove(id.slot as usize);
+            deregister(&mut stream);
+            self.reap_queue.pop_front();
             reaped += 1;
         }
         if reaped > 0 {
             self.topics.trim(&mut self.spares);
-            self.give_back();
+            self.shrink();
         }
         // Also if the last topic was trimmed only now, in a turn without an end.
         if self.sessions.is_empty() {
@@ -45,7 +36,7 @@ impl<S: Stream> Engine<S> {
         reaped
     }
 
-    /// Tells the log and the handler how the session ended.
+    /// Reports to the log and to the handler how the session ended, once.
     fn report(&mut self, id: Id, handler: &mut impl Handler) {
         let Self {
             sessions,
@@ -56,31 +47,22 @@ impl<S: Stream> Engine<S> {
         } = self;
         let session = &mut sessions[id.slot as usize];
         debug_assert!(session.phase == Phase::Dead);
-        let noted = session.extra.as_mut().and_then(|extra| extra.ending.take());
-        let mut ending = noted.unwrap_or_else(|| Ending::abnormal(Side::Us, None));
-        let path = session.path.map(|key| &**paths.path(key));
+        let kind = session.kind;
+        if kind == Kind::Reported {
+            return;
+        }
+        let ending = &mut session.extra_mut().ending;
+        let ending = ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None));
+        let mut ending = mem::replace(ending, Ending::abnormal(Side::Us, None));
+        let path = session.path.map(|key| paths.path(key));
         journal.ended(session, path, &ending, *now);
-        let was_opened = session.was_opened;
         if let Some(error) = ending.error.take() {
             handler.on_error(&mut Context::new(self), Some(id), &error);
         }
-        if was_opened {
-            self.open -= 1;
+        self.set_kind(id.slot as usize, Kind::Reported);
+        if kind == Kind::Opened {
             self.stats.count_close(ending.code);
             handler.on_close(&mut Context::new(self), id, &ending.close());
-        }
-    }
-
-    /// Gives memory back after a burst of sessions.
-    fn give_back(&mut self) {
-        let capacity = self.sessions.capacity();
-        if capacity > KEPT && self.sessions.len() < capacity / 4 {
-            self.sessions.shrink_to_fit();
-            self.sessions
-                .reserve(KEPT.saturating_sub(self.sessions.len()));
-            self.deadlines.shrink_to(self.sessions.capacity());
-            self.read_queue.shrink_to(KEPT);
-            self.reap_queue.shrink_to(KEPT);
         }
     }
 }

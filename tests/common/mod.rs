@@ -250,6 +250,7 @@ impl<H: Handler> Handler for Watched<H> {
             reason,
             is_clean,
             by,
+            ..
         } = close;
         self.tell(Seen::Close(id, end(code, reason, is_clean, by)));
         self.inner.on_close(cx, id, close);

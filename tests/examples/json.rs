@@ -6,7 +6,7 @@
 //! wrong about something.
 
 use serde_json::{Value, json};
-use wsloop::{Config, Context, Handler, Id, Message, SendStatus, Server};
+use wsloop::{Config, Context, Handler, Id, Message, Server};
 
 fn main() -> std::io::Result<()> {
     let mut server = Server::new(config(), Calculator)?;
@@ -39,13 +39,10 @@ impl Handler for Calculator {
             Ok(result) => json!({"id": request["id"], "result": result}),
             Err(error) => json!({"id": request["id"], "error": error}),
         };
-        match cx.send(id, &answer.to_string()) {
-            // Over high water the server does not read from this session until it has read its answers, so that
-            // requests wait at the client: nothing is to be done here.
-            SendStatus::Queued | SendStatus::OverHighWater => {}
-            // The session is ending, and nobody waits for this answer.
-            SendStatus::Refused => {}
-        }
+        // Whatever the status, there is nothing to do here. Above the high-water mark the server does not read from this
+        // session until it has read its answers, so requests wait at the client. If the message is refused, the session is
+        // ending, and nobody waits for the answer.
+        let _ = cx.send(id, &answer.to_string());
     }
 }
 

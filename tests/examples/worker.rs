@@ -62,7 +62,8 @@ fn work(questions: &Receiver<(Id, u64)>, handle: &Handle) {
             match handle.send(id, &answer) {
                 Ok(()) => break,
                 Err(HandleError::Full) => thread::sleep(Duration::from_millis(1)),
-                Err(HandleError::Stopped) => return,
+                // `HandleError::Stopped`: there is nobody left to answer.
+                Err(_) => return,
             }
         }
     }

@@ -25,20 +25,24 @@
 //! on port 0.
 
 mod pipe;
+pub(crate) mod shared;
 
-use super::engine::{Engine, Stop};
+use super::turn::{self, Environment};
 use crate::config::Config;
-use crate::handler::{Context, Core, Handler, Id};
+use crate::context::Context;
+use crate::engine::Engine;
+use crate::handler::Handler;
+use crate::id::Id;
 use crate::proto::{
     ClientOpening, ClientOpeningError, Connection, HeadLimits, Message, ServerResponse,
 };
+use crate::stream::Stream;
 use pipe::{Client, Pipe, Wire};
-use std::cell::RefCell;
+use shared::Shared;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::rc::Rc;
 use std::time::Duration;
 
 /// A server without sockets, and its clients.
@@ -46,7 +50,7 @@ use std::time::Duration;
 /// Each call ends when the server has nothing more to do at the present time. The clients behave as browsers do:
 /// they read what arrives, answer pings and Closes, and end the stream when the server has.
 pub struct Harness<H: Handler> {
-    engine: Engine<Pipe>,
+    engine: Engine,
     handler: H,
     buf: Vec<u8>,
     /// Milliseconds since the start.
@@ -98,7 +102,7 @@ impl<H: Handler> Harness<H> {
         config.check().expect("the limits make sense");
         let mut harness = Self {
             buf: vec![0; config.receive_buffer_bytes],
-            engine: Engine::new(config),
+            engine: Engine::new(config, None),
             handler,
             now: 0,
             clients: BTreeMap::new(),
@@ -193,16 +197,17 @@ impl<H: Handler> Harness<H> {
 
     fn request(&mut self, bytes: Vec<u8>, mut opening: ClientOpening) -> Result<Id, Response> {
         assert!(!self.has_stopped, "nobody listens: the server has stopped");
-        let wire = Rc::new(RefCell::new(Wire {
+        let wire = Shared::new(Wire {
             to_server: bytes,
             ..Wire::default()
-        }));
-        let id = self.engine.insert(Pipe(Rc::clone(&wire)), Some(CLIENT));
+        });
+        let stream = Stream::memory(Pipe(wire.clone()));
+        let id = self.engine.insert(stream, Some(CLIENT));
         if let Some(id) = id {
-            self.clients.insert(id, Client::new(Rc::clone(&wire)));
+            self.clients.insert(id, Client::new(wire.clone()));
         }
         self.settle();
-        let mut answer = mem::take(&mut wire.borrow_mut().to_client);
+        let mut answer = mem::take(&mut wire.lock().to_client);
         let mut input = &mut answer[..];
         let head = match opening.receive_response(&mut input, &HeadLimits::default()) {
             Ok(Some(_)) => None,
@@ -211,11 +216,11 @@ impl<H: Handler> Harness<H> {
         };
         let rest = input.to_vec();
         if let Some(head) = head {
-            wire.borrow_mut().is_client_gone = true;
+            wire.lock().is_client_gone = true;
             self.settle();
             return Err(Response { head, body: rest });
         }
-        wire.borrow_mut().to_client = rest;
+        wire.lock().to_client = rest;
         let id = id.expect("only a session is answered 101");
         // A server does not ask how well a masking key was chosen.
         self.client(id).connection = Some(Connection::client_open(|| [1, 2, 3, 4]));
@@ -251,18 +256,18 @@ impl<H: Handler> Harness<H> {
 
     /// The client ends the stream without a Close.
     pub fn hang_up(&mut self, id: Id) {
-        self.client(id).wire.borrow_mut().is_client_gone = true;
+        self.client(id).wire.lock().is_client_gone = true;
         self.settle();
     }
 
     /// The client reads nothing, and nothing more fits into its pipe, until it [resumes](Self::resume).
     pub fn stall(&mut self, id: Id) {
-        self.client(id).wire.borrow_mut().is_stalled = true;
+        self.client(id).wire.lock().is_stalled = true;
     }
 
     /// The client reads again.
     pub fn resume(&mut self, id: Id) {
-        self.client(id).wire.borrow_mut().is_stalled = false;
+        self.client(id).wire.lock().is_stalled = false;
         self.settle();
     }
 
@@ -286,7 +291,7 @@ impl<H: Handler> Harness<H> {
     fn act(&mut self, id: Id, act: impl FnOnce(&mut Connection, &mut Vec<u8>) -> bool) {
         let client = self.client(id);
         if let Some(connection) = &mut client.connection {
-            act(connection, &mut client.wire.borrow_mut().to_server);
+            act(connection, &mut client.wire.lock().to_server);
         }
         self.settle();
     }
@@ -311,20 +316,11 @@ impl<H: Handler> Harness<H> {
         } = self;
         engine.begin_turn(self.now);
         for (id, client) in &*clients {
-            engine.mark(*id, client.wire.borrow().readiness());
+            let readiness = client.wire.lock().readiness();
+            engine.mark(*id, readiness);
         }
-        engine.read(&mut self.buf, handler);
-        engine.expire(handler);
-        engine.flush(handler);
-        engine.reap(handler, |_| {});
-        match engine.stop_state() {
-            Stop::Asked => engine.begin_stop(),
-            Stop::Until(end) if end <= self.now => engine.terminate_all(),
-            Stop::Now => engine.terminate_all(),
-            Stop::No | Stop::Until(_) => {}
-        }
-        engine.reap(handler, |_| {});
-        self.has_stopped = engine.stop_state() != Stop::No && engine.len() == 0;
+        self.has_stopped = turn::turn(engine, &mut self.buf, handler, &mut NoEnvironment)
+            .expect("nothing is polled");
         let mut has_read = false;
         for client in clients.values_mut() {
             has_read |= client.read();
@@ -369,6 +365,11 @@ impl Response {
         &self.body
     }
 }
+
+/// The harness has neither listeners nor a poll.
+struct NoEnvironment;
+
+impl Environment for NoEnvironment {}
 
 /// Every client's address, from the block for documentation (RFC 5737).
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);

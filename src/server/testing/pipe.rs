@@ -1,25 +1,24 @@
 //! A pipe in memory between the engine and a client that behaves as browsers do: it reads what arrives, answers pings
 //! and Closes, and ends the stream when the server has.
 
-use super::super::engine::Readiness;
-use super::super::session::Stream;
 use super::Received;
+use super::shared::Shared;
+use crate::engine::Readiness;
 use crate::proto::{Connection, Event, HeadLimits, Limits};
-use std::cell::RefCell;
+use crate::stream::Transport;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
-use std::rc::Rc;
 
 /// The client's end of a pipe.
 pub(super) struct Client {
-    pub(super) wire: Rc<RefCell<Wire>>,
+    pub(super) wire: Shared<Wire>,
     /// `None` before the 101, or without one.
     pub(super) connection: Option<Connection>,
     pub(super) received: Vec<Received>,
 }
 
 impl Client {
-    pub(super) fn new(wire: Rc<RefCell<Wire>>) -> Self {
+    pub(super) fn new(wire: Shared<Wire>) -> Self {
         Self {
             wire,
             connection: None,
@@ -29,7 +28,7 @@ impl Client {
 
     /// Reads what has arrived, and answers; whether there was something.
     pub(super) fn read(&mut self) -> bool {
-        let mut wire = self.wire.borrow_mut();
+        let mut wire = self.wire.lock();
         let Some(connection) = &mut self.connection else {
             return false;
         };
@@ -84,11 +83,11 @@ impl Wire {
 
 /// The server's end of a pipe.
 #[derive(Debug)]
-pub(super) struct Pipe(pub(super) Rc<RefCell<Wire>>);
+pub(super) struct Pipe(pub(super) Shared<Wire>);
 
 impl Read for Pipe {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
+        let mut wire = self.0.lock();
         if wire.to_server.is_empty() && !wire.is_client_gone {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -105,7 +104,7 @@ impl Write for Pipe {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
+        let mut wire = self.0.lock();
         if wire.is_stalled {
             return Err(ErrorKind::WouldBlock.into());
         }
@@ -121,16 +120,16 @@ impl Write for Pipe {
     }
 }
 
-impl Stream for Pipe {
+impl Transport for Pipe {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().is_server_gone = true;
+        self.0.lock().is_server_gone = true;
         Ok(())
     }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.0.borrow_mut().is_server_gone = true;
+        self.0.lock().is_server_gone = true;
     }
 }
 

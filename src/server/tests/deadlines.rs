@@ -2,7 +2,6 @@
 
 use super::script::{Bench, client_frame};
 use crate::config::Config;
-use crate::handler::Core;
 use std::time::Duration;
 
 #[test]
@@ -13,7 +12,7 @@ fn a_request_that_trickles_in_is_refused_in_time() {
         peer.say(b"G");
         bench.turn_at(second * 1000);
         assert_eq!(peer.take(), b"");
-        peer.wire.borrow_mut().reads.clear();
+        peer.wire.lock().reads.clear();
     }
     bench.turn_at(10_000);
     assert!(
@@ -22,9 +21,9 @@ fn a_request_that_trickles_in_is_refused_in_time() {
     );
     // Nobody ends the stream: the close deadline does.
     bench.turn_at(14_999);
-    assert!(!peer.wire.borrow().is_dropped);
+    assert!(!peer.wire.lock().is_dropped);
     bench.turn_at(15_000);
-    assert!(peer.wire.borrow().is_dropped);
+    assert!(peer.wire.lock().is_dropped);
 }
 
 #[test]

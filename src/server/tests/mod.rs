@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod faults;
+mod findings;
 mod pressure;
 mod script;
 mod simulation;

@@ -125,7 +125,6 @@ fn a_ping_flood_without_reading_keeps_one_pong() {
         peer.say(&client_frame(0x89, format!("{index:>100}").as_bytes()));
         bench.turn();
     }
-    use crate::handler::Core;
     assert!(bench.engine.buffered_amount(peer.id) < 200);
     peer.set_room(usize::MAX);
     bench.turns(2);
@@ -220,7 +219,7 @@ fn fragments_without_end_cost_a_budget_a_turn() {
     bench.turn();
     let left: usize = peer
         .wire
-        .borrow()
+        .lock()
         .reads
         .iter()
         .map(|read| read.as_ref().unwrap().len())

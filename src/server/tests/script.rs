@@ -1,15 +1,18 @@
 //! A scripted stream and a hand-held clock under the loop's engine: faults without a socket, deadlines without
 //! sleep.
 
-use super::super::engine::{Engine, Readiness};
-use super::super::session::Stream;
 use crate::config::Config;
-use crate::handler::{Close, Context, Error, Handler, Id};
+use crate::context::Context;
+use crate::engine::{Engine, Readiness};
+use crate::error::{Close, Error};
+use crate::handler::Handler;
+use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
-use std::cell::RefCell;
+use crate::server::testing::shared::Shared;
+use crate::server::turn::{self, Environment};
+use crate::stream::{Stream, Transport};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::rc::Rc;
 
 /// Both ends of a scripted connection: what the session will read, and what it wrote.
 #[derive(Debug)]
@@ -28,11 +31,11 @@ pub(super) struct Wire {
 
 /// The session's end.
 #[derive(Debug)]
-pub(super) struct Script(Rc<RefCell<Wire>>);
+pub(super) struct Script(Shared<Wire>);
 
 impl Read for Script {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
+        let mut wire = self.0.lock();
         let Some(step) = wire.reads.pop_front() else {
             return Err(ErrorKind::WouldBlock.into());
         };
@@ -57,7 +60,7 @@ impl Write for Script {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
+        let mut wire = self.0.lock();
         wire.write_calls += 1;
         assert!(!wire.is_shut, "a write after the write side was shut");
         if let Some(error) = wire.write_error {
@@ -81,16 +84,16 @@ impl Write for Script {
     }
 }
 
-impl Stream for Script {
+impl Transport for Script {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.borrow_mut().is_shut = true;
+        self.0.lock().is_shut = true;
         Ok(())
     }
 }
 
 impl Drop for Script {
     fn drop(&mut self) {
-        self.0.borrow_mut().is_dropped = true;
+        self.0.lock().is_dropped = true;
     }
 }
 
@@ -158,6 +161,7 @@ impl Handler for Recorder {
             reason,
             is_clean,
             by,
+            ..
         } = close;
         self.events.push(format!(
             "close {} {code} {reason:?} {is_clean} {by:?}",
@@ -175,17 +179,24 @@ impl Handler for Recorder {
 
 /// An engine with scripted streams.
 pub(super) struct Bench {
-    pub(super) engine: Engine<Script>,
+    pub(super) engine: Engine,
     pub(super) handler: Recorder,
     pub(super) now: u64,
+    pub(super) has_stopped: bool,
     buf: Vec<u8>,
+    peers: Vec<Peer>,
 }
+
+/// Neither listeners nor a poll.
+pub(super) struct NoEnvironment;
+
+impl Environment for NoEnvironment {}
 
 /// A connection on the bench, seen from outside.
 #[derive(Clone)]
 pub(super) struct Peer {
     pub(super) id: Id,
-    pub(super) wire: Rc<RefCell<Wire>>,
+    pub(super) wire: Shared<Wire>,
 }
 
 impl Bench {
@@ -202,10 +213,12 @@ impl Bench {
             topic: None,
         };
         Self {
-            engine: Engine::new(config),
+            engine: Engine::new(config, None),
             handler,
             now: 0,
+            has_stopped: false,
             buf,
+            peers: Vec::new(),
         }
     }
 
@@ -227,7 +240,7 @@ impl Bench {
 
     /// A new connection, whose request has not arrived.
     pub(super) fn connect(&mut self) -> Peer {
-        let wire = Rc::new(RefCell::new(Wire {
+        let wire = Shared::new(Wire {
             reads: VecDeque::new(),
             written: Vec::new(),
             room: usize::MAX,
@@ -236,12 +249,14 @@ impl Bench {
             write_calls: 0,
             is_shut: false,
             is_dropped: false,
-        }));
+        });
         let id = self
             .engine
-            .insert(Script(Rc::clone(&wire)), None)
+            .insert(Stream::memory(Script(wire.clone())), None)
             .expect("there is room");
-        Peer { id, wire }
+        let peer = Peer { id, wire };
+        self.peers.push(peer.clone());
+        peer
     }
 
     /// A connection that is open, its 101 taken.
@@ -255,7 +270,7 @@ impl Bench {
             "{}",
             answer.escape_ascii()
         );
-        peer.wire.borrow_mut().write_calls = 0;
+        peer.wire.lock().write_calls = 0;
         peer
     }
 
@@ -267,25 +282,32 @@ impl Bench {
     pub(super) fn turn_at(&mut self, now: u64) {
         self.now = now;
         self.engine.begin_turn(now);
-        let ids: Vec<Id> = (0..64).filter_map(|slot| self.engine.id_at(slot)).collect();
-        for id in ids {
-            let stream = self.engine.stream_mut(id).unwrap();
-            let wire = stream.0.borrow();
-            let readiness = Readiness {
-                is_readable: !wire.reads.is_empty(),
-                is_writable: wire.room > 0,
-                is_end: wire
-                    .reads
-                    .iter()
-                    .any(|read| matches!(read, Ok(bytes) if bytes.is_empty())),
+        for peer in &self.peers {
+            let readiness = {
+                let wire = peer.wire.lock();
+                Readiness {
+                    is_readable: !wire.reads.is_empty(),
+                    is_writable: wire.room > 0,
+                    is_end: wire
+                        .reads
+                        .iter()
+                        .any(|read| matches!(read, Ok(bytes) if bytes.is_empty())),
+                }
             };
-            drop(wire);
-            self.engine.mark(id, readiness);
+            self.engine.mark(peer.id, readiness);
         }
-        self.engine.read(&mut self.buf, &mut self.handler);
-        self.engine.expire(&mut self.handler);
-        self.engine.flush(&mut self.handler);
-        self.engine.reap(&mut self.handler, |_| {});
+        self.turn_without_events();
+    }
+
+    /// One turn for which the poll reports nothing.
+    pub(super) fn turn_without_events(&mut self) {
+        self.has_stopped = turn::turn(
+            &mut self.engine,
+            &mut self.buf,
+            &mut self.handler,
+            &mut NoEnvironment,
+        )
+        .unwrap();
     }
 
     pub(super) fn turns(&mut self, count: usize) {
@@ -300,7 +322,7 @@ impl Bench {
 impl Peer {
     /// Bytes arrive.
     pub(super) fn say(&self, bytes: &[u8]) {
-        self.wire.borrow_mut().reads.push_back(Ok(bytes.to_vec()));
+        self.wire.lock().reads.push_back(Ok(bytes.to_vec()));
     }
 
     /// A text message arrives.
@@ -310,13 +332,13 @@ impl Peer {
 
     /// The end of the stream arrives.
     pub(super) fn end(&self) {
-        self.wire.borrow_mut().reads.push_back(Ok(Vec::new()));
+        self.wire.lock().reads.push_back(Ok(Vec::new()));
     }
 
     /// Bytes that arrived and were not read.
     pub(super) fn unread(&self) -> usize {
         self.wire
-            .borrow()
+            .lock()
             .reads
             .iter()
             .map(|read| read.as_ref().map_or(0, Vec::len))
@@ -324,16 +346,16 @@ impl Peer {
     }
 
     pub(super) fn fail_read(&self, error: ErrorKind) {
-        self.wire.borrow_mut().reads.push_back(Err(error));
+        self.wire.lock().reads.push_back(Err(error));
     }
 
     pub(super) fn set_room(&self, room: usize) {
-        self.wire.borrow_mut().room = room;
+        self.wire.lock().room = room;
     }
 
     /// What the session wrote since the last call.
     pub(super) fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.wire.borrow_mut().written)
+        std::mem::take(&mut self.wire.lock().written)
     }
 
     /// The same as frames.

@@ -2,7 +2,6 @@
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
-use crate::handler::Core;
 
 /// The named counts that are not zero.
 fn counted(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<(&'static str, u64)> {

@@ -2,7 +2,6 @@
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
-use crate::handler::Core;
 use crate::outbound::CHUNK_BYTES;
 use crate::proto::Message;
 use std::io::ErrorKind;
@@ -30,7 +29,7 @@ fn everyone_gets_everything_in_one_write_the_sender_included() {
     assert!(
         members
             .iter()
-            .all(|member| member.wire.borrow().write_calls == 1)
+            .all(|member| member.wire.lock().write_calls == 1)
     );
     assert_eq!(super::script::server_frames(&first).len(), 10);
     assert_eq!(
@@ -53,9 +52,7 @@ fn a_publication_to_many_takes_turns_and_what_comes_meanwhile_leaves_with_it() {
     bench.handler.topic = Some("room");
     let members: Vec<Peer> = (0..40).map(|_| bench.open()).collect();
     let writes = |members: &[Peer]| -> Vec<usize> {
-        let calls = members
-            .iter()
-            .map(|member| member.wire.borrow().write_calls);
+        let calls = members.iter().map(|member| member.wire.lock().write_calls);
         calls.collect()
     };
     let before = writes(&members);
@@ -133,7 +130,8 @@ fn publications_that_nobody_s_message_causes_are_bounded_while_everyone_keeps_up
         bench.engine.publish("room", Message::Text(&text));
         bench.turn();
         let held = bench.engine.topics.capacity();
-        assert!(held < (1 << 20) + 3 * CHUNK_BYTES, "{held}");
+        // Seven frames fill 7/8 of a chunk.
+        assert!(held <= (1 << 20) * 8 / 7 + 2 * CHUNK_BYTES, "{held}");
     }
     bench.turns(60);
     assert!(
@@ -288,7 +286,7 @@ fn a_member_of_several_topics_gets_each_in_order() {
     };
     assert_eq!(of("a"), ["a0", "a1", "a2"]);
     assert_eq!(of("b"), ["b0", "b1", "b2"]);
-    assert_eq!(member.wire.borrow().write_calls, 1);
+    assert_eq!(member.wire.lock().write_calls, 1);
 }
 
 #[test]
@@ -357,7 +355,7 @@ fn a_slow_member_costs_its_lag_once_and_gets_everything_in_order() {
     let held = bench.engine.topics.capacity();
     assert!((500_000..700_000).contains(&held), "{held}");
     assert_eq!(bench.engine.buffered_amount(slow.id), 500 * 1004);
-    slow.wire.borrow_mut().piece_max = 7_777;
+    slow.wire.lock().piece_max = 7_777;
     slow.set_room(usize::MAX);
     bench.turns(100);
     let texts = slow.take_texts();

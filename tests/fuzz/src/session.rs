@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use wsloop::proto::{Connection, Event, Limits, ProtocolError, Role};
 use wsloop::{
-    Close, Config, Context, Error, Handler, Id, LagPolicy, Message, SendStatus, Server, Side, Turn,
+    Close, Config, Context, Error, Handler, Id, LagPolicy, Limit, Message, SendStatus, Server, Side, Turn,
     Upgrade,
 };
 
@@ -710,9 +710,9 @@ impl Handler for Scribe {
         };
         assert!(record.close.is_none(), "an error after the end");
         match error {
-            Error::Protocol(_) | Error::Limit("lag_bytes_max") => {}
-            Error::Limit("backlog_bytes_max") | Error::Io(_) => record.is_cut = true,
-            Error::Limit(_) | Error::Response(_) => panic!("{error}"),
+            Error::Protocol(_) | Error::Limit(Limit::LagBytesMax) => {}
+            Error::Limit(Limit::BacklogBytesMax) | Error::Io(_) => record.is_cut = true,
+            _ => panic!("{error}"),
         }
     }
 }

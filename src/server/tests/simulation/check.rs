@@ -1,14 +1,13 @@
 //! What must hold: after every turn, at the end of every session, at the end of a run.
 
-use super::super::super::deadlines::{Deadline, Millis};
-use super::super::super::engine::Engine;
-use super::super::super::paths::Paths;
-use super::super::super::session::{InputEnd, Phase, Session};
 use super::ledger::{HEADER_BYTES_MAX, Ledger, TOPICS};
 use super::peer::Peer;
-use super::socket::Connected;
 use crate::config::Config;
-use crate::handler::Id;
+use crate::engine::Engine;
+use crate::engine::deadlines::{Deadline, Millis};
+use crate::engine::paths::Paths;
+use crate::engine::session::{InputEnd, Kind, Phase, Session};
+use crate::id::Id;
 use crate::outbound::CHUNK_BYTES;
 use crate::proto::Stage;
 use std::collections::BTreeSet;
@@ -23,21 +22,22 @@ pub(super) struct Bounds {
     /// Of a session's own bytes.
     owned_bytes_max: usize,
     /// Of what was read and not yet processed.
-    stash_bytes_max: usize,
+    unprocessed_bytes_max: usize,
     lag_bytes_max: usize,
     handshake_timeout: u64,
     has_idle_timeout: bool,
 }
 
 impl Bounds {
-    pub(super) fn new(config: &Config) -> Self {
-        let message_bytes = config.message_bytes_max + HEADER_BYTES_MAX;
+    /// For messages of the handler's that are not longer than `len_max`, or than those of peers.
+    pub(super) fn new(config: &Config, len_max: usize) -> Self {
+        let message_bytes = config.message_bytes_max.max(len_max) + HEADER_BYTES_MAX;
         let sent = (config.high_water_bytes + message_bytes).max(config.backlog_bytes_max);
         // What one turn reads is answered with no more pongs than that; a message of a log that was cut is owned.
         let read = config.read_budget_bytes + config.receive_buffer_bytes;
         Self {
             owned_bytes_max: sent + read + message_bytes + CONTROL_BYTES,
-            stash_bytes_max: config.receive_buffer_bytes,
+            unprocessed_bytes_max: config.receive_buffer_bytes,
             lag_bytes_max: config.lag_bytes_max,
             handshake_timeout: config.handshake_timeout.as_millis() as u64,
             has_idle_timeout: config.idle_timeout.is_some(),
@@ -46,8 +46,8 @@ impl Bounds {
 }
 
 /// After a turn: nobody waits for what will not come, and nothing is held beyond its bound.
-pub(super) fn turn(engine: &Engine<Connected>, peers: &[Peer], ledger: &Ledger, bounds: &Bounds) {
-    assert_eq!(engine.open, ledger.open_count);
+pub(super) fn turn(engine: &Engine, peers: &[Peer], ledger: &Ledger, bounds: &Bounds) {
+    assert_eq!(engine.count(), ledger.open_count);
     let next_timer = ledger.timers.first_key_value();
     assert!(
         next_timer.is_none_or(|(timer, _)| timer.due >= engine.now),
@@ -55,14 +55,14 @@ pub(super) fn turn(engine: &Engine<Connected>, peers: &[Peer], ledger: &Ledger, 
     );
     for peer in peers {
         let Some(session) = engine.session(peer.id) else {
-            assert!(peer.socket.borrow().is_dropped(), "a session was lost");
+            assert!(peer.socket.lock().is_dropped(), "a session was lost");
             continue;
         };
         held(session, ledger, bounds);
         if !engine.has_work() {
             awake(engine, session, peer, bounds);
         }
-        if session.is_handshaking {
+        if session.kind == Kind::Requesting {
             let deadline = ledger.connected_at[&peer.id] + bounds.handshake_timeout;
             assert!(engine.now < deadline, "late");
         }
@@ -75,8 +75,8 @@ pub(super) fn turn(engine: &Engine<Connected>, peers: &[Peer], ledger: &Ledger, 
 }
 
 /// A session without work waits for something that will come.
-fn awake(engine: &Engine<Connected>, session: &Session<Connected>, peer: &Peer, bounds: &Bounds) {
-    let socket = peer.socket.borrow();
+fn awake(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
+    let socket = peer.socket.lock();
     let deadline = engine.deadlines.kind(peer.id.slot as usize);
     assert!(!session.wants_input(), "input, and no work");
     assert!(
@@ -95,26 +95,28 @@ fn awake(engine: &Engine<Connected>, session: &Session<Connected>, peer: &Peer, 
     if session.is_paused {
         assert!(!session.outbound.is_empty(), "paused for nothing");
     }
-    let may_wait = !bounds.has_idle_timeout && session.was_opened;
+    let may_wait = !bounds.has_idle_timeout && session.kind == Kind::Opened;
     assert!(deadline.is_some() || may_wait, "no deadline at all");
 }
 
-fn held(session: &Session<Connected>, ledger: &Ledger, bounds: &Bounds) {
+fn held(session: &Session, ledger: &Ledger, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
-    // Judged at the next publication to each topic, so each can add what one turn publishes.
-    let lag_max = bounds.lag_bytes_max + (TOPICS.len() + 1) * ledger.published_bytes_max;
+    // Checked when the session claims, which adds what was published in the turns of one round.
+    let lag_max = bounds.lag_bytes_max + 5 * ledger.published_bytes_max;
     assert!(log_len <= lag_max, "owes {log_len} of logs, over {lag_max}");
     let len_max = bounds.owned_bytes_max + lag_max;
     assert!(len <= len_max, "owes {len}, over {len_max}");
-    let stash = session.extra.as_ref().map_or(0, |extra| extra.stash.len());
-    assert!(stash <= bounds.stash_bytes_max, "stashed {stash}");
+    let unprocessed = session.extra.as_ref().map_or(0, |extra| {
+        extra.unprocessed.bytes.len() - extra.unprocessed.start
+    });
+    assert!(unprocessed <= bounds.unprocessed_bytes_max, "{unprocessed}");
 }
 
 /// The logs of all topics hold what the slowest member that is allowed owes, and what those owe that have left:
 /// neither makes them keep what comes after. Besides, chunks that are not full or not all owed.
-fn logs(engine: &Engine<Connected>, ledger: &Ledger, bounds: &Bounds) {
+fn logs(engine: &Engine, ledger: &Ledger, bounds: &Bounds) {
     let member = bounds.lag_bytes_max + 2 * CHUNK_BYTES;
-    let has_left = |session: &Session<Connected>, id: Id| {
+    let has_left = |session: &Session, id: Id| {
         let is_open = session.phase == Phase::Live && session.connection.stage() == Stage::Open;
         !is_open || ledger.accounts[&id].has_left
     };
@@ -129,7 +131,7 @@ fn logs(engine: &Engine<Connected>, ledger: &Ledger, bounds: &Bounds) {
 }
 
 /// The sessions about to be reaped that have sent all they owed and read the end of the stream.
-pub(super) fn complete(engine: &Engine<Connected>) -> BTreeSet<Id> {
+pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
     let is_complete = |id: &&Id| {
         let session = engine.session(**id).expect("reaped only after this");
         assert_eq!(session.phase, Phase::Dead);
@@ -144,15 +146,17 @@ pub(super) fn complete(engine: &Engine<Connected>) -> BTreeSet<Id> {
 }
 
 /// At the end of a run: everything is as it was at the start.
-pub(super) fn nothing_is_left(engine: &Engine<Connected>, ledger: &Ledger) {
-    assert_eq!((engine.len(), engine.open), (0, 0));
-    assert_eq!((engine.handshakes, engine.refusals), (0, 0));
+pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
+    assert_eq!(engine.len(), 0);
+    assert_eq!(engine.counts(), [0, 0, 0]);
     assert_eq!((engine.topics.count(), engine.topics.capacity()), (0, 0));
     assert_eq!(engine.deadlines.next_in(engine.now as Millis), None);
-    assert!(engine.timers.is_empty());
+    assert_eq!(engine.timers.next_in(engine.now), None);
     let later = (engine.spares.next_in(), engine.journal.next_in(engine.now));
     assert_eq!(later, (None, None));
     assert!(engine.read_queue.is_empty() && engine.flush_queue.is_empty());
+    assert!(engine.bulk_queue.is_empty());
+    assert_eq!(engine.topics.unclaimed_len(), 0);
     assert!(engine.reap_queue.is_empty());
     let paths = format!("{:?}", engine.paths);
     assert_eq!(paths, format!("{:?}", Paths::default()));

@@ -5,9 +5,18 @@ use super::peer::ping_number;
 use super::random::Random;
 use super::tally::Tally;
 use crate::config::LagPolicy;
-use crate::handler::{Close, Context, Error, Handler, Id, SendStatus};
+use crate::context::Context;
+use crate::error::{Close, Error, Limit, SendStatus};
+use crate::handler::Handler;
+use crate::handlers::Echo;
+use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
+use crate::router::Router;
+use crate::server::testing::shared::Shared;
 use std::time::Duration;
+
+/// What a [`Chaos`] panics with.
+pub(super) struct Bug;
 
 /// See the module.
 #[derive(Debug)]
@@ -17,10 +26,17 @@ pub(super) struct Chaos {
     pub(super) tally: Tally,
     /// Actions that are left to this turn.
     pub(super) actions_left: usize,
-    /// Large messages, in 40.
+    /// Large messages, in 40, and their length.
     pub(super) large_in_40: usize,
+    pub(super) large_len: usize,
+    /// Of [`TOPICS`], those that are used.
+    pub(super) topics: usize,
+    /// See [`Profile`](super::Profile).
+    pub(super) panic_one_in: usize,
     /// The handler may stop the server.
     pub(super) may_stop: bool,
+    /// The handler acts in one of its events: a timer that it sets comes back to it.
+    pub(super) is_in_event: bool,
     /// Sessions that it has met lately, those that are gone as well: names outlive sessions.
     known: Vec<Id>,
     idle_timeout: Option<Duration>,
@@ -35,7 +51,11 @@ impl Chaos {
             tally: Tally::default(),
             actions_left: 0,
             large_in_40: 1,
+            large_len: 0,
+            topics: 1,
+            panic_one_in: 0,
             may_stop: false,
+            is_in_event: true,
             known: Vec::new(),
             idle_timeout: config.idle_timeout,
             handshake_timeout: config.handshake_timeout,
@@ -62,7 +82,7 @@ impl Chaos {
     }
 
     fn act_once(&mut self, cx: &mut Context<'_>, id: Id) {
-        let topic = self.random.below(TOPICS.len());
+        let topic = self.random.below(self.topics);
         match self.random.below(100) {
             0..=33 => self.send(cx, id),
             34..=67 => self.publish(cx, topic),
@@ -71,7 +91,7 @@ impl Chaos {
             85 => self.close(cx, id),
             86 => self.terminate(cx, id),
             87..=88 => assert!(!cx.ping(id, b"ours") || cx.is_open(id)),
-            89..=93 => self.set_timer(cx),
+            89..=93 if self.is_in_event => self.set_timer(cx),
             94..=95 => self.cancel_timer(cx),
             96..=97 => self.ask(cx, id),
             98 if self.may_stop && self.random.one_in(8) => {
@@ -116,7 +136,16 @@ impl Chaos {
         match self.random.below(40) {
             small if small >= self.large_in_40 + 4 => self.random.below(130),
             middling if middling >= self.large_in_40 => 2_000,
-            _ => 20_000,
+            _ => self.large_len,
+        }
+    }
+
+    /// Panics at times, behind the ledger's back or in front of it, as an application with a bug does.
+    fn maybe_panic(&mut self) {
+        if self.panic_one_in > 0 && self.random.one_in(self.panic_one_in) {
+            self.tally.panics += 1;
+            // Without a message on stderr.
+            std::panic::resume_unwind(Box::new(Bug));
         }
     }
 
@@ -207,6 +236,7 @@ impl Handler for Chaos {
     ) -> Result<(), HttpResponse> {
         assert!(!self.ledger.accounts.contains_key(&id) && !cx.is_open(id));
         self.act(cx, Some(id));
+        self.maybe_panic();
         if self.random.one_in(15) {
             return Err(HttpResponse::new(403, "not you\n"));
         }
@@ -229,6 +259,10 @@ impl Handler for Chaos {
         cx.set_state(id, id);
         let topic = self.random.below(2);
         self.subscribe(cx, id, topic);
+        for _ in 0..self.random.below(1 + self.topics / 4) {
+            let topic = self.random.below(self.topics);
+            self.subscribe(cx, id, topic);
+        }
         self.act(cx, Some(id));
     }
 
@@ -242,6 +276,7 @@ impl Handler for Chaos {
         assert!(is_whole, "{text}");
         account.heard += 1;
         self.tally.messages_in += 1;
+        self.maybe_panic();
         self.act(cx, Some(id));
     }
 
@@ -263,6 +298,7 @@ impl Handler for Chaos {
         self.ledger.open(id);
         self.tally.drains += 1;
         self.act(cx, Some(id));
+        self.maybe_panic();
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
@@ -277,6 +313,7 @@ impl Handler for Chaos {
         assert!(!cx.is_open(id));
         assert_eq!(cx.state::<Id>(id), Some(&mut { id }));
         self.ledger.end(id, close.by);
+        self.maybe_panic();
         self.act(cx, Some(id));
     }
 
@@ -287,12 +324,12 @@ impl Handler for Chaos {
             account.has_failed = true;
         }
         match error {
-            Error::Limit("handshake_timeout") => {
+            Error::Limit(Limit::HandshakeTimeout) => {
                 let waited = now - self.ledger.connected_at[&id];
                 assert!(waited >= self.handshake_timeout.as_millis() as u64, "early");
                 self.tally.timeouts += 1;
             }
-            Error::Limit("idle_timeout") => {
+            Error::Limit(Limit::IdleTimeout) => {
                 let waited = now - self.ledger.open(id).last_heard_at;
                 let timeout = self.idle_timeout.expect("it was set").as_millis() as u64;
                 assert!(waited >= timeout, "early");
@@ -301,14 +338,21 @@ impl Handler for Chaos {
             Error::Limit(_) => self.tally.limits += 1,
             Error::Protocol(_) => self.tally.violations += 1,
             Error::Io(_) => self.tally.failures += 1,
-            Error::Response(error) => panic!("{error}"),
+            Error::Shutdown => self.tally.limits += 1,
+            Error::HandlerPanicked => assert!(self.panic_one_in > 0),
+            Error::Response(_) => panic!("{error}"),
         }
+        self.maybe_panic();
+        // Of a connection that no route has, timers would come back to nobody.
+        self.is_in_event = self.ledger.accounts.contains_key(&id);
         self.act(cx, Some(id));
+        self.is_in_event = true;
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
         self.ledger.take_timer(key);
         self.act(cx, None);
+        self.maybe_panic();
     }
 }
 
@@ -324,3 +368,139 @@ fn with_message<R>(owed: &super::ledger::Owed, act: impl FnOnce(Message<'_>) -> 
 
 /// Sessions that the handler remembers.
 const KNOWN_MAX: usize = 40;
+
+/// The handler behind two routers, one inside the other.
+pub(super) fn routed(chaos: &Shared<Chaos>) -> Routed {
+    let inner = Router::new()
+        .route("/other", Echo::new())
+        .route("/room", Forward(chaos.clone()));
+    let router = Router::new()
+        .route("/nothing", Echo::new())
+        .route("/", Forward(chaos.clone()))
+        .route("/*", inner);
+    let chaos = chaos.clone();
+    Routed { router, chaos }
+}
+
+/// See [`routed`].
+pub(super) struct Routed {
+    router: Router,
+    chaos: Shared<Chaos>,
+}
+
+/// Passes everything on to a handler that the simulation has as well.
+struct Forward(Shared<Chaos>);
+
+impl Handler for Forward {
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        self.0.lock().on_upgrade(cx, id, request, upgrade)
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+        self.0.lock().on_http(cx, id, request)
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.0.lock().on_open(cx, id);
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        self.0.lock().on_message(cx, id, message);
+    }
+
+    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.0.lock().on_ping(cx, id, payload);
+    }
+
+    fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.0.lock().on_pong(cx, id, payload);
+    }
+
+    fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.0.lock().on_drain(cx, id);
+    }
+
+    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        self.0.lock().on_skip(cx, id, topic, messages);
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+        self.0.lock().on_close(cx, id, close);
+    }
+
+    fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
+        self.0.lock().on_error(cx, id, error);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+        self.0.lock().on_timer(cx, key);
+    }
+}
+
+impl Handler for Routed {
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.router.on_start(cx);
+    }
+
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        self.router.on_upgrade(cx, id, request, upgrade)
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+        self.router.on_http(cx, id, request)
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.router.on_open(cx, id);
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        self.router.on_message(cx, id, message);
+    }
+
+    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.router.on_ping(cx, id, payload);
+    }
+
+    fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
+        self.router.on_pong(cx, id, payload);
+    }
+
+    fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
+        self.router.on_drain(cx, id);
+    }
+
+    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
+        self.router.on_skip(cx, id, topic, messages);
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
+        self.router.on_close(cx, id, close);
+    }
+
+    fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
+        let is_session = |id| self.chaos.lock().ledger.accounts.contains_key(&id);
+        if id.is_some_and(is_session) {
+            self.router.on_error(cx, id, error);
+        } else {
+            // No route has it.
+            self.chaos.lock().on_error(cx, id, error);
+        }
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
+        self.router.on_timer(cx, key);
+    }
+}

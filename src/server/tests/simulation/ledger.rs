@@ -2,11 +2,16 @@
 //! the peers received. It knows nothing of the engine but what a handler is told.
 
 use crate::config::LagPolicy;
-use crate::handler::{Id, Side, TimerId};
+use crate::error::Side;
+use crate::id::{Id, TimerId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The topics of every run.
-pub(super) const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+/// The topics of every run. Most runs use the first four.
+pub(super) const TOPICS: [&str; 40] = [
+    "a", "b", "c", "d", "t04", "t05", "t06", "t07", "t08", "t09", "t10", "t11", "t12", "t13",
+    "t14", "t15", "t16", "t17", "t18", "t19", "t20", "t21", "t22", "t23", "t24", "t25", "t26",
+    "t27", "t28", "t29", "t30", "t31", "t32", "t33", "t34", "t35", "t36", "t37", "t38", "t39",
+];
 
 /// See the module.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ pub(super) struct Ledger {
 }
 
 /// One session's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Account {
     pub(super) is_closed: bool,
     /// All that was accepted for sending, in the order of the calls.
@@ -72,7 +77,7 @@ impl Ledger {
             now: 0,
             connected_at: BTreeMap::new(),
             accounts: BTreeMap::new(),
-            members: Default::default(),
+            members: [const { BTreeSet::new() }; TOPICS.len()],
             policies,
             timers: BTreeMap::new(),
             open_count: 0,
@@ -98,8 +103,15 @@ impl Ledger {
     /// The session is opened, for the first and only time.
     pub(super) fn begin(&mut self, id: Id) {
         let account = Account {
+            is_closed: false,
+            owed: Vec::new(),
+            skipped: [0; TOPICS.len()],
+            heard: 0,
             last_heard_at: self.now,
-            ..Account::default()
+            pinged: None,
+            has_failed: false,
+            is_ended_by_peer: false,
+            has_left: false,
         };
         let before = self.accounts.insert(id, account);
         assert!(before.is_none(), "a name is never used again");

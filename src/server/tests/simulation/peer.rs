@@ -5,16 +5,15 @@ use super::super::script::{REQUEST, client_frame};
 use super::Profile;
 use super::random::Random;
 use super::socket::Socket;
-use crate::handler::Id;
-use std::cell::RefCell;
+use crate::id::Id;
+use crate::server::testing::shared::Shared;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) id: Id,
-    pub(super) socket: Rc<RefCell<Socket>>,
+    pub(super) socket: Shared<Socket>,
     /// All that it received.
     pub(super) received: Vec<u8>,
     /// How many pings it sent; each carries its number.
@@ -74,7 +73,7 @@ impl Said {
 }
 
 impl Peer {
-    pub(super) fn new(id: Id, socket: Rc<RefCell<Socket>>, is_slow: bool) -> Self {
+    pub(super) fn new(id: Id, socket: Shared<Socket>, is_slow: bool) -> Self {
         Self {
             id,
             socket,
@@ -188,11 +187,11 @@ impl Peer {
             0 => random.up_to(self.in_flight.len()),
             _ => self.in_flight.len(),
         };
-        self.socket.borrow_mut().arrive(self.in_flight.drain(..len));
+        self.socket.lock().arrive(self.in_flight.drain(..len));
     }
 
     fn read(&mut self, random: &mut Random, profile: &Profile) {
-        let mut socket = self.socket.borrow_mut();
+        let mut socket = self.socket.lock();
         self.received.extend(socket.take_written());
         // A short write leaves room, of which the poll is to be told.
         socket.make_room(0);
@@ -204,7 +203,7 @@ impl Peer {
     }
 
     fn fault(&mut self, random: &mut Random) {
-        let mut socket = self.socket.borrow_mut();
+        let mut socket = self.socket.lock();
         match random.below(8) {
             0 | 1 => {
                 socket.reset(random.one_in(2));
@@ -223,7 +222,7 @@ impl Peer {
     }
 
     fn half_close(&mut self) {
-        let mut socket = self.socket.borrow_mut();
+        let mut socket = self.socket.lock();
         socket.arrive(self.in_flight.drain(..));
         socket.half_close();
         self.way = Way::HalfClosed;
@@ -234,14 +233,14 @@ impl Peer {
         if self.way == Way::Open {
             self.half_close();
         }
-        let mut socket = self.socket.borrow_mut();
+        let mut socket = self.socket.lock();
         self.received.extend(socket.take_written());
         socket.make_room(1 << 30);
     }
 
     /// Takes what the session wrote last.
     pub(super) fn collect(&mut self) {
-        let written = self.socket.borrow_mut().take_written();
+        let written = self.socket.lock().take_written();
         self.received.extend(written);
     }
 }

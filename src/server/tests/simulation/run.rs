@@ -1,27 +1,34 @@
 //! One run: peers, handler and engine from a seed, turn by turn as the server would make them, to the end.
 
-use super::super::super::engine::{Engine, Readiness, Stop};
 use super::Profile;
 use super::check::{self, Bounds};
-use super::handler::Chaos;
+use super::handler::{self, Bug, Chaos, Routed};
 use super::ledger::{self, Ledger};
 use super::peer::Peer;
 use super::random::Random;
 use super::socket::{Connected, Socket};
 use super::tally::Tally;
 use crate::config::{Config, LagPolicy};
-use crate::handler::{Context, Id};
+use crate::context::Context;
+use crate::engine::{Engine, Readiness, Stop};
+use crate::handler::Handler;
+use crate::id::Id;
+use crate::server::testing::shared::Shared;
+use crate::server::turn::{self, Environment};
+use crate::stream::Stream;
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 /// See the module.
 pub(super) struct Simulation {
     random: Random,
     profile: Profile,
-    engine: Engine<Connected>,
+    engine: Engine,
     buf: Vec<u8>,
-    handler: Chaos,
+    /// What the engine is given: the handler behind routers.
+    router: Routed,
+    handler: Shared<Chaos>,
     peers: Vec<Peer>,
     /// Names of sessions that have ended lately.
     gone: Vec<Id>,
@@ -32,29 +39,36 @@ pub(super) struct Simulation {
 impl Simulation {
     pub(super) fn new(seed: u64, profile: Profile) -> Self {
         let mut random = Random::new(seed);
-        let config = random_config(&mut random);
+        let config = random_config(&mut random, &profile);
         config.check().unwrap();
-        let policies = [(); 4].map(|()| match random.below(3) {
+        let policies = [(); ledger::TOPICS.len()].map(|()| match random.below(3) {
             0 => LagPolicy::Skip,
             _ => LagPolicy::Disconnect,
         });
         let mut handler = Chaos::new(random.fork(), Ledger::new(policies), &config);
         handler.large_in_40 = profile.large_in_40;
+        handler.large_len = profile.large_len;
+        handler.topics = profile.topics;
+        handler.panic_one_in = profile.panic_one_in;
         handler.may_stop = random.one_in(profile.stop_one_in);
-        let mut engine = Engine::new(config.clone());
+        let handler = Shared::new(handler);
+        let mut router = handler::routed(&handler);
+        let mut engine = Engine::new(config.clone(), None);
         for (topic, policy) in ledger::TOPICS.into_iter().zip(policies) {
             Context::new(&mut engine).set_lag_policy(topic, Some(policy));
         }
+        router.on_start(&mut Context::new(&mut engine));
         Self {
             random,
             profile,
             engine,
             buf: vec![0; config.receive_buffer_bytes],
+            router,
             handler,
             peers: Vec::new(),
             gone: Vec::new(),
             now: 0,
-            bounds: Bounds::new(&config),
+            bounds: Bounds::new(&config, profile.large_len),
         }
     }
 
@@ -62,7 +76,7 @@ impl Simulation {
     pub(super) fn run(mut self) -> Tally {
         for _ in 0..TURNS {
             self.advance_clock();
-            self.handler.actions_left = self.profile.actions;
+            self.handler.lock().actions_left = self.profile.actions;
             for peer in &mut self.peers {
                 peer.act(&mut self.random, &self.profile);
             }
@@ -72,13 +86,15 @@ impl Simulation {
             }
         }
         self.wind_down();
-        check::nothing_is_left(&self.engine, &self.handler.ledger);
-        self.handler.tally
+        let handler = self.handler.lock();
+        check::nothing_is_left(&self.engine, &handler.ledger);
+        handler.tally
     }
 
     /// Everybody reads all there is and leaves; deadlines do the rest.
     fn wind_down(&mut self) {
-        self.handler.actions_left = 0;
+        self.handler.lock().actions_left = 0;
+        self.handler.lock().panic_one_in = 0;
         for _ in 0..WIND_DOWN_TURNS_MAX {
             if self.engine.len() == 0 {
                 break;
@@ -101,8 +117,12 @@ impl Simulation {
     }
 
     fn advance_clock(&mut self) {
-        let tally = &mut self.handler.tally;
+        let tally = &mut self.handler.lock().tally;
         let next_in = self.engine.next_in().unwrap_or(0);
+        if self.profile.pause_one_in > 0 && self.random.one_in(self.profile.pause_one_in) {
+            self.now += 1_000 + self.random.below(5_000) as u64;
+            return;
+        }
         self.now += match self.random.below(2 * self.profile.edge_one_in) {
             0 if next_in > 0 => {
                 tally.turns_at_deadline += 1;
@@ -118,37 +138,42 @@ impl Simulation {
 
     /// One turn, as the server makes it.
     fn turn(&mut self, is_busy: bool) {
-        self.handler.tally.turns += 1;
+        self.handler.lock().tally.turns += 1;
+        self.handler.lock().ledger.begin_turn(self.now);
         self.engine.begin_turn(self.now);
-        self.handler.ledger.begin_turn(self.now);
         self.mark(is_busy);
         if is_busy && self.random.one_in(20) {
             // As the server's host does, and commands from other threads.
-            self.handler.act(&mut Context::new(&mut self.engine), None);
+            let mut handler = self.handler.lock();
+            handler.is_in_event = false;
+            handler.act(&mut Context::new(&mut self.engine), None);
+            handler.is_in_event = true;
         }
         if is_busy && self.random.one_in(self.profile.connect_one_in) {
             self.connect();
         }
+        let mut environment = Observer::default();
         let Self {
             engine,
             buf,
-            handler,
+            router,
             ..
         } = self;
-        engine.read(buf, handler);
-        engine.expire(handler);
-        engine.flush(handler);
-        let complete = check::complete(engine);
-        engine.reap(handler, |_| {});
-        self.stop_if_asked();
+        let turned = catch_unwind(AssertUnwindSafe(|| {
+            turn::turn(engine, buf, router, &mut environment).unwrap()
+        }));
         self.peers.iter_mut().for_each(Peer::collect);
-        check::turn(
-            &self.engine,
-            &self.peers,
-            &self.handler.ledger,
-            &self.bounds,
-        );
-        self.part(&complete);
+        match turned {
+            Ok(has_stopped) => {
+                let Self { engine, peers, .. } = &*self;
+                assert_eq!(has_stopped, engine.is_stopping() && engine.len() == 0);
+                check::turn(engine, peers, &self.handler.lock().ledger, &self.bounds);
+            }
+            // The turn ended in the middle; the next one goes on.
+            Err(payload) if payload.is::<Bug>() => {}
+            Err(payload) => resume_unwind(payload),
+        }
+        self.part(&environment.complete);
     }
 
     /// Marks what the poll tells: late at times, and of sessions that are gone.
@@ -158,7 +183,7 @@ impl Simulation {
             if is_busy && self.random.one_in(10) {
                 continue;
             }
-            let readiness = socket.borrow_mut().take_readiness(&mut self.random);
+            let readiness = socket.lock().take_readiness(&mut self.random);
             if let Some(readiness) = readiness {
                 self.engine.mark(*id, readiness);
             }
@@ -179,15 +204,16 @@ impl Simulation {
             is_end: self.random.one_in(2),
         };
         let heir = self.engine.id_at(id.slot as usize);
-        let state = |engine: &Engine<Connected>| {
+        let state = |engine: &Engine| {
             let session = engine.session(heir?)?;
             Some((session.is_readable, session.is_blocked, session.input_end))
         };
         let before = (state(&self.engine), self.engine.read_queue.len());
         self.engine.mark(id, readiness);
         assert_eq!(before, (state(&self.engine), self.engine.read_queue.len()));
-        self.handler.tally.stale_events += 1;
-        self.handler.tally.stale_events_of_reborn_slots += u64::from(heir.is_some());
+        let tally = &mut self.handler.lock().tally;
+        tally.stale_events += 1;
+        tally.stale_events_of_reborn_slots += u64::from(heir.is_some());
     }
 
     fn connect(&mut self) {
@@ -197,27 +223,15 @@ impl Simulation {
         }
         let room = self.random.below(30_000);
         let socket = Socket::new(room);
-        let stream = Connected(Rc::clone(&socket));
+        let stream = Stream::memory(Connected(socket.clone()));
         match self.engine.insert(stream, None) {
             Some(id) => {
-                self.handler.ledger.connected_at.insert(id, self.now);
+                let mut handler = self.handler.lock();
+                handler.ledger.connected_at.insert(id, self.now);
                 let is_slow = self.random.one_in(self.profile.slow_one_in);
                 self.peers.push(Peer::new(id, socket, is_slow));
             }
-            None => self.handler.tally.refusals += 1,
-        }
-    }
-
-    fn stop_if_asked(&mut self) {
-        match self.engine.stop_state() {
-            Stop::No => {}
-            Stop::Asked => self.engine.begin_stop(),
-            Stop::Until(end) if end <= self.now => self.engine.terminate_all(),
-            Stop::Until(_) => {}
-            Stop::Now => {
-                self.engine.terminate_all();
-                self.engine.reap(&mut self.handler, |_| {});
-            }
+            None => self.handler.lock().tally.refusals += 1,
         }
     }
 
@@ -230,10 +244,11 @@ impl Simulation {
             ..
         } = self;
         peers.retain(|peer| {
-            if !peer.socket.borrow().is_dropped() {
+            if !peer.socket.lock().is_dropped() {
                 return true;
             }
-            check::session(peer, complete.contains(&peer.id), handler);
+            let is_complete = complete.contains(&peer.id);
+            check::session(peer, is_complete, &mut handler.lock());
             gone.push(peer.id);
             if gone.len() > GONE_MAX {
                 gone.remove(0);
@@ -243,15 +258,30 @@ impl Simulation {
     }
 }
 
+/// Sees which of the sessions that end are complete.
+#[derive(Default)]
+struct Observer {
+    complete: BTreeSet<Id>,
+}
+
+impl Environment for Observer {
+    fn before_reap(&mut self, engine: &Engine) {
+        self.complete.extend(check::complete(engine));
+    }
+}
+
 /// Limits so small that they are met.
-fn random_config(random: &mut Random) -> Config {
+fn random_config(random: &mut Random, profile: &Profile) -> Config {
     let idle_timeout = Some(Duration::from_millis(400));
     Config {
         high_water_bytes: 20_000,
         low_water_bytes: 5_000,
         backlog_bytes_max: 20_000 + random.below(20_000),
         message_bytes_max: 40_000,
-        lag_bytes_max: 1_000 + random.below(40_000),
+        lag_bytes_max: match profile.lag_bytes_max {
+            0 => 1_000 + random.below(40_000),
+            bytes => bytes,
+        },
         receive_buffer_bytes: 1024 << random.below(4),
         read_budget_bytes: random.up_to(9_000),
         handshake_timeout: Duration::from_millis(100),
@@ -260,7 +290,7 @@ fn random_config(random: &mut Random) -> Config {
         close_timeout: Duration::from_millis(60),
         write_timeout: Duration::from_millis(if random.one_in(3) { 3_000 } else { 150 }),
         shutdown_grace: Duration::from_millis(120),
-        connections_max: 30,
+        connections_max: profile.connections,
         handshakes_max: 10,
         ..Config::default()
     }

@@ -1,13 +1,12 @@
 //! A socket as the kernel keeps it, edge-triggered: readiness is told once for every change, never again for what
 //! is still so. A session that forgets one waits for ever, which is what the simulation is to find.
 
-use super::super::super::engine::Readiness;
-use super::super::super::session::Stream;
 use super::random::Random;
-use std::cell::RefCell;
+use crate::engine::Readiness;
+use crate::server::testing::shared::Shared;
+use crate::stream::Transport;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::rc::Rc;
 
 /// What both ends share.
 #[derive(Debug)]
@@ -47,8 +46,8 @@ struct Edges {
 
 impl Socket {
     /// A new connection; the poll tells at the first turn that it is writable.
-    pub(super) fn new(room: usize) -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self {
+    pub(super) fn new(room: usize) -> Shared<Self> {
+        Shared::new(Self {
             arrived: VecDeque::new(),
             end: End::Not,
             room,
@@ -62,7 +61,7 @@ impl Socket {
             written: Vec::new(),
             is_shut: false,
             is_dropped: false,
-        }))
+        })
     }
 
     /// Bytes arrive from the peer.
@@ -151,11 +150,11 @@ impl Socket {
 
 /// The session's end.
 #[derive(Debug)]
-pub(super) struct Connected(pub(super) Rc<RefCell<Socket>>);
+pub(super) struct Connected(pub(super) Shared<Socket>);
 
 impl Read for Connected {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut socket = self.0.borrow_mut();
+        let mut socket = self.0.lock();
         socket.interrupted()?;
         if socket.arrived.is_empty() {
             return match socket.end {
@@ -179,7 +178,7 @@ impl Write for Connected {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut socket = self.0.borrow_mut();
+        let mut socket = self.0.lock();
         assert!(!socket.is_shut, "a write after the write side was shut");
         socket.interrupted()?;
         if socket.end == End::Reset {
@@ -208,9 +207,9 @@ impl Write for Connected {
     }
 }
 
-impl Stream for Connected {
+impl Transport for Connected {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        let mut socket = self.0.borrow_mut();
+        let mut socket = self.0.lock();
         if socket.end == End::Reset {
             return Err(ErrorKind::NotConnected.into());
         }
@@ -221,6 +220,6 @@ impl Stream for Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.borrow_mut().is_dropped = true;
+        self.0.lock().is_dropped = true;
     }
 }

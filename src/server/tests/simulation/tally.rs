@@ -34,10 +34,12 @@ pub(super) struct Tally {
     pub(super) turns_at_deadline: u64,
     pub(super) turns_before_deadline: u64,
     pub(super) stops: u64,
+    /// Panics of the handler; only where the profile has them.
+    pub(super) panics: u64,
 }
 
 impl Tally {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 22] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -61,6 +63,7 @@ impl Tally {
             ("turns at a deadline", &mut self.turns_at_deadline),
             ("turns before one", &mut self.turns_before_deadline),
             ("stops", &mut self.stops),
+            ("panics", &mut self.panics),
         ]
     }
 
@@ -70,10 +73,14 @@ impl Tally {
         println!("{name}: {}", counts.join(", "));
     }
 
-    /// Asserts that everything came to pass.
-    pub(super) fn check(mut self) {
+    /// Asserts that everything came to pass, panics if there should be some.
+    pub(super) fn check(mut self, has_panics: bool) {
         for (what, count) in self.counts() {
-            assert!(*count > 0, "the simulation is worth nothing without {what}");
+            let is_expected = what != "panics" || has_panics;
+            assert!(
+                *count > 0 || !is_expected,
+                "the simulation is worth nothing without {what}"
+            );
         }
     }
 }

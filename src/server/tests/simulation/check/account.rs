@@ -4,7 +4,7 @@ use super::super::handler::Chaos;
 use super::super::ledger::{Account, Addressee, Ledger, Owed, TOPICS};
 use super::super::peer::{Peer, ping_number};
 use crate::config::LagPolicy;
-use crate::handler::Id;
+use crate::id::Id;
 
 /// What a peer received after the head of the response.
 #[derive(Debug, Default)]
@@ -171,7 +171,7 @@ fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
             4,
             usize::from(u16::from_be_bytes(*bytes[2..].first_chunk()?)),
         ),
-        127 => panic!("longer than anything here"),
+        127 => (10, u64::from_be_bytes(*bytes[2..].first_chunk()?) as usize),
         len => (2, usize::from(len)),
     };
     let payload = bytes.get(start..start + len)?;

@@ -2,13 +2,13 @@
 //! bounded in number: past so many in a second ([`FAULTS_PER_SECOND`], [`LINES_PER_SECOND`]) they are counted, and the
 //! count is told when the second is over. Peers' words are quoted, escaped and cut.
 
-use super::session::{Ending, Session};
-use crate::handler::{Error, Side};
+use super::session::{Ending, Kind, Session};
+use crate::error::{Error, Side};
 use std::fmt::Display;
 
 /// Counts the lines that strangers caused.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     second_start: u64,
     /// Refusals and violations.
     faults: Tally,
@@ -25,7 +25,7 @@ struct Tally {
 
 impl Journal {
     /// A session is open.
-    pub(super) fn opened<S>(&mut self, session: &Session<S>, path: &str, now: u64) {
+    pub(crate) fn opened(&mut self, session: &Session, path: &str, now: u64) {
         if !log::log_enabled!(log::Level::Info) || !self.admit(now, false) {
             return;
         }
@@ -34,9 +34,9 @@ impl Journal {
     }
 
     /// The handler has refused an opening handshake.
-    pub(super) fn declined<S>(
+    pub(crate) fn declined(
         &mut self,
-        session: &Session<S>,
+        session: &Session,
         path: &str,
         status: impl Display,
         now: u64,
@@ -53,18 +53,24 @@ impl Journal {
 
     /// A session, or what did not become one, has ended. The line says so in words, and in fields (`log`'s key-value
     /// pairs) for loggers that print them.
-    pub(super) fn ended<S>(
+    pub(crate) fn ended(
         &mut self,
-        session: &Session<S>,
+        session: &Session,
         path: Option<&str>,
         ending: &Ending,
         now: u64,
     ) {
         let is_fault = matches!(
             ending.error,
-            Some(Error::Protocol(_) | Error::Limit(_) | Error::Response(_))
+            Some(
+                Error::Protocol(_)
+                    | Error::Limit(_)
+                    | Error::Response(_)
+                    | Error::Shutdown
+                    | Error::HandlerPanicked
+            )
         );
-        let level = if session.was_opened || is_fault {
+        let level = if session.kind == Kind::Opened || is_fault {
             log::Level::Info
         } else {
             log::Level::Debug
@@ -84,7 +90,7 @@ impl Journal {
         let because = why
             .as_deref()
             .map_or(String::new(), |why| format!(": {why}"));
-        if !session.was_opened {
+        if session.kind != Kind::Opened {
             let event = if is_fault { "refused" } else { "gone" };
             let how = if is_fault {
                 "refused"
@@ -119,7 +125,7 @@ impl Journal {
     }
 
     /// Tells how many lines were suppressed, once the second is over.
-    pub(super) fn sum_up(&mut self, now: u64) {
+    pub(crate) fn sum_up(&mut self, now: u64) {
         if now < self.second_start + SECOND {
             return;
         }
@@ -134,7 +140,7 @@ impl Journal {
     }
 
     /// How long until there is something to sum up, in milliseconds.
-    pub(super) fn next_in(&self, now: u64) -> Option<u64> {
+    pub(crate) fn next_in(&self, now: u64) -> Option<u64> {
         let suppressed = self.faults.suppressed + self.lines.suppressed;
         (suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
     }

@@ -1,40 +1,49 @@
-//! Deadlines of sessions: each kind has one constant duration, so each is a queue in order of its ends, and to
-//! set, move or take back a deadline costs the same whatever the number of sessions: no wheel, no heap.
+//! Deadlines of sessions. Each kind has one constant duration, so each is a queue in the order of due times, and setting,
+//! moving or cancelling a deadline is O(1): no wheel, no heap.
 //!
-//! A session has at most one deadline at a time. The queues are linked lists through one vector of links, by
-//! slot, so that a session which ends leaves nothing behind in a queue.
+//! A session has at most one deadline at a time. The queues are linked lists through one vector of links, indexed by
+//! slot, so that a session that ends leaves nothing behind in a queue.
 
 /// Milliseconds of the loop's clock, wrapping. Times that are compared lie less than 24 days apart: `Config`
 /// bounds every duration.
 pub(crate) type Millis = u32;
 
-/// What a deadline is for.
+/// What has to happen before a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
-    /// The request head is to be whole.
+    /// The whole request head arrives.
     Handshake,
-    /// Half of the idle timeout: a ping is due.
+    /// Anything arrives: half of the idle timeout has passed, and a ping is sent.
     Quiet,
-    /// The other half: the peer is gone.
+    /// Anything arrives: the other half of the idle timeout.
     Idle,
-    /// The peer is to take some of what it is owed.
+    /// The peer takes unsent bytes.
     Write,
-    /// The peer is to answer our Close, or to end the stream.
+    /// The peer answers our Close, or ends the stream.
     Close,
 }
 
-const KINDS: usize = 5;
+impl Deadline {
+    /// In the order of the variants, which is that of the queues.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Handshake,
+        Self::Quiet,
+        Self::Idle,
+        Self::Write,
+        Self::Close,
+    ];
+}
 
 /// The deadlines of all sessions.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     links: Vec<Link>,
-    queues: [Queue; KINDS],
+    queues: [Queue; Deadline::ALL.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Queue {
-    /// `None`: deadlines of this kind are never due, and are not kept.
+    /// `None`: deadlines of this kind are never due, and are not stored.
     duration: Option<Millis>,
     first: u32,
     last: u32,
@@ -51,10 +60,10 @@ struct Link {
 const NONE: u32 = u32::MAX;
 
 impl Deadlines {
-    /// With the duration of each kind, in the order of [`Deadline`]'s variants, and room for so many sessions.
-    pub(crate) fn new(durations: [Option<Millis>; KINDS], slots: usize) -> Self {
-        let queues = durations.map(|duration| Queue {
-            duration,
+    /// With the duration of each kind, and room for `slots` sessions.
+    pub(crate) fn new(duration: impl Fn(Deadline) -> Option<Millis>, slots: usize) -> Self {
+        let queues = Deadline::ALL.map(|kind| Queue {
+            duration: duration(kind),
             first: NONE,
             last: NONE,
         });
@@ -102,7 +111,7 @@ impl Deadlines {
         self.links.get(slot)?.kind
     }
 
-    /// The sessions that have this deadline, the first due first.
+    /// The slots of the sessions that have this deadline, in the order of due times.
     pub(crate) fn slots(&self, kind: Deadline) -> impl Iterator<Item = usize> {
         let first = self.queues[kind as usize].first;
         let next = |slot: &u32| Some(self.links[*slot as usize].next).filter(|next| *next != NONE);
@@ -117,7 +126,8 @@ impl Deadlines {
         (link.kind == Some(kind)).then(|| link.due.wrapping_sub(duration))
     }
 
-    /// Takes the session's deadline back.
+    /// Cancels the session's deadline.
+    #[inline]
     pub(crate) fn clear(&mut self, slot: usize) {
         let Some(link) = self.links.get_mut(slot) else {
             return;
@@ -135,7 +145,7 @@ impl Deadlines {
         }
     }
 
-    /// Gives back the links of slots from `slots` on, which have no deadline.
+    /// Releases the links of the slots from `slots` on, which have no deadline.
     pub(crate) fn shrink_to(&mut self, slots: usize) {
         debug_assert!(
             self.links
@@ -147,17 +157,19 @@ impl Deadlines {
         self.links.shrink_to(slots);
     }
 
-    /// Takes a deadline that is due, and its session's slot.
-    pub(crate) fn take_due(&mut self, now: Millis) -> Option<(usize, Deadline)> {
-        for queue in self.queues {
-            if queue.first != NONE && !is_before(now, self.links[queue.first as usize].due) {
-                let slot = queue.first as usize;
-                let kind = self.links[slot].kind.expect("a link in a queue has a kind");
-                self.clear(slot);
-                return Some((slot, kind));
-            }
-        }
-        None
+    /// The slot and the kind of a deadline that is due at `now`.
+    pub(crate) fn first_due(&self, now: Millis) -> Option<(usize, Deadline)> {
+        Deadline::ALL.into_iter().find_map(|kind| {
+            let first = self.queues[kind as usize].first;
+            let is_due = first != NONE && !is_before(now, self.links[first as usize].due);
+            is_due.then_some((first as usize, kind))
+        })
+    }
+
+    /// Whether the session has this deadline, and it is due at `now`.
+    pub(crate) fn is_due(&self, slot: usize, kind: Deadline, now: Millis) -> bool {
+        let link = self.links.get(slot);
+        link.is_some_and(|link| link.kind == Some(kind) && !is_before(now, link.due))
     }
 
     /// How long until the next deadline is due; `None`: there is none.
@@ -183,12 +195,22 @@ fn is_before(earlier: Millis, later: Millis) -> bool {
 mod tests {
     use super::*;
 
+    fn with_durations(durations: [Option<Millis>; 5]) -> Deadlines {
+        Deadlines::new(|kind| durations[kind as usize], 0)
+    }
+
     fn deadlines() -> Deadlines {
-        Deadlines::new([Some(10), Some(60), Some(60), Some(30), Some(5)], 0)
+        with_durations([Some(10), Some(60), Some(60), Some(30), Some(5)])
     }
 
     fn due(deadlines: &mut Deadlines, now: Millis) -> Vec<(usize, Deadline)> {
-        std::iter::from_fn(|| deadlines.take_due(now)).collect()
+        std::iter::from_fn(|| {
+            let (slot, kind) = deadlines.first_due(now)?;
+            assert!(deadlines.is_due(slot, kind, now));
+            deadlines.clear(slot);
+            Some((slot, kind))
+        })
+        .collect()
     }
 
     #[test]
@@ -232,11 +254,11 @@ mod tests {
 
     #[test]
     fn a_kind_without_a_duration_is_never_due() {
-        let mut deadlines = Deadlines::new([Some(1), None, None, Some(1), Some(1)], 0);
+        let mut deadlines = with_durations([Some(1), None, None, Some(1), Some(1)]);
         deadlines.set(0, Deadline::Handshake, 0);
         deadlines.set(0, Deadline::Quiet, 0);
         assert_eq!(deadlines.next_in(1000), None);
-        assert_eq!(deadlines.take_due(1000), None);
+        assert_eq!(deadlines.first_due(1000), None);
     }
 
     #[test]
@@ -257,13 +279,6 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (seed >> 8) % below
         };
-        let kinds = [
-            Deadline::Handshake,
-            Deadline::Quiet,
-            Deadline::Idle,
-            Deadline::Write,
-            Deadline::Close,
-        ];
         let durations = [10, 60, 60, 30, 5];
         let mut deadlines = deadlines();
         let mut model: Vec<(usize, Deadline, u32)> = Vec::new();
@@ -275,7 +290,7 @@ mod tests {
                     model.retain(|entry| entry.0 != slot);
                 }
                 _ => {
-                    let kind = kinds[random(5) as usize];
+                    let kind = Deadline::ALL[random(5) as usize];
                     deadlines.set(slot, kind, now);
                     model.retain(|entry| entry.0 != slot);
                     model.push((slot, kind, now + durations[kind as usize]));

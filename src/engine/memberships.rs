@@ -1,0 +1,151 @@
+//! Sessions as members of topics: join, leave, publish, claim.
+
+use super::Engine;
+use super::session::Membership;
+use crate::config::LagPolicy;
+use crate::id::Id;
+use crate::outbound::{TopicKey, Topics};
+use crate::proto::Message;
+
+impl Engine {
+    /// See [`Context::subscribe`](crate::Context::subscribe).
+    pub(crate) fn subscribe(&mut self, id: Id, topic: &str) -> bool {
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        let memberships = self.sessions[slot].memberships();
+        if memberships.len() >= self.config.memberships_max {
+            log::debug!("{id} is a member of memberships_max topics, and not of {topic:?}");
+            return false;
+        }
+        let found = self.topics.find(topic);
+        if found.is_some_and(|topic| memberships.iter().any(|one| one.topic == topic)) {
+            return false;
+        }
+        let topic = found.unwrap_or_else(|| self.topics.find_or_insert(topic));
+        let index = self.topics.join(topic, slot);
+        let membership = Membership { topic, index };
+        self.sessions[slot].extra_mut().memberships.push(membership);
+        true
+    }
+
+    /// See [`Context::unsubscribe`](crate::Context::unsubscribe).
+    pub(crate) fn unsubscribe(&mut self, id: Id, topic: &str) -> bool {
+        let Some(topic) = self.topics.find(topic) else {
+            return false;
+        };
+        let Some(session) = self.session(id) else {
+            return false;
+        };
+        let mut memberships = session.memberships().iter();
+        let Some(position) = memberships.position(|one| one.topic == topic) else {
+            return false;
+        };
+        let slot = id.slot as usize;
+        self.claim_all(slot);
+        let memberships = &mut self.sessions[slot].extra_mut().memberships;
+        let membership = memberships.swap_remove(position);
+        self.leave(membership);
+        self.queue_flush(slot);
+        true
+    }
+
+    /// See [`Context::publish`](crate::Context::publish).
+    pub(crate) fn publish(&mut self, topic: &str, message: Message<'_>) -> usize {
+        let Some(topic) = self.topics.find(topic) else {
+            return 0;
+        };
+        let members = self.topics.publish(topic, message, &mut self.spares);
+        self.stats.messages_out += members as u64;
+        members
+    }
+
+    /// See [`Context::subscribers`](crate::Context::subscribers).
+    pub(crate) fn subscribers(&self, topic: &str) -> usize {
+        self.topics
+            .find(topic)
+            .map_or(0, |topic| self.topics.member_count(topic))
+    }
+
+    /// See [`Context::set_lag_policy`](crate::Context::set_lag_policy).
+    pub(crate) fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
+        self.topics.set_policy(topic, policy);
+    }
+
+    /// Whether a member may skip messages of the topic.
+    pub(crate) fn may_skip(topics: &Topics, topic: TopicKey, default: LagPolicy) -> bool {
+        topics.policy(topic).unwrap_or(default) == LagPolicy::Skip
+    }
+
+    /// Whether something was published to the session's topics that it has not claimed.
+    pub(crate) fn has_unclaimed(&self, slot: usize) -> bool {
+        self.topics.is_dirty()
+            && self.sessions[slot]
+                .memberships()
+                .iter()
+                .any(|one| self.topics.unclaimed(one.topic, one.index) > 0)
+    }
+
+    /// Moves what was published to the session's topics, and not claimed yet, to the end of its queue. Returns the number of
+    /// bytes.
+    pub(crate) fn claim_all(&mut self, slot: usize) -> usize {
+        // Otherwise everything was claimed at the last flush.
+        if !self.topics.is_dirty() {
+            return 0;
+        }
+        let Self {
+            sessions, topics, ..
+        } = self;
+        let session = &mut sessions[slot];
+        let Some(extra) = &session.extra else {
+            return 0;
+        };
+        let mut len = 0;
+        for &Membership { topic, index } in &extra.memberships {
+            if let Some(claim) = topics.claim(topic, index) {
+                len += (claim.to - claim.from) as usize;
+                session.messages_out += claim.messages;
+                session
+                    .outbound
+                    .push_range(topic, claim.from, claim.to, topics);
+            }
+        }
+        len
+    }
+
+    /// The same before something is queued that has to follow it, outside of a flush.
+    pub(crate) fn claim_before_message(&mut self, slot: usize) {
+        if self.claim_all(slot) > 0 {
+            self.sessions[slot].has_unchecked_claims = true;
+        }
+    }
+
+    /// Ends all memberships of the session. What was published before stays queued.
+    pub(super) fn leave_topics(&mut self, slot: usize) {
+        if !self.sessions[slot].memberships().is_empty() {
+            self.claim_all(slot);
+            self.forget_topics(slot);
+        }
+    }
+
+    /// Ends all memberships of the session. What it has not claimed is not sent to it.
+    pub(super) fn forget_topics(&mut self, slot: usize) {
+        if self.sessions[slot].memberships().is_empty() {
+            return;
+        }
+        while let Some(membership) = self.sessions[slot].extra_mut().memberships.pop() {
+            self.leave(membership);
+        }
+    }
+
+    /// Ends a membership, which its session has removed from its own.
+    fn leave(&mut self, membership: Membership) {
+        let Membership { topic, index } = membership;
+        let Some(moved) = self.topics.leave(topic, index) else {
+            return;
+        };
+        let memberships = &mut self.sessions[moved.slot].extra_mut().memberships;
+        let moved = memberships.iter_mut().find(|one| one.topic == topic);
+        moved.expect("a member's session has its membership").index = index;
+    }
+}

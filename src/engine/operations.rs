@@ -1,0 +1,259 @@
+//! What handlers can ask for besides topics and endings. Everything here queues or marks; the phases that follow act. The
+//! one write, of large messages, saves their copy and has no other effect.
+
+use super::deadlines::{Deadline, Millis};
+use super::session::{Ending, Phase, Session, id};
+use super::{Engine, Stop};
+use crate::error::{Error, Limit, SendStatus, Side};
+use crate::id::{Id, TimerId};
+use crate::proto::{CODE_NONE, Message, Stage, is_code_allowed};
+use crate::stats::Stats;
+use crate::stream::Stream;
+use std::any::Any;
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Engine {
+    /// See [`Context::send`](crate::Context::send).
+    pub(crate) fn send(&mut self, id: Id, message: Message<'_>) -> SendStatus {
+        let Some(slot) = self.open_slot(id) else {
+            return SendStatus::Refused;
+        };
+        let session = &self.sessions[slot];
+        let unsent = session.outbound.owned_cost();
+        // Up to high water one more message is always taken, however large.
+        let is_over = unsent > self.config.high_water_bytes;
+        if is_over && unsent + message.len() > self.config.backlog_bytes_max {
+            // A message that is refused leaves a gap, so nothing may follow it.
+            self.kill(
+                slot,
+                Ending::abnormal(Side::Us, Some(Error::Limit(Limit::BacklogBytesMax))),
+            );
+            return SendStatus::Refused;
+        }
+        if session.extra.is_some() {
+            self.claim_before_message(slot);
+        }
+        let header = message.server_header();
+        let session = &mut self.sessions[slot];
+        if message.len() >= WRITE_THROUGH_BYTES
+            && session.outbound.is_empty()
+            && !session.is_blocked
+        {
+            self.write_through(slot, header.as_slice(), message.as_bytes());
+        } else {
+            session
+                .outbound
+                .push(header.as_slice(), message.as_bytes(), &mut self.spares);
+        }
+        self.sessions[slot].messages_out += 1;
+        self.stats.messages_out += 1;
+        self.queue_flush(slot);
+        self.pause_if_over(slot)
+    }
+
+    /// See [`Context::ping`](crate::Context::ping).
+    pub(crate) fn ping(&mut self, id: Id, payload: &[u8]) -> bool {
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        let session = &self.sessions[slot];
+        if session.outbound.owned_cost() > self.config.backlog_bytes_max {
+            return false;
+        }
+        self.ping_slot(slot, payload);
+        true
+    }
+
+    /// Sends a ping to an open session, behind what was published to it before.
+    pub(crate) fn ping_slot(&mut self, slot: usize, payload: &[u8]) {
+        self.claim_before_message(slot);
+        let session = &mut self.sessions[slot];
+        self.replies.clear();
+        session.connection.ping(payload, &mut self.replies);
+        session.outbound.push(&self.replies, &[], &mut self.spares);
+        self.queue_flush(slot);
+    }
+
+    /// See [`Context::buffered_amount`](crate::Context::buffered_amount).
+    pub(crate) fn buffered_amount(&self, id: Id) -> usize {
+        let Some(session) = self.session(id) else {
+            return 0;
+        };
+        let memberships = session.memberships().iter();
+        let unclaimed = memberships.map(|one| self.topics.unclaimed(one.topic, one.index));
+        session.outbound.len() + unclaimed.sum::<usize>()
+    }
+
+    /// See [`Context::close`](crate::Context::close).
+    pub(crate) fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
+        if code != CODE_NONE && !is_code_allowed(code) {
+            return false;
+        }
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        self.close_slot(slot, code, reason, None);
+        true
+    }
+
+    /// See [`Context::terminate`](crate::Context::terminate).
+    pub(crate) fn terminate(&mut self, id: Id) {
+        if self.session(id).is_some() {
+            self.kill(id.slot as usize, Ending::abnormal(Side::Us, None));
+        }
+    }
+
+    /// See [`Context::set_timer`](crate::Context::set_timer). `scope` comes back with the timer.
+    pub(crate) fn set_timer(&mut self, after: Duration, key: u64, scope: u32) -> TimerId {
+        self.timers.set(after, key, scope, self.now)
+    }
+
+    /// See [`Context::cancel_timer`](crate::Context::cancel_timer).
+    pub(crate) fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel(timer)
+    }
+
+    /// See [`Context::peer_addr`](crate::Context::peer_addr).
+    pub(crate) fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
+        self.session(id)?.peer.address()
+    }
+
+    /// See [`Context::path`](crate::Context::path).
+    pub(crate) fn path(&self, id: Id) -> Option<Arc<str>> {
+        self.paths.whole_path(self.session(id)?.path?)
+    }
+
+    /// See [`Context::ids`](crate::Context::ids).
+    pub(crate) fn ids(&self) -> Vec<Id> {
+        let open = |(slot, session): (usize, &Session)| {
+            session.is_open().then(|| id(slot, session.number))
+        };
+        self.sessions.iter().filter_map(open).collect()
+    }
+
+    /// See [`Context::is_open`](crate::Context::is_open).
+    pub(crate) fn is_open(&self, id: Id) -> bool {
+        self.open_slot(id).is_some()
+    }
+
+    /// See [`Context::set_state`](crate::Context::set_state).
+    pub(crate) fn set_state(&mut self, id: Id, state: Box<dyn Any + Send>) {
+        if let Some(session) = self.session_mut(id) {
+            session.extra_mut().state = Some(state);
+        }
+    }
+
+    /// See [`Context::state`](crate::Context::state).
+    pub(crate) fn state(&mut self, id: Id) -> Option<&mut (dyn Any + Send)> {
+        let extra = self.session_mut(id)?.extra.as_deref_mut()?;
+        extra.state.as_deref_mut()
+    }
+
+    /// See [`Context::stats`](crate::Context::stats).
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        stats.connections_open = self.count();
+        // Sessions whose socket takes nothing have this deadline.
+        for slot in self.deadlines.slots(Deadline::Write) {
+            let session = &self.sessions[slot];
+            stats.backlog_bytes += session.outbound.len();
+            stats.members_lagging += session.memberships().len();
+        }
+        stats
+    }
+
+    /// See [`Context::measure_turns`](crate::Context::measure_turns).
+    pub(crate) fn measure_turns(&mut self) {
+        self.stats.turns.get_or_insert_default();
+    }
+
+    /// See [`Context::stop`](crate::Context::stop).
+    pub(crate) fn stop(&mut self) {
+        self.stop = match self.stop {
+            Stop::No => Stop::Asked,
+            Stop::Asked | Stop::Until(_) | Stop::Now => Stop::Now,
+        };
+    }
+
+    /// Writes a large message straight from the caller's memory, and queues what the stream does not take.
+    fn write_through(&mut self, slot: usize, header: &[u8], payload: &[u8]) {
+        let session = &mut self.sessions[slot];
+        let slices = [IoSlice::new(header), IoSlice::new(payload)];
+        // After an error nothing is written; the flush phase meets it again and handles it.
+        let written = write_slices(&mut session.stream, &slices);
+        let len = *written.as_ref().unwrap_or(&0);
+        session.bytes_out += len as u64;
+        self.stats.bytes_out += len as u64;
+        let payload_len = len.saturating_sub(header.len());
+        if len < header.len() + payload.len() {
+            session.outbound.push(
+                &header[len - payload_len..],
+                &payload[payload_len..],
+                &mut self.spares,
+            );
+            if written.is_ok() {
+                self.stalled(slot);
+            }
+        }
+    }
+
+    /// Records that the stream takes no more. The peer has until the write deadline to take [`PROGRESS_BYTES_MIN`], which
+    /// postpones the deadline; once the session is on its way to the end, nothing does.
+    pub(crate) fn stalled(&mut self, slot: usize) {
+        self.sessions[slot].is_blocked = true;
+        self.expect_progress(slot);
+    }
+
+    /// Sets the write deadline, or postpones it if the peer has taken enough since it was set.
+    pub(crate) fn expect_progress(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        let is_set = self.deadlines.kind(slot) == Some(Deadline::Write);
+        let is_ending = session.phase != Phase::Live || session.connection.stage() != Stage::Open;
+        let taken = (session.bytes_out as u32).wrapping_sub(session.stall_mark);
+        if is_set && (is_ending || taken < PROGRESS_BYTES_MIN) {
+            return;
+        }
+        session.stall_mark = session.bytes_out as u32;
+        self.deadlines
+            .set(slot, Deadline::Write, self.now as Millis);
+    }
+
+    /// Pauses reading of a session above its high-water mark, until it is at its low-water mark.
+    fn pause_if_over(&mut self, slot: usize) -> SendStatus {
+        let session = &mut self.sessions[slot];
+        if session.outbound.cost() <= self.config.high_water_bytes {
+            return SendStatus::Queued;
+        }
+        session.is_paused = true;
+        SendStatus::OverHighWater
+    }
+}
+
+/// Makes one write, again if it is interrupted. A write that would block has written nothing.
+pub(crate) fn write_slices(stream: &mut Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        // A single slice spares the kernel the copy of a vector.
+        let result = match slices {
+            [slice] => stream.write(slice),
+            _ => stream.write_vectored(slices),
+        };
+        match result {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(len) => return Ok(len),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// From here on a message is written straight from the caller's memory: 16 KiB take about 1 us to copy, and a write of its
+/// own about 4, but it needs no write of its own when nothing else is queued.
+const WRITE_THROUGH_BYTES: usize = 16 * 1024;
+
+/// What a peer with unsent bytes has to take within the write timeout: 2 KiB a second at the default of 30 s. With less, a
+/// peer that takes a byte now and then would hold its backlog for ever.
+const PROGRESS_BYTES_MIN: u32 = 64 * 1024;

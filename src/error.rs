@@ -1,0 +1,150 @@
+//! What can fail, and how sessions end: the values that handlers are given.
+
+use crate::proto::{ProtocolError, ResponseError};
+use std::fmt;
+use std::io;
+
+/// Why a session or a listener failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The peer violated the protocol.
+    Protocol(ProtocolError),
+    /// A socket failed.
+    Io(io::Error),
+    /// A response that `Handler::on_upgrade` altered violates the protocol. The client got a 500.
+    Response(ResponseError),
+    /// A limit or a timeout of [`Config`](crate::Config) was exceeded.
+    Limit(Limit),
+    /// The connection was refused because the server is stopping.
+    Shutdown,
+    /// The handler panicked while this session's input was processed. The rest of that input is lost, so the session
+    /// was terminated.
+    HandlerPanicked,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::Response(error) => error.fmt(f),
+            Self::Limit(limit) => write!(f, "{limit} reached"),
+            Self::Shutdown => f.write_str("the server is stopping"),
+            Self::HandlerPanicked => f.write_str("the handler panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Protocol(error) => Some(error),
+            Self::Io(error) => Some(error),
+            Self::Response(error) => Some(error),
+            Self::Limit(_) | Self::Shutdown | Self::HandlerPanicked => None,
+        }
+    }
+}
+
+/// A limit or timeout of [`Config`](crate::Config) that ends or refuses a connection. Displayed as the name of the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`Config::connections_max`](crate::Config::connections_max)
+    ConnectionsMax,
+    /// [`Config::handshakes_max`](crate::Config::handshakes_max)
+    HandshakesMax,
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout)
+    HandshakeTimeout,
+    /// [`Config::idle_timeout`](crate::Config::idle_timeout)
+    IdleTimeout,
+    /// [`Config::write_timeout`](crate::Config::write_timeout)
+    WriteTimeout,
+    /// [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max)
+    BacklogBytesMax,
+    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max)
+    LagBytesMax,
+}
+
+impl Limit {
+    /// Returns the name of the field of [`Config`](crate::Config).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionsMax => "connections_max",
+            Self::HandshakesMax => "handshakes_max",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::BacklogBytesMax => "backlog_bytes_max",
+            Self::LagBytesMax => "lag_bytes_max",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a session ended, RFC 6455 sections 7.1.4 to 7.1.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Close<'a> {
+    /// The close code (section 7.4): the code received, or ours if we began or failed the connection; 1005
+    /// ([`CODE_NONE`](crate::proto::CODE_NONE)) if the Close had none, 1006
+    /// ([`CODE_ABNORMAL`](crate::proto::CODE_ABNORMAL)) if there was no Close.
+    pub code: u16,
+    /// The reason beside that code, at most 123 bytes if it came from the peer; often empty.
+    pub reason: &'a str,
+    /// Whether both Closes were exchanged.
+    pub is_clean: bool,
+    /// Which side began.
+    pub by: Side,
+}
+
+/// A side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// This server: `Context::close`, a limit, a timeout, a violation that the server found.
+    Us,
+    /// The client: a Close, an end of stream, a reset.
+    Peer,
+}
+
+/// The result of [`Context::send`](crate::Context::send). [`guide::slow`](crate::guide::slow) says how to react.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a refused message is lost, and above the high-water mark further messages should wait for on_drain"]
+#[non_exhaustive]
+pub enum SendStatus {
+    /// The message was written or is queued.
+    Queued,
+    /// The message is queued, and the session has more unsent bytes than its high-water mark: wait for `on_drain` before
+    /// sending more.
+    OverHighWater,
+    /// The message is not sent: the session is closing or gone, or has too many unsent bytes already (then it is
+    /// terminated).
+    Refused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn an_error_names_its_source() {
+        let error = Error::Io(io::ErrorKind::BrokenPipe.into());
+        assert_eq!(error.source().unwrap().to_string(), "broken pipe");
+        let error = Error::Protocol(ProtocolError::TextNotUtf8);
+        assert!(error.source().is_some());
+        assert!(Error::Limit(Limit::IdleTimeout).source().is_none());
+    }
+
+    #[test]
+    fn a_limit_is_displayed_by_its_name() {
+        let error = Error::Limit(Limit::BacklogBytesMax);
+        assert_eq!(error.to_string(), "backlog_bytes_max reached");
+    }
+}

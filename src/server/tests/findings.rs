@@ -1,0 +1,489 @@
+//! One test for each finding of a review or an attack that a scripted stream can show, named after what went wrong.
+
+use super::script::{Bench, Peer, client_frame};
+use crate::config::{Config, LagPolicy};
+use crate::context::Context;
+use crate::engine::deadlines::Deadline;
+use crate::handler::Handler;
+use crate::handlers::Echo;
+use crate::id::Id;
+use crate::proto::{HttpResponse, Message, Request, Upgrade};
+use crate::router::Router;
+use crate::server::testing::{Harness, Received};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// One write of at most 64 pieces a turn was not enough, and what remained was in no limit.
+#[test]
+fn a_member_of_many_topics_that_takes_everything_does_not_fall_behind() {
+    let mut bench = Bench::new(Config::default(), |_, _, _| {});
+    let member = bench.open();
+    let topics: Vec<String> = (0..200).map(|number| format!("t{number}")).collect();
+    for topic in &topics {
+        assert!(bench.engine.subscribe(member.id, topic));
+    }
+    let payload = [7; 6 * 1024];
+    for _ in 0..50 {
+        for topic in &topics {
+            bench.engine.publish(topic, Message::Binary(&payload));
+        }
+        bench.turn();
+        let unsent = bench.engine.buffered_amount(member.id);
+        assert!(unsent < 2 << 20, "{unsent}");
+    }
+    bench.turns(20);
+    assert_eq!(member.take_frames().len(), 50 * 200);
+}
+
+/// A member of many topics that reads nothing was never found to lag, because its queue counted bytes alone.
+#[test]
+fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
+    for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {
+        let config = Config {
+            lag_policy: policy,
+            lag_bytes_max: 1 << 20,
+            ..Config::default()
+        };
+        let mut bench = Bench::new(config, |_, _, _| {});
+        let member = bench.open();
+        for topic in ["a", "b"] {
+            bench.engine.subscribe(member.id, topic);
+        }
+        member.set_room(0);
+        let mut segments_max = 0;
+        for _ in 0..20_000 {
+            for topic in ["a", "b"] {
+                bench.engine.publish(topic, Message::Text("twelve bytes"));
+            }
+            bench.turn();
+            let Some(session) = bench.engine.session(member.id) else {
+                break;
+            };
+            segments_max = segments_max.max(session.outbound.segments());
+        }
+        assert!(segments_max < 10_000, "{segments_max}");
+        let events = bench.events();
+        if policy == LagPolicy::Skip {
+            assert!(events.iter().any(|event| event.starts_with("skip")));
+            assert!(bench.engine.is_open(member.id));
+        } else {
+            assert!(!bench.engine.is_open(member.id));
+        }
+    }
+}
+
+/// A direct message to a member with many ranges of logs in its queue was charged for them, and ended the session.
+#[test]
+fn a_direct_message_is_not_charged_for_publications() {
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |_, _, _| {});
+    let member = bench.open();
+    for topic in ["a", "b"] {
+        bench.engine.subscribe(member.id, topic);
+    }
+    member.set_room(0);
+    for _ in 0..20_000 {
+        for topic in ["a", "b"] {
+            bench.engine.publish(topic, Message::Text("x"));
+        }
+        bench.turn();
+    }
+    let status = bench.engine.send(member.id, Message::Text("direct"));
+    assert_ne!(status, crate::SendStatus::Refused);
+    assert!(bench.engine.is_open(member.id));
+}
+
+/// A session could be a member of any number of topics.
+#[test]
+fn memberships_have_a_limit() {
+    let config = Config {
+        memberships_max: 3,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |_, _, _| {});
+    let member = bench.open();
+    for topic in ["a", "b", "c"] {
+        assert!(bench.engine.subscribe(member.id, topic));
+    }
+    assert!(!bench.engine.subscribe(member.id, "d"));
+    assert_eq!(bench.engine.topics.count(), 3);
+    assert!(bench.engine.unsubscribe(member.id, "a"));
+    assert!(bench.engine.subscribe(member.id, "d"));
+}
+
+/// More than 64 pieces were more than one write, which took them all; the session then waited for an event that never came,
+/// and was ended by its write timeout.
+#[test]
+fn more_pieces_than_one_write_carries_do_not_block_a_session() {
+    let mut bench = Bench::new(Config::default(), |_, _, _| {});
+    let member = bench.open();
+    bench.engine.subscribe(member.id, "t");
+    for _ in 0..65 {
+        bench.engine.publish("t", Message::Binary(&[1; 70_000]));
+    }
+    // The stream is writable all the time, so the poll reports nothing new.
+    bench.turn_without_events();
+    bench.turn_without_events();
+    let session = bench.engine.session(member.id).unwrap();
+    assert!(!session.is_blocked && session.outbound.is_empty());
+    let deadline = bench.engine.deadlines.kind(member.id.slot as usize);
+    assert_eq!(deadline, Some(Deadline::Quiet));
+    assert_eq!(member.take_frames().len(), 65);
+}
+
+/// Each join or leave during a round had all members checked again, so that one was found lagging, or skipped the newest
+/// message, although nothing had been published since.
+#[test]
+fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
+    let config = Config {
+        lag_bytes_max: 10_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |_, _, _| {});
+    let members: Vec<Peer> = (0..40).map(|_| bench.open()).collect();
+    let other = bench.open();
+    for member in &members {
+        bench.engine.subscribe(member.id, "t");
+    }
+    let slow = &members[0];
+    slow.set_room(100);
+    bench.engine.publish("t", Message::Binary(&[1; 9_000]));
+    bench.turns(10);
+    // Takes it above the limit: not yet lagging, because it was below when that was published.
+    bench.engine.publish("t", Message::Binary(&[1; 9_000]));
+    for _ in 0..10 {
+        assert!(bench.engine.subscribe(other.id, "t"));
+        bench.turn();
+        assert!(bench.engine.unsubscribe(other.id, "t"));
+        bench.turn();
+    }
+    assert!(bench.engine.is_open(slow.id));
+    bench.engine.publish("t", Message::Binary(&[1; 10]));
+    bench.turns(10);
+    assert!(!bench.engine.is_open(slow.id));
+}
+
+/// Above 1 MiB of publications all members were written to in one turn.
+#[test]
+fn a_large_publication_to_many_is_written_in_slices() {
+    let mut bench = Bench::new(Config::default(), |cx, _, message| {
+        cx.publish("t", message);
+    });
+    let members: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
+    for member in &members {
+        bench.engine.subscribe(member.id, "t");
+    }
+    let talker = bench.open();
+    let mut frame = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0];
+    frame.extend(vec![0; 2 << 20]);
+    talker.say(&frame);
+    let mut written_max = 0;
+    let mut written = 0;
+    for _ in 0..400 {
+        bench.turn();
+        let now: usize = members
+            .iter()
+            .map(|one| one.wire.lock().written.len())
+            .sum();
+        written_max = written_max.max(now - written);
+        written = now;
+    }
+    assert_eq!(written, 50 * (10 + (2 << 20)));
+    // A turn also balances what it read.
+    assert!(written_max <= 24 << 20, "{written_max}");
+}
+
+/// A session that publishes faster than members take it is not read meanwhile; others are.
+#[test]
+fn a_publisher_waits_for_the_members_and_others_do_not_wait_for_it() {
+    let mut bench = Bench::new(Config::default(), |cx, id, message| {
+        if message.len() > 100 {
+            cx.publish("t", message);
+        } else {
+            let _ = cx.send(id, message);
+        }
+    });
+    let members: Vec<Peer> = (0..60).map(|_| bench.open()).collect();
+    for member in &members {
+        bench.engine.subscribe(member.id, "t");
+    }
+    let (talker, victim) = (bench.open(), bench.open());
+    talker.say(&client_frame(0x82, &[0; 60_000]).repeat(200));
+    for _ in 0..400 {
+        victim.text("here?");
+        bench.turn();
+        assert_eq!(victim.take_texts(), ["here?"], "an echo in the same turn");
+        let held = bench.engine.topics.capacity();
+        assert!(held < 3 << 20, "{held}");
+    }
+    bench.turns(2_000);
+    assert!(members.iter().all(|one| one.take_frames().len() == 200));
+    assert_eq!(talker.unread(), 0);
+}
+
+/// A turn was bounded in bytes: 4 MiB of tiny frames are 700 000 calls.
+#[test]
+fn a_turn_is_bounded_in_messages() {
+    let counted = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counter = std::sync::Arc::clone(&counted);
+    let mut bench = Bench::new(Config::default(), move |_, _, _| {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    });
+    let peers: Vec<Peer> = (0..64).map(|_| bench.open()).collect();
+    for peer in &peers {
+        peer.say(&client_frame(0x82, b"").repeat(20_000));
+    }
+    let mut before = 0;
+    for _ in 0..200 {
+        bench.turn();
+        let now = counted.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(now - before <= 17_000, "{}", now - before);
+        before = now;
+    }
+    assert_eq!(before, 64 * 20_000, "nothing is lost");
+}
+
+/// After a violation whose Close waits behind a backlog, input was read and discarded without end.
+#[test]
+fn a_violation_behind_an_unread_backlog_ends_the_reading() {
+    let config = Config {
+        message_bytes_max: 100_000,
+        ..Config::default()
+    };
+    let max = config.message_bytes_max + 2 * config.receive_buffer_bytes;
+    let mut bench = Bench::echo(config);
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text("backlog");
+    bench.turn();
+    peer.say(&[0xFF; 10]);
+    for _ in 0..100 {
+        peer.say(&[0; 50_000]);
+        bench.turn();
+    }
+    let read = 100 * 50_000 - peer.unread();
+    assert!(read <= max, "{read}");
+    assert_eq!(bench.engine.len(), 1, "the write timeout ends it");
+}
+
+/// Silent connections kept everybody out until their timeouts.
+#[test]
+fn the_oldest_connection_without_a_request_makes_room() {
+    let config = Config {
+        handshakes_max: 10,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let silent: Vec<Peer> = (0..10).map(|_| bench.connect()).collect();
+    bench.turn();
+    // This one has sent its request, and waits to be read.
+    silent[0].say(super::script::REQUEST.as_bytes());
+    bench.engine.mark(
+        silent[0].id,
+        crate::engine::Readiness {
+            is_readable: true,
+            ..Default::default()
+        },
+    );
+    for round in 0..30 {
+        let peer = bench.open();
+        assert!(bench.engine.is_open(peer.id), "{round}");
+    }
+    assert!(bench.engine.is_open(silent[0].id));
+    let gone = silent.iter().filter(|one| one.wire.lock().is_dropped);
+    assert!(gone.count() >= 1);
+}
+
+/// At `connections_max` as well, once they have been silent for a second.
+#[test]
+fn silent_connections_make_room_at_connections_max_too() {
+    let config = Config {
+        connections_max: 2,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let (silent, _open) = (bench.connect(), bench.open());
+    let early = bench.connect();
+    bench.turn();
+    assert!(early.take().starts_with(b"HTTP/1.1 503"));
+    bench.turn_at(1_000);
+    let peer = bench.open();
+    assert!(bench.engine.is_open(peer.id));
+    assert!(silent.wire.lock().is_dropped);
+}
+
+/// Deadlines were acted on before input that had arrived was read: a process that was stopped for a while answered 408 to
+/// requests that were there all the time.
+#[test]
+fn what_arrived_before_a_deadline_counts_however_late_the_loop_is() {
+    let config = Config {
+        idle_timeout: Some(Duration::from_secs(10)),
+        write_timeout: Duration::from_secs(3),
+        // The requests are more than one turn reads.
+        receive_buffer_bytes: 1024,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |cx, id, message| {
+        let payload = vec![1; message.len() * 100_000];
+        let _ = cx.send(id, &payload);
+    });
+    let (quiet, slow) = (bench.open(), bench.open());
+    slow.set_room(1_000);
+    slow.text("x".repeat(10).as_str());
+    bench.turn_at(1_000);
+    assert!(bench.engine.session(slow.id).unwrap().is_blocked);
+    let waiting: Vec<Peer> = (0..50).map(|_| bench.connect()).collect();
+    // The process is stopped for a quarter of a minute, and this arrives meanwhile.
+    for peer in &waiting {
+        peer.say(super::script::REQUEST.as_bytes());
+    }
+    quiet.text("");
+    slow.set_room(500_000);
+    bench.turn_at(16_000);
+    for peer in &waiting {
+        assert!(peer.take().starts_with(b"HTTP/1.1 101"));
+    }
+    assert!(bench.engine.is_open(quiet.id), "its message counts");
+    assert!(bench.engine.is_open(slow.id), "it has taken 500 000 bytes");
+}
+
+/// A router inside a router overwrote the session's route, and the outer one used it as an index of its own.
+#[test]
+fn a_router_inside_a_router_keeps_its_own_routes() {
+    struct Named(&'static str);
+    impl Handler for Named {
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+            cx.subscribe(id, self.0);
+            cx.set_timer(Duration::from_millis(5), 1);
+            let _ = cx.send(id, self.0);
+        }
+        fn on_timer(&mut self, cx: &mut Context<'_>, _: u64) {
+            cx.publish(self.0, &format!("timer of {}", self.0));
+        }
+    }
+    let inner = Router::new()
+        .route("/in/a", Named("a"))
+        .route("/in/b", Named("b"))
+        .route("/in/c", Named("c"));
+    let outer = Router::new()
+        .route("/out", Named("out"))
+        .route("/in/*", inner);
+    let mut harness = Harness::new(Config::default(), outer);
+    for name in ["in/c", "out", "in/a", "in/b"] {
+        let id = harness.connect(&format!("/{name}"));
+        harness.send(id, "hello");
+        let name = name.rsplit('/').next().unwrap();
+        let text = |text: String| Received::Text(text);
+        assert_eq!(harness.received(id), [text(name.to_owned())]);
+        harness.advance(Duration::from_millis(5));
+        let expected = format!("timer of {name}");
+        assert_eq!(harness.received(id), [text(expected)], "to its own route");
+        assert_eq!(harness.get("/in/d").status(), 404);
+        harness.close(id, 1000, "");
+    }
+}
+
+/// A panic in `on_drain` lost the queue of sessions to be flushed; one in `on_message` the rest of the input.
+#[test]
+fn a_panic_in_a_handler_ends_at_most_its_session() {
+    struct Panics;
+    impl Handler for Panics {
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+            assert_ne!(message.as_text(), Some("panic"));
+            let _ = cx.send(id, message);
+        }
+        fn on_upgrade(
+            &mut self,
+            _: &mut Context<'_>,
+            _: Id,
+            request: &Request,
+            _: &mut Upgrade,
+        ) -> Result<(), HttpResponse> {
+            assert_ne!(request.path(), "/panic");
+            Ok(())
+        }
+    }
+    let mut harness = Harness::new(Config::default(), Panics);
+    let ids: Vec<Id> = (0..5).map(|_| harness.connect("/")).collect();
+    harness.send(ids[0], "before");
+    let mut frames = client_frame(0x81, b"panic");
+    frames.extend(client_frame(0x81, b"lost"));
+    let panicked = catch_unwind(AssertUnwindSafe(|| harness.send_raw(ids[1], &frames)));
+    assert!(panicked.is_err());
+    let panicked = catch_unwind(AssertUnwindSafe(|| harness.connect("/panic")));
+    assert!(panicked.is_err());
+    for id in [ids[0], ids[2], ids[3], ids[4]] {
+        harness.send(id, "after");
+        assert!(
+            harness
+                .received(id)
+                .contains(&Received::Text("after".into()))
+        );
+    }
+    assert_eq!(harness.received(ids[1]), [Received::End]);
+    assert_eq!(harness.count(), 4);
+}
+
+/// A panic in `on_close` or `on_error` left the session in its slot for ever.
+#[test]
+fn a_panic_in_on_close_leaves_no_session_behind() {
+    struct Panics;
+    impl Handler for Panics {
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+        fn on_close(&mut self, _: &mut Context<'_>, _: Id, close: &crate::Close<'_>) {
+            assert_ne!(close.code, 4000);
+        }
+    }
+    let mut harness = Harness::new(Config::default(), Panics);
+    let (first, second) = (harness.connect("/"), harness.connect("/"));
+    let panicked = catch_unwind(AssertUnwindSafe(|| harness.close(first, 4000, "")));
+    assert!(panicked.is_err());
+    harness.close(second, 1000, "");
+    assert_eq!(harness.count(), 0);
+    let third = harness.connect("/");
+    assert!(harness.with_context(|cx| cx.is_open(third)));
+}
+
+/// A request's path was retained whole, up to 16 KiB for each idle connection.
+#[test]
+fn a_long_path_is_not_retained() {
+    let mut harness = Harness::new(Config::default(), Echo::new());
+    let short = harness.connect(&format!("/{}", "s".repeat(511)));
+    let long = harness.connect(&format!("/{}", "l".repeat(12_000)));
+    let path = |harness: &mut Harness<Echo>, id| harness.with_context(|cx| cx.path(id));
+    assert_eq!(path(&mut harness, short).map(|path| path.len()), Some(512));
+    assert_eq!(path(&mut harness, long), None);
+}
+
+/// After a short read at urgent data, or a descriptor on a Unix socket, what followed was never read.
+#[test]
+fn a_short_read_beside_urgent_data_is_not_the_last() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.open();
+    bench.engine.mark(
+        peer.id,
+        crate::engine::Readiness {
+            is_end: true,
+            ..Default::default()
+        },
+    );
+    peer.wire.lock().piece_max = 10;
+    peer.text("before the mark, and behind it");
+    let is_readable = true;
+    bench.engine.mark(
+        peer.id,
+        crate::engine::Readiness {
+            is_readable,
+            ..Default::default()
+        },
+    );
+    bench.turn_without_events();
+    assert_eq!(peer.unread(), 0);
+    // A short write has blocked the session meanwhile.
+    peer.wire.lock().piece_max = usize::MAX;
+    bench.turn();
+    assert_eq!(peer.take_texts(), ["before the mark, and behind it"]);
+}

@@ -1,0 +1,143 @@
+//! The stream of one session: a TCP or Unix socket, or a pipe in memory for tests.
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+/// Non-blocking bytes in both directions: `WouldBlock` when there is nothing to read, or no room to write.
+pub(crate) trait Transport: Read + Write {
+    /// Ends our direction. What the peer sends can still be read.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+/// What a session reads from and writes to.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// A stream without a socket. Boxed twice, so that the other sessions are not larger for it.
+    Memory(Box<Memory>),
+}
+
+/// See [`Stream::Memory`].
+pub(crate) struct Memory {
+    transport: Box<dyn Transport + Send>,
+}
+
+impl Stream {
+    /// Wraps a stream without a socket.
+    pub(crate) fn memory(transport: impl Transport + Send + 'static) -> Self {
+        Self::Memory(Box::new(Memory {
+            transport: Box::new(transport),
+        }))
+    }
+
+    /// Whether a read that returns less than was asked for has emptied the stream, so that the next byte is a new event.
+    ///
+    /// True of TCP. A read of a Unix socket stops where ancillary data was sent (unix(7)), with more behind it.
+    pub(crate) fn is_drained_by_short_read(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Memory(_) => true,
+            Self::Unix(_) => false,
+        }
+    }
+
+    /// Makes closing the socket reset the connection, so that the kernel drops what it could not send yet instead of
+    /// holding it for a peer that takes nothing. Needs the feature `cli`; without it the kernel decides.
+    pub(crate) fn reset_on_close(&self) {
+        #[cfg(feature = "cli")]
+        if let Self::Tcp(stream) = self {
+            // If it fails the connection is gone already.
+            drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+        }
+    }
+}
+
+impl Read for Stream {
+    #[inline]
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buf),
+            Self::Unix(stream) => stream.read(buf),
+            Self::Memory(memory) => memory.transport.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Memory(memory) => memory.transport.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
+            Self::Memory(memory) => memory.transport.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for Stream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Memory(memory) => memory.transport.shutdown_write(),
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, interests),
+            Self::Unix(stream) => stream.register(registry, token, interests),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.reregister(registry, token, interests),
+            Self::Unix(stream) => stream.reregister(registry, token, interests),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.deregister(registry),
+            Self::Unix(stream) => stream.deregister(registry),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
