@@ -107,7 +107,7 @@ def build(wanted):
         ('wsloop', wsloop, own, lambda: cargo_version('wsloop', ROOT / 'Cargo.toml'), 'this project'),
         ('uWebSockets', lambda port: [str(TARGET / 'uws' / 'uws'), str(port)],
          lambda: sh('c/uws.sh', TARGET / 'uws'), lambda: (TARGET / 'uws' / 'version').read_text().strip(),
-         'uWebSockets 20 on libuv: the library inside PyPI\'s socketify, from C'),
+         'C++, its own epoll loop, -O3 -flto'),
         ('fastwebsockets', rust('fastwebsockets'), cargo, lambda: cargo_version('fastwebsockets', manifest),
          'hyper, one tokio thread'),
         ('tokio-tungstenite', rust('tokio_tungstenite'), cargo,

@@ -1,0 +1,72 @@
+/* Benchmark peer: uWebSockets on its own epoll loop. One thread.
+ * Use: uws PORT. It listens on 127.0.0.1 only.
+ *   any path    each text or binary message goes back to its sender
+ *   /broadcast  each message goes to all members, its sender too */
+#include "App.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace {
+
+struct Nothing {};
+using Socket = uWS::WebSocket<false, true, Nothing>;
+using Behavior = uWS::App::WebSocketBehavior<Nothing>;
+
+/* The settings of the library's own EchoServer example, without compression
+ * and without timeouts that a benchmark run could meet. */
+Behavior settings()
+{
+    Behavior behavior;
+    behavior.compression = uWS::DISABLED;
+    behavior.maxPayloadLength = 32u << 20;
+    behavior.idleTimeout = 0; /* 0: never */
+    behavior.maxLifetime = 0; /* 0: never */
+    behavior.maxBackpressure = 64u << 20;
+    /* Over the limit: close, so that it is seen. */
+    behavior.closeOnBackpressureLimit = true;
+    behavior.resetIdleTimeoutOnSend = false;
+    behavior.sendPingsAutomatically = false;
+    /* A dropped message would make the measurement wrong: report it. */
+    behavior.dropped = [](Socket *, std::string_view message, uWS::OpCode) {
+        fprintf(stderr, "uws: dropped a message of %zu bytes\n", message.size());
+    };
+    return behavior;
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+    int port = argc == 2 ? atoi(argv[1]) : 0;
+    if (port < 1 || port > 65535) {
+        fprintf(stderr, "use: uws PORT\n");
+        return 2;
+    }
+    uWS::App app;
+
+    Behavior echo = settings();
+    echo.message = [](Socket *ws, std::string_view message, uWS::OpCode opcode) {
+        ws->send(message, opcode, false);
+    };
+
+    Behavior room = settings();
+    room.open = [](Socket *ws) { ws->subscribe("all"); };
+    /* Publishes on the app, not on the socket: the sender receives it too. */
+    room.message = [&app](Socket *, std::string_view message, uWS::OpCode opcode) {
+        app.publish("all", message, opcode, false);
+    };
+
+    app.ws<Nothing>("/broadcast", std::move(room));
+    app.ws<Nothing>("/*", std::move(echo));
+    /* An exclusive port: a second server on it fails. */
+    app.listen("127.0.0.1", port, LIBUS_LISTEN_EXCLUSIVE_PORT, [](us_listen_socket_t *listener) {
+        if (!listener) {
+            fprintf(stderr, "uws: cannot listen\n");
+            exit(1);
+        }
+        puts("listening");
+        fflush(stdout);
+    });
+    app.run();
+}
