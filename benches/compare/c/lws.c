@@ -188,6 +188,13 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason,
     }
 }
 
+/* Without it the library stops its loop at SIGTERM, and the process goes on. */
+static void on_signal(void *handle, int number)
+{
+    (void)handle;
+    exit(128 + number);
+}
+
 int main(int argc, char **argv)
 {
     int port = argc == 2 || argc == 3 ? atoi(argv[1]) : 0;
@@ -219,6 +226,7 @@ int main(int argc, char **argv)
     info.retry_and_idle_policy = &quiet;
     info.pt_serv_buf_size = CHUNK;
     info.count_threads = 1;
+    info.signal_cb = on_signal;
     info.gid = info.uid = -1;
     /* If the port is taken, fail. UTF-8 is checked only when asked for. */
     info.options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
