@@ -25,18 +25,19 @@ class Peer:
     def facts(self):
         return {'version': self.version, 'what': self.what, 'failure': self.failure}
 
-    def start(self, stderr=subprocess.DEVNULL):
-        return Running(self, stderr)
+    def start(self, stderr=subprocess.DEVNULL, under=()):
+        """Starts the server; `under` is a command that runs it, such as valgrind."""
+        return Running(self, stderr, under)
 
 
 class Running:
     """A peer that runs, on one core; to be used in a `with`."""
 
-    def __init__(self, peer, stderr):
+    def __init__(self, peer, stderr, under):
         self.port = free_port()
         started = time.monotonic()
         self.process = subprocess.Popen(
-            ['taskset', '-c', SERVER_CORE, *peer.command(self.port)],
+            ['taskset', '-c', SERVER_CORE, *under, *peer.command(self.port)],
             stdout=subprocess.PIPE, stderr=stderr, cwd=HERE,
             # wsloop would write a line for each connection, and the others write none.
             env={**os.environ, 'RUST_LOG': 'off'},
