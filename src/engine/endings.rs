@@ -43,10 +43,10 @@ impl Engine {
     }
 
     /// Ends the session in whose input the handler panicked.
-    pub(super) fn kill_panicked(&mut self, id: Id) {
-        if self.session(id).is_some() {
+    pub(super) fn kill_panicked(&mut self, slot: usize) {
+        if self.sessions.contains(slot) {
             self.kill(
-                id.slot as usize,
+                slot,
                 Ending::abnormal(Side::Us, Some(Error::HandlerPanicked)),
             );
         }
@@ -76,7 +76,9 @@ impl Engine {
         session.extra_mut().discard_left = discard_left;
         // A pong that waited comes before the Close, after which nothing may follow.
         session.outbound.queue_pong(&mut self.spares);
-        session.outbound.push(&self.replies, &[], &mut self.spares);
+        session
+            .outbound
+            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.spares);
         session.phase = Phase::Finishing;
         // An answer in HTTP can be large.
         self.replies.clear();
@@ -119,7 +121,9 @@ impl Engine {
         self.replies.clear();
         session.connection.close(code, reason, &mut self.replies);
         session.outbound.queue_pong(&mut self.spares);
-        session.outbound.push(&self.replies, &[], &mut self.spares);
+        session
+            .outbound
+            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.spares);
         session.end_with(Ending {
             code,
             reason: reason.to_owned(),
@@ -138,10 +142,12 @@ impl Engine {
         let Self {
             sessions,
             topics,
+            turn_buffer,
             spares,
             ..
         } = self;
-        sessions[slot].outbound.cut_at_log(topics, spares);
+        let outbound = &mut sessions[slot].outbound;
+        outbound.cut_at_log(topics, turn_buffer, spares);
         let error = Some(Error::Limit(Limit::LagBytesMax));
         self.close_slot(slot, 1013, "too far behind", error);
     }

@@ -94,7 +94,11 @@ impl Engine {
             return 0;
         }
         let Self {
-            sessions, topics, ..
+            sessions,
+            topics,
+            turn_buffer,
+            spares,
+            ..
         } = self;
         let session = &mut sessions[slot];
         let Some(extra) = &session.extra else {
@@ -105,9 +109,10 @@ impl Engine {
             if let Some(claim) = topics.claim(topic, index) {
                 len += (claim.to - claim.from) as usize;
                 session.messages_out += claim.messages;
+                let (from, to) = (claim.from, claim.to);
                 session
                     .outbound
-                    .push_range(topic, claim.from, claim.to, topics);
+                    .push_range(topic, from, to, topics, turn_buffer, spares);
             }
         }
         len

@@ -17,7 +17,7 @@ mod timers;
 use crate::config::Config;
 use crate::error::{Error, Limit};
 use crate::id::Id;
-use crate::outbound::Topics;
+use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::{HeadLimits, HttpResponse, Limits};
 use crate::spares::Spares;
 use crate::stats::{Refusal, Stats};
@@ -41,6 +41,7 @@ pub(crate) struct Engine {
     pub(crate) sessions: Slab<Session>,
     pub(crate) topics: Topics,
     pub(crate) spares: Spares,
+    pub(crate) turn_buffer: TurnBuffer,
     pub(crate) paths: Paths,
     pub(crate) deadlines: Deadlines,
     pub(crate) timers: Timers,
@@ -52,18 +53,19 @@ pub(crate) struct Engine {
     /// Connections accepted: the number of the newest.
     accepted: u64,
     counts: Counts,
-    /// Sessions with input to read or to process.
-    pub(crate) read_queue: VecDeque<Id>,
-    /// Sessions with unsent bytes, most of them queued in this turn.
-    pub(crate) flush_queue: VecDeque<Id>,
+    /// Slots of sessions with input to read or to process. An entry counts if the session in that slot is marked as queued: a
+    /// slot can have another session meanwhile, and so another entry.
+    pub(crate) read_queue: VecDeque<u32>,
+    /// The same for sessions with unsent bytes, most of them queued in this turn.
+    pub(crate) flush_queue: VecDeque<u32>,
     /// Sessions with so many unsent bytes that they are flushed in slices, with the turn's budget for publications.
-    pub(crate) bulk_queue: VecDeque<Id>,
+    pub(crate) bulk_queue: VecDeque<u32>,
     /// Sessions that are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
     /// Sessions that have ended.
     pub(crate) reap_queue: VecDeque<Id>,
     /// The session whose input is being processed. Still set at the start of a turn if the handler panicked in it.
-    pub(crate) reading: Option<Id>,
+    pub(crate) reading: Option<u32>,
     /// The work of this turn's reads, measured as that of publications.
     pub(crate) read_work: usize,
     /// Bytes published before the last flush, and by messages since then (see `flush`).
@@ -148,6 +150,7 @@ impl Engine {
             sessions: Slab::with_capacity(KEPT),
             topics: Topics::default(),
             spares: Spares::new(),
+            turn_buffer: TurnBuffer::new(),
             paths: Paths::default(),
             timers: Timers::new(clock),
             journal: Journal::default(),
@@ -174,8 +177,8 @@ impl Engine {
         debug_assert!(self.now <= now);
         self.now = now;
         self.spares.begin_turn(now);
-        if let Some(id) = self.reading.take() {
-            self.kill_panicked(id);
+        if let Some(slot) = self.reading.take() {
+            self.kill_panicked(slot as usize);
         }
     }
 
@@ -259,20 +262,36 @@ impl Engine {
     }
 
     /// Records what the poll reported of a session; one that is gone is ignored.
+    #[cfg(test)]
     pub(crate) fn mark(&mut self, id: Id, readiness: Readiness) {
-        let Some(session) = self.session_mut(id) else {
+        self.mark_slot(id.slot as usize, readiness, |number| number == id.number);
+    }
+
+    /// Records what the poll reported of the session in a slot, if it is the one that is meant, by its number.
+    #[inline]
+    pub(crate) fn mark_slot(
+        &mut self,
+        slot: usize,
+        readiness: Readiness,
+        is_meant: impl Fn(u64) -> bool,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        let slot = id.slot as usize;
+        if !is_meant(session.number) {
+            return;
+        }
         if readiness.is_end && session.input_end == InputEnd::Unknown {
             session.input_end = InputEnd::Announced;
         }
-        let was_blocked = readiness.is_writable && mem::replace(&mut session.is_blocked, false);
         if readiness.is_readable {
             session.is_readable = true;
-            self.queue_read(slot);
+            if session.wants_input() && !mem::replace(&mut session.is_read_queued, true) {
+                self.read_queue.push_back(slot as u32);
+            }
         }
-        if was_blocked {
+        if readiness.is_writable && session.is_blocked {
+            session.is_blocked = false;
             self.queue_flush(slot);
         }
     }
@@ -323,6 +342,7 @@ impl Engine {
     }
 
     /// The name of the session in `slot`.
+    #[cfg(test)]
     pub(crate) fn id_at(&self, slot: usize) -> Option<Id> {
         self.sessions
             .get(slot)
@@ -399,14 +419,16 @@ impl Engine {
     }
 
     /// Queues a session for the read phase, if there is something to read or to process.
+    #[inline]
     pub(crate) fn queue_read(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         if session.wants_input() && !mem::replace(&mut session.is_read_queued, true) {
-            self.read_queue.push_back(id(slot, session.number));
+            self.read_queue.push_back(slot as u32);
         }
     }
 
     /// Queues a session for the flush phase.
+    #[inline]
     pub(crate) fn queue_flush(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         if !mem::replace(&mut session.is_flush_queued, true) {
@@ -415,7 +437,7 @@ impl Engine {
             } else {
                 &mut self.flush_queue
             };
-            queue.push_back(id(slot, session.number));
+            queue.push_back(slot as u32);
         }
     }
 
@@ -456,7 +478,9 @@ impl Engine {
         self.set_kind(slot, Kind::Reported);
         self.deadlines.clear(slot);
         let mut session = self.sessions.remove(slot);
-        session.outbound.clear(&mut self.topics, &mut self.spares);
+        session
+            .outbound
+            .clear(&mut self.topics, &mut self.turn_buffer, &mut self.spares);
         if session.has_lent {
             self.spares.returned();
         }

@@ -44,9 +44,12 @@ impl Engine {
         {
             self.write_through(slot, header.as_slice(), message.as_bytes());
         } else {
-            session
-                .outbound
-                .push(header.as_slice(), message.as_bytes(), &mut self.spares);
+            session.outbound.push(
+                header.as_slice(),
+                message.as_bytes(),
+                &mut self.turn_buffer,
+                &mut self.spares,
+            );
         }
         self.sessions[slot].messages_out += 1;
         self.stats.messages_out += 1;
@@ -73,7 +76,9 @@ impl Engine {
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.ping(payload, &mut self.replies);
-        session.outbound.push(&self.replies, &[], &mut self.spares);
+        session
+            .outbound
+            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.spares);
         self.queue_flush(slot);
     }
 
@@ -192,6 +197,7 @@ impl Engine {
             session.outbound.push(
                 &header[len - payload_len..],
                 &payload[payload_len..],
+                &mut self.turn_buffer,
                 &mut self.spares,
             );
             if written.is_ok() {

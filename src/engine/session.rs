@@ -237,7 +237,11 @@ impl Session {
     }
 
     /// Whether a turn has something to read or to process.
+    #[inline]
     pub(crate) fn wants_input(&self) -> bool {
+        if self.extra.is_none() {
+            return self.is_readable && self.phase == Phase::Live && self.may_process();
+        }
         let can_process = self.phase == Phase::Live && self.may_process() && self.has_unprocessed();
         can_process || self.may_read()
     }

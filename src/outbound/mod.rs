@@ -3,9 +3,11 @@
 mod log;
 mod queue;
 mod topics;
+mod turn_buffer;
 
 pub(crate) use queue::Outbound;
 pub(crate) use topics::{TopicKey, Topics};
+pub(crate) use turn_buffer::TurnBuffer;
 
 use crate::bulk;
 

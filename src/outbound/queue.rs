@@ -2,10 +2,11 @@
 //! unless a method says so.
 //!
 //! An empty queue owns no memory, and neither does one that holds a single range of a log, the usual case for a member
-//! that keeps up. Owned bytes lie in chunks of [`CHUNK_BYTES`], so that those sent are released while the others wait.
+//! that keeps up, or bytes of this turn, the usual case for an answer. Owned bytes lie in chunks of [`CHUNK_BYTES`], so that those sent are released while the others wait.
 
 use super::CHUNK_BYTES;
 use super::topics::{TopicKey, Topics};
+use super::turn_buffer::{Span, TurnBuffer};
 use crate::bulk::Bulk;
 use crate::spares::Spares;
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ pub(crate) struct Outbound {
 enum Content {
     #[default]
     Empty,
+    /// In the buffer of this turn; only until the queue is flushed.
+    Span(Span),
     Bytes(Bytes),
     Range(Range),
     Many(Box<Many>),
@@ -74,6 +77,7 @@ impl Outbound {
     pub(crate) fn len(&self) -> usize {
         match &self.content {
             Content::Empty => 0,
+            Content::Span(span) => span.len(),
             Content::Bytes(bytes) => bytes.len(),
             Content::Range(range) => range.len(),
             Content::Many(many) => many.owned_len + many.log_len + many.pong.len(),
@@ -84,6 +88,7 @@ impl Outbound {
     pub(crate) fn owned_cost(&self) -> usize {
         match &self.content {
             Content::Empty | Content::Range(_) => 0,
+            Content::Span(span) => span.len(),
             Content::Bytes(bytes) => bytes.len(),
             Content::Many(many) => many.owned_len + many.owned_count * SEGMENT_COST,
         }
@@ -92,7 +97,7 @@ impl Outbound {
     /// Unsent bytes of topic logs, and [`SEGMENT_COST`] for each range of them: what publications cost.
     pub(crate) fn log_cost(&self) -> usize {
         match &self.content {
-            Content::Empty | Content::Bytes(_) => 0,
+            Content::Empty | Content::Span(_) | Content::Bytes(_) => 0,
             Content::Range(range) => range.len(),
             Content::Many(many) => many.log_len + many.log_count * SEGMENT_COST,
         }
@@ -112,7 +117,7 @@ impl Outbound {
     #[cfg(test)]
     pub(crate) fn log_len(&self) -> usize {
         match &self.content {
-            Content::Empty | Content::Bytes(_) => 0,
+            Content::Empty | Content::Span(_) | Content::Bytes(_) => 0,
             Content::Range(range) => range.len(),
             Content::Many(many) => many.log_len,
         }
@@ -123,7 +128,7 @@ impl Outbound {
     pub(crate) fn segments(&self) -> usize {
         match &self.content {
             Content::Empty => 0,
-            Content::Bytes(_) | Content::Range(_) => 1,
+            Content::Span(_) | Content::Bytes(_) | Content::Range(_) => 1,
             Content::Many(many) => many.segments.len(),
         }
     }
@@ -132,7 +137,7 @@ impl Outbound {
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         match &self.content {
-            Content::Empty | Content::Range(_) => 0,
+            Content::Empty | Content::Span(_) | Content::Range(_) => 0,
             Content::Bytes(bytes) => bytes.buf.capacity(),
             Content::Many(many) => {
                 let owned = many.segments.iter().map(|segment| match segment {
@@ -145,38 +150,91 @@ impl Outbound {
     }
 
     /// Queues a copy of `header` and `payload`.
-    pub(crate) fn push(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
-        let len = header.len() + payload.len();
-        if len == 0 {
+    #[inline]
+    pub(crate) fn push(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) {
+        if header.is_empty() && payload.is_empty() {
             return;
         }
         match &mut self.content {
+            Content::Empty => {
+                if let Some(span) = turn.append(header, payload) {
+                    self.content = Content::Span(span);
+                    return;
+                }
+            }
+            Content::Span(span) => {
+                if turn.extend(span, header, payload) {
+                    return;
+                }
+            }
+            Content::Bytes(_) | Content::Range(_) | Content::Many(_) => {}
+        }
+        self.push_owned(header, payload, turn, spares);
+    }
+
+    /// Queues a copy in a buffer of the queue's own.
+    #[inline(never)]
+    fn push_owned(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) {
+        self.own(turn, spares);
+        let len = header.len() + payload.len();
+        match &mut self.content {
             Content::Empty => self.content = Content::Bytes(Bytes::new(header, payload, spares)),
             Content::Bytes(bytes) if bytes.has_room(len) => bytes.append(header, payload, spares),
-            Content::Bytes(_) | Content::Range(_) => {
-                self.many().push(header, payload, spares);
-            }
-            Content::Many(many) => many.push(header, payload, spares),
+            _ => self.many(turn, spares).push(header, payload, spares),
+        }
+    }
+
+    /// Moves bytes from the turn's buffer to one of the queue's own.
+    pub(crate) fn own(&mut self, turn: &mut TurnBuffer, spares: &mut Spares) {
+        if let Content::Span(span) = self.content {
+            self.content = Content::Bytes(Bytes::new(&[], turn.bytes(span), spares));
+            turn.release(span);
         }
     }
 
     /// Queues a pong: at once if the peer takes bytes, else in place of the pong that waits (section 5.5.3 of RFC 6455:
     /// an endpoint "MAY elect to send a Pong frame for only the most recently processed Ping frame"), so that pings alone
     /// cannot make this queue grow.
-    pub(crate) fn push_pong(&mut self, frame: &[u8], is_blocked: bool, spares: &mut Spares) {
+    pub(crate) fn push_pong(
+        &mut self,
+        frame: &[u8],
+        is_blocked: bool,
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) {
         if is_blocked {
-            let pong = &mut self.many().pong;
+            let pong = &mut self.many(turn, spares).pong;
             pong.clear();
             pong.extend_from_slice(frame);
         } else {
             // The pong that waits is the older one.
             self.queue_pong(spares);
-            self.push(frame, &[], spares);
+            self.push(frame, &[], turn, spares);
         }
     }
 
     /// Queues the bytes `from..to` of a topic's log, which stay there until they are sent.
-    pub(crate) fn push_range(&mut self, topic: TopicKey, from: u64, to: u64, topics: &mut Topics) {
+    pub(crate) fn push_range(
+        &mut self,
+        topic: TopicKey,
+        from: u64,
+        to: u64,
+        topics: &mut Topics,
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) {
         debug_assert!(from < to);
         let last = match &mut self.content {
             Content::Empty => {
@@ -189,7 +247,7 @@ impl Outbound {
                 Some(Segment::Range(range)) => Some(range),
                 Some(Segment::Bytes(_)) | None => None,
             },
-            Content::Bytes(_) => None,
+            Content::Span(_) | Content::Bytes(_) => None,
         };
         if let Some(last) = last
             && (last.topic, last.to) == (topic, from)
@@ -202,7 +260,7 @@ impl Outbound {
             return;
         }
         topics.hold(topic, from, to);
-        let many = self.many();
+        let many = self.many(turn, spares);
         many.log_len += (to - from) as usize;
         many.log_count += 1;
         many.fit_last();
@@ -222,8 +280,14 @@ impl Outbound {
     }
 
     /// The first unsent bytes, as many as lie in one piece; `None` if there are several segments.
-    pub(crate) fn in_one_piece<'a>(&'a self, topics: &'a Topics) -> Option<&'a [u8]> {
+    #[inline]
+    pub(crate) fn in_one_piece<'a>(
+        &'a self,
+        topics: &'a Topics,
+        turn: &'a TurnBuffer,
+    ) -> Option<&'a [u8]> {
         match &self.content {
+            Content::Span(span) => Some(turn.bytes(*span)),
             Content::Bytes(bytes) => Some(bytes.unsent()),
             Content::Range(Range { topic, from, to }) => {
                 let slice = topics.first_slice(*topic, *from, *to);
@@ -237,6 +301,7 @@ impl Outbound {
     pub(crate) fn gather<'a>(
         &'a self,
         topics: &'a Topics,
+        turn: &'a TurnBuffer,
         slices: &mut [IoSlice<'a>],
         len_max: usize,
     ) -> (usize, usize) {
@@ -248,6 +313,7 @@ impl Outbound {
         };
         match &self.content {
             Content::Empty => {}
+            Content::Span(span) => gather.bytes(turn.bytes(*span)),
             Content::Bytes(bytes) => gather.bytes(bytes.unsent()),
             Content::Range(range) => gather.range(*range, topics),
             Content::Many(many) => {
@@ -266,10 +332,25 @@ impl Outbound {
     }
 
     /// Removes the first `len` unsent bytes, which were sent.
-    pub(crate) fn advance(&mut self, len: usize, topics: &mut Topics, spares: &mut Spares) {
+    #[inline]
+    pub(crate) fn advance(
+        &mut self,
+        len: usize,
+        topics: &mut Topics,
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) {
         debug_assert!(len <= self.len());
         let is_sent = match &mut self.content {
             Content::Empty => false,
+            Content::Span(span) => {
+                span.advance(len);
+                if span.len() == 0 {
+                    turn.release(*span);
+                    self.content = Content::Empty;
+                }
+                return;
+            }
             Content::Bytes(bytes) => {
                 bytes.sent += len;
                 bytes.is_sent()
@@ -289,9 +370,15 @@ impl Outbound {
     }
 
     /// Drops everything. Costs as much as there are segments and chunks in the queue.
-    pub(crate) fn clear(&mut self, topics: &mut Topics, spares: &mut Spares) {
+    pub(crate) fn clear(
+        &mut self,
+        topics: &mut Topics,
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) {
         match mem::take(&mut self.content) {
             Content::Empty => {}
+            Content::Span(span) => turn.release(span),
             Content::Bytes(bytes) => spares.give(bytes.buf),
             Content::Range(range) => range.release(topics),
             Content::Many(many) => {
@@ -309,6 +396,7 @@ impl Outbound {
         &mut self,
         may_skip: impl Fn(&Topics, TopicKey) -> bool,
         topics: &mut Topics,
+        turn: &mut TurnBuffer,
         spares: &mut Spares,
     ) -> Vec<Skipped> {
         let mut skipped = Vec::new();
@@ -319,7 +407,7 @@ impl Outbound {
                 ..Many::default()
             },
             Content::Many(many) => *many,
-            content @ (Content::Empty | Content::Bytes(_)) => {
+            content @ (Content::Empty | Content::Span(_) | Content::Bytes(_)) => {
                 self.content = content;
                 return skipped;
             }
@@ -327,17 +415,17 @@ impl Outbound {
         for segment in many.segments {
             match segment {
                 Segment::Range(range) if may_skip(topics, range.topic) => {
-                    let messages = kept.push_rest(range, topics, spares);
+                    let messages = kept.push_rest(range, topics, turn, spares);
                     if messages > 0 {
                         let topic = range.topic;
                         skipped.push(Skipped { topic, messages });
                     }
                 }
-                segment => kept.push_segment(segment),
+                segment => kept.push_segment(segment, turn, spares),
             }
         }
         if !many.pong.is_empty() {
-            kept.many().pong = many.pong;
+            kept.many(turn, spares).pong = many.pong;
         }
         *self = kept;
         skipped
@@ -345,11 +433,16 @@ impl Outbound {
 
     /// Drops everything from the first whole message of a topic's log on, so that nothing is sent that would hide the
     /// gap. What was queued before it stays, copied out of the log.
-    pub(crate) fn cut_at_log(&mut self, topics: &mut Topics, spares: &mut Spares) {
+    pub(crate) fn cut_at_log(
+        &mut self,
+        topics: &mut Topics,
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) {
         let segments = match mem::take(&mut self.content) {
             Content::Range(range) => [Segment::Range(range)].into(),
             Content::Many(many) => many.segments,
-            content @ (Content::Empty | Content::Bytes(_)) => {
+            content @ (Content::Empty | Content::Span(_) | Content::Bytes(_)) => {
                 self.content = content;
                 return;
             }
@@ -360,10 +453,10 @@ impl Outbound {
             match segment {
                 segment if is_cut => segment.release(topics, spares),
                 Segment::Range(range) => {
-                    kept.push_rest(range, topics, spares);
+                    kept.push_rest(range, topics, turn, spares);
                     is_cut = true;
                 }
-                segment @ Segment::Bytes(_) => kept.push_segment(segment),
+                segment @ Segment::Bytes(_) => kept.push_segment(segment, turn, spares),
             }
         }
         *self = kept;
@@ -371,12 +464,18 @@ impl Outbound {
 
     /// Queues a copy of the rest of the message that `range` begins inside of, if it does, and releases the range. Returns
     /// the number of whole messages that were in it.
-    fn push_rest(&mut self, range: Range, topics: &mut Topics, spares: &mut Spares) -> u64 {
+    fn push_rest(
+        &mut self,
+        range: Range,
+        topics: &mut Topics,
+        turn: &mut TurnBuffer,
+        spares: &mut Spares,
+    ) -> u64 {
         let Range { topic, from, to } = range;
         // A copy: left in the log, the rest would keep a whole chunk there.
         let boundary = topics.frame_boundary(topic, from).min(to);
         for rest in topics.slices(topic, from, boundary) {
-            self.push(rest, &[], spares);
+            self.push_owned(rest, &[], turn, spares);
         }
         let messages = topics.messages(topic, boundary, to);
         range.release(topics);
@@ -384,20 +483,21 @@ impl Outbound {
     }
 
     /// Queues a segment, which holds what it refers to.
-    fn push_segment(&mut self, segment: Segment) {
+    fn push_segment(&mut self, segment: Segment, turn: &mut TurnBuffer, spares: &mut Spares) {
         match (&self.content, segment) {
             (Content::Empty, Segment::Bytes(bytes)) => self.content = Content::Bytes(bytes),
             (Content::Empty, Segment::Range(range)) => self.content = Content::Range(range),
-            (_, segment) => self.many().push_segment(segment),
+            (_, segment) => self.many(turn, spares).push_segment(segment),
         }
     }
 
     /// The form of the queue that takes any segment.
-    fn many(&mut self) -> &mut Many {
+    fn many(&mut self, turn: &mut TurnBuffer, spares: &mut Spares) -> &mut Many {
+        self.own(turn, spares);
         if !matches!(self.content, Content::Many(_)) {
             let mut many = Box::new(Many::default());
             match mem::take(&mut self.content) {
-                Content::Empty | Content::Many(_) => {}
+                Content::Empty | Content::Span(_) | Content::Many(_) => {}
                 Content::Bytes(bytes) => many.push_segment(Segment::Bytes(bytes)),
                 Content::Range(range) => many.push_segment(Segment::Range(range)),
             }
@@ -405,9 +505,7 @@ impl Outbound {
         }
         match &mut self.content {
             Content::Many(many) => many,
-            Content::Empty | Content::Bytes(_) | Content::Range(_) => {
-                unreachable!("made so above")
-            }
+            _ => unreachable!("made so above"),
         }
     }
 }

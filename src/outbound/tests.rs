@@ -17,6 +17,7 @@ fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
 fn queue_published(
     queue: &mut Outbound,
     topics: &mut Topics,
+    turn: &mut TurnBuffer,
     key: TopicKey,
     payload: &[u8],
 ) -> Vec<u8> {
@@ -24,24 +25,30 @@ fn queue_published(
     let claim = topics
         .claim(key, 0)
         .expect("it was published the line above");
-    queue.push_range(key, claim.from, claim.to, topics);
+    queue.push_range(key, claim.from, claim.to, topics, turn, &mut Spares::new());
     frame
 }
 
 /// Takes up to `len` bytes off the queue, as one write would.
-fn write(queue: &mut Outbound, topics: &mut Topics, len: usize, slices_max: usize) -> Vec<u8> {
-    let bytes: Vec<u8> = if let Some(bytes) = queue.in_one_piece(topics) {
+fn write(
+    queue: &mut Outbound,
+    topics: &mut Topics,
+    turn: &mut TurnBuffer,
+    len: usize,
+    slices_max: usize,
+) -> Vec<u8> {
+    let bytes: Vec<u8> = if let Some(bytes) = queue.in_one_piece(topics, turn) {
         bytes[..bytes.len().min(len)].to_vec()
     } else {
         let mut slices = vec![IoSlice::new(&[]); slices_max];
-        let (filled, offered) = queue.gather(topics, &mut slices, len);
+        let (filled, offered) = queue.gather(topics, turn, &mut slices, len);
         let slices = slices[..filled].iter();
         let bytes: Vec<u8> = slices.flat_map(|slice| slice.iter().copied()).collect();
         assert_eq!(bytes.len(), offered);
         bytes
     };
     assert!(bytes.len() <= len);
-    queue.advance(bytes.len(), topics, &mut Spares::new());
+    queue.advance(bytes.len(), topics, turn, &mut Spares::new());
     bytes
 }
 
@@ -77,7 +84,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn claim(&mut self, topics: &mut Topics, keys: [TopicKey; 3]) {
+    fn claim(&mut self, topics: &mut Topics, turn: &mut TurnBuffer, keys: [TopicKey; 3]) {
         for (at, key) in keys.into_iter().enumerate() {
             let Some(index) = self.memberships[at] else {
                 continue;
@@ -90,7 +97,9 @@ impl Reader {
                 Some(claim) => {
                     assert_eq!(claim.messages, frames.len() as u64);
                     assert_eq!(claim.to - claim.from, len as u64);
-                    self.queue.push_range(key, claim.from, claim.to, topics);
+                    let (from, to) = (claim.from, claim.to);
+                    let spares = &mut Spares::new();
+                    self.queue.push_range(key, from, to, topics, turn, spares);
                     self.expected.extend(frames.into_iter().flatten());
                 }
             }
@@ -106,6 +115,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
         let mut random = Random(seed);
         let mut topics = Topics::default();
         let mut spares = Spares::new();
+        let mut turn = TurnBuffer::new();
         let mut keys = ["a", "b", "c"].map(|name| topics.find_or_insert(name));
         let mut readers: Vec<Reader> = (0..5)
             .map(|_| Reader {
@@ -127,7 +137,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
                 }
                 2 => {
                     if random.one_in(2) {
-                        readers[reader].claim(&mut topics, keys);
+                        readers[reader].claim(&mut topics, &mut turn, keys);
                     }
                     if let Some(index) = readers[reader].memberships[at].take() {
                         readers[reader].unclaimed[at].clear();
@@ -148,9 +158,11 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
                     }
                 }
                 6 => {
-                    readers[reader].claim(&mut topics, keys);
+                    readers[reader].claim(&mut topics, &mut turn, keys);
                     let payload = vec![round as u8; [1, 40, 5_000, 130_000][random.below(4)]];
-                    readers[reader].queue.push(b"h", &payload, &mut spares);
+                    readers[reader]
+                        .queue
+                        .push(b"h", &payload, &mut turn, &mut spares);
                     readers[reader].expected.push(b'h');
                     readers[reader].expected.extend(payload);
                 }
@@ -158,7 +170,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
                     match topics.next_unclaimed() {
                         Some((slot, len)) => {
                             assert!(len > 0);
-                            readers[slot].claim(&mut topics, keys);
+                            readers[slot].claim(&mut topics, &mut turn, keys);
                         }
                         None => {
                             assert!(readers.iter().all(|one| {
@@ -171,7 +183,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
                 _ => {
                     let (len, slices) = (1 + random.below(100_000), 1 + random.below(5));
                     let one = &mut readers[reader];
-                    let written = write(&mut one.queue, &mut topics, len, slices);
+                    let written = write(&mut one.queue, &mut topics, &mut turn, len, slices);
                     assert!(one.expected.starts_with(&written), "seed {seed}");
                     one.expected.drain(..written.len());
                 }
@@ -183,13 +195,20 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
             if random.one_in(3) {
                 topics.trim(&mut spares);
             }
+            // The end of a turn.
+            if random.one_in(4) {
+                for one in &mut readers {
+                    one.queue.own(&mut turn, &mut spares);
+                }
+                turn.clear();
+            }
         }
         for one in &mut readers {
             if random.one_in(2) {
-                one.queue.clear(&mut topics, &mut spares);
+                one.queue.clear(&mut topics, &mut turn, &mut spares);
             }
             while !one.queue.is_empty() {
-                let written = write(&mut one.queue, &mut topics, usize::MAX, 9);
+                let written = write(&mut one.queue, &mut topics, &mut turn, usize::MAX, 9);
                 assert!(one.expected.starts_with(&written), "seed {seed}");
                 one.expected.drain(..written.len());
             }
@@ -238,18 +257,19 @@ fn messages_are_counted_at_every_boundary() {
 fn small_messages_between_publications_cost_what_is_counted() {
     let (mut queue, mut topics, mut spares) =
         (Outbound::default(), Topics::default(), Spares::new());
+    let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("room");
     topics.join(key, 0);
     for _ in 0..1000 {
-        queue_published(&mut queue, &mut topics, key, b"");
-        queue.push(b"", b"ok", &mut spares);
+        queue_published(&mut queue, &mut topics, &mut turn, key, b"");
+        queue.push(b"", b"ok", &mut turn, &mut spares);
     }
     assert_eq!(queue.len(), 1000 * (2 + 2));
     // A place of 40 bytes for each segment, and room for as many more.
     let held = queue.capacity() + 2 * 2_000 * 40;
     assert!(held < queue.cost(), "{held} held, {} counted", queue.cost());
     assert!(queue.cost() < 300_000);
-    let rest = write(&mut queue, &mut topics, usize::MAX, 3000);
+    let rest = write(&mut queue, &mut topics, &mut turn, usize::MAX, 3000);
     assert_eq!(rest.len(), 4000);
     assert_eq!((queue.len(), queue.cost()), (0, 0));
 }
@@ -262,6 +282,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
         (seed >> 8) as usize % below
     };
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let mut turn = TurnBuffer::new();
     let keys = [topics.find_or_insert("a"), topics.find_or_insert("b")];
     keys.iter()
         .for_each(|key| assert_eq!(topics.join(*key, 0), 0));
@@ -270,7 +291,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
         match random(4) {
             0 => {
                 let payload = vec![round as u8; [0, 1, 50, 3_000, 70_000][random(5)]];
-                queue.push(b"header", &payload, &mut Spares::new());
+                queue.push(b"header", &payload, &mut turn, &mut Spares::new());
                 expected.extend_from_slice(b"header");
                 expected.extend_from_slice(&payload);
             }
@@ -279,13 +300,14 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
                 expected.extend(queue_published(
                     &mut queue,
                     &mut topics,
+                    &mut turn,
                     keys[random(2)],
                     &payload,
                 ));
             }
             _ => {
                 let (len, slices_max) = (1 + random(150_000), 1 + random(8));
-                let written = write(&mut queue, &mut topics, len, slices_max);
+                let written = write(&mut queue, &mut topics, &mut turn, len, slices_max);
                 assert_eq!(
                     written,
                     expected[..written.len()],
@@ -299,7 +321,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
         trimmed(&mut topics);
     }
     while !queue.is_empty() {
-        let written = write(&mut queue, &mut topics, usize::MAX, 64);
+        let written = write(&mut queue, &mut topics, &mut turn, usize::MAX, 64);
         assert_eq!(written, expected[..written.len()]);
         expected.drain(..written.len());
     }
@@ -313,14 +335,15 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
 #[test]
 fn what_was_sent_is_given_back_while_the_rest_waits() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let mut turn = TurnBuffer::new();
     for _ in 0..100 {
-        queue.push(&[], &[7; 10_000], &mut Spares::new());
+        queue.push(&[], &[7; 10_000], &mut turn, &mut Spares::new());
     }
     assert_eq!(queue.len(), 1_000_000);
     assert!(queue.capacity() < 1_400_000, "{}", queue.capacity());
     let mut left = 1_000_000;
     while left > 100_000 {
-        left -= write(&mut queue, &mut topics, 30_000, 64).len();
+        left -= write(&mut queue, &mut topics, &mut turn, 30_000, 64).len();
         assert!(
             queue.capacity() <= left * 14 / 10 + 2 * CHUNK_BYTES,
             "{} for {left}",
@@ -332,79 +355,104 @@ fn what_was_sent_is_given_back_while_the_rest_waits() {
 #[test]
 fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
-    queue.push(b"first", &[], &mut Spares::new());
-    queue.push_pong(b"1", true, &mut Spares::new());
-    queue.push_pong(b"22", true, &mut Spares::new());
+    let mut turn = TurnBuffer::new();
+    queue.push(b"first", &[], &mut turn, &mut Spares::new());
+    queue.push_pong(b"1", true, &mut turn, &mut Spares::new());
+    queue.push_pong(b"22", true, &mut turn, &mut Spares::new());
     assert_eq!(queue.len(), 7);
     queue.queue_pong(&mut Spares::new());
-    assert_eq!(write(&mut queue, &mut topics, 100, 4), b"first22");
+    assert_eq!(
+        write(&mut queue, &mut topics, &mut turn, 100, 4),
+        b"first22"
+    );
     assert!(queue.is_empty());
-    queue.push_pong(b"1", false, &mut Spares::new());
-    queue.push_pong(b"2", false, &mut Spares::new());
-    assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
+    queue.push_pong(b"1", false, &mut turn, &mut Spares::new());
+    queue.push_pong(b"2", false, &mut turn, &mut Spares::new());
+    assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 4), b"12");
 }
 
 #[test]
 fn a_pong_that_waited_comes_before_a_later_one() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
-    queue.push_pong(b"1", true, &mut Spares::new());
-    queue.push_pong(b"2", false, &mut Spares::new());
+    let mut turn = TurnBuffer::new();
+    queue.push_pong(b"1", true, &mut turn, &mut Spares::new());
+    queue.push_pong(b"2", false, &mut turn, &mut Spares::new());
     queue.queue_pong(&mut Spares::new());
-    assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
+    assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 4), b"12");
 }
 
 #[test]
 fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let mut turn = TurnBuffer::new();
     let (feed, chat) = (topics.find_or_insert("feed"), topics.find_or_insert("chat"));
     topics.join(feed, 0);
     topics.join(chat, 0);
-    let cut = queue_published(&mut queue, &mut topics, feed, b"cut in the middle");
-    queue_published(&mut queue, &mut topics, feed, b"skipped");
-    queue.push(b"direct", &[], &mut Spares::new());
-    let kept = queue_published(&mut queue, &mut topics, chat, b"kept");
-    queue_published(&mut queue, &mut topics, feed, b"skipped too");
-    assert_eq!(write(&mut queue, &mut topics, 5, 8), cut[..5]);
-    let skipped = queue.skip(|_, topic| topic == feed, &mut topics, &mut Spares::new());
+    let cut = queue_published(
+        &mut queue,
+        &mut topics,
+        &mut turn,
+        feed,
+        b"cut in the middle",
+    );
+    queue_published(&mut queue, &mut topics, &mut turn, feed, b"skipped");
+    queue.push(b"direct", &[], &mut turn, &mut Spares::new());
+    let kept = queue_published(&mut queue, &mut topics, &mut turn, chat, b"kept");
+    queue_published(&mut queue, &mut topics, &mut turn, feed, b"skipped too");
+    assert_eq!(write(&mut queue, &mut topics, &mut turn, 5, 8), cut[..5]);
+    let skipped = queue.skip(
+        |_, topic| topic == feed,
+        &mut topics,
+        &mut turn,
+        &mut Spares::new(),
+    );
     assert!(skipped.iter().all(|one| one.topic == feed));
     assert_eq!(skipped.iter().map(|one| one.messages).sum::<u64>(), 2);
     let expected = [&cut[5..], b"direct", &kept].concat();
     assert_eq!(queue.len(), expected.len());
     assert_eq!(queue.log_len(), kept.len());
-    assert_eq!(write(&mut queue, &mut topics, 1000, 8), expected);
+    assert_eq!(write(&mut queue, &mut topics, &mut turn, 1000, 8), expected);
     assert_eq!(trimmed(&mut topics), 0);
 }
 
 #[test]
 fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
-    queue.push(b"before", &[], &mut Spares::new());
-    queue_published(&mut queue, &mut topics, key, b"gone");
-    queue.push(b"behind the gap", &[], &mut Spares::new());
-    queue_published(&mut queue, &mut topics, key, b"gone too");
-    queue.cut_at_log(&mut topics, &mut Spares::new());
+    queue.push(b"before", &[], &mut turn, &mut Spares::new());
+    queue_published(&mut queue, &mut topics, &mut turn, key, b"gone");
+    queue.push(b"behind the gap", &[], &mut turn, &mut Spares::new());
+    queue_published(&mut queue, &mut topics, &mut turn, key, b"gone too");
+    queue.cut_at_log(&mut topics, &mut turn, &mut Spares::new());
     assert_eq!(trimmed(&mut topics), 0);
-    assert_eq!(write(&mut queue, &mut topics, 100, 8), b"before");
+    assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 8), b"before");
 
-    let cut = queue_published(&mut queue, &mut topics, key, b"cut in the middle");
-    queue_published(&mut queue, &mut topics, key, b"gone");
-    assert_eq!(write(&mut queue, &mut topics, 7, 8), cut[..7]);
-    queue.cut_at_log(&mut topics, &mut Spares::new());
+    let cut = queue_published(
+        &mut queue,
+        &mut topics,
+        &mut turn,
+        key,
+        b"cut in the middle",
+    );
+    queue_published(&mut queue, &mut topics, &mut turn, key, b"gone");
+    assert_eq!(write(&mut queue, &mut topics, &mut turn, 7, 8), cut[..7]);
+    queue.cut_at_log(&mut topics, &mut turn, &mut Spares::new());
     assert_eq!(trimmed(&mut topics), 0);
-    assert_eq!(write(&mut queue, &mut topics, 100, 8), cut[7..]);
+    assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 8), cut[7..]);
 }
 
 #[test]
 fn clearing_gives_everything_back() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
+    let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
-    queue_published(&mut queue, &mut topics, key, &[1; 100_000]);
-    queue.push(b"direct", &[], &mut Spares::new());
-    queue.push_pong(b"p", true, &mut Spares::new());
-    queue.clear(&mut topics, &mut Spares::new());
+    queue_published(&mut queue, &mut topics, &mut turn, key, &[1; 100_000]);
+    queue.push(b"direct", &[], &mut turn, &mut Spares::new());
+    queue.push_pong(b"p", true, &mut turn, &mut Spares::new());
+    queue.clear(&mut topics, &mut turn, &mut Spares::new());
     assert!(queue.is_empty());
     assert_eq!((queue.len(), trimmed(&mut topics)), (0, 0));
     topics.leave(key, 0);
@@ -414,24 +462,52 @@ fn clearing_gives_everything_back() {
 }
 
 #[test]
+fn answers_of_one_turn_have_no_buffer_of_their_own() {
+    let (mut topics, mut turn, mut spares) = (Topics::default(), TurnBuffer::new(), Spares::new());
+    let mut queues: Vec<Outbound> = (0..10).map(|_| Outbound::default()).collect();
+    for queue in &mut queues {
+        queue.push(b"a", b"bc", &mut turn, &mut spares);
+        queue.push(b"", b"d", &mut turn, &mut spares);
+        assert_eq!((queue.len(), queue.capacity()), (4, 0));
+    }
+    // Not the last in the buffer: it cannot grow there.
+    queues[0].push(b"", b"e", &mut turn, &mut spares);
+    assert!(queues[0].capacity() > 0);
+    assert_eq!(
+        write(&mut queues[0], &mut topics, &mut turn, 9, 1),
+        b"abcde"
+    );
+    assert_eq!(write(&mut queues[1], &mut topics, &mut turn, 3, 1), b"abc");
+    assert_eq!(write(&mut queues[1], &mut topics, &mut turn, 3, 1), b"d");
+    assert!(turn.is_in_use());
+    for queue in &mut queues {
+        queue.own(&mut turn, &mut spares);
+    }
+    turn.clear();
+    assert_eq!(write(&mut queues[2], &mut topics, &mut turn, 9, 1), b"abcd");
+}
+
+#[test]
 fn spares_are_as_many_as_before_however_they_were_used() {
     let mut spares = Spares::new();
     let mut topics = Topics::default();
     let (count, ..) = spares.counts();
     let mut queues: Vec<Outbound> = (0..2 * count).map(|_| Outbound::default()).collect();
+    let mut turn = TurnBuffer::new();
     for queue in &mut queues {
-        queue.push(b"a", b"bc", &mut spares);
+        queue.push(b"a", b"bc", &mut turn, &mut spares);
+        queue.own(&mut turn, &mut spares);
     }
     assert_eq!(spares.counts(), (0, 0, 0));
     for queue in &mut queues[..count] {
-        // Grows out of its spare.
-        queue.push(b"", &[7; 5000], &mut spares);
+        // Grows out of its small buffer.
+        queue.push(b"", &[7; 5000], &mut turn, &mut spares);
         assert_eq!(queue.len(), 5003);
     }
     assert_eq!(spares.counts(), (count, 0, 0));
     for queue in &mut queues {
-        queue.push(b"", b"d", &mut spares);
-        queue.clear(&mut topics, &mut spares);
+        queue.push(b"", b"d", &mut turn, &mut spares);
+        queue.clear(&mut topics, &mut turn, &mut spares);
         assert_eq!(queue.capacity(), 0);
     }
     assert_eq!(spares.counts().0, count);

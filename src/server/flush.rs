@@ -13,8 +13,7 @@ use crate::engine::session::{Ending, Phase, Session};
 use crate::engine::{Engine, Published};
 use crate::error::{Error, Side};
 use crate::handler::Handler;
-use crate::id::Id;
-use crate::outbound::Topics;
+use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::Stage;
 use crate::spares::Spares;
 use std::io::{self, ErrorKind, IoSlice};
@@ -30,11 +29,12 @@ impl Engine {
             if left == 0 {
                 break;
             }
-            let Some(id) = self.flush_queue.pop_front() else {
+            let Some(slot) = self.flush_queue.pop_front() else {
                 break;
             };
-            left = left.saturating_sub(self.flush_queued(id, handler));
+            left = left.saturating_sub(self.flush_queued(slot, handler));
         }
+        self.clear_turn_buffer();
         let budget = mem::take(&mut self.read_work).max(PUBLICATION_WORK_MIN);
         if !self.bulk_queue.is_empty() || self.topics.is_dirty() {
             self.flush_bulk(budget, handler);
@@ -46,6 +46,30 @@ impl Engine {
         }
     }
 
+    /// Leaves nothing in the turn's buffer: it is for this turn alone.
+    fn clear_turn_buffer(&mut self) {
+        let Self {
+            sessions,
+            flush_queue,
+            bulk_queue,
+            reap_queue,
+            turn_buffer,
+            spares,
+            ..
+        } = self;
+        if turn_buffer.is_in_use() {
+            // Sessions that the turn has not come to yet, or that have ended.
+            let queued = flush_queue.iter().chain(&*bulk_queue);
+            let ended = reap_queue.iter().map(|id| &id.slot);
+            for slot in queued.chain(ended) {
+                if let Some(session) = sessions.get_mut(*slot as usize) {
+                    session.outbound.own(turn_buffer, spares);
+                }
+            }
+        }
+        turn_buffer.clear();
+    }
+
     /// Flushes sessions with many unsent bytes and members with unclaimed publications, one of each in turns, until the
     /// budget is spent.
     fn flush_bulk(&mut self, mut budget: usize, handler: &mut impl Handler) {
@@ -53,10 +77,10 @@ impl Engine {
         while budget > 0 {
             let mut work = 0;
             if let Some(left) = queued.checked_sub(1)
-                && let Some(id) = self.bulk_queue.pop_front()
+                && let Some(slot) = self.bulk_queue.pop_front()
             {
                 queued = left;
-                work += self.flush_queued(id, handler);
+                work += self.flush_queued(slot, handler);
             }
             if let Some((slot, _)) = self.topics.next_unclaimed() {
                 work += self.flush_session(slot, handler);
@@ -107,12 +131,14 @@ impl Engine {
     }
 
     /// Flushes a session that was taken from a queue. Returns the work.
-    fn flush_queued(&mut self, id: Id, handler: &mut impl Handler) -> usize {
-        let Some(session) = self.session_mut(id) else {
-            return CLAIM_WORK;
-        };
-        session.is_flush_queued = false;
-        self.flush_session(id.slot as usize, handler)
+    fn flush_queued(&mut self, slot: u32, handler: &mut impl Handler) -> usize {
+        let slot = slot as usize;
+        let session = self.sessions.get_mut(slot);
+        if session.is_some_and(|session| mem::take(&mut session.is_flush_queued)) {
+            self.flush_session(slot, handler)
+        } else {
+            CLAIM_WORK
+        }
     }
 
     /// Claims what the session's topics have for it, and writes. Returns the work, measured in bytes.
@@ -147,15 +173,21 @@ impl Engine {
         let Self {
             sessions,
             topics,
+            turn_buffer,
             spares,
             stats,
             ..
         } = self;
         let session = &mut sessions[slot];
         if session.is_blocked || session.outbound.is_empty() || session.phase == Phase::Dead {
+            session.outbound.own(turn_buffer, spares);
             return;
         }
-        match write(session, len_max, topics, spares, &mut stats.bytes_out) {
+        let before = session.bytes_out;
+        let written = write(session, len_max, topics, turn_buffer, spares);
+        stats.bytes_out += session.bytes_out - before;
+        session.outbound.own(turn_buffer, spares);
+        match written {
             Ok(Written::All) => {}
             Ok(Written::Short) => self.stalled(slot),
             Ok(Written::Slice) => {
@@ -184,6 +216,7 @@ impl Engine {
         let Self {
             sessions,
             topics,
+            turn_buffer,
             spares,
             config,
             stats,
@@ -194,6 +227,7 @@ impl Engine {
         let skipped = session.outbound.skip(
             |topics, topic| Self::may_skip(topics, topic, policy),
             topics,
+            turn_buffer,
             spares,
         );
         let is_over = session.outbound.log_cost() > lag_max;
@@ -273,13 +307,13 @@ fn write(
     session: &mut Session,
     len_max: usize,
     topics: &mut Topics,
+    turn_buffer: &mut TurnBuffer,
     spares: &mut Spares,
-    bytes_out: &mut u64,
 ) -> io::Result<Written> {
     session.outbound.queue_pong(spares);
     let mut left = len_max;
     loop {
-        let (len, offered) = match session.outbound.in_one_piece(topics) {
+        let (len, offered) = match session.outbound.in_one_piece(topics, turn_buffer) {
             Some(bytes) => {
                 let bytes = &bytes[..bytes.len().min(left)];
                 let len = write_slices(&mut session.stream, &[IoSlice::new(bytes)])?;
@@ -287,14 +321,16 @@ fn write(
             }
             None => {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let (filled, offered) = session.outbound.gather(topics, &mut slices, left);
+                let (filled, offered) =
+                    session
+                        .outbound
+                        .gather(topics, turn_buffer, &mut slices, left);
                 let len = write_slices(&mut session.stream, &slices[..filled])?;
                 (len, offered)
             }
         };
-        session.outbound.advance(len, topics, spares);
+        session.outbound.advance(len, topics, turn_buffer, spares);
         session.bytes_out += len as u64;
-        *bytes_out += len as u64;
         left -= len;
         if session.outbound.is_empty() {
             return Ok(Written::All);

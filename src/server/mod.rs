@@ -455,12 +455,13 @@ fn token_of(id: Id) -> usize {
 }
 
 /// Marks the session of that token. An event of one that is gone, whose slot may have another now, is ignored.
+#[inline]
 fn mark_token(engine: &mut Engine, token: usize, readiness: Readiness) {
     let slot = token & ((1 << SLOT_BITS) - 1);
-    let Some(id) = engine.id_at(slot) else { return };
-    if token_of(id) == token {
-        engine.mark(id, readiness);
-    }
+    let bits = token >> SLOT_BITS;
+    engine.mark_slot(slot, readiness, |number| {
+        number as usize & (SESSION_TOKENS >> SLOT_BITS) == bits
+    });
 }
 
 fn millis_since(clock: Instant) -> u64 {

@@ -55,15 +55,14 @@ impl Engine {
             if left.is_spent() {
                 return;
             }
-            let Some(id) = self.read_queue.pop_front() else {
+            let Some(slot) = self.read_queue.pop_front() else {
                 return;
             };
-            let Some(session) = self.session_mut(id) else {
-                continue;
-            };
-            session.is_read_queued = false;
-            let slot = id.slot as usize;
-            left.subtract(self.read_session(slot, buf, handler));
+            let slot = slot as usize;
+            let session = self.sessions.get_mut(slot);
+            if session.is_some_and(|session| mem::take(&mut session.is_read_queued)) {
+                left.subtract(self.read_session(slot, buf, handler));
+            }
         }
     }
 
@@ -75,7 +74,7 @@ impl Engine {
         handler: &mut impl Handler,
     ) -> Share {
         let published = self.topics.published_len();
-        self.reading = Some(self.id_of(slot));
+        self.reading = Some(slot as u32);
         let mut left = Share {
             bytes: self.config.read_budget_bytes,
             messages: SESSION_MESSAGES_MAX,
@@ -272,9 +271,12 @@ impl Engine {
             Event::Ping(payload) => {
                 if !self.replies.is_empty() {
                     let session = &mut self.sessions[slot];
-                    session
-                        .outbound
-                        .push_pong(&self.replies, session.is_blocked, &mut self.spares);
+                    session.outbound.push_pong(
+                        &self.replies,
+                        session.is_blocked,
+                        &mut self.turn_buffer,
+                        &mut self.spares,
+                    );
                     self.queue_flush(slot);
                 }
                 handler.on_ping(&mut Context::new(self), id, &payload);
@@ -347,7 +349,9 @@ impl Engine {
             self.refuse(slot, &response, false, Some(Error::Response(error)));
             return;
         }
-        session.outbound.push(replies, &[], &mut self.spares);
+        session
+            .outbound
+            .push(replies, &[], &mut self.turn_buffer, &mut self.spares);
         session.opened_at = (self.now / 1000) as u32;
         self.stats.connections += 1;
         self.set_kind(slot, Kind::Opened);

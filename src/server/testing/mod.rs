@@ -317,7 +317,7 @@ impl<H: Handler> Harness<H> {
         engine.begin_turn(self.now);
         for (id, client) in &*clients {
             let readiness = client.wire.lock().readiness();
-            engine.mark(*id, readiness);
+            engine.mark_slot(id.slot as usize, readiness, |number| number == id.number);
         }
         self.has_stopped = turn::turn(engine, &mut self.buf, handler, &mut NoEnvironment)
             .expect("nothing is polled");

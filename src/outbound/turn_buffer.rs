@@ -1,0 +1,102 @@
+//! One buffer for what a turn queues: most messages are written in the turn in which they were sent, so their bytes need no
+//! buffer of their own.
+//!
+//! A queue that is empty puts its first bytes here, and remembers where they are. They stay until the queue is flushed, in
+//! the flush phase of the same turn; what the stream did not take is moved to a buffer of the queue's own.
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct TurnBuffer {
+    bytes: Vec<u8>,
+    /// Queues that have bytes here.
+    users: usize,
+}
+
+/// The bytes of one queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl TurnBuffer {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: Vec::with_capacity(TURN_BYTES_MAX),
+            users: 0,
+        }
+    }
+
+    /// Appends `header` and `payload` for a queue that has nothing here, if there is room. The queue has to [`release`]
+    /// the span.
+    ///
+    /// [`release`]: Self::release
+    #[inline]
+    pub(super) fn append(&mut self, header: &[u8], payload: &[u8]) -> Option<Span> {
+        let start = self.bytes.len() as u32;
+        let end = self.extend_bytes(header, payload)?;
+        self.users += 1;
+        Some(Span { start, end })
+    }
+
+    #[inline]
+    fn extend_bytes(&mut self, header: &[u8], payload: &[u8]) -> Option<u32> {
+        if header.len() + payload.len() > TURN_BYTES_MAX - self.bytes.len() {
+            return None;
+        }
+        self.bytes.extend_from_slice(header);
+        self.bytes.extend_from_slice(payload);
+        Some(self.bytes.len() as u32)
+    }
+
+    /// Appends to a span, if it is the last one and there is room. Returns whether it did.
+    #[inline]
+    pub(super) fn extend(&mut self, span: &mut Span, header: &[u8], payload: &[u8]) -> bool {
+        if span.end as usize != self.bytes.len() {
+            return false;
+        }
+        match self.extend_bytes(header, payload) {
+            Some(end) => span.end = end,
+            None => return false,
+        }
+        true
+    }
+
+    /// Ends the use of a span.
+    #[inline]
+    pub(super) fn release(&mut self, _: Span) {
+        self.users -= 1;
+    }
+
+    /// Whether a queue has bytes here.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.users > 0
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..span.end as usize]
+    }
+
+    /// Forgets all bytes. No queue may have any here.
+    pub(crate) fn clear(&mut self) {
+        debug_assert!(!self.is_in_use());
+        self.bytes.clear();
+    }
+}
+
+impl Span {
+    pub(super) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Removes the first `len` bytes, which were sent.
+    pub(super) fn advance(&mut self, len: usize) {
+        self.start += len as u32;
+        debug_assert!(self.start <= self.end);
+    }
+}
+
+/// Room for the small answers of a turn, in a part of the processor's second cache. Larger answers than this, and those
+/// for which there is no room, have buffers of their own.
+const TURN_BYTES_MAX: usize = 64 * 1024;
