@@ -6,7 +6,8 @@
 
 use super::close::{self, CODE_NONE, CloseFrame};
 use super::error::ProtocolError;
-use super::frame::{HeaderBytes, Kind, Role, apply_mask};
+use super::frame::{HeaderBytes, Kind, Role};
+use super::mask::apply_mask;
 use super::message::Message;
 use super::opening::{
     Head, HeadLimits, HttpResponse, OpeningError, Request, ResponseError, Upgrade,

@@ -10,6 +10,7 @@ mod close;
 mod connection;
 mod error;
 mod frame;
+mod mask;
 mod message;
 mod opening;
 mod receiver;
@@ -29,7 +30,8 @@ pub use opening::{
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
-    use super::frame::{Header, Role, apply_mask};
+    use super::frame::{Header, Role};
+    use super::mask::apply_mask;
     use super::utf8::Utf8Carry;
 
     /// Bytes of the client's frame header at the start of `input`, decoded and checked.

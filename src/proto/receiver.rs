@@ -6,7 +6,8 @@
 
 use super::connection::Limits;
 use super::error::ProtocolError;
-use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role, apply_mask};
+use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role};
+use super::mask::apply_mask;
 use super::utf8::{Utf8Carry, from_utf8};
 use crate::bulk;
 use std::borrow::Cow;
