@@ -5,7 +5,7 @@ use super::*;
 use crate::proto::Message;
 
 fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
-    let message = Message::Binary(payload);
+    let message = Message::binary(payload);
     topics.publish(key, message, &mut Spares::new());
     [message.server_header().as_slice(), payload].concat()
 }

@@ -8,12 +8,11 @@ use super::close::{self, CODE_NONE, CloseFrame};
 use super::error::ProtocolError;
 use super::frame::{HeaderBytes, Kind, Role};
 use super::mask::apply_mask;
-use super::message::Message;
+use super::message::{Message, ReceivedMessage};
 use super::opening::{
     Head, HeadLimits, HttpResponse, OpeningError, Request, ResponseError, Upgrade,
 };
 use super::receiver::{Received, Receiver};
-use super::utf8::from_utf8;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -34,10 +33,8 @@ pub enum Event<'i> {
     /// A request, in the server role: [`Connection::accept`] or [`Connection::refuse`] it before the next call
     /// of [`Connection::receive`].
     Request(Box<Request>),
-    /// A whole text message.
-    Text(Cow<'i, str>),
-    /// A whole binary message.
-    Binary(Cow<'i, [u8]>),
+    /// A whole message.
+    Message(ReceivedMessage<'i>),
     /// A ping; the pong was appended to `out`, unless our Close was sent.
     Ping(Cow<'i, [u8]>),
     /// A pong, asked for or not.
@@ -137,8 +134,8 @@ impl Connection {
     /// What the protocol owes the peer (pong, Close, HTTP refusal) is appended to `out`, one pong a ping: it is
     /// for the caller to send or drop them between calls.
     ///
-    /// A message that is whole in `input` is borrowed from there, unmasked in place. One that came in pieces is
-    /// owned by the event, so that its memory is given back with it.
+    /// A message that is whole in `input` is borrowed from there, unmasked in place. One that came in pieces is owned by
+    /// the event.
     ///
     /// # Errors
     /// The rule that the peer broke; its answer is in `out`, and the connection has ended.
@@ -166,8 +163,7 @@ impl Connection {
         buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         match self.receive_whole(input, limits) {
-            Some(Ok(Message::Text(text))) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
-            Some(Ok(Message::Binary(bytes))) => Ok(Some(Event::Binary(Cow::Borrowed(bytes)))),
+            Some(Ok(message)) => Ok(Some(Event::Message(message.into()))),
             Some(Err(error)) => Err(self.fail(error, out)),
             None => self.receive_any(input, limits, out, buffer),
         }
@@ -176,8 +172,8 @@ impl Connection {
     /// Takes a message of one frame that is shorter than 64 KiB and whole in `input`; `None`, and nothing taken, if that
     /// is not what comes next. After an error the connection is to be failed with it.
     ///
-    /// It says nothing that [`receive`](Self::receive) would not say, and is there because most messages are such
-    /// ones: an event that goes through memory costs as much as the rest of the work for it.
+    /// A fast path with the same results as [`receive`](Self::receive): an event that goes through memory costs as much
+    /// as the rest of the work for most messages.
     #[inline(always)]
     pub(crate) fn receive_whole<'i>(
         &mut self,
@@ -187,14 +183,7 @@ impl Connection {
         let (State::Open(receiver), Side::Server) = (&mut self.state, &self.side) else {
             return None;
         };
-        let (kind, payload) = receiver.receive_whole(input, limits)?;
-        Some(match kind {
-            Kind::Text => match from_utf8(payload) {
-                Some(text) => Ok(Message::Text(text)),
-                None => Err(ProtocolError::TextNotUtf8),
-            },
-            _ => Ok(Message::Binary(payload)),
-        })
+        receiver.receive_whole(input, limits)
     }
 
     /// Receives whatever it is.
@@ -229,8 +218,7 @@ impl Connection {
             Err(error) => return Err(self.fail(error, out)),
         };
         Ok(Some(match received {
-            Received::Text(text) => Event::Text(text),
-            Received::Binary(bytes) => Event::Binary(bytes),
+            Received::Message(message) => Event::Message(message),
             Received::Pong(payload) => Event::Pong(payload),
             Received::Ping(payload) => {
                 // Section 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response,

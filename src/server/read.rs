@@ -18,7 +18,6 @@ use crate::proto::{
 };
 use crate::spares::Spares;
 use crate::stats::Refusal;
-use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::mem;
 
@@ -181,16 +180,10 @@ impl<S: Stream> Engine<S> {
     fn dispatch(&mut self, slot: usize, event: Event<'_>, handler: &mut impl Handler) {
         let id = self.id_of(slot);
         match event {
-            Event::Text(text) => {
-                self.deliver(slot, Message::Text(&text), handler);
-                if let Cow::Owned(text) = text {
-                    self.take_back(slot, text.into_bytes());
-                }
-            }
-            Event::Binary(bytes) => {
-                self.deliver(slot, Message::Binary(&bytes), handler);
-                if let Cow::Owned(bytes) = bytes {
-                    self.take_back(slot, bytes);
+            Event::Message(message) => {
+                self.deliver(slot, message.as_message(), handler);
+                if let Some(buffer) = message.into_buffer() {
+                    self.take_back(slot, buffer);
                 }
             }
             Event::Ping(payload) => {
@@ -223,7 +216,7 @@ impl<S: Stream> Engine<S> {
         log::debug!(
             "{} {} of {} bytes",
             self.sessions[slot].peer,
-            message.as_text().map_or("binary", |_| "text"),
+            if message.is_text() { "text" } else { "binary" },
             message.len()
         );
         self.sessions[slot].messages_in += 1;

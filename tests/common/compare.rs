@@ -373,8 +373,13 @@ impl Seen {
 impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Self {
         match event {
-            Event::Text(text) => Self::Text(text.into_owned()),
-            Event::Binary(bytes) => Self::Binary(bytes.into_owned()),
+            Event::Message(message) => {
+                let message = message.as_message();
+                match message.as_text() {
+                    Some(text) => Self::Text(text.to_owned()),
+                    None => Self::Binary(message.as_bytes().to_owned()),
+                }
+            }
             Event::Ping(payload) => Self::Ping(payload.into_owned()),
             Event::Pong(payload) => Self::Pong(payload.into_owned()),
             Event::Close(frame) => Self::Close(frame.code, frame.reason),

@@ -1,6 +1,7 @@
 //! Tables of bytes and what comes of them, grouped by sections of RFC 6455. Every vector runs whole, one byte at
 //! a time, and with another message behind it: how a stream is cut never changes events or replies.
 
+use super::super::utf8::CHECKED_BYTES;
 use super::*;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +12,15 @@ enum Seen {
     Pong(Vec<u8>),
     Close(u16, String),
     Error(ProtocolError),
+}
+
+impl From<Message<'_>> for Seen {
+    fn from(message: Message<'_>) -> Self {
+        match message.as_text() {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Binary(message.as_bytes().to_vec()),
+        }
+    }
 }
 
 const LIMITS: Limits = Limits {
@@ -70,8 +80,7 @@ fn receive_all(connection: &mut Connection, input: &[u8], out: &mut Vec<u8>) -> 
     let mut seen = Vec::new();
     loop {
         seen.push(match connection.receive(&mut input, &LIMITS, out) {
-            Ok(Some(Event::Text(text))) => Seen::Text(text.into_owned()),
-            Ok(Some(Event::Binary(bytes))) => Seen::Binary(bytes.into_owned()),
+            Ok(Some(Event::Message(message))) => message.as_message().into(),
             Ok(Some(Event::Ping(payload))) => Seen::Ping(payload.into_owned()),
             Ok(Some(Event::Pong(payload))) => Seen::Pong(payload.into_owned()),
             Ok(Some(Event::Close(frame))) => Seen::Close(frame.code, frame.reason),
@@ -445,6 +454,27 @@ fn section_8_1_the_first_impossible_byte_fails_before_the_frame_ends() {
 }
 
 #[test]
+fn section_8_1_each_byte_of_a_text_in_pieces_is_checked_once() {
+    let payload = "\u{3BB}\u{20AC}\u{1F600}a".repeat(90);
+    let wire = frame(Role::Server, 0x81, payload.as_bytes());
+    for size in [1, 7, 100] {
+        let (mut connection, mut out, mut seen) = (open(Role::Server), Vec::new(), Vec::new());
+        let before = CHECKED_BYTES.get();
+        for piece in wire.chunks(size) {
+            seen.extend(receive_all(&mut connection, piece, &mut out));
+        }
+        assert_eq!(seen, [text(&payload)]);
+        // Once more by the test, which asks for a `&str`; up to three bytes of a cut character with each piece.
+        let checked = CHECKED_BYTES.get() - before - payload.len();
+        let cuts = wire.len().div_ceil(size);
+        assert!(
+            (payload.len()..=payload.len() + 3 * cuts).contains(&checked),
+            "{checked} by {size}"
+        );
+    }
+}
+
+#[test]
 fn section_5_5_1_a_close_is_answered_once_and_ends_everything() {
     check("empty", &[(0x88, b"")], &[closed(1005, "")], &[(0x88, b"")]);
     let bye = close::payload(1001, "bye");
@@ -500,7 +530,7 @@ fn section_7_1_our_close_is_answered_and_nothing_follows_it() {
         out.clear();
         assert_eq!(connection.stage(), Stage::Closing);
         assert!(!connection.close(1000, "again", &mut out));
-        assert!(!connection.send(Message::Text("late"), &mut out));
+        assert!(!connection.send(Message::text("late"), &mut out));
         assert!(!connection.ping(b"late", &mut out));
         // What was on its way still arrives; a ping is no longer answered.
         let mut wire = frame(role, 0x81, b"crossed");
@@ -533,7 +563,7 @@ fn section_7_1_7_nothing_is_processed_or_sent_after_a_failure() {
         receive_all(&mut connection, &frame(Role::Server, 0x81, b"x"), &mut out),
         []
     );
-    assert!(!connection.send(Message::Text("x"), &mut out));
+    assert!(!connection.send(Message::text("x"), &mut out));
     assert!(!connection.close(1000, "", &mut out));
     assert_eq!(out, []);
 }
@@ -574,12 +604,13 @@ fn a_whole_message_borrows_the_callers_buffer() {
     let mut wire = frame(Role::Server, 0x81, b"borrowed");
     let range = wire.as_ptr_range();
     let mut input = &mut wire[..];
-    let Ok(Some(Event::Text(Cow::Borrowed(text)))) =
+    let Ok(Some(Event::Message(message))) =
         connection.receive(&mut input, &LIMITS, &mut Vec::new())
     else {
-        panic!("the message is not borrowed");
+        panic!("there is no message");
     };
-    assert!(range.contains(&text.as_ptr()));
+    assert!(range.contains(&message.as_message().as_bytes().as_ptr()));
+    assert_eq!(message.capacity(), 0);
 }
 
 fn held(connection: &Connection) -> usize {
@@ -912,7 +943,7 @@ fn an_abandoned_connection_has_ended_without_a_word() {
         ));
         connection.abandon();
         assert_eq!(connection.stage(), Stage::Ended);
-        assert!(!connection.send(Message::Text("late"), &mut out));
+        assert!(!connection.send(Message::text("late"), &mut out));
         let mut input = &mut [0x81, 0x80, 0, 0, 0, 0][..];
         assert!(matches!(
             connection.receive(&mut input, &LIMITS, &mut out),

@@ -204,9 +204,8 @@ impl<'l> Run<'l> {
                 self.held = 0;
                 return;
             }
-            Ok(Some(Event::Text(Cow::Owned(text)))) => text.capacity(),
-            Ok(Some(Event::Binary(Cow::Owned(bytes))))
-            | Ok(Some(Event::Ping(Cow::Owned(bytes)) | Event::Pong(Cow::Owned(bytes)))) => {
+            Ok(Some(Event::Message(message))) => message.capacity(),
+            Ok(Some(Event::Ping(Cow::Owned(bytes)) | Event::Pong(Cow::Owned(bytes)))) => {
                 bytes.capacity()
             }
             Ok(Some(Event::Close(frame))) => frame.reason.capacity(),
@@ -248,13 +247,13 @@ impl<'l> Run<'l> {
                 self.answer(&request, out);
                 seen
             }
-            Event::Text(text) => {
-                assert!(text.len() <= self.limits.message_bytes_max);
-                Seen::Text(text.into_owned())
-            }
-            Event::Binary(bytes) => {
-                assert!(bytes.len() <= self.limits.message_bytes_max);
-                Seen::Binary(bytes.into_owned())
+            Event::Message(message) => {
+                let message = message.as_message();
+                assert!(message.len() <= self.limits.message_bytes_max);
+                match message.as_text() {
+                    Some(text) => Seen::Text(text.to_owned()),
+                    None => Seen::Binary(message.as_bytes().to_owned()),
+                }
             }
             Event::Ping(payload) => {
                 if stage == Stage::Open {
@@ -344,7 +343,7 @@ impl<'l> Run<'l> {
         let (connection, out) = (&mut self.connection, &mut self.story.out);
         let (is_done, frame) = match act {
             Act::Send => (
-                connection.send(Message::Text("ours"), out),
+                connection.send(Message::text("ours"), out),
                 Frame::new(TEXT, b"ours"),
             ),
             Act::Ping => (connection.ping(&[7; 200], out), Frame::new(PING, &[7; 125])),
