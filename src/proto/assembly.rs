@@ -6,13 +6,13 @@ use super::frame::Kind;
 use super::mask::apply_mask;
 use super::message::ReceivedMessage;
 use super::utf8::Utf8Progress;
-use crate::bulk;
-use std::mem;
+use crate::bulk::AssemblyBuffer;
+use crate::spares::Spares;
 
 /// The message that is under way.
 #[derive(Debug)]
 pub(super) struct Assembly {
-    bytes: Vec<u8>,
+    bytes: AssemblyBuffer,
     /// `None`: binary.
     text: Option<Utf8Progress>,
     /// Frames that have begun.
@@ -23,7 +23,7 @@ impl Assembly {
     /// A message whose first frame is of `kind`.
     pub(super) fn new(kind: Kind) -> Self {
         Self {
-            bytes: Vec::new(),
+            bytes: AssemblyBuffer::default(),
             text: (kind == Kind::Text).then(Utf8Progress::default),
             fragments: 0,
         }
@@ -40,23 +40,11 @@ impl Assembly {
         self.bytes.capacity()
     }
 
-    /// Makes room for `len` bytes that have arrived; the frame's header claims that `missing` bytes will follow. Once
-    /// the message has [`BUFFER_BYTES_MIN`], it goes on in what `buffer` gives, which is empty.
-    pub(super) fn make_room(&mut self, len: usize, missing: u64, buffer: impl FnOnce() -> Vec<u8>) {
+    /// Makes room for `len` bytes that have arrived; the frame's header claims that `missing` bytes will follow.
+    pub(super) fn make_room(&mut self, len: usize, missing: u64, spares: &mut Spares) {
         let needed = self.bytes.len() + len;
-        if (self.bytes.capacity()..needed).contains(&BUFFER_BYTES_MIN) {
-            let mut larger = buffer();
-            larger.extend_from_slice(&self.bytes);
-            self.bytes = larger;
-        }
-        let capacity = self.bytes.capacity();
-        if needed > capacity {
-            // Doubling, but not past what the frame will need: the last step would reach twice the limit. What is
-            // only claimed counts no further than doubling would go anyway.
-            let claimed = needed as u64 + missing;
-            let capacity = (2 * capacity as u64).clamp(needed as u64, claimed) as usize;
-            self.bytes.reserve_exact(capacity - self.bytes.len());
-        }
+        // What is only claimed counts no further than doubling goes anyway.
+        spares.grow_message(&mut self.bytes, needed, needed as u64 + missing);
     }
 
     /// Appends a piece of a frame's payload, whose first byte stands at `offset` in it.
@@ -87,26 +75,16 @@ impl Assembly {
     }
 
     /// The message, whose last frame is complete.
-    pub(super) fn finish(mut self) -> Result<ReceivedMessage<'static>, ProtocolError> {
+    pub(super) fn finish(self) -> Result<ReceivedMessage<'static>, ProtocolError> {
         // Section 5.6: "the whole message MUST contain valid UTF-8"; it may not end inside a character.
         if let Some(progress) = &self.text
             && !progress.is_complete(&self.bytes)
         {
             return Err(ProtocolError::TextNotUtf8);
         }
-        let bytes = mem::take(&mut self.bytes);
-        Ok(ReceivedMessage::assembled(bytes, self.text.is_some()))
-    }
-}
-
-impl Drop for Assembly {
-    fn drop(&mut self) {
-        bulk::free(mem::take(&mut self.bytes));
+        Ok(ReceivedMessage::assembled(self.bytes, self.text.is_some()))
     }
 }
 
 /// What is copied, unmasked and checked at a time: a part of the fastest cache.
 const BLOCK_BYTES: usize = 8 * 1024;
-
-/// From here on the caller gives the buffer.
-const BUFFER_BYTES_MIN: usize = 32 * 1024;

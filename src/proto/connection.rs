@@ -13,6 +13,7 @@ use super::opening::{
     Head, HeadLimits, HttpResponse, OpeningError, Request, ResponseError, Upgrade,
 };
 use super::receiver::{Received, Receiver};
+use crate::spares::Spares;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -146,26 +147,22 @@ impl Connection {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        self.receive_into(input, limits, out, Vec::new)
+        self.receive_with(input, limits, &mut Spares::default(), out)
     }
 
-    /// As [`receive`](Self::receive), but what is kept of a request over 4 KiB, or of a message over 32 KiB that is not
-    /// whole, is kept in an empty buffer that the caller gives, so that he can use one again.
-    ///
-    /// # Errors
-    /// As `receive`.
+    /// As [`receive`](Self::receive). A message that is not whole is assembled in a buffer of `spares`.
     #[inline]
-    pub fn receive_into<'i>(
+    pub(crate) fn receive_with<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
+        spares: &mut Spares,
         out: &mut Vec<u8>,
-        buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         match self.receive_whole(input, limits) {
             Some(Ok(message)) => Ok(Some(Event::Message(message.into()))),
             Some(Err(error)) => Err(self.fail(error, out)),
-            None => self.receive_any(input, limits, out, buffer),
+            None => self.receive_any(input, limits, spares, out),
         }
     }
 
@@ -192,15 +189,15 @@ impl Connection {
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
+        spares: &mut Spares,
         out: &mut Vec<u8>,
-        buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         let result = match &mut self.state {
             State::Open(receiver) | State::Closing(receiver) => {
-                receiver.receive(input, self.side.role(), limits, buffer)
+                receiver.receive(input, self.side.role(), limits, spares)
             }
             State::Opening(head) => {
-                let request = head.receive_request_into(input, &limits.head, buffer);
+                let request = head.receive_request_with(input, &limits.head, spares);
                 let is_head = head.is_head();
                 return self.opened(request, is_head, out);
             }

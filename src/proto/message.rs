@@ -2,6 +2,7 @@
 
 use super::frame::{HeaderBytes, Kind};
 use super::utf8::from_utf8;
+use crate::bulk::AssemblyBuffer;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -171,12 +172,15 @@ pub struct ReceivedMessage<'i>(Source<'i>);
 #[derive(Debug)]
 enum Source<'i> {
     Whole(Message<'i>),
-    Assembled { bytes: Vec<u8>, is_text: bool },
+    Assembled {
+        bytes: AssemblyBuffer,
+        is_text: bool,
+    },
 }
 
 impl<'i> ReceivedMessage<'i> {
     /// A message of bytes that were assembled and, if it is a text, found to be UTF-8.
-    pub(super) fn assembled(bytes: Vec<u8>, is_text: bool) -> Self {
+    pub(super) fn assembled(bytes: AssemblyBuffer, is_text: bool) -> Self {
         debug_assert!(!is_text || std::str::from_utf8(&bytes).is_ok());
         Self(Source::Assembled { bytes, is_text })
     }
@@ -190,6 +194,14 @@ impl<'i> ReceivedMessage<'i> {
         }
     }
 
+    /// The payload.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self.0 {
+            Source::Whole(message) => message.as_bytes().to_vec(),
+            Source::Assembled { bytes, .. } => bytes.into_vec(),
+        }
+    }
+
     /// Bytes of memory that the message owns: zero if it is borrowed from the input.
     pub fn capacity(&self) -> usize {
         match &self.0 {
@@ -199,7 +211,7 @@ impl<'i> ReceivedMessage<'i> {
     }
 
     /// The memory that the message owns, for the next one.
-    pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
+    pub(crate) fn into_buffer(self) -> Option<AssemblyBuffer> {
         match self.0 {
             Source::Whole(_) => None,
             Source::Assembled { bytes, .. } => Some(bytes),

@@ -11,6 +11,7 @@ use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role};
 use super::mask::apply_mask;
 use super::message::{Message, ReceivedMessage};
 use super::utf8::from_utf8;
+use crate::spares::Spares;
 use std::borrow::Cow;
 use std::mem;
 
@@ -58,21 +59,19 @@ enum Frame {
 
 impl Receiver {
     /// Takes bytes from `input` until a message or control frame is complete; `None`: all were taken.
-    ///
-    /// Once a message that is not whole has [`BUFFER_BYTES_MIN`], it is assembled in what `buffer` gives, which is empty.
     pub(super) fn receive<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         role: Role,
         limits: &Limits,
-        mut buffer: impl FnMut() -> Vec<u8>,
+        spares: &mut Spares,
     ) -> Result<Option<Received<'i>>, ProtocolError> {
         loop {
             let is_inside_frame = self.partial.as_ref().is_some_and(|partial| {
                 matches!(partial.frame, Frame::Data { .. } | Frame::Control { .. })
             });
             if is_inside_frame {
-                match self.continue_payload(input, &mut buffer)? {
+                match self.continue_payload(input, spares)? {
                     Progress::Complete(received) => return Ok(Some(received)),
                     Progress::Starved => return Ok(None),
                     Progress::FragmentEnded => {}
@@ -255,7 +254,7 @@ impl Receiver {
     fn continue_payload<'i>(
         &mut self,
         input: &mut &'i mut [u8],
-        buffer: impl FnOnce() -> Vec<u8>,
+        spares: &mut Spares,
     ) -> Result<Progress<'i>, ProtocolError> {
         let partial = self
             .partial
@@ -280,7 +279,7 @@ impl Receiver {
                     .as_mut()
                     .expect("a data frame under way has its message");
                 let missing = header.payload_len - *received;
-                message.make_room(len, missing, buffer);
+                message.make_room(len, missing, spares);
                 message.append(piece, header.mask, *received - len as u64)?;
                 if !is_frame_complete {
                     return Ok(Progress::Starved);

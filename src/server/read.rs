@@ -11,12 +11,10 @@ use super::deadlines::{Deadline, Millis};
 use super::engine::Engine;
 use super::flush::{CLAIM_MIN, PUBLISHED_BYTES_MAX};
 use super::session::{Ending, InputEnd, Phase, Stream};
-use crate::bulk::LARGE_BYTES;
 use crate::handler::{Context, Error, Handler, Side};
 use crate::proto::{
     CODE_ABNORMAL, CloseFrame, Event, HttpResponse, Message, ProtocolError, Request, Upgrade,
 };
-use crate::spares::Spares;
 use crate::stats::Refusal;
 use std::io::ErrorKind;
 use std::mem;
@@ -158,17 +156,9 @@ impl<S: Stream> Engine<S> {
                 }
                 None => {}
             }
-            let (was_opened, has_lent) = (session.was_opened, &mut session.has_lent);
             let received = session
                 .connection
-                .receive_into(&mut input, limits, replies, || {
-                    if !was_opened {
-                        return Spares::fresh().into_vec();
-                    }
-                    let lent = spares.lend();
-                    *has_lent = lent.is_some();
-                    lent.unwrap_or_else(|| spares.take(LARGE_BYTES)).into_vec()
-                });
+                .receive_with(&mut input, limits, spares, replies);
             match received {
                 Ok(Some(event)) => self.dispatch(slot, event, handler),
                 Ok(None) => return,
@@ -183,7 +173,7 @@ impl<S: Stream> Engine<S> {
             Event::Message(message) => {
                 self.deliver(slot, message.as_message(), handler);
                 if let Some(buffer) = message.into_buffer() {
-                    self.take_back(slot, buffer);
+                    self.spares.give_message(buffer);
                 }
             }
             Event::Ping(payload) => {
@@ -200,14 +190,6 @@ impl<S: Stream> Engine<S> {
             Event::Close(frame) => self.close_received(slot, frame),
             Event::Request(request) => self.answer(slot, &request, handler),
         }
-    }
-
-    /// The buffer in which a message came together is free.
-    fn take_back(&mut self, slot: usize, buffer: Vec<u8>) {
-        if mem::take(&mut self.sessions[slot].has_lent) {
-            self.spares.returned();
-        }
-        self.spares.give(buffer.into());
     }
 
     /// Hands a message to the handler.

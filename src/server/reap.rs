@@ -23,9 +23,6 @@ impl<S: Stream> Engine<S> {
             } = self;
             let mut session = sessions.remove(slot);
             session.outbound.clear(topics, spares);
-            if session.has_lent {
-                spares.returned();
-            }
             deregister(&mut session.stream);
             self.deadlines.clear(slot);
             self.refusals -= usize::from(session.is_refusal);

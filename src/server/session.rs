@@ -55,8 +55,6 @@ pub(crate) struct Session<S> {
     pub(super) is_paused: bool,
     pub(super) is_read_queued: bool,
     pub(super) is_flush_queued: bool,
-    /// The message under way began in a buffer that the loop lends.
-    pub(super) has_lent: bool,
 }
 
 /// A session's way to its end, on the side of the socket. The WebSocket's is in `Connection`.
@@ -171,7 +169,6 @@ impl<S: Stream> Session<S> {
             is_paused: false,
             is_read_queued: false,
             is_flush_queued: false,
-            has_lent: false,
         }
     }
 

@@ -648,6 +648,37 @@ fn memory_grows_with_what_arrived_and_is_given_back() {
 }
 
 #[test]
+fn a_lent_buffer_is_returned_whether_its_message_is_completed_or_abandoned() {
+    let limits = Limits {
+        message_bytes_max: 1 << 20,
+        ..LIMITS
+    };
+    let (mut spares, mut out) = (Spares::new(), Vec::new());
+    let mut wire = frame(Role::Server, 0x82, &[7; 500_000]);
+    let (begin, end) = wire.split_at_mut(100_000);
+    // More rounds than buffers can be lent at a time.
+    for _ in 0..20 {
+        let mut completed = open(Role::Server);
+        let mut receive = |connection: &mut Connection, piece: &[u8], spares: &mut Spares| {
+            let mut bytes = piece.to_vec();
+            let event = connection.receive_with(&mut &mut bytes[..], &limits, spares, &mut out);
+            match event.unwrap()? {
+                Event::Message(message) => message.into_buffer(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(receive(&mut completed, begin, &mut spares).is_none());
+        let buffer = receive(&mut completed, end, &mut spares);
+        spares.give_message(buffer.expect("it was assembled"));
+        assert_eq!(spares.counts().2, 1, "it is retained");
+        let mut abandoned = open(Role::Server);
+        assert!(receive(&mut abandoned, begin, &mut spares).is_none());
+        assert_eq!(spares.counts().2, 0, "it is lent");
+        abandoned.abandon();
+    }
+}
+
+#[test]
 fn a_control_frame_that_was_cut_holds_what_arrived_and_gives_it_back() {
     let wire = frame(Role::Server, 0x89, &[7; 125]);
     for cut in 1..wire.len() {

@@ -8,6 +8,7 @@ use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
 use crate::bulk::Bulk;
+use crate::spares::Spares;
 use std::collections::BTreeSet;
 use std::str;
 use tungstenite::handshake::machine::TryParse;
@@ -57,17 +58,17 @@ impl Head {
         input: &mut &mut [u8],
         limits: &HeadLimits,
     ) -> Result<Option<Request>, OpeningError> {
-        self.receive_request_into(input, limits, Vec::new)
+        self.receive_request_with(input, limits, &Spares::default())
     }
 
-    /// As `receive_request`; a large head is kept in a buffer of the caller's, which is empty.
-    pub(in crate::proto) fn receive_request_into(
+    /// As `receive_request`. A large head is kept in a buffer of `spares`.
+    pub(in crate::proto) fn receive_request_with(
         &mut self,
         input: &mut &mut [u8],
         limits: &HeadLimits,
-        buffer: impl FnMut() -> Vec<u8>,
+        spares: &Spares,
     ) -> Result<Option<Request>, OpeningError> {
-        let head = self.receive(input, limits, HeadKind::Request, check_request_line, buffer)?;
+        let head = self.receive(input, limits, HeadKind::Request, check_request_line, spares)?;
         head.map(Request::parse).transpose()
     }
 }
