@@ -16,8 +16,8 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 #[derive(Clone, Debug, Default)]
 pub struct Echo {
     prefix: String,
-    /// Prefix and text, one after the other; kept for its allocation while it is small.
-    text: String,
+    /// Prefix and text, one after the other. Retained for its allocation while that is small.
+    answer: Vec<u8>,
 }
 
 impl Echo {
@@ -30,7 +30,7 @@ impl Echo {
     pub fn with_prefix(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
-            text: String::new(),
+            answer: Vec::new(),
         }
     }
 }
@@ -38,16 +38,15 @@ impl Echo {
 impl Handler for Echo {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         // A refusal means that the session is ending: there is nobody left to answer.
-        let _ = match message {
-            Message::Text(text) if !self.prefix.is_empty() => {
-                self.text.clear();
-                self.text.push_str(&self.prefix);
-                self.text.push_str(text);
-                let status = cx.send(id, &self.text);
-                self.text.shrink_to(TEXT_BYTES_KEPT);
-                status
-            }
-            Message::Text(_) | Message::Binary(_) => cx.send(id, message),
+        let _ = if message.is_text() && !self.prefix.is_empty() {
+            self.answer.clear();
+            self.answer.extend_from_slice(self.prefix.as_bytes());
+            self.answer.extend_from_slice(message.as_bytes());
+            let status = cx.send(id, Message::checked_text(&self.answer));
+            self.answer.shrink_to(ANSWER_BYTES_RETAINED);
+            status
+        } else {
+            cx.send(id, message)
         };
     }
 }
@@ -105,5 +104,33 @@ impl Handler for Reply {
     }
 }
 
-/// A prefixed text larger than this is not kept.
-const TEXT_BYTES_KEPT: usize = 64 * 1024;
+/// The allocation that is retained for the next answer.
+const ANSWER_BYTES_RETAINED: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::proto::CHECKED_BYTES;
+    use crate::server::testing::{Harness, Received};
+
+    #[test]
+    fn a_text_that_is_only_forwarded_is_not_checked_again() {
+        let handlers: [(Box<dyn Handler>, &str); 3] = [
+            (Box::new(Echo::new()), ""),
+            (Box::new(Echo::with_prefix("You sent: ")), "You sent: "),
+            (Box::new(Broadcast), ""),
+        ];
+        for (handler, prefix) in handlers {
+            let mut harness = Harness::new(Config::default(), handler);
+            let id = harness.connect("/");
+            let text = "x".repeat(1000);
+            let before = CHECKED_BYTES.get();
+            harness.send(id, &text);
+            let answer = format!("{prefix}{text}");
+            assert_eq!(harness.received(id), [Received::Text(answer.clone())]);
+            // By the client. To the server it was ASCII when it was unmasked.
+            assert_eq!(CHECKED_BYTES.get() - before, answer.len());
+        }
+    }
+}

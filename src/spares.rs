@@ -9,19 +9,22 @@
 //! larger than a piece of what they may hold anyway; larger ones are lent to a few messages under way at a time, and
 //! counted; and requests, which anybody can begin, get fresh ones.
 
-use crate::bulk::{Bulk, LARGE_BYTES};
+use crate::bulk::{AssemblyBuffer, Bulk, LARGE_BYTES, Lease};
+use std::mem;
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. The default retains no buffers and lends none: what grows is allocated as it grows.
+#[derive(Debug, Default)]
 pub(crate) struct Spares {
+    /// Whether heads and messages under way move to buffers that are mapped by themselves.
+    is_mapping: bool,
     small: Vec<Bulk>,
     chunks: Vec<Bulk>,
     /// Larger than a chunk, for messages under way.
     large: Vec<Bulk>,
     /// Of the large ones, as the allocator sees them.
     large_bytes: usize,
-    /// Messages under way that began in one of the large ones.
-    lent: usize,
+    /// Cloned into each of the large ones that is lent. `None` before the first.
+    lease: Option<Lease>,
     /// When a chunk or a large one was last given back.
     used_at: u64,
     /// Milliseconds of the loop's clock.
@@ -30,15 +33,13 @@ pub(crate) struct Spares {
 
 impl Spares {
     pub(crate) fn new() -> Self {
-        let small = (0..SMALL_COUNT).map(|_| Vec::with_capacity(SMALL_BYTES).into());
+        let small = (0..SMALL_COUNT).map(|_| Bulk::with_capacity(SMALL_BYTES));
         Self {
+            is_mapping: true,
             small: small.collect(),
             chunks: Vec::with_capacity(CHUNKS_MAX),
             large: Vec::with_capacity(LENT_MAX),
-            large_bytes: 0,
-            lent: 0,
-            used_at: 0,
-            now: 0,
+            ..Self::default()
         }
     }
 
@@ -65,57 +66,113 @@ impl Spares {
     }
 
     /// An empty buffer with room for at least `len` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Bulk {
-        if len <= SMALL_BYTES {
-            let small = self.small.pop();
-            return small.unwrap_or_else(|| Vec::with_capacity(SMALL_BYTES).into());
+        if len <= SMALL_BYTES
+            && let Some(small) = self.small.pop()
+        {
+            return small;
         }
-        if len <= MIDDLE_BYTES {
-            return Vec::with_capacity(MIDDLE_BYTES).into();
-        }
-        if len <= LARGE_BYTES {
-            return self.chunks.pop().unwrap_or_else(Self::fresh);
-        }
-        Vec::with_capacity(len).into()
+        self.take_any(len)
     }
 
-    /// A large buffer that was used, for a message under way, unless too many are lent; to be told of by
-    /// [`returned`](Self::returned) when the message is over, with the buffer or without it.
-    pub(crate) fn lend(&mut self) -> Option<Bulk> {
-        if self.lent == LENT_MAX {
+    #[inline(never)]
+    fn take_any(&mut self, len: usize) -> Bulk {
+        if len <= SMALL_BYTES {
+            return Bulk::with_capacity(SMALL_BYTES);
+        }
+        if len <= MIDDLE_BYTES {
+            return Bulk::with_capacity(MIDDLE_BYTES);
+        }
+        if len <= LARGE_BYTES {
+            let mut chunk = self.take_chunk();
+            chunk.clear();
+            return chunk;
+        }
+        Bulk::with_capacity(len)
+    }
+
+    /// Makes room for `needed` bytes of a request's head, which has at most `bytes_max`. From
+    /// [`HEAD_MAPPED_BYTES_MIN`] on it gets a buffer that is mapped by itself, and not used yet.
+    pub(crate) fn grow_head(&self, head: &mut Bulk, needed: usize, bytes_max: usize) {
+        if self.is_mapping && (head.capacity()..needed).contains(&HEAD_MAPPED_BYTES_MIN) {
+            let mut larger = Bulk::with_capacity(LARGE_BYTES);
+            larger.extend_from_slice(head);
+            *head = larger;
+        }
+        if needed > head.capacity() {
+            head.grow(needed, bytes_max as u64);
+        }
+    }
+
+    /// Makes room for `needed` bytes of a message of which no more than `bytes_max` are in sight. From
+    /// [`MESSAGE_MAPPED_BYTES_MIN`] on it gets a buffer that is mapped by itself: of those retained, unless too many are
+    /// lent.
+    pub(crate) fn grow_message(
+        &mut self,
+        message: &mut AssemblyBuffer,
+        needed: usize,
+        bytes_max: u64,
+    ) {
+        if self.is_mapping && (message.capacity()..needed).contains(&MESSAGE_MAPPED_BYTES_MIN) {
+            let mut larger = self
+                .lend()
+                .unwrap_or_else(|| AssemblyBuffer::new(self.take_chunk(), None));
+            larger.extend_from_slice(message);
+            *message = larger;
+        }
+        if needed > message.capacity() {
+            message.grow(needed, bytes_max);
+        }
+    }
+
+    /// A large buffer that was used, unless too many are lent. It is lent until it is dropped.
+    fn lend(&mut self) -> Option<AssemblyBuffer> {
+        let lease = self.lease.get_or_insert_default();
+        if lease.count() == LENT_MAX {
             return None;
         }
         let large = self.large.pop()?;
         self.large_bytes -= large.capacity();
-        self.lent += 1;
-        Some(large)
+        Some(AssemblyBuffer::new(large, Some(lease.clone())))
     }
 
-    /// One that was lent is not in use any more.
-    pub(crate) fn returned(&mut self) {
-        self.lent -= 1;
+    /// A buffer of [`LARGE_BYTES`], as it was left.
+    fn take_chunk(&mut self) -> Bulk {
+        let chunk = self.chunks.pop();
+        chunk.unwrap_or_else(|| Bulk::with_capacity(LARGE_BYTES))
     }
 
-    /// An empty buffer with room for [`LARGE_BYTES`], none of which is used yet.
-    pub(crate) fn fresh() -> Bulk {
-        Vec::with_capacity(LARGE_BYTES).into()
+    /// Keeps the buffer of a message if there is a use and room for it.
+    pub(crate) fn give_message(&mut self, buffer: AssemblyBuffer) {
+        self.give(buffer.into_storage());
     }
 
     /// Keeps the buffer if there is a use and room for it.
+    #[inline]
     pub(crate) fn give(&mut self, mut buffer: Bulk) {
-        let capacity = buffer.capacity();
-        if capacity == SMALL_BYTES && self.small.len() < SMALL_COUNT {
+        if buffer.capacity() == SMALL_BYTES && self.small.len() < SMALL_COUNT {
             buffer.clear();
             self.small.push(buffer);
-        } else if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
-            buffer.clear();
+        } else if buffer.capacity() > 0 {
+            self.give_any(buffer);
+        } else {
+            // Nothing to give, and nothing to drop.
+            mem::forget(buffer);
+        }
+    }
+
+    #[inline(never)]
+    fn give_any(&mut self, buffer: Bulk) {
+        let capacity = buffer.capacity();
+        if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
+            // Not cleared: what is initialised can be read into.
             self.chunks.push(buffer);
             self.used_at = self.now;
         } else if capacity > LARGE_BYTES
             && self.large_bytes + capacity <= LARGE_BYTES_MAX
             && self.large.len() < LENT_MAX
         {
-            buffer.clear();
             self.large.push(buffer);
             self.large_bytes += capacity;
             self.used_at = self.now;
@@ -138,6 +195,12 @@ const SMALL_COUNT: usize = 64;
 /// Up to a page it does not pay to map one.
 const MIDDLE_BYTES: usize = 4096;
 
+/// From here on a head is not kept in the allocator's heap: up to a page it does not pay.
+const HEAD_MAPPED_BYTES_MIN: usize = 4097;
+
+/// From here on a message that is not whole is not kept in the allocator's heap.
+const MESSAGE_MAPPED_BYTES_MIN: usize = 32 * 1024;
+
 /// 2 MiB.
 const CHUNKS_MAX: usize = 16;
 
@@ -155,7 +218,7 @@ mod tests {
     use super::*;
 
     fn buffer(capacity: usize) -> Bulk {
-        Vec::with_capacity(capacity).into()
+        Bulk::with_capacity(capacity)
     }
 
     #[test]
@@ -167,14 +230,13 @@ mod tests {
         assert_eq!(spares.next_in(), Some(1000));
         let mut lent = spares.lend().unwrap();
         assert_eq!((lent.capacity(), spares.next_in()), (200_000, None));
-        lent.push(1);
+        lent.extend_from_slice(b"1");
         spares.begin_turn(700);
-        spares.give(lent);
-        spares.returned();
+        spares.give_message(lent);
         spares.begin_turn(1699);
         let lent = spares.lend().unwrap();
         assert_eq!((lent.capacity(), lent.len()), (200_000, 0));
-        spares.give(lent);
+        spares.give_message(lent);
         spares.begin_turn(2699);
         assert_eq!(spares.counts().2, 0);
         assert!(spares.lend().is_none());
@@ -206,13 +268,16 @@ mod tests {
     #[test]
     fn only_a_few_large_ones_are_lent_at_a_time() {
         let mut spares = Spares::new();
+        let mut lent = Vec::new();
         for _ in 0..LENT_MAX {
             spares.give(buffer(200_000));
-            assert!(spares.lend().is_some());
+            lent.extend(spares.lend());
         }
+        assert_eq!(lent.len(), LENT_MAX);
         spares.give(buffer(200_000));
         assert!(spares.lend().is_none());
-        spares.returned();
+        // Whether it comes back or not.
+        lent.pop();
         assert!(spares.lend().is_some());
     }
 }

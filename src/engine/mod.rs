@@ -481,9 +481,6 @@ impl Engine {
         session
             .outbound
             .clear(&mut self.topics, &mut self.turn_buffer, &mut self.spares);
-        if session.has_lent {
-            self.spares.returned();
-        }
         if let Some(path) = session.path {
             self.paths.release(path);
         }

@@ -50,8 +50,6 @@ pub(crate) struct Session {
     pub(crate) has_unchecked_claims: bool,
     pub(crate) is_read_queued: bool,
     pub(crate) is_flush_queued: bool,
-    /// The message being assembled began in a buffer that the pool lent.
-    pub(crate) has_lent: bool,
 }
 
 /// What a connection has become.
@@ -186,7 +184,6 @@ impl Session {
             has_unchecked_claims: false,
             is_read_queued: false,
             is_flush_queued: false,
-            has_lent: false,
         }
     }
 

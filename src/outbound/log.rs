@@ -279,7 +279,7 @@ mod tests {
     use crate::proto::Message;
 
     fn append(log: &mut Log, payload: &[u8]) {
-        let header = Message::Binary(payload).server_header();
+        let header = Message::binary(payload).server_header();
         log.append(header.as_slice(), payload, &mut Spares::new());
     }
 
@@ -290,7 +290,7 @@ mod tests {
         for len in [0, 1, 125, 126, 120_000, 5_000, 65_535, 65_536, 200_000, 3] {
             let payload = vec![len as u8; len];
             append(&mut log, &payload);
-            expected.extend_from_slice(Message::Binary(&payload).server_header().as_slice());
+            expected.extend_from_slice(Message::binary(&payload).server_header().as_slice());
             expected.extend_from_slice(&payload);
         }
         assert_eq!(log.end(), expected.len() as u64);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
-    let message = Message::Binary(payload);
+    let message = Message::binary(payload);
     topics.publish(key, message, &mut Spares::new());
     [message.server_header().as_slice(), payload].concat()
 }

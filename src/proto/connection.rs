@@ -6,13 +6,14 @@
 
 use super::close::{self, CODE_NONE, CloseFrame};
 use super::error::ProtocolError;
-use super::frame::{HeaderBytes, Kind, Role, apply_mask};
-use super::message::Message;
+use super::frame::{HeaderBytes, Kind, Role};
+use super::mask::apply_mask;
+use super::message::{Message, ReceivedMessage};
 use super::opening::{
     Head, HeadLimits, HttpResponse, OpeningError, Request, ResponseError, Upgrade,
 };
 use super::receiver::{Received, Receiver};
-use super::utf8::from_utf8;
+use crate::spares::Spares;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -33,10 +34,8 @@ pub enum Event<'i> {
     /// A request, in the server role: [`Connection::accept`] or [`Connection::refuse`] it before the next call
     /// of [`Connection::receive`].
     Request(Box<Request>),
-    /// A whole text message.
-    Text(Cow<'i, str>),
-    /// A whole binary message.
-    Binary(Cow<'i, [u8]>),
+    /// A whole message.
+    Message(ReceivedMessage<'i>),
     /// A ping; the pong was appended to `out`, unless our Close was sent.
     Ping(Cow<'i, [u8]>),
     /// A pong, asked for or not.
@@ -136,8 +135,8 @@ impl Connection {
     /// What the protocol owes the peer (pong, Close, HTTP refusal) is appended to `out`, one pong a ping: it is
     /// for the caller to send or drop them between calls.
     ///
-    /// A message that is whole in `input` is borrowed from there, unmasked in place. One that came in pieces is
-    /// owned by the event, so that its memory is given back with it.
+    /// A message that is whole in `input` is borrowed from there, unmasked in place. One that came in pieces is owned by
+    /// the event.
     ///
     /// # Errors
     /// The rule that the peer broke; its answer is in `out`, and the connection has ended.
@@ -148,35 +147,96 @@ impl Connection {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        self.receive_into(input, limits, out, Vec::new)
+        self.receive_with(input, limits, &mut Spares::default(), out)
     }
 
-    /// As [`receive`](Self::receive), but what is kept of a request over 4 KiB, or of a message over 32 KiB that is not
-    /// whole, is kept in an empty buffer that the caller gives, so that he can use one again.
-    ///
-    /// # Errors
-    /// As `receive`.
+    /// As [`receive`](Self::receive). A message that is not whole is assembled in a buffer of `spares`.
     #[inline]
-    pub fn receive_into<'i>(
+    pub(crate) fn receive_with<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
+        spares: &mut Spares,
         out: &mut Vec<u8>,
-        buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         match self.receive_whole(input, limits) {
-            Some(Ok(Message::Text(text))) => Ok(Some(Event::Text(Cow::Borrowed(text)))),
-            Some(Ok(Message::Binary(bytes))) => Ok(Some(Event::Binary(Cow::Borrowed(bytes)))),
+            Some(Ok(message)) => Ok(Some(Event::Message(message.into()))),
             Some(Err(error)) => Err(self.fail(error, out)),
-            None => self.receive_any(input, limits, out, buffer),
+            None => self.receive_any(input, limits, spares, out),
+        }
+    }
+
+    /// Returns the place where the next bytes of the message under way belong, so that they can be read there without a
+    /// copy; [`received_in_place`](Self::received_in_place) takes them. `None` if the frame under way lacks less than
+    /// `len_min` bytes, or less than that can be offered: use [`receive`](Self::receive).
+    ///
+    /// What is offered is initialised memory of at most 256 KiB, and at most as much as has arrived of the message, so
+    /// that a header which claims more than is sent costs nothing.
+    ///
+    /// ```
+    /// use wsloop::proto::{Connection, Event, Limits};
+    ///
+    /// let limits = Limits { message_bytes_max: 1000, fragments_max: 1, head: Default::default() };
+    /// let (mut connection, mut out) = (Connection::server_open(), Vec::new());
+    /// // A text of 6 bytes, masked with zeros, of which 3 have arrived.
+    /// let mut begin = *b"\x81\x86\0\0\0\0whe";
+    /// let event = connection.receive(&mut &mut begin[..], &limits, &mut out);
+    /// assert!(matches!(event, Ok(None)));
+    /// let space = connection.assembly_space(1).unwrap();
+    /// space.copy_from_slice(b"re?");
+    /// let Ok(Some(Event::Message(message))) = connection.received_in_place(3, &mut out) else { panic!() };
+    /// assert_eq!(message.as_message().as_text(), Some("where?"));
+    /// ```
+    pub fn assembly_space(&mut self, len_min: usize) -> Option<&mut [u8]> {
+        self.assembly_space_with(len_min, &mut Spares::default())
+    }
+
+    /// As [`assembly_space`](Self::assembly_space), in a buffer of `spares`.
+    #[inline(never)]
+    pub(crate) fn assembly_space_with(
+        &mut self,
+        len_min: usize,
+        spares: &mut Spares,
+    ) -> Option<&mut [u8]> {
+        match &mut self.state {
+            State::Open(receiver) | State::Closing(receiver) => {
+                receiver.assembly_space(len_min, spares)
+            }
+            State::Opening(_) | State::Answering | State::Closed | State::Ended => None,
+        }
+    }
+
+    /// Takes the first `len` bytes that were written to [`assembly_space`](Self::assembly_space), as
+    /// [`receive`](Self::receive) would take them. They end with the frame at the latest.
+    ///
+    /// # Errors
+    /// As `receive`.
+    ///
+    /// # Panics
+    /// If `len` is more than was offered, or if nothing was.
+    pub fn received_in_place(
+        &mut self,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'static>>, ProtocolError> {
+        let (State::Open(receiver) | State::Closing(receiver)) = &mut self.state else {
+            panic!("bytes are received in place only while a payload is under way");
+        };
+        match receiver.received_in_place(len) {
+            Ok(Some(Received::Message(message))) => Ok(Some(Event::Message(message))),
+            Ok(Some(Received::Close(_) | Received::Ping(_) | Received::Pong(_))) => {
+                unreachable!("control frames are not assembled in place")
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.fail(error, out)),
         }
     }
 
     /// Takes a message of one frame that is shorter than 64 KiB and whole in `input`; `None`, and nothing taken, if that
     /// is not what comes next. After an error the connection is to be failed with it.
     ///
-    /// It says nothing that [`receive`](Self::receive) would not say, and is there because most messages are such
-    /// ones: an event that goes through memory costs as much as the rest of the work for it.
+    /// A fast path with the same results as [`receive`](Self::receive): an event that goes through memory costs as much
+    /// as the rest of the work for most messages.
     #[inline(always)]
     pub(crate) fn receive_whole<'i>(
         &mut self,
@@ -186,14 +246,7 @@ impl Connection {
         let (State::Open(receiver), Side::Server) = (&mut self.state, &self.side) else {
             return None;
         };
-        let (kind, payload) = receiver.receive_whole(input, limits)?;
-        Some(match kind {
-            Kind::Text => match from_utf8(payload) {
-                Some(text) => Ok(Message::Text(text)),
-                None => Err(ProtocolError::TextNotUtf8),
-            },
-            _ => Ok(Message::Binary(payload)),
-        })
+        receiver.receive_whole(input, limits)
     }
 
     /// Receives whatever it is.
@@ -202,15 +255,15 @@ impl Connection {
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
+        spares: &mut Spares,
         out: &mut Vec<u8>,
-        buffer: impl FnMut() -> Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         let result = match &mut self.state {
             State::Open(receiver) | State::Closing(receiver) => {
-                receiver.receive(input, self.side.role(), limits, buffer)
+                receiver.receive(input, self.side.role(), limits, spares)
             }
             State::Opening(head) => {
-                let request = head.receive_request_into(input, &limits.head, buffer);
+                let request = head.receive_request_with(input, &limits.head, spares);
                 let is_head = head.is_head();
                 return self.opened(request, is_head, out);
             }
@@ -228,8 +281,7 @@ impl Connection {
             Err(error) => return Err(self.fail(error, out)),
         };
         Ok(Some(match received {
-            Received::Text(text) => Event::Text(text),
-            Received::Binary(bytes) => Event::Binary(bytes),
+            Received::Message(message) => Event::Message(message),
             Received::Pong(payload) => Event::Pong(payload),
             Received::Ping(payload) => {
                 // Section 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response,

@@ -1,14 +1,17 @@
 //! From frames to messages (RFC 6455 sections 5.4 to 5.6): the state between two reads.
 //!
 //! A frame that is whole in the caller's buffer, and is a whole message, is borrowed from there, unmasked in
-//! place. What is cut (by a read or into fragments) is kept here, in a box that exists only meanwhile, and grows
-//! with what arrived, never with what a header merely claims. Nothing is sent from here.
+//! place. What is cut (by a read or into fragments) is kept here, in a box that exists only meanwhile (see `assembly`).
+//! Nothing is sent from here.
 
+use super::assembly::Assembly;
 use super::connection::Limits;
 use super::error::ProtocolError;
-use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role, apply_mask};
-use super::utf8::{Utf8Carry, from_utf8};
-use crate::bulk;
+use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role};
+use super::mask::apply_mask;
+use super::message::{Message, ReceivedMessage};
+use super::utf8::from_utf8;
+use crate::spares::Spares;
 use std::borrow::Cow;
 use std::mem;
 
@@ -21,8 +24,7 @@ pub(super) struct Receiver {
 /// A frame or message that is complete.
 #[derive(Debug)]
 pub(super) enum Received<'i> {
-    Text(Cow<'i, str>),
-    Binary(Cow<'i, [u8]>),
+    Message(ReceivedMessage<'i>),
     Close(Cow<'i, [u8]>),
     Ping(Cow<'i, [u8]>),
     Pong(Cow<'i, [u8]>),
@@ -55,36 +57,21 @@ enum Frame {
     },
 }
 
-/// The message that is under way.
-#[derive(Debug)]
-struct Assembly {
-    body: Body,
-    fragments: u32,
-}
-
-#[derive(Debug)]
-enum Body {
-    Text { text: String, carry: Utf8Carry },
-    Binary(Vec<u8>),
-}
-
 impl Receiver {
     /// Takes bytes from `input` until a message or control frame is complete; `None`: all were taken.
-    ///
-    /// Once a message that is not whole has [`BUFFER_BYTES_MIN`], it is assembled in what `buffer` gives, which is empty.
     pub(super) fn receive<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         role: Role,
         limits: &Limits,
-        mut buffer: impl FnMut() -> Vec<u8>,
+        spares: &mut Spares,
     ) -> Result<Option<Received<'i>>, ProtocolError> {
         loop {
             let is_inside_frame = self.partial.as_ref().is_some_and(|partial| {
                 matches!(partial.frame, Frame::Data { .. } | Frame::Control { .. })
             });
             if is_inside_frame {
-                match self.continue_payload(input, &mut buffer)? {
+                match self.continue_payload(input, spares)? {
                     Progress::Complete(received) => return Ok(Some(received)),
                     Progress::Starved => return Ok(None),
                     Progress::FragmentEnded => {}
@@ -98,24 +85,25 @@ impl Receiver {
                 self.release();
                 // At most `input.len()`, so it fits a usize.
                 let payload = take(input, header.payload_len as usize);
-                if let Some(mask) = header.mask {
-                    apply_mask(payload, mask, 0);
-                }
-                return whole(header.kind, payload).map(Some);
+                let is_ascii = match header.mask {
+                    Some(mask) => apply_mask(payload, mask, 0),
+                    None => false,
+                };
+                return whole(header.kind, payload, is_ascii).map(Some);
             }
             self.begin_payload(header);
         }
     }
 
-    /// Takes a message of one frame with a length of 7 or 16 bits that is whole in `input`, unmasked; `None`, and
-    /// nothing taken, if that is not what comes next. It says nothing that [`receive`](Self::receive) would not say, and
-    /// is there because almost every message is such a one.
+    /// Takes a message of one frame with a length of 7 or 16 bits that is whole in `input`; `None`, and nothing taken, if
+    /// that is not what comes next. A fast path with the same results as [`receive`](Self::receive): almost every message
+    /// is such a one.
     #[inline(always)]
     pub(super) fn receive_whole<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
-    ) -> Option<(Kind, &'i mut [u8])> {
+    ) -> Option<Result<Message<'i>, ProtocolError>> {
         let bytes: &[u8; 8] = input.first_chunk()?;
         let kind = match bytes[0] {
             FINAL_TEXT => Kind::Text,
@@ -136,8 +124,45 @@ impl Receiver {
             return None;
         }
         let (header, payload) = take(input, header + len).split_at_mut(header);
-        apply_mask(payload, *header.last_chunk()?, 0);
-        Some((kind, payload))
+        let is_ascii = apply_mask(payload, *header.last_chunk()?, 0);
+        Some(message(kind, payload, is_ascii))
+    }
+
+    /// Returns the place where the next bytes of the payload under way belong, if that is at least `len_min` bytes.
+    pub(super) fn assembly_space(
+        &mut self,
+        len_min: usize,
+        spares: &mut Spares,
+    ) -> Option<&mut [u8]> {
+        let missing = self.payload_missing();
+        if missing < len_min as u64 {
+            return None;
+        }
+        let message = self.partial.as_mut()?.message.as_mut()?;
+        message.space(len_min, missing, spares)
+    }
+
+    /// Takes `len` bytes that were written to the start of [`assembly_space`](Self::assembly_space).
+    pub(super) fn received_in_place(
+        &mut self,
+        len: usize,
+    ) -> Result<Option<Received<'static>>, ProtocolError> {
+        let Some(Partial {
+            frame: Frame::Data { header, received },
+            message: Some(message),
+        }) = self.partial.as_deref_mut()
+        else {
+            panic!("bytes are received in place only while a payload is under way");
+        };
+        assert!(
+            len as u64 <= header.payload_len - *received,
+            "more bytes than there was space for"
+        );
+        message.accept_in_place(len, header.mask, *received)?;
+        match self.count_payload(len)? {
+            Progress::Complete(received) => Ok(Some(received)),
+            Progress::FragmentEnded | Progress::Starved => Ok(None),
+        }
     }
 
     /// How much of a data frame's payload is still to come, as its header claims.
@@ -208,7 +233,7 @@ impl Receiver {
     fn judge(&self, limits: &Limits) -> impl FnOnce(Kind, u64) -> Result<(), ProtocolError> {
         let message = self
             .message()
-            .map(|message| (message.body.len(), message.fragments));
+            .map(|message| (message.len(), message.fragments));
         let Limits {
             message_bytes_max,
             fragments_max,
@@ -240,7 +265,7 @@ impl Receiver {
     /// Prepares for a payload that does not stand alone or is not whole in the input.
     fn begin_payload(&mut self, header: Header) {
         let partial = self.partial.get_or_insert_default();
-        let body = match header.kind {
+        match header.kind {
             Kind::Close | Kind::Ping | Kind::Pong => {
                 partial.frame = Frame::Control {
                     header,
@@ -248,15 +273,8 @@ impl Receiver {
                 };
                 return;
             }
-            Kind::Continuation => None,
-            Kind::Text => Some(Body::Text {
-                text: String::new(),
-                carry: Utf8Carry::default(),
-            }),
-            Kind::Binary => Some(Body::Binary(Vec::new())),
-        };
-        if let Some(body) = body {
-            partial.message = Some(Assembly { body, fragments: 0 });
+            Kind::Continuation => {}
+            Kind::Text | Kind::Binary => partial.message = Some(Assembly::new(header.kind)),
         }
         let message = partial
             .message
@@ -273,7 +291,7 @@ impl Receiver {
     fn continue_payload<'i>(
         &mut self,
         input: &mut &'i mut [u8],
-        buffer: impl FnOnce() -> Vec<u8>,
+        spares: &mut Spares,
     ) -> Result<Progress<'i>, ProtocolError> {
         let partial = self
             .partial
@@ -291,36 +309,15 @@ impl Receiver {
         let piece = take(input, len);
         let is_frame_complete = received + len as u64 == header.payload_len;
         match &mut partial.frame {
-            Frame::Data { received, .. } => {
-                *received += len as u64;
+            Frame::Data { .. } => {
                 let message = partial
                     .message
                     .as_mut()
                     .expect("a data frame under way has its message");
-                let missing = header.payload_len - *received;
-                message.body.make_room(len, missing, buffer);
-                let mut offset = *received - len as u64;
-                // Unmasked, checked and copied while it is in the fastest cache.
-                for block in piece.chunks_mut(BLOCK_BYTES) {
-                    if let Some(mask) = header.mask {
-                        apply_mask(block, mask, offset);
-                    }
-                    message.body.append(block)?;
-                    offset += block.len() as u64;
-                }
-                if !is_frame_complete {
-                    return Ok(Progress::Starved);
-                }
-                partial.frame = Frame::Between;
-                if !header.is_final {
-                    return Ok(Progress::FragmentEnded);
-                }
-                let message = partial
-                    .message
-                    .take()
-                    .expect("it was there three lines above");
-                self.release();
-                message.finish().map(Progress::Complete)
+                let missing = header.payload_len - received - len as u64;
+                message.make_room(len, missing, spares);
+                message.append(piece, header.mask, received)?;
+                self.count_payload(len)
             }
             Frame::Control { payload, .. } => {
                 if let Some(mask) = header.mask {
@@ -342,6 +339,30 @@ impl Receiver {
         }
     }
 
+    /// Counts `len` bytes of the data frame under way, and ends it if they were its last.
+    fn count_payload(&mut self, len: usize) -> Result<Progress<'static>, ProtocolError> {
+        let Some(Partial { frame, message }) = self.partial.as_deref_mut() else {
+            unreachable!("the caller saw a payload under way");
+        };
+        let Frame::Data { header, received } = frame else {
+            unreachable!("the caller saw a data frame under way");
+        };
+        *received += len as u64;
+        debug_assert!(*received <= header.payload_len);
+        if *received < header.payload_len {
+            return Ok(Progress::Starved);
+        }
+        let is_final = header.is_final;
+        *frame = Frame::Between;
+        if !is_final {
+            return Ok(Progress::FragmentEnded);
+        }
+        let message = message.take().expect("a data frame has its message");
+        self.release();
+        let message = message.finish()?;
+        Ok(Progress::Complete(Received::Message(message)))
+    }
+
     /// Gives the box back when nothing is under way.
     fn release(&mut self) {
         if matches!(
@@ -361,11 +382,7 @@ impl Receiver {
         let Some(partial) = &self.partial else {
             return 0;
         };
-        let message = match partial.message.as_ref().map(|message| &message.body) {
-            Some(Body::Text { text, .. }) => text.capacity(),
-            Some(Body::Binary(bytes)) => bytes.capacity(),
-            None => 0,
-        };
+        let message = partial.message.as_ref().map_or(0, Assembly::capacity);
         let control = match &partial.frame {
             Frame::Control { payload, .. } => payload.capacity(),
             Frame::Between | Frame::Header { .. } | Frame::Data { .. } => 0,
@@ -384,111 +401,33 @@ enum Progress<'i> {
     Starved,
 }
 
-impl Assembly {
-    fn finish<'i>(mut self) -> Result<Received<'i>, ProtocolError> {
-        match &mut self.body {
-            // Section 5.6: "the whole message MUST contain valid UTF-8"; it may not end inside a character.
-            Body::Text { carry, .. } if !carry.is_at_boundary() => Err(ProtocolError::TextNotUtf8),
-            Body::Text { text, .. } => Ok(Received::Text(Cow::Owned(mem::take(text)))),
-            Body::Binary(bytes) => Ok(Received::Binary(Cow::Owned(mem::take(bytes)))),
-        }
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        bulk::free(match self {
-            Self::Text { text, .. } => mem::take(text).into_bytes(),
-            Self::Binary(bytes) => mem::take(bytes),
-        });
-    }
-}
-
-impl Body {
-    fn capacity(&self) -> usize {
-        match self {
-            Self::Text { text, .. } => text.capacity(),
-            Self::Binary(bytes) => bytes.capacity(),
-        }
-    }
-
-    /// Goes on in `buffer`, which is empty.
-    fn move_to(&mut self, mut buffer: Vec<u8>) {
-        match self {
-            Self::Text { text, .. } => {
-                let mut larger = String::from_utf8(buffer).unwrap_or_default();
-                larger.push_str(text);
-                *text = larger;
-            }
-            Self::Binary(bytes) => {
-                buffer.extend_from_slice(bytes);
-                *bytes = buffer;
-            }
-        }
-    }
-
-    /// Bytes that count against the message limit.
-    fn len(&self) -> usize {
-        match self {
-            Self::Text { text, carry } => text.len() + carry.len(),
-            Self::Binary(bytes) => bytes.len(),
-        }
-    }
-
-    /// Makes room for `len` bytes that have arrived; the frame's header claims that `missing` bytes will follow.
-    fn make_room(&mut self, len: usize, missing: u64, buffer: impl FnOnce() -> Vec<u8>) {
-        // A character may be in the carry, to be appended with the piece that ends it.
-        let needed = self.len() + len;
-        if (self.capacity()..needed).contains(&BUFFER_BYTES_MIN) {
-            self.move_to(buffer());
-        }
-        let capacity = self.capacity();
-        if needed > capacity {
-            // Doubling, but not past what the frame will need: the last step would reach twice the limit. What is
-            // only claimed counts no further than doubling would go anyway.
-            let claimed = needed as u64 + missing;
-            let capacity = (2 * capacity as u64).clamp(needed as u64, claimed) as usize;
-            match self {
-                Self::Text { text, .. } => text.reserve_exact(capacity - text.len()),
-                Self::Binary(bytes) => bytes.reserve_exact(capacity - bytes.len()),
-            }
-        }
-    }
-
-    /// Appends what arrived.
-    fn append(&mut self, piece: &[u8]) -> Result<(), ProtocolError> {
-        match self {
-            Self::Text { text, carry } => carry
-                .append(piece, text)
-                .map_err(|_| ProtocolError::TextNotUtf8),
-            Self::Binary(bytes) => {
-                bytes.extend_from_slice(piece);
-                Ok(())
-            }
-        }
-    }
-}
-
-/// What is unmasked, checked and copied at a time: a part of the fastest cache.
-const BLOCK_BYTES: usize = 8 * 1024;
-
-/// From here on the caller gives the buffer for a message that is not whole.
-const BUFFER_BYTES_MIN: usize = 32 * 1024;
-
 /// The first bytes of unfragmented messages: FIN and the opcode.
 const FINAL_TEXT: u8 = 0x81;
 const FINAL_BINARY: u8 = 0x82;
 
 /// A frame that stands alone, borrowed whole.
-fn whole(kind: Kind, payload: &mut [u8]) -> Result<Received<'_>, ProtocolError> {
+fn whole(kind: Kind, payload: &mut [u8], is_ascii: bool) -> Result<Received<'_>, ProtocolError> {
     match kind {
-        Kind::Text => match from_utf8(payload) {
-            Some(text) => Ok(Received::Text(Cow::Borrowed(text))),
-            None => Err(ProtocolError::TextNotUtf8),
-        },
-        Kind::Binary => Ok(Received::Binary(Cow::Borrowed(payload))),
+        Kind::Text | Kind::Binary => {
+            message(kind, payload, is_ascii).map(|message| Received::Message(message.into()))
+        }
         Kind::Continuation => unreachable!("a continuation does not stand alone"),
         Kind::Close | Kind::Ping | Kind::Pong => Ok(control(kind, Cow::Borrowed(payload))),
+    }
+}
+
+/// A message that was unmasked; a text that is not known to be ASCII is checked.
+#[inline(always)]
+fn message(kind: Kind, payload: &[u8], is_ascii: bool) -> Result<Message<'_>, ProtocolError> {
+    if kind != Kind::Text {
+        Ok(Message::binary(payload))
+    } else if is_ascii {
+        Ok(Message::checked_text(payload))
+    } else {
+        // Section 5.6: "the whole message MUST contain valid UTF-8".
+        from_utf8(payload)
+            .map(Message::text)
+            .ok_or(ProtocolError::TextNotUtf8)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Incremental UTF-8 (RFC 3629), for text that arrives in pieces: each piece is appended to a `String` as far as
-//! it is whole characters, and the first byte that no continuation could make valid fails at once.
+//! UTF-8 (RFC 3629), also of text that arrives in pieces: each byte is checked as it arrives, and the first one that no
+//! continuation could make valid fails at once.
 //!
-//! Validation is the standard library's, or that of `simdutf8` with the feature `simd`; here is only the carry of a
-//! character that a cut went through.
+//! The check is the standard library's, or that of `simdutf8` with the feature `simd`. Here is only what to do about a
+//! character that was cut.
 
 /// `bytes` as text, if they are.
 pub(super) fn from_utf8(bytes: &[u8]) -> Option<&str> {
@@ -17,6 +17,8 @@ struct Invalid {
 }
 
 fn split_valid(bytes: &[u8]) -> Result<&str, Invalid> {
+    #[cfg(test)]
+    CHECKED_BYTES.set(CHECKED_BYTES.get() + bytes.len());
     #[cfg(feature = "simd")]
     if bytes.len() >= SIMD_BYTES_MIN {
         return simdutf8::compat::from_utf8(bytes).map_err(|error| Invalid {
@@ -30,70 +32,53 @@ fn split_valid(bytes: &[u8]) -> Result<&str, Invalid> {
     })
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Bytes that this thread has checked, to show that none is checked twice unless somebody asks for it.
+    pub(crate) static CHECKED_BYTES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// For less, calling through the choice of instructions costs more than they gain.
 #[cfg(feature = "simd")]
 const SIMD_BYTES_MIN: usize = 128;
 
-/// The bytes, at most three, of a character whose rest has not arrived.
+/// How much of a text that is still growing was checked: all but, at most, three bytes of a character whose rest has
+/// not arrived.
 #[derive(Debug, Default)]
-pub(super) struct Utf8Carry {
-    bytes: [u8; 4],
-    len: u8,
+pub(super) struct Utf8Progress {
+    checked: usize,
 }
 
 /// The text cannot become UTF-8, whatever follows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotUtf8;
 
-impl Utf8Carry {
-    /// Appends `piece` to `text`, less a character that is cut at its end, which is carried to the next call.
-    pub(super) fn append(&mut self, mut piece: &[u8], text: &mut String) -> Result<(), NotUtf8> {
-        while self.len > 0 {
-            let Some((&byte, rest)) = piece.split_first() else {
-                return Ok(());
-            };
-            piece = rest;
-            // A character has at most four bytes, and three that are a valid beginning become one or fail with
-            // the fourth, so `len` is at most 3 here.
-            self.bytes[usize::from(self.len)] = byte;
-            self.len += 1;
-            match std::str::from_utf8(&self.bytes[..usize::from(self.len)]) {
-                Ok(character) => {
-                    text.push_str(character);
-                    self.len = 0;
-                }
-                Err(error) if error.error_len().is_none() => {}
-                Err(_) => return Err(NotUtf8),
-            }
+impl Utf8Progress {
+    /// Checks what `text` has beyond the last call. `is_ascii` says that this is known to be ASCII.
+    pub(super) fn check(
+        &mut self,
+        text: &[u8],
+        new_len: usize,
+        is_ascii: bool,
+    ) -> Result<(), NotUtf8> {
+        // Only whole characters before it, and nothing but them in it.
+        if is_ascii && self.checked + new_len == text.len() {
+            self.checked = text.len();
+            return Ok(());
         }
-        match split_valid(piece) {
-            Ok(whole) => text.push_str(whole),
-            Err(Invalid {
-                valid_up_to,
-                is_cut,
-            }) => {
-                // Cut only if a valid beginning stands at the very end: RFC 3629's table of well-formed byte sequences
-                // is checked byte by byte, so E0 80 or F4 90 fail here already.
-                if !is_cut {
-                    return Err(NotUtf8);
-                }
-                let (whole, cut) = piece.split_at(valid_up_to);
-                text.push_str(from_utf8(whole).ok_or(NotUtf8)?);
-                self.bytes[..cut.len()].copy_from_slice(cut);
-                self.len = cut.len() as u8;
-            }
+        match split_valid(&text[self.checked..]) {
+            Ok(whole) => self.checked += whole.len(),
+            // Cut only if a valid beginning stands at the very end: RFC 3629's table of well-formed byte sequences is
+            // checked byte by byte, so E0 80 or F4 90 fail here already.
+            Err(invalid) if invalid.is_cut => self.checked += invalid.valid_up_to,
+            Err(_) => return Err(NotUtf8),
         }
         Ok(())
     }
 
-    /// Bytes carried.
-    pub(super) fn len(&self) -> usize {
-        usize::from(self.len)
-    }
-
-    /// Whether the text may end here.
-    pub(super) fn is_at_boundary(&self) -> bool {
-        self.len == 0
+    /// Whether `text`, of which all was checked, may end here.
+    pub(super) fn is_complete(&self, text: &[u8]) -> bool {
+        self.checked == text.len()
     }
 }
 
@@ -103,11 +88,15 @@ mod tests {
 
     /// Feeds `bytes` in pieces of `size`; the text, or how many pieces were taken before the failure.
     fn feed(bytes: &[u8], size: usize) -> Result<Option<String>, usize> {
-        let (mut carry, mut text) = (Utf8Carry::default(), String::new());
+        let (mut progress, mut text) = (Utf8Progress::default(), Vec::new());
         for (taken, piece) in bytes.chunks(size).enumerate() {
-            carry.append(piece, &mut text).map_err(|NotUtf8| taken)?;
+            text.extend_from_slice(piece);
+            progress
+                .check(&text, piece.len(), piece.is_ascii())
+                .map_err(|NotUtf8| taken)?;
         }
-        Ok(carry.is_at_boundary().then_some(text))
+        let is_complete = progress.is_complete(&text);
+        Ok(is_complete.then(|| String::from_utf8(text).unwrap()))
     }
 
     #[test]

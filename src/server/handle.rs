@@ -59,9 +59,9 @@ enum Command {
     Stop,
 }
 
-enum OwnedMessage {
-    Text(String),
-    Binary(Vec<u8>),
+struct OwnedMessage {
+    bytes: Vec<u8>,
+    is_text: bool,
 }
 
 /// Why a [`Handle`] did not pass something on.
@@ -233,18 +233,19 @@ impl Command {
 
 impl From<Message<'_>> for OwnedMessage {
     fn from(message: Message<'_>) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text.to_owned()),
-            Message::Binary(bytes) => Self::Binary(bytes.to_owned()),
+        Self {
+            bytes: message.as_bytes().to_owned(),
+            is_text: message.is_text(),
         }
     }
 }
 
 impl OwnedMessage {
     fn borrow(&self) -> Message<'_> {
-        match self {
-            Self::Text(text) => Message::Text(text),
-            Self::Binary(bytes) => Message::Binary(bytes),
+        if self.is_text {
+            Message::checked_text(&self.bytes)
+        } else {
+            Message::binary(&self.bytes)
         }
     }
 }

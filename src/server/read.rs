@@ -1,6 +1,7 @@
 //! The read phase: from readable streams, through the protocol, to the handler.
 //!
-//! All sessions share one receive buffer. A session is read until a read comes back short (then the stream is empty:
+//! All sessions share one receive buffer; the payload of a long frame is read into the place where its message is
+//! assembled. A session is read until a read comes back short (then the stream is empty:
 //! the next byte is a new event), until it would block, until it has had its share of the turn (then it goes to the back of
 //! the queue), or until it is paused or deferred. The share is counted in bytes and in messages: bytes below the decoder, so
 //! that fragments without end do not hold the loop, and messages, because a tiny one costs as much as a longer one. A read
@@ -8,7 +9,6 @@
 //! cannot be processed yet is stored with the session, and processed first when it goes on.
 
 use super::flush::{UNCLAIMED_BYTES_MAX, WRITE_WORK};
-use crate::bulk::LARGE_BYTES;
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::engine::deadlines::{Deadline, Millis};
@@ -18,9 +18,7 @@ use crate::handler::Handler;
 use crate::proto::{
     CODE_ABNORMAL, CloseFrame, Event, HttpResponse, Message, ProtocolError, Request, Upgrade,
 };
-use crate::spares::Spares;
 use crate::stats::Refusal;
-use std::borrow::Cow;
 use std::io::{ErrorKind, Read};
 use std::mem;
 
@@ -84,7 +82,17 @@ impl Engine {
         while !left.is_spent() && self.sessions[slot].may_read() {
             let session = &mut self.sessions[slot];
             let payload_missing = session.connection.payload_missing();
-            match session.stream.read(buf) {
+            let space =
+                if payload_missing >= IN_PLACE_BYTES_MIN as u64 && session.phase == Phase::Live {
+                    let connection = &mut session.connection;
+                    connection.assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.spares)
+                } else {
+                    None
+                };
+            let is_in_place = space.is_some();
+            let space = space.unwrap_or(buf);
+            let room = space.len();
+            match session.stream.read(space) {
                 Ok(0) => {
                     session.is_readable = false;
                     session.input_end = InputEnd::Read;
@@ -102,9 +110,13 @@ impl Engine {
                     };
                     left.bytes = left.bytes.saturating_sub(cost);
                     // A short read means that the stream is empty, unless its end is known to follow.
-                    session.is_readable =
-                        len == buf.len() || session.input_end == InputEnd::Announced;
-                    self.take_input(slot, &mut buf[..len], &mut left, handler);
+                    session.is_readable = len == room || session.input_end == InputEnd::Announced;
+                    if is_in_place {
+                        self.touch(slot);
+                        self.process_in_place(slot, len, handler);
+                    } else {
+                        self.take_input(slot, &mut buf[..len], &mut left, handler);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => session.is_readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -213,18 +225,9 @@ impl Engine {
                 }
                 None => {
                     replies.clear();
-                    let (is_open, has_lent) = (session.kind == Kind::Opened, &mut session.has_lent);
-                    let received =
-                        session
-                            .connection
-                            .receive_into(&mut input, limits, replies, || {
-                                if !is_open {
-                                    return Spares::fresh().into_vec();
-                                }
-                                let lent = spares.lend();
-                                *has_lent = lent.is_some();
-                                lent.unwrap_or_else(|| spares.take(LARGE_BYTES)).into_vec()
-                            });
+                    let received = session
+                        .connection
+                        .receive_with(&mut input, limits, spares, replies);
                     match received {
                         Ok(Some(event)) => self.dispatch(slot, event, handler),
                         Ok(None) => return 0,
@@ -235,16 +238,22 @@ impl Engine {
                     }
                 }
             }
-            let more_unclaimed = self.topics.unclaimed_len();
-            if more_unclaimed > UNCLAIMED_BYTES_MAX && more_unclaimed > unclaimed {
-                self.defer(slot);
-            }
+            self.defer_publisher(slot, unclaimed);
         }
         0
     }
 
-    /// The session goes on publishing while members have too much unclaimed already: it is not read until they have caught
-    /// up, so that TCP pushes back.
+    /// Defers a session whose message was published while members have too much unclaimed already: it is not read until they
+    /// have caught up, so that TCP pushes back. `before` is what was unclaimed before that message.
+    #[inline]
+    fn defer_publisher(&mut self, slot: usize, before: usize) {
+        let unclaimed = self.topics.unclaimed_len();
+        if unclaimed > UNCLAIMED_BYTES_MAX && unclaimed > before {
+            self.defer(slot);
+        }
+    }
+
+    #[cold]
     fn defer(&mut self, slot: usize) {
         let id = self.id_of(slot);
         let session = &mut self.sessions[slot];
@@ -253,19 +262,30 @@ impl Engine {
         }
     }
 
+    /// Processes `len` bytes that were read into the place where a message is assembled.
+    fn process_in_place(&mut self, slot: usize, len: usize, handler: &mut impl Handler) {
+        let Self {
+            sessions, replies, ..
+        } = self;
+        replies.clear();
+        let unclaimed = self.topics.unclaimed_len();
+        match sessions[slot].connection.received_in_place(len, replies) {
+            Ok(Some(event)) => {
+                self.dispatch(slot, event, handler);
+                self.defer_publisher(slot, unclaimed);
+            }
+            Ok(None) => {}
+            Err(error) => self.violation(slot, error),
+        }
+    }
+
     fn dispatch(&mut self, slot: usize, event: Event<'_>, handler: &mut impl Handler) {
         let id = self.id_of(slot);
         match event {
-            Event::Text(text) => {
-                self.deliver(slot, Message::Text(&text), handler);
-                if let Cow::Owned(text) = text {
-                    self.take_back(slot, text.into_bytes());
-                }
-            }
-            Event::Binary(bytes) => {
-                self.deliver(slot, Message::Binary(&bytes), handler);
-                if let Cow::Owned(bytes) = bytes {
-                    self.take_back(slot, bytes);
+            Event::Message(message) => {
+                self.deliver(slot, message.as_message(), handler);
+                if let Some(buffer) = message.into_buffer() {
+                    self.spares.give_message(buffer);
                 }
             }
             Event::Ping(payload) => {
@@ -287,21 +307,13 @@ impl Engine {
         }
     }
 
-    /// The buffer in which a message was assembled is free.
-    fn take_back(&mut self, slot: usize, buffer: Vec<u8>) {
-        if mem::take(&mut self.sessions[slot].has_lent) {
-            self.spares.returned();
-        }
-        self.spares.give(buffer.into());
-    }
-
     /// Hands a message to the handler.
     #[inline(always)]
     fn deliver(&mut self, slot: usize, message: Message<'_>, handler: &mut impl Handler) {
         log::debug!(
             "{} {} of {} bytes",
             self.sessions[slot].peer,
-            message.as_text().map_or("binary", |_| "text"),
+            if message.is_text() { "text" } else { "binary" },
             message.len()
         );
         self.sessions[slot].messages_in += 1;
@@ -445,6 +457,9 @@ impl Engine {
 /// Reads that can only be payload are charged at this fraction: even so they take less time than frames.
 /// A message of 1 MiB that is read in one go, not in four with others between, costs a tenth less: the caches.
 const PAYLOAD_DISCOUNT: usize = 8;
+
+/// A message that lacks less is read with what follows it: to copy that takes less time than another read.
+const IN_PLACE_BYTES_MIN: usize = 16 * 1024;
 
 /// How many bytes of one publication take as long to write as a byte of small messages to read.
 const SMALL_MESSAGES_WORK: usize = 8;

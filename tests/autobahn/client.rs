@@ -7,7 +7,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
-use wsloop::Message;
 use wsloop::proto::{ClientOpening, Connection, Event, HeadLimits, Limits};
 
 const LIMITS: Limits = Limits {
@@ -84,12 +83,12 @@ fn session(server: &str, target: &str, mut on_text: impl FnMut(&str)) -> io::Res
         };
         loop {
             match connection.receive(&mut input, &LIMITS, &mut out) {
-                Ok(Some(Event::Text(text))) => {
-                    on_text(&text);
-                    connection.send(Message::Text(&text), &mut out);
-                }
-                Ok(Some(Event::Binary(bytes))) => {
-                    connection.send(Message::Binary(&bytes), &mut out);
+                Ok(Some(Event::Message(message))) => {
+                    let message = message.as_message();
+                    if let Some(text) = message.as_text() {
+                        on_text(text);
+                    }
+                    connection.send(message, &mut out);
                 }
                 Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::Close(_) | Event::Request(_))) => {
                 }

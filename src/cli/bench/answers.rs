@@ -3,6 +3,7 @@
 //! `wsloop::proto`, up to the next message that is as expected.
 
 use super::cycle::{Cycle, MASKING_KEY};
+use wsloop::Message;
 use wsloop::proto::{Connection, Event, HeadLimits, Limits, ProtocolError};
 
 /// Where a connection stands in what it receives.
@@ -58,11 +59,8 @@ impl Answers {
                 }
                 Self::Parsing(parser) => match parser.receive(&mut input, &LIMITS, out)? {
                     None => {}
-                    Some(Event::Text(text)) => {
-                        self.count(0x81, text.as_bytes(), expected, &mut counted);
-                    }
-                    Some(Event::Binary(bytes)) => {
-                        self.count(0x82, &bytes, expected, &mut counted);
+                    Some(Event::Message(message)) => {
+                        self.count(message.as_message(), expected, &mut counted);
                     }
                     Some(Event::Close(_)) => counted.is_closed = true,
                     Some(Event::Ping(_) | Event::Pong(_)) => {}
@@ -86,8 +84,10 @@ impl Answers {
         Ok(Self::Parsing(parser))
     }
 
-    fn count(&mut self, first: u8, payload: &[u8], expected: &Cycle, counted: &mut Counted) {
+    fn count(&mut self, message: Message<'_>, expected: &Cycle, counted: &mut Counted) {
         counted.messages += 1;
+        let first = if message.is_text() { 0x81 } else { 0x82 };
+        let payload = message.as_bytes();
         let frame = expected.frame();
         if frame[0] == first && frame.ends_with(payload) && has_payload(frame, payload.len()) {
             *self = Self::default();

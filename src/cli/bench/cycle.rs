@@ -83,17 +83,17 @@ mod tests {
     fn a_cycle_is_whole_frames() {
         for size in [0, 1, 20, 125, 126, 65_535, 65_536, 200_000] {
             let payload = payload(size, true);
-            let message = Message::Binary(&payload);
+            let message = Message::binary(&payload);
             for cycle in [Cycle::of_requests(message), Cycle::of_answers(message)] {
                 assert!(cycle.bytes.len() % cycle.period() == 0);
                 assert!(cycle.bytes.len() <= CYCLE_BYTES || cycle.bytes.len() == cycle.period());
                 assert!(cycle.bytes_from(1).ends_with(cycle.frame()) || size > CYCLE_BYTES / 2);
             }
         }
-        let cycle = Cycle::of_answers(Message::Text("abc"));
+        let cycle = Cycle::of_answers(Message::text("abc"));
         assert_eq!(cycle.frame(), b"\x81\x03abc");
         assert!(cycle.bytes_from(2).starts_with(b"abc\x81\x03abc"));
-        let cycle = Cycle::of_requests(Message::Text("Hello"));
+        let cycle = Cycle::of_requests(Message::text("Hello"));
         assert_eq!(
             cycle.frame(),
             b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"

@@ -57,9 +57,9 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     let process = process(bench)?;
     let payload = cycle::payload(bench.size, bench.is_binary);
     let message = if bench.is_binary {
-        Message::Binary(&payload)
+        Message::binary(&payload)
     } else {
-        Message::Text(std::str::from_utf8(&payload).expect("letters are UTF-8"))
+        Message::text(std::str::from_utf8(&payload).expect("letters are UTF-8"))
     };
     let (requests, expected) = (Cycle::of_requests(message), Cycle::of_answers(message));
     drop(payload);

@@ -238,12 +238,12 @@ impl<'c> Session<'c> {
             let event = self.connection.receive(&mut input, &self.limits, &mut owed);
             match event {
                 Ok(None) => return,
-                Ok(Some(Event::Text(text))) => {
-                    self.screen.text(&text);
-                    self.received();
-                }
-                Ok(Some(Event::Binary(bytes))) => {
-                    self.screen.binary(&bytes);
+                Ok(Some(Event::Message(message))) => {
+                    let message = message.as_message();
+                    match message.as_text() {
+                        Some(text) => self.screen.text(text),
+                        None => self.screen.binary(message.as_bytes()),
+                    }
                     self.received();
                 }
                 Ok(Some(Event::Ping(_))) => {
@@ -584,9 +584,9 @@ impl Source {
 
 fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
     if is_binary {
-        Message::Binary(bytes)
+        Message::binary(bytes)
     } else {
-        Message::Text(
+        Message::text(
             std::str::from_utf8(bytes).expect("Messages, or the command line, checked it"),
         )
     }

@@ -4,6 +4,7 @@
 
 use super::fields::{is_token, is_token_byte};
 use crate::bulk::Bulk;
+use crate::spares::Spares;
 use std::fmt;
 
 /// What a head may cost. The defaults, 16 KiB and 100 headers, hold any request that a browser sends with its
@@ -143,21 +144,20 @@ impl Head {
 
     /// Takes bytes from `input` up to and including the blank line, and gives all of the head, from its first
     /// line on; `Ok(None)`: all were taken and more are needed. `check_first_line` is asked as soon as that line
-    /// is there, without its CRLF. After an error, what follows the byte that decided is left in `input`. A head that is
-    /// larger than [`BUFFER_BYTES_MIN`] is kept in what `buffer` gives, which is empty.
+    /// is there, without its CRLF. After an error, what follows the byte that decided is left in `input`.
     pub(super) fn receive<E: From<HeadError>>(
         &mut self,
         input: &mut &mut [u8],
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
-        buffer: impl FnMut() -> Vec<u8>,
+        spares: &Spares,
     ) -> Result<Option<Bulk>, E> {
         assert!(
             !matches!(self.place, Place::Over { .. }),
             "a head that is complete or has failed takes no more bytes"
         );
-        let result = self.receive_lines(input, limits, kind, check_first_line, buffer);
+        let result = self.receive_lines(input, limits, kind, check_first_line, spares);
         match result {
             Ok(false) => return Ok(None),
             Ok(true) | Err(_) => {
@@ -177,7 +177,7 @@ impl Head {
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
-        mut buffer: impl FnMut() -> Vec<u8>,
+        spares: &Spares,
     ) -> Result<bool, E> {
         loop {
             let room = limits.head_bytes_max.saturating_sub(self.buf.len());
@@ -188,7 +188,8 @@ impl Head {
                 return Ok(false);
             }
             let window = room.min(input.len());
-            self.reserve(window, limits.head_bytes_max, &mut buffer);
+            let needed = self.buf.len() + window;
+            spares.grow_head(&mut self.buf, needed, limits.head_bytes_max);
             let (len, verdict) = self.scan(&input[..window], kind);
             #[cfg(test)]
             {
@@ -200,23 +201,6 @@ impl Head {
             if verdict? && self.end_line(limits, kind, check_first_line)? {
                 return Ok(true);
             }
-        }
-    }
-
-    /// Makes room for bytes that have arrived: doubling, so that single bytes do not cost a copy of all before
-    /// them, but never past what is allowed in total. A large head goes on in what `buffer` gives.
-    fn reserve(&mut self, additional: usize, bytes_max: usize, buffer: impl FnOnce() -> Vec<u8>) {
-        let needed = self.buf.len() + additional;
-        debug_assert!(needed <= bytes_max);
-        if (self.buf.capacity()..needed).contains(&BUFFER_BYTES_MIN) {
-            let mut larger = buffer();
-            larger.extend_from_slice(&self.buf);
-            self.buf = larger.into();
-        }
-        if needed > self.buf.capacity() {
-            let capacity = needed.max(self.buf.capacity() * 2).min(bytes_max);
-            let len = self.buf.len();
-            self.buf.reserve_exact(capacity - len);
         }
     }
 
@@ -343,9 +327,6 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
 
 /// `tungstenite::handshake::headers::MAX_HEADERS`.
 const PARSER_HEADERS_MAX: usize = 124;
-
-/// From here on the caller gives the buffer: up to a page it does not pay.
-const BUFFER_BYTES_MIN: usize = 4097;
 
 /// How many bytes at the start are no control characters, in steps that a compiler makes vectors of.
 fn plain_len(bytes: &[u8]) -> usize {

@@ -77,6 +77,15 @@ pub enum Received {
     End,
 }
 
+impl From<Message<'_>> for Received {
+    fn from(message: Message<'_>) -> Self {
+        match message.as_text() {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Binary(message.as_bytes().to_owned()),
+        }
+    }
+}
+
 /// A response in plain HTTP: to a plain GET, or to an opening handshake that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {

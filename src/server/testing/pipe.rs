@@ -42,8 +42,7 @@ impl Client {
             .expect("the server keeps to the protocol")
         {
             self.received.push(match event {
-                Event::Text(text) => Received::Text(text.into_owned()),
-                Event::Binary(bytes) => Received::Binary(bytes.into_owned()),
+                Event::Message(message) => message.as_message().into(),
                 Event::Ping(payload) => Received::Ping(payload.into_owned()),
                 Event::Pong(payload) => Received::Pong(payload.into_owned()),
                 Event::Close(frame) => Received::Close(frame.code, frame.reason),

@@ -242,7 +242,7 @@ fn an_id_of_an_ended_session_does_not_reach_the_next_in_its_slot() {
     let second = bench.open();
     assert_eq!(first.id.slot, second.id.slot);
     assert_eq!(
-        bench.engine.send(first.id, Message::Text("for the first")),
+        bench.engine.send(first.id, Message::text("for the first")),
         crate::SendStatus::Refused
     );
     bench.engine.terminate(first.id);

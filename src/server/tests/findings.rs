@@ -25,7 +25,7 @@ fn a_member_of_many_topics_that_takes_everything_does_not_fall_behind() {
     let payload = [7; 6 * 1024];
     for _ in 0..50 {
         for topic in &topics {
-            bench.engine.publish(topic, Message::Binary(&payload));
+            bench.engine.publish(topic, Message::binary(&payload));
         }
         bench.turn();
         let unsent = bench.engine.buffered_amount(member.id);
@@ -53,7 +53,7 @@ fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
         let mut segments_max = 0;
         for _ in 0..20_000 {
             for topic in ["a", "b"] {
-                bench.engine.publish(topic, Message::Text("twelve bytes"));
+                bench.engine.publish(topic, Message::text("twelve bytes"));
             }
             bench.turn();
             let Some(session) = bench.engine.session(member.id) else {
@@ -87,11 +87,11 @@ fn a_direct_message_is_not_charged_for_publications() {
     member.set_room(0);
     for _ in 0..20_000 {
         for topic in ["a", "b"] {
-            bench.engine.publish(topic, Message::Text("x"));
+            bench.engine.publish(topic, Message::text("x"));
         }
         bench.turn();
     }
-    let status = bench.engine.send(member.id, Message::Text("direct"));
+    let status = bench.engine.send(member.id, Message::text("direct"));
     assert_ne!(status, crate::SendStatus::Refused);
     assert!(bench.engine.is_open(member.id));
 }
@@ -122,7 +122,7 @@ fn more_pieces_than_one_write_carries_do_not_block_a_session() {
     let member = bench.open();
     bench.engine.subscribe(member.id, "t");
     for _ in 0..65 {
-        bench.engine.publish("t", Message::Binary(&[1; 70_000]));
+        bench.engine.publish("t", Message::binary(&[1; 70_000]));
     }
     // The stream is writable all the time, so the poll reports nothing new.
     bench.turn_without_events();
@@ -150,10 +150,10 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     }
     let slow = &members[0];
     slow.set_room(100);
-    bench.engine.publish("t", Message::Binary(&[1; 9_000]));
+    bench.engine.publish("t", Message::binary(&[1; 9_000]));
     bench.turns(10);
     // Takes it above the limit: not yet lagging, because it was below when that was published.
-    bench.engine.publish("t", Message::Binary(&[1; 9_000]));
+    bench.engine.publish("t", Message::binary(&[1; 9_000]));
     for _ in 0..10 {
         assert!(bench.engine.subscribe(other.id, "t"));
         bench.turn();
@@ -161,7 +161,7 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
         bench.turn();
     }
     assert!(bench.engine.is_open(slow.id));
-    bench.engine.publish("t", Message::Binary(&[1; 10]));
+    bench.engine.publish("t", Message::binary(&[1; 10]));
     bench.turns(10);
     assert!(!bench.engine.is_open(slow.id));
 }

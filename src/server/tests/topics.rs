@@ -41,11 +41,10 @@ fn everyone_gets_everything_in_one_write_the_sender_included() {
 
 #[test]
 fn a_publication_to_many_takes_turns_and_what_comes_meanwhile_leaves_with_it() {
-    let mut bench = Bench::new(small(), |cx, id, message| match message {
-        Message::Text(_) => {
+    let mut bench = Bench::new(small(), |cx, id, message| {
+        if message.is_text() {
             cx.publish("room", message);
-        }
-        Message::Binary(_) => {
+        } else {
             let _ = cx.send(id, message);
         }
     });
@@ -108,7 +107,7 @@ fn a_topic_that_is_always_busy_does_not_keep_another_from_its_members() {
     bench.engine.subscribe(other.id, "other");
     busy[0].text("x");
     bench.turn();
-    bench.engine.publish("other", Message::Text("y"));
+    bench.engine.publish("other", Message::text("y"));
     for _ in 0..2 {
         busy[0].text("x");
         bench.turn();
@@ -127,7 +126,7 @@ fn publications_that_nobody_s_message_causes_are_bounded_while_everyone_keeps_up
     let text = "x".repeat(16 * 1024);
     for _ in 0..300 {
         // As a timer, a host or another thread does, while nobody says anything.
-        bench.engine.publish("room", Message::Text(&text));
+        bench.engine.publish("room", Message::text(&text));
         bench.turn();
         let held = bench.engine.topics.capacity();
         // Seven frames fill 7/8 of a chunk.
@@ -154,7 +153,7 @@ fn what_others_say_takes_no_more_of_a_turn_than_publications_do() {
         bench.engine.subscribe(member.id, "room");
     }
     for busy in [false, true] {
-        bench.engine.publish("room", Message::Text("x"));
+        bench.engine.publish("room", Message::text("x"));
         if busy {
             talkers
                 .iter()
@@ -183,8 +182,8 @@ fn a_member_that_is_sent_something_after_each_publication_is_judged_all_the_same
         for _ in 0..100 {
             bench
                 .engine
-                .publish("room", Message::Text(&"x".repeat(1000)));
-            let _ = bench.engine.send(member.id, Message::Text("behind it"));
+                .publish("room", Message::text(&"x".repeat(1000)));
+            let _ = bench.engine.send(member.id, Message::text("behind it"));
             bench.turn();
             owed = owed.max(bench.engine.buffered_amount(member.id));
         }
@@ -208,10 +207,10 @@ fn a_member_that_keeps_up_is_not_behind_for_being_sent_something_in_between() {
         for _ in 0..30 {
             bench
                 .engine
-                .publish("room", Message::Text(&"x".repeat(1000)));
+                .publish("room", Message::text(&"x".repeat(1000)));
         }
-        let _ = bench.engine.send(member.id, Message::Text("behind it"));
-        bench.engine.publish("room", Message::Text("the last"));
+        let _ = bench.engine.send(member.id, Message::text("behind it"));
+        bench.engine.publish("room", Message::text("the last"));
         bench.turns(2);
         assert_eq!(member.take_frames().len(), 32);
     }
@@ -293,14 +292,14 @@ fn a_member_of_several_topics_gets_each_in_order() {
 fn a_subscription_begins_with_the_next_publication_and_ends_after_the_last() {
     let mut bench = Bench::echo(small());
     let member = bench.open();
-    assert_eq!(bench.engine.publish("t", Message::Text("nobody")), 0);
+    assert_eq!(bench.engine.publish("t", Message::text("nobody")), 0);
     bench.engine.subscribe(member.id, "t");
-    assert_eq!(bench.engine.publish("t", Message::Text("one")), 1);
+    assert_eq!(bench.engine.publish("t", Message::text("one")), 1);
     assert!(bench.engine.unsubscribe(member.id, "t"));
     assert!(!bench.engine.unsubscribe(member.id, "t"));
-    assert_eq!(bench.engine.publish("t", Message::Text("two")), 0);
+    assert_eq!(bench.engine.publish("t", Message::text("two")), 0);
     bench.engine.subscribe(member.id, "t");
-    bench.engine.publish("t", Message::Text("three"));
+    bench.engine.publish("t", Message::text("three"));
     bench.turn();
     assert_eq!(member.take_texts(), ["one", "three"]);
     bench.engine.unsubscribe(member.id, "t");

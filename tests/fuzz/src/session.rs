@@ -143,9 +143,9 @@ impl Scene {
         self.server.with_context(|cx| {
             let ids = cx.ids();
             match (how % 4, ids.first()) {
-                (0, _) => publish(&mut scribe, cx, Message::Text("Bto all")),
+                (0, _) => publish(&mut scribe, cx, Message::text("Bto all")),
                 (1, Some(id)) => drop(cx.close(*id, 4001, "from outside")),
-                (_, Some(id)) => send(&mut scribe, cx, *id, Message::Binary(b"to one")),
+                (_, Some(id)) => send(&mut scribe, cx, *id, Message::binary(b"to one")),
                 (_, None) => {}
             }
         });
@@ -560,8 +560,9 @@ fn retell(said: &[u8], config: &Config) -> Story {
                     .accept(&request, &Upgrade::new(&request), &mut out)
                     .expect("the server accepted it, too");
             }
-            Ok(Some(Event::Text(text))) => story.messages.push(Frame::new(TEXT, text.as_bytes())),
-            Ok(Some(Event::Binary(bytes))) => story.messages.push(Frame::new(BINARY, &bytes)),
+            Ok(Some(Event::Message(message))) => {
+                story.messages.push(message_frame(message.as_message()));
+            }
             Ok(Some(Event::Ping(payload))) => story.pings.push(payload.into_owned()),
             Ok(Some(Event::Pong(_) | Event::Close(_))) => {}
             Ok(None) => return story,
@@ -603,15 +604,16 @@ struct Owed {
 
 impl Owed {
     fn new(message: Message<'_>, is_published: bool) -> Self {
-        let opcode = match message {
-            Message::Text(_) => TEXT,
-            Message::Binary(_) => BINARY,
-        };
         Self {
-            frame: Frame::new(opcode, message.as_bytes()),
+            frame: message_frame(message),
             is_published,
         }
     }
+}
+
+fn message_frame(message: Message<'_>) -> Frame {
+    let opcode = if message.is_text() { TEXT } else { BINARY };
+    Frame::new(opcode, message.as_bytes())
 }
 
 impl Handler for Scribe {
@@ -662,12 +664,12 @@ impl Handler for Scribe {
             Some(b'K') => (0..20).for_each(|_| publish(records, cx, message)),
             Some(b'M') => {
                 publish(records, cx, message);
-                send(records, cx, id, Message::Text("between"));
-                publish(records, cx, Message::Text("Mafter"));
+                send(records, cx, id, Message::text("between"));
+                publish(records, cx, Message::text("Mafter"));
             }
             Some(b'L') => {
                 let large = vec![b'L'; message.len() * 100];
-                send(records, cx, id, Message::Binary(&large));
+                send(records, cx, id, Message::binary(&large));
             }
             Some(b'D') => (0..3).for_each(|_| send(records, cx, id, message)),
             Some(b'S') => {
@@ -683,7 +685,7 @@ impl Handler for Scribe {
             Some(b'O') => {
                 let other = cx.ids().into_iter().find(|other| *other != id);
                 if let Some(other) = other {
-                    send(records, cx, other, Message::Text("from another"));
+                    send(records, cx, other, Message::text("from another"));
                 }
             }
             Some(b'Q') => {}

@@ -36,7 +36,7 @@ fn counted(messages: u64, others: u64, is_closed: bool) -> Counted {
 
 #[test]
 fn what_is_expected_and_what_is_not_is_counted_however_it_is_cut() {
-    let expected = Cycle::of_answers(Message::Text("hello"));
+    let expected = Cycle::of_answers(Message::text("hello"));
     let hello = frame(0x81, b"hello");
     let table = [
         (vec![], counted(0, 0, false)),
@@ -86,7 +86,7 @@ fn what_is_expected_and_what_is_not_is_counted_however_it_is_cut() {
 
 #[test]
 fn a_ping_is_answered_with_its_payload() {
-    let expected = Cycle::of_answers(Message::Text("hello"));
+    let expected = Cycle::of_answers(Message::text("hello"));
     let (_, out) = receive(&frame(0x89, b"ab"), 1, &expected).unwrap();
     let [k0, k1, ..] = MASKING_KEY;
     let pong = [&b"\x8a\x82"[..], &MASKING_KEY, &[b'a' ^ k0, b'b' ^ k1]].concat();
@@ -95,7 +95,7 @@ fn a_ping_is_answered_with_its_payload() {
 
 #[test]
 fn a_server_that_breaks_the_protocol_is_told() {
-    let expected = Cycle::of_answers(Message::Text("hello"));
+    let expected = Cycle::of_answers(Message::text("hello"));
     let masked = b"\x81\x85\0\0\0\0hello";
     for len in [1, masked.len()] {
         assert!(receive(masked, len, &expected).is_err());
@@ -105,10 +105,10 @@ fn a_server_that_breaks_the_protocol_is_told() {
 #[test]
 fn large_frames_are_compared_in_pieces() {
     let mut payload = vec![b'x'; 200_000];
-    let expected = Cycle::of_answers(Message::Binary(&payload));
+    let expected = Cycle::of_answers(Message::binary(&payload));
     let right = expected.frame().to_vec();
     payload[150_000] = b'y';
-    let wrong = Cycle::of_answers(Message::Binary(&payload))
+    let wrong = Cycle::of_answers(Message::binary(&payload))
         .frame()
         .to_vec();
     let stream = [&right[..], &wrong, &right].concat();
@@ -120,7 +120,7 @@ fn large_frames_are_compared_in_pieces() {
 
 #[test]
 fn an_empty_message_is_two_bytes() {
-    let expected = Cycle::of_answers(Message::Binary(&[]));
+    let expected = Cycle::of_answers(Message::binary(&[]));
     let stream = frame(0x82, b"").repeat(5);
     assert_eq!(
         receive(&stream, 3, &expected).unwrap().0,

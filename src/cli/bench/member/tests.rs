@@ -39,7 +39,7 @@ impl Write for Script {
 }
 
 fn cycles() -> (Cycle, Cycle) {
-    let message = Message::Text("hello");
+    let message = Message::text("hello");
     (Cycle::of_requests(message), Cycle::of_answers(message))
 }
 

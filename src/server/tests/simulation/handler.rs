@@ -360,9 +360,9 @@ impl Handler for Chaos {
 fn with_message<R>(owed: &super::ledger::Owed, act: impl FnOnce(Message<'_>) -> R) -> R {
     let payload = owed.payload();
     if owed.is_text() {
-        act(Message::Text(std::str::from_utf8(&payload).unwrap()))
+        act(Message::text(std::str::from_utf8(&payload).unwrap()))
     } else {
-        act(Message::Binary(&payload))
+        act(Message::binary(&payload))
     }
 }
 
