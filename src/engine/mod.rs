@@ -50,6 +50,9 @@ pub(crate) struct Engine {
     pub(crate) stats: Stats,
     /// Milliseconds of the loop's clock, as of this turn.
     pub(crate) now: u64,
+    /// A session postpones its idle deadline once in a period of so many milliseconds.
+    touch_millis: u32,
+    touch_period: u32,
     /// Connections accepted: the number of the newest.
     accepted: u64,
     counts: Counts,
@@ -132,11 +135,10 @@ impl Engine {
                 headers_max: config.headers_max,
             },
         };
-        let half_idle = config.idle_timeout.map(|idle| {
-            let half = millis(idle) / 2;
-            // `touch` may leave a deadline unchanged for this long, so it is added: never early.
-            half + half.div_ceil(TOUCH_FRACTION)
-        });
+        let half_idle = config.idle_timeout.map(|idle| millis(idle) / 2);
+        let touch_millis = half_idle.map_or(1, |half| half / TOUCH_FRACTION).max(1);
+        // `touch` may leave a deadline unchanged for this long, so it is added: never early.
+        let half_idle = half_idle.map(|half| half + touch_millis);
         let duration = |kind| match kind {
             Deadline::Handshake => Some(millis(config.handshake_timeout)),
             Deadline::Quiet | Deadline::Idle => half_idle,
@@ -156,6 +158,8 @@ impl Engine {
             journal: Journal::default(),
             stats: Stats::default(),
             now: 0,
+            touch_millis,
+            touch_period: 0,
             accepted: 0,
             counts: Counts::default(),
             read_queue: VecDeque::with_capacity(KEPT),
@@ -176,6 +180,8 @@ impl Engine {
     pub(crate) fn begin_turn(&mut self, now: u64) {
         debug_assert!(self.now <= now);
         self.now = now;
+        // Not zero, which is a session's before the first time.
+        self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
         self.spares.begin_turn(now);
         if let Some(slot) = self.reading.take() {
             self.kill_panicked(slot as usize);
@@ -455,19 +461,19 @@ impl Engine {
     /// Postpones the idle deadline of an open session, at most once in a 64th of its duration.
     #[inline]
     pub(crate) fn touch(&mut self, slot: usize) {
-        let now = self.now as Millis;
-        let is_fresh = |set_at: Millis| {
-            let half_idle = self.config.idle_timeout.map_or(0, |idle| millis(idle) / 2);
-            now.wrapping_sub(set_at) <= half_idle / TOUCH_FRACTION
-        };
+        let session = &mut self.sessions[slot];
+        if session.touched_at != self.touch_period {
+            session.touched_at = self.touch_period;
+            self.postpone_idle(slot);
+        }
+    }
+
+    #[inline(never)]
+    fn postpone_idle(&mut self, slot: usize) {
         match self.deadlines.kind(slot) {
-            Some(Deadline::Quiet)
-                if self
-                    .deadlines
-                    .set_at(slot, Deadline::Quiet)
-                    .is_some_and(is_fresh) => {}
             Some(Deadline::Quiet | Deadline::Idle) => {
-                self.deadlines.set(slot, Deadline::Quiet, now)
+                self.deadlines
+                    .set(slot, Deadline::Quiet, self.now as Millis);
             }
             Some(Deadline::Handshake | Deadline::Write | Deadline::Close) | None => {}
         }

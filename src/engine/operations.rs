@@ -11,13 +11,44 @@ use crate::stats::Stats;
 use crate::stream::Stream;
 use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, Write};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Engine {
     /// See [`Context::send`](crate::Context::send).
+    #[inline]
     pub(crate) fn send(&mut self, id: Id, message: Message<'_>) -> SendStatus {
+        // Most messages are short, and go to a session that has nothing else to send. The result is that of `send_any`.
+        if let Some(session) = self.sessions.get_mut(id.slot as usize)
+            && session.number == id.number
+            && session.extra.is_none()
+            && !session.is_paused
+            && session.is_open()
+            && message.len() < WRITE_THROUGH_BYTES
+            && let Some(header) = message.short_header()
+            && let Some(unsent) =
+                session
+                    .outbound
+                    .push_in_turn(header, message.as_bytes(), &mut self.turn_buffer)
+        {
+            session.messages_out += 1;
+            self.stats.messages_out += 1;
+            if !mem::replace(&mut session.is_flush_queued, true) {
+                self.flush_queue.push_back(id.slot);
+            }
+            if unsent <= self.config.high_water_bytes {
+                return SendStatus::Queued;
+            }
+            session.is_paused = true;
+            return SendStatus::OverHighWater;
+        }
+        self.send_any(id, message)
+    }
+
+    #[inline(never)]
+    fn send_any(&mut self, id: Id, message: Message<'_>) -> SendStatus {
         let Some(slot) = self.open_slot(id) else {
             return SendStatus::Refused;
         };

@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) opened_at: u32,
     /// The low bits of `bytes_out` when the write deadline was set.
     pub(crate) stall_mark: u32,
+    /// When the idle deadline was last postponed; see `Engine::touch`.
+    pub(crate) touched_at: u32,
     pub(crate) kind: Kind,
     pub(crate) phase: Phase,
     pub(crate) input_end: InputEnd,
@@ -174,6 +176,7 @@ impl Session {
             path: None,
             opened_at: 0,
             stall_mark: 0,
+            touched_at: 0,
             kind: Kind::Requesting,
             phase: Phase::Live,
             // The poll reports it at the first turn after the registration, so no read is tried in vain.
@@ -188,6 +191,7 @@ impl Session {
     }
 
     /// Whether messages can be sent to it.
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Live && self.connection.stage() == Stage::Open
     }
@@ -221,7 +225,14 @@ impl Session {
     }
 
     /// Whether its stream should be read.
+    #[inline]
     pub(crate) fn may_read(&self) -> bool {
+        if !self.is_readable {
+            return false;
+        }
+        if self.extra.is_none() {
+            return self.phase == Phase::Live && self.may_process();
+        }
         self.is_readable
             && match self.phase {
                 Phase::Live => self.may_process() && !self.has_unprocessed(),

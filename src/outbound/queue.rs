@@ -8,6 +8,7 @@ use super::CHUNK_BYTES;
 use super::topics::{TopicKey, Topics};
 use super::turn_buffer::{Span, TurnBuffer};
 use crate::bulk::Bulk;
+use crate::proto::ShortHeader;
 use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -176,6 +177,59 @@ impl Outbound {
             Content::Bytes(_) | Content::Range(_) | Content::Many(_) => {}
         }
         self.push_owned(header, payload, turn, spares);
+    }
+
+    /// Queues a message in the turn's buffer. Returns the number of unsent bytes, or `None`, and nothing is queued, if that
+    /// is not possible.
+    #[inline]
+    pub(crate) fn push_in_turn(
+        &mut self,
+        header: ShortHeader,
+        payload: &[u8],
+        turn: &mut TurnBuffer,
+    ) -> Option<usize> {
+        match &mut self.content {
+            Content::Empty => {
+                let span = turn.append_frame(None, header, payload)?;
+                self.replace_content(Content::Span(span));
+                Some(span.len())
+            }
+            Content::Span(span) => {
+                *span = turn.append_frame(Some(*span), header, payload)?;
+                Some(span.len())
+            }
+            Content::Bytes(_) | Content::Range(_) | Content::Many(_) => None,
+        }
+    }
+
+    /// Replaces content that owns nothing.
+    #[inline(always)]
+    fn replace_content(&mut self, content: Content) {
+        let old = mem::replace(&mut self.content, content);
+        debug_assert!(matches!(old, Content::Empty | Content::Span(_)));
+        // There is nothing to drop, and to find that out takes as long as the rest.
+        mem::forget(old);
+    }
+
+    /// All unsent bytes, if they are in the turn's buffer.
+    #[inline]
+    pub(crate) fn in_turn<'a>(&self, turn: &'a TurnBuffer) -> Option<&'a [u8]> {
+        match &self.content {
+            Content::Span(span) => Some(turn.bytes(*span)),
+            Content::Empty | Content::Bytes(_) | Content::Range(_) | Content::Many(_) => None,
+        }
+    }
+
+    /// Removes the first `len` bytes, which were sent, of those in the turn's buffer.
+    #[inline]
+    pub(crate) fn advance_in_turn(&mut self, len: usize, turn: &mut TurnBuffer) {
+        if let Content::Span(span) = &mut self.content {
+            span.advance(len);
+            if span.len() == 0 {
+                turn.release(*span);
+                self.replace_content(Content::Empty);
+            }
+        }
     }
 
     /// Queues a copy in a buffer of the queue's own.

@@ -4,10 +4,14 @@
 //! A queue that is empty puts its first bytes here, and remembers where they are. They stay until the queue is flushed, in
 //! the flush phase of the same turn; what the stream did not take is moved to a buffer of the queue's own.
 
+use crate::proto::ShortHeader;
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TurnBuffer {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
+    /// How much of it is used.
+    len: usize,
     /// Queues that have bytes here.
     users: usize,
 }
@@ -22,7 +26,8 @@ pub(super) struct Span {
 impl TurnBuffer {
     pub(crate) fn new() -> Self {
         Self {
-            bytes: Vec::with_capacity(TURN_BYTES_MAX),
+            bytes: vec![0; TURN_BYTES_MAX].into(),
+            len: 0,
             users: 0,
         }
     }
@@ -33,26 +38,56 @@ impl TurnBuffer {
     /// [`release`]: Self::release
     #[inline]
     pub(super) fn append(&mut self, header: &[u8], payload: &[u8]) -> Option<Span> {
-        let start = self.bytes.len() as u32;
+        let start = self.len as u32;
         let end = self.extend_bytes(header, payload)?;
         self.users += 1;
         Some(Span { start, end })
     }
 
+    /// The same for the frame of a message, for a queue that may have something here; then it has to be the last.
     #[inline]
-    fn extend_bytes(&mut self, header: &[u8], payload: &[u8]) -> Option<u32> {
-        if header.len() + payload.len() > TURN_BYTES_MAX - self.bytes.len() {
+    pub(super) fn append_frame(
+        &mut self,
+        span: Option<Span>,
+        header: ShortHeader,
+        payload: &[u8],
+    ) -> Option<Span> {
+        let start = match span {
+            Some(span) if span.end as usize == self.len => span.start,
+            Some(_) => return None,
+            None => self.len as u32,
+        };
+        let free = self.bytes.get_mut(self.len..)?;
+        let frame_len = header.len + payload.len();
+        if free.len() < frame_len.max(header.bytes.len()) {
             return None;
         }
-        self.bytes.extend_from_slice(header);
-        self.bytes.extend_from_slice(payload);
-        Some(self.bytes.len() as u32)
+        // The header may be shorter; then the payload follows where it ends.
+        free[..header.bytes.len()].copy_from_slice(&header.bytes);
+        free[header.len..frame_len].copy_from_slice(payload);
+        self.len += frame_len;
+        self.users += usize::from(span.is_none());
+        let end = self.len as u32;
+        Some(Span { start, end })
+    }
+
+    #[inline]
+    fn extend_bytes(&mut self, header: &[u8], payload: &[u8]) -> Option<u32> {
+        let free = &mut self.bytes[self.len..];
+        let len = header.len() + payload.len();
+        if len > free.len() {
+            return None;
+        }
+        free[..header.len()].copy_from_slice(header);
+        free[header.len()..len].copy_from_slice(payload);
+        self.len += len;
+        Some(self.len as u32)
     }
 
     /// Appends to a span, if it is the last one and there is room. Returns whether it did.
     #[inline]
     pub(super) fn extend(&mut self, span: &mut Span, header: &[u8], payload: &[u8]) -> bool {
-        if span.end as usize != self.bytes.len() {
+        if span.end as usize != self.len {
             return false;
         }
         match self.extend_bytes(header, payload) {
@@ -81,7 +116,7 @@ impl TurnBuffer {
     /// Forgets all bytes. No queue may have any here.
     pub(crate) fn clear(&mut self) {
         debug_assert!(!self.is_in_use());
-        self.bytes.clear();
+        self.len = 0;
     }
 }
 

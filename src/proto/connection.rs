@@ -147,10 +147,17 @@ impl Connection {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        self.receive_with(input, limits, &mut Spares::default(), out)
+        let mut spares = Spares::default();
+        loop {
+            let event = self.receive_with(input, limits, &mut spares, out)?;
+            if event.is_some() || input.is_empty() {
+                return Ok(event);
+            }
+        }
     }
 
-    /// As [`receive`](Self::receive). A message that is not whole is assembled in a buffer of `spares`.
+    /// As [`receive`](Self::receive). A message that is not whole is assembled in a buffer of `spares`. After
+    /// `FRAGMENTS_PER_CALL` fragments the result is `Ok(None)` although input is left.
     #[inline]
     pub(crate) fn receive_with<'i>(
         &mut self,

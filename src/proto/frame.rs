@@ -159,7 +159,7 @@ impl Kind {
         }
     }
 
-    fn opcode(self) -> u8 {
+    pub(super) fn opcode(self) -> u8 {
         match self {
             Self::Continuation => 0,
             Self::Text => 1,
@@ -215,13 +215,13 @@ impl HeaderBytes {
 }
 
 /// In the first byte: this is the final fragment of a message.
-const FINAL: u8 = 0x80;
+pub(super) const FINAL: u8 = 0x80;
 
 /// In the second byte: the payload is masked.
 const MASKED: u8 = 0x80;
 
 /// In the place of a 7-bit length: it follows in 16 or in 64 bits.
-const LENGTH_IN_2_BYTES: u8 = 126;
+pub(super) const LENGTH_IN_2_BYTES: u8 = 126;
 const LENGTH_IN_8_BYTES: u8 = 127;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Messages (RFC 6455 section 5.6): what applications send and receive.
 
-use super::frame::{HeaderBytes, Kind};
+use super::frame::{FINAL, HeaderBytes, Kind, LENGTH_IN_2_BYTES};
 use super::utf8::from_utf8;
 use crate::bulk::AssemblyBuffer;
 use std::fmt;
@@ -92,6 +92,25 @@ impl<'a> Message<'a> {
     /// Whether the payload is empty, which is legal.
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
+    }
+
+    /// The same as [`server_header`](Self::server_header), for a message of less than 64 KiB; `None` if it is longer.
+    #[inline]
+    pub(crate) fn short_header(&self) -> Option<ShortHeader> {
+        let len = u16::try_from(self.len()).ok()?;
+        let first = FINAL | self.kind().opcode();
+        Some(if len <= 125 {
+            ShortHeader {
+                bytes: [first, len as u8, 0, 0],
+                len: 2,
+            }
+        } else {
+            let [high, low] = len.to_be_bytes();
+            ShortHeader {
+                bytes: [first, LENGTH_IN_2_BYTES, high, low],
+                len: 4,
+            }
+        })
     }
 
     /// The header of this message as one frame of a server's: unmasked and final.
@@ -246,4 +265,11 @@ mod tests {
             (None, text.as_bytes())
         );
     }
+}
+
+/// The first `len` bytes are the header of a frame of a server's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShortHeader {
+    pub(crate) bytes: [u8; 4],
+    pub(crate) len: usize,
 }

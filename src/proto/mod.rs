@@ -24,6 +24,7 @@ pub use close::{CODE_ABNORMAL, CODE_NONE, CloseFrame, REASON_BYTES_MAX, is_code_
 pub use connection::{Connection, Event, Limits, Stage};
 pub use error::ProtocolError;
 pub use frame::{HeaderBytes, Role};
+pub(crate) use message::ShortHeader;
 pub use message::{Message, ReceivedMessage};
 pub use opening::{
     ClientOpening, ClientOpeningError, Head, HeadError, HeadLimits, HttpResponse, OpeningError,

@@ -66,6 +66,7 @@ impl Receiver {
         limits: &Limits,
         spares: &mut Spares,
     ) -> Result<Option<Received<'i>>, ProtocolError> {
+        let mut fragments_left = FRAGMENTS_PER_CALL;
         loop {
             let is_inside_frame = self.partial.as_ref().is_some_and(|partial| {
                 matches!(partial.frame, Frame::Data { .. } | Frame::Control { .. })
@@ -74,7 +75,12 @@ impl Receiver {
                 match self.continue_payload(input, spares)? {
                     Progress::Complete(received) => return Ok(Some(received)),
                     Progress::Starved => return Ok(None),
-                    Progress::FragmentEnded => {}
+                    Progress::FragmentEnded => {
+                        fragments_left -= 1;
+                        if fragments_left == 0 {
+                            return Ok(None);
+                        }
+                    }
                 }
             }
             let Some(header) = self.take_header(input, role, limits)? else {
@@ -400,6 +406,10 @@ enum Progress<'i> {
     /// All input was taken and the frame needs more.
     Starved,
 }
+
+/// Fragments that one call takes: tiny ones cost as much as messages, and a caller that shares its time among peers counts
+/// calls.
+pub(crate) const FRAGMENTS_PER_CALL: usize = 64;
 
 /// The first bytes of unfragmented messages: FIN and the opcode.
 const FINAL_TEXT: u8 = 0x81;

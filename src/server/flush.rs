@@ -16,7 +16,7 @@ use crate::handler::Handler;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::Stage;
 use crate::spares::Spares;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
 use std::sync::Arc;
 
@@ -142,7 +142,32 @@ impl Engine {
     }
 
     /// Claims what the session's topics have for it, and writes. Returns the work, measured in bytes.
+    #[inline]
     pub(super) fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
+        // Most sessions have sent a few messages in this turn, which the stream takes. Otherwise, and after an error, which
+        // it meets again, `flush_any` goes on.
+        let session = &mut self.sessions[slot];
+        if session.phase == Phase::Live
+            && !session.is_blocked
+            && !session.is_paused
+            && !session.has_unchecked_claims
+            && !self.topics.is_dirty()
+            && let Some(bytes) = session.outbound.in_turn(&self.turn_buffer)
+            && let Ok(len) = session.stream.write(bytes)
+        {
+            let is_all = len == bytes.len();
+            session.outbound.advance_in_turn(len, &mut self.turn_buffer);
+            session.bytes_out += len as u64;
+            self.stats.bytes_out += len as u64;
+            if is_all && len > 0 {
+                return WRITE_WORK + len;
+            }
+        }
+        self.flush_any(slot, handler)
+    }
+
+    #[inline(never)]
+    fn flush_any(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &self.sessions[slot];
         if session.phase == Phase::Dead {
             return CLAIM_WORK;

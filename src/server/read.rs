@@ -78,9 +78,14 @@ impl Engine {
             messages: SESSION_MESSAGES_MAX,
         };
         let mut read = 0;
-        self.process_unprocessed(slot, &mut left, handler);
-        while !left.is_spent() && self.sessions[slot].may_read() {
+        if self.sessions[slot].extra.is_some() {
+            self.process_unprocessed(slot, &mut left, handler);
+        }
+        while !left.is_spent() {
             let session = &mut self.sessions[slot];
+            if !session.may_read() {
+                break;
+            }
             let payload_missing = session.connection.payload_missing();
             let space =
                 if payload_missing >= IN_PLACE_BYTES_MIN as u64 && session.phase == Phase::Live {
@@ -133,7 +138,10 @@ impl Engine {
         self.reading = None;
         self.published.by_messages += self.topics.published_len() - published;
         self.read_work += WRITE_WORK + read * SMALL_MESSAGES_WORK;
-        self.queue_read(slot);
+        let session = &self.sessions[slot];
+        if session.is_readable || session.extra.is_some() {
+            self.queue_read(slot);
+        }
         Share {
             bytes: read,
             messages: SESSION_MESSAGES_MAX - left.messages,
@@ -141,6 +149,7 @@ impl Engine {
     }
 
     /// Processes input that was read before, if the session may go on.
+    #[inline(never)]
     fn process_unprocessed(&mut self, slot: usize, left: &mut Share, handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
         if !session.may_process() {
@@ -163,6 +172,7 @@ impl Engine {
     }
 
     /// Gives what was read to the protocol, or discards it once that has ended.
+    #[inline]
     fn take_input(
         &mut self,
         slot: usize,
@@ -191,6 +201,7 @@ impl Engine {
 
     /// Processes input until all is taken, the share is spent, or the session is paused or deferred. Returns how many bytes
     /// at the end of `input` are to be processed later.
+    #[inline(always)]
     fn process(
         &mut self,
         slot: usize,
@@ -230,7 +241,7 @@ impl Engine {
                         .receive_with(&mut input, limits, spares, replies);
                     match received {
                         Ok(Some(event)) => self.dispatch(slot, event, handler),
-                        Ok(None) => return 0,
+                        Ok(None) => left.messages = left.messages.saturating_sub(FRAGMENTS_WORK),
                         Err(error) => {
                             self.violation(slot, error);
                             return 0;
@@ -460,6 +471,9 @@ const PAYLOAD_DISCOUNT: usize = 8;
 
 /// A message that lacks less is read with what follows it: to copy that takes less time than another read.
 const IN_PLACE_BYTES_MIN: usize = 16 * 1024;
+
+/// What a call that ends without a message costs, in messages: the next bytes are awaited, or it took 64 fragments.
+const FRAGMENTS_WORK: usize = 31;
 
 /// How many bytes of one publication take as long to write as a byte of small messages to read.
 const SMALL_MESSAGES_WORK: usize = 8;
