@@ -10,6 +10,7 @@ mod json;
 mod listen;
 mod logging;
 mod serve;
+mod thread;
 
 use args::Command;
 use std::ffi::OsString;

@@ -4,7 +4,7 @@
 //! The thread reads one chunk ahead and waits until it is taken. A mutex and a condition do that in a tenth of the code
 //! that std's channels bring along (25 KiB of a binary that is to stay below 1 MiB).
 
-use super::thread;
+use crate::cli::thread;
 use mio::Waker;
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Condvar, Mutex};

@@ -18,7 +18,6 @@ mod ping;
 mod printer;
 mod screen;
 mod session;
-mod thread;
 
 use super::args::Connect;
 use mio::{Interest, Poll, Token, Waker};

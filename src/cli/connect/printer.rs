@@ -1,7 +1,7 @@
 //! stdout and stderr, written on a thread of its own. A pager, a pipe or a stopped terminal may take nothing for hours;
 //! the session must still hear Ctrl-C.
 
-use super::thread;
+use crate::cli::thread;
 use mio::Waker;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex};

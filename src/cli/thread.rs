@@ -1,4 +1,4 @@
-//! What the two threads need of std, each once in the binary. A panic ends the process, so no mutex is poisoned.
+//! What threads need of std, each once in the binary. A panic ends the process, so no mutex is poisoned.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
