@@ -186,6 +186,127 @@ const STOP_MAX: Duration = Duration::from_secs(4);
 /// The filter of a log that has the lines about messages and nothing else.
 const MESSAGES_ONLY: (&str, &str) = ("RUST_LOG", "debug/ of 5 bytes");
 
+mod format {
+    use super::*;
+
+    fn lines_with(variables: &[(&str, &str)]) -> Vec<String> {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut server = start(writer, variables, &["echo"]);
+        server.echo(&mut Raw::open(server.addr, "/"), 100);
+        server.come_and_go(1);
+        server.stop_within(STOP_MAX);
+        lines(reader)
+    }
+
+    /// Whether the line is `[TIME LEVEL] MESSAGE`, the level padded to 5 characters.
+    fn is_plain(line: &str) -> bool {
+        let time_has = |at: usize, char: u8| line.as_bytes()[at] == char;
+        line.starts_with("[20")
+            && [
+                (11, b'T'),
+                (14, b':'),
+                (17, b':'),
+                (20, b'Z'),
+                (21, b' '),
+                (27, b']'),
+            ]
+            .iter()
+            .all(|&(at, char)| time_has(at, char))
+            && !line.contains('\x1b')
+    }
+
+    #[test]
+    fn a_pipe_gets_plain_lines_with_time_and_level() {
+        for line in lines_with(&[("TERM", "xterm")]) {
+            assert!(is_plain(&line), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn rust_log_filters_by_level_target_and_text() {
+        let count = |lines: &[String], part: &str| {
+            let lines = lines.iter().filter(|line| line.contains(part));
+            lines.count()
+        };
+        let counts = |filter: &str| {
+            let lines = lines_with(&[("RUST_LOG", filter)]);
+            (count(&lines, " of 5 bytes"), count(&lines, " connected"))
+        };
+        assert_eq!(counts("info"), (0, 2));
+        assert_eq!(counts("warn"), (0, 0));
+        assert_eq!(counts("debug"), (100, 2));
+        assert_eq!(counts("wsloop=debug"), (100, 2));
+        assert_eq!(counts("other=debug"), (0, 0));
+        assert_eq!(counts("debug/ of 5 bytes"), (100, 0));
+    }
+
+    #[test]
+    fn what_is_wrong_with_rust_log_is_logged() {
+        let lines = lines_with(&[("RUST_LOG", "a=b=c,wsloop=debug")]);
+        assert!(
+            lines[0].contains("RUST_LOG") && lines[0].contains("a=b=c"),
+            "{lines:?}"
+        );
+        assert_eq!(
+            lines
+                .iter()
+                .filter(|line| line.contains(" of 5 bytes"))
+                .count(),
+            100
+        );
+    }
+
+    #[test]
+    fn rust_log_style_and_clicolor_force_colour_a_pipe() {
+        for variable in [("RUST_LOG_STYLE", "always"), ("CLICOLOR_FORCE", "1")] {
+            for line in lines_with(&[variable]) {
+                assert!(line.starts_with("\x1b[90m[\x1b[0m20"), "{line:?}");
+                let level = "Z \x1b[32mINFO \x1b[0m\x1b[90m]\x1b[0m ";
+                assert!(line.contains(level), "{line:?}");
+            }
+        }
+        for line in lines_with(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]) {
+            assert!(is_plain(&line), "{line:?}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_terminal_gets_colours_unless_variables_forbid_them() {
+        let screen = |variables: &[(&str, &str)]| {
+            let mut script = Command::new("script");
+            // It ends by an error; the warning before it is what is looked at.
+            let line = format!("{WSLOOP} echo -l unix:/dev/null");
+            script
+                .args(["-qec", &line, "/dev/null"])
+                .env("WSLOOP_NO_SUCH_FLAG", "1")
+                .env("TERM", "xterm")
+                .env_remove("RUST_LOG")
+                .env_remove("NO_COLOR")
+                .envs(variables.iter().copied());
+            match script.stdin(Stdio::null()).output() {
+                Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
+                Err(_) => {
+                    eprintln!("not tested: there is no script");
+                    None
+                }
+            }
+        };
+        let Some(coloured) = screen(&[]) else { return };
+        assert!(coloured.contains("\x1b[33mWARN \x1b[0m"), "{coloured:?}");
+        for variable in [
+            ("NO_COLOR", "1"),
+            ("TERM", "dumb"),
+            ("CLICOLOR", "0"),
+            ("RUST_LOG_STYLE", "never"),
+        ] {
+            let plain = screen(&[variable]).unwrap();
+            assert!(plain.contains(" WARN ] "), "{plain:?}");
+            assert!(!plain.contains('\x1b'), "{plain:?}");
+        }
+    }
+}
+
 mod stalled_reader {
     use super::*;
 
@@ -219,6 +340,7 @@ mod stalled_reader {
         let reading = thread::spawn(|| lines(reader));
         thread::sleep(SHORT);
         server.echo(&mut raw, 100);
+        drop(raw);
         server.stop_within(STOP_MAX);
         let lines = reading.join().unwrap();
         let shown = lines.iter().filter(|line| line.contains(" of 5 bytes"));
@@ -244,6 +366,7 @@ mod stalled_reader {
         let mut server = start(writer, &[MESSAGES_ONLY], &args);
         let mut raw = Raw::open(server.addr, "/");
         server.echo(&mut raw, 20_000);
+        drop(raw);
         let reading = thread::spawn(|| lines(reader));
         thread::sleep(SHORT);
         server.stop_within(STOP_MAX);
@@ -312,7 +435,9 @@ mod stalled_reader {
         thread::sleep(Duration::from_millis(500));
         let worked = server.cpu_ticks() - worked;
         assert!(worked < 10, "{worked} hundredths of a second of waiting");
-        let reading = thread::spawn(|| BufReader::new(reader).lines().flatten().count());
+        drop(raw);
+        let reading =
+            thread::spawn(|| BufReader::new(reader).lines().map_while(Result::ok).count());
         server.stop_within(STOP_MAX);
         assert_eq!(reading.join().unwrap(), MESSAGES);
     }

@@ -5,6 +5,7 @@ mod bench;
 mod client;
 mod connect;
 mod descriptors;
+mod escape;
 mod help;
 mod json;
 mod listen;
@@ -26,7 +27,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("wsloop: {error}");
+                logging::print_failure(&error);
                 ExitCode::FAILURE
             }
         },

@@ -1,35 +1,21 @@
-//! The log on stderr: lines for people, or one JSON object a line for programs. RUST_LOG filters both.
+//! Lines for programs: a JSON object each, with the time, the level, the message and the record's fields.
 
-use super::args::LogFormat;
-use super::json;
-use env_logger::{Builder, Env};
+use super::timestamp;
+use crate::cli::json;
 use log::Record;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use std::fmt::{Display, Write as _};
-use std::io::Write as _;
+use std::time::SystemTime;
 
-/// Sets the process's logger up; the default level is info.
-pub(super) fn init(format: LogFormat) {
-    let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
-    builder.format_target(false);
-    if format == LogFormat::Json {
-        builder.format(|out, record| {
-            let time = out.timestamp_millis().to_string();
-            writeln!(out, "{}", object(&time, record))
-        });
-    }
-    builder.init();
-}
-
-/// One line: the time, level and message, and then the record's fields, those without a value left out.
-fn object(time: &str, record: &Record<'_>) -> String {
+/// The line of a record, with its line end. Fields without a value are left out.
+pub(super) fn line(now: SystemTime, record: &Record<'_>) -> String {
     let mut fields = Fields(String::from("{"));
-    fields.string("time", time);
+    fields.string("time", &timestamp::millis(now));
     fields.string("level", record.level().as_str());
     fields.string("message", &record.args().to_string());
     // What can fail is to print, which a String does not.
     let _ = record.key_values().visit(&mut fields);
-    fields.0 + "}"
+    fields.0 + "}\n"
 }
 
 /// The members of an object.
@@ -56,7 +42,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// A field whose value is to be told.
+/// A field whose value is visited.
 struct Member<'f> {
     fields: &'f mut Fields,
     key: &'f str,
@@ -87,6 +73,7 @@ impl<'v> VisitValue<'v> for Member<'_> {
 mod tests {
     use super::*;
     use log::Level;
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn a_record_is_one_object_whatever_is_in_it() {
@@ -97,15 +84,15 @@ mod tests {
             ("error", Value::null()),
             ("peer", Value::from_display(&"[::1]:9")),
         ];
-        let line = object(
-            "now",
+        let line = line(
+            UNIX_EPOCH,
             &Record::builder()
                 .level(Level::Info)
                 .args(format_args!("{} \"left\"", "x"))
                 .key_values(&values)
                 .build(),
         );
-        let expected = r#"{"time":"now","level":"INFO","message":"x \"left\"","path":"/a\"\u000a","code":1000,"clean":true,"peer":"[::1]:9"}"#;
-        assert_eq!(line, expected);
+        let expected = r#"{"time":"1970-01-01T00:00:00.000Z","level":"INFO","message":"x \"left\"","path":"/a\"\u000a","code":1000,"clean":true,"peer":"[::1]:9"}"#;
+        assert_eq!(line, format!("{expected}\n"));
     }
 }
