@@ -11,6 +11,7 @@ mod json;
 mod listen;
 mod logging;
 mod serve;
+mod stderr;
 mod thread;
 
 use args::Command;
@@ -22,7 +23,12 @@ use std::process::ExitCode;
 ///
 /// The exit code is 0 after a graceful end, 1 when the work failed, 2 when the command line was wrong.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let code = carry_out(args.into_iter().collect());
+    stderr::flush();
+    code
+}
+
+fn carry_out(args: Vec<OsString>) -> ExitCode {
     match args::parse(args.clone(), std::env::vars_os()) {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
@@ -40,27 +46,26 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                     code
                 }
             }
-            Err(error) => {
-                eprintln!("wsloop: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => fail(&error),
         },
         Ok(Command::Connect(connect)) => match connect::run(&connect) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("wsloop: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => fail(&error),
         },
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(concat!("wsloop ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {
             let command = args::command_of(args.first());
             let command = command.map_or(String::new(), |command| format!("{command} "));
-            eprintln!("wsloop: {error}\nTry 'wsloop {command}--help'.");
+            stderr::print(&format!("wsloop: {error}\nTry 'wsloop {command}--help'.\n"));
             ExitCode::from(2)
         }
     }
+}
+
+fn fail(error: &str) -> ExitCode {
+    stderr::print(&format!("wsloop: {error}\n"));
+    ExitCode::FAILURE
 }
 
 /// Prints on stdout; a reader that went away is no failure.

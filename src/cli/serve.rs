@@ -145,7 +145,11 @@ fn announce(lines: &str) -> io::Result<()> {
     {
         // Nobody reads it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("cannot write the addresses to stdout: {error}"),
+        )),
+        Ok(()) => Ok(()),
     }
 }
 

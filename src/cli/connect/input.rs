@@ -26,14 +26,16 @@ pub(super) enum Taken {
 }
 
 impl Input {
-    pub(super) fn stdin(waker: &Arc<Waker>) -> Self {
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn stdin(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             ahead: Mutex::new(Taken::NothingYet),
             was_taken: Condvar::new(),
         });
         let (input, waker) = (Self(Arc::clone(&shared)), Arc::clone(waker));
-        thread::spawn(Box::new(move || read(&shared, &waker)));
-        input
+        thread::spawn(Box::new(move || read(&shared, &waker)))?;
+        Ok(input)
     }
 
     /// Takes what there is; nothing follows an end or a failure.

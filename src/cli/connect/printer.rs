@@ -26,11 +26,14 @@ struct State {
 
 impl Printer {
     /// `waker` is woken when all that there was is written, and when stdout fails.
-    pub(super) fn new(waker: &Arc<Waker>) -> Self {
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn new(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (printer, waker) = (Self(Arc::clone(&shared)), Arc::clone(waker));
-        thread::spawn(Box::new(move || print(&shared, &waker)));
-        printer
+        thread::spawn(Box::new(move || print(&shared, &waker)))?;
+        Ok(printer)
     }
 
     /// Takes what is in the two, for stdout and stderr.

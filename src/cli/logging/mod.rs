@@ -10,11 +10,11 @@ mod text;
 mod timestamp;
 
 use super::args::LogFormat;
+use super::stderr;
 use env_filter::{Builder, Filter};
 use log::{Level, Log, Metadata, Record};
 use std::env;
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 use text::Colours;
@@ -30,6 +30,8 @@ pub(super) fn init(format: LogFormat) {
     log::set_max_level(logger.filter.filter());
     // Fails if there is a logger, which is then this one.
     let _ = log::set_logger(logger);
+    stderr::report_drops_with(|text| unfiltered(Level::Warn, text));
+    stderr::flush_at_panics();
     if let Some(error) = error {
         log::warn!("ignored a part of RUST_LOG: {error}");
     }
@@ -37,13 +39,20 @@ pub(super) fn init(format: LogFormat) {
 
 /// Prints why the server ends, whatever `RUST_LOG` says.
 pub(super) fn print_failure(error: &dyn Display) {
-    let line = match LOGGER.get() {
+    stderr::print(&match LOGGER.get() {
         Some(logger) if logger.format == LogFormat::Json => {
-            logger.line_of(Level::Error, &error.to_string())
+            unfiltered(Level::Error, &error.to_string())
         }
         _ => format!("wsloop: {error}\n"),
-    };
-    print(&line);
+    });
+}
+
+/// The line of a message that `RUST_LOG` does not filter.
+fn unfiltered(level: Level, message: &str) -> String {
+    let logger = LOGGER.get().expect("set by init, before there is a line");
+    let mut record = Record::builder();
+    let args = format_args!("{message}");
+    logger.line(&record.level(level).args(args).build())
 }
 
 /// The filter that `RUST_LOG` describes, and what is wrong with the variable. Wrong directives are ignored. Without a
@@ -88,12 +97,6 @@ impl Logger {
             LogFormat::Json => object::line(now, record),
         }
     }
-
-    /// The line of a message that passed no filter.
-    fn line_of(&self, level: Level, message: &str) -> String {
-        let mut builder = Record::builder();
-        self.line(&builder.level(level).args(format_args!("{message}")).build())
-    }
 }
 
 impl Log for Logger {
@@ -103,16 +106,13 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.filter.matches(record) {
-            print(&self.line(record));
+            stderr::print_log_line(|| self.line(record));
         }
     }
 
-    fn flush(&self) {}
-}
-
-/// What cannot be written is lost: there is nowhere to report it.
-fn print(line: &str) {
-    let _ = io::stderr().write_all(line.as_bytes());
+    fn flush(&self) {
+        stderr::flush();
+    }
 }
 
 const DEFAULT_FILTER: &str = "info";
