@@ -1,5 +1,7 @@
 //! Characters that output for people shows as they are, and those that it escapes.
 
+use std::fmt;
+
 /// Whether a terminal shows `c` and neither obeys nor hides it. Control characters (C0, DEL, C1) are not printable,
 /// nor are those that turn the direction of text (U+202A to U+202E, U+2066 to U+2069), line separators (U+2028,
 /// U+2029), those without a width (U+200B to U+200F, U+FEFF), and others that Unicode counts as format, private or
@@ -15,21 +17,32 @@ pub(super) fn is_printable(c: char) -> bool {
     }
 }
 
-/// `text` with all that is not printable in Rust's notation (`\n`, `\u{1b}`). Backslashes and quotes stay as they are:
-/// this is for text whose quoted parts are escaped already.
-pub(super) fn push_printable(text: &str, out: &mut String) {
-    for c in text.chars() {
-        if is_printable(c) {
-            out.push(c);
-        } else {
-            out.extend(c.escape_debug());
+/// Appends text to a string, with all that is not printable in Rust's notation (`\n`, `\u{1b}`). Backslashes and quotes
+/// stay as they are: this is for text whose quoted parts are escaped already.
+pub(super) struct Printable<'s>(pub(super) &'s mut String);
+
+impl fmt::Write for Printable<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly all of a log.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            self.0.push_str(text);
+            return Ok(());
         }
+        for c in text.chars() {
+            if is_printable(c) {
+                self.0.push(c);
+            } else {
+                self.0.extend(c.escape_debug());
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write;
 
     /// What no log must pass on: to a terminal that obeys it, or to a reader who does not see it.
     pub(in crate::cli) fn dangerous() -> impl Iterator<Item = char> {
@@ -68,7 +81,8 @@ mod tests {
     #[test]
     fn quotes_and_backslashes_stay_when_text_is_made_printable() {
         let mut out = String::new();
-        push_printable("a\"\\u{1b}\"\x1b[1m\n\u{202e}\u{fc}", &mut out);
+        let text = "a\"\\u{1b}\"\x1b[1m\n\u{202e}\u{fc}";
+        Printable(&mut out).write_str(text).unwrap();
         assert_eq!(out, "a\"\\u{1b}\"\\u{1b}[1m\\n\\u{202e}\u{fc}");
     }
 }

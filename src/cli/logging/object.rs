@@ -10,7 +10,9 @@ use std::time::SystemTime;
 /// The line of a record, with its line end. Fields without a value are left out.
 pub(super) fn line(now: SystemTime, record: &Record<'_>) -> String {
     let mut fields = Fields(String::from("{"));
-    fields.string("time", &timestamp::millis(now));
+    let mut time = String::new();
+    timestamp::push_millis(now, &mut time);
+    fields.string("time", &time);
     fields.string("level", record.level().as_str());
     fields.string("message", &record.args().to_string());
     // What can fail is to print, which a String does not.

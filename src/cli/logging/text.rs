@@ -2,9 +2,10 @@
 //! are left out.
 
 use super::timestamp;
-use crate::cli::escape::push_printable;
+use crate::cli::escape::Printable;
 use log::{Level, Record};
 use std::env;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::time::SystemTime;
 
@@ -38,15 +39,32 @@ impl Colours {
 
 /// The line of a record, with its line end.
 pub(super) fn line(now: SystemTime, record: &Record<'_>, colours: Colours) -> String {
-    let (time, level) = (timestamp::seconds(now), record.level());
-    let mut line = match colours {
-        Colours::No => format!("[{time} {level:<5}] "),
-        Colours::Ansi => {
-            let colour = colour(level);
-            format!("{GREY}[{PLAIN}{time} {colour}{level:<5}{PLAIN}{GREY}]{PLAIN} ")
-        }
+    let level = record.level();
+    let (grey, colour, plain) = match colours {
+        Colours::No => ("", "", ""),
+        Colours::Ansi => (GREY, colour(level), PLAIN),
     };
-    push_printable(&record.args().to_string(), &mut line);
+    let mut line = String::with_capacity(LINE_BYTES);
+    for part in [grey, "[", plain] {
+        line.push_str(part);
+    }
+    timestamp::push_seconds(now, &mut line);
+    let padding = &"     "[level.as_str().len()..];
+    for part in [
+        " ",
+        colour,
+        level.as_str(),
+        padding,
+        plain,
+        grey,
+        "]",
+        plain,
+        " ",
+    ] {
+        line.push_str(part);
+    }
+    // A String takes everything.
+    let _ = Printable(&mut line).write_fmt(*record.args());
     line.push('\n');
     line
 }
@@ -61,6 +79,9 @@ fn colour(level: Level) -> &'static str {
         Level::Trace => "\x1b[36m",
     }
 }
+
+/// More than most lines have.
+const LINE_BYTES: usize = 256;
 
 const GREY: &str = "\x1b[90m";
 const PLAIN: &str = "\x1b[0m";

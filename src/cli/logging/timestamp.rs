@@ -2,30 +2,50 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// `now` in seconds.
-pub(super) fn seconds(now: SystemTime) -> String {
-    let (date, time, _) = parts(now);
-    format!("{date}T{time}Z")
+/// Appends `now` in seconds.
+pub(super) fn push_seconds(now: SystemTime, out: &mut String) {
+    push_to_seconds(since_epoch(now), out);
+    out.push('Z');
 }
 
-/// `now` in milliseconds.
-pub(super) fn millis(now: SystemTime) -> String {
-    let (date, time, millis) = parts(now);
-    format!("{date}T{time}.{millis:03}Z")
+/// Appends `now` in milliseconds.
+pub(super) fn push_millis(now: SystemTime, out: &mut String) {
+    let since_epoch = since_epoch(now);
+    push_to_seconds(since_epoch, out);
+    out.push('.');
+    push_digits(since_epoch.subsec_millis().into(), 100, out);
+    out.push('Z');
 }
 
-/// Date, time of day, milliseconds. A clock before 1970 counts as 1970.
-fn parts(now: SystemTime) -> (String, String, u32) {
-    let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+/// A clock before 1970 counts as 1970.
+fn since_epoch(now: SystemTime) -> Duration {
+    now.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn push_to_seconds(since_epoch: Duration, out: &mut String) {
     let seconds = since_epoch.as_secs();
     let (year, month, day) = date(seconds / DAY_SECONDS);
-    let (minutes, second) = (seconds / 60, seconds % 60);
-    let (hour, minute) = (minutes / 60 % 24, minutes % 60);
-    (
-        format!("{year:04}-{month:02}-{day:02}"),
-        format!("{hour:02}:{minute:02}:{second:02}"),
-        since_epoch.subsec_millis(),
-    )
+    push_digits(year, 1000, out);
+    let parts = [
+        ('-', month),
+        ('-', day),
+        ('T', seconds / 3600 % 24),
+        (':', seconds / 60 % 60),
+        (':', seconds % 60),
+    ];
+    for (separator, part) in parts {
+        out.push(separator);
+        push_digits(part, 10, out);
+    }
+}
+
+/// Appends a number with leading zeros, `weight` being that of its first digit: `write!` takes 300 instructions for
+/// each number.
+fn push_digits(number: u64, mut weight: u64, out: &mut String) {
+    while weight > 0 {
+        out.push(char::from(b'0' + (number / weight % 10) as u8));
+        weight /= 10;
+    }
 }
 
 /// Year, month and day of a day, counted from 1970-01-01, in the Gregorian calendar.
@@ -71,8 +91,11 @@ mod tests {
         ];
         for (since_epoch, expected) in table {
             let now = UNIX_EPOCH + Duration::from_millis(since_epoch);
-            assert_eq!(millis(now), expected);
-            assert_eq!(seconds(now), format!("{}Z", &expected[..19]));
+            let (mut seconds, mut millis) = (String::new(), String::new());
+            push_seconds(now, &mut seconds);
+            push_millis(now, &mut millis);
+            assert_eq!(millis, expected);
+            assert_eq!(seconds, format!("{}Z", &expected[..19]));
         }
     }
 
