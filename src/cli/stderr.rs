@@ -214,6 +214,7 @@ impl Queue {
     /// Polls instead of waiting for a condition: it must work in a panic, too, whatever is locked.
     fn flush(&self, timeout: Duration) -> bool {
         let start = Instant::now();
+        let mut pause = FLUSH_PAUSE_MIN;
         loop {
             if self.state.try_lock().is_ok_and(|state| state.is_settled()) {
                 return true;
@@ -221,7 +222,8 @@ impl Queue {
             if start.elapsed() >= timeout {
                 return false;
             }
-            sleep(Duration::from_millis(1));
+            sleep(pause);
+            pause = (2 * pause).min(FLUSH_PAUSE_MAX);
         }
     }
 }
@@ -322,6 +324,10 @@ const CHUNK_BYTES: usize = 4 << 10;
 
 /// How long the end of the process waits for the reader of what is queued.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two looks at what is queued. The thread writes a last line in 0.1 ms.
+const FLUSH_PAUSE_MIN: Duration = Duration::from_micros(50);
+const FLUSH_PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// Between two tries of a stderr that would block instead of blocking.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(20);
