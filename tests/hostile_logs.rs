@@ -272,8 +272,8 @@ fn shown(log: &[String], rule: &str) -> usize {
 /// The sum of what the log says it does not show.
 fn not_shown(log: &[String]) -> usize {
     let count = |line: &String| {
-        let (_, text) = line.split_once("] ")?;
-        let (count, _) = text.split_once(" more were refused or broke a rule")?;
+        let (_, text) = line.split_once("] suppressed ")?;
+        let (count, _) = text.split_once(" lines about refused clients and protocol violations")?;
         count.parse::<usize>().ok()
     };
     log.iter().filter_map(count).sum()

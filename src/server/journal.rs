@@ -1,39 +1,62 @@
-//! What the log says of sessions: one line when one opens, one when it ends. Any stranger can cause them, so they are
-//! bounded in number: past so many in a second ([`FAULTS_PER_SECOND`], [`LINES_PER_SECOND`]) they are counted, and the
-//! count is told when the second is over. Peers' words are quoted, escaped and cut.
+//! The session log: one line when a session opens, one when it ends, one for each client that is refused.
+//!
+//! Any client can cause these lines, so their number and length are limited. Above [`SESSIONS_PER_SECOND`] and
+//! [`FAULTS_PER_SECOND`], lines are suppressed and counted; one line reports the count when the second is over.
+//!
+//! Each line says everything in words, and again in fields (`log`'s key-value pairs). What a peer sent is cut to 64
+//! bytes, marked with `..`, and escaped in both, so that no logger receives a line end, a control character or one that
+//! reorders text, whatever it does with fields. The escapes are Rust's (`\n`, `\u{202e}`, `\\`), in JSON, too: a program
+//! that decodes the JSON and prints the value is as safe as one that prints the line. Text without such characters is
+//! in the field as the peer sent it.
 
 use super::session::{Ending, Session};
 use crate::handler::{Error, Side};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
-/// Counts the lines that strangers caused.
+/// Writes the session log and counts the lines of this second.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     second_start: u64,
-    /// Refusals and violations.
     faults: Tally,
-    /// Sessions that open and end.
-    lines: Tally,
+    sessions: Tally,
 }
 
 /// Lines of one kind in this second.
 #[derive(Debug, Default)]
 struct Tally {
-    shown: u32,
+    lines: u32,
+    bytes: usize,
     suppressed: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A client was refused or broke a rule of the protocol.
+    Fault,
+    /// A session opened or ended.
+    Session,
+}
+
+/// Lines of one kind that a second may have.
+#[derive(Debug)]
+struct Limit {
+    lines: u32,
+    bytes: usize,
+}
+
 impl Journal {
-    /// A session is open.
+    /// Logs that a session is open.
     pub(super) fn opened<S>(&mut self, session: &Session<S>, path: &str, now: u64) {
-        if !log::log_enabled!(log::Level::Info) || !self.admit(now, false) {
+        if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Session, now) {
             return;
         }
         let peer = session.peer;
-        log::info!(event = "connected", peer:%, path; "{peer} connected, path {}", quoted(path));
+        let text = format!("{peer} connected, path {}", quoted(path));
+        log::info!(event = "connected", peer:%, path = field(path); "{text}");
+        self.charge(Kind::Session, &text);
     }
 
-    /// The handler has refused an opening handshake.
+    /// Logs that the handler has refused an opening handshake.
     pub(super) fn declined<S>(
         &mut self,
         session: &Session<S>,
@@ -41,18 +64,16 @@ impl Journal {
         status: impl Display,
         now: u64,
     ) {
-        if !log::log_enabled!(log::Level::Info) || !self.admit(now, true) {
+        if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Fault, now) {
             return;
         }
         let peer = session.peer;
-        log::info!(
-            event = "refused", peer:%, path, status:%;
-            "{peer} refused, path {}: {status}", quoted(path)
-        );
+        let text = format!("{peer} refused, path {}: {status}", quoted(path));
+        log::info!(event = "refused", peer:%, path = field(path), status:%; "{text}");
+        self.charge(Kind::Fault, &text);
     }
 
-    /// A session, or what did not become one, has ended. The line says so in words, and in fields (`log`'s key-value
-    /// pairs) for loggers that print them.
+    /// Logs how a session ended, or a connection that did not become one.
     pub(super) fn ended<S>(
         &mut self,
         session: &Session<S>,
@@ -60,16 +81,17 @@ impl Journal {
         ending: &Ending,
         now: u64,
     ) {
-        let is_fault = matches!(
-            ending.error,
-            Some(Error::Protocol(_) | Error::Limit(_) | Error::Response(_))
-        );
+        let kind = match ending.error {
+            Some(Error::Protocol(_) | Error::Limit(_) | Error::Response(_)) => Kind::Fault,
+            _ => Kind::Session,
+        };
+        let is_fault = kind == Kind::Fault;
         let level = if session.was_opened || is_fault {
             log::Level::Info
         } else {
             log::Level::Debug
         };
-        if !log::log_enabled!(level) || !self.admit(now, is_fault) {
+        if !log::log_enabled!(level) || !self.admit(kind, now) {
             return;
         }
         let Session {
@@ -80,84 +102,105 @@ impl Journal {
             messages_out,
             ..
         } = session;
-        let why = ending.error.as_ref().map(Error::to_string);
-        let because = why
-            .as_deref()
+        let error = ending.error.as_ref();
+        let error = error.map(|error| escaped(&error.to_string()));
+        let because = error
+            .as_ref()
             .map_or(String::new(), |why| format!(": {why}"));
+        let path_field = path.map(field);
         if !session.was_opened {
-            let event = if is_fault { "refused" } else { "gone" };
-            let how = if is_fault {
-                "refused"
+            let (event, how) = if is_fault {
+                ("refused", "refused")
             } else {
-                "ended before its opening handshake"
+                ("gone", "ended before its opening handshake")
             };
+            let text = format!("{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}");
             log::log!(
-                level, event, peer:%, path, bytes_in, bytes_out, error = why;
-                "{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}"
+                level, event, peer:%, path = path_field, bytes_in, bytes_out, error; "{text}"
             );
+            self.charge(kind, &text);
             return;
         }
         let seconds = now / 1000 - u64::from(session.opened_at);
-        let Ending {
-            code,
-            reason,
-            is_clean,
-            ..
-        } = ending;
+        let Ending { code, is_clean, .. } = ending;
+        let reason = Some(field(&ending.reason)).filter(|reason| !reason.is_empty());
         let by = match ending.by {
             Side::Us => "us",
             Side::Peer => "peer",
         };
-        log::log!(
-            level,
-            event = "disconnected", peer:%, path, code, reason, clean = is_clean, by, messages_in, bytes_in,
-            messages_out, bytes_out, seconds, error = why;
-            "{peer} {}, {messages_in} messages and {bytes_in} B in, {messages_out} messages and {bytes_out} B out, \
-             {seconds} s{because}",
+        let text = format!(
+            "{peer} {}, {messages_in} messages and {bytes_in} B in, {messages_out} messages and \
+             {bytes_out} B out, {seconds} s{because}",
             disconnected(path.unwrap_or_default(), ending)
         );
+        log::log!(
+            level,
+            event = "disconnected", peer:%, path = path_field, code, reason, clean = is_clean, by,
+            messages_in, bytes_in, messages_out, bytes_out, seconds, error; "{text}"
+        );
+        self.charge(kind, &text);
     }
 
-    /// Tells how many lines were suppressed, once the second is over.
+    /// Reports how many lines were suppressed, once the second is over.
     pub(super) fn sum_up(&mut self, now: u64) {
         if now < self.second_start + SECOND {
             return;
         }
         let faults = std::mem::take(&mut self.faults.suppressed);
         if faults > 0 {
-            log::warn!("{faults} more were refused or broke a rule, and are not shown one by one");
+            log::warn!(
+                "suppressed {faults} lines about refused clients and protocol violations: more than {} in a second",
+                FAULTS_PER_SECOND
+            );
         }
-        let lines = std::mem::take(&mut self.lines.suppressed);
-        if lines > 0 {
-            log::info!("{lines} more lines on who came and went are not shown");
+        let sessions = std::mem::take(&mut self.sessions.suppressed);
+        if sessions > 0 {
+            log::info!(
+                "suppressed {sessions} connect/disconnect lines: more than {} in a second",
+                SESSIONS_PER_SECOND
+            );
         }
     }
 
-    /// How long until there is something to sum up, in milliseconds.
+    /// Returns the time until there is something to sum up, in milliseconds.
     pub(super) fn next_in(&self, now: u64) -> Option<u64> {
-        let suppressed = self.faults.suppressed + self.lines.suppressed;
+        let suppressed = self.faults.suppressed + self.sessions.suppressed;
         (suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
     }
 
-    fn admit(&mut self, now: u64, is_fault: bool) -> bool {
+    /// Whether another line may be logged. If not, it is counted as suppressed.
+    fn admit(&mut self, kind: Kind, now: u64) -> bool {
         if now >= self.second_start + SECOND {
             self.sum_up(now);
             self.second_start = now;
-            self.faults.shown = 0;
-            self.lines.shown = 0;
+            for tally in [&mut self.faults, &mut self.sessions] {
+                (tally.lines, tally.bytes) = (0, 0);
+            }
         }
-        let (tally, max) = if is_fault {
-            (&mut self.faults, FAULTS_PER_SECOND)
-        } else {
-            (&mut self.lines, LINES_PER_SECOND)
-        };
-        let is_admitted = tally.shown < max;
-        if is_admitted {
-            tally.shown += 1;
-        } else {
-            tally.suppressed += 1;
-        }
+        let (tally, limit) = self.tally(kind);
+        let is_admitted = tally.lines < limit.lines && tally.bytes < limit.bytes;
+        tally.suppressed += u64::from(!is_admitted);
         is_admitted
+    }
+
+    /// Counts a line that was logged.
+    fn charge(&mut self, kind: Kind, text: &str) {
+        let (tally, _) = self.tally(kind);
+        tally.lines += 1;
+        tally.bytes += text.len() + FIELDS_BYTES;
+    }
+
+    fn tally(&mut self, kind: Kind) -> (&mut Tally, &'static Limit) {
+        match kind {
+            Kind::Fault => (&mut self.faults, &FAULTS_PER_SECOND),
+            Kind::Session => (&mut self.sessions, &SESSIONS_PER_SECOND),
+        }
+    }
+}
+
+impl Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} lines or {} KB", self.lines, self.bytes / 1000)
     }
 }
 
@@ -180,54 +223,152 @@ fn disconnected(path: &str, ending: &Ending) -> String {
     format!("disconnected from {path}, code {code}{reason}, {clean}, by {by}")
 }
 
-/// What a peer sent, for the log: quoted, escaped and cut.
+/// What a peer sent, for the text of a line: cut, escaped, in quotes.
 fn quoted(text: &str) -> String {
+    let (text, mark) = cut(text);
+    format!("\"{}\"{mark}", escaped(text).replace('"', "\\\""))
+}
+
+/// What a peer sent, for a field: cut and escaped. Quotes stay as they are.
+fn field(text: &str) -> String {
+    let (text, mark) = cut(text);
+    escaped(text) + mark
+}
+
+/// Text with backslashes and all that is not printable in Rust's notation. A combining mark is printable behind another
+/// character: several scripts need them.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for part in text.split_inclusive(QUOTES) {
+        let text = part.strip_suffix(QUOTES).unwrap_or(part);
+        escaped.extend(text.escape_debug());
+        escaped.push_str(&part[text.len()..]);
+    }
+    escaped
+}
+
+/// The first bytes, up to a character's end, and a mark if that is not all.
+fn cut(text: &str) -> (&str, &'static str) {
     let mut end = text.len().min(QUOTED_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let more = if end < text.len() { ".." } else { "" };
-    format!("{:?}{more}", &text[..end])
+    let mark = if end < text.len() { ".." } else { "" };
+    (&text[..end], mark)
 }
 
-/// Enough to see what is going on; at 200 bytes a line, 20 KB a second of log at most.
-const FAULTS_PER_SECOND: u32 = 100;
+/// Enough of what goes wrong to see what it is.
+const FAULTS_PER_SECOND: Limit = Limit {
+    lines: 100,
+    bytes: 20_000,
+};
 
-/// Five hundred who come and go in a second are all shown; at 200 bytes a line, 200 KB a second of log at most.
-const LINES_PER_SECOND: u32 = 1000;
+/// All of some 450 clients that come and go in a second.
+const SESSIONS_PER_SECOND: Limit = Limit {
+    lines: 1000,
+    bytes: 180_000,
+};
+
+/// What a line is charged in addition to its text: the time, the level and, in the binary's JSON, the names of fields.
+const FIELDS_BYTES: usize = 110;
 
 /// In milliseconds.
 const SECOND: u64 = 1000;
 
-/// Bytes of a peer's words that the log shows.
+/// Bytes of what a peer sent that a line shows, before they are escaped.
 const QUOTED_BYTES_MAX: usize = 64;
+
+const QUOTES: [char; 2] = ['"', '\''];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_peers_words_are_quoted_escaped_and_cut() {
+    fn a_peers_words_are_cut_and_escaped() {
         assert_eq!(quoted("a\n\"b\x1b[1m"), r#""a\n\"b\u{1b}[1m""#);
-        assert_eq!(quoted(&"ü".repeat(50)), format!("\"{}\"..", "ü".repeat(32)));
+        assert_eq!(field("a\n\"b\x1b[1m\\"), r#"a\n"b\u{1b}[1m\\"#);
+        let long = "ü".repeat(50);
+        assert_eq!(quoted(&long), format!("\"{}\"..", "ü".repeat(32)));
+        assert_eq!(field(&long), format!("{}..", "ü".repeat(32)));
+        assert_eq!(field(&format!("a{long}")), format!("a{}..", "ü".repeat(31)));
+        assert_eq!(
+            field("'a' \"\" ü\u{e2a}\u{e31}"),
+            "'a' \"\" ü\u{e2a}\u{e31}"
+        );
+        assert_eq!(
+            quoted("'a' \"\" \u{e2a}\u{e31}"),
+            "\"'a' \\\"\\\" \u{e2a}\u{e31}\""
+        );
+    }
+
+    /// C0, DEL, C1; what reorders text; line separators; what has no width.
+    #[test]
+    fn no_character_that_a_terminal_obeys_or_hides_is_left() {
+        let ranges = [
+            '\0'..='\x1f',
+            '\x7f'..='\u{9f}',
+            '\u{ad}'..='\u{ad}',
+            '\u{61c}'..='\u{61c}',
+            '\u{180e}'..='\u{180e}',
+            '\u{200b}'..='\u{200f}',
+            '\u{2028}'..='\u{202e}',
+            '\u{2060}'..='\u{206f}',
+            '\u{feff}'..='\u{feff}',
+            '\u{fff9}'..='\u{fffb}',
+            '\u{e0001}'..='\u{e007f}',
+        ];
+        for c in ranges.into_iter().flatten() {
+            for text in [format!("a{c}"), format!("{c}a"), format!("\"{c}")] {
+                assert!(quoted(&text).is_ascii() && field(&text).is_ascii(), "{c:?}");
+                assert!(!field(&text).contains(|c: char| c.is_control()), "{c:?}");
+            }
+        }
+    }
+
+    fn admits(journal: &mut Journal, kind: Kind, now: u64, text: &str) -> bool {
+        let is_admitted = journal.admit(kind, now);
+        if is_admitted {
+            journal.charge(kind, text);
+        }
+        is_admitted
     }
 
     #[test]
-    fn a_flood_is_counted_and_not_shown_line_by_line() {
+    fn a_flood_is_counted_and_not_logged_line_by_line() {
         let mut journal = Journal::default();
-        let faults = (0..2_000).filter(|_| journal.admit(5_000, true)).count();
-        assert_eq!((faults, journal.faults.suppressed), (100, 1_900));
-        let lines = (0..2_000).filter(|_| journal.admit(5_000, false)).count();
-        assert_eq!((lines, journal.lines.suppressed), (1_000, 1_000));
+        let mut logged = |kind| {
+            let lines = (0..2_000).filter(|_| admits(&mut journal, kind, 5_000, ""));
+            lines.count()
+        };
+        assert_eq!(logged(Kind::Fault), 100);
+        assert_eq!(logged(Kind::Session), 1_000);
+        assert_eq!(
+            (journal.faults.suppressed, journal.sessions.suppressed),
+            (1_900, 1_000)
+        );
         assert_eq!(journal.next_in(5_300), Some(700));
         journal.sum_up(5_999);
         assert_eq!(journal.faults.suppressed, 1_900);
         journal.sum_up(6_000);
         assert_eq!(
-            (journal.faults.suppressed, journal.lines.suppressed),
+            (journal.faults.suppressed, journal.sessions.suppressed),
             (0, 0)
         );
         assert_eq!(journal.next_in(6_000), None);
-        assert!(journal.admit(6_000, true) && journal.admit(6_000, false));
+        for kind in [Kind::Fault, Kind::Session] {
+            assert!(admits(&mut journal, kind, 6_000, ""));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_long_lines_is_limited_by_bytes() {
+        let mut journal = Journal::default();
+        let text = "x".repeat(890);
+        for (kind, expected) in [(Kind::Fault, 20), (Kind::Session, 180)] {
+            let lines = (0..500).filter(|_| admits(&mut journal, kind, 5_000, &text));
+            assert_eq!(lines.count(), expected);
+        }
+        assert_eq!(journal.next_in(5_300), Some(700));
     }
 }

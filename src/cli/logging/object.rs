@@ -1,4 +1,9 @@
 //! Lines for programs: a JSON object each, with the time, the level, the message and the record's fields.
+//!
+//! A line about a session has a short message (`connected`, `disconnected`, `refused`, `gone`), and all figures in
+//! fields. What is not printable is escaped (see `json`), so that a line can be shown on a terminal; a parser restores
+//! it. The library has escaped what peers sent before that, in Rust's notation, so that decoded values are harmless,
+//! too.
 
 use super::timestamp;
 use crate::cli::json;
@@ -14,11 +19,18 @@ pub(super) fn line(now: SystemTime, record: &Record<'_>) -> String {
     timestamp::push_millis(now, &mut time);
     fields.string("time", &time);
     fields.string("level", record.level().as_str());
-    fields.string("message", &record.args().to_string());
+    match record.key_values().get(Key::from(EVENT)) {
+        // The text says in words what the fields say.
+        Some(event) => fields.string("message", &event.to_string()),
+        None => fields.string("message", &record.args().to_string()),
+    }
     // What can fail is to print, which a String does not.
     let _ = record.key_values().visit(&mut fields);
     fields.0 + "}\n"
 }
+
+/// The field whose value is a line's message: what happened, without its figures.
+const EVENT: &str = "event";
 
 /// The members of an object.
 struct Fields(String);
@@ -37,6 +49,9 @@ impl Fields {
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        if key.as_str() == EVENT {
+            return Ok(());
+        }
         value.visit(Member {
             fields: self,
             key: key.as_str(),
@@ -65,6 +80,11 @@ impl<'v> VisitValue<'v> for Member<'_> {
         Ok(())
     }
 
+    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
+        self.fields.member(self.key, value);
+        Ok(())
+    }
+
     fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
         self.fields.member(self.key, value);
         Ok(())
@@ -76,6 +96,17 @@ mod tests {
     use super::*;
     use log::Level;
     use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn an_event_is_the_message_of_a_line_whose_fields_say_the_rest() {
+        let values = [("event", Value::from("left")), ("code", Value::from(1000))];
+        let mut record = Record::builder();
+        let record = record.args(format_args!("x left with code 1000"));
+        let line = line(UNIX_EPOCH, &record.key_values(&values).build());
+        let expected =
+            r#"{"time":"1970-01-01T00:00:00.000Z","level":"INFO","message":"left","code":1000}"#;
+        assert_eq!(line, format!("{expected}\n"));
+    }
 
     #[test]
     fn a_record_is_one_object_whatever_is_in_it() {
