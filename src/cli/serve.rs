@@ -18,7 +18,7 @@ use wsloop::{Config, Handler, Router, Server};
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
     for name in &serve.unknown_variables {
-        log::warn!("the variable {name} is no flag's, and is ignored");
+        log::warn!("ignored the variable {name}: there is no flag of this name");
     }
     let (listeners, mut files) = listen::open(&serve)?;
     descriptors::raise();
@@ -51,7 +51,7 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     if serve.page
         && let Some(address) = server.local_addrs().next()
     {
-        log::info!("a page to try it with: http://{address}/");
+        log::info!("page to try the server with: http://{address}/");
     }
     server.run()
 }
