@@ -1,8 +1,8 @@
 //! stderr behind a bounded queue. A thread writes, so that nobody else waits for a reader that stalls.
 //!
-//! - [`print`] and [`print_log_line`] return at once. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the log are
-//!   dropped and counted until half of that is written; one line then reports the count, at the place where the lines are
-//!   missing.
+//! - [`print`] and [`print_log_line`] return at once. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the log
+//!   are dropped and counted until half of that is written; one line then reports the count, at the place where the lines
+//!   are missing.
 //! - Lines that the system refuses (the reader is gone, the disk is full) are dropped and counted as well. The next
 //!   line is tried again, behind the report.
 //! - The thread starts with the first line and sleeps while the queue is empty. Memory is allocated as lines come
