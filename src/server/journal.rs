@@ -143,9 +143,12 @@ impl Journal {
 
     /// Reports how many lines were suppressed, once the second is over.
     pub(super) fn sum_up(&mut self, now: u64) {
-        if now < self.second_start + SECOND {
-            return;
+        if now >= self.second_start + SECOND {
+            self.report_suppressed();
         }
+    }
+
+    fn report_suppressed(&mut self) {
         let faults = std::mem::take(&mut self.faults.suppressed);
         if faults > 0 {
             log::warn!(
@@ -195,6 +198,13 @@ impl Journal {
             Kind::Fault => (&mut self.faults, &FAULTS_PER_SECOND),
             Kind::Session => (&mut self.sessions, &SESSIONS_PER_SECOND),
         }
+    }
+}
+
+/// The last second of a server is not over when the server is.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.report_suppressed();
     }
 }
 
