@@ -467,6 +467,25 @@ mod last_lines {
         }
     }
 
+    /// A server that stopped in the second of a flood did not say that there was one.
+    #[test]
+    fn lines_that_were_suppressed_in_the_last_second_are_counted_at_the_end() {
+        const SESSIONS: usize = 3000;
+        let (reader, writer) = io::pipe().unwrap();
+        let mut server = start(writer, &[], &["echo"]);
+        let reading = thread::spawn(|| lines(reader));
+        server.come_and_go(SESSIONS);
+        server.stop_within(STOP_MAX);
+        let lines = reading.join().unwrap();
+        let shown = lines.iter().filter(|line| line.contains("connected"));
+        let suppressed = lines.iter().filter_map(|line| {
+            let (_, rest) = line.split_once("] suppressed ")?;
+            let (count, _) = rest.split_once(" connect/disconnect lines")?;
+            count.parse::<usize>().ok()
+        });
+        assert_eq!(shown.count() + suppressed.sum::<usize>(), 2 * SESSIONS);
+    }
+
     #[test]
     fn the_stop_waits_a_moment_for_a_reader_that_is_late() {
         let (reader, writer) = io::pipe().unwrap();
@@ -579,19 +598,28 @@ mod failing_stderr {
 
     #[test]
     fn a_stdout_that_cannot_be_written_is_an_error_with_its_reason() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let mut command = Command::new(WSLOOP);
-        command.args(["echo", "-l", "127.0.0.1:0"]);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(full_device())
-            .stderr(writer)
-            .spawn()
-            .unwrap();
-        drop(command);
-        assert_eq!(code(&mut child), Some(1));
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        assert!(text.contains("stdout"), "{text}");
+        let table: [&[&str]; 3] = [&["echo", "-l", "127.0.0.1:0"], &["--help"], &["--version"]];
+        for args in table {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let mut command = Command::new(WSLOOP);
+            command.args(args).stdin(Stdio::null());
+            let mut child = command
+                .stdout(full_device())
+                .stderr(writer)
+                .spawn()
+                .unwrap();
+            drop(command);
+            assert_eq!(code(&mut child), Some(1), "{args:?}");
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert!(
+                text.starts_with("wsloop: cannot write "),
+                "{args:?}: {text}"
+            );
+            assert!(
+                text.contains("to stdout: No space left"),
+                "{args:?}: {text}"
+            );
+        }
     }
 }
