@@ -1,5 +1,5 @@
-//! The limit on open files, raised to what the system allows: the soft limit is 1 024 on most systems, for programs that
-//! use select(2), which cannot name a descriptor beyond; wsloop does not.
+//! The limit on open files, raised to what the system allows: the soft limit is 1 024 on most systems, for programs
+//! that use select(2), which cannot name a descriptor beyond; wsloop does not.
 
 use rlimit::{Resource, increase_nofile_limit};
 

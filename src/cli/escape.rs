@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Whether a terminal shows `c` and neither obeys nor hides it. Control characters (C0, DEL, C1) are not printable,
-/// nor are those that turn the direction of text (U+202A to U+202E, U+2066 to U+2069), line separators (U+2028,
-/// U+2029), those without a width (U+200B to U+200F, U+FEFF), combining marks, and others that Unicode counts as format,
-/// private or unassigned.
+/// Returns whether a terminal shows `c` and neither obeys nor hides it. Control characters (C0, DEL, C1) are not
+/// printable, nor are those that turn the direction of text (U+202A to U+202E, U+2066 to U+2069), line separators
+/// (U+2028, U+2029), those without a width (U+200B to U+200F, U+FEFF), combining marks, and others that Unicode counts
+/// as format, private or unassigned.
 ///
 /// It decides as `{:?}` does, from the standard library's table.
 pub(super) fn is_printable(c: char) -> bool {

@@ -1,8 +1,8 @@
 //! stderr behind a bounded queue. A thread writes, so that nobody else waits for a reader that stalls.
 //!
-//! - [`print`] and [`print_log_line`] return at once. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the log
-//!   are dropped and counted until half of that is written; one line then reports the count, at the place where the lines
-//!   are missing.
+//! - [`print`] and [`print_log_line`] return at once. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the
+//!   log are dropped and counted until half of that is written; one line then reports the count, at the place where the
+//!   lines are missing.
 //! - Lines that the system refuses (the reader is gone, the disk is full) are dropped and counted as well. The next
 //!   line is tried again, behind the report.
 //! - The thread starts with the first line and sleeps while the queue is empty. Memory is allocated as lines come
@@ -132,7 +132,7 @@ impl Queue {
         }
     }
 
-    /// Whether a line has a chance. If not, it is counted as dropped.
+    /// Returns whether a line of the log may be queued. If not, counts it as dropped.
     fn has_room(&self) -> bool {
         let mut state = thread::lock(&self.state);
         state.is_full &= state.bytes > QUEUED_BYTES_MAX / 2;
@@ -140,8 +140,8 @@ impl Queue {
         !state.is_full
     }
 
-    /// Queues a line, or drops it if more than `bytes_max` would be queued. Returns `true` if the writer is to be
-    /// started.
+    /// Queues a line, or drops it if more than `bytes_max` would be queued. Returns whether the caller must start the
+    /// writer.
     #[must_use]
     fn push(&self, line: &str, bytes_max: usize) -> bool {
         let mut state = thread::lock(&self.state);
@@ -163,7 +163,7 @@ impl Queue {
         was == Writer::NotStarted
     }
 
-    /// The writer's thread: writes what is queued, for ever.
+    /// Writes what is queued, for ever: the work of the thread.
     fn write(&self, sink: &mut impl Write) {
         let mut sink = Sink::new(sink);
         loop {
@@ -172,7 +172,7 @@ impl Queue {
         }
     }
 
-    /// Writes what is queued without a thread, because there is none to be had: a log that waits for its reader is
+    /// Writes what is queued on the caller's thread, if the system refuses another: a log that waits for its reader is
     /// better than none.
     fn write_here(&self, sink: &mut impl Write) {
         let mut sink = Sink::new(sink);
@@ -187,7 +187,7 @@ impl Queue {
         }
     }
 
-    /// Waits for something to write.
+    /// Waits for the next chunk to write.
     fn next(&self) -> Chunk {
         let mut state = thread::lock(&self.state);
         // Everything is written, so there is room for the report even if no line follows. If stderr fails, the report
@@ -211,7 +211,7 @@ impl Queue {
         }
     }
 
-    /// Polls instead of waiting for a condition: it must work in a panic, too, whatever is locked.
+    /// Polls instead of waiting for a condition: a flush must end in a panic, too, whatever is locked.
     fn flush(&self, timeout: Duration) -> bool {
         let start = Instant::now();
         let mut pause = FLUSH_PAUSE_MIN;
@@ -257,13 +257,13 @@ impl State {
         self.append(&report, lines);
     }
 
-    /// Nothing is to be written until there is another line.
+    /// Returns whether nothing is to be written until there is another line.
     fn is_settled(&self) -> bool {
         self.bytes == 0 && (self.dropped.lines == 0 || self.dropped.error.is_some())
     }
 }
 
-/// Where lines go.
+/// A writer, and whether the end of a line is missing from it.
 struct Sink<'w, W> {
     inner: &'w mut W,
     /// The last line was refused in the middle.
@@ -278,6 +278,8 @@ impl<'w, W: Write> Sink<'w, W> {
         }
     }
 
+    /// Writes a chunk.
+    ///
     /// # Errors
     /// How many lines are lost, and why.
     fn write(&mut self, chunk: &Chunk) -> Result<(), (u64, io::Error)> {
@@ -297,6 +299,8 @@ impl<'w, W: Write> Sink<'w, W> {
     }
 }
 
+/// Writes all bytes. Waits while the writer would block.
+///
 /// # Errors
 /// How many bytes were written before the error.
 fn write_all(sink: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
@@ -314,12 +318,13 @@ fn write_all(sink: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Erro
     Ok(())
 }
 
-/// Maximum of queued bytes. With the 64 KiB of a pipe, a log at its rate limit (200 KB a second) loses nothing while its
-/// reader stalls for a second. A stall costs 150 KB of memory, which glibc reuses but does not return to the system.
+/// Maximum of queued bytes. With the 64 KiB of a pipe, a log at its rate limit (200 KB a second) loses nothing while
+/// its reader stalls for a second. A stall costs 190 KB of memory, which glibc reuses but does not return to the
+/// system.
 const QUEUED_BYTES_MAX: usize = 128 << 10;
 
-/// What one write takes, unless a line is longer: as much as a pipe takes without mixing it with lines of other
-/// processes (`PIPE_BUF` on Linux).
+/// Bytes of one write, unless a line is longer: a pipe does not mix them with lines of other processes (`PIPE_BUF` on
+/// Linux).
 const CHUNK_BYTES: usize = 4 << 10;
 
 /// How long the end of the process waits for the reader of what is queued.

@@ -4,10 +4,10 @@
 //! [`FAULTS_PER_SECOND`], lines are suppressed and counted; one line reports the count when the second is over.
 //!
 //! Each line says everything in words, and again in fields (`log`'s key-value pairs). What a peer sent is cut to 64
-//! bytes, marked with `..`, and escaped in both, so that no logger receives a line end, a control character or one that
-//! reorders text, whatever it does with fields. The escapes are Rust's (`\n`, `\u{202e}`, `\\`), in JSON, too: a program
-//! that decodes the JSON and prints the value is as safe as one that prints the line. Text without such characters is
-//! in the field as the peer sent it.
+//! bytes, marked with `..`, and escaped in both, so that no logger receives a line end, a control character or a
+//! character that reorders text, whatever the logger does with fields. The escapes are Rust's (`\n`, `\u{202e}`, `\\`),
+//! in JSON, too: a program that decodes the JSON and prints the value is as safe as one that prints the line. Text
+//! without such characters is in the field as the peer sent it.
 
 use super::session::{Ending, Session};
 use crate::handler::{Error, Side};
@@ -171,7 +171,7 @@ impl Journal {
         (suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
     }
 
-    /// Whether another line may be logged. If not, it is counted as suppressed.
+    /// Returns whether another line may be logged. If not, counts it as suppressed.
     fn admit(&mut self, kind: Kind, now: u64) -> bool {
         if now >= self.second_start + SECOND {
             self.sum_up(now);
@@ -233,19 +233,19 @@ fn disconnected(path: &str, ending: &Ending) -> String {
     format!("disconnected from {path}, code {code}{reason}, {clean}, by {by}")
 }
 
-/// What a peer sent, for the text of a line: cut, escaped, in quotes.
+/// Returns what a peer sent cut, escaped and in quotes: for the text of a line.
 fn quoted(text: &str) -> String {
     let (text, mark) = cut(text);
     format!("{text:?}{mark}")
 }
 
-/// What a peer sent, for a field: cut and escaped. Quotes stay as they are.
+/// Returns what a peer sent cut and escaped: for a field. Quotes stay as they are.
 fn field(text: &str) -> String {
     let (text, mark) = cut(text);
     escaped(text) + mark
 }
 
-/// Text escaped as `{:?}` does, but without quotes around it.
+/// Escapes text as `{:?}` does, but without quotes around it.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for (index, part) in text.split('"').enumerate() {
@@ -258,7 +258,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The first bytes, up to a character's end, and a mark if that is not all.
+/// Returns the first bytes, up to a character's end, and a mark if that is not all.
 fn cut(text: &str) -> (&str, &'static str) {
     let mut end = text.len().min(QUOTED_BYTES_MAX);
     while !text.is_char_boundary(end) {
