@@ -43,7 +43,7 @@ mod tests {
     use std::fmt::Write;
 
     /// What no log must pass on: to a terminal that obeys it, or to a reader who does not see it.
-    pub(in crate::cli) fn dangerous() -> impl Iterator<Item = char> {
+    fn dangerous() -> impl Iterator<Item = char> {
         let ranges = [
             '\0'..='\x1f',
             '\x7f'..='\u{9f}',
