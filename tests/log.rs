@@ -498,6 +498,21 @@ mod last_lines {
     }
 
     #[test]
+    fn an_error_is_an_object_in_a_json_log_whatever_rust_log_says() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = taken.local_addr().unwrap().to_string();
+        let (reader, writer) = io::pipe().unwrap();
+        let args = ["echo", "-l", &addr, "--log-format", "json"];
+        assert_eq!(code_of(writer, &[("RUST_LOG", "off")], &args), Some(1));
+        let lines = lines(reader);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let object: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(object["level"], "ERROR");
+        let message = object["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("cannot listen on {addr}: ")));
+    }
+
+    #[test]
     fn an_error_is_printed_behind_all_lines_of_the_log() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
