@@ -4,9 +4,9 @@
 //! how a session comes, is found, is queued for a phase, and goes.
 
 use super::deadlines::{Deadline, Deadlines, Millis};
-use super::journal::Journal;
 use super::paths::Paths;
 use super::session::{Ending, InputEnd, Membership, Phase, Session, Stream, id};
+use super::session_log::SessionLog;
 use crate::config::Config;
 use crate::handler::{Error, Id, Side, TimerId};
 use crate::outbound::{TopicKey, Topics};
@@ -48,7 +48,7 @@ pub(crate) struct Engine<S> {
     pub(super) reap_queue: Vec<Id>,
     /// What the protocol owes after one call of `receive`; kept for its allocation.
     pub(super) replies: Vec<u8>,
-    pub(super) journal: Journal,
+    pub(super) session_log: SessionLog,
     /// Totals; what changes by itself is filled in when they are asked for.
     pub(super) stats: Stats,
     pub(super) stop: Stop,
@@ -121,7 +121,7 @@ impl<S: Stream> Engine<S> {
             turn_work: 0,
             reap_queue: Vec::with_capacity(KEPT),
             replies: Vec::new(),
-            journal: Journal::default(),
+            session_log: SessionLog::default(),
             stats: Stats::default(),
             stop: Stop::No,
         }
@@ -222,9 +222,9 @@ impl<S: Stream> Engine<S> {
             Stop::Until(end) => Some(end.saturating_sub(self.now)),
             Stop::No | Stop::Asked | Stop::Now => None,
         };
-        let journal = self.journal.next_in(self.now);
+        let session_log = self.session_log.next_in(self.now);
         let spares = self.spares.next_in();
-        [deadline, timer, stop, journal, spares]
+        [deadline, timer, stop, session_log, spares]
             .into_iter()
             .flatten()
             .min()

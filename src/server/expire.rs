@@ -12,7 +12,7 @@ impl<S: Stream> Engine<S> {
         while let Some((slot, deadline)) = self.deadlines.take_due(self.now as Millis) {
             self.expired(slot, deadline);
         }
-        self.journal.sum_up(self.now);
+        self.session_log.sum_up(self.now);
         // A timer that is set for now meanwhile waits a turn, so that a handler cannot hold the loop.
         let sequence_end = self.timer_sequence();
         while let Some(timer) = self.take_due_timer(sequence_end) {

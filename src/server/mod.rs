@@ -9,12 +9,12 @@ mod engine;
 mod expire;
 mod flush;
 mod handle;
-mod journal;
 mod listener;
 mod paths;
 mod read;
 mod reap;
 mod session;
+mod session_log;
 mod socket;
 pub mod testing;
 

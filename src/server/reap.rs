@@ -50,7 +50,7 @@ impl<S: Stream> Engine<S> {
         let Self {
             sessions,
             paths,
-            journal,
+            session_log,
             now,
             ..
         } = self;
@@ -59,7 +59,7 @@ impl<S: Stream> Engine<S> {
         let noted = session.extra.as_mut().and_then(|extra| extra.ending.take());
         let mut ending = noted.unwrap_or_else(|| Ending::abnormal(Side::Us, None));
         let path = session.path.map(|key| &**paths.path(key));
-        journal.ended(session, path, &ending, *now);
+        session_log.ended(session, path, &ending, *now);
         let was_opened = session.was_opened;
         if let Some(error) = ending.error.take() {
             handler.on_error(&mut Context::new(self), Some(id), &error);

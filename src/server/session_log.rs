@@ -15,7 +15,7 @@ use std::fmt::{self, Display};
 
 /// Writes the session log and counts the lines of this second.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(super) struct SessionLog {
     second_start: u64,
     faults: Tally,
     sessions: Tally,
@@ -44,7 +44,7 @@ struct Limit {
     bytes: usize,
 }
 
-impl Journal {
+impl SessionLog {
     /// Logs that a session is open.
     pub(super) fn opened<S>(&mut self, session: &Session<S>, path: &str, now: u64) {
         if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Session, now) {
@@ -202,7 +202,7 @@ impl Journal {
 }
 
 /// The last second of a server is not over when the server is.
-impl Drop for Journal {
+impl Drop for SessionLog {
     fn drop(&mut self) {
         self.report_suppressed();
     }
@@ -328,49 +328,55 @@ mod tests {
         }
     }
 
-    fn admits(journal: &mut Journal, kind: Kind, now: u64, text: &str) -> bool {
-        let is_admitted = journal.admit(kind, now);
+    fn admits(session_log: &mut SessionLog, kind: Kind, now: u64, text: &str) -> bool {
+        let is_admitted = session_log.admit(kind, now);
         if is_admitted {
-            journal.charge(kind, text);
+            session_log.charge(kind, text);
         }
         is_admitted
     }
 
     #[test]
     fn a_flood_is_counted_and_not_logged_line_by_line() {
-        let mut journal = Journal::default();
+        let mut session_log = SessionLog::default();
         let mut logged = |kind| {
-            let lines = (0..2_000).filter(|_| admits(&mut journal, kind, 5_000, ""));
+            let lines = (0..2_000).filter(|_| admits(&mut session_log, kind, 5_000, ""));
             lines.count()
         };
         assert_eq!(logged(Kind::Fault), 100);
         assert_eq!(logged(Kind::Session), 1_000);
         assert_eq!(
-            (journal.faults.suppressed, journal.sessions.suppressed),
+            (
+                session_log.faults.suppressed,
+                session_log.sessions.suppressed
+            ),
             (1_900, 1_000)
         );
-        assert_eq!(journal.next_in(5_300), Some(700));
-        journal.sum_up(5_999);
-        assert_eq!(journal.faults.suppressed, 1_900);
-        journal.sum_up(6_000);
+        assert_eq!(session_log.next_in(5_300), Some(700));
+        session_log.sum_up(5_999);
+        assert_eq!(session_log.faults.suppressed, 1_900);
+        session_log.sum_up(6_000);
         assert_eq!(
-            (journal.faults.suppressed, journal.sessions.suppressed),
+            (
+                session_log.faults.suppressed,
+                session_log.sessions.suppressed
+            ),
             (0, 0)
         );
-        assert_eq!(journal.next_in(6_000), None);
+        assert_eq!(session_log.next_in(6_000), None);
         for kind in [Kind::Fault, Kind::Session] {
-            assert!(admits(&mut journal, kind, 6_000, ""));
+            assert!(admits(&mut session_log, kind, 6_000, ""));
         }
     }
 
     #[test]
     fn a_flood_of_long_lines_is_limited_by_bytes() {
-        let mut journal = Journal::default();
+        let mut session_log = SessionLog::default();
         let text = "x".repeat(890);
         for (kind, expected) in [(Kind::Fault, 20), (Kind::Session, 180)] {
-            let lines = (0..500).filter(|_| admits(&mut journal, kind, 5_000, &text));
+            let lines = (0..500).filter(|_| admits(&mut session_log, kind, 5_000, &text));
             assert_eq!(lines.count(), expected);
         }
-        assert_eq!(journal.next_in(5_300), Some(700));
+        assert_eq!(session_log.next_in(5_300), Some(700));
     }
 }
