@@ -49,6 +49,10 @@
 //!
 //! Without default features the library depends on `mio`, `tungstenite` (its parts that own no socket), `slab` and `log`,
 //! and nothing else. It logs through [`log`]: a line when a session opens and when it ends (info), each message (debug).
+//! The loop calls the logger and waits for it, so choose one that does not block.
+
+// A library prints nothing, and both panic if they cannot write.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod bulk;
 mod config;

@@ -1,5 +1,8 @@
 //! The binary: arguments in, exit code out. What it does is in `cli`.
 
+// Both panic if they cannot write, and a panic aborts: `cli::stderr` prints instead.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod cli;
 
 use std::process::ExitCode;

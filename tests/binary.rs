@@ -175,7 +175,7 @@ mod serving {
         raw.at_end();
         let peer = raw.0.local_addr().unwrap().to_string();
         drop(raw);
-        let line = process.logged("\"event\":\"disconnected\"");
+        let line = process.logged("\"message\":\"disconnected\"");
         assert!(
             line.starts_with("{\"time\":\"2") && line.ends_with('}'),
             "{line}"

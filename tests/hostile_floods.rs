@@ -337,12 +337,13 @@ fn lengths_that_nothing_follows_cost_what_arrived() {
         // All has arrived when the last one has.
         let mut last = open(server);
         answers(&mut last);
-        // Nor is room reserved that nothing was written to: one message's for all. Measured: 0.5 MiB.
-        let peak = server.reserved_peak();
+        // Nor is room reserved that nothing was written to: one message's for all. Measured: 0.5 MiB. (The peak would
+        // tell less: glibc reserves 128 MiB for a moment when the log's thread starts.)
+        let now = server.reserved();
         assert!(
-            peak <= reserved + 16 * MIB,
-            "{} KiB reserved at the peak, {} before",
-            peak / KIB,
+            now <= reserved + 16 * MIB,
+            "{} KiB reserved, {} before",
+            now / KIB,
             reserved / KIB
         );
         drop(peers);

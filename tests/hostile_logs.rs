@@ -16,14 +16,21 @@ fn lines_of(server: Wsloop, peer: &str) -> Vec<String> {
     let (code, log) = server.end();
     assert_eq!(code, Some(0), "{log:?}");
     for line in &log {
-        let is_plain = |char: char| {
-            !char.is_control() && !matches!(char, '\u{200b}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        };
-        assert!(line.chars().all(is_plain), "{line:?}");
-        // 64 bytes of a peer's words, each of which may take 6 when it is escaped, and ours.
-        assert!(line.len() <= 600, "{} bytes: {line:?}", line.len());
+        assert!(line.chars().all(is_harmless), "{line:?}");
+        // 64 bytes of a peer's words, each of which may take 6 when it is escaped (7 in JSON), and ours.
+        assert!(line.len() <= 700, "{} bytes: {line:?}", line.len());
     }
     log.into_iter().filter(|line| line.contains(peer)).collect()
+}
+
+/// Whether a terminal shows the character, and neither obeys nor hides it.
+fn is_harmless(char: char) -> bool {
+    let is_hidden = matches!(
+        char,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0001}'..='\u{e007f}'
+    );
+    !char.is_control() && !is_hidden
 }
 
 #[test]
@@ -97,29 +104,111 @@ fn a_violation_is_one_line_with_the_peer_and_the_rule() {
 
 #[test]
 fn a_peers_words_are_escaped_and_cut() {
-    // Every control character, those that turn text around, and those that nobody sees.
-    let controls: String = (0..0x20)
-        .chain(0x7f..0xa0)
-        .map(|code| char::from_u32(code).unwrap())
-        .collect();
-    let turned = "\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}".repeat(8);
-    for reason in [
-        &controls,
-        "\x1b[2J\r\n[2026-01-01T00:00:00Z ERROR] forged",
-        &turned,
-        &"\u{fc}".repeat(61),
-    ] {
+    for reason in hostile_reasons() {
         let server = Wsloop::start(&["serve", "-r", "/*=echo"]);
-        let path = format!("/%1b[31m{}", "p".repeat(8 * KIB));
-        let mut raw = Raw::open(server.addr, &path);
-        let peer = raw.0.local_addr().unwrap().to_string();
-        raw.say(close_frame(4000, reason));
-        assert_eq!(raw.close_frame(), (4000, reason.to_owned()));
-        raw.at_end();
-        drop(raw);
-        let lines = lines_of(server, &peer);
+        let lines = lines_of_a_session(server, &reason);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[1].contains("code 4000"), "{}", lines[1]);
+    }
+}
+
+/// Reasons of 123 bytes at most, with every control character, those that turn text around, and those that nobody
+/// sees.
+fn hostile_reasons() -> Vec<String> {
+    let all: Vec<char> = ('\0'..=char::MAX)
+        .filter(|&char| !is_harmless(char))
+        .collect();
+    let mut reasons: Vec<String> = all.chunks(15).map(String::from_iter).collect();
+    reasons.truncate(9);
+    reasons.extend([
+        "\x1b[2J\r\n[2026-01-01T00:00:00Z ERROR] forged".to_owned(),
+        "\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}".repeat(8),
+        "\u{fc}".repeat(61),
+        "\"\\\n".repeat(20),
+    ]);
+    reasons
+}
+
+/// What the log has of a session with a long path that ends with code 4000 and `reason`.
+fn lines_of_a_session(server: Wsloop, reason: &str) -> Vec<String> {
+    let mut raw = Raw::open(server.addr, &long_path());
+    let peer = raw.0.local_addr().unwrap().to_string();
+    raw.say(close_frame(4000, reason));
+    assert_eq!(raw.close_frame(), (4000, reason.to_owned()));
+    raw.at_end();
+    drop(raw);
+    lines_of(server, &peer)
+}
+
+fn long_path() -> String {
+    format!("/%1b[31m{}", "p".repeat(15 * KIB))
+}
+
+/// Attack A7: fields had all 16 KB of a path, and raw C1 controls and U+202E of a reason.
+#[test]
+fn a_peers_words_are_escaped_and_cut_in_json_too() {
+    for reason in hostile_reasons() {
+        let server = Wsloop::start(&["echo", "--log-format", "json"]);
+        let lines = lines_of_a_session(server, &reason);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        for line in lines {
+            let object: serde_json::Value = serde_json::from_str(&line).expect(&line);
+            for (key, value) in object.as_object().unwrap() {
+                // Programs pass decoded values on to terminals.
+                let text = value.as_str().unwrap_or_default();
+                assert!(text.chars().all(is_harmless), "{key}: {text:?}");
+                assert!(text.len() <= 400, "{key}: {text:?}");
+            }
+            let path = object["path"].as_str().unwrap();
+            assert!(path.starts_with("/%1b[31mppp") && path.ends_with("ppp.."));
+            assert_eq!(path.len(), 64 + "..".len());
+        }
+    }
+}
+
+#[test]
+fn a_field_without_special_characters_is_what_the_peer_sent() {
+    let server = Wsloop::start(&["echo", "--log-format", "json"]);
+    let reason = "gr\u{fc}\u{df} 'dich' \"\u{e2a}\u{1f600}\"";
+    let mut raw = Raw::open(server.addr, "/a\"b'c");
+    raw.say(close_frame(4000, reason));
+    raw.close_frame();
+    raw.at_end();
+    let line = server.logged("\"code\":4000");
+    let object: serde_json::Value = serde_json::from_str(&line).expect(&line);
+    assert_eq!(object["path"], "/a\"b'c");
+    assert_eq!(object["reason"], reason);
+    server.end_well();
+}
+
+/// Attack A7: 43 MB of log in a second.
+#[test]
+fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
+    let (path, reason) = (long_path(), "\x01".repeat(123));
+    for format in ["text", "json"] {
+        let server = Wsloop::start(&["echo", "--log-format", format]);
+        let start = Instant::now();
+        let mut sessions = 0;
+        while start.elapsed() < Duration::from_secs(2) {
+            let mut raws: Vec<Raw> = (0..50).map(|_| Raw::open(server.addr, &path)).collect();
+            for raw in &mut raws {
+                raw.say(close_frame(4000, &reason));
+                assert_eq!(raw.close_frame().0, 4000);
+            }
+            sessions += raws.len();
+        }
+        // A second is begun by a line; the last of them may have begun just now.
+        let seconds = start.elapsed().as_secs() as usize + 2;
+        server.terminate();
+        let (_, log) = server.end();
+        let bytes: usize = log.iter().map(|line| line.len() + 1).sum();
+        println!(
+            "{format}: {sessions} sessions, {} lines, {bytes} bytes",
+            log.len()
+        );
+        assert!(sessions > 500, "{sessions} are no flood");
+        assert!(bytes <= 200_000 * seconds, "{bytes} bytes in {seconds} s");
+        assert!(bytes >= 100_000, "{bytes} bytes: hardly anything is logged");
     }
 }
 
@@ -183,8 +272,8 @@ fn shown(log: &[String], rule: &str) -> usize {
 /// The sum of what the log says it does not show.
 fn not_shown(log: &[String]) -> usize {
     let count = |line: &String| {
-        let (_, text) = line.split_once("] ")?;
-        let (count, _) = text.split_once(" more were refused or broke a rule")?;
+        let (_, text) = line.split_once("] suppressed ")?;
+        let (count, _) = text.split_once(" lines about refused clients and protocol violations")?;
         count.parse::<usize>().ok()
     };
     log.iter().filter_map(count).sum()

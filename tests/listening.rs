@@ -134,8 +134,9 @@ mod unix_sockets {
     fn a_process_that_listens_there_is_respected() {
         let place = Place::new("live");
         let _process = echo_at(&place);
-        let expected = format!("{}: another process listens there", place.0.display());
-        assert_eq!(failure(wsloop(&["echo", "-l", &place.flag()])), expected);
+        let flag = place.flag();
+        let expected = format!("cannot listen on {flag}: another process listens there");
+        assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
         echoes_at(&place);
     }
 
@@ -149,8 +150,9 @@ mod unix_sockets {
             .unwrap();
         socket.listen(0).unwrap();
         let _waits = std::os::unix::net::UnixStream::connect(&place.0).unwrap();
-        let expected = format!("{}: another process listens there", place.0.display());
-        assert_eq!(failure(wsloop(&["echo", "-l", &place.flag()])), expected);
+        let flag = place.flag();
+        let expected = format!("cannot listen on {flag}: another process listens there");
+        assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
     }
 
     #[test]
@@ -161,8 +163,10 @@ mod unix_sockets {
         symlink(&file.0, &link.0).unwrap();
         let folder = std::env::temp_dir();
         for path in [&file.0, &link.0, &folder] {
-            let error = failure(wsloop(&["echo", "-l", &format!("unix:{}", path.display())]));
-            let expected = format!("{}: is not a socket, and is left as it is", path.display());
+            let flag = format!("unix:{}", path.display());
+            let error = failure(wsloop(&["echo", "-l", &flag]));
+            let reason = "the file is not a socket and is not replaced";
+            let expected = format!("cannot listen on {flag}: {reason}");
             assert_eq!(error, expected);
         }
         assert_eq!(fs::read_to_string(&file.0).unwrap(), "precious");
@@ -171,12 +175,10 @@ mod unix_sockets {
 
     #[test]
     fn a_folder_that_is_not_there_is_told() {
-        let path = "/nonexistent/wsloop.sock";
-        let error = failure(wsloop(&["echo", "-l", &format!("unix:{path}")]));
-        assert!(
-            error.starts_with(path) && error.contains("No such file"),
-            "{error}"
-        );
+        let flag = "unix:/nonexistent/wsloop.sock";
+        let error = failure(wsloop(&["echo", "-l", flag]));
+        let expected = format!("cannot listen on {flag}: No such file");
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]
@@ -330,7 +332,8 @@ mod inherited {
             (
                 stream().into(),
                 "LISTEN_FDS=1",
-                "inherited descriptor 3 does not listen (systemd: Accept=no)".to_owned(),
+                "inherited descriptor 3 does not listen: its systemd socket unit needs Accept=no"
+                    .to_owned(),
             ),
             (
                 udp.into(),
@@ -477,7 +480,10 @@ mod open_files {
     fn their_limit_is_raised_and_connections_follow() {
         let (process, urls) = start(by_shell("ulimit -Sn 64", &["echo", "-l", "127.0.0.1:0"]), 1);
         let raised = process.logged("open files");
-        assert!(raised.contains("open files: 64 raised to "), "{raised}");
+        assert!(
+            raised.contains("raised the limit on open files from 64 to "),
+            "{raised}"
+        );
         let addr = addr_of(&urls[0]);
         let clients: Vec<Raw> = (0..100).map(|_| Raw::open(addr, "/")).collect();
         drop(clients);
@@ -548,6 +554,6 @@ mod variables {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_IDLE_TIME", "1s");
         let (process, _) = start(command, 1);
-        process.logged("the variable WSLOOP_IDLE_TIME is no flag's, and is ignored");
+        process.logged("ignored the variable WSLOOP_IDLE_TIME: there is no flag of this name");
     }
 }

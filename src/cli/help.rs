@@ -132,6 +132,8 @@ ends. Empty is as not set; a name that is no flag's is logged as ignored, for
 Kubernetes sets some (WSLOOP_PORT). There is no configuration file.
 
 The log is on stderr: RUST_LOG=debug shows each message, RUST_LOG=off nothing.
+The server does not wait for whoever reads it: when 128 KiB are unread, lines
+are dropped and counted.
 GET /healthz answers 200, unless -r names that path.
 "#;
 

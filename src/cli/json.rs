@@ -1,13 +1,21 @@
-//! What the binary prints as JSON has strings.
+//! Strings of the JSON that the binary prints.
 
-/// `text` as a JSON string (RFC 8259 section 7).
+use super::escape::is_printable;
+
+/// `text` as a JSON string (RFC 8259 section 7). What is not printable is escaped (`\u202e`) although only control
+/// characters below U+0020 must be: the line can then be shown on a terminal. A parser restores the text exactly.
 pub(super) fn string(text: &str) -> String {
-    let mut quoted = String::from("\"");
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
+            c if is_printable(c) => quoted.push(c),
+            c => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    quoted.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
         }
     }
     quoted.push('"');
@@ -17,10 +25,28 @@ pub(super) fn string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn strings_are_escaped() {
         assert_eq!(string("ws://a/b?c"), "\"ws://a/b?c\"");
         assert_eq!(string("\"\\\n"), "\"\\\"\\\\\\u000a\"");
+        assert_eq!(
+            string("\u{fc}\u{202e}\u{e0041}"),
+            "\"\u{fc}\\u202e\\udb40\\udc41\""
+        );
+    }
+
+    #[test]
+    fn a_parser_restores_every_character() {
+        let text: String = ('\0'..=char::MAX).collect();
+        let parsed: Value = serde_json::from_str(&string(&text)).unwrap();
+        assert_eq!(parsed, Value::String(text));
+    }
+
+    #[test]
+    fn no_character_of_a_string_is_one_that_a_terminal_obeys() {
+        let text: String = ('\0'..=char::MAX).collect();
+        assert!(string(&text).chars().all(is_printable));
     }
 }

@@ -5,11 +5,14 @@ mod bench;
 mod client;
 mod connect;
 mod descriptors;
+mod escape;
 mod help;
 mod json;
 mod listen;
 mod logging;
 mod serve;
+mod stderr;
+mod thread;
 
 use args::Command;
 use std::ffi::OsString;
@@ -20,12 +23,17 @@ use std::process::ExitCode;
 ///
 /// The exit code is 0 after a graceful end, 1 when the work failed, 2 when the command line was wrong.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let code = carry_out(args.into_iter().collect());
+    stderr::flush();
+    code
+}
+
+fn carry_out(args: Vec<OsString>) -> ExitCode {
     match args::parse(args.clone(), std::env::vars_os()) {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("wsloop: {error}");
+                logging::print_failure(&error);
                 ExitCode::FAILURE
             }
         },
@@ -38,33 +46,47 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                     code
                 }
             }
-            Err(error) => {
-                eprintln!("wsloop: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => fail(&error),
         },
         Ok(Command::Connect(connect)) => match connect::run(&connect) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("wsloop: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => fail(&error),
         },
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(concat!("wsloop ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {
             let command = args::command_of(args.first());
             let command = command.map_or(String::new(), |command| format!("{command} "));
-            eprintln!("wsloop: {error}\nTry 'wsloop {command}--help'.");
+            stderr::print(&format!("wsloop: {error}\nTry 'wsloop {command}--help'.\n"));
             ExitCode::from(2)
         }
     }
 }
 
-/// Prints on stdout; a reader that went away is no failure.
+fn fail(error: &str) -> ExitCode {
+    stderr::print(&format!("wsloop: {error}\n"));
+    ExitCode::FAILURE
+}
+
+/// Prints on stdout.
 fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    match write_stdout(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// Writes text to stdout. A reader that is gone is no error.
+fn write_stdout(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(io::Error::new(
+            error.kind(),
+            format!("cannot write to stdout: {error}"),
+        )),
+        Ok(()) | Err(_) => Ok(()),
     }
 }

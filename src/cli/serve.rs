@@ -4,8 +4,9 @@ use super::args::{Route, Serve};
 use super::descriptors;
 use super::listen::{self, Listener};
 use super::logging;
+use super::write_stdout;
 use signal_hook_mio::v1_0::Signals;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::Page;
@@ -18,7 +19,7 @@ use wsloop::{Config, Handler, Router, Server};
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
     for name in &serve.unknown_variables {
-        log::warn!("the variable {name} is no flag's, and is ignored");
+        log::warn!("ignored the variable {name}: there is no flag of this name");
     }
     let (listeners, mut files) = listen::open(&serve)?;
     descriptors::raise();
@@ -47,11 +48,12 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
         };
         announcement += &format!("listening on {url}\n");
     }
-    announce(&announcement)?;
+    // For people, and for programs that wait for it.
+    write_stdout(&announcement)?;
     if serve.page
         && let Some(address) = server.local_addrs().next()
     {
-        log::info!("a page to try it with: http://{address}/");
+        log::info!("page to try the server with: http://{address}/");
     }
     server.run()
 }
@@ -133,19 +135,6 @@ fn add(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router 
         Route::Echo { prefix } => both(router, path, Echo::with_prefix(prefix), page),
         Route::Broadcast => both(router, path, Broadcast, page),
         Route::Reply { text } => both(router, path, Reply::new(text), page),
-    }
-}
-
-/// One line a listener on stdout, for people and for programs that wait for it.
-fn announce(lines: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(lines.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        // Nobody reads it.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
     }
 }
 

@@ -7,11 +7,11 @@
 
 pub(crate) mod deadlines;
 mod endings;
-pub(crate) mod journal;
 mod memberships;
 pub(crate) mod operations;
 pub(crate) mod paths;
 pub(crate) mod session;
+pub(crate) mod session_log;
 mod timers;
 
 use crate::config::Config;
@@ -23,9 +23,9 @@ use crate::spares::Spares;
 use crate::stats::{Refusal, Stats};
 use crate::stream::{Stream, Transport};
 use deadlines::{Deadline, Deadlines, Millis};
-use journal::Journal;
 use paths::Paths;
 use session::{InputEnd, Kind, Session, id};
+use session_log::SessionLog;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io::Write;
@@ -45,7 +45,7 @@ pub(crate) struct Engine {
     pub(crate) paths: Paths,
     pub(crate) deadlines: Deadlines,
     pub(crate) timers: Timers,
-    pub(crate) journal: Journal,
+    pub(crate) session_log: SessionLog,
     /// Totals; current figures are filled in when they are asked for.
     pub(crate) stats: Stats,
     /// Milliseconds of the loop's clock, as of this turn.
@@ -155,7 +155,7 @@ impl Engine {
             turn_buffer: TurnBuffer::new(),
             paths: Paths::default(),
             timers: Timers::new(clock),
-            journal: Journal::default(),
+            session_log: SessionLog::default(),
             stats: Stats::default(),
             now: 0,
             touch_millis,
@@ -324,9 +324,9 @@ impl Engine {
             Stop::Until(end) => Some(end.saturating_sub(self.now)),
             Stop::No | Stop::Asked | Stop::Now => None,
         };
-        let journal = self.journal.next_in(self.now);
+        let session_log = self.session_log.next_in(self.now);
         let spares = self.spares.next_in();
-        [deadline, timer, stop, journal, spares]
+        [deadline, timer, stop, session_log, spares]
             .into_iter()
             .flatten()
             .min()

@@ -24,7 +24,7 @@ impl Engine {
                 self.expired(slot, deadline);
             }
         }
-        self.journal.sum_up(self.now);
+        self.session_log.sum_up(self.now);
         // A timer that is set for now meanwhile waits a turn, so that a handler cannot hold the loop.
         let sequence_end = self.timers.sequence();
         while let Some(timer) = self.timers.take_due(self.now, sequence_end) {

@@ -351,7 +351,8 @@ impl Engine {
             self.stats.count_refusal(Refusal::Handler);
             let status = response.status();
             let (session, now) = (&self.sessions[slot], self.now);
-            self.journal.declined(session, request.path(), status, now);
+            self.session_log
+                .declined(session, request.path(), status, now);
             self.refuse_live(slot, &response, false, None);
             return;
         }
@@ -383,11 +384,11 @@ impl Engine {
         self.queue_flush(slot);
         let Self {
             sessions,
-            journal,
+            session_log,
             now,
             ..
         } = self;
-        journal.opened(&sessions[slot], request.path(), *now);
+        session_log.opened(&sessions[slot], request.path(), *now);
         handler.on_open(&mut Context::new(self), id);
     }
 

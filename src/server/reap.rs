@@ -41,7 +41,7 @@ impl Engine {
         let Self {
             sessions,
             paths,
-            journal,
+            session_log,
             now,
             ..
         } = self;
@@ -55,7 +55,7 @@ impl Engine {
         let ending = ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None));
         let mut ending = mem::replace(ending, Ending::abnormal(Side::Us, None));
         let path = session.path.map(|key| paths.path(key));
-        journal.ended(session, path, &ending, *now);
+        session_log.ended(session, path, &ending, *now);
         if let Some(error) = ending.error.take() {
             handler.on_error(&mut Context::new(self), Some(id), &error);
         }

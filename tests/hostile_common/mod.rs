@@ -89,11 +89,6 @@ impl Wsloop {
         self.status("VmSize:")
     }
 
-    /// The most of it that there ever was.
-    pub(crate) fn reserved_peak(&self) -> usize {
-        self.status("VmPeak:")
-    }
-
     fn status(&self, name: &str) -> usize {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name));

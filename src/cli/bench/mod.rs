@@ -18,6 +18,7 @@ mod sending;
 mod tally;
 
 use super::args::{Bench, Load};
+use super::stderr;
 use connect::Opened;
 use cycle::Cycle;
 use engine::{End, Engine};
@@ -103,10 +104,10 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
         return Err(format!("nothing was measured: {reason}{because}"));
     };
     if outcome.end == End::Lost {
-        eprintln!(
-            "wsloop: ended early: no connection was left to send on: {}",
+        stderr::print(&format!(
+            "wsloop: ended early: no connection was left to send on: {}\n",
             because.unwrap_or("no reason is known")
-        );
+        ));
     }
     let server = match (rss_before, rss_connected, outcome.cpu_nanos, rss_after) {
         (Some(rss_before), Some(rss_connected), Some(cpu_nanos), Some(rss_after)) => {

@@ -4,7 +4,7 @@
 //! The thread reads one chunk ahead and waits until it is taken. A mutex and a condition do that in a tenth of the code
 //! that std's channels bring along (25 KiB of a binary that is to stay below 1 MiB).
 
-use super::thread;
+use crate::cli::thread;
 use mio::Waker;
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,14 +26,16 @@ pub(super) enum Taken {
 }
 
 impl Input {
-    pub(super) fn stdin(waker: &Arc<Waker>) -> Self {
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn stdin(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             ahead: Mutex::new(Taken::NothingYet),
             was_taken: Condvar::new(),
         });
         let (input, waker) = (Self(Arc::clone(&shared)), Arc::clone(waker));
-        thread::spawn(Box::new(move || read(&shared, &waker)));
-        input
+        thread::spawn(Box::new(move || read(&shared, &waker)))?;
+        Ok(input)
     }
 
     /// Takes what there is; nothing follows an end or a failure.

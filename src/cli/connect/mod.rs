@@ -18,7 +18,6 @@ mod ping;
 mod printer;
 mod screen;
 mod session;
-mod thread;
 
 use super::args::Connect;
 use mio::{Interest, Poll, Token, Waker};
@@ -39,7 +38,8 @@ pub(super) fn run(connect: &Connect) -> Result<(), String> {
         .map_err(told)?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(told)?;
     let dialled = dial::dial(connect, &mut poll, &mut signals)?;
-    Session::new(connect, dialled, &Arc::new(waker)).run(&mut poll, &mut signals)
+    let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(told)?;
+    session.run(&mut poll, &mut signals)
 }
 
 fn told(error: io::Error) -> String {

@@ -1,7 +1,7 @@
 //! stdout and stderr, written on a thread of its own. A pager, a pipe or a stopped terminal may take nothing for hours;
 //! the session must still hear Ctrl-C.
 
-use super::thread;
+use crate::cli::thread;
 use mio::Waker;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,11 +26,14 @@ struct State {
 
 impl Printer {
     /// `waker` is woken when all that there was is written, and when stdout fails.
-    pub(super) fn new(waker: &Arc<Waker>) -> Self {
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn new(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (printer, waker) = (Self(Arc::clone(&shared)), Arc::clone(waker));
-        thread::spawn(Box::new(move || print(&shared, &waker)));
-        printer
+        thread::spawn(Box::new(move || print(&shared, &waker)))?;
+        Ok(printer)
     }
 
     /// Takes what is in the two, for stdout and stderr.

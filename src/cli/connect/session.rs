@@ -75,7 +75,13 @@ enum Phase {
 }
 
 impl<'c> Session<'c> {
-    pub(super) fn new(connect: &'c Connect, dialled: Dialled, waker: &Arc<Waker>) -> Self {
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn new(
+        connect: &'c Connect,
+        dialled: Dialled,
+        waker: &Arc<Waker>,
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let mut keys = MaskingKeys::default();
         let reads_stdin = connect.execute.is_empty();
@@ -97,7 +103,7 @@ impl<'c> Session<'c> {
             pings: connect.ping.map(|every| Pings::new(every, now)),
             received: 0,
             screen: Screen::new(Style::detect(reads_stdin, connect.is_binary)),
-            printer: Printer::new(waker),
+            printer: Printer::new(waker)?,
             was_full: false,
             buf: vec![0; BUF_BYTES],
         };
@@ -108,7 +114,7 @@ impl<'c> Session<'c> {
             connect.url.text
         ));
         if reads_stdin {
-            session.source = Source::stdin(connect, waker);
+            session.source = Source::stdin(connect, waker)?;
         } else {
             for text in &connect.execute {
                 if text.len() > connect.message_bytes_max {
@@ -125,7 +131,7 @@ impl<'c> Session<'c> {
         }
         let mut rest = dialled.rest;
         session.receive(&mut rest);
-        session
+        Ok(session)
     }
 
     /// Runs to the end.
@@ -568,17 +574,17 @@ impl<'c> Session<'c> {
 }
 
 impl Source {
-    fn stdin(connect: &Connect, waker: &Arc<Waker>) -> Self {
+    fn stdin(connect: &Connect, waker: &Arc<Waker>) -> io::Result<Self> {
         // Somebody who types ends a message with Enter; a file is what it is.
         let cut = if connect.is_binary && !io::stdin().is_terminal() {
             Cut::Whole
         } else {
             Cut::Lines
         };
-        Self::Stdin {
-            input: Input::stdin(waker),
+        Ok(Self::Stdin {
+            input: Input::stdin(waker)?,
             messages: Messages::new(cut, connect.is_binary, connect.message_bytes_max),
-        }
+        })
     }
 }
 

@@ -53,7 +53,7 @@ fn socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
     match listens {
         Ok(true) => Ok(listener),
         Ok(false) => Err(invalid(format!(
-            "{name} does not listen (systemd: Accept=no)"
+            "{name} does not listen: its systemd socket unit needs Accept=no"
         ))),
         Err(error) => Err(named(error, name)),
     }

@@ -14,7 +14,7 @@ use std::os::unix::net::UnixListener;
 /// Listens at `path`, with permissions `mode` or those that the umask leaves.
 ///
 /// # Errors
-/// One line that begins with the path.
+/// One line with the path.
 pub(super) fn bind(
     path: &str,
     mode: Option<u32>,
@@ -41,7 +41,7 @@ pub(super) fn bind(
         }
         Ok((socket.into(), file))
     };
-    listen().map_err(|error| named(error, path))
+    listen().map_err(|error| named(error, format!("cannot listen on unix:{path}")))
 }
 
 /// Makes room if nobody listens there any more.
@@ -52,7 +52,7 @@ fn remove_stale(path: &str) -> io::Result<()> {
         Err(_) => return Ok(()),
     };
     if !kind.is_socket() {
-        let reason = "is not a socket, and is left as it is";
+        let reason = "the file is not a socket and is not replaced";
         return Err(io::Error::new(ErrorKind::AlreadyExists, reason));
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -107,7 +107,10 @@ impl Drop for SocketFile {
         if self.is_ours()
             && let Err(error) = fs::remove_file(&self.path)
         {
-            log::warn!("cannot remove {}: {error}", self.path);
+            log::warn!(
+                "cannot remove the Unix socket {}: {error}; the next server there replaces it",
+                self.path
+            );
         }
     }
 }

@@ -152,7 +152,10 @@ pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
     assert_eq!((engine.topics.count(), engine.topics.capacity()), (0, 0));
     assert_eq!(engine.deadlines.next_in(engine.now as Millis), None);
     assert_eq!(engine.timers.next_in(engine.now), None);
-    let later = (engine.spares.next_in(), engine.journal.next_in(engine.now));
+    let later = (
+        engine.spares.next_in(),
+        engine.session_log.next_in(engine.now),
+    );
     assert_eq!(later, (None, None));
     assert!(engine.read_queue.is_empty() && engine.flush_queue.is_empty());
     assert!(engine.bulk_queue.is_empty());

@@ -1,0 +1,131 @@
+//! Lines for programs: a JSON object each, with the time, the level, the message and the record's fields.
+//!
+//! A line about a session has a short message (`connected`, `disconnected`, `refused`, `gone`), and all figures in
+//! fields. What is not printable is escaped (see `json`), so that a line can be shown on a terminal; a parser restores
+//! it. The library has escaped what peers sent before that, in Rust's notation, so that decoded values are harmless,
+//! too.
+
+use super::timestamp;
+use crate::cli::json;
+use log::Record;
+use log::kv::{Error, Key, Value, VisitSource, VisitValue};
+use std::fmt::{Display, Write as _};
+use std::time::SystemTime;
+
+/// The line of a record, with its line end. Fields without a value are left out.
+pub(super) fn line(now: SystemTime, record: &Record<'_>) -> String {
+    let mut fields = Fields(String::from("{"));
+    let mut time = String::new();
+    timestamp::push_millis(now, &mut time);
+    fields.string("time", &time);
+    fields.string("level", record.level().as_str());
+    match record.key_values().get(Key::from(EVENT)) {
+        // The text says in words what the fields say.
+        Some(event) => fields.string("message", &event.to_string()),
+        None => fields.string("message", &record.args().to_string()),
+    }
+    // What can fail is to print, which a String does not.
+    let _ = record.key_values().visit(&mut fields);
+    fields.0 + "}\n"
+}
+
+/// The field whose value is a line's message: what happened, without its figures.
+const EVENT: &str = "event";
+
+/// The members of an object.
+struct Fields(String);
+
+impl Fields {
+    fn string(&mut self, key: &str, text: &str) {
+        self.member(key, json::string(text));
+    }
+
+    fn member(&mut self, key: &str, value: impl Display) {
+        let comma = if self.0.len() > 1 { "," } else { "" };
+        // A String takes everything.
+        let _ = write!(self.0, "{comma}{}:{value}", json::string(key));
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        if key.as_str() == EVENT {
+            return Ok(());
+        }
+        value.visit(Member {
+            fields: self,
+            key: key.as_str(),
+        })
+    }
+}
+
+/// A field whose value is visited.
+struct Member<'f> {
+    fields: &'f mut Fields,
+    key: &'f str,
+}
+
+impl<'v> VisitValue<'v> for Member<'_> {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
+        self.fields.string(self.key, &value.to_string());
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
+        self.fields.member(self.key, value);
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
+        self.fields.member(self.key, value);
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
+        self.fields.member(self.key, value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::Level;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn an_event_is_the_message_of_a_line_whose_fields_say_the_rest() {
+        let values = [("event", Value::from("left")), ("code", Value::from(1000))];
+        let mut record = Record::builder();
+        let record = record.args(format_args!("x left with code 1000"));
+        let line = line(UNIX_EPOCH, &record.key_values(&values).build());
+        let expected =
+            r#"{"time":"1970-01-01T00:00:00.000Z","level":"INFO","message":"left","code":1000}"#;
+        assert_eq!(line, format!("{expected}\n"));
+    }
+
+    #[test]
+    fn a_record_is_one_object_whatever_is_in_it() {
+        let values: [(&str, Value<'_>); 5] = [
+            ("path", Value::from("/a\"\n")),
+            ("code", Value::from(1000_u16)),
+            ("clean", Value::from(true)),
+            ("error", Value::null()),
+            ("peer", Value::from_display(&"[::1]:9")),
+        ];
+        let line = line(
+            UNIX_EPOCH,
+            &Record::builder()
+                .level(Level::Info)
+                .args(format_args!("{} \"left\"", "x"))
+                .key_values(&values)
+                .build(),
+        );
+        let expected = r#"{"time":"1970-01-01T00:00:00.000Z","level":"INFO","message":"x \"left\"","path":"/a\"\u000a","code":1000,"clean":true,"peer":"[::1]:9"}"#;
+        assert_eq!(line, format!("{expected}\n"));
+    }
+}

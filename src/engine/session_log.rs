@@ -1,0 +1,388 @@
+//! The session log: one line when a session opens, one when it ends, one for each client that is refused.
+//!
+//! Any client can cause these lines, so their number and length are limited. Above [`SESSIONS_PER_SECOND`] and
+//! [`FAULTS_PER_SECOND`], lines are suppressed and counted; one line reports the count when the second is over.
+//!
+//! Each line says everything in words, and again in fields (`log`'s key-value pairs). What a peer sent is cut to 64
+//! bytes, marked with `..`, and escaped in both, so that no logger receives a line end, a control character or a
+//! character that reorders text, whatever the logger does with fields. The escapes are Rust's (`\n`, `\u{202e}`, `\\`),
+//! in JSON, too: a program that decodes the JSON and prints the value is as safe as one that prints the line. Text
+//! without such characters is in the field as the peer sent it.
+
+use super::session::{self, Ending, Session};
+use crate::error::{Error, Side};
+use std::fmt::{self, Display};
+
+/// Writes the session log and counts the lines of this second.
+#[derive(Debug, Default)]
+pub(crate) struct SessionLog {
+    second_start: u64,
+    faults: Tally,
+    sessions: Tally,
+}
+
+/// Lines of one kind in this second.
+#[derive(Debug, Default)]
+struct Tally {
+    lines: u32,
+    bytes: usize,
+    suppressed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A client was refused or broke a rule of the protocol.
+    Fault,
+    /// A session opened or ended.
+    Session,
+}
+
+/// Lines of one kind that a second may have.
+#[derive(Debug)]
+struct Limit {
+    lines: u32,
+    bytes: usize,
+}
+
+impl SessionLog {
+    /// Logs that a session is open.
+    pub(crate) fn opened(&mut self, session: &Session, path: &str, now: u64) {
+        if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Session, now) {
+            return;
+        }
+        let peer = session.peer;
+        let text = format!("{peer} connected, path {}", quoted(path));
+        log::info!(event = "connected", peer:%, path = field(path); "{text}");
+        self.charge(Kind::Session, &text);
+    }
+
+    /// Logs that the handler has refused an opening handshake.
+    pub(crate) fn declined(
+        &mut self,
+        session: &Session,
+        path: &str,
+        status: impl Display,
+        now: u64,
+    ) {
+        if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Fault, now) {
+            return;
+        }
+        let peer = session.peer;
+        let text = format!("{peer} refused, path {}: {status}", quoted(path));
+        log::info!(event = "refused", peer:%, path = field(path), status:%; "{text}");
+        self.charge(Kind::Fault, &text);
+    }
+
+    /// Logs how a session ended, or a connection that did not become one.
+    pub(crate) fn ended(
+        &mut self,
+        session: &Session,
+        path: Option<&str>,
+        ending: &Ending,
+        now: u64,
+    ) {
+        let kind = match ending.error {
+            Some(
+                Error::Protocol(_)
+                | Error::Limit(_)
+                | Error::Response(_)
+                | Error::Shutdown
+                | Error::HandlerPanicked,
+            ) => Kind::Fault,
+            Some(Error::Io(_)) | None => Kind::Session,
+        };
+        let is_fault = kind == Kind::Fault;
+        let level = if session.kind == session::Kind::Opened || is_fault {
+            log::Level::Info
+        } else {
+            log::Level::Debug
+        };
+        if !log::log_enabled!(level) || !self.admit(kind, now) {
+            return;
+        }
+        let Session {
+            peer,
+            bytes_in,
+            bytes_out,
+            messages_in,
+            messages_out,
+            ..
+        } = session;
+        let error = ending.error.as_ref();
+        let error = error.map(|error| escaped(&error.to_string()));
+        let because = error
+            .as_ref()
+            .map_or(String::new(), |why| format!(": {why}"));
+        let path_field = path.map(field);
+        if session.kind != session::Kind::Opened {
+            let (event, how) = if is_fault {
+                ("refused", "refused")
+            } else {
+                ("gone", "ended before its opening handshake")
+            };
+            let text = format!("{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}");
+            log::log!(
+                level, event, peer:%, path = path_field, bytes_in, bytes_out, error; "{text}"
+            );
+            self.charge(kind, &text);
+            return;
+        }
+        let seconds = now / 1000 - u64::from(session.opened_at);
+        let Ending { code, is_clean, .. } = ending;
+        let reason = Some(field(&ending.reason)).filter(|reason| !reason.is_empty());
+        let by = match ending.by {
+            Side::Us => "us",
+            Side::Peer => "peer",
+        };
+        let text = format!(
+            "{peer} {}, {messages_in} messages and {bytes_in} B in, {messages_out} messages and \
+             {bytes_out} B out, {seconds} s{because}",
+            disconnected(path.unwrap_or_default(), ending)
+        );
+        log::log!(
+            level,
+            event = "disconnected", peer:%, path = path_field, code, reason, clean = is_clean, by,
+            messages_in, bytes_in, messages_out, bytes_out, seconds, error; "{text}"
+        );
+        self.charge(kind, &text);
+    }
+
+    /// Reports how many lines were suppressed, once the second is over.
+    pub(crate) fn sum_up(&mut self, now: u64) {
+        if now >= self.second_start + SECOND {
+            self.report_suppressed();
+        }
+    }
+
+    fn report_suppressed(&mut self) {
+        let faults = std::mem::take(&mut self.faults.suppressed);
+        if faults > 0 {
+            log::warn!(
+                "suppressed {faults} lines about refused clients and protocol violations: more than {} in a second",
+                FAULTS_PER_SECOND
+            );
+        }
+        let sessions = std::mem::take(&mut self.sessions.suppressed);
+        if sessions > 0 {
+            log::info!(
+                "suppressed {sessions} connect/disconnect lines: more than {} in a second",
+                SESSIONS_PER_SECOND
+            );
+        }
+    }
+
+    /// Returns the time until there is something to sum up, in milliseconds.
+    pub(crate) fn next_in(&self, now: u64) -> Option<u64> {
+        let suppressed = self.faults.suppressed + self.sessions.suppressed;
+        (suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
+    }
+
+    /// Returns whether another line may be logged. If not, counts it as suppressed.
+    fn admit(&mut self, kind: Kind, now: u64) -> bool {
+        if now >= self.second_start + SECOND {
+            self.sum_up(now);
+            self.second_start = now;
+            for tally in [&mut self.faults, &mut self.sessions] {
+                (tally.lines, tally.bytes) = (0, 0);
+            }
+        }
+        let (tally, limit) = self.tally(kind);
+        let is_admitted = tally.lines < limit.lines && tally.bytes < limit.bytes;
+        tally.suppressed += u64::from(!is_admitted);
+        is_admitted
+    }
+
+    /// Counts a line that was logged.
+    fn charge(&mut self, kind: Kind, text: &str) {
+        let (tally, _) = self.tally(kind);
+        tally.lines += 1;
+        tally.bytes += text.len() + FIELDS_BYTES;
+    }
+
+    fn tally(&mut self, kind: Kind) -> (&mut Tally, &'static Limit) {
+        match kind {
+            Kind::Fault => (&mut self.faults, &FAULTS_PER_SECOND),
+            Kind::Session => (&mut self.sessions, &SESSIONS_PER_SECOND),
+        }
+    }
+}
+
+/// The last second of a server is not over when the server is.
+impl Drop for SessionLog {
+    fn drop(&mut self) {
+        self.report_suppressed();
+    }
+}
+
+impl Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} lines or {} KB", self.lines, self.bytes / 1000)
+    }
+}
+
+fn disconnected(path: &str, ending: &Ending) -> String {
+    let path = quoted(path);
+    let code = ending.code;
+    let reason = match &*ending.reason {
+        "" => String::new(),
+        reason => format!(" {}", quoted(reason)),
+    };
+    let clean = if ending.is_clean {
+        "clean"
+    } else {
+        "not clean"
+    };
+    let by = match ending.by {
+        Side::Us => "us",
+        Side::Peer => "the peer",
+    };
+    format!("disconnected from {path}, code {code}{reason}, {clean}, by {by}")
+}
+
+/// Returns what a peer sent cut, escaped and in quotes: for the text of a line.
+fn quoted(text: &str) -> String {
+    let (text, mark) = cut(text);
+    format!("{text:?}{mark}")
+}
+
+/// Returns what a peer sent cut and escaped: for a field. Quotes stay as they are.
+fn field(text: &str) -> String {
+    let (text, mark) = cut(text);
+    escaped(text) + mark
+}
+
+/// Escapes text as `{:?}` does, but without quotes around it.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for (index, part) in text.split('"').enumerate() {
+        if index > 0 {
+            escaped.push('"');
+        }
+        let quoted = format!("{part:?}");
+        escaped.push_str(&quoted[1..quoted.len() - 1]);
+    }
+    escaped
+}
+
+/// Returns the first bytes, up to a character's end, and a mark if that is not all.
+fn cut(text: &str) -> (&str, &'static str) {
+    let mut end = text.len().min(QUOTED_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mark = if end < text.len() { ".." } else { "" };
+    (&text[..end], mark)
+}
+
+/// Enough of what goes wrong to see what it is.
+const FAULTS_PER_SECOND: Limit = Limit {
+    lines: 100,
+    bytes: 20_000,
+};
+
+/// All of some 450 clients that come and go in a second.
+const SESSIONS_PER_SECOND: Limit = Limit {
+    lines: 1000,
+    bytes: 180_000,
+};
+
+/// What a line is charged in addition to its text: the time, the level and, in the binary's JSON, the names of fields.
+const FIELDS_BYTES: usize = 110;
+
+/// In milliseconds.
+const SECOND: u64 = 1000;
+
+/// Bytes of what a peer sent that a line shows, before they are escaped.
+const QUOTED_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_words_are_cut_and_escaped() {
+        assert_eq!(quoted("a\n\"b\x1b[1m"), r#""a\n\"b\u{1b}[1m""#);
+        assert_eq!(field("a\n\"b\x1b[1m\\"), r#"a\n"b\u{1b}[1m\\"#);
+        let long = "ü".repeat(50);
+        assert_eq!(quoted(&long), format!("\"{}\"..", "ü".repeat(32)));
+        assert_eq!(field(&long), format!("{}..", "ü".repeat(32)));
+        assert_eq!(field(&format!("a{long}")), format!("a{}..", "ü".repeat(31)));
+        assert_eq!(field("'a' \"\" ü\u{1f600}"), "'a' \"\" ü\u{1f600}");
+    }
+
+    /// C0, DEL, C1; what reorders text; line separators; what has no width.
+    #[test]
+    fn no_character_that_a_terminal_obeys_or_hides_is_left() {
+        let ranges = [
+            '\0'..='\x1f',
+            '\x7f'..='\u{9f}',
+            '\u{ad}'..='\u{ad}',
+            '\u{61c}'..='\u{61c}',
+            '\u{180e}'..='\u{180e}',
+            '\u{200b}'..='\u{200f}',
+            '\u{2028}'..='\u{202e}',
+            '\u{2060}'..='\u{206f}',
+            '\u{feff}'..='\u{feff}',
+            '\u{fff9}'..='\u{fffb}',
+            '\u{e0001}'..='\u{e007f}',
+        ];
+        for c in ranges.into_iter().flatten() {
+            for text in [format!("a{c}"), format!("{c}a"), format!("\"{c}")] {
+                assert!(quoted(&text).is_ascii() && field(&text).is_ascii(), "{c:?}");
+                assert!(!field(&text).contains(|c: char| c.is_control()), "{c:?}");
+            }
+        }
+    }
+
+    fn admits(session_log: &mut SessionLog, kind: Kind, now: u64, text: &str) -> bool {
+        let is_admitted = session_log.admit(kind, now);
+        if is_admitted {
+            session_log.charge(kind, text);
+        }
+        is_admitted
+    }
+
+    #[test]
+    fn a_flood_is_counted_and_not_logged_line_by_line() {
+        let mut session_log = SessionLog::default();
+        let mut logged = |kind| {
+            let lines = (0..2_000).filter(|_| admits(&mut session_log, kind, 5_000, ""));
+            lines.count()
+        };
+        assert_eq!(logged(Kind::Fault), 100);
+        assert_eq!(logged(Kind::Session), 1_000);
+        assert_eq!(
+            (
+                session_log.faults.suppressed,
+                session_log.sessions.suppressed
+            ),
+            (1_900, 1_000)
+        );
+        assert_eq!(session_log.next_in(5_300), Some(700));
+        session_log.sum_up(5_999);
+        assert_eq!(session_log.faults.suppressed, 1_900);
+        session_log.sum_up(6_000);
+        assert_eq!(
+            (
+                session_log.faults.suppressed,
+                session_log.sessions.suppressed
+            ),
+            (0, 0)
+        );
+        assert_eq!(session_log.next_in(6_000), None);
+        for kind in [Kind::Fault, Kind::Session] {
+            assert!(admits(&mut session_log, kind, 6_000, ""));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_long_lines_is_limited_by_bytes() {
+        let mut session_log = SessionLog::default();
+        let text = "x".repeat(890);
+        for (kind, expected) in [(Kind::Fault, 20), (Kind::Session, 180)] {
+            let lines = (0..500).filter(|_| admits(&mut session_log, kind, 5_000, &text));
+            assert_eq!(lines.count(), expected);
+        }
+        assert_eq!(session_log.next_in(5_300), Some(700));
+    }
+}

@@ -1,0 +1,106 @@
+//! What a logger is given of sessions by a server in a program of one's own: the text of each line, and its fields.
+
+mod common;
+
+use common::*;
+use log::kv::{Error, Key, Value, VisitSource};
+use log::{LevelFilter, Log, Metadata, Record};
+use std::sync::{Mutex, MutexGuard, Once};
+use wsloop::Config;
+use wsloop::handlers::Echo;
+
+/// Keeps each line's text and fields.
+struct Kept;
+
+type Line = (String, Vec<(String, String)>);
+
+static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+
+fn lines() -> MutexGuard<'static, Vec<Line>> {
+    LINES
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Log for Kept {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        struct Fields(Vec<(String, String)>);
+        impl<'kvs> VisitSource<'kvs> for Fields {
+            fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+                self.0.push((key.to_string(), value.to_string()));
+                Ok(())
+            }
+        }
+        let mut fields = Fields(Vec::new());
+        record.key_values().visit(&mut fields).unwrap();
+        lines().push((record.args().to_string(), fields.0));
+    }
+
+    fn flush(&self) {}
+}
+
+/// The lines about a peer whose session ended with a reason, on a path.
+fn lines_about(path: &str, reason: &str) -> Vec<Line> {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        log::set_logger(&Kept).unwrap();
+        log::set_max_level(LevelFilter::Info);
+    });
+    let server = serve(Config::default(), Echo::new());
+    let mut raw = Raw::open(server.addr, path);
+    let peer = raw.0.local_addr().unwrap().to_string();
+    raw.say(close_frame(4000, reason));
+    raw.close_frame();
+    raw.at_end();
+    drop(server);
+    let lines = lines();
+    let is_about = |line: &&Line| line.0.starts_with(&peer);
+    lines.iter().filter(is_about).cloned().collect()
+}
+
+/// Review B8: other loggers than the binary's got raw line ends, and all of a path.
+#[test]
+fn fields_have_no_line_end_and_no_more_of_a_peers_words_than_the_text() {
+    let path = format!("/{}", "p".repeat(10_000));
+    let lines = lines_about(&path, "a\nb\u{202e}\u{9b}\\\"");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for (text, fields) in &lines {
+        assert!(text.len() < 300, "{text}");
+        let path = fields.iter().find(|(key, _)| key == "path").unwrap();
+        assert_eq!(path.1, format!("/{}..", "p".repeat(63)));
+    }
+    let fields = &lines[1].1;
+    let reason = fields.iter().find(|(key, _)| key == "reason").unwrap();
+    assert_eq!(reason.1, r#"a\nb\u{202e}\u{9b}\\""#);
+    assert!(
+        lines[1].0.contains(r#" "a\nb\u{202e}\u{9b}\\\"","#),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn every_figure_of_the_text_is_a_field() {
+    let lines = lines_about("/a", "");
+    let keys = |line: &Line| -> Vec<String> { line.1.iter().map(|(key, _)| key.clone()).collect() };
+    assert_eq!(keys(&lines[0]), ["event", "peer", "path"]);
+    let expected = [
+        "event",
+        "peer",
+        "path",
+        "code",
+        "reason",
+        "clean",
+        "by",
+        "messages_in",
+        "bytes_in",
+        "messages_out",
+        "bytes_out",
+        "seconds",
+        "error",
+    ];
+    assert_eq!(keys(&lines[1]), expected);
+}
