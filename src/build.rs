@@ -9,7 +9,9 @@ fn main() {
     // Built for elsewhere, nobody knows what is there.
     let is_native = var("HOST") == var("TARGET");
     let is_glibc = var("CARGO_CFG_TARGET_OS") == "linux" && var("CARGO_CFG_TARGET_ENV") == "gnu";
-    if is_native && is_glibc && glibc_version() >= Some((2, 36)) {
+    // An embedder's binary is not linked from here.
+    let has_binary = env::var_os("CARGO_FEATURE_SERVE").is_some();
+    if has_binary && is_native && is_glibc && glibc_version() >= Some((2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }

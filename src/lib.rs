@@ -44,8 +44,10 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `cli` | yes | the binary, and `simd` |
-//! | `simd` | with `cli` | UTF-8 checked with vector instructions |
+//! | `serve` | yes | the server binary, and `simd` |
+//! | `connect`, `bench` | yes | the binary's commands of that name |
+//! | `mimalloc` | yes | the binary's allocator, which returns memory after a burst |
+//! | `simd` | with `serve` | UTF-8 checked with vector instructions |
 //!
 //! Without default features the library depends on `mio`, `tungstenite` (its parts that own no socket), `slab` and `log`,
 //! and nothing else. It logs through [`log`]: a line when a session opens and when it ends (info), each message (debug).

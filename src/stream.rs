@@ -46,9 +46,9 @@ impl Stream {
     }
 
     /// Makes closing the socket reset the connection, so that the kernel drops what it could not send yet instead of
-    /// holding it for a peer that takes nothing. Needs the feature `cli`; without it the kernel decides.
+    /// holding it for a peer that takes nothing. Needs the feature `serve`; without it the kernel decides.
     pub(crate) fn reset_on_close(&self) {
-        #[cfg(feature = "cli")]
+        #[cfg(feature = "serve")]
         if let Self::Tcp(stream) = self {
             // If it fails the connection is gone already.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));

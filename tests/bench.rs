@@ -1,7 +1,7 @@
 //! `wsloop bench` as a process, against the server of the same binary and against servers that misbehave: its
 //! figures agree with each other, and what goes wrong is told. No figure is compared with a time.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "bench")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! The binary as a process: what it prints, what its exit code is, what signals do, and how it fares when
 //! descriptors run out.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 

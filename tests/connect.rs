@@ -1,7 +1,7 @@
 //! `wsloop connect` as a process with a script for stdin, against the server of the same binary and against servers
 //! that misbehave: what it prints, what it says on stderr, and its exit code.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "connect")]
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! Hostile peers that send without end: pings, pongs, tiny and empty frames, messages that never end, lengths that
 //! nothing follows. What they cost is bounded by what arrived of them, and others are served meanwhile.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 mod hostile_common;

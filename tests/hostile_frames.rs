@@ -2,7 +2,7 @@
 //! by a Close with the right code, behind all that was owed before it and before the end of the stream, even if
 //! the peer goes on sending.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 mod hostile_common;

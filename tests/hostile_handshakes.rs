@@ -1,7 +1,7 @@
 //! Hostile peers before the connection is open: every malformed handshake of RFC 6455 section 4.2.1 and RFC 7230.
 //! Each is refused with its status, by a complete response and the end of the stream.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 mod hostile_common;

@@ -1,7 +1,7 @@
 //! Hostile peers and the log, at its default level: a refusal is one line, which names the peer and the rule; a
 //! peer's words are escaped and cut; and however many are refused, the log stays readable.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 mod hostile_common;

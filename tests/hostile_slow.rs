@@ -1,6 +1,6 @@
 //! Hostile peers that take their time: that never read, that send a byte now and then, that end half of the stream.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 mod hostile_common;

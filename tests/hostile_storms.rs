@@ -1,7 +1,7 @@
 //! Hostile peers that come and go: resets in the middle of everything, storms of connections that are dropped at
 //! once, more of them than there are descriptors, and all of them while the server stops.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 mod hostile_common;

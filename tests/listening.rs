@@ -1,7 +1,7 @@
 //! What the binary listens on, as a process: Unix sockets and their files, sockets that it inherits, shared ports,
 //! backlogs, what is set on connections, how many files it may open, and variables.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 

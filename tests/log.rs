@@ -1,7 +1,7 @@
 //! The binary's stderr when its reader stalls, dies, or never was there: the server serves and ends on time, and the
 //! log says what is missing from it.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "serve")]
 
 mod common;
 

@@ -12,7 +12,7 @@
 //! accept and its close is reset, though it was told that it is connected. It connects again. (Linux hands it to the
 //! other listener if net.ipv4.tcp_migrate_req is 1.)
 
-#![cfg(all(feature = "cli", target_os = "linux"))]
+#![cfg(all(feature = "serve", target_os = "linux"))]
 
 mod common;
 

@@ -255,7 +255,7 @@ mod turns {
     }
 
     /// `SourceFd` is part of mio's feature `os-ext`, which only the binary's packages turn on.
-    #[cfg(feature = "cli")]
+    #[cfg(feature = "serve")]
     #[test]
     fn a_server_lives_inside_another_poll() {
         use mio::unix::SourceFd;

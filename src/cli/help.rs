@@ -177,6 +177,7 @@ Examples:
 "#;
 
 /// `wsloop bench --help`
+#[cfg(feature = "bench")]
 pub(super) const BENCH: &str = r#"Puts a load on a WebSocket server and measures it, as wrk does for HTTP.
 
 Usage: wsloop bench [FLAG]... URL
@@ -231,6 +232,7 @@ Examples:
 "#;
 
 /// `wsloop connect --help`
+#[cfg(feature = "connect")]
 pub(super) const CONNECT: &str = r#"Talks to a WebSocket server: sends each line of stdin as a text and prints each
 message on a line of stdout.
 

@@ -1,8 +1,11 @@
 //! The command line: what people type, and what they are told. Everything else is the library's.
 
 mod args;
+#[cfg(feature = "bench")]
 mod bench;
+#[cfg(any(feature = "bench", feature = "connect"))]
 mod client;
+#[cfg(feature = "connect")]
 mod connect;
 mod descriptors;
 mod escape;
@@ -37,6 +40,7 @@ fn carry_out(args: Vec<OsString>) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        #[cfg(feature = "bench")]
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
             Ok(told) => {
                 let code = print(&told.text);
@@ -48,6 +52,7 @@ fn carry_out(args: Vec<OsString>) -> ExitCode {
             }
             Err(error) => fail(&error),
         },
+        #[cfg(feature = "connect")]
         Ok(Command::Connect(connect)) => match connect::run(&connect) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),

@@ -5,7 +5,7 @@
 
 #![allow(dead_code, reason = "each file of tests uses its part of it")]
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "serve")]
 pub(crate) mod process;
 pub(crate) mod unix;
 

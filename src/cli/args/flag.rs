@@ -1,8 +1,11 @@
 //! A table of flags: one row for each, with what it sets and what its value may be.
 
 use super::units;
-use super::{UsageError, no_value, unknown_flag, value};
+#[cfg(any(feature = "bench", feature = "connect"))]
+use super::unknown_flag;
+use super::{UsageError, no_value, value};
 use lexopt::Parser;
+#[cfg(any(feature = "bench", feature = "connect"))]
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -86,6 +89,7 @@ pub(super) fn find<W>(rows: &'static [Flag<W>], flag: &str) -> Option<&'static F
         .find(|row| row.long == flag || row.short == Some(flag))
 }
 
+#[cfg(any(feature = "bench", feature = "connect"))]
 /// Reads the value of `flag`, if it takes one, and sets what it sets. `given` has the flags until then.
 ///
 /// # Errors
@@ -136,6 +140,7 @@ impl Shape {
     }
 }
 
+#[cfg(any(feature = "bench", feature = "connect"))]
 pub(super) fn within<T: PartialOrd + Display>(number: T, min: T, max: T) -> Result<T, String> {
     if number < min || number > max {
         return Err(format!("is not from {min} to {max}"));
@@ -152,6 +157,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+#[cfg(any(feature = "bench", feature = "connect"))]
 /// As [`time`], or 0 to do it not at all.
 pub(super) fn time_or_zero(text: &str) -> Result<Duration, String> {
     match units::duration(text)? {

@@ -3,7 +3,9 @@
 //! Nothing is printed and nothing is opened here; the only question to the outside is that for a host name's address.
 
 mod address;
+#[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "connect")]
 mod connect;
 mod flag;
 mod limits;
@@ -11,11 +13,14 @@ mod listen;
 mod origin;
 mod route;
 mod units;
+#[cfg(any(feature = "bench", feature = "connect"))]
 mod url;
 mod variables;
 
 pub(crate) use address::Address;
+#[cfg(feature = "bench")]
 pub(crate) use bench::{Bench, Load};
+#[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Stay};
 pub(crate) use listen::{Listen, SocketOptions};
 pub(crate) use route::Route;
@@ -36,7 +41,9 @@ use wsloop::Config;
 )]
 pub(crate) enum Command {
     Serve(Serve),
+    #[cfg(feature = "bench")]
     Bench(Box<Bench>),
+    #[cfg(feature = "connect")]
     Connect(Box<Connect>),
     /// Print this on stdout.
     Help(&'static str),
@@ -115,10 +122,16 @@ pub(crate) fn parse(
             Arg::Short(letter) => format!("-{letter}"),
             Arg::Long(name) => format!("--{name}"),
             Arg::Value(word) if line.words == 0 && word == "bench" => {
+                #[cfg(feature = "bench")]
                 return bench::parse(&mut parser);
+                #[cfg(not(feature = "bench"))]
+                return Err(missing("bench"));
             }
             Arg::Value(word) if line.words == 0 && word == "connect" => {
+                #[cfg(feature = "connect")]
                 return connect::parse(&mut parser);
+                #[cfg(not(feature = "connect"))]
+                return Err(missing("connect"));
             }
             Arg::Value(word) if line.words == 0 && word == "help" => {
                 return help_with(parser.raw_args()?.collect());
@@ -143,6 +156,14 @@ pub(crate) fn parse(
     }
     variables::apply(&mut line, variables)?;
     line.finish().map(Command::Serve)
+}
+
+/// The answer to a command that this binary was built without.
+#[cfg(not(all(feature = "bench", feature = "connect")))]
+fn missing(feature: &str) -> UsageError {
+    UsageError(format!(
+        "this wsloop was built without the command {feature} (cargo feature {feature:?})"
+    ))
 }
 
 /// `wsloop help`, alone or with a command.
