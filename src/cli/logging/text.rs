@@ -64,7 +64,7 @@ pub(super) fn line(now: SystemTime, record: &Record<'_>, colours: Colours) -> St
         line.push_str(part);
     }
     // A String takes everything.
-    let _ = Printable(&mut line).write_fmt(*record.args());
+    let _ = write!(line, "{}", Printable(record.args()));
     line.push('\n');
     line
 }
