@@ -599,14 +599,44 @@ mod failing_stderr {
         }
     }
 
+    /// env_logger reports what it cannot parse with `eprintln!`: it must see nothing of that kind.
     #[test]
-    fn a_bad_rust_log_aborts_nothing() {
+    fn a_bad_rust_log_aborts_nothing_and_reaches_no_parser_that_prints() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
-        for filter in ["a=b=c", "wsloop=loud", "info/a/b"] {
+        let args = ["echo", "-l", &addr];
+        let filters = [
+            "a=b=c",
+            "a==",
+            "=loud",
+            "wsloop=loud",
+            "wsloop=debug=",
+            "wsloop= debug x",
+            "info/a/b",
+            "a=b=c/d/e",
+            "//",
+            "off,a=b=c",
+        ];
+        for filter in filters {
             let variables = [("RUST_LOG", filter)];
-            let code = code_of(full_device(), &variables, &["echo", "-l", &addr]);
-            assert_eq!(code, Some(1), "{filter}");
+            assert_eq!(
+                code_of(full_device(), &variables, &args),
+                Some(1),
+                "{filter}"
+            );
+            let (reader, writer) = io::pipe().unwrap();
+            drop(reader);
+            assert_eq!(code_of(writer, &variables, &args), Some(1), "{filter}");
+            let mut command = Command::new("sh");
+            command.args(["-c", r#"exec "$0" "$@" 2>&- >/dev/null"#, WSLOOP]);
+            command.args(args).envs(variables).stdin(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            assert_eq!(code(&mut child), Some(1), "{filter}");
+            let (reader, writer) = io::pipe().unwrap();
+            assert_eq!(code_of(writer, &variables, &args), Some(1), "{filter}");
+            let lines = lines(reader);
+            let is_log = |line: &String| line.starts_with("[20") || line.starts_with("wsloop: ");
+            assert!(lines.iter().all(is_log), "{filter}: {lines:?}");
         }
     }
 

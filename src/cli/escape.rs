@@ -1,6 +1,6 @@
 //! Characters that output for people shows as they are, and those that it escapes.
 
-use std::fmt;
+use std::fmt::{self, Display, Write};
 
 /// Returns whether a terminal shows `c` and neither obeys nor hides it. Control characters (C0, DEL, C1) are not
 /// printable, nor are those that turn the direction of text (U+202A to U+202E, U+2066 to U+2069), line separators
@@ -15,20 +15,28 @@ pub(super) fn is_printable(c: char) -> bool {
     }
 }
 
-/// Appends text to a string, with all that is not printable in Rust's notation (`\n`, `\u{1b}`). Backslashes and quotes
-/// stay as they are: this is for text whose quoted parts are escaped already.
-pub(super) struct Printable<'s>(pub(super) &'s mut String);
+/// Displays a value with all that is not printable in Rust's notation (`\n`, `\u{1b}`). Backslashes and quotes stay as
+/// they are: this is for text whose quoted parts are escaped already.
+pub(super) struct Printable<T>(pub(super) T);
 
-impl fmt::Write for Printable<'_> {
+impl<T: Display> Display for Printable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+/// Passes text on, escaped.
+struct Escaping<'f, 'b>(&'f mut fmt::Formatter<'b>);
+
+impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Nearly all of a log.
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            self.0.push_str(text);
-            return Ok(());
+            return self.0.write_str(text);
         }
         for c in text.chars() {
             if is_printable(c) {
-                self.0.push(c);
+                self.0.write_char(c)?;
             } else {
                 write!(self.0, "{}", c.escape_debug())?;
             }
@@ -40,7 +48,6 @@ impl fmt::Write for Printable<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fmt::Write;
 
     /// What no log must pass on: to a terminal that obeys it, or to a reader who does not see it.
     fn dangerous() -> impl Iterator<Item = char> {
@@ -76,9 +83,8 @@ mod tests {
 
     #[test]
     fn quotes_and_backslashes_stay_when_text_is_made_printable() {
-        let mut out = String::new();
         let text = "a\"\\u{1b}\"\x1b[1m\n\u{202e}\u{fc}";
-        Printable(&mut out).write_str(text).unwrap();
-        assert_eq!(out, "a\"\\u{1b}\"\\u{1b}[1m\\n\\u{202e}\u{fc}");
+        let expected = "a\"\\u{1b}\"\\u{1b}[1m\\n\\u{202e}\u{fc}";
+        assert_eq!(Printable(text).to_string(), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! stderr behind a bounded queue. A thread writes, so that nobody else waits for a reader that stalls.
 //!
-//! - [`print`] and [`print_log_line`] return at once. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the
+//! - [`print`] and [`Log`] return at once. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the
 //!   log are dropped and counted until half of that is written; one line then reports the count, at the place where the
 //!   lines are missing.
 //! - Lines that the system refuses (the reader is gone, the disk is full) are dropped and counted as well. The next
@@ -28,14 +28,28 @@ use std::time::{Duration, Instant};
 
 /// Prints text with its line end. Never waits, and drops nothing: for the few lines of a process that are not its log.
 pub(super) fn print(text: &str) {
-    start_writer_if(STDERR.push(text, usize::MAX));
+    start_writer_if(STDERR.push(text.as_bytes(), usize::MAX));
 }
 
-/// Prints a line of the log: what `format` returns, with its line end. Never waits; drops the line, without a call of
-/// `format` if possible, when the queue is full.
-pub(super) fn print_log_line(format: impl FnOnce() -> String) {
-    if STDERR.has_room() {
-        start_writer_if(STDERR.push(&format(), QUEUED_BYTES_MAX));
+/// Returns whether a line of the log may be printed. If not, counts the line as dropped, and the caller need not format
+/// it.
+pub(super) fn has_room_for_log() -> bool {
+    STDERR.has_room()
+}
+
+/// Prints the log: each call of `write` is a line with its line end. Never waits, and never fails: drops the line if it
+/// does not fit into the queue.
+pub(super) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        start_writer_if(STDERR.push(line, QUEUED_BYTES_MAX));
+        Ok(line.len())
+    }
+
+    /// The queue's thread writes.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -143,7 +157,7 @@ impl Queue {
     /// Queues a line, or drops it if more than `bytes_max` would be queued. Returns whether the caller must start the
     /// writer.
     #[must_use]
-    fn push(&self, line: &str, bytes_max: usize) -> bool {
+    fn push(&self, line: &[u8], bytes_max: usize) -> bool {
         let mut state = thread::lock(&self.state);
         if state.bytes + line.len() > bytes_max {
             state.is_full = true;
@@ -229,16 +243,16 @@ impl Queue {
 }
 
 impl State {
-    fn append(&mut self, text: &str, lines: u64) {
+    fn append(&mut self, text: &[u8], lines: u64) {
         let has_room = |chunk: &&mut Chunk| chunk.text.len() + text.len() <= CHUNK_BYTES;
         match self.chunks.back_mut().filter(has_room) {
             Some(chunk) => {
-                chunk.text.extend_from_slice(text.as_bytes());
+                chunk.text.extend_from_slice(text);
                 chunk.lines += lines;
             }
             None => {
                 let mut chunk = Vec::with_capacity(text.len().max(CHUNK_BYTES));
-                chunk.extend_from_slice(text.as_bytes());
+                chunk.extend_from_slice(text);
                 self.chunks.push_back(Chunk { text: chunk, lines });
             }
         }
@@ -254,7 +268,7 @@ impl State {
             format!("cannot write to stderr: {error}")
         });
         let report = (self.format)(&format!("dropped {lines} log lines: {why}"));
-        self.append(&report, lines);
+        self.append(report.as_bytes(), lines);
     }
 
     /// Returns whether nothing is to be written until there is another line.
@@ -363,7 +377,7 @@ mod tests {
 
     fn push(queue: &Queue, line: &str) {
         if queue.has_room() {
-            let _ = queue.push(line, QUEUED_BYTES_MAX);
+            let _ = queue.push(line.as_bytes(), QUEUED_BYTES_MAX);
         }
     }
 
@@ -485,7 +499,7 @@ mod tests {
         for _ in 0..2 * QUEUED_BYTES_MAX / line.len() {
             push(&queue, &line);
         }
-        let _ = queue.push("wsloop: error\n", usize::MAX);
+        let _ = queue.push(b"wsloop: error\n", usize::MAX);
         let mut script = Script::default();
         write(&queue, &mut Sink::new(&mut script));
         assert!(taken(script).ends_with("stderr was not read\nwsloop: error\n"));

@@ -1,156 +1,200 @@
-//! The log on stderr: lines for people, or one JSON object a line for programs.
+//! The log on stderr: lines for people, or one JSON object a line for programs. env_logger filters, formats and
+//! colours; its pipe is the bounded queue of [`stderr`].
 //!
-//! `RUST_LOG` filters both: a level, or `TARGET=LEVEL` pairs, and `/TEXT` for lines that contain it; default `info`.
-//! `RUST_LOG_STYLE` (`always`, `never`) decides on colours in lines for people; without it a terminal has them.
+//! `RUST_LOG` filters both formats: a level, or `TARGET=LEVEL` pairs, and `/TEXT` for lines that contain it; default
+//! `info`. `RUST_LOG_STYLE` (`always`, `never`) decides on colours in lines for people; without it a terminal has them.
 //!
 //! A line never holds a character that a terminal would obey or hide, whoever wrote it: see `escape`.
 
+mod filter;
 mod object;
-mod text;
-mod timestamp;
 
 use super::args::LogFormat;
-use super::stderr;
-use env_filter::{Builder, Filter};
-use log::{Level, Log, Metadata, Record};
+use super::escape::Printable;
+use super::{stderr, thread};
+use env_logger::fmt::{ConfigurableFormat, Formatter};
+use env_logger::{Builder, Target, WriteStyle};
+use log::{Level, LevelFilter, Log, Record};
 use std::env;
 use std::fmt::Display;
-use std::sync::OnceLock;
-use std::time::SystemTime;
-use text::Colours;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::mem;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Sets the process's logger up.
 pub(super) fn init(format: LogFormat) {
-    let (filter, error) = filter(env::var("RUST_LOG").ok().as_deref());
-    let logger = LOGGER.get_or_init(|| Logger {
-        filter,
+    let layout = LAYOUT.get_or_init(|| Layout {
         format,
-        colours: Colours::detect(),
+        style: write_style(),
     });
-    log::set_max_level(logger.filter.filter());
-    // Fails if there is a logger, which is then this one.
-    let _ = log::set_logger(logger);
-    stderr::report_drops_with(|text| unfiltered(Level::Warn, text));
+    let (filters, error) = filter::parse(env::var("RUST_LOG").ok().as_deref());
+    let write_record = layout.writer();
+    let logger = Builder::new()
+        .parse_filters(&filters)
+        .write_style(layout.style)
+        .target(Target::Pipe(Box::new(stderr::Log)))
+        .format(move |out, record| {
+            // env_logger prints nothing after an error: the line is dropped before any work for it.
+            if !stderr::has_room_for_log() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            write_record(out, record)
+        })
+        .try_init();
+    debug_assert!(logger.is_ok(), "init is called once");
+    stderr::report_drops_with(|text| {
+        let layout = LAYOUT.get().expect("set before the logger");
+        layout.line(Level::Warn, text)
+    });
     stderr::flush_at_panics();
     if let Some(error) = error {
-        log::warn!("ignored a part of RUST_LOG: {error}");
+        log::warn!("{error}");
     }
 }
 
 /// Prints why the server ends, whatever `RUST_LOG` says.
 pub(super) fn print_failure(error: &dyn Display) {
-    stderr::print(&match LOGGER.get() {
-        Some(logger) if logger.format == LogFormat::Json => {
-            unfiltered(Level::Error, &error.to_string())
+    stderr::print(&match LAYOUT.get() {
+        Some(layout) if layout.format == LogFormat::Json => {
+            layout.line(Level::Error, &error.to_string())
         }
         _ => format!("wsloop: {error}\n"),
     });
 }
 
-/// The line of a message that `RUST_LOG` does not filter.
-fn unfiltered(level: Level, message: &str) -> String {
-    let logger = LOGGER.get().expect("set by init, before there is a line");
-    let mut record = Record::builder();
-    let args = format_args!("{message}");
-    logger.line(&record.level(level).args(args).build())
-}
-
-/// The filter that `RUST_LOG` describes, and what is wrong with the variable. Wrong directives are ignored. Without a
-/// right one the level is info.
-fn filter(variable: Option<&str>) -> (Filter, Option<String>) {
-    let parse = |spec: &str| {
-        let mut builder = Builder::new();
-        let error = builder.try_parse(spec).err();
-        (builder.build(), error.map(|error| error.to_string()))
-    };
-    let is_right = |spec: &&str| !spec.trim().is_empty() && parse(spec).1.is_none();
-    let spec = variable.filter(|spec| !spec.trim().is_empty());
-    match parse(spec.unwrap_or(DEFAULT_FILTER)) {
-        (_, error @ Some(_)) => {
-            let directives = spec.unwrap_or_default().split(',');
-            let right: Vec<&str> = directives.filter(is_right).collect();
-            let right = if right.is_empty() {
-                DEFAULT_FILTER.to_owned()
-            } else {
-                right.join(",")
-            };
-            (parse(&right).0, error)
-        }
-        right => right,
-    }
-}
-
-struct Logger {
-    filter: Filter,
+/// How lines of the log look.
+#[derive(Clone, Copy)]
+struct Layout {
     format: LogFormat,
-    colours: Colours,
+    style: WriteStyle,
 }
 
-static LOGGER: OnceLock<Logger> = OnceLock::new();
+static LAYOUT: OnceLock<Layout> = OnceLock::new();
 
-impl Logger {
-    /// A line of the log, with its line end.
-    fn line(&self, record: &Record<'_>) -> String {
-        let now = SystemTime::now();
+type WriteRecord = Box<dyn Fn(&mut Formatter, &Record<'_>) -> io::Result<()> + Send + Sync>;
+
+impl Layout {
+    /// Returns the function that writes a record as a line, for `Builder::format`.
+    fn writer(self) -> WriteRecord {
         match self.format {
-            LogFormat::Text => text::line(now, record, self.colours),
-            LogFormat::Json => object::line(now, record),
-        }
-    }
-}
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.filter.matches(record) {
-            stderr::print_log_line(|| self.line(record));
+            LogFormat::Text => text(),
+            LogFormat::Json => Box::new(object::write),
         }
     }
 
-    fn flush(&self) {
-        stderr::flush();
+    /// Returns the line of a message that `RUST_LOG` does not filter.
+    ///
+    /// env_logger formats for a target only, so that a second logger with a target in memory is built for each line.
+    /// Such lines are rare: a report of dropped lines, and the end of the server.
+    fn line(self, level: Level, message: &str) -> String {
+        let memory = Memory::default();
+        let logger = Builder::new()
+            .filter_level(LevelFilter::Trace)
+            .write_style(self.style)
+            .target(Target::Pipe(Box::new(memory.clone())))
+            .format(self.writer())
+            .build();
+        let mut record = Record::builder();
+        let args = format_args!("{message}");
+        logger.log(&record.level(level).args(args).build());
+        drop(logger);
+        memory.into_text()
     }
 }
 
-const DEFAULT_FILTER: &str = "info";
+/// Lines for people: env_logger's own, with the message escaped. The fields of a record are in its message, too, and
+/// are left out.
+fn text() -> WriteRecord {
+    let mut format = ConfigurableFormat::default();
+    // A message is one line, so that there is nothing to indent.
+    format.target(false).indent(None);
+    Box::new(move |out, record| {
+        let message = Printable(record.args());
+        let mut printable = Record::builder();
+        let printable = printable.level(record.level());
+        format.format(out, &printable.args(format_args!("{message}")).build())
+    })
+}
+
+/// Returns whether lines have colours, as env_logger decides it for stderr itself: it does not ask variables when its
+/// target is a pipe. They are `RUST_LOG_STYLE`, `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE`
+/// (bixense.com/clicolors).
+fn write_style() -> WriteStyle {
+    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is = |name: &str, expected: &str| env::var_os(name).is_some_and(|value| value == expected);
+    let has_colours = if is("RUST_LOG_STYLE", "always") {
+        true
+    } else if is("RUST_LOG_STYLE", "never") || is_set("NO_COLOR") {
+        false
+    } else if is_set("CLICOLOR_FORCE") {
+        true
+    } else {
+        let is_capable = is_set("TERM") && !is("TERM", "dumb");
+        is_capable && !is("CLICOLOR", "0") && io::stderr().is_terminal()
+    };
+    if has_colours {
+        WriteStyle::Always
+    } else {
+        WriteStyle::Never
+    }
+}
+
+/// A target in memory, which stays readable when a logger owns a clone.
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn into_text(self) -> String {
+        let bytes = mem::take(&mut *thread::lock(&self.0));
+        String::from_utf8(bytes).expect("env_logger writes the strings of a record")
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        thread::lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The line of a message, without the time.
+    fn line(level: Level, message: &str, style: WriteStyle) -> String {
+        let format = LogFormat::Text;
+        let line = Layout { format, style }.line(level, message);
+        let time = line.find("20").expect("a year");
+        line[..time].to_owned() + &line[time + "2026-11-21T17:32:09Z".len()..]
+    }
+
     #[test]
-    fn rust_log_filters_by_level_and_target_and_is_followed_where_it_is_right() {
-        // What wsloop and others may say, and whether there is something to complain about.
-        let table = [
-            (None, "INFO", "INFO", false),
-            (Some(""), "INFO", "INFO", false),
-            (Some("off"), "OFF", "OFF", false),
-            (Some("debug"), "DEBUG", "DEBUG", false),
-            (Some("warn,wsloop=trace"), "TRACE", "WARN", false),
-            (Some("wsloop=debug"), "DEBUG", "OFF", false),
-            (Some("a=b=c"), "INFO", "INFO", true),
-            (Some("a=b=c,debug"), "DEBUG", "DEBUG", true),
-            (Some("wsloop=loud,other=debug"), "OFF", "DEBUG", true),
-            (Some("info/a/b"), "INFO", "INFO", true),
-        ];
-        for (variable, wsloop, other, is_wrong) in table {
-            let (filter, error) = filter(variable);
-            let level = |target: &str| {
-                let levels = Level::iter().filter(|&level| {
-                    let metadata = Metadata::builder().level(level).target(target).build();
-                    filter.enabled(&metadata)
-                });
-                levels.last().map_or("OFF", |level| level.as_str())
-            };
-            assert_eq!(
-                (level("wsloop::server"), level("other")),
-                (wsloop, other),
-                "{variable:?}"
-            );
-            assert_eq!(error.is_some(), is_wrong, "{variable:?}: {error:?}");
+    fn a_record_is_one_line_whatever_is_in_it() {
+        let message = "\"a\\n\"\n[1970-01-01T00:00:00Z ERROR] forged\u{2028}\x1b[2J";
+        let expected = "[ INFO ] \"a\\n\"\\n[1970-01-01T00:00:00Z ERROR] \
+                        forged\\u{2028}\\u{1b}[2J\n";
+        assert_eq!(line(Level::Info, message, WriteStyle::Never), expected);
+    }
+
+    #[test]
+    fn colours_are_around_the_brackets_and_the_level() {
+        let expected = "\x1b[90m[\x1b[0m \x1b[33mWARN \x1b[0m\x1b[90m]\x1b[0m x\\u{1b}[1m\n";
+        assert_eq!(line(Level::Warn, "x\x1b[1m", WriteStyle::Always), expected);
+    }
+
+    #[test]
+    fn a_json_line_is_the_same_with_and_without_colours() {
+        for style in [WriteStyle::Always, WriteStyle::Never] {
+            let format = LogFormat::Json;
+            let line = Layout { format, style }.line(Level::Error, "\u{fc}\x1b[1m\n");
+            let (time, rest) = line.split_at(r#"{"time":"2026-11-21T17:32:09.250Z""#.len());
+            assert!(time.ends_with("Z\""), "{time}");
+            let expected = ",\"level\":\"ERROR\",\"message\":\"\u{fc}\\u001b[1m\\u000a\"}\n";
+            assert_eq!(rest, expected);
         }
     }
 }

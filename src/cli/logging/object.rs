@@ -5,19 +5,24 @@
 //! it. The library has escaped what peers sent before that, in Rust's notation, so that decoded values are harmless,
 //! too.
 
-use super::timestamp;
 use crate::cli::json;
+use env_logger::fmt::Formatter;
 use log::Record;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use std::fmt::{Display, Write as _};
-use std::time::SystemTime;
+use std::io::{self, Write as _};
+
+/// Writes the line of a record: a function for `Builder::format`.
+pub(super) fn write(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let line = line(&out.timestamp_millis(), record);
+    out.write_all(line.as_bytes())
+}
 
 /// The line of a record, with its line end. Fields without a value are left out.
-pub(super) fn line(now: SystemTime, record: &Record<'_>) -> String {
+fn line(time: &dyn Display, record: &Record<'_>) -> String {
     let mut fields = Fields(String::from("{"));
-    let mut time = String::new();
-    timestamp::push_millis(now, &mut time);
-    fields.string("time", &time);
+    // RFC 3339 has no character to escape.
+    fields.member("time", format_args!("\"{time}\""));
     fields.string("level", record.level().as_str());
     match record.key_values().get(Key::from(EVENT)) {
         // The text says in words what the fields say.
@@ -95,16 +100,14 @@ impl<'v> VisitValue<'v> for Member<'_> {
 mod tests {
     use super::*;
     use log::Level;
-    use std::time::UNIX_EPOCH;
 
     #[test]
     fn an_event_is_the_message_of_a_line_whose_fields_say_the_rest() {
         let values = [("event", Value::from("left")), ("code", Value::from(1000))];
         let mut record = Record::builder();
         let record = record.args(format_args!("x left with code 1000"));
-        let line = line(UNIX_EPOCH, &record.key_values(&values).build());
-        let expected =
-            r#"{"time":"1970-01-01T00:00:00.000Z","level":"INFO","message":"left","code":1000}"#;
+        let line = line(&"now", &record.key_values(&values).build());
+        let expected = r#"{"time":"now","level":"INFO","message":"left","code":1000}"#;
         assert_eq!(line, format!("{expected}\n"));
     }
 
@@ -118,14 +121,14 @@ mod tests {
             ("peer", Value::from_display(&"[::1]:9")),
         ];
         let line = line(
-            UNIX_EPOCH,
+            &"now",
             &Record::builder()
                 .level(Level::Info)
                 .args(format_args!("{} \"left\"", "x"))
                 .key_values(&values)
                 .build(),
         );
-        let expected = r#"{"time":"1970-01-01T00:00:00.000Z","level":"INFO","message":"x \"left\"","path":"/a\"\u000a","code":1000,"clean":true,"peer":"[::1]:9"}"#;
+        let expected = r#"{"time":"now","level":"INFO","message":"x \"left\"","path":"/a\"\u000a","code":1000,"clean":true,"peer":"[::1]:9"}"#;
         assert_eq!(line, format!("{expected}\n"));
     }
 }

@@ -1,0 +1,102 @@
+//! `RUST_LOG`, checked before env_logger parses it: env_logger reports what it cannot parse with `eprintln!`, which
+//! panics if stderr cannot be written, and a panic ends the process.
+//!
+//! `env_filter::Builder::try_parse` returns the error instead, but env_logger neither exports env_filter nor has such a
+//! call. The check is therefore a copy of its grammar: `DIRECTIVE,DIRECTIVE.../TEXT`, a directive being `LEVEL`,
+//! `TARGET` or `TARGET=LEVEL`.
+
+use log::LevelFilter;
+
+/// Returns the filters that env_logger can parse, and what is wrong with the others. Wrong directives are ignored.
+/// Without a right one the level is info.
+pub(super) fn parse(variable: Option<&str>) -> (String, Option<String>) {
+    let spec = variable.unwrap_or_default();
+    let (directives, text) = spec.split_at(spec.find('/').unwrap_or(spec.len()));
+    if text.matches('/').count() > 1 {
+        let error = format!("ignored RUST_LOG: more than one '/' in {spec:?}");
+        return (DEFAULT.to_owned(), Some(error));
+    }
+    let directives = directives.split(',').map(str::trim);
+    let (right, wrong): (Vec<_>, Vec<_>) = directives
+        .filter(|directive| !directive.is_empty())
+        .partition(|directive| is_right(directive));
+    let right = match right[..] {
+        [] => DEFAULT.to_owned(),
+        _ => right.join(","),
+    };
+    let error = (!wrong.is_empty()).then(|| {
+        let wrong = wrong.join(",");
+        format!("ignored a part of RUST_LOG: {wrong:?} is not TARGET=LEVEL")
+    });
+    (right + text, error)
+}
+
+fn is_right(directive: &str) -> bool {
+    directive.split_once('=').is_none_or(|(_, level)| {
+        let level = level.trim();
+        level.is_empty() || level.parse::<LevelFilter>().is_ok()
+    })
+}
+
+const DEFAULT: &str = "info";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use env_logger::Builder;
+    use log::{Level, Log, Metadata};
+
+    #[test]
+    fn rust_log_filters_by_level_and_target_and_is_followed_where_it_is_right() {
+        // The levels of wsloop and others, and whether RUST_LOG is wrong.
+        let table = [
+            (None, "INFO", "INFO", false),
+            (Some(""), "INFO", "INFO", false),
+            (Some(" , "), "INFO", "INFO", false),
+            (Some("off"), "OFF", "OFF", false),
+            (Some("debug"), "DEBUG", "DEBUG", false),
+            (Some("warn,wsloop=trace"), "TRACE", "WARN", false),
+            (Some("wsloop=debug"), "DEBUG", "OFF", false),
+            (Some("wsloop= DEBUG , warn"), "DEBUG", "WARN", false),
+            (Some("wsloop="), "TRACE", "OFF", false),
+            (Some("a=b=c"), "INFO", "INFO", true),
+            (Some("a=b=c,debug"), "DEBUG", "DEBUG", true),
+            (Some("wsloop=loud,other=debug"), "OFF", "DEBUG", true),
+            (Some("info/a/b"), "INFO", "INFO", true),
+            (Some("warn/a,debug/b"), "INFO", "INFO", true),
+        ];
+        for (variable, wsloop, other, is_wrong) in table {
+            let (filters, error) = parse(variable);
+            let logger = Builder::new().parse_filters(&filters).build();
+            let level = |target: &str| {
+                let levels = Level::iter().filter(|&level| {
+                    let metadata = Metadata::builder().level(level).target(target).build();
+                    logger.enabled(&metadata)
+                });
+                levels.last().map_or("OFF", |level| level.as_str())
+            };
+            assert_eq!(
+                (level("wsloop::server"), level("other")),
+                (wsloop, other),
+                "{variable:?}"
+            );
+            assert_eq!(error.is_some(), is_wrong, "{variable:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_left_out_and_named() {
+        let table = [
+            ("a=b=c,wsloop=debug/x,y", "wsloop=debug/x,y", "\"a=b=c\""),
+            ("a=loud,b==,warn", "warn", "\"a=loud,b==\""),
+            ("a==/x", "info/x", "\"a==\""),
+            ("debug/a/b", "info", "\"debug/a/b\""),
+        ];
+        for (variable, expected, named) in table {
+            let (filters, error) = parse(Some(variable));
+            assert_eq!(filters, expected);
+            let error = error.unwrap();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}
