@@ -45,10 +45,11 @@ struct Route {
     scopes: Range<u32>,
 }
 
-/// A session that a route serves, by its number: slots are used again.
-#[derive(Clone, Copy, Debug, Default)]
+/// A session that a route serves. The low bits of its number tell it from an earlier one in the same slot, of which only an
+/// error before its request can be reported; in 4 bytes, because each session has one.
+#[derive(Clone, Copy, Debug)]
 struct Served {
-    number: u64,
+    number: u16,
     route: u16,
 }
 
@@ -137,10 +138,10 @@ impl Router {
     fn serve(&mut self, id: Id, route: usize) {
         let slot = id.slot as usize;
         if self.sessions.len() <= slot {
-            self.sessions.resize(slot + 1, Served::default());
+            self.sessions.resize(slot + 1, NOBODY);
         }
         self.sessions[slot] = Served {
-            number: id.number,
+            number: id.number as u16,
             // There are no more routes than that.
             route: route as u16,
         };
@@ -149,7 +150,8 @@ impl Router {
     /// The route that serves the session, if it asked for one.
     fn served(&self, id: Id) -> Option<usize> {
         let served = self.sessions.get(id.slot as usize)?;
-        (served.number == id.number).then_some(usize::from(served.route))
+        let is_served = served.number == id.number as u16 && served.route != NOBODY.route;
+        is_served.then_some(usize::from(served.route))
     }
 
     /// The handler of a session, and the context in which it acts.
@@ -164,6 +166,12 @@ impl Router {
         (&mut *route.handler, cx.scoped(route.scopes.start))
     }
 }
+
+/// In a slot whose sessions have asked for nothing.
+const NOBODY: Served = Served {
+    number: 0,
+    route: u16::MAX,
+};
 
 impl Pattern {
     fn parse(pattern: &str) -> Self {

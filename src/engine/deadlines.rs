@@ -49,15 +49,43 @@ struct Queue {
     last: u32,
 }
 
+/// In 12 bytes, because each session has one: the kind is in the upper bits of the neighbour's slot.
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    previous: u32,
+    previous_and_kind: u32,
     next: u32,
     due: Millis,
-    kind: Option<Deadline>,
 }
 
-const NONE: u32 = u32::MAX;
+/// No slot: there are descriptors for fewer sessions.
+const NONE: u32 = (1 << SLOT_BITS) - 1;
+
+const SLOT_BITS: u32 = 29;
+
+impl Link {
+    const UNUSED: Self = Self {
+        previous_and_kind: NONE | NO_KIND << SLOT_BITS,
+        next: NONE,
+        due: 0,
+    };
+
+    fn kind(self) -> Option<Deadline> {
+        Deadline::ALL
+            .get((self.previous_and_kind >> SLOT_BITS) as usize)
+            .copied()
+    }
+
+    fn previous(self) -> u32 {
+        self.previous_and_kind & NONE
+    }
+
+    fn set_previous(&mut self, previous: u32) {
+        self.previous_and_kind = self.previous_and_kind & !NONE | previous;
+    }
+}
+
+/// In the place of a kind's number.
+const NO_KIND: u32 = Deadline::ALL.len() as u32;
 
 impl Deadlines {
     /// With the duration of each kind, and room for `slots` sessions.
@@ -81,23 +109,15 @@ impl Deadlines {
             return;
         };
         if self.links.len() <= slot {
-            self.links.resize(
-                slot + 1,
-                Link {
-                    previous: NONE,
-                    next: NONE,
-                    due: 0,
-                    kind: None,
-                },
-            );
+            self.links.resize(slot + 1, Link::UNUSED);
         }
+        debug_assert!(slot < NONE as usize);
         let id = slot as u32;
         let due = now.wrapping_add(duration);
         self.links[slot] = Link {
-            previous: queue.last,
+            previous_and_kind: queue.last | (kind as u32) << SLOT_BITS,
             next: NONE,
             due,
-            kind: Some(kind),
         };
         match queue.last {
             NONE => queue.first = id,
@@ -108,7 +128,7 @@ impl Deadlines {
 
     /// The session's deadline.
     pub(crate) fn kind(&self, slot: usize) -> Option<Deadline> {
-        self.links.get(slot)?.kind
+        self.links.get(slot)?.kind()
     }
 
     /// The slots of the sessions that have this deadline, in the order of due times.
@@ -123,7 +143,7 @@ impl Deadlines {
     pub(crate) fn set_at(&self, slot: usize, kind: Deadline) -> Option<Millis> {
         let link = self.links.get(slot)?;
         let duration = self.queues[kind as usize].duration?;
-        (link.kind == Some(kind)).then(|| link.due.wrapping_sub(duration))
+        (link.kind() == Some(kind)).then(|| link.due.wrapping_sub(duration))
     }
 
     /// Cancels the session's deadline.
@@ -132,8 +152,9 @@ impl Deadlines {
         let Some(link) = self.links.get_mut(slot) else {
             return;
         };
-        let Some(kind) = link.kind.take() else { return };
-        let Link { previous, next, .. } = *link;
+        let Some(kind) = link.kind() else { return };
+        let (previous, next) = (link.previous(), link.next);
+        *link = Link::UNUSED;
         let queue = &mut self.queues[kind as usize];
         match previous {
             NONE => queue.first = next,
@@ -141,7 +162,7 @@ impl Deadlines {
         }
         match next {
             NONE => queue.last = previous,
-            next => self.links[next as usize].previous = previous,
+            next => self.links[next as usize].set_previous(previous),
         }
     }
 
@@ -151,7 +172,7 @@ impl Deadlines {
             self.links
                 .iter()
                 .skip(slots)
-                .all(|link| link.kind.is_none())
+                .all(|link| link.kind().is_none())
         );
         self.links.truncate(slots);
         self.links.shrink_to(slots);
@@ -169,7 +190,7 @@ impl Deadlines {
     /// Whether the session has this deadline, and it is due at `now`.
     pub(crate) fn is_due(&self, slot: usize, kind: Deadline, now: Millis) -> bool {
         let link = self.links.get(slot);
-        link.is_some_and(|link| link.kind == Some(kind) && !is_before(now, link.due))
+        link.is_some_and(|link| link.kind() == Some(kind) && !is_before(now, link.due))
     }
 
     /// How long until the next deadline is due; `None`: there is none.

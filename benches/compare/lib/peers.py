@@ -39,8 +39,9 @@ class Running:
         self.process = subprocess.Popen(
             ['taskset', '-c', SERVER_CORE, *under, *peer.command(self.port)],
             stdout=subprocess.PIPE, stderr=stderr, cwd=HERE,
-            # wsloop would write a line for each connection, and the others write none.
-            env={**os.environ, 'RUST_LOG': 'off'},
+            # wsloop would write a line for each connection, and the others write none. With the other variable set it does
+            # not execute itself a second time, where valgrind would not follow (see src/allocator.rs).
+            env={**os.environ, 'RUST_LOG': 'off', 'MIMALLOC_PURGE_DELAY': '0'},
         )
         line = self.process.stdout.readline()
         self.start_seconds = time.monotonic() - started
