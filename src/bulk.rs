@@ -114,6 +114,31 @@ impl AssemblyBuffer {
         self.len += bytes.len();
     }
 
+    /// Bytes behind the message that are initialised already.
+    pub(crate) fn initialised(&self) -> usize {
+        self.storage.len() - self.len
+    }
+
+    /// The first `len` bytes behind the message, initialised: to be written to, and then [`advance`](Self::advance)d over.
+    /// There has to be room for them.
+    pub(crate) fn spare(&mut self, len: usize) -> &mut [u8] {
+        let end = self.len + len;
+        debug_assert!(end <= self.capacity());
+        if self.storage.len() < end {
+            self.storage.0.resize(end, 0);
+        }
+        &mut self.storage[self.len..end]
+    }
+
+    /// Makes the first `len` bytes of [`spare`](Self::spare) part of the message.
+    pub(crate) fn advance(&mut self, len: usize) {
+        assert!(
+            len <= self.initialised(),
+            "more bytes than there was space for"
+        );
+        self.len += len;
+    }
+
     /// Makes room for `needed` bytes: twice as much as there was, but no more than `bytes_max`.
     pub(crate) fn grow(&mut self, needed: usize, bytes_max: u64) {
         self.storage.grow(needed, bytes_max);
@@ -161,3 +186,32 @@ pub(crate) const LARGE_BYTES: usize = 128 * 1024;
 
 /// What a large block is shrunk to.
 const LAST_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_once_is_read_into_without_initialising_it_again() {
+        let mut buffer = AssemblyBuffer::new(Bulk::with_capacity(1000), None);
+        buffer.extend_from_slice(b"first");
+        assert_eq!(buffer.initialised(), 0);
+        buffer.spare(10)[..4].copy_from_slice(b", se");
+        buffer.advance(4);
+        assert_eq!((&buffer[..], buffer.initialised()), (&b"first, se"[..], 6));
+        buffer.extend_from_slice(b"cond, and third");
+        assert_eq!(
+            (&buffer[..], buffer.initialised()),
+            (&b"first, second, and third"[..], 0)
+        );
+
+        let mut buffer = AssemblyBuffer::new(buffer.into_storage(), None);
+        assert_eq!((&buffer[..], buffer.initialised()), (&b""[..], 24));
+        buffer.spare(30)[29] = 1;
+        buffer.advance(30);
+        assert_eq!(
+            buffer.into_vec(),
+            [&b"first, second, and third"[..], &[0, 0, 0, 0, 0, 1]].concat()
+        );
+    }
+}

@@ -1,5 +1,6 @@
-//! A message that arrives in pieces (RFC 6455 section 5.4), put together: unmasked, checked and copied once, as it
-//! arrives. The memory grows with what arrived, never with what a header merely claims.
+//! A message that arrives in pieces (RFC 6455 section 5.4), put together: unmasked and checked as it arrives. It is copied
+//! once, or read into its place at once ([`Assembly::space`]). The memory grows with what arrived, never with what a
+//! header merely claims.
 
 use super::error::ProtocolError;
 use super::frame::Kind;
@@ -56,22 +57,73 @@ impl Assembly {
     ) -> Result<(), ProtocolError> {
         // Copied, unmasked and checked while it is in the fastest cache.
         for block in piece.chunks(BLOCK_BYTES) {
-            let start = self.bytes.len();
             self.bytes.extend_from_slice(block);
-            let appended = &mut self.bytes[start..];
-            let is_ascii = match (mask, &self.text) {
-                (Some(mask), _) => apply_mask(appended, mask, offset),
-                (None, Some(_)) => appended.is_ascii(),
-                (None, None) => false,
-            };
-            if let Some(progress) = &mut self.text {
-                progress
-                    .check(&self.bytes, block.len(), is_ascii)
-                    .map_err(|_| ProtocolError::TextNotUtf8)?;
-            }
+            self.accept(block.len(), mask, offset)?;
             offset += block.len() as u64;
         }
         Ok(())
+    }
+
+    /// Returns the place where the next bytes of the payload belong, of which `missing` are to come: initialised, and no
+    /// more than has arrived of the message, or than costs nothing. `None` if that is less than `len_min`.
+    pub(super) fn space(
+        &mut self,
+        len_min: usize,
+        missing: u64,
+        spares: &mut Spares,
+    ) -> Option<&mut [u8]> {
+        let wanted = self.bytes.len().max(self.bytes.initialised());
+        // At most a step, so it fits a usize.
+        let wanted = missing.min(wanted.min(SPACE_BYTES_MAX) as u64) as usize;
+        if wanted < len_min.max(1) {
+            return None;
+        }
+        if self.bytes.capacity() - self.bytes.len() < len_min.max(1) {
+            self.make_room(wanted, missing - wanted as u64, spares);
+        }
+        let room = self.bytes.capacity() - self.bytes.len();
+        Some(self.bytes.spare(wanted.min(room)))
+    }
+
+    /// Takes `len` bytes of a frame's payload that were written to the start of [`space`](Self::space). The first of
+    /// them stands at `offset` in the payload.
+    pub(super) fn accept_in_place(
+        &mut self,
+        len: usize,
+        mask: Option<[u8; 4]>,
+        mut offset: u64,
+    ) -> Result<(), ProtocolError> {
+        let mut left = len;
+        while left > 0 {
+            let block = left.min(BLOCK_BYTES);
+            self.bytes.advance(block);
+            self.accept(block, mask, offset)?;
+            offset += block as u64;
+            left -= block;
+        }
+        Ok(())
+    }
+
+    /// Unmasks and checks the last `len` bytes, the first of which stands at `offset` in its frame's payload.
+    fn accept(
+        &mut self,
+        len: usize,
+        mask: Option<[u8; 4]>,
+        offset: u64,
+    ) -> Result<(), ProtocolError> {
+        let start = self.bytes.len() - len;
+        let new = &mut self.bytes[start..];
+        let is_ascii = match (mask, &self.text) {
+            (Some(mask), _) => apply_mask(new, mask, offset),
+            (None, Some(_)) => new.is_ascii(),
+            (None, None) => false,
+        };
+        match &mut self.text {
+            Some(progress) => progress
+                .check(&self.bytes, len, is_ascii)
+                .map_err(|_| ProtocolError::TextNotUtf8),
+            None => Ok(()),
+        }
     }
 
     /// The message, whose last frame is complete.
@@ -86,5 +138,8 @@ impl Assembly {
     }
 }
 
-/// What is copied, unmasked and checked at a time: a part of the fastest cache.
+/// What is unmasked and checked at a time: a part of the fastest cache.
 const BLOCK_BYTES: usize = 8 * 1024;
+
+/// What is offered to be read into at a time: with what else is in use, it stays in the second cache until it is checked.
+const SPACE_BYTES_MAX: usize = 256 * 1024;

@@ -166,6 +166,72 @@ impl Connection {
         }
     }
 
+    /// Returns the place where the next bytes of the message under way belong, so that they can be read there without a
+    /// copy; [`received_in_place`](Self::received_in_place) takes them. `None` if the frame under way lacks less than
+    /// `len_min` bytes, or less than that can be offered: use [`receive`](Self::receive).
+    ///
+    /// What is offered is initialised memory of at most 256 KiB, and at most as much as has arrived of the message, so
+    /// that a header which claims more than is sent costs nothing.
+    ///
+    /// ```
+    /// use wsloop::proto::{Connection, Event, Limits};
+    ///
+    /// let limits = Limits { message_bytes_max: 1000, fragments_max: 1, head: Default::default() };
+    /// let (mut connection, mut out) = (Connection::server_open(), Vec::new());
+    /// // A text of 6 bytes, masked with zeros, of which 3 have arrived.
+    /// let mut begin = *b"\x81\x86\0\0\0\0whe";
+    /// let event = connection.receive(&mut &mut begin[..], &limits, &mut out);
+    /// assert!(matches!(event, Ok(None)));
+    /// let space = connection.assembly_space(1).unwrap();
+    /// space.copy_from_slice(b"re?");
+    /// let Ok(Some(Event::Message(message))) = connection.received_in_place(3, &mut out) else { panic!() };
+    /// assert_eq!(message.as_message().as_text(), Some("where?"));
+    /// ```
+    pub fn assembly_space(&mut self, len_min: usize) -> Option<&mut [u8]> {
+        self.assembly_space_with(len_min, &mut Spares::default())
+    }
+
+    /// As [`assembly_space`](Self::assembly_space), in a buffer of `spares`.
+    #[inline]
+    pub(crate) fn assembly_space_with(
+        &mut self,
+        len_min: usize,
+        spares: &mut Spares,
+    ) -> Option<&mut [u8]> {
+        match &mut self.state {
+            State::Open(receiver) | State::Closing(receiver) => {
+                receiver.assembly_space(len_min, spares)
+            }
+            State::Opening(_) | State::Answering | State::Closed | State::Ended => None,
+        }
+    }
+
+    /// Takes the first `len` bytes that were written to [`assembly_space`](Self::assembly_space), as
+    /// [`receive`](Self::receive) would take them. They end with the frame at the latest.
+    ///
+    /// # Errors
+    /// As `receive`.
+    ///
+    /// # Panics
+    /// If `len` is more than was offered, or if nothing was.
+    pub fn received_in_place(
+        &mut self,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'static>>, ProtocolError> {
+        let (State::Open(receiver) | State::Closing(receiver)) = &mut self.state else {
+            panic!("bytes are received in place only while a payload is under way");
+        };
+        match receiver.received_in_place(len) {
+            Ok(Some(Received::Message(message))) => Ok(Some(Event::Message(message))),
+            Ok(Some(Received::Close(_) | Received::Ping(_) | Received::Pong(_))) => {
+                unreachable!("control frames are not assembled in place")
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.fail(error, out)),
+        }
+    }
+
     /// Takes a message of one frame that is shorter than 64 KiB and whole in `input`; `None`, and nothing taken, if that
     /// is not what comes next. After an error the connection is to be failed with it.
     ///

@@ -1,8 +1,8 @@
 //! From frames to messages (RFC 6455 sections 5.4 to 5.6): the state between two reads.
 //!
 //! A frame that is whole in the caller's buffer, and is a whole message, is borrowed from there, unmasked in
-//! place. What is cut (by a read or into fragments) is kept here, in a box that exists only meanwhile, and grows
-//! with what arrived, never with what a header merely claims. Nothing is sent from here.
+//! place. What is cut (by a read or into fragments) is kept here, in a box that exists only meanwhile (see `assembly`).
+//! Nothing is sent from here.
 
 use super::assembly::Assembly;
 use super::connection::Limits;
@@ -126,6 +126,43 @@ impl Receiver {
         let (header, payload) = take(input, header + len).split_at_mut(header);
         let is_ascii = apply_mask(payload, *header.last_chunk()?, 0);
         Some(message(kind, payload, is_ascii))
+    }
+
+    /// Returns the place where the next bytes of the payload under way belong, if that is at least `len_min` bytes.
+    pub(super) fn assembly_space(
+        &mut self,
+        len_min: usize,
+        spares: &mut Spares,
+    ) -> Option<&mut [u8]> {
+        let missing = self.payload_missing();
+        if missing < len_min as u64 {
+            return None;
+        }
+        let message = self.partial.as_mut()?.message.as_mut()?;
+        message.space(len_min, missing, spares)
+    }
+
+    /// Takes `len` bytes that were written to the start of [`assembly_space`](Self::assembly_space).
+    pub(super) fn received_in_place(
+        &mut self,
+        len: usize,
+    ) -> Result<Option<Received<'static>>, ProtocolError> {
+        let Some(Partial {
+            frame: Frame::Data { header, received },
+            message: Some(message),
+        }) = self.partial.as_deref_mut()
+        else {
+            panic!("bytes are received in place only while a payload is under way");
+        };
+        assert!(
+            len as u64 <= header.payload_len - *received,
+            "more bytes than there was space for"
+        );
+        message.accept_in_place(len, header.mask, *received)?;
+        match self.count_payload(len)? {
+            Progress::Complete(received) => Ok(Some(received)),
+            Progress::FragmentEnded | Progress::Starved => Ok(None),
+        }
     }
 
     /// How much of a data frame's payload is still to come, as its header claims.
@@ -272,29 +309,15 @@ impl Receiver {
         let piece = take(input, len);
         let is_frame_complete = received + len as u64 == header.payload_len;
         match &mut partial.frame {
-            Frame::Data { received, .. } => {
-                *received += len as u64;
+            Frame::Data { .. } => {
                 let message = partial
                     .message
                     .as_mut()
                     .expect("a data frame under way has its message");
-                let missing = header.payload_len - *received;
+                let missing = header.payload_len - received - len as u64;
                 message.make_room(len, missing, spares);
-                message.append(piece, header.mask, *received - len as u64)?;
-                if !is_frame_complete {
-                    return Ok(Progress::Starved);
-                }
-                partial.frame = Frame::Between;
-                if !header.is_final {
-                    return Ok(Progress::FragmentEnded);
-                }
-                let message = partial
-                    .message
-                    .take()
-                    .expect("it was there three lines above");
-                self.release();
-                let message = message.finish()?;
-                Ok(Progress::Complete(Received::Message(message)))
+                message.append(piece, header.mask, received)?;
+                self.count_payload(len)
             }
             Frame::Control { payload, .. } => {
                 if let Some(mask) = header.mask {
@@ -314,6 +337,30 @@ impl Receiver {
             }
             Frame::Between | Frame::Header { .. } => unreachable!("matched above"),
         }
+    }
+
+    /// Counts `len` bytes of the data frame under way, and ends it if they were its last.
+    fn count_payload(&mut self, len: usize) -> Result<Progress<'static>, ProtocolError> {
+        let Some(Partial { frame, message }) = self.partial.as_deref_mut() else {
+            unreachable!("the caller saw a payload under way");
+        };
+        let Frame::Data { header, received } = frame else {
+            unreachable!("the caller saw a data frame under way");
+        };
+        *received += len as u64;
+        debug_assert!(*received <= header.payload_len);
+        if *received < header.payload_len {
+            return Ok(Progress::Starved);
+        }
+        let is_final = header.is_final;
+        *frame = Frame::Between;
+        if !is_final {
+            return Ok(Progress::FragmentEnded);
+        }
+        let message = message.take().expect("a data frame has its message");
+        self.release();
+        let message = message.finish()?;
+        Ok(Progress::Complete(Received::Message(message)))
     }
 
     /// Gives the box back when nothing is under way.

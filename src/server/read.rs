@@ -1,6 +1,7 @@
 //! The read phase: from readable streams, through the protocol, to the handler.
 //!
-//! All sessions share one receive buffer. A session is read until a read comes back short (then the socket is
+//! All sessions share one receive buffer; the payload of a long frame is read into the place where its message is
+//! assembled. A session is read until a read comes back short (then the socket is
 //! drained: the next byte is a new event), until it would block, until its budget for the turn is spent (then
 //! it goes to the back of the queue), or until it is paused, or the turn has published enough. The budget counts bytes,
 //! below the decoder, so that fragments without end do not hold the loop; but a read that is all payload of one long
@@ -54,7 +55,16 @@ impl<S: Stream> Engine<S> {
         while budget > 0 && self.sessions[slot].may_read() {
             let session = &mut self.sessions[slot];
             let payload_missing = session.connection.payload_missing();
-            match session.stream.read(buf) {
+            let space = match session.phase {
+                Phase::Live => session
+                    .connection
+                    .assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.spares),
+                Phase::Finishing | Phase::Draining | Phase::Dead => None,
+            };
+            let is_in_place = space.is_some();
+            let space = space.unwrap_or(buf);
+            let room = space.len();
+            match session.stream.read(space) {
                 Ok(0) => {
                     session.is_readable = false;
                     session.input_end = InputEnd::Read;
@@ -72,9 +82,13 @@ impl<S: Stream> Engine<S> {
                     };
                     budget = budget.saturating_sub(cost);
                     // A short read means drained, unless the end is known to stand behind it.
-                    session.is_readable =
-                        len == buf.len() || session.input_end == InputEnd::Announced;
-                    self.take_input(slot, &mut buf[..len], handler);
+                    session.is_readable = len == room || session.input_end == InputEnd::Announced;
+                    if is_in_place {
+                        self.touch(slot);
+                        self.process_in_place(slot, len, handler);
+                    } else {
+                        self.take_input(slot, &mut buf[..len], handler);
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => session.is_readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -164,6 +178,19 @@ impl<S: Stream> Engine<S> {
                 Ok(None) => return,
                 Err(error) => self.violation(slot, error),
             }
+        }
+    }
+
+    /// Processes `len` bytes that were read into the place where a message is assembled.
+    fn process_in_place(&mut self, slot: usize, len: usize, handler: &mut impl Handler) {
+        let Self {
+            sessions, replies, ..
+        } = self;
+        replies.clear();
+        match sessions[slot].connection.received_in_place(len, replies) {
+            Ok(Some(event)) => self.dispatch(slot, event, handler),
+            Ok(None) => {}
+            Err(error) => self.violation(slot, error),
         }
     }
 
@@ -341,6 +368,10 @@ impl<S: Stream> Engine<S> {
 /// How many bytes that can only be payload are worth a byte that may be a frame's: even at this rate they take less time.
 /// A message of 1 MiB that is read in one go, not in four with others between, costs a tenth less: the caches.
 const PAYLOAD_DISCOUNT: usize = 8;
+
+/// Minimum bytes that are read in place. To copy less takes no longer than another read, and the buffer of a message of
+/// which less has arrived lies in the allocator's heap, where what is initialised ahead of its arrival costs memory.
+const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 
 /// How many bytes of one publication take as long to write as a byte of small messages to read.
 const SMALL_MESSAGES_WORK: usize = 8;

@@ -121,19 +121,18 @@ pub(crate) fn compare(choices: &mut impl Choices, tally: &mut Tally) {
     };
     let stream = super::frames::stream(choices, shape);
     let sent = &stream.bytes[..stream.sent];
-    let whole = ours(&[sent], shape.receiver);
+    let whole = ours(&[sent], shape.receiver, Way::Input);
     let pieces = cut(sent, choices);
-    assert_eq!(
-        ours(&pieces, shape.receiver),
-        whole,
-        "how it is cut changes nothing"
-    );
     let bytes: Vec<&[u8]> = sent.chunks(1).collect();
-    assert_eq!(
-        ours(&bytes, shape.receiver),
-        whole,
-        "how it is cut changes nothing"
-    );
+    for pieces in [&pieces, &bytes] {
+        for way in [Way::Input, Way::InPlace] {
+            assert_eq!(
+                ours(pieces, shape.receiver, way),
+                whole,
+                "how it is cut and taken changes nothing"
+            );
+        }
+    }
 
     let pieces = cut(sent, choices);
     let theirs = theirs(&pieces, shape.receiver);
@@ -259,8 +258,17 @@ fn is_same_protocol_rule(our: &Our, their: &Their) -> bool {
     }
 }
 
+/// How our core takes a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By `receive`.
+    Input,
+    /// In the place where a message is assembled, as far as one is.
+    InPlace,
+}
+
 /// What our core makes of the pieces.
-fn ours(pieces: &[&[u8]], receiver: Receiver) -> Outcome<Our> {
+fn ours(pieces: &[&[u8]], receiver: Receiver, way: Way) -> Outcome<Our> {
     let mut connection = match receiver {
         Receiver::Server => Connection::server_open(),
         Receiver::Client => Connection::client_open(|| [9, 8, 7, 6]),
@@ -271,7 +279,25 @@ fn ours(pieces: &[&[u8]], receiver: Receiver) -> Outcome<Our> {
         let mut bytes = piece.to_vec();
         let mut input = &mut bytes[..];
         loop {
-            let result = connection.receive(&mut input, &LIMITS, &mut out);
+            let space = match way {
+                Way::Input => None,
+                Way::InPlace if input.is_empty() => None,
+                Way::InPlace => connection.assembly_space(1),
+            };
+            let result = match space {
+                Some(space) => {
+                    let len = space.len().min(input.len());
+                    let (taken, rest) = std::mem::take(&mut input).split_at_mut(len);
+                    space[..len].copy_from_slice(taken);
+                    input = rest;
+                    let result = connection.received_in_place(len, &mut out);
+                    if matches!(result, Ok(None)) && !input.is_empty() {
+                        continue;
+                    }
+                    result
+                }
+                None => connection.receive(&mut input, &LIMITS, &mut out),
+            };
             let has_ended = outcome.has_ended();
             match result {
                 Ok(None) => break,

@@ -1,8 +1,9 @@
-//! Tables of bytes and what comes of them, grouped by sections of RFC 6455. Every vector runs whole, one byte at
-//! a time, and with another message behind it: how a stream is cut never changes events or replies.
+//! Tables of bytes and what comes of them, grouped by sections of RFC 6455. Every vector runs whole, one byte at a time,
+//! in place, and with another message behind it: how a stream is cut never changes events or replies.
 
 use super::super::utf8::CHECKED_BYTES;
 use super::*;
+use crate::bulk::{AssemblyBuffer, Bulk};
 
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
@@ -14,11 +15,17 @@ enum Seen {
     Error(ProtocolError),
 }
 
-impl From<Message<'_>> for Seen {
-    fn from(message: Message<'_>) -> Self {
-        match message.as_text() {
-            Some(text) => Self::Text(text.to_owned()),
-            None => Self::Binary(message.as_bytes().to_vec()),
+impl From<Event<'_>> for Seen {
+    fn from(event: Event<'_>) -> Self {
+        match event {
+            Event::Message(message) => match message.as_message().as_text() {
+                Some(text) => Self::Text(text.to_owned()),
+                None => Self::Binary(message.into_bytes()),
+            },
+            Event::Ping(payload) => Self::Ping(payload.into_owned()),
+            Event::Pong(payload) => Self::Pong(payload.into_owned()),
+            Event::Close(frame) => Self::Close(frame.code, frame.reason),
+            Event::Request(_) => unreachable!("the connection is open"),
         }
     }
 }
@@ -79,22 +86,45 @@ fn receive_all(connection: &mut Connection, input: &[u8], out: &mut Vec<u8>) -> 
     let mut input = &mut bytes[..];
     let mut seen = Vec::new();
     loop {
-        seen.push(match connection.receive(&mut input, &LIMITS, out) {
-            Ok(Some(Event::Message(message))) => message.as_message().into(),
-            Ok(Some(Event::Ping(payload))) => Seen::Ping(payload.into_owned()),
-            Ok(Some(Event::Pong(payload))) => Seen::Pong(payload.into_owned()),
-            Ok(Some(Event::Close(frame))) => Seen::Close(frame.code, frame.reason),
-            Ok(Some(Event::Request(_))) => unreachable!("the connection is open"),
+        match connection.receive(&mut input, &LIMITS, out) {
             Ok(None) => {
                 assert!(input.is_empty());
                 return seen;
             }
-            Err(error) => Seen::Error(error),
-        });
+            Ok(Some(event)) => seen.push(event.into()),
+            Err(error) => seen.push(Seen::Error(error)),
+        }
     }
 }
 
-/// Runs one vector three ways, in one role.
+/// As `receive_all`, but what can be received in place is.
+fn receive_all_in_place(
+    connection: &mut Connection,
+    mut input: &[u8],
+    out: &mut Vec<u8>,
+) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    while !input.is_empty() {
+        let Some(space) = connection.assembly_space(1) else {
+            // The next bytes may begin a payload.
+            let (byte, rest) = input.split_at(1);
+            seen.extend(receive_all(connection, byte, out));
+            input = rest;
+            continue;
+        };
+        let len = space.len().min(input.len());
+        let (piece, rest) = input.split_at(len);
+        space[..len].copy_from_slice(piece);
+        input = rest;
+        match connection.received_in_place(len, out) {
+            Ok(event) => seen.extend(event.map(Seen::from)),
+            Err(error) => seen.push(Seen::Error(error)),
+        }
+    }
+    seen
+}
+
+/// Runs one vector four ways, in one role.
 fn check_role(
     role: Role,
     name: &str,
@@ -129,6 +159,12 @@ fn check_role(
     assert_eq!(connection.stage(), stage, "{name}, {role:?}");
 
     let (mut connection, mut out) = (open(role), Vec::new());
+    let seen = receive_all_in_place(&mut connection, &wire, &mut out);
+    assert_eq!(seen, expected, "{name}, in place, {role:?}");
+    assert_eq!(out, replies, "{name}, in place, {role:?}");
+    assert_eq!(connection.stage(), stage, "{name}, {role:?}");
+
+    let (mut connection, mut out) = (open(role), Vec::new());
     let mut trailing = wire.clone();
     trailing.extend_from_slice(&frame(role, 0x89, b"behind"));
     let mut seen = receive_all(&mut connection, &trailing, &mut out);
@@ -149,7 +185,7 @@ fn check_role(
     assert_eq!(out, replies, "{name}, with bytes behind, {role:?}");
 }
 
-/// Runs one vector three ways, in both roles.
+/// Runs one vector four ways, in both roles.
 fn check(name: &str, frames: &[(u8, &[u8])], expected: &[Seen], replies: &[(u8, &[u8])]) {
     check_role(Role::Server, name, frames, expected, replies);
     check_role(Role::Client, name, frames, expected, replies);
@@ -648,6 +684,83 @@ fn memory_grows_with_what_arrived_and_is_given_back() {
 }
 
 #[test]
+fn space_is_offered_as_messages_arrive_and_not_as_headers_claim() {
+    let limits = Limits {
+        message_bytes_max: 16 << 20,
+        ..LIMITS
+    };
+    for (mut spares, arrived_min) in [
+        (Spares::new(), 1),
+        (Spares::default(), 1),
+        (Spares::new(), 16_384),
+    ] {
+        for arrived in [0, 1, 10, 1000, 20_000, 40_000, 200_000] {
+            let (mut connection, mut out) = (open(Role::Server), Vec::new());
+            let mut wire = header(0x82, 0x80, 16 << 20);
+            wire.extend([0; 4]);
+            wire.extend(vec![7; arrived]);
+            let event = connection.receive_with(&mut &mut wire[..], &limits, &mut spares, &mut out);
+            assert!(matches!(event, Ok(None)));
+            let mut arrived = arrived;
+            for _ in 0..10 {
+                let space = connection.assembly_space_with(arrived_min, &mut spares);
+                let offered = space.map_or(0, |space| space.len());
+                let allowed = arrived.min(256 * 1024);
+                assert!(
+                    offered <= allowed,
+                    "{offered} offered when {arrived} had arrived"
+                );
+                assert_eq!(offered > 0, allowed >= arrived_min);
+                if offered > 0 {
+                    assert!(matches!(
+                        connection.received_in_place(offered, &mut out),
+                        Ok(None)
+                    ));
+                    arrived += offered;
+                }
+                assert!(held(&connection) <= 200 + (2 * arrived).max(128 * 1024));
+            }
+        }
+    }
+}
+
+#[test]
+fn all_of_a_buffer_that_was_used_before_is_offered_up_to_the_end_of_the_frame() {
+    let limits = Limits {
+        message_bytes_max: 1 << 20,
+        ..LIMITS
+    };
+    let (mut spares, mut out) = (Spares::new(), Vec::new());
+    let mut used = AssemblyBuffer::new(Bulk::with_capacity(300_000), None);
+    used.extend_from_slice(&[1; 290_000]);
+    spares.give_message(used);
+    let mut wire = frame(Role::Server, 0x82, &[7; 280_000]);
+    let (begin, end) = wire.split_at_mut(40_008);
+    let mut connection = open(Role::Server);
+    let event = connection.receive_with(&mut &mut begin[..], &limits, &mut spares, &mut out);
+    assert!(matches!(event, Ok(None)));
+    let space = connection.assembly_space_with(1, &mut spares).unwrap();
+    assert_eq!(space.len(), end.len());
+    space.copy_from_slice(end);
+    let event = connection.received_in_place(end.len(), &mut out);
+    assert_eq!(Seen::from(event.unwrap().unwrap()), binary(&[7; 280_000]));
+    assert!(
+        connection.assembly_space(1).is_none(),
+        "the message is over"
+    );
+}
+
+#[test]
+#[should_panic(expected = "more bytes than there was space for")]
+fn more_bytes_in_place_than_the_frame_lacks_are_a_fault_of_the_caller() {
+    let (mut connection, mut out) = (open(Role::Server), Vec::new());
+    let wire = frame(Role::Server, 0x82, &[7; 10]);
+    receive_all(&mut connection, &wire[..wire.len() - 2], &mut out);
+    assert_eq!(connection.assembly_space(1).unwrap().len(), 2);
+    let _ = connection.received_in_place(3, &mut out);
+}
+
+#[test]
 fn a_lent_buffer_is_returned_whether_its_message_is_completed_or_abandoned() {
     let limits = Limits {
         message_bytes_max: 1 << 20,
@@ -863,7 +976,8 @@ fn random_cuts_never_change_events_or_replies() {
         let mut rest = &wire[..];
         while !rest.is_empty() {
             let (piece, later) = rest.split_at(1 + generator.random(rest.len().min(40)));
-            seen.extend(receive_all(&mut connection, piece, &mut out));
+            let receive = [receive_all, receive_all_in_place][generator.random(2)];
+            seen.extend(receive(&mut connection, piece, &mut out));
             rest = later;
         }
         for event in &whole {

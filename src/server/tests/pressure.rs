@@ -198,9 +198,9 @@ fn a_long_frame_is_read_in_one_go_and_one_that_is_longer_has_a_budget_too() {
     bench.turn();
     assert_eq!(talker.take_frames()[0].1.len(), 32_000);
     assert_eq!(quiet.take_texts(), ["me too"]);
-    // The first read counts whole, as it could have held anything.
+    // The first read counts whole, as it could have held anything. The last may go a read beyond the budget.
     let read = 100_014 - longer.unread();
-    assert_eq!(read, 4096 + 8 * 4096);
+    assert!((9 * 4096..10 * 4096).contains(&read), "{read}");
     bench.turns(3);
     assert_eq!(longer.take_frames()[0].1.len(), 100_000);
 }

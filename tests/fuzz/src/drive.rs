@@ -99,18 +99,31 @@ pub(crate) fn compare(
     if body.is_empty() {
         return;
     }
-    let run = |pieces: &[&[u8]]| Run::new(connect(), limits, script).over(pieces);
-    let whole = run(&[body]);
-    let cut = run(&pieces(body, cuts));
-    assert_eq!(cut, whole, "cut as the tail says, and whole");
-    if body.len() <= BYTEWISE_BYTES_MAX {
-        let bytewise = run(&body.chunks(1).collect::<Vec<_>>());
-        assert_eq!(bytewise, whole, "byte by byte, and whole");
+    let run = |pieces: &[&[u8]], way| Run::new(connect(), limits, script, way).over(pieces);
+    let whole = run(&[body], Way::Input);
+    let pieces = pieces(body, cuts);
+    for way in [Way::Input, Way::InPlace] {
+        let cut = run(&pieces, way);
+        assert_eq!(cut, whole, "cut as the tail says, {way:?}, and whole");
+        if body.len() <= BYTEWISE_BYTES_MAX {
+            let bytewise = run(&body.chunks(1).collect::<Vec<_>>(), way);
+            assert_eq!(bytewise, whole, "byte by byte, {way:?}, and whole");
+        }
     }
+}
+
+/// How the connection takes what arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By `receive`.
+    Input,
+    /// In the place where a message is assembled, as far as one is.
+    InPlace,
 }
 
 struct Run<'l> {
     connection: Connection,
+    way: Way,
     limits: &'l Limits,
     script: Script,
     story: Story,
@@ -127,9 +140,10 @@ struct Run<'l> {
 }
 
 impl<'l> Run<'l> {
-    fn new(connection: Connection, limits: &'l Limits, script: Script) -> Self {
+    fn new(connection: Connection, limits: &'l Limits, script: Script, way: Way) -> Self {
         Self {
             connection,
+            way,
             limits,
             script,
             story: Story::default(),
@@ -165,13 +179,14 @@ impl<'l> Run<'l> {
             let left = input.len();
             let before = ALLOCATOR.current_usage();
             ALLOCATOR.reset_peak_usage();
-            let result = self.connection.receive(&mut input, self.limits, &mut out);
+            let result = self.receive(&mut input, &mut out);
             let grown = ALLOCATOR.current_usage().wrapping_sub(before) as isize;
             let peak = ALLOCATOR.peak_usage() as usize - before;
             self.taken += left - input.len();
             self.count(stage, &result, grown, peak);
             match result {
                 Ok(Some(event)) => self.event(stage, event, &mut out),
+                Ok(None) if self.way == Way::InPlace && !input.is_empty() => {}
                 Ok(None) => {
                     assert!(input.is_empty(), "asked for more with input left");
                     self.story.out.append(&mut out);
@@ -188,6 +203,24 @@ impl<'l> Run<'l> {
             }
             self.story.out.append(&mut out);
         }
+    }
+
+    fn receive<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'i>>, ProtocolError> {
+        if self.way == Way::InPlace
+            && !input.is_empty()
+            && let Some(space) = self.connection.assembly_space(1)
+        {
+            let len = space.len().min(input.len());
+            let (taken, rest) = mem::take(input).split_at_mut(len);
+            space[..len].copy_from_slice(taken);
+            *input = rest;
+            return self.connection.received_in_place(len, out);
+        }
+        self.connection.receive(input, self.limits, out)
     }
 
     /// What is held is what arrived of one message, head or control frame, and within the limits.
