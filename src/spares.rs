@@ -10,6 +10,7 @@
 //! counted; and requests, which anybody can begin, get fresh ones.
 
 use crate::bulk::{AssemblyBuffer, Bulk, LARGE_BYTES, Lease};
+use std::mem;
 
 /// See the module. The default retains no buffers and lends none: what grows is allocated as it grows.
 #[derive(Debug, Default)]
@@ -65,10 +66,20 @@ impl Spares {
     }
 
     /// An empty buffer with room for at least `len` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Bulk {
+        if len <= SMALL_BYTES
+            && let Some(small) = self.small.pop()
+        {
+            return small;
+        }
+        self.take_any(len)
+    }
+
+    #[inline(never)]
+    fn take_any(&mut self, len: usize) -> Bulk {
         if len <= SMALL_BYTES {
-            let small = self.small.pop();
-            return small.unwrap_or_else(|| Bulk::with_capacity(SMALL_BYTES));
+            return Bulk::with_capacity(SMALL_BYTES);
         }
         if len <= MIDDLE_BYTES {
             return Bulk::with_capacity(MIDDLE_BYTES);
@@ -138,12 +149,23 @@ impl Spares {
     }
 
     /// Keeps the buffer if there is a use and room for it.
+    #[inline]
     pub(crate) fn give(&mut self, mut buffer: Bulk) {
-        let capacity = buffer.capacity();
-        if capacity == SMALL_BYTES && self.small.len() < SMALL_COUNT {
+        if buffer.capacity() == SMALL_BYTES && self.small.len() < SMALL_COUNT {
             buffer.clear();
             self.small.push(buffer);
-        } else if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
+        } else if buffer.capacity() > 0 {
+            self.give_any(buffer);
+        } else {
+            // Nothing to give, and nothing to drop.
+            mem::forget(buffer);
+        }
+    }
+
+    #[inline(never)]
+    fn give_any(&mut self, buffer: Bulk) {
+        let capacity = buffer.capacity();
+        if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
             // Not cleared: what is initialised can be read into.
             self.chunks.push(buffer);
             self.used_at = self.now;

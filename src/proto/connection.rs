@@ -192,7 +192,7 @@ impl Connection {
     }
 
     /// As [`assembly_space`](Self::assembly_space), in a buffer of `spares`.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn assembly_space_with(
         &mut self,
         len_min: usize,

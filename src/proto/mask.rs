@@ -8,13 +8,36 @@
 #[inline]
 pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: u64) -> bool {
     let key = rotate(u32::from_le_bytes(mask), (offset % 4) as usize);
+    match payload.len() {
+        ..LANES => apply_to_short(payload, key),
+        LANES..=TWO_LANES => apply_to_two_lanes(payload, key),
+        _ => apply_to_long(payload, key),
+    }
+}
+
+/// Applies `key` to one or two vector registers, which may overlap.
+#[inline]
+fn apply_to_two_lanes(payload: &mut [u8], key: u32) -> bool {
     let len = payload.len();
-    let Some(last) = payload.last_chunk::<LANES>() else {
-        return apply_to_short(payload, key);
+    let (Some(first), Some(last)) = (payload.first_chunk(), payload.last_chunk()) else {
+        unreachable!("there are at least as many bytes as lanes");
     };
+    let (mut first, mut last, mut seen) = (*first, *last, [0; LANES]);
+    apply_to_lanes(&mut first, &lanes(key), &mut seen);
+    apply_to_lanes(&mut last, &lanes(rotate(key, len - LANES)), &mut seen);
+    store_ends(payload, first, last);
+    seen.is_ascii()
+}
+
+/// Applies `key` to more than two vector registers.
+#[inline(never)]
+fn apply_to_long(payload: &mut [u8], key: u32) -> bool {
+    let len = payload.len();
     // The last lanes overlap those before: they are masked as they arrived, and stored after them.
-    let mut last = *last;
-    let mut seen = [0; LANES];
+    let Some(last) = payload.last_chunk() else {
+        unreachable!("there are more bytes than lanes");
+    };
+    let (mut last, mut seen) = (*last, [0; LANES]);
     apply_to_lanes(&mut last, &lanes(rotate(key, len - LANES)), &mut seen);
     let key = lanes(key);
     let (blocks, rest) = payload.as_chunks_mut::<BLOCK_BYTES>();
@@ -93,6 +116,8 @@ fn lanes(key: u32) -> [u8; LANES] {
 
 /// Bytes of a vector register that every 64-bit processor has. A multiple of the key's length.
 const LANES: usize = 16;
+
+const TWO_LANES: usize = 2 * LANES;
 
 /// Bytes that are masked between two branches.
 const BLOCK_BYTES: usize = 128;

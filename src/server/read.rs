@@ -55,12 +55,13 @@ impl<S: Stream> Engine<S> {
         while budget > 0 && self.sessions[slot].may_read() {
             let session = &mut self.sessions[slot];
             let payload_missing = session.connection.payload_missing();
-            let space = match session.phase {
-                Phase::Live => session
-                    .connection
-                    .assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.spares),
-                Phase::Finishing | Phase::Draining | Phase::Dead => None,
-            };
+            let space =
+                if payload_missing >= IN_PLACE_BYTES_MIN as u64 && session.phase == Phase::Live {
+                    let connection = &mut session.connection;
+                    connection.assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.spares)
+                } else {
+                    None
+                };
             let is_in_place = space.is_some();
             let space = space.unwrap_or(buf);
             let room = space.len();
