@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use wsloop::handlers::{Broadcast, Echo};
 use wsloop::proto::{Connection, Event, HeadLimits, Limits, internals};
-use wsloop::{Config, Handler, Message, Server, Turn};
+use wsloop::{Config, Handler, Message, Server, Turn, Upgrade};
 
 fn main() {
     divan::main();
@@ -109,6 +109,49 @@ fn receive(bencher: Bencher<'_, '_>, len: usize) {
         });
 }
 
+/// An opening handshake with these fields, accepted or refused; some of almost 16 KiB, as large as one may be.
+#[divan::bench(args = ["", "browser", "subprotocols", "extensions", "connection", "headers"])]
+fn opening(bencher: Bencher<'_, '_>, fields: &str) {
+    let request = request_with(&match fields {
+        "browser" => "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
+                      Sec-WebSocket-Protocol: chat, superchat\r\nOrigin: http://example.com\r\n\
+                      User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101\r\n\
+                      Accept-Encoding: gzip, deflate\r\nAccept-Language: en\r\nCache-Control: no-cache\r\n"
+            .to_owned(),
+        "subprotocols" => {
+            let names: Vec<String> = (0..3000).map(|number| format!("{number:x}")).collect();
+            format!("Sec-WebSocket-Protocol: {}\r\n", names.join(","))
+        }
+        "extensions" => format!("Sec-WebSocket-Extensions: a{}\r\n", ",a".repeat(7900)),
+        "connection" => format!("Connection: a{}\r\n", ",a".repeat(7900)),
+        "headers" => format!("X-Header: {}\r\n", "x".repeat(145)).repeat(95),
+        _ => String::new(),
+    });
+    bencher
+        .with_inputs(|| request.clone())
+        .bench_local_refs(|request| {
+            let (mut connection, mut out) = (Connection::server(), Vec::new());
+            if let Ok(event) = connection.receive(&mut &mut request[..], &LIMITS, &mut out) {
+                let Some(Event::Request(request)) = event else {
+                    panic!("the request is not whole");
+                };
+                let upgrade = Upgrade::new(&request);
+                connection
+                    .accept(&request, &upgrade, &mut out)
+                    .expect("it is ours");
+            }
+            assert!(out.starts_with(b"HTTP/1.1 "));
+        });
+}
+
+fn request_with(fields: &str) -> Vec<u8> {
+    format!(
+        "GET /room HTTP/1.1\r\nHost: x\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}
+
 /// A server on this thread, and clients that are open.
 struct Scene<H: Handler> {
     server: Server<H>,
@@ -133,10 +176,7 @@ fn connect<H: Handler>(server: &mut Server<H>, addr: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect(addr).expect("the backlog has room");
     client.set_nodelay(true).expect("a socket option");
     client
-        .write_all(
-            b"GET /room HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        )
+        .write_all(&request_with(""))
         .expect("the socket is empty");
     client.set_nonblocking(true).expect("a socket option");
     let mut answer = [0; 1024];

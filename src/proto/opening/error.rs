@@ -58,6 +58,12 @@ pub enum OpeningError {
     /// Section 4.1 point 10: Sec-WebSocket-Protocol is a list of tokens, at least one, that "MUST all be unique
     /// strings". 400.
     Subprotocols,
+    /// More than 16 extensions are offered. 431, as for the next.
+    TooManyExtensions,
+    /// More than 64 subprotocols are offered. RFC 7230 section 3.2.5: "A server that receives a request header field, or
+    /// set of fields, larger than it wishes to process MUST respond with an appropriate 4xx (Client Error) status code.
+    /// Ignoring such header fields would increase the server's vulnerability to request smuggling attacks." 431.
+    TooManySubprotocols,
     /// tungstenite refuses what all rules above allow. 400. No such request is known.
     Unparsable,
 }
@@ -66,7 +72,10 @@ impl OpeningError {
     /// The HTTP status that answers it.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Head(HeadError::TooLong | HeadError::TooManyHeaders) => 431,
+            // RFC 6585 section 5: "when a single header field is at fault", too.
+            Self::Head(HeadError::TooLong | HeadError::TooManyHeaders)
+            | Self::TooManyExtensions
+            | Self::TooManySubprotocols => 431,
             Self::Method | Self::UpgradeMethod => 405,
             Self::WebSocketVersion => 426,
             Self::HttpVersion => 505,
@@ -144,6 +153,12 @@ impl fmt::Display for OpeningError {
             Self::Extensions => "the Sec-WebSocket-Extensions header is not a list of extensions",
             Self::Subprotocols => {
                 "the Sec-WebSocket-Protocol header is not a list of different tokens"
+            }
+            Self::TooManyExtensions => {
+                "the Sec-WebSocket-Extensions header offers more than 16 extensions"
+            }
+            Self::TooManySubprotocols => {
+                "the Sec-WebSocket-Protocol header offers more than 64 subprotocols"
             }
             Self::Unparsable => "the request is malformed",
         })

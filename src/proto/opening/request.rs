@@ -9,7 +9,6 @@ use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
 use crate::bulk::Bulk;
 use crate::spares::Spares;
-use std::collections::BTreeSet;
 use std::str;
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server;
@@ -153,7 +152,8 @@ impl Request {
         self.kind == RequestKind::Head
     }
 
-    /// The subprotocols that the client offers, in its order of preference.
+    /// The subprotocols that the client offers, in its order of preference: in an opening handshake at most 64, each a
+    /// different token.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         fields::list(self.parsed.headers(), SEC_WEBSOCKET_PROTOCOL.as_str())
             .filter_map(|name| str::from_utf8(name).ok())
@@ -308,25 +308,47 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
 
 /// Section 9.1: `extension-list = 1#extension`.
 fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
-    let mut offers = fields::list(headers, SEC_WEBSOCKET_EXTENSIONS.as_str()).peekable();
-    let is_empty = offers.peek().is_none() && headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
-    if !is_empty && offers.all(is_extension) {
-        Ok(())
-    } else {
-        Err(OpeningError::Extensions)
+    let mut count = 0;
+    for offer in fields::list(headers, SEC_WEBSOCKET_EXTENSIONS.as_str()) {
+        if count == EXTENSIONS_MAX {
+            return Err(OpeningError::TooManyExtensions);
+        }
+        if !is_extension(offer) {
+            return Err(OpeningError::Extensions);
+        }
+        count += 1;
     }
+    if count == 0 && headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(OpeningError::Extensions);
+    }
+    Ok(())
 }
 
 /// Section 4.3: `Sec-WebSocket-Protocol-Client = 1#token`, and section 4.1 point 10: "MUST all be unique strings".
 fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
-    // A set, as thousands of short names fit into a head.
-    let mut seen = BTreeSet::new();
-    let are_unique_tokens = fields::list(headers, SEC_WEBSOCKET_PROTOCOL.as_str())
-        .all(|name| fields::is_token(name) && seen.insert(name));
-    let is_empty = seen.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
-    if are_unique_tokens && !is_empty {
+    let mut names = Vec::new();
+    for name in fields::list(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {
+        if names.len() == SUBPROTOCOLS_MAX {
+            return Err(OpeningError::TooManySubprotocols);
+        }
+        if !fields::is_token(name) {
+            return Err(OpeningError::Subprotocols);
+        }
+        names.push(name);
+    }
+    names.sort_unstable();
+    let are_unique = names.windows(2).all(|pair| pair[0] != pair[1]);
+    let is_empty = names.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
+    if are_unique && !is_empty {
         Ok(())
     } else {
         Err(OpeningError::Subprotocols)
     }
 }
+
+/// Extensions that a client may offer. Browsers offer one; thousands fit into a head, and cost a multiple of an ordinary
+/// opening handshake.
+const EXTENSIONS_MAX: usize = 16;
+
+/// Subprotocols that a client may offer. Those who put a token into one offer two.
+const SUBPROTOCOLS_MAX: usize = 64;

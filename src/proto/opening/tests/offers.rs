@@ -167,3 +167,41 @@ fn offers_are_kept_as_they_were_sent() {
     let lines = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
     assert_eq!(lines.iter().collect::<Vec<_>>(), ["a; b", "c"]);
 }
+
+#[test]
+fn more_offers_than_anybody_means_are_refused_by_name() {
+    let lists = |count: usize| {
+        let names: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
+        // In one line, and in one line each.
+        [vec![names.join(", ")], names]
+    };
+    for (name, count_max, error) in [
+        (
+            "Sec-WebSocket-Extensions",
+            16,
+            OpeningError::TooManyExtensions,
+        ),
+        (
+            "Sec-WebSocket-Protocol",
+            64,
+            OpeningError::TooManySubprotocols,
+        ),
+    ] {
+        for (count, expected) in [
+            (count_max, Ok(ACCEPTED)),
+            (count_max + 1, Err(error.clone())),
+        ] {
+            for list in lists(count) {
+                let values: Vec<&str> = list.iter().map(String::as_str).collect();
+                check_offers(name, &[&values], expected.clone());
+            }
+        }
+        let response = error.response();
+        assert_eq!(response.status(), 431);
+        let body = String::from_utf8_lossy(response.body());
+        assert!(body.contains(name), "{body}");
+        // One line each is what a head has room for only up to `headers_max`; in one line there are thousands.
+        let text = offer(name, &[&lists(2000)[0][0]]);
+        check(&[("thousands", &text, Err(error))]);
+    }
+}
