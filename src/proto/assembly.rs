@@ -1,6 +1,6 @@
-//! A message that arrives in pieces (RFC 6455 section 5.4), put together: unmasked and checked as it arrives. It is copied
-//! once, or read into its place at once ([`Assembly::space`]). The memory grows with what arrived, never with what a
-//! header merely claims.
+//! A message that arrives in pieces (RFC 6455 section 5.4) is assembled here: unmasked and checked as it arrives. A piece
+//! is copied once ([`Assembly::append`]), or was read into its place ([`Assembly::space`]). The memory grows with the
+//! bytes that arrived, never with what a header merely claims.
 
 use super::error::ProtocolError;
 use super::frame::Kind;
@@ -17,11 +17,11 @@ pub(super) struct Assembly {
     /// `None`: binary.
     text: Option<Utf8Progress>,
     /// Frames that have begun.
-    pub(super) fragments: u32,
+    fragments: u32,
 }
 
 impl Assembly {
-    /// A message whose first frame is of `kind`.
+    /// Returns a message whose first frame is of `kind`, and has not begun.
     pub(super) fn new(kind: Kind) -> Self {
         Self {
             bytes: AssemblyBuffer::default(),
@@ -30,12 +30,22 @@ impl Assembly {
         }
     }
 
-    /// Bytes of payload that have arrived.
+    /// Returns how many bytes of payload have arrived.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Bytes of memory that are held for the payload.
+    /// Returns how many frames have begun.
+    pub(super) fn fragments(&self) -> u32 {
+        self.fragments
+    }
+
+    /// Counts another frame.
+    pub(super) fn begin_fragment(&mut self) {
+        self.fragments += 1;
+    }
+
+    /// Returns the bytes of memory held.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
@@ -64,8 +74,9 @@ impl Assembly {
         Ok(())
     }
 
-    /// Returns the place where the next bytes of the payload belong, of which `missing` are to come: initialised, and no
-    /// more than has arrived of the message, or than costs nothing. `None` if that is less than `len_min`.
+    /// Returns the place for the next bytes of the payload, of which `missing` are to come. It is initialised, and no
+    /// longer than what has arrived of the message, unless more of the buffer was initialised before. `None` if it would
+    /// be shorter than `len_min`.
     pub(super) fn space(
         &mut self,
         len_min: usize,
@@ -126,7 +137,7 @@ impl Assembly {
         }
     }
 
-    /// The message, whose last frame is complete.
+    /// Returns the message, whose last frame is complete.
     pub(super) fn finish(self) -> Result<ReceivedMessage<'static>, ProtocolError> {
         // Section 5.6: "the whole message MUST contain valid UTF-8"; it may not end inside a character.
         if let Some(progress) = &self.text
@@ -138,8 +149,8 @@ impl Assembly {
     }
 }
 
-/// What is unmasked and checked at a time: a part of the fastest cache.
+/// Bytes that are unmasked and checked at a time: a part of the fastest cache.
 const BLOCK_BYTES: usize = 8 * 1024;
 
-/// What is offered to be read into at a time: with what else is in use, it stays in the second cache until it is checked.
+/// Maximum bytes that are read in place at a time, so that they are still in the second-level cache when they are checked.
 const SPACE_BYTES_MAX: usize = 256 * 1024;

@@ -1,9 +1,8 @@
-//! The body of a Close frame (RFC 6455 sections 5.5.1 and 7.4): which codes may stand in one, how it is read and
-//! how it is written.
+//! The body of a Close frame (RFC 6455 sections 5.5.1 and 7.4): the codes that are allowed in it, reading and writing it.
 
 use super::error::ProtocolError;
 
-/// What a Close frame said. Without a body the code is 1005 (section 7.1.5), which is never on the wire.
+/// The body of a Close frame. Without a body the code is 1005 (section 7.1.5), which is never sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
     /// The close code, section 7.4.
@@ -12,17 +11,17 @@ pub struct CloseFrame {
     pub reason: String,
 }
 
-/// Section 7.4.1: no code was in the Close.
+/// Section 7.4.1: the Close had no code.
 pub const CODE_NONE: u16 = 1005;
 
 /// Section 7.4.1: the connection ended without a Close.
 pub const CODE_ABNORMAL: u16 = 1006;
 
-/// Bytes of reason that fit beside the code in a control frame.
+/// Maximum bytes of reason: what fits beside the code in a control frame.
 pub const REASON_BYTES_MAX: usize = 123;
 
-/// Whether `code` may stand in a Close frame: defined by the RFC or its registry (1012 to 1014 came later), or
-/// in the ranges for libraries and applications. 1004 is reserved; 1005, 1006 and 1015 MUST NOT be sent.
+/// Whether `code` is allowed in a Close frame: defined by the RFC or its registry (1012 to 1014 were added later), or in
+/// the ranges for libraries and applications. 1004 is reserved. 1005, 1006 and 1015 MUST NOT be sent.
 pub fn is_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -52,8 +51,8 @@ impl CloseFrame {
     }
 }
 
-/// The payload of a Close with `code` and as much of `reason` as fits, cut between characters.
-/// [`CODE_NONE`] gives an empty one.
+/// Returns the payload of a Close with `code` and as much of `reason` as fits, cut between characters. Empty for
+/// [`CODE_NONE`].
 pub(super) fn payload(code: u16, reason: &str) -> Vec<u8> {
     if code == CODE_NONE {
         return Vec::new();

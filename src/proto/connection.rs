@@ -1,8 +1,8 @@
-//! One WebSocket connection, without a socket: bytes in, events and owed bytes out (RFC 6455).
+//! One WebSocket connection, without a socket: bytes in, events and replies out (RFC 6455).
 //!
-//! A [`Connection`] is the home of the WebSocket state: opening handshake, open, closing handshake, ended. After
-//! a violation it has failed and stays so: the Close with the right code (or the HTTP refusal) has been
-//! appended to `out`, and nothing more is processed or produced. It holds no buffer while nothing is under way.
+//! A [`Connection`] holds the WebSocket state: opening handshake, open, closing handshake, ended. A violation ends it for
+//! good: the Close with the right code (or the HTTP refusal) is appended to `out`, and nothing more is processed or
+//! produced. A connection owns no buffer while no head, frame or message is under way.
 
 use super::close::{self, CODE_NONE, CloseFrame};
 use super::error::ProtocolError;
@@ -17,18 +17,18 @@ use crate::spares::Spares;
 use std::borrow::Cow;
 use std::fmt;
 
-/// What the receiving side allows.
+/// Limits of the receiving side.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of payload in one message.
+    /// Maximum bytes of payload in one message.
     pub message_bytes_max: usize,
-    /// Frames in one message; zero refuses every message.
+    /// Maximum frames in one message. Zero refuses every message.
     pub fragments_max: u32,
-    /// The opening handshake's.
+    /// Limits of the opening handshake's head.
     pub head: HeadLimits,
 }
 
-/// What arrived.
+/// Something that has arrived whole.
 #[derive(Debug)]
 pub enum Event<'i> {
     /// A request, in the server role: [`Connection::accept`] or [`Connection::refuse`] it before the next call
@@ -36,22 +36,22 @@ pub enum Event<'i> {
     Request(Box<Request>),
     /// A whole message.
     Message(ReceivedMessage<'i>),
-    /// A ping; the pong was appended to `out`, unless our Close was sent.
+    /// A ping. Its pong was appended to `out`, unless our Close was sent before.
     Ping(Cow<'i, [u8]>),
-    /// A pong, asked for or not.
+    /// A pong, solicited or not.
     Pong(Cow<'i, [u8]>),
-    /// The peer's Close; ours was appended to `out`, unless it was sent before.
+    /// The peer's Close. Ours was appended to `out`, unless it was sent before.
     Close(CloseFrame),
 }
 
-/// Where a connection is in its life.
+/// Stage of a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Before the 101.
     Opening,
-    /// Messages go both ways.
+    /// Messages are sent and received.
     Open,
-    /// Our Close is sent, the peer's has not arrived. Messages may still arrive.
+    /// Our Close was sent, the peer's has not arrived. Messages may still arrive.
     Closing,
     /// Both Closes are exchanged: the closing handshake is complete.
     Closed,
@@ -67,8 +67,8 @@ pub struct Connection {
 
 enum Side {
     Server,
-    /// Section 5.3: a fresh, unpredictable masking key for every frame, from whoever has randomness. Boxed twice,
-    /// so that it costs a server's connections, which have none, only a pointer.
+    /// Section 5.3: a fresh, unpredictable masking key for every frame, from the caller's source of randomness. Boxed
+    /// twice, so that it costs a server's connection, which has none, only a pointer.
     Client(Box<MaskingKeys>),
 }
 
@@ -77,7 +77,7 @@ struct MaskingKeys(Box<dyn FnMut() -> [u8; 4] + Send>);
 #[derive(Debug)]
 enum State {
     Opening(Box<Head>),
-    /// The request is with the caller.
+    /// The request was returned to the caller, who has not answered it yet.
     Answering,
     Open(Receiver),
     Closing(Receiver),
@@ -86,7 +86,7 @@ enum State {
 }
 
 impl Connection {
-    /// The server's side, waiting for a request.
+    /// Returns the server's side, waiting for a request.
     pub fn server() -> Self {
         Self {
             side: Side::Server,
@@ -94,7 +94,7 @@ impl Connection {
         }
     }
 
-    /// The server's side of a connection whose opening handshake was done elsewhere.
+    /// Returns the server's side of a connection whose opening handshake was done elsewhere.
     pub fn server_open() -> Self {
         Self {
             side: Side::Server,
@@ -102,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// The client's side after its opening handshake (`ClientOpening`). `masking_key` gives a fresh,
+    /// Returns the client's side after its opening handshake (`ClientOpening`). `masking_key` returns a fresh,
     /// unpredictable key at every call.
     pub fn client_open(masking_key: impl FnMut() -> [u8; 4] + Send + 'static) -> Self {
         Self {
@@ -111,7 +111,7 @@ impl Connection {
         }
     }
 
-    /// Where the connection is in its life.
+    /// Returns the stage of the connection's life.
     pub fn stage(&self) -> Stage {
         match self.state {
             State::Opening(_) | State::Answering => Stage::Opening,
@@ -122,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// How many bytes are still to come, as the header claims, of the payload that is under way: they are cheap.
+    /// Returns how many bytes of payload the data frame under way lacks, as its header claims. Zero if none is under way.
     #[inline]
     pub(crate) fn payload_missing(&self) -> u64 {
         match &self.state {
@@ -131,15 +131,15 @@ impl Connection {
         }
     }
 
-    /// Takes bytes from `input` until an event is complete; `Ok(None)`: all were taken and more are needed.
-    /// What the protocol owes the peer (pong, Close, HTTP refusal) is appended to `out`, one pong a ping: it is
-    /// for the caller to send or drop them between calls.
+    /// Takes bytes from `input` until an event is complete. `Ok(None)` means that all bytes were taken, and more are
+    /// needed. Replies that the protocol demands (pong, Close, HTTP refusal) are appended to `out`, one pong for each
+    /// ping. The caller sends or drops them between calls.
     ///
-    /// A message that is whole in `input` is borrowed from there, unmasked in place. One that came in pieces is owned by
-    /// the event.
+    /// A message that is whole in `input` is unmasked in place, and borrowed. A message that arrived in pieces is owned
+    /// by the event.
     ///
     /// # Errors
-    /// The rule that the peer broke; its answer is in `out`, and the connection has ended.
+    /// The rule that the peer broke. The reply is in `out`, and the connection has ended.
     #[inline]
     pub fn receive<'i>(
         &mut self,
@@ -150,7 +150,7 @@ impl Connection {
         self.receive_with(input, limits, &mut Spares::default(), out)
     }
 
-    /// As [`receive`](Self::receive). A message that is not whole is assembled in a buffer of `spares`.
+    /// As [`receive`](Self::receive), with buffers from `spares` for what is not whole.
     #[inline]
     pub(crate) fn receive_with<'i>(
         &mut self,
@@ -232,11 +232,11 @@ impl Connection {
         }
     }
 
-    /// Takes a message of one frame that is shorter than 64 KiB and whole in `input`; `None`, and nothing taken, if that
-    /// is not what comes next. After an error the connection is to be failed with it.
+    /// Takes a message of one frame that is shorter than 64 KiB and whole in `input`. Returns `None`, and takes nothing, if
+    /// something else comes next. After an error, the caller fails the connection with it.
     ///
-    /// A fast path with the same results as [`receive`](Self::receive): an event that goes through memory costs as much
-    /// as the rest of the work for most messages.
+    /// Fast path with the same results as [`receive`](Self::receive). Most messages take it, and for them an event that
+    /// goes through memory costs as much as the rest of the work.
     #[inline(always)]
     pub(crate) fn receive_whole<'i>(
         &mut self,
@@ -249,7 +249,7 @@ impl Connection {
         receiver.receive_whole(input, limits)
     }
 
-    /// Receives whatever it is.
+    /// The general case of [`receive_with`](Self::receive_with).
     #[inline(never)]
     fn receive_any<'i>(
         &mut self,
@@ -301,7 +301,7 @@ impl Connection {
         }))
     }
 
-    /// What a complete (or bad) request head leads to.
+    /// Handles a request head that is complete, invalid, or neither yet.
     fn opened<'i>(
         &mut self,
         request: Result<Option<Request>, OpeningError>,
@@ -325,7 +325,8 @@ impl Connection {
     /// Accepts the request: appends the 101 to `out`.
     ///
     /// # Errors
-    /// The handler altered the response in a way that breaks the protocol. Nothing was appended; `refuse` it.
+    /// The response was altered in a way that breaks the protocol. Nothing was appended: [`refuse`](Self::refuse) the
+    /// request.
     pub fn accept(
         &mut self,
         request: &Request,
@@ -352,12 +353,12 @@ impl Connection {
         self.state = State::Ended;
     }
 
-    /// Ends the connection, whatever its stage, without a word to the peer: what is under way is dropped.
+    /// Ends the connection, whatever its stage, without a reply. A head, frame or message under way is dropped.
     pub fn abandon(&mut self) {
         self.state = State::Ended;
     }
 
-    /// Appends a message to `out` as one frame; `false`, and nothing appended, if the connection is not open.
+    /// Appends a message to `out` as one frame. Returns `false`, and appends nothing, if the connection is not open.
     pub fn send(&mut self, message: Message<'_>, out: &mut Vec<u8>) -> bool {
         let is_open = self.stage() == Stage::Open;
         if is_open {
@@ -366,7 +367,7 @@ impl Connection {
         is_open
     }
 
-    /// Appends a ping to `out`, at most 125 bytes of `payload`; `false`, and nothing appended, if the
+    /// Appends a ping to `out`, with at most the first 125 bytes of `payload`. Returns `false`, and appends nothing, if the
     /// connection is not open.
     pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let is_open = self.stage() == Stage::Open;
@@ -376,8 +377,8 @@ impl Connection {
         is_open
     }
 
-    /// Begins the closing handshake: appends a Close to `out`, the reason cut to what fits. `false`, and nothing
-    /// appended, if the connection is not open.
+    /// Begins the closing handshake: appends a Close to `out`, with as much of the reason as fits. Returns `false`, and
+    /// appends nothing, if the connection is not open.
     ///
     /// # Panics
     /// If `code` may not be sent ([`is_code_allowed`](super::is_code_allowed)) and is not [`CODE_NONE`].
@@ -405,7 +406,7 @@ impl Connection {
         self.state = State::Closed;
     }
 
-    /// Section 7.1.7: fails the connection, with a Close if none was sent.
+    /// Section 7.1.7: fails the connection, with a Close if none was sent. Returns the error.
     pub(crate) fn fail(&mut self, error: ProtocolError, out: &mut Vec<u8>) -> ProtocolError {
         if let (State::Open(_), Some(code)) = (&self.state, error.close_code()) {
             self.append_frame(Kind::Close, &close::payload(code, &error.to_string()), out);

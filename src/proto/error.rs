@@ -1,13 +1,13 @@
-//! What a peer can do wrong once the connection is open: one variant per MUST of RFC 6455, each with the close
-//! code that answers it. Errors of the opening handshake are in `opening`; they have HTTP statuses instead.
+//! What a peer can do wrong on an open connection: one variant for each MUST of RFC 6455, with its close code. Errors of
+//! the opening handshake are in `opening`, and have HTTP statuses instead.
 
 use super::opening::OpeningError;
 use std::fmt;
 
-/// A rule of RFC 6455 that the peer broke. The connection has failed: nothing more of it is processed.
+/// A rule of RFC 6455 that the peer broke. The connection has failed: nothing more is processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
-    /// Sections 4.1 and 4.2: the opening handshake is not one. Answered in HTTP, not with a Close.
+    /// Sections 4.1 and 4.2: the opening handshake is invalid. Answered in HTTP, not with a Close.
     Opening(OpeningError),
     /// Section 5.2: RSV1 to RSV3 MUST be 0 unless an extension that defines them was negotiated.
     ReservedBits,
@@ -44,8 +44,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The close code that section 7.4.1 demands as the answer; `None` for the opening handshake, which is
-    /// refused in HTTP.
+    /// Returns the close code of section 7.4.1 for the reply. `None` for the opening handshake, which is refused in HTTP.
     pub fn close_code(&self) -> Option<u16> {
         match self {
             Self::Opening(_) => None,

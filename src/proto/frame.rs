@@ -27,7 +27,7 @@ pub(super) enum Kind {
     Pong,
 }
 
-/// A header that was checked for everything that it alone can be checked for.
+/// A header, with every check done that needs nothing but the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
@@ -43,14 +43,15 @@ pub(super) struct Header {
 pub(super) const HEADER_BYTES_MAX: usize = 14;
 
 impl Header {
-    /// Decodes the header at the start of `input`; `None`: more bytes are needed, and nothing wrong so far.
+    /// Decodes the header at the start of `input`. `None` means that more bytes are needed, and that nothing is wrong so
+    /// far.
     ///
-    /// `judge` says whether a frame of this kind and payload length may come next; it is asked before the masking
+    /// `check_frame` checks whether a frame of this kind and payload length may come next. It is called before the masking
     /// key has arrived.
     pub(super) fn decode(
         input: &[u8],
         role: Role,
-        judge: impl FnOnce(Kind, u64) -> Result<(), ProtocolError>,
+        check_frame: impl FnOnce(Kind, u64) -> Result<(), ProtocolError>,
     ) -> Result<Option<Self>, ProtocolError> {
         let Some(&first) = input.first() else {
             return Ok(None);
@@ -63,7 +64,7 @@ impl Header {
         let Some((payload_len, length_end)) = payload_len(second & 0x7F, &input[2..])? else {
             return Ok(None);
         };
-        judge(kind, payload_len)?;
+        check_frame(kind, payload_len)?;
         let (mask, len) = match role {
             Role::Client => (None, length_end),
             Role::Server => match input[length_end..].first_chunk() {
@@ -82,7 +83,7 @@ impl Header {
     }
 }
 
-/// The payload length that the 7 bits and the bytes after them encode, and how many bytes of the header that ends.
+/// Returns the payload length that the 7 bits and the bytes after them encode, and the bytes of the header up to there.
 fn payload_len(bits: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     // Section 5.2: "in all cases, the minimal number of bytes MUST be used to encode the length".
     let (len, len_min, end) = match bits {
@@ -140,7 +141,7 @@ fn check_second(kind: Kind, second: u8, role: Role) -> Result<(), ProtocolError>
         (Role::Server, true) | (Role::Client, false) => {}
     }
     // Section 5.5: "All control frames MUST have a payload length of 125 bytes or less". Checked on the first
-    // two bytes, before a single payload byte is kept, so a bad peer cannot make us buffer anything.
+    // two bytes, before any payload is buffered.
     if kind.is_control() && second & 0x7F > 125 {
         return Err(ProtocolError::ControlTooLong);
     }
@@ -344,14 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_judged_before_its_masking_key_has_arrived() {
-        let judge = |kind: Kind, payload_len: u64| {
+    fn a_frame_is_checked_before_its_masking_key_has_arrived() {
+        let check_frame = |kind: Kind, payload_len: u64| {
             assert_eq!((kind, payload_len), (Kind::Binary, 65536));
             Err(ProtocolError::MessageTooBig)
         };
         let header = b"\x82\xFF\0\0\0\0\0\x01\0\0";
         assert_eq!(
-            Header::decode(header, Role::Server, judge),
+            Header::decode(header, Role::Server, check_frame),
             Err(ProtocolError::MessageTooBig)
         );
     }

@@ -1,9 +1,9 @@
-//! RFC 6455 with no socket, no clock, no log, no global: bytes and limits come as arguments, events and owed
-//! bytes go back. Server and client role.
+//! RFC 6455 with no socket, no clock, no log, no global: bytes and limits are arguments, events and replies are results.
+//! Server and client role.
 //!
 //! - [`Connection`]: one connection's state, from the first byte of the opening handshake to the last of the
 //!   closing one.
-//! - `opening`: requests, responses and what can be wrong with them.
+//! - `opening`: requests and responses, and what can be wrong with them.
 //! - `frame`, `mask`, `receiver`, `assembly`, `utf8`, `close`: sections 5.2, 5.3, 5.4, 5.6, 8.1 and 7.4.
 
 mod assembly;

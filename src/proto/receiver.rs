@@ -1,8 +1,8 @@
 //! From frames to messages (RFC 6455 sections 5.4 to 5.6): the state between two reads.
 //!
-//! A frame that is whole in the caller's buffer, and is a whole message, is borrowed from there, unmasked in
-//! place. What is cut (by a read or into fragments) is kept here, in a box that exists only meanwhile (see `assembly`).
-//! Nothing is sent from here.
+//! A message of one frame that is whole in the caller's buffer is unmasked in place, and borrowed. A frame or message that
+//! is cut, by a read or into fragments, is retained in a box that exists only until it is complete. No replies are made
+//! here.
 
 use super::assembly::Assembly;
 use super::connection::Limits;
@@ -30,7 +30,7 @@ pub(super) enum Received<'i> {
     Pong(Cow<'i, [u8]>),
 }
 
-/// What was cut: at least one of the two is under way.
+/// A frame, a message, or both, of which a part has arrived.
 #[derive(Debug, Default)]
 struct Partial {
     frame: Frame,
@@ -40,7 +40,7 @@ struct Partial {
 /// The frame that is under way.
 #[derive(Debug, Default)]
 enum Frame {
-    /// None is: the next byte begins a header.
+    /// No frame is under way: the next byte begins a header.
     #[default]
     Between,
     Header {
@@ -58,7 +58,7 @@ enum Frame {
 }
 
 impl Receiver {
-    /// Takes bytes from `input` until a message or control frame is complete; `None`: all were taken.
+    /// Takes bytes from `input` until a message or control frame is complete. `None` means that all bytes were taken.
     pub(super) fn receive<'i>(
         &mut self,
         input: &mut &'i mut [u8],
@@ -95,9 +95,8 @@ impl Receiver {
         }
     }
 
-    /// Takes a message of one frame with a length of 7 or 16 bits that is whole in `input`; `None`, and nothing taken, if
-    /// that is not what comes next. A fast path with the same results as [`receive`](Self::receive): almost every message
-    /// is such a one.
+    /// Takes a message of one frame, with a length of 7 or 16 bits, that is whole in `input`. Returns `None`, and takes
+    /// nothing, if something else comes next. Fast path with the same results as [`receive`](Self::receive).
     #[inline(always)]
     pub(super) fn receive_whole<'i>(
         &mut self,
@@ -110,7 +109,7 @@ impl Receiver {
             FINAL_BINARY => Kind::Binary,
             _ => return None,
         };
-        // Of a frame that is not masked this is above 127.
+        // Above 127 if the frame is not masked.
         let (header, len) = match bytes[1] ^ 0x80 {
             len @ 0..=125 => (6, usize::from(len)),
             126 => match u16::from_be_bytes([bytes[2], bytes[3]]) {
@@ -165,7 +164,7 @@ impl Receiver {
         }
     }
 
-    /// How much of a data frame's payload is still to come, as its header claims.
+    /// Returns how many bytes of payload the data frame under way lacks, as its header claims.
     pub(super) fn payload_missing(&self) -> u64 {
         match self.partial.as_deref() {
             Some(Partial {
@@ -180,7 +179,7 @@ impl Receiver {
         self.partial.as_ref()?.message.as_ref()
     }
 
-    /// Takes a header; one that is cut is kept until its rest arrives.
+    /// Takes a header. A header that is cut is retained until its rest arrives.
     fn take_header(
         &mut self,
         input: &mut &mut [u8],
@@ -198,7 +197,7 @@ impl Receiver {
         bytes[old_len..old_len + more].copy_from_slice(&input[..more]);
         *len += more;
         let (bytes, len) = (*bytes, *len);
-        let decoded = Header::decode(&bytes[..len], role, self.judge(limits))?;
+        let decoded = Header::decode(&bytes[..len], role, self.check_frame(limits))?;
         // The copy may have gone past the header's end; only the header is taken.
         take(input, decoded.map_or(more, |header| header.len - old_len));
         if let (Some(_), Some(partial)) = (decoded, &mut self.partial) {
@@ -213,7 +212,7 @@ impl Receiver {
         role: Role,
         limits: &Limits,
     ) -> Result<Option<Header>, ProtocolError> {
-        let decoded = Header::decode(input, role, self.judge(limits))?;
+        let decoded = Header::decode(input, role, self.check_frame(limits))?;
         match decoded {
             Some(header) => {
                 take(input, header.len);
@@ -229,11 +228,11 @@ impl Receiver {
         Ok(decoded)
     }
 
-    /// What a frame can be judged for only in its place: section 5.4's order of fragments, and the limits.
-    fn judge(&self, limits: &Limits) -> impl FnOnce(Kind, u64) -> Result<(), ProtocolError> {
+    /// Returns the check of a frame that depends on the frames before it: section 5.4's order of fragments, and the limits.
+    fn check_frame(&self, limits: &Limits) -> impl FnOnce(Kind, u64) -> Result<(), ProtocolError> {
         let message = self
             .message()
-            .map(|message| (message.len(), message.fragments));
+            .map(|message| (message.len(), message.fragments()));
         let Limits {
             message_bytes_max,
             fragments_max,
@@ -262,7 +261,7 @@ impl Receiver {
         }
     }
 
-    /// Prepares for a payload that does not stand alone or is not whole in the input.
+    /// Prepares for a payload that is a fragment, or is not whole in the input.
     fn begin_payload(&mut self, header: Header) {
         let partial = self.partial.get_or_insert_default();
         match header.kind {
@@ -279,15 +278,15 @@ impl Receiver {
         let message = partial
             .message
             .as_mut()
-            .expect("the judge lets continuations pass only inside messages");
-        message.fragments += 1;
+            .expect("check_frame accepts continuations only inside messages");
+        message.begin_fragment();
         partial.frame = Frame::Data {
             header,
             received: 0,
         };
     }
 
-    /// Takes payload of the frame that is under way.
+    /// Takes payload of the frame under way.
     fn continue_payload<'i>(
         &mut self,
         input: &mut &'i mut [u8],
@@ -363,7 +362,7 @@ impl Receiver {
         Ok(Progress::Complete(Received::Message(message)))
     }
 
-    /// Gives the box back when nothing is under way.
+    /// Frees the box if nothing is under way.
     fn release(&mut self) {
         if matches!(
             self.partial.as_deref(),
@@ -376,7 +375,7 @@ impl Receiver {
         }
     }
 
-    /// Bytes held for what is under way, as the allocator sees them.
+    /// Returns the bytes of memory held.
     #[cfg(test)]
     pub(super) fn bytes_held(&self) -> usize {
         let Some(partial) = &self.partial else {
@@ -391,21 +390,21 @@ impl Receiver {
     }
 }
 
-/// How far `continue_payload` came.
+/// What a piece of payload completed.
 enum Progress<'i> {
     /// A message or a control frame is complete.
     Complete(Received<'i>),
-    /// A frame is, its message is not.
+    /// A frame is complete, its message is not.
     FragmentEnded,
-    /// All input was taken and the frame needs more.
+    /// The frame is not complete. All input was taken.
     Starved,
 }
 
-/// The first bytes of unfragmented messages: FIN and the opcode.
+/// First bytes of unfragmented messages: FIN and the opcode.
 const FINAL_TEXT: u8 = 0x81;
 const FINAL_BINARY: u8 = 0x82;
 
-/// A frame that stands alone, borrowed whole.
+/// Returns what a frame is that was unmasked and is no fragment.
 fn whole(kind: Kind, payload: &mut [u8], is_ascii: bool) -> Result<Received<'_>, ProtocolError> {
     match kind {
         Kind::Text | Kind::Binary => {
@@ -416,7 +415,7 @@ fn whole(kind: Kind, payload: &mut [u8], is_ascii: bool) -> Result<Received<'_>,
     }
 }
 
-/// A message that was unmasked; a text that is not known to be ASCII is checked.
+/// Returns a message that was unmasked. A text that is not known to be ASCII is checked.
 #[inline(always)]
 fn message(kind: Kind, payload: &[u8], is_ascii: bool) -> Result<Message<'_>, ProtocolError> {
     if kind != Kind::Text {

@@ -4,12 +4,12 @@
 //! The check is the standard library's, or that of `simdutf8` with the feature `simd`. Here is only what to do about a
 //! character that was cut.
 
-/// `bytes` as text, if they are.
+/// Returns `bytes` as text if they are UTF-8.
 pub(super) fn from_utf8(bytes: &[u8]) -> Option<&str> {
     split_valid(bytes).ok()
 }
 
-/// Where text ends to be valid.
+/// How much of some bytes is valid UTF-8.
 struct Invalid {
     valid_up_to: usize,
     /// More bytes could make it valid again.
@@ -38,7 +38,7 @@ thread_local! {
     pub(crate) static CHECKED_BYTES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// For less, calling through the choice of instructions costs more than they gain.
+/// For fewer bytes, the call through the choice of instruction set costs more than vector instructions gain.
 #[cfg(feature = "simd")]
 const SIMD_BYTES_MIN: usize = 128;
 
@@ -54,29 +54,30 @@ pub(super) struct Utf8Progress {
 pub(super) struct NotUtf8;
 
 impl Utf8Progress {
-    /// Checks what `text` has beyond the last call. `is_ascii` says that this is known to be ASCII.
+    /// Checks the last `new_len` bytes of `text`, which were appended since the last call. `is_ascii` states that the new
+    /// bytes are known to be ASCII.
     pub(super) fn check(
         &mut self,
         text: &[u8],
         new_len: usize,
         is_ascii: bool,
     ) -> Result<(), NotUtf8> {
-        // Only whole characters before it, and nothing but them in it.
+        // Whole characters before the new bytes, and whole characters in them.
         if is_ascii && self.checked + new_len == text.len() {
             self.checked = text.len();
             return Ok(());
         }
         match split_valid(&text[self.checked..]) {
             Ok(whole) => self.checked += whole.len(),
-            // Cut only if a valid beginning stands at the very end: RFC 3629's table of well-formed byte sequences is
-            // checked byte by byte, so E0 80 or F4 90 fail here already.
+            // A character is cut only if the end of the text is the beginning of a valid one. RFC 3629's table of
+            // well-formed byte sequences is checked byte by byte, so E0 80 or F4 90 fail here already.
             Err(invalid) if invalid.is_cut => self.checked += invalid.valid_up_to,
             Err(_) => return Err(NotUtf8),
         }
         Ok(())
     }
 
-    /// Whether `text`, of which all was checked, may end here.
+    /// Whether `text`, all of which was checked, ends with a whole character.
     pub(super) fn is_complete(&self, text: &[u8]) -> bool {
         self.checked == text.len()
     }

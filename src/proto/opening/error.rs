@@ -1,5 +1,5 @@
-//! What can be wrong with an opening handshake, and what is then answered: one variant per MUST of RFC 6455
-//! section 4.2.1 and RFC 7230, each with its status. A refusal is always a complete HTTP response.
+//! What can be wrong with an opening handshake: one variant for each MUST of RFC 6455 section 4.2.1 and RFC 7230, with the
+//! status of its response. A refusal is always a complete HTTP response.
 
 use super::head::HeadError;
 use super::response::HttpResponse;
@@ -8,7 +8,7 @@ use std::fmt;
 /// A rule of the opening handshake that the client broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpeningError {
-    /// RFC 7230 section 3: the lines of the head. 400, or 431 for its bounds.
+    /// RFC 7230 section 3: the lines of the head. 400, or 431 for its limits.
     Head(HeadError),
     /// RFC 7230 section 3.1.1: method, target and version with one space between each. 400. An HTTP/0.9 request,
     /// which has no version, is here too.
@@ -29,7 +29,7 @@ pub enum OpeningError {
     HostRepeated,
     /// RFC 7230 section 5.4: a server MUST answer 400 to a Host that is not one. An empty one is none.
     HostInvalid,
-    /// A body where none can be. Reading it as the first frames would let a proxy's user smuggle. 400.
+    /// A body, where none is allowed. If it were taken for the first frames, a proxy's user could smuggle. 400.
     TransferEncoding,
     /// As `TransferEncoding`: a length other than 0, several, or none that is a number. 400.
     ContentLength,
@@ -50,8 +50,7 @@ pub enum OpeningError {
     KeyRepeated,
     /// Section 4.2.1 point 5: "a base64-encoded value that, when decoded, is 16 bytes in length". 400.
     KeyInvalid,
-    /// RFC 6454 section 7.3: a user agent MUST NOT send more than one Origin; which would be the one to trust?
-    /// 400.
+    /// RFC 6454 section 7.3: a user agent MUST NOT send more than one Origin, since it is not clear which to trust. 400.
     OriginRepeated,
     /// Section 9.1: Sec-WebSocket-Extensions is a list of extensions, at least one, whether we know them or not. 400.
     Extensions,
@@ -69,7 +68,7 @@ pub enum OpeningError {
 }
 
 impl OpeningError {
-    /// The HTTP status that answers it.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> u16 {
         match self {
             // RFC 6585 section 5: "when a single header field is at fault", too.
@@ -110,7 +109,7 @@ impl OpeningError {
         }
     }
 
-    /// The complete answer: the status, the fields it demands, and the reason as a line of text.
+    /// Returns the complete response: the status, the fields that the status demands, and the error as a line of text.
     pub fn response(&self) -> HttpResponse {
         let response = HttpResponse::new(self.status(), format!("{self}\n"));
         // A 426 carries Upgrade and Sec-WebSocket-Version by itself.

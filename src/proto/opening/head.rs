@@ -1,20 +1,21 @@
-//! The head of a request or a response (RFC 7230 section 3): collects its lines as they arrive and ends with the
-//! blank one. Promises linear time however the bytes are cut, never more than the allowed bytes kept, and a
-//! verdict on the first byte that decides. What the fields mean is not judged here.
+//! The head of a request or a response (RFC 7230 section 3): collects its lines as they arrive, up to the blank line.
+//! Guarantees linear time however the bytes are cut, no more than the allowed bytes retained, and an error at the first
+//! byte that decides. The meaning of the fields is not checked here.
 
 use super::fields::{is_token, is_token_byte};
 use crate::bulk::Bulk;
 use crate::spares::Spares;
 use std::fmt;
 
-/// What a head may cost. The defaults, 16 KiB and 100 headers, hold any request that a browser sends with its
-/// cookies, and are what one silent client can make us keep.
+/// Limits of a head. The defaults, 16 KiB and 100 headers, have room for any request that a browser sends with its
+/// cookies, and bound what one silent client can make a server retain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes, from the first one to the blank line, both included. Past it: 431. Of an answer, those of the interim
-    /// answers before it count, too.
+    /// Maximum bytes, from the first one to the blank line, both included. A request that exceeds it is answered 431. The
+    /// interim responses before a response count as part of its head.
     pub head_bytes_max: usize,
-    /// Header lines. Past it: 431. More than 124 are never accepted: tungstenite's parser ends there.
+    /// Maximum header lines. A request that exceeds it is answered 431. More than 124 are never accepted: that is the limit
+    /// of tungstenite's parser.
     pub headers_max: usize,
 }
 
@@ -27,14 +28,14 @@ impl Default for HeadLimits {
     }
 }
 
-/// A head on its way in. It owns what has arrived of it, and nothing before the first byte.
+/// A head that is being received. Owns the bytes that have arrived, and no memory before the first.
 #[derive(Debug, Default)]
 pub struct Head {
     buf: Bulk,
     /// Where the line under way begins in `buf`.
     line_start: usize,
     place: Place,
-    /// Bytes that were looked at, to show that it is each once as it arrives and once more as part of a line.
+    /// Bytes examined, to show that each is examined once as it arrives and once more as part of its line.
     #[cfg(test)]
     pub(super) looked_at: usize,
 }
@@ -45,24 +46,24 @@ enum Place {
     /// The first word of the first line: a method, or a response's version.
     #[default]
     FirstWord,
-    /// As `FirstWord`, after an empty line that was skipped.
+    /// As `FirstWord`, after an empty line was skipped.
     FirstWordAgain,
     /// The rest of the first line.
     FirstLine,
-    /// Header lines, and how many there were.
+    /// Header lines, and how many were received.
     Fields(usize),
     /// Complete, or failed.
     Over { is_head: bool },
 }
 
-/// Which head it is, as far as its lines differ.
+/// Kind of head. The lines of the two differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadKind {
     Request,
     Response,
 }
 
-/// What is wrong with the lines of a head, whatever they say.
+/// What is wrong with the lines of a head, whatever their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
     /// RFC 7230 sections 3.1.1 and 3.1.2: the first line begins with a token (or a version), so this is no HTTP:
@@ -111,13 +112,13 @@ impl fmt::Display for HeadError {
 impl std::error::Error for HeadError {}
 
 impl Head {
-    /// A head of which nothing has arrived. No memory is allocated.
+    /// Returns a head of which nothing has arrived. Does not allocate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether this is a HEAD request, whose answer has no body: known once its first word is there, and still after
-    /// an error.
+    /// Whether this is a HEAD request, whose response has no body. Known once the first word has arrived, also after an
+    /// error.
     ///
     /// ```
     /// use wsloop::proto::{Head, HeadLimits};
@@ -142,9 +143,9 @@ impl Head {
         self.buf.capacity()
     }
 
-    /// Takes bytes from `input` up to and including the blank line, and gives all of the head, from its first
-    /// line on; `Ok(None)`: all were taken and more are needed. `check_first_line` is asked as soon as that line
-    /// is there, without its CRLF. After an error, what follows the byte that decided is left in `input`.
+    /// Takes bytes from `input` up to and including the blank line, and returns the whole head, from its first line on.
+    /// `Ok(None)` means that all bytes were taken, and more are needed. `check_first_line` is called as soon as that line
+    /// has arrived, without its CRLF. After an error, the bytes after the one that decided are left in `input`.
     pub(super) fn receive<E: From<HeadError>>(
         &mut self,
         input: &mut &mut [u8],
@@ -170,7 +171,7 @@ impl Head {
         result.map(|_| Some(head))
     }
 
-    /// `true`: the blank line has arrived.
+    /// Returns whether the blank line has arrived.
     fn receive_lines<E: From<HeadError>>(
         &mut self,
         input: &mut &mut [u8],
@@ -190,7 +191,7 @@ impl Head {
             let window = room.min(input.len());
             let needed = self.buf.len() + window;
             spares.grow_head(&mut self.buf, needed, limits.head_bytes_max);
-            let (len, verdict) = self.scan(&input[..window], kind);
+            let (len, result) = self.scan(&input[..window], kind);
             #[cfg(test)]
             {
                 self.looked_at += len;
@@ -198,14 +199,14 @@ impl Head {
             let (taken, rest) = std::mem::take(input).split_at_mut(len);
             *input = rest;
             self.buf.extend_from_slice(taken);
-            if verdict? && self.end_line(limits, kind, check_first_line)? {
+            if result? && self.end_line(limits, kind, check_first_line)? {
                 return Ok(true);
             }
         }
     }
 
-    /// Looks at new bytes, up to the end of the line under way or the first that cannot be: how many that are,
-    /// and whether they end the line.
+    /// Examines new bytes, up to the end of the line under way or the first invalid byte. Returns how many bytes that
+    /// are, and whether they end the line.
     fn scan(&mut self, window: &[u8], kind: HeadKind) -> (usize, Result<bool, HeadError>) {
         let line_len = self.buf.len() - self.line_start;
         let mut previous = if line_len == 0 {
@@ -224,10 +225,10 @@ impl Head {
                 }
             }
             for &byte in window[at..].iter().take(PLAIN_STEP) {
-                let verdict = self.check_byte(previous, byte, line_len + at == 0, kind);
+                let result = self.check_byte(previous, byte, line_len + at == 0, kind);
                 at += 1;
-                if byte == b'\n' || verdict.is_err() {
-                    return (at, verdict.map(|()| true));
+                if byte == b'\n' || result.is_err() {
+                    return (at, result.map(|()| true));
                 }
                 previous = byte;
             }
@@ -263,7 +264,7 @@ impl Head {
         }
     }
 
-    /// Judges the line that `buf` ends with; `true`: it is the blank line after the fields.
+    /// Checks the line that `buf` ends with. Returns whether it is the blank line after the fields.
     fn end_line<E: From<HeadError>>(
         &mut self,
         limits: &HeadLimits,
@@ -305,7 +306,7 @@ impl Head {
     }
 }
 
-/// Checks `name ":" OWS value OWS`, whose bytes are known to hold no control character but HTAB.
+/// Checks `name ":" OWS value OWS`, whose bytes are known to be no control characters but HTAB.
 fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
     if let [b' ' | b'\t', ..] = line {
         return Err(HeadError::FoldedLine);
@@ -317,7 +318,7 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
     if let [.., b' ' | b'\t'] = name {
         return Err(HeadError::SpaceBeforeColon);
     }
-    // `http` has no longer names than that. Only a caller who allows heads of over 64 KiB gets there.
+    // The `http` crate accepts no longer names. Reached only with a limit of more than 64 KiB.
     if is_token(name) && name.len() <= usize::from(u16::MAX) {
         Ok(())
     } else {
@@ -328,7 +329,7 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
 /// `tungstenite::handshake::headers::MAX_HEADERS`.
 const PARSER_HEADERS_MAX: usize = 124;
 
-/// How many bytes at the start are no control characters, in steps that a compiler makes vectors of.
+/// Returns how many bytes at the start are no control characters, counted in steps that compile to vector instructions.
 fn plain_len(bytes: &[u8]) -> usize {
     let is_plain = |step: &[u8; PLAIN_STEP]| {
         let controls = step.iter().map(|byte| byte.is_ascii_control());

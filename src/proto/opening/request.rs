@@ -1,6 +1,6 @@
-//! A request that may be answered: the server's side of the opening handshake (RFC 6455 section 4.2.1), and plain
-//! GET and HEAD beside it. What is wrong with the request line is said when its line is there, the rest when the
-//! blank line is. What the application thinks of the request is not judged here.
+//! Requests that a server answers: the server's side of the opening handshake (RFC 6455 section 4.2.1), and plain GET and
+//! HEAD beside it. Errors in the request line are reported when that line has arrived, all others when the blank line has.
+//! Whether the application accepts the request is not decided here.
 
 use super::error::OpeningError;
 use super::extensions::is_extension;
@@ -33,11 +33,11 @@ enum RequestKind {
 }
 
 impl Head {
-    /// Takes bytes from `input` up to and including the blank line that ends a request's head; `Ok(None)`: all
-    /// were taken and more are needed. What follows the head stays in `input`.
+    /// Takes bytes from `input` up to and including the blank line that ends a request's head. `Ok(None)` means that all
+    /// bytes were taken, and more are needed. The bytes after the head stay in `input`.
     ///
     /// # Errors
-    /// The first rule that the request broke, on the first byte that decides. The head is used up.
+    /// The first rule that the request broke, at the first byte that decides.
     ///
     /// # Panics
     /// If it is called again after a request or an error.
@@ -60,7 +60,7 @@ impl Head {
         self.receive_request_with(input, limits, &Spares::default())
     }
 
-    /// As `receive_request`. A large head is kept in a buffer of `spares`.
+    /// As `receive_request`, with a buffer from `spares` for a large head.
     pub(in crate::proto) fn receive_request_with(
         &mut self,
         input: &mut &mut [u8],
@@ -99,34 +99,34 @@ impl Request {
         Ok(Self { parsed, kind })
     }
 
-    /// The path of the target as it was sent, percent-encoding and all; "/" if it is empty. Never empty.
+    /// Returns the path of the target as it was sent, with its percent-encoding. "/" if the target has none.
     pub fn path(&self) -> &str {
         self.parsed.uri().path()
     }
 
-    /// What follows the "?" of the target.
+    /// Returns the query: the part of the target after the "?".
     pub fn query(&self) -> Option<&str> {
         self.parsed.uri().query()
     }
 
-    /// The target as it was sent: a path, or an absolute URI.
+    /// Returns the target as it was sent: a path, or an absolute URI.
     pub fn uri(&self) -> &Uri {
         self.parsed.uri()
     }
 
-    /// All headers, names in lower case.
+    /// Returns all headers. Their names are in lower case.
     pub fn headers(&self) -> &HeaderMap {
         self.parsed.headers()
     }
 
-    /// The value of a header, of its first line if it has several; `None` also if it is not UTF-8. The name may
-    /// be in any case.
+    /// Returns the value of a header, of its first line if it has several. `None` also if the value is not UTF-8. `name`
+    /// may be in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let value = self.parsed.headers().get(name)?;
         str::from_utf8(value.as_bytes()).ok()
     }
 
-    /// The host and port that the client wants, as it was sent: the target's if that is absolute, else `Host`.
+    /// Returns the host and port that the client asks for, as sent: from an absolute target, else from `Host`.
     pub fn host(&self) -> &str {
         // RFC 7230 section 5.5: of an absolute target, "the effective request URI is the same".
         match self.parsed.uri().authority() {
@@ -137,41 +137,41 @@ impl Request {
         }
     }
 
-    /// Where the page that opens the connection comes from. Browsers always send it; others may claim anything.
+    /// Returns the origin of the page that opens the connection. Browsers always send it. Other clients can send anything.
     pub fn origin(&self) -> Option<&str> {
         self.header("origin")
     }
 
-    /// Whether it is an opening handshake, then a complete one; else plain HTTP.
+    /// Whether this is an opening handshake (a complete one), not plain HTTP.
     pub fn is_upgrade(&self) -> bool {
         self.kind == RequestKind::Upgrade
     }
 
-    /// Whether it is a HEAD request, whose answer has no body.
+    /// Whether this is a HEAD request, whose response has no body.
     pub fn is_head(&self) -> bool {
         self.kind == RequestKind::Head
     }
 
-    /// The subprotocols that the client offers, in its order of preference: in an opening handshake at most 64, each a
-    /// different token.
+    /// Returns the subprotocols that the client offers, in its order of preference. An opening handshake has at most 64,
+    /// each a different token.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         fields::list(self.parsed.headers(), SEC_WEBSOCKET_PROTOCOL.as_str())
             .filter_map(|name| str::from_utf8(name).ok())
     }
 
-    /// As tungstenite has it. Its method is GET for HEAD, too.
+    /// Returns tungstenite's request. Its method is GET for HEAD, too.
     pub(super) fn parsed(&self) -> &server::Request {
         &self.parsed
     }
 
-    /// The key of an opening handshake, which was checked.
+    /// Returns the key of an opening handshake, which was checked.
     pub(super) fn key(&self) -> &[u8] {
         assert!(self.is_upgrade(), "only an opening handshake has a key");
         self.parsed.headers()[SEC_WEBSOCKET_KEY].as_bytes()
     }
 }
 
-/// RFC 7230 section 3.1.1: `method SP request-target SP HTTP-version`, each judged.
+/// RFC 7230 section 3.1.1: `method SP request-target SP HTTP-version`.
 fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -254,8 +254,8 @@ fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
     }
 }
 
-/// Neither an opening handshake nor a GET or HEAD that we answer has a body. One that claimed to would be read as
-/// frames, or as the next request, by whoever disagrees with us about its length.
+/// Neither an opening handshake nor a GET or HEAD that is answered here has a body. A proxy that disagrees with us about
+/// its length would take a body for frames, or for the next request.
 fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(OpeningError::TransferEncoding);
@@ -266,7 +266,7 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
     }
 }
 
-/// Whether the client means to open a WebSocket, well or badly. `Upgrade: h2c` alone is a plain request, which
+/// Whether the client wants to open a WebSocket, correctly or not. `Upgrade: h2c` alone is a plain request, which
 /// RFC 7230 section 6.7 lets a server answer without the upgrade.
 fn is_upgrade_attempt(headers: &HeaderMap) -> bool {
     fields::list_contains(headers, UPGRADE.as_str(), "websocket")
@@ -346,9 +346,10 @@ fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
     }
 }
 
-/// Extensions that a client may offer. Browsers offer one; thousands fit into a head, and cost a multiple of an ordinary
-/// opening handshake.
+/// Maximum extensions in an opening handshake. Browsers offer one. A head has room for thousands, which cost 20 times an
+/// ordinary opening handshake to check.
 const EXTENSIONS_MAX: usize = 16;
 
-/// Subprotocols that a client may offer. Those who put a token into one offer two.
+/// Maximum subprotocols in an opening handshake. Browsers offer what the page names: a few versions, or a token beside the
+/// subprotocol. A head has room for thousands, which cost 100 times an ordinary opening handshake to check.
 const SUBPROTOCOLS_MAX: usize = 64;
