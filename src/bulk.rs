@@ -1,26 +1,26 @@
-//! Buffers that can be large, and must leave nothing behind when they are freed. What is known here of allocators is known
-//! nowhere else but in `spares`, so that the storage can be exchanged.
+//! Buffers that can be large, and whose memory returns to the system when they are freed. Only this module and `spares`
+//! depend on how allocators behave, so that the storage can be exchanged.
 //!
-//! glibc maps an allocation of 128 KiB or more by itself, and unmaps it when it is freed: the memory is back at once.
-//! But freeing a block of up to 32 MiB that way makes it serve that size from its heap from then on (mallopt(3),
-//! "dynamic mmap threshold"), where freed memory stays below any small block that lies above it. A block that is
-//! shrunk first goes back by `mremap`, which does not count. Elsewhere it costs a call and does no harm.
+//! glibc maps an allocation of 128 KiB or more by itself, and unmaps it when it is freed: the memory returns at once. But
+//! after it has freed a block of up to 32 MiB that way, it allocates that size from its heap (mallopt(3), "dynamic mmap
+//! threshold"), where freed memory stays as long as a small block lies above it. A block that is shrunk first returns by
+//! `mremap`, which does not raise the threshold. With other allocators that costs a call and does no harm.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Bytes in a block that may be large.
+/// Bytes in a block of memory that may be large.
 #[derive(Debug, Default)]
 pub(crate) struct Bulk(Vec<u8>);
 
 impl Bulk {
-    /// An empty buffer. Memory that is not written to is not touched.
+    /// Returns an empty buffer. Its memory is not written to before its bytes are.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
-    /// Bytes of memory.
+    /// Returns the bytes of memory.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.0.capacity()
@@ -32,13 +32,13 @@ impl Bulk {
         self.0.extend_from_slice(bytes);
     }
 
-    /// Empties the buffer, and retains its memory.
+    /// Removes all bytes, and retains the memory.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Makes room for `needed` bytes: twice as much as there was, so that single bytes do not cost a copy of all before
-    /// them, but no more than `bytes_max`.
+    /// Makes room for `needed` bytes in all. Doubles the capacity, so that a byte does not cost a copy of all before it, up to
+    /// `bytes_max`.
     pub(crate) fn grow(&mut self, needed: usize, bytes_max: u64) {
         debug_assert!(needed as u64 <= bytes_max);
         let doubled = 2 * self.capacity() as u64;
@@ -78,20 +78,20 @@ impl From<Vec<u8>> for Bulk {
     }
 }
 
-/// A buffer in which a message is assembled. A socket can be read into its unused part.
+/// A buffer in which a message is assembled. A socket can be read into the part that is not used yet.
 #[derive(Debug, Default)]
 pub(crate) struct AssemblyBuffer {
-    /// As long as what is initialised, which safe code needs in order to read into it. It is never more than was used by
-    /// this message, as much again, or what an earlier message used.
+    /// Its length is what is initialised, because safe code reads into initialised memory only. It is initialised as it is
+    /// used, and stays so for the next message.
     storage: Bulk,
     /// Bytes of the message.
     len: usize,
-    /// If the storage was lent by the pool: counts as lent until it is dropped.
+    /// Counts as lent, if the pool has lent the storage, until this is dropped.
     _lease: Option<Lease>,
 }
 
 impl AssemblyBuffer {
-    /// An empty buffer with the memory of `storage`.
+    /// Returns an empty buffer with the memory of `storage`.
     pub(crate) fn new(storage: Bulk, lease: Option<Lease>) -> Self {
         Self {
             storage,
@@ -100,7 +100,7 @@ impl AssemblyBuffer {
         }
     }
 
-    /// Bytes of memory.
+    /// Returns the bytes of memory.
     pub(crate) fn capacity(&self) -> usize {
         self.storage.capacity()
     }
@@ -114,13 +114,13 @@ impl AssemblyBuffer {
         self.len += bytes.len();
     }
 
-    /// Bytes behind the message that are initialised already.
+    /// Returns how many bytes behind the message are initialised already.
     pub(crate) fn initialised(&self) -> usize {
         self.storage.len() - self.len
     }
 
-    /// The first `len` bytes behind the message, initialised: to be written to, and then [`advance`](Self::advance)d over.
-    /// There has to be room for them.
+    /// Returns the first `len` bytes behind the message, initialised, to be written to and then added to the message by
+    /// [`advance`](Self::advance). The capacity has to suffice.
     pub(crate) fn spare(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         debug_assert!(end <= self.capacity());
@@ -130,7 +130,7 @@ impl AssemblyBuffer {
         &mut self.storage[self.len..end]
     }
 
-    /// Makes the first `len` bytes of [`spare`](Self::spare) part of the message.
+    /// Adds the first `len` bytes of [`spare`](Self::spare) to the message.
     pub(crate) fn advance(&mut self, len: usize) {
         assert!(
             len <= self.initialised(),
@@ -139,17 +139,17 @@ impl AssemblyBuffer {
         self.len += len;
     }
 
-    /// Makes room for `needed` bytes: twice as much as there was, but no more than `bytes_max`.
+    /// Makes room for `needed` bytes in all, as [`Bulk::grow`] does.
     pub(crate) fn grow(&mut self, needed: usize, bytes_max: u64) {
         self.storage.grow(needed, bytes_max);
     }
 
-    /// The memory, for something else.
+    /// Returns the memory, for another use.
     pub(crate) fn into_storage(self) -> Bulk {
         self.storage
     }
 
-    /// The message.
+    /// Returns the message.
     pub(crate) fn into_vec(mut self) -> Vec<u8> {
         self.storage.0.truncate(self.len);
         mem::take(&mut self.storage.0)
@@ -170,21 +170,21 @@ impl DerefMut for AssemblyBuffer {
     }
 }
 
-/// Counts something that is lent. Each clone is a thing that is lent, until it is dropped.
+/// Counts things that are lent. Each clone stands for one of them, until the clone is dropped.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lease(Arc<()>);
 
 impl Lease {
-    /// How many clones there are.
+    /// Returns the number of clones.
     pub(crate) fn count(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 }
 
-/// From here on an allocator may map a block by itself.
+/// Minimum bytes of a block that an allocator maps by itself.
 pub(crate) const LARGE_BYTES: usize = 128 * 1024;
 
-/// What a large block is shrunk to.
+/// Bytes that a large block is shrunk to before it is freed.
 const LAST_BYTES: usize = 4096;
 
 #[cfg(test)]

@@ -1,37 +1,39 @@
-//! Buffers that the loop lends: to queues, topic logs, requests and messages that are not whole.
+//! The buffers of the loop: for queues, topic logs, unprocessed input, requests and messages that are not whole. The pool
+//! decides which buffer each of them gets, what is retained, and when it is freed.
 //!
-//! Small ones are allocated at the start, below everything that comes and goes: a small buffer that is allocated while
-//! much else is, and lives on in an allocator's cache, keeps all that lies below it from going back to the system.
+//! Small buffers are allocated at the start, below all allocations that come and go. A small buffer that is allocated later,
+//! and stays in an allocator's cache, prevents an allocator from returning the memory below it to the system.
 //!
-//! What is larger is mapped by itself (see `bulk`), costs the pages that are written to, however much room it has, and is
-//! given back without a trace. Used ones are kept for a second, because a fresh page costs more than the copy into it; but
-//! a used one costs all its pages, whatever is put into it. So those that queues, logs and stashes get are chunks, no
-//! larger than a piece of what they may hold anyway; larger ones are lent to a few messages under way at a time, and
-//! counted; and requests, which anybody can begin, get fresh ones.
+//! Larger buffers are mapped by themselves (see `bulk`): they cost the pages that are written to, whatever their capacity,
+//! and all of that memory returns to the system when they are freed. Used ones are retained for a second, because a fresh
+//! page costs more than the copy into it. But a used one costs all its pages, whatever is put into it. Therefore queues,
+//! logs and unprocessed input get chunks of 128 KiB; used buffers above that size are lent to a few messages at a time; and
+//! requests, which any client can begin, get fresh ones.
 
 use crate::bulk::{AssemblyBuffer, Bulk, LARGE_BYTES, Lease};
 use std::mem;
 
-/// See the module. The default retains no buffers and lends none: what grows is allocated as it grows.
+/// See the module. The default retains no buffers and lends none: heads and messages are allocated as they grow.
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
-    /// Whether heads and messages under way move to buffers that are mapped by themselves.
+    /// Whether heads and messages under way move to mapped buffers.
     is_mapping: bool,
     small: Vec<Bulk>,
     chunks: Vec<Bulk>,
     /// Larger than a chunk, for messages under way.
     large: Vec<Bulk>,
-    /// Of the large ones, as the allocator sees them.
+    /// Capacity of `large`, in all.
     large_bytes: usize,
-    /// Cloned into each of the large ones that is lent. `None` before the first.
+    /// Counts the buffers that were in `large` and are lent. `None` before the first.
     lease: Option<Lease>,
-    /// When a chunk or a large one was last given back.
+    /// When a chunk or a large buffer was last given to the pool.
     used_at: u64,
     /// Milliseconds of the loop's clock.
     now: u64,
 }
 
 impl Spares {
+    /// Returns a pool with its small buffers.
     pub(crate) fn new() -> Self {
         let small = (0..SMALL_COUNT).map(|_| Bulk::with_capacity(SMALL_BYTES));
         Self {
@@ -43,7 +45,7 @@ impl Spares {
         }
     }
 
-    /// Takes note of the time, and frees what was mapped and not used for a second.
+    /// Sets the time, and frees the retained mapped buffers if none was used for a second.
     pub(crate) fn begin_turn(&mut self, now: u64) {
         self.now = now;
         if self.next_in() == Some(0) {
@@ -51,21 +53,21 @@ impl Spares {
         }
     }
 
-    /// Milliseconds until there is something to free.
+    /// Returns the milliseconds until retained buffers are to be freed.
     pub(crate) fn next_in(&self) -> Option<u64> {
-        let due = self.used_at + KEPT_MILLIS;
+        let due = self.used_at + RETAINED_MILLIS;
         let is_empty = self.chunks.is_empty() && self.large.is_empty();
         (!is_empty).then(|| due.saturating_sub(self.now))
     }
 
-    /// Frees all that was mapped.
+    /// Frees the retained mapped buffers.
     pub(crate) fn release(&mut self) {
         self.chunks.clear();
         self.large.clear();
         self.large_bytes = 0;
     }
 
-    /// An empty buffer with room for at least `len` bytes.
+    /// Returns an empty buffer with a capacity of at least `len` bytes.
     #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Bulk {
         if len <= SMALL_BYTES
@@ -92,8 +94,8 @@ impl Spares {
         Bulk::with_capacity(len)
     }
 
-    /// Makes room for `needed` bytes of a request's head, which has at most `bytes_max`. From
-    /// [`HEAD_MAPPED_BYTES_MIN`] on it gets a buffer that is mapped by itself, and not used yet.
+    /// Makes room for `needed` bytes of a request's head, of at most `bytes_max`. From [`HEAD_MAPPED_BYTES_MIN`] on the head
+    /// moves to a fresh mapped buffer.
     pub(crate) fn grow_head(&self, head: &mut Bulk, needed: usize, bytes_max: usize) {
         if self.is_mapping && (head.capacity()..needed).contains(&HEAD_MAPPED_BYTES_MIN) {
             let mut larger = Bulk::with_capacity(LARGE_BYTES);
@@ -105,9 +107,8 @@ impl Spares {
         }
     }
 
-    /// Makes room for `needed` bytes of a message of which no more than `bytes_max` are in sight. From
-    /// [`MESSAGE_MAPPED_BYTES_MIN`] on it gets a buffer that is mapped by itself: of those retained, unless too many are
-    /// lent.
+    /// Makes room for `needed` bytes of a message, of which headers have announced no more than `bytes_max`. From
+    /// [`MESSAGE_MAPPED_BYTES_MIN`] on the message moves to a mapped buffer: a retained one, unless too many are lent.
     pub(crate) fn grow_message(
         &mut self,
         message: &mut AssemblyBuffer,
@@ -126,7 +127,7 @@ impl Spares {
         }
     }
 
-    /// A large buffer that was used, unless too many are lent. It is lent until it is dropped.
+    /// Returns a retained large buffer, unless too many are lent. It counts as lent until it is dropped.
     fn lend(&mut self) -> Option<AssemblyBuffer> {
         let lease = self.lease.get_or_insert_default();
         if lease.count() == LENT_MAX {
@@ -137,18 +138,18 @@ impl Spares {
         Some(AssemblyBuffer::new(large, Some(lease.clone())))
     }
 
-    /// A buffer of [`LARGE_BYTES`], as it was left.
+    /// Returns a buffer with a capacity of [`LARGE_BYTES`]. It is not cleared.
     fn take_chunk(&mut self) -> Bulk {
         let chunk = self.chunks.pop();
         chunk.unwrap_or_else(|| Bulk::with_capacity(LARGE_BYTES))
     }
 
-    /// Keeps the buffer of a message if there is a use and room for it.
+    /// Takes the buffer of a message back, to be retained or freed.
     pub(crate) fn give_message(&mut self, buffer: AssemblyBuffer) {
         self.give(buffer.into_storage());
     }
 
-    /// Keeps the buffer if there is a use and room for it.
+    /// Takes a buffer back, to be retained or freed.
     #[inline]
     pub(crate) fn give(&mut self, mut buffer: Bulk) {
         if buffer.capacity() == SMALL_BYTES && self.small.len() < SMALL_COUNT {
@@ -157,7 +158,7 @@ impl Spares {
         } else if buffer.capacity() > 0 {
             self.give_any(buffer);
         } else {
-            // Nothing to give, and nothing to drop.
+            // It owns nothing: the call that would drop it is saved.
             mem::forget(buffer);
         }
     }
@@ -166,7 +167,7 @@ impl Spares {
     fn give_any(&mut self, buffer: Bulk) {
         let capacity = buffer.capacity();
         if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
-            // Not cleared: what is initialised can be read into.
+            // Not cleared: what is initialised can be read into again.
             self.chunks.push(buffer);
             self.used_at = self.now;
         } else if capacity > LARGE_BYTES
@@ -179,39 +180,40 @@ impl Spares {
         }
     }
 
-    /// How many small ones, chunks and large ones there are.
+    /// Returns how many small buffers, chunks and large buffers are retained.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         (self.small.len(), self.chunks.len(), self.large.len())
     }
 }
 
-/// Several echoes of 20 bytes, or one of 1 KiB with its header.
+/// Capacity of a small buffer: several echoes of 20 bytes, or one of 1 KiB with its header.
 const SMALL_BYTES: usize = 1024 + 16;
 
-/// As many sessions as are often ready at once; 65 KiB.
+/// Small buffers that are retained, as many as sessions are often ready at once: 65 KiB in all.
 const SMALL_COUNT: usize = 64;
 
-/// Up to a page it does not pay to map one.
+/// Up to a page, to map a buffer costs more than it returns.
 const MIDDLE_BYTES: usize = 4096;
 
-/// From here on a head is not kept in the allocator's heap: up to a page it does not pay.
+/// Minimum bytes of a head that is kept in a mapped buffer, not in the allocator's heap.
 const HEAD_MAPPED_BYTES_MIN: usize = 4097;
 
-/// From here on a message that is not whole is not kept in the allocator's heap.
+/// Minimum bytes of a message under way that is kept in a mapped buffer, not in the allocator's heap.
 const MESSAGE_MAPPED_BYTES_MIN: usize = 32 * 1024;
 
-/// 2 MiB.
+/// Maximum chunks that are retained: 2 MiB.
 const CHUNKS_MAX: usize = 16;
 
-/// The most that is kept of large ones: messages of 1 MiB from four peers at once, with what an allocator adds.
+/// Maximum capacity of the large buffers that are retained, in all: messages of 1 MiB from four peers at once, with what
+/// an allocator adds.
 const LARGE_BYTES_MAX: usize = 4 * (1024 * 1024 + 4096);
 
-/// Large ones that are kept, and that are lent at a time.
+/// Maximum large buffers that are retained, and that are lent at a time.
 const LENT_MAX: usize = 4;
 
-/// How long what was mapped is kept.
-const KEPT_MILLIS: u64 = 1000;
+/// How long unused mapped buffers are retained.
+const RETAINED_MILLIS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn what_is_retained_is_bounded() {
         let mut spares = Spares::new();
         for len in [SMALL_BYTES, MIDDLE_BYTES, 1 << 20, 1 << 24, LARGE_BYTES] {
             for _ in 0..200 {
