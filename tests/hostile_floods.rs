@@ -350,6 +350,35 @@ fn lengths_that_nothing_follows_cost_what_arrived() {
     });
 }
 
+#[test]
+fn long_messages_that_are_begun_cost_no_more_than_twice_what_arrived() {
+    const PEERS: usize = 200;
+    // On both sides of the sizes from which on a buffer is read into, is mapped, and has to grow.
+    for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
+        let peak = PEERS * 2 * arrived + 4 * MIB;
+        Siege {
+            peak,
+            // Up to 32 KiB a message lies in the allocator's heap, which may retain the memory.
+            slack: peak,
+            ..Siege::default()
+        }
+        .lay(|server| {
+            let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
+            for raw in &mut peers {
+                raw.say(frame_header(BINARY, 16 * MIB as u64));
+            }
+            // In pieces, so that most are read into the place where the message is assembled.
+            let pieces = 5;
+            for _ in 0..pieces {
+                for raw in &mut peers {
+                    raw.say(vec![7; arrived / pieces]);
+                }
+                answers(&mut open(server));
+            }
+        });
+    }
+}
+
 /// A KiB of payload as `frame_header`'s key masks it: letters, so that text stays text.
 fn masked_kib() -> Vec<u8> {
     let whole = frame(BINARY, &[b'k'; KIB]);

@@ -290,6 +290,19 @@ impl Engine {
         }
     }
 
+    /// Processes `len` bytes that were read into the place where a message is assembled.
+    fn process_in_place(&mut self, slot: usize, len: usize, handler: &mut impl Handler) {
+        let Self {
+            sessions, replies, ..
+        } = self;
+        replies.clear();
+        match sessions[slot].connection.received_in_place(len, replies) {
+            Ok(Some(event)) => self.dispatch(slot, event, handler),
+            Ok(None) => {}
+            Err(error) => self.violation(slot, error),
+        }
+    }
+
     fn dispatch(&mut self, slot: usize, event: Event<'_>, handler: &mut impl Handler) {
         let id = self.id_of(slot);
         match event {
@@ -471,7 +484,7 @@ impl Engine {
 const PAYLOAD_DISCOUNT: usize = 8;
 
 /// A message that lacks less is read with what follows it: to copy that takes less time than another read.
-const IN_PLACE_BYTES_MIN: usize = 16 * 1024;
+const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 
 /// What a call that ends without a message costs, in messages: the next bytes are awaited, or it took 64 fragments.
 const FRAGMENTS_WORK: usize = 31;
