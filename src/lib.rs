@@ -56,7 +56,7 @@
 // A library prints nothing, and both panic if they cannot write.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-mod bulk;
+mod buffer;
 mod config;
 mod context;
 mod engine;
@@ -71,7 +71,7 @@ pub mod page;
 pub mod proto;
 mod router;
 mod server;
-mod spares;
+
 mod stats;
 mod stream;
 

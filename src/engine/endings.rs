@@ -75,10 +75,10 @@ impl Engine {
         session.end_with(ending);
         session.extra_mut().discard_left = discard_left;
         // A pong that waited comes before the Close, after which nothing may follow.
-        session.outbound.queue_pong(&mut self.spares);
+        session.outbound.queue_pong(&mut self.buffers);
         session
             .outbound
-            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.spares);
+            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.buffers);
         session.phase = Phase::Finishing;
         // An answer in HTTP can be large.
         self.replies.clear();
@@ -120,10 +120,10 @@ impl Engine {
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.close(code, reason, &mut self.replies);
-        session.outbound.queue_pong(&mut self.spares);
+        session.outbound.queue_pong(&mut self.buffers);
         session
             .outbound
-            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.spares);
+            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.buffers);
         session.end_with(Ending {
             code,
             reason: reason.to_owned(),
@@ -143,11 +143,11 @@ impl Engine {
             sessions,
             topics,
             turn_buffer,
-            spares,
+            buffers,
             ..
         } = self;
         let outbound = &mut sessions[slot].outbound;
-        outbound.cut_at_log(topics, turn_buffer, spares);
+        outbound.cut_at_log(topics, turn_buffer, buffers);
         let error = Some(Error::Limit(Limit::LagBytesMax));
         self.close_slot(slot, 1013, "too far behind", error);
     }

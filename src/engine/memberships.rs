@@ -55,7 +55,7 @@ impl Engine {
         let Some(topic) = self.topics.find(topic) else {
             return 0;
         };
-        let members = self.topics.publish(topic, message, &mut self.spares);
+        let members = self.topics.publish(topic, message, &mut self.buffers);
         self.stats.messages_out += members as u64;
         members
     }
@@ -97,7 +97,7 @@ impl Engine {
             sessions,
             topics,
             turn_buffer,
-            spares,
+            buffers,
             ..
         } = self;
         let session = &mut sessions[slot];
@@ -112,7 +112,7 @@ impl Engine {
                 let (from, to) = (claim.from, claim.to);
                 session
                     .outbound
-                    .push_range(topic, from, to, topics, turn_buffer, spares);
+                    .push_range(topic, from, to, topics, turn_buffer, buffers);
             }
         }
         len

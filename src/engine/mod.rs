@@ -14,12 +14,12 @@ pub(crate) mod session;
 pub(crate) mod session_log;
 mod timers;
 
+use crate::buffer::BufferPool;
 use crate::config::Config;
 use crate::error::{Error, Limit};
 use crate::id::Id;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::{HeadLimits, HttpResponse, Limits};
-use crate::spares::Spares;
 use crate::stats::{Refusal, Stats};
 use crate::stream::{Stream, Transport};
 use deadlines::{Deadline, Deadlines, Millis};
@@ -40,7 +40,7 @@ pub(crate) struct Engine {
     pub(crate) limits: Limits,
     pub(crate) sessions: Slab<Session>,
     pub(crate) topics: Topics,
-    pub(crate) spares: Spares,
+    pub(crate) buffers: BufferPool,
     pub(crate) turn_buffer: TurnBuffer,
     pub(crate) paths: Paths,
     pub(crate) deadlines: Deadlines,
@@ -151,7 +151,7 @@ impl Engine {
             limits,
             sessions: Slab::with_capacity(KEPT),
             topics: Topics::default(),
-            spares: Spares::new(),
+            buffers: BufferPool::new(),
             turn_buffer: TurnBuffer::new(),
             paths: Paths::default(),
             timers: Timers::new(clock),
@@ -182,7 +182,7 @@ impl Engine {
         self.now = now;
         // Not zero, which is a session's before the first time.
         self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
-        self.spares.begin_turn(now);
+        self.buffers.begin_turn(now);
         if let Some(slot) = self.reading.take() {
             self.kill_panicked(slot as usize);
         }
@@ -325,8 +325,8 @@ impl Engine {
             Stop::No | Stop::Asked | Stop::Now => None,
         };
         let session_log = self.session_log.next_in(self.now);
-        let spares = self.spares.next_in();
-        [deadline, timer, stop, session_log, spares]
+        let buffers = self.buffers.next_in();
+        [deadline, timer, stop, session_log, buffers]
             .into_iter()
             .flatten()
             .min()
@@ -486,7 +486,7 @@ impl Engine {
         let mut session = self.sessions.remove(slot);
         session
             .outbound
-            .clear(&mut self.topics, &mut self.turn_buffer, &mut self.spares);
+            .clear(&mut self.topics, &mut self.turn_buffer, &mut self.buffers);
         if let Some(path) = session.path {
             self.paths.release(path);
         }

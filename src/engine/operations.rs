@@ -79,7 +79,7 @@ impl Engine {
                 header.as_slice(),
                 message.as_bytes(),
                 &mut self.turn_buffer,
-                &mut self.spares,
+                &mut self.buffers,
             );
         }
         self.sessions[slot].messages_out += 1;
@@ -109,7 +109,7 @@ impl Engine {
         session.connection.ping(payload, &mut self.replies);
         session
             .outbound
-            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.spares);
+            .push(&self.replies, &[], &mut self.turn_buffer, &mut self.buffers);
         self.queue_flush(slot);
     }
 
@@ -229,7 +229,7 @@ impl Engine {
                 &header[len - payload_len..],
                 &payload[payload_len..],
                 &mut self.turn_buffer,
-                &mut self.spares,
+                &mut self.buffers,
             );
             if written.is_ok() {
                 self.stalled(slot);
@@ -272,7 +272,7 @@ impl Engine {
 /// Makes one write, again if it is interrupted. A write that would block has written nothing.
 pub(crate) fn write_slices(stream: &mut Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
-        // A single slice spares the kernel the copy of a vector.
+        // A single slice buffers the kernel the copy of a vector.
         let result = match slices {
             [slice] => stream.write(slice),
             _ => stream.write_vectored(slices),

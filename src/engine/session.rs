@@ -3,7 +3,7 @@
 //! A session knows nothing of other sessions, of topics' members, of timeouts or of the handler; `Engine` does.
 
 use super::paths::PathKey;
-use crate::bulk::Bulk;
+use crate::buffer::Buffer;
 use crate::error::{Close, Error, Side};
 use crate::id::Id;
 use crate::outbound::{Outbound, TopicKey};
@@ -109,7 +109,7 @@ pub(crate) struct Extra {
 /// Input that was read and not processed, because the session was paused, deferred or out of budget in the middle of it.
 #[derive(Debug, Default)]
 pub(crate) struct Unprocessed {
-    pub(crate) bytes: Bulk,
+    pub(crate) bytes: Buffer,
     /// The first of these bytes are processed.
     pub(crate) start: usize,
 }

@@ -8,8 +8,8 @@
 //! A frame never straddles two chunks, so every chunk begins with the first byte of a frame.
 
 use super::CHUNK_BYTES;
-use crate::bulk::Bulk;
-use crate::spares::Spares;
+use crate::buffer::Buffer;
+use crate::buffer::BufferPool;
 use std::collections::VecDeque;
 use std::mem;
 
@@ -24,7 +24,7 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct Chunk {
     start: u64,
-    bytes: Bulk,
+    bytes: Buffer,
     /// Frames before this chunk.
     messages_before: u64,
     /// Frames in this chunk, counted every [`MARK_BYTES`] or so, so that a count never walks over more.
@@ -59,7 +59,7 @@ impl Log {
     }
 
     /// Appends one frame.
-    pub(super) fn append(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
+    pub(super) fn append(&mut self, header: &[u8], payload: &[u8], buffers: &mut BufferPool) {
         let len = header.len() + payload.len();
         let end = self.end;
         // The newest chunk may have been released while an older one is held.
@@ -67,7 +67,7 @@ impl Log {
         if !self.chunks.back().is_some_and(fits) {
             self.chunks.push_back(Chunk {
                 start: self.end,
-                bytes: Bulk::default(),
+                bytes: Buffer::default(),
                 messages_before: self.messages,
                 marks: Vec::new(),
                 cursors: 0,
@@ -87,9 +87,9 @@ impl Log {
         }
         let needed = bytes.len() + len;
         if needed > bytes.capacity() {
-            let mut larger = spares.take(needed);
+            let mut larger = buffers.take(needed);
             larger.extend_from_slice(bytes);
-            spares.give(mem::replace(bytes, larger));
+            buffers.give(mem::replace(bytes, larger));
         }
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(payload);
@@ -179,12 +179,12 @@ impl Log {
     }
 
     /// Releases the chunks that no reader needs.
-    pub(super) fn trim(&mut self, spares: &mut Spares) {
+    pub(super) fn trim(&mut self, buffers: &mut BufferPool) {
         let claimed = self.chunks.iter().position(|chunk| chunk.cursors > 0);
         let mut claimed = claimed.unwrap_or(self.chunks.len());
         while claimed > 0 && self.chunks[0].holds == 0 {
             if let Some(chunk) = self.chunks.pop_front() {
-                spares.give(chunk.bytes);
+                buffers.give(chunk.bytes);
             }
             claimed -= 1;
         }
@@ -280,7 +280,7 @@ mod tests {
 
     fn append(log: &mut Log, payload: &[u8]) {
         let header = Message::binary(payload).server_header();
-        log.append(header.as_slice(), payload, &mut Spares::new());
+        log.append(header.as_slice(), payload, &mut BufferPool::new());
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
     }
 
     fn held(log: &mut Log) -> usize {
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         log.capacity().div_ceil(CHUNK_BYTES)
     }
 
@@ -397,7 +397,7 @@ mod tests {
         let first_end = log.end();
         append(&mut log, &[2; 120_000]);
         log.hold(0, first_end);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         let start = log.end();
         append(&mut log, b"new");
         let bytes: Vec<u8> = log.slices(start, log.end()).flatten().copied().collect();

@@ -9,10 +9,10 @@ pub(crate) use queue::Outbound;
 pub(crate) use topics::{TopicKey, Topics};
 pub(crate) use turn_buffer::TurnBuffer;
 
-use crate::bulk;
+use crate::buffer;
 
 /// Bytes gathered in one owned chunk or one log chunk; a larger frame gets a chunk of its own.
-pub(crate) const CHUNK_BYTES: usize = bulk::LARGE_BYTES;
+pub(crate) const CHUNK_BYTES: usize = buffer::LARGE_BYTES;
 
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,9 @@
 use super::CHUNK_BYTES;
 use super::topics::{TopicKey, Topics};
 use super::turn_buffer::{Span, TurnBuffer};
-use crate::bulk::Bulk;
+use crate::buffer::Buffer;
+use crate::buffer::BufferPool;
 use crate::proto::ShortHeader;
-use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
@@ -54,7 +54,7 @@ enum Segment {
 /// Owned bytes, of which the first `sent` are sent.
 #[derive(Debug)]
 struct Bytes {
-    buf: Bulk,
+    buf: Buffer,
     sent: usize,
 }
 
@@ -157,7 +157,7 @@ impl Outbound {
         header: &[u8],
         payload: &[u8],
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
         if header.is_empty() && payload.is_empty() {
             return;
@@ -176,7 +176,7 @@ impl Outbound {
             }
             Content::Bytes(_) | Content::Range(_) | Content::Many(_) => {}
         }
-        self.push_owned(header, payload, turn, spares);
+        self.push_owned(header, payload, turn, buffers);
     }
 
     /// Queues a message in the turn's buffer. Returns the number of unsent bytes, or `None`, and nothing is queued, if that
@@ -239,21 +239,21 @@ impl Outbound {
         header: &[u8],
         payload: &[u8],
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
-        self.own(turn, spares);
+        self.own(turn, buffers);
         let len = header.len() + payload.len();
         match &mut self.content {
-            Content::Empty => self.content = Content::Bytes(Bytes::new(header, payload, spares)),
-            Content::Bytes(bytes) if bytes.has_room(len) => bytes.append(header, payload, spares),
-            _ => self.many(turn, spares).push(header, payload, spares),
+            Content::Empty => self.content = Content::Bytes(Bytes::new(header, payload, buffers)),
+            Content::Bytes(bytes) if bytes.has_room(len) => bytes.append(header, payload, buffers),
+            _ => self.many(turn, buffers).push(header, payload, buffers),
         }
     }
 
     /// Moves bytes from the turn's buffer to one of the queue's own.
-    pub(crate) fn own(&mut self, turn: &mut TurnBuffer, spares: &mut Spares) {
+    pub(crate) fn own(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
         if let Content::Span(span) = self.content {
-            self.content = Content::Bytes(Bytes::new(&[], turn.bytes(span), spares));
+            self.content = Content::Bytes(Bytes::new(&[], turn.bytes(span), buffers));
             turn.release(span);
         }
     }
@@ -266,16 +266,16 @@ impl Outbound {
         frame: &[u8],
         is_blocked: bool,
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
         if is_blocked {
-            let pong = &mut self.many(turn, spares).pong;
+            let pong = &mut self.many(turn, buffers).pong;
             pong.clear();
             pong.extend_from_slice(frame);
         } else {
             // The pong that waits is the older one.
-            self.queue_pong(spares);
-            self.push(frame, &[], turn, spares);
+            self.queue_pong(buffers);
+            self.push(frame, &[], turn, buffers);
         }
     }
 
@@ -287,7 +287,7 @@ impl Outbound {
         to: u64,
         topics: &mut Topics,
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
         debug_assert!(from < to);
         let last = match &mut self.content {
@@ -314,7 +314,7 @@ impl Outbound {
             return;
         }
         topics.hold(topic, from, to);
-        let many = self.many(turn, spares);
+        let many = self.many(turn, buffers);
         many.log_len += (to - from) as usize;
         many.log_count += 1;
         many.fit_last();
@@ -323,13 +323,13 @@ impl Outbound {
     }
 
     /// Moves the pong that waits to the end of the queue; to be called when the peer takes bytes again.
-    pub(crate) fn queue_pong(&mut self, spares: &mut Spares) {
+    pub(crate) fn queue_pong(&mut self, buffers: &mut BufferPool) {
         let Content::Many(many) = &mut self.content else {
             return;
         };
         let pong = mem::take(&mut many.pong);
         if !pong.is_empty() {
-            many.push(&pong, &[], spares);
+            many.push(&pong, &[], buffers);
         }
     }
 
@@ -392,7 +392,7 @@ impl Outbound {
         len: usize,
         topics: &mut Topics,
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
         debug_assert!(len <= self.len());
         let is_sent = match &mut self.content {
@@ -414,12 +414,12 @@ impl Outbound {
                 range.len() == 0
             }
             Content::Many(many) => {
-                many.advance(len, topics, spares);
+                many.advance(len, topics, buffers);
                 many.segments.is_empty() && many.pong.is_empty()
             }
         };
         if is_sent && let Content::Bytes(bytes) = mem::take(&mut self.content) {
-            spares.give(bytes.buf);
+            buffers.give(bytes.buf);
         }
     }
 
@@ -428,16 +428,16 @@ impl Outbound {
         &mut self,
         topics: &mut Topics,
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
         match mem::take(&mut self.content) {
             Content::Empty => {}
             Content::Span(span) => turn.release(span),
-            Content::Bytes(bytes) => spares.give(bytes.buf),
+            Content::Bytes(bytes) => buffers.give(bytes.buf),
             Content::Range(range) => range.release(topics),
             Content::Many(many) => {
                 for segment in many.segments {
-                    segment.release(topics, spares);
+                    segment.release(topics, buffers);
                 }
             }
         }
@@ -451,7 +451,7 @@ impl Outbound {
         may_skip: impl Fn(&Topics, TopicKey) -> bool,
         topics: &mut Topics,
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> Vec<Skipped> {
         let mut skipped = Vec::new();
         let mut kept = Self::default();
@@ -469,17 +469,17 @@ impl Outbound {
         for segment in many.segments {
             match segment {
                 Segment::Range(range) if may_skip(topics, range.topic) => {
-                    let messages = kept.push_rest(range, topics, turn, spares);
+                    let messages = kept.push_rest(range, topics, turn, buffers);
                     if messages > 0 {
                         let topic = range.topic;
                         skipped.push(Skipped { topic, messages });
                     }
                 }
-                segment => kept.push_segment(segment, turn, spares),
+                segment => kept.push_segment(segment, turn, buffers),
             }
         }
         if !many.pong.is_empty() {
-            kept.many(turn, spares).pong = many.pong;
+            kept.many(turn, buffers).pong = many.pong;
         }
         *self = kept;
         skipped
@@ -491,7 +491,7 @@ impl Outbound {
         &mut self,
         topics: &mut Topics,
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
         let segments = match mem::take(&mut self.content) {
             Content::Range(range) => [Segment::Range(range)].into(),
@@ -505,12 +505,12 @@ impl Outbound {
         let mut is_cut = false;
         for segment in segments {
             match segment {
-                segment if is_cut => segment.release(topics, spares),
+                segment if is_cut => segment.release(topics, buffers),
                 Segment::Range(range) => {
-                    kept.push_rest(range, topics, turn, spares);
+                    kept.push_rest(range, topics, turn, buffers);
                     is_cut = true;
                 }
-                segment @ Segment::Bytes(_) => kept.push_segment(segment, turn, spares),
+                segment @ Segment::Bytes(_) => kept.push_segment(segment, turn, buffers),
             }
         }
         *self = kept;
@@ -523,13 +523,13 @@ impl Outbound {
         range: Range,
         topics: &mut Topics,
         turn: &mut TurnBuffer,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> u64 {
         let Range { topic, from, to } = range;
         // A copy: left in the log, the rest would keep a whole chunk there.
         let boundary = topics.frame_boundary(topic, from).min(to);
         for rest in topics.slices(topic, from, boundary) {
-            self.push_owned(rest, &[], turn, spares);
+            self.push_owned(rest, &[], turn, buffers);
         }
         let messages = topics.messages(topic, boundary, to);
         range.release(topics);
@@ -537,17 +537,17 @@ impl Outbound {
     }
 
     /// Queues a segment, which holds what it refers to.
-    fn push_segment(&mut self, segment: Segment, turn: &mut TurnBuffer, spares: &mut Spares) {
+    fn push_segment(&mut self, segment: Segment, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
         match (&self.content, segment) {
             (Content::Empty, Segment::Bytes(bytes)) => self.content = Content::Bytes(bytes),
             (Content::Empty, Segment::Range(range)) => self.content = Content::Range(range),
-            (_, segment) => self.many(turn, spares).push_segment(segment),
+            (_, segment) => self.many(turn, buffers).push_segment(segment),
         }
     }
 
     /// The form of the queue that takes any segment.
-    fn many(&mut self, turn: &mut TurnBuffer, spares: &mut Spares) -> &mut Many {
-        self.own(turn, spares);
+    fn many(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) -> &mut Many {
+        self.own(turn, buffers);
         if !matches!(self.content, Content::Many(_)) {
             let mut many = Box::new(Many::default());
             match mem::take(&mut self.content) {
@@ -565,18 +565,18 @@ impl Outbound {
 }
 
 impl Many {
-    fn push(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
+    fn push(&mut self, header: &[u8], payload: &[u8], buffers: &mut BufferPool) {
         let len = header.len() + payload.len();
         self.owned_len += len;
         if let Some(Segment::Bytes(last)) = self.segments.back_mut()
             && last.has_room(len)
         {
-            last.append(header, payload, spares);
+            last.append(header, payload, buffers);
             return;
         }
         self.owned_count += 1;
         self.fit_last();
-        let bytes = Bytes::new(header, payload, spares);
+        let bytes = Bytes::new(header, payload, buffers);
         self.segments.push_back(Segment::Bytes(bytes));
     }
 
@@ -608,7 +608,7 @@ impl Many {
         }
     }
 
-    fn advance(&mut self, mut len: usize, topics: &mut Topics, spares: &mut Spares) {
+    fn advance(&mut self, mut len: usize, topics: &mut Topics, buffers: &mut BufferPool) {
         while len > 0
             && let Some(segment) = self.segments.front_mut()
         {
@@ -630,15 +630,15 @@ impl Many {
             };
             len -= taken;
             if is_sent && let Some(Segment::Bytes(bytes)) = self.segments.pop_front() {
-                spares.give(bytes.buf);
+                buffers.give(bytes.buf);
             }
         }
     }
 }
 
 impl Bytes {
-    fn new(header: &[u8], payload: &[u8], spares: &mut Spares) -> Self {
-        let mut buf = spares.take(header.len() + payload.len());
+    fn new(header: &[u8], payload: &[u8], buffers: &mut BufferPool) -> Self {
+        let mut buf = buffers.take(header.len() + payload.len());
         buf.extend_from_slice(header);
         buf.extend_from_slice(payload);
         Self { buf, sent: 0 }
@@ -662,12 +662,12 @@ impl Bytes {
         self.buf.len() + len <= CHUNK_BYTES
     }
 
-    fn append(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
+    fn append(&mut self, header: &[u8], payload: &[u8], buffers: &mut BufferPool) {
         let needed = self.buf.len() + header.len() + payload.len();
         if needed > self.buf.capacity() {
-            let mut larger = spares.take(needed);
+            let mut larger = buffers.take(needed);
             larger.extend_from_slice(&self.buf);
-            spares.give(mem::replace(&mut self.buf, larger));
+            buffers.give(mem::replace(&mut self.buf, larger));
         }
         self.buf.extend_from_slice(header);
         self.buf.extend_from_slice(payload);
@@ -693,9 +693,9 @@ impl Range {
 }
 
 impl Segment {
-    fn release(self, topics: &mut Topics, spares: &mut Spares) {
+    fn release(self, topics: &mut Topics, buffers: &mut BufferPool) {
         match self {
-            Self::Bytes(bytes) => spares.give(bytes.buf),
+            Self::Bytes(bytes) => buffers.give(bytes.buf),
             Self::Range(range) => range.release(topics),
         }
     }

@@ -2,14 +2,14 @@
 //! same order, and memory is released.
 
 use super::*;
+use crate::buffer::BufferPool;
 use crate::proto::Message;
-use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
     let message = Message::binary(payload);
-    topics.publish(key, message, &mut Spares::new());
+    topics.publish(key, message, &mut BufferPool::new());
     [message.server_header().as_slice(), payload].concat()
 }
 
@@ -25,7 +25,14 @@ fn queue_published(
     let claim = topics
         .claim(key, 0)
         .expect("it was published the line above");
-    queue.push_range(key, claim.from, claim.to, topics, turn, &mut Spares::new());
+    queue.push_range(
+        key,
+        claim.from,
+        claim.to,
+        topics,
+        turn,
+        &mut BufferPool::new(),
+    );
     frame
 }
 
@@ -48,12 +55,12 @@ fn write(
         bytes
     };
     assert!(bytes.len() <= len);
-    queue.advance(bytes.len(), topics, turn, &mut Spares::new());
+    queue.advance(bytes.len(), topics, turn, &mut BufferPool::new());
     bytes
 }
 
 fn trimmed(topics: &mut Topics) -> usize {
-    topics.trim(&mut Spares::new());
+    topics.trim(&mut BufferPool::new());
     topics.capacity()
 }
 
@@ -98,8 +105,8 @@ impl Reader {
                     assert_eq!(claim.messages, frames.len() as u64);
                     assert_eq!(claim.to - claim.from, len as u64);
                     let (from, to) = (claim.from, claim.to);
-                    let spares = &mut Spares::new();
-                    self.queue.push_range(key, from, to, topics, turn, spares);
+                    let buffers = &mut BufferPool::new();
+                    self.queue.push_range(key, from, to, topics, turn, buffers);
                     self.expected.extend(frames.into_iter().flatten());
                 }
             }
@@ -114,7 +121,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
     for seed in 0..60 {
         let mut random = Random(seed);
         let mut topics = Topics::default();
-        let mut spares = Spares::new();
+        let mut buffers = BufferPool::new();
         let mut turn = TurnBuffer::new();
         let mut keys = ["a", "b", "c"].map(|name| topics.find_or_insert(name));
         let mut readers: Vec<Reader> = (0..5)
@@ -162,7 +169,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
                     let payload = vec![round as u8; [1, 40, 5_000, 130_000][random.below(4)]];
                     readers[reader]
                         .queue
-                        .push(b"h", &payload, &mut turn, &mut spares);
+                        .push(b"h", &payload, &mut turn, &mut buffers);
                     readers[reader].expected.push(b'h');
                     readers[reader].expected.extend(payload);
                 }
@@ -193,19 +200,19 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
                 assert_eq!(one.queue.is_empty(), one.expected.is_empty());
             }
             if random.one_in(3) {
-                topics.trim(&mut spares);
+                topics.trim(&mut buffers);
             }
             // The end of a turn.
             if random.one_in(4) {
                 for one in &mut readers {
-                    one.queue.own(&mut turn, &mut spares);
+                    one.queue.own(&mut turn, &mut buffers);
                 }
                 turn.clear();
             }
         }
         for one in &mut readers {
             if random.one_in(2) {
-                one.queue.clear(&mut topics, &mut turn, &mut spares);
+                one.queue.clear(&mut topics, &mut turn, &mut buffers);
             }
             while !one.queue.is_empty() {
                 let written = write(&mut one.queue, &mut topics, &mut turn, usize::MAX, 9);
@@ -223,7 +230,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
             }
         }
         assert_eq!(topics.next_unclaimed(), None);
-        topics.trim(&mut spares);
+        topics.trim(&mut buffers);
         assert_eq!((topics.count(), topics.capacity()), (0, 0), "seed {seed}");
         assert_eq!(topics.unclaimed_len(), 0, "seed {seed}");
     }
@@ -255,14 +262,14 @@ fn messages_are_counted_at_every_boundary() {
 /// A reader's finding: each small message between two publications kept a kibibyte, and none of it was counted.
 #[test]
 fn small_messages_between_publications_cost_what_is_counted() {
-    let (mut queue, mut topics, mut spares) =
-        (Outbound::default(), Topics::default(), Spares::new());
+    let (mut queue, mut topics, mut buffers) =
+        (Outbound::default(), Topics::default(), BufferPool::new());
     let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("room");
     topics.join(key, 0);
     for _ in 0..1000 {
         queue_published(&mut queue, &mut topics, &mut turn, key, b"");
-        queue.push(b"", b"ok", &mut turn, &mut spares);
+        queue.push(b"", b"ok", &mut turn, &mut buffers);
     }
     assert_eq!(queue.len(), 1000 * (2 + 2));
     // A place of 40 bytes for each segment, and room for as many more.
@@ -291,7 +298,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
         match random(4) {
             0 => {
                 let payload = vec![round as u8; [0, 1, 50, 3_000, 70_000][random(5)]];
-                queue.push(b"header", &payload, &mut turn, &mut Spares::new());
+                queue.push(b"header", &payload, &mut turn, &mut BufferPool::new());
                 expected.extend_from_slice(b"header");
                 expected.extend_from_slice(&payload);
             }
@@ -337,7 +344,7 @@ fn what_was_sent_is_given_back_while_the_rest_waits() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     for _ in 0..100 {
-        queue.push(&[], &[7; 10_000], &mut turn, &mut Spares::new());
+        queue.push(&[], &[7; 10_000], &mut turn, &mut BufferPool::new());
     }
     assert_eq!(queue.len(), 1_000_000);
     assert!(queue.capacity() < 1_400_000, "{}", queue.capacity());
@@ -356,18 +363,18 @@ fn what_was_sent_is_given_back_while_the_rest_waits() {
 fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
-    queue.push(b"first", &[], &mut turn, &mut Spares::new());
-    queue.push_pong(b"1", true, &mut turn, &mut Spares::new());
-    queue.push_pong(b"22", true, &mut turn, &mut Spares::new());
+    queue.push(b"first", &[], &mut turn, &mut BufferPool::new());
+    queue.push_pong(b"1", true, &mut turn, &mut BufferPool::new());
+    queue.push_pong(b"22", true, &mut turn, &mut BufferPool::new());
     assert_eq!(queue.len(), 7);
-    queue.queue_pong(&mut Spares::new());
+    queue.queue_pong(&mut BufferPool::new());
     assert_eq!(
         write(&mut queue, &mut topics, &mut turn, 100, 4),
         b"first22"
     );
     assert!(queue.is_empty());
-    queue.push_pong(b"1", false, &mut turn, &mut Spares::new());
-    queue.push_pong(b"2", false, &mut turn, &mut Spares::new());
+    queue.push_pong(b"1", false, &mut turn, &mut BufferPool::new());
+    queue.push_pong(b"2", false, &mut turn, &mut BufferPool::new());
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 4), b"12");
 }
 
@@ -375,9 +382,9 @@ fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
 fn a_pong_that_waited_comes_before_a_later_one() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
-    queue.push_pong(b"1", true, &mut turn, &mut Spares::new());
-    queue.push_pong(b"2", false, &mut turn, &mut Spares::new());
-    queue.queue_pong(&mut Spares::new());
+    queue.push_pong(b"1", true, &mut turn, &mut BufferPool::new());
+    queue.push_pong(b"2", false, &mut turn, &mut BufferPool::new());
+    queue.queue_pong(&mut BufferPool::new());
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 4), b"12");
 }
 
@@ -396,7 +403,7 @@ fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
         b"cut in the middle",
     );
     queue_published(&mut queue, &mut topics, &mut turn, feed, b"skipped");
-    queue.push(b"direct", &[], &mut turn, &mut Spares::new());
+    queue.push(b"direct", &[], &mut turn, &mut BufferPool::new());
     let kept = queue_published(&mut queue, &mut topics, &mut turn, chat, b"kept");
     queue_published(&mut queue, &mut topics, &mut turn, feed, b"skipped too");
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 5, 8), cut[..5]);
@@ -404,7 +411,7 @@ fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
         |_, topic| topic == feed,
         &mut topics,
         &mut turn,
-        &mut Spares::new(),
+        &mut BufferPool::new(),
     );
     assert!(skipped.iter().all(|one| one.topic == feed));
     assert_eq!(skipped.iter().map(|one| one.messages).sum::<u64>(), 2);
@@ -421,11 +428,11 @@ fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
     let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
-    queue.push(b"before", &[], &mut turn, &mut Spares::new());
+    queue.push(b"before", &[], &mut turn, &mut BufferPool::new());
     queue_published(&mut queue, &mut topics, &mut turn, key, b"gone");
-    queue.push(b"behind the gap", &[], &mut turn, &mut Spares::new());
+    queue.push(b"behind the gap", &[], &mut turn, &mut BufferPool::new());
     queue_published(&mut queue, &mut topics, &mut turn, key, b"gone too");
-    queue.cut_at_log(&mut topics, &mut turn, &mut Spares::new());
+    queue.cut_at_log(&mut topics, &mut turn, &mut BufferPool::new());
     assert_eq!(trimmed(&mut topics), 0);
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 8), b"before");
 
@@ -438,7 +445,7 @@ fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
     );
     queue_published(&mut queue, &mut topics, &mut turn, key, b"gone");
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 7, 8), cut[..7]);
-    queue.cut_at_log(&mut topics, &mut turn, &mut Spares::new());
+    queue.cut_at_log(&mut topics, &mut turn, &mut BufferPool::new());
     assert_eq!(trimmed(&mut topics), 0);
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 100, 8), cut[7..]);
 }
@@ -450,28 +457,29 @@ fn clearing_gives_everything_back() {
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
     queue_published(&mut queue, &mut topics, &mut turn, key, &[1; 100_000]);
-    queue.push(b"direct", &[], &mut turn, &mut Spares::new());
-    queue.push_pong(b"p", true, &mut turn, &mut Spares::new());
-    queue.clear(&mut topics, &mut turn, &mut Spares::new());
+    queue.push(b"direct", &[], &mut turn, &mut BufferPool::new());
+    queue.push_pong(b"p", true, &mut turn, &mut BufferPool::new());
+    queue.clear(&mut topics, &mut turn, &mut BufferPool::new());
     assert!(queue.is_empty());
     assert_eq!((queue.len(), trimmed(&mut topics)), (0, 0));
     topics.leave(key, 0);
     assert_eq!(topics.next_unclaimed(), None);
-    topics.trim(&mut Spares::new());
+    topics.trim(&mut BufferPool::new());
     assert_eq!(topics.count(), 0);
 }
 
 #[test]
 fn answers_of_one_turn_have_no_buffer_of_their_own() {
-    let (mut topics, mut turn, mut spares) = (Topics::default(), TurnBuffer::new(), Spares::new());
+    let (mut topics, mut turn, mut buffers) =
+        (Topics::default(), TurnBuffer::new(), BufferPool::new());
     let mut queues: Vec<Outbound> = (0..10).map(|_| Outbound::default()).collect();
     for queue in &mut queues {
-        queue.push(b"a", b"bc", &mut turn, &mut spares);
-        queue.push(b"", b"d", &mut turn, &mut spares);
+        queue.push(b"a", b"bc", &mut turn, &mut buffers);
+        queue.push(b"", b"d", &mut turn, &mut buffers);
         assert_eq!((queue.len(), queue.capacity()), (4, 0));
     }
     // Not the last in the buffer: it cannot grow there.
-    queues[0].push(b"", b"e", &mut turn, &mut spares);
+    queues[0].push(b"", b"e", &mut turn, &mut buffers);
     assert!(queues[0].capacity() > 0);
     assert_eq!(
         write(&mut queues[0], &mut topics, &mut turn, 9, 1),
@@ -481,7 +489,7 @@ fn answers_of_one_turn_have_no_buffer_of_their_own() {
     assert_eq!(write(&mut queues[1], &mut topics, &mut turn, 3, 1), b"d");
     assert!(turn.is_in_use());
     for queue in &mut queues {
-        queue.own(&mut turn, &mut spares);
+        queue.own(&mut turn, &mut buffers);
     }
     turn.clear();
     assert_eq!(write(&mut queues[2], &mut topics, &mut turn, 9, 1), b"abcd");
@@ -489,27 +497,27 @@ fn answers_of_one_turn_have_no_buffer_of_their_own() {
 
 #[test]
 fn spares_are_as_many_as_before_however_they_were_used() {
-    let mut spares = Spares::new();
+    let mut buffers = BufferPool::new();
     let mut topics = Topics::default();
-    let (count, ..) = spares.counts();
+    let (count, ..) = buffers.counts();
     let mut queues: Vec<Outbound> = (0..2 * count).map(|_| Outbound::default()).collect();
     let mut turn = TurnBuffer::new();
     for queue in &mut queues {
-        queue.push(b"a", b"bc", &mut turn, &mut spares);
-        queue.own(&mut turn, &mut spares);
+        queue.push(b"a", b"bc", &mut turn, &mut buffers);
+        queue.own(&mut turn, &mut buffers);
     }
-    assert_eq!(spares.counts(), (0, 0, 0));
+    assert_eq!(buffers.counts(), (0, 0, 0));
     for queue in &mut queues[..count] {
         // Grows out of its small buffer.
-        queue.push(b"", &[7; 5000], &mut turn, &mut spares);
+        queue.push(b"", &[7; 5000], &mut turn, &mut buffers);
         assert_eq!(queue.len(), 5003);
     }
-    assert_eq!(spares.counts(), (count, 0, 0));
+    assert_eq!(buffers.counts(), (count, 0, 0));
     for queue in &mut queues {
-        queue.push(b"", b"d", &mut turn, &mut spares);
-        queue.clear(&mut topics, &mut turn, &mut spares);
+        queue.push(b"", b"d", &mut turn, &mut buffers);
+        queue.clear(&mut topics, &mut turn, &mut buffers);
         assert_eq!(queue.capacity(), 0);
     }
-    assert_eq!(spares.counts().0, count);
-    assert!(spares.counts().1 > 10, "chunks are kept, too");
+    assert_eq!(buffers.counts().0, count);
+    assert!(buffers.counts().1 > 10, "chunks are kept, too");
 }

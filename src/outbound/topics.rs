@@ -8,9 +8,9 @@
 //! A topic exists while it has members, or while a queue refers to bytes of its log.
 
 use super::log::Log;
+use crate::buffer::BufferPool;
 use crate::config::LagPolicy;
 use crate::proto::Message;
-use crate::spares::Spares;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -189,7 +189,7 @@ impl Topics {
         &mut self,
         key: TopicKey,
         message: Message<'_>,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> usize {
         let topic = &mut self.topics[key.0 as usize];
         if topic.members.is_empty() {
@@ -199,7 +199,7 @@ impl Topics {
         let start = topic.log.end();
         topic
             .log
-            .append(header.as_slice(), message.as_bytes(), spares);
+            .append(header.as_slice(), message.as_bytes(), buffers);
         let caught_up = mem::take(&mut topic.caught_up);
         if caught_up > 0 {
             topic.log.add_cursors(start, caught_up as u32);
@@ -325,14 +325,14 @@ impl Topics {
     }
 
     /// Releases chunks that no reader needs, and topics without members and unsent bytes.
-    pub(crate) fn trim(&mut self, spares: &mut Spares) {
+    pub(crate) fn trim(&mut self, buffers: &mut BufferPool) {
         if self.trim_candidates.is_empty() {
             return;
         }
         while let Some(key) = self.trim_candidates.pop() {
             let topic = self.topic_mut(key);
             topic.is_trim_candidate = false;
-            topic.log.trim(spares);
+            topic.log.trim(buffers);
             // A topic in the queue of dirty ones is a candidate again when it leaves that.
             if topic.members.is_empty() && topic.log.is_empty() && !topic.is_dirty {
                 let topic = self.topics.remove(key.0 as usize);

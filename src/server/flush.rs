@@ -6,6 +6,7 @@
 //! unclaimed publications, in turns; the rest follow in later turns, and what arrives meanwhile is read between. A
 //! publication to many members, or a large one, so delays nobody else by more than a turn.
 
+use crate::buffer::BufferPool;
 use crate::context::Context;
 use crate::engine::deadlines::Deadline;
 use crate::engine::operations::write_slices;
@@ -15,7 +16,6 @@ use crate::error::{Error, Side};
 use crate::handler::Handler;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::Stage;
-use crate::spares::Spares;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Engine {
             self.flush_bulk(budget, handler);
         }
         self.bound_unclaimed(handler);
-        self.topics.trim(&mut self.spares);
+        self.topics.trim(&mut self.buffers);
         if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX / 2 {
             self.resume_deferred();
         }
@@ -54,7 +54,7 @@ impl Engine {
             bulk_queue,
             reap_queue,
             turn_buffer,
-            spares,
+            buffers,
             ..
         } = self;
         if turn_buffer.is_in_use() {
@@ -63,7 +63,7 @@ impl Engine {
             let ended = reap_queue.iter().map(|id| &id.slot);
             for slot in queued.chain(ended) {
                 if let Some(session) = sessions.get_mut(*slot as usize) {
-                    session.outbound.own(turn_buffer, spares);
+                    session.outbound.own(turn_buffer, buffers);
                 }
             }
         }
@@ -199,19 +199,19 @@ impl Engine {
             sessions,
             topics,
             turn_buffer,
-            spares,
+            buffers,
             stats,
             ..
         } = self;
         let session = &mut sessions[slot];
         if session.is_blocked || session.outbound.is_empty() || session.phase == Phase::Dead {
-            session.outbound.own(turn_buffer, spares);
+            session.outbound.own(turn_buffer, buffers);
             return;
         }
         let before = session.bytes_out;
-        let written = write(session, len_max, topics, turn_buffer, spares);
+        let written = write(session, len_max, topics, turn_buffer, buffers);
         stats.bytes_out += session.bytes_out - before;
-        session.outbound.own(turn_buffer, spares);
+        session.outbound.own(turn_buffer, buffers);
         match written {
             Ok(Written::All) => {}
             Ok(Written::Short) => self.stalled(slot),
@@ -242,7 +242,7 @@ impl Engine {
             sessions,
             topics,
             turn_buffer,
-            spares,
+            buffers,
             config,
             stats,
             ..
@@ -253,7 +253,7 @@ impl Engine {
             |topics, topic| Self::may_skip(topics, topic, policy),
             topics,
             turn_buffer,
-            spares,
+            buffers,
         );
         let is_over = session.outbound.log_cost() > lag_max;
         let mut by_topic: Vec<(Arc<str>, u64)> = Vec::new();
@@ -333,9 +333,9 @@ fn write(
     len_max: usize,
     topics: &mut Topics,
     turn_buffer: &mut TurnBuffer,
-    spares: &mut Spares,
+    buffers: &mut BufferPool,
 ) -> io::Result<Written> {
-    session.outbound.queue_pong(spares);
+    session.outbound.queue_pong(buffers);
     let mut left = len_max;
     loop {
         let (len, offered) = match session.outbound.in_one_piece(topics, turn_buffer) {
@@ -354,7 +354,7 @@ fn write(
                 (len, offered)
             }
         };
-        session.outbound.advance(len, topics, turn_buffer, spares);
+        session.outbound.advance(len, topics, turn_buffer, buffers);
         session.bytes_out += len as u64;
         left -= len;
         if session.outbound.is_empty() {

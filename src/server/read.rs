@@ -90,7 +90,7 @@ impl Engine {
             let space =
                 if payload_missing >= IN_PLACE_BYTES_MIN as u64 && session.phase == Phase::Live {
                     let connection = &mut session.connection;
-                    connection.assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.spares)
+                    connection.assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.buffers)
                 } else {
                     None
                 };
@@ -164,7 +164,7 @@ impl Engine {
         }
         let rest = self.process(slot, &mut bytes[start..], left, handler);
         if rest == 0 {
-            self.spares.give(bytes);
+            self.buffers.give(bytes);
         } else {
             let start = bytes.len() - rest;
             self.sessions[slot].extra_mut().unprocessed = Unprocessed { bytes, start };
@@ -186,7 +186,7 @@ impl Engine {
                 self.touch(slot);
                 let rest = self.process(slot, input, left, handler);
                 if rest > 0 {
-                    let mut bytes = self.spares.take(rest);
+                    let mut bytes = self.buffers.take(rest);
                     bytes.extend_from_slice(&input[input.len() - rest..]);
                     self.sessions[slot].extra_mut().unprocessed = Unprocessed { bytes, start: 0 };
                 }
@@ -214,7 +214,7 @@ impl Engine {
                 sessions,
                 limits,
                 replies,
-                spares,
+                buffers,
                 ..
             } = self;
             let session = &mut sessions[slot];
@@ -238,7 +238,7 @@ impl Engine {
                     replies.clear();
                     let received = session
                         .connection
-                        .receive_with(&mut input, limits, spares, replies);
+                        .receive_with(&mut input, limits, buffers, replies);
                     match received {
                         Ok(Some(event)) => self.dispatch(slot, event, handler),
                         Ok(None) => left.messages = left.messages.saturating_sub(FRAGMENTS_WORK),
@@ -290,26 +290,13 @@ impl Engine {
         }
     }
 
-    /// Processes `len` bytes that were read into the place where a message is assembled.
-    fn process_in_place(&mut self, slot: usize, len: usize, handler: &mut impl Handler) {
-        let Self {
-            sessions, replies, ..
-        } = self;
-        replies.clear();
-        match sessions[slot].connection.received_in_place(len, replies) {
-            Ok(Some(event)) => self.dispatch(slot, event, handler),
-            Ok(None) => {}
-            Err(error) => self.violation(slot, error),
-        }
-    }
-
     fn dispatch(&mut self, slot: usize, event: Event<'_>, handler: &mut impl Handler) {
         let id = self.id_of(slot);
         match event {
             Event::Message(message) => {
                 self.deliver(slot, message.as_message(), handler);
                 if let Some(buffer) = message.into_buffer() {
-                    self.spares.give_message(buffer);
+                    self.buffers.give_message(buffer);
                 }
             }
             Event::Ping(payload) => {
@@ -319,7 +306,7 @@ impl Engine {
                         &self.replies,
                         session.is_blocked,
                         &mut self.turn_buffer,
-                        &mut self.spares,
+                        &mut self.buffers,
                     );
                     self.queue_flush(slot);
                 }
@@ -388,7 +375,7 @@ impl Engine {
         }
         session
             .outbound
-            .push(replies, &[], &mut self.turn_buffer, &mut self.spares);
+            .push(replies, &[], &mut self.turn_buffer, &mut self.buffers);
         session.opened_at = (self.now / 1000) as u32;
         self.stats.connections += 1;
         self.set_kind(slot, Kind::Opened);

@@ -26,12 +26,12 @@ impl Engine {
             reaped += 1;
         }
         if reaped > 0 {
-            self.topics.trim(&mut self.spares);
+            self.topics.trim(&mut self.buffers);
             self.shrink();
         }
         // Also if the last topic was trimmed only now, in a turn without an end.
         if self.sessions.is_empty() {
-            self.spares.release();
+            self.buffers.release();
         }
         reaped
     }

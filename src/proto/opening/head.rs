@@ -3,8 +3,8 @@
 //! byte that decides. The meaning of the fields is not checked here.
 
 use super::fields::{is_token, is_token_byte};
-use crate::bulk::Bulk;
-use crate::spares::Spares;
+use crate::buffer::Buffer;
+use crate::buffer::BufferPool;
 use std::fmt;
 
 /// Limits of a head. The defaults, 16 KiB and 100 headers, have room for any request that a browser sends with its
@@ -31,7 +31,7 @@ impl Default for HeadLimits {
 /// A head that is being received. Owns the bytes that have arrived, and no memory before the first.
 #[derive(Debug, Default)]
 pub struct Head {
-    buf: Bulk,
+    buf: Buffer,
     /// Where the line under way begins in `buf`.
     line_start: usize,
     place: Place,
@@ -152,13 +152,13 @@ impl Head {
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
-        spares: &Spares,
-    ) -> Result<Option<Bulk>, E> {
+        buffers: &BufferPool,
+    ) -> Result<Option<Buffer>, E> {
         assert!(
             !matches!(self.place, Place::Over { .. }),
             "a head that is complete or has failed takes no more bytes"
         );
-        let result = self.receive_lines(input, limits, kind, check_first_line, spares);
+        let result = self.receive_lines(input, limits, kind, check_first_line, buffers);
         match result {
             Ok(false) => return Ok(None),
             Ok(true) | Err(_) => {
@@ -178,7 +178,7 @@ impl Head {
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
-        spares: &Spares,
+        buffers: &BufferPool,
     ) -> Result<bool, E> {
         loop {
             let room = limits.head_bytes_max.saturating_sub(self.buf.len());
@@ -190,7 +190,7 @@ impl Head {
             }
             let window = room.min(input.len());
             let needed = self.buf.len() + window;
-            spares.grow_head(&mut self.buf, needed, limits.head_bytes_max);
+            buffers.grow_head(&mut self.buf, needed, limits.head_bytes_max);
             let (len, result) = self.scan(&input[..window], kind);
             #[cfg(test)]
             {

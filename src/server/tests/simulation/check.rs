@@ -153,7 +153,7 @@ pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
     assert_eq!(engine.deadlines.next_in(engine.now as Millis), None);
     assert_eq!(engine.timers.next_in(engine.now), None);
     let later = (
-        engine.spares.next_in(),
+        engine.buffers.next_in(),
         engine.session_log.next_in(engine.now),
     );
     assert_eq!(later, (None, None));
