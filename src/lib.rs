@@ -50,7 +50,7 @@
 //! Without default features the library depends on `mio`, `tungstenite` (its parts that own no socket), `slab` and `log`,
 //! and nothing else. It logs through [`log`]: a line when a session opens and when it ends (info), each message (debug).
 
-mod bulk;
+mod buffer;
 mod config;
 pub mod guide;
 mod handler;

@@ -4,13 +4,13 @@
 //! Small buffers are allocated at the start, below all allocations that come and go. A small buffer that is allocated later,
 //! and stays in an allocator's cache, prevents an allocator from returning the memory below it to the system.
 //!
-//! Larger buffers are mapped by themselves (see `bulk`): they cost the pages that are written to, whatever their capacity,
+//! Larger buffers are mapped by themselves (see `buffer`): they cost the pages that are written to, whatever their capacity,
 //! and all of that memory returns to the system when they are freed. Used ones are retained for a second, because a fresh
 //! page costs more than the copy into it. But a used one costs all its pages, whatever is put into it. Therefore queues,
 //! logs and unprocessed input get chunks of 128 KiB; used buffers above that size are lent to a few messages at a time; and
 //! requests, which any client can begin, get fresh ones.
 
-use crate::bulk::{AssemblyBuffer, Bulk, LARGE_BYTES, Lease};
+use crate::buffer::{AssemblyBuffer, Buffer, LARGE_BYTES, Lease};
 use std::mem;
 
 /// See the module. The default retains no buffers and lends none: heads and messages are allocated as they grow.
@@ -18,10 +18,10 @@ use std::mem;
 pub(crate) struct Spares {
     /// Whether heads and messages under way move to mapped buffers.
     is_mapping: bool,
-    small: Vec<Bulk>,
-    chunks: Vec<Bulk>,
+    small: Vec<Buffer>,
+    chunks: Vec<Buffer>,
     /// Larger than a chunk, for messages under way.
-    large: Vec<Bulk>,
+    large: Vec<Buffer>,
     /// Capacity of `large`, in all.
     large_bytes: usize,
     /// Counts the buffers that were in `large` and are lent. `None` before the first.
@@ -35,7 +35,7 @@ pub(crate) struct Spares {
 impl Spares {
     /// Returns a pool with its small buffers.
     pub(crate) fn new() -> Self {
-        let small = (0..SMALL_COUNT).map(|_| Bulk::with_capacity(SMALL_BYTES));
+        let small = (0..SMALL_COUNT).map(|_| Buffer::with_capacity(SMALL_BYTES));
         Self {
             is_mapping: true,
             small: small.collect(),
@@ -69,7 +69,7 @@ impl Spares {
 
     /// Returns an empty buffer with a capacity of at least `len` bytes.
     #[inline]
-    pub(crate) fn take(&mut self, len: usize) -> Bulk {
+    pub(crate) fn take(&mut self, len: usize) -> Buffer {
         if len <= SMALL_BYTES
             && let Some(small) = self.small.pop()
         {
@@ -79,26 +79,26 @@ impl Spares {
     }
 
     #[inline(never)]
-    fn take_any(&mut self, len: usize) -> Bulk {
+    fn take_any(&mut self, len: usize) -> Buffer {
         if len <= SMALL_BYTES {
-            return Bulk::with_capacity(SMALL_BYTES);
+            return Buffer::with_capacity(SMALL_BYTES);
         }
         if len <= MIDDLE_BYTES {
-            return Bulk::with_capacity(MIDDLE_BYTES);
+            return Buffer::with_capacity(MIDDLE_BYTES);
         }
         if len <= LARGE_BYTES {
             let mut chunk = self.take_chunk();
             chunk.clear();
             return chunk;
         }
-        Bulk::with_capacity(len)
+        Buffer::with_capacity(len)
     }
 
     /// Makes room for `needed` bytes of a request's head, of at most `bytes_max`. From [`HEAD_MAPPED_BYTES_MIN`] on the head
     /// moves to a fresh mapped buffer.
-    pub(crate) fn grow_head(&self, head: &mut Bulk, needed: usize, bytes_max: usize) {
+    pub(crate) fn grow_head(&self, head: &mut Buffer, needed: usize, bytes_max: usize) {
         if self.is_mapping && (head.capacity()..needed).contains(&HEAD_MAPPED_BYTES_MIN) {
-            let mut larger = Bulk::with_capacity(LARGE_BYTES);
+            let mut larger = Buffer::with_capacity(LARGE_BYTES);
             larger.extend_from_slice(head);
             *head = larger;
         }
@@ -139,9 +139,9 @@ impl Spares {
     }
 
     /// Returns a buffer with a capacity of [`LARGE_BYTES`]. It is not cleared.
-    fn take_chunk(&mut self) -> Bulk {
+    fn take_chunk(&mut self) -> Buffer {
         let chunk = self.chunks.pop();
-        chunk.unwrap_or_else(|| Bulk::with_capacity(LARGE_BYTES))
+        chunk.unwrap_or_else(|| Buffer::with_capacity(LARGE_BYTES))
     }
 
     /// Takes the buffer of a message back, to be retained or freed.
@@ -151,7 +151,7 @@ impl Spares {
 
     /// Takes a buffer back, to be retained or freed.
     #[inline]
-    pub(crate) fn give(&mut self, mut buffer: Bulk) {
+    pub(crate) fn give(&mut self, mut buffer: Buffer) {
         if buffer.capacity() == SMALL_BYTES && self.small.len() < SMALL_COUNT {
             buffer.clear();
             self.small.push(buffer);
@@ -164,7 +164,7 @@ impl Spares {
     }
 
     #[inline(never)]
-    fn give_any(&mut self, buffer: Bulk) {
+    fn give_any(&mut self, buffer: Buffer) {
         let capacity = buffer.capacity();
         if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
             // Not cleared: what is initialised can be read into again.
@@ -219,8 +219,8 @@ const RETAINED_MILLIS: u64 = 1000;
 mod tests {
     use super::*;
 
-    fn buffer(capacity: usize) -> Bulk {
-        Bulk::with_capacity(capacity)
+    fn buffer(capacity: usize) -> Buffer {
+        Buffer::with_capacity(capacity)
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! A frame never straddles two chunks, so every chunk begins at a frame's first byte.
 
 use super::CHUNK_BYTES;
-use crate::bulk::Bulk;
+use crate::buffer::Buffer;
 use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::mem;
@@ -19,7 +19,7 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct Chunk {
     start: u64,
-    bytes: Bulk,
+    bytes: Buffer,
     /// How many queues have their first unsent byte of this log in this chunk, and will claim what follows.
     pins: u32,
     /// How many queues are owed some of this chunk, and nothing that follows their range.
@@ -46,7 +46,7 @@ impl Log {
         if !self.chunks.back().is_some_and(fits) {
             self.chunks.push_back(Chunk {
                 start: self.end,
-                bytes: Bulk::default(),
+                bytes: Buffer::default(),
                 pins: 0,
                 holds: 0,
             });

@@ -9,22 +9,22 @@ mod topics;
 
 pub(crate) use topics::{TopicKey, Topics};
 
-use crate::bulk::{self, Bulk};
+use crate::buffer::{self, Buffer};
 use crate::spares::Spares;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
 
 /// Bytes gathered in one owned chunk or one log chunk; a larger frame gets a chunk of its own. 128 KiB: what an
-/// allocator maps by itself (see `bulk`), and small enough to be given back piece by piece.
-pub(crate) const CHUNK_BYTES: usize = bulk::LARGE_BYTES;
+/// allocator maps by itself (see `buffer`), and small enough to be given back piece by piece.
+pub(crate) const CHUNK_BYTES: usize = buffer::LARGE_BYTES;
 
 /// The queue of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     /// Older than `tail`. Absent almost always: it takes a slow peer, a topic, or more than a chunk in a turn.
     backlog: Option<Box<Backlog>>,
-    tail: Bulk,
+    tail: Buffer,
     /// How much of `tail` is sent; below its length, or both are zero.
     tail_sent: usize,
 }
@@ -42,7 +42,7 @@ struct Backlog {
 
 #[derive(Debug)]
 enum Segment {
-    Owned { bytes: Bulk, sent: usize },
+    Owned { bytes: Buffer, sent: usize },
     Log(Range),
 }
 

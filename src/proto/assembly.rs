@@ -7,7 +7,7 @@ use super::frame::Kind;
 use super::mask::apply_mask;
 use super::message::ReceivedMessage;
 use super::utf8::Utf8Progress;
-use crate::bulk::AssemblyBuffer;
+use crate::buffer::AssemblyBuffer;
 use crate::spares::Spares;
 
 /// The message that is under way.

@@ -2,7 +2,7 @@
 
 use super::frame::{HeaderBytes, Kind};
 use super::utf8::from_utf8;
-use crate::bulk::AssemblyBuffer;
+use crate::buffer::AssemblyBuffer;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 

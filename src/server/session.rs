@@ -2,7 +2,7 @@
 //!
 //! A session knows nothing of other sessions, topics' members, deadlines or the handler; `engine` does.
 
-use crate::bulk::Bulk;
+use crate::buffer::Buffer;
 use crate::handler::{Close, Error, Id, Side};
 use crate::outbound::{Outbound, TopicKey};
 use crate::proto::{CODE_ABNORMAL, Connection};
@@ -89,7 +89,7 @@ pub(super) struct Extra {
     pub(super) memberships: Vec<Membership>,
     pub(super) state: Option<Box<dyn Any + Send>>,
     /// Read but not yet processed, because the session was paused in the middle.
-    pub(super) stash: Bulk,
+    pub(super) stash: Buffer,
     /// Bytes that may still be discarded, while draining.
     pub(super) drain_left: usize,
     pub(super) ending: Option<Ending>,

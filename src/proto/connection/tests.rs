@@ -3,7 +3,7 @@
 
 use super::super::utf8::CHECKED_BYTES;
 use super::*;
-use crate::bulk::{AssemblyBuffer, Bulk};
+use crate::buffer::{AssemblyBuffer, Buffer};
 
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
@@ -731,7 +731,7 @@ fn all_of_a_buffer_that_was_used_before_is_offered_up_to_the_end_of_the_frame() 
         ..LIMITS
     };
     let (mut spares, mut out) = (Spares::new(), Vec::new());
-    let mut used = AssemblyBuffer::new(Bulk::with_capacity(300_000), None);
+    let mut used = AssemblyBuffer::new(Buffer::with_capacity(300_000), None);
     used.extend_from_slice(&[1; 290_000]);
     spares.give_message(used);
     let mut wire = frame(Role::Server, 0x82, &[7; 280_000]);

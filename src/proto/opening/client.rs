@@ -6,7 +6,7 @@ use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
 use super::response::printable;
-use crate::bulk::Bulk;
+use crate::buffer::Buffer;
 use crate::spares::Spares;
 use tungstenite::handshake::client::{self, generate_request};
 use tungstenite::handshake::derive_accept_key;
@@ -215,7 +215,7 @@ impl ClientOpening {
 
 impl ServerResponse {
     /// Parses a head whose lines and status line were checked.
-    fn parse(mut head: Bulk) -> Result<Self, ClientOpeningError> {
+    fn parse(mut head: Buffer) -> Result<Self, ClientOpeningError> {
         // RFC 7230 section 2.6: a higher minor version is read as the one that we know, and tungstenite's parser too.
         // check_status_line saw "HTTP/1." and a digit.
         head[b"HTTP/1.".len()] = b'1';

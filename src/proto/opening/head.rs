@@ -3,7 +3,7 @@
 //! byte that decides. The meaning of the fields is not checked here.
 
 use super::fields::{is_token, is_token_byte};
-use crate::bulk::Bulk;
+use crate::buffer::Buffer;
 use crate::spares::Spares;
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl Default for HeadLimits {
 /// A head that is being received. Owns the bytes that have arrived, and no memory before the first.
 #[derive(Debug, Default)]
 pub struct Head {
-    buf: Bulk,
+    buf: Buffer,
     /// Where the line under way begins in `buf`.
     line_start: usize,
     place: Place,
@@ -153,7 +153,7 @@ impl Head {
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
         spares: &Spares,
-    ) -> Result<Option<Bulk>, E> {
+    ) -> Result<Option<Buffer>, E> {
         assert!(
             !matches!(self.place, Place::Over { .. }),
             "a head that is complete or has failed takes no more bytes"

@@ -7,7 +7,7 @@ use super::extensions::is_extension;
 use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
-use crate::bulk::Bulk;
+use crate::buffer::Buffer;
 use crate::spares::Spares;
 use std::str;
 use tungstenite::handshake::machine::TryParse;
@@ -74,7 +74,7 @@ impl Head {
 
 impl Request {
     /// Parses a head whose lines and request line were checked.
-    fn parse(mut head: Bulk) -> Result<Self, OpeningError> {
+    fn parse(mut head: Buffer) -> Result<Self, OpeningError> {
         read_as_http_1_1(&mut head);
         // tungstenite's parser refuses every method but GET. The copy is ours: "HEAD /" becomes "HGET /".
         let is_head = head.starts_with(b"HEAD ");

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 /// Bytes in a block of memory that may be large.
 #[derive(Debug, Default)]
-pub(crate) struct Bulk(Vec<u8>);
+pub(crate) struct Buffer(Vec<u8>);
 
-impl Bulk {
+impl Buffer {
     /// Returns an empty buffer. Its memory is not written to before its bytes are.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
@@ -47,7 +47,7 @@ impl Bulk {
     }
 }
 
-impl Drop for Bulk {
+impl Drop for Buffer {
     fn drop(&mut self) {
         if self.0.capacity() >= LARGE_BYTES {
             self.0.clear();
@@ -56,7 +56,7 @@ impl Drop for Bulk {
     }
 }
 
-impl Deref for Bulk {
+impl Deref for Buffer {
     type Target = [u8];
 
     #[inline]
@@ -65,14 +65,14 @@ impl Deref for Bulk {
     }
 }
 
-impl DerefMut for Bulk {
+impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
 }
 
-impl From<Vec<u8>> for Bulk {
+impl From<Vec<u8>> for Buffer {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
@@ -83,7 +83,7 @@ impl From<Vec<u8>> for Bulk {
 pub(crate) struct AssemblyBuffer {
     /// Its length is what is initialised, because safe code reads into initialised memory only. It is initialised as it is
     /// used, and stays so for the next message.
-    storage: Bulk,
+    storage: Buffer,
     /// Bytes of the message.
     len: usize,
     /// Counts as lent, if the pool has lent the storage, until this is dropped.
@@ -92,7 +92,7 @@ pub(crate) struct AssemblyBuffer {
 
 impl AssemblyBuffer {
     /// Returns an empty buffer with the memory of `storage`.
-    pub(crate) fn new(storage: Bulk, lease: Option<Lease>) -> Self {
+    pub(crate) fn new(storage: Buffer, lease: Option<Lease>) -> Self {
         Self {
             storage,
             len: 0,
@@ -139,13 +139,13 @@ impl AssemblyBuffer {
         self.len += len;
     }
 
-    /// Makes room for `needed` bytes in all, as [`Bulk::grow`] does.
+    /// Makes room for `needed` bytes in all, as [`Buffer::grow`] does.
     pub(crate) fn grow(&mut self, needed: usize, bytes_max: u64) {
         self.storage.grow(needed, bytes_max);
     }
 
     /// Returns the memory, for another use.
-    pub(crate) fn into_storage(self) -> Bulk {
+    pub(crate) fn into_storage(self) -> Buffer {
         self.storage
     }
 
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_was_used_once_is_read_into_without_initialising_it_again() {
-        let mut buffer = AssemblyBuffer::new(Bulk::with_capacity(1000), None);
+        let mut buffer = AssemblyBuffer::new(Buffer::with_capacity(1000), None);
         buffer.extend_from_slice(b"first");
         assert_eq!(buffer.initialised(), 0);
         buffer.spare(10)[..4].copy_from_slice(b", se");
