@@ -1,10 +1,14 @@
-//! Buffers that can be large, and whose memory returns to the system when they are freed. Only this module and `spares`
-//! depend on how allocators behave, so that the storage can be exchanged.
+//! Buffers that can be large, and whose memory returns to the system when they are freed. Only this module, with
+//! its pool, depends on how allocators behave, so that the storage can be exchanged.
 //!
 //! glibc maps an allocation of 128 KiB or more by itself, and unmaps it when it is freed: the memory returns at once. But
 //! after it has freed a block of up to 32 MiB that way, it allocates that size from its heap (mallopt(3), "dynamic mmap
 //! threshold"), where freed memory stays as long as a small block lies above it. A block that is shrunk first returns by
 //! `mremap`, which does not raise the threshold. With other allocators that costs a call and does no harm.
+
+mod pool;
+
+pub(crate) use pool::BufferPool;
 
 use std::mem;
 use std::ops::{Deref, DerefMut};

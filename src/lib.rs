@@ -61,7 +61,6 @@ pub mod page;
 pub mod proto;
 mod router;
 mod server;
-mod spares;
 mod stats;
 
 pub use config::{Config, ConfigError, LagPolicy, descriptors_max};

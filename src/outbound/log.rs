@@ -5,8 +5,7 @@
 //! A frame never straddles two chunks, so every chunk begins at a frame's first byte.
 
 use super::CHUNK_BYTES;
-use crate::buffer::Buffer;
-use crate::spares::Spares;
+use crate::buffer::{Buffer, BufferPool};
 use std::collections::VecDeque;
 use std::mem;
 
@@ -38,7 +37,7 @@ impl Log {
     }
 
     /// Appends one frame.
-    pub(super) fn append(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
+    pub(super) fn append(&mut self, header: &[u8], payload: &[u8], buffers: &mut BufferPool) {
         let len = header.len() + payload.len();
         let end = self.end;
         // What was last may have been given back, and an older chunk still be held.
@@ -57,9 +56,9 @@ impl Log {
             .bytes;
         let needed = bytes.len() + len;
         if needed > bytes.capacity() {
-            let mut larger = spares.take(needed);
+            let mut larger = buffers.take(needed);
             larger.extend_from_slice(bytes);
-            spares.give(mem::replace(bytes, larger));
+            buffers.give(mem::replace(bytes, larger));
         }
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(payload);
@@ -126,12 +125,12 @@ impl Log {
 
     /// Gives back the chunks that nobody pins or holds. To be called only when every reader that is not pinned has
     /// read to the end.
-    pub(super) fn trim(&mut self, spares: &mut Spares) {
+    pub(super) fn trim(&mut self, buffers: &mut BufferPool) {
         let first_pinned = self.chunks.iter().position(|chunk| chunk.pins > 0);
         let mut unpinned = first_pinned.unwrap_or(self.chunks.len());
         while unpinned > 0 && self.chunks[0].holds == 0 {
             if let Some(chunk) = self.chunks.pop_front() {
-                spares.give(chunk.bytes);
+                buffers.give(chunk.bytes);
             }
             unpinned -= 1;
         }
@@ -208,7 +207,7 @@ mod tests {
 
     fn append(log: &mut Log, payload: &[u8]) {
         let header = Message::binary(payload).server_header();
-        log.append(header.as_slice(), payload, &mut Spares::new());
+        log.append(header.as_slice(), payload, &mut BufferPool::new());
     }
 
     #[test]
@@ -269,16 +268,16 @@ mod tests {
         );
         log.pin(5);
         log.pin(1_000_000);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         assert_eq!(
             log.slices(5, log.end()).map(<[u8]>::len).sum::<usize>(),
             log.end() as usize - 5
         );
         log.unpin(5);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         assert!(log.capacity() < 64 * 30_000 / 2 * 11 / 10 + CHUNK_BYTES);
         log.unpin(1_000_000);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         assert!(log.is_empty());
         assert_eq!(log.capacity(), 0);
     }
@@ -295,7 +294,7 @@ mod tests {
         log.hold(starts[2] + 5, starts[4]);
         log.hold(starts[7], starts[8]);
         log.pin(starts[8]);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         let held = |log: &Log| log.capacity() / CHUNK_BYTES;
         assert_eq!(held(&log), 2 + 1 + 2);
         let len = |log: &Log, from, to| log.slices(from, to).map(<[u8]>::len).sum::<usize>() as u64;
@@ -306,17 +305,17 @@ mod tests {
         assert_eq!(len(&log, starts[7], starts[8]), starts[8] - starts[7]);
         // A part of the third frame is sent, then the rest of it, then all.
         log.release(starts[2] + 5, starts[2] + 9, starts[4]);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         assert_eq!(held(&log), 5);
         log.release(starts[2] + 9, starts[3], starts[4]);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         assert_eq!(held(&log), 4);
         log.release(starts[3], starts[4], starts[4]);
         log.release(starts[7], starts[8], starts[8]);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         assert_eq!(held(&log), 2);
         log.unpin(starts[8]);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         assert_eq!(log.capacity(), 0);
         append(&mut log, b"goes on");
         assert_eq!(len(&log, starts[9] + 120_010, log.end()), 9);
@@ -329,7 +328,7 @@ mod tests {
         let first_end = log.end();
         append(&mut log, &[2; 120_000]);
         log.hold(0, first_end);
-        log.trim(&mut Spares::new());
+        log.trim(&mut BufferPool::new());
         let start = log.end();
         append(&mut log, b"new");
         let bytes: Vec<u8> = log.slices(start, log.end()).flatten().copied().collect();

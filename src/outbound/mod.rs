@@ -9,8 +9,7 @@ mod topics;
 
 pub(crate) use topics::{TopicKey, Topics};
 
-use crate::buffer::{self, Buffer};
-use crate::spares::Spares;
+use crate::buffer::{self, Buffer, BufferPool};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
@@ -106,19 +105,19 @@ impl Outbound {
     }
 
     /// Owes `header` and `payload`, copied, after all that is owed already.
-    pub(crate) fn push(&mut self, header: &[u8], payload: &[u8], spares: &mut Spares) {
+    pub(crate) fn push(&mut self, header: &[u8], payload: &[u8], buffers: &mut BufferPool) {
         let len = header.len() + payload.len();
         if len == 0 {
             return;
         }
         if self.tail.len() + len > CHUNK_BYTES {
-            self.retire_tail(spares);
+            self.retire_tail(buffers);
         }
         let needed = self.tail.len() + len;
         if needed > self.tail.capacity() {
-            let mut larger = spares.take(needed);
+            let mut larger = buffers.take(needed);
             larger.extend_from_slice(&self.tail);
-            spares.give(mem::replace(&mut self.tail, larger));
+            buffers.give(mem::replace(&mut self.tail, larger));
         }
         self.tail.extend_from_slice(header);
         self.tail.extend_from_slice(payload);
@@ -127,15 +126,15 @@ impl Outbound {
     /// Owes a pong: at once if the peer takes what it gets, else in place of the pong owed before (section
     /// 5.5.3 of RFC 6455 lets an endpoint answer only the newest ping), so that pings alone cannot make this
     /// queue grow.
-    pub(crate) fn push_pong(&mut self, frame: &[u8], is_blocked: bool, spares: &mut Spares) {
+    pub(crate) fn push_pong(&mut self, frame: &[u8], is_blocked: bool, buffers: &mut BufferPool) {
         if is_blocked {
             let pong = &mut self.backlog.get_or_insert_default().pong;
             pong.clear();
             pong.extend_from_slice(frame);
         } else {
             // The one that waited is the older one.
-            self.queue_pong(spares);
-            self.push(frame, &[], spares);
+            self.queue_pong(buffers);
+            self.push(frame, &[], buffers);
         }
     }
 
@@ -146,10 +145,10 @@ impl Outbound {
         from: u64,
         to: u64,
         topics: &mut Topics,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) {
         debug_assert!(from < to);
-        self.retire_tail(spares);
+        self.retire_tail(buffers);
         let backlog = self.backlog.get_or_insert_default();
         let len = (to - from) as usize;
         backlog.len += len;
@@ -188,13 +187,13 @@ impl Outbound {
     }
 
     /// Appends the owed pong to the queue; to be called when the peer takes bytes again.
-    pub(crate) fn queue_pong(&mut self, spares: &mut Spares) {
+    pub(crate) fn queue_pong(&mut self, buffers: &mut BufferPool) {
         let Some(backlog) = &mut self.backlog else {
             return;
         };
         let pong = mem::take(&mut backlog.pong);
         if !pong.is_empty() {
-            self.push(&pong, &[], spares);
+            self.push(&pong, &[], buffers);
             self.release();
         }
     }
@@ -230,21 +229,26 @@ impl Outbound {
     }
 
     /// Takes note that the first `len` unsent bytes were sent; what is sent is given back.
-    pub(crate) fn advance(&mut self, mut len: usize, topics: &mut Topics, spares: &mut Spares) {
+    pub(crate) fn advance(
+        &mut self,
+        mut len: usize,
+        topics: &mut Topics,
+        buffers: &mut BufferPool,
+    ) {
         debug_assert!(len <= self.len());
         if let Some(backlog) = &mut self.backlog {
-            len = backlog.advance(len, topics, spares);
+            len = backlog.advance(len, topics, buffers);
             self.release();
         }
         self.tail_sent += len;
         if self.tail_sent == self.tail.len() {
-            spares.give(mem::take(&mut self.tail));
+            buffers.give(mem::take(&mut self.tail));
             self.tail_sent = 0;
         }
     }
 
     /// Drops everything that is owed.
-    pub(crate) fn clear(&mut self, topics: &mut Topics, spares: &mut Spares) {
+    pub(crate) fn clear(&mut self, topics: &mut Topics, buffers: &mut BufferPool) {
         for segment in self
             .backlog
             .take()
@@ -253,7 +257,7 @@ impl Outbound {
         {
             segment.give_back(topics);
         }
-        spares.give(mem::take(&mut self.tail));
+        buffers.give(mem::take(&mut self.tail));
         self.tail_sent = 0;
     }
 
@@ -300,7 +304,7 @@ impl Outbound {
 
     /// Drops what is owed from the first whole message that lies in a topic's log on, so that nothing is sent
     /// that would hide the gap; what is owed before it stays, copied out of the log.
-    pub(crate) fn cut_at_log(&mut self, topics: &mut Topics, spares: &mut Spares) {
+    pub(crate) fn cut_at_log(&mut self, topics: &mut Topics, buffers: &mut BufferPool) {
         let Some(backlog) = self.backlog.take() else {
             return;
         };
@@ -308,14 +312,14 @@ impl Outbound {
         let mut segments = backlog.segments.into_iter();
         for segment in segments.by_ref() {
             match segment {
-                Segment::Owned { bytes, sent } => kept.push(&bytes[sent..], &[], spares),
+                Segment::Owned { bytes, sent } => kept.push(&bytes[sent..], &[], buffers),
                 Segment::Log(range) => {
                     let Range {
                         topic, from, to, ..
                     } = range;
                     let boundary = topics.frame_boundary(topic, from).min(to);
                     for rest in topics.slices(topic, from, boundary) {
-                        kept.push(rest, &[], spares);
+                        kept.push(rest, &[], buffers);
                     }
                     range.give_back(topics);
                     break;
@@ -330,14 +334,14 @@ impl Outbound {
 
     /// Moves `tail` behind the other segments, so that something else can follow it; without its room, if that is more
     /// than what is in it.
-    fn retire_tail(&mut self, spares: &mut Spares) {
+    fn retire_tail(&mut self, buffers: &mut BufferPool) {
         if self.tail.is_empty() {
             return;
         }
         let (mut bytes, mut sent) = (mem::take(&mut self.tail), mem::take(&mut self.tail_sent));
         if bytes.len() - sent < bytes.capacity() / 2 {
             let rest = bytes[sent..].to_vec();
-            spares.give(mem::replace(&mut bytes, rest.into()));
+            buffers.give(mem::replace(&mut bytes, rest.into()));
             sent = 0;
         }
         let backlog = self.backlog.get_or_insert_default();
@@ -359,7 +363,7 @@ impl Outbound {
 
 impl Backlog {
     /// Takes note of up to `len` sent bytes; returns how many of them were not from here.
-    fn advance(&mut self, mut len: usize, topics: &mut Topics, spares: &mut Spares) -> usize {
+    fn advance(&mut self, mut len: usize, topics: &mut Topics, buffers: &mut BufferPool) -> usize {
         while len > 0
             && let Some(segment) = self.segments.front_mut()
         {
@@ -381,7 +385,7 @@ impl Backlog {
             if segment.is_sent()
                 && let Some(Segment::Owned { bytes, .. }) = self.segments.pop_front()
             {
-                spares.give(bytes);
+                buffers.give(bytes);
             }
         }
         len

@@ -6,7 +6,7 @@ use crate::proto::Message;
 
 fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
     let message = Message::binary(payload);
-    topics.publish(key, message, &mut Spares::new());
+    topics.publish(key, message, &mut BufferPool::new());
     [message.server_header().as_slice(), payload].concat()
 }
 
@@ -16,7 +16,7 @@ fn owe(queue: &mut Outbound, topics: &mut Topics, key: TopicKey, payload: &[u8])
     let (from, to) = topics
         .claim(key, 0)
         .expect("it was published the line above");
-    queue.push_log(key, from, to, topics, &mut Spares::new());
+    queue.push_log(key, from, to, topics, &mut BufferPool::new());
     frame
 }
 
@@ -29,13 +29,13 @@ fn write(queue: &mut Outbound, topics: &mut Topics, len: usize, slices_max: usiz
         .flat_map(|slice| slice.iter().copied())
         .collect();
     bytes.truncate(len);
-    queue.advance(bytes.len(), topics, &mut Spares::new());
+    queue.advance(bytes.len(), topics, &mut BufferPool::new());
     bytes
 }
 
 fn trimmed(topics: &mut Topics) -> usize {
     while topics.next_due().is_some() {}
-    topics.trim(&mut Spares::new());
+    topics.trim(&mut BufferPool::new());
     topics.capacity()
 }
 
@@ -93,13 +93,13 @@ fn a_lap_misses_nobody_whatever_happens_to_the_members_in_it() {
 /// A reader's finding: each small message between two publications kept a kibibyte, and none of it was counted.
 #[test]
 fn small_messages_between_publications_cost_what_is_counted() {
-    let (mut queue, mut topics, mut spares) =
-        (Outbound::default(), Topics::default(), Spares::new());
+    let (mut queue, mut topics, mut buffers) =
+        (Outbound::default(), Topics::default(), BufferPool::new());
     let key = topics.find_or_insert("room");
     topics.join(key, 0);
     for _ in 0..1000 {
         owe(&mut queue, &mut topics, key, b"");
-        queue.push(b"", b"ok", &mut spares);
+        queue.push(b"", b"ok", &mut buffers);
     }
     assert_eq!(queue.len(), 1000 * (2 + 2));
     let segment = size_of::<Segment>();
@@ -128,7 +128,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
         match random(4) {
             0 => {
                 let payload = vec![round as u8; [0, 1, 50, 3_000, 70_000][random(5)]];
-                queue.push(b"header", &payload, &mut Spares::new());
+                queue.push(b"header", &payload, &mut BufferPool::new());
                 owed.extend_from_slice(b"header");
                 owed.extend_from_slice(&payload);
             }
@@ -165,7 +165,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
 fn what_was_sent_is_given_back_while_the_rest_waits() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     for _ in 0..100 {
-        queue.push(&[], &[7; 10_000], &mut Spares::new());
+        queue.push(&[], &[7; 10_000], &mut BufferPool::new());
     }
     assert_eq!(queue.len(), 1_000_000);
     assert!(queue.capacity() < 1_400_000, "{}", queue.capacity());
@@ -183,24 +183,24 @@ fn what_was_sent_is_given_back_while_the_rest_waits() {
 #[test]
 fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
-    queue.push(b"owed", &[], &mut Spares::new());
-    queue.push_pong(b"1", true, &mut Spares::new());
-    queue.push_pong(b"22", true, &mut Spares::new());
+    queue.push(b"owed", &[], &mut BufferPool::new());
+    queue.push_pong(b"1", true, &mut BufferPool::new());
+    queue.push_pong(b"22", true, &mut BufferPool::new());
     assert_eq!(queue.len(), 6);
-    queue.queue_pong(&mut Spares::new());
+    queue.queue_pong(&mut BufferPool::new());
     assert_eq!(write(&mut queue, &mut topics, 100, 4), b"owed22");
     assert!(queue.is_empty());
-    queue.push_pong(b"1", false, &mut Spares::new());
-    queue.push_pong(b"2", false, &mut Spares::new());
+    queue.push_pong(b"1", false, &mut BufferPool::new());
+    queue.push_pong(b"2", false, &mut BufferPool::new());
     assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
 }
 
 #[test]
 fn a_pong_that_waited_comes_before_a_later_one() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
-    queue.push_pong(b"1", true, &mut Spares::new());
-    queue.push_pong(b"2", false, &mut Spares::new());
-    queue.queue_pong(&mut Spares::new());
+    queue.push_pong(b"1", true, &mut BufferPool::new());
+    queue.push_pong(b"2", false, &mut BufferPool::new());
+    queue.queue_pong(&mut BufferPool::new());
     assert_eq!(write(&mut queue, &mut topics, 100, 4), b"12");
 }
 
@@ -212,7 +212,7 @@ fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
     topics.join(chat, 0);
     let cut = owe(&mut queue, &mut topics, feed, b"cut in the middle");
     owe(&mut queue, &mut topics, feed, b"skipped");
-    queue.push(b"direct", &[], &mut Spares::new());
+    queue.push(b"direct", &[], &mut BufferPool::new());
     let kept = owe(&mut queue, &mut topics, chat, b"kept");
     owe(&mut queue, &mut topics, feed, b"skipped too");
     assert_eq!(write(&mut queue, &mut topics, 5, 8), cut[..5]);
@@ -229,18 +229,18 @@ fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
-    queue.push(b"before", &[], &mut Spares::new());
+    queue.push(b"before", &[], &mut BufferPool::new());
     owe(&mut queue, &mut topics, key, b"gone");
-    queue.push(b"behind the gap", &[], &mut Spares::new());
+    queue.push(b"behind the gap", &[], &mut BufferPool::new());
     owe(&mut queue, &mut topics, key, b"gone too");
-    queue.cut_at_log(&mut topics, &mut Spares::new());
+    queue.cut_at_log(&mut topics, &mut BufferPool::new());
     assert_eq!(trimmed(&mut topics), 0);
     assert_eq!(write(&mut queue, &mut topics, 100, 8), b"before");
 
     let cut = owe(&mut queue, &mut topics, key, b"cut in the middle");
     owe(&mut queue, &mut topics, key, b"gone");
     assert_eq!(write(&mut queue, &mut topics, 7, 8), cut[..7]);
-    queue.cut_at_log(&mut topics, &mut Spares::new());
+    queue.cut_at_log(&mut topics, &mut BufferPool::new());
     assert_eq!(trimmed(&mut topics), 0);
     assert_eq!(write(&mut queue, &mut topics, 100, 8), cut[7..]);
 }
@@ -251,37 +251,37 @@ fn clearing_gives_everything_back() {
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
     owe(&mut queue, &mut topics, key, &[1; 100_000]);
-    queue.push(b"direct", &[], &mut Spares::new());
-    queue.push_pong(b"p", true, &mut Spares::new());
-    queue.clear(&mut topics, &mut Spares::new());
+    queue.push(b"direct", &[], &mut BufferPool::new());
+    queue.push_pong(b"p", true, &mut BufferPool::new());
+    queue.clear(&mut topics, &mut BufferPool::new());
     assert!(queue.is_empty());
     assert_eq!((queue.len(), trimmed(&mut topics)), (0, 0));
     topics.leave(key, 0);
-    topics.trim(&mut Spares::new());
+    topics.trim(&mut BufferPool::new());
     assert_eq!(topics.count(), 0);
 }
 
 #[test]
-fn spares_are_as_many_as_before_however_they_were_used() {
-    let mut spares = Spares::new();
+fn small_buffers_are_as_many_as_before_however_they_were_used() {
+    let mut buffers = BufferPool::new();
     let mut topics = Topics::default();
-    let (count, ..) = spares.counts();
+    let (count, ..) = buffers.counts();
     let mut queues: Vec<Outbound> = (0..2 * count).map(|_| Outbound::default()).collect();
     for queue in &mut queues {
-        queue.push(b"a", b"bc", &mut spares);
+        queue.push(b"a", b"bc", &mut buffers);
     }
-    assert_eq!(spares.counts(), (0, 0, 0));
+    assert_eq!(buffers.counts(), (0, 0, 0));
     for queue in &mut queues[..count] {
-        // Grows out of its spare.
-        queue.push(b"", &[7; 5000], &mut spares);
+        // Grows out of its small buffer.
+        queue.push(b"", &[7; 5000], &mut buffers);
         assert_eq!(queue.len(), 5003);
     }
-    assert_eq!(spares.counts(), (count, 0, 0));
+    assert_eq!(buffers.counts(), (count, 0, 0));
     for queue in &mut queues {
-        queue.push(b"", b"d", &mut spares);
-        queue.clear(&mut topics, &mut spares);
+        queue.push(b"", b"d", &mut buffers);
+        queue.clear(&mut topics, &mut buffers);
         assert_eq!(queue.capacity(), 0);
     }
-    assert_eq!(spares.counts().0, count);
-    assert!(spares.counts().1 > 10, "chunks are kept, too");
+    assert_eq!(buffers.counts().0, count);
+    assert!(buffers.counts().1 > 10, "chunks are kept, too");
 }

@@ -6,9 +6,9 @@
 //! A topic lives while it has members or somebody's queue still owes bytes of its log.
 
 use super::log::Log;
+use crate::buffer::BufferPool;
 use crate::config::LagPolicy;
 use crate::proto::Message;
-use crate::spares::Spares;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -159,7 +159,7 @@ impl Topics {
         &mut self,
         key: TopicKey,
         message: Message<'_>,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> usize {
         let topic = &mut self.topics[key.0 as usize];
         if topic.members.is_empty() {
@@ -168,7 +168,7 @@ impl Topics {
         let header = message.server_header();
         topic
             .log
-            .append(header.as_slice(), message.as_bytes(), spares);
+            .append(header.as_slice(), message.as_bytes(), buffers);
         topic.published += 1;
         topic.due = topic.members.len();
         self.dirty_len += header.as_slice().len() + message.len();
@@ -280,14 +280,14 @@ impl Topics {
 
     /// Gives back what nobody needs any more: chunks, and topics without members. To be called when everything
     /// published has been claimed; a topic that is dirty again waits for the next call.
-    pub(crate) fn trim(&mut self, spares: &mut Spares) {
+    pub(crate) fn trim(&mut self, buffers: &mut BufferPool) {
         for key in mem::take(&mut self.loose) {
             let topic = self.topic_mut(key);
             topic.is_loose = false;
             if topic.is_dirty {
                 continue;
             }
-            topic.log.trim(spares);
+            topic.log.trim(buffers);
             if topic.members.is_empty() && topic.log.is_empty() {
                 let topic = self.topics.remove(key.0 as usize);
                 self.names.remove(&topic.name);

@@ -7,8 +7,7 @@ use super::frame::Kind;
 use super::mask::apply_mask;
 use super::message::ReceivedMessage;
 use super::utf8::Utf8Progress;
-use crate::buffer::AssemblyBuffer;
-use crate::spares::Spares;
+use crate::buffer::{AssemblyBuffer, BufferPool};
 
 /// The message that is under way.
 #[derive(Debug)]
@@ -52,10 +51,10 @@ impl Assembly {
     }
 
     /// Makes room for `len` bytes that have arrived; the frame's header claims that `missing` bytes will follow.
-    pub(super) fn make_room(&mut self, len: usize, missing: u64, spares: &mut Spares) {
+    pub(super) fn make_room(&mut self, len: usize, missing: u64, buffers: &mut BufferPool) {
         let needed = self.bytes.len() + len;
         // What is only claimed counts no further than doubling goes anyway.
-        spares.grow_message(&mut self.bytes, needed, needed as u64 + missing);
+        buffers.grow_message(&mut self.bytes, needed, needed as u64 + missing);
     }
 
     /// Appends a piece of a frame's payload, whose first byte stands at `offset` in it.
@@ -81,7 +80,7 @@ impl Assembly {
         &mut self,
         len_min: usize,
         missing: u64,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> Option<&mut [u8]> {
         let wanted = self.bytes.len().max(self.bytes.initialised());
         // At most a step, so it fits a usize.
@@ -90,7 +89,7 @@ impl Assembly {
             return None;
         }
         if self.bytes.capacity() - self.bytes.len() < len_min.max(1) {
-            self.make_room(wanted, missing - wanted as u64, spares);
+            self.make_room(wanted, missing - wanted as u64, buffers);
         }
         let room = self.bytes.capacity() - self.bytes.len();
         Some(self.bytes.spare(wanted.min(room)))

@@ -13,7 +13,7 @@ use super::opening::{
     Head, HeadLimits, HttpResponse, OpeningError, Request, ResponseError, Upgrade,
 };
 use super::receiver::{Received, Receiver};
-use crate::spares::Spares;
+use crate::buffer::BufferPool;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -147,22 +147,22 @@ impl Connection {
         limits: &Limits,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        self.receive_with(input, limits, &mut Spares::default(), out)
+        self.receive_with(input, limits, &mut BufferPool::default(), out)
     }
 
-    /// As [`receive`](Self::receive), with buffers from `spares` for what is not whole.
+    /// As [`receive`](Self::receive), with `buffers` for what is not whole.
     #[inline]
     pub(crate) fn receive_with<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         match self.receive_whole(input, limits) {
             Some(Ok(message)) => Ok(Some(Event::Message(message.into()))),
             Some(Err(error)) => Err(self.fail(error, out)),
-            None => self.receive_any(input, limits, spares, out),
+            None => self.receive_any(input, limits, buffers, out),
         }
     }
 
@@ -188,19 +188,19 @@ impl Connection {
     /// assert_eq!(message.as_message().as_text(), Some("where?"));
     /// ```
     pub fn assembly_space(&mut self, len_min: usize) -> Option<&mut [u8]> {
-        self.assembly_space_with(len_min, &mut Spares::default())
+        self.assembly_space_with(len_min, &mut BufferPool::default())
     }
 
-    /// As [`assembly_space`](Self::assembly_space), in a buffer of `spares`.
+    /// As [`assembly_space`](Self::assembly_space), with `buffers` for a message that has to grow.
     #[inline(never)]
     pub(crate) fn assembly_space_with(
         &mut self,
         len_min: usize,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> Option<&mut [u8]> {
         match &mut self.state {
             State::Open(receiver) | State::Closing(receiver) => {
-                receiver.assembly_space(len_min, spares)
+                receiver.assembly_space(len_min, buffers)
             }
             State::Opening(_) | State::Answering | State::Closed | State::Ended => None,
         }
@@ -255,15 +255,15 @@ impl Connection {
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         let result = match &mut self.state {
             State::Open(receiver) | State::Closing(receiver) => {
-                receiver.receive(input, self.side.role(), limits, spares)
+                receiver.receive(input, self.side.role(), limits, buffers)
             }
             State::Opening(head) => {
-                let request = head.receive_request_with(input, &limits.head, spares);
+                let request = head.receive_request_with(input, &limits.head, buffers);
                 let is_head = head.is_head();
                 return self.opened(request, is_head, out);
             }

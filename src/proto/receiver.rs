@@ -11,7 +11,7 @@ use super::frame::{HEADER_BYTES_MAX, Header, Kind, Role};
 use super::mask::apply_mask;
 use super::message::{Message, ReceivedMessage};
 use super::utf8::from_utf8;
-use crate::spares::Spares;
+use crate::buffer::BufferPool;
 use std::borrow::Cow;
 use std::mem;
 
@@ -64,14 +64,14 @@ impl Receiver {
         input: &mut &'i mut [u8],
         role: Role,
         limits: &Limits,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> Result<Option<Received<'i>>, ProtocolError> {
         loop {
             let is_inside_frame = self.partial.as_ref().is_some_and(|partial| {
                 matches!(partial.frame, Frame::Data { .. } | Frame::Control { .. })
             });
             if is_inside_frame {
-                match self.continue_payload(input, spares)? {
+                match self.continue_payload(input, buffers)? {
                     Progress::Complete(received) => return Ok(Some(received)),
                     Progress::Starved => return Ok(None),
                     Progress::FragmentEnded => {}
@@ -131,14 +131,14 @@ impl Receiver {
     pub(super) fn assembly_space(
         &mut self,
         len_min: usize,
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> Option<&mut [u8]> {
         let missing = self.payload_missing();
         if missing < len_min as u64 {
             return None;
         }
         let message = self.partial.as_mut()?.message.as_mut()?;
-        message.space(len_min, missing, spares)
+        message.space(len_min, missing, buffers)
     }
 
     /// Takes `len` bytes that were written to the start of [`assembly_space`](Self::assembly_space).
@@ -290,7 +290,7 @@ impl Receiver {
     fn continue_payload<'i>(
         &mut self,
         input: &mut &'i mut [u8],
-        spares: &mut Spares,
+        buffers: &mut BufferPool,
     ) -> Result<Progress<'i>, ProtocolError> {
         let partial = self
             .partial
@@ -314,7 +314,7 @@ impl Receiver {
                     .as_mut()
                     .expect("a data frame under way has its message");
                 let missing = header.payload_len - received - len as u64;
-                message.make_room(len, missing, spares);
+                message.make_room(len, missing, buffers);
                 message.append(piece, header.mask, received)?;
                 self.count_payload(len)
             }

@@ -45,7 +45,7 @@ impl<S: Stream> Core for Engine<S> {
         } else {
             session
                 .outbound
-                .push(header.as_slice(), message.as_bytes(), &mut self.spares);
+                .push(header.as_slice(), message.as_bytes(), &mut self.buffers);
         }
         self.sessions[slot].messages_out += 1;
         self.stats.messages_out += 1;
@@ -135,7 +135,7 @@ impl<S: Stream> Core for Engine<S> {
         let Some(topic) = self.topics.find(topic) else {
             return 0;
         };
-        let members = self.topics.publish(topic, message, &mut self.spares);
+        let members = self.topics.publish(topic, message, &mut self.buffers);
         self.stats.messages_out += members as u64;
         members
     }
@@ -257,7 +257,7 @@ impl<S: Stream> Engine<S> {
             session.outbound.push(
                 &header[len - payload_len..],
                 &payload[payload_len..],
-                &mut self.spares,
+                &mut self.buffers,
             );
             if written.is_ok() {
                 self.stalled(slot);

@@ -7,11 +7,11 @@ use super::deadlines::{Deadline, Deadlines, Millis};
 use super::journal::Journal;
 use super::paths::Paths;
 use super::session::{Ending, InputEnd, Membership, Phase, Session, Stream, id};
+use crate::buffer::BufferPool;
 use crate::config::Config;
 use crate::handler::{Error, Id, Side, TimerId};
 use crate::outbound::{TopicKey, Topics};
 use crate::proto::{HeadLimits, HttpResponse, Limits, Stage};
-use crate::spares::Spares;
 use crate::stats::{Refusal, Stats};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
@@ -26,7 +26,7 @@ pub(crate) struct Engine<S> {
     pub(super) limits: Limits,
     pub(super) sessions: Slab<Session<S>>,
     pub(super) topics: Topics,
-    pub(super) spares: Spares,
+    pub(super) buffers: BufferPool,
     pub(super) paths: Paths,
     pub(super) deadlines: Deadlines,
     pub(super) timers: BTreeMap<TimerId, Timer>,
@@ -105,7 +105,7 @@ impl<S: Stream> Engine<S> {
             limits,
             sessions: Slab::with_capacity(KEPT),
             topics: Topics::default(),
-            spares: Spares::new(),
+            buffers: BufferPool::new(),
             paths: Paths::default(),
             deadlines: Deadlines::new(durations, KEPT),
             timers: BTreeMap::new(),
@@ -131,7 +131,7 @@ impl<S: Stream> Engine<S> {
     pub(crate) fn begin_turn(&mut self, now: u64) {
         debug_assert!(self.now <= now);
         self.now = now;
-        self.spares.begin_turn(now);
+        self.buffers.begin_turn(now);
     }
 
     /// Takes a new connection; over a limit it is answered 503, and over the reserve for waiting until that has
@@ -223,8 +223,8 @@ impl<S: Stream> Engine<S> {
             Stop::No | Stop::Asked | Stop::Now => None,
         };
         let journal = self.journal.next_in(self.now);
-        let spares = self.spares.next_in();
-        [deadline, timer, stop, journal, spares]
+        let buffers = self.buffers.next_in();
+        [deadline, timer, stop, journal, buffers]
             .into_iter()
             .flatten()
             .min()
@@ -383,8 +383,8 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         session.end_with(ending);
         // A pong that waited comes before the Close, after which nothing may follow.
-        session.outbound.queue_pong(&mut self.spares);
-        session.outbound.push(&self.replies, &[], &mut self.spares);
+        session.outbound.queue_pong(&mut self.buffers);
+        session.outbound.push(&self.replies, &[], &mut self.buffers);
         session.phase = Phase::Finishing;
         // An answer in HTTP can be large.
         self.replies.clear();
@@ -432,8 +432,8 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.close(code, reason, &mut self.replies);
-        session.outbound.queue_pong(&mut self.spares);
-        session.outbound.push(&self.replies, &[], &mut self.spares);
+        session.outbound.queue_pong(&mut self.buffers);
+        session.outbound.push(&self.replies, &[], &mut self.buffers);
         session.end_with(Ending {
             code,
             reason: reason.to_owned(),
@@ -458,7 +458,7 @@ impl<S: Stream> Engine<S> {
         let session = &mut self.sessions[slot];
         self.replies.clear();
         session.connection.ping(payload, &mut self.replies);
-        session.outbound.push(&self.replies, &[], &mut self.spares);
+        session.outbound.push(&self.replies, &[], &mut self.buffers);
         self.queue_flush(slot);
     }
 
@@ -499,7 +499,7 @@ impl<S: Stream> Engine<S> {
         let Self {
             sessions,
             topics,
-            spares,
+            buffers,
             ..
         } = self;
         // What was published before the last flush was claimed there.
@@ -510,7 +510,7 @@ impl<S: Stream> Engine<S> {
         let Some(extra) = &session.extra else { return };
         for &Membership { topic, index, .. } in &extra.memberships {
             if let Some((from, to)) = topics.claim(topic, index) {
-                session.outbound.push_log(topic, from, to, topics, spares);
+                session.outbound.push_log(topic, from, to, topics, buffers);
             }
         }
     }

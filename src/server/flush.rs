@@ -9,11 +9,11 @@
 use super::deadlines::{Deadline, Millis};
 use super::engine::{Engine, KEPT};
 use super::session::{Ending, InputEnd, Phase, Session, Stream, id};
+use crate::buffer::BufferPool;
 use crate::config::LagPolicy;
 use crate::handler::{Context, Error, Handler, Id, Side};
 use crate::outbound::{TopicKey, Topics, fill};
 use crate::proto::Stage;
-use crate::spares::Spares;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl<S: Stream> Engine<S> {
             queue.shrink_to(KEPT);
             self.flush_queue = queue;
         }
-        self.topics.trim(&mut self.spares);
+        self.topics.trim(&mut self.buffers);
     }
 
     /// Gives members what was published to their topics since their last claims, unless they are too far behind, until
@@ -131,7 +131,7 @@ impl<S: Stream> Engine<S> {
         let Self {
             sessions,
             topics,
-            spares,
+            buffers,
             stats,
             ..
         } = self;
@@ -149,7 +149,7 @@ impl<S: Stream> Engine<S> {
         };
         let rest = from + *written.as_ref().unwrap_or(&0) as u64;
         if rest < to {
-            session.outbound.push_log(topic, rest, to, topics, spares);
+            session.outbound.push_log(topic, rest, to, topics, buffers);
             if keeps_up && written.is_ok() {
                 self.stalled(slot);
             }
@@ -161,13 +161,13 @@ impl<S: Stream> Engine<S> {
         let Self {
             sessions,
             topics,
-            spares,
+            buffers,
             stats,
             ..
         } = self;
         let session = &mut sessions[slot];
         if !session.is_blocked && !session.outbound.is_empty() {
-            match write(session, topics, spares, &mut stats.bytes_out) {
+            match write(session, topics, buffers, &mut stats.bytes_out) {
                 Ok(Written::All) => {}
                 Ok(Written::Some) => self.stalled(slot),
                 Ok(Written::Budget) => self.queue_flush(slot),
@@ -271,14 +271,14 @@ impl<S: Stream> Engine<S> {
         let Self {
             sessions,
             topics,
-            spares,
+            buffers,
             ..
         } = self;
         let session = &mut sessions[slot];
         // A handler may have closed it meanwhile; then its Close stands behind the log, and leaving the topics
         // was enough.
         if session.phase == Phase::Live && session.connection.stage() == Stage::Open {
-            session.outbound.cut_at_log(topics, spares);
+            session.outbound.cut_at_log(topics, buffers);
             self.close_slot(slot, 1013, "too far behind", error);
         }
     }
@@ -310,10 +310,10 @@ enum Written {
 fn write<S: Stream>(
     session: &mut Session<S>,
     topics: &mut Topics,
-    spares: &mut Spares,
+    buffers: &mut BufferPool,
     bytes_out: &mut u64,
 ) -> io::Result<Written> {
-    session.outbound.queue_pong(spares);
+    session.outbound.queue_pong(buffers);
     let (len, offered) = match session.outbound.in_one_piece() {
         Some(bytes) => {
             let len = write_slices(&mut session.stream, &[IoSlice::new(bytes)])?;
@@ -329,7 +329,7 @@ fn write<S: Stream>(
             )
         }
     };
-    session.outbound.advance(len, topics, spares);
+    session.outbound.advance(len, topics, buffers);
     session.bytes_out += len as u64;
     *bytes_out += len as u64;
     Ok(if session.outbound.is_empty() {
@@ -368,7 +368,7 @@ fn write_log<S: Stream>(
 /// One write, again if interrupted; what would block took nothing.
 pub(super) fn write_slices(stream: &mut impl Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
-        // A single slice spares the kernel the copy of a vector.
+        // A single slice buffers the kernel the copy of a vector.
         let result = match slices {
             [slice] => stream.write(slice),
             _ => stream.write_vectored(slices),

@@ -58,7 +58,7 @@ impl<S: Stream> Engine<S> {
             let space =
                 if payload_missing >= IN_PLACE_BYTES_MIN as u64 && session.phase == Phase::Live {
                     let connection = &mut session.connection;
-                    connection.assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.spares)
+                    connection.assembly_space_with(IN_PLACE_BYTES_MIN, &mut self.buffers)
                 } else {
                     None
                 };
@@ -117,7 +117,7 @@ impl<S: Stream> Engine<S> {
         let mut stash = mem::take(&mut extra.stash);
         if !stash.is_empty() {
             self.process(slot, &mut stash, handler);
-            self.spares.give(stash);
+            self.buffers.give(stash);
         }
     }
 
@@ -143,7 +143,7 @@ impl<S: Stream> Engine<S> {
                 sessions,
                 limits,
                 replies,
-                spares,
+                buffers,
                 ..
             } = self;
             let session = &mut sessions[slot];
@@ -153,7 +153,7 @@ impl<S: Stream> Engine<S> {
             // What one turn publishes is bounded within a session's input too.
             let is_full = self.topics.dirty_len() > PUBLISHED_BYTES_MAX;
             if session.is_paused || is_full {
-                let mut stash = spares.take(input.len());
+                let mut stash = buffers.take(input.len());
                 stash.extend_from_slice(input);
                 session.extra_mut().stash = stash;
                 return;
@@ -173,7 +173,7 @@ impl<S: Stream> Engine<S> {
             }
             let received = session
                 .connection
-                .receive_with(&mut input, limits, spares, replies);
+                .receive_with(&mut input, limits, buffers, replies);
             match received {
                 Ok(Some(event)) => self.dispatch(slot, event, handler),
                 Ok(None) => return,
@@ -201,15 +201,17 @@ impl<S: Stream> Engine<S> {
             Event::Message(message) => {
                 self.deliver(slot, message.as_message(), handler);
                 if let Some(buffer) = message.into_buffer() {
-                    self.spares.give_message(buffer);
+                    self.buffers.give_message(buffer);
                 }
             }
             Event::Ping(payload) => {
                 if !self.replies.is_empty() {
                     let session = &mut self.sessions[slot];
-                    session
-                        .outbound
-                        .push_pong(&self.replies, session.is_blocked, &mut self.spares);
+                    session.outbound.push_pong(
+                        &self.replies,
+                        session.is_blocked,
+                        &mut self.buffers,
+                    );
                     self.queue_flush(slot);
                 }
                 handler.on_ping(&mut Context::new(self), id, &payload);
@@ -273,7 +275,7 @@ impl<S: Stream> Engine<S> {
             self.refuse(slot, &response, false, Some(Error::Response(error)));
             return;
         }
-        session.outbound.push(replies, &[], &mut self.spares);
+        session.outbound.push(replies, &[], &mut self.buffers);
         session.was_opened = true;
         session.opened_at = (self.now / 1000) as u32;
         self.open += 1;

@@ -18,11 +18,11 @@ impl<S: Stream> Engine<S> {
             let Self {
                 sessions,
                 topics,
-                spares,
+                buffers,
                 ..
             } = self;
             let mut session = sessions.remove(slot);
-            session.outbound.clear(topics, spares);
+            session.outbound.clear(topics, buffers);
             deregister(&mut session.stream);
             self.deadlines.clear(slot);
             self.refusals -= usize::from(session.is_refusal);
@@ -32,12 +32,12 @@ impl<S: Stream> Engine<S> {
             reaped += 1;
         }
         if reaped > 0 {
-            self.topics.trim(&mut self.spares);
+            self.topics.trim(&mut self.buffers);
             self.give_back();
         }
         // Also if the last topic was trimmed only now, in a turn without an end.
         if self.sessions.is_empty() {
-            self.spares.release();
+            self.buffers.release();
         }
         reaped
     }

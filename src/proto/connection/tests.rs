@@ -689,21 +689,22 @@ fn space_is_offered_as_messages_arrive_and_not_as_headers_claim() {
         message_bytes_max: 16 << 20,
         ..LIMITS
     };
-    for (mut spares, arrived_min) in [
-        (Spares::new(), 1),
-        (Spares::default(), 1),
-        (Spares::new(), 16_384),
+    for (mut buffers, arrived_min) in [
+        (BufferPool::new(), 1),
+        (BufferPool::default(), 1),
+        (BufferPool::new(), 16_384),
     ] {
         for arrived in [0, 1, 10, 1000, 20_000, 40_000, 200_000] {
             let (mut connection, mut out) = (open(Role::Server), Vec::new());
             let mut wire = header(0x82, 0x80, 16 << 20);
             wire.extend([0; 4]);
             wire.extend(vec![7; arrived]);
-            let event = connection.receive_with(&mut &mut wire[..], &limits, &mut spares, &mut out);
+            let event =
+                connection.receive_with(&mut &mut wire[..], &limits, &mut buffers, &mut out);
             assert!(matches!(event, Ok(None)));
             let mut arrived = arrived;
             for _ in 0..10 {
-                let space = connection.assembly_space_with(arrived_min, &mut spares);
+                let space = connection.assembly_space_with(arrived_min, &mut buffers);
                 let offered = space.map_or(0, |space| space.len());
                 let allowed = arrived.min(256 * 1024);
                 assert!(
@@ -730,16 +731,16 @@ fn all_of_a_buffer_that_was_used_before_is_offered_up_to_the_end_of_the_frame() 
         message_bytes_max: 1 << 20,
         ..LIMITS
     };
-    let (mut spares, mut out) = (Spares::new(), Vec::new());
+    let (mut buffers, mut out) = (BufferPool::new(), Vec::new());
     let mut used = AssemblyBuffer::new(Buffer::with_capacity(300_000), None);
     used.extend_from_slice(&[1; 290_000]);
-    spares.give_message(used);
+    buffers.give_message(used);
     let mut wire = frame(Role::Server, 0x82, &[7; 280_000]);
     let (begin, end) = wire.split_at_mut(40_008);
     let mut connection = open(Role::Server);
-    let event = connection.receive_with(&mut &mut begin[..], &limits, &mut spares, &mut out);
+    let event = connection.receive_with(&mut &mut begin[..], &limits, &mut buffers, &mut out);
     assert!(matches!(event, Ok(None)));
-    let space = connection.assembly_space_with(1, &mut spares).unwrap();
+    let space = connection.assembly_space_with(1, &mut buffers).unwrap();
     assert_eq!(space.len(), end.len());
     space.copy_from_slice(end);
     let event = connection.received_in_place(end.len(), &mut out);
@@ -766,27 +767,27 @@ fn a_lent_buffer_is_returned_whether_its_message_is_completed_or_abandoned() {
         message_bytes_max: 1 << 20,
         ..LIMITS
     };
-    let (mut spares, mut out) = (Spares::new(), Vec::new());
+    let (mut buffers, mut out) = (BufferPool::new(), Vec::new());
     let mut wire = frame(Role::Server, 0x82, &[7; 500_000]);
     let (begin, end) = wire.split_at_mut(100_000);
     // More rounds than buffers can be lent at a time.
     for _ in 0..20 {
         let mut completed = open(Role::Server);
-        let mut receive = |connection: &mut Connection, piece: &[u8], spares: &mut Spares| {
+        let mut receive = |connection: &mut Connection, piece: &[u8], buffers: &mut BufferPool| {
             let mut bytes = piece.to_vec();
-            let event = connection.receive_with(&mut &mut bytes[..], &limits, spares, &mut out);
+            let event = connection.receive_with(&mut &mut bytes[..], &limits, buffers, &mut out);
             match event.unwrap()? {
                 Event::Message(message) => message.into_buffer(),
                 other => panic!("{other:?}"),
             }
         };
-        assert!(receive(&mut completed, begin, &mut spares).is_none());
-        let buffer = receive(&mut completed, end, &mut spares);
-        spares.give_message(buffer.expect("it was assembled"));
-        assert_eq!(spares.counts().2, 1, "it is retained");
+        assert!(receive(&mut completed, begin, &mut buffers).is_none());
+        let buffer = receive(&mut completed, end, &mut buffers);
+        buffers.give_message(buffer.expect("it was assembled"));
+        assert_eq!(buffers.counts().2, 1, "it is retained");
         let mut abandoned = open(Role::Server);
-        assert!(receive(&mut abandoned, begin, &mut spares).is_none());
-        assert_eq!(spares.counts().2, 0, "it is lent");
+        assert!(receive(&mut abandoned, begin, &mut buffers).is_none());
+        assert_eq!(buffers.counts().2, 0, "it is lent");
         abandoned.abandon();
     }
 }

@@ -6,8 +6,7 @@ use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
 use super::response::printable;
-use crate::buffer::Buffer;
-use crate::spares::Spares;
+use crate::buffer::{Buffer, BufferPool};
 use tungstenite::handshake::client::{self, generate_request};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::handshake::machine::TryParse;
@@ -152,7 +151,7 @@ impl ClientOpening {
                 &limits,
                 HeadKind::Response,
                 check_status_line,
-                &Spares::default(),
+                &BufferPool::default(),
             )?
             else {
                 return Ok(None);

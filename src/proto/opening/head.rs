@@ -3,8 +3,7 @@
 //! byte that decides. The meaning of the fields is not checked here.
 
 use super::fields::{is_token, is_token_byte};
-use crate::buffer::Buffer;
-use crate::spares::Spares;
+use crate::buffer::{Buffer, BufferPool};
 use std::fmt;
 
 /// Limits of a head. The defaults, 16 KiB and 100 headers, have room for any request that a browser sends with its
@@ -152,13 +151,13 @@ impl Head {
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
-        spares: &Spares,
+        buffers: &BufferPool,
     ) -> Result<Option<Buffer>, E> {
         assert!(
             !matches!(self.place, Place::Over { .. }),
             "a head that is complete or has failed takes no more bytes"
         );
-        let result = self.receive_lines(input, limits, kind, check_first_line, spares);
+        let result = self.receive_lines(input, limits, kind, check_first_line, buffers);
         match result {
             Ok(false) => return Ok(None),
             Ok(true) | Err(_) => {
@@ -178,7 +177,7 @@ impl Head {
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
-        spares: &Spares,
+        buffers: &BufferPool,
     ) -> Result<bool, E> {
         loop {
             let room = limits.head_bytes_max.saturating_sub(self.buf.len());
@@ -190,7 +189,7 @@ impl Head {
             }
             let window = room.min(input.len());
             let needed = self.buf.len() + window;
-            spares.grow_head(&mut self.buf, needed, limits.head_bytes_max);
+            buffers.grow_head(&mut self.buf, needed, limits.head_bytes_max);
             let (len, result) = self.scan(&input[..window], kind);
             #[cfg(test)]
             {

@@ -7,8 +7,7 @@ use super::extensions::is_extension;
 use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
-use crate::buffer::Buffer;
-use crate::spares::Spares;
+use crate::buffer::{Buffer, BufferPool};
 use std::str;
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server;
@@ -57,17 +56,23 @@ impl Head {
         input: &mut &mut [u8],
         limits: &HeadLimits,
     ) -> Result<Option<Request>, OpeningError> {
-        self.receive_request_with(input, limits, &Spares::default())
+        self.receive_request_with(input, limits, &BufferPool::default())
     }
 
-    /// As `receive_request`, with a buffer from `spares` for a large head.
+    /// As `receive_request`, with `buffers` for a large head.
     pub(in crate::proto) fn receive_request_with(
         &mut self,
         input: &mut &mut [u8],
         limits: &HeadLimits,
-        spares: &Spares,
+        buffers: &BufferPool,
     ) -> Result<Option<Request>, OpeningError> {
-        let head = self.receive(input, limits, HeadKind::Request, check_request_line, spares)?;
+        let head = self.receive(
+            input,
+            limits,
+            HeadKind::Request,
+            check_request_line,
+            buffers,
+        )?;
         head.map(Request::parse).transpose()
     }
 }

@@ -150,7 +150,7 @@ pub(super) fn nothing_is_left(engine: &Engine<Connected>, ledger: &Ledger) {
     assert_eq!((engine.topics.count(), engine.topics.capacity()), (0, 0));
     assert_eq!(engine.deadlines.next_in(engine.now as Millis), None);
     assert!(engine.timers.is_empty());
-    let later = (engine.spares.next_in(), engine.journal.next_in(engine.now));
+    let later = (engine.buffers.next_in(), engine.journal.next_in(engine.now));
     assert_eq!(later, (None, None));
     assert!(engine.read_queue.is_empty() && engine.flush_queue.is_empty());
     assert!(engine.reap_queue.is_empty());

@@ -10,12 +10,12 @@
 //! logs and unprocessed input get chunks of 128 KiB; used buffers above that size are lent to a few messages at a time; and
 //! requests, which any client can begin, get fresh ones.
 
-use crate::buffer::{AssemblyBuffer, Buffer, LARGE_BYTES, Lease};
+use super::{AssemblyBuffer, Buffer, LARGE_BYTES, Lease};
 use std::mem;
 
 /// See the module. The default retains no buffers and lends none: heads and messages are allocated as they grow.
 #[derive(Debug, Default)]
-pub(crate) struct Spares {
+pub(crate) struct BufferPool {
     /// Whether heads and messages under way move to mapped buffers.
     is_mapping: bool,
     small: Vec<Buffer>,
@@ -32,7 +32,7 @@ pub(crate) struct Spares {
     now: u64,
 }
 
-impl Spares {
+impl BufferPool {
     /// Returns a pool with its small buffers.
     pub(crate) fn new() -> Self {
         let small = (0..SMALL_COUNT).map(|_| Buffer::with_capacity(SMALL_BYTES));
@@ -225,61 +225,61 @@ mod tests {
 
     #[test]
     fn a_large_buffer_is_used_again_and_freed_after_a_second() {
-        let mut spares = Spares::new();
-        assert_eq!(spares.next_in(), None);
-        spares.begin_turn(5);
-        spares.give(buffer(200_000));
-        assert_eq!(spares.next_in(), Some(1000));
-        let mut lent = spares.lend().unwrap();
-        assert_eq!((lent.capacity(), spares.next_in()), (200_000, None));
+        let mut buffers = BufferPool::new();
+        assert_eq!(buffers.next_in(), None);
+        buffers.begin_turn(5);
+        buffers.give(buffer(200_000));
+        assert_eq!(buffers.next_in(), Some(1000));
+        let mut lent = buffers.lend().unwrap();
+        assert_eq!((lent.capacity(), buffers.next_in()), (200_000, None));
         lent.extend_from_slice(b"1");
-        spares.begin_turn(700);
-        spares.give_message(lent);
-        spares.begin_turn(1699);
-        let lent = spares.lend().unwrap();
+        buffers.begin_turn(700);
+        buffers.give_message(lent);
+        buffers.begin_turn(1699);
+        let lent = buffers.lend().unwrap();
         assert_eq!((lent.capacity(), lent.len()), (200_000, 0));
-        spares.give_message(lent);
-        spares.begin_turn(2699);
-        assert_eq!(spares.counts().2, 0);
-        assert!(spares.lend().is_none());
+        buffers.give_message(lent);
+        buffers.begin_turn(2699);
+        assert_eq!(buffers.counts().2, 0);
+        assert!(buffers.lend().is_none());
     }
 
     #[test]
     fn what_is_retained_is_bounded() {
-        let mut spares = Spares::new();
+        let mut buffers = BufferPool::new();
         for len in [SMALL_BYTES, MIDDLE_BYTES, 1 << 20, 1 << 24, LARGE_BYTES] {
             for _ in 0..200 {
-                spares.give(buffer(len));
+                buffers.give(buffer(len));
             }
         }
-        assert_eq!(spares.counts(), (SMALL_COUNT, CHUNKS_MAX, 4));
-        spares.release();
-        assert_eq!(spares.counts(), (SMALL_COUNT, 0, 0));
+        assert_eq!(buffers.counts(), (SMALL_COUNT, CHUNKS_MAX, 4));
+        buffers.release();
+        assert_eq!(buffers.counts(), (SMALL_COUNT, 0, 0));
     }
 
     #[test]
     fn a_used_buffer_of_a_message_becomes_no_chunk() {
-        let mut spares = Spares::new();
-        spares.give(buffer(4 << 20));
+        let mut buffers = BufferPool::new();
+        buffers.give(buffer(4 << 20));
         for len in [MIDDLE_BYTES + 1, 100_000, LARGE_BYTES] {
-            assert_eq!(spares.take(len).capacity(), LARGE_BYTES);
+            assert_eq!(buffers.take(len).capacity(), LARGE_BYTES);
         }
-        assert_eq!(spares.counts().2, 1);
+        assert_eq!(buffers.counts().2, 1);
     }
 
     #[test]
     fn only_a_few_large_ones_are_lent_at_a_time() {
-        let mut spares = Spares::new();
+        let mut buffers = BufferPool::new();
         let mut lent = Vec::new();
         for _ in 0..LENT_MAX {
-            spares.give(buffer(200_000));
-            lent.extend(spares.lend());
+            buffers.give(buffer(200_000));
+            lent.extend(buffers.lend());
         }
         assert_eq!(lent.len(), LENT_MAX);
-        spares.give(buffer(200_000));
-        assert!(spares.lend().is_none());
+        buffers.give(buffer(200_000));
+        assert!(buffers.lend().is_none());
         // Whether it comes back or not.
         lent.pop();
-        assert!(spares.lend().is_some());
+        assert!(buffers.lend().is_some());
     }
 }
