@@ -106,7 +106,7 @@ pub trait Handler {
     }
 
     /// A member of `topic` was further behind than [`Config::lag_bytes_max`] and has skipped `messages` whole messages
-    /// ([`LagPolicy::Skip`]). It still gets the publication that came then, and what is sent to it now comes after that
+    /// ([`LagPolicy::Skip`](crate::LagPolicy::Skip)). It still gets the publication that came then, and what is sent to it now comes after that
     /// one; but do not send each time: it piles up behind a client that does not read.
     ///
     /// [`Config::lag_bytes_max`]: crate::Config::lag_bytes_max
