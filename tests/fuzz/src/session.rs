@@ -756,7 +756,7 @@ fn send(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, id: Id, messag
             record.owed.push(Owed::new(message, false));
         }
         // Refused although open: it owes too much already, and is terminated.
-        SendStatus::Refused => record.is_cut |= was_open,
+        _ => record.is_cut |= was_open,
     }
 }
 
