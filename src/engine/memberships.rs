@@ -22,10 +22,20 @@ impl Engine {
         if found.is_some_and(|topic| memberships.iter().any(|one| one.topic == topic)) {
             return false;
         }
-        let topic = found.unwrap_or_else(|| self.topics.find_or_insert(topic));
+        let topic = found.unwrap_or_else(|| {
+            let path = self.sessions[slot].path;
+            let path = path.and_then(|key| self.paths.whole_path(key));
+            // A room is named after its members' path, and shares its memory.
+            let name = path.filter(|path| **path == *topic);
+            self.topics.insert(name.unwrap_or_else(|| topic.into()))
+        });
         let index = self.topics.join(topic, slot);
-        let membership = Membership { topic, index };
-        self.sessions[slot].extra_mut().memberships.push(membership);
+        let memberships = &mut self.sessions[slot].extra_mut().memberships;
+        if memberships.is_empty() {
+            // Most sessions have no other.
+            memberships.reserve_exact(1);
+        }
+        memberships.push(Membership { topic, index });
         true
     }
 

@@ -102,15 +102,18 @@ impl Topics {
     }
 
     /// The topic of that name, created if there is none.
+    #[cfg(test)]
     pub(crate) fn find_or_insert(&mut self, name: &str) -> TopicKey {
-        if let Some(key) = self.find(name) {
-            return key;
-        }
-        let name: Arc<str> = name.into();
+        self.find(name).unwrap_or_else(|| self.insert(name.into()))
+    }
+
+    /// Creates a topic of that name, of which there is none.
+    pub(crate) fn insert(&mut self, name: Arc<str>) -> TopicKey {
         let topic = Topic {
             name: Arc::clone(&name),
             log: Log::default(),
-            members: Vec::new(),
+            // Many topics have one member.
+            members: Vec::with_capacity(1),
             next: 0,
             caught_up: 0,
             unclaimed_from: 0,
