@@ -1,0 +1,177 @@
+//! Deadlines that pass while the server cannot run, with the input that would have met them already there (A3).
+
+use crate::Attack;
+use crate::child::Server;
+use crate::crowd::{self, Drain};
+use crate::report::Report;
+use crate::wire::{self, FIN, PONG};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Whole requests arrive while the server is stopped for longer than its handshake timeout.
+pub(crate) fn handshakes(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let (timeout, stop) = handshake_times(attack);
+    let server = Server::start(attack, &["serve", "--handshake-timeout", timeout])?;
+    let streams = silent(&server, REQUESTS)?;
+    server.signal("STOP")?;
+    send_requests(&streams)?;
+    thread::sleep(stop);
+    server.signal("CONT")?;
+    answered(
+        report,
+        &streams,
+        &format!("stopped {:.1} s", stop.as_secs_f64()),
+    );
+    Ok(())
+}
+
+/// The same, because nobody reads the log.
+pub(crate) fn log_reader(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let (timeout, stop) = handshake_times(attack);
+    let (server, log) = Server::with_log(attack, &["serve", "--handshake-timeout", timeout])?;
+    let streams = silent(&server, REQUESTS)?;
+    send_requests(&streams)?;
+    thread::sleep(stop);
+    let reader = crate::child::read_all(log);
+    answered(
+        report,
+        &streams,
+        &format!("log not read for {:.1} s", stop.as_secs_f64()),
+    );
+    drop(server);
+    reader.join().expect("the thread does not panic");
+    Ok(())
+}
+
+fn handshake_times(attack: &Attack) -> (&'static str, Duration) {
+    attack.pick(
+        ("10s", Duration::from_millis(10_500)),
+        ("3s", Duration::from_millis(3_500)),
+    )
+}
+
+/// Connections that were accepted and sent nothing.
+fn silent(server: &Server, count: usize) -> io::Result<Vec<TcpStream>> {
+    let streams: io::Result<Vec<_>> = (0..count).map(|_| crowd::connect(server.addr)).collect();
+    server.quiet()?;
+    streams
+}
+
+fn send_requests(streams: &[TcpStream]) -> io::Result<()> {
+    streams
+        .iter()
+        .try_for_each(|mut stream| stream.write_all(&wire::request("/echo")))
+}
+
+fn answered(report: &mut Report, streams: &[TcpStream], title: &str) {
+    let served = streams
+        .iter()
+        .filter(|stream| matches!(crowd::status(stream), Ok(101)))
+        .count();
+    let count = streams.len();
+    report.row(
+        format!("{title}, {count} whole requests"),
+        format!("{served} x 101"),
+        format!("{count} x 101"),
+        served == count,
+    );
+}
+
+/// A pong and a message arrive while the server is stopped; when it goes on the idle timeout is over.
+pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let (timeout, stop) = attack.pick(
+        ("10s", Duration::from_secs(7)),
+        ("3s", Duration::from_millis(2_500)),
+    );
+    let server = Server::start(attack, &["serve", "--idle-timeout", timeout])?;
+    let count = attack.pick(2_000, 500);
+    let streams = crowd::open_many(server.addr, count, "/echo")?;
+    // When half of the timeout is over.
+    for mut stream in &streams {
+        stream.read_exact(&mut [0; 2])?;
+    }
+    server.signal("STOP")?;
+    let answer = [wire::frame(FIN | PONG, b""), wire::text(20)].concat();
+    streams
+        .iter()
+        .try_for_each(|mut stream| stream.write_all(&answer))?;
+    thread::sleep(stop);
+    server.signal("CONT")?;
+    let is_echoed = |mut stream: &TcpStream| {
+        let mut frame = [0; 22];
+        // The first byte of a Close would be another.
+        stream.read_exact(&mut frame).is_ok() && frame[0] == 0x81
+    };
+    let echoed = streams.iter().filter(|stream| is_echoed(stream)).count();
+    report.row(
+        format!(
+            "stopped {:.1} s with pong and message there",
+            stop.as_secs_f64()
+        ),
+        format!("{} x 1001", count - echoed),
+        "0 x 1001",
+        echoed == count,
+    );
+    Ok(())
+}
+
+/// Peers take 4 MB while the server is stopped for longer than its write timeout.
+pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let server = Server::start(attack, &["serve", "--write-timeout", "3s"])?;
+    let count = attack.pick(20, 5);
+    let streams = crowd::open_many(server.addr, count, "/echo")?;
+    let message = wire::text(1_000_000);
+    crowd::stuff(&streams, &message, 40 * message.len())?;
+    // Nothing was taken since; the timeout runs.
+    server.signal("STOP")?;
+    let start = Instant::now();
+    let mut taken = vec![0; count];
+    while start.elapsed() < Duration::from_secs(4) {
+        for (stream, taken) in streams.iter().zip(&mut taken) {
+            *taken += read_some(stream).0;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    server.signal("CONT")?;
+    // From here on the peers read everything. A peer that was cut off sees a reset or the end of the stream.
+    let drain = Drain::start(streams);
+    let least = taken.iter().min().copied().unwrap_or(0);
+    let before = taken.iter().sum::<u64>();
+    thread::sleep(Duration::from_secs(4));
+    let more = drain.bytes();
+    let streams = drain.stop()?;
+    let cut = streams.iter().filter(|stream| read_some(stream).1).count();
+    report.row(
+        format!(
+            "stopped 4.0 s, each of {count} took {:.1} MB",
+            least as f64 / 1e6
+        ),
+        format!(
+            "{cut} cut, {:.0} of {:.0} MB",
+            more as f64 / 1e6,
+            (before + more) as f64 / 1e6
+        ),
+        "0 cut",
+        cut == 0,
+    );
+    Ok(())
+}
+
+/// Reads what there is; how many bytes, and whether the stream has ended.
+fn read_some(mut stream: &TcpStream) -> (u64, bool) {
+    let mut buf = [0; 64 * 1024];
+    let mut len = 0;
+    loop {
+        match stream.read(&mut buf) {
+            Ok(0) => return (len, true),
+            Ok(more) => len += more as u64,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (len, false),
+            Err(_) => return (len, true),
+        }
+    }
+}
+
+/// Three times as many as one poll returns.
+const REQUESTS: usize = 3_000;

@@ -1,0 +1,268 @@
+//! Many connections: opening them, filling them, draining them and ending them.
+
+use crate::child::be_nice;
+use crate::wire;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, SockRef, Socket, Type};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The longest that a connection waits for anything.
+pub(crate) const WAIT: Duration = Duration::from_secs(20);
+
+/// A connection without a byte.
+pub(crate) fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&addr, WAIT)?;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+/// A connection for which the kernel accepts little before the peer reads.
+fn connect_narrow(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // Before the connection, so that no larger window is ever announced.
+    socket.set_recv_buffer_size(4096)?;
+    socket.connect_timeout(&addr.into(), WAIT)?;
+    let stream = TcpStream::from(socket);
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(WAIT))?;
+    stream.set_write_timeout(Some(WAIT))?;
+    stream.set_nodelay(true)
+}
+
+/// An open WebSocket.
+pub(crate) fn open(addr: SocketAddr, path: &str) -> io::Result<TcpStream> {
+    let stream = connect(addr)?;
+    (&stream).write_all(&wire::request(path))?;
+    expect_open(&stream)?;
+    Ok(stream)
+}
+
+/// So many open WebSockets on one path.
+pub(crate) fn open_many(addr: SocketAddr, count: usize, path: &str) -> io::Result<Vec<TcpStream>> {
+    open_each(addr, count, |_| wire::request(path))
+}
+
+/// So many open WebSockets on one path that the kernel keeps little for.
+pub(crate) fn open_narrow(
+    addr: SocketAddr,
+    count: usize,
+    path: &str,
+) -> io::Result<Vec<TcpStream>> {
+    let request = wire::request(path);
+    in_batches(count, |_| connect_narrow(addr), |_| request.clone())
+}
+
+/// Open WebSockets, each with its own request.
+pub(crate) fn open_each(
+    addr: SocketAddr,
+    count: usize,
+    request: impl Fn(usize) -> Vec<u8>,
+) -> io::Result<Vec<TcpStream>> {
+    in_batches(count, |_| connect(addr), request)
+}
+
+fn in_batches(
+    count: usize,
+    connect: impl Fn(usize) -> io::Result<TcpStream>,
+    request: impl Fn(usize) -> Vec<u8>,
+) -> io::Result<Vec<TcpStream>> {
+    let mut streams = Vec::with_capacity(count);
+    while streams.len() < count {
+        let begin = streams.len();
+        for number in begin..count.min(begin + BATCH) {
+            let stream = connect(number)?;
+            (&stream).write_all(&request(number))?;
+            streams.push(stream);
+        }
+        streams[begin..].iter().try_for_each(expect_open)?;
+    }
+    Ok(streams)
+}
+
+fn expect_open(stream: &TcpStream) -> io::Result<()> {
+    match status(stream)? {
+        101 => Ok(()),
+        status => Err(io::Error::other(format!("{status} instead of 101"))),
+    }
+}
+
+/// Reads the head of a response, and nothing behind it; its status.
+pub(crate) fn status(stream: &TcpStream) -> io::Result<u16> {
+    let mut buf = [0; 2048];
+    loop {
+        let len = stream.peek(&mut buf)?;
+        if let Some(end) = buf[..len].windows(4).position(|four| four == b"\r\n\r\n") {
+            let mut stream = stream;
+            stream.read_exact(&mut buf[..end + 4])?;
+            let status = std::str::from_utf8(&buf[9..12]).ok();
+            return status
+                .and_then(|status| status.parse().ok())
+                .ok_or_else(|| io::Error::other("no status"));
+        }
+        if len == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// So many connections that are open at once, echo, and close all together: what a server's ordinary day leaves behind.
+pub(crate) fn ordinary_day(addr: SocketAddr, count: usize) -> io::Result<()> {
+    let streams = open_many(addr, count, "/echo")?;
+    for mut stream in &streams {
+        stream.write_all(&wire::text(20))?;
+    }
+    for mut stream in &streams {
+        stream.read_exact(&mut [0; 22])?;
+    }
+    Ok(())
+}
+
+/// Ends connections by a reset each.
+pub(crate) fn reset(streams: impl IntoIterator<Item = TcpStream>) -> io::Result<()> {
+    for stream in streams {
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    }
+    Ok(())
+}
+
+/// Writes `block`, which holds whole frames, again and again to each connection, until each took `bytes_max` or none
+/// took a byte for a while. The connections are non-blocking from then on. How many bytes they took.
+pub(crate) fn stuff(streams: &[TcpStream], block: &[u8], bytes_max: usize) -> io::Result<u64> {
+    let mut sent = vec![0; streams.len()];
+    let mut progress_at = Instant::now();
+    streams
+        .iter()
+        .try_for_each(|stream| stream.set_nonblocking(true))?;
+    while progress_at.elapsed() < STUCK {
+        let mut is_done = true;
+        for (mut stream, sent) in streams.iter().zip(&mut sent) {
+            if *sent >= bytes_max {
+                continue;
+            }
+            is_done = false;
+            // The end of the block or of the bytes, a turn's worth at most.
+            let begin = *sent % block.len();
+            let end = block
+                .len()
+                .min(begin + PIECE)
+                .min(begin + bytes_max - *sent);
+            match stream.write(&block[begin..end]) {
+                Ok(len) => {
+                    *sent += len;
+                    progress_at = Instant::now();
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if is_done {
+            break;
+        }
+        if progress_at.elapsed() > Duration::from_millis(2) {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    Ok(sent.iter().map(|sent| *sent as u64).sum())
+}
+
+/// A thread that reads whatever arrives on many connections.
+pub(crate) struct Drain {
+    bytes: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<io::Result<Vec<TcpStream>>>,
+}
+
+impl Drain {
+    pub(crate) fn start(streams: Vec<TcpStream>) -> Self {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (count, until) = (Arc::clone(&bytes), Arc::clone(&is_over));
+        let thread = thread::spawn(move || {
+            be_nice();
+            drain(&streams, &count, &until)?;
+            Ok(streams)
+        });
+        Self {
+            bytes,
+            is_over,
+            thread,
+        }
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many bytes were read in all; whether they were.
+    pub(crate) fn wait_for(&self, bytes: u64, time: Duration) -> bool {
+        let start = Instant::now();
+        while self.bytes() < bytes && start.elapsed() < time {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.bytes() >= bytes
+    }
+
+    /// Ends the thread; the connections.
+    pub(crate) fn stop(self) -> io::Result<Vec<TcpStream>> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the thread does not panic")
+    }
+}
+
+fn drain(streams: &[TcpStream], bytes: &AtomicU64, is_over: &AtomicBool) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    for (number, stream) in streams.iter().enumerate() {
+        stream.set_nonblocking(true)?;
+        let descriptor = stream.as_raw_fd();
+        poll.registry().register(
+            &mut SourceFd(&descriptor),
+            Token(number),
+            Interest::READABLE,
+        )?;
+    }
+    let mut events = Events::with_capacity(1024);
+    let mut buf = vec![0; 256 * 1024];
+    while !is_over.load(Ordering::Relaxed) {
+        match poll.poll(&mut events, Some(Duration::from_millis(50))) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            result => result?,
+        }
+        for event in &events {
+            let mut stream = &streams[event.token().0];
+            // A short read means drained; the end of the stream and an error end it as well.
+            while let Ok(len @ 1..) = stream.read(&mut buf) {
+                bytes.fetch_add(len as u64, Ordering::Relaxed);
+                if len < buf.len() {
+                    break;
+                }
+            }
+        }
+    }
+    for stream in streams {
+        let descriptor = stream.as_raw_fd();
+        poll.registry().deregister(&mut SourceFd(&descriptor))?;
+    }
+    Ok(())
+}
+
+/// Handshakes under way at once.
+const BATCH: usize = 256;
+
+/// What is written to one connection before the next has its turn.
+const PIECE: usize = 64 * 1024;
+
+/// Connections that take nothing for so long will take nothing.
+const STUCK: Duration = Duration::from_millis(300);

@@ -1,0 +1,113 @@
+//! Opening handshakes: silent connections that lock others out (A4), and offers that cost time (A10).
+
+use crate::Attack;
+use crate::child::Server;
+use crate::crowd;
+use crate::report::Report;
+use crate::wire;
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Newcomers behind connections that send nothing.
+pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let server = Server::start(attack, &["serve"])?;
+    let count = 4_300.min(attack.connections_max);
+    let mut silent = (0..count)
+        .map(|_| crowd::connect(server.addr))
+        .collect::<io::Result<VecDeque<TcpStream>>>()?;
+    server.quiet()?;
+    let newcomers = (0..450)
+        .filter(|_| crowd::open(server.addr, "/echo").is_ok())
+        .count();
+    report.row(
+        format!("450 newcomers behind {count} silent"),
+        format!("{newcomers} x 101"),
+        "450 x 101",
+        newcomers == 450,
+    );
+    // 800 replacements a second, in tens; a newcomer with each ten.
+    let (start, mut begun, mut asked, mut served) = (Instant::now(), 0, 0, 0);
+    while start.elapsed() < Duration::from_secs(5) {
+        for _ in 0..10 {
+            crowd::reset(silent.pop_front())?;
+            silent.push_back(crowd::connect(server.addr)?);
+        }
+        begun += 10;
+        asked += 1;
+        served += usize::from(crowd::open(server.addr, "/echo").is_ok());
+        let due = start + Duration::from_secs(1) * begun / 800;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    report.row(
+        format!("{asked} newcomers during {begun} replacements in 5 s"),
+        format!("{served} x 101"),
+        format!("{asked} x 101"),
+        served == asked,
+    );
+    Ok(())
+}
+
+/// What a request with thousands of offers costs, in ordinary handshakes. A head of this size that offers nothing costs
+/// three.
+pub(crate) fn offers(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let server = Server::start(attack, &["serve"])?;
+    let ordinary = wire::request("/echo");
+    let subprotocols = list("Sec-WebSocket-Protocol", 3_500, |number| {
+        // Distinct, and four bytes each with the comma.
+        let digit =
+            |number: usize| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[number % 36]);
+        [digit(number / 1_296), digit(number / 36), digit(number)]
+            .iter()
+            .collect()
+    });
+    let extensions = list("Sec-WebSocket-Extensions", 7_900, |_| "x".to_owned());
+    // A head of the same size that offers nothing.
+    let cookie = wire::request_with("/echo", &format!("Cookie: {}\r\n", "c".repeat(15_000)));
+    let rounds = attack.pick(6, 3);
+    let requests = [&ordinary, &cookie, &subprotocols, &extensions];
+    let mut costs = [Duration::MAX; 4];
+    // The least of some rounds: what disturbs adds.
+    for _ in 0..rounds {
+        for (cost, request) in costs.iter_mut().zip(requests) {
+            *cost = (*cost).min(cpu_each(&server, request, 200)?);
+        }
+    }
+    let micros = |cost: Duration| format!("{:.0} us", cost.as_secs_f64() * 1e6);
+    report.note("an ordinary handshake", micros(costs[0]));
+    report.note("a head of 15 KB without offers", micros(costs[1]));
+    for (cost, title) in costs[2..]
+        .iter()
+        .zip(["3500 subprotocols", "7900 extensions"])
+    {
+        let ratio = cost.as_secs_f64() / costs[0].as_secs_f64();
+        report.row(
+            title,
+            format!("{}, {ratio:.1} x", micros(*cost)),
+            "<= 4 x",
+            ratio <= 4.0,
+        );
+    }
+    Ok(())
+}
+
+fn list(name: &str, count: usize, item: impl Fn(usize) -> String) -> Vec<u8> {
+    let items: Vec<String> = (0..count).map(item).collect();
+    wire::request_with("/echo", &format!("{name}: {}\r\n", items.join(",")))
+}
+
+/// Processor time of the server for one such request, whatever its answer.
+fn cpu_each(server: &Server, request: &[u8], count: u32) -> io::Result<Duration> {
+    server.quiet()?;
+    let before = server.cpu()?;
+    for _ in 0..count {
+        let stream = crowd::connect(server.addr)?;
+        (&stream).write_all(request)?;
+        crowd::status(&stream)?;
+        crowd::reset([stream])?;
+    }
+    server.quiet()?;
+    Ok((server.cpu()? - before) / count)
+}

@@ -1,0 +1,191 @@
+//! Logs: a reader that stands still (A6), lines and bytes without bound (A7), stderr that cannot be written to (A14).
+
+use crate::Attack;
+use crate::child::{self, Server, Stderr};
+use crate::crowd;
+use crate::report::Report;
+use crate::wire;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Nobody reads stderr.
+pub(crate) fn stalled(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let (mut server, _log) = Server::with_log(attack, &["serve", "--shutdown-grace", "2s"])?;
+    let start = Instant::now();
+    let mut served = 0;
+    while served < 2_000 && short_connection(server.addr, "/echo", "bye").is_ok() {
+        served += 1;
+    }
+    let took = start.elapsed().as_secs_f64();
+    report.row(
+        "2000 short connections",
+        format!("{served} in {took:.1} s"),
+        "2000",
+        served == 2_000,
+    );
+    let start = Instant::now();
+    let is_echoed = short_connection(server.addr, "/echo", "bye").is_ok();
+    let wait = if is_echoed {
+        start.elapsed()
+    } else {
+        Duration::from_secs(60)
+    };
+    report.time("an echo afterwards", wait, Duration::from_millis(200));
+    server.signal("TERM")?;
+    let start = Instant::now();
+    let status = server.end_within(Duration::from_secs(4))?;
+    let measured = match status {
+        Some(status) => format!("{status} after {:.1} s", start.elapsed().as_secs_f64()),
+        None => "goes on".to_owned(),
+    };
+    let is_ok = status.is_some_and(|status| status.success());
+    report.row("SIGTERM", measured, "exit 0 in 4 s", is_ok);
+    Ok(())
+}
+
+/// A connection that echoes, closes with a reason and is gone.
+fn short_connection(addr: SocketAddr, path: &str, reason: &str) -> io::Result<()> {
+    let mut stream = crowd::connect(addr)?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    stream.write_all(&wire::request(path))?;
+    if crowd::status(&stream)? != 101 {
+        return Err(io::Error::other("no 101"));
+    }
+    stream.write_all(&wire::text(20))?;
+    stream.read_exact(&mut [0; 22])?;
+    stream.write_all(&wire::close(1000, reason))?;
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// How much hostile peers can write to the log, and with which characters.
+pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    for format in ["json", "text"] {
+        let (server, log) =
+            Server::with_log(attack, &["serve", "-r", "/*=echo", "--log-format", format])?;
+        let reader = child::read_all(log);
+        let path = wire::path(0, 15_800);
+        let request = wire::request(&path);
+        let time = attack.pick(Duration::from_secs(4), Duration::from_secs(2));
+        let (start, mut connects) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            let streams = crowd::open_each(server.addr, 100, |_| request.clone())?;
+            connects += streams.len();
+            crowd::reset(streams)?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        // In the next second, so that these lines are not suppressed.
+        thread::sleep(Duration::from_millis(1_200));
+        for reason in HOSTILE {
+            short_connection(server.addr, "/echo", reason)?;
+        }
+        thread::sleep(Duration::from_millis(200));
+        drop(server);
+        let log = reader.join().expect("the thread does not panic");
+        check(
+            report,
+            format,
+            &log,
+            &format!(
+                "{format}, {:.0} connects a second",
+                connects as f64 / seconds
+            ),
+            seconds,
+        );
+    }
+    Ok(())
+}
+
+fn check(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f64) {
+    // The server counts in whole seconds of its own, and the last one is not over.
+    let rate = log.len() as f64 / (seconds + 1.0) / 1_000.0;
+    report.row(
+        title,
+        format!("{rate:.0} KB/s"),
+        "<= 200 KB/s",
+        rate <= 200.0,
+    );
+    let text = String::from_utf8_lossy(log);
+    let longest = text.lines().map(str::len).max().unwrap_or(0);
+    report.row(
+        format!("{format}, longest line"),
+        format!("{longest} B"),
+        "<= 1100 B",
+        longest <= 1_100,
+    );
+    let is_raw = |character: char| {
+        character.is_control() && character != '\n'
+            || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}')
+    };
+    let raw = text.chars().filter(|character| is_raw(*character)).count();
+    report.row(
+        format!("{format}, raw control characters"),
+        raw,
+        0,
+        raw == 0,
+    );
+    // The reasons must be logged, escaped.
+    let is_there = text.contains("before");
+    report.row(
+        format!("{format}, the reasons are in the log"),
+        is_there,
+        true,
+        is_there,
+    );
+    if format == "json" {
+        let is_object = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.is_object())
+        };
+        let bad = text.lines().filter(|line| !is_object(line)).count();
+        report.row("json, lines that are no object", bad, 0, bad == 0);
+    }
+}
+
+/// Close reasons with characters that a terminal or a line reader interprets.
+const HOSTILE: [&str; 5] = [
+    "before\u{9b}31mafter",
+    "before\u{85}after",
+    "before\u{202e}after",
+    "before\u{2028}after",
+    "before\u{1b}[2Jafter\r\n",
+];
+
+/// Exit codes when the error message cannot be written.
+pub(crate) fn closed_stderr(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let addr = taken.local_addr()?.to_string();
+    let url = format!("ws://127.0.0.1:{}/", free_port()?);
+    let commands: [(&str, &[&str], i32); 4] = [
+        ("a bad argument", &["serve", "--no-such-flag"], 2),
+        ("an address in use", &["serve", "-l", &addr], 1),
+        ("connect, refused", &["connect", "-x", "hi", &url], 1),
+        (
+            "bench, refused",
+            &["bench", "-c", "1", "-d", "100ms", "--warmup", "0", &url],
+            1,
+        ),
+    ];
+    for (what, args, wanted) in commands {
+        for (how, stderr) in [
+            ("closed", Stderr::Closed),
+            ("a full device", Stderr::Full),
+            ("a pipe without a reader", Stderr::Broken),
+        ] {
+            let code = child::exit_code(attack, args, stderr)?;
+            let measured = code.map_or("a signal".to_owned(), |code| format!("exit {code}"));
+            report.row(
+                format!("{what}, stderr {how}"),
+                measured,
+                format!("exit {wanted}"),
+                code == Some(wanted),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

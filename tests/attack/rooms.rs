@@ -1,0 +1,210 @@
+//! Rooms: members that do not read (A2), large publications (A5), joins and leaves during a round (A13).
+
+use crate::Attack;
+use crate::child::{Server, be_nice};
+use crate::crowd::{self, Drain, WAIT};
+use crate::report::Report;
+use crate::victim::Victim;
+use crate::wire;
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A publisher at full speed in a room whose members never read, with `--lag skip`.
+pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let args = [
+        "serve",
+        "-r",
+        "/room=broadcast",
+        "-r",
+        "/echo=echo",
+        "--lag",
+        "skip",
+    ];
+    let server = Server::start(attack, &args)?;
+    let count = attack.pick(1_000, 600);
+    let bytes = attack.pick(28_000_000, 14_000_000);
+    let members = crowd::open_narrow(server.addr, count, "/room")?;
+    let publisher = crowd::open(server.addr, "/room")?;
+    let drain = Drain::start(vec![publisher.try_clone()?]);
+    let victim = Victim::start(&server)?;
+    let block = wire::text(1).repeat(8 * 1024);
+    let start = Instant::now();
+    let sent = thread::spawn(move || {
+        be_nice();
+        publish_for(&publisher, &block, bytes, Duration::from_secs(25))
+    })
+    .join()
+    .expect("the thread does not panic")?;
+    let seconds = start.elapsed().as_secs_f64();
+    let waits = victim.stop()?;
+    drain.stop()?;
+    let title = format!(
+        "{count} members, {:.0} MB of 1 B in {seconds:.0} s",
+        sent as f64 / 1e6
+    );
+    report.note(format!("{title}, victim"), &waits);
+    report.time(
+        format!("{title}, victim max"),
+        waits.max(),
+        Duration::from_millis(300),
+    );
+    crowd::reset(members)
+}
+
+/// Writes the block again and again, up to so many bytes and so long; how many bytes.
+fn publish_for(
+    mut stream: &TcpStream,
+    block: &[u8],
+    bytes: usize,
+    time: Duration,
+) -> io::Result<usize> {
+    let start = Instant::now();
+    let mut sent = 0;
+    while sent < bytes && start.elapsed() < time {
+        match stream.write(&block[sent % block.len()..]) {
+            Ok(len) => sent += len,
+            // The drain's descriptor made the socket non-blocking.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                thread::sleep(Duration::from_micros(500));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// One large message to a room, whose members read or do not.
+pub(crate) fn large_publication(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let full = [
+        (500, 900_000),
+        (500, 1_100_000),
+        (500, 16_000_000),
+        (2_000, 900_000),
+        (2_000, 1_100_000),
+    ];
+    let quick = [(200, 900_000), (200, 1_100_000), (50, 16_000_000)];
+    for &(members, bytes) in attack.pick(&full[..], &quick[..]) {
+        for is_read in [true, false] {
+            publish_large(attack, report, members, bytes, is_read)?;
+        }
+    }
+    Ok(())
+}
+
+fn publish_large(
+    attack: &Attack,
+    report: &mut Report,
+    count: usize,
+    bytes: usize,
+    is_read: bool,
+) -> io::Result<()> {
+    let args = [
+        "serve",
+        "-r",
+        "/room=broadcast",
+        "-r",
+        "/echo=echo",
+        "--lag-bytes-max",
+        "64M",
+    ];
+    let server = Server::start(attack, &args)?;
+    let members = if is_read {
+        crowd::open_many(server.addr, count, "/room")?
+    } else {
+        crowd::open_narrow(server.addr, count, "/room")?
+    };
+    let publisher = crowd::open(server.addr, "/room")?;
+    let victim = Victim::start(&server)?;
+    thread::sleep(Duration::from_millis(200));
+    let mut streams = vec![publisher.try_clone()?];
+    let unread = if is_read {
+        streams.extend(members);
+        Vec::new()
+    } else {
+        members
+    };
+    let readers = streams.len() as u64;
+    let drain = Drain::start(streams);
+    let message = wire::text(bytes);
+    let start = Instant::now();
+    publish_for(&publisher, &message, message.len(), WAIT)?;
+    let expected = readers * wire::server_frame_len(bytes) as u64;
+    let has_all = drain.wait_for(expected, Duration::from_secs(60));
+    let delivered = start.elapsed().as_secs_f64();
+    thread::sleep(Duration::from_millis(300));
+    let waits = victim.stop()?;
+    let streams = drain.stop()?;
+    let how = if is_read {
+        "that read"
+    } else {
+        "that do not read"
+    };
+    let title = format!(
+        "{:.1} MB to {count} {how}, {delivered:.1} s, victim max",
+        bytes as f64 / 1e6
+    );
+    report.time(&title, waits.max(), Duration::from_millis(60));
+    if !has_all {
+        report.row(format!("{title}, delivered"), "not all", "all", false);
+    }
+    crowd::reset(unread)?;
+    crowd::reset(streams)
+}
+
+/// Members that come and go while a room is being served.
+pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()> {
+    let count = attack.pick(4_000, 1_500).min(attack.connections_max);
+    let time = attack.pick(Duration::from_secs(8), Duration::from_secs(4));
+    for (is_changing, max) in [(false, None), (true, Some(Duration::from_millis(20)))] {
+        let args = ["serve", "-r", "/room=broadcast", "-r", "/echo=echo"];
+        let server = Server::start(attack, &args)?;
+        let members = crowd::open_many(server.addr, count, "/room")?;
+        let publisher = crowd::open(server.addr, "/room")?;
+        let drain = Drain::start(members);
+        let own = Drain::start(vec![publisher.try_clone()?]);
+        let victim = Victim::start(&server)?;
+        let until = Instant::now() + time;
+        let changing = is_changing.then(|| {
+            let addr = server.addr;
+            thread::spawn(move || come_and_go(addr, until))
+        });
+        // The next round begins before the last is over.
+        let mut published = 0;
+        while Instant::now() < until {
+            publish_for(&publisher, &wire::text(20), 26, WAIT)?;
+            published += 1;
+            thread::sleep(Duration::from_millis(20));
+        }
+        let changes = changing.map_or(Ok(0), |thread| {
+            thread.join().expect("the thread does not panic")
+        })?;
+        let has_all = drain.wait_for(published * count as u64 * 22, WAIT);
+        let waits = victim.stop()?;
+        let title = format!("{count} members, {changes} joins and leaves");
+        report.note(format!("{title}, victim"), &waits);
+        if let Some(max) = max {
+            report.time(format!("{title}, victim p99"), waits.percentile(99), max);
+        }
+        report.row(format!("{title}, delivered"), has_all, true, has_all);
+        crowd::reset(drain.stop()?)?;
+        crowd::reset(own.stop()?)?;
+    }
+    Ok(())
+}
+
+/// Joins the room with many connections and leaves it with all at once, again and again; how many joined.
+fn come_and_go(addr: std::net::SocketAddr, until: Instant) -> io::Result<usize> {
+    be_nice();
+    let mut changes = 0;
+    while Instant::now() < until {
+        let members = crowd::open_many(addr, CHANGING, "/room")?;
+        changes += members.len();
+        crowd::reset(members)?;
+    }
+    Ok(changes)
+}
+
+/// Connections that join and leave together.
+const CHANGING: usize = 4_000;

@@ -1,0 +1,150 @@
+//! The well-behaved client: how long others' traffic makes it wait.
+
+use crate::child::{RunDelay, Server};
+use crate::crowd;
+use crate::report::millis;
+use crate::wire;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// An echo of 20 bytes, due every millisecond, whatever is outstanding.
+pub(crate) struct Victim {
+    is_over: Arc<AtomicBool>,
+    sending: JoinHandle<io::Result<()>>,
+    receiving: JoinHandle<io::Result<Vec<Duration>>>,
+}
+
+/// What a victim waited.
+pub(crate) struct Waits(Vec<Duration>);
+
+/// A message that was sent.
+struct Sent {
+    due: Instant,
+    /// How long the server and the sending thread had waited for a processor before it was due.
+    delay: Duration,
+}
+
+impl Victim {
+    /// Opens a connection to /echo and begins.
+    pub(crate) fn start(server: &Server) -> io::Result<Self> {
+        let stream = crowd::open(server.addr, "/echo")?;
+        let reader = stream.try_clone()?;
+        reader.set_read_timeout(Some(PATIENCE))?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_over);
+        let (say, hear) = mpsc::channel();
+        let (server_of_sender, server_of_receiver) = (server.run_delay()?, server.run_delay()?);
+        let (say_delay, hear_delay) = mpsc::channel();
+        let (end, hear_end) = mpsc::channel::<()>();
+        let sending = thread::spawn(move || {
+            // A delay can be read by any thread.
+            let _ = say_delay.send(RunDelay::of_this_thread()?);
+            let delays = [server_of_sender, RunDelay::of_this_thread()?];
+            send(&stream, &until, say, &delays)?;
+            // The delay of a thread can be read as long as there is the thread.
+            let _ = hear_end.recv();
+            Ok(())
+        });
+        let receiving = thread::spawn(move || {
+            let _end = end;
+            let sender = hear_delay.recv().map_err(io::Error::other)?;
+            let delays = [server_of_receiver, sender];
+            receive(&reader, &hear, &delays, &RunDelay::of_this_thread()?)
+        });
+        Ok(Self {
+            is_over,
+            sending,
+            receiving,
+        })
+    }
+
+    /// Waits for the last echo.
+    ///
+    /// # Errors
+    /// An echo did not arrive.
+    pub(crate) fn stop(self) -> io::Result<Waits> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let waits = self.receiving.join().expect("the thread does not panic");
+        self.sending.join().expect("the thread does not panic")?;
+        let mut waits = waits?;
+        waits.sort_unstable();
+        Ok(Waits(waits))
+    }
+}
+
+fn send(
+    mut stream: &TcpStream,
+    is_over: &AtomicBool,
+    say: Sender<Sent>,
+    delays: &[RunDelay],
+) -> io::Result<()> {
+    let message = wire::text(MESSAGE_BYTES);
+    let mut due = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        let delay = RunDelay::sum(delays)?;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let _ = say.send(Sent { due, delay });
+        stream.write_all(&message)?;
+        due += PERIOD;
+    }
+    Ok(())
+}
+
+/// Reads the echo of each message that was sent; the wait for each.
+fn receive(
+    mut stream: &TcpStream,
+    sent: &Receiver<Sent>,
+    delays: &[RunDelay],
+    own: &RunDelay,
+) -> io::Result<Vec<Duration>> {
+    let mut waits = Vec::new();
+    let mut frame = [0; MESSAGE_BYTES + 2];
+    let mut own_before = own.read()?;
+    for Sent { due, delay } in sent {
+        stream.read_exact(&mut frame).map_err(|error| {
+            io::Error::other(format!(
+                "the victim's echo {} is lost: {error}",
+                waits.len()
+            ))
+        })?;
+        let wait = Instant::now().saturating_duration_since(due);
+        let own_now = own.read()?;
+        let delayed = (RunDelay::sum(delays)? - delay) + (own_now - own_before);
+        own_before = own_now;
+        waits.push(wait.saturating_sub(delayed));
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+    Ok(waits)
+}
+
+impl Waits {
+    pub(crate) fn max(&self) -> Duration {
+        self.0.last().copied().unwrap_or(Duration::MAX)
+    }
+
+    /// What so many in a hundred waited at most.
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+        let at = (self.0.len() * percent).div_ceil(100).max(1) - 1;
+        self.0.get(at).copied().unwrap_or(Duration::MAX)
+    }
+}
+
+impl fmt::Display for Waits {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, p99, max] = [self.percentile(50), self.percentile(99), self.max()].map(millis);
+        write!(formatter, "p50 {median}, p99 {p99}, max {max}")
+    }
+}
+
+const MESSAGE_BYTES: usize = 20;
+
+const PERIOD: Duration = Duration::from_millis(1);
+
+/// An echo that takes longer never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
