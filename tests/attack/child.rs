@@ -169,10 +169,6 @@ impl RunDelay {
             .map(Duration::from_nanos)
             .ok_or_else(|| io::Error::other("no delay in schedstat"))
     }
-
-    pub(crate) fn sum(delays: &[Self]) -> io::Result<Duration> {
-        delays.iter().map(Self::read).sum()
-    }
 }
 
 /// Where a program's stderr goes.

@@ -24,7 +24,7 @@ pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Res
     ];
     let server = Server::start(attack, &args)?;
     let count = attack.pick(1_000, 600);
-    let bytes = attack.pick(28_000_000, 14_000_000);
+    let bytes = attack.pick(56_000_000, 28_000_000);
     let members = crowd::open_narrow(server.addr, count, "/room")?;
     let publisher = crowd::open(server.addr, "/room")?;
     let drain = Drain::start(vec![publisher.try_clone()?]);

@@ -26,8 +26,10 @@ pub(crate) struct Waits(Vec<Duration>);
 /// A message that was sent.
 struct Sent {
     due: Instant,
-    /// How long the server and the sending thread had waited for a processor before it was due.
+    /// How long the sending thread waited for a processor when it was due.
     delay: Duration,
+    /// How long the server had waited for a processor before, in all.
+    server_delay: Duration,
 }
 
 impl Victim {
@@ -39,24 +41,9 @@ impl Victim {
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
         let (say, hear) = mpsc::channel();
-        let (server_of_sender, server_of_receiver) = (server.run_delay()?, server.run_delay()?);
-        let (say_delay, hear_delay) = mpsc::channel();
-        let (end, hear_end) = mpsc::channel::<()>();
-        let sending = thread::spawn(move || {
-            // A delay can be read by any thread.
-            let _ = say_delay.send(RunDelay::of_this_thread()?);
-            let delays = [server_of_sender, RunDelay::of_this_thread()?];
-            send(&stream, &until, say, &delays)?;
-            // The delay of a thread can be read as long as there is the thread.
-            let _ = hear_end.recv();
-            Ok(())
-        });
-        let receiving = thread::spawn(move || {
-            let _end = end;
-            let sender = hear_delay.recv().map_err(io::Error::other)?;
-            let delays = [server_of_receiver, sender];
-            receive(&reader, &hear, &delays, &RunDelay::of_this_thread()?)
-        });
+        let (at_send, at_receive) = (server.run_delay()?, server.run_delay()?);
+        let sending = thread::spawn(move || send(&stream, &until, say, &at_send));
+        let receiving = thread::spawn(move || receive(&reader, &hear, &at_receive));
         Ok(Self {
             is_over,
             sending,
@@ -82,14 +69,19 @@ fn send(
     mut stream: &TcpStream,
     is_over: &AtomicBool,
     say: Sender<Sent>,
-    delays: &[RunDelay],
+    server: &RunDelay,
 ) -> io::Result<()> {
     let message = wire::text(MESSAGE_BYTES);
+    let own = RunDelay::of_this_thread()?;
     let mut due = Instant::now();
     while !is_over.load(Ordering::Relaxed) {
-        let delay = RunDelay::sum(delays)?;
+        let before = own.read()?;
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let _ = say.send(Sent { due, delay });
+        let _ = say.send(Sent {
+            due,
+            delay: own.read()? - before,
+            server_delay: server.read()?,
+        });
         stream.write_all(&message)?;
         due += PERIOD;
     }
@@ -100,24 +92,21 @@ fn send(
 fn receive(
     mut stream: &TcpStream,
     sent: &Receiver<Sent>,
-    delays: &[RunDelay],
-    own: &RunDelay,
+    server: &RunDelay,
 ) -> io::Result<Vec<Duration>> {
     let mut waits = Vec::new();
     let mut frame = [0; MESSAGE_BYTES + 2];
-    let mut own_before = own.read()?;
-    for Sent { due, delay } in sent {
+    let own = RunDelay::of_this_thread()?;
+    for message in sent {
+        let before = own.read()?;
         stream.read_exact(&mut frame).map_err(|error| {
-            io::Error::other(format!(
-                "the victim's echo {} is lost: {error}",
-                waits.len()
-            ))
+            let number = waits.len();
+            io::Error::other(format!("the victim's echo {number} is lost: {error}"))
         })?;
-        let wait = Instant::now().saturating_duration_since(due);
-        let own_now = own.read()?;
-        let delayed = (RunDelay::sum(delays)? - delay) + (own_now - own_before);
-        own_before = own_now;
-        waits.push(wait.saturating_sub(delayed));
+        let wait = Instant::now().saturating_duration_since(message.due);
+        let server_delay = server.read()? - message.server_delay;
+        let delay = message.delay + server_delay + (own.read()? - before);
+        waits.push(wait.saturating_sub(delay));
     }
     let _ = stream.shutdown(Shutdown::Both);
     Ok(waits)
