@@ -139,7 +139,7 @@ pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let drain = Drain::start(streams);
     let least = taken.iter().min().copied().unwrap_or(0);
     let before = taken.iter().sum::<u64>();
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(attack.pick(Duration::from_secs(4), Duration::from_secs(2)));
     let more = drain.bytes();
     let streams = drain.stop()?;
     let cut = streams.iter().filter(|stream| read_some(stream).1).count();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// As many frames a second as the server takes, on 256 connections that read what they are sent.
 pub(crate) fn tiny_frames(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(256, 128);
-    let time = attack.pick(Duration::from_secs(6), Duration::from_secs(2));
+    let time = attack.pick(Duration::from_secs(6), Duration::from_millis(1_200));
     let kinds = [
         ("empty pongs", wire::frame(FIN | PONG, b"").repeat(10_000)),
         ("empty pings", wire::frame(FIN | PING, b"").repeat(10_000)),

@@ -68,7 +68,7 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
         let reader = child::read_all(log);
         let path = wire::path(0, 15_800);
         let request = wire::request(&path);
-        let time = attack.pick(Duration::from_secs(4), Duration::from_secs(2));
+        let time = attack.pick(Duration::from_secs(4), Duration::from_millis(1_500));
         let (start, mut connects) = (Instant::now(), 0);
         while start.elapsed() < time {
             let streams = crowd::open_each(server.addr, 100, |_| request.clone())?;

@@ -26,10 +26,7 @@ const HEAD_SIZES: [usize; 5] = [100, 1_000, 3_900, 4_100, 15_000];
 
 /// Messages of which only the first bytes arrive, on connections that are reset.
 pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<()> {
-    let sizes = attack.pick(
-        &MESSAGE_SIZES[..],
-        &[900, 5_000, 31_000, 33_000, 100_000, 140_000],
-    );
+    let sizes = attack.pick(&MESSAGE_SIZES[..], &[900, 31_000, 33_000, 140_000]);
     for &size in sizes {
         let count = messages(attack, size);
         for age in [Age::Fresh, Age::Aged] {
@@ -106,7 +103,7 @@ pub(crate) fn aged(attack: &Attack, report: &mut Report) -> io::Result<()> {
 
 /// Request heads of which only the first bytes arrive.
 pub(crate) fn heads(attack: &Attack, report: &mut Report) -> io::Result<()> {
-    let sizes = attack.pick(&HEAD_SIZES[..], &[1_000, 3_900, 4_100]);
+    let sizes = attack.pick(&HEAD_SIZES[..], &[3_900, 4_100]);
     let count = attack.pick(4_000, 2_000).min(attack.connections_max);
     for &size in sizes {
         for age in [Age::Fresh, Age::Aged] {

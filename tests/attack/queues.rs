@@ -11,7 +11,8 @@ use std::time::Duration;
 
 /// Peers that do not read what they asked for, and members that do not read what others say.
 pub(crate) fn outbound(attack: &Attack, report: &mut Report) -> io::Result<()> {
-    for size in [20, 1024, 30_000, 200_000] {
+    let sizes = attack.pick(&[20, 1024, 30_000, 200_000][..], &[20, 30_000]);
+    for &size in sizes {
         // Small messages cost the server's time, not its memory.
         let count = if size < 1024 {
             attack.pick(40, 10)
@@ -32,7 +33,7 @@ pub(crate) fn outbound(attack: &Attack, report: &mut Report) -> io::Result<()> {
             &format!("{count} echo peers, {size} B, peak {peak}"),
         )?;
     }
-    for size in [20, 1024, 30_000, 200_000] {
+    for &size in sizes {
         rooms(attack, report, size)?;
     }
     Ok(())
@@ -78,7 +79,7 @@ fn rooms(attack: &Attack, report: &mut Report, size: usize) -> io::Result<()> {
 pub(crate) fn paths(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(4_000, 1_000).min(attack.connections_max);
     for handler in ["echo", "broadcast"] {
-        for len in [100, 1_000, 12_000] {
+        for &len in attack.pick(&[100, 1_000, 12_000][..], &[100, 12_000]) {
             let route = format!("/*={handler}");
             let server = Server::start(attack, &["serve", "-r", &route])?;
             // What the first connections cost is not a path's.

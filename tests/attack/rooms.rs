@@ -23,8 +23,8 @@ pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Res
         "skip",
     ];
     let server = Server::start(attack, &args)?;
-    let count = attack.pick(1_000, 600);
-    let bytes = attack.pick(56_000_000, 28_000_000);
+    let count = 1_000;
+    let bytes = attack.pick(56_000_000, 36_000_000);
     let members = crowd::open_narrow(server.addr, count, "/room")?;
     let publisher = crowd::open(server.addr, "/room")?;
     let drain = Drain::start(vec![publisher.try_clone()?]);
@@ -156,7 +156,7 @@ fn publish_large(
 /// Members that come and go while a room is being served.
 pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(4_000, 1_500).min(attack.connections_max);
-    let time = attack.pick(Duration::from_secs(8), Duration::from_secs(4));
+    let time = attack.pick(Duration::from_secs(8), Duration::from_millis(2_500));
     for (is_changing, max) in [(false, None), (true, Some(Duration::from_millis(20)))] {
         let args = ["serve", "-r", "/room=broadcast", "-r", "/echo=echo"];
         let server = Server::start(attack, &args)?;
