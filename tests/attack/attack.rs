@@ -6,7 +6,8 @@
 //!
 //! - A *victim* is a connection that sends 20 bytes to /echo every millisecond, whatever is outstanding (open loop).
 //!   Latency is counted from the time when a message was due, without the time for which the server or the victim was
-//!   ready to run and waited for a processor: that is the machine's other work, the attack's threads included.
+//!   ready to run and waited for a processor: that is the machine's other work, the attack's threads included. "raw" is
+//!   the maximum with that time.
 //! - *Memory* is the resident set (`Rss` in /proc/PID/smaps_rollup), in MB of 10^6 bytes, at the latest 10 s after the
 //!   attack has ended. A row ends as soon as the wanted value is reached; `--patient` waits and prints the values after
 //!   1 s and 10 s. "Aged" means that 6 000 ordinary connections came and went before.

@@ -16,7 +16,7 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new() -> Self {
         println!(
-            "{:80} | {:>38} | {:>14} |",
+            "{:90} | {:>48} | {:>14} |",
             "scenario", "measured", "wanted"
         );
         Self {
@@ -61,7 +61,7 @@ impl Report {
         let verdict = if is_ok { "ok" } else { "FAILED" };
         let measured = measured.to_string();
         let wanted = wanted.to_string();
-        println!("{title:80} | {measured:>38} | {wanted:>14} | {verdict}");
+        println!("{title:90} | {measured:>48} | {wanted:>14} | {verdict}");
         // The rows are for people who wait.
         let _ = io::stdout().flush();
     }

@@ -3,7 +3,7 @@
 use crate::Attack;
 use crate::child::{Server, be_nice};
 use crate::crowd::{self, Drain, WAIT};
-use crate::report::Report;
+use crate::report::{Report, millis};
 use crate::victim::Victim;
 use crate::wire;
 use std::io::{self, ErrorKind, Write};
@@ -141,10 +141,9 @@ fn publish_large(
     } else {
         "that do not read"
     };
-    let title = format!(
-        "{:.1} MB to {count} {how}, {delivered:.1} s, victim max",
-        bytes as f64 / 1e6
-    );
+    let title = format!("{:.1} MB to {count} {how}", bytes as f64 / 1e6);
+    let raw = millis(waits.raw_max());
+    let title = format!("{title}, {delivered:.1} s, victim max (raw {raw})");
     report.time(&title, waits.max(), Duration::from_millis(60));
     if !has_all {
         report.row(format!("{title}, delivered"), "not all", "all", false);

@@ -17,11 +17,16 @@ use std::time::{Duration, Instant};
 pub(crate) struct Victim {
     is_over: Arc<AtomicBool>,
     sending: JoinHandle<io::Result<()>>,
-    receiving: JoinHandle<io::Result<Vec<Duration>>>,
+    receiving: JoinHandle<io::Result<Waits>>,
 }
 
 /// What a victim waited.
-pub(crate) struct Waits(Vec<Duration>);
+pub(crate) struct Waits {
+    /// Without the waits for a processor, in ascending order.
+    own: Vec<Duration>,
+    /// With them, the longest.
+    raw_max: Duration,
+}
 
 /// A message that was sent.
 struct Sent {
@@ -60,8 +65,8 @@ impl Victim {
         let waits = self.receiving.join().expect("the thread does not panic");
         self.sending.join().expect("the thread does not panic")?;
         let mut waits = waits?;
-        waits.sort_unstable();
-        Ok(Waits(waits))
+        waits.own.sort_unstable();
+        Ok(waits)
     }
 }
 
@@ -89,24 +94,24 @@ fn send(
 }
 
 /// Reads the echo of each message that was sent; the wait for each.
-fn receive(
-    mut stream: &TcpStream,
-    sent: &Receiver<Sent>,
-    server: &RunDelay,
-) -> io::Result<Vec<Duration>> {
-    let mut waits = Vec::new();
+fn receive(mut stream: &TcpStream, sent: &Receiver<Sent>, server: &RunDelay) -> io::Result<Waits> {
+    let mut waits = Waits {
+        own: Vec::new(),
+        raw_max: Duration::ZERO,
+    };
     let mut frame = [0; MESSAGE_BYTES + 2];
     let own = RunDelay::of_this_thread()?;
     for message in sent {
         let before = own.read()?;
         stream.read_exact(&mut frame).map_err(|error| {
-            let number = waits.len();
+            let number = waits.own.len();
             io::Error::other(format!("the victim's echo {number} is lost: {error}"))
         })?;
         let wait = Instant::now().saturating_duration_since(message.due);
         let server_delay = server.read()? - message.server_delay;
         let delay = message.delay + server_delay + (own.read()? - before);
-        waits.push(wait.saturating_sub(delay));
+        waits.own.push(wait.saturating_sub(delay));
+        waits.raw_max = waits.raw_max.max(wait);
     }
     let _ = stream.shutdown(Shutdown::Both);
     Ok(waits)
@@ -114,20 +119,26 @@ fn receive(
 
 impl Waits {
     pub(crate) fn max(&self) -> Duration {
-        self.0.last().copied().unwrap_or(Duration::MAX)
+        self.own.last().copied().unwrap_or(Duration::MAX)
+    }
+
+    /// The longest wait, waits for a processor included.
+    pub(crate) fn raw_max(&self) -> Duration {
+        self.raw_max
     }
 
     /// What so many in a hundred waited at most.
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
-        let at = (self.0.len() * percent).div_ceil(100).max(1) - 1;
-        self.0.get(at).copied().unwrap_or(Duration::MAX)
+        let at = (self.own.len() * percent).div_ceil(100).max(1) - 1;
+        self.own.get(at).copied().unwrap_or(Duration::MAX)
     }
 }
 
 impl fmt::Display for Waits {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [median, p99, max] = [self.percentile(50), self.percentile(99), self.max()].map(millis);
-        write!(formatter, "p50 {median}, p99 {p99}, max {max}")
+        let raw = millis(self.raw_max());
+        write!(formatter, "p50 {median}, p99 {p99}, max {max} (raw {raw})")
     }
 }
 
