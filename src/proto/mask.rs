@@ -7,81 +7,37 @@
 /// result is ASCII.
 #[inline]
 pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: u64) -> bool {
-    let key = rotate(u32::from_le_bytes(mask), (offset % 4) as usize);
-    match payload.len() {
-        ..LANES => apply_to_short(payload, key),
-        LANES..=TWO_LANES => apply_to_two_lanes(payload, key),
-        _ => apply_to_long(payload, key),
+    let half = u32::from_le_bytes(mask);
+    let twice = u64::from(half) << 32 | u64::from(half);
+    let key = rotate(twice, (offset % 4) as usize);
+    if payload.len() > 2 * size_of::<u128>() {
+        apply_to_long(payload, key)
+    } else {
+        apply_to_short(payload, key)
     }
 }
 
-/// Applies `key` to one or two vector registers, which may overlap.
+/// Applies `key` to at most 32 bytes: in two words that may overlap, or byte by byte.
 #[inline]
-fn apply_to_two_lanes(payload: &mut [u8], key: u32) -> bool {
-    let len = payload.len();
-    let (Some(first), Some(last)) = (payload.first_chunk(), payload.last_chunk()) else {
-        unreachable!("there are at least as many bytes as lanes");
-    };
-    let (mut first, mut last, mut seen) = (*first, *last, [0; LANES]);
-    apply_to_lanes(&mut first, &lanes(key), &mut seen);
-    apply_to_lanes(&mut last, &lanes(rotate(key, len - LANES)), &mut seen);
-    store_ends(payload, first, last);
-    seen.is_ascii()
-}
-
-/// Applies `key` to more than two vector registers.
-#[inline(never)]
-fn apply_to_long(payload: &mut [u8], key: u32) -> bool {
-    let len = payload.len();
-    // The last lanes overlap those before: they are masked as they arrived, and stored after them.
-    let Some(last) = payload.last_chunk() else {
-        unreachable!("there are more bytes than lanes");
-    };
-    let (mut last, mut seen) = (*last, [0; LANES]);
-    apply_to_lanes(&mut last, &lanes(rotate(key, len - LANES)), &mut seen);
-    let key = lanes(key);
-    let (blocks, rest) = payload.as_chunks_mut::<BLOCK_BYTES>();
-    for block in blocks {
-        for bytes in block.as_chunks_mut().0 {
-            apply_to_lanes(bytes, &key, &mut seen);
-        }
-    }
-    for bytes in rest.as_chunks_mut().0 {
-        apply_to_lanes(bytes, &key, &mut seen);
-    }
-    if let Some(bytes) = payload.last_chunk_mut() {
-        *bytes = last;
-    }
-    seen.is_ascii()
-}
-
-/// Applies `key` to one vector register, and adds the result's bits to `seen`.
-#[inline]
-fn apply_to_lanes(bytes: &mut [u8; LANES], key: &[u8; LANES], seen: &mut [u8; LANES]) {
-    // Written byte by byte, because that is the form which compilers turn into vector instructions: words take twice
-    // as many instructions.
-    for ((byte, key), seen) in bytes.iter_mut().zip(key).zip(seen) {
-        *byte ^= key;
-        *seen |= *byte;
-    }
-}
-
-/// Applies `key` to less than [`LANES`] bytes: in two words that overlap, or byte by byte.
-#[inline]
-fn apply_to_short(payload: &mut [u8], key: u32) -> bool {
-    let len = payload.len();
+fn apply_to_short(payload: &mut [u8], key: u64) -> bool {
+    let last_key = rotate(key, payload.len());
     if let (Some(first), Some(last)) = (payload.first_chunk(), payload.last_chunk()) {
-        let double = |key: u32| u64::from(key) << 32 | u64::from(key);
-        let first = u64::from_le_bytes(*first) ^ double(key);
-        let last = u64::from_le_bytes(*last) ^ double(rotate(key, len - 8));
+        let first = u128::from_le_bytes(*first) ^ twice(key);
+        let last = u128::from_le_bytes(*last) ^ twice(last_key);
         store_ends(payload, first.to_le_bytes(), last.to_le_bytes());
-        return (first | last) & 0x8080_8080_8080_8080 == 0;
+        return (first | last) & twice(TOP_BITS) == 0;
     }
     if let (Some(first), Some(last)) = (payload.first_chunk(), payload.last_chunk()) {
-        let first = u32::from_le_bytes(*first) ^ key;
-        let last = u32::from_le_bytes(*last) ^ rotate(key, len - 4);
+        let first = u64::from_le_bytes(*first) ^ key;
+        let last = u64::from_le_bytes(*last) ^ last_key;
         store_ends(payload, first.to_le_bytes(), last.to_le_bytes());
-        return (first | last) & 0x8080_8080 == 0;
+        return (first | last) & TOP_BITS == 0;
+    }
+    if let (Some(first), Some(last)) = (payload.first_chunk(), payload.last_chunk()) {
+        let first = u32::from_le_bytes(*first) ^ key as u32;
+        let last = u32::from_le_bytes(*last) ^ last_key as u32;
+        store_ends(payload, first.to_le_bytes(), last.to_le_bytes());
+        return u64::from(first | last) & TOP_BITS == 0;
     }
     let mut seen = 0;
     for (byte, key) in payload.iter_mut().zip(key.to_le_bytes()) {
@@ -89,6 +45,41 @@ fn apply_to_short(payload: &mut [u8], key: u32) -> bool {
         seen |= *byte;
     }
     seen.is_ascii()
+}
+
+/// Applies `key` to at least 8 bytes.
+#[inline(never)]
+fn apply_to_long(payload: &mut [u8], key: u64) -> bool {
+    let Some(last) = payload.last_chunk() else {
+        unreachable!("a long payload has more bytes than a word");
+    };
+    // The last word may overlap the one before it: it is masked as it arrived, and stored after that one.
+    let last = u64::from_le_bytes(*last) ^ rotate(key, payload.len());
+    let mut seen = last;
+    let (blocks, rest) = payload.as_chunks_mut::<BLOCK_BYTES>();
+    for block in blocks {
+        seen |= apply_to_words(block, key);
+    }
+    seen |= apply_to_words(rest, key);
+    if let Some(bytes) = payload.last_chunk_mut() {
+        *bytes = last.to_le_bytes();
+    }
+    seen & TOP_BITS == 0
+}
+
+/// Applies `key` to all whole words of `bytes`. Returns the bits that are set in any of the results.
+///
+/// Words, because a loop over words is fast at every level of optimisation: 4.4 instructions for 16 bytes at level 2, 8 at
+/// level 3. Arrays of 16 bytes take as few at level 2, where compilers make vectors of them, and 120 at level 3.
+#[inline(always)]
+fn apply_to_words(bytes: &mut [u8], key: u64) -> u64 {
+    let mut seen = 0;
+    for bytes in bytes.as_chunks_mut().0 {
+        let word = u64::from_le_bytes(*bytes) ^ key;
+        *bytes = word.to_le_bytes();
+        seen |= word;
+    }
+    seen
 }
 
 #[inline]
@@ -101,26 +92,23 @@ fn store_ends<const N: usize>(payload: &mut [u8], first: [u8; N], last: [u8; N])
     }
 }
 
-/// The key as it applies from its byte `at` on, counted around.
+/// The key as it applies from byte `at` of a payload on. The last word of a payload begins a multiple of 4 before its
+/// end, so it has the same key as the byte that would follow it.
 #[inline]
-fn rotate(key: u32, at: usize) -> u32 {
+fn rotate(key: u64, at: usize) -> u64 {
     key.rotate_right(8 * (at % 4) as u32)
 }
 
-/// The key, repeated.
 #[inline]
-fn lanes(key: u32) -> [u8; LANES] {
-    let key = key.to_le_bytes();
-    std::array::from_fn(|at| key[at % 4])
+fn twice(half: u64) -> u128 {
+    u128::from(half) << 64 | u128::from(half)
 }
 
-/// Bytes of a vector register that every 64-bit processor has. A multiple of the key's length.
-const LANES: usize = 16;
-
-const TWO_LANES: usize = 2 * LANES;
+/// The bits that are zero in ASCII.
+const TOP_BITS: u64 = 0x8080_8080_8080_8080;
 
 /// Bytes that are masked between two branches.
-const BLOCK_BYTES: usize = 128;
+const BLOCK_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
