@@ -339,7 +339,7 @@ impl Handler for Chaos {
             Error::Protocol(_) => self.tally.violations += 1,
             Error::Io(_) => self.tally.failures += 1,
             Error::Shutdown => self.tally.limits += 1,
-            Error::HandlerPanicked => assert!(self.panic_one_in > 0),
+            Error::HandlerPanicked => assert!(self.tally.panics > 0),
             Error::Response(_) => panic!("{error}"),
         }
         self.maybe_panic();
