@@ -332,6 +332,11 @@ impl Engine {
             .min()
     }
 
+    /// Whether a session's deadline is due in this turn.
+    pub(crate) fn has_due_deadline(&self) -> bool {
+        self.deadlines.first_due(self.now as Millis).is_some()
+    }
+
     /// How far the server is in stopping.
     pub(crate) fn stop_state(&self) -> Stop {
         self.stop

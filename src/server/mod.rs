@@ -270,6 +270,10 @@ impl<H: Handler> Server<H> {
         self.polling.poll(sleep, &mut self.engine)?;
         let start = self.clock.elapsed();
         self.engine.begin_turn(start.as_millis() as u64);
+        if self.engine.has_due_deadline() {
+            // Whatever has arrived by now counts. The process may have been stopped since the poll returned.
+            self.polling.poll(Some(Duration::ZERO), &mut self.engine)?;
+        }
         // While members have too much unclaimed, commands wait, and their senders get `HandleError::Full`.
         self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
