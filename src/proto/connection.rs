@@ -29,6 +29,8 @@ pub struct Limits {
 }
 
 /// Something that has arrived whole.
+///
+/// Exhaustive, unlike the errors: a caller must act on each kind of event, so a new kind would be a breaking change.
 #[derive(Debug)]
 pub enum Event<'i> {
     /// A request, in the server role: [`Connection::accept`] or [`Connection::refuse`] it before the next call
@@ -44,7 +46,7 @@ pub enum Event<'i> {
     Close(CloseFrame),
 }
 
-/// Stage of a connection's life.
+/// Stage of a connection's life. Exhaustive: RFC 6455 knows no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Before the 101.

@@ -6,6 +6,7 @@ use std::fmt;
 
 /// A rule of RFC 6455 that the peer broke. The connection has failed: nothing more is processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// Sections 4.1 and 4.2: the opening handshake is invalid. Answered in HTTP, not with a Close.
     Opening(OpeningError),

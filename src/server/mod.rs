@@ -73,6 +73,7 @@ struct Polling {
 /// Whether a server goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "after `Stopped` there is nothing left to turn"]
+#[non_exhaustive]
 pub enum Turn {
     /// Call [`Server::turn`] again.
     Running,

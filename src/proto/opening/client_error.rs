@@ -8,6 +8,7 @@ use tungstenite::http::HeaderName;
 
 /// What of a request that we make may not be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestError {
     /// RFC 7230 section 5.4: a host, and perhaps a port.
     Host,
@@ -25,6 +26,7 @@ pub enum RequestError {
 
 /// What is wrong with a server's answer: section 4.1, "the client MUST _Fail the WebSocket Connection_".
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientOpeningError {
     /// RFC 7230 section 3: the lines of the head.
     Head(HeadError),

@@ -7,6 +7,7 @@ use std::fmt;
 
 /// A rule of the opening handshake that the client broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OpeningError {
     /// RFC 7230 section 3: the lines of the head. 400, or 431 for its limits.
     Head(HeadError),

@@ -65,6 +65,7 @@ pub(super) enum HeadKind {
 
 /// What is wrong with the lines of a head, whatever their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeadError {
     /// RFC 7230 sections 3.1.1 and 3.1.2: the first line begins with a token (or a version), so this is no HTTP:
     /// TLS on a plain port, or something binary.

@@ -30,6 +30,7 @@ pub struct HttpResponse {
 
 /// Why a response may not leave as the application made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ResponseError {
     /// RFC 7230 section 3.2: a header's name is a token.
     Name,

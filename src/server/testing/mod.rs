@@ -62,6 +62,7 @@ pub struct Harness<H: Handler> {
 
 /// What a client received.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Received {
     /// A text message.
     Text(String),
