@@ -109,6 +109,9 @@ impl BufferPool {
 
     /// Makes room for `needed` bytes of a message, of which headers have announced no more than `bytes_max`. From
     /// [`MESSAGE_MAPPED_BYTES_MIN`] on the message moves to a mapped buffer: a retained one, unless too many are lent.
+    ///
+    /// Smaller capacities are powers of two. Allocators retain some memory for each size that was once in use: fewer sizes
+    /// leave less behind (mimalloc: 1.6 instead of 3.6 MB after 20 clients with messages of 30 000 bytes have gone).
     pub(crate) fn grow_message(
         &mut self,
         message: &mut AssemblyBuffer,
@@ -123,7 +126,12 @@ impl BufferPool {
             *message = larger;
         }
         if needed > message.capacity() {
-            message.grow(needed, bytes_max);
+            if self.is_mapping && bytes_max < MESSAGE_MAPPED_BYTES_MIN as u64 {
+                let needed = needed.next_power_of_two();
+                message.grow(needed, bytes_max.next_power_of_two());
+            } else {
+                message.grow(needed, bytes_max);
+            }
         }
     }
 
