@@ -22,9 +22,9 @@
 //! # }
 //! ```
 //!
-//! The [`guide`] tells the rest in chapters: the [map of the house](guide::house), [one turn of the loop](guide::turn),
-//! the [lifetime of a message](guide::message), [memory per connection](guide::memory), [choosing limits](guide::limits),
-//! [slow consumers](guide::slow), [other threads](guide::threads), [other event loops](guide::embedding),
+//! The [`guide`] has chapters: the [architecture](guide::architecture), [one turn of the loop](guide::turn),
+//! the [way of a message](guide::message), [memory per connection](guide::memory), [choosing limits](guide::limits),
+//! [slow clients](guide::slow), [other threads](guide::threads), [other event loops](guide::embedding),
 //! [testing a handler](guide::testing), [whole programs](guide::programs).
 //!
 //! # In short

@@ -1,28 +1,31 @@
-//! How to embed a server, in chapters. Every example in them is a test that runs.
+//! How to embed and how to operate a server, in chapters. Every example in them is a test that runs.
 //!
 //! | chapter | the question |
 //! |---|---|
-//! | [`house`] | where is what, and who may know whom? |
-//! | [`turn`] | what happens between two sleeps, and in which order? |
+//! | [`architecture`] | which module does what, and where is a feature added? |
+//! | [`turn`] | what happens in one pass of the loop, and in which order? |
 //! | [`message`] | from the receive buffer to a socket: what is borrowed, what is copied, and when? |
-//! | [`memory`] | what does a connection cost? |
-//! | [`limits`] | which fields of [`Config`](crate::Config) should I set, to what? |
+//! | [`memory`] | how much memory does a connection cost, and when is it released? |
+//! | [`limits`] | which fields of [`Config`](crate::Config) should be set, and to what? |
 //! | [`slow`] | what happens to a client that does not read? |
-//! | [`threads`] | how do other threads talk to the loop? |
-//! | [`embedding`] | how does a server share a thread with something else? |
-//! | [`testing`] | how do I test a handler? |
-//! | [`programs`] | is there a whole program to begin with? |
+//! | [`threads`] | how do other threads use the server? |
+//! | [`embedding`] | how does a server share a thread with another event loop? |
+//! | [`testing`] | how is a handler tested? |
+//! | [`operating`] | how is the binary run: log, metrics, systemd, restarts? |
+//! | [`programs`] | which whole programs are there to start from? |
 
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
-#[doc = include_str!("house.md")]
-pub mod house {}
 #[doc = include_str!("limits.md")]
 pub mod limits {}
 #[doc = include_str!("memory.md")]
 pub mod memory {}
 #[doc = include_str!("message.md")]
 pub mod message {}
+#[doc = include_str!("operating.md")]
+pub mod operating {}
 #[doc = include_str!("programs.md")]
 pub mod programs {}
 #[doc = include_str!("slow.md")]
