@@ -41,7 +41,7 @@ impl Buffer {
         self.0.clear();
     }
 
-    /// Makes room for `needed` bytes in all. Doubles the capacity, so that a byte does not cost a copy of all before it, up to
+    /// Reserves capacity for `needed` bytes in total. Doubles the capacity, so that a byte does not cost a copy of all before it, up to
     /// `bytes_max`.
     pub(crate) fn grow(&mut self, needed: usize, bytes_max: u64) {
         debug_assert!(needed as u64 <= bytes_max);
@@ -125,7 +125,7 @@ impl AssemblyBuffer {
 
     /// Returns the first `len` bytes behind the message, initialised, to be written to and then added to the message by
     /// [`advance`](Self::advance). The capacity has to suffice.
-    pub(crate) fn spare(&mut self, len: usize) -> &mut [u8] {
+    pub(crate) fn unused(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         debug_assert!(end <= self.capacity());
         if self.storage.len() < end {
@@ -134,7 +134,7 @@ impl AssemblyBuffer {
         &mut self.storage[self.len..end]
     }
 
-    /// Adds the first `len` bytes of [`spare`](Self::spare) to the message.
+    /// Adds the first `len` bytes of [`unused`](Self::unused) to the message.
     pub(crate) fn advance(&mut self, len: usize) {
         assert!(
             len <= self.initialised(),
@@ -143,7 +143,7 @@ impl AssemblyBuffer {
         self.len += len;
     }
 
-    /// Makes room for `needed` bytes in all, as [`Buffer::grow`] does.
+    /// Reserves capacity for `needed` bytes in total, as [`Buffer::grow`] does.
     pub(crate) fn grow(&mut self, needed: usize, bytes_max: u64) {
         self.storage.grow(needed, bytes_max);
     }
@@ -200,7 +200,7 @@ mod tests {
         let mut buffer = AssemblyBuffer::new(Buffer::with_capacity(1000), None);
         buffer.extend_from_slice(b"first");
         assert_eq!(buffer.initialised(), 0);
-        buffer.spare(10)[..4].copy_from_slice(b", se");
+        buffer.unused(10)[..4].copy_from_slice(b", se");
         buffer.advance(4);
         assert_eq!((&buffer[..], buffer.initialised()), (&b"first, se"[..], 6));
         buffer.extend_from_slice(b"cond, and third");
@@ -211,7 +211,7 @@ mod tests {
 
         let mut buffer = AssemblyBuffer::new(buffer.into_storage(), None);
         assert_eq!((&buffer[..], buffer.initialised()), (&b""[..], 24));
-        buffer.spare(30)[29] = 1;
+        buffer.unused(30)[29] = 1;
         buffer.advance(30);
         assert_eq!(
             buffer.into_vec(),

@@ -1,13 +1,12 @@
-//! Every limit of the server: unit, default, reason, and what happens at the edge.
-//!
-//! Limits are plain numbers; nothing here acts. `usize` limits are bytes or counts as their names say.
+//! All limits and timeouts of a server: [`Config`]. This module only holds and checks the values; the modules that they
+//! concern enforce them.
 
 use std::time::Duration;
 
-/// The limits and deadlines of one server. [`guide::limits`](crate::guide::limits) says which to set, and to what.
+/// The limits and timeouts of one server. [`guide::limits`](crate::guide::limits) shows which to set, and to what.
 ///
-/// Sizes are in bytes. Times are from 1 ms to 7 days, to the millisecond. [`check`](Self::check) says what does not go
-/// together.
+/// Fields with `bytes` in their names are in bytes. Timeouts are from 1 ms to 7 days, in whole milliseconds.
+/// [`check`](Self::check) reports values that contradict each other.
 ///
 /// ```
 /// use wsloop::Config;
@@ -17,110 +16,111 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Bytes of payload in one message, all its fragments together. Default 16 MiB (tungstenite 64, npm ws
-    /// 100): a small host holds a few of the largest at once. At least 1. Past it: close 1009 (RFC 6455 section 7.4.1),
-    /// judged from the frame header, before the payload arrives.
+    /// Maximum payload of a message in bytes, all fragments together. Default 16 MiB, at least 1. A longer message is
+    /// answered with Close 1009 (RFC 6455 section 7.4.1) when its frame header arrives, before its payload. The default is
+    /// lower than tungstenite's 64 MiB and npm ws' 100 MiB, so that a small host can hold a few messages of that size.
     pub message_bytes_max: usize,
 
-    /// Frames in one message. Default 131 072: a 16 MiB message in fragments of 128 bytes, and Autobahn's 4 MiB in
-    /// 65 537 frames. Bounds the work that empty fragments cost (RFC 6455 section 10.4). At least 1. Past it: close
-    /// 1008.
+    /// Maximum frames of a message. Default 131 072, at least 1. More are answered with Close 1008. It limits the work that
+    /// empty fragments cause (RFC 6455 section 10.4). The default allows 16 MiB in fragments of 128 bytes.
     pub fragments_max: u32,
 
-    /// Bytes of a request's head, request line and headers together. Default 16 KiB: browsers' cookies fit.
-    /// At least 256. Past it: HTTP 431 (RFC 6585 section 5).
+    /// Maximum bytes of a request's head: request line and headers together. Default 16 KiB, which is enough for the cookies
+    /// that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5).
     pub head_bytes_max: usize,
 
-    /// Header fields in a request's head. Default 100, from 1 to 124 (what the parser holds). Past it: HTTP 431.
+    /// Maximum header fields of a request. Default 100, from 1 to 124 (the parser's maximum). More are answered with HTTP
+    /// 431.
     pub headers_max: usize,
 
-    /// From accept to the whole request head. Default 10 s. Bytes that trickle in do not extend it. Past it:
-    /// HTTP 408 (RFC 7231 section 6.5.7).
+    /// Maximum time from accept until the request's head is complete. Default 10 s. Bytes that arrive do not extend it. A
+    /// request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7).
     pub handshake_timeout: Duration,
 
-    /// A connection from which nothing arrived for so long is closed with 1001. Default 120 s. `None`: never.
+    /// Time without any byte from the peer after which a session is closed with 1001. Default 120 s. `None`: no limit.
     pub idle_timeout: Option<Duration>,
 
-    /// Whether a ping is sent when half of `idle_timeout` has passed in silence, so that only peers which no
-    /// longer answer become idle. Default true.
+    /// Whether a ping is sent when half of `idle_timeout` has passed without a byte from the peer, so that only peers that no
+    /// longer answer reach the timeout. Default true.
     pub auto_ping: bool,
 
-    /// From our last words (a Close, an answer in HTTP), taken by the operating system, to the peer's Close and end
-    /// of stream. Default 5 s. Past it: the socket is closed without more ado.
+    /// Maximum time from the server's last bytes (a Close, or an HTTP response) until the peer has sent its Close and ended the
+    /// stream. Default 5 s. It starts when the operating system has accepted those bytes. Then the socket is closed.
     pub close_timeout: Duration,
 
-    /// How long a peer may take less than 64 KiB of what it is owed, and leave some; for a session that is closing,
-    /// how long it may take over all of it. Default 30 s. Past it: terminated.
+    /// Time in which a peer with unsent bytes must accept 64 KiB of them, or all. Default 30 s. Else the session is
+    /// terminated. A session that is closing must send all its unsent bytes within this time.
     pub write_timeout: Duration,
 
-    /// A session that owes its peer more than this is not read, so that TCP pushes back, until it owes less
-    /// than `low_water_bytes`. Default 1 MiB. What lies between publications to different topics, or between them and
-    /// direct messages, counts 128 bytes a piece more, which is what it costs to keep.
+    /// Unsent bytes of a session above which the server stops reading from it, so that TCP makes the peer wait, until they
+    /// have fallen to `low_water_bytes`. Default 1 MiB. Each stretch of publications of one topic between other output counts
+    /// 128 bytes more, which is the memory that its queue entry takes.
     pub high_water_bytes: usize,
 
-    /// See `high_water_bytes`, and below it. Default 256 KiB. Reaching it again is what
-    /// [`Handler::on_drain`](crate::Handler::on_drain) reports.
+    /// Unsent bytes at which a session that has exceeded `high_water_bytes` is read again, and
+    /// [`Handler::on_drain`](crate::Handler::on_drain) is called. Default 256 KiB, below `high_water_bytes`.
     pub low_water_bytes: usize,
 
-    /// The most that a session may owe its peer from direct sends; at or under high water one more message is always
-    /// taken, however large. Default 18 MiB: high water plus one largest message, and a MiB for what an answer
-    /// adds to it. At least `high_water_bytes`. A send past it is refused and the connection is terminated: nothing is
-    /// dropped in silence.
+    /// Maximum unsent bytes of a session from direct sends. Default 18 MiB: the high-water mark, one message of
+    /// `message_bytes_max`, and 1 MiB for what an answer adds to it. At least `high_water_bytes`. A send that would exceed it
+    /// is refused and the session is terminated, so that no message is dropped silently. A session at or below its high-water
+    /// mark accepts one more message of any length.
     pub backlog_bytes_max: usize,
 
     /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each stretch of one topic
     /// between other output. Checked when something new is published to the member: if more than this is left unsent
-    /// from before, after its socket has taken what it can. A member that keeps up never exceeds it, however much one
-    /// turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above it: [`LagPolicy`].
+    /// from before, after its socket has accepted what it can. A member that reads fast enough never exceeds it, however much
+    /// one turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above it: [`LagPolicy`].
     pub lag_bytes_max: usize,
 
     /// What happens to a member above `lag_bytes_max`. Default [`LagPolicy::Disconnect`]; a topic can have its own
     /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)).
     pub lag_policy: LagPolicy,
 
-    /// Topics that one session can be a member of. Default 1 024; each membership takes about 40 bytes, and a topic of its
-    /// own about 300. Above it [`Context::subscribe`](crate::Context::subscribe) returns `false`.
+    /// Maximum topics of a session. Default 1 024. [`Context::subscribe`](crate::Context::subscribe) returns `false` for more.
+    /// Each membership takes about 40 bytes, and each topic about 300.
     pub memberships_max: usize,
 
-    /// Connections at once, those in their opening handshake included. Default: the process's descriptor limit
-    /// less a reserve of 32 (see [`descriptors_max`]). At least 1. Above it the oldest connection that has not sent its request
-    /// for a second is closed to make room; if there is none, the new one is answered HTTP 503 (RFC 7231 section
-    /// 6.6.4), and the server waits for 16 at a time to read that.
+    /// Maximum connections at once, including those in their opening handshake. Default: the process's descriptor limit
+    /// minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes the oldest connection that has sent no
+    /// complete request for a second. If there is none, it answers the new connection with HTTP 503 (RFC 7231 section 6.6.4);
+    /// up to 16 connections at a time are held open until they have received that.
     pub connections_max: usize,
 
-    /// Connections at once whose request has not arrived yet. Default 4 096, the largest common listen backlog.
-    /// At least 1. Above it the oldest of them is closed: clients that send nothing cannot keep others out.
+    /// Maximum connections at once without a complete request. Default 4 096, the largest common listen backlog; at least 1.
+    /// For one more, the oldest of them is closed, so that clients that send nothing cannot block others.
     pub handshakes_max: usize,
 
-    /// How long a graceful stop waits for peers to answer the Close 1001. Default 10 s; zero is allowed. Past it:
-    /// terminated.
+    /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the
+    /// remaining sessions are terminated.
     pub shutdown_grace: Duration,
 
-    /// Bytes of the one receive buffer, shared by all sessions. Default 80 KiB: a message that fits is not copied,
-    /// and messages of 64 KiB are common; 256 KiB did not make those of 1 MiB faster. At least 1 024.
+    /// Size of the receive buffer that all sessions share. Default 80 KiB, at least 1 024. A message that fits into it is not
+    /// copied, and messages of 64 KiB are common; 256 KiB did not make messages of 1 MiB faster.
     pub receive_buffer_bytes: usize,
 
-    /// Bytes read from one session in one turn before the others have theirs; in the middle of a frame that is longer than
-    /// what a read brings, eight count as one. Default 256 KiB. At least 1. Past it: the rest is read in the next turn.
+    /// Maximum bytes read from one session in a turn, before the other sessions are read. Default 256 KiB, at least 1. The
+    /// rest is read in the next turn. A read that brings only payload of one frame counts an eighth.
     pub read_budget_bytes: usize,
 
-    /// Commands from other threads ([`Handle`](crate::Handle)) that wait for the loop. Default 4 096. At least 1. Past
-    /// it: the caller gets [`HandleError::Full`](crate::HandleError::Full).
+    /// Maximum queued commands of other threads ([`Handle`](crate::Handle)). Default 4 096, at least 1. A caller with one
+    /// more gets [`HandleError::Full`](crate::HandleError::Full).
     pub handle_commands_max: usize,
 
-    /// Bytes of payloads, topics' names and reasons from other threads ([`Handle`](crate::Handle)) that wait for the
-    /// loop. Default 16 MiB; a larger message is never taken. Past it: the caller gets
-    /// [`HandleError::Full`](crate::HandleError::Full).
+    /// Maximum bytes of payloads, topic names and reasons in queued commands of other threads
+    /// ([`Handle`](crate::Handle)). Default 16 MiB. A caller that exceeds it gets
+    /// [`HandleError::Full`](crate::HandleError::Full); a message that is longer than this is always refused.
     pub handle_bytes_max: usize,
 }
 
-/// What happens to a topic's member that is further behind than [`Config::lag_bytes_max`].
+/// What happens to a member that has more unsent published bytes than [`Config::lag_bytes_max`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LagPolicy {
-    /// Close 1013 (try again later), and nothing is sent after the gap but that Close.
+    /// The member gets Close 1013 (try again later), and nothing else after the gap.
     Disconnect,
-    /// The member skips whole messages up to the newest; [`Handler::on_skip`](crate::Handler::on_skip) tells how many.
+    /// The member skips whole messages up to the newest; [`Handler::on_skip`](crate::Handler::on_skip) reports
+    /// their number.
     Skip,
 }
 
@@ -154,10 +154,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether the limits make sense together.
+    /// Checks that no limit is out of range or contradicts another.
     ///
     /// # Errors
-    /// [`ConfigError`] names the first limit that does not.
+    /// [`ConfigError`] names the first such limit and its rule.
     pub fn check(&self) -> Result<(), ConfigError> {
         let rules = [
             (
@@ -239,7 +239,7 @@ impl Config {
     }
 }
 
-/// A limit that makes no sense, by its name and rule.
+/// A limit that is out of range or contradicts another. Displayed as its name and rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigError(&'static str);
 
@@ -251,8 +251,8 @@ impl std::fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// How many descriptors this process may open: the soft limit RLIMIT_NOFILE as Linux tells it in `/proc/self/limits`,
-/// elsewhere 256, the smallest common default.
+/// Returns the maximum number of descriptors of this process: on Linux the soft limit RLIMIT_NOFILE from
+/// `/proc/self/limits`, elsewhere 256, the smallest common default.
 pub fn descriptors_max() -> usize {
     let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
         return DESCRIPTORS_FALLBACK;
@@ -272,18 +272,18 @@ pub fn descriptors_max() -> usize {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What tungstenite's request parser holds.
+/// The maximum of tungstenite's request parser.
 const HEADERS_MAX: usize = tungstenite::handshake::headers::MAX_HEADERS;
 
-/// Standard streams, the poll, the waker, listeners, a log file, and what the host itself opens.
+/// For standard streams, the poll, the waker, listeners, a log file, and descriptors that the host itself opens.
 const DESCRIPTORS_RESERVE: usize = 32;
 
 const DESCRIPTORS_FALLBACK: usize = 256;
 
 const DURATION_MIN: Duration = Duration::from_millis(1);
 
-/// Deadlines are kept as wrapping milliseconds in 32 bits (`server::deadlines`), which tell times apart that lie
-/// less than 24 days from each other.
+/// Deadlines are stored as wrapping milliseconds in 32 bits (`engine::deadlines`), which order times correctly that are
+/// less than 24 days apart.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 #[cfg(test)]

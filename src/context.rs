@@ -1,4 +1,4 @@
-//! What a handler can do: [`Context`].
+//! The operations that a handler can use: [`Context`].
 
 use crate::config::LagPolicy;
 use crate::engine::Engine;
@@ -12,16 +12,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a handler may do, in any of its events.
+/// The operations that a handler can use in each of its events.
 ///
-/// What concerns a session takes its [`Id`]; for one that is gone it has no effect, and questions are answered
-/// with `None` or zero. Nothing here blocks.
+/// Operations on a session take its [`Id`]. If the session has ended, they have no effect, and queries return `None`, `false`
+/// or zero. No operation blocks.
 ///
-/// Outside of events, on the loop's thread, there is [`Server::with_context`](crate::Server::with_context); on other
-/// threads [`Handle`](crate::Handle).
+/// Outside of events, use [`Server::with_context`](crate::Server::with_context) on the loop's thread, and
+/// [`Handle`](crate::Handle) on other threads.
 pub struct Context<'a> {
     engine: &'a mut Engine,
-    /// Which of a router's handlers this context is for: the timers that it sets come back to it.
+    /// The handler of a router that this context was made for. Timers that it sets are reported to that handler.
     scope: u32,
 }
 
@@ -31,8 +31,8 @@ impl<'a> Context<'a> {
         Self { engine, scope: 0 }
     }
 
-    /// The same for one handler of a router. In [`on_timer`](crate::Handler::on_timer) the scope is that in which the timer
-    /// was set.
+    /// Returns a context for one handler of a router. In [`on_timer`](crate::Handler::on_timer) the scope is that in which
+    /// the timer was set.
     #[inline]
     pub(crate) fn scoped(&mut self, scope: u32) -> Context<'_> {
         Context {
@@ -50,8 +50,8 @@ impl<'a> Context<'a> {
         self.engine.new_scope()
     }
 
-    /// Sends a message to one session, after all that was sent to it or published to it before, as one frame (RFC 6455
-    /// section 5.6). It may be of any length; what bounds it is what the session owes already
+    /// Sends a message to one session as one frame (RFC 6455 section 5.6), after everything that was sent or published to it
+    /// before. The message can have any length; it is refused if the session already has too many unsent bytes
     /// ([`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max)).
     ///
     /// ```
@@ -61,7 +61,7 @@ impl<'a> Context<'a> {
     ///     let _ = cx.send(id, "text");
     ///     let _ = cx.send(id, b"binary");
     ///     if cx.send(id, message) == SendStatus::OverHighWater {
-    ///         // `on_drain` will tell when there is room again.
+    ///         // `on_drain` is called when the unsent bytes have fallen to the low-water mark.
     ///     }
     /// }));
     /// # let _ = server;
@@ -70,63 +70,64 @@ impl<'a> Context<'a> {
         self.engine.send(id, message.into())
     }
 
-    /// Sends a ping with at most 125 bytes of `payload`, the rest is cut (RFC 6455 section 5.5.2); `false` if the
-    /// session is not open, or owes more than [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max).
+    /// Sends a ping with the first 125 bytes of `payload` (RFC 6455 section 5.5.2). Returns `false` if the session is not open
+    /// or has more unsent bytes than [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max).
     pub fn ping(&mut self, id: Id, payload: &[u8]) -> bool {
         self.engine.ping(id, payload)
     }
 
-    /// Bytes queued for the session and not yet taken by the operating system, frame headers included, and those of its
-    /// topics that it has still to get.
+    /// Returns the number of unsent bytes of the session: bytes that the operating system has not accepted yet, frame headers
+    /// and unsent publications included.
     pub fn buffered_amount(&self, id: Id) -> usize {
         self.engine.buffered_amount(id)
     }
 
-    /// Begins the closing handshake, after all that is queued (RFC 6455 section 7.1.2), and ends the session's
-    /// memberships. The reason is cut to 123 bytes, between characters; the code 1005 sends a Close without code and
-    /// reason. `false`, and nothing happens, if the session is not open, or `code` is another that may not be sent
+    /// Begins the closing handshake (RFC 6455 section 7.1.2): queues a Close behind everything that is queued already, and
+    /// ends the session's memberships. The reason is cut to 123 bytes at a character boundary. Code 1005 sends a Close
+    /// without code and reason. Returns `false` without any effect if the session is not open, or if `code` may not be sent
     /// ([`is_code_allowed`](crate::proto::is_code_allowed)).
     pub fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
         self.engine.close(id, code, reason)
     }
 
-    /// Ends the session without a closing handshake; what is queued is lost. `on_close` follows with code 1006, in the
+    /// Ends the session without a closing handshake and drops its unsent bytes. `on_close` is called with code 1006, in the
     /// reap phase of this turn.
     pub fn terminate(&mut self, id: Id) {
         self.engine.terminate(id);
     }
 
     /// Makes the session a member of `topic`. A topic needs no creation: any text is a name, and a topic without members
-    /// costs nothing. The member receives what is published from now on. Returns `false` if the session is a member already,
+    /// costs nothing. The member receives messages that are published from now on. Returns `false` if the session is a member already,
     /// is not open, or is a member of [`Config::memberships_max`](crate::Config::memberships_max) topics.
     pub fn subscribe(&mut self, id: Id, topic: &str) -> bool {
         self.engine.subscribe(id, topic)
     }
 
-    /// Ends the session's membership; what was published before still arrives. `false` if it was no member.
+    /// Ends the session's membership of `topic`. Messages that were published before are still sent to it. Returns `false` if
+    /// the session was not a member.
     pub fn unsubscribe(&mut self, id: Id, topic: &str) -> bool {
         self.engine.unsubscribe(id, topic)
     }
 
-    /// Sends a message to every member of `topic`, framed once; how many members there are. Without any, nothing is
-    /// done. What happens to members that do not keep up is [`LagPolicy`].
+    /// Sends a message to every member of `topic`, and returns the number of members. The message is framed once. Costs
+    /// O(1) here; flushing costs O(messages + members) per turn. Members that do not read: see [`LagPolicy`].
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
         self.engine.publish(topic, message.into())
     }
 
-    /// How many members `topic` has.
+    /// Returns the number of members of `topic`.
     pub fn subscribers(&self, topic: &str) -> usize {
         self.engine.subscribers(topic)
     }
 
-    /// Gives a topic its own lag policy instead of [`Config::lag_policy`](crate::Config::lag_policy), whether it has
-    /// members yet or not, until it is taken back with `None`.
+    /// Sets the lag policy of a topic, instead of [`Config::lag_policy`](crate::Config::lag_policy). `None` resets it. The topic
+    /// need not have members.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.engine.set_lag_policy(topic, policy);
     }
 
-    /// Calls [`Handler::on_timer`](crate::Handler::on_timer) with `key` once, `after` from now, rounded up to milliseconds:
-    /// never early. Several timers may have the same key. Zero is the next turn.
+    /// Sets a timer: [`Handler::on_timer`](crate::Handler::on_timer) is called once with `key`, not earlier than `after` from now,
+    /// rounded up to milliseconds. With zero it is called in the next turn. Several timers can have the same key.
     pub fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
         self.engine.set_timer(after, key, self.scope)
     }
@@ -136,59 +137,59 @@ impl<'a> Context<'a> {
         self.engine.cancel_timer(timer)
     }
 
-    /// The client's address: behind a proxy, the proxy's. IPv6 scope and flow are not kept. `None` also for Unix sockets,
-    /// which have none.
+    /// Returns the client's address; behind a proxy, that is the proxy's address. IPv6 scope and flow are zero. Returns `None`
+    /// for Unix sockets.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.engine.peer_addr(id)
     }
 
-    /// The path of the session's request as it was sent, percent-encoded and without the query. `None` if it is longer than
-    /// 512 bytes: only the start of such a path is retained, for the log
-    /// ([`Handler::on_upgrade`](crate::Handler::on_upgrade) is given all of it). Sessions with the same path share it.
+    /// Returns the path of the session's request as it was sent: percent-encoded, without the query. Returns `None` if the path
+    /// is longer than 512 bytes: only its first 512 bytes are retained, for the log.
+    /// ([`Handler::on_upgrade`](crate::Handler::on_upgrade) is given the whole path.) Sessions with the same path share the
+    /// text.
     pub fn path(&self, id: Id) -> Option<Arc<str>> {
         self.engine.path(id)
     }
 
-    /// How many sessions are between `on_open` and `on_close`, those that are closing included.
+    /// Returns the number of sessions between `on_open` and `on_close`, including those that are closing.
     pub fn count(&self) -> usize {
         self.engine.count()
     }
 
-    /// The sessions that are open, in no order. It walks over all: for a message to many there is
+    /// Returns the ids of all open sessions, in no particular order. Costs O(sessions): to send to many sessions, use
     /// [`publish`](Self::publish).
     pub fn ids(&self) -> Vec<Id> {
         self.engine.ids()
     }
 
-    /// Whether the session is open: messages can be sent to it. It is not in `on_upgrade`, and not any more after
+    /// Returns whether the session is open, so that messages can be sent to it. It is not open in `on_upgrade`, nor after
     /// [`close`](Self::close) or the peer's Close.
     pub fn is_open(&self, id: Id) -> bool {
         self.engine.is_open(id)
     }
 
-    /// Keeps a value with the session, in place of the one before; it is dropped after `on_close`.
+    /// Stores a value with the session, and drops the previous one. The value is dropped after `on_close`.
     pub fn set_state<T: Any + Send>(&mut self, id: Id, state: T) {
         self.engine.set_state(id, Box::new(state));
     }
 
-    /// The value kept with the session, if it is a `T`.
+    /// Returns the value that is stored with the session, if it is a `T`.
     pub fn state<T: Any + Send>(&mut self, id: Id) -> Option<&mut T> {
         self.engine.state(id)?.downcast_mut()
     }
 
-    /// What the loop has counted since it began.
+    /// Returns the server's counters.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// From now on the loop measures the time of its turns ([`Stats::turns`]), which costs it a look at the clock each.
+    /// Starts to measure the duration of each turn ([`Stats::turns`]), which costs one read of the clock per turn.
     pub fn measure_turns(&mut self) {
         self.engine.measure_turns();
     }
 
-    /// Stops the server gracefully: it listens no more, every session gets Close 1001, and after
-    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) those that are left are terminated. At a second call, at
-    /// once.
+    /// Stops the server gracefully: its listeners are closed, and every session gets Close 1001. Sessions that are left after
+    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) are terminated. A second call terminates all immediately.
     pub fn stop(&mut self) {
         self.engine.stop();
     }

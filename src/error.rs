@@ -1,4 +1,4 @@
-//! What can fail, and how sessions end: the values that handlers are given.
+//! The errors that handlers are given, and the description of how a session ended.
 
 use crate::proto::{ProtocolError, ResponseError};
 use std::fmt;
@@ -113,7 +113,7 @@ pub enum Side {
     Peer,
 }
 
-/// The result of [`Context::send`](crate::Context::send). [`guide::slow`](crate::guide::slow) says how to react.
+/// The result of [`Context::send`](crate::Context::send). See [`guide::slow`](crate::guide::slow).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a refused message is lost, and above the high-water mark further messages should wait for on_drain"]
 #[non_exhaustive]

@@ -1,24 +1,24 @@
-//! What an application implements: [`Handler`].
+//! The trait that an application implements: [`Handler`].
 
 use crate::context::Context;
 use crate::error::{Close, Error};
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 
-/// What an application does. Only [`on_message`](Handler::on_message) is required.
+/// The events of a server's sessions. Only [`on_message`](Handler::on_message) is required.
 ///
-/// `on_open` and `on_close` come in pairs, always, in this order, also when the server is dropped; every other
-/// event of a session comes between them, but for `on_upgrade` and `on_http`, which come before or instead, and
-/// `on_error`, which tells of clients that were refused as well.
+/// `on_open` and `on_close` are always called in pairs, in this order, also when the server is dropped. All other calls
+/// about a session come between them, with two exceptions: `on_upgrade` and `on_http` come before `on_open` or instead of
+/// it, and `on_error` is also called for clients that were refused.
 ///
-/// All are called on the thread that runs the server, one at a time; a handler that is slow is slow for everybody. A
-/// panic unwinds out of [`Server::turn`](crate::Server::turn).
+/// All methods are called on the thread that runs the server, one at a time. A slow handler delays all sessions. A panic
+/// unwinds out of [`Server::turn`](crate::Server::turn).
 ///
 /// ```
 /// use wsloop::testing::{Harness, Received};
 /// use wsloop::{Close, Config, Context, Handler, Id, Message};
 ///
-/// /// Counts what each session says, and tells it.
+/// /// Counts the messages of each session, and answers with the count.
 /// #[derive(Default)]
 /// struct Count;
 ///
@@ -34,7 +34,7 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 ///         }
 ///     }
 ///     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
-///         println!("{:?} said {:?} things, and ended with {}", cx.peer_addr(id), cx.state::<u64>(id), close.code);
+///         println!("{:?} sent {:?} messages and ended with {}", cx.peer_addr(id), cx.state::<u64>(id), close.code);
 ///     }
 /// }
 ///
@@ -45,26 +45,26 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 /// assert_eq!(harness.received(id), ["1", "2"].map(|text| Received::Text(text.to_owned())));
 /// ```
 pub trait Handler {
-    /// A whole message arrived (RFC 6455 section 6.2), at most [`Config::message_bytes_max`] long, text of valid UTF-8.
-    /// It borrows the loop's memory: copy what is to be kept. After [`Context::close`] messages still come, those that
-    /// were on their way, until the peer has answered; sends are refused then.
+    /// Called when a whole message has arrived (RFC 6455 section 6.2). It has at most [`Config::message_bytes_max`] bytes; a
+    /// text is valid UTF-8. `message` borrows a buffer of the loop: copy it to store it. After [`Context::close`], messages
+    /// that the peer has sent before it answers the Close are still delivered here; sends are refused then.
     ///
     /// [`Config::message_bytes_max`]: crate::Config::message_bytes_max
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>);
 
-    /// The loop is about to make its first turn: the place to set timers.
+    /// Called once, before the first turn. Set timers here.
     fn on_start(&mut self, cx: &mut Context<'_>) {
         let _ = cx;
     }
 
-    /// A client asks for a WebSocket with an opening handshake that is in order (RFC 6455 section 4.2.1). `upgrade` is
-    /// the 101 before it leaves (section 4.2.2): add headers, choose a subprotocol. The session is not open yet, but
-    /// [`Context::set_state`], its path and its address work. By default everybody is let in.
+    /// Called for a valid opening handshake (RFC 6455 section 4.2.1). `upgrade` is the 101 response before it is sent
+    /// (section 4.2.2): add headers or choose a subprotocol. The session is not open yet, but [`Context::set_state`], its
+    /// path and its address can be used. The default accepts every client.
     ///
-    /// This is the place to ask who it is: for the `Origin` (section 10.2) or for a token (section 10.5).
+    /// Check the `Origin` (section 10.2) or a token (section 10.5) here.
     ///
     /// # Errors
-    /// A response with any other status refuses the client; neither `on_open` nor `on_close` follows.
+    /// The response that refuses the client. Neither `on_open` nor `on_close` follows.
     fn on_upgrade(
         &mut self,
         cx: &mut Context<'_>,
@@ -76,70 +76,76 @@ pub trait Handler {
         Ok(())
     }
 
-    /// A plain GET or HEAD, no opening handshake. The default is 426: here only WebSockets are served.
+    /// Called for a GET or HEAD request that is no opening handshake. Returns the response; the default is 426.
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
         let _ = (cx, id, request);
         HttpResponse::new(426, "this path serves WebSockets only\n")
     }
 
-    /// A session is open: its 101 is on its way, and what is sent now follows it.
+    /// Called when a session opens. Its 101 is queued; messages sent from here on follow the 101.
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         let _ = (cx, id);
     }
 
-    /// A ping arrived, with at most 125 bytes of `payload` (RFC 6455 section 5.5.2); its pong is already on its way.
+    /// Called when a ping has arrived (RFC 6455 section 5.5.2), with a `payload` of at most 125 bytes. Its pong is already
+    /// queued.
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         let _ = (cx, id, payload);
     }
 
-    /// A pong arrived, asked for or not (RFC 6455 section 5.5.3), with at most 125 bytes of `payload`. Pongs to the
-    /// automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are empty.
+    /// Called when a pong has arrived, solicited or not (RFC 6455 section 5.5.3), with a `payload` of at most 125 bytes.
+    /// Answers to automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are empty.
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         let _ = (cx, id, payload);
     }
 
-    /// A session that was over its high-water mark ([`Config::high_water_bytes`]) has fallen to its low one: send on.
+    /// Called when the unsent bytes of a session have exceeded [`Config::high_water_bytes`] and then fallen to
+    /// [`Config::low_water_bytes`]. Continue to send here.
     ///
     /// [`Config::high_water_bytes`]: crate::Config::high_water_bytes
+    /// [`Config::low_water_bytes`]: crate::Config::low_water_bytes
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
         let _ = (cx, id);
     }
 
-    /// A member of `topic` was further behind than [`Config::lag_bytes_max`] and has skipped `messages` whole messages
-    /// ([`LagPolicy::Skip`](crate::LagPolicy::Skip)). It still gets the publication that came then, and what is sent to it now comes after that
-    /// one; but do not send each time: it piles up behind a client that does not read.
+    /// Called when a member of `topic` had more than [`Config::lag_bytes_max`] unsent bytes and has skipped `messages` whole
+    /// messages ([`LagPolicy::Skip`](crate::LagPolicy::Skip)). The publication that caused the skip is still delivered to the
+    /// member; a message sent here follows that publication. Do not send on each call: the member does not read, and its
+    /// queue would grow.
     ///
     /// [`Config::lag_bytes_max`]: crate::Config::lag_bytes_max
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
         let _ = (cx, id, topic, messages);
     }
 
-    /// A session has ended, its socket included: after both Closes that is when the peer has ended the stream (RFC 6455
-    /// section 7.1.1), or [`Config::close_timeout`] has passed. Its [`Context::state`], path and address can still be
-    /// asked for; sends are refused.
+    /// Called when a session has ended and its socket is closed. After a closing handshake that is when the peer has ended
+    /// the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The session's [`Context::state`], path and
+    /// address are still available; sends are refused.
     ///
     /// [`Config::close_timeout`]: crate::Config::close_timeout
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
         let _ = (cx, id, close);
     }
 
-    /// Something failed: a session (its `on_close` follows, if it was opened), or a listener (`id` is `None`).
+    /// Called when a session or a connection attempt has failed, or a listener (`id` is `None`). For a session that was
+    /// open, `on_close` follows.
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         let _ = (cx, id, error);
     }
 
-    /// A timer of [`Context::set_timer`] is due. It comes once: set it again for the next time.
+    /// Called once for each timer of [`Context::set_timer`] when it is due. To repeat a timer, set it again.
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
         let _ = (cx, key);
     }
 
-    /// A source of [`Server::register`](crate::Server::register) is readable. Edge-triggered: read until `WouldBlock`.
+    /// Called when a source of [`Server::register`](crate::Server::register) is readable. Readiness is edge-triggered: read
+    /// until `WouldBlock`.
     fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
         let _ = (cx, key);
     }
 }
 
-/// A handler from a closure that takes messages; what the closure returns is ignored.
+/// Returns a handler that calls a closure for each message. The closure's return value is ignored.
 ///
 /// ```
 /// use wsloop::{Config, Server, handler_fn};
@@ -168,7 +174,7 @@ where
     }
 }
 
-/// A handler that is chosen at run time: `Server<Box<dyn Handler>>` works as any other.
+/// Forwards to a handler that is chosen at run time, such as a `Box<dyn Handler>`.
 ///
 /// ```
 /// use wsloop::handlers::{Broadcast, Echo};
@@ -179,8 +185,7 @@ where
 /// let server = Server::new(Config::default(), handler);
 /// assert!(server.is_ok());
 /// ```
-// An event that is added to the trait and forgotten here would end in the trait's default, and the handler inside
-// would never hear of it.
+// Without the lint, an event that is added to the trait but not forwarded here would silently be dropped by the default.
 #[deny(clippy::missing_trait_methods)]
 impl<H: Handler + ?Sized> Handler for Box<H> {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {

@@ -1,4 +1,4 @@
-//! Ready-made handlers, plain users of the [`Handler`] trait: [`Echo`], [`Broadcast`], [`Reply`], [`Metrics`].
+//! Ready-made implementations of [`Handler`]: [`Echo`], [`Broadcast`], [`Reply`], [`Metrics`].
 
 pub use crate::metrics::Metrics;
 
@@ -16,17 +16,17 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 #[derive(Clone, Debug, Default)]
 pub struct Echo {
     prefix: String,
-    /// Prefix and text, one after the other. Retained for its allocation while that is small.
+    /// Prefix and text of the answer. Reused to save allocations, while it is small.
     answer: Vec<u8>,
 }
 
 impl Echo {
-    /// Text and binary come back as they are.
+    /// Returns a handler that sends text and binary back unchanged.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Text comes back behind `prefix`, binary as it is.
+    /// Returns a handler that sends text back with `prefix` before it, and binary unchanged.
     pub fn with_prefix(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
@@ -37,7 +37,7 @@ impl Echo {
 
 impl Handler for Echo {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        // A refusal means that the session is ending: there is nobody left to answer.
+        // A refusal means that the session is ending: no answer is needed.
         let _ = if message.is_text() && !self.prefix.is_empty() {
             self.answer.clear();
             self.answer.extend_from_slice(self.prefix.as_bytes());
@@ -51,8 +51,8 @@ impl Handler for Echo {
     }
 }
 
-/// Sends every message to everyone on the same request path, the sender included; text stays text and binary
-/// stays binary. The topic is the path, so other handlers can publish to it. A path longer than 512 bytes is refused with
+/// Sends every message to all sessions with the same request path, the sender included, with its type (text or binary)
+/// unchanged. The topic's name is the path, so that other handlers can publish to it. Refuses a path longer than 512 bytes with
 /// 414 (RFC 9110 section 15.5.15).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broadcast;
@@ -67,7 +67,10 @@ impl Handler for Broadcast {
     ) -> Result<(), HttpResponse> {
         match cx.path(id) {
             Some(_) => Ok(()),
-            None => Err(HttpResponse::new(414, "this path is too long for a room\n")),
+            None => Err(HttpResponse::new(
+                414,
+                "the path is longer than 512 bytes\n",
+            )),
         }
     }
 
@@ -91,7 +94,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Answers with `text`.
+    /// Returns a handler that answers with `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into() }
     }
@@ -99,12 +102,12 @@ impl Reply {
 
 impl Handler for Reply {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
-        // A refusal means that the session is ending: there is nobody left to answer.
+        // A refusal means that the session is ending: no answer is needed.
         let _ = cx.send(id, &self.text);
     }
 }
 
-/// The allocation that is retained for the next answer.
+/// Maximum capacity of the buffer that is reused for the next answer.
 const ANSWER_BYTES_RETAINED: usize = 64 * 1024;
 
 #[cfg(test)]

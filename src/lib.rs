@@ -29,31 +29,30 @@
 //!
 //! # In short
 //!
-//! - A [`Handler`] is told what happens to sessions; a [`Context`] does what it asks for. Both live on the one thread, so
-//!   there are no locks.
-//! - A handler queues; what it asks for happens in the phases of the turn that follow: poll, accept, read, expire, flush,
-//!   reap. All that a turn produced for one peer leaves in one write; a publication reaches some members a turn.
-//! - A [`Message`] is borrowed from the receive buffer, and ends with the call.
-//! - A topic is a log. [`Context::publish`] frames a message once, and what a turn gathered costs
-//!   messages + members.
-//! - Every queue, buffer, count and wait has a bound in [`Config`]. Whatever a peer does wrong is answered (a Close with
-//!   the right code, an HTTP status), and the answer is given time to arrive before the socket is closed.
-//! - Other threads have a [`Handle`].
+//! - The methods of a [`Handler`] are called for the events of sessions; a [`Context`] has the operations on sessions. Both
+//!   are used on one thread, so there are no locks.
+//! - A turn of the loop has phases: poll, accept, read, expire, flush, reap. A handler's sends and closes are queued and
+//!   carried out in later phases. Everything that a turn produced for one peer leaves in one write.
+//! - A [`Message`] borrows the receive buffer until the handler returns.
+//! - A topic is a log. [`Context::publish`] frames a message once; a turn's publications cost messages + members.
+//! - Every queue, buffer, count and wait has a limit in [`Config`]. A violation by a peer is answered with a Close code or an
+//!   HTTP status, and the answer has time to arrive before the socket is closed.
+//! - Other threads use a [`Handle`].
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `serve` | yes | the server binary, and `simd` |
+//! | `serve` | yes | the server binary; enables `simd` |
 //! | `connect`, `bench` | yes | the binary's commands of that name |
 //! | `mimalloc` | yes | the binary's allocator, which returns memory after a burst |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
 //!
-//! Without default features the library depends on `mio`, `tungstenite` (its parts that own no socket), `slab` and `log`,
-//! and nothing else. It logs through [`log`]: a line when a session opens and when it ends (info), each message (debug).
-//! The loop calls the logger and waits for it, so choose one that does not block.
+//! Without default features the library depends on `mio`, `tungstenite` (its parts without sockets), `slab` and `log` only.
+//! It logs through [`log`]: at level info when a session opens and when it ends, at level debug each message. The loop calls
+//! the logger directly, so choose a logger that does not block.
 
-// A library prints nothing, and both panic if they cannot write.
+// A library does not print; and both macros panic if they cannot write.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod buffer;
@@ -99,7 +98,7 @@ use std::net::ToSocketAddrs;
 /// ```
 ///
 /// # Errors
-/// What the system says to listening on `addr`, or to polling.
+/// Errors of the operating system from listening on `addr` or from polling.
 pub fn serve<R>(
     addr: impl ToSocketAddrs,
     on_message: impl FnMut(&mut Context<'_>, Id, Message<'_>) -> R,

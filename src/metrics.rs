@@ -1,4 +1,4 @@
-//! [`Metrics`], a handler that tells what the loop has counted, in the text format of Prometheus.
+//! [`Metrics`], a handler that returns the server's counters in Prometheus' text format.
 
 use crate::context::Context;
 use crate::handler::Handler;
@@ -9,9 +9,9 @@ use crate::stats::{Stats, TurnTimes};
 use std::fmt::{Display, Write};
 
 /// Answers plain GET and HEAD with the server's [`Stats`] in Prometheus' text format 0.0.4; WebSockets are refused
-/// with 404. It has the loop measure its turns.
+/// with 404. Turns are measured ([`Context::measure_turns`]).
 ///
-/// A scrape looks at each session whose socket takes nothing at the moment, and at no other.
+/// The cost of a scrape grows with the number of sessions whose sockets accept nothing at the moment.
 ///
 /// ```
 /// use wsloop::Router;
@@ -99,7 +99,7 @@ fn print(stats: &Stats) -> String {
     text.single(
         "backlog_bytes",
         "gauge",
-        "Bytes owed to peers whose sockets take nothing at the moment.",
+        "Unsent bytes for peers whose sockets accept nothing at the moment.",
         stats.backlog_bytes,
     );
     text.single(

@@ -1,11 +1,11 @@
-//! What the loop has counted since it began: totals that only grow, and a few figures of the moment.
+//! The server's counters: totals since its start, and a few current values.
 //!
-//! Counting costs the loop an addition a message; only the times of turns cost more, a look at the clock each, and are
-//! measured when asked for ([`Context::measure_turns`](crate::Context::measure_turns)).
+//! Counting costs the loop one addition per message. Durations of turns cost one read of the clock per turn, and are measured
+//! only after [`Context::measure_turns`](crate::Context::measure_turns).
 
 use std::time::Duration;
 
-/// Counts of one server, as of the moment they were asked for; see [`Context::stats`](crate::Context::stats).
+/// A snapshot of a server's counters, from [`Context::stats`](crate::Context::stats).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -13,40 +13,39 @@ pub struct Stats {
     pub connections_open: usize,
     /// Sessions that were opened.
     pub connections: u64,
-    /// Plain GET and HEAD requests that `Handler::on_http` has answered, with whatever status.
+    /// Plain GET and HEAD requests that `Handler::on_http` has answered, with any status.
     pub http_requests: u64,
-    /// Text and binary messages that `Handler::on_message` was given.
+    /// Text and binary messages that were passed to `Handler::on_message`.
     pub messages_in: u64,
-    /// Messages that were taken for sending: sent to one session, or published, once for each member; those that a
-    /// member has skipped are taken off.
+    /// Messages that were queued or written: each message sent to a session, and each publication once per member, without
+    /// the messages that members have skipped.
     pub messages_out: u64,
-    /// Messages that members were too far behind for ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
+    /// Messages that members have skipped ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
     pub messages_skipped: u64,
     /// Bytes read from sockets, requests and frame headers included.
     pub bytes_in: u64,
-    /// Bytes that sockets have taken, responses and frame headers included.
+    /// Bytes that sockets have accepted, responses and frame headers included.
     pub bytes_out: u64,
-    /// Bytes that peers are owed whose sockets take nothing at the moment, those of published messages once for each
-    /// member.
+    /// Unsent bytes of sessions whose sockets accept nothing at the moment; publications count once for each member.
     pub backlog_bytes: usize,
-    /// Members of topics whose sockets take nothing at the moment.
+    /// Members of topics whose sockets accept nothing at the moment.
     pub members_lagging: usize,
-    /// The times of turns, from the poll's return to the end of the reap phase, if they are measured.
+    /// Durations of turns, from the poll's return to the end of the reap phase, if they are measured.
     pub turns: Option<TurnTimes>,
     pub(crate) refused: [u64; Refusal::NAMES.len()],
     pub(crate) closes: [u64; CLOSES.len()],
 }
 
 impl Stats {
-    /// Connections that did not come to a session, by the reason: `protocol` (not an opening handshake of RFC 6455, nor
-    /// a request that HTTP allows), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101
-    /// so that it breaks the protocol), `shutdown`, or the limit of [`Config`](crate::Config) by its name.
+    /// Returns the number of refused connections by reason: `protocol` (neither an opening handshake of RFC 6455 nor a valid
+    /// HTTP request), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it violates
+    /// the protocol), `shutdown`, or the name of a limit of [`Config`](crate::Config).
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused)
     }
 
-    /// Sessions that have ended, by the close code that `Handler::on_close` was told (RFC 6455 section 7.4): the
-    /// registered codes one by one, `3000-3999`, `4000-4999` (which peers can choose freely), and `other`.
+    /// Returns the number of ended sessions by the close code that `Handler::on_close` was given (RFC 6455 section 7.4): each
+    /// registered code, `3000-3999`, `4000-4999` (which peers can choose freely), and `other`.
     pub fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CLOSES.into_iter().zip(self.closes)
     }
@@ -72,7 +71,7 @@ impl Stats {
     }
 }
 
-/// Why there is no session, in the order of [`Refusal::NAMES`].
+/// Why a connection was refused, in the order of [`Refusal::NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Protocol,
@@ -96,26 +95,26 @@ impl Refusal {
     ];
 }
 
-/// A histogram of turns by their time.
+/// A histogram of the durations of turns.
 #[derive(Clone, Debug, Default)]
 pub struct TurnTimes {
     sum: Duration,
-    /// Turns of at most each bound, and longer than the one before; the last are longer than all.
+    /// Counts by bucket: turns that took at most the bound and longer than the bound before. The last bucket has no bound.
     counts: [u64; TURN_BOUNDS.len() + 1],
 }
 
 impl TurnTimes {
-    /// All turns.
+    /// Returns the number of turns.
     pub fn count_all(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The time of all turns together.
+    /// Returns the sum of all durations.
     pub fn sum(&self) -> Duration {
         self.sum
     }
 
-    /// How many turns took at most so long, for some lengths.
+    /// Returns pairs of a duration and the number of turns that took at most that duration.
     pub fn at_most(&self) -> impl Iterator<Item = (Duration, u64)> {
         let mut total = 0;
         TURN_BOUNDS

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
-/// Non-blocking bytes in both directions: `WouldBlock` when there is nothing to read, or no room to write.
+/// Non-blocking bytes in both directions: `WouldBlock` when there is nothing to read, or nothing can be written.
 pub(crate) trait Transport: Read + Write {
     /// Ends our direction. What the peer sends can still be read.
     fn shutdown_write(&mut self) -> io::Result<()>;

@@ -94,7 +94,7 @@ impl BufferPool {
         Buffer::with_capacity(len)
     }
 
-    /// Makes room for `needed` bytes of a request's head, of at most `bytes_max`. From [`HEAD_MAPPED_BYTES_MIN`] on the head
+    /// Reserves capacity for `needed` bytes of a request's head, of at most `bytes_max`. From [`HEAD_MAPPED_BYTES_MIN`] on the head
     /// moves to a fresh mapped buffer.
     pub(crate) fn grow_head(&self, head: &mut Buffer, needed: usize, bytes_max: usize) {
         if self.is_mapping && (head.capacity()..needed).contains(&HEAD_MAPPED_BYTES_MIN) {
@@ -107,7 +107,7 @@ impl BufferPool {
         }
     }
 
-    /// Makes room for `needed` bytes of a message, of which headers have announced no more than `bytes_max`. From
+    /// Reserves capacity for `needed` bytes of a message, of which headers have announced no more than `bytes_max`. From
     /// [`MESSAGE_MAPPED_BYTES_MIN`] on the message moves to a mapped buffer: a retained one, unless too many are lent.
     ///
     /// Smaller capacities are powers of two. Allocators retain some memory for each size that was once in use: fewer sizes
@@ -204,10 +204,10 @@ const SMALL_COUNT: usize = 64;
 /// Up to a page, to map a buffer costs more than it returns.
 const MIDDLE_BYTES: usize = 4096;
 
-/// Minimum bytes of a head that is kept in a mapped buffer, not in the allocator's heap.
+/// Minimum bytes of a head that is stored in a mapped buffer, not in the allocator's heap.
 const HEAD_MAPPED_BYTES_MIN: usize = 4097;
 
-/// Minimum bytes of a message under way that is kept in a mapped buffer, not in the allocator's heap.
+/// Minimum bytes of a message under way that is stored in a mapped buffer, not in the allocator's heap.
 const MESSAGE_MAPPED_BYTES_MIN: usize = 32 * 1024;
 
 /// Maximum chunks that are retained: 2 MiB.

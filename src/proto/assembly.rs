@@ -93,7 +93,7 @@ impl Assembly {
             self.make_room(wanted, missing - wanted as u64, buffers);
         }
         let room = self.bytes.capacity() - self.bytes.len();
-        Some(self.bytes.spare(wanted.min(room)))
+        Some(self.bytes.unused(wanted.min(room)))
     }
 
     /// Takes `len` bytes of a frame's payload that were written to the start of [`space`](Self::space). The first of
