@@ -12,6 +12,7 @@ pub(crate) mod operations;
 pub(crate) mod paths;
 pub(crate) mod session;
 pub(crate) mod session_log;
+mod slot_queue;
 mod timers;
 
 use crate::buffer::BufferPool;
@@ -27,6 +28,7 @@ use paths::Paths;
 use session::{InputEnd, Kind, Session, id};
 use session_log::SessionLog;
 use slab::Slab;
+use slot_queue::SlotQueue;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::mem;
@@ -58,11 +60,11 @@ pub(crate) struct Engine {
     counts: Counts,
     /// Slots of sessions with input to read or to process. An entry counts if the session in that slot is marked as queued: a
     /// slot can have another session meanwhile, and so another entry.
-    pub(crate) read_queue: VecDeque<u32>,
+    pub(crate) read_queue: SlotQueue,
     /// The same for sessions with unsent bytes, most of them queued in this turn.
-    pub(crate) flush_queue: VecDeque<u32>,
+    pub(crate) flush_queue: SlotQueue,
     /// Sessions with so many unsent bytes that they are flushed in slices, with the turn's budget for publications.
-    pub(crate) bulk_queue: VecDeque<u32>,
+    pub(crate) bulk_queue: SlotQueue,
     /// Sessions that are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
     /// Sessions that have ended.
@@ -162,9 +164,9 @@ impl Engine {
             touch_period: 0,
             accepted: 0,
             counts: Counts::default(),
-            read_queue: VecDeque::with_capacity(KEPT),
-            flush_queue: VecDeque::with_capacity(KEPT),
-            bulk_queue: VecDeque::new(),
+            read_queue: SlotQueue::with_capacity(KEPT),
+            flush_queue: SlotQueue::with_capacity(KEPT),
+            bulk_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
             reap_queue: VecDeque::with_capacity(KEPT),
             reading: None,
@@ -464,7 +466,7 @@ impl Engine {
     }
 
     /// Postpones the idle deadline of an open session, at most once in a 64th of its duration.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn touch(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         if session.touched_at != self.touch_period {

@@ -59,7 +59,7 @@ impl Engine {
         } = self;
         if turn_buffer.is_in_use() {
             // Sessions that the turn has not come to yet, or that have ended.
-            let queued = flush_queue.iter().chain(&*bulk_queue);
+            let queued = flush_queue.iter().chain(bulk_queue.iter());
             let ended = reap_queue.iter().map(|id| &id.slot);
             for slot in queued.chain(ended) {
                 if let Some(session) = sessions.get_mut(*slot as usize) {
