@@ -17,8 +17,8 @@ pub(crate) struct TurnBuffer {
 }
 
 /// The bytes of one queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
     start: u32,
     end: u32,
 }
@@ -45,7 +45,7 @@ impl TurnBuffer {
     }
 
     /// The same for the frame of a message, for a queue that may have something here; then it has to be the last.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_frame(
         &mut self,
         span: Option<Span>,
@@ -58,11 +58,11 @@ impl TurnBuffer {
             None => self.len as u32,
         };
         let free = self.bytes.get_mut(self.len..)?;
-        let frame_len = header.len + payload.len();
-        if free.len() < frame_len.max(header.bytes.len()) {
+        if free.len() < header.bytes.len() + payload.len() {
             return None;
         }
         // The header may be shorter; then the payload follows where it ends.
+        let frame_len = header.len + payload.len();
         free[..header.bytes.len()].copy_from_slice(&header.bytes);
         free[header.len..frame_len].copy_from_slice(payload);
         self.len += frame_len;
@@ -109,7 +109,7 @@ impl TurnBuffer {
     }
 
     #[inline]
-    pub(super) fn bytes(&self, span: Span) -> &[u8] {
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start as usize..span.end as usize]
     }
 
@@ -121,7 +121,7 @@ impl TurnBuffer {
 }
 
 impl Span {
-    pub(super) fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         (self.end - self.start) as usize
     }
 
