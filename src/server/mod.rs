@@ -23,7 +23,7 @@ use crate::stats::Stats;
 use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
 use listener::{ACCEPTS_PER_TURN, LAST_ACCEPTS_MAX, Listener, ListeningSocket};
-use mio::event::Source;
+use mio::event::{Event, Source};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::collections::VecDeque;
@@ -344,23 +344,15 @@ impl Polling {
         } = self;
         for event in &*events {
             match event.token() {
+                Token(token) if token <= SESSION_TOKENS => {
+                    mark_token(engine, token, readiness(event));
+                }
                 WAKER => {}
                 Token(token) if token >= SOURCES => ready_sources.push_back(token - SOURCES),
-                Token(token) if token >= LISTENERS => {
+                Token(token) => {
                     if let Some(listener) = listeners.get_mut(token - LISTENERS) {
                         listener.mark();
                     }
-                }
-                token => {
-                    let readiness = Readiness {
-                        // An error is met, and told apart, by reading.
-                        is_readable: event.is_readable()
-                            || event.is_read_closed()
-                            || event.is_error(),
-                        is_writable: event.is_writable(),
-                        is_end: event.is_read_closed() || event.is_error() || event.is_priority(),
-                    };
-                    mark_token(engine, token.0, readiness);
                 }
             }
         }
@@ -456,6 +448,18 @@ impl<H: Handler> Drop for Server<H> {
 fn token_of(id: Id) -> usize {
     let number = (id.number as usize) << SLOT_BITS;
     (number | id.slot as usize) & SESSION_TOKENS
+}
+
+/// What an event reports. The tests are joined by `|`, which compilers make one test of several bits of.
+#[inline]
+fn readiness(event: &Event) -> Readiness {
+    let is_end = event.is_read_closed() | event.is_error();
+    Readiness {
+        // An error is met, and told apart, by reading.
+        is_readable: event.is_readable() | is_end,
+        is_writable: event.is_writable(),
+        is_end: is_end | event.is_priority(),
+    }
 }
 
 /// Marks the session of that token. An event of one that is gone, whose slot may have another now, is ignored.
