@@ -54,7 +54,8 @@ pub(crate) struct Engine {
     pub(crate) now: u64,
     /// A session postpones its idle deadline once in a period of so many milliseconds.
     touch_millis: u32,
-    touch_period: u32,
+    /// The period of this turn.
+    pub(crate) touch_period: u32,
     /// Connections accepted: the number of the newest.
     accepted: u64,
     counts: Counts,
@@ -328,10 +329,8 @@ impl Engine {
         };
         let session_log = self.session_log.next_in(self.now);
         let buffers = self.buffers.next_in();
-        [deadline, timer, stop, session_log, buffers]
-            .into_iter()
-            .flatten()
-            .min()
+        let first = earlier(deadline, timer);
+        earlier(earlier(first, stop), earlier(session_log, buffers))
     }
 
     /// Whether a session's deadline is due in this turn.
@@ -466,17 +465,13 @@ impl Engine {
     }
 
     /// Postpones the idle deadline of an open session, at most once in a 64th of its duration.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn touch(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
-        if session.touched_at != self.touch_period {
-            session.touched_at = self.touch_period;
-            self.postpone_idle(slot);
+        if session.touched_at == self.touch_period {
+            return;
         }
-    }
-
-    #[inline(never)]
-    fn postpone_idle(&mut self, slot: usize) {
+        session.touched_at = self.touch_period;
         match self.deadlines.kind(slot) {
             Some(Deadline::Quiet | Deadline::Idle) => {
                 self.deadlines
@@ -553,6 +548,15 @@ impl NoRoom {
 
 fn no_room() -> HttpResponse {
     HttpResponse::new(503, "the server has no room for another connection\n")
+}
+
+/// Returns the earlier of two times, of which each may be never (`None`).
+#[inline]
+pub(crate) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// A duration of `Config`, which bounds it to 7 days.

@@ -243,7 +243,7 @@ impl Session {
 
     /// Whether its messages may be processed now.
     pub(crate) fn may_process(&self) -> bool {
-        !self.is_paused && !self.is_deferred
+        !(self.is_paused | self.is_deferred)
     }
 
     /// Whether its stream should be read.

@@ -150,9 +150,7 @@ impl Engine {
         // Most sessions have sent a few messages in this turn, which the stream takes. Otherwise, and after an error, which
         // it meets again, `flush_session` goes on.
         if session.phase == Phase::Live
-            && !session.is_blocked
-            && !session.is_paused
-            && !session.has_unchecked_claims
+            && !(session.is_blocked | session.is_paused | session.has_unchecked_claims)
             && !self.topics.is_dirty()
             && let Some(span) = session.outbound.in_turn()
             && let Ok(len) = session.stream.write(self.turn_buffer.bytes(span))

@@ -16,7 +16,7 @@ pub use handle::{Handle, HandleError};
 
 use crate::config::Config;
 use crate::context::Context;
-use crate::engine::{Engine, Readiness};
+use crate::engine::{Engine, Readiness, earlier};
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::stats::Stats;
@@ -266,7 +266,7 @@ impl<H: Handler> Server<H> {
             self.engine.begin_turn(millis_since(self.clock));
             self.handler.on_start(&mut Context::new(&mut self.engine));
         }
-        let sleep = [timeout, self.next_timeout()].into_iter().flatten().min();
+        let sleep = earlier(timeout, self.next_timeout());
         self.polling.poll(sleep, &mut self.engine)?;
         let start = self.clock.elapsed();
         self.engine.begin_turn(start.as_millis() as u64);
@@ -307,7 +307,7 @@ impl<H: Handler> Server<H> {
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
         let polling = self.polling.next_in(now);
         let at_once = (self.life == Life::New).then_some(0);
-        let wait = [engine, polling, at_once].into_iter().flatten().min()?;
+        let wait = earlier(earlier(engine, polling), at_once)?;
         // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
         // wake up just before.
         Some(Duration::from_millis(wait))
@@ -453,12 +453,12 @@ fn token_of(id: Id) -> usize {
 /// What an event reports. The tests are joined by `|`, which compilers make one test of several bits of.
 #[inline]
 fn readiness(event: &Event) -> Readiness {
-    let is_end = event.is_read_closed() | event.is_error();
+    let is_end = event.is_error() | event.is_priority() | event.is_read_closed();
     Readiness {
         // An error is met, and told apart, by reading.
         is_readable: event.is_readable() | is_end,
         is_writable: event.is_writable(),
-        is_end: is_end | event.is_priority(),
+        is_end,
     }
 }
 

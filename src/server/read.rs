@@ -22,19 +22,20 @@ use crate::stats::Refusal;
 use std::io::{self, ErrorKind, Read};
 use std::mem;
 
-/// What may still be read, or was read.
-#[derive(Clone, Copy, Debug)]
-struct Share {
+/// What was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
     bytes: usize,
     /// Messages and control frames.
     messages: usize,
 }
 
-impl Share {
-    const NOTHING: Self = Self {
-        bytes: 0,
-        messages: 0,
-    };
+/// What was read while a data frame was under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct PayloadRead {
+    read: Amount,
+    /// Bytes that do not count against the share of the session.
+    discount: usize,
 }
 
 impl Engine {
@@ -63,7 +64,7 @@ impl Engine {
     fn read_queued(&mut self, count: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let published = self.topics.published_len();
         let mut count_left = count;
-        let mut read = Share::NOTHING;
+        let mut read = Amount::default();
         while count_left > 0 && read.bytes < TURN_BYTES_MAX && read.messages < TURN_MESSAGES_MAX {
             count_left -= 1;
             let Some(slot) = self.read_queue.pop_front() else {
@@ -82,70 +83,74 @@ impl Engine {
     /// Reads from a session, if it is marked as queued, within its share, and queues it again if there is more. Returns what
     /// was read.
     #[inline(always)]
-    fn read_session(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Share {
-        let mut used = Share::NOTHING;
+    fn read_session(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
+        let mut read = Amount::default();
         let Some(mut session) = self.sessions.get_mut(slot) else {
-            return used;
+            return read;
         };
         if !mem::take(&mut session.is_read_queued) {
-            return used;
+            return read;
         }
         self.reading = Some(slot as u32);
-        // Bytes that were read, of which payload uses less of the share.
-        let mut read = 0;
+        // Bytes that do not count.
+        let mut discount = 0;
         let mut has_share = true;
         if session.extra.is_some() {
-            used.messages = self.process_unprocessed(slot, handler);
-            has_share = used.messages < SESSION_MESSAGES_MAX;
+            read.messages = self.process_unprocessed(slot, handler);
+            has_share = read.messages < SESSION_MESSAGES_MAX;
             session = &mut self.sessions[slot];
         }
-        loop {
-            if !has_share || !session.may_read() {
-                if session.is_readable {
-                    self.queue_read(slot);
-                }
-                break;
-            }
+        while has_share && session.may_read() {
             if session.connection.payload_missing() > 0 {
-                let (len, cost) = self.read_payload(slot, buf, handler);
-                read += len;
-                used.bytes += cost.bytes;
-                used.messages += cost.messages;
+                let payload = self.read_payload(slot, buf, handler);
+                read.bytes += payload.read.bytes;
+                read.messages += payload.read.messages;
+                discount += payload.discount;
             } else {
                 match session.stream.read(buf) {
                     Ok(0) => self.end_of_input(slot),
                     Ok(len) => {
-                        read += len;
-                        used.bytes += len;
+                        read.bytes += len;
                         let may_return_more = session.count_read(len, buf.len());
-                        used.messages =
-                            self.take_input(slot, &mut buf[..len], used.messages, handler);
-                        // The stream is empty. If input is left, the session is queued.
+                        if session.phase == Phase::Live {
+                            if session.touched_at != self.touch_period {
+                                self.touch(slot);
+                            }
+                            read.messages = self.process_or_store(
+                                slot,
+                                &mut buf[..len],
+                                read.messages,
+                                handler,
+                            );
+                        } else {
+                            session.discard(len);
+                        }
                         if !may_return_more {
-                            break;
+                            // The stream is empty. If input is stored, the session is queued.
+                            return read;
                         }
                     }
                     Err(error) => self.read_failed(slot, error),
                 }
             }
-            has_share =
-                used.bytes < self.config.read_budget_bytes && used.messages < SESSION_MESSAGES_MAX;
+            has_share = read.bytes - discount < self.config.read_budget_bytes
+                && read.messages < SESSION_MESSAGES_MAX;
             session = &mut self.sessions[slot];
         }
-        Share {
-            bytes: read,
-            messages: used.messages,
+        if session.is_readable {
+            self.queue_read(slot);
         }
+        read
     }
 
-    /// Reads once while a data frame is under way. Returns the number of bytes, and what it costs of the session's share.
+    /// Reads once while a data frame is under way.
     #[inline(never)]
     fn read_payload(
         &mut self,
         slot: usize,
         buf: &mut [u8],
         handler: &mut impl Handler,
-    ) -> (usize, Share) {
+    ) -> PayloadRead {
         let session = &mut self.sessions[slot];
         let missing = session.connection.payload_missing();
         let space = if missing >= IN_PLACE_BYTES_MIN as u64 && session.phase == Phase::Live {
@@ -157,32 +162,34 @@ impl Engine {
         let is_in_place = space.is_some();
         let space = space.unwrap_or(buf);
         let room = space.len();
+        let mut payload = PayloadRead::default();
         let len = match session.stream.read(space) {
             Ok(len) if len > 0 => len,
             Ok(_) => {
                 self.end_of_input(slot);
-                return (0, Share::NOTHING);
+                return payload;
             }
             Err(error) => {
                 self.read_failed(slot, error);
-                return (0, Share::NOTHING);
+                return payload;
             }
         };
         session.count_read(len, room);
-        let messages = if is_in_place {
+        payload.read.bytes = len;
+        if len as u64 <= missing {
+            payload.discount = len - len.div_ceil(PAYLOAD_DISCOUNT);
+        }
+        if session.phase == Phase::Live {
             self.touch(slot);
-            self.process_in_place(slot, len, handler);
-            0
+            if is_in_place {
+                self.process_in_place(slot, len, handler);
+            } else {
+                payload.read.messages = self.process_or_store(slot, &mut buf[..len], 0, handler);
+            }
         } else {
-            self.take_input(slot, &mut buf[..len], 0, handler)
-        };
-        let is_payload = len as u64 <= missing;
-        let bytes = if is_payload {
-            len.div_ceil(PAYLOAD_DISCOUNT)
-        } else {
-            len
-        };
-        (len, Share { bytes, messages })
+            session.discard(len);
+        }
+        payload
     }
 
     #[inline(never)]
@@ -234,22 +241,16 @@ impl Engine {
         messages
     }
 
-    /// Processes what was read, and stores what is to be processed later; discards it if the protocol has ended. Returns
-    /// `messages` and those that were processed.
+    /// Processes what was read of a live session, and stores what is to be processed later. Returns `messages` and those
+    /// that were processed.
     #[inline(always)]
-    fn take_input(
+    fn process_or_store(
         &mut self,
         slot: usize,
         input: &mut [u8],
         messages: usize,
         handler: &mut impl Handler,
     ) -> usize {
-        let session = &mut self.sessions[slot];
-        if session.phase != Phase::Live {
-            session.discard(input.len());
-            return messages;
-        }
-        self.touch(slot);
         let (rest, messages) = self.process(slot, input, messages, handler);
         if rest > 0 {
             self.store_unprocessed(slot, &input[input.len() - rest..]);
