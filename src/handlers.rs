@@ -35,7 +35,8 @@ impl Echo {
         }
     }
 
-    /// Apart from `on_message`, which needs no registers of its own without it.
+    /// Sends a text behind the prefix. Not inlined, so that `on_message` saves no registers for an echo without a prefix: 16
+    /// instructions less.
     #[inline(never)]
     fn send_with_prefix(
         &mut self,

@@ -163,7 +163,7 @@ impl Router {
     ) -> (&'r mut dyn Handler, Context<'c>) {
         let served = self.sessions.get(id.slot as usize);
         let served = served.filter(|served| served.number == id.number as u16);
-        // Nobody's route is none.
+        // The route of `NOBODY` is out of bounds.
         let route = served.and_then(|served| self.routes.get_mut(usize::from(served.route)));
         let route = route.expect("its upgrade or request came first");
         (&mut *route.handler, cx.scoped(route.scopes.start))

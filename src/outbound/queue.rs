@@ -207,7 +207,7 @@ impl Outbound {
         mem::forget(old);
     }
 
-    /// All unsent bytes, if they are in the turn's buffer.
+    /// Returns the place of all unsent bytes in the turn's buffer, if they are there.
     #[inline]
     pub(crate) fn in_turn(&self) -> Option<Span> {
         match &self.content {

@@ -37,8 +37,8 @@ impl Engine {
         }
     }
 
-    /// Flushes each session that was sent something, up to the turn's limit. One function with all that most of them need,
-    /// so that registers are saved once in a turn.
+    /// Flushes each session that was sent something, up to the turn's limit. What most sessions need is inlined here, so that
+    /// registers are saved once in a turn.
     #[inline(never)]
     fn flush_sent(&mut self, handler: &mut impl Handler) {
         let mut work = 0;

@@ -450,7 +450,7 @@ fn token_of(id: Id) -> usize {
     (number | id.slot as usize) & SESSION_TOKENS
 }
 
-/// What an event reports. The tests are joined by `|`, which compilers make one test of several bits of.
+/// Returns what an event reports. The tests are joined by `|`, of which compilers make fewer branches than of `||`.
 #[inline]
 fn readiness(event: &Event) -> Readiness {
     let is_end = event.is_error() | event.is_priority() | event.is_read_closed();

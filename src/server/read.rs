@@ -47,11 +47,11 @@ impl Engine {
         self.read_queued(self.read_queue.len(), buf, handler);
     }
 
-    /// Reads from one session, whatever others are queued, if it is marked or has unprocessed input.
+    /// Reads from one session before those that are queued, if there is something to read or to process.
     pub(super) fn read_first(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
         if session.wants_input() {
-            // If it is queued already, its other entry counts only if the session is queued again.
+            // If the session is queued already, that entry counts only if the session is queued again.
             session.is_read_queued = true;
             self.read_queue.push_front(slot as u32);
             self.read_queued(1, buf, handler);
