@@ -40,15 +40,20 @@ impl SlotQueue {
         }
     }
 
-    /// Reclaims the memory of popped entries if they are at least half, so that each entry is moved once on average. Else
-    /// the vector grows.
     #[cold]
     #[inline(never)]
     fn make_room(&mut self) {
+        self.reclaim_half();
+        self.slots.reserve(1);
+    }
+
+    /// Reclaims the memory of popped entries if they are at least half, so that each entry is moved once on average. To be
+    /// called when a phase is over, so that the vector grows no larger than the entries of a phase.
+    #[inline]
+    pub(crate) fn reclaim_half(&mut self) {
         if self.first >= self.len() {
             self.reclaim();
         }
-        self.slots.reserve(1);
     }
 
     /// Removes the first entry.
@@ -82,6 +87,7 @@ impl SlotQueue {
         self.slots.shrink_to(entries);
     }
 
+    #[inline(never)]
     fn reclaim(&mut self) {
         self.slots.drain(..self.first);
         self.first = 0;
@@ -113,8 +119,10 @@ mod tests {
                 queue.push_front(step);
                 model.push_front(step);
             }
-            if random(500) == 0 {
-                queue.shrink_to(4);
+            match random(500) {
+                0 => queue.shrink_to(4),
+                1 => queue.reclaim_half(),
+                _ => {}
             }
             assert_eq!(
                 (queue.len(), queue.is_empty()),

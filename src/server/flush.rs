@@ -29,6 +29,7 @@ impl Engine {
         let budget = mem::take(&mut self.read_work).max(PUBLICATION_WORK_MIN);
         if !self.bulk_queue.is_empty() || self.topics.is_dirty() {
             self.flush_bulk(budget, handler);
+            self.bulk_queue.reclaim_half();
         }
         self.bound_unclaimed(handler);
         self.topics.trim(&mut self.buffers);
@@ -51,6 +52,7 @@ impl Engine {
             };
             work += self.flush_queued(slot, handler);
         }
+        self.flush_queue.reclaim_half();
     }
 
     /// Leaves nothing in the turn's buffer: it is for this turn alone.

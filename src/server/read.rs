@@ -76,6 +76,7 @@ impl Engine {
             read.bytes += share.bytes;
             read.messages += share.messages;
         }
+        self.read_queue.reclaim_half();
         self.reading = None;
         self.stats.bytes_in += read.bytes as u64;
         self.published.by_messages += self.topics.published_len() - published;
