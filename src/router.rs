@@ -161,8 +161,11 @@ impl Router {
         cx: &'c mut Context<'_>,
         id: Id,
     ) -> (&'r mut dyn Handler, Context<'c>) {
-        let index = self.served(id);
-        let route = &mut self.routes[index.expect("its upgrade or request came first")];
+        let served = self.sessions.get(id.slot as usize);
+        let served = served.filter(|served| served.number == id.number as u16);
+        // The route of `NOBODY` is out of bounds.
+        let route = served.and_then(|served| self.routes.get_mut(usize::from(served.route)));
+        let route = route.expect("its upgrade or request came first");
         (&mut *route.handler, cx.scoped(route.scopes.start))
     }
 }

@@ -22,7 +22,7 @@ pub struct Stats {
     pub messages_out: u64,
     /// Messages that members have skipped ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
     pub messages_skipped: u64,
-    /// Bytes read from sockets, requests and frame headers included.
+    /// Bytes read from sockets, requests and frame headers included. Those of a turn are added when its read phase is over.
     pub bytes_in: u64,
     /// Bytes that sockets have accepted, responses and frame headers included.
     pub bytes_out: u64,

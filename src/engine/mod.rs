@@ -12,6 +12,7 @@ pub(crate) mod operations;
 pub(crate) mod paths;
 pub(crate) mod session;
 pub(crate) mod session_log;
+mod slot_queue;
 mod timers;
 
 use crate::buffer::BufferPool;
@@ -27,6 +28,7 @@ use paths::Paths;
 use session::{InputEnd, Kind, Session, id};
 use session_log::SessionLog;
 use slab::Slab;
+use slot_queue::SlotQueue;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::mem;
@@ -52,17 +54,18 @@ pub(crate) struct Engine {
     pub(crate) now: u64,
     /// A session postpones its idle deadline once in a period of so many milliseconds.
     touch_millis: u32,
-    touch_period: u32,
+    /// The period of this turn.
+    pub(crate) touch_period: u32,
     /// Connections accepted: the number of the newest.
     accepted: u64,
     counts: Counts,
     /// Slots of sessions with input to read or to process. An entry counts if the session in that slot is marked as queued: a
     /// slot can have another session meanwhile, and so another entry.
-    pub(crate) read_queue: VecDeque<u32>,
+    pub(crate) read_queue: SlotQueue,
     /// The same for sessions with unsent bytes, most of them queued in this turn.
-    pub(crate) flush_queue: VecDeque<u32>,
+    pub(crate) flush_queue: SlotQueue,
     /// Sessions with so many unsent bytes that they are flushed in slices, with the turn's budget for publications.
-    pub(crate) bulk_queue: VecDeque<u32>,
+    pub(crate) bulk_queue: SlotQueue,
     /// Sessions that are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
     /// Sessions that have ended.
@@ -162,9 +165,9 @@ impl Engine {
             touch_period: 0,
             accepted: 0,
             counts: Counts::default(),
-            read_queue: VecDeque::with_capacity(KEPT),
-            flush_queue: VecDeque::with_capacity(KEPT),
-            bulk_queue: VecDeque::new(),
+            read_queue: SlotQueue::with_capacity(KEPT),
+            flush_queue: SlotQueue::with_capacity(KEPT),
+            bulk_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
             reap_queue: VecDeque::with_capacity(KEPT),
             reading: None,
@@ -326,10 +329,8 @@ impl Engine {
         };
         let session_log = self.session_log.next_in(self.now);
         let buffers = self.buffers.next_in();
-        [deadline, timer, stop, session_log, buffers]
-            .into_iter()
-            .flatten()
-            .min()
+        let first = earlier(deadline, timer);
+        earlier(earlier(first, stop), earlier(session_log, buffers))
     }
 
     /// Whether a session's deadline is due in this turn.
@@ -464,17 +465,13 @@ impl Engine {
     }
 
     /// Postpones the idle deadline of an open session, at most once in a 64th of its duration.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn touch(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
-        if session.touched_at != self.touch_period {
-            session.touched_at = self.touch_period;
-            self.postpone_idle(slot);
+        if session.touched_at == self.touch_period {
+            return;
         }
-    }
-
-    #[inline(never)]
-    fn postpone_idle(&mut self, slot: usize) {
+        session.touched_at = self.touch_period;
         match self.deadlines.kind(slot) {
             Some(Deadline::Quiet | Deadline::Idle) => {
                 self.deadlines
@@ -551,6 +548,15 @@ impl NoRoom {
 
 fn no_room() -> HttpResponse {
     HttpResponse::new(503, "the server has no room for another connection\n")
+}
+
+/// Returns the earlier of two times, of which each may be never (`None`).
+#[inline]
+pub(crate) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// A duration of `Config`, which bounds it to 7 days.

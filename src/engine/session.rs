@@ -212,6 +212,28 @@ impl Session {
         }
     }
 
+    /// Counts a read that has returned `len` bytes, when it was offered `room`. Returns whether another one may return
+    /// something.
+    #[inline]
+    pub(crate) fn count_read(&mut self, len: usize, room: usize) -> bool {
+        self.bytes_in += len as u64;
+        // A short read means that the stream is empty, unless its end is known to follow.
+        self.is_readable = len == room || self.input_end == InputEnd::Announced;
+        self.is_readable
+    }
+
+    /// Counts input that was discarded after the end of the protocol.
+    #[inline(never)]
+    pub(crate) fn discard(&mut self, len: usize) {
+        match self.phase {
+            Phase::Finishing | Phase::Draining => {
+                let left = &mut self.extra_mut().discard_left;
+                *left = left.saturating_sub(len);
+            }
+            Phase::Live | Phase::Dead => {}
+        }
+    }
+
     /// Whether something was read and not yet processed.
     pub(crate) fn has_unprocessed(&self) -> bool {
         self.extra
@@ -221,7 +243,7 @@ impl Session {
 
     /// Whether its messages may be processed now.
     pub(crate) fn may_process(&self) -> bool {
-        !self.is_paused && !self.is_deferred
+        !(self.is_paused | self.is_deferred)
     }
 
     /// Whether its stream should be read.

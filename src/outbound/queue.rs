@@ -110,6 +110,7 @@ impl Outbound {
     }
 
     /// Whether nothing is queued.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.content, Content::Empty)
     }
@@ -181,25 +182,20 @@ impl Outbound {
 
     /// Queues a message in the turn's buffer. Returns the number of unsent bytes, or `None`, and nothing is queued, if that
     /// is not possible.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_in_turn(
         &mut self,
         header: ShortHeader,
         payload: &[u8],
         turn: &mut TurnBuffer,
     ) -> Option<usize> {
-        match &mut self.content {
-            Content::Empty => {
-                let span = turn.append_frame(None, header, payload)?;
-                self.replace_content(Content::Span(span));
-                Some(span.len())
-            }
-            Content::Span(span) => {
-                *span = turn.append_frame(Some(*span), header, payload)?;
-                Some(span.len())
-            }
-            Content::Bytes(_) | Content::Range(_) | Content::Many(_) => None,
+        let span = self.in_turn();
+        if span.is_none() && !self.is_empty() {
+            return None;
         }
+        let span = turn.append_frame(span, header, payload)?;
+        self.replace_content(Content::Span(span));
+        Some(span.len())
     }
 
     /// Replaces content that owns nothing.
@@ -211,25 +207,26 @@ impl Outbound {
         mem::forget(old);
     }
 
-    /// All unsent bytes, if they are in the turn's buffer.
+    /// Returns the place of all unsent bytes in the turn's buffer, if they are there.
     #[inline]
-    pub(crate) fn in_turn<'a>(&self, turn: &'a TurnBuffer) -> Option<&'a [u8]> {
+    pub(crate) fn in_turn(&self) -> Option<Span> {
         match &self.content {
-            Content::Span(span) => Some(turn.bytes(*span)),
+            Content::Span(span) => Some(*span),
             Content::Empty | Content::Bytes(_) | Content::Range(_) | Content::Many(_) => None,
         }
     }
 
-    /// Removes the first `len` bytes, which were sent, of those in the turn's buffer.
-    #[inline]
-    pub(crate) fn advance_in_turn(&mut self, len: usize, turn: &mut TurnBuffer) {
-        if let Content::Span(span) = &mut self.content {
+    /// Removes the first `len` bytes, which were sent, of those [in the turn's buffer](Self::in_turn).
+    #[inline(always)]
+    pub(crate) fn advance_in_turn(&mut self, mut span: Span, len: usize, turn: &mut TurnBuffer) {
+        debug_assert_eq!(self.in_turn(), Some(span));
+        self.replace_content(if len == span.len() {
+            turn.release(span);
+            Content::Empty
+        } else {
             span.advance(len);
-            if span.len() == 0 {
-                turn.release(*span);
-                self.replace_content(Content::Empty);
-            }
-        }
+            Content::Span(span)
+        });
     }
 
     /// Queues a copy in a buffer of the queue's own.

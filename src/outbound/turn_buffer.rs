@@ -17,8 +17,8 @@ pub(crate) struct TurnBuffer {
 }
 
 /// The bytes of one queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
     start: u32,
     end: u32,
 }
@@ -45,7 +45,7 @@ impl TurnBuffer {
     }
 
     /// The same for the frame of a message, for a queue that may have something here; then it has to be the last.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_frame(
         &mut self,
         span: Option<Span>,
@@ -58,13 +58,13 @@ impl TurnBuffer {
             None => self.len as u32,
         };
         let free = self.bytes.get_mut(self.len..)?;
-        let frame_len = header.len + payload.len();
-        if free.len() < frame_len.max(header.bytes.len()) {
+        if free.len() < header.bytes.len() + payload.len() {
             return None;
         }
         // The header may be shorter; then the payload follows where it ends.
+        let frame_len = header.len + payload.len();
         free[..header.bytes.len()].copy_from_slice(&header.bytes);
-        free[header.len..frame_len].copy_from_slice(payload);
+        copy(payload, &mut free[header.len..frame_len]);
         self.len += frame_len;
         self.users += usize::from(span.is_none());
         let end = self.len as u32;
@@ -109,7 +109,7 @@ impl TurnBuffer {
     }
 
     #[inline]
-    pub(super) fn bytes(&self, span: Span) -> &[u8] {
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start as usize..span.end as usize]
     }
 
@@ -120,8 +120,28 @@ impl TurnBuffer {
     }
 }
 
+/// Copies `from` to `to`, which has the same length. A short payload is copied without a call: in two pieces, which overlap.
+#[inline(always)]
+fn copy(from: &[u8], to: &mut [u8]) {
+    if let (Some(first), Some(last)) = (from.first_chunk(), from.last_chunk())
+        && from.len() <= 2 * SHORT_BYTES
+        && to.len() == from.len()
+    {
+        if let Some(to) = to.first_chunk_mut::<SHORT_BYTES>() {
+            *to = *first;
+        }
+        if let Some(to) = to.last_chunk_mut::<SHORT_BYTES>() {
+            *to = *last;
+        }
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+const SHORT_BYTES: usize = 16;
+
 impl Span {
-    pub(super) fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         (self.end - self.start) as usize
     }
 

@@ -35,9 +35,7 @@ impl Engine {
     /// Does for one session what the other phases have not come to yet.
     fn catch_up(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let id = self.id_of(slot);
-        if self.sessions[slot].wants_input() {
-            self.read_session(slot, buf, handler);
-        }
+        self.read_first(slot, buf, handler);
         let is_stalled = self.deadlines.kind(slot) == Some(Deadline::Write);
         if is_stalled && self.session(id).is_some_and(|session| !session.is_blocked) {
             self.flush_session(slot, handler);

@@ -24,26 +24,35 @@ impl Engine {
     /// Flushes each session that was sent something, and of the others as many as a turn should: their work is capped at
     /// the turn's read work, so that neither keeps the other from the loop.
     pub(crate) fn flush(&mut self, handler: &mut impl Handler) {
-        let mut left = TURN_WORK_MAX;
-        for _ in 0..self.flush_queue.len() {
-            if left == 0 {
-                break;
-            }
-            let Some(slot) = self.flush_queue.pop_front() else {
-                break;
-            };
-            left = left.saturating_sub(self.flush_queued(slot, handler));
-        }
+        self.flush_sent(handler);
         self.clear_turn_buffer();
         let budget = mem::take(&mut self.read_work).max(PUBLICATION_WORK_MIN);
         if !self.bulk_queue.is_empty() || self.topics.is_dirty() {
             self.flush_bulk(budget, handler);
+            self.bulk_queue.reclaim_half();
         }
         self.bound_unclaimed(handler);
         self.topics.trim(&mut self.buffers);
         if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX / 2 {
             self.resume_deferred();
         }
+    }
+
+    /// Flushes each session that was sent something, up to the turn's limit. What most sessions need is inlined here, so that
+    /// registers are saved once in a turn.
+    #[inline(never)]
+    fn flush_sent(&mut self, handler: &mut impl Handler) {
+        let mut work = 0;
+        for _ in 0..self.flush_queue.len() {
+            if work >= TURN_WORK_MAX {
+                break;
+            }
+            let Some(slot) = self.flush_queue.pop_front() else {
+                break;
+            };
+            work += self.flush_queued(slot, handler);
+        }
+        self.flush_queue.reclaim_half();
     }
 
     /// Leaves nothing in the turn's buffer: it is for this turn alone.
@@ -59,7 +68,7 @@ impl Engine {
         } = self;
         if turn_buffer.is_in_use() {
             // Sessions that the turn has not come to yet, or that have ended.
-            let queued = flush_queue.iter().chain(&*bulk_queue);
+            let queued = flush_queue.iter().chain(bulk_queue.iter());
             let ended = reap_queue.iter().map(|id| &id.slot);
             for slot in queued.chain(ended) {
                 if let Some(session) = sessions.get_mut(*slot as usize) {
@@ -131,43 +140,39 @@ impl Engine {
     }
 
     /// Flushes a session that was taken from a queue. Returns the work.
+    #[inline(always)]
     fn flush_queued(&mut self, slot: u32, handler: &mut impl Handler) -> usize {
         let slot = slot as usize;
-        let session = self.sessions.get_mut(slot);
-        if session.is_some_and(|session| mem::take(&mut session.is_flush_queued)) {
-            self.flush_session(slot, handler)
-        } else {
-            CLAIM_WORK
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return CLAIM_WORK;
+        };
+        if !mem::take(&mut session.is_flush_queued) {
+            return CLAIM_WORK;
         }
-    }
-
-    /// Claims what the session's topics have for it, and writes. Returns the work, measured in bytes.
-    #[inline]
-    pub(super) fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         // Most sessions have sent a few messages in this turn, which the stream takes. Otherwise, and after an error, which
-        // it meets again, `flush_any` goes on.
-        let session = &mut self.sessions[slot];
+        // it meets again, `flush_session` goes on.
         if session.phase == Phase::Live
-            && !session.is_blocked
-            && !session.is_paused
-            && !session.has_unchecked_claims
+            && !(session.is_blocked | session.is_paused | session.has_unchecked_claims)
             && !self.topics.is_dirty()
-            && let Some(bytes) = session.outbound.in_turn(&self.turn_buffer)
-            && let Ok(len) = session.stream.write(bytes)
+            && let Some(span) = session.outbound.in_turn()
+            && let Ok(len) = session.stream.write(self.turn_buffer.bytes(span))
         {
-            let is_all = len == bytes.len();
-            session.outbound.advance_in_turn(len, &mut self.turn_buffer);
             session.bytes_out += len as u64;
             self.stats.bytes_out += len as u64;
-            if is_all && len > 0 {
+            let is_all = len == span.len();
+            session
+                .outbound
+                .advance_in_turn(span, len, &mut self.turn_buffer);
+            if is_all {
                 return WRITE_WORK + len;
             }
         }
-        self.flush_any(slot, handler)
+        self.flush_session(slot, handler)
     }
 
+    /// Claims what the session's topics have for it, and writes. Returns the work, measured in bytes.
     #[inline(never)]
-    fn flush_any(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
+    pub(super) fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &self.sessions[slot];
         if session.phase == Phase::Dead {
             return CLAIM_WORK;

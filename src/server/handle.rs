@@ -172,7 +172,12 @@ impl Handle {
     /// Carries out the commands that wait, as long as `may_go_on` holds. The others stay, and are counted against the limits
     /// of the inbox.
     pub(super) fn drain(&self, engine: &mut Engine, may_go_on: impl Fn(&Engine) -> bool) {
-        let mut commands = mem::take(&mut self.inbox().commands);
+        let mut inbox = self.inbox();
+        if inbox.commands.is_empty() {
+            return;
+        }
+        let mut commands = mem::take(&mut inbox.commands);
+        drop(inbox);
         let mut done = 0;
         while may_go_on(engine)
             && let Some(command) = commands.pop_front()

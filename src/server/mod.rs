@@ -16,14 +16,14 @@ pub use handle::{Handle, HandleError};
 
 use crate::config::Config;
 use crate::context::Context;
-use crate::engine::{Engine, Readiness};
+use crate::engine::{Engine, Readiness, earlier};
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::stats::Stats;
 use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
 use listener::{ACCEPTS_PER_TURN, LAST_ACCEPTS_MAX, Listener, ListeningSocket};
-use mio::event::Source;
+use mio::event::{Event, Source};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::collections::VecDeque;
@@ -267,7 +267,7 @@ impl<H: Handler> Server<H> {
             self.engine.begin_turn(millis_since(self.clock));
             self.handler.on_start(&mut Context::new(&mut self.engine));
         }
-        let sleep = [timeout, self.next_timeout()].into_iter().flatten().min();
+        let sleep = earlier(timeout, self.next_timeout());
         self.polling.poll(sleep, &mut self.engine)?;
         let start = self.clock.elapsed();
         self.engine.begin_turn(start.as_millis() as u64);
@@ -308,7 +308,7 @@ impl<H: Handler> Server<H> {
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
         let polling = self.polling.next_in(now);
         let at_once = (self.life == Life::New).then_some(0);
-        let wait = [engine, polling, at_once].into_iter().flatten().min()?;
+        let wait = earlier(earlier(engine, polling), at_once)?;
         // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
         // wake up just before.
         Some(Duration::from_millis(wait))
@@ -345,23 +345,15 @@ impl Polling {
         } = self;
         for event in &*events {
             match event.token() {
+                Token(token) if token <= SESSION_TOKENS => {
+                    mark_token(engine, token, readiness(event));
+                }
                 WAKER => {}
                 Token(token) if token >= SOURCES => ready_sources.push_back(token - SOURCES),
-                Token(token) if token >= LISTENERS => {
+                Token(token) => {
                     if let Some(listener) = listeners.get_mut(token - LISTENERS) {
                         listener.mark();
                     }
-                }
-                token => {
-                    let readiness = Readiness {
-                        // An error is met, and told apart, by reading.
-                        is_readable: event.is_readable()
-                            || event.is_read_closed()
-                            || event.is_error(),
-                        is_writable: event.is_writable(),
-                        is_end: event.is_read_closed() || event.is_error() || event.is_priority(),
-                    };
-                    mark_token(engine, token.0, readiness);
                 }
             }
         }
@@ -457,6 +449,18 @@ impl<H: Handler> Drop for Server<H> {
 fn token_of(id: Id) -> usize {
     let number = (id.number as usize) << SLOT_BITS;
     (number | id.slot as usize) & SESSION_TOKENS
+}
+
+/// Returns what an event reports. The tests are joined by `|`, of which compilers make fewer branches than of `||`.
+#[inline]
+fn readiness(event: &Event) -> Readiness {
+    let is_end = event.is_error() | event.is_priority() | event.is_read_closed();
+    Readiness {
+        // An error is met, and told apart, by reading.
+        is_readable: event.is_readable() | is_end,
+        is_writable: event.is_writable(),
+        is_end,
+    }
 }
 
 /// Marks the session of that token. An event of one that is gone, whose slot may have another now, is ignored.
