@@ -104,6 +104,23 @@ impl Outbound {
         }
     }
 
+    /// Returns the part of [`log_cost`](Self::log_cost) that the topics have for which `counts` is true. Walks over all
+    /// segments.
+    pub(crate) fn log_cost_of(&self, counts: impl Fn(TopicKey) -> bool) -> usize {
+        match &self.content {
+            Content::Empty | Content::Span(_) | Content::Bytes(_) => 0,
+            Content::Range(range) if counts(range.topic) => range.len(),
+            Content::Range(_) => 0,
+            Content::Many(many) => {
+                let costs = many.segments.iter().map(|segment| match segment {
+                    Segment::Range(range) if counts(range.topic) => range.len() + SEGMENT_COST,
+                    Segment::Range(_) | Segment::Bytes(_) => 0,
+                });
+                costs.sum()
+            }
+        }
+    }
+
     /// Both together.
     pub(crate) fn cost(&self) -> usize {
         self.owned_cost() + self.log_cost()
@@ -483,7 +500,7 @@ impl Outbound {
     }
 
     /// Drops everything from the first whole message of a topic's log on, so that nothing is sent that would hide the
-    /// gap. What was queued before it stays, copied out of the log.
+    /// gap. What was queued before it stays.
     pub(crate) fn cut_at_log(
         &mut self,
         topics: &mut Topics,
@@ -513,8 +530,9 @@ impl Outbound {
         *self = kept;
     }
 
-    /// Queues a copy of the rest of the message that `range` begins inside of, if it does, and releases the range. Returns
-    /// the number of whole messages that were in it.
+    /// Queues the rest of the message that `range` begins inside of, if there is one, and releases the other bytes of the
+    /// range. Returns the number of whole messages that were in it. A long rest stays in the log, where all members that
+    /// lag in the same message share it. A short rest is copied, because in the log it would retain a whole chunk.
     fn push_rest(
         &mut self,
         range: Range,
@@ -523,12 +541,18 @@ impl Outbound {
         buffers: &mut BufferPool,
     ) -> u64 {
         let Range { topic, from, to } = range;
-        // A copy: left in the log, the rest would keep a whole chunk there.
         let boundary = topics.frame_boundary(topic, from).min(to);
-        for rest in topics.slices(topic, from, boundary) {
-            self.push_owned(rest, &[], turn, buffers);
-        }
         let messages = topics.messages(topic, boundary, to);
+        if boundary - from >= SHARED_REST_BYTES_MIN {
+            topics.hold(topic, from, boundary);
+            let to = boundary;
+            let rest = Range { topic, from, to };
+            self.push_segment(Segment::Range(rest), turn, buffers);
+        } else {
+            for rest in topics.slices(topic, from, boundary) {
+                self.push_owned(rest, &[], turn, buffers);
+            }
+        }
         range.release(topics);
         messages
     }
@@ -731,6 +755,10 @@ impl<'a> Gather<'a, '_> {
         }
     }
 }
+
+/// Minimum bytes of the rest of a message that stays in its log when its member skips or is disconnected: an eighth of a
+/// chunk.
+const SHARED_REST_BYTES_MIN: u64 = (CHUNK_BYTES / 8) as u64;
 
 /// What a segment costs beside its bytes: its place in the queue, which may have room for as many again, and for owned
 /// bytes an allocation. Counted against the limits, so that tiny messages of many topics in turns cannot cost more than

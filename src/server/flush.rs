@@ -260,7 +260,11 @@ impl Engine {
             turn_buffer,
             buffers,
         );
-        let is_over = session.outbound.log_cost() > lag_max;
+        // Of topics that may skip, only the rest of a message whose first bytes are sent is left.
+        let is_over = session
+            .outbound
+            .log_cost_of(|topic| !Self::may_skip(topics, topic, policy))
+            > lag_max;
         let mut by_topic: Vec<(Arc<str>, u64)> = Vec::new();
         for one in skipped {
             session.messages_out -= one.messages;

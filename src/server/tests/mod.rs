@@ -5,6 +5,7 @@ mod faults;
 mod findings;
 mod pressure;
 mod script;
+mod second_review;
 mod simulation;
 mod stats;
 mod topics;

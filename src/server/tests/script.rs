@@ -31,7 +31,7 @@ pub(super) struct Wire {
 
 /// The session's end.
 #[derive(Debug)]
-pub(super) struct Script(Shared<Wire>);
+pub(super) struct Script(pub(super) Shared<Wire>);
 
 impl Read for Script {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
