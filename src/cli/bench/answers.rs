@@ -20,7 +20,7 @@ pub(super) struct Counted {
     /// Whole messages.
     pub(super) messages: u64,
     /// Those of them that are not the message that was sent.
-    pub(super) others: u64,
+    pub(super) mismatched: u64,
     /// The server's Close.
     pub(super) is_closed: bool,
 }
@@ -92,7 +92,7 @@ impl Answers {
         if frame[0] == first && frame.ends_with(payload) && has_payload(frame, payload.len()) {
             *self = Self::default();
         } else {
-            counted.others += 1;
+            counted.mismatched += 1;
         }
     }
 }

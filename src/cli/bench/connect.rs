@@ -1,8 +1,8 @@
 //! Opens the connections: all at once, or so many a second, each with its opening handshake.
 
+use super::connection::{LoadConnection, Received};
 use super::cycle::Cycle;
-use super::member::{Member, Received};
-use super::sending::SECOND;
+use super::schedule::SECOND;
 use super::tally::{self, Latency};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::Bench;
@@ -16,7 +16,7 @@ use wsloop::proto::ClientOpening;
 
 /// The connections that are open, each registered under its index.
 pub(super) struct Opened {
-    pub(super) members: Vec<Member<TcpStream>>,
+    pub(super) connections: Vec<LoadConnection<TcpStream>>,
     pub(super) errors: u64,
     /// Why the first of those that failed did so.
     pub(super) first_error: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Opened {
 
 enum Slot {
     Opening { attempt: Box<Attempt>, started: u64 },
-    Open(Member<TcpStream>),
+    Open(LoadConnection<TcpStream>),
     Failed,
 }
 
@@ -44,14 +44,16 @@ pub(super) fn open(
     expected: &Cycle,
 ) -> io::Result<Opened> {
     // What /proc is read with later, should connections take all descriptors.
-    let reserve: Vec<_> = (0..RESERVE).map(|_| poll.registry().try_clone()).collect();
+    let reserved: Vec<_> = (0..RESERVED_DESCRIPTORS)
+        .map(|_| poll.registry().try_clone())
+        .collect();
     let mut connecting = Connecting {
         bench,
         address,
         expected,
         clock: Clock::start(),
         slots: Vec::new(),
-        under_way: 0,
+        handshakes: 0,
         planned: bench.connections,
         first_error: None,
         latencies: tally::latencies(),
@@ -59,7 +61,7 @@ pub(super) fn open(
         buf: vec![0; 64 * 1024],
     };
     let is_interrupted = connecting.run(poll, signals)?;
-    drop(reserve);
+    drop(reserved);
     connecting.finish(poll, is_interrupted)
 }
 
@@ -69,7 +71,7 @@ struct Connecting<'b> {
     expected: &'b Cycle,
     clock: Clock,
     slots: Vec<Slot>,
-    under_way: usize,
+    handshakes: usize,
     /// Connections to begin in all; fewer than were asked for when descriptors run out.
     planned: usize,
     first_error: Option<String>,
@@ -82,13 +84,13 @@ impl Connecting<'_> {
     /// `true`: a signal came.
     fn run(&mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<bool> {
         let mut events = Events::with_capacity(1024);
-        let mut next_look = 0;
+        let mut next_scan = 0;
         loop {
-            let wait = self.begin(poll);
-            if self.under_way == 0 && self.slots.len() >= self.planned {
+            let wait = self.start_due(poll);
+            if self.handshakes == 0 && self.slots.len() >= self.planned {
                 return Ok(false);
             }
-            match poll.poll(&mut events, Some(wait.min(LOOK))) {
+            match poll.poll(&mut events, Some(wait.min(SCAN_INTERVAL))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
@@ -102,19 +104,19 @@ impl Connecting<'_> {
                 self.ready(event.token().0);
             }
             let now = self.clock.now();
-            if now >= next_look {
-                next_look = now + LOOK.as_nanos() as u64;
+            if now >= next_scan {
+                next_scan = now + SCAN_INTERVAL.as_nanos() as u64;
                 self.expire(now);
             }
         }
     }
 
     /// Begins the connections that are due; gives how long to wait for events.
-    fn begin(&mut self, poll: &Poll) -> Duration {
-        for _ in 0..BEGIN_MAX {
+    fn start_due(&mut self, poll: &Poll) -> Duration {
+        for _ in 0..STARTS_PER_TURN_MAX {
             let index = self.slots.len();
-            if index >= self.planned || self.under_way >= UNDER_WAY_MAX {
-                return LOOK;
+            if index >= self.planned || self.handshakes >= HANDSHAKES_MAX {
+                return SCAN_INTERVAL;
             }
             let now = self.clock.now();
             if let Some(rate) = self.bench.connect_rate {
@@ -123,9 +125,9 @@ impl Connecting<'_> {
                     return Duration::from_nanos(due - now);
                 }
             }
-            match self.begin_one(poll, index, now) {
+            match self.start_one(poll, index, now) {
                 Ok(slot) => {
-                    self.under_way += 1;
+                    self.handshakes += 1;
                     self.slots.push(slot);
                 }
                 Err(error) => {
@@ -134,14 +136,15 @@ impl Connecting<'_> {
                     }
                     self.slots.push(Slot::Failed);
                     let open = self.slots.len() - 1;
-                    self.first_error.get_or_insert_with(|| told(&error, open));
+                    self.first_error
+                        .get_or_insert_with(|| describe(&error, open));
                 }
             }
         }
         Duration::ZERO
     }
 
-    fn begin_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
+    fn start_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -165,11 +168,11 @@ impl Connecting<'_> {
         } = self;
         match &mut slots[index] {
             Slot::Opening { attempt, started } => match attempt.advance(buf) {
-                Progress::Waits => {}
+                Progress::Pending => {}
                 Progress::Opened(stream, _, rest) => {
-                    self.under_way -= 1;
-                    let mut member = Member::new(stream);
-                    match member.take(rest, expected) {
+                    self.handshakes -= 1;
+                    let mut connection = LoadConnection::new(stream);
+                    match connection.receive(rest, expected) {
                         Ok(counted) if counted.is_closed => {
                             let reason = "the server closed the connection at once";
                             self.fail(index, reason.to_owned());
@@ -178,24 +181,24 @@ impl Connecting<'_> {
                             self.last_open = self.clock.now();
                             let latency = self.last_open - *started;
                             self.latencies.saturating_record(latency);
-                            slots[index] = Slot::Open(member);
+                            slots[index] = Slot::Open(connection);
                             self.ready(index);
                         }
                         Err(lost) => self.fail(index, lost.to_string()),
                     }
                 }
                 Progress::Failed(failure) => {
-                    self.under_way -= 1;
+                    self.handshakes -= 1;
                     self.fail(index, refusal(&failure));
                 }
             },
-            Slot::Open(member) => {
+            Slot::Open(connection) => {
                 // Nothing was asked for yet: a greeting is read and not counted, a ping is answered.
                 let mut greeting = Received::default();
-                let read = member.read(buf, expected, true, &mut greeting);
-                member.unblock();
+                let read = connection.read(buf, expected, true, &mut greeting);
+                connection.unblock();
                 // No message is owed, only pongs.
-                match read.and_then(|is_read| member.write(expected).map(|()| is_read)) {
+                match read.and_then(|is_read| connection.write(expected).map(|()| is_read)) {
                     Ok(true) => {}
                     Ok(false) => self.fail(index, "the greeting is too long".to_owned()),
                     Err(lost) => self.fail(index, lost.to_string()),
@@ -217,7 +220,7 @@ impl Connecting<'_> {
             if let Slot::Opening { started, .. } = self.slots[index]
                 && now - started >= timeout
             {
-                self.under_way -= 1;
+                self.handshakes -= 1;
                 self.fail(index, "the opening handshake took too long".to_owned());
             }
         }
@@ -225,27 +228,27 @@ impl Connecting<'_> {
 
     fn finish(self, poll: &Poll, is_interrupted: bool) -> io::Result<Opened> {
         let has_gaps = self.slots.iter().any(|slot| !matches!(slot, Slot::Open(_)));
-        let mut members = Vec::with_capacity(self.slots.len());
+        let mut connections = Vec::with_capacity(self.slots.len());
         for slot in self.slots {
-            let Slot::Open(mut member) = slot else {
+            let Slot::Open(mut connection) = slot else {
                 continue;
             };
             if has_gaps {
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                let token = Token(members.len());
+                let token = Token(connections.len());
                 poll.registry()
-                    .reregister(member.stream(), token, interest)?;
+                    .reregister(connection.stream(), token, interest)?;
             }
-            members.push(member);
+            connections.push(connection);
         }
         let asked = self.bench.connections;
         Ok(Opened {
-            errors: (asked - members.len()) as u64,
+            errors: (asked - connections.len()) as u64,
             first_error: self.first_error,
             seconds: tally::seconds(self.last_open),
             latency: Latency::of(&self.latencies),
             is_interrupted,
-            members,
+            connections,
         })
     }
 }
@@ -255,14 +258,14 @@ fn refusal(failure: &Failure) -> String {
     let Failure::Refused(_, body, _) = failure else {
         return failure.to_string();
     };
-    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
+    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_SHOWN_MAX)]);
     let line = body.lines().next().unwrap_or("").trim();
     let line: String = line.chars().filter(|c| !c.is_control()).collect();
     let separator = if line.is_empty() { "" } else { ": " };
     format!("{failure}{separator}{line}")
 }
 
-fn told(error: &io::Error, open: usize) -> String {
+fn describe(error: &io::Error, open: usize) -> String {
     if is_out_of_descriptors(error) {
         format!("no descriptors after {open} connections; ulimit -n tells and raises the limit")
     } else {
@@ -276,16 +279,16 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Handshakes at once: a server's listen backlog is seldom longer.
-const UNDER_WAY_MAX: usize = 4096;
+const HANDSHAKES_MAX: usize = 4096;
 
 /// Connections begun before the answers of others are read, so that what is measured is the server.
-const BEGIN_MAX: usize = 32;
+const STARTS_PER_TURN_MAX: usize = 32;
 
 /// Of a refusal's body, in bytes.
-const BODY_SHOWN: usize = 200;
+const BODY_BYTES_SHOWN_MAX: usize = 200;
 
 /// How often it is looked for handshakes that take too long.
-const LOOK: Duration = Duration::from_millis(100);
+const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Descriptors: a folder and a file in it, twice over.
-const RESERVE: usize = 4;
+const RESERVED_DESCRIPTORS: usize = 4;

@@ -1,6 +1,6 @@
 //! What a run gave, for programs: one JSON object on one line, with the same keys in every run.
 
-use super::report::{Report, Server, Watched};
+use super::report::{Report, Server, ServerUsage};
 use super::tally::{Latency, Spread};
 use crate::cli::args::Load;
 use crate::cli::json::string;
@@ -29,8 +29,8 @@ pub(super) fn print(report: &Report<'_>) -> String {
         ("latency_us", latency(&report.connect.latency)),
     ]);
     let server = match &report.server {
-        Watched::Told(server) => server_object(server, report),
-        Watched::No | Watched::Gone => "null".to_owned(),
+        ServerUsage::Measured(server) => server_object(server, report),
+        ServerUsage::NotRequested | ServerUsage::ProcessExited => "null".to_owned(),
     };
     let mut text = object(&[
         ("url", string(&bench.url.text)),

@@ -1,20 +1,20 @@
 //! `wsloop bench`: puts a load on a WebSocket server and tells how it fared, as wrk does for HTTP.
 //!
 //! - `connect`: the connections and their opening handshakes.
-//! - `engine`: the loop; `sending`: when what is sent, and what is awaited; `member`: one connection's bytes.
+//! - `engine`: the loop; `schedule`: when what is sent, and what is awaited; `connection`: one connection's bytes.
 //! - `cycle`, `answers`: all messages are alike, so that sending and receiving is copying and comparing a cycle.
 //! - `tally`, `process`: what is counted; `report`, `json`, `progress`: what is told.
 
 mod answers;
 mod connect;
+mod connection;
 mod cycle;
 mod engine;
 mod json;
-mod member;
 mod process;
 mod progress;
 mod report;
-mod sending;
+mod schedule;
 mod tally;
 
 use super::args::{Bench, Load};
@@ -24,7 +24,7 @@ use cycle::Cycle;
 use engine::{End, Engine};
 use mio::{Interest, Poll, Token};
 use process::Process;
-use report::{Connect, Report, Server, Watched};
+use report::{Connect, Report, Server, ServerUsage};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use wsloop::Message;
 
 /// What a load leaves to say.
-pub(super) struct Told {
+pub(super) struct Output {
     /// For stdout.
     pub(super) text: String,
     /// Content was compared, and some of it was another.
@@ -43,8 +43,8 @@ pub(super) struct Told {
 ///
 /// # Errors
 /// Why nothing was measured.
-pub(super) fn run(bench: &Bench) -> Result<Told, String> {
-    measure(bench).map(|report| Told {
+pub(super) fn run(bench: &Bench) -> Result<Output, String> {
+    measure(bench).map(|report| Output {
         text: if bench.json {
             json::print(&report)
         } else {
@@ -64,19 +64,20 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     };
     let (requests, expected) = (Cycle::of_requests(message), Cycle::of_answers(message));
     drop(payload);
-    let mut poll = Poll::new().map_err(told)?;
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(told)?;
+    let mut poll = Poll::new().map_err(describe)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
-        .map_err(told)?;
+        .map_err(describe)?;
     let address = address(&bench.url.sockets)?;
 
     let rss_before = rss(process.as_ref());
-    let opened = connect::open(bench, address, &mut poll, &mut signals, &expected).map_err(told)?;
+    let opened =
+        connect::open(bench, address, &mut poll, &mut signals, &expected).map_err(describe)?;
     if opened.is_interrupted {
         return Err("interrupted while connecting: nothing was measured".to_owned());
     }
-    if opened.members.is_empty() {
+    if opened.connections.is_empty() {
         let reason = opened
             .first_error
             .as_deref()
@@ -88,10 +89,10 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     let rss_connected = rss(process.as_ref());
 
     let engine = Engine::new(bench, process.as_ref(), &requests, &expected, opened);
-    let mut outcome = engine.run(&mut poll, &mut signals).map_err(told)?;
+    let mut outcome = engine.run(&mut poll, &mut signals).map_err(describe)?;
     let rss_after = rss(process.as_ref());
-    for member in &mut outcome.members {
-        member.close();
+    for connection in &mut outcome.connections {
+        connection.close();
     }
     let because = outcome.first_error.as_deref();
     let Some(totals) = outcome.totals.filter(|totals| totals.messages > 0) else {
@@ -111,15 +112,15 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     }
     let server = match (rss_before, rss_connected, outcome.cpu_nanos, rss_after) {
         (Some(rss_before), Some(rss_connected), Some(cpu_nanos), Some(rss_after)) => {
-            Watched::Told(Server {
+            ServerUsage::Measured(Server {
                 cpu_nanos,
                 rss_before,
                 rss_connected,
                 rss_after,
             })
         }
-        _ if process.is_some() => Watched::Gone,
-        _ => Watched::No,
+        _ if process.is_some() => ServerUsage::ProcessExited,
+        _ => ServerUsage::NotRequested,
     };
     Ok(Report {
         bench,
@@ -154,13 +155,13 @@ fn address(sockets: &[SocketAddr]) -> Result<SocketAddr, String> {
     if others.is_empty() {
         return Ok(*first);
     }
-    let is_open = |socket: &&SocketAddr| TcpStream::connect_timeout(socket, PROBE).is_ok();
+    let is_open = |socket: &&SocketAddr| TcpStream::connect_timeout(socket, PROBE_TIMEOUT).is_ok();
     Ok(*sockets.iter().find(is_open).unwrap_or(first))
 }
 
 fn connect(opened: &Opened) -> Connect {
     Connect {
-        count: opened.members.len(),
+        count: opened.connections.len(),
         seconds: opened.seconds,
         latency: opened.latency,
     }
@@ -170,11 +171,11 @@ fn connect(opened: &Opened) -> Connect {
 fn settle(bench: &Bench) {
     let is_broadcast = matches!(bench.load, Load::Broadcast { .. });
     if is_broadcast || bench.pid.is_some() {
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(SETTLE_TIME);
     }
 }
 
-fn told(error: io::Error) -> String {
+fn describe(error: io::Error) -> String {
     error.to_string()
 }
 
@@ -199,6 +200,6 @@ const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
 /// For a server on one of several addresses.
-const PROBE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE_TIME: Duration = Duration::from_millis(50);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// A process that runs.
 pub(super) struct Process {
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
 impl Process {
@@ -14,7 +14,7 @@ impl Process {
     /// It is not there, or is another user's, or this is no Linux.
     pub(super) fn new(id: u32) -> io::Result<Self> {
         let process = Self {
-            folder: PathBuf::from(format!("/proc/{id}")),
+            dir: PathBuf::from(format!("/proc/{id}")),
         };
         process.cpu_nanos()?;
         process.rss_bytes()?;
@@ -27,7 +27,7 @@ impl Process {
         match self.thread_nanos() {
             Some(nanos) if nanos > 0 => Ok(nanos),
             _ => {
-                let stat = fs::read_to_string(self.folder.join("stat"))?;
+                let stat = fs::read_to_string(self.dir.join("stat"))?;
                 ticks(&stat)
                     .map(|ticks| ticks * TICK_NANOS)
                     .ok_or_else(|| unreadable("stat"))
@@ -36,7 +36,7 @@ impl Process {
     }
 
     fn thread_nanos(&self) -> Option<u64> {
-        let threads = fs::read_dir(self.folder.join("task")).ok()?;
+        let threads = fs::read_dir(self.dir.join("task")).ok()?;
         // A thread may end between the two calls, and its time is in no other file.
         let times = threads.filter_map(|thread| {
             let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
@@ -47,7 +47,7 @@ impl Process {
 
     /// Its resident memory.
     pub(super) fn rss_bytes(&self) -> io::Result<u64> {
-        let status = fs::read_to_string(self.folder.join("status"))?;
+        let status = fs::read_to_string(self.dir.join("status"))?;
         resident(&status).ok_or_else(|| unreadable("status"))
     }
 }

@@ -1,6 +1,6 @@
 //! A line about a run that is under way, if somebody sits at a terminal.
 
-use super::sending::SECOND;
+use super::schedule::SECOND;
 use super::tally::Tally;
 use std::io::{self, IsTerminal, Write};
 

@@ -11,16 +11,16 @@ pub(super) struct Report<'b> {
     pub(super) totals: Totals,
     pub(super) errors: Errors,
     pub(super) first_error: Option<String>,
-    pub(super) server: Watched,
+    pub(super) server: ServerUsage,
 }
 
 /// What `--pid` gave.
-pub(super) enum Watched {
+pub(super) enum ServerUsage {
     /// It was not given.
-    No,
-    Told(Server),
+    NotRequested,
+    Measured(Server),
     /// The process ended before the load did.
-    Gone,
+    ProcessExited,
 }
 
 /// The opening handshakes.
@@ -42,28 +42,28 @@ pub(super) struct Server {
 
 impl Report<'_> {
     pub(super) fn messages_per_second(&self) -> f64 {
-        per(self.totals.messages as f64, self.totals.seconds)
+        ratio(self.totals.messages as f64, self.totals.seconds)
     }
 
     pub(super) fn bytes_per_second(&self) -> f64 {
-        per(self.totals.bytes as f64, self.totals.seconds)
+        ratio(self.totals.bytes as f64, self.totals.seconds)
     }
 }
 
 impl Connect {
     pub(super) fn per_second(&self) -> f64 {
-        per(self.count as f64, self.seconds)
+        ratio(self.count as f64, self.seconds)
     }
 }
 
 impl Server {
     pub(super) fn cpu_us_per_message(&self, totals: &Totals) -> f64 {
-        per(self.cpu_nanos as f64 / 1000.0, totals.messages as f64)
+        ratio(self.cpu_nanos as f64 / 1000.0, totals.messages as f64)
     }
 
     /// What all connections have added to the memory, divided among them: after their messages, still open.
     pub(super) fn bytes_per_connection(&self, connections: usize) -> f64 {
-        per(
+        ratio(
             self.rss_after as f64 - self.rss_before as f64,
             connections as f64,
         )
@@ -71,7 +71,7 @@ impl Server {
 }
 
 /// Zero of zero is none.
-fn per(amount: f64, whole: f64) -> f64 {
+fn ratio(amount: f64, whole: f64) -> f64 {
     if whole > 0.0 { amount / whole } else { 0.0 }
 }
 
@@ -135,10 +135,10 @@ fn write(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
         writeln!(out, "  {late} messages were answered after that, or never")?;
     }
     write_errors(out, errors, report.first_error.as_deref())?;
-    if let Watched::Gone = report.server {
+    if let ServerUsage::ProcessExited = report.server {
         writeln!(out, "  Server: the process ended before the load did")?;
     }
-    if let Watched::Told(server) = &report.server {
+    if let ServerUsage::Measured(server) = &report.server {
         writeln!(
             out,
             "  Server: {:.3}us CPU per message, {:.2}s CPU",
@@ -174,13 +174,13 @@ fn row(
         unit(spread.avg),
         unit(spread.stdev),
         unit(spread.max),
-        format!("{:.2}%", spread.near)
+        format!("{:.2}%", spread.within_stdev_percent)
     )
 }
 
 /// Those that are not zero, and the words of the first.
 fn write_errors(out: &mut String, errors: &Errors, first: Option<&str>) -> std::fmt::Result {
-    if errors.is_none() {
+    if errors.is_zero() {
         return Ok(());
     }
     let Errors {

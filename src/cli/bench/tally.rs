@@ -45,7 +45,7 @@ pub(super) struct Spread {
     pub(super) stdev: f64,
     pub(super) max: f64,
     /// Of a hundred values, how many are within one standard deviation of the average.
-    pub(super) near: f64,
+    pub(super) within_stdev_percent: f64,
 }
 
 /// Microseconds.
@@ -59,10 +59,10 @@ pub(super) struct Latency {
 pub(super) const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 99.0, 99.9];
 
 /// A rate is taken this often.
-pub(super) const SAMPLE: u64 = 100_000_000;
+pub(super) const SAMPLE_INTERVAL: u64 = 100_000_000;
 
 impl Errors {
-    pub(super) fn is_none(&self) -> bool {
+    pub(super) fn is_zero(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -87,7 +87,7 @@ impl Tally {
 
     /// When the next rate is to be taken.
     pub(super) fn next_sample(&self) -> u64 {
-        self.sampled.0 + SAMPLE
+        self.sampled.0 + SAMPLE_INTERVAL
     }
 
     /// Takes the rate since the last time.
@@ -103,7 +103,7 @@ impl Tally {
     /// Ends it; `unsent` of the messages sent have not left.
     pub(super) fn finish(mut self, now: u64, unsent: u64) -> Totals {
         // A last piece that is short would be a rate of few messages.
-        if self.rates.is_empty() || now - self.sampled.0 > SAMPLE / 2 {
+        if self.rates.is_empty() || now - self.sampled.0 > SAMPLE_INTERVAL / 2 {
             self.sample(now);
         }
         Totals {
@@ -136,7 +136,7 @@ impl Spread {
             avg,
             stdev,
             max: values.iter().copied().fold(0.0, f64::max),
-            near: near.count() as f64 * 100.0 / count,
+            within_stdev_percent: near.count() as f64 * 100.0 / count,
         }
     }
 }
@@ -154,7 +154,7 @@ impl Latency {
                 avg: avg / 1000.0,
                 stdev: stdev / 1000.0,
                 max: latencies.max() as f64 / 1000.0,
-                near: near as f64 * 100.0 / latencies.len() as f64,
+                within_stdev_percent: near as f64 * 100.0 / latencies.len() as f64,
             },
             percentiles: PERCENTILES
                 .map(|percent| latencies.value_at_percentile(percent) as f64 / 1000.0),
@@ -174,7 +174,7 @@ mod tests {
     fn the_spread_of_values_is_that_of_the_textbook() {
         let spread = Spread::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
         assert_eq!((spread.avg, spread.stdev, spread.max), (5.0, 2.0, 9.0));
-        assert_eq!(spread.near, 75.0);
+        assert_eq!(spread.within_stdev_percent, 75.0);
         assert_eq!(Spread::of(&[]), Spread::default());
     }
 
@@ -189,19 +189,19 @@ mod tests {
         assert!(is_near(latency.spread.max, 9000.0), "{latency:?}");
         assert!(is_near(latency.percentiles[0], 1000.0), "{latency:?}");
         assert!(is_near(latency.percentiles[4], 9000.0), "{latency:?}");
-        assert_eq!(latency.spread.near, 99.0);
+        assert_eq!(latency.spread.within_stdev_percent, 99.0);
     }
 
     #[test]
     fn a_tally_counts_from_its_start_and_samples_its_rate() {
-        let mut tally = Tally::new(SAMPLE, 32);
+        let mut tally = Tally::new(SAMPLE_INTERVAL, 32);
         for step in 2..=5 {
             tally.messages += 100;
-            assert_eq!(tally.next_sample(), step * SAMPLE);
-            tally.sample(step * SAMPLE);
+            assert_eq!(tally.next_sample(), step * SAMPLE_INTERVAL);
+            tally.sample(step * SAMPLE_INTERVAL);
         }
         tally.sent += 400;
-        let totals = tally.finish(5 * SAMPLE + SAMPLE / 4, 2);
+        let totals = tally.finish(5 * SAMPLE_INTERVAL + SAMPLE_INTERVAL / 4, 2);
         assert_eq!((totals.messages, totals.sent), (400, 430));
         assert_eq!(totals.seconds, 0.425);
         assert_eq!((totals.rate.avg, totals.rate.stdev), (1000.0, 0.0));
@@ -211,6 +211,6 @@ mod tests {
     fn a_run_of_no_sample_has_its_whole_as_its_rate() {
         let mut tally = Tally::new(0, 0);
         tally.messages = 10;
-        assert_eq!(tally.finish(SAMPLE / 10, 0).rate.avg, 1000.0);
+        assert_eq!(tally.finish(SAMPLE_INTERVAL / 10, 0).rate.avg, 1000.0);
     }
 }

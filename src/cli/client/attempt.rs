@@ -17,7 +17,7 @@ pub(in super::super) struct Attempt {
 
 /// What came of looking at an attempt.
 pub(in super::super) enum Progress<'b> {
-    Waits,
+    Pending,
     /// The stream, in which there may be more to read, the server's answer, and what came behind it.
     Opened(TcpStream, Box<ServerResponse>, &'b mut [u8]),
     Failed(Failure),
@@ -50,13 +50,13 @@ impl Attempt {
     /// Writes and reads what can be.
     pub(in super::super) fn advance<'b>(&mut self, buf: &'b mut [u8]) -> Progress<'b> {
         let Some(stream) = &mut self.stream else {
-            return Progress::Waits;
+            return Progress::Pending;
         };
         while !self.request.is_empty() {
             match stream.write(&self.request) {
                 Ok(len) => drop(self.request.drain(..len)),
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::NotConnected => return Progress::Waits,
+                    ErrorKind::WouldBlock | ErrorKind::NotConnected => return Progress::Pending,
                     ErrorKind::Interrupted => {}
                     _ => return Progress::Failed(Failure::Connect(error)),
                 },
@@ -67,7 +67,7 @@ impl Attempt {
                 Ok(0) => return Progress::Failed(Failure::Ended),
                 Ok(len) => len,
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return Progress::Waits,
+                    ErrorKind::WouldBlock => return Progress::Pending,
                     ErrorKind::Interrupted => continue,
                     _ => return Progress::Failed(Failure::Read(error)),
                 },

@@ -20,13 +20,13 @@ pub(in super::super) fn nonce() -> [u8; 16] {
 #[derive(Default)]
 pub(in super::super) struct MaskingKeys {
     random: RandomState,
-    given: u64,
+    count: u64,
 }
 
 impl MaskingKeys {
     pub(in super::super) fn next(&mut self) -> [u8; 4] {
-        self.given += 1;
-        let [a, b, c, d, ..] = self.random.hash_one(self.given).to_ne_bytes();
+        self.count += 1;
+        let [a, b, c, d, ..] = self.random.hash_one(self.count).to_ne_bytes();
         [a, b, c, d]
     }
 }

@@ -1,6 +1,6 @@
 //! TCP to one of a host's addresses, and the opening handshake.
 
-use super::{SERVER, SIGNALS, chunked, screen, told};
+use super::{SERVER, SIGNALS, chunked, describe, screen};
 use crate::cli::args::Connect;
 use crate::cli::client::{self, Attempt, Failure, Progress};
 use mio::net::TcpStream;
@@ -38,8 +38,8 @@ pub(super) fn dial(
         let share = left / u32::try_from(sockets.len() - index).unwrap_or(u32::MAX);
         reason = match try_one(connect, socket, Instant::now() + share, poll, signals)? {
             Ok(dialled) => return Ok(dialled),
-            Err(Failed::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
-            Err(Failed::Silent) => {
+            Err(AddressError::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
+            Err(AddressError::TimedOut) => {
                 // What is left of the time is never round.
                 let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
                 format!("no answer from {socket} in {seconds} s")
@@ -50,9 +50,9 @@ pub(super) fn dial(
 }
 
 /// What may be different at another address.
-enum Failed {
+enum AddressError {
     Unreachable(io::Error),
-    Silent,
+    TimedOut,
 }
 
 /// The outer error ends the search.
@@ -62,16 +62,16 @@ fn try_one(
     deadline: Instant,
     poll: &mut Poll,
     signals: &mut Signals,
-) -> Result<Result<Dialled, Failed>, String> {
+) -> Result<Result<Dialled, AddressError>, String> {
     let mut stream = match TcpStream::connect(socket) {
         Ok(stream) => stream,
-        Err(error) => return Ok(Err(Failed::Unreachable(error))),
+        Err(error) => return Ok(Err(AddressError::Unreachable(error))),
     };
     // Messages are written whole: there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     poll.registry()
         .register(&mut stream, SERVER, Interest::READABLE | Interest::WRITABLE)
-        .map_err(told)?;
+        .map_err(describe)?;
     let opening = connect
         .opening(client::nonce())
         .map_err(|error| error.to_string())?;
@@ -79,7 +79,7 @@ fn try_one(
     let mut buf = vec![0; BUF_BYTES];
     while wait(poll, signals, deadline)? {
         match attempt.advance(&mut buf) {
-            Progress::Waits => {}
+            Progress::Pending => {}
             Progress::Opened(stream, response, rest) => {
                 return Ok(Ok(Dialled {
                     stream,
@@ -88,7 +88,7 @@ fn try_one(
                 }));
             }
             Progress::Failed(Failure::Connect(error)) => {
-                return Ok(Err(Failed::Unreachable(error)));
+                return Ok(Err(AddressError::Unreachable(error)));
             }
             Progress::Failed(failure) => {
                 let line = screen::escaped(&failure.to_string());
@@ -100,7 +100,7 @@ fn try_one(
             }
         }
     }
-    Ok(Err(Failed::Silent))
+    Ok(Err(AddressError::TimedOut))
 }
 
 /// Waits for something to happen; `false`: the time is over.
@@ -110,7 +110,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<boo
         let left = deadline.saturating_duration_since(Instant::now());
         match poll.poll(&mut events, Some(left)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            result => result.map_err(told)?,
+            result => result.map_err(describe)?,
         }
         for event in &events {
             if event.token() == SIGNALS && signals.pending().count() > 0 {
@@ -134,12 +134,12 @@ fn read_body(
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Vec<u8>, String> {
-    let deadline = Instant::now() + BODY_WAIT;
+    let deadline = Instant::now() + BODY_TIMEOUT;
     let mut buf = [0; 1024];
     loop {
         let (body, is_whole) = body_of(response, &raw);
         // Chunks can be so small that they are hardly anything else.
-        if is_whole || body.len() > BODY_SHOWN || raw.len() > 16 * BODY_SHOWN {
+        if is_whole || body.len() > BODY_BYTES_SHOWN_MAX || raw.len() > 16 * BODY_BYTES_SHOWN_MAX {
             return Ok(body);
         }
         match stream.read(&mut buf) {
@@ -175,8 +175,8 @@ fn refusal(mut text: String, response: &ServerResponse, body: &[u8]) -> String {
         text.push_str("; it points to ");
         text.push_str(&screen::escaped(location));
     }
-    let is_cut = body.len() > BODY_SHOWN;
-    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
+    let is_cut = body.len() > BODY_BYTES_SHOWN_MAX;
+    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_SHOWN_MAX)]);
     for line in body.trim_end().lines() {
         text.push('\n');
         text.push_str(&screen::escaped(line));
@@ -188,10 +188,10 @@ fn refusal(mut text: String, response: &ServerResponse, body: &[u8]) -> String {
 }
 
 /// Of a refusal's body, in bytes: as much as anybody reads.
-const BODY_SHOWN: usize = 4096;
+const BODY_BYTES_SHOWN_MAX: usize = 4096;
 
 /// For the rest of a body whose end nothing tells.
-const BODY_WAIT: Duration = Duration::from_secs(1);
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// No answer's head is longer.
 const BUF_BYTES: usize = 16 * 1024;
@@ -222,8 +222,11 @@ mod tests {
         for (body, expected) in table {
             assert_eq!(refusal("no".to_owned(), &plain, body), expected);
         }
-        let long = refusal("no".to_owned(), &plain, &[b'x'; BODY_SHOWN + 1]);
-        assert_eq!(long.len(), "no\n".len() + BODY_SHOWN + "\n(and more)".len());
+        let long = refusal("no".to_owned(), &plain, &[b'x'; BODY_BYTES_SHOWN_MAX + 1]);
+        assert_eq!(
+            long.len(),
+            "no\n".len() + BODY_BYTES_SHOWN_MAX + "\n(and more)".len()
+        );
     }
 
     #[test]

@@ -12,15 +12,15 @@ use std::sync::{Arc, Condvar, Mutex};
 pub(super) struct Input(Arc<Shared>);
 
 struct Shared {
-    ahead: Mutex<Taken>,
-    was_taken: Condvar,
+    slot: Mutex<Available>,
+    consumed: Condvar,
 }
 
 /// What there is.
-pub(super) enum Taken {
+pub(super) enum Available {
     Chunk(Vec<u8>),
     /// The waker tells when there is something.
-    NothingYet,
+    Nothing,
     End,
     Failed(io::Error),
 }
@@ -30,8 +30,8 @@ impl Input {
     /// The system refuses a thread.
     pub(super) fn stdin(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            ahead: Mutex::new(Taken::NothingYet),
-            was_taken: Condvar::new(),
+            slot: Mutex::new(Available::Nothing),
+            consumed: Condvar::new(),
         });
         let (input, waker) = (Self(Arc::clone(&shared)), Arc::clone(waker));
         thread::spawn(Box::new(move || read(&shared, &waker)))?;
@@ -39,10 +39,10 @@ impl Input {
     }
 
     /// Takes what there is; nothing follows an end or a failure.
-    pub(super) fn take(&self) -> Taken {
-        let mut ahead = thread::lock(&self.0.ahead);
-        self.0.was_taken.notify_one();
-        std::mem::replace(&mut ahead, Taken::NothingYet)
+    pub(super) fn take(&self) -> Available {
+        let mut slot = thread::lock(&self.0.slot);
+        self.0.consumed.notify_one();
+        std::mem::replace(&mut slot, Available::Nothing)
     }
 }
 
@@ -52,18 +52,18 @@ fn read(shared: &Shared, waker: &Waker) {
     let mut buf = vec![0; CHUNK_BYTES];
     loop {
         let read = match stdin.read(&mut buf) {
-            Ok(0) => Taken::End,
-            Ok(len) => Taken::Chunk(buf[..len].to_owned()),
+            Ok(0) => Available::End,
+            Ok(len) => Available::Chunk(buf[..len].to_owned()),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => Taken::Failed(error),
+            Err(error) => Available::Failed(error),
         };
-        let is_last = !matches!(read, Taken::Chunk(_));
-        let ahead = thread::lock(&shared.ahead);
-        let mut ahead = thread::wait_while(&shared.was_taken, ahead, |ahead| {
-            !matches!(ahead, Taken::NothingYet)
+        let is_last = !matches!(read, Available::Chunk(_));
+        let slot = thread::lock(&shared.slot);
+        let mut slot = thread::wait_while(&shared.consumed, slot, |slot| {
+            !matches!(slot, Available::Nothing)
         });
-        *ahead = read;
-        drop(ahead);
+        *slot = read;
+        drop(slot);
         if waker.wake().is_err() || is_last {
             return;
         }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 /// How stdin is cut, and what of it waits for the rest of its message.
-pub(super) struct Messages {
-    cut: Cut,
+pub(super) struct MessageSplitter {
+    mode: SplitMode,
     is_binary: bool,
     partial: Vec<u8>,
     /// Messages so far.
@@ -13,7 +13,7 @@ pub(super) struct Messages {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(super) enum SplitMode {
     /// A line is a message, without its LF or CRLF.
     Lines,
     /// All of it is one message, if it is anything.
@@ -22,7 +22,7 @@ pub(super) enum Cut {
 
 /// A message, or a part of one, that cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum BadInput {
+pub(super) enum InputError {
     /// A text must be UTF-8 (RFC 6455 section 5.6). The number of the line counts from 1.
     NotUtf8 {
         line: u64,
@@ -36,10 +36,10 @@ pub(super) enum BadInput {
     },
 }
 
-impl Messages {
-    pub(super) fn new(cut: Cut, is_binary: bool, message_bytes_max: usize) -> Self {
+impl MessageSplitter {
+    pub(super) fn new(mode: SplitMode, is_binary: bool, message_bytes_max: usize) -> Self {
         Self {
-            cut,
+            mode,
             is_binary,
             partial: Vec::new(),
             count: 0,
@@ -51,50 +51,54 @@ impl Messages {
     ///
     /// # Errors
     /// The first message that cannot be sent. Those before it have been.
-    pub(super) fn take(
+    pub(super) fn push(
         &mut self,
         chunk: &[u8],
         send: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), BadInput> {
+    ) -> Result<(), InputError> {
         let mut rest = chunk;
-        while self.cut == Cut::Lines
+        while self.mode == SplitMode::Lines
             && let Some(end) = rest.iter().position(|&byte| byte == b'\n')
         {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
             rest = after;
             if self.partial.is_empty() {
-                self.line(line, send)?;
+                self.send_line(line, send)?;
             } else {
-                self.keep(line)?;
+                self.push_partial(line)?;
                 let line = std::mem::take(&mut self.partial);
-                self.line(&line, send)?;
+                self.send_line(&line, send)?;
             }
         }
-        self.keep(rest)
+        self.push_partial(rest)
     }
 
     /// The end of stdin: what has no line end is a line, too.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
-    pub(super) fn finish(&mut self, send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
+    /// As [`push`](Self::push).
+    pub(super) fn finish(&mut self, send: &mut dyn FnMut(&[u8])) -> Result<(), InputError> {
         let last = std::mem::take(&mut self.partial);
         if last.is_empty() {
             return Ok(());
         }
-        self.message(&last, send)
+        self.send_message(&last, send)
     }
 
-    fn line(&mut self, line: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
-        self.message(line.strip_suffix(b"\r").unwrap_or(line), send)
+    fn send_line(&mut self, line: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), InputError> {
+        self.send_message(line.strip_suffix(b"\r").unwrap_or(line), send)
     }
 
-    fn message(&mut self, bytes: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
+    fn send_message(
+        &mut self,
+        bytes: &[u8],
+        send: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), InputError> {
         if bytes.len() > self.message_bytes_max {
             return Err(self.too_long());
         }
         if !self.is_binary && std::str::from_utf8(bytes).is_err() {
-            return Err(BadInput::NotUtf8 {
+            return Err(InputError::NotUtf8 {
                 line: self.count + 1,
             });
         }
@@ -103,7 +107,7 @@ impl Messages {
         Ok(())
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), BadInput> {
+    fn push_partial(&mut self, bytes: &[u8]) -> Result<(), InputError> {
         // One more for the CR of a line end that may follow.
         if self.partial.len() + bytes.len() > self.message_bytes_max + 1 {
             return Err(self.too_long());
@@ -112,19 +116,19 @@ impl Messages {
         Ok(())
     }
 
-    fn too_long(&self) -> BadInput {
+    fn too_long(&self) -> InputError {
         let message_bytes_max = self.message_bytes_max;
-        match self.cut {
-            Cut::Lines => BadInput::LineTooLong {
+        match self.mode {
+            SplitMode::Lines => InputError::LineTooLong {
                 line: self.count + 1,
                 message_bytes_max,
             },
-            Cut::Whole => BadInput::TooLong { message_bytes_max },
+            SplitMode::Whole => InputError::TooLong { message_bytes_max },
         }
     }
 }
 
-impl fmt::Display for BadInput {
+impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotUtf8 { line } => write!(
@@ -151,14 +155,18 @@ mod tests {
     use super::*;
 
     /// What `input` is cut into, in chunks of every size.
-    fn cut(cut: Cut, is_binary: bool, input: &[u8]) -> (Vec<Vec<u8>>, Result<(), BadInput>) {
+    fn split(
+        mode: SplitMode,
+        is_binary: bool,
+        input: &[u8],
+    ) -> (Vec<Vec<u8>>, Result<(), InputError>) {
         let all = (1..=input.len().max(1)).map(|size| {
-            let mut messages = Messages::new(cut, is_binary, 8);
+            let mut messages = MessageSplitter::new(mode, is_binary, 8);
             let mut sent = Vec::new();
             let mut result = Ok(());
             for chunk in input.chunks(size) {
                 result =
-                    result.and_then(|()| messages.take(chunk, &mut |m| sent.push(m.to_owned())));
+                    result.and_then(|()| messages.push(chunk, &mut |m| sent.push(m.to_owned())));
             }
             let result = result.and_then(|()| messages.finish(&mut |m| sent.push(m.to_owned())));
             (sent, result)
@@ -183,7 +191,7 @@ mod tests {
         ];
         for (input, expected) in table {
             for is_binary in [false, true] {
-                let (sent, result) = cut(Cut::Lines, is_binary, input);
+                let (sent, result) = split(SplitMode::Lines, is_binary, input);
                 assert_eq!(
                     (&sent[..], result),
                     (
@@ -197,31 +205,40 @@ mod tests {
 
     #[test]
     fn all_of_stdin_is_one_message_or_none() {
-        assert_eq!(cut(Cut::Whole, true, b""), (vec![], Ok(())));
+        assert_eq!(split(SplitMode::Whole, true, b""), (vec![], Ok(())));
         let bytes = b"\xFF\r\n\n\r\n";
-        assert_eq!(cut(Cut::Whole, true, bytes), (vec![bytes.to_vec()], Ok(())));
+        assert_eq!(
+            split(SplitMode::Whole, true, bytes),
+            (vec![bytes.to_vec()], Ok(()))
+        );
         let message_bytes_max = 8;
-        let too_long = Err(BadInput::TooLong { message_bytes_max });
+        let too_long = Err(InputError::TooLong { message_bytes_max });
         for input in [&b"123456789"[..], b"1234567890"] {
-            assert_eq!(cut(Cut::Whole, true, input), (vec![], too_long.clone()));
+            assert_eq!(
+                split(SplitMode::Whole, true, input),
+                (vec![], too_long.clone())
+            );
         }
     }
 
     #[test]
     fn a_line_that_cannot_be_sent_is_named_and_those_before_it_are_sent() {
-        let not_utf8 = Err(BadInput::NotUtf8 { line: 2 });
+        let not_utf8 = Err(InputError::NotUtf8 { line: 2 });
         let one = vec![b"a".to_vec()];
-        assert_eq!(cut(Cut::Lines, false, b"a\n\xFF\nb\n"), (one, not_utf8));
-        let (sent, result) = cut(Cut::Lines, true, b"a\n\xFF\nb\n");
+        assert_eq!(
+            split(SplitMode::Lines, false, b"a\n\xFF\nb\n"),
+            (one, not_utf8)
+        );
+        let (sent, result) = split(SplitMode::Lines, true, b"a\n\xFF\nb\n");
         assert_eq!((sent.len(), result), (3, Ok(())));
         for input in [
             &b"a\n123456789\nb"[..],
             b"a\n123456789",
             b"a\n123456789\r\n",
         ] {
-            let (sent, result) = cut(Cut::Lines, false, input);
+            let (sent, result) = split(SplitMode::Lines, false, input);
             let (line, message_bytes_max) = (2, 8);
-            let expected = BadInput::LineTooLong {
+            let expected = InputError::LineTooLong {
                 line,
                 message_bytes_max,
             };

@@ -31,18 +31,18 @@ use std::sync::Arc;
 /// # Errors
 /// Why the end is not a clean one: one line, and below it what a server answers to a request that it refuses.
 pub(super) fn run(connect: &Connect) -> Result<(), String> {
-    let mut poll = Poll::new().map_err(told)?;
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(told)?;
+    let mut poll = Poll::new().map_err(describe)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
-        .map_err(told)?;
-    let waker = Waker::new(poll.registry(), WAKER).map_err(told)?;
+        .map_err(describe)?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(describe)?;
     let dialled = dial::dial(connect, &mut poll, &mut signals)?;
-    let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(told)?;
+    let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(describe)?;
     session.run(&mut poll, &mut signals)
 }
 
-fn told(error: io::Error) -> String {
+fn describe(error: io::Error) -> String {
     error.to_string()
 }
 

@@ -28,14 +28,14 @@ impl Outbox {
         &mut self.frames
     }
 
-    pub(super) fn owe_pong(&mut self, frame: &[u8]) {
+    pub(super) fn queue_pong(&mut self, frame: &[u8]) {
         self.pong.clear();
         self.pong.extend_from_slice(frame);
-        self.place_pong();
+        self.append_pong_if_due();
     }
 
     /// The pong that waits goes before what is appended next, which is a Close, behind which nothing may follow.
-    pub(super) fn end_pongs(&mut self) {
+    pub(super) fn append_pong(&mut self) {
         self.frames.append(&mut self.pong);
     }
 
@@ -57,7 +57,7 @@ impl Outbox {
                 Ok(len) => {
                     self.written += len;
                     total += len;
-                    self.place_pong();
+                    self.append_pong_if_due();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -65,11 +65,11 @@ impl Outbox {
             }
         }
         debug_assert!(before <= self.written);
-        self.forget_written();
+        self.discard_written();
         Ok(total)
     }
 
-    fn place_pong(&mut self) {
+    fn append_pong_if_due(&mut self) {
         if self.written >= self.pong_end && !self.pong.is_empty() {
             self.frames.append(&mut self.pong);
             self.pong_end = self.frames.len();
@@ -77,21 +77,22 @@ impl Outbox {
     }
 
     /// Gives the memory of what is written back, once that is worth moving the rest.
-    fn forget_written(&mut self) {
+    fn discard_written(&mut self) {
         if self.written < self.frames.len() && self.written < self.frames.len() / 2 {
             return;
         }
         self.frames.drain(..self.written);
         self.pong_end = self.pong_end.saturating_sub(self.written);
         self.written = 0;
-        if self.frames.capacity() > KEPT_BYTES && self.frames.len() < KEPT_BYTES / 2 {
-            self.frames.shrink_to(KEPT_BYTES);
+        if self.frames.capacity() > RETAINED_BYTES_MAX && self.frames.len() < RETAINED_BYTES_MAX / 2
+        {
+            self.frames.shrink_to(RETAINED_BYTES_MAX);
         }
     }
 }
 
 /// Room that is kept for what comes next.
-const KEPT_BYTES: usize = 512 * 1024;
+const RETAINED_BYTES_MAX: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -99,18 +100,18 @@ mod tests {
 
     /// A socket that takes so many bytes and then blocks.
     struct Socket {
-        room: usize,
-        taken: Vec<u8>,
+        writable: usize,
+        written: Vec<u8>,
     }
 
     impl Write for Socket {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            if self.room == 0 {
+            if self.writable == 0 {
                 return Err(ErrorKind::WouldBlock.into());
             }
-            let len = self.room.min(buf.len());
-            self.room -= len;
-            self.taken.extend_from_slice(&buf[..len]);
+            let len = self.writable.min(buf.len());
+            self.writable -= len;
+            self.written.extend_from_slice(&buf[..len]);
             Ok(len)
         }
 
@@ -121,8 +122,8 @@ mod tests {
 
     fn socket() -> Socket {
         Socket {
-            room: 0,
-            taken: Vec::new(),
+            writable: 0,
+            written: Vec::new(),
         }
     }
 
@@ -135,13 +136,13 @@ mod tests {
                 let frame = vec![byte; usize::from(byte % 7)];
                 outbox.frames().extend_from_slice(&frame);
                 expected.extend_from_slice(&frame);
-                socket.room = step;
+                socket.writable = step;
                 outbox.write(&mut socket).unwrap();
-                assert_eq!(outbox.len(), expected.len() - socket.taken.len());
+                assert_eq!(outbox.len(), expected.len() - socket.written.len());
             }
-            socket.room = usize::MAX;
+            socket.writable = usize::MAX;
             outbox.write(&mut socket).unwrap();
-            assert_eq!((outbox.len(), socket.taken), (0, expected));
+            assert_eq!((outbox.len(), socket.written), (0, expected));
         }
     }
 
@@ -150,36 +151,36 @@ mod tests {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
         outbox.frames().extend_from_slice(b"message");
         for pong in [b"p1", b"p2", b"p3"] {
-            outbox.owe_pong(pong);
+            outbox.queue_pong(pong);
         }
         outbox.frames().extend_from_slice(b"more");
-        socket.room = 8;
+        socket.writable = 8;
         outbox.write(&mut socket).unwrap();
-        outbox.owe_pong(b"p4");
-        assert_eq!(socket.taken, b"messagep");
-        socket.room = usize::MAX;
+        outbox.queue_pong(b"p4");
+        assert_eq!(socket.written, b"messagep");
+        socket.writable = usize::MAX;
         outbox.write(&mut socket).unwrap();
-        assert_eq!(socket.taken, b"messagep1morep4");
+        assert_eq!(socket.written, b"messagep1morep4");
     }
 
     #[test]
     fn nothing_follows_the_close() {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
-        outbox.owe_pong(b"p1");
-        outbox.owe_pong(b"p2");
-        outbox.end_pongs();
+        outbox.queue_pong(b"p1");
+        outbox.queue_pong(b"p2");
+        outbox.append_pong();
         outbox.frames().extend_from_slice(b"close");
-        socket.room = usize::MAX;
+        socket.writable = usize::MAX;
         outbox.write(&mut socket).unwrap();
-        assert_eq!(socket.taken, b"p1p2close");
+        assert_eq!(socket.written, b"p1p2close");
     }
 
     #[test]
     fn the_memory_of_a_long_message_comes_back() {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
-        outbox.frames().resize(10 * KEPT_BYTES, 0);
-        socket.room = usize::MAX;
+        outbox.frames().resize(10 * RETAINED_BYTES_MAX, 0);
+        socket.writable = usize::MAX;
         outbox.write(&mut socket).unwrap();
-        assert!(outbox.frames.capacity() <= KEPT_BYTES);
+        assert!(outbox.frames.capacity() <= RETAINED_BYTES_MAX);
     }
 }

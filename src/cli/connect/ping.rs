@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 pub(super) struct Pings {
-    every: Duration,
+    interval: Duration,
     next: Instant,
     count: u32,
     /// When the one that is not answered was sent.
@@ -16,13 +16,13 @@ pub(super) enum Due {
     /// Send one with this payload.
     Send(String),
     /// The last one is not answered, for so long.
-    StillNone(Duration),
+    Unanswered(Duration),
 }
 
 impl Pings {
-    pub(super) fn new(every: Duration, now: Instant) -> Self {
+    pub(super) fn new(interval: Duration, now: Instant) -> Self {
         Self {
-            every,
+            interval,
             next: now,
             count: 0,
             sent: None,
@@ -38,9 +38,9 @@ impl Pings {
         if now < self.next {
             return None;
         }
-        self.next = now + self.every;
+        self.next = now + self.interval;
         if let Some(sent) = self.sent {
-            return Some(Due::StillNone(now - sent));
+            return Some(Due::Unanswered(now - sent));
         }
         self.count = self.count.wrapping_add(1);
         self.sent = Some(now);
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(pings.pong(b"1", at(5)), Some(Duration::from_millis(5)));
         assert_eq!(pings.pong(b"1", at(6)), None);
         assert_eq!(pings.tick(at(1000)), Some(Due::Send("2".to_owned())));
-        let none = Due::StillNone(Duration::from_secs(1));
+        let none = Due::Unanswered(Duration::from_secs(1));
         assert_eq!(pings.tick(at(2000)), Some(none));
         assert_eq!(pings.pong(b"1", at(2001)), None);
         assert_eq!(

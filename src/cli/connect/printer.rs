@@ -11,7 +11,7 @@ pub(super) struct Printer(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    was_added: Condvar,
+    added: Condvar,
 }
 
 #[derive(Default)]
@@ -44,17 +44,17 @@ impl Printer {
         let mut state = thread::lock(&self.0.state);
         append(&mut state.out, out);
         append(&mut state.err, err);
-        self.0.was_added.notify_one();
+        self.0.added.notify_one();
     }
 
     /// Whether so much waits that nothing should be added.
     pub(super) fn is_full(&self) -> bool {
-        thread::lock(&self.0.state).owed() >= OWED_BYTES_MAX
+        thread::lock(&self.0.state).unwritten() >= UNWRITTEN_BYTES_MAX
     }
 
     /// Whether all is written, or never will be.
     pub(super) fn is_empty(&self) -> bool {
-        thread::lock(&self.0.state).owed() == 0
+        thread::lock(&self.0.state).unwritten() == 0
     }
 
     /// Why stdout takes nothing any more, once.
@@ -64,7 +64,7 @@ impl Printer {
 }
 
 impl State {
-    fn owed(&self) -> usize {
+    fn unwritten(&self) -> usize {
         self.out.len() + self.err.len() + self.writing
     }
 }
@@ -83,7 +83,7 @@ fn print(shared: &Shared, waker: &Waker) {
     let mut has_failed = false;
     loop {
         let state = thread::lock(&shared.state);
-        let mut state = thread::wait_while(&shared.was_added, state, |state| state.owed() == 0);
+        let mut state = thread::wait_while(&shared.added, state, |state| state.unwritten() == 0);
         let (out, err) = (
             std::mem::take(&mut state.out),
             std::mem::take(&mut state.err),
@@ -107,4 +107,4 @@ fn print(shared: &Shared, waker: &Waker) {
 }
 
 /// What may wait to be printed before no more is read: enough that a terminal never waits for the network.
-const OWED_BYTES_MAX: usize = 1 << 20;
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;

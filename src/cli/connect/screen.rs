@@ -62,7 +62,7 @@ impl Screen {
 
     pub(super) fn binary(&mut self, bytes: &[u8]) {
         if self.style.is_terminal {
-            let shown = &bytes[..bytes.len().min(HEX_SHOWN)];
+            let shown = &bytes[..bytes.len().min(HEX_BYTES_SHOWN_MAX)];
             let dots = if shown.len() < bytes.len() { ".." } else { "" };
             let mut line = Vec::new();
             hex(shown, &mut line);
@@ -85,15 +85,15 @@ impl Screen {
     }
 
     pub(super) fn round_trip(&mut self, time: Duration) {
-        self.aside(&format!("pong after {:.3} ms", time.as_secs_f64() * 1e3));
+        self.info(&format!("pong after {:.3} ms", time.as_secs_f64() * 1e3));
     }
 
     pub(super) fn no_pong(&mut self, time: Duration) {
-        self.aside(&format!("no pong for {:.3} s", time.as_secs_f64()));
+        self.info(&format!("no pong for {:.3} s", time.as_secs_f64()));
     }
 
     /// Something that was asked for and is no message.
-    fn aside(&mut self, text: &str) {
+    fn info(&mut self, text: &str) {
         if self.style.is_terminal {
             self.line(GREEN, "", text);
         } else {
@@ -103,12 +103,12 @@ impl Screen {
     }
 
     /// The line in which the prompt stood was typed and ended by Enter.
-    pub(super) fn typed(&mut self) {
+    pub(super) fn line_entered(&mut self) {
         self.is_prompted = false;
     }
 
     /// Nothing more is printed for now.
-    pub(super) fn prompt(&mut self) {
+    pub(super) fn show_prompt(&mut self) {
         if self.style.has_prompt && !self.is_prompted {
             self.out.extend_from_slice(b"> ");
             self.is_prompted = true;
@@ -117,7 +117,7 @@ impl Screen {
 
     /// Takes the prompt away, if there is one. What somebody has begun to type behind it goes from sight; the terminal
     /// keeps it, and Enter sends it.
-    pub(super) fn unprompt(&mut self) {
+    pub(super) fn erase_prompt(&mut self) {
         if self.is_prompted {
             self.out.extend_from_slice(b"\r\x1b[K");
             self.is_prompted = false;
@@ -125,7 +125,7 @@ impl Screen {
     }
 
     fn line(&mut self, colour: &str, prefix: &str, text: &str) {
-        self.unprompt();
+        self.erase_prompt();
         let (start, end) = if self.style.has_colour {
             (colour, DEFAULT)
         } else {
@@ -162,7 +162,7 @@ fn hex(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Of a binary message, on a terminal, in bytes.
-const HEX_SHOWN: usize = 1024;
+const HEX_BYTES_SHOWN_MAX: usize = 1024;
 
 const CYAN: &str = "\x1b[36m";
 const MAGENTA: &str = "\x1b[35m";
@@ -197,12 +197,12 @@ mod tests {
     fn a_pipe_gets_messages_and_nothing_else() {
         let all = |screen: &mut Screen| {
             screen.note("connected");
-            screen.prompt();
+            screen.show_prompt();
             screen.text("a\x1b[2J\nb");
             screen.binary(b"\x00\xFFa");
             screen.round_trip(Duration::from_micros(1234));
             screen.no_pong(Duration::from_secs(2));
-            screen.unprompt();
+            screen.erase_prompt();
         };
         assert_eq!(shown(PIPE, all), "a\x1b[2J\nb\n00ff61\n");
         let mut screen = Screen::new(PIPE);
@@ -224,18 +224,18 @@ mod tests {
     fn a_terminal_gets_a_prompt_below_everything() {
         let session = |screen: &mut Screen| {
             screen.note("connected");
-            screen.prompt();
-            screen.prompt();
-            screen.typed();
-            screen.prompt();
+            screen.show_prompt();
+            screen.show_prompt();
+            screen.line_entered();
+            screen.show_prompt();
             screen.text("a\x1b[2J\r\n\tb");
             screen.text("c");
-            screen.prompt();
+            screen.show_prompt();
             screen.binary(b"\x01\x02");
             screen.round_trip(Duration::from_millis(1));
-            screen.prompt();
-            screen.unprompt();
-            screen.unprompt();
+            screen.show_prompt();
+            screen.erase_prompt();
+            screen.erase_prompt();
         };
         let plain = "connected\n> > \r\x1b[K< a\\u{1b}[2J\\r\n\tb\n< c\n> \r\x1b[K< 0102 (2 bytes)\n\
                      pong after 1.000 ms\n> \r\x1b[K";

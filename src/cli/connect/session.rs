@@ -1,13 +1,13 @@
 //! The loop from the open connection to its end: what comes is printed, what is on stdin is sent.
 
 use super::dial::Dialled;
-use super::input::{Input, Taken};
-use super::messages::{BadInput, Cut, Messages};
+use super::input::{Available, Input};
+use super::messages::{InputError, MessageSplitter, SplitMode};
 use super::outbox::Outbox;
 use super::ping::{Due, Pings};
 use super::printer::Printer;
 use super::screen::{Screen, Style, escaped};
-use super::{SERVER, SIGNALS, told};
+use super::{SERVER, SIGNALS, describe};
 use crate::cli::args::{Connect, Stay};
 use crate::cli::client::MaskingKeys;
 use mio::net::TcpStream;
@@ -34,7 +34,7 @@ pub(super) struct Session<'c> {
     source: Source,
     phase: Phase,
     /// Why the end will not be a clean one, whatever the server does now.
-    verdict: Result<(), String>,
+    result: Result<(), String>,
     pings: Option<Pings>,
     /// Messages that came.
     received: usize,
@@ -47,14 +47,17 @@ pub(super) struct Session<'c> {
 
 /// Where messages come from.
 enum Source {
-    Stdin { input: Input, messages: Messages },
+    Stdin {
+        input: Input,
+        messages: MessageSplitter,
+    },
     Ended,
 }
 
 /// How far the end is.
 enum Phase {
     /// Messages are sent.
-    Talking,
+    Sending,
     /// All are sent; our Close is not.
     Staying {
         /// `None`: for ever.
@@ -62,16 +65,16 @@ enum Phase {
         /// As soon as so many messages have come, it is over.
         answers: Option<usize>,
     },
-    /// Our Close is on its way, or there. The server's is due before `silent_until`, which each message puts off, and
+    /// Our Close is on its way, or there. The server's is due before `idle_deadline`, which each message puts off, and
     /// before `until`, which only what we ourselves are the cause of puts off.
     Closing {
-        silent_until: Instant,
+        idle_deadline: Instant,
         until: Instant,
     },
     /// Nothing more is read. What the outbox holds may leave until then.
     Flushing { until: Instant },
     /// What is left is to print.
-    Over,
+    Printing,
 }
 
 impl<'c> Session<'c> {
@@ -98,14 +101,14 @@ impl<'c> Session<'c> {
             connection: Connection::client_open(move || keys.next()),
             outbox: Outbox::default(),
             source: Source::Ended,
-            phase: Phase::Talking,
-            verdict: Ok(()),
-            pings: connect.ping.map(|every| Pings::new(every, now)),
+            phase: Phase::Sending,
+            result: Ok(()),
+            pings: connect.ping.map(|interval| Pings::new(interval, now)),
             received: 0,
             screen: Screen::new(Style::detect(reads_stdin, connect.is_binary)),
             printer: Printer::new(waker)?,
             was_full: false,
-            buf: vec![0; BUF_BYTES],
+            buf: vec![0; READ_BUF_BYTES],
         };
         let subprotocol = dialled.response.subprotocol();
         let subprotocol = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
@@ -142,16 +145,16 @@ impl<'c> Session<'c> {
         let mut events = Events::with_capacity(8);
         loop {
             let is_budget_spent = self.read();
-            self.take_input();
+            self.read_input();
             self.tick(Instant::now());
             self.write();
             self.print();
-            if let Phase::Over = self.phase
+            if let Phase::Printing = self.phase
                 && self.printer.is_empty()
             {
                 // A failure in the last of it.
                 self.check_printer();
-                return self.verdict;
+                return self.result;
             }
             let wait = if is_budget_spent {
                 Some(Duration::ZERO)
@@ -160,7 +163,7 @@ impl<'c> Session<'c> {
             };
             match poll.poll(&mut events, wait) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                result => result.map_err(told)?,
+                result => result.map_err(describe)?,
             }
             let mut has_signal = false;
             for event in &events {
@@ -176,7 +179,7 @@ impl<'c> Session<'c> {
                 }
             }
             if has_signal && !self.interrupt() {
-                return self.verdict;
+                return self.result;
             }
         }
     }
@@ -184,7 +187,7 @@ impl<'c> Session<'c> {
     /// A signal came; `false`: it is the one that ends at once.
     fn interrupt(&mut self) -> bool {
         match self.phase {
-            Phase::Talking | Phase::Staying { .. } => {
+            Phase::Sending | Phase::Staying { .. } => {
                 self.close();
                 true
             }
@@ -196,7 +199,7 @@ impl<'c> Session<'c> {
                 self.fail("interrupted before the server took our Close".to_owned());
                 false
             }
-            Phase::Over => {
+            Phase::Printing => {
                 self.fail("interrupted before all was printed".to_owned());
                 false
             }
@@ -207,19 +210,19 @@ impl<'c> Session<'c> {
     fn read(&mut self) -> bool {
         let mut buf = std::mem::take(&mut self.buf);
         let mut reads = 0;
-        while self.is_readable && self.is_reading() && reads < READS_MAX {
+        while self.is_readable && self.is_reading() && reads < READS_PER_TURN_MAX {
             reads += 1;
             match self.stream.read(&mut buf) {
                 Ok(0) => {
                     self.is_readable = false;
-                    self.ended(None);
+                    self.on_stream_end(None);
                 }
                 Ok(len) => self.receive(&mut buf[..len]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.is_readable = false;
-                    self.ended(Some(&error));
+                    self.on_stream_end(Some(&error));
                 }
             }
             self.print();
@@ -230,18 +233,20 @@ impl<'c> Session<'c> {
 
     fn is_reading(&self) -> bool {
         match self.phase {
-            Phase::Talking | Phase::Staying { .. } | Phase::Closing { .. } => {
+            Phase::Sending | Phase::Staying { .. } | Phase::Closing { .. } => {
                 !self.printer.is_full()
             }
-            Phase::Flushing { .. } | Phase::Over => false,
+            Phase::Flushing { .. } | Phase::Printing => false,
         }
     }
 
     fn receive(&mut self, mut input: &mut [u8]) {
-        let mut owed = Vec::new();
+        let mut reply = Vec::new();
         loop {
-            owed.clear();
-            let event = self.connection.receive(&mut input, &self.limits, &mut owed);
+            reply.clear();
+            let event = self
+                .connection
+                .receive(&mut input, &self.limits, &mut reply);
             match event {
                 Ok(None) => return,
                 Ok(Some(Event::Message(message))) => {
@@ -250,11 +255,11 @@ impl<'c> Session<'c> {
                         Some(text) => self.screen.text(text),
                         None => self.screen.binary(message.as_bytes()),
                     }
-                    self.received();
+                    self.count_message();
                 }
                 Ok(Some(Event::Ping(_))) => {
-                    if !owed.is_empty() {
-                        self.outbox.owe_pong(&owed);
+                    if !reply.is_empty() {
+                        self.outbox.queue_pong(&reply);
                     }
                 }
                 Ok(Some(Event::Pong(payload))) => {
@@ -265,29 +270,29 @@ impl<'c> Session<'c> {
                     }
                 }
                 Ok(Some(Event::Close(frame))) => {
-                    self.outbox.end_pongs();
-                    self.outbox.frames().extend_from_slice(&owed);
-                    return self.closed(&frame);
+                    self.outbox.append_pong();
+                    self.outbox.frames().extend_from_slice(&reply);
+                    return self.on_close(&frame);
                 }
                 Err(error) => {
-                    self.outbox.end_pongs();
-                    self.outbox.frames().extend_from_slice(&owed);
-                    return self.broken(&error);
+                    self.outbox.append_pong();
+                    self.outbox.frames().extend_from_slice(&reply);
+                    return self.on_protocol_error(&error);
                 }
                 Ok(Some(Event::Request(_))) => unreachable!("a client gets no requests"),
             }
         }
     }
 
-    fn received(&mut self) {
+    fn count_message(&mut self) {
         self.received += 1;
-        if let Phase::Closing { silent_until, .. } = &mut self.phase {
-            *silent_until = Instant::now() + self.connect.close_timeout;
+        if let Phase::Closing { idle_deadline, .. } = &mut self.phase {
+            *idle_deadline = Instant::now() + self.connect.close_timeout;
         }
     }
 
     /// The server's Close came.
-    fn closed(&mut self, frame: &CloseFrame) {
+    fn on_close(&mut self, frame: &CloseFrame) {
         let CloseFrame { code, reason } = frame;
         let reason = if reason.is_empty() {
             String::new()
@@ -301,10 +306,10 @@ impl<'c> Session<'c> {
             }
             _ => self.fail(format!("the server closed with code {code}{reason}")),
         }
-        self.flush();
+        self.start_flushing();
     }
 
-    fn broken(&mut self, error: &ProtocolError) {
+    fn on_protocol_error(&mut self, error: &ProtocolError) {
         let reason = match error {
             ProtocolError::MessageTooBig => format!(
                 "the server sent a message of more than the {} bytes of --message-bytes-max",
@@ -313,11 +318,11 @@ impl<'c> Session<'c> {
             error => format!("the server broke the protocol: {error}"),
         };
         self.fail(reason);
-        self.flush();
+        self.start_flushing();
     }
 
     /// The stream ended, and no Close was in it.
-    fn ended(&mut self, error: Option<&io::Error>) {
+    fn on_stream_end(&mut self, error: Option<&io::Error>) {
         let reason = match (error, self.connection.stage()) {
             (Some(error), _) => format!("the connection was lost: {error}"),
             (None, Stage::Closing) => {
@@ -326,24 +331,24 @@ impl<'c> Session<'c> {
             (None, _) => "the server ended the stream without a Close".to_owned(),
         };
         self.fail(reason);
-        self.over();
+        self.finish();
     }
 
     /// The first reason is the cause of those that follow.
     fn fail(&mut self, reason: String) {
-        if self.verdict.is_ok() {
-            self.verdict = Err(reason);
+        if self.result.is_ok() {
+            self.result = Err(reason);
         }
     }
 
     /// Takes what is on stdin while there is room for it.
-    fn take_input(&mut self) {
-        while let Phase::Talking = self.phase {
+    fn read_input(&mut self) {
+        while let Phase::Sending = self.phase {
             if self.outbox.len() >= OUTBOX_BYTES_MAX {
                 return;
             }
             let Source::Stdin { input, messages } = &mut self.source else {
-                return self.stay();
+                return self.end_of_messages();
             };
             let taken = input.take();
             let frames = self.outbox.frames();
@@ -353,29 +358,29 @@ impl<'c> Session<'c> {
                 connection.send(message(bytes, is_binary), frames);
             };
             let result = match taken {
-                Taken::NothingYet => return,
-                Taken::Chunk(chunk) => {
-                    let result = messages.take(&chunk, &mut send);
-                    self.screen.typed();
+                Available::Nothing => return,
+                Available::Chunk(chunk) => {
+                    let result = messages.push(&chunk, &mut send);
+                    self.screen.line_entered();
                     result
                 }
-                Taken::End => {
+                Available::End => {
                     let result = messages.finish(&mut send);
                     self.source = Source::Ended;
                     result
                 }
-                Taken::Failed(error) => {
+                Available::Failed(error) => {
                     self.fail(format!("cannot read stdin: {error}"));
                     return self.close();
                 }
             };
             if let Err(bad) = result {
-                return self.refuse_input(&bad);
+                return self.reject_input(&bad);
             }
         }
     }
 
-    fn refuse_input(&mut self, bad: &BadInput) {
+    fn reject_input(&mut self, bad: &InputError) {
         self.fail(bad.to_string());
         self.close();
     }
@@ -386,11 +391,11 @@ impl<'c> Session<'c> {
     }
 
     /// All is sent.
-    fn stay(&mut self) {
+    fn end_of_messages(&mut self) {
         let now = Instant::now();
         let answers = self.connect.execute.len();
         let (until, answers) = match self.connect.stay {
-            Stay::Answered if answers > 0 => (Some(now + ANSWER_WAIT), Some(answers)),
+            Stay::Answered if answers > 0 => (Some(now + ANSWERS_TIMEOUT), Some(answers)),
             Stay::Answered => return self.close(),
             Stay::For(time) => (Some(now + time), None),
             Stay::Forever => (None, None),
@@ -401,32 +406,32 @@ impl<'c> Session<'c> {
     /// Begins the closing handshake.
     fn close(&mut self) {
         self.source = Source::Ended;
-        self.outbox.end_pongs();
+        self.outbox.append_pong();
         self.connection
             .close(CLOSE_NORMAL, "", self.outbox.frames());
-        self.phase = self.closing(Instant::now());
+        self.phase = self.closing_phase(Instant::now());
     }
 
-    fn closing(&self, now: Instant) -> Phase {
+    fn closing_phase(&self, now: Instant) -> Phase {
         Phase::Closing {
-            silent_until: now + self.connect.close_timeout,
-            until: now + self.connect.close_timeout.max(CLOSING_MAX),
+            idle_deadline: now + self.connect.close_timeout,
+            until: now + self.connect.close_timeout.max(CLOSING_TIME_MAX),
         }
     }
 
     /// Nothing more is read; what is owed may leave.
-    fn flush(&mut self) {
+    fn start_flushing(&mut self) {
         self.source = Source::Ended;
         self.phase = Phase::Flushing {
             until: Instant::now() + self.connect.close_timeout,
         };
     }
 
-    fn over(&mut self) {
+    fn finish(&mut self) {
         self.source = Source::Ended;
         self.outbox.clear();
-        self.screen.unprompt();
-        self.phase = Phase::Over;
+        self.screen.erase_prompt();
+        self.phase = Phase::Printing;
     }
 
     /// Does what it is time for.
@@ -435,7 +440,7 @@ impl<'c> Session<'c> {
         let is_full = self.printer.is_full();
         let was_full = std::mem::replace(&mut self.was_full, is_full);
         match self.phase {
-            Phase::Talking | Phase::Over => {}
+            Phase::Sending | Phase::Printing => {}
             Phase::Staying { until, answers } => {
                 if until.is_some_and(|until| now >= until)
                     || answers.is_some_and(|answers| self.received >= answers)
@@ -444,20 +449,20 @@ impl<'c> Session<'c> {
                 }
             }
             Phase::Closing {
-                silent_until,
+                idle_deadline,
                 until,
             } => {
                 if is_full || was_full {
                     // The server's Close may be here, and it is our own output that waits.
-                    self.phase = self.closing(now);
-                } else if now >= silent_until.min(until) {
+                    self.phase = self.closing_phase(now);
+                } else if now >= idle_deadline.min(until) {
                     let seconds = self.connect.close_timeout.as_secs_f64();
-                    self.fail(if now >= silent_until {
+                    self.fail(if now >= idle_deadline {
                         format!("the server did not answer our Close in {seconds} s")
                     } else {
                         "the server goes on and does not answer our Close".to_owned()
                     });
-                    self.over();
+                    self.finish();
                 }
             }
             Phase::Flushing { until } => {
@@ -468,7 +473,7 @@ impl<'c> Session<'c> {
                     );
                 }
                 if is_late || self.outbox.len() == 0 {
-                    self.over();
+                    self.finish();
                 }
             }
         }
@@ -486,7 +491,7 @@ impl<'c> Session<'c> {
                 self.connection
                     .ping(payload.as_bytes(), self.outbox.frames());
             }
-            Some(Due::StillNone(time)) => self.screen.no_pong(time),
+            Some(Due::Unanswered(time)) => self.screen.no_pong(time),
         }
     }
 
@@ -499,8 +504,8 @@ impl<'c> Session<'c> {
             self.fail(format!("cannot write to stdout: {error}"));
         }
         match self.phase {
-            Phase::Talking | Phase::Staying { .. } => self.close(),
-            Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Over => {}
+            Phase::Sending | Phase::Staying { .. } => self.close(),
+            Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Printing => {}
         }
     }
 
@@ -513,7 +518,7 @@ impl<'c> Session<'c> {
                 self.is_writable = self.outbox.len() == 0;
                 let is_closing = matches!(self.phase, Phase::Closing { .. });
                 if written > 0 && is_closing {
-                    self.phase = self.closing(Instant::now());
+                    self.phase = self.closing_phase(Instant::now());
                 }
             }
             // The server takes no more; but the reason may be among what it has sent, and its stream has an end.
@@ -529,27 +534,27 @@ impl<'c> Session<'c> {
                 self.outbox.clear();
                 self.is_writable = false;
                 self.is_readable = true;
-                if let Phase::Talking | Phase::Staying { .. } = self.phase {
+                if let Phase::Sending | Phase::Staying { .. } = self.phase {
                     self.source = Source::Ended;
-                    self.phase = self.closing(Instant::now());
+                    self.phase = self.closing_phase(Instant::now());
                 }
             }
         }
         if let Phase::Flushing { .. } = self.phase
             && self.outbox.len() == 0
         {
-            self.over();
+            self.finish();
         }
     }
 
     /// Hands this turn's output over.
     fn print(&mut self) {
         match self.phase {
-            Phase::Talking => self.screen.prompt(),
+            Phase::Sending => self.screen.show_prompt(),
             Phase::Staying { .. }
             | Phase::Closing { .. }
             | Phase::Flushing { .. }
-            | Phase::Over => self.screen.unprompt(),
+            | Phase::Printing => self.screen.erase_prompt(),
         }
         let Screen { out, err, .. } = &mut self.screen;
         self.printer.print(out, err);
@@ -558,12 +563,12 @@ impl<'c> Session<'c> {
     /// How long nothing need happen; `None`: for ever.
     fn wait(&self, now: Instant) -> Option<Duration> {
         let due = match self.phase {
-            Phase::Talking | Phase::Over => None,
+            Phase::Sending | Phase::Printing => None,
             Phase::Staying { until, .. } => until,
             Phase::Closing {
-                silent_until,
+                idle_deadline,
                 until,
-            } => Some(silent_until.min(until)),
+            } => Some(idle_deadline.min(until)),
             Phase::Flushing { until } => Some(until),
         };
         let pings = self.pings.as_ref();
@@ -576,14 +581,14 @@ impl<'c> Session<'c> {
 impl Source {
     fn stdin(connect: &Connect, waker: &Arc<Waker>) -> io::Result<Self> {
         // Somebody who types ends a message with Enter; a file is what it is.
-        let cut = if connect.is_binary && !io::stdin().is_terminal() {
-            Cut::Whole
+        let mode = if connect.is_binary && !io::stdin().is_terminal() {
+            SplitMode::Whole
         } else {
-            Cut::Lines
+            SplitMode::Lines
         };
         Ok(Self::Stdin {
             input: Input::stdin(waker)?,
-            messages: Messages::new(cut, connect.is_binary, connect.message_bytes_max),
+            messages: MessageSplitter::new(mode, connect.is_binary, connect.message_bytes_max),
         })
     }
 }
@@ -602,19 +607,19 @@ fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
 const CLOSE_NORMAL: u16 = 1000;
 
 /// For the answers to `-x`, as long as wscat gives them.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For a server that goes on sending messages and answers no Close.
-const CLOSING_MAX: Duration = Duration::from_secs(60);
+const CLOSING_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What may wait to be sent before no more of stdin is taken.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
 /// Few reads for large messages.
-const BUF_BYTES: usize = 64 * 1024;
+const READ_BUF_BYTES: usize = 64 * 1024;
 
 /// A masked frame header and the largest payload of a control frame.
 const CLOSE_BYTES_MAX: usize = 6 + 125;
 
 /// Before others have their turn.
-const READS_MAX: usize = 16;
+const READS_PER_TURN_MAX: usize = 16;

@@ -20,16 +20,16 @@ fn receive(
     for piece in stream.chunks(len) {
         let counted = answers.receive(&mut piece.to_vec(), expected, &mut out)?;
         sum.messages += counted.messages;
-        sum.others += counted.others;
+        sum.mismatched += counted.mismatched;
         sum.is_closed |= counted.is_closed;
     }
     Ok((sum, out))
 }
 
-fn counted(messages: u64, others: u64, is_closed: bool) -> Counted {
+fn counted(messages: u64, mismatched: u64, is_closed: bool) -> Counted {
     Counted {
         messages,
-        others,
+        mismatched,
         is_closed,
     }
 }

@@ -3,11 +3,11 @@
 mod traffic;
 
 use super::connect::Opened;
+use super::connection::LoadConnection;
 use super::cycle::Cycle;
-use super::member::Member;
 use super::process::Process;
 use super::progress::Progress;
-use super::sending::{Pace, Rounds, Sending, Window};
+use super::schedule::{Pace, Rounds, Schedule, Window};
 use super::tally::{Errors, Latency, Tally, Totals};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::{Bench, Load};
@@ -24,11 +24,11 @@ pub(super) struct Engine<'b> {
     expected: &'b Cycle,
     clock: Clock,
     /// `None`: it was lost.
-    members: Vec<Option<Member<TcpStream>>>,
+    connections: Vec<Option<LoadConnection<TcpStream>>>,
     live: usize,
     /// For each connection, when something last came, or it began to wait.
-    heard: Vec<u64>,
-    sending: Sending,
+    waiting_since: Vec<u64>,
+    schedule: Schedule,
     phase: Phase,
     /// Of the phase: what comes before the measurement is thrown away, and what comes after it, but for the latencies of
     /// a rate.
@@ -37,7 +37,7 @@ pub(super) struct Engine<'b> {
     first_error: Option<String>,
     buf: Vec<u8>,
     /// Connections with more to read than a turn allows.
-    again: Vec<usize>,
+    unread: Vec<usize>,
     /// Who is to send how many messages; empty between turns, kept for its memory.
     due: Vec<(usize, u64)>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Outcome {
     pub(super) errors: Errors,
     pub(super) first_error: Option<String>,
     /// The connections that are left.
-    pub(super) members: Vec<Member<TcpStream>>,
+    pub(super) connections: Vec<LoadConnection<TcpStream>>,
     pub(super) end: End,
 }
 
@@ -91,12 +91,12 @@ impl<'b> Engine<'b> {
         opened: Opened,
     ) -> Self {
         let clock = Clock::start();
-        let live = opened.members.len();
-        let sending = match bench.load {
-            Load::InFlight(in_flight) => Sending::Window(Window::new(live, in_flight)),
-            Load::Rate(rate) => Sending::Pace(Pace::new(live, rate, clock.now())),
+        let live = opened.connections.len();
+        let schedule = match bench.load {
+            Load::InFlight(in_flight) => Schedule::Window(Window::new(live, in_flight)),
+            Load::Rate(rate) => Schedule::Pace(Pace::new(live, rate, clock.now())),
             Load::Broadcast { senders, burst } => {
-                Sending::Rounds(Rounds::new(live, senders.min(live), burst))
+                Schedule::Rounds(Rounds::new(live, senders.min(live), burst))
             }
         };
         Self {
@@ -105,10 +105,10 @@ impl<'b> Engine<'b> {
             requests,
             expected,
             clock,
-            members: opened.members.into_iter().map(Some).collect(),
+            connections: opened.connections.into_iter().map(Some).collect(),
             live,
-            heard: vec![0; live],
-            sending,
+            waiting_since: vec![0; live],
+            schedule,
             phase: Phase::WarmUp {
                 until: nanos(bench.warmup),
             },
@@ -118,8 +118,8 @@ impl<'b> Engine<'b> {
                 ..Errors::default()
             },
             first_error: opened.first_error,
-            buf: vec![0; BUF_BYTES],
-            again: Vec::new(),
+            buf: vec![0; READ_BUF_BYTES],
+            unread: Vec::new(),
             due: Vec::new(),
         }
     }
@@ -129,17 +129,17 @@ impl<'b> Engine<'b> {
     /// # Errors
     /// What the system says to polling.
     pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<Outcome> {
-        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
         let mut progress = Progress::new();
-        let mut next_look = 0;
+        let mut next_scan = 0;
         let mut totals = None;
         let mut cpu_nanos = None;
-        let scan = nanos(self.bench.timeout / 4).min(LOOK);
+        let scan_interval = nanos(self.bench.timeout / 4).min(SCAN_INTERVAL);
         self.fill_windows();
         let end = loop {
             let now = self.clock.now();
-            if now >= next_look {
-                next_look = now + scan;
+            if now >= next_scan {
+                next_scan = now + scan_interval;
                 self.expire(now);
                 progress.show(
                     now,
@@ -147,11 +147,11 @@ impl<'b> Engine<'b> {
                     matches!(self.phase, Phase::Measure { .. }),
                 );
             }
-            if self.is_lost() {
+            if self.has_no_senders() {
                 break End::Lost;
             }
-            if self.may_turn()
-                && let Some(finished) = self.turn_phase(now)
+            if self.may_change_phase()
+                && let Some(finished) = self.advance_phase(now)
             {
                 (totals, cpu_nanos) = finished;
             }
@@ -159,7 +159,7 @@ impl<'b> Engine<'b> {
                 break End::Time;
             }
             self.send_due(now);
-            let wait = self.wait(now, next_look);
+            let wait = self.wait(now, next_scan);
             match poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
@@ -178,7 +178,7 @@ impl<'b> Engine<'b> {
                     self.read(event.token().0, is_ended);
                 }
             }
-            for index in std::mem::take(&mut self.again) {
+            for index in std::mem::take(&mut self.unread) {
                 self.read(index, false);
             }
             if has_signal {
@@ -187,30 +187,30 @@ impl<'b> Engine<'b> {
         };
         progress.clear();
         let now = self.clock.now();
-        self.charge_awaited(now);
+        self.record_all_unanswered(now);
         if let Phase::Measure { cpu, .. } = self.phase {
             (totals, cpu_nanos) = self.finish_tally(now, cpu);
-        } else if let (Some(totals), Sending::Pace(_)) = (&mut totals, &self.sending) {
+        } else if let (Some(totals), Schedule::Pace(_)) = (&mut totals, &self.schedule) {
             totals.latency = Latency::of(&self.tally.latencies);
         }
         if end == End::Time {
-            self.count_unanswered();
+            self.count_missing();
         }
         Ok(Outcome {
             totals,
             cpu_nanos,
             errors: self.errors,
             first_error: self.first_error,
-            members: self.members.into_iter().flatten().collect(),
+            connections: self.connections.into_iter().flatten().collect(),
             end,
         })
     }
 
     /// The first messages of a closed loop.
     fn fill_windows(&mut self) {
-        if let Sending::Window(window) = &self.sending {
+        if let Schedule::Window(window) = &self.schedule {
             let in_flight = window.in_flight;
-            for index in 0..self.members.len() {
+            for index in 0..self.connections.len() {
                 let now = self.clock.now();
                 self.send(index, in_flight, now);
             }
@@ -218,15 +218,15 @@ impl<'b> Engine<'b> {
     }
 
     /// Whether a phase may end now: rounds are not cut.
-    fn may_turn(&self) -> bool {
-        match &self.sending {
-            Sending::Window(_) | Sending::Pace(_) => true,
-            Sending::Rounds(rounds) => rounds.is_complete(),
+    fn may_change_phase(&self) -> bool {
+        match &self.schedule {
+            Schedule::Window(_) | Schedule::Pace(_) => true,
+            Schedule::Rounds(rounds) => rounds.is_complete(),
         }
     }
 
     /// Goes on to the next phase, if it is time; gives what was measured when that ends.
-    fn turn_phase(&mut self, now: u64) -> Option<(Option<Totals>, Option<u64>)> {
+    fn advance_phase(&mut self, now: u64) -> Option<(Option<Totals>, Option<u64>)> {
         match self.phase {
             Phase::WarmUp { until } if now >= until => {
                 let cpu = self.cpu();
@@ -239,15 +239,15 @@ impl<'b> Engine<'b> {
             Phase::Measure { until, cpu } if now >= until => {
                 let latencies = self.tally.latencies.clone();
                 let finished = self.finish_tally(now, cpu);
-                if let Sending::Pace(_) = self.sending {
+                if let Schedule::Pace(_) = self.schedule {
                     // What was due in the measurement belongs to it, whenever it is answered.
                     self.tally.latencies = latencies;
                 }
-                let wait = match self.sending {
-                    Sending::Window(_) | Sending::Pace(_) => nanos(self.bench.timeout),
-                    Sending::Rounds(_) => SURPLUS_WAIT,
+                let wait = match self.schedule {
+                    Schedule::Window(_) | Schedule::Pace(_) => nanos(self.bench.timeout),
+                    Schedule::Rounds(_) => SURPLUS_WAIT,
                 };
-                self.forget(now);
+                self.cancel_unstarted(now);
                 self.phase = Phase::Drain { until: now + wait };
                 Some(finished)
             }
@@ -263,7 +263,12 @@ impl<'b> Engine<'b> {
 
     fn finish_tally(&mut self, now: u64, cpu: Option<u64>) -> (Option<Totals>, Option<u64>) {
         let used = cpu.and_then(|before| Some(self.cpu()?.saturating_sub(before)));
-        let unsent = self.members.iter().flatten().map(Member::owed).sum();
+        let unsent = self
+            .connections
+            .iter()
+            .flatten()
+            .map(LoadConnection::unsent)
+            .sum();
         let tally = std::mem::replace(&mut self.tally, Tally::new(now, 0));
         (Some(tally.finish(now, unsent)), used)
     }
@@ -273,28 +278,28 @@ impl<'b> Engine<'b> {
     }
 
     /// Drops what is due and not begun to be written.
-    fn forget(&mut self, now: u64) {
-        for index in 0..self.members.len() {
-            if let Some(member) = &mut self.members[index] {
-                let messages = member.forget();
-                self.charge(index, messages, now);
-                self.sending.cancel(index, messages);
+    fn cancel_unstarted(&mut self, now: u64) {
+        for index in 0..self.connections.len() {
+            if let Some(connection) = &mut self.connections[index] {
+                let messages = connection.cancel_unstarted();
+                self.record_unanswered(index, messages, now);
+                self.schedule.cancel(index, messages);
             }
         }
     }
 
     /// With a rate, the newest messages of a connection count as late, though nobody answers them.
     #[inline(never)]
-    fn charge(&mut self, index: usize, messages: u64, now: u64) {
-        if let Sending::Pace(pace) = &self.sending {
-            pace.charge(index, messages, now, &mut self.tally.latencies);
+    fn record_unanswered(&mut self, index: usize, messages: u64, now: u64) {
+        if let Schedule::Pace(pace) = &self.schedule {
+            pace.record_unanswered(index, messages, now, &mut self.tally.latencies);
         }
     }
 
-    fn charge_awaited(&mut self, now: u64) {
-        for index in 0..self.members.len() {
-            if self.members[index].is_some() {
-                self.charge(index, self.sending.awaited(index), now);
+    fn record_all_unanswered(&mut self, now: u64) {
+        for index in 0..self.connections.len() {
+            if self.connections[index].is_some() {
+                self.record_unanswered(index, self.schedule.awaited(index), now);
             }
         }
     }
@@ -304,28 +309,28 @@ impl<'b> Engine<'b> {
         let Phase::Drain { until } = self.phase else {
             return false;
         };
-        match self.sending {
-            Sending::Window(_) | Sending::Pace(_) => now >= until || self.awaited() == 0,
+        match self.schedule {
+            Schedule::Window(_) | Schedule::Pace(_) => now >= until || self.awaited() == 0,
             // All has arrived; what comes now is too much.
-            Sending::Rounds(_) => now >= until,
+            Schedule::Rounds(_) => now >= until,
         }
     }
 
     /// Messages that the connections which are left wait for.
     fn awaited(&self) -> u64 {
-        let members = self.members.iter().enumerate();
-        let live = members.filter(|(_, member)| member.is_some());
-        live.map(|(index, _)| self.sending.awaited(index)).sum()
+        let connections = self.connections.iter().enumerate();
+        let live = connections.filter(|(_, connection)| connection.is_some());
+        live.map(|(index, _)| self.schedule.awaited(index)).sum()
     }
 
-    fn count_unanswered(&mut self) {
+    fn count_missing(&mut self) {
         self.errors.missing += self.awaited();
     }
 
-    fn is_lost(&self) -> bool {
-        match &self.sending {
-            Sending::Window(_) | Sending::Pace(_) => self.live == 0,
-            Sending::Rounds(rounds) => !rounds.has_senders(),
+    fn has_no_senders(&self) -> bool {
+        match &self.schedule {
+            Schedule::Window(_) | Schedule::Pace(_) => self.live == 0,
+            Schedule::Rounds(rounds) => !rounds.has_senders(),
         }
     }
 
@@ -335,14 +340,14 @@ impl<'b> Engine<'b> {
             return;
         }
         let mut due = std::mem::take(&mut self.due);
-        match &mut self.sending {
-            Sending::Window(_) => {}
-            Sending::Pace(pace) => {
+        match &mut self.schedule {
+            Schedule::Window(_) => {}
+            Schedule::Pace(pace) => {
                 pace.send_due(now, |index, messages| due.push((index, messages)))
             }
-            Sending::Rounds(rounds) => {
+            Schedule::Rounds(rounds) => {
                 if rounds.is_complete() {
-                    rounds.begin(now, |index, messages| due.push((index, messages)));
+                    rounds.start(now, |index, messages| due.push((index, messages)));
                 }
             }
         }
@@ -353,19 +358,19 @@ impl<'b> Engine<'b> {
     }
 
     /// How long to wait for events.
-    fn wait(&self, now: u64, next_look: u64) -> Duration {
-        if !self.again.is_empty() {
+    fn wait(&self, now: u64, next_scan: u64) -> Duration {
+        if !self.unread.is_empty() {
             return Duration::ZERO;
         }
-        let mut next = next_look;
+        let mut next = next_scan;
         match self.phase {
             Phase::WarmUp { until } | Phase::Drain { until } => next = next.min(until),
             Phase::Measure { until, .. } => {
                 next = next.min(until).min(self.tally.next_sample());
             }
         }
-        if let (Sending::Pace(pace), Phase::WarmUp { .. } | Phase::Measure { .. }) =
-            (&self.sending, self.phase)
+        if let (Schedule::Pace(pace), Phase::WarmUp { .. } | Phase::Measure { .. }) =
+            (&self.schedule, self.phase)
         {
             let due = pace.next_due();
             // The poll sleeps for whole milliseconds, rounded up: the last part of one is spent awake, so that
@@ -387,13 +392,13 @@ fn nanos(duration: Duration) -> u64 {
 const MILLISECOND: u64 = 1_000_000;
 
 /// Between looks at who is silent, and lines of progress.
-const LOOK: u64 = 500 * MILLISECOND;
+const SCAN_INTERVAL: u64 = 500 * MILLISECOND;
 
 /// After the last round, for messages too many.
 const SURPLUS_WAIT: u64 = 20 * MILLISECOND;
 
 /// In a turn; few enough that a phase ends on time.
-const EVENTS_MAX: usize = 256;
+const EVENTS_PER_TURN_MAX: usize = 256;
 
 /// One for all connections. Large messages need few reads, and it stays in a cache.
-const BUF_BYTES: usize = 256 * 1024;
+const READ_BUF_BYTES: usize = 256 * 1024;

@@ -1,52 +1,52 @@
 //! What is done to one connection: send, write, read, count, lose.
 
-use super::super::member::{Lost, Received};
-use super::super::sending::Sending;
+use super::super::connection::{Lost, Received};
+use super::super::schedule::Schedule;
 use super::{Engine, Phase, nanos};
 
 impl Engine<'_> {
     pub(super) fn send(&mut self, index: usize, messages: u64, now: u64) {
-        let Some(member) = &mut self.members[index] else {
+        let Some(connection) = &mut self.connections[index] else {
             return;
         };
-        if self.sending.awaited(index) == 0 {
-            self.heard[index] = now;
+        if self.schedule.awaited(index) == 0 {
+            self.waiting_since[index] = now;
         }
-        if let Sending::Window(window) = &mut self.sending {
+        if let Schedule::Window(window) = &mut self.schedule {
             window.send(index, messages, now);
         }
         self.tally.sent += messages;
-        member.owe(messages);
+        connection.queue(messages);
         self.write(index);
     }
 
     pub(super) fn unblock(&mut self, index: usize) {
-        if let Some(member) = &mut self.members[index] {
-            member.unblock();
+        if let Some(connection) = &mut self.connections[index] {
+            connection.unblock();
             self.write(index);
         }
     }
 
     fn write(&mut self, index: usize) {
-        if let Some(member) = &mut self.members[index]
-            && let Err(lost) = member.write(self.requests)
+        if let Some(connection) = &mut self.connections[index]
+            && let Err(lost) = connection.write(self.requests)
         {
             self.lose(index, &lost);
         }
     }
 
     pub(super) fn read(&mut self, index: usize, is_ended: bool) {
-        let Some(member) = &mut self.members[index] else {
+        let Some(connection) = &mut self.connections[index] else {
             return;
         };
         let mut received = Received::default();
-        let result = member.read(&mut self.buf, self.expected, is_ended, &mut received);
+        let result = connection.read(&mut self.buf, self.expected, is_ended, &mut received);
         if received.bytes > 0 {
             self.count(index, received);
         }
         match result {
             Ok(true) => {}
-            Ok(false) => self.again.push(index),
+            Ok(false) => self.unread.push(index),
             Err(lost) => {
                 // The answer to a Close.
                 self.write(index);
@@ -58,25 +58,27 @@ impl Engine<'_> {
     /// What arrived counts, and in a closed loop so much is sent again.
     fn count(&mut self, index: usize, received: Received) {
         let now = self.clock.now();
-        self.heard[index] = now;
+        self.waiting_since[index] = now;
         self.tally.bytes += received.bytes;
         let messages = received.messages;
         let latencies = &mut self.tally.latencies;
-        let surplus = self.sending.answered(index, messages, now, latencies);
+        let surplus = self
+            .schedule
+            .record_received(index, messages, now, latencies);
         self.tally.messages += messages - surplus;
         if surplus > 0 {
             self.errors.mismatch += surplus;
             self.first_error
                 .get_or_insert_with(|| "a message came that nobody asked for".to_owned());
         }
-        if self.bench.verify && received.others > 0 {
-            self.errors.mismatch += received.others;
+        if self.bench.verify && received.mismatched > 0 {
+            self.errors.mismatch += received.mismatched;
             self.first_error
                 .get_or_insert_with(|| "a message differs from the one that was sent".to_owned());
         }
-        let again = match (&self.sending, self.phase) {
-            (_, Phase::Drain { .. }) | (Sending::Pace(_) | Sending::Rounds(_), _) => 0,
-            (Sending::Window(_), Phase::WarmUp { .. } | Phase::Measure { .. }) => {
+        let again = match (&self.schedule, self.phase) {
+            (_, Phase::Drain { .. }) | (Schedule::Pace(_) | Schedule::Rounds(_), _) => 0,
+            (Schedule::Window(_), Phase::WarmUp { .. } | Phase::Measure { .. }) => {
                 messages - surplus
             }
         };
@@ -89,7 +91,7 @@ impl Engine<'_> {
     }
 
     fn lose(&mut self, index: usize, lost: &Lost) {
-        if self.members[index].take().is_none() {
+        if self.connections[index].take().is_none() {
             return;
         }
         self.live -= 1;
@@ -97,8 +99,8 @@ impl Engine<'_> {
             Lost::Write(_) => self.errors.write += 1,
             Lost::Read(_) | Lost::Ended | Lost::Closed | Lost::Protocol(_) => self.errors.read += 1,
         }
-        self.charge(index, self.sending.awaited(index), self.clock.now());
-        self.errors.missing += self.sending.lost(index);
+        self.record_unanswered(index, self.schedule.awaited(index), self.clock.now());
+        self.errors.missing += self.schedule.remove(index);
         self.first_error.get_or_insert_with(|| lost.to_string());
     }
 
@@ -106,8 +108,8 @@ impl Engine<'_> {
     pub(super) fn expire(&mut self, now: u64) {
         let timeout = nanos(self.bench.timeout);
         let silent = || format!("nothing came for {:?}", self.bench.timeout);
-        if let Sending::Rounds(rounds) = &mut self.sending {
-            if !rounds.is_complete() && now.saturating_sub(rounds.heard) >= timeout {
+        if let Schedule::Rounds(rounds) = &mut self.schedule {
+            if !rounds.is_complete() && now.saturating_sub(rounds.last_received) >= timeout {
                 // They may be well, and others have swallowed the messages: the next round will tell.
                 let (waiting, missing) = rounds.abandon();
                 self.errors.timeout += waiting;
@@ -116,13 +118,13 @@ impl Engine<'_> {
             }
             return;
         }
-        for index in 0..self.members.len() {
-            let awaited = self.sending.awaited(index);
-            let is_silent = awaited > 0 && now.saturating_sub(self.heard[index]) >= timeout;
-            if is_silent && self.members[index].take().is_some() {
+        for index in 0..self.connections.len() {
+            let awaited = self.schedule.awaited(index);
+            let is_silent = awaited > 0 && now.saturating_sub(self.waiting_since[index]) >= timeout;
+            if is_silent && self.connections[index].take().is_some() {
                 self.live -= 1;
                 self.errors.timeout += 1;
-                self.errors.missing += self.sending.lost(index);
+                self.errors.missing += self.schedule.remove(index);
                 self.first_error.get_or_insert_with(silent);
             }
         }

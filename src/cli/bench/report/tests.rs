@@ -47,5 +47,5 @@ fn only_errors_that_happened_are_told() {
 
 #[test]
 fn shares_of_nothing_are_nothing() {
-    assert_eq!((per(1.0, 0.0), per(6.0, 3.0)), (0.0, 2.0));
+    assert_eq!((ratio(1.0, 0.0), ratio(6.0, 3.0)), (0.0, 2.0));
 }

@@ -7,11 +7,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use wsloop::proto::ProtocolError;
 
 /// A connection after its opening handshake.
-pub(super) struct Member<S> {
+pub(super) struct LoadConnection<S> {
     stream: S,
     answers: Answers,
     /// Messages not wholly written, the one under way included.
-    owed: u64,
+    unsent: u64,
     /// Bytes of the message under way that are written.
     position: usize,
     /// Pongs, and a Close: they leave between two messages.
@@ -26,7 +26,7 @@ pub(super) struct Received {
     pub(super) bytes: u64,
     pub(super) messages: u64,
     /// Those of them that are not the message that was sent.
-    pub(super) others: u64,
+    pub(super) mismatched: u64,
 }
 
 /// Why a connection ended before its time.
@@ -41,12 +41,12 @@ pub(super) enum Lost {
     Protocol(ProtocolError),
 }
 
-impl<S: Read + Write> Member<S> {
+impl<S: Read + Write> LoadConnection<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             answers: Answers::default(),
-            owed: 0,
+            unsent: 0,
             position: 0,
             control: Vec::new(),
             is_blocked: false,
@@ -58,21 +58,21 @@ impl<S: Read + Write> Member<S> {
     }
 
     /// Has `messages` more to send.
-    pub(super) fn owe(&mut self, messages: u64) {
-        self.owed += messages;
+    pub(super) fn queue(&mut self, messages: u64) {
+        self.unsent += messages;
     }
 
     /// Messages not wholly written.
-    pub(super) fn owed(&self) -> u64 {
-        self.owed
+    pub(super) fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     /// Drops the messages that are not begun; gives how many.
-    pub(super) fn forget(&mut self) -> u64 {
+    pub(super) fn cancel_unstarted(&mut self) -> u64 {
         let begun = u64::from(self.position > 0);
-        let forgotten = self.owed - begun;
-        self.owed = begun;
-        forgotten
+        let cancelled = self.unsent - begun;
+        self.unsent = begun;
+        cancelled
     }
 
     /// The socket may take bytes again.
@@ -81,13 +81,13 @@ impl<S: Read + Write> Member<S> {
     }
 
     /// Takes bytes that came with the end of the opening handshake.
-    pub(super) fn take(&mut self, input: &mut [u8], expected: &Cycle) -> Result<Counted, Lost> {
+    pub(super) fn receive(&mut self, input: &mut [u8], expected: &Cycle) -> Result<Counted, Lost> {
         self.answers
             .receive(input, expected, &mut self.control)
             .map_err(Lost::Protocol)
     }
 
-    /// Reads what there is, at most [`READS_MAX`] times; `false`: there may be more. A read that does not fill `buf`
+    /// Reads what there is, at most [`READS_PER_TURN_MAX`] times; `false`: there may be more. A read that does not fill `buf`
     /// took all there was, unless the stream's end is behind it.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl<S: Read + Write> Member<S> {
         is_ended: bool,
         received: &mut Received,
     ) -> Result<bool, Lost> {
-        for _ in 0..READS_MAX {
+        for _ in 0..READS_PER_TURN_MAX {
             let len = match self.stream.read(buf) {
                 Ok(0) => return Err(Lost::Ended),
                 Ok(len) => len,
@@ -108,9 +108,9 @@ impl<S: Read + Write> Member<S> {
                 Err(error) => return Err(Lost::Read(error)),
             };
             received.bytes += len as u64;
-            let counted = self.take(&mut buf[..len], expected)?;
+            let counted = self.receive(&mut buf[..len], expected)?;
             received.messages += counted.messages;
-            received.others += counted.others;
+            received.mismatched += counted.mismatched;
             if counted.is_closed {
                 return Err(Lost::Closed);
             }
@@ -133,13 +133,13 @@ impl<S: Read + Write> Member<S> {
                 self.control.drain(..written);
                 continue;
             }
-            if self.owed == 0 {
+            if self.unsent == 0 {
                 break;
             }
             let mut bytes = requests.bytes_from(self.position);
             // A pong waits for the end of one message, not of all that are owed.
             let messages = if self.control.is_empty() {
-                self.owed
+                self.unsent
             } else {
                 1
             };
@@ -150,7 +150,7 @@ impl<S: Read + Write> Member<S> {
             let written = write(&mut self.stream, bytes)?;
             self.is_blocked = written < bytes.len();
             let end = self.position + written;
-            self.owed -= (end / requests.period()) as u64;
+            self.unsent -= (end / requests.period()) as u64;
             self.position = end % requests.period();
         }
         Ok(())
@@ -191,7 +191,7 @@ impl fmt::Display for Lost {
 }
 
 /// Of one connection, before others have their turn.
-const READS_MAX: usize = 16;
+const READS_PER_TURN_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -5,15 +5,15 @@ use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 
 /// A load, by its kind.
-pub(super) enum Sending {
+pub(super) enum Schedule {
     Window(Window),
     Pace(Pace),
     Rounds(Rounds),
 }
 
-impl Sending {
+impl Schedule {
     /// `messages` came to a connection: gives how many of them nobody asked for.
-    pub(super) fn answered(
+    pub(super) fn record_received(
         &mut self,
         index: usize,
         messages: u64,
@@ -21,9 +21,9 @@ impl Sending {
         latencies: &mut Histogram<u64>,
     ) -> u64 {
         match self {
-            Self::Window(window) => window.answered(index, messages, now, latencies),
-            Self::Pace(pace) => pace.answered(index, messages, now, latencies),
-            Self::Rounds(rounds) => rounds.answered(index, messages, now, latencies),
+            Self::Window(window) => window.record_received(index, messages, now, latencies),
+            Self::Pace(pace) => pace.record_received(index, messages, now, latencies),
+            Self::Rounds(rounds) => rounds.record_received(index, messages, now, latencies),
         }
     }
 
@@ -37,7 +37,7 @@ impl Sending {
     }
 
     /// A connection is gone: gives how many messages it waited for.
-    pub(super) fn lost(&mut self, index: usize) -> u64 {
+    pub(super) fn remove(&mut self, index: usize) -> u64 {
         match self {
             Self::Window(window) => {
                 let awaited = window.awaited(index);
@@ -49,7 +49,7 @@ impl Sending {
                 pace.cancel(index, awaited);
                 awaited
             }
-            Self::Rounds(rounds) => rounds.lost(index),
+            Self::Rounds(rounds) => rounds.remove(index),
         }
     }
 
@@ -90,7 +90,7 @@ impl Window {
         });
     }
 
-    fn answered(
+    fn record_received(
         &mut self,
         index: usize,
         mut messages: u64,
@@ -134,7 +134,7 @@ impl Window {
 /// Open loop: message `k` of the run is due at `k / rate` seconds, on connection `k` modulo their number, whatever
 /// the server does. Its latency counts from when it was due, not from when it could be sent: a server that stalls
 /// is charged for every message that had to wait (the correction for coordinated omission), to the end of the run and
-/// beyond: see [`charge`](Self::charge).
+/// beyond: see [`record_unanswered`](Self::record_unanswered).
 pub(super) struct Pace {
     rate: u64,
     started: u64,
@@ -183,7 +183,7 @@ impl Pace {
         self.due += new;
     }
 
-    fn answered(
+    fn record_received(
         &mut self,
         index: usize,
         messages: u64,
@@ -191,18 +191,18 @@ impl Pace {
         latencies: &mut Histogram<u64>,
     ) -> u64 {
         let connections = self.counts.len() as u64;
-        let asked = messages.min(self.awaited(index));
-        for _ in 0..asked {
+        let accepted = messages.min(self.awaited(index));
+        for _ in 0..accepted {
             let message = self.counts[index].1 * connections + index as u64;
             latencies.saturating_record(now.saturating_sub(self.due_at(message)));
             self.counts[index].1 += 1;
         }
-        messages - asked
+        messages - accepted
     }
 
     /// The newest messages of a connection have no answer, and will have none: each counts with the time that it has
     /// waited for one.
-    pub(super) fn charge(
+    pub(super) fn record_unanswered(
         &self,
         index: usize,
         messages: u64,
@@ -240,7 +240,7 @@ pub(super) struct Rounds {
     waiting: usize,
     started: u64,
     /// When something last arrived.
-    pub(super) heard: u64,
+    pub(super) last_received: u64,
 }
 
 impl Rounds {
@@ -253,14 +253,14 @@ impl Rounds {
             expected: 0,
             waiting: 0,
             started: 0,
-            heard: 0,
+            last_received: 0,
         }
     }
 
     /// Begins a round; tells who sends how many messages.
-    pub(super) fn begin(&mut self, now: u64, mut send: impl FnMut(usize, u64)) {
+    pub(super) fn start(&mut self, now: u64, mut send: impl FnMut(usize, u64)) {
         self.started = now;
-        self.heard = now;
+        self.last_received = now;
         self.expected = 0;
         for index in 0..self.senders {
             if self.received[index].is_some() {
@@ -296,7 +296,7 @@ impl Rounds {
         (waiting, missing)
     }
 
-    fn answered(
+    fn record_received(
         &mut self,
         index: usize,
         messages: u64,
@@ -306,10 +306,10 @@ impl Rounds {
         let Some(received) = &mut self.received[index] else {
             return messages;
         };
-        let asked = messages.min(self.expected - *received);
-        *received += asked;
-        if asked > 0 {
-            self.heard = now;
+        let accepted = messages.min(self.expected - *received);
+        *received += accepted;
+        if accepted > 0 {
+            self.last_received = now;
             if *received == self.expected {
                 self.waiting -= 1;
                 if self.waiting == 0 {
@@ -317,14 +317,14 @@ impl Rounds {
                 }
             }
         }
-        messages - asked
+        messages - accepted
     }
 
     fn awaited(&self, index: usize) -> u64 {
         self.received[index].map_or(0, |received| self.expected - received)
     }
 
-    fn lost(&mut self, index: usize) -> u64 {
+    fn remove(&mut self, index: usize) -> u64 {
         let awaited = self.awaited(index);
         self.received[index] = None;
         if awaited > 0 {

@@ -27,9 +27,9 @@ fn a_window_measures_from_each_send_in_order() {
     let mut window = Window::new(2, 3);
     window.send(0, 3, 0);
     assert_eq!(window.awaited(0), 3);
-    assert_eq!(window.answered(0, 2, 10 * MS, &mut latencies), 0);
+    assert_eq!(window.record_received(0, 2, 10 * MS, &mut latencies), 0);
     window.send(0, 2, 10 * MS);
-    assert_eq!(window.answered(0, 3, 40 * MS, &mut latencies), 0);
+    assert_eq!(window.record_received(0, 3, 40 * MS, &mut latencies), 0);
     assert_eq!((window.awaited(0), latencies.len()), (0, 5));
     // 10, 10, 30, 30, 40.
     for (percent, expected) in [(40.0, 10.0), (60.0, 30.0), (80.0, 30.0), (100.0, 40.0)] {
@@ -42,12 +42,12 @@ fn a_window_measures_from_each_send_in_order() {
 fn a_window_knows_what_nobody_asked_for_and_what_is_cancelled() {
     let mut latencies = tally::latencies();
     let mut window = Window::new(1, 4);
-    assert_eq!(window.answered(0, 2, 0, &mut latencies), 2);
+    assert_eq!(window.record_received(0, 2, 0, &mut latencies), 2);
     window.send(0, 4, 0);
     window.send(0, 3, 1);
     window.cancel(0, 5);
     assert_eq!(window.awaited(0), 2);
-    assert_eq!(window.answered(0, 5, 2, &mut latencies), 3);
+    assert_eq!(window.record_received(0, 5, 2, &mut latencies), 3);
     assert_eq!(latencies.len(), 2);
 }
 
@@ -82,12 +82,12 @@ fn a_stall_is_charged_to_every_message_that_was_due_in_it() {
     for message in 0..10 {
         let now = message * 10 * MS;
         assert_eq!(due(&mut pace, now), [(0, 1)]);
-        assert_eq!(pace.answered(0, 1, now + MS, &mut latencies), 0);
+        assert_eq!(pace.record_received(0, 1, now + MS, &mut latencies), 0);
     }
     // The loop itself may be late, too: it does not matter when they are sent.
     assert_eq!(due(&mut pace, 1090 * MS), [(0, 100)]);
     assert_eq!(pace.awaited(0), 100);
-    assert_eq!(pace.answered(0, 100, 1100 * MS, &mut latencies), 0);
+    assert_eq!(pace.record_received(0, 100, 1100 * MS, &mut latencies), 0);
     assert_eq!(latencies.len(), 110);
     // Not one of 1 s among 10 of 1 ms, but 1000, 990, 980 and so on to 10 ms.
     assert!(is_near(latencies.max() as f64, 1000.0 * MS as f64));
@@ -101,15 +101,15 @@ fn a_pace_knows_what_nobody_asked_for() {
     let mut latencies = tally::latencies();
     let mut pace = Pace::new(2, 10, 0);
     assert_eq!(due(&mut pace, 100 * MS), [(0, 1), (1, 1)]);
-    assert_eq!(pace.answered(1, 3, 101 * MS, &mut latencies), 2);
+    assert_eq!(pace.record_received(1, 3, 101 * MS, &mut latencies), 2);
     assert!(is_near(latencies.max() as f64, MS as f64));
     pace.cancel(0, 1);
-    assert_eq!(pace.answered(0, 1, 101 * MS, &mut latencies), 1);
+    assert_eq!(pace.record_received(0, 1, 101 * MS, &mut latencies), 1);
 }
 
-fn begin(rounds: &mut Rounds, now: u64) -> Vec<(usize, u64)> {
+fn start(rounds: &mut Rounds, now: u64) -> Vec<(usize, u64)> {
     let mut sent = Vec::new();
-    rounds.begin(now, |index, messages| sent.push((index, messages)));
+    rounds.start(now, |index, messages| sent.push((index, messages)));
     sent
 }
 
@@ -118,34 +118,40 @@ fn a_round_ends_when_everyone_has_received_all() {
     let mut latencies = tally::latencies();
     let mut rounds = Rounds::new(3, 2, 4);
     assert!(rounds.is_complete());
-    assert_eq!(begin(&mut rounds, 10 * MS), [(0, 4), (1, 4)]);
+    assert_eq!(start(&mut rounds, 10 * MS), [(0, 4), (1, 4)]);
     for (index, now) in [(0, 11), (1, 12), (2, 13)] {
         assert!(!rounds.is_complete());
-        assert_eq!(rounds.answered(index, 3, now * MS, &mut latencies), 0);
-        assert_eq!(rounds.answered(index, 5, now * MS, &mut latencies), 0);
+        assert_eq!(
+            rounds.record_received(index, 3, now * MS, &mut latencies),
+            0
+        );
+        assert_eq!(
+            rounds.record_received(index, 5, now * MS, &mut latencies),
+            0
+        );
     }
     assert!(rounds.is_complete());
     assert_eq!(latencies.len(), 1);
     assert!(is_near(latencies.max() as f64, 3.0 * MS as f64));
     // One too many, noticed now or in the next round.
-    assert_eq!(rounds.answered(0, 1, 14 * MS, &mut latencies), 1);
+    assert_eq!(rounds.record_received(0, 1, 14 * MS, &mut latencies), 1);
 }
 
 #[test]
 fn what_a_round_lacks_is_counted() {
     let mut latencies = tally::latencies();
     let mut rounds = Rounds::new(3, 1, 10);
-    begin(&mut rounds, 0);
-    rounds.answered(0, 10, 1, &mut latencies);
-    rounds.answered(1, 7, 1, &mut latencies);
+    start(&mut rounds, 0);
+    rounds.record_received(0, 10, 1, &mut latencies);
+    rounds.record_received(1, 7, 1, &mut latencies);
     assert_eq!(rounds.abandon(), (2, 3 + 10));
     assert!(rounds.is_complete());
-    begin(&mut rounds, 5);
+    start(&mut rounds, 5);
     assert_eq!(rounds.awaited(1), 10);
-    assert_eq!(rounds.lost(2), 10);
-    assert_eq!(rounds.lost(1), 10);
+    assert_eq!(rounds.remove(2), 10);
+    assert_eq!(rounds.remove(1), 10);
     assert!(!rounds.is_complete() && rounds.has_senders());
-    assert_eq!(rounds.lost(0), 10);
+    assert_eq!(rounds.remove(0), 10);
     assert!(rounds.is_complete() && !rounds.has_senders());
     assert_eq!(latencies.len(), 0);
 }
@@ -154,11 +160,11 @@ fn what_a_round_lacks_is_counted() {
 fn a_sender_that_is_lost_is_not_waited_for_in_the_next_round() {
     let mut latencies = tally::latencies();
     let mut rounds = Rounds::new(3, 3, 1);
-    begin(&mut rounds, 0);
-    rounds.lost(1);
+    start(&mut rounds, 0);
+    rounds.remove(1);
     rounds.abandon();
-    assert_eq!(begin(&mut rounds, 0), [(0, 1), (2, 1)]);
-    assert_eq!(rounds.answered(0, 2, 1, &mut latencies), 0);
-    assert_eq!(rounds.answered(2, 2, 1, &mut latencies), 0);
+    assert_eq!(start(&mut rounds, 0), [(0, 1), (2, 1)]);
+    assert_eq!(rounds.record_received(0, 2, 1, &mut latencies), 0);
+    assert_eq!(rounds.record_received(2, 2, 1, &mut latencies), 0);
     assert!(rounds.is_complete());
 }
