@@ -476,8 +476,8 @@ mod no_connection {
         let mut load = Process::new(command.args(["-c", &line, WSLOOP]));
         assert_eq!(load.code(), Some(0));
         let out: Vec<String> = load.out.iter().collect();
-        let told = |part: &str| out.iter().any(|line| line.contains(part));
-        assert!(told("Errors: connect ") && told("ulimit -n"), "{out:?}");
-        assert!(told("CPU per message"), "{out:?}");
+        let has = |part: &str| out.iter().any(|line| line.contains(part));
+        assert!(has("Errors: connect ") && has("ulimit -n"), "{out:?}");
+        assert!(has("CPU per message"), "{out:?}");
     }
 }

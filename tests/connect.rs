@@ -30,7 +30,7 @@ impl Talk {
         }
     }
 
-    fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(bytes.as_ref()).unwrap();
     }
@@ -93,7 +93,7 @@ fn run(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Output {
 }
 
 /// As [`run`], of a run that ends well: what it prints.
-fn said(addr: SocketAddr, path: &str, args: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
+fn printed(addr: SocketAddr, path: &str, args: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
     let output = run(addr, path, args, input.as_ref());
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), &*err), (Some(0), ""), "{args:?}");
@@ -192,12 +192,12 @@ mod talking {
     #[test]
     fn lines_are_answered_before_the_end() {
         let server = Process::start(&["serve"]);
-        assert_eq!(said(server.addr, "/echo", &[], "hi\n"), b"hi\n");
-        assert_eq!(said(server.addr, "/echo", &[], ""), b"");
+        assert_eq!(printed(server.addr, "/echo", &[], "hi\n"), b"hi\n");
+        assert_eq!(printed(server.addr, "/echo", &[], ""), b"");
         let crlf = "a\r\nb\n\nlast without an end";
         let lines = b"a\nb\n\nlast without an end\n";
-        assert_eq!(said(server.addr, "/echo", &[], crlf), lines);
-        assert_eq!(said(server.addr, "/broadcast", &[], "hi\n"), b"hi\n");
+        assert_eq!(printed(server.addr, "/echo", &[], crlf), lines);
+        assert_eq!(printed(server.addr, "/broadcast", &[], "hi\n"), b"hi\n");
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod talking {
         let server = Process::start(&["echo"]);
         let mut talk = Talk::start(server.addr, "/", &[]);
         for line in ["first\n", "second\n"] {
-            talk.say(line);
+            talk.write(line);
             assert_eq!(talk.line(), line);
         }
         talk.stdin = None;
@@ -216,9 +216,9 @@ mod talking {
     fn what_others_say_in_a_room_is_printed() {
         let server = Process::start(&["broadcast"]);
         let mut talk = Talk::start(server.addr, "/room", &["-n"]);
-        talk.say("here\n");
+        talk.write("here\n");
         assert_eq!(talk.line(), "here\n");
-        let other = said(server.addr, "/room", &["-x", "and me"], "");
+        let other = printed(server.addr, "/room", &["-x", "and me"], "");
         assert_eq!(other, b"and me\n");
         assert_eq!(talk.line(), "and me\n");
     }
@@ -229,7 +229,7 @@ mod talking {
         let lines: Vec<u8> = (0..400_000)
             .flat_map(|line| format!("line {line} of many\n").into_bytes())
             .collect();
-        assert!(said(server.addr, "/", &[], &lines) == lines);
+        assert!(printed(server.addr, "/", &[], &lines) == lines);
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod talking {
         let server = Process::start(&["echo"]);
         let mut line = vec![b'x'; 12 * MIB];
         line.push(b'\n');
-        assert!(said(server.addr, "/", &[], &line) == line);
+        assert!(printed(server.addr, "/", &[], &line) == line);
         let (out, err) = failed(
             server.addr,
             "/",
@@ -274,8 +274,8 @@ mod talking {
     fn binary_is_hexadecimal_or_as_it_is() {
         let server = Process::start(&["echo"]);
         let bytes = b"a\n\x00\xFF\r\n";
-        assert_eq!(said(server.addr, "/", &["--binary"], bytes), bytes);
-        assert_eq!(said(server.addr, "/", &["--binary"], b""), b"");
+        assert_eq!(printed(server.addr, "/", &["--binary"], bytes), bytes);
+        assert_eq!(printed(server.addr, "/", &["--binary"], b""), b"");
         let frames = server_frame(BINARY, b"\x00\xFFa");
         let addr = open_server(move |mut stream| {
             stream.write_all(&frames).unwrap();
@@ -283,7 +283,7 @@ mod talking {
             stream.write_all(&server_frame(CLOSE, b"\x03\xE8")).unwrap();
             drain(stream);
         });
-        assert_eq!(said(addr, "/", &["-n"], ""), b"00ff61\n\n");
+        assert_eq!(printed(addr, "/", &["-n"], ""), b"00ff61\n\n");
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod flags {
     fn execute_sends_and_ends_with_the_answers() {
         let server = Process::start(&["echo"]);
         let started = Instant::now();
-        let out = said(server.addr, "/", &["-x", "a", "-x", "b c"], "not read\n");
+        let out = printed(server.addr, "/", &["-x", "a", "-x", "b c"], "not read\n");
         assert_eq!(out, b"a\nb c\n");
         assert!(started.elapsed() < Duration::from_secs(2));
         let late = open_server(|mut stream| {
@@ -320,7 +320,7 @@ mod flags {
             assert_eq!((first, &*payload), (CLOSE, &b"\x03\xE8"[..]));
             stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
         });
-        assert_eq!(said(late, "/", &["-x", "a"], ""), b"late\n");
+        assert_eq!(printed(late, "/", &["-x", "a"], ""), b"late\n");
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod flags {
         let server = Process::start(&["echo"]);
         for (args, input) in [(&["-x", "a", "-w", "300ms"][..], ""), (&["-w0.3"], "a\n")] {
             let started = Instant::now();
-            assert_eq!(said(server.addr, "/", args, input), b"a\n");
+            assert_eq!(printed(server.addr, "/", args, input), b"a\n");
             assert!(started.elapsed() >= Duration::from_millis(300), "{args:?}");
         }
     }
@@ -337,7 +337,7 @@ mod flags {
     fn no_close_stays_until_the_server_or_a_signal_ends_it() {
         let server = Process::start(&["echo"]);
         let mut talk = Talk::start(server.addr, "/", &["-n"]);
-        talk.say("a\n");
+        talk.write("a\n");
         talk.stdin = None;
         assert_eq!(talk.line(), "a\n");
         thread::sleep(SHORT);
@@ -374,9 +374,9 @@ mod flags {
 
     #[test]
     fn headers_subprotocols_and_origin_are_sent() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = bare_server(move |mut stream| {
-            tell.send(head(&mut stream)).unwrap();
+            sender.send(head(&mut stream)).unwrap();
             stream
                 .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
                 .unwrap();
@@ -393,7 +393,7 @@ mod flags {
         ];
         let (_, err) = failed(addr, "/path?q", &args, b"");
         assert_eq!(err, "the server answered 400 Bad Request instead of 101\n");
-        let head = told.recv_timeout(WAIT).unwrap();
+        let head = receiver.recv_timeout(WAIT).unwrap();
         assert!(head.starts_with("GET /path?q HTTP/1.1\n"), "{head}");
         for line in [
             "\nx-a: b\n",
@@ -406,18 +406,18 @@ mod flags {
 
     #[test]
     fn every_frame_has_another_masking_key() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             loop {
                 let (first, key, payload) = client_frame(&mut stream);
-                tell.send(key).unwrap();
+                sender.send(key).unwrap();
                 if first == CLOSE {
                     break stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
                 }
             }
         });
-        said(addr, "/", &[], "a\n".repeat(50));
-        let mut keys: Vec<_> = told.iter().collect();
+        printed(addr, "/", &[], "a\n".repeat(50));
+        let mut keys: Vec<_> = receiver.iter().collect();
         assert_eq!(keys.len(), 51);
         keys.sort_unstable();
         keys.dedup();
@@ -541,17 +541,17 @@ mod ends {
 
     #[test]
     fn a_server_that_breaks_the_protocol_is_told_and_closed_with_1002() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             stream.write_all(b"\xF1\x00").unwrap();
-            tell.send(client_frame(&mut stream)).unwrap();
+            sender.send(client_frame(&mut stream)).unwrap();
         });
         let (_, err) = failed(addr, "/", &["-n"], b"");
         assert_eq!(
             err,
             "the server broke the protocol: reserved bits are set\n"
         );
-        let (first, _, payload) = told.recv_timeout(WAIT).unwrap();
+        let (first, _, payload) = receiver.recv_timeout(WAIT).unwrap();
         assert_eq!((first, &payload[..2]), (CLOSE, &b"\x03\xEA"[..]));
     }
 
@@ -604,22 +604,22 @@ mod ends {
     fn ctrl_c_closes_with_1000_and_a_second_one_ends_at_once() {
         let echo = Process::start(&["echo"]);
         let mut talk = Talk::start(echo.addr, "/", &[]);
-        talk.say("a\n");
+        talk.write("a\n");
         assert_eq!(talk.line(), "a\n");
         talk.signal("INT");
         assert_eq!(talk.end(), (Some(0), String::new(), String::new()));
         assert!(echo.logged("disconnected").contains("1000"));
 
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             stream.write_all(&server_frame(TEXT, b"open")).unwrap();
-            tell.send(client_frame(&mut stream)).unwrap();
+            sender.send(client_frame(&mut stream)).unwrap();
             drain(stream);
         });
         let mut talk = Talk::start(addr, "/", &["--close-timeout", "1h"]);
         assert_eq!(talk.line(), "open\n");
         talk.signal("INT");
-        let (first, _, payload) = told.recv_timeout(WAIT).unwrap();
+        let (first, _, payload) = receiver.recv_timeout(WAIT).unwrap();
         assert_eq!((first, &*payload), (CLOSE, &b"\x03\xE8"[..]));
         talk.signal("INT");
         let (code, _, err) = talk.end();
@@ -634,7 +634,7 @@ mod ends {
     fn a_server_that_goes_away_says_so() {
         let mut echo = Process::start(&["echo"]);
         let mut talk = Talk::start(echo.addr, "/", &[]);
-        talk.say("a\n");
+        talk.write("a\n");
         assert_eq!(talk.line(), "a\n");
         echo.signal("TERM");
         let (code, _, err) = talk.end();
@@ -652,15 +652,15 @@ mod pressure {
 
     #[test]
     fn while_nobody_reads_stdout_the_server_is_not_read_and_signals_are_heard() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |stream| {
             let frame = [&b"\x81\x7E\x27\x10"[..], &[b'x'; 10_000]].concat();
             let (frames, _) = write_until_blocked(&stream, |_| frame.clone());
-            tell.send(frames * frame.len()).unwrap();
+            sender.send(frames * frame.len()).unwrap();
             drain(stream);
         });
         let talk = Talk::start(addr, "/", &["-n"]);
-        let bytes = told.recv_timeout(WAIT).unwrap();
+        let bytes = receiver.recv_timeout(WAIT).unwrap();
         assert!(bytes < 20 * MIB, "{bytes}");
         talk.signal("INT");
         thread::sleep(SHORT);
@@ -682,17 +682,17 @@ mod pressure {
         });
         let mut talk = Talk::start(addr, "/", &[]);
         let stdin = talk.stdin.take().unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let mut stdin = stdin;
             while stdin.write_all(&[b'x'; 999]).is_ok() && stdin.write_all(b"\n").is_ok() {
-                if tell.send(1000).is_err() {
+                if sender.send(1000).is_err() {
                     break;
                 }
             }
         });
         let mut taken = 0;
-        while let Ok(bytes) = told.recv_timeout(SHORT) {
+        while let Ok(bytes) = receiver.recv_timeout(SHORT) {
             taken += bytes;
             assert!(taken < 20 * MIB, "stdin is read without end");
         }
@@ -703,7 +703,7 @@ mod pressure {
     fn a_reader_that_went_away_is_no_failure() {
         let server = Process::start(&["echo"]);
         let mut talk = Talk::start(server.addr, "/", &[]);
-        talk.say("a\n");
+        talk.write("a\n");
         assert_eq!(talk.line(), "a\n");
         let stdin = talk.stdin.take();
         let mut child = std::mem::replace(&mut talk.child, Command::new("true").spawn().unwrap());
