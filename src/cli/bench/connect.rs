@@ -1,4 +1,4 @@
-//! Opens the connections: all at once, or so many a second, each with its opening handshake.
+//! Opens the connections, each with its opening handshake: as fast as the server accepts them, or at `--connect-rate`.
 
 use super::connection::{LoadConnection, Received};
 use super::cycle::Cycle;
@@ -14,28 +14,38 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use wsloop::proto::ClientOpening;
 
-/// The connections that are open, each registered under its index.
+/// Result of [`open`].
 pub(super) struct Opened {
+    /// The open connections. Each is registered with its index as token.
     pub(super) connections: Vec<LoadConnection<TcpStream>>,
+    /// Number of connections that were requested and are not open.
     pub(super) errors: u64,
-    /// Why the first of those that failed did so.
+    /// Reason of the first failure.
     pub(super) first_error: Option<String>,
+    /// Time from the start of the first attempt to the last successful opening handshake.
     pub(super) seconds: f64,
+    /// Time from the start of an attempt to the end of its opening handshake.
     pub(super) latency: Latency,
-    /// A signal came.
+    /// A signal arrived before all connections were open.
     pub(super) is_interrupted: bool,
 }
 
+/// A connection and its state.
 enum Slot {
-    Opening { attempt: Box<Attempt>, started: u64 },
+    /// `started` is in nanoseconds of the clock.
+    Opening {
+        attempt: Box<Attempt>,
+        started: u64,
+    },
     Open(LoadConnection<TcpStream>),
     Failed,
 }
 
-/// Opens what `bench` asks for and waits until each connection is open or has failed.
+/// Opens the connections that `bench` requests. Returns when each of them is open or has failed, or when a signal
+/// arrives. `expected` repeats the message that the server will send, so that an early one can be parsed.
 ///
 /// # Errors
-/// What the system says to polling.
+/// Returns an error of the poll. A connection that fails is counted instead.
 pub(super) fn open(
     bench: &Bench,
     address: SocketAddr,
@@ -43,7 +53,7 @@ pub(super) fn open(
     signals: &mut Signals,
     expected: &Cycle,
 ) -> io::Result<Opened> {
-    // What /proc is read with later, should connections take all descriptors.
+    // Reading /proc later needs descriptors even if the connections use up all others.
     let reserved: Vec<_> = (0..RESERVED_DESCRIPTORS)
         .map(|_| poll.registry().try_clone())
         .collect();
@@ -72,7 +82,7 @@ struct Connecting<'b> {
     clock: Clock,
     slots: Vec<Slot>,
     handshakes: usize,
-    /// Connections to begin in all; fewer than were asked for when descriptors run out.
+    /// Number of connections to attempt: those requested, or fewer when the process runs out of descriptors.
     planned: usize,
     first_error: Option<String>,
     latencies: hdrhistogram::Histogram<u64>,
@@ -81,7 +91,7 @@ struct Connecting<'b> {
 }
 
 impl Connecting<'_> {
-    /// `true`: a signal came.
+    /// Runs until all attempts have ended or a signal arrives. Returns whether a signal arrived.
     fn run(&mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<bool> {
         let mut events = Events::with_capacity(1024);
         let mut next_scan = 0;
@@ -111,7 +121,7 @@ impl Connecting<'_> {
         }
     }
 
-    /// Begins the connections that are due; gives how long to wait for events.
+    /// Starts the connections that are due. Returns the maximum time to wait for events.
     fn start_due(&mut self, poll: &Poll) -> Duration {
         for _ in 0..STARTS_PER_TURN_MAX {
             let index = self.slots.len();
@@ -174,7 +184,7 @@ impl Connecting<'_> {
                     let mut connection = LoadConnection::new(stream);
                     match connection.receive(rest, expected) {
                         Ok(counted) if counted.is_closed => {
-                            let reason = "the server closed the connection at once";
+                            let reason = "the server closed right after the opening handshake";
                             self.fail(index, reason.to_owned());
                         }
                         Ok(_) => {
@@ -193,14 +203,18 @@ impl Connecting<'_> {
                 }
             },
             Slot::Open(connection) => {
-                // Nothing was asked for yet: a greeting is read and not counted, a ping is answered.
+                // No message has been sent yet. Messages of the server (greetings) are read without being counted, and
+                // pings are answered.
                 let mut greeting = Received::default();
                 let read = connection.read(buf, expected, true, &mut greeting);
                 connection.unblock();
-                // No message is owed, only pongs.
+                // No message is queued: only pongs are written, so the choice of cycle does not matter.
                 match read.and_then(|is_read| connection.write(expected).map(|()| is_read)) {
                     Ok(true) => {}
-                    Ok(false) => self.fail(index, "the greeting is too long".to_owned()),
+                    Ok(false) => self.fail(
+                        index,
+                        "the server sent too much data before the first message to it".to_owned(),
+                    ),
                     Err(lost) => self.fail(index, lost.to_string()),
                 }
             }
@@ -213,7 +227,7 @@ impl Connecting<'_> {
         self.first_error.get_or_insert(reason);
     }
 
-    /// Gives up on those that take too long.
+    /// Fails the opening handshakes that have taken longer than `--timeout`.
     fn expire(&mut self, now: u64) {
         let timeout = self.bench.timeout.as_nanos() as u64;
         for index in 0..self.slots.len() {
@@ -221,7 +235,11 @@ impl Connecting<'_> {
                 && now - started >= timeout
             {
                 self.handshakes -= 1;
-                self.fail(index, "the opening handshake took too long".to_owned());
+                let reason = format!(
+                    "the opening handshake took longer than the {:?} of --timeout",
+                    self.bench.timeout
+                );
+                self.fail(index, reason);
             }
         }
     }
@@ -253,7 +271,7 @@ impl Connecting<'_> {
     }
 }
 
-/// Why there is no connection; with the first line of what the server says to a refusal.
+/// Describes a failure in one line. For an HTTP response other than 101 that includes the first line of its body.
 fn refusal(failure: &Failure) -> String {
     let Failure::Refused(_, body, _) = failure else {
         return failure.to_string();
@@ -267,28 +285,32 @@ fn refusal(failure: &Failure) -> String {
 
 fn describe(error: &io::Error, open: usize) -> String {
     if is_out_of_descriptors(error) {
-        format!("no descriptors after {open} connections; ulimit -n tells and raises the limit")
+        format!(
+            "out of file descriptors after {open} connections; `ulimit -n` prints and raises the limit"
+        )
     } else {
         format!("cannot connect: {error}")
     }
 }
 
-/// EMFILE and ENFILE, the same number on every Unix.
+/// Returns whether the error is EMFILE or ENFILE. Their numbers are the same on every Unix.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// Handshakes at once: a server's listen backlog is seldom longer.
+/// Maximum number of concurrent opening handshakes. The listen backlog of a server is seldom longer.
 const HANDSHAKES_MAX: usize = 4096;
 
-/// Connections begun before the answers of others are read, so that what is measured is the server.
+/// Maximum number of connections started before events are polled again. Reading responses promptly makes the measured
+/// latency that of the server.
 const STARTS_PER_TURN_MAX: usize = 32;
 
-/// Of a refusal's body, in bytes.
+/// Maximum length of the part of a response's body that an error message includes.
 const BODY_BYTES_SHOWN_MAX: usize = 200;
 
-/// How often it is looked for handshakes that take too long.
+/// Time between two searches for opening handshakes that have timed out.
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Descriptors: a folder and a file in it, twice over.
+/// Number of descriptors reserved for reading /proc. Two are open at a time, a directory and a file in it; the others
+/// are a margin.
 const RESERVED_DESCRIPTORS: usize = 4;

@@ -1,4 +1,4 @@
-//! One open connection: frames to write, answers to read. It knows its stream, and neither time nor the others.
+//! One open connection: writes frames and reads answers. It knows its stream, but no clock and no other connection.
 
 use super::answers::{Answers, Counted};
 use super::cycle::Cycle;
@@ -6,38 +6,39 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use wsloop::proto::ProtocolError;
 
-/// A connection after its opening handshake.
+/// A connection after its opening handshake. The stream must be non-blocking.
 pub(super) struct LoadConnection<S> {
     stream: S,
     answers: Answers,
-    /// Messages not wholly written, the one under way included.
+    /// Queued messages that are not completely written, including a partly written one.
     unsent: u64,
-    /// Bytes of the message under way that are written.
+    /// Bytes already written of the first unsent message.
     position: usize,
-    /// Pongs, and a Close: they leave between two messages.
+    /// Unsent control frames (pongs, a Close). They are written between two messages.
     control: Vec<u8>,
-    /// The socket takes no more for now.
+    /// The last write was short. Nothing is written until [`unblock`](Self::unblock).
     is_blocked: bool,
 }
 
-/// What some reads gave.
+/// Counters of one or more reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Received {
     pub(super) bytes: u64,
     pub(super) messages: u64,
-    /// Those of them that are not the message that was sent.
+    /// How many of `messages` differ from the message that was sent.
     pub(super) mismatched: u64,
 }
 
-/// Why a connection ended before its time.
+/// Why a connection was lost during the run.
 #[derive(Debug)]
 pub(super) enum Lost {
     Read(io::Error),
     Write(io::Error),
     /// The stream ended without a Close.
     Ended,
-    /// With a Close.
+    /// The server sent a Close.
     Closed,
+    /// The server violated RFC 6455.
     Protocol(ProtocolError),
 }
 
@@ -57,41 +58,47 @@ impl<S: Read + Write> LoadConnection<S> {
         &mut self.stream
     }
 
-    /// Has `messages` more to send.
+    /// Adds `messages` to those to be sent. Writes nothing.
     pub(super) fn queue(&mut self, messages: u64) {
         self.unsent += messages;
     }
 
-    /// Messages not wholly written.
+    /// Returns the number of queued messages that are not completely written.
     pub(super) fn unsent(&self) -> u64 {
         self.unsent
     }
 
-    /// Drops the messages that are not begun; gives how many.
+    /// Cancels the messages of which no byte is written, and returns their number.
     pub(super) fn cancel_unstarted(&mut self) -> u64 {
-        let begun = u64::from(self.position > 0);
-        let cancelled = self.unsent - begun;
-        self.unsent = begun;
+        let started = u64::from(self.position > 0);
+        let cancelled = self.unsent - started;
+        self.unsent = started;
         cancelled
     }
 
-    /// The socket may take bytes again.
+    /// Called when the socket is writable again.
     pub(super) fn unblock(&mut self) {
         self.is_blocked = false;
     }
 
-    /// Takes bytes that came with the end of the opening handshake.
+    /// Processes received bytes, such as those that arrived together with the response of the opening handshake.
+    ///
+    /// # Errors
+    /// The server violated the protocol.
     pub(super) fn receive(&mut self, input: &mut [u8], expected: &Cycle) -> Result<Counted, Lost> {
         self.answers
             .receive(input, expected, &mut self.control)
             .map_err(Lost::Protocol)
     }
 
-    /// Reads what there is, at most [`READS_PER_TURN_MAX`] times; `false`: there may be more. A read that does not fill `buf`
-    /// took all there was, unless the stream's end is behind it.
+    /// Reads until the socket would block, at most [`READS_PER_TURN_MAX`] times, and adds to `received`. Returns
+    /// whether the socket is drained; if not, the caller must call again without waiting for an event.
+    ///
+    /// A read that does not fill `buf` drains the socket, except that the end of the stream may follow. `is_ended` is
+    /// set when an event has reported the end or an error: then the end is read as well.
     ///
     /// # Errors
-    /// The connection is over; `received` has what came before.
+    /// The connection is lost. `received` includes what was read before.
     pub(super) fn read(
         &mut self,
         buf: &mut [u8],
@@ -121,10 +128,11 @@ impl<S: Read + Write> LoadConnection<S> {
         Ok(false)
     }
 
-    /// Writes what is owed, as far as the socket takes it: one call for all the messages that a cycle holds.
+    /// Writes queued messages and control frames until all are written or the socket would block. One call of the
+    /// system writes as many messages as a cycle contains.
     ///
     /// # Errors
-    /// The connection is over.
+    /// The connection is lost.
     pub(super) fn write(&mut self, requests: &Cycle) -> Result<(), Lost> {
         while !self.is_blocked {
             if self.position == 0 && !self.control.is_empty() {
@@ -137,7 +145,7 @@ impl<S: Read + Write> LoadConnection<S> {
                 break;
             }
             let mut bytes = requests.bytes_from(self.position);
-            // A pong waits for the end of one message, not of all that are owed.
+            // A control frame follows the current message, not all queued messages.
             let messages = if self.control.is_empty() {
                 self.unsent
             } else {
@@ -156,16 +164,17 @@ impl<S: Read + Write> LoadConnection<S> {
         Ok(())
     }
 
-    /// Says goodbye, if there is room for it; no answer is awaited.
+    /// Sends a Close without waiting for the answer. Sends none if a frame is partly written or control frames are
+    /// queued; errors are ignored.
     pub(super) fn close(&mut self) {
-        // Section 5.5.1 of RFC 6455: a Close with the code 1000, masked with zeros.
+        // RFC 6455 section 5.5.1: a Close with the code 1000, masked with zeros.
         if self.position == 0 && self.control.is_empty() {
             let _ = write(&mut self.stream, b"\x88\x82\0\0\0\0\x03\xE8");
         }
     }
 }
 
-/// Zero if the socket takes nothing for now.
+/// Writes once. Returns the number of bytes written, 0 if the socket would block.
 fn write(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, Lost> {
     loop {
         match stream.write(bytes) {
@@ -190,7 +199,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Of one connection, before others have their turn.
+/// Maximum number of reads of one connection before the others are served.
 const READS_PER_TURN_MAX: usize = 16;
 
 #[cfg(test)]

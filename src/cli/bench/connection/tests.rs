@@ -1,10 +1,11 @@
-//! One connection over a scripted stream.
+//! One connection on a scripted stream.
 
 use super::*;
 use std::collections::VecDeque;
 use wsloop::Message;
 
-/// Reads what is given, piece by piece, and takes as many bytes at a write as it is told.
+/// Returns the scripted results of reads, and accepts the scripted number of bytes per write. Would block when a script
+/// is exhausted.
 #[derive(Default)]
 struct Script {
     reads: VecDeque<io::Result<Vec<u8>>>,
@@ -44,7 +45,7 @@ fn cycles() -> (Cycle, Cycle) {
 }
 
 #[test]
-fn messages_leave_in_one_write_or_byte_by_byte() {
+fn messages_are_sent_in_one_write_or_byte_by_byte() {
     let (requests, _) = cycles();
     let mut at_once = LoadConnection::new(Script::default());
     at_once.stream.writes.push_back(usize::MAX);
@@ -66,7 +67,7 @@ fn messages_leave_in_one_write_or_byte_by_byte() {
 }
 
 #[test]
-fn a_blocked_socket_is_left_alone_until_it_is_writable() {
+fn a_blocked_socket_is_not_written_to_until_it_is_writable() {
     let (requests, _) = cycles();
     let mut connection = LoadConnection::new(Script::default());
     connection.stream.writes.extend([3, usize::MAX]);
@@ -80,7 +81,7 @@ fn a_blocked_socket_is_left_alone_until_it_is_writable() {
 }
 
 #[test]
-fn a_pong_leaves_after_the_message_under_way() {
+fn a_pong_is_sent_after_the_partly_written_message() {
     let (requests, expected) = cycles();
     let mut connection = LoadConnection::new(Script::default());
     connection
@@ -106,7 +107,7 @@ fn a_pong_leaves_after_the_message_under_way() {
 }
 
 #[test]
-fn messages_that_are_not_begun_are_forgotten() {
+fn messages_of_which_no_byte_is_written_are_cancelled() {
     let (requests, _) = cycles();
     let mut connection = LoadConnection::new(Script::default());
     connection.queue(5);
@@ -124,7 +125,7 @@ fn messages_that_are_not_begun_are_forgotten() {
 }
 
 #[test]
-fn reads_end_at_a_short_one_unless_the_end_is_behind_it() {
+fn reading_stops_at_a_short_read_unless_the_stream_has_ended() {
     let (_, expected) = cycles();
     let frame = expected.frame().to_vec();
     let mut connection = LoadConnection::new(Script::default());
@@ -141,13 +142,13 @@ fn reads_end_at_a_short_one_unless_the_end_is_behind_it() {
 }
 
 #[test]
-fn a_connection_that_is_full_of_answers_lets_others_have_their_turn() {
+fn the_number_of_reads_per_turn_is_limited() {
     let (_, expected) = cycles();
     let frame = expected.frame().to_vec();
     let mut connection = LoadConnection::new(Script::default());
     let reads = (0..READS_PER_TURN_MAX + 1).map(|_| Ok(frame.clone()));
     connection.stream.reads.extend(reads);
-    // Each read fills it.
+    // Each read fills the buffer.
     let (mut buf, mut received) = (vec![0; frame.len()], Received::default());
     let mut read = |received: &mut Received| connection.read(&mut buf, &expected, false, received);
     assert!(matches!(read(&mut received), Ok(false)));
@@ -157,7 +158,7 @@ fn a_connection_that_is_full_of_answers_lets_others_have_their_turn() {
 }
 
 #[test]
-fn every_end_has_its_kind() {
+fn each_kind_of_lost_connection_is_distinguished() {
     let (requests, expected) = cycles();
     let reset = || io::Error::from(ErrorKind::ConnectionReset);
     let read = |piece: io::Result<Vec<u8>>| {

@@ -1,4 +1,4 @@
-//! The load itself: one poll loop over all connections, through warm-up, measurement and the last answers.
+//! Runs the load: one poll loop over all connections, through warm-up, measurement and drain.
 
 mod traffic;
 
@@ -16,33 +16,36 @@ use mio::{Events, Poll};
 use std::io;
 use std::time::Duration;
 
-/// A load that is under way.
+/// A running load. Times are in nanoseconds since the start of `clock`.
 pub(super) struct Engine<'b> {
     bench: &'b Bench,
     process: Option<&'b Process>,
     requests: &'b Cycle,
     expected: &'b Cycle,
     clock: Clock,
-    /// `None`: it was lost.
+    /// `None` for a lost connection.
     connections: Vec<Option<LoadConnection<TcpStream>>>,
+    /// Number of connections that are not lost.
     live: usize,
-    /// For each connection, when something last came, or it began to wait.
+    /// For each connection, the time of the last read, or of the first send while no answer was expected, whichever is
+    /// later. Meaningful while answers are expected.
     waiting_since: Vec<u64>,
     schedule: Schedule,
     phase: Phase,
-    /// Of the phase: what comes before the measurement is thrown away, and what comes after it, but for the latencies of
-    /// a rate.
+    /// Counts of the current phase. Only those of [`Phase::Measure`] are reported, except that with [`Schedule::Pace`]
+    /// the latencies of [`Phase::Drain`] are included.
     tally: Tally,
     errors: Errors,
     first_error: Option<String>,
     buf: Vec<u8>,
-    /// Connections with more to read than a turn allows.
+    /// Connections that have spent their read budget of the turn and may have more input.
     unread: Vec<usize>,
-    /// Who is to send how many messages; empty between turns, kept for its memory.
+    /// Connections that must send, and how many messages. Empty between turns; a field so that its memory is reused.
     due: Vec<(usize, u64)>,
 }
 
-/// Until when it lasts; a load of rounds ends each phase with a round.
+/// Phase of a run. It lasts at least until the time `until`. With [`Schedule::Rounds`] the warm-up and the measurement
+/// end only after a complete round.
 #[derive(Clone, Copy)]
 enum Phase {
     WarmUp {
@@ -50,35 +53,37 @@ enum Phase {
     },
     Measure {
         until: u64,
-        /// The server's CPU at its start.
+        /// CPU time of the server's process in nanoseconds when the measurement started.
         cpu: Option<u64>,
     },
-    /// Nothing more is sent, and what is under way may arrive.
+    /// No message is sent any more. Expected answers are received.
     Drain {
         until: u64,
     },
 }
 
-/// What a load gave.
+/// Result of a run.
 pub(super) struct Outcome {
-    /// `None`: it ended before the measurement began.
+    /// `None` if the run ended before the measurement started.
     pub(super) totals: Option<Totals>,
-    /// The server's, while it was measured.
+    /// CPU time that the server's process used during the measurement.
     pub(super) cpu_nanos: Option<u64>,
     pub(super) errors: Errors,
+    /// Description of the first error.
     pub(super) first_error: Option<String>,
-    /// The connections that are left.
+    /// The connections that were not lost, still open.
     pub(super) connections: Vec<LoadConnection<TcpStream>>,
     pub(super) end: End,
 }
 
-/// Why a load ended.
+/// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Its time was over.
+    /// Its time elapsed.
     Time,
+    /// SIGINT or SIGTERM arrived.
     Signal,
-    /// No connection was left to send on.
+    /// All connections, or with [`Schedule::Rounds`] all those that send, were lost.
     Lost,
 }
 
@@ -124,10 +129,10 @@ impl<'b> Engine<'b> {
         }
     }
 
-    /// Runs until its time is over, a signal comes, or all connections are lost.
+    /// Runs until the time has elapsed, a signal arrives, or no sending connection is left.
     ///
     /// # Errors
-    /// What the system says to polling.
+    /// Returns an error of the poll. Errors of connections are counted instead.
     pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<Outcome> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
         let mut progress = Progress::new();
@@ -206,7 +211,7 @@ impl<'b> Engine<'b> {
         })
     }
 
-    /// The first messages of a closed loop.
+    /// Sends the first messages of a closed loop.
     fn fill_windows(&mut self) {
         if let Schedule::Window(window) = &self.schedule {
             let in_flight = window.in_flight;
@@ -217,7 +222,7 @@ impl<'b> Engine<'b> {
         }
     }
 
-    /// Whether a phase may end now: rounds are not cut.
+    /// Returns whether a phase may end now. A round is never divided between two phases.
     fn may_change_phase(&self) -> bool {
         match &self.schedule {
             Schedule::Window(_) | Schedule::Pace(_) => true,
@@ -225,7 +230,8 @@ impl<'b> Engine<'b> {
         }
     }
 
-    /// Goes on to the next phase, if it is time; gives what was measured when that ends.
+    /// Starts the next phase if the current one has ended. Returns the result of the measurement, as
+    /// [`finish_tally`](Self::finish_tally) does, when the measurement has ended.
     fn advance_phase(&mut self, now: u64) -> Option<(Option<Totals>, Option<u64>)> {
         match self.phase {
             Phase::WarmUp { until } if now >= until => {
@@ -240,7 +246,7 @@ impl<'b> Engine<'b> {
                 let latencies = self.tally.latencies.clone();
                 let finished = self.finish_tally(now, cpu);
                 if let Schedule::Pace(_) = self.schedule {
-                    // What was due in the measurement belongs to it, whenever it is answered.
+                    // A message that was due during the measurement counts, no matter when its answer arrives.
                     self.tally.latencies = latencies;
                 }
                 let wait = match self.schedule {
@@ -261,6 +267,7 @@ impl<'b> Engine<'b> {
         }
     }
 
+    /// Ends the measurement. Returns its totals, and the CPU time that the server's process used in it.
     fn finish_tally(&mut self, now: u64, cpu: Option<u64>) -> (Option<Totals>, Option<u64>) {
         let used = cpu.and_then(|before| Some(self.cpu()?.saturating_sub(before)));
         let unsent = self
@@ -277,7 +284,7 @@ impl<'b> Engine<'b> {
         self.process?.cpu_nanos().ok()
     }
 
-    /// Drops what is due and not begun to be written.
+    /// Cancels the messages of which no byte is written.
     fn cancel_unstarted(&mut self, now: u64) {
         for index in 0..self.connections.len() {
             if let Some(connection) = &mut self.connections[index] {
@@ -288,7 +295,8 @@ impl<'b> Engine<'b> {
         }
     }
 
-    /// With a rate, the newest messages of a connection count as late, though nobody answers them.
+    /// With [`Schedule::Pace`], records the time that the newest `messages` of a connection have waited as their
+    /// latency, since they will not be answered.
     #[inline(never)]
     fn record_unanswered(&mut self, index: usize, messages: u64, now: u64) {
         if let Schedule::Pace(pace) = &self.schedule {
@@ -296,6 +304,7 @@ impl<'b> Engine<'b> {
         }
     }
 
+    /// Records the latencies of all messages that are unanswered at the end of the run.
     fn record_all_unanswered(&mut self, now: u64) {
         for index in 0..self.connections.len() {
             if self.connections[index].is_some() {
@@ -304,19 +313,19 @@ impl<'b> Engine<'b> {
         }
     }
 
-    /// Whether everything under way has arrived, or has had its time.
+    /// Returns whether the drain has ended: all expected answers have arrived, or its time has elapsed.
     fn is_drained(&self, now: u64) -> bool {
         let Phase::Drain { until } = self.phase else {
             return false;
         };
         match self.schedule {
             Schedule::Window(_) | Schedule::Pace(_) => now >= until || self.awaited() == 0,
-            // All has arrived; what comes now is too much.
+            // The last round is complete, so no answer is expected. Surplus messages may still arrive.
             Schedule::Rounds(_) => now >= until,
         }
     }
 
-    /// Messages that the connections which are left wait for.
+    /// Returns the number of messages that the live connections expect.
     fn awaited(&self) -> u64 {
         let connections = self.connections.iter().enumerate();
         let live = connections.filter(|(_, connection)| connection.is_some());
@@ -327,6 +336,7 @@ impl<'b> Engine<'b> {
         self.errors.missing += self.awaited();
     }
 
+    /// Returns whether no connection that sends is left.
     fn has_no_senders(&self) -> bool {
         match &self.schedule {
             Schedule::Window(_) | Schedule::Pace(_) => self.live == 0,
@@ -334,7 +344,7 @@ impl<'b> Engine<'b> {
         }
     }
 
-    /// Sends what is due by time, or begins the next round.
+    /// Sends the messages that are due, or those of the next round if the last one is complete.
     fn send_due(&mut self, now: u64) {
         if let Phase::Drain { .. } = self.phase {
             return;
@@ -357,7 +367,7 @@ impl<'b> Engine<'b> {
         self.due = due;
     }
 
-    /// How long to wait for events.
+    /// Returns the maximum time to wait for events.
     fn wait(&self, now: u64, next_scan: u64) -> Duration {
         if !self.unread.is_empty() {
             return Duration::ZERO;
@@ -373,8 +383,8 @@ impl<'b> Engine<'b> {
             (&self.schedule, self.phase)
         {
             let due = pace.next_due();
-            // The poll sleeps for whole milliseconds, rounded up: the last part of one is spent awake, so that
-            // nothing is late by our own fault.
+            // The poll sleeps for whole milliseconds, rounded up. The rest, less than a millisecond, is spent polling
+            // without a wait: otherwise the load generator itself would send late.
             next = next.min(due.saturating_sub(MILLISECOND).max(now));
             if due < now + MILLISECOND {
                 return Duration::ZERO;
@@ -386,19 +396,22 @@ impl<'b> Engine<'b> {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("every TIME is at most a day")
+    u64::try_from(duration.as_nanos())
+        .expect("a TIME of the command line is at most a day, a u64 holds 584 years")
 }
 
+/// In nanoseconds.
 const MILLISECOND: u64 = 1_000_000;
 
-/// Between looks at who is silent, and lines of progress.
+/// Maximum time between two searches for silent connections, which also update the progress line.
 const SCAN_INTERVAL: u64 = 500 * MILLISECOND;
 
-/// After the last round, for messages too many.
+/// Time to wait for surplus messages after the last round.
 const SURPLUS_WAIT: u64 = 20 * MILLISECOND;
 
-/// In a turn; few enough that a phase ends on time.
+/// Maximum number of events per turn. A turn must be short for a phase to end on time.
 const EVENTS_PER_TURN_MAX: usize = 256;
 
-/// One for all connections. Large messages need few reads, and it stays in a cache.
+/// Size of the read buffer, which all connections share. A large message needs few reads, and the buffer fits in a CPU
+/// cache.
 const READ_BUF_BYTES: usize = 256 * 1024;

@@ -1,10 +1,12 @@
-//! What is done to one connection: send, write, read, count, lose.
+//! Operations on one connection: sending, reading, counting answers, and removing it when it fails or times out.
 
 use super::super::connection::{Lost, Received};
 use super::super::schedule::Schedule;
 use super::{Engine, Phase, nanos};
 
 impl Engine<'_> {
+    /// Queues `messages` on a connection and writes as many as the socket accepts. Does nothing if the connection is
+    /// lost.
     pub(super) fn send(&mut self, index: usize, messages: u64, now: u64) {
         let Some(connection) = &mut self.connections[index] else {
             return;
@@ -20,6 +22,7 @@ impl Engine<'_> {
         self.write(index);
     }
 
+    /// Called when the connection's socket is writable.
     pub(super) fn unblock(&mut self, index: usize) {
         if let Some(connection) = &mut self.connections[index] {
             connection.unblock();
@@ -35,6 +38,8 @@ impl Engine<'_> {
         }
     }
 
+    /// Reads from a connection and counts what arrives. `is_ended` is set when an event has reported the end of the
+    /// stream or an error.
     pub(super) fn read(&mut self, index: usize, is_ended: bool) {
         let Some(connection) = &mut self.connections[index] else {
             return;
@@ -48,14 +53,14 @@ impl Engine<'_> {
             Ok(true) => {}
             Ok(false) => self.unread.push(index),
             Err(lost) => {
-                // The answer to a Close.
+                // Writes the Close that answers a Close or a violation.
                 self.write(index);
                 self.lose(index, &lost);
             }
         }
     }
 
-    /// What arrived counts, and in a closed loop so much is sent again.
+    /// Counts what arrived. In a closed loop, sends one message for each answer.
     fn count(&mut self, index: usize, received: Received) {
         let now = self.clock.now();
         self.waiting_since[index] = now;
@@ -69,12 +74,13 @@ impl Engine<'_> {
         if surplus > 0 {
             self.errors.mismatch += surplus;
             self.first_error
-                .get_or_insert_with(|| "a message came that nobody asked for".to_owned());
+                .get_or_insert_with(|| "received more messages than expected".to_owned());
         }
         if self.bench.verify && received.mismatched > 0 {
             self.errors.mismatch += received.mismatched;
-            self.first_error
-                .get_or_insert_with(|| "a message differs from the one that was sent".to_owned());
+            self.first_error.get_or_insert_with(|| {
+                "received a message that differs from the one sent".to_owned()
+            });
         }
         let again = match (&self.schedule, self.phase) {
             (_, Phase::Drain { .. }) | (Schedule::Pace(_) | Schedule::Rounds(_), _) => 0,
@@ -85,11 +91,12 @@ impl Engine<'_> {
         if again > 0 {
             self.send(index, again, now);
         } else {
-            // A pong may be owed.
+            // Writes a queued pong, if any.
             self.write(index);
         }
     }
 
+    /// Drops a connection that has failed and counts the error. The answers that it expected count as missing.
     fn lose(&mut self, index: usize, lost: &Lost) {
         if self.connections[index].take().is_none() {
             return;
@@ -104,13 +111,20 @@ impl Engine<'_> {
         self.first_error.get_or_insert_with(|| lost.to_string());
     }
 
-    /// Gives up on what nothing was heard of for too long.
+    /// Counts the connections that have expected an answer for `--timeout` without receiving anything. Drops them, or
+    /// with [`Schedule::Rounds`] ends the round instead.
     pub(super) fn expire(&mut self, now: u64) {
         let timeout = nanos(self.bench.timeout);
-        let silent = || format!("nothing came for {:?}", self.bench.timeout);
+        let silent = || {
+            format!(
+                "nothing was received for {:?} (--timeout)",
+                self.bench.timeout
+            )
+        };
         if let Schedule::Rounds(rounds) = &mut self.schedule {
             if !rounds.is_complete() && now.saturating_sub(rounds.last_received) >= timeout {
-                // They may be well, and others have swallowed the messages: the next round will tell.
+                // The connections stay: the server may have lost messages without a fault of the receivers. If a
+                // connection is dead, the next round ends the same way.
                 let (waiting, missing) = rounds.abandon();
                 self.errors.timeout += waiting;
                 self.errors.missing += missing;
