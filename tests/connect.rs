@@ -1,5 +1,5 @@
-//! `wsloop connect` as a process with a script for stdin, against the server of the same binary and against servers
-//! that misbehave: what it prints, what it says on stderr, and its exit code.
+//! Runs `wsloop connect` as a process with scripted input, against the server of the same binary and against servers
+//! that misbehave. Checks stdout, stderr and the exit code.
 
 #![cfg(feature = "connect")]
 
@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A client whose stdin is open until it is dropped.
+/// A running client. Its stdin stays open until `stdin` is dropped.
 struct Talk {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -30,24 +30,27 @@ impl Talk {
         }
     }
 
+    /// Writes to stdin.
     fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Waits for the next line of stdout.
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line
     }
 
+    /// Sends a signal to the client.
     fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status();
         assert!(status.unwrap().success());
     }
 
-    /// What it still prints, what it said on stderr, and its exit code. stdin stays open.
+    /// Waits for the exit of the client, with stdin open. Returns its exit code, the rest of stdout, and stderr.
     fn end(mut self) -> (Option<i32>, String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         self.stdout.read_to_string(&mut out).unwrap();
@@ -78,13 +81,13 @@ fn command(addr: SocketAddr, path: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Says all of `input` and then nothing more.
+/// Runs a client to its end, with `input` on stdin followed by the end of file.
 fn run(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Output {
     let mut child = command(addr, path, args).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let writer = thread::spawn(move || {
-        // The client may have heard enough.
+        // The client may exit before it has read everything.
         let _ = stdin.write_all(&input);
     });
     let output = child.wait_with_output().unwrap();
@@ -92,7 +95,7 @@ fn run(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-/// As [`run`], of a run that ends well: what it prints.
+/// Like [`run`], for a client that must succeed. Returns stdout.
 fn printed(addr: SocketAddr, path: &str, args: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
     let output = run(addr, path, args, input.as_ref());
     let err = String::from_utf8_lossy(&output.stderr);
@@ -100,7 +103,7 @@ fn printed(addr: SocketAddr, path: &str, args: &[&str], input: impl AsRef<[u8]>)
     output.stdout
 }
 
-/// As [`run`], of a run that fails: what it prints, and what it says about it.
+/// Like [`run`], for a client that must fail. Returns stdout, and stderr without the prefix "wsloop: ".
 fn failed(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> (String, String) {
     let output = run(addr, path, args, input);
     assert_eq!(output.status.code(), Some(1), "{args:?}");
@@ -109,7 +112,7 @@ fn failed(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> (String,
     (String::from_utf8(output.stdout).unwrap(), err)
 }
 
-/// A server of one client, which does what `act` does with the stream after the opening handshake.
+/// Starts a server for one client. It answers the opening handshake and passes the stream to `act`.
 fn open_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     bare_server(|mut stream| {
         let request = head(&mut stream);
@@ -127,7 +130,7 @@ fn open_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     })
 }
 
-/// The same before the opening handshake.
+/// Starts a server for one client. It passes the stream to `act` without an opening handshake.
 fn bare_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -139,7 +142,7 @@ fn bare_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     addr
 }
 
-/// A request's head; its names in lower case.
+/// Reads the head of a request. Returns it with header names in lower case.
 fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -155,7 +158,7 @@ fn head(stream: &mut TcpStream) -> String {
     head.lines().map(lower).collect()
 }
 
-/// The first byte, the masking key and the payload of a client's next frame.
+/// Reads a frame of the client. Returns its first byte, its masking key and its unmasked payload.
 fn client_frame(stream: &mut TcpStream) -> (u8, [u8; 4], Vec<u8>) {
     let mut start = [0; 2];
     stream.read_exact(&mut start).unwrap();
@@ -176,21 +179,21 @@ fn client_frame(stream: &mut TcpStream) -> (u8, [u8; 4], Vec<u8>) {
     (start[0], key, payload)
 }
 
-/// An unmasked frame of at most 125 bytes.
+/// Returns an unmasked frame. The payload has at most 125 bytes.
 fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, payload.len() as u8], payload].concat()
 }
 
-/// Reads what the client sends until it is gone.
+/// Reads and drops the client's bytes until the stream ends.
 fn drain(mut stream: TcpStream) {
     let _ = std::io::copy(&mut stream, &mut std::io::sink());
 }
 
-mod talking {
+mod messages {
     use super::*;
 
     #[test]
-    fn lines_are_answered_before_the_end() {
+    fn answers_are_printed_before_the_client_ends() {
         let server = Process::start(&["serve"]);
         assert_eq!(printed(server.addr, "/echo", &[], "hi\n"), b"hi\n");
         assert_eq!(printed(server.addr, "/echo", &[], ""), b"");
@@ -201,7 +204,7 @@ mod talking {
     }
 
     #[test]
-    fn the_answer_to_a_line_comes_while_stdin_is_open() {
+    fn an_answer_is_printed_while_stdin_is_open() {
         let server = Process::start(&["echo"]);
         let mut talk = Talk::start(server.addr, "/", &[]);
         for line in ["first\n", "second\n"] {
@@ -213,18 +216,18 @@ mod talking {
     }
 
     #[test]
-    fn what_others_say_in_a_room_is_printed() {
+    fn messages_of_other_clients_are_printed() {
         let server = Process::start(&["broadcast"]);
-        let mut talk = Talk::start(server.addr, "/room", &["-n"]);
+        let mut talk = Talk::start(server.addr, "/topic", &["-n"]);
         talk.write("here\n");
         assert_eq!(talk.line(), "here\n");
-        let other = printed(server.addr, "/room", &["-x", "and me"], "");
+        let other = printed(server.addr, "/topic", &["-x", "and me"], "");
         assert_eq!(other, b"and me\n");
         assert_eq!(talk.line(), "and me\n");
     }
 
     #[test]
-    fn much_more_than_all_buffers_hold_comes_back_whole() {
+    fn input_larger_than_all_buffers_is_echoed_completely() {
         let server = Process::start(&["echo"]);
         let lines: Vec<u8> = (0..400_000)
             .flat_map(|line| format!("line {line} of many\n").into_bytes())
@@ -233,7 +236,7 @@ mod talking {
     }
 
     #[test]
-    fn a_file_is_stdin_too() {
+    fn stdin_may_be_a_file() {
         let server = Process::start(&["echo"]);
         let file = std::fs::File::open(file!()).unwrap();
         let mut command = command(server.addr, "/", &[]);
@@ -262,7 +265,7 @@ mod talking {
     }
 
     #[test]
-    fn a_line_that_is_no_text_is_named() {
+    fn the_number_of_a_line_that_is_not_utf8_is_reported() {
         let server = Process::start(&["echo"]);
         let (out, err) = failed(server.addr, "/", &[], b"good\nb\xFFd\nnever\n");
         assert_eq!(out, "good\n");
@@ -271,7 +274,7 @@ mod talking {
     }
 
     #[test]
-    fn binary_is_hexadecimal_or_as_it_is() {
+    fn binary_messages_are_printed_in_hexadecimal_or_unchanged() {
         let server = Process::start(&["echo"]);
         let bytes = b"a\n\x00\xFF\r\n";
         assert_eq!(printed(server.addr, "/", &["--binary"], bytes), bytes);
@@ -287,13 +290,13 @@ mod talking {
     }
 
     #[test]
-    fn ipv6_and_names_are_reached() {
+    fn ipv6_addresses_and_host_names_are_accepted() {
         let server = Process::start(&["echo", "-l", "[::1]:0"]);
         let second = server.out.recv_timeout(WAIT).unwrap();
         let second = second.strip_prefix("listening on ws://").unwrap();
         let second: SocketAddr = second.trim_end_matches('/').parse().unwrap();
         assert!(server.addr.is_ipv6() && second.is_ipv4());
-        // A name may stand for ::1, too, where nobody listens on this port.
+        // localhost may also resolve to ::1, where no server listens on this port.
         let name = format!("localhost:{}/", second.port());
         for url in [format!("ws://{}", server.addr), second.to_string(), name] {
             let (code, out, err) = output(&["connect", "-x", "hi", &url]);
@@ -306,7 +309,7 @@ mod flags {
     use super::*;
 
     #[test]
-    fn execute_sends_and_ends_with_the_answers() {
+    fn execute_sends_messages_and_ends_after_their_answers() {
         let server = Process::start(&["echo"]);
         let started = Instant::now();
         let out = printed(server.addr, "/", &["-x", "a", "-x", "b c"], "not read\n");
@@ -324,7 +327,7 @@ mod flags {
     }
 
     #[test]
-    fn wait_stays_for_its_time() {
+    fn wait_stays_connected_for_the_given_time() {
         let server = Process::start(&["echo"]);
         for (args, input) in [(&["-x", "a", "-w", "300ms"][..], ""), (&["-w0.3"], "a\n")] {
             let started = Instant::now();
@@ -334,7 +337,7 @@ mod flags {
     }
 
     #[test]
-    fn no_close_stays_until_the_server_or_a_signal_ends_it() {
+    fn no_close_stays_connected_until_a_signal() {
         let server = Process::start(&["echo"]);
         let mut talk = Talk::start(server.addr, "/", &["-n"]);
         talk.write("a\n");
@@ -347,7 +350,7 @@ mod flags {
     }
 
     #[test]
-    fn ping_tells_round_trips_and_missing_ones() {
+    fn ping_prints_round_trips_and_missing_pongs() {
         let server = Process::start(&["echo"]);
         let args = ["--ping", "50ms", "-w", "300ms"];
         let output = run(server.addr, "/", &args, b"a\n");
@@ -405,7 +408,7 @@ mod flags {
     }
 
     #[test]
-    fn every_frame_has_another_masking_key() {
+    fn every_frame_has_a_different_masking_key() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             loop {
@@ -429,7 +432,7 @@ mod ends {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_with_status_and_body() {
+    fn the_status_and_body_of_a_refusal_are_printed() {
         let server = Process::start(&["serve", "-r", "/chat=echo"]);
         let (out, err) = failed(server.addr, "/other", &[], b"hi\n");
         let first = "the server answered 404 Not Found instead of 101\n";
@@ -442,23 +445,23 @@ mod ends {
             while stream.write_all(&[b'x'; 1000]).is_ok() {}
         });
         let (_, err) = failed(endless, "/", &[], b"");
-        let first = "the server answered 302 Found instead of 101; it points to ws://b/\n\
+        let first = "the server answered 302 Found instead of 101; Location: ws://b/\n\
                      \\u{1b}[2Jbody\nxxx";
         assert!(err.starts_with(first), "{err}");
         assert!(
-            err.ends_with("xxx\n(and more)\n") && err.len() < 5000,
+            err.ends_with("xxx\n(truncated)\n") && err.len() < 5000,
             "{err}"
         );
     }
 
     #[test]
-    fn what_is_no_websocket_server_is_told_in_one_line() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let nobody = taken.local_addr().unwrap();
-        drop(taken);
-        let (_, err) = failed(nobody, "/", &[], b"");
+    fn a_server_without_websockets_is_reported_in_one_line() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = listener.local_addr().unwrap();
+        drop(listener);
+        let (_, err) = failed(closed, "/", &[], b"");
         assert!(
-            err.starts_with(&format!("cannot connect to {nobody}: ")),
+            err.starts_with(&format!("cannot connect to {closed}: ")),
             "{err}"
         );
         let ends = bare_server(drop);
@@ -476,14 +479,14 @@ mod ends {
     }
 
     #[test]
-    fn a_server_that_does_not_answer_the_request_is_given_up() {
+    fn an_unanswered_request_times_out() {
         let silent = bare_server(drain);
         let (_, err) = failed(silent, "/", &["--connect-timeout", "200ms"], b"hi\n");
         assert_eq!(err, format!("no answer from {silent} in 0.2 s\n"));
     }
 
     #[test]
-    fn a_server_that_does_not_answer_the_close_is_given_up() {
+    fn an_unanswered_close_times_out() {
         for pings in [false, true] {
             let addr = open_server(move |mut stream| {
                 let other = stream.try_clone().unwrap();
@@ -501,7 +504,7 @@ mod ends {
     }
 
     #[test]
-    fn the_servers_close_is_answered_and_told_unless_it_is_1000() {
+    fn the_servers_close_is_answered_and_is_an_error_unless_its_code_is_1000_or_absent() {
         let table: [(&[u8], Option<&str>); 4] = [
             (b"\x03\xE8bye", None),
             (b"", None),
@@ -528,7 +531,7 @@ mod ends {
     }
 
     #[test]
-    fn a_stream_that_ends_without_a_close_is_told() {
+    fn a_stream_that_ends_without_a_close_is_an_error() {
         let addr = open_server(|mut stream| {
             stream.write_all(&server_frame(TEXT, b"last")).unwrap();
         });
@@ -540,7 +543,7 @@ mod ends {
     }
 
     #[test]
-    fn a_server_that_breaks_the_protocol_is_told_and_closed_with_1002() {
+    fn a_violation_of_the_protocol_is_reported_and_closed_with_1002() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             stream.write_all(b"\xF1\x00").unwrap();
@@ -556,7 +559,7 @@ mod ends {
     }
 
     #[test]
-    fn a_message_over_the_limit_is_told() {
+    fn a_received_message_above_the_limit_is_an_error() {
         let server = Process::start(&["serve", "-r", "/*=reply:0123456789"]);
         let (_, err) = failed(server.addr, "/", &["--message-bytes-max", "9"], b"a\n");
         let start = "the server sent a message of more than the 9 bytes";
@@ -564,20 +567,20 @@ mod ends {
     }
 
     #[test]
-    fn a_message_over_the_limit_is_not_sent() {
+    fn a_message_above_the_limit_is_not_sent() {
         let server = Process::start(&["echo"]);
         let args = ["--message-bytes-max", "3", "-x", "hello"];
         let (out, err) = failed(server.addr, "/", &args, b"");
         assert_eq!(out, "");
-        let start = "a message to send has 5 bytes, more than the 3";
+        let start = "a message of --execute has 5 bytes, more than the 3";
         assert!(err.starts_with(start), "{err}");
     }
 
-    /// A reader's finding: the end was a clean one, though most of stdin and our Close had never left.
+    /// Regression test: the exit code was 0 although most of stdin and the client's Close were unsent.
     #[test]
-    fn a_server_that_closes_and_takes_nothing_leaves_messages_unsent() {
+    fn a_server_that_closes_without_reading_all_messages_is_an_error() {
         let addr = open_server(|mut stream| {
-            // Until nothing more fits on the way. It stays, and reads nothing.
+            // Meanwhile the buffers of both sockets fill up. The server never reads, and stays connected.
             thread::sleep(Duration::from_secs(1));
             stream.write_all(&server_frame(0x88, &[3, 0xE8])).unwrap();
             thread::sleep(Duration::from_secs(4));
@@ -587,7 +590,7 @@ mod ends {
         let mut talk = Talk::start(addr, "/", &args);
         let mut stdin = talk.stdin.take().unwrap();
         let writing = thread::spawn(move || {
-            // Until it has gone away.
+            // More than all buffers hold: the write fails when the client has exited.
             for _ in 0..40_000 {
                 if stdin.write_all(&line).is_err() {
                     break;
@@ -597,11 +600,11 @@ mod ends {
         let (code, _, err) = talk.end();
         writing.join().unwrap();
         assert_eq!(code, Some(1), "{err}");
-        assert!(err.contains("did not take all"), "{err}");
+        assert!(err.contains("without reading all queued messages"), "{err}");
     }
 
     #[test]
-    fn ctrl_c_closes_with_1000_and_a_second_one_ends_at_once() {
+    fn ctrl_c_closes_with_1000_and_a_second_one_exits_immediately() {
         let echo = Process::start(&["echo"]);
         let mut talk = Talk::start(echo.addr, "/", &[]);
         talk.write("a\n");
@@ -631,7 +634,7 @@ mod ends {
     }
 
     #[test]
-    fn a_server_that_goes_away_says_so() {
+    fn the_shutdown_of_a_server_is_reported_with_code_1001() {
         let mut echo = Process::start(&["echo"]);
         let mut talk = Talk::start(echo.addr, "/", &[]);
         talk.write("a\n");
@@ -651,7 +654,7 @@ mod pressure {
     use super::*;
 
     #[test]
-    fn while_nobody_reads_stdout_the_server_is_not_read_and_signals_are_heard() {
+    fn while_stdout_is_blocked_the_server_is_not_read_and_signals_are_handled() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |stream| {
             let frame = [&b"\x81\x7E\x27\x10"[..], &[b'x'; 10_000]].concat();
@@ -675,7 +678,7 @@ mod pressure {
     }
 
     #[test]
-    fn a_server_that_does_not_read_does_not_fill_the_memory() {
+    fn stdin_is_not_read_without_limit_while_the_server_does_not_read() {
         let addr = open_server(|stream| {
             thread::sleep(WAIT);
             drop(stream);
@@ -694,13 +697,13 @@ mod pressure {
         let mut taken = 0;
         while let Ok(bytes) = receiver.recv_timeout(SHORT) {
             taken += bytes;
-            assert!(taken < 20 * MIB, "stdin is read without end");
+            assert!(taken < 20 * MIB, "stdin is read without limit");
         }
         assert!(taken > MIB / 4, "{taken}");
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_failure() {
+    fn a_closed_stdout_is_no_failure() {
         let server = Process::start(&["echo"]);
         let mut talk = Talk::start(server.addr, "/", &[]);
         talk.write("a\n");
@@ -736,11 +739,13 @@ mod pressure {
     }
 }
 
-/// With util-linux' `script`, which gives a program a terminal.
+/// Runs the client in a pseudo-terminal, with `script` of util-linux.
 #[cfg(target_os = "linux")]
 mod terminal {
     use super::*;
 
+    /// Runs a dialogue with an environment variable set. Returns everything that the terminal received. `None` if the
+    /// system has no `script`.
     fn screen(env: &str, args: &str, addr: SocketAddr) -> Option<String> {
         let line = format!("env {env} {WSLOOP} connect {args} ws://{addr}/");
         let mut script = Command::new("script");
@@ -753,7 +758,7 @@ mod terminal {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let Ok(mut child) = script.spawn() else {
-            eprintln!("not tested: there is no script");
+            eprintln!("skipped: the command `script` is not installed");
             return None;
         };
         let mut stdin = child.stdin.take().unwrap();
@@ -780,7 +785,7 @@ mod terminal {
     }
 
     #[test]
-    fn people_get_a_prompt_and_colours() {
+    fn a_terminal_shows_a_prompt_and_colours() {
         let server = Process::start(&["echo"]);
         let Some(all) = screen("A=b", "", server.addr) else {
             return;

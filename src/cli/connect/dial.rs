@@ -1,4 +1,4 @@
-//! TCP to one of a host's addresses, and the opening handshake.
+//! Opens a TCP connection to one of a host's addresses and performs the opening handshake.
 
 use super::{SERVER, SIGNALS, chunked, describe, screen};
 use crate::cli::args::Connect;
@@ -11,19 +11,20 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use wsloop::proto::ServerResponse;
 
-/// A connection that is open.
+/// An open connection.
 pub(super) struct Dialled {
-    /// Registered for both directions, and perhaps readable.
+    /// Registered for reading and writing. It may have unread input for which no event will arrive.
     pub(super) stream: TcpStream,
     pub(super) response: Box<ServerResponse>,
-    /// What came behind the answer.
+    /// Bytes read after the response.
     pub(super) rest: Vec<u8>,
 }
 
-/// Tries one address after the other; the first one that takes the connection decides.
+/// Tries the addresses of the host in their order, until one accepts the TCP connection and responds in time. Only the
+/// first response counts: if it refuses the handshake, no other address is tried.
 ///
 /// # Errors
-/// Why there is no connection: one line, or several with the body of a refusal.
+/// Returns why there is no connection: one line, or several if the response has a body.
 pub(super) fn dial(
     connect: &Connect,
     poll: &mut Poll,
@@ -33,14 +34,15 @@ pub(super) fn dial(
     let deadline = Instant::now() + connect.connect_timeout;
     let mut reason = "the host has no address".to_owned();
     for (index, &socket) in sockets.iter().enumerate() {
-        // An address that swallows everything leaves their share of the time to those behind it.
+        // The time is divided evenly among the addresses that are left. One that never responds then leaves time for
+        // the others.
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(sockets.len() - index).unwrap_or(u32::MAX);
         reason = match try_one(connect, socket, Instant::now() + share, poll, signals)? {
             Ok(dialled) => return Ok(dialled),
             Err(AddressError::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
             Err(AddressError::TimedOut) => {
-                // What is left of the time is never round.
+                // The share is not a round number: print two decimals.
                 let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
                 format!("no answer from {socket} in {seconds} s")
             }
@@ -49,13 +51,19 @@ pub(super) fn dial(
     Err(reason)
 }
 
-/// What may be different at another address.
+/// A failure of one address, after which the next one is tried.
 enum AddressError {
+    /// The TCP connection failed.
     Unreachable(io::Error),
+    /// No response before the deadline.
     TimedOut,
 }
 
-/// The outer error ends the search.
+/// Tries one address.
+///
+/// # Errors
+/// The inner error is a failure of this address. The outer one ends the search: a refused handshake, a malformed
+/// response, a signal, or an error of the system.
 fn try_one(
     connect: &Connect,
     socket: SocketAddr,
@@ -67,7 +75,7 @@ fn try_one(
         Ok(stream) => stream,
         Err(error) => return Ok(Err(AddressError::Unreachable(error))),
     };
-    // Messages are written whole: there is nothing to wait for.
+    // Frames are written whole, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     poll.registry()
         .register(&mut stream, SERVER, Interest::READABLE | Interest::WRITABLE)
@@ -103,7 +111,10 @@ fn try_one(
     Ok(Err(AddressError::TimedOut))
 }
 
-/// Waits for something to happen; `false`: the time is over.
+/// Waits until the socket is ready. Returns false if the deadline passes before.
+///
+/// # Errors
+/// A signal arrived, or the poll failed.
 fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<bool, String> {
     let mut events = Events::with_capacity(8);
     loop {
@@ -126,7 +137,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<boo
     }
 }
 
-/// Reads the body of a refusal as far as it is shown: to its end, or for a moment.
+/// Reads the body of a refused handshake: to its end, to the maximum length that is printed, or for one second.
 fn read_body(
     mut raw: Vec<u8>,
     response: &ServerResponse,
@@ -138,7 +149,7 @@ fn read_body(
     let mut buf = [0; 1024];
     loop {
         let (body, is_whole) = body_of(response, &raw);
-        // Chunks can be so small that they are hardly anything else.
+        // The raw length is limited as well: with small chunks, most bytes are chunk headers.
         if is_whole || body.len() > BODY_BYTES_SHOWN_MAX || raw.len() > 16 * BODY_BYTES_SHOWN_MAX {
             return Ok(body);
         }
@@ -151,13 +162,13 @@ fn read_body(
                     return Ok(body);
                 }
             }
-            // What came before it is worth showing.
+            // The part of the body before the error is printed.
             Err(_) => return Ok(body),
         }
     }
 }
 
-/// The body in what came behind the head, and whether that is all of it (RFC 9112, section 6.3).
+/// Decodes the body from the bytes after the head, and returns whether it is complete (RFC 9112, section 6.3).
 fn body_of(response: &ServerResponse, raw: &[u8]) -> (Vec<u8>, bool) {
     let coding = response.header("transfer-encoding");
     if coding.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
@@ -169,10 +180,10 @@ fn body_of(response: &ServerResponse, raw: &[u8]) -> (Vec<u8>, bool) {
     (raw[..len].to_owned(), length == Some(len))
 }
 
-/// The line, where a redirect leads, and the body.
+/// Appends the Location header and the body of a response to `text`, with control characters escaped.
 fn refusal(mut text: String, response: &ServerResponse, body: &[u8]) -> String {
     if let Some(location) = response.header("location") {
-        text.push_str("; it points to ");
+        text.push_str("; Location: ");
         text.push_str(&screen::escaped(location));
     }
     let is_cut = body.len() > BODY_BYTES_SHOWN_MAX;
@@ -182,18 +193,18 @@ fn refusal(mut text: String, response: &ServerResponse, body: &[u8]) -> String {
         text.push_str(&screen::escaped(line));
     }
     if is_cut {
-        text.push_str("\n(and more)");
+        text.push_str("\n(truncated)");
     }
     text
 }
 
-/// Of a refusal's body, in bytes: as much as anybody reads.
+/// Maximum number of bytes of a body that are printed: more than a person is likely to read.
 const BODY_BYTES_SHOWN_MAX: usize = 4096;
 
-/// For the rest of a body whose end nothing tells.
+/// Maximum time to read a body. A body without a length ends with the stream, which may stay open.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// No answer's head is longer.
+/// Size of the read buffer: the maximum length of a response's head, so that one read usually suffices.
 const BUF_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -211,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_its_body_without_control_characters() {
+    fn control_characters_in_the_body_of_a_refusal_are_escaped() {
         let plain = response("HTTP/1.1 403 Forbidden\r\n\r\n");
         let table: [(&[u8], &str); 4] = [
             (b"", "no"),
@@ -225,12 +236,12 @@ mod tests {
         let long = refusal("no".to_owned(), &plain, &[b'x'; BODY_BYTES_SHOWN_MAX + 1]);
         assert_eq!(
             long.len(),
-            "no\n".len() + BODY_BYTES_SHOWN_MAX + "\n(and more)".len()
+            "no\n".len() + BODY_BYTES_SHOWN_MAX + "\n(truncated)".len()
         );
     }
 
     #[test]
-    fn a_body_ends_where_its_length_its_chunks_or_the_stream_say() {
+    fn the_length_or_the_last_chunk_ends_a_body() {
         let head = |header: &str| response(&format!("HTTP/1.1 403 Forbidden\r\n{header}\r\n"));
         let table: [(&str, &[u8], &[u8], bool); 6] = [
             ("Content-Length: 3\r\n", b"no", b"no", false),
@@ -260,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_says_where_to() {
+    fn the_target_of_a_redirect_is_printed() {
         let response = response("HTTP/1.1 301 Moved\r\nLocation: ws://b/\r\n\r\n");
         let text = refusal("moved".to_owned(), &response, b"");
-        assert_eq!(text, "moved; it points to ws://b/");
+        assert_eq!(text, "moved; Location: ws://b/");
     }
 }

@@ -1,33 +1,38 @@
-//! stdin, read on a thread of its own: it may be a file, which no poll takes, or a terminal, which must not be made
-//! non-blocking under the shell that shares it.
+//! Reads stdin on a thread. stdin may be a file, which epoll does not accept, or a terminal, which must stay in
+//! blocking mode because the shell shares it.
 //!
-//! The thread reads one chunk ahead and waits until it is taken. A mutex and a condition do that in a tenth of the code
-//! that std's channels bring along (25 KiB of a binary that is to stay below 1 MiB).
+//! The thread reads one chunk ahead and waits until the session has taken it. A mutex and a condition variable need a
+//! tenth of the code of the standard library's channels, which add 25 KiB to a binary that must stay below 1 MiB.
 
 use crate::cli::thread;
 use mio::Waker;
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Condvar, Mutex};
 
+/// The session's end of the input thread.
 pub(super) struct Input(Arc<Shared>);
 
 struct Shared {
     slot: Mutex<Available>,
+    /// Notified when the session has emptied `slot`.
     consumed: Condvar,
 }
 
-/// What there is.
+/// The next input of stdin.
 pub(super) enum Available {
+    /// At most [`CHUNK_BYTES`], at least one.
     Chunk(Vec<u8>),
-    /// The waker tells when there is something.
+    /// No input yet. The waker is called when there is.
     Nothing,
     End,
     Failed(io::Error),
 }
 
 impl Input {
+    /// Starts the thread. `waker` is woken when there is input.
+    ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The system does not start a thread.
     pub(super) fn stdin(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             slot: Mutex::new(Available::Nothing),
@@ -38,7 +43,7 @@ impl Input {
         Ok(input)
     }
 
-    /// Takes what there is; nothing follows an end or a failure.
+    /// Takes the next input, without blocking. After `End` or `Failed` returns `Nothing` forever.
     pub(super) fn take(&self) -> Available {
         let mut slot = thread::lock(&self.0.slot);
         self.0.consumed.notify_one();
@@ -46,7 +51,7 @@ impl Input {
     }
 }
 
-/// Reads to the end or an error.
+/// The work of the thread: reads until the end of stdin or an error.
 fn read(shared: &Shared, waker: &Waker) {
     let mut stdin = io::stdin().lock();
     let mut buf = vec![0; CHUNK_BYTES];
@@ -70,5 +75,5 @@ fn read(shared: &Shared, waker: &Waker) {
     }
 }
 
-/// As much as a pipe holds.
+/// Maximum size of a chunk: the capacity of a pipe on Linux.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -1,29 +1,32 @@
-//! Bytes of stdin, cut into messages: lines, or all of it.
+//! Splits the bytes of stdin into messages: one per line, or a single one.
 
 use std::fmt;
 
-/// How stdin is cut, and what of it waits for the rest of its message.
+/// Splits input into messages. Buffers at most one incomplete message.
 pub(super) struct MessageSplitter {
     mode: SplitMode,
+    /// Text messages must be UTF-8, binary ones may contain any bytes.
     is_binary: bool,
+    /// The beginning of an incomplete message.
     partial: Vec<u8>,
-    /// Messages so far.
+    /// Number of messages sent.
     count: u64,
     message_bytes_max: usize,
 }
 
+/// What becomes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SplitMode {
-    /// A line is a message, without its LF or CRLF.
+    /// Each line, without its LF or CRLF.
     Lines,
-    /// All of it is one message, if it is anything.
+    /// The whole input. An empty input is no message.
     Whole,
 }
 
-/// A message, or a part of one, that cannot be sent.
+/// Input that cannot be sent. Lines are numbered from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InputError {
-    /// A text must be UTF-8 (RFC 6455 section 5.6). The number of the line counts from 1.
+    /// A line is not UTF-8, as RFC 6455 section 5.6 demands of a text message.
     NotUtf8 {
         line: u64,
     },
@@ -47,10 +50,11 @@ impl MessageSplitter {
         }
     }
 
-    /// Takes the next bytes; `send` gets the messages that they complete.
+    /// Processes the next bytes of stdin. Calls `send` with each message that is complete.
     ///
     /// # Errors
-    /// The first message that cannot be sent. Those before it have been.
+    /// Returns the first input that cannot be sent. The messages before it have been sent; the rest of `chunk` is
+    /// dropped.
     pub(super) fn push(
         &mut self,
         chunk: &[u8],
@@ -73,10 +77,10 @@ impl MessageSplitter {
         self.push_partial(rest)
     }
 
-    /// The end of stdin: what has no line end is a line, too.
+    /// Called at the end of stdin. Sends the last message: a last line without a line end, or the whole input.
     ///
     /// # Errors
-    /// As [`push`](Self::push).
+    /// See [`push`](Self::push).
     pub(super) fn finish(&mut self, send: &mut dyn FnMut(&[u8])) -> Result<(), InputError> {
         let last = std::mem::take(&mut self.partial);
         if last.is_empty() {
@@ -108,7 +112,7 @@ impl MessageSplitter {
     }
 
     fn push_partial(&mut self, bytes: &[u8]) -> Result<(), InputError> {
-        // One more for the CR of a line end that may follow.
+        // One byte more than the limit, since the last byte may be the CR of a line end.
         if self.partial.len() + bytes.len() > self.message_bytes_max + 1 {
             return Err(self.too_long());
         }
@@ -133,7 +137,8 @@ impl fmt::Display for InputError {
         match self {
             Self::NotUtf8 { line } => write!(
                 f,
-                "line {line} of stdin is not UTF-8, which a text must be; --binary sends any bytes"
+                "line {line} of stdin is not UTF-8, which a text message must be; \
+                 use --binary to send arbitrary bytes"
             ),
             Self::LineTooLong {
                 line,
@@ -154,7 +159,8 @@ impl fmt::Display for InputError {
 mod tests {
     use super::*;
 
-    /// What `input` is cut into, in chunks of every size.
+    /// Splits `input`, pushed in chunks of every size, and checks that the size does not change the result. Returns the
+    /// messages sent and the result.
     fn split(
         mode: SplitMode,
         is_binary: bool,
@@ -177,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_messages_however_they_arrive() {
+    fn each_line_is_a_message_in_chunks_of_every_size() {
         let table: [(&[u8], &[&[u8]]); 9] = [
             (b"", &[]),
             (b"a", &[b"a"]),
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_stdin_is_one_message_or_none() {
+    fn the_whole_of_stdin_is_one_message_or_none_if_empty() {
         assert_eq!(split(SplitMode::Whole, true, b""), (vec![], Ok(())));
         let bytes = b"\xFF\r\n\n\r\n";
         assert_eq!(
@@ -222,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_sent_is_named_and_those_before_it_are_sent() {
+    fn lines_before_one_that_cannot_be_sent_are_sent() {
         let not_utf8 = Err(InputError::NotUtf8 { line: 2 });
         let one = vec![b"a".to_vec()];
         assert_eq!(

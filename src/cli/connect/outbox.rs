@@ -1,53 +1,56 @@
-//! Frames on their way to the server, in order; of the pongs that wait, only the newest.
+//! The queue of unsent frames. They are sent in order; of several unsent pongs, only the newest is retained.
+//!
+//! The outbox does not limit its size. Its user stops adding messages when [`Outbox::len`] is too large.
 
 use std::io::{self, ErrorKind, Write};
 
-/// Bytes that the socket has not taken yet.
+/// Unsent frames.
 #[derive(Default)]
 pub(super) struct Outbox {
+    /// Frames, of which the first `written` bytes are sent.
     frames: Vec<u8>,
-    /// Of `frames`, those that are written.
     written: usize,
-    /// Where the last pong among `frames` ends, unless it is written.
+    /// Position in `frames` of the end of the last pong. At most `written` if that pong is sent.
     pong_end: usize,
-    /// A pong that waits until the one among `frames` is written. RFC 6455 section 5.5.3: "If an endpoint receives a
-    /// Ping frame and has not yet sent Pong frame(s) in response to previous Ping frame(s), the endpoint MAY elect to
-    /// send a Pong frame for only the most recently processed Ping frame." So a server that pings and does not read
-    /// cannot fill our memory.
+    /// A pong that is appended to `frames` when the last pong there is sent. RFC 6455 section 5.5.3: "If an endpoint
+    /// receives a Ping frame and has not yet sent Pong frame(s) in response to previous Ping frame(s), the endpoint MAY
+    /// elect to send a Pong frame for only the most recently processed Ping frame." So a server that sends pings
+    /// without reading cannot fill the memory of the client.
     pong: Vec<u8>,
 }
 
 impl Outbox {
-    /// Bytes to write.
+    /// Returns the number of unsent bytes.
     pub(super) fn len(&self) -> usize {
         self.frames.len() - self.written + self.pong.len()
     }
 
-    /// To append whole frames to, but no pong.
+    /// Returns the buffer to append whole frames to. Pongs must be added with [`queue_pong`](Self::queue_pong) instead.
     pub(super) fn frames(&mut self) -> &mut Vec<u8> {
         &mut self.frames
     }
 
+    /// Queues a pong. It replaces a pong that is not in `frames` yet.
     pub(super) fn queue_pong(&mut self, frame: &[u8]) {
         self.pong.clear();
         self.pong.extend_from_slice(frame);
         self.append_pong_if_due();
     }
 
-    /// The pong that waits goes before what is appended next, which is a Close, behind which nothing may follow.
+    /// Appends the waiting pong, if any. Called before a Close is appended, because no frame may follow a Close.
     pub(super) fn append_pong(&mut self) {
         self.frames.append(&mut self.pong);
     }
 
-    /// Nothing of it will be written.
+    /// Drops all unsent frames.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Writes as much as the socket takes; how much that was.
+    /// Writes until everything is written or the socket would block. Returns the number of bytes written.
     ///
     /// # Errors
-    /// What the socket says.
+    /// Returns an error of the stream.
     pub(super) fn write(&mut self, stream: &mut impl Write) -> io::Result<usize> {
         let before = self.written;
         let mut total = 0;
@@ -69,6 +72,7 @@ impl Outbox {
         Ok(total)
     }
 
+    /// Appends the waiting pong if the previous pong is sent.
     fn append_pong_if_due(&mut self) {
         if self.written >= self.pong_end && !self.pong.is_empty() {
             self.frames.append(&mut self.pong);
@@ -76,7 +80,8 @@ impl Outbox {
         }
     }
 
-    /// Gives the memory of what is written back, once that is worth moving the rest.
+    /// Releases the memory of sent frames. Moves the unsent bytes only if at least half of the bytes are sent, so that
+    /// each byte is moved a constant number of times on average.
     fn discard_written(&mut self) {
         if self.written < self.frames.len() && self.written < self.frames.len() / 2 {
             return;
@@ -91,14 +96,14 @@ impl Outbox {
     }
 }
 
-/// Room that is kept for what comes next.
+/// Maximum capacity that is retained for later frames when the outbox is nearly empty.
 const RETAINED_BYTES_MAX: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A socket that takes so many bytes and then blocks.
+    /// A socket that accepts `writable` bytes and then would block.
     struct Socket {
         writable: usize,
         written: Vec<u8>,
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_arrives_once_and_in_order_however_little_is_taken() {
+    fn frames_are_sent_in_order_by_writes_of_any_size() {
         for step in 1..20 {
             let (mut outbox, mut socket) = (Outbox::default(), socket());
             let mut expected = Vec::new();
@@ -147,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_pings_the_first_and_the_last_that_waited_are_answered() {
+    fn of_several_unanswered_pings_the_first_and_the_last_are_answered() {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
         outbox.frames().extend_from_slice(b"message");
         for pong in [b"p1", b"p2", b"p3"] {
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_long_message_comes_back() {
+    fn the_memory_of_a_long_message_is_released() {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
         outbox.frames().resize(10 * RETAINED_BYTES_MAX, 0);
         socket.writable = usize::MAX;

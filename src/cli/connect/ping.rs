@@ -1,25 +1,29 @@
-//! Pings at even times, one at a time, and how long their answers took. Time comes as an argument.
+//! Schedules pings at a fixed interval and measures the time until each pong. At most one ping is unanswered at a time.
+//! Time is an argument of all methods.
 
 use std::time::{Duration, Instant};
 
+/// The schedule of pings.
 pub(super) struct Pings {
     interval: Duration,
     next: Instant,
+    /// Number of pings sent. The payload of each ping is its number in decimal digits.
     count: u32,
-    /// When the one that is not answered was sent.
+    /// When the unanswered ping was sent.
     sent: Option<Instant>,
 }
 
-/// What is to be done when a ping is due.
+/// Action when a ping is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Send one with this payload.
+    /// Send a ping with this payload.
     Send(String),
-    /// The last one is not answered, for so long.
+    /// Send nothing: the last ping has been unanswered for this time.
     Unanswered(Duration),
 }
 
 impl Pings {
+    /// The first ping is due at once.
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
         Self {
             interval,
@@ -29,11 +33,12 @@ impl Pings {
         }
     }
 
-    /// When something is due.
+    /// Returns when [`tick`](Self::tick) must be called next.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
+    /// Returns the action that is due at `now`, if any. The next action is due one interval later.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Due> {
         if now < self.next {
             return None;
@@ -47,7 +52,8 @@ impl Pings {
         Some(Due::Send(self.payload()))
     }
 
-    /// How long the answer took, if this is it: RFC 6455 section 5.5.3 has pongs that nobody asked for.
+    /// Called when a pong arrives. Returns the time since the ping that it answers. Returns `None` for any other pong:
+    /// RFC 6455 section 5.5.3 allows unsolicited pongs.
     pub(super) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         if payload != self.payload().as_bytes() {
             return None;
@@ -65,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_ping_is_under_way_and_its_answer_is_measured() {
+    fn at_most_one_ping_is_unanswered_and_its_round_trip_is_measured() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut pings = Pings::new(Duration::from_secs(1), start);

@@ -1,4 +1,7 @@
-//! The loop from the open connection to its end: what comes is printed, what is on stdin is sent.
+//! The poll loop of an open connection: prints received messages, sends the messages of stdin or `-x`, and performs the
+//! closing handshake.
+//!
+//! Each turn reads, takes input, handles what is due, writes, prints, and then waits for events.
 
 use super::dial::Dialled;
 use super::input::{Available, Input};
@@ -21,31 +24,32 @@ use wsloop::proto::{
     CODE_NONE, CloseFrame, Connection, Event, HeadLimits, Limits, ProtocolError, Stage,
 };
 
+/// A session on an open connection.
 pub(super) struct Session<'c> {
     connect: &'c Connect,
     limits: Limits,
     stream: TcpStream,
-    /// There may be something to read; it is looked up when it can be printed.
+    /// The socket may have input. Registration is edge-triggered, so this stays set until a read would block.
     is_readable: bool,
-    /// The socket takes bytes, or there is nothing for it.
+    /// The last write was not short, so the socket may accept more bytes.
     is_writable: bool,
     connection: Connection,
     outbox: Outbox,
     source: Source,
     phase: Phase,
-    /// Why the end will not be a clean one, whatever the server does now.
+    /// The result of [`run`](Self::run): the first failure, if there is one.
     result: Result<(), String>,
     pings: Option<Pings>,
-    /// Messages that came.
+    /// Number of messages received.
     received: usize,
     screen: Screen,
     printer: Printer,
-    /// So much is to be printed, or was in the last turn, that the server is not read.
+    /// The printer was full in the last turn, so that the server was not read.
     was_full: bool,
     buf: Vec<u8>,
 }
 
-/// Where messages come from.
+/// Where messages come from. The messages of `-x` are queued before the first turn and have no source.
 enum Source {
     Stdin {
         input: Input,
@@ -54,32 +58,34 @@ enum Source {
     Ended,
 }
 
-/// How far the end is.
+/// Phase of a session, in their order. A phase may be skipped.
 enum Phase {
     /// Messages are sent.
     Sending,
-    /// All are sent; our Close is not.
+    /// All messages are queued. Our Close is not.
     Staying {
-        /// `None`: for ever.
+        /// When our Close is sent. `None`: when a signal arrives.
         until: Option<Instant>,
-        /// As soon as so many messages have come, it is over.
+        /// Our Close is sent earlier if this many messages have been received.
         answers: Option<usize>,
     },
-    /// Our Close is on its way, or there. The server's is due before `idle_deadline`, which each message puts off, and
-    /// before `until`, which only what we ourselves are the cause of puts off.
+    /// Our Close is queued, and the server's Close is expected before both deadlines. Each received message postpones
+    /// `idle_deadline`. Both are postponed while the printer is full, and when unsent bytes are written.
     Closing {
         idle_deadline: Instant,
         until: Instant,
     },
-    /// Nothing more is read. What the outbox holds may leave until then.
+    /// Nothing is read any more. Unsent frames, with our Close, are written until this time.
     Flushing { until: Instant },
-    /// What is left is to print.
+    /// The connection has ended. Queued output is printed.
     Printing,
 }
 
 impl<'c> Session<'c> {
+    /// Starts the threads for input and output, and queues the messages of `-x`.
+    ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The system does not start a thread.
     pub(super) fn new(
         connect: &'c Connect,
         dialled: Dialled,
@@ -122,7 +128,7 @@ impl<'c> Session<'c> {
             for text in &connect.execute {
                 if text.len() > connect.message_bytes_max {
                     session.fail(format!(
-                        "a message to send has {} bytes, more than the {} that are allowed",
+                        "a message of --execute has {} bytes, more than the {} of --message-bytes-max",
                         text.len(),
                         connect.message_bytes_max
                     ));
@@ -137,10 +143,11 @@ impl<'c> Session<'c> {
         Ok(session)
     }
 
-    /// Runs to the end.
+    /// Runs until the connection has ended and all output is printed.
     ///
     /// # Errors
-    /// Why it is not a clean one.
+    /// Returns the first failure, in one line: the connection did not end with a Close from both sides, the server's
+    /// code is neither 1000 nor absent, or input or output failed.
     pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> Result<(), String> {
         let mut events = Events::with_capacity(8);
         loop {
@@ -152,7 +159,7 @@ impl<'c> Session<'c> {
             if let Phase::Printing = self.phase
                 && self.printer.is_empty()
             {
-                // A failure in the last of it.
+                // Printing the last output may have failed.
                 self.check_printer();
                 return self.result;
             }
@@ -174,7 +181,7 @@ impl<'c> Session<'c> {
                         self.is_readable |= event.is_readable() || has_ended;
                         self.is_writable |= event.is_writable() || event.is_error();
                     }
-                    // The threads' news are looked for in every turn.
+                    // The waker. Each turn checks the states of the threads in any case.
                     _ => {}
                 }
             }
@@ -184,7 +191,8 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// A signal came; `false`: it is the one that ends at once.
+    /// Called when a signal arrives. The first one starts the closing handshake. Returns false if the session must end
+    /// immediately.
     fn interrupt(&mut self) -> bool {
         match self.phase {
             Phase::Sending | Phase::Staying { .. } => {
@@ -196,17 +204,18 @@ impl<'c> Session<'c> {
                 false
             }
             Phase::Flushing { .. } => {
-                self.fail("interrupted before the server took our Close".to_owned());
+                self.fail("interrupted before our Close was sent".to_owned());
                 false
             }
             Phase::Printing => {
-                self.fail("interrupted before all was printed".to_owned());
+                self.fail("interrupted before all output was printed".to_owned());
                 false
             }
         }
     }
 
-    /// Reads while it can be printed; `true`: there may be more, but others have their turn.
+    /// Reads until the socket would block, the printer is full, or the read budget is spent. Returns whether the caller
+    /// must read again without waiting for an event.
     fn read(&mut self) -> bool {
         let mut buf = std::mem::take(&mut self.buf);
         let mut reads = 0;
@@ -231,6 +240,7 @@ impl<'c> Session<'c> {
         self.is_readable && self.is_reading()
     }
 
+    /// Returns whether received bytes can be processed now.
     fn is_reading(&self) -> bool {
         match self.phase {
             Phase::Sending | Phase::Staying { .. } | Phase::Closing { .. } => {
@@ -240,6 +250,7 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Processes received bytes up to a Close or a violation of the protocol.
     fn receive(&mut self, mut input: &mut [u8]) {
         let mut reply = Vec::new();
         loop {
@@ -284,6 +295,7 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Called for each received message.
     fn count_message(&mut self) {
         self.received += 1;
         if let Phase::Closing { idle_deadline, .. } = &mut self.phase {
@@ -291,7 +303,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// The server's Close came.
+    /// Called when the server's Close arrives. Our Close is queued.
     fn on_close(&mut self, frame: &CloseFrame) {
         let CloseFrame { code, reason } = frame;
         let reason = if reason.is_empty() {
@@ -309,6 +321,7 @@ impl<'c> Session<'c> {
         self.start_flushing();
     }
 
+    /// Called when the server violates RFC 6455 or a limit. Our Close is queued.
     fn on_protocol_error(&mut self, error: &ProtocolError) {
         let reason = match error {
             ProtocolError::MessageTooBig => format!(
@@ -321,7 +334,7 @@ impl<'c> Session<'c> {
         self.start_flushing();
     }
 
-    /// The stream ended, and no Close was in it.
+    /// Called when the stream ends without a Close.
     fn on_stream_end(&mut self, error: Option<&io::Error>) {
         let reason = match (error, self.connection.stage()) {
             (Some(error), _) => format!("the connection was lost: {error}"),
@@ -334,14 +347,14 @@ impl<'c> Session<'c> {
         self.finish();
     }
 
-    /// The first reason is the cause of those that follow.
+    /// Records a failure. Only the first one is reported: later ones usually follow from it.
     fn fail(&mut self, reason: String) {
         if self.result.is_ok() {
             self.result = Err(reason);
         }
     }
 
-    /// Takes what is on stdin while there is room for it.
+    /// Queues messages from stdin until there is no more input or [`OUTBOX_BYTES_MAX`] are unsent.
     fn read_input(&mut self) {
         while let Phase::Sending = self.phase {
             if self.outbox.len() >= OUTBOX_BYTES_MAX {
@@ -390,7 +403,7 @@ impl<'c> Session<'c> {
         self.connection.send(message, self.outbox.frames());
     }
 
-    /// All is sent.
+    /// Called when all messages are queued.
     fn end_of_messages(&mut self) {
         let now = Instant::now();
         let answers = self.connect.execute.len();
@@ -403,7 +416,7 @@ impl<'c> Session<'c> {
         self.phase = Phase::Staying { until, answers };
     }
 
-    /// Begins the closing handshake.
+    /// Starts the closing handshake.
     fn close(&mut self) {
         self.source = Source::Ended;
         self.outbox.append_pong();
@@ -412,6 +425,7 @@ impl<'c> Session<'c> {
         self.phase = self.closing_phase(Instant::now());
     }
 
+    /// Returns [`Phase::Closing`] with both timeouts starting at `now`.
     fn closing_phase(&self, now: Instant) -> Phase {
         Phase::Closing {
             idle_deadline: now + self.connect.close_timeout,
@@ -419,7 +433,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Nothing more is read; what is owed may leave.
+    /// Stops reading and starts to write the rest of the outbox.
     fn start_flushing(&mut self) {
         self.source = Source::Ended;
         self.phase = Phase::Flushing {
@@ -427,6 +441,7 @@ impl<'c> Session<'c> {
         };
     }
 
+    /// Ends the connection. Drops unsent frames.
     fn finish(&mut self) {
         self.source = Source::Ended;
         self.outbox.clear();
@@ -434,7 +449,7 @@ impl<'c> Session<'c> {
         self.phase = Phase::Printing;
     }
 
-    /// Does what it is time for.
+    /// Handles timeouts, and failures of the printer.
     fn tick(&mut self, now: Instant) {
         self.check_printer();
         let is_full = self.printer.is_full();
@@ -453,14 +468,15 @@ impl<'c> Session<'c> {
                 until,
             } => {
                 if is_full || was_full {
-                    // The server's Close may be here, and it is our own output that waits.
+                    // The server's Close may have arrived already. It is not read while the printer is full, so the
+                    // timeouts start again.
                     self.phase = self.closing_phase(now);
                 } else if now >= idle_deadline.min(until) {
                     let seconds = self.connect.close_timeout.as_secs_f64();
                     self.fail(if now >= idle_deadline {
                         format!("the server did not answer our Close in {seconds} s")
                     } else {
-                        "the server goes on and does not answer our Close".to_owned()
+                        "the server continues to send and does not answer our Close".to_owned()
                     });
                     self.finish();
                 }
@@ -468,9 +484,7 @@ impl<'c> Session<'c> {
             Phase::Flushing { until } => {
                 let is_late = now >= until;
                 if is_late && self.outbox.len() > 0 {
-                    self.fail(
-                        "the server closed, and did not take all that was to be sent".to_owned(),
-                    );
+                    self.fail("the server closed without reading all queued messages".to_owned());
                 }
                 if is_late || self.outbox.len() == 0 {
                     self.finish();
@@ -495,11 +509,12 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Closes the connection if stdout has failed.
     fn check_printer(&mut self) {
         let Some(error) = self.printer.failure() else {
             return;
         };
-        // A reader that went away, such as `head`, has seen enough: that is no failure.
+        // The reader of the pipe has exited, as `head` does when it needs no more input. That is no failure.
         if error.kind() != ErrorKind::BrokenPipe {
             self.fail(format!("cannot write to stdout: {error}"));
         }
@@ -509,6 +524,7 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Writes the outbox until it is empty or the socket would block.
     fn write(&mut self) {
         if !self.is_writable || self.outbox.len() == 0 {
             return;
@@ -521,15 +537,15 @@ impl<'c> Session<'c> {
                     self.phase = self.closing_phase(Instant::now());
                 }
             }
-            // The server takes no more; but the reason may be among what it has sent, and its stream has an end.
+            // The server does not accept more bytes. It may have sent a Close with the reason before: continue to read
+            // until its stream ends.
             Err(_) => {
-                // A server that has said its Close may leave without waiting for ours.
+                // A server that has sent its Close may end the connection without waiting for ours, so unsent bytes of
+                // a Close are no failure.
                 if matches!(self.phase, Phase::Flushing { .. })
                     && self.outbox.len() > CLOSE_BYTES_MAX
                 {
-                    self.fail(
-                        "the server closed, and did not take all that was to be sent".to_owned(),
-                    );
+                    self.fail("the server closed without reading all queued messages".to_owned());
                 }
                 self.outbox.clear();
                 self.is_writable = false;
@@ -547,7 +563,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Hands this turn's output over.
+    /// Passes the output of this turn to the printer.
     fn print(&mut self) {
         match self.phase {
             Phase::Sending => self.screen.show_prompt(),
@@ -560,7 +576,7 @@ impl<'c> Session<'c> {
         self.printer.print(out, err);
     }
 
-    /// How long nothing need happen; `None`: for ever.
+    /// Returns the maximum time to wait for events. `None`: without a limit.
     fn wait(&self, now: Instant) -> Option<Duration> {
         let due = match self.phase {
             Phase::Sending | Phase::Printing => None,
@@ -579,8 +595,9 @@ impl<'c> Session<'c> {
 }
 
 impl Source {
+    /// Starts reading stdin.
     fn stdin(connect: &Connect, waker: &Arc<Waker>) -> io::Result<Self> {
-        // Somebody who types ends a message with Enter; a file is what it is.
+        // On a terminal, Enter ends a binary message. A file or pipe is one binary message.
         let mode = if connect.is_binary && !io::stdin().is_terminal() {
             SplitMode::Whole
         } else {
@@ -606,20 +623,20 @@ fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
 /// RFC 6455 section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
 
-/// For the answers to `-x`, as long as wscat gives them.
+/// Maximum time to wait for the answers to `-x`. wscat waits as long.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For a server that goes on sending messages and answers no Close.
+/// Maximum time of [`Phase::Closing`] while the server continues to send messages, unless `--close-timeout` is longer.
 const CLOSING_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What may wait to be sent before no more of stdin is taken.
+/// Unsent bytes above which stdin is not read.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// Few reads for large messages.
+/// Size of the read buffer. A large message needs few reads.
 const READ_BUF_BYTES: usize = 64 * 1024;
 
-/// A masked frame header and the largest payload of a control frame.
+/// Maximum length of our Close: a masked header and the largest payload of a control frame.
 const CLOSE_BYTES_MAX: usize = 6 + 125;
 
-/// Before others have their turn.
+/// Maximum number of reads per turn, so that signals, timers and input are not delayed.
 const READS_PER_TURN_MAX: usize = 16;
