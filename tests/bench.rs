@@ -282,7 +282,7 @@ mod servers_that_misbehave {
             json.count(&["errors", "mismatch"]),
         );
         assert!(code == Some(1) && messages > 10, "{}", json.0);
-        // Every third message of each of the two connections differs. Mismatches are also counted after the measurement.
+        // Every third message of both connections differs. Mismatches are also counted after the measurement.
         assert!(mismatch.abs_diff(messages / 3) <= 2, "{}", json.0);
         let (code, out, _) = run(addr, &[]);
         assert_eq!((code, Json(out).errors()), (Some(0), [0; 6]));

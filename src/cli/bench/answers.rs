@@ -10,7 +10,7 @@ use wsloop::proto::{Connection, Event, HeadLimits, Limits, ProtocolError};
 
 /// State of the input of one connection.
 pub(super) enum Answers {
-    /// All input since the last message equals the first `position` bytes of the expected frame.
+    /// All input since the last complete message equals the first `position` bytes of the expected frame.
     Matching { position: usize },
     /// The input differs from the expected frame. The parser has received all bytes since the last message.
     Parsing(Box<Connection>),
@@ -53,9 +53,10 @@ impl Answers {
                     let end = *position + equal;
                     counted.messages += (end / expected.period()) as u64;
                     *position = end % expected.period();
-                    let is_other = equal < input.len() && equal < cycle.len();
+                    // False at the end of the cycle as well, after which the comparison starts again.
+                    let differs = equal < input.len() && equal < cycle.len();
                     input = &mut input[equal..];
-                    if is_other {
+                    if differs {
                         *self = Self::parse_from(*position, expected, out)?;
                     }
                 }
@@ -89,6 +90,7 @@ impl Answers {
     /// Counts a parsed message. One that equals the expected message ends parsing.
     fn count(&mut self, message: Message<'_>, expected: &Cycle, counted: &mut Counted) {
         counted.messages += 1;
+        // The first byte of an unfragmented frame: FIN and the opcode.
         let first = if message.is_text() { 0x81 } else { 0x82 };
         let payload = message.as_bytes();
         let frame = expected.frame();

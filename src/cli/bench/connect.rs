@@ -32,7 +32,7 @@ pub(super) struct Opened {
 
 /// A connection and its state.
 enum Slot {
-    /// `started` is in nanoseconds of the clock.
+    /// `started` is the time when the TCP connection was requested.
     Opening {
         attempt: Box<Attempt>,
         started: u64,
@@ -75,17 +75,21 @@ pub(super) fn open(
     connecting.finish(poll, is_interrupted)
 }
 
+/// The connections that are being opened. Times are in nanoseconds since the start of `clock`.
 struct Connecting<'b> {
     bench: &'b Bench,
     address: SocketAddr,
     expected: &'b Cycle,
     clock: Clock,
+    /// The connections started so far. Each is registered with its index as token.
     slots: Vec<Slot>,
+    /// Number of slots in [`Slot::Opening`].
     handshakes: usize,
     /// Number of connections to attempt: those requested, or fewer when the process runs out of descriptors.
     planned: usize,
     first_error: Option<String>,
     latencies: hdrhistogram::Histogram<u64>,
+    /// When the last opening handshake completed.
     last_open: u64,
     buf: Vec<u8>,
 }
@@ -154,6 +158,7 @@ impl Connecting<'_> {
         Duration::ZERO
     }
 
+    /// Starts a TCP connection.
     fn start_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
@@ -169,6 +174,7 @@ impl Connecting<'_> {
         })
     }
 
+    /// Called when the socket of a connection is ready.
     fn ready(&mut self, index: usize) {
         let Self {
             slots,
@@ -204,16 +210,17 @@ impl Connecting<'_> {
             },
             Slot::Open(connection) => {
                 // No message has been sent yet. Messages of the server (greetings) are read without being counted, and
-                // pings are answered.
+                // pings are answered. `true` reads until the socket would block, since the event is not known here.
                 let mut greeting = Received::default();
                 let read = connection.read(buf, expected, true, &mut greeting);
                 connection.unblock();
                 // No message is queued: only pongs are written, so the choice of cycle does not matter.
                 match read.and_then(|is_read| connection.write(expected).map(|()| is_read)) {
                     Ok(true) => {}
+                    // The read budget, 1 MiB, is spent.
                     Ok(false) => self.fail(
                         index,
-                        "the server sent too much data before the first message to it".to_owned(),
+                        "the server sent too much data before it received a message".to_owned(),
                     ),
                     Err(lost) => self.fail(index, lost.to_string()),
                 }
@@ -244,6 +251,7 @@ impl Connecting<'_> {
         }
     }
 
+    /// Returns the open connections. If others have failed, registers the open ones again with their new index.
     fn finish(self, poll: &Poll, is_interrupted: bool) -> io::Result<Opened> {
         let has_gaps = self.slots.iter().any(|slot| !matches!(slot, Slot::Open(_)));
         let mut connections = Vec::with_capacity(self.slots.len());
@@ -259,9 +267,8 @@ impl Connecting<'_> {
             }
             connections.push(connection);
         }
-        let asked = self.bench.connections;
         Ok(Opened {
-            errors: (asked - connections.len()) as u64,
+            errors: (self.bench.connections - connections.len()) as u64,
             first_error: self.first_error,
             seconds: tally::seconds(self.last_open),
             latency: Latency::of(&self.latencies),
@@ -283,6 +290,7 @@ fn refusal(failure: &Failure) -> String {
     format!("{failure}{separator}{line}")
 }
 
+/// Describes an error of starting a connection. `open` is the number of connections started before.
 fn describe(error: &io::Error, open: usize) -> String {
     if is_out_of_descriptors(error) {
         format!(

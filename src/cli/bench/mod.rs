@@ -46,8 +46,8 @@ pub(super) struct Output {
     pub(super) is_wrong: bool,
 }
 
-/// Runs the load and returns its report. If all connections are lost before the end of the run, prints the reason on
-/// stderr and reports what was measured until then.
+/// Runs the load and returns its report. If a signal arrives, or all sending connections are lost, the report contains
+/// what was measured until then; the loss is also printed on stderr.
 ///
 /// # Errors
 /// Returns the reason why nothing was measured, in one line: no connection, no message received, or a system call
@@ -63,6 +63,7 @@ pub(super) fn run(bench: &Bench) -> Result<Output, String> {
     })
 }
 
+/// Runs the load. See [`run`] for errors.
 fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     let process = process(bench)?;
     let payload = cycle::payload(bench.size, bench.is_binary);

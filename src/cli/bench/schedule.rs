@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 
 /// The kind of load and its state.
 pub(super) enum Schedule {
+    /// `--in-flight`
     Window(Window),
+    /// `--rate`
     Pace(Pace),
+    /// `--mode broadcast`
     Rounds(Rounds),
 }
 
@@ -76,6 +79,7 @@ pub(super) struct Window {
 
 /// Messages that were sent at the same time and are not answered.
 struct Batch {
+    /// When they were sent.
     sent: u64,
     messages: u64,
 }
@@ -88,6 +92,7 @@ impl Window {
         }
     }
 
+    /// Called when `messages` are sent on a connection.
     pub(super) fn send(&mut self, index: usize, messages: u64, now: u64) {
         self.batches[index].push_back(Batch {
             sent: now,

@@ -27,8 +27,8 @@ pub(super) struct Engine<'b> {
     connections: Vec<Option<LoadConnection<TcpStream>>>,
     /// Number of connections that are not lost.
     live: usize,
-    /// For each connection, the time of the last read, or of the first send while no answer was expected, whichever is
-    /// later. Meaningful while answers are expected.
+    /// For each connection, the later of two times: the last read, and the last send at a time when no answer was
+    /// expected. A connection that expects answers has been silent since then.
     waiting_since: Vec<u64>,
     schedule: Schedule,
     phase: Phase,
@@ -44,22 +44,22 @@ pub(super) struct Engine<'b> {
     due: Vec<(usize, u64)>,
 }
 
-/// Phase of a run. It lasts at least until the time `until`. With [`Schedule::Rounds`] the warm-up and the measurement
-/// end only after a complete round.
+/// Phase of a run, in their order.
+///
+/// `WarmUp` and `Measure` last until `until`. With [`Schedule::Rounds`] they last longer, until the current round is
+/// complete.
 #[derive(Clone, Copy)]
 enum Phase {
-    WarmUp {
-        until: u64,
-    },
+    /// Nothing is reported except errors.
+    WarmUp { until: u64 },
     Measure {
         until: u64,
         /// CPU time of the server's process in nanoseconds when the measurement started.
         cpu: Option<u64>,
     },
-    /// No message is sent any more. Expected answers are received.
-    Drain {
-        until: u64,
-    },
+    /// No new message is sent. Expected answers are received until `until`; except with [`Schedule::Rounds`] the phase
+    /// ends earlier when all have arrived.
+    Drain { until: u64 },
 }
 
 /// Result of a run.
@@ -284,7 +284,7 @@ impl<'b> Engine<'b> {
         self.process?.cpu_nanos().ok()
     }
 
-    /// Cancels the messages of which no byte is written.
+    /// Cancels the messages of which no byte is written. Called when the measurement ends.
     fn cancel_unstarted(&mut self, now: u64) {
         for index in 0..self.connections.len() {
             if let Some(connection) = &mut self.connections[index] {
