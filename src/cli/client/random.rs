@@ -18,10 +18,10 @@ pub(in super::super) fn nonce() -> [u8; 16] {
 
 /// Generates the masking keys of one connection.
 ///
-/// RFC 6455 section 5.3: "The masking key needs to be unpredictable; thus, the masking key MUST be derived from a strong
-/// source of entropy, and the masking key for a given frame MUST NOT make it simple for a server/proxy to predict the
-/// masking key for a subsequent frame." Each key is half of the SipHash of the frame's number in the connection.
-/// Predicting a key from all previous keys means breaking SipHash.
+/// RFC 6455 section 5.3: "The masking key needs to be unpredictable; thus, the masking key MUST be derived from a
+/// strong source of entropy, and the masking key for a given frame MUST NOT make it simple for a server/proxy to
+/// predict the masking key for a subsequent frame." Each key is half of the SipHash of the frame's number in the
+/// connection. Predicting a key from all previous keys means breaking SipHash.
 #[derive(Default)]
 pub(in super::super) struct MaskingKeys {
     random: RandomState,

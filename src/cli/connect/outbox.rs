@@ -1,6 +1,7 @@
-//! The queue of unsent frames. They are sent in order; of several unsent pongs, only the newest is retained.
+//! The queue of unsent frames. Frames are sent in order. At most two unsent pongs are retained, the oldest and the
+//! newest.
 //!
-//! The outbox does not limit its size. Its user stops adding messages when [`Outbox::len`] is too large.
+//! The outbox does not limit the size of messages. The session stops adding messages when [`Outbox::len`] is too large.
 
 use std::io::{self, ErrorKind, Write};
 

@@ -24,7 +24,7 @@ use wsloop::proto::{
     CODE_NONE, CloseFrame, Connection, Event, HeadLimits, Limits, ProtocolError, Stage,
 };
 
-/// A session on an open connection.
+/// The state of the client after the opening handshake.
 pub(super) struct Session<'c> {
     connect: &'c Connect,
     limits: Limits,
@@ -191,8 +191,8 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Called when a signal arrives. The first one starts the closing handshake. Returns false if the session must end
-    /// immediately.
+    /// Called when a signal arrives. Starts the closing handshake and returns true. If the handshake has started
+    /// already, returns false: the session must end immediately.
     fn interrupt(&mut self) -> bool {
         match self.phase {
             Phase::Sending | Phase::Staying { .. } => {
@@ -393,6 +393,7 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Reports input that cannot be sent, and starts the closing handshake.
     fn reject_input(&mut self, bad: &InputError) {
         self.fail(bad.to_string());
         self.close();
@@ -610,12 +611,14 @@ impl Source {
     }
 }
 
+/// Returns a message of the type that the flags demand.
 fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
     if is_binary {
         Message::binary(bytes)
     } else {
         Message::text(
-            std::str::from_utf8(bytes).expect("Messages, or the command line, checked it"),
+            std::str::from_utf8(bytes)
+                .expect("MessageSplitter has checked stdin, and -x is a String"),
         )
     }
 }
