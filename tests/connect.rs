@@ -14,13 +14,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A running client. Its stdin stays open until `stdin` is dropped.
-struct Talk {
+struct Client {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<std::process::ChildStdout>,
 }
 
-impl Talk {
+impl Client {
     fn start(addr: SocketAddr, path: &str, args: &[&str]) -> Self {
         let mut child = command(addr, path, args).spawn().unwrap();
         Self {
@@ -61,7 +61,7 @@ impl Talk {
     }
 }
 
-impl Drop for Talk {
+impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -206,24 +206,24 @@ mod messages {
     #[test]
     fn an_answer_is_printed_while_stdin_is_open() {
         let server = Process::start(&["echo"]);
-        let mut talk = Talk::start(server.addr, "/", &[]);
+        let mut client = Client::start(server.addr, "/", &[]);
         for line in ["first\n", "second\n"] {
-            talk.write(line);
-            assert_eq!(talk.line(), line);
+            client.write(line);
+            assert_eq!(client.line(), line);
         }
-        talk.stdin = None;
-        assert_eq!(talk.end(), (Some(0), String::new(), String::new()));
+        client.stdin = None;
+        assert_eq!(client.end(), (Some(0), String::new(), String::new()));
     }
 
     #[test]
     fn messages_of_other_clients_are_printed() {
         let server = Process::start(&["broadcast"]);
-        let mut talk = Talk::start(server.addr, "/topic", &["-n"]);
-        talk.write("here\n");
-        assert_eq!(talk.line(), "here\n");
+        let mut client = Client::start(server.addr, "/topic", &["-n"]);
+        client.write("here\n");
+        assert_eq!(client.line(), "here\n");
         let other = printed(server.addr, "/topic", &["-x", "and me"], "");
         assert_eq!(other, b"and me\n");
-        assert_eq!(talk.line(), "and me\n");
+        assert_eq!(client.line(), "and me\n");
     }
 
     #[test]
@@ -339,14 +339,14 @@ mod flags {
     #[test]
     fn no_close_stays_connected_until_a_signal() {
         let server = Process::start(&["echo"]);
-        let mut talk = Talk::start(server.addr, "/", &["-n"]);
-        talk.write("a\n");
-        talk.stdin = None;
-        assert_eq!(talk.line(), "a\n");
+        let mut client = Client::start(server.addr, "/", &["-n"]);
+        client.write("a\n");
+        client.stdin = None;
+        assert_eq!(client.line(), "a\n");
         thread::sleep(SHORT);
-        assert_eq!(talk.child.try_wait().unwrap(), None);
-        talk.signal("TERM");
-        assert_eq!(talk.end(), (Some(0), String::new(), String::new()));
+        assert_eq!(client.child.try_wait().unwrap(), None);
+        client.signal("TERM");
+        assert_eq!(client.end(), (Some(0), String::new(), String::new()));
     }
 
     #[test]
@@ -521,9 +521,9 @@ mod ends {
                 let (first, _, answer) = client_frame(&mut stream);
                 assert_eq!((first, &*answer), (CLOSE, payload));
             });
-            let mut talk = Talk::start(addr, "/", &[]);
-            assert_eq!(talk.line(), "first\n");
-            let (code, _, err) = talk.end();
+            let mut client = Client::start(addr, "/", &[]);
+            assert_eq!(client.line(), "first\n");
+            let (code, _, err) = client.end();
             let expected = expected.map(|line| (1, format!("wsloop: {line}")));
             let (expected_code, expected) = expected.unwrap_or_default();
             assert_eq!((code, err), (Some(expected_code), expected));
@@ -535,9 +535,9 @@ mod ends {
         let addr = open_server(|mut stream| {
             stream.write_all(&server_frame(TEXT, b"last")).unwrap();
         });
-        let mut talk = Talk::start(addr, "/", &[]);
-        assert_eq!(talk.line(), "last\n");
-        let (code, _, err) = talk.end();
+        let mut client = Client::start(addr, "/", &[]);
+        assert_eq!(client.line(), "last\n");
+        let (code, _, err) = client.end();
         assert_eq!(code, Some(1));
         assert_eq!(err, "wsloop: the server ended the stream without a Close\n");
     }
@@ -587,8 +587,8 @@ mod ends {
         });
         let line = [&[b'x'; 999][..], b"\n"].concat();
         let args = ["--close-timeout", "1"];
-        let mut talk = Talk::start(addr, "/", &args);
-        let mut stdin = talk.stdin.take().unwrap();
+        let mut client = Client::start(addr, "/", &args);
+        let mut stdin = client.stdin.take().unwrap();
         let writing = thread::spawn(move || {
             // More than all buffers hold: the write fails when the client has exited.
             for _ in 0..40_000 {
@@ -597,7 +597,7 @@ mod ends {
                 }
             }
         });
-        let (code, _, err) = talk.end();
+        let (code, _, err) = client.end();
         writing.join().unwrap();
         assert_eq!(code, Some(1), "{err}");
         assert!(err.contains("without reading all queued messages"), "{err}");
@@ -606,11 +606,11 @@ mod ends {
     #[test]
     fn ctrl_c_closes_with_1000_and_a_second_one_exits_immediately() {
         let echo = Process::start(&["echo"]);
-        let mut talk = Talk::start(echo.addr, "/", &[]);
-        talk.write("a\n");
-        assert_eq!(talk.line(), "a\n");
-        talk.signal("INT");
-        assert_eq!(talk.end(), (Some(0), String::new(), String::new()));
+        let mut client = Client::start(echo.addr, "/", &[]);
+        client.write("a\n");
+        assert_eq!(client.line(), "a\n");
+        client.signal("INT");
+        assert_eq!(client.end(), (Some(0), String::new(), String::new()));
         assert!(echo.logged("disconnected").contains("1000"));
 
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -619,13 +619,13 @@ mod ends {
             sender.send(client_frame(&mut stream)).unwrap();
             drain(stream);
         });
-        let mut talk = Talk::start(addr, "/", &["--close-timeout", "1h"]);
-        assert_eq!(talk.line(), "open\n");
-        talk.signal("INT");
+        let mut client = Client::start(addr, "/", &["--close-timeout", "1h"]);
+        assert_eq!(client.line(), "open\n");
+        client.signal("INT");
         let (first, _, payload) = receiver.recv_timeout(WAIT).unwrap();
         assert_eq!((first, &*payload), (CLOSE, &b"\x03\xE8"[..]));
-        talk.signal("INT");
-        let (code, _, err) = talk.end();
+        client.signal("INT");
+        let (code, _, err) = client.end();
         assert_eq!(code, Some(1));
         assert_eq!(
             err,
@@ -636,11 +636,11 @@ mod ends {
     #[test]
     fn the_shutdown_of_a_server_is_reported_with_code_1001() {
         let mut echo = Process::start(&["echo"]);
-        let mut talk = Talk::start(echo.addr, "/", &[]);
-        talk.write("a\n");
-        assert_eq!(talk.line(), "a\n");
+        let mut client = Client::start(echo.addr, "/", &[]);
+        client.write("a\n");
+        assert_eq!(client.line(), "a\n");
         echo.signal("TERM");
-        let (code, _, err) = talk.end();
+        let (code, _, err) = client.end();
         assert_eq!(code, Some(1));
         assert!(
             err.starts_with("wsloop: the server closed with code 1001"),
@@ -662,16 +662,16 @@ mod pressure {
             sender.send(frames * frame.len()).unwrap();
             drain(stream);
         });
-        let talk = Talk::start(addr, "/", &["-n"]);
+        let client = Client::start(addr, "/", &["-n"]);
         let bytes = receiver.recv_timeout(WAIT).unwrap();
         assert!(bytes < 20 * MIB, "{bytes}");
-        talk.signal("INT");
+        client.signal("INT");
         thread::sleep(SHORT);
-        talk.signal("INT");
-        let mut talk = talk;
+        client.signal("INT");
+        let mut client = client;
         let mut code = None;
         eventually(|| {
-            code = talk.child.try_wait().unwrap();
+            code = client.child.try_wait().unwrap();
             code.is_some()
         });
         assert_eq!(code.unwrap().code(), Some(1));
@@ -683,8 +683,8 @@ mod pressure {
             thread::sleep(WAIT);
             drop(stream);
         });
-        let mut talk = Talk::start(addr, "/", &[]);
-        let stdin = talk.stdin.take().unwrap();
+        let mut client = Client::start(addr, "/", &[]);
+        let stdin = client.stdin.take().unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let mut stdin = stdin;
@@ -705,12 +705,12 @@ mod pressure {
     #[test]
     fn a_closed_stdout_is_no_failure() {
         let server = Process::start(&["echo"]);
-        let mut talk = Talk::start(server.addr, "/", &[]);
-        talk.write("a\n");
-        assert_eq!(talk.line(), "a\n");
-        let stdin = talk.stdin.take();
-        let mut child = std::mem::replace(&mut talk.child, Command::new("true").spawn().unwrap());
-        drop(talk);
+        let mut client = Client::start(server.addr, "/", &[]);
+        client.write("a\n");
+        assert_eq!(client.line(), "a\n");
+        let stdin = client.stdin.take();
+        let mut child = std::mem::replace(&mut client.child, Command::new("true").spawn().unwrap());
+        drop(client);
         let mut stdin = stdin.unwrap();
         stdin.write_all(b"b\n").unwrap();
         let mut err = String::new();
