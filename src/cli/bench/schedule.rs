@@ -285,8 +285,8 @@ impl Rounds {
                 send(index, self.burst);
             }
         }
-        let members = self.received.iter_mut().flatten();
-        self.waiting = members.map(|received| *received = 0).count();
+        let live = self.received.iter_mut().flatten();
+        self.waiting = live.map(|received| *received = 0).count();
         if self.expected == 0 {
             self.waiting = 0;
         }
@@ -306,8 +306,8 @@ impl Rounds {
     /// number of missing messages.
     pub(super) fn abandon(&mut self) -> (u64, u64) {
         let waiting = self.waiting as u64;
-        let members = self.received.iter_mut().flatten();
-        let missing = members
+        let live = self.received.iter_mut().flatten();
+        let missing = live
             .map(|received| self.expected - std::mem::replace(received, self.expected))
             .sum();
         self.waiting = 0;
