@@ -1,5 +1,6 @@
-//! `wsloop bench` as a process, against the server of the same binary and against servers that misbehave: its
-//! figures agree with each other, and what goes wrong is told. No figure is compared with a time.
+//! Runs `wsloop bench` as a process, against the server of the same binary and against servers that misbehave. Checks
+//! that its figures are consistent with each other and that it reports errors. No test compares a figure with the
+//! speed of the machine.
 
 #![cfg(feature = "bench")]
 
@@ -12,13 +13,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
-/// Runs a load to its end: the exit code and what it printed.
+/// Runs a load to its end. Returns the exit code, stdout and stderr.
 fn bench(addr: SocketAddr, args: &[&str]) -> (Option<i32>, String, String) {
     let url = format!("ws://{addr}/");
     output(&[&["bench", &url], args].concat())
 }
 
-/// The JSON of a load that worked.
+/// Runs a load that must succeed. Returns its JSON report.
 fn measured(addr: SocketAddr, args: &[&str]) -> Json {
     let quick = ["--json", "--warmup", "100ms"];
     let (code, out, err) = bench(addr, &[&quick, args].concat());
@@ -27,10 +28,11 @@ fn measured(addr: SocketAddr, args: &[&str]) -> Json {
     Json(out)
 }
 
-/// An object whose values are looked up by their keys, in the order that they have.
+/// The JSON report. A value is found by a path of keys: each key is searched after the one before it.
 struct Json(String);
 
 impl Json {
+    /// Returns the text of a string, number or null.
     fn raw(&self, path: &[&str]) -> &str {
         let mut rest = self.0.trim_end();
         for key in path {
@@ -56,7 +58,7 @@ impl Json {
             .unwrap_or_else(|_| panic!("{path:?} in {}", self.0))
     }
 
-    /// Each kind of error, in the order of the keys.
+    /// Returns the number of errors of each kind, in the order of the keys.
     fn errors(&self) -> [u64; 6] {
         ["connect", "read", "write", "timeout", "mismatch", "missing"]
             .map(|kind| self.count(&["errors", kind]))
@@ -67,7 +69,7 @@ mod echo {
     use super::*;
 
     #[test]
-    fn counts_agree_with_each_other() {
+    fn counts_are_consistent_with_each_other() {
         let server = Process::start(&["echo"]);
         let sizes = [("0", 2), ("20", 22), ("200", 204), ("70000", 70_010)];
         for (size, frame_bytes) in sizes {
@@ -77,7 +79,7 @@ mod echo {
             assert!(messages > 0 && messages <= sent, "{}", json.0);
             assert!(sent - messages <= 5 * 4, "{}", json.0);
             assert_eq!(json.errors(), [0; 6], "{}", json.0);
-            // Frames that are partly read at one end of the measurement.
+            // The difference: frames that are partly read at the start or the end of the measurement.
             let bytes = json.count(&["bytes_received"]);
             let all = messages * frame_bytes;
             assert!(bytes.abs_diff(all) <= 5 * frame_bytes, "{}", json.0);
@@ -102,7 +104,7 @@ mod echo {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_servers_process_is_watched() {
+    fn the_cpu_time_and_memory_of_the_server_are_reported() {
         let server = Process::start(&["echo"]);
         let pid = server.child.id().to_string();
         let json = measured(server.addr, &["-c", "3", "-d", "300ms", "--pid", &pid]);
@@ -119,7 +121,7 @@ mod echo {
     }
 
     #[test]
-    fn a_rate_is_kept() {
+    fn messages_are_sent_at_the_given_rate() {
         let server = Process::start(&["echo"]);
         let json = measured(server.addr, &["-c", "5", "--rate", "500", "-d", "1s"]);
         let per_second = json.count(&["sent"]) as f64 / json.number(&["duration_seconds"]);
@@ -128,7 +130,7 @@ mod echo {
     }
 
     #[test]
-    fn people_are_told_what_wrk_would_tell_them() {
+    fn the_text_report_has_the_lines_of_wrk() {
         let server = Process::start(&["echo"]);
         let args = ["-c", "4", "-d", "200ms", "--warmup", "0", "--latency"];
         let (code, out, err) = bench(server.addr, &args);
@@ -151,7 +153,7 @@ mod echo {
     }
 
     #[test]
-    fn a_signal_ends_it_with_what_there_is() {
+    fn after_a_signal_the_results_so_far_are_printed() {
         let server = Process::start(&["echo"]);
         let mut command = Command::new(WSLOOP);
         let url = format!("ws://{}/", server.addr);
@@ -160,7 +162,7 @@ mod echo {
         for _ in 0..2 {
             server.logged("connected");
         }
-        // Both are open; the first answers come before the signal does.
+        // Both connections are open. The pause lets the first answers arrive before the signal.
         thread::sleep(SHORT * 2);
         load.signal("INT");
         assert_eq!(load.code(), Some(0));
@@ -194,7 +196,7 @@ mod broadcast {
     }
 
     #[test]
-    fn an_echo_is_no_broadcast() {
+    fn broadcast_messages_that_an_echo_server_does_not_send_are_missing() {
         let server = Process::start(&["echo"]);
         let args = [
             "--mode",
@@ -212,7 +214,7 @@ mod broadcast {
         let (code, out, _) = bench(server.addr, &args);
         assert_eq!(code, Some(0));
         let [.., timeout, _, missing] = Json(out).errors();
-        // Each member lacks the messages of the two others in each round.
+        // Each connection lacks the messages of the two others in each round.
         assert!(timeout > 0 && missing == 2 * timeout, "{timeout} {missing}");
     }
 }
@@ -220,7 +222,8 @@ mod broadcast {
 mod servers_that_misbehave {
     use super::*;
 
-    /// Answers the opening handshakes of one connection after the other, and then does as it is told to it.
+    /// Starts a server that answers the opening handshake of each connection and then calls `then` with its stream, on
+    /// a thread per connection.
     fn misbehave(then: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -238,7 +241,7 @@ mod servers_that_misbehave {
         tungstenite::accept(stream).unwrap().into_inner()
     }
 
-    /// Reads a message of 20 bytes, masked; `None` at the end of the stream.
+    /// Reads a masked message of 20 bytes and returns its payload, `None` at the end of the stream.
     fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
         let mut frame = [0; 26];
         stream.read_exact(&mut frame).ok()?;
@@ -259,7 +262,7 @@ mod servers_that_misbehave {
     }
 
     #[test]
-    fn changed_content_is_found_if_it_is_looked_for() {
+    fn changed_content_is_reported_with_verify_only() {
         let addr = misbehave(|mut stream| {
             let mut count = 0_u64;
             while let Some(mut payload) = message(&mut stream) {
@@ -279,15 +282,15 @@ mod servers_that_misbehave {
             json.count(&["errors", "mismatch"]),
         );
         assert!(code == Some(1) && messages > 10, "{}", json.0);
-        // A third on each of the two, those of the last answers included.
+        // Every third message of both connections differs. Mismatches are also counted after the measurement.
         assert!(mismatch.abs_diff(messages / 3) <= 2, "{}", json.0);
         let (code, out, _) = run(addr, &[]);
         assert_eq!((code, Json(out).errors()), (Some(0), [0; 6]));
     }
 
-    /// A reader's finding: what was answered after the end was nobody's latency.
+    /// Regression test: latencies of messages answered after the measurement were not recorded.
     #[test]
-    fn a_server_that_stalls_at_the_end_is_charged_for_all_that_wait() {
+    fn a_stall_at_the_end_increases_the_latency_of_all_waiting_messages() {
         for comes_back in [true, false] {
             let addr = misbehave(move |mut stream| {
                 let mut count = 0;
@@ -310,7 +313,8 @@ mod servers_that_misbehave {
             let (code, out, err) = bench(addr, &[&load[..], &rate].concat());
             let json = Json(out);
             assert_eq!(code, Some(0), "{err}");
-            // 60 of 100 at once; the others wait for 600 ms and less, until what is due at 500 ms waits for 400.
+            // 59 messages of 100 are answered at once. The stall starts at 300 ms and lasts 600 ms, so the others wait
+            // from 600 ms (the first) down to 400 ms (the one due at 500 ms); longer if the server never answers.
             assert!(
                 json.number(&["latency_us", "p50"]) < 200_000.0,
                 "{}",
@@ -330,14 +334,14 @@ mod servers_that_misbehave {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_process_that_ends_before_the_load_has_no_figures() {
+    fn no_usage_is_printed_for_a_process_that_exits_during_the_run() {
         let server = Process::start(&["echo"]);
         let mut other = Command::new("sleep").arg("0.3").spawn().unwrap();
         let pid = other.id().to_string();
         let flags = ["-c", "1", "-d", "600ms", "--warmup", "0", "--pid", &pid];
         let (code, out, _) = bench(server.addr, &flags);
         assert_eq!(code, Some(0), "{out}");
-        let expected = "  Server: the process ended before the load did\n";
+        let expected = "  Server: the process exited before the end of the run\n";
         assert!(
             out.contains(expected) && !out.contains("CPU per message"),
             "{out}"
@@ -346,7 +350,7 @@ mod servers_that_misbehave {
     }
 
     #[test]
-    fn answers_to_nothing_are_counted() {
+    fn surplus_answers_are_counted_as_mismatches() {
         let addr = misbehave(|mut stream| {
             while let Some(payload) = message(&mut stream) {
                 let twice = frame_of(TEXT, &payload).repeat(2);
@@ -362,7 +366,7 @@ mod servers_that_misbehave {
     }
 
     #[test]
-    fn pings_and_fragments_do_not_disturb() {
+    fn pings_and_fragments_are_accepted_without_errors() {
         let addr = misbehave(|mut stream| {
             while let Some(payload) = message(&mut stream) {
                 let parts = [
@@ -384,7 +388,7 @@ mod servers_that_misbehave {
     }
 
     #[test]
-    fn a_server_that_closes_in_the_middle_ends_the_load() {
+    fn the_run_ends_when_the_server_has_closed_all_connections() {
         let addr = misbehave(|mut stream| {
             for _ in 0..5 {
                 let Some(payload) = message(&mut stream) else {
@@ -408,14 +412,14 @@ mod servers_that_misbehave {
     }
 
     #[test]
-    fn a_silent_server_is_a_timeout_and_nothing_measured() {
+    fn without_any_answer_nothing_is_measured() {
         let addr = misbehave(|mut stream| {
             let _ = stream.read_to_end(&mut Vec::new());
         });
         let (code, out, err) = run(addr, &["--timeout", "100ms"]);
         assert_eq!((code, &*out), (Some(1), ""));
         assert!(err.contains("nothing was measured"), "{err}");
-        assert!(err.contains("nothing came for 100ms"), "{err}");
+        assert!(err.contains("nothing was received for 100ms"), "{err}");
     }
 
     fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -427,7 +431,7 @@ mod no_connection {
     use super::*;
 
     #[test]
-    fn a_refused_upgrade_is_told_with_its_status() {
+    fn the_status_of_a_refused_handshake_is_reported() {
         let server = Process::start(&["serve", "-r", "/chat=broadcast"]);
         let (code, out, err) = bench(server.addr, &["-c", "2", "-d", "200ms"]);
         assert_eq!((code, &*out), (Some(1), ""));
@@ -436,7 +440,7 @@ mod no_connection {
     }
 
     #[test]
-    fn a_closed_port_is_told() {
+    fn a_closed_port_is_reported() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = free.local_addr().unwrap();
         drop(free);
@@ -446,26 +450,30 @@ mod no_connection {
     }
 
     #[test]
-    fn a_server_that_does_not_answer_is_a_timeout() {
+    fn an_unanswered_opening_handshake_times_out() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = silent.local_addr().unwrap();
         let (code, _, err) = bench(addr, &["-c", "2", "--timeout", "100ms"]);
         assert_eq!(code, Some(1));
-        assert!(err.contains("took too long"), "{err}");
+        assert!(
+            err.contains("handshake took longer than the 100ms"),
+            "{err}"
+        );
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_process_that_is_not_there_is_told() {
+    fn a_process_that_does_not_exist_is_reported() {
         let args = ["--pid", "4294967295"];
         let (code, _, err) = bench("127.0.0.1:9".parse().unwrap(), &args);
         assert_eq!(code, Some(1));
-        assert!(err.contains("--pid 4294967295 cannot be watched"), "{err}");
+        let expected = "cannot monitor process --pid 4294967295: ";
+        assert!(err.contains(expected), "{err}");
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn those_that_found_a_descriptor_are_loaded() {
+    fn without_enough_descriptors_the_run_uses_fewer_connections() {
         let server = Process::start(&["echo"]);
         let pid = server.child.id();
         let line = format!(
@@ -476,8 +484,8 @@ mod no_connection {
         let mut load = Process::new(command.args(["-c", &line, WSLOOP]));
         assert_eq!(load.code(), Some(0));
         let out: Vec<String> = load.out.iter().collect();
-        let told = |part: &str| out.iter().any(|line| line.contains(part));
-        assert!(told("Errors: connect ") && told("ulimit -n"), "{out:?}");
-        assert!(told("CPU per message"), "{out:?}");
+        let has = |part: &str| out.iter().any(|line| line.contains(part));
+        assert!(has("Errors: connect ") && has("ulimit -n"), "{out:?}");
+        assert!(has("CPU per message"), "{out:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! `wsloop connect` as a process with a script for stdin, against the server of the same binary and against servers
-//! that misbehave: what it prints, what it says on stderr, and its exit code.
+//! Runs `wsloop connect` as a process with scripted input, against the server of the same binary and against servers
+//! that misbehave. Checks stdout, stderr and the exit code.
 
 #![cfg(feature = "connect")]
 
@@ -13,14 +13,14 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A client whose stdin is open until it is dropped.
-struct Talk {
+/// A running client. Its stdin stays open until `stdin` is dropped.
+struct Client {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<std::process::ChildStdout>,
 }
 
-impl Talk {
+impl Client {
     fn start(addr: SocketAddr, path: &str, args: &[&str]) -> Self {
         let mut child = command(addr, path, args).spawn().unwrap();
         Self {
@@ -30,24 +30,27 @@ impl Talk {
         }
     }
 
-    fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    /// Writes to stdin.
+    fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Waits for the next line of stdout.
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line
     }
 
+    /// Sends a signal to the client.
     fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status();
         assert!(status.unwrap().success());
     }
 
-    /// What it still prints, what it said on stderr, and its exit code. stdin stays open.
+    /// Waits for the exit of the client, with stdin open. Returns its exit code, the rest of stdout, and stderr.
     fn end(mut self) -> (Option<i32>, String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         self.stdout.read_to_string(&mut out).unwrap();
@@ -58,7 +61,7 @@ impl Talk {
     }
 }
 
-impl Drop for Talk {
+impl Drop for Client {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -78,13 +81,13 @@ fn command(addr: SocketAddr, path: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Says all of `input` and then nothing more.
+/// Runs a client to its end, with `input` on stdin followed by the end of file.
 fn run(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Output {
     let mut child = command(addr, path, args).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let writer = thread::spawn(move || {
-        // The client may have heard enough.
+        // The client may exit before it has read everything.
         let _ = stdin.write_all(&input);
     });
     let output = child.wait_with_output().unwrap();
@@ -92,15 +95,15 @@ fn run(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-/// As [`run`], of a run that ends well: what it prints.
-fn said(addr: SocketAddr, path: &str, args: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
+/// Like [`run`], for a client that must succeed. Returns stdout.
+fn printed(addr: SocketAddr, path: &str, args: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
     let output = run(addr, path, args, input.as_ref());
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), &*err), (Some(0), ""), "{args:?}");
     output.stdout
 }
 
-/// As [`run`], of a run that fails: what it prints, and what it says about it.
+/// Like [`run`], for a client that must fail. Returns stdout, and stderr without the prefix "wsloop: ".
 fn failed(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> (String, String) {
     let output = run(addr, path, args, input);
     assert_eq!(output.status.code(), Some(1), "{args:?}");
@@ -109,7 +112,7 @@ fn failed(addr: SocketAddr, path: &str, args: &[&str], input: &[u8]) -> (String,
     (String::from_utf8(output.stdout).unwrap(), err)
 }
 
-/// A server of one client, which does what `act` does with the stream after the opening handshake.
+/// Starts a server for one client. It answers the opening handshake and passes the stream to `act`.
 fn open_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     bare_server(|mut stream| {
         let request = head(&mut stream);
@@ -127,7 +130,7 @@ fn open_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     })
 }
 
-/// The same before the opening handshake.
+/// Starts a server for one client. It passes the stream to `act` without an opening handshake.
 fn bare_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -139,7 +142,7 @@ fn bare_server(act: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     addr
 }
 
-/// A request's head; its names in lower case.
+/// Reads the head of a request. Returns it with header names in lower case.
 fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -155,7 +158,7 @@ fn head(stream: &mut TcpStream) -> String {
     head.lines().map(lower).collect()
 }
 
-/// The first byte, the masking key and the payload of a client's next frame.
+/// Reads a frame of the client. Returns its first byte, its masking key and its unmasked payload.
 fn client_frame(stream: &mut TcpStream) -> (u8, [u8; 4], Vec<u8>) {
     let mut start = [0; 2];
     stream.read_exact(&mut start).unwrap();
@@ -176,64 +179,64 @@ fn client_frame(stream: &mut TcpStream) -> (u8, [u8; 4], Vec<u8>) {
     (start[0], key, payload)
 }
 
-/// An unmasked frame of at most 125 bytes.
+/// Returns an unmasked frame. The payload has at most 125 bytes.
 fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, payload.len() as u8], payload].concat()
 }
 
-/// Reads what the client sends until it is gone.
+/// Reads and drops the client's bytes until the stream ends.
 fn drain(mut stream: TcpStream) {
     let _ = std::io::copy(&mut stream, &mut std::io::sink());
 }
 
-mod talking {
+mod messages {
     use super::*;
 
     #[test]
-    fn lines_are_answered_before_the_end() {
+    fn answers_are_printed_before_the_client_ends() {
         let server = Process::start(&["serve"]);
-        assert_eq!(said(server.addr, "/echo", &[], "hi\n"), b"hi\n");
-        assert_eq!(said(server.addr, "/echo", &[], ""), b"");
+        assert_eq!(printed(server.addr, "/echo", &[], "hi\n"), b"hi\n");
+        assert_eq!(printed(server.addr, "/echo", &[], ""), b"");
         let crlf = "a\r\nb\n\nlast without an end";
         let lines = b"a\nb\n\nlast without an end\n";
-        assert_eq!(said(server.addr, "/echo", &[], crlf), lines);
-        assert_eq!(said(server.addr, "/broadcast", &[], "hi\n"), b"hi\n");
+        assert_eq!(printed(server.addr, "/echo", &[], crlf), lines);
+        assert_eq!(printed(server.addr, "/broadcast", &[], "hi\n"), b"hi\n");
     }
 
     #[test]
-    fn the_answer_to_a_line_comes_while_stdin_is_open() {
+    fn an_answer_is_printed_while_stdin_is_open() {
         let server = Process::start(&["echo"]);
-        let mut talk = Talk::start(server.addr, "/", &[]);
+        let mut client = Client::start(server.addr, "/", &[]);
         for line in ["first\n", "second\n"] {
-            talk.say(line);
-            assert_eq!(talk.line(), line);
+            client.write(line);
+            assert_eq!(client.line(), line);
         }
-        talk.stdin = None;
-        assert_eq!(talk.end(), (Some(0), String::new(), String::new()));
+        client.stdin = None;
+        assert_eq!(client.end(), (Some(0), String::new(), String::new()));
     }
 
     #[test]
-    fn what_others_say_in_a_room_is_printed() {
+    fn messages_of_other_clients_are_printed() {
         let server = Process::start(&["broadcast"]);
-        let mut talk = Talk::start(server.addr, "/room", &["-n"]);
-        talk.say("here\n");
-        assert_eq!(talk.line(), "here\n");
-        let other = said(server.addr, "/room", &["-x", "and me"], "");
+        let mut client = Client::start(server.addr, "/topic", &["-n"]);
+        client.write("here\n");
+        assert_eq!(client.line(), "here\n");
+        let other = printed(server.addr, "/topic", &["-x", "and me"], "");
         assert_eq!(other, b"and me\n");
-        assert_eq!(talk.line(), "and me\n");
+        assert_eq!(client.line(), "and me\n");
     }
 
     #[test]
-    fn much_more_than_all_buffers_hold_comes_back_whole() {
+    fn input_larger_than_all_buffers_is_echoed_completely() {
         let server = Process::start(&["echo"]);
         let lines: Vec<u8> = (0..400_000)
             .flat_map(|line| format!("line {line} of many\n").into_bytes())
             .collect();
-        assert!(said(server.addr, "/", &[], &lines) == lines);
+        assert!(printed(server.addr, "/", &[], &lines) == lines);
     }
 
     #[test]
-    fn a_file_is_stdin_too() {
+    fn stdin_may_be_a_file() {
         let server = Process::start(&["echo"]);
         let file = std::fs::File::open(file!()).unwrap();
         let mut command = command(server.addr, "/", &[]);
@@ -247,7 +250,7 @@ mod talking {
         let server = Process::start(&["echo"]);
         let mut line = vec![b'x'; 12 * MIB];
         line.push(b'\n');
-        assert!(said(server.addr, "/", &[], &line) == line);
+        assert!(printed(server.addr, "/", &[], &line) == line);
         let (out, err) = failed(
             server.addr,
             "/",
@@ -262,7 +265,7 @@ mod talking {
     }
 
     #[test]
-    fn a_line_that_is_no_text_is_named() {
+    fn the_number_of_a_line_that_is_not_utf8_is_reported() {
         let server = Process::start(&["echo"]);
         let (out, err) = failed(server.addr, "/", &[], b"good\nb\xFFd\nnever\n");
         assert_eq!(out, "good\n");
@@ -271,11 +274,11 @@ mod talking {
     }
 
     #[test]
-    fn binary_is_hexadecimal_or_as_it_is() {
+    fn binary_messages_are_printed_in_hexadecimal_or_unchanged() {
         let server = Process::start(&["echo"]);
         let bytes = b"a\n\x00\xFF\r\n";
-        assert_eq!(said(server.addr, "/", &["--binary"], bytes), bytes);
-        assert_eq!(said(server.addr, "/", &["--binary"], b""), b"");
+        assert_eq!(printed(server.addr, "/", &["--binary"], bytes), bytes);
+        assert_eq!(printed(server.addr, "/", &["--binary"], b""), b"");
         let frames = server_frame(BINARY, b"\x00\xFFa");
         let addr = open_server(move |mut stream| {
             stream.write_all(&frames).unwrap();
@@ -283,17 +286,17 @@ mod talking {
             stream.write_all(&server_frame(CLOSE, b"\x03\xE8")).unwrap();
             drain(stream);
         });
-        assert_eq!(said(addr, "/", &["-n"], ""), b"00ff61\n\n");
+        assert_eq!(printed(addr, "/", &["-n"], ""), b"00ff61\n\n");
     }
 
     #[test]
-    fn ipv6_and_names_are_reached() {
+    fn ipv6_addresses_and_host_names_are_accepted() {
         let server = Process::start(&["echo", "-l", "[::1]:0"]);
         let second = server.out.recv_timeout(WAIT).unwrap();
         let second = second.strip_prefix("listening on ws://").unwrap();
         let second: SocketAddr = second.trim_end_matches('/').parse().unwrap();
         assert!(server.addr.is_ipv6() && second.is_ipv4());
-        // A name may stand for ::1, too, where nobody listens on this port.
+        // localhost may also resolve to ::1, where no server listens on this port.
         let name = format!("localhost:{}/", second.port());
         for url in [format!("ws://{}", server.addr), second.to_string(), name] {
             let (code, out, err) = output(&["connect", "-x", "hi", &url]);
@@ -306,10 +309,10 @@ mod flags {
     use super::*;
 
     #[test]
-    fn execute_sends_and_ends_with_the_answers() {
+    fn execute_sends_messages_and_ends_after_their_answers() {
         let server = Process::start(&["echo"]);
         let started = Instant::now();
-        let out = said(server.addr, "/", &["-x", "a", "-x", "b c"], "not read\n");
+        let out = printed(server.addr, "/", &["-x", "a", "-x", "b c"], "not read\n");
         assert_eq!(out, b"a\nb c\n");
         assert!(started.elapsed() < Duration::from_secs(2));
         let late = open_server(|mut stream| {
@@ -320,34 +323,34 @@ mod flags {
             assert_eq!((first, &*payload), (CLOSE, &b"\x03\xE8"[..]));
             stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
         });
-        assert_eq!(said(late, "/", &["-x", "a"], ""), b"late\n");
+        assert_eq!(printed(late, "/", &["-x", "a"], ""), b"late\n");
     }
 
     #[test]
-    fn wait_stays_for_its_time() {
+    fn wait_stays_connected_for_the_given_time() {
         let server = Process::start(&["echo"]);
         for (args, input) in [(&["-x", "a", "-w", "300ms"][..], ""), (&["-w0.3"], "a\n")] {
             let started = Instant::now();
-            assert_eq!(said(server.addr, "/", args, input), b"a\n");
+            assert_eq!(printed(server.addr, "/", args, input), b"a\n");
             assert!(started.elapsed() >= Duration::from_millis(300), "{args:?}");
         }
     }
 
     #[test]
-    fn no_close_stays_until_the_server_or_a_signal_ends_it() {
+    fn no_close_stays_connected_until_a_signal() {
         let server = Process::start(&["echo"]);
-        let mut talk = Talk::start(server.addr, "/", &["-n"]);
-        talk.say("a\n");
-        talk.stdin = None;
-        assert_eq!(talk.line(), "a\n");
+        let mut client = Client::start(server.addr, "/", &["-n"]);
+        client.write("a\n");
+        client.stdin = None;
+        assert_eq!(client.line(), "a\n");
         thread::sleep(SHORT);
-        assert_eq!(talk.child.try_wait().unwrap(), None);
-        talk.signal("TERM");
-        assert_eq!(talk.end(), (Some(0), String::new(), String::new()));
+        assert_eq!(client.child.try_wait().unwrap(), None);
+        client.signal("TERM");
+        assert_eq!(client.end(), (Some(0), String::new(), String::new()));
     }
 
     #[test]
-    fn ping_tells_round_trips_and_missing_ones() {
+    fn ping_prints_round_trips_and_missing_pongs() {
         let server = Process::start(&["echo"]);
         let args = ["--ping", "50ms", "-w", "300ms"];
         let output = run(server.addr, "/", &args, b"a\n");
@@ -374,9 +377,9 @@ mod flags {
 
     #[test]
     fn headers_subprotocols_and_origin_are_sent() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = bare_server(move |mut stream| {
-            tell.send(head(&mut stream)).unwrap();
+            sender.send(head(&mut stream)).unwrap();
             stream
                 .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
                 .unwrap();
@@ -393,7 +396,7 @@ mod flags {
         ];
         let (_, err) = failed(addr, "/path?q", &args, b"");
         assert_eq!(err, "the server answered 400 Bad Request instead of 101\n");
-        let head = told.recv_timeout(WAIT).unwrap();
+        let head = receiver.recv_timeout(WAIT).unwrap();
         assert!(head.starts_with("GET /path?q HTTP/1.1\n"), "{head}");
         for line in [
             "\nx-a: b\n",
@@ -405,19 +408,19 @@ mod flags {
     }
 
     #[test]
-    fn every_frame_has_another_masking_key() {
-        let (tell, told) = std::sync::mpsc::channel();
+    fn every_frame_has_a_different_masking_key() {
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             loop {
                 let (first, key, payload) = client_frame(&mut stream);
-                tell.send(key).unwrap();
+                sender.send(key).unwrap();
                 if first == CLOSE {
                     break stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
                 }
             }
         });
-        said(addr, "/", &[], "a\n".repeat(50));
-        let mut keys: Vec<_> = told.iter().collect();
+        printed(addr, "/", &[], "a\n".repeat(50));
+        let mut keys: Vec<_> = receiver.iter().collect();
         assert_eq!(keys.len(), 51);
         keys.sort_unstable();
         keys.dedup();
@@ -429,7 +432,7 @@ mod ends {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_with_status_and_body() {
+    fn the_status_and_body_of_a_refusal_are_printed() {
         let server = Process::start(&["serve", "-r", "/chat=echo"]);
         let (out, err) = failed(server.addr, "/other", &[], b"hi\n");
         let first = "the server answered 404 Not Found instead of 101\n";
@@ -442,23 +445,23 @@ mod ends {
             while stream.write_all(&[b'x'; 1000]).is_ok() {}
         });
         let (_, err) = failed(endless, "/", &[], b"");
-        let first = "the server answered 302 Found instead of 101; it points to ws://b/\n\
+        let first = "the server answered 302 Found instead of 101; Location: ws://b/\n\
                      \\u{1b}[2Jbody\nxxx";
         assert!(err.starts_with(first), "{err}");
         assert!(
-            err.ends_with("xxx\n(and more)\n") && err.len() < 5000,
+            err.ends_with("xxx\n(truncated)\n") && err.len() < 5000,
             "{err}"
         );
     }
 
     #[test]
-    fn what_is_no_websocket_server_is_told_in_one_line() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let nobody = taken.local_addr().unwrap();
-        drop(taken);
-        let (_, err) = failed(nobody, "/", &[], b"");
+    fn a_server_without_websockets_is_reported_in_one_line() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = listener.local_addr().unwrap();
+        drop(listener);
+        let (_, err) = failed(closed, "/", &[], b"");
         assert!(
-            err.starts_with(&format!("cannot connect to {nobody}: ")),
+            err.starts_with(&format!("cannot connect to {closed}: ")),
             "{err}"
         );
         let ends = bare_server(drop);
@@ -476,14 +479,14 @@ mod ends {
     }
 
     #[test]
-    fn a_server_that_does_not_answer_the_request_is_given_up() {
+    fn an_unanswered_request_times_out() {
         let silent = bare_server(drain);
         let (_, err) = failed(silent, "/", &["--connect-timeout", "200ms"], b"hi\n");
         assert_eq!(err, format!("no answer from {silent} in 0.2 s\n"));
     }
 
     #[test]
-    fn a_server_that_does_not_answer_the_close_is_given_up() {
+    fn an_unanswered_close_times_out() {
         for pings in [false, true] {
             let addr = open_server(move |mut stream| {
                 let other = stream.try_clone().unwrap();
@@ -501,7 +504,7 @@ mod ends {
     }
 
     #[test]
-    fn the_servers_close_is_answered_and_told_unless_it_is_1000() {
+    fn the_servers_close_is_answered_and_is_an_error_unless_its_code_is_1000_or_absent() {
         let table: [(&[u8], Option<&str>); 4] = [
             (b"\x03\xE8bye", None),
             (b"", None),
@@ -518,9 +521,9 @@ mod ends {
                 let (first, _, answer) = client_frame(&mut stream);
                 assert_eq!((first, &*answer), (CLOSE, payload));
             });
-            let mut talk = Talk::start(addr, "/", &[]);
-            assert_eq!(talk.line(), "first\n");
-            let (code, _, err) = talk.end();
+            let mut client = Client::start(addr, "/", &[]);
+            assert_eq!(client.line(), "first\n");
+            let (code, _, err) = client.end();
             let expected = expected.map(|line| (1, format!("wsloop: {line}")));
             let (expected_code, expected) = expected.unwrap_or_default();
             assert_eq!((code, err), (Some(expected_code), expected));
@@ -528,35 +531,35 @@ mod ends {
     }
 
     #[test]
-    fn a_stream_that_ends_without_a_close_is_told() {
+    fn a_stream_that_ends_without_a_close_is_an_error() {
         let addr = open_server(|mut stream| {
             stream.write_all(&server_frame(TEXT, b"last")).unwrap();
         });
-        let mut talk = Talk::start(addr, "/", &[]);
-        assert_eq!(talk.line(), "last\n");
-        let (code, _, err) = talk.end();
+        let mut client = Client::start(addr, "/", &[]);
+        assert_eq!(client.line(), "last\n");
+        let (code, _, err) = client.end();
         assert_eq!(code, Some(1));
         assert_eq!(err, "wsloop: the server ended the stream without a Close\n");
     }
 
     #[test]
-    fn a_server_that_breaks_the_protocol_is_told_and_closed_with_1002() {
-        let (tell, told) = std::sync::mpsc::channel();
+    fn a_violation_of_the_protocol_is_reported_and_closed_with_1002() {
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             stream.write_all(b"\xF1\x00").unwrap();
-            tell.send(client_frame(&mut stream)).unwrap();
+            sender.send(client_frame(&mut stream)).unwrap();
         });
         let (_, err) = failed(addr, "/", &["-n"], b"");
         assert_eq!(
             err,
             "the server broke the protocol: reserved bits are set\n"
         );
-        let (first, _, payload) = told.recv_timeout(WAIT).unwrap();
+        let (first, _, payload) = receiver.recv_timeout(WAIT).unwrap();
         assert_eq!((first, &payload[..2]), (CLOSE, &b"\x03\xEA"[..]));
     }
 
     #[test]
-    fn a_message_over_the_limit_is_told() {
+    fn a_received_message_above_the_limit_is_an_error() {
         let server = Process::start(&["serve", "-r", "/*=reply:0123456789"]);
         let (_, err) = failed(server.addr, "/", &["--message-bytes-max", "9"], b"a\n");
         let start = "the server sent a message of more than the 9 bytes";
@@ -564,65 +567,65 @@ mod ends {
     }
 
     #[test]
-    fn a_message_over_the_limit_is_not_sent() {
+    fn a_message_above_the_limit_is_not_sent() {
         let server = Process::start(&["echo"]);
         let args = ["--message-bytes-max", "3", "-x", "hello"];
         let (out, err) = failed(server.addr, "/", &args, b"");
         assert_eq!(out, "");
-        let start = "a message to send has 5 bytes, more than the 3";
+        let start = "a message of --execute has 5 bytes, more than the 3";
         assert!(err.starts_with(start), "{err}");
     }
 
-    /// A reader's finding: the end was a clean one, though most of stdin and our Close had never left.
+    /// Regression test: the exit code was 0 although most of stdin and the client's Close were unsent.
     #[test]
-    fn a_server_that_closes_and_takes_nothing_leaves_messages_unsent() {
+    fn a_server_that_closes_without_reading_all_messages_is_an_error() {
         let addr = open_server(|mut stream| {
-            // Until nothing more fits on the way. It stays, and reads nothing.
+            // Meanwhile the buffers of both sockets fill up. The server never reads, and stays connected.
             thread::sleep(Duration::from_secs(1));
             stream.write_all(&server_frame(0x88, &[3, 0xE8])).unwrap();
             thread::sleep(Duration::from_secs(4));
         });
         let line = [&[b'x'; 999][..], b"\n"].concat();
         let args = ["--close-timeout", "1"];
-        let mut talk = Talk::start(addr, "/", &args);
-        let mut stdin = talk.stdin.take().unwrap();
+        let mut client = Client::start(addr, "/", &args);
+        let mut stdin = client.stdin.take().unwrap();
         let writing = thread::spawn(move || {
-            // Until it has gone away.
+            // More than all buffers hold: the write fails when the client has exited.
             for _ in 0..40_000 {
                 if stdin.write_all(&line).is_err() {
                     break;
                 }
             }
         });
-        let (code, _, err) = talk.end();
+        let (code, _, err) = client.end();
         writing.join().unwrap();
         assert_eq!(code, Some(1), "{err}");
-        assert!(err.contains("did not take all"), "{err}");
+        assert!(err.contains("without reading all queued messages"), "{err}");
     }
 
     #[test]
-    fn ctrl_c_closes_with_1000_and_a_second_one_ends_at_once() {
+    fn ctrl_c_closes_with_1000_and_a_second_one_exits_immediately() {
         let echo = Process::start(&["echo"]);
-        let mut talk = Talk::start(echo.addr, "/", &[]);
-        talk.say("a\n");
-        assert_eq!(talk.line(), "a\n");
-        talk.signal("INT");
-        assert_eq!(talk.end(), (Some(0), String::new(), String::new()));
+        let mut client = Client::start(echo.addr, "/", &[]);
+        client.write("a\n");
+        assert_eq!(client.line(), "a\n");
+        client.signal("INT");
+        assert_eq!(client.end(), (Some(0), String::new(), String::new()));
         assert!(echo.logged("disconnected").contains("1000"));
 
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
             stream.write_all(&server_frame(TEXT, b"open")).unwrap();
-            tell.send(client_frame(&mut stream)).unwrap();
+            sender.send(client_frame(&mut stream)).unwrap();
             drain(stream);
         });
-        let mut talk = Talk::start(addr, "/", &["--close-timeout", "1h"]);
-        assert_eq!(talk.line(), "open\n");
-        talk.signal("INT");
-        let (first, _, payload) = told.recv_timeout(WAIT).unwrap();
+        let mut client = Client::start(addr, "/", &["--close-timeout", "1h"]);
+        assert_eq!(client.line(), "open\n");
+        client.signal("INT");
+        let (first, _, payload) = receiver.recv_timeout(WAIT).unwrap();
         assert_eq!((first, &*payload), (CLOSE, &b"\x03\xE8"[..]));
-        talk.signal("INT");
-        let (code, _, err) = talk.end();
+        client.signal("INT");
+        let (code, _, err) = client.end();
         assert_eq!(code, Some(1));
         assert_eq!(
             err,
@@ -631,13 +634,13 @@ mod ends {
     }
 
     #[test]
-    fn a_server_that_goes_away_says_so() {
+    fn the_shutdown_of_a_server_is_reported_with_code_1001() {
         let mut echo = Process::start(&["echo"]);
-        let mut talk = Talk::start(echo.addr, "/", &[]);
-        talk.say("a\n");
-        assert_eq!(talk.line(), "a\n");
+        let mut client = Client::start(echo.addr, "/", &[]);
+        client.write("a\n");
+        assert_eq!(client.line(), "a\n");
         echo.signal("TERM");
-        let (code, _, err) = talk.end();
+        let (code, _, err) = client.end();
         assert_eq!(code, Some(1));
         assert!(
             err.starts_with("wsloop: the server closed with code 1001"),
@@ -651,63 +654,63 @@ mod pressure {
     use super::*;
 
     #[test]
-    fn while_nobody_reads_stdout_the_server_is_not_read_and_signals_are_heard() {
-        let (tell, told) = std::sync::mpsc::channel();
+    fn while_stdout_is_blocked_the_server_is_not_read_and_signals_are_handled() {
+        let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |stream| {
             let frame = [&b"\x81\x7E\x27\x10"[..], &[b'x'; 10_000]].concat();
             let (frames, _) = write_until_blocked(&stream, |_| frame.clone());
-            tell.send(frames * frame.len()).unwrap();
+            sender.send(frames * frame.len()).unwrap();
             drain(stream);
         });
-        let talk = Talk::start(addr, "/", &["-n"]);
-        let bytes = told.recv_timeout(WAIT).unwrap();
+        let client = Client::start(addr, "/", &["-n"]);
+        let bytes = receiver.recv_timeout(WAIT).unwrap();
         assert!(bytes < 20 * MIB, "{bytes}");
-        talk.signal("INT");
+        client.signal("INT");
         thread::sleep(SHORT);
-        talk.signal("INT");
-        let mut talk = talk;
+        client.signal("INT");
+        let mut client = client;
         let mut code = None;
         eventually(|| {
-            code = talk.child.try_wait().unwrap();
+            code = client.child.try_wait().unwrap();
             code.is_some()
         });
         assert_eq!(code.unwrap().code(), Some(1));
     }
 
     #[test]
-    fn a_server_that_does_not_read_does_not_fill_the_memory() {
+    fn stdin_is_not_read_without_limit_while_the_server_does_not_read() {
         let addr = open_server(|stream| {
             thread::sleep(WAIT);
             drop(stream);
         });
-        let mut talk = Talk::start(addr, "/", &[]);
-        let stdin = talk.stdin.take().unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let mut client = Client::start(addr, "/", &[]);
+        let stdin = client.stdin.take().unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let mut stdin = stdin;
             while stdin.write_all(&[b'x'; 999]).is_ok() && stdin.write_all(b"\n").is_ok() {
-                if tell.send(1000).is_err() {
+                if sender.send(1000).is_err() {
                     break;
                 }
             }
         });
         let mut taken = 0;
-        while let Ok(bytes) = told.recv_timeout(SHORT) {
+        while let Ok(bytes) = receiver.recv_timeout(SHORT) {
             taken += bytes;
-            assert!(taken < 20 * MIB, "stdin is read without end");
+            assert!(taken < 20 * MIB, "stdin is read without limit");
         }
         assert!(taken > MIB / 4, "{taken}");
     }
 
     #[test]
-    fn a_reader_that_went_away_is_no_failure() {
+    fn a_closed_stdout_is_no_failure() {
         let server = Process::start(&["echo"]);
-        let mut talk = Talk::start(server.addr, "/", &[]);
-        talk.say("a\n");
-        assert_eq!(talk.line(), "a\n");
-        let stdin = talk.stdin.take();
-        let mut child = std::mem::replace(&mut talk.child, Command::new("true").spawn().unwrap());
-        drop(talk);
+        let mut client = Client::start(server.addr, "/", &[]);
+        client.write("a\n");
+        assert_eq!(client.line(), "a\n");
+        let stdin = client.stdin.take();
+        let mut child = std::mem::replace(&mut client.child, Command::new("true").spawn().unwrap());
+        drop(client);
         let mut stdin = stdin.unwrap();
         stdin.write_all(b"b\n").unwrap();
         let mut err = String::new();
@@ -736,11 +739,13 @@ mod pressure {
     }
 }
 
-/// With util-linux' `script`, which gives a program a terminal.
+/// Runs the client in a pseudo-terminal, with `script` of util-linux.
 #[cfg(target_os = "linux")]
 mod terminal {
     use super::*;
 
+    /// Runs a dialogue with an environment variable set. Returns everything that the terminal received. `None` if the
+    /// system has no `script`.
     fn screen(env: &str, args: &str, addr: SocketAddr) -> Option<String> {
         let line = format!("env {env} {WSLOOP} connect {args} ws://{addr}/");
         let mut script = Command::new("script");
@@ -753,7 +758,7 @@ mod terminal {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let Ok(mut child) = script.spawn() else {
-            eprintln!("not tested: there is no script");
+            eprintln!("skipped: the command `script` is not installed");
             return None;
         };
         let mut stdin = child.stdin.take().unwrap();
@@ -780,7 +785,7 @@ mod terminal {
     }
 
     #[test]
-    fn people_get_a_prompt_and_colours() {
+    fn a_terminal_shows_a_prompt_and_colours() {
         let server = Process::start(&["echo"]);
         let Some(all) = screen("A=b", "", server.addr) else {
             return;

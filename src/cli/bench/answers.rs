@@ -1,27 +1,29 @@
-//! What comes back on one connection. As long as it is the expected frame again and again it is compared as bytes,
-//! which counts and verifies it at once; anything else (a ping, a Close, fragments, another content) goes through
-//! `wsloop::proto`, up to the next message that is as expected.
+//! Counts and verifies the messages received on one connection.
+//!
+//! While the input repeats the expected frame, it is compared byte by byte with a [`Cycle`], which counts and verifies
+//! messages in one step. Anything else (a ping, a Close, fragments, different content) is parsed by `wsloop::proto`
+//! until a message equals the expected one again.
 
 use super::cycle::{Cycle, MASKING_KEY};
 use wsloop::Message;
 use wsloop::proto::{Connection, Event, HeadLimits, Limits, ProtocolError};
 
-/// Where a connection stands in what it receives.
+/// State of the input of one connection.
 pub(super) enum Answers {
-    /// In the expected frame.
+    /// All input since the last complete message equals the first `position` bytes of the expected frame.
     Matching { position: usize },
-    /// In something else; the parser has all bytes since the last message, or none.
+    /// The input differs from the expected frame. The parser has received all bytes since the last message.
     Parsing(Box<Connection>),
 }
 
-/// What was in the bytes received.
+/// Result of [`Answers::receive`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counted {
-    /// Whole messages.
+    /// Number of complete messages.
     pub(super) messages: u64,
-    /// Those of them that are not the message that was sent.
-    pub(super) others: u64,
-    /// The server's Close.
+    /// How many of `messages` differ from the message that was sent, in type or content.
+    pub(super) mismatched: u64,
+    /// The server's Close was received. Input after the Close is ignored.
     pub(super) is_closed: bool,
 }
 
@@ -32,10 +34,10 @@ impl Default for Answers {
 }
 
 impl Answers {
-    /// Takes all of `input`. What the protocol owes the server (pongs, a Close) is appended to `out`.
+    /// Processes all of `input`. Appends the replies that the protocol demands (pongs, a Close) to `out`.
     ///
     /// # Errors
-    /// The rule of RFC 6455 that the server broke.
+    /// Returns the rule of RFC 6455 that the server violated. The Close that answers the violation is in `out`.
     pub(super) fn receive(
         &mut self,
         mut input: &mut [u8],
@@ -51,9 +53,10 @@ impl Answers {
                     let end = *position + equal;
                     counted.messages += (end / expected.period()) as u64;
                     *position = end % expected.period();
-                    let is_other = equal < input.len() && equal < cycle.len();
+                    // False at the end of the cycle as well, after which the comparison starts again.
+                    let differs = equal < input.len() && equal < cycle.len();
                     input = &mut input[equal..];
-                    if is_other {
+                    if differs {
                         *self = Self::parse_from(*position, expected, out)?;
                     }
                 }
@@ -71,7 +74,7 @@ impl Answers {
         Ok(counted)
     }
 
-    /// A parser that has seen the part of the expected frame that has come.
+    /// Returns a parser that has received the first `position` bytes of the expected frame.
     fn parse_from(
         position: usize,
         expected: &Cycle,
@@ -80,24 +83,26 @@ impl Answers {
         let mut parser = Box::new(Connection::client_open(|| MASKING_KEY));
         let mut seen = expected.frame()[..position].to_vec();
         let event = parser.receive(&mut &mut seen[..], &LIMITS, out)?;
-        debug_assert!(event.is_none(), "it is less than a frame");
+        debug_assert!(event.is_none(), "`seen` is shorter than a frame");
         Ok(Self::Parsing(parser))
     }
 
+    /// Counts a parsed message. One that equals the expected message ends parsing.
     fn count(&mut self, message: Message<'_>, expected: &Cycle, counted: &mut Counted) {
         counted.messages += 1;
+        // The first byte of an unfragmented frame: FIN and the opcode.
         let first = if message.is_text() { 0x81 } else { 0x82 };
         let payload = message.as_bytes();
         let frame = expected.frame();
         if frame[0] == first && frame.ends_with(payload) && has_payload(frame, payload.len()) {
             *self = Self::default();
         } else {
-            counted.others += 1;
+            counted.mismatched += 1;
         }
     }
 }
 
-/// Whether an unmasked frame has so many bytes of payload.
+/// Returns whether the payload of an unmasked frame has `len` bytes.
 fn has_payload(frame: &[u8], len: usize) -> bool {
     let header = match frame[1] {
         126 => 4,
@@ -107,7 +112,7 @@ fn has_payload(frame: &[u8], len: usize) -> bool {
     frame.len() == header + len
 }
 
-/// How many bytes at the start of the two are the same.
+/// Returns the length of the common prefix.
 fn equal_bytes(input: &[u8], cycle: &[u8]) -> usize {
     let len = input.len().min(cycle.len());
     let (input, cycle) = (&input[..len], &cycle[..len]);
@@ -120,10 +125,11 @@ fn equal_bytes(input: &[u8], cycle: &[u8]) -> usize {
     same + rest.take_while(|(a, b)| a == b).count()
 }
 
-/// Bytes compared at once in the search for the one that differs.
+/// Bytes compared at once while searching for the first byte that differs.
 const BLOCK: usize = 256;
 
-/// The server may send what it likes, as long as it is WebSocket: the memory is ours, not a server's.
+/// Limits on the server's messages. They are far above what a measured server sends: memory is not scarce in a load
+/// generator, and a message that is refused would end the connection.
 const LIMITS: Limits = Limits {
     message_bytes_max: 1 << 31,
     fragments_max: u32::MAX,

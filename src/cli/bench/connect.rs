@@ -1,8 +1,8 @@
-//! Opens the connections: all at once, or so many a second, each with its opening handshake.
+//! Opens the connections, each with its opening handshake: as fast as the server accepts them, or at `--connect-rate`.
 
+use super::connection::{LoadConnection, Received};
 use super::cycle::Cycle;
-use super::member::{Member, Received};
-use super::sending::SECOND;
+use super::schedule::SECOND;
 use super::tally::{self, Latency};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::Bench;
@@ -14,28 +14,38 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use wsloop::proto::ClientOpening;
 
-/// The connections that are open, each registered under its index.
+/// Result of [`open`].
 pub(super) struct Opened {
-    pub(super) members: Vec<Member<TcpStream>>,
+    /// The open connections. Each is registered with its index as token.
+    pub(super) connections: Vec<LoadConnection<TcpStream>>,
+    /// Number of connections that were requested and are not open.
     pub(super) errors: u64,
-    /// Why the first of those that failed did so.
+    /// Reason of the first failure.
     pub(super) first_error: Option<String>,
+    /// Time from the start of the first attempt to the last successful opening handshake.
     pub(super) seconds: f64,
+    /// Time from the start of an attempt to the end of its opening handshake.
     pub(super) latency: Latency,
-    /// A signal came.
+    /// A signal arrived before all connections were open.
     pub(super) is_interrupted: bool,
 }
 
+/// A connection and its state.
 enum Slot {
-    Opening { attempt: Box<Attempt>, started: u64 },
-    Open(Member<TcpStream>),
+    /// `started` is the time when the TCP connection was requested.
+    Opening {
+        attempt: Box<Attempt>,
+        started: u64,
+    },
+    Open(LoadConnection<TcpStream>),
     Failed,
 }
 
-/// Opens what `bench` asks for and waits until each connection is open or has failed.
+/// Opens the connections that `bench` requests. Returns when each of them is open or has failed, or when a signal
+/// arrives. `expected` repeats the message that the server will send, so that an early one can be parsed.
 ///
 /// # Errors
-/// What the system says to polling.
+/// Returns an error of the poll. A connection that fails is counted instead.
 pub(super) fn open(
     bench: &Bench,
     address: SocketAddr,
@@ -43,15 +53,17 @@ pub(super) fn open(
     signals: &mut Signals,
     expected: &Cycle,
 ) -> io::Result<Opened> {
-    // What /proc is read with later, should connections take all descriptors.
-    let reserve: Vec<_> = (0..RESERVE).map(|_| poll.registry().try_clone()).collect();
+    // Reading /proc later needs descriptors even if the connections use up all others.
+    let reserved: Vec<_> = (0..RESERVED_DESCRIPTORS)
+        .map(|_| poll.registry().try_clone())
+        .collect();
     let mut connecting = Connecting {
         bench,
         address,
         expected,
         clock: Clock::start(),
         slots: Vec::new(),
-        under_way: 0,
+        handshakes: 0,
         planned: bench.connections,
         first_error: None,
         latencies: tally::latencies(),
@@ -59,36 +71,40 @@ pub(super) fn open(
         buf: vec![0; 64 * 1024],
     };
     let is_interrupted = connecting.run(poll, signals)?;
-    drop(reserve);
+    drop(reserved);
     connecting.finish(poll, is_interrupted)
 }
 
+/// The connections that are being opened. Times are in nanoseconds since the start of `clock`.
 struct Connecting<'b> {
     bench: &'b Bench,
     address: SocketAddr,
     expected: &'b Cycle,
     clock: Clock,
+    /// The connections started so far. Each is registered with its index as token.
     slots: Vec<Slot>,
-    under_way: usize,
-    /// Connections to begin in all; fewer than were asked for when descriptors run out.
+    /// Number of slots in [`Slot::Opening`].
+    handshakes: usize,
+    /// Number of connections to attempt: those requested, or fewer when the process runs out of descriptors.
     planned: usize,
     first_error: Option<String>,
     latencies: hdrhistogram::Histogram<u64>,
+    /// When the last opening handshake completed.
     last_open: u64,
     buf: Vec<u8>,
 }
 
 impl Connecting<'_> {
-    /// `true`: a signal came.
+    /// Runs until all attempts have ended or a signal arrives. Returns whether a signal arrived.
     fn run(&mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<bool> {
         let mut events = Events::with_capacity(1024);
-        let mut next_look = 0;
+        let mut next_scan = 0;
         loop {
-            let wait = self.begin(poll);
-            if self.under_way == 0 && self.slots.len() >= self.planned {
+            let wait = self.start_due(poll);
+            if self.handshakes == 0 && self.slots.len() >= self.planned {
                 return Ok(false);
             }
-            match poll.poll(&mut events, Some(wait.min(LOOK))) {
+            match poll.poll(&mut events, Some(wait.min(SCAN_INTERVAL))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
@@ -102,19 +118,19 @@ impl Connecting<'_> {
                 self.ready(event.token().0);
             }
             let now = self.clock.now();
-            if now >= next_look {
-                next_look = now + LOOK.as_nanos() as u64;
+            if now >= next_scan {
+                next_scan = now + SCAN_INTERVAL.as_nanos() as u64;
                 self.expire(now);
             }
         }
     }
 
-    /// Begins the connections that are due; gives how long to wait for events.
-    fn begin(&mut self, poll: &Poll) -> Duration {
-        for _ in 0..BEGIN_MAX {
+    /// Starts the connections that are due. Returns the maximum time to wait for events.
+    fn start_due(&mut self, poll: &Poll) -> Duration {
+        for _ in 0..STARTS_PER_TURN_MAX {
             let index = self.slots.len();
-            if index >= self.planned || self.under_way >= UNDER_WAY_MAX {
-                return LOOK;
+            if index >= self.planned || self.handshakes >= HANDSHAKES_MAX {
+                return SCAN_INTERVAL;
             }
             let now = self.clock.now();
             if let Some(rate) = self.bench.connect_rate {
@@ -123,9 +139,9 @@ impl Connecting<'_> {
                     return Duration::from_nanos(due - now);
                 }
             }
-            match self.begin_one(poll, index, now) {
+            match self.start_one(poll, index, now) {
                 Ok(slot) => {
-                    self.under_way += 1;
+                    self.handshakes += 1;
                     self.slots.push(slot);
                 }
                 Err(error) => {
@@ -134,14 +150,16 @@ impl Connecting<'_> {
                     }
                     self.slots.push(Slot::Failed);
                     let open = self.slots.len() - 1;
-                    self.first_error.get_or_insert_with(|| told(&error, open));
+                    self.first_error
+                        .get_or_insert_with(|| describe(&error, open));
                 }
             }
         }
         Duration::ZERO
     }
 
-    fn begin_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
+    /// Starts a TCP connection.
+    fn start_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -156,6 +174,7 @@ impl Connecting<'_> {
         })
     }
 
+    /// Called when the socket of a connection is ready.
     fn ready(&mut self, index: usize) {
         let Self {
             slots,
@@ -165,39 +184,44 @@ impl Connecting<'_> {
         } = self;
         match &mut slots[index] {
             Slot::Opening { attempt, started } => match attempt.advance(buf) {
-                Progress::Waits => {}
+                Progress::Pending => {}
                 Progress::Opened(stream, _, rest) => {
-                    self.under_way -= 1;
-                    let mut member = Member::new(stream);
-                    match member.take(rest, expected) {
+                    self.handshakes -= 1;
+                    let mut connection = LoadConnection::new(stream);
+                    match connection.receive(rest, expected) {
                         Ok(counted) if counted.is_closed => {
-                            let reason = "the server closed the connection at once";
+                            let reason = "the server closed right after the opening handshake";
                             self.fail(index, reason.to_owned());
                         }
                         Ok(_) => {
                             self.last_open = self.clock.now();
                             let latency = self.last_open - *started;
                             self.latencies.saturating_record(latency);
-                            slots[index] = Slot::Open(member);
+                            slots[index] = Slot::Open(connection);
                             self.ready(index);
                         }
                         Err(lost) => self.fail(index, lost.to_string()),
                     }
                 }
                 Progress::Failed(failure) => {
-                    self.under_way -= 1;
+                    self.handshakes -= 1;
                     self.fail(index, refusal(&failure));
                 }
             },
-            Slot::Open(member) => {
-                // Nothing was asked for yet: a greeting is read and not counted, a ping is answered.
+            Slot::Open(connection) => {
+                // No message has been sent yet. Messages of the server (greetings) are read without being counted, and
+                // pings are answered. `true` reads until the socket would block, since the event is not known here.
                 let mut greeting = Received::default();
-                let read = member.read(buf, expected, true, &mut greeting);
-                member.unblock();
-                // No message is owed, only pongs.
-                match read.and_then(|is_read| member.write(expected).map(|()| is_read)) {
+                let read = connection.read(buf, expected, true, &mut greeting);
+                connection.unblock();
+                // No message is queued: only pongs are written, so the choice of cycle does not matter.
+                match read.and_then(|is_read| connection.write(expected).map(|()| is_read)) {
                     Ok(true) => {}
-                    Ok(false) => self.fail(index, "the greeting is too long".to_owned()),
+                    // The read budget, 1 MiB, is spent.
+                    Ok(false) => self.fail(
+                        index,
+                        "the server sent too much data before it received a message".to_owned(),
+                    ),
                     Err(lost) => self.fail(index, lost.to_string()),
                 }
             }
@@ -210,82 +234,91 @@ impl Connecting<'_> {
         self.first_error.get_or_insert(reason);
     }
 
-    /// Gives up on those that take too long.
+    /// Fails the opening handshakes that have taken longer than `--timeout`.
     fn expire(&mut self, now: u64) {
         let timeout = self.bench.timeout.as_nanos() as u64;
         for index in 0..self.slots.len() {
             if let Slot::Opening { started, .. } = self.slots[index]
                 && now - started >= timeout
             {
-                self.under_way -= 1;
-                self.fail(index, "the opening handshake took too long".to_owned());
+                self.handshakes -= 1;
+                let reason = format!(
+                    "the opening handshake took longer than the {:?} of --timeout",
+                    self.bench.timeout
+                );
+                self.fail(index, reason);
             }
         }
     }
 
+    /// Returns the open connections. If others have failed, registers the open ones again with their new index.
     fn finish(self, poll: &Poll, is_interrupted: bool) -> io::Result<Opened> {
         let has_gaps = self.slots.iter().any(|slot| !matches!(slot, Slot::Open(_)));
-        let mut members = Vec::with_capacity(self.slots.len());
+        let mut connections = Vec::with_capacity(self.slots.len());
         for slot in self.slots {
-            let Slot::Open(mut member) = slot else {
+            let Slot::Open(mut connection) = slot else {
                 continue;
             };
             if has_gaps {
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                let token = Token(members.len());
+                let token = Token(connections.len());
                 poll.registry()
-                    .reregister(member.stream(), token, interest)?;
+                    .reregister(connection.stream(), token, interest)?;
             }
-            members.push(member);
+            connections.push(connection);
         }
-        let asked = self.bench.connections;
         Ok(Opened {
-            errors: (asked - members.len()) as u64,
+            errors: (self.bench.connections - connections.len()) as u64,
             first_error: self.first_error,
             seconds: tally::seconds(self.last_open),
             latency: Latency::of(&self.latencies),
             is_interrupted,
-            members,
+            connections,
         })
     }
 }
 
-/// Why there is no connection; with the first line of what the server says to a refusal.
+/// Describes a failure in one line. For an HTTP response other than 101 that includes the first line of its body.
 fn refusal(failure: &Failure) -> String {
     let Failure::Refused(_, body, _) = failure else {
         return failure.to_string();
     };
-    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
+    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_SHOWN_MAX)]);
     let line = body.lines().next().unwrap_or("").trim();
     let line: String = line.chars().filter(|c| !c.is_control()).collect();
     let separator = if line.is_empty() { "" } else { ": " };
     format!("{failure}{separator}{line}")
 }
 
-fn told(error: &io::Error, open: usize) -> String {
+/// Describes an error of starting a connection. `open` is the number of connections started before.
+fn describe(error: &io::Error, open: usize) -> String {
     if is_out_of_descriptors(error) {
-        format!("no descriptors after {open} connections; ulimit -n tells and raises the limit")
+        format!(
+            "out of file descriptors after {open} connections; `ulimit -n` prints and raises the limit"
+        )
     } else {
         format!("cannot connect: {error}")
     }
 }
 
-/// EMFILE and ENFILE, the same number on every Unix.
+/// Returns whether the error is EMFILE or ENFILE. Their numbers are the same on every Unix.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// Handshakes at once: a server's listen backlog is seldom longer.
-const UNDER_WAY_MAX: usize = 4096;
+/// Maximum number of concurrent opening handshakes. The listen backlog of a server is seldom longer.
+const HANDSHAKES_MAX: usize = 4096;
 
-/// Connections begun before the answers of others are read, so that what is measured is the server.
-const BEGIN_MAX: usize = 32;
+/// Maximum number of connections started before events are polled again. Reading responses promptly makes the measured
+/// latency that of the server.
+const STARTS_PER_TURN_MAX: usize = 32;
 
-/// Of a refusal's body, in bytes.
-const BODY_SHOWN: usize = 200;
+/// Maximum length of the part of a response's body that an error message includes.
+const BODY_BYTES_SHOWN_MAX: usize = 200;
 
-/// How often it is looked for handshakes that take too long.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two searches for opening handshakes that have timed out.
+const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Descriptors: a folder and a file in it, twice over.
-const RESERVE: usize = 4;
+/// Number of descriptors reserved for reading /proc. Two are open at a time, a directory and a file in it; the others
+/// are a margin.
+const RESERVED_DESCRIPTORS: usize = 4;

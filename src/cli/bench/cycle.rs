@@ -1,24 +1,29 @@
-//! One frame, again and again. All messages of a run are alike, so what a connection sends, and what it should
-//! receive, is a cycle; where it stands is a number, and nothing is built or copied for a message.
+//! A frame repeated without end.
+//!
+//! All messages of a run are identical, so the bytes that a connection sends, and those that it should receive, repeat
+//! with the length of a frame. The state of a connection in that stream is one number, its position in the frame; no
+//! frame is built or copied per message.
 
 use wsloop::Message;
 use wsloop::proto::Connection;
 
 /// A frame, repeated.
 pub(super) struct Cycle {
+    /// Copies of the frame: as many as fit in [`CYCLE_BYTES_TARGET`], at least one.
     bytes: Vec<u8>,
-    /// Bytes of one frame.
+    /// Length of one frame in bytes.
     period: usize,
 }
 
 impl Cycle {
-    /// Messages as a client sends them. Section 5.3 of RFC 6455 asks for a fresh masking key in each frame; this is
-    /// one for all of them, for speed, which is good enough where nothing is hidden from anybody.
+    /// Creates the masked frames that a client sends. RFC 6455 section 5.3: "The client MUST pick a fresh masking key
+    /// from the set of allowed 32-bit values." All frames have the same key instead, for speed. The fresh key protects
+    /// intermediaries from content that an attacker chooses; here the content is fixed.
     pub(super) fn of_requests(message: Message<'_>) -> Self {
         Self::new(Connection::client_open(|| MASKING_KEY), message)
     }
 
-    /// Messages as a server sends them.
+    /// Creates the unmasked frames that a server sends.
     pub(super) fn of_answers(message: Message<'_>) -> Self {
         Self::new(Connection::server_open(), message)
     }
@@ -27,37 +32,38 @@ impl Cycle {
         let mut bytes = Vec::with_capacity(message.len() + HEADER_BYTES_MAX);
         connection.send(message, &mut bytes);
         let period = bytes.len();
-        let copies = (CYCLE_BYTES / period).max(1);
+        let copies = (CYCLE_BYTES_TARGET / period).max(1);
         Self {
             bytes: bytes.repeat(copies),
             period,
         }
     }
 
-    /// Bytes of one frame.
+    /// Returns the length of one frame in bytes.
     pub(super) fn period(&self) -> usize {
         self.period
     }
 
-    /// From a place in a frame to the end of that or a later frame.
+    /// Returns the bytes from a position in the frame to the end of the last copy. `position` is less than the
+    /// [`period`](Self::period).
     pub(super) fn bytes_from(&self, position: usize) -> &[u8] {
         debug_assert!(position < self.period);
         &self.bytes[position..]
     }
 
-    /// One frame.
+    /// Returns one frame.
     pub(super) fn frame(&self) -> &[u8] {
         &self.bytes[..self.period]
     }
 }
 
-/// What a load is made of: letters for a text; bytes that are no UTF-8 for a binary message.
+/// Returns the payload of all messages, `size` bytes: ASCII for a text message, invalid UTF-8 for a binary message.
 pub(super) fn payload(size: usize, is_binary: bool) -> Vec<u8> {
     let byte = |index: usize| {
         let step = index % 61;
         let step = u8::try_from(step).expect("a remainder of 61 is below 61");
         if is_binary {
-            // An odd factor: all steps differ.
+            // The factor is odd, so the 61 products modulo 256 differ.
             step.wrapping_mul(37) ^ 0xFF
         } else {
             b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ 12345678"[index % 61]
@@ -66,13 +72,14 @@ pub(super) fn payload(size: usize, is_binary: bool) -> Vec<u8> {
     (0..size).map(byte).collect()
 }
 
-/// The example of RFC 6455 section 5.7: not zero, so that there is something to unmask.
+/// The masking key of the example in RFC 6455 section 5.7. It is not zero, so that unmasking changes the bytes.
 pub(super) const MASKING_KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
-/// Enough that a cycle seldom begins anew within a read or write, and little enough for a cache.
-const CYCLE_BYTES: usize = 64 * 1024;
+/// Maximum length of a cycle, unless one frame is longer. Most reads and writes end before the end of a cycle of this
+/// length, and it fits in a CPU cache.
+const CYCLE_BYTES_TARGET: usize = 64 * 1024;
 
-/// Of a frame.
+/// Maximum length of a frame header: 2 bytes, 8 of extended length and 4 of masking key.
 const HEADER_BYTES_MAX: usize = 14;
 
 #[cfg(test)]
@@ -80,14 +87,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cycle_is_whole_frames() {
+    fn a_cycle_contains_whole_frames() {
         for size in [0, 1, 20, 125, 126, 65_535, 65_536, 200_000] {
             let payload = payload(size, true);
             let message = Message::binary(&payload);
             for cycle in [Cycle::of_requests(message), Cycle::of_answers(message)] {
                 assert!(cycle.bytes.len() % cycle.period() == 0);
-                assert!(cycle.bytes.len() <= CYCLE_BYTES || cycle.bytes.len() == cycle.period());
-                assert!(cycle.bytes_from(1).ends_with(cycle.frame()) || size > CYCLE_BYTES / 2);
+                assert!(
+                    cycle.bytes.len() <= CYCLE_BYTES_TARGET || cycle.bytes.len() == cycle.period()
+                );
+                assert!(
+                    cycle.bytes_from(1).ends_with(cycle.frame()) || size > CYCLE_BYTES_TARGET / 2
+                );
             }
         }
         let cycle = Cycle::of_answers(Message::text("abc"));
@@ -101,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_text_and_binaries_are_not() {
+    fn text_payloads_are_utf8_and_binary_payloads_are_not() {
         assert_eq!(payload(3, false), b"abc");
         assert!(std::str::from_utf8(&payload(1000, false)).is_ok());
         assert!(std::str::from_utf8(&payload(1000, true)).is_err());

@@ -1,11 +1,13 @@
-//! What a run gave, for programs: one JSON object on one line, with the same keys in every run.
+//! The report for programs: one JSON object on one line, with the same keys in every run.
+//!
+//! Only `server` varies: it is null without `--pid`, and if the process exited during the run.
 
-use super::report::{Report, Server, Watched};
+use super::report::{Report, Server, ServerUsage};
 use super::tally::{Latency, Spread};
 use crate::cli::args::Load;
 use crate::cli::json::string;
 
-/// The object.
+/// Returns the report as a line of JSON with a line end.
 pub(super) fn print(report: &Report<'_>) -> String {
     let (bench, totals, errors) = (report.bench, &report.totals, report.errors);
     let connections = report.connect.count;
@@ -29,8 +31,8 @@ pub(super) fn print(report: &Report<'_>) -> String {
         ("latency_us", latency(&report.connect.latency)),
     ]);
     let server = match &report.server {
-        Watched::Told(server) => server_object(server, report),
-        Watched::No | Watched::Gone => "null".to_owned(),
+        ServerUsage::Measured(server) => server_object(server, report),
+        ServerUsage::NotRequested | ServerUsage::ProcessExited => "null".to_owned(),
     };
     let mut text = object(&[
         ("url", string(&bench.url.text)),
@@ -95,7 +97,7 @@ fn spread(spread: &Spread) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Values are JSON already.
+/// Returns a JSON object with the entries in their order. The values must be JSON, the keys need no escaping.
 fn object(entries: &[(&str, String)]) -> String {
     let entries = entries
         .iter()
@@ -103,7 +105,8 @@ fn object(entries: &[(&str, String)]) -> String {
     format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
 }
 
-/// Six places keep a nanosecond of a second, and of a message's CPU.
+/// Returns a number as JSON. Six decimal places are a microsecond of times in seconds, and finer than a nanosecond of
+/// times in microseconds.
 fn float(number: f64) -> String {
     debug_assert!(number.is_finite(), "JSON has no other numbers");
     format!("{number:.6}")
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_keep_their_order() {
+    fn objects_preserve_the_order_of_entries() {
         let entries = [("b", "1".to_owned()), ("a", object(&[]))];
         assert_eq!(object(&entries), r#"{"b":1,"a":{}}"#);
     }

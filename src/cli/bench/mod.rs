@@ -1,20 +1,27 @@
-//! `wsloop bench`: puts a load on a WebSocket server and tells how it fared, as wrk does for HTTP.
+//! `wsloop bench`: generates load on a WebSocket server and measures throughput and latency, as wrk does for HTTP.
 //!
-//! - `connect`: the connections and their opening handshakes.
-//! - `engine`: the loop; `sending`: when what is sent, and what is awaited; `member`: one connection's bytes.
-//! - `cycle`, `answers`: all messages are alike, so that sending and receiving is copying and comparing a cycle.
-//! - `tally`, `process`: what is counted; `report`, `json`, `progress`: what is told.
+//! One thread with one poll loop drives all connections. A run opens the connections, sends through a warm-up and a
+//! measured period, waits for the last answers, and prints a report.
+//!
+//! - `connect`: opens the connections and completes their opening handshakes.
+//! - `engine`: the poll loop and the phases of a run.
+//! - `schedule`: decides when messages are sent, counts the expected answers, and measures latencies.
+//! - `connection`: reads and writes the frames of one connection.
+//! - `cycle`, `answers`: all messages of a run are identical. Sending copies from a repeated frame, and receiving
+//!   compares with it.
+//! - `tally`, `process`: counters and statistics of a run; CPU time and memory of the server's process.
+//! - `report`, `json`, `progress`: print the results as text or JSON, and the rate while the load runs.
 
 mod answers;
 mod connect;
+mod connection;
 mod cycle;
 mod engine;
 mod json;
-mod member;
 mod process;
 mod progress;
 mod report;
-mod sending;
+mod schedule;
 mod tally;
 
 use super::args::{Bench, Load};
@@ -24,27 +31,29 @@ use cycle::Cycle;
 use engine::{End, Engine};
 use mio::{Interest, Poll, Token};
 use process::Process;
-use report::{Connect, Report, Server, Watched};
+use report::{Connect, Report, Server, ServerUsage};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use wsloop::Message;
 
-/// What a load leaves to say.
-pub(super) struct Told {
-    /// For stdout.
+/// Result of a run that measured something.
+pub(super) struct Output {
+    /// The report, to be printed on stdout.
     pub(super) text: String,
-    /// Content was compared, and some of it was another.
+    /// `--verify` was given, and at least one received message was unexpected or differed from the one sent.
     pub(super) is_wrong: bool,
 }
 
-/// Runs the load; a note about an early end goes to stderr.
+/// Runs the load and returns its report. If a signal arrives, or all sending connections are lost, the report contains
+/// what was measured until then; the loss is also printed on stderr.
 ///
 /// # Errors
-/// Why nothing was measured.
-pub(super) fn run(bench: &Bench) -> Result<Told, String> {
-    measure(bench).map(|report| Told {
+/// Returns the reason why nothing was measured, in one line: no connection, no message received, or a system call
+/// that failed.
+pub(super) fn run(bench: &Bench) -> Result<Output, String> {
+    measure(bench).map(|report| Output {
         text: if bench.json {
             json::print(&report)
         } else {
@@ -54,6 +63,7 @@ pub(super) fn run(bench: &Bench) -> Result<Told, String> {
     })
 }
 
+/// Runs the load. See [`run`] for errors.
 fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     let process = process(bench)?;
     let payload = cycle::payload(bench.size, bench.is_binary);
@@ -64,23 +74,21 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     };
     let (requests, expected) = (Cycle::of_requests(message), Cycle::of_answers(message));
     drop(payload);
-    let mut poll = Poll::new().map_err(told)?;
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(told)?;
+    let mut poll = Poll::new().map_err(describe)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
-        .map_err(told)?;
+        .map_err(describe)?;
     let address = address(&bench.url.sockets)?;
 
     let rss_before = rss(process.as_ref());
-    let opened = connect::open(bench, address, &mut poll, &mut signals, &expected).map_err(told)?;
+    let opened =
+        connect::open(bench, address, &mut poll, &mut signals, &expected).map_err(describe)?;
     if opened.is_interrupted {
         return Err("interrupted while connecting: nothing was measured".to_owned());
     }
-    if opened.members.is_empty() {
-        let reason = opened
-            .first_error
-            .as_deref()
-            .unwrap_or("no reason is known");
+    if opened.connections.is_empty() {
+        let reason = opened.first_error.as_deref().unwrap_or("unknown reason");
         return Err(format!("no connection to {}: {reason}", bench.url.text));
     }
     let connect = connect(&opened);
@@ -88,38 +96,38 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
     let rss_connected = rss(process.as_ref());
 
     let engine = Engine::new(bench, process.as_ref(), &requests, &expected, opened);
-    let mut outcome = engine.run(&mut poll, &mut signals).map_err(told)?;
+    let mut outcome = engine.run(&mut poll, &mut signals).map_err(describe)?;
     let rss_after = rss(process.as_ref());
-    for member in &mut outcome.members {
-        member.close();
+    for connection in &mut outcome.connections {
+        connection.close();
     }
     let because = outcome.first_error.as_deref();
     let Some(totals) = outcome.totals.filter(|totals| totals.messages > 0) else {
         let reason = match outcome.end {
-            End::Time => "no message came back",
-            End::Signal => "interrupted before anything came back",
-            End::Lost => "no connection was left to send on",
+            End::Time => "no message was received",
+            End::Signal => "interrupted before a message was received",
+            End::Lost => "all sending connections were lost",
         };
         let because = because.map_or(String::new(), |error| format!(": {error}"));
         return Err(format!("nothing was measured: {reason}{because}"));
     };
     if outcome.end == End::Lost {
         stderr::print(&format!(
-            "wsloop: ended early: no connection was left to send on: {}\n",
-            because.unwrap_or("no reason is known")
+            "wsloop: ended early: all sending connections were lost: {}\n",
+            because.unwrap_or("unknown reason")
         ));
     }
     let server = match (rss_before, rss_connected, outcome.cpu_nanos, rss_after) {
         (Some(rss_before), Some(rss_connected), Some(cpu_nanos), Some(rss_after)) => {
-            Watched::Told(Server {
+            ServerUsage::Measured(Server {
                 cpu_nanos,
                 rss_before,
                 rss_connected,
                 rss_after,
             })
         }
-        _ if process.is_some() => Watched::Gone,
-        _ => Watched::No,
+        _ if process.is_some() => ServerUsage::ProcessExited,
+        _ => ServerUsage::NotRequested,
     };
     Ok(Report {
         bench,
@@ -137,16 +145,18 @@ fn process(bench: &Bench) -> Result<Option<Process>, String> {
     };
     match Process::new(id) {
         Ok(process) => Ok(Some(process)),
-        Err(error) => Err(format!("--pid {id} cannot be watched: {error}")),
+        Err(error) => Err(format!("cannot monitor process --pid {id}: {error}")),
     }
 }
 
-/// `None`, too, once it has ended.
+/// Returns the resident memory of the server's process in bytes. `None` without `--pid`, and when the process has
+/// exited.
 fn rss(process: Option<&Process>) -> Option<u64> {
     process?.rss_bytes().ok()
 }
 
-/// The first address that somebody listens on. With only one there is nothing to find out.
+/// Returns the first address that accepts a TCP connection, or the first of all if none does. A single address is
+/// returned without a connection attempt.
 fn address(sockets: &[SocketAddr]) -> Result<SocketAddr, String> {
     let [first, others @ ..] = sockets else {
         return Err("the host has no address".to_owned());
@@ -154,31 +164,32 @@ fn address(sockets: &[SocketAddr]) -> Result<SocketAddr, String> {
     if others.is_empty() {
         return Ok(*first);
     }
-    let is_open = |socket: &&SocketAddr| TcpStream::connect_timeout(socket, PROBE).is_ok();
+    let is_open = |socket: &&SocketAddr| TcpStream::connect_timeout(socket, PROBE_TIMEOUT).is_ok();
     Ok(*sockets.iter().find(is_open).unwrap_or(first))
 }
 
 fn connect(opened: &Opened) -> Connect {
     Connect {
-        count: opened.members.len(),
+        count: opened.connections.len(),
         seconds: opened.seconds,
         latency: opened.latency,
     }
 }
 
-/// A server may enter the last ones in its rooms after it has answered them, and its memory is to be that of all.
+/// Waits until the server has finished setting up the last connections: a server may subscribe a client to its topic
+/// after it has answered the opening handshake, and its memory is to be read when it includes all connections.
 fn settle(bench: &Bench) {
     let is_broadcast = matches!(bench.load, Load::Broadcast { .. });
     if is_broadcast || bench.pid.is_some() {
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(SETTLE_TIME);
     }
 }
 
-fn told(error: io::Error) -> String {
+fn describe(error: io::Error) -> String {
     error.to_string()
 }
 
-/// Nanoseconds since the start of something.
+/// Counts nanoseconds since its start.
 struct Clock(Instant);
 
 impl Clock {
@@ -191,14 +202,15 @@ impl Clock {
     }
 }
 
-/// The signals' token, which no connection has.
+/// Token of the signals. Connections have their index as token, which never becomes this large.
 const SIGNALS: Token = Token(usize::MAX - 1);
 
-/// The same on every system that has them.
+/// These numbers are the same on every Unix.
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
-/// For a server on one of several addresses.
-const PROBE: Duration = Duration::from_secs(2);
+/// Maximum time of a connection attempt to one of several addresses.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-const SETTLE: Duration = Duration::from_millis(50);
+/// Wait after the last opening handshake. See [`settle`].
+const SETTLE_TIME: Duration = Duration::from_millis(50);

@@ -1,33 +1,39 @@
-//! Another process, as Linux tells about it in /proc: the CPU that it used and the memory that it has.
+//! Reads the CPU time and the resident memory of another process from /proc (Linux).
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-/// A process that runs.
+/// A process, by its id.
 pub(super) struct Process {
-    folder: PathBuf,
+    /// `/proc/<id>`
+    dir: PathBuf,
 }
 
 impl Process {
+    /// Checks that the figures of the process can be read.
+    ///
     /// # Errors
-    /// It is not there, or is another user's, or this is no Linux.
+    /// The process does not exist or may not be read, or the system has no Linux /proc.
     pub(super) fn new(id: u32) -> io::Result<Self> {
         let process = Self {
-            folder: PathBuf::from(format!("/proc/{id}")),
+            dir: PathBuf::from(format!("/proc/{id}")),
         };
         process.cpu_nanos()?;
         process.rss_bytes()?;
         Ok(process)
     }
 
-    /// The CPU time of all its threads, its own and the kernel's on its behalf: to the nanosecond where the kernel
-    /// counts that, else in ticks.
+    /// Returns the CPU time of all threads, user and system time together. The resolution is a nanosecond if the kernel
+    /// provides schedstat, else a tick of 10 ms.
+    ///
+    /// # Errors
+    /// The process has exited, or the file has an unexpected format.
     pub(super) fn cpu_nanos(&self) -> io::Result<u64> {
         match self.thread_nanos() {
             Some(nanos) if nanos > 0 => Ok(nanos),
             _ => {
-                let stat = fs::read_to_string(self.folder.join("stat"))?;
+                let stat = fs::read_to_string(self.dir.join("stat"))?;
                 ticks(&stat)
                     .map(|ticks| ticks * TICK_NANOS)
                     .ok_or_else(|| unreadable("stat"))
@@ -36,8 +42,8 @@ impl Process {
     }
 
     fn thread_nanos(&self) -> Option<u64> {
-        let threads = fs::read_dir(self.folder.join("task")).ok()?;
-        // A thread may end between the two calls, and its time is in no other file.
+        let threads = fs::read_dir(self.dir.join("task")).ok()?;
+        // A thread that ends between the two calls is skipped: its time is in no other file.
         let times = threads.filter_map(|thread| {
             let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
             text.split(' ').next()?.parse::<u64>().ok()
@@ -45,21 +51,25 @@ impl Process {
         Some(times.sum())
     }
 
-    /// Its resident memory.
+    /// Returns the resident memory (`VmRSS`).
+    ///
+    /// # Errors
+    /// The process has exited, or the file has an unexpected format.
     pub(super) fn rss_bytes(&self) -> io::Result<u64> {
-        let status = fs::read_to_string(self.folder.join("status"))?;
+        let status = fs::read_to_string(self.dir.join("status"))?;
         resident(&status).ok_or_else(|| unreadable("status"))
     }
 }
 
-/// utime and stime, fields 14 and 15 of proc_pid_stat(5).
+/// Returns the sum of utime and stime, fields 14 and 15 of proc_pid_stat(5).
 fn ticks(stat: &str) -> Option<u64> {
-    // The second field is the name in brackets, which may contain both blanks and brackets.
+    // The second field is the name in parentheses, which may contain blanks and parentheses itself.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut times = fields.split(' ').skip(11).map(str::parse::<u64>);
     Some(times.next()?.ok()? + times.next()?.ok()?)
 }
 
+/// Returns the bytes of the VmRSS line. `None` if there is no such line, as for a kernel thread.
 fn resident(status: &str) -> Option<u64> {
     let line = status
         .lines()
@@ -71,11 +81,11 @@ fn resident(status: &str) -> Option<u64> {
 fn unreadable(file: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("its {file} in /proc is not as expected"),
+        format!("unexpected format of /proc/PID/{file}"),
     )
 }
 
-/// USER_HZ is 100 wherever Linux runs now.
+/// Nanoseconds per tick. USER_HZ is 100 on all architectures that Linux supports.
 const TICK_NANOS: u64 = 10_000_000;
 
 #[cfg(test)]
@@ -83,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_found_behind_any_name() {
+    fn ticks_are_found_after_any_process_name() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 250 50 8 9 20 0 1 0 5 6 7";
         assert_eq!(ticks(stat), Some(300));
         assert_eq!(ticks("7 (a) S 1"), None);
@@ -99,7 +109,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_process_that_runs_has_memory_and_time() {
+    fn a_running_process_has_memory_and_cpu_time() {
         let process = Process::new(std::process::id()).unwrap();
         assert!(process.rss_bytes().unwrap() > 0);
         let before = process.cpu_nanos().unwrap();

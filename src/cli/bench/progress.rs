@@ -1,13 +1,13 @@
-//! A line about a run that is under way, if somebody sits at a terminal.
+//! Shows the message rate on stderr while the load runs, if stderr is a terminal.
 
-use super::sending::SECOND;
+use super::schedule::SECOND;
 use super::tally::Tally;
 use std::io::{self, IsTerminal, Write};
 
-/// The line, rewritten in place.
+/// A line on stderr that is overwritten in place.
 pub(super) struct Progress {
     is_shown: bool,
-    /// When the last line was printed, and the messages until then.
+    /// Time of the last update in nanoseconds, and the number of messages at that time.
     last: (u64, u64),
 }
 
@@ -19,9 +19,9 @@ impl Progress {
         }
     }
 
-    /// Prints it, at most once a second.
+    /// Updates the line, at most once a second.
     pub(super) fn show(&mut self, now: u64, tally: &Tally, is_measured: bool) {
-        // A tally that has begun anew since has counted from there.
+        // A tally that started after the last update counts from zero.
         let (then, messages) = self.last.max((tally.started(), 0));
         let elapsed = now.saturating_sub(then);
         if !self.is_shown || elapsed < SECOND {
@@ -35,7 +35,7 @@ impl Progress {
         let _ = io::stderr().write_all(line.as_bytes());
     }
 
-    /// Leaves the line empty.
+    /// Erases the line.
     pub(super) fn clear(&self) {
         if self.is_shown {
             let _ = io::stderr().write_all(b"\r\x1b[K");

@@ -1,84 +1,89 @@
-//! What a run gave, for people: the lines of wrk.
+//! The report for people, in the format of wrk.
 
 use super::tally::{Errors, Latency, PERCENTILES, Totals};
 use crate::cli::args::{Bench, Load};
 use std::fmt::Write;
 
-/// A run that measured something.
+/// Results of a run that measured something.
 pub(super) struct Report<'b> {
     pub(super) bench: &'b Bench,
     pub(super) connect: Connect,
     pub(super) totals: Totals,
     pub(super) errors: Errors,
     pub(super) first_error: Option<String>,
-    pub(super) server: Watched,
+    pub(super) server: ServerUsage,
 }
 
-/// What `--pid` gave.
-pub(super) enum Watched {
-    /// It was not given.
-    No,
-    Told(Server),
-    /// The process ended before the load did.
-    Gone,
+/// Usage of the server's process.
+pub(super) enum ServerUsage {
+    /// `--pid` was not given.
+    NotRequested,
+    Measured(Server),
+    /// The process exited before the end of the run.
+    ProcessExited,
 }
 
-/// The opening handshakes.
+/// Results of the opening handshakes.
 pub(super) struct Connect {
+    /// Number of connections that were opened.
     pub(super) count: usize,
-    /// From the beginning of the first to the end of the last.
+    /// From the start of the first connection attempt to the end of the last successful opening handshake.
     pub(super) seconds: f64,
     pub(super) latency: Latency,
 }
 
-/// The server's process. Memory is in bytes.
+/// CPU time and resident memory, in bytes, of the server's process.
 pub(super) struct Server {
-    /// While it was measured.
+    /// CPU time used during the measurement.
     pub(super) cpu_nanos: u64,
+    /// Memory before the first connection attempt.
     pub(super) rss_before: u64,
+    /// Memory when all connections were open and no message had been sent.
     pub(super) rss_connected: u64,
+    /// Memory after the last message, with all connections open.
     pub(super) rss_after: u64,
 }
 
 impl Report<'_> {
     pub(super) fn messages_per_second(&self) -> f64 {
-        per(self.totals.messages as f64, self.totals.seconds)
+        ratio(self.totals.messages as f64, self.totals.seconds)
     }
 
     pub(super) fn bytes_per_second(&self) -> f64 {
-        per(self.totals.bytes as f64, self.totals.seconds)
+        ratio(self.totals.bytes as f64, self.totals.seconds)
     }
 }
 
 impl Connect {
     pub(super) fn per_second(&self) -> f64 {
-        per(self.count as f64, self.seconds)
+        ratio(self.count as f64, self.seconds)
     }
 }
 
 impl Server {
     pub(super) fn cpu_us_per_message(&self, totals: &Totals) -> f64 {
-        per(self.cpu_nanos as f64 / 1000.0, totals.messages as f64)
+        ratio(self.cpu_nanos as f64 / 1000.0, totals.messages as f64)
     }
 
-    /// What all connections have added to the memory, divided among them: after their messages, still open.
+    /// Returns the growth of the memory from before the first connection to after the last message, divided by the
+    /// number of connections.
     pub(super) fn bytes_per_connection(&self, connections: usize) -> f64 {
-        per(
+        ratio(
             self.rss_after as f64 - self.rss_before as f64,
             connections as f64,
         )
     }
 }
 
-/// Zero of zero is none.
-fn per(amount: f64, whole: f64) -> f64 {
+/// Returns `amount / whole`, or 0 if `whole` is 0.
+fn ratio(amount: f64, whole: f64) -> f64 {
     if whole > 0.0 { amount / whole } else { 0.0 }
 }
 
-/// The lines.
+/// Returns the report as text.
 pub(super) fn print(report: &Report<'_>) -> String {
     let mut out = String::new();
-    write(&mut out, report).expect("a String takes everything");
+    write(&mut out, report).expect("writing to a String does not fail");
     out
 }
 
@@ -132,13 +137,19 @@ fn write(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
     if let (Load::Rate(_), Some(late @ 1..)) =
         (&bench.load, totals.sent.checked_sub(totals.messages))
     {
-        writeln!(out, "  {late} messages were answered after that, or never")?;
+        writeln!(
+            out,
+            "  {late} messages were answered after the measurement or not at all"
+        )?;
     }
     write_errors(out, errors, report.first_error.as_deref())?;
-    if let Watched::Gone = report.server {
-        writeln!(out, "  Server: the process ended before the load did")?;
+    if let ServerUsage::ProcessExited = report.server {
+        writeln!(
+            out,
+            "  Server: the process exited before the end of the run"
+        )?;
     }
-    if let Watched::Told(server) = &report.server {
+    if let ServerUsage::Measured(server) = &report.server {
         writeln!(
             out,
             "  Server: {:.3}us CPU per message, {:.2}s CPU",
@@ -174,13 +185,13 @@ fn row(
         unit(spread.avg),
         unit(spread.stdev),
         unit(spread.max),
-        format!("{:.2}%", spread.near)
+        format!("{:.2}%", spread.within_stdev_percent)
     )
 }
 
-/// Those that are not zero, and the words of the first.
+/// Writes the error counts that are not zero, and the description of the first error. Writes nothing if all are zero.
 fn write_errors(out: &mut String, errors: &Errors, first: Option<&str>) -> std::fmt::Result {
-    if errors.is_none() {
+    if errors.is_zero() {
         return Ok(());
     }
     let Errors {
@@ -211,7 +222,7 @@ fn write_errors(out: &mut String, errors: &Errors, first: Option<&str>) -> std::
     }
 }
 
-/// Microseconds, in the unit that suits them.
+/// Formats microseconds in us, ms or s.
 fn time(micros: f64) -> String {
     if micros < 1000.0 {
         format!("{micros:.2}us")
@@ -222,7 +233,7 @@ fn time(micros: f64) -> String {
     }
 }
 
-/// In thousands, as wrk counts.
+/// Formats a number with the decimal prefixes k and M, as wrk does.
 fn amount(number: f64) -> String {
     if number < 1000.0 {
         format!("{number:.2}")
@@ -233,7 +244,7 @@ fn amount(number: f64) -> String {
     }
 }
 
-/// In powers of 1024, under the names that wrk gives them.
+/// Formats bytes with binary prefixes, under the names KB, MB and GB that wrk uses for powers of 1024.
 fn bytes(number: f64) -> String {
     let units = [("KB", 10), ("MB", 20), ("GB", 30)];
     let unit = units
@@ -246,8 +257,8 @@ fn bytes(number: f64) -> String {
     }
 }
 
+/// Formats seconds with the fewest digits: 10s, 0.5s.
 fn seconds(seconds: f64) -> String {
-    // As short as it can be: 10s, 0.5s.
     format!("{seconds}s")
 }
 

@@ -1,54 +1,65 @@
-//! What is counted while a load runs, and the figures that come of it.
+//! Counters of a run, and the statistics computed from them.
 
 use hdrhistogram::Histogram;
 
-/// Counts from one moment on. Times are in nanoseconds of the run's clock.
+/// Counters of one phase of a run. Times are in nanoseconds of the run's clock.
 pub(super) struct Tally {
     started: u64,
+    /// Expected messages received.
     pub(super) messages: u64,
+    /// Messages queued for sending, including those of the phase before that were not answered at its end.
     pub(super) sent: u64,
+    /// Bytes received, including frame headers and control frames.
     pub(super) bytes: u64,
+    /// In nanoseconds: of each message, or of each round in a broadcast.
     pub(super) latencies: Histogram<u64>,
+    /// Received messages per second, one value per [`SAMPLE_INTERVAL`].
     rates: Vec<f64>,
-    /// When the last rate was taken, and the messages until then.
+    /// Time of the last sample, and the value of `messages` at that time.
     sampled: (u64, u64),
 }
 
-/// What went wrong, from the first connection to the last.
+/// Numbers of errors, from the first connection attempt to the end of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Errors {
+    /// Connections that could not be opened.
     pub(super) connect: u64,
+    /// Connections lost while reading, including those that the server closed.
     pub(super) read: u64,
+    /// Connections lost while writing.
     pub(super) write: u64,
-    /// Connections that owed an answer and said nothing for too long.
+    /// Connections that expected an answer and received nothing for `--timeout`. In a broadcast, a connection counts
+    /// once per round.
     pub(super) timeout: u64,
-    /// Messages with another content, if that is compared, and messages that nobody asked for.
+    /// Messages with a different type or content (with `--verify`), and messages that were not expected.
     pub(super) mismatch: u64,
-    /// Messages that were due and did not come.
+    /// Expected messages that did not arrive.
     pub(super) missing: u64,
 }
 
-/// A finished tally.
+/// Result of a finished tally.
 pub(super) struct Totals {
     pub(super) seconds: f64,
     pub(super) messages: u64,
+    /// Messages completely written.
     pub(super) sent: u64,
     pub(super) bytes: u64,
     pub(super) latency: Latency,
+    /// Received messages per second.
     pub(super) rate: Spread,
 }
 
-/// How far values lie apart.
+/// Average, standard deviation and maximum of a set of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Spread {
     pub(super) avg: f64,
     pub(super) stdev: f64,
     pub(super) max: f64,
-    /// Of a hundred values, how many are within one standard deviation of the average.
-    pub(super) near: f64,
+    /// Percentage of the values within one standard deviation of the average.
+    pub(super) within_stdev_percent: f64,
 }
 
-/// Microseconds.
+/// Latencies in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Latency {
     pub(super) spread: Spread,
@@ -58,17 +69,17 @@ pub(super) struct Latency {
 
 pub(super) const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 99.0, 99.9];
 
-/// A rate is taken this often.
-pub(super) const SAMPLE: u64 = 100_000_000;
+/// Nanoseconds between two samples of the message rate.
+pub(super) const SAMPLE_INTERVAL: u64 = 100_000_000;
 
 impl Errors {
-    pub(super) fn is_none(&self) -> bool {
+    pub(super) fn is_zero(&self) -> bool {
         *self == Self::default()
     }
 }
 
 impl Tally {
-    /// Begins to count; `sent` messages are on their way already.
+    /// Starts counting at `now`. `sent` is the number of messages that were sent before and are not answered.
     pub(super) fn new(now: u64, sent: u64) -> Self {
         Self {
             started: now,
@@ -85,12 +96,12 @@ impl Tally {
         self.started
     }
 
-    /// When the next rate is to be taken.
+    /// Returns when the next sample of the rate is due.
     pub(super) fn next_sample(&self) -> u64 {
-        self.sampled.0 + SAMPLE
+        self.sampled.0 + SAMPLE_INTERVAL
     }
 
-    /// Takes the rate since the last time.
+    /// Samples the message rate since the last sample.
     pub(super) fn sample(&mut self, now: u64) {
         let (then, messages) = self.sampled;
         let seconds = seconds(now - then);
@@ -100,10 +111,10 @@ impl Tally {
         }
     }
 
-    /// Ends it; `unsent` of the messages sent have not left.
+    /// Ends counting. `unsent` is the number of messages in `sent` that are not completely written.
     pub(super) fn finish(mut self, now: u64, unsent: u64) -> Totals {
-        // A last piece that is short would be a rate of few messages.
-        if self.rates.is_empty() || now - self.sampled.0 > SAMPLE / 2 {
+        // A last interval shorter than half is ignored: a rate over so few messages would distort the deviation.
+        if self.rates.is_empty() || now - self.sampled.0 > SAMPLE_INTERVAL / 2 {
             self.sample(now);
         }
         Totals {
@@ -117,7 +128,7 @@ impl Tally {
     }
 }
 
-/// For nanoseconds, up to an hour, kept to three digits.
+/// Returns an empty histogram for nanoseconds, up to an hour, with three significant digits.
 pub(super) fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(64, 3_600_000_000_000, 3).expect("the bounds are in order")
 }
@@ -136,7 +147,7 @@ impl Spread {
             avg,
             stdev,
             max: values.iter().copied().fold(0.0, f64::max),
-            near: near.count() as f64 * 100.0 / count,
+            within_stdev_percent: near.count() as f64 * 100.0 / count,
         }
     }
 }
@@ -147,14 +158,14 @@ impl Latency {
             return Self::default();
         }
         let (avg, stdev) = (latencies.mean(), latencies.stdev());
-        // Negative is zero, and fractions of a nanosecond are none.
+        // The casts saturate at zero and drop fractions of a nanosecond.
         let near = latencies.count_between((avg - stdev) as u64, (avg + stdev) as u64);
         Self {
             spread: Spread {
                 avg: avg / 1000.0,
                 stdev: stdev / 1000.0,
                 max: latencies.max() as f64 / 1000.0,
-                near: near as f64 * 100.0 / latencies.len() as f64,
+                within_stdev_percent: near as f64 * 100.0 / latencies.len() as f64,
             },
             percentiles: PERCENTILES
                 .map(|percent| latencies.value_at_percentile(percent) as f64 / 1000.0),
@@ -171,15 +182,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spread_of_values_is_that_of_the_textbook() {
+    fn average_and_standard_deviation_are_those_of_the_population() {
         let spread = Spread::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
         assert_eq!((spread.avg, spread.stdev, spread.max), (5.0, 2.0, 9.0));
-        assert_eq!(spread.near, 75.0);
+        assert_eq!(spread.within_stdev_percent, 75.0);
         assert_eq!(Spread::of(&[]), Spread::default());
     }
 
     #[test]
-    fn latencies_are_told_in_microseconds() {
+    fn latencies_are_in_microseconds() {
         let mut latencies = latencies();
         latencies.saturating_record_n(1_000_000, 99);
         latencies.saturating_record_n(9_000_000, 1);
@@ -189,28 +200,28 @@ mod tests {
         assert!(is_near(latency.spread.max, 9000.0), "{latency:?}");
         assert!(is_near(latency.percentiles[0], 1000.0), "{latency:?}");
         assert!(is_near(latency.percentiles[4], 9000.0), "{latency:?}");
-        assert_eq!(latency.spread.near, 99.0);
+        assert_eq!(latency.spread.within_stdev_percent, 99.0);
     }
 
     #[test]
     fn a_tally_counts_from_its_start_and_samples_its_rate() {
-        let mut tally = Tally::new(SAMPLE, 32);
+        let mut tally = Tally::new(SAMPLE_INTERVAL, 32);
         for step in 2..=5 {
             tally.messages += 100;
-            assert_eq!(tally.next_sample(), step * SAMPLE);
-            tally.sample(step * SAMPLE);
+            assert_eq!(tally.next_sample(), step * SAMPLE_INTERVAL);
+            tally.sample(step * SAMPLE_INTERVAL);
         }
         tally.sent += 400;
-        let totals = tally.finish(5 * SAMPLE + SAMPLE / 4, 2);
+        let totals = tally.finish(5 * SAMPLE_INTERVAL + SAMPLE_INTERVAL / 4, 2);
         assert_eq!((totals.messages, totals.sent), (400, 430));
         assert_eq!(totals.seconds, 0.425);
         assert_eq!((totals.rate.avg, totals.rate.stdev), (1000.0, 0.0));
     }
 
     #[test]
-    fn a_run_of_no_sample_has_its_whole_as_its_rate() {
+    fn the_rate_of_a_run_without_a_sample_is_that_of_the_whole_run() {
         let mut tally = Tally::new(0, 0);
         tally.messages = 10;
-        assert_eq!(tally.finish(SAMPLE / 10, 0).rate.avg, 1000.0);
+        assert_eq!(tally.finish(SAMPLE_INTERVAL / 10, 0).rate.avg, 1000.0);
     }
 }

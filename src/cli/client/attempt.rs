@@ -1,4 +1,4 @@
-//! One connection up to the end of its opening handshake.
+//! The client's opening handshake on a non-blocking TCP stream, from the request to the response.
 
 use mio::net::TcpStream;
 use std::fmt;
@@ -6,37 +6,44 @@ use std::io::{self, ErrorKind, Read, Write};
 use wsloop::http::StatusCode;
 use wsloop::proto::{ClientOpening, ClientOpeningError, HeadLimits, ServerResponse};
 
-/// A connection that is not open yet.
+/// An opening handshake in progress. It has no timeout: the caller drops an attempt that takes too long.
 pub(in super::super) struct Attempt {
-    /// Taken when it is over.
+    /// `None` after the whole response has been read.
     stream: Option<TcpStream>,
     opening: ClientOpening,
-    /// What of the request is not written.
+    /// Unsent bytes of the request.
     request: Vec<u8>,
 }
 
-/// What came of looking at an attempt.
+/// Result of [`Attempt::advance`].
 pub(in super::super) enum Progress<'b> {
-    Waits,
-    /// The stream, in which there may be more to read, the server's answer, and what came behind it.
+    /// The handshake continues when the socket is readable or writable.
+    Pending,
+    /// The connection is open. Contains the stream, the response, and the bytes that were read after the response. The
+    /// stream may have more to read.
     Opened(TcpStream, Box<ServerResponse>, &'b mut [u8]),
+    /// The connection was not opened.
     Failed(Failure),
 }
 
 /// Why a connection was not opened.
 #[derive(Debug)]
 pub(in super::super) enum Failure {
-    /// Nobody listens there, or nobody can be reached.
+    /// The TCP connection failed.
     Connect(io::Error),
-    /// The stream ended before the answer's head did.
+    /// The stream ended before the end of the response's head.
     Ended,
+    /// Reading the response failed.
     Read(io::Error),
-    /// The server said something else: plain HTTP, whose body begins with these bytes and goes on in the stream.
+    /// The status of the response is not 101. Contains the response, the bytes of its body that were read, and the
+    /// stream with the rest of the body.
     Refused(Box<ServerResponse>, Vec<u8>, TcpStream),
+    /// The response violates HTTP or RFC 6455.
     Malformed(ClientOpeningError),
 }
 
 impl Attempt {
+    /// Creates the attempt. Writes nothing.
     pub(in super::super) fn new(stream: TcpStream, opening: ClientOpening) -> Self {
         let mut request = Vec::new();
         opening.encode_request(&mut request);
@@ -47,16 +54,17 @@ impl Attempt {
         }
     }
 
-    /// Writes and reads what can be.
+    /// Continues the handshake until the socket would block. Called when the socket is ready; `buf` is scratch memory
+    /// for reading.
     pub(in super::super) fn advance<'b>(&mut self, buf: &'b mut [u8]) -> Progress<'b> {
         let Some(stream) = &mut self.stream else {
-            return Progress::Waits;
+            return Progress::Pending;
         };
         while !self.request.is_empty() {
             match stream.write(&self.request) {
                 Ok(len) => drop(self.request.drain(..len)),
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::NotConnected => return Progress::Waits,
+                    ErrorKind::WouldBlock | ErrorKind::NotConnected => return Progress::Pending,
                     ErrorKind::Interrupted => {}
                     _ => return Progress::Failed(Failure::Connect(error)),
                 },
@@ -67,7 +75,7 @@ impl Attempt {
                 Ok(0) => return Progress::Failed(Failure::Ended),
                 Ok(len) => len,
                 Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return Progress::Waits,
+                    ErrorKind::WouldBlock => return Progress::Pending,
                     ErrorKind::Interrupted => continue,
                     _ => return Progress::Failed(Failure::Read(error)),
                 },
@@ -95,7 +103,7 @@ impl Attempt {
     }
 }
 
-/// In one line.
+/// Describes the failure in one line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

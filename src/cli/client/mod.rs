@@ -1,4 +1,5 @@
-//! What `wsloop bench` and `wsloop connect` share: the client's side up to the end of the opening handshake.
+//! The client's side of the opening handshake, and random nonces and masking keys: shared by `wsloop bench` and
+//! `wsloop connect`.
 
 mod attempt;
 mod random;

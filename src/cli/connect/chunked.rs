@@ -1,7 +1,10 @@
-//! A body that comes in chunks (RFC 9112, section 7.1), as a refusal from an HTTP server may.
+//! Decodes the chunked transfer coding (RFC 9112, section 7.1), which an HTTP server may use for the body of a refused
+//! opening handshake.
 
-/// The data in `bytes`, as far as they have come, and whether the last chunk has. What is no chunk ends the body: it is
-/// shown to a person, and is nobody's input.
+/// Decodes the chunks in `bytes`, which may be incomplete. Returns the data, and whether the last chunk has been
+/// received.
+///
+/// Malformed input ends the body without an error: the body is only printed for a person.
 pub(super) fn decode(mut bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut data = Vec::new();
     loop {
@@ -24,7 +27,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> (Vec<u8>, bool) {
     }
 }
 
-/// The size that a chunk begins with; extensions may follow it.
+/// Parses the size line of a chunk. Ignores chunk extensions.
 fn size(line: &[u8]) -> Option<usize> {
     let digits = line.split(|&byte| byte == b';').next()?;
     let digits = std::str::from_utf8(digits).ok()?.trim_end();
@@ -39,7 +42,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn chunks_are_joined_wherever_they_are_cut() {
+    fn the_prefixes_of_a_chunked_body_are_decoded() {
         let whole =
             b"5\r\nhello\r\n1;name=\"value\"\r\n \r\nA\r\nworld, all\r\n000\r\nTrailer: x\r\n\r\n";
         assert_eq!(decode(whole), (b"hello world, all".to_vec(), true));
@@ -51,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_ends_the_body() {
+    fn a_malformed_chunk_ends_the_body() {
         let table: [(&[u8], &[u8]); 5] = [
             (b"2\r\nab\r\nxyz\r\n", b"ab"),
             (b"\r\n", b""),
@@ -62,7 +65,7 @@ mod tests {
         for (bytes, data) in table {
             assert_eq!(decode(bytes), (data.to_vec(), true), "{bytes:?}");
         }
-        // A size that no address reaches is one all the same.
+        // A size beyond the address space is valid.
         assert_eq!(decode(b"ffffffffffffffff\r\nab"), (b"ab".to_vec(), false));
     }
 }

@@ -1,6 +1,6 @@
-//! TCP to one of a host's addresses, and the opening handshake.
+//! Opens a TCP connection to one of a host's addresses and performs the opening handshake.
 
-use super::{SERVER, SIGNALS, chunked, screen, told};
+use super::{SERVER, SIGNALS, chunked, describe, screen};
 use crate::cli::args::Connect;
 use crate::cli::client::{self, Attempt, Failure, Progress};
 use mio::net::TcpStream;
@@ -11,19 +11,20 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use wsloop::proto::ServerResponse;
 
-/// A connection that is open.
+/// An open connection.
 pub(super) struct Dialled {
-    /// Registered for both directions, and perhaps readable.
+    /// Registered for reading and writing. It may have unread input for which no event will arrive.
     pub(super) stream: TcpStream,
     pub(super) response: Box<ServerResponse>,
-    /// What came behind the answer.
+    /// Bytes read after the response.
     pub(super) rest: Vec<u8>,
 }
 
-/// Tries one address after the other; the first one that takes the connection decides.
+/// Tries the addresses of the host in their order, until one accepts the TCP connection and responds in time. Only the
+/// first response counts: if it refuses the handshake, no other address is tried.
 ///
 /// # Errors
-/// Why there is no connection: one line, or several with the body of a refusal.
+/// Returns why there is no connection: one line, or several if the response has a body.
 pub(super) fn dial(
     connect: &Connect,
     poll: &mut Poll,
@@ -33,14 +34,15 @@ pub(super) fn dial(
     let deadline = Instant::now() + connect.connect_timeout;
     let mut reason = "the host has no address".to_owned();
     for (index, &socket) in sockets.iter().enumerate() {
-        // An address that swallows everything leaves their share of the time to those behind it.
+        // The time is divided evenly among the addresses that are left. One that never responds then leaves time for
+        // the others.
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(sockets.len() - index).unwrap_or(u32::MAX);
         reason = match try_one(connect, socket, Instant::now() + share, poll, signals)? {
             Ok(dialled) => return Ok(dialled),
-            Err(Failed::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
-            Err(Failed::Silent) => {
-                // What is left of the time is never round.
+            Err(AddressError::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
+            Err(AddressError::TimedOut) => {
+                // The share is not a round number: print two decimals.
                 let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
                 format!("no answer from {socket} in {seconds} s")
             }
@@ -49,29 +51,35 @@ pub(super) fn dial(
     Err(reason)
 }
 
-/// What may be different at another address.
-enum Failed {
+/// A failure of one address, after which the next one is tried.
+enum AddressError {
+    /// The TCP connection failed.
     Unreachable(io::Error),
-    Silent,
+    /// No response before the deadline.
+    TimedOut,
 }
 
-/// The outer error ends the search.
+/// Tries one address.
+///
+/// # Errors
+/// The inner error is a failure of this address. The outer one ends the search: a refused handshake, a malformed
+/// response, a signal, or an error of the system.
 fn try_one(
     connect: &Connect,
     socket: SocketAddr,
     deadline: Instant,
     poll: &mut Poll,
     signals: &mut Signals,
-) -> Result<Result<Dialled, Failed>, String> {
+) -> Result<Result<Dialled, AddressError>, String> {
     let mut stream = match TcpStream::connect(socket) {
         Ok(stream) => stream,
-        Err(error) => return Ok(Err(Failed::Unreachable(error))),
+        Err(error) => return Ok(Err(AddressError::Unreachable(error))),
     };
-    // Messages are written whole: there is nothing to wait for.
+    // Frames are written whole, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     poll.registry()
         .register(&mut stream, SERVER, Interest::READABLE | Interest::WRITABLE)
-        .map_err(told)?;
+        .map_err(describe)?;
     let opening = connect
         .opening(client::nonce())
         .map_err(|error| error.to_string())?;
@@ -79,7 +87,7 @@ fn try_one(
     let mut buf = vec![0; BUF_BYTES];
     while wait(poll, signals, deadline)? {
         match attempt.advance(&mut buf) {
-            Progress::Waits => {}
+            Progress::Pending => {}
             Progress::Opened(stream, response, rest) => {
                 return Ok(Ok(Dialled {
                     stream,
@@ -88,7 +96,7 @@ fn try_one(
                 }));
             }
             Progress::Failed(Failure::Connect(error)) => {
-                return Ok(Err(Failed::Unreachable(error)));
+                return Ok(Err(AddressError::Unreachable(error)));
             }
             Progress::Failed(failure) => {
                 let line = screen::escaped(&failure.to_string());
@@ -100,17 +108,20 @@ fn try_one(
             }
         }
     }
-    Ok(Err(Failed::Silent))
+    Ok(Err(AddressError::TimedOut))
 }
 
-/// Waits for something to happen; `false`: the time is over.
+/// Waits until the socket is ready. Returns false if the deadline passes before.
+///
+/// # Errors
+/// A signal arrived, or the poll failed.
 fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<bool, String> {
     let mut events = Events::with_capacity(8);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match poll.poll(&mut events, Some(left)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            result => result.map_err(told)?,
+            result => result.map_err(describe)?,
         }
         for event in &events {
             if event.token() == SIGNALS && signals.pending().count() > 0 {
@@ -126,7 +137,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<boo
     }
 }
 
-/// Reads the body of a refusal as far as it is shown: to its end, or for a moment.
+/// Reads the body of a refused handshake: to its end, to the maximum length that is printed, or for one second.
 fn read_body(
     mut raw: Vec<u8>,
     response: &ServerResponse,
@@ -134,12 +145,12 @@ fn read_body(
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Vec<u8>, String> {
-    let deadline = Instant::now() + BODY_WAIT;
+    let deadline = Instant::now() + BODY_TIMEOUT;
     let mut buf = [0; 1024];
     loop {
         let (body, is_whole) = body_of(response, &raw);
-        // Chunks can be so small that they are hardly anything else.
-        if is_whole || body.len() > BODY_SHOWN || raw.len() > 16 * BODY_SHOWN {
+        // The raw length is limited as well: with small chunks, most bytes are chunk headers.
+        if is_whole || body.len() > BODY_BYTES_SHOWN_MAX || raw.len() > 16 * BODY_BYTES_SHOWN_MAX {
             return Ok(body);
         }
         match stream.read(&mut buf) {
@@ -151,13 +162,13 @@ fn read_body(
                     return Ok(body);
                 }
             }
-            // What came before it is worth showing.
+            // The part of the body before the error is printed.
             Err(_) => return Ok(body),
         }
     }
 }
 
-/// The body in what came behind the head, and whether that is all of it (RFC 9112, section 6.3).
+/// Decodes the body from the bytes after the head, and returns whether it is complete (RFC 9112, section 6.3).
 fn body_of(response: &ServerResponse, raw: &[u8]) -> (Vec<u8>, bool) {
     let coding = response.header("transfer-encoding");
     if coding.is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
@@ -169,31 +180,31 @@ fn body_of(response: &ServerResponse, raw: &[u8]) -> (Vec<u8>, bool) {
     (raw[..len].to_owned(), length == Some(len))
 }
 
-/// The line, where a redirect leads, and the body.
+/// Appends the Location header and the body of a response to `text`, with control characters escaped.
 fn refusal(mut text: String, response: &ServerResponse, body: &[u8]) -> String {
     if let Some(location) = response.header("location") {
-        text.push_str("; it points to ");
+        text.push_str("; Location: ");
         text.push_str(&screen::escaped(location));
     }
-    let is_cut = body.len() > BODY_SHOWN;
-    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN)]);
+    let is_cut = body.len() > BODY_BYTES_SHOWN_MAX;
+    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_SHOWN_MAX)]);
     for line in body.trim_end().lines() {
         text.push('\n');
         text.push_str(&screen::escaped(line));
     }
     if is_cut {
-        text.push_str("\n(and more)");
+        text.push_str("\n(truncated)");
     }
     text
 }
 
-/// Of a refusal's body, in bytes: as much as anybody reads.
-const BODY_SHOWN: usize = 4096;
+/// Maximum number of bytes of a body that are printed: more than a person is likely to read.
+const BODY_BYTES_SHOWN_MAX: usize = 4096;
 
-/// For the rest of a body whose end nothing tells.
-const BODY_WAIT: Duration = Duration::from_secs(1);
+/// Maximum time to read a body. A body without a length ends with the stream, which may stay open.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// No answer's head is longer.
+/// Size of the read buffer: the maximum length of a response's head, so that one read usually suffices.
 const BUF_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -211,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_its_body_without_control_characters() {
+    fn control_characters_in_the_body_of_a_refusal_are_escaped() {
         let plain = response("HTTP/1.1 403 Forbidden\r\n\r\n");
         let table: [(&[u8], &str); 4] = [
             (b"", "no"),
@@ -222,12 +233,15 @@ mod tests {
         for (body, expected) in table {
             assert_eq!(refusal("no".to_owned(), &plain, body), expected);
         }
-        let long = refusal("no".to_owned(), &plain, &[b'x'; BODY_SHOWN + 1]);
-        assert_eq!(long.len(), "no\n".len() + BODY_SHOWN + "\n(and more)".len());
+        let long = refusal("no".to_owned(), &plain, &[b'x'; BODY_BYTES_SHOWN_MAX + 1]);
+        assert_eq!(
+            long.len(),
+            "no\n".len() + BODY_BYTES_SHOWN_MAX + "\n(truncated)".len()
+        );
     }
 
     #[test]
-    fn a_body_ends_where_its_length_its_chunks_or_the_stream_say() {
+    fn the_length_or_the_last_chunk_ends_a_body() {
         let head = |header: &str| response(&format!("HTTP/1.1 403 Forbidden\r\n{header}\r\n"));
         let table: [(&str, &[u8], &[u8], bool); 6] = [
             ("Content-Length: 3\r\n", b"no", b"no", false),
@@ -257,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_says_where_to() {
+    fn the_target_of_a_redirect_is_printed() {
         let response = response("HTTP/1.1 301 Moved\r\nLocation: ws://b/\r\n\r\n");
         let text = refusal("moved".to_owned(), &response, b"");
-        assert_eq!(text, "moved; it points to ws://b/");
+        assert_eq!(text, "moved; Location: ws://b/");
     }
 }

@@ -1,74 +1,79 @@
-//! stdin, read on a thread of its own: it may be a file, which no poll takes, or a terminal, which must not be made
-//! non-blocking under the shell that shares it.
+//! Reads stdin on a thread. stdin may be a file, which epoll does not accept, or a terminal, which must stay in
+//! blocking mode because the shell shares it.
 //!
-//! The thread reads one chunk ahead and waits until it is taken. A mutex and a condition do that in a tenth of the code
-//! that std's channels bring along (25 KiB of a binary that is to stay below 1 MiB).
+//! The thread reads one chunk ahead and waits until the session has taken it. A mutex and a condition variable need a
+//! tenth of the code of the standard library's channels, which add 25 KiB to a binary that must stay below 1 MiB.
 
 use crate::cli::thread;
 use mio::Waker;
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Condvar, Mutex};
 
+/// The session's end of the input thread.
 pub(super) struct Input(Arc<Shared>);
 
 struct Shared {
-    ahead: Mutex<Taken>,
-    was_taken: Condvar,
+    slot: Mutex<Available>,
+    /// Notified when the session has emptied `slot`.
+    consumed: Condvar,
 }
 
-/// What there is.
-pub(super) enum Taken {
+/// The next input of stdin.
+pub(super) enum Available {
+    /// At most [`CHUNK_BYTES`], at least one.
     Chunk(Vec<u8>),
-    /// The waker tells when there is something.
-    NothingYet,
+    /// No input yet. The waker is called when there is.
+    Nothing,
     End,
     Failed(io::Error),
 }
 
 impl Input {
+    /// Starts the thread. `waker` is woken when there is input.
+    ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The system does not start a thread.
     pub(super) fn stdin(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            ahead: Mutex::new(Taken::NothingYet),
-            was_taken: Condvar::new(),
+            slot: Mutex::new(Available::Nothing),
+            consumed: Condvar::new(),
         });
         let (input, waker) = (Self(Arc::clone(&shared)), Arc::clone(waker));
         thread::spawn(Box::new(move || read(&shared, &waker)))?;
         Ok(input)
     }
 
-    /// Takes what there is; nothing follows an end or a failure.
-    pub(super) fn take(&self) -> Taken {
-        let mut ahead = thread::lock(&self.0.ahead);
-        self.0.was_taken.notify_one();
-        std::mem::replace(&mut ahead, Taken::NothingYet)
+    /// Takes the next input, without blocking. After `End` or `Failed` returns `Nothing` forever.
+    pub(super) fn take(&self) -> Available {
+        let mut slot = thread::lock(&self.0.slot);
+        self.0.consumed.notify_one();
+        std::mem::replace(&mut slot, Available::Nothing)
     }
 }
 
-/// Reads to the end or an error.
+/// The work of the thread: reads until the end of stdin or an error.
 fn read(shared: &Shared, waker: &Waker) {
     let mut stdin = io::stdin().lock();
     let mut buf = vec![0; CHUNK_BYTES];
     loop {
         let read = match stdin.read(&mut buf) {
-            Ok(0) => Taken::End,
-            Ok(len) => Taken::Chunk(buf[..len].to_owned()),
+            Ok(0) => Available::End,
+            Ok(len) => Available::Chunk(buf[..len].to_owned()),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => Taken::Failed(error),
+            Err(error) => Available::Failed(error),
         };
-        let is_last = !matches!(read, Taken::Chunk(_));
-        let ahead = thread::lock(&shared.ahead);
-        let mut ahead = thread::wait_while(&shared.was_taken, ahead, |ahead| {
-            !matches!(ahead, Taken::NothingYet)
+        let is_last = !matches!(read, Available::Chunk(_));
+        let slot = thread::lock(&shared.slot);
+        let mut slot = thread::wait_while(&shared.consumed, slot, |slot| {
+            !matches!(slot, Available::Nothing)
         });
-        *ahead = read;
-        drop(ahead);
+        *slot = read;
+        drop(slot);
         if waker.wake().is_err() || is_last {
             return;
         }
     }
 }
 
-/// As much as a pipe holds.
+/// Maximum size of a chunk: the capacity of a pipe on Linux.
 const CHUNK_BYTES: usize = 64 * 1024;

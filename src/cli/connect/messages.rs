@@ -1,29 +1,32 @@
-//! Bytes of stdin, cut into messages: lines, or all of it.
+//! Splits the bytes of stdin into messages: one per line, or a single one.
 
 use std::fmt;
 
-/// How stdin is cut, and what of it waits for the rest of its message.
-pub(super) struct Messages {
-    cut: Cut,
+/// Splits input into messages. Buffers at most one incomplete message.
+pub(super) struct MessageSplitter {
+    mode: SplitMode,
+    /// Text messages must be UTF-8, binary ones may contain any bytes.
     is_binary: bool,
+    /// The beginning of an incomplete message.
     partial: Vec<u8>,
-    /// Messages so far.
+    /// Number of messages sent.
     count: u64,
     message_bytes_max: usize,
 }
 
+/// What becomes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// A line is a message, without its LF or CRLF.
+pub(super) enum SplitMode {
+    /// Each line, without its LF or CRLF.
     Lines,
-    /// All of it is one message, if it is anything.
+    /// The whole input. An empty input is no message.
     Whole,
 }
 
-/// A message, or a part of one, that cannot be sent.
+/// Input that cannot be sent. Lines are numbered from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum BadInput {
-    /// A text must be UTF-8 (RFC 6455 section 5.6). The number of the line counts from 1.
+pub(super) enum InputError {
+    /// A line is not UTF-8, as RFC 6455 section 5.6 demands of a text message.
     NotUtf8 {
         line: u64,
     },
@@ -36,10 +39,10 @@ pub(super) enum BadInput {
     },
 }
 
-impl Messages {
-    pub(super) fn new(cut: Cut, is_binary: bool, message_bytes_max: usize) -> Self {
+impl MessageSplitter {
+    pub(super) fn new(mode: SplitMode, is_binary: bool, message_bytes_max: usize) -> Self {
         Self {
-            cut,
+            mode,
             is_binary,
             partial: Vec::new(),
             count: 0,
@@ -47,54 +50,59 @@ impl Messages {
         }
     }
 
-    /// Takes the next bytes; `send` gets the messages that they complete.
+    /// Processes the next bytes of stdin. Calls `send` with each message that is complete.
     ///
     /// # Errors
-    /// The first message that cannot be sent. Those before it have been.
-    pub(super) fn take(
+    /// Returns the first input that cannot be sent. The messages before it have been sent; the rest of `chunk` is
+    /// dropped.
+    pub(super) fn push(
         &mut self,
         chunk: &[u8],
         send: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), BadInput> {
+    ) -> Result<(), InputError> {
         let mut rest = chunk;
-        while self.cut == Cut::Lines
+        while self.mode == SplitMode::Lines
             && let Some(end) = rest.iter().position(|&byte| byte == b'\n')
         {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
             rest = after;
             if self.partial.is_empty() {
-                self.line(line, send)?;
+                self.send_line(line, send)?;
             } else {
-                self.keep(line)?;
+                self.push_partial(line)?;
                 let line = std::mem::take(&mut self.partial);
-                self.line(&line, send)?;
+                self.send_line(&line, send)?;
             }
         }
-        self.keep(rest)
+        self.push_partial(rest)
     }
 
-    /// The end of stdin: what has no line end is a line, too.
+    /// Called at the end of stdin. Sends the last message: a last line without a line end, or the whole input.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
-    pub(super) fn finish(&mut self, send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
+    /// See [`push`](Self::push).
+    pub(super) fn finish(&mut self, send: &mut dyn FnMut(&[u8])) -> Result<(), InputError> {
         let last = std::mem::take(&mut self.partial);
         if last.is_empty() {
             return Ok(());
         }
-        self.message(&last, send)
+        self.send_message(&last, send)
     }
 
-    fn line(&mut self, line: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
-        self.message(line.strip_suffix(b"\r").unwrap_or(line), send)
+    fn send_line(&mut self, line: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), InputError> {
+        self.send_message(line.strip_suffix(b"\r").unwrap_or(line), send)
     }
 
-    fn message(&mut self, bytes: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), BadInput> {
+    fn send_message(
+        &mut self,
+        bytes: &[u8],
+        send: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), InputError> {
         if bytes.len() > self.message_bytes_max {
             return Err(self.too_long());
         }
         if !self.is_binary && std::str::from_utf8(bytes).is_err() {
-            return Err(BadInput::NotUtf8 {
+            return Err(InputError::NotUtf8 {
                 line: self.count + 1,
             });
         }
@@ -103,8 +111,8 @@ impl Messages {
         Ok(())
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), BadInput> {
-        // One more for the CR of a line end that may follow.
+    fn push_partial(&mut self, bytes: &[u8]) -> Result<(), InputError> {
+        // One byte more than the limit, since the last byte may be the CR of a line end.
         if self.partial.len() + bytes.len() > self.message_bytes_max + 1 {
             return Err(self.too_long());
         }
@@ -112,24 +120,25 @@ impl Messages {
         Ok(())
     }
 
-    fn too_long(&self) -> BadInput {
+    fn too_long(&self) -> InputError {
         let message_bytes_max = self.message_bytes_max;
-        match self.cut {
-            Cut::Lines => BadInput::LineTooLong {
+        match self.mode {
+            SplitMode::Lines => InputError::LineTooLong {
                 line: self.count + 1,
                 message_bytes_max,
             },
-            Cut::Whole => BadInput::TooLong { message_bytes_max },
+            SplitMode::Whole => InputError::TooLong { message_bytes_max },
         }
     }
 }
 
-impl fmt::Display for BadInput {
+impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotUtf8 { line } => write!(
                 f,
-                "line {line} of stdin is not UTF-8, which a text must be; --binary sends any bytes"
+                "line {line} of stdin is not UTF-8, which a text message must be; \
+                 use --binary to send arbitrary bytes"
             ),
             Self::LineTooLong {
                 line,
@@ -150,15 +159,20 @@ impl fmt::Display for BadInput {
 mod tests {
     use super::*;
 
-    /// What `input` is cut into, in chunks of every size.
-    fn cut(cut: Cut, is_binary: bool, input: &[u8]) -> (Vec<Vec<u8>>, Result<(), BadInput>) {
+    /// Splits `input`, pushed in chunks of every size, and checks that the size does not change the result. Returns the
+    /// messages sent and the result.
+    fn split(
+        mode: SplitMode,
+        is_binary: bool,
+        input: &[u8],
+    ) -> (Vec<Vec<u8>>, Result<(), InputError>) {
         let all = (1..=input.len().max(1)).map(|size| {
-            let mut messages = Messages::new(cut, is_binary, 8);
+            let mut messages = MessageSplitter::new(mode, is_binary, 8);
             let mut sent = Vec::new();
             let mut result = Ok(());
             for chunk in input.chunks(size) {
                 result =
-                    result.and_then(|()| messages.take(chunk, &mut |m| sent.push(m.to_owned())));
+                    result.and_then(|()| messages.push(chunk, &mut |m| sent.push(m.to_owned())));
             }
             let result = result.and_then(|()| messages.finish(&mut |m| sent.push(m.to_owned())));
             (sent, result)
@@ -169,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_messages_however_they_arrive() {
+    fn each_line_is_a_message_in_chunks_of_every_size() {
         let table: [(&[u8], &[&[u8]]); 9] = [
             (b"", &[]),
             (b"a", &[b"a"]),
@@ -183,7 +197,7 @@ mod tests {
         ];
         for (input, expected) in table {
             for is_binary in [false, true] {
-                let (sent, result) = cut(Cut::Lines, is_binary, input);
+                let (sent, result) = split(SplitMode::Lines, is_binary, input);
                 assert_eq!(
                     (&sent[..], result),
                     (
@@ -196,32 +210,41 @@ mod tests {
     }
 
     #[test]
-    fn all_of_stdin_is_one_message_or_none() {
-        assert_eq!(cut(Cut::Whole, true, b""), (vec![], Ok(())));
+    fn the_whole_of_stdin_is_one_message_or_none_if_empty() {
+        assert_eq!(split(SplitMode::Whole, true, b""), (vec![], Ok(())));
         let bytes = b"\xFF\r\n\n\r\n";
-        assert_eq!(cut(Cut::Whole, true, bytes), (vec![bytes.to_vec()], Ok(())));
+        assert_eq!(
+            split(SplitMode::Whole, true, bytes),
+            (vec![bytes.to_vec()], Ok(()))
+        );
         let message_bytes_max = 8;
-        let too_long = Err(BadInput::TooLong { message_bytes_max });
+        let too_long = Err(InputError::TooLong { message_bytes_max });
         for input in [&b"123456789"[..], b"1234567890"] {
-            assert_eq!(cut(Cut::Whole, true, input), (vec![], too_long.clone()));
+            assert_eq!(
+                split(SplitMode::Whole, true, input),
+                (vec![], too_long.clone())
+            );
         }
     }
 
     #[test]
-    fn a_line_that_cannot_be_sent_is_named_and_those_before_it_are_sent() {
-        let not_utf8 = Err(BadInput::NotUtf8 { line: 2 });
+    fn lines_before_one_that_cannot_be_sent_are_sent() {
+        let not_utf8 = Err(InputError::NotUtf8 { line: 2 });
         let one = vec![b"a".to_vec()];
-        assert_eq!(cut(Cut::Lines, false, b"a\n\xFF\nb\n"), (one, not_utf8));
-        let (sent, result) = cut(Cut::Lines, true, b"a\n\xFF\nb\n");
+        assert_eq!(
+            split(SplitMode::Lines, false, b"a\n\xFF\nb\n"),
+            (one, not_utf8)
+        );
+        let (sent, result) = split(SplitMode::Lines, true, b"a\n\xFF\nb\n");
         assert_eq!((sent.len(), result), (3, Ok(())));
         for input in [
             &b"a\n123456789\nb"[..],
             b"a\n123456789",
             b"a\n123456789\r\n",
         ] {
-            let (sent, result) = cut(Cut::Lines, false, input);
+            let (sent, result) = split(SplitMode::Lines, false, input);
             let (line, message_bytes_max) = (2, 8);
-            let expected = BadInput::LineTooLong {
+            let expected = InputError::LineTooLong {
                 line,
                 message_bytes_max,
             };

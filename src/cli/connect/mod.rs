@@ -1,13 +1,16 @@
-//! `wsloop connect`: lines from stdin to a server, its messages to stdout, as wscat does it.
+//! `wsloop connect`: an interactive client. Sends lines of stdin to a server and prints its messages on stdout, as
+//! wscat does.
 //!
-//! - `dial`: TCP and the opening handshake. `session`: the loop from there to the end.
-//! - `input`: stdin on a thread of its own, which waits while there is enough; `messages`: its bytes, cut.
-//! - `outbox`: frames on their way to the server. `ping`: who asks how long the way is.
-//! - `screen`: how things look. `printer`: stdout and stderr on a thread of their own, since either may block for as
-//!   long as it likes, and Ctrl-C must work meanwhile.
+//! - `dial`: the TCP connection and the opening handshake. `chunked`: decodes the body of a refused handshake.
+//! - `session`: the poll loop, from the open connection to its end.
+//! - `input`: reads stdin on a thread. `messages`: splits the bytes of stdin into messages.
+//! - `outbox`: queues unsent frames. `ping`: schedules pings and measures round trips.
+//! - `screen`: formats output for terminals and pipes. `printer`: writes stdout and stderr on a thread, because they
+//!   may block without limit and Ctrl-C must work meanwhile.
 //!
-//! Nothing grows without bound: while much is to be sent, stdin is not read; while much is to be printed, the server
-//! is not. What is to be sent does not stop the reading, or the two sides could wait for each other for ever.
+//! Memory is bounded: above a limit of unsent bytes, stdin is not read; above a limit of unprinted bytes, the server is
+//! not read. Unsent bytes do not stop reading from the server: otherwise, client and server could each wait until the
+//! other one reads, forever.
 
 mod chunked;
 mod dial;
@@ -26,31 +29,32 @@ use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::sync::Arc;
 
-/// Talks until one side closes.
+/// Connects, and exchanges messages until one side closes the connection.
 ///
 /// # Errors
-/// Why the end is not a clean one: one line, and below it what a server answers to a request that it refuses.
+/// Returns why the connection was not opened, or why it did not end with a Close from both sides: one line. For a
+/// refused opening handshake, the body of the response follows on the next lines.
 pub(super) fn run(connect: &Connect) -> Result<(), String> {
-    let mut poll = Poll::new().map_err(told)?;
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(told)?;
+    let mut poll = Poll::new().map_err(describe)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
-        .map_err(told)?;
-    let waker = Waker::new(poll.registry(), WAKER).map_err(told)?;
+        .map_err(describe)?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(describe)?;
     let dialled = dial::dial(connect, &mut poll, &mut signals)?;
-    let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(told)?;
+    let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(describe)?;
     session.run(&mut poll, &mut signals)
 }
 
-fn told(error: io::Error) -> String {
+fn describe(error: io::Error) -> String {
     error.to_string()
 }
 
 const SERVER: Token = Token(0);
 const SIGNALS: Token = Token(1);
-/// The threads of stdin and stdout have something to tell.
+/// Wakes the loop when the input thread has read or the printer thread has written something.
 const WAKER: Token = Token(2);
 
-/// The same on every system that has them.
+/// These numbers are the same on every Unix.
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;

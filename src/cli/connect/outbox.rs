@@ -1,53 +1,57 @@
-//! Frames on their way to the server, in order; of the pongs that wait, only the newest.
+//! The queue of unsent frames. Frames are sent in order. At most two unsent pongs are retained, the oldest and the
+//! newest.
+//!
+//! The outbox does not limit the size of messages. The session stops adding messages when [`Outbox::len`] is too large.
 
 use std::io::{self, ErrorKind, Write};
 
-/// Bytes that the socket has not taken yet.
+/// Unsent frames.
 #[derive(Default)]
 pub(super) struct Outbox {
+    /// Frames, of which the first `written` bytes are sent.
     frames: Vec<u8>,
-    /// Of `frames`, those that are written.
     written: usize,
-    /// Where the last pong among `frames` ends, unless it is written.
+    /// Position in `frames` of the end of the last pong. At most `written` if that pong is sent.
     pong_end: usize,
-    /// A pong that waits until the one among `frames` is written. RFC 6455 section 5.5.3: "If an endpoint receives a
-    /// Ping frame and has not yet sent Pong frame(s) in response to previous Ping frame(s), the endpoint MAY elect to
-    /// send a Pong frame for only the most recently processed Ping frame." So a server that pings and does not read
-    /// cannot fill our memory.
+    /// A pong that is appended to `frames` when the last pong there is sent. RFC 6455 section 5.5.3: "If an endpoint
+    /// receives a Ping frame and has not yet sent Pong frame(s) in response to previous Ping frame(s), the endpoint MAY
+    /// elect to send a Pong frame for only the most recently processed Ping frame." So a server that sends pings
+    /// without reading cannot fill the memory of the client.
     pong: Vec<u8>,
 }
 
 impl Outbox {
-    /// Bytes to write.
+    /// Returns the number of unsent bytes.
     pub(super) fn len(&self) -> usize {
         self.frames.len() - self.written + self.pong.len()
     }
 
-    /// To append whole frames to, but no pong.
+    /// Returns the buffer to append whole frames to. Pongs must be added with [`queue_pong`](Self::queue_pong) instead.
     pub(super) fn frames(&mut self) -> &mut Vec<u8> {
         &mut self.frames
     }
 
-    pub(super) fn owe_pong(&mut self, frame: &[u8]) {
+    /// Queues a pong. It replaces a pong that is not in `frames` yet.
+    pub(super) fn queue_pong(&mut self, frame: &[u8]) {
         self.pong.clear();
         self.pong.extend_from_slice(frame);
-        self.place_pong();
+        self.append_pong_if_due();
     }
 
-    /// The pong that waits goes before what is appended next, which is a Close, behind which nothing may follow.
-    pub(super) fn end_pongs(&mut self) {
+    /// Appends the waiting pong, if any. Called before a Close is appended, because no frame may follow a Close.
+    pub(super) fn append_pong(&mut self) {
         self.frames.append(&mut self.pong);
     }
 
-    /// Nothing of it will be written.
+    /// Drops all unsent frames.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Writes as much as the socket takes; how much that was.
+    /// Writes until everything is written or the socket would block. Returns the number of bytes written.
     ///
     /// # Errors
-    /// What the socket says.
+    /// Returns an error of the stream.
     pub(super) fn write(&mut self, stream: &mut impl Write) -> io::Result<usize> {
         let before = self.written;
         let mut total = 0;
@@ -57,7 +61,7 @@ impl Outbox {
                 Ok(len) => {
                     self.written += len;
                     total += len;
-                    self.place_pong();
+                    self.append_pong_if_due();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -65,52 +69,55 @@ impl Outbox {
             }
         }
         debug_assert!(before <= self.written);
-        self.forget_written();
+        self.discard_written();
         Ok(total)
     }
 
-    fn place_pong(&mut self) {
+    /// Appends the waiting pong if the previous pong is sent.
+    fn append_pong_if_due(&mut self) {
         if self.written >= self.pong_end && !self.pong.is_empty() {
             self.frames.append(&mut self.pong);
             self.pong_end = self.frames.len();
         }
     }
 
-    /// Gives the memory of what is written back, once that is worth moving the rest.
-    fn forget_written(&mut self) {
+    /// Releases the memory of sent frames. Moves the unsent bytes only if at least half of the bytes are sent, so that
+    /// each byte is moved a constant number of times on average.
+    fn discard_written(&mut self) {
         if self.written < self.frames.len() && self.written < self.frames.len() / 2 {
             return;
         }
         self.frames.drain(..self.written);
         self.pong_end = self.pong_end.saturating_sub(self.written);
         self.written = 0;
-        if self.frames.capacity() > KEPT_BYTES && self.frames.len() < KEPT_BYTES / 2 {
-            self.frames.shrink_to(KEPT_BYTES);
+        if self.frames.capacity() > RETAINED_BYTES_MAX && self.frames.len() < RETAINED_BYTES_MAX / 2
+        {
+            self.frames.shrink_to(RETAINED_BYTES_MAX);
         }
     }
 }
 
-/// Room that is kept for what comes next.
-const KEPT_BYTES: usize = 512 * 1024;
+/// Maximum capacity that is retained for later frames when the outbox is nearly empty.
+const RETAINED_BYTES_MAX: usize = 512 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A socket that takes so many bytes and then blocks.
+    /// A socket that accepts `writable` bytes and then would block.
     struct Socket {
-        room: usize,
-        taken: Vec<u8>,
+        writable: usize,
+        written: Vec<u8>,
     }
 
     impl Write for Socket {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-            if self.room == 0 {
+            if self.writable == 0 {
                 return Err(ErrorKind::WouldBlock.into());
             }
-            let len = self.room.min(buf.len());
-            self.room -= len;
-            self.taken.extend_from_slice(&buf[..len]);
+            let len = self.writable.min(buf.len());
+            self.writable -= len;
+            self.written.extend_from_slice(&buf[..len]);
             Ok(len)
         }
 
@@ -121,13 +128,13 @@ mod tests {
 
     fn socket() -> Socket {
         Socket {
-            room: 0,
-            taken: Vec::new(),
+            writable: 0,
+            written: Vec::new(),
         }
     }
 
     #[test]
-    fn everything_arrives_once_and_in_order_however_little_is_taken() {
+    fn frames_are_sent_in_order_by_writes_of_any_size() {
         for step in 1..20 {
             let (mut outbox, mut socket) = (Outbox::default(), socket());
             let mut expected = Vec::new();
@@ -135,51 +142,51 @@ mod tests {
                 let frame = vec![byte; usize::from(byte % 7)];
                 outbox.frames().extend_from_slice(&frame);
                 expected.extend_from_slice(&frame);
-                socket.room = step;
+                socket.writable = step;
                 outbox.write(&mut socket).unwrap();
-                assert_eq!(outbox.len(), expected.len() - socket.taken.len());
+                assert_eq!(outbox.len(), expected.len() - socket.written.len());
             }
-            socket.room = usize::MAX;
+            socket.writable = usize::MAX;
             outbox.write(&mut socket).unwrap();
-            assert_eq!((outbox.len(), socket.taken), (0, expected));
+            assert_eq!((outbox.len(), socket.written), (0, expected));
         }
     }
 
     #[test]
-    fn of_many_pings_the_first_and_the_last_that_waited_are_answered() {
+    fn of_several_unanswered_pings_the_first_and_the_last_are_answered() {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
         outbox.frames().extend_from_slice(b"message");
         for pong in [b"p1", b"p2", b"p3"] {
-            outbox.owe_pong(pong);
+            outbox.queue_pong(pong);
         }
         outbox.frames().extend_from_slice(b"more");
-        socket.room = 8;
+        socket.writable = 8;
         outbox.write(&mut socket).unwrap();
-        outbox.owe_pong(b"p4");
-        assert_eq!(socket.taken, b"messagep");
-        socket.room = usize::MAX;
+        outbox.queue_pong(b"p4");
+        assert_eq!(socket.written, b"messagep");
+        socket.writable = usize::MAX;
         outbox.write(&mut socket).unwrap();
-        assert_eq!(socket.taken, b"messagep1morep4");
+        assert_eq!(socket.written, b"messagep1morep4");
     }
 
     #[test]
     fn nothing_follows_the_close() {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
-        outbox.owe_pong(b"p1");
-        outbox.owe_pong(b"p2");
-        outbox.end_pongs();
+        outbox.queue_pong(b"p1");
+        outbox.queue_pong(b"p2");
+        outbox.append_pong();
         outbox.frames().extend_from_slice(b"close");
-        socket.room = usize::MAX;
+        socket.writable = usize::MAX;
         outbox.write(&mut socket).unwrap();
-        assert_eq!(socket.taken, b"p1p2close");
+        assert_eq!(socket.written, b"p1p2close");
     }
 
     #[test]
-    fn the_memory_of_a_long_message_comes_back() {
+    fn the_memory_of_a_long_message_is_released() {
         let (mut outbox, mut socket) = (Outbox::default(), socket());
-        outbox.frames().resize(10 * KEPT_BYTES, 0);
-        socket.room = usize::MAX;
+        outbox.frames().resize(10 * RETAINED_BYTES_MAX, 0);
+        socket.writable = usize::MAX;
         outbox.write(&mut socket).unwrap();
-        assert!(outbox.frames.capacity() <= KEPT_BYTES);
+        assert!(outbox.frames.capacity() <= RETAINED_BYTES_MAX);
     }
 }

@@ -1,53 +1,59 @@
-//! Pings at even times, one at a time, and how long their answers took. Time comes as an argument.
+//! Schedules pings at a fixed interval and measures the time until each pong. At most one ping is unanswered at a time.
+//! Time is an argument of all methods.
 
 use std::time::{Duration, Instant};
 
+/// The schedule of pings.
 pub(super) struct Pings {
-    every: Duration,
+    interval: Duration,
     next: Instant,
+    /// Number of pings sent. The payload of each ping is its number in decimal digits.
     count: u32,
-    /// When the one that is not answered was sent.
+    /// When the unanswered ping was sent.
     sent: Option<Instant>,
 }
 
-/// What is to be done when a ping is due.
+/// Action when a ping is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Send one with this payload.
+    /// Send a ping with this payload.
     Send(String),
-    /// The last one is not answered, for so long.
-    StillNone(Duration),
+    /// Send nothing: the last ping has been unanswered for this time.
+    Unanswered(Duration),
 }
 
 impl Pings {
-    pub(super) fn new(every: Duration, now: Instant) -> Self {
+    /// The first ping is due at once.
+    pub(super) fn new(interval: Duration, now: Instant) -> Self {
         Self {
-            every,
+            interval,
             next: now,
             count: 0,
             sent: None,
         }
     }
 
-    /// When something is due.
+    /// Returns when [`tick`](Self::tick) must be called next.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
+    /// Returns the action that is due at `now`, if any. The next action is due one interval later.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Due> {
         if now < self.next {
             return None;
         }
-        self.next = now + self.every;
+        self.next = now + self.interval;
         if let Some(sent) = self.sent {
-            return Some(Due::StillNone(now - sent));
+            return Some(Due::Unanswered(now - sent));
         }
         self.count = self.count.wrapping_add(1);
         self.sent = Some(now);
         Some(Due::Send(self.payload()))
     }
 
-    /// How long the answer took, if this is it: RFC 6455 section 5.5.3 has pongs that nobody asked for.
+    /// Called when a pong arrives. Returns the time since the ping that it answers. Returns `None` for any other pong:
+    /// RFC 6455 section 5.5.3 allows unsolicited pongs.
     pub(super) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         if payload != self.payload().as_bytes() {
             return None;
@@ -65,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_ping_is_under_way_and_its_answer_is_measured() {
+    fn at_most_one_ping_is_unanswered_and_its_round_trip_is_measured() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut pings = Pings::new(Duration::from_secs(1), start);
@@ -76,7 +82,7 @@ mod tests {
         assert_eq!(pings.pong(b"1", at(5)), Some(Duration::from_millis(5)));
         assert_eq!(pings.pong(b"1", at(6)), None);
         assert_eq!(pings.tick(at(1000)), Some(Due::Send("2".to_owned())));
-        let none = Due::StillNone(Duration::from_secs(1));
+        let none = Due::Unanswered(Duration::from_secs(1));
         assert_eq!(pings.tick(at(2000)), Some(none));
         assert_eq!(pings.pong(b"1", at(2001)), None);
         assert_eq!(

@@ -1,34 +1,38 @@
-//! stdout and stderr, written on a thread of its own. A pager, a pipe or a stopped terminal may take nothing for hours;
-//! the session must still hear Ctrl-C.
+//! Writes stdout and stderr on a thread. A pager, a pipe or a stopped terminal may block writes for hours, and the
+//! session must handle Ctrl-C meanwhile.
 
 use crate::cli::thread;
 use mio::Waker;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex};
 
+/// The session's end of the printer thread. The thread runs until the process exits.
 pub(super) struct Printer(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    was_added: Condvar,
+    /// Notified when output has been added.
+    added: Condvar,
 }
 
 #[derive(Default)]
 struct State {
+    /// Unwritten output for stdout.
     out: Vec<u8>,
+    /// Unwritten output for stderr.
     err: Vec<u8>,
-    /// Bytes that the thread has taken and not yet written.
+    /// Number of bytes that the thread is writing.
     writing: usize,
-    /// Why stdout takes nothing any more.
+    /// The error of stdout, until it is reported.
     failure: Option<io::Error>,
 }
 
 impl Printer {
-    /// `waker` is woken when all that there was is written, and when stdout fails.
+    /// Starts the thread. `waker` is woken each time queued output has been written, and when stdout fails.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The system does not start a thread.
     pub(super) fn new(waker: &Arc<Waker>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (printer, waker) = (Self(Arc::clone(&shared)), Arc::clone(waker));
@@ -36,7 +40,7 @@ impl Printer {
         Ok(printer)
     }
 
-    /// Takes what is in the two, for stdout and stderr.
+    /// Queues output for stdout and stderr, and leaves both buffers empty. Does not block.
     pub(super) fn print(&self, out: &mut Vec<u8>, err: &mut Vec<u8>) {
         if out.is_empty() && err.is_empty() {
             return;
@@ -44,32 +48,32 @@ impl Printer {
         let mut state = thread::lock(&self.0.state);
         append(&mut state.out, out);
         append(&mut state.err, err);
-        self.0.was_added.notify_one();
+        self.0.added.notify_one();
     }
 
-    /// Whether so much waits that nothing should be added.
+    /// Returns whether at least [`UNWRITTEN_BYTES_MAX`] are unwritten. The caller should then queue no more.
     pub(super) fn is_full(&self) -> bool {
-        thread::lock(&self.0.state).owed() >= OWED_BYTES_MAX
+        thread::lock(&self.0.state).unwritten() >= UNWRITTEN_BYTES_MAX
     }
 
-    /// Whether all is written, or never will be.
+    /// Returns whether all output is written, or dropped because stdout has failed.
     pub(super) fn is_empty(&self) -> bool {
-        thread::lock(&self.0.state).owed() == 0
+        thread::lock(&self.0.state).unwritten() == 0
     }
 
-    /// Why stdout takes nothing any more, once.
+    /// Returns the error of stdout, once. Output after the error is dropped.
     pub(super) fn failure(&self) -> Option<io::Error> {
         thread::lock(&self.0.state).failure.take()
     }
 }
 
 impl State {
-    fn owed(&self) -> usize {
+    fn unwritten(&self) -> usize {
         self.out.len() + self.err.len() + self.writing
     }
 }
 
-/// Moves all bytes of `new` to the end of `all`, without a copy if there is nothing yet.
+/// Moves the bytes of `new` to the end of `all`, without copying if `all` is empty.
 fn append(all: &mut Vec<u8>, new: &mut Vec<u8>) {
     if all.is_empty() {
         *all = std::mem::take(new);
@@ -78,21 +82,22 @@ fn append(all: &mut Vec<u8>, new: &mut Vec<u8>) {
     }
 }
 
+/// The work of the thread.
 fn print(shared: &Shared, waker: &Waker) {
     let mut stdout = io::stdout().lock();
     let mut has_failed = false;
     loop {
         let state = thread::lock(&shared.state);
-        let mut state = thread::wait_while(&shared.was_added, state, |state| state.owed() == 0);
+        let mut state = thread::wait_while(&shared.added, state, |state| state.unwritten() == 0);
         let (out, err) = (
             std::mem::take(&mut state.out),
             std::mem::take(&mut state.err),
         );
         state.writing = out.len() + err.len();
         drop(state);
-        // Nobody could be told that nobody can be told.
+        // An error of stderr could only be reported on stderr.
         let _ = io::stderr().write_all(&err);
-        // What cannot be written is dropped: the session ends.
+        // After an error, output is dropped: the session ends.
         let mut failure = None;
         if !has_failed {
             failure = stdout.write_all(&out).and_then(|()| stdout.flush()).err();
@@ -106,5 +111,6 @@ fn print(shared: &Shared, waker: &Waker) {
     }
 }
 
-/// What may wait to be printed before no more is read: enough that a terminal never waits for the network.
-const OWED_BYTES_MAX: usize = 1 << 20;
+/// Unwritten bytes above which the session stops reading from the server. Large enough that output does not stop while
+/// the session waits for the network.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;

@@ -1,32 +1,34 @@
-//! How messages and notes look: bare lines for programs; prompt, colours and nothing that a terminal would obey for
-//! people.
+//! Formats messages and notes. Programs that read a pipe get plain lines; a terminal gets a prompt, colours, and
+//! escaped control characters.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-/// What is to be printed, and how. It collects a turn's output and writes nothing.
+/// Collects the formatted output of a turn in `out` and `err`. Writes nothing: the session passes both to the printer.
 pub(super) struct Screen {
     style: Style,
-    /// For stdout.
+    /// Output for stdout.
     pub(super) out: Vec<u8>,
-    /// For stderr.
+    /// Output for stderr.
     pub(super) err: Vec<u8>,
+    /// The cursor is in a line that begins with the prompt.
     is_prompted: bool,
 }
 
+/// How output is formatted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Style {
     /// stdout is a terminal.
     pub(super) is_terminal: bool,
-    /// Somebody types lines into it.
+    /// A prompt is shown: stdin and stdout are a terminal, and lines are read from stdin.
     pub(super) has_prompt: bool,
     pub(super) has_colour: bool,
-    /// Binary messages as they are, if stdout is no terminal.
+    /// Binary messages are written unchanged instead of in hexadecimal, unless stdout is a terminal.
     pub(super) is_raw: bool,
 }
 
 impl Style {
-    /// What suits stdin and stdout.
+    /// Returns the style for the stdin, stdout and environment of this process.
     pub(super) fn detect(reads_stdin: bool, is_raw: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
         // no-color.org: "when present and not an empty string (regardless of its value)".
@@ -51,6 +53,7 @@ impl Screen {
         }
     }
 
+    /// Formats a text message.
     pub(super) fn text(&mut self, text: &str) {
         if self.style.is_terminal {
             self.line(CYAN, "< ", &escaped(text));
@@ -60,9 +63,11 @@ impl Screen {
         }
     }
 
+    /// Formats a binary message: hexadecimal digits, or the bytes themselves with `is_raw`. A terminal shows the first
+    /// 1024 bytes and the length.
     pub(super) fn binary(&mut self, bytes: &[u8]) {
         if self.style.is_terminal {
-            let shown = &bytes[..bytes.len().min(HEX_SHOWN)];
+            let shown = &bytes[..bytes.len().min(HEX_BYTES_SHOWN_MAX)];
             let dots = if shown.len() < bytes.len() { ".." } else { "" };
             let mut line = Vec::new();
             hex(shown, &mut line);
@@ -77,23 +82,25 @@ impl Screen {
         }
     }
 
-    /// Something that people like to know while they watch.
+    /// Formats a status line for a terminal. A pipe gets none.
     pub(super) fn note(&mut self, text: &str) {
         if self.style.is_terminal {
             self.line(GREEN, "", &escaped(text));
         }
     }
 
+    /// Formats the time between a ping and its pong.
     pub(super) fn round_trip(&mut self, time: Duration) {
-        self.aside(&format!("pong after {:.3} ms", time.as_secs_f64() * 1e3));
+        self.info(&format!("pong after {:.3} ms", time.as_secs_f64() * 1e3));
     }
 
+    /// Formats the time that a ping has been unanswered.
     pub(super) fn no_pong(&mut self, time: Duration) {
-        self.aside(&format!("no pong for {:.3} s", time.as_secs_f64()));
+        self.info(&format!("no pong for {:.3} s", time.as_secs_f64()));
     }
 
-    /// Something that was asked for and is no message.
-    fn aside(&mut self, text: &str) {
+    /// Formats a line that is no message: for stdout if it is a terminal, else for stderr.
+    fn info(&mut self, text: &str) {
         if self.style.is_terminal {
             self.line(GREEN, "", text);
         } else {
@@ -102,22 +109,22 @@ impl Screen {
         }
     }
 
-    /// The line in which the prompt stood was typed and ended by Enter.
-    pub(super) fn typed(&mut self) {
+    /// Called when a line was entered, which moves the cursor below the prompt.
+    pub(super) fn line_entered(&mut self) {
         self.is_prompted = false;
     }
 
-    /// Nothing more is printed for now.
-    pub(super) fn prompt(&mut self) {
+    /// Shows the prompt if it is not visible. Called when all output of a turn is formatted.
+    pub(super) fn show_prompt(&mut self) {
         if self.style.has_prompt && !self.is_prompted {
             self.out.extend_from_slice(b"> ");
             self.is_prompted = true;
         }
     }
 
-    /// Takes the prompt away, if there is one. What somebody has begun to type behind it goes from sight; the terminal
-    /// keeps it, and Enter sends it.
-    pub(super) fn unprompt(&mut self) {
+    /// Erases the line of the prompt if it is visible. A partly typed line is erased from the screen, but it stays in
+    /// the terminal's input buffer and is sent with the next Enter.
+    pub(super) fn erase_prompt(&mut self) {
         if self.is_prompted {
             self.out.extend_from_slice(b"\r\x1b[K");
             self.is_prompted = false;
@@ -125,7 +132,7 @@ impl Screen {
     }
 
     fn line(&mut self, colour: &str, prefix: &str, text: &str) {
-        self.unprompt();
+        self.erase_prompt();
         let (start, end) = if self.style.has_colour {
             (colour, DEFAULT)
         } else {
@@ -137,8 +144,8 @@ impl Screen {
     }
 }
 
-/// `text` with its control characters, but for line ends and tabs, in Rust's notation: a server must not move the
-/// cursor, or worse.
+/// Escapes control characters other than LF and tab in Rust's notation (`\u{1b}`), so that a server cannot control the
+/// terminal.
 pub(super) fn escaped(text: &str) -> String {
     let is_harmless = |c: char| !c.is_control() || c == '\n' || c == '\t';
     let mut escaped = String::with_capacity(text.len());
@@ -161,8 +168,8 @@ fn hex(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Of a binary message, on a terminal, in bytes.
-const HEX_SHOWN: usize = 1024;
+/// Maximum number of bytes of a binary message that a terminal shows.
+const HEX_BYTES_SHOWN_MAX: usize = 1024;
 
 const CYAN: &str = "\x1b[36m";
 const MAGENTA: &str = "\x1b[35m";
@@ -197,12 +204,12 @@ mod tests {
     fn a_pipe_gets_messages_and_nothing_else() {
         let all = |screen: &mut Screen| {
             screen.note("connected");
-            screen.prompt();
+            screen.show_prompt();
             screen.text("a\x1b[2J\nb");
             screen.binary(b"\x00\xFFa");
             screen.round_trip(Duration::from_micros(1234));
             screen.no_pong(Duration::from_secs(2));
-            screen.unprompt();
+            screen.erase_prompt();
         };
         assert_eq!(shown(PIPE, all), "a\x1b[2J\nb\n00ff61\n");
         let mut screen = Screen::new(PIPE);
@@ -221,21 +228,21 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_a_prompt_below_everything() {
+    fn a_terminal_gets_a_prompt_below_the_messages() {
         let session = |screen: &mut Screen| {
             screen.note("connected");
-            screen.prompt();
-            screen.prompt();
-            screen.typed();
-            screen.prompt();
+            screen.show_prompt();
+            screen.show_prompt();
+            screen.line_entered();
+            screen.show_prompt();
             screen.text("a\x1b[2J\r\n\tb");
             screen.text("c");
-            screen.prompt();
+            screen.show_prompt();
             screen.binary(b"\x01\x02");
             screen.round_trip(Duration::from_millis(1));
-            screen.prompt();
-            screen.unprompt();
-            screen.unprompt();
+            screen.show_prompt();
+            screen.erase_prompt();
+            screen.erase_prompt();
         };
         let plain = "connected\n> > \r\x1b[K< a\\u{1b}[2J\\r\n\tb\n< c\n> \r\x1b[K< 0102 (2 bytes)\n\
                      pong after 1.000 ms\n> \r\x1b[K";

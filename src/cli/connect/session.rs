@@ -1,13 +1,16 @@
-//! The loop from the open connection to its end: what comes is printed, what is on stdin is sent.
+//! The poll loop of an open connection: prints received messages, sends the messages of stdin or `-x`, and performs the
+//! closing handshake.
+//!
+//! Each turn reads, takes input, handles what is due, writes, prints, and then waits for events.
 
 use super::dial::Dialled;
-use super::input::{Input, Taken};
-use super::messages::{BadInput, Cut, Messages};
+use super::input::{Available, Input};
+use super::messages::{InputError, MessageSplitter, SplitMode};
 use super::outbox::Outbox;
 use super::ping::{Due, Pings};
 use super::printer::Printer;
 use super::screen::{Screen, Style, escaped};
-use super::{SERVER, SIGNALS, told};
+use super::{SERVER, SIGNALS, describe};
 use crate::cli::args::{Connect, Stay};
 use crate::cli::client::MaskingKeys;
 use mio::net::TcpStream;
@@ -21,62 +24,68 @@ use wsloop::proto::{
     CODE_NONE, CloseFrame, Connection, Event, HeadLimits, Limits, ProtocolError, Stage,
 };
 
+/// The state of the client after the opening handshake.
 pub(super) struct Session<'c> {
     connect: &'c Connect,
     limits: Limits,
     stream: TcpStream,
-    /// There may be something to read; it is looked up when it can be printed.
+    /// The socket may have input. Registration is edge-triggered, so this stays set until a read would block.
     is_readable: bool,
-    /// The socket takes bytes, or there is nothing for it.
+    /// The last write was not short, so the socket may accept more bytes.
     is_writable: bool,
     connection: Connection,
     outbox: Outbox,
     source: Source,
     phase: Phase,
-    /// Why the end will not be a clean one, whatever the server does now.
-    verdict: Result<(), String>,
+    /// The result of [`run`](Self::run): the first failure, if there is one.
+    result: Result<(), String>,
     pings: Option<Pings>,
-    /// Messages that came.
+    /// Number of messages received.
     received: usize,
     screen: Screen,
     printer: Printer,
-    /// So much is to be printed, or was in the last turn, that the server is not read.
+    /// The printer was full in the last turn, so that the server was not read.
     was_full: bool,
     buf: Vec<u8>,
 }
 
-/// Where messages come from.
+/// Where messages come from. The messages of `-x` are queued before the first turn and have no source.
 enum Source {
-    Stdin { input: Input, messages: Messages },
+    Stdin {
+        input: Input,
+        messages: MessageSplitter,
+    },
     Ended,
 }
 
-/// How far the end is.
+/// Phase of a session, in their order. A phase may be skipped.
 enum Phase {
     /// Messages are sent.
-    Talking,
-    /// All are sent; our Close is not.
+    Sending,
+    /// All messages are queued. Our Close is not.
     Staying {
-        /// `None`: for ever.
+        /// When our Close is sent. `None`: when a signal arrives.
         until: Option<Instant>,
-        /// As soon as so many messages have come, it is over.
+        /// Our Close is sent earlier if this many messages have been received.
         answers: Option<usize>,
     },
-    /// Our Close is on its way, or there. The server's is due before `silent_until`, which each message puts off, and
-    /// before `until`, which only what we ourselves are the cause of puts off.
+    /// Our Close is queued, and the server's Close is expected before both deadlines. Each received message postpones
+    /// `idle_deadline`. Both are postponed while the printer is full, and when unsent bytes are written.
     Closing {
-        silent_until: Instant,
+        idle_deadline: Instant,
         until: Instant,
     },
-    /// Nothing more is read. What the outbox holds may leave until then.
+    /// Nothing is read any more. Unsent frames, with our Close, are written until this time.
     Flushing { until: Instant },
-    /// What is left is to print.
-    Over,
+    /// The connection has ended. Queued output is printed.
+    Printing,
 }
 
 impl<'c> Session<'c> {
+    /// Starts the threads for input and output, and queues the messages of `-x`.
+    ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The system does not start a thread.
     pub(super) fn new(
         connect: &'c Connect,
         dialled: Dialled,
@@ -98,14 +107,14 @@ impl<'c> Session<'c> {
             connection: Connection::client_open(move || keys.next()),
             outbox: Outbox::default(),
             source: Source::Ended,
-            phase: Phase::Talking,
-            verdict: Ok(()),
-            pings: connect.ping.map(|every| Pings::new(every, now)),
+            phase: Phase::Sending,
+            result: Ok(()),
+            pings: connect.ping.map(|interval| Pings::new(interval, now)),
             received: 0,
             screen: Screen::new(Style::detect(reads_stdin, connect.is_binary)),
             printer: Printer::new(waker)?,
             was_full: false,
-            buf: vec![0; BUF_BYTES],
+            buf: vec![0; READ_BUF_BYTES],
         };
         let subprotocol = dialled.response.subprotocol();
         let subprotocol = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
@@ -119,7 +128,7 @@ impl<'c> Session<'c> {
             for text in &connect.execute {
                 if text.len() > connect.message_bytes_max {
                     session.fail(format!(
-                        "a message to send has {} bytes, more than the {} that are allowed",
+                        "a message of --execute has {} bytes, more than the {} of --message-bytes-max",
                         text.len(),
                         connect.message_bytes_max
                     ));
@@ -134,24 +143,25 @@ impl<'c> Session<'c> {
         Ok(session)
     }
 
-    /// Runs to the end.
+    /// Runs until the connection has ended and all output is printed.
     ///
     /// # Errors
-    /// Why it is not a clean one.
+    /// Returns the first failure, in one line: the connection did not end with a Close from both sides, the server's
+    /// code is neither 1000 nor absent, or input or output failed.
     pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> Result<(), String> {
         let mut events = Events::with_capacity(8);
         loop {
             let is_budget_spent = self.read();
-            self.take_input();
+            self.read_input();
             self.tick(Instant::now());
             self.write();
             self.print();
-            if let Phase::Over = self.phase
+            if let Phase::Printing = self.phase
                 && self.printer.is_empty()
             {
-                // A failure in the last of it.
+                // Printing the last output may have failed.
                 self.check_printer();
-                return self.verdict;
+                return self.result;
             }
             let wait = if is_budget_spent {
                 Some(Duration::ZERO)
@@ -160,7 +170,7 @@ impl<'c> Session<'c> {
             };
             match poll.poll(&mut events, wait) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                result => result.map_err(told)?,
+                result => result.map_err(describe)?,
             }
             let mut has_signal = false;
             for event in &events {
@@ -171,20 +181,21 @@ impl<'c> Session<'c> {
                         self.is_readable |= event.is_readable() || has_ended;
                         self.is_writable |= event.is_writable() || event.is_error();
                     }
-                    // The threads' news are looked for in every turn.
+                    // The waker. Each turn checks the states of the threads in any case.
                     _ => {}
                 }
             }
             if has_signal && !self.interrupt() {
-                return self.verdict;
+                return self.result;
             }
         }
     }
 
-    /// A signal came; `false`: it is the one that ends at once.
+    /// Called when a signal arrives. Starts the closing handshake and returns true. If the handshake has started
+    /// already, returns false: the session must end immediately.
     fn interrupt(&mut self) -> bool {
         match self.phase {
-            Phase::Talking | Phase::Staying { .. } => {
+            Phase::Sending | Phase::Staying { .. } => {
                 self.close();
                 true
             }
@@ -193,33 +204,34 @@ impl<'c> Session<'c> {
                 false
             }
             Phase::Flushing { .. } => {
-                self.fail("interrupted before the server took our Close".to_owned());
+                self.fail("interrupted before our Close was sent".to_owned());
                 false
             }
-            Phase::Over => {
-                self.fail("interrupted before all was printed".to_owned());
+            Phase::Printing => {
+                self.fail("interrupted before all output was printed".to_owned());
                 false
             }
         }
     }
 
-    /// Reads while it can be printed; `true`: there may be more, but others have their turn.
+    /// Reads until the socket would block, the printer is full, or the read budget is spent. Returns whether the caller
+    /// must read again without waiting for an event.
     fn read(&mut self) -> bool {
         let mut buf = std::mem::take(&mut self.buf);
         let mut reads = 0;
-        while self.is_readable && self.is_reading() && reads < READS_MAX {
+        while self.is_readable && self.is_reading() && reads < READS_PER_TURN_MAX {
             reads += 1;
             match self.stream.read(&mut buf) {
                 Ok(0) => {
                     self.is_readable = false;
-                    self.ended(None);
+                    self.on_stream_end(None);
                 }
                 Ok(len) => self.receive(&mut buf[..len]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.is_readable = false;
-                    self.ended(Some(&error));
+                    self.on_stream_end(Some(&error));
                 }
             }
             self.print();
@@ -228,20 +240,24 @@ impl<'c> Session<'c> {
         self.is_readable && self.is_reading()
     }
 
+    /// Returns whether received bytes can be processed now.
     fn is_reading(&self) -> bool {
         match self.phase {
-            Phase::Talking | Phase::Staying { .. } | Phase::Closing { .. } => {
+            Phase::Sending | Phase::Staying { .. } | Phase::Closing { .. } => {
                 !self.printer.is_full()
             }
-            Phase::Flushing { .. } | Phase::Over => false,
+            Phase::Flushing { .. } | Phase::Printing => false,
         }
     }
 
+    /// Processes received bytes up to a Close or a violation of the protocol.
     fn receive(&mut self, mut input: &mut [u8]) {
-        let mut owed = Vec::new();
+        let mut reply = Vec::new();
         loop {
-            owed.clear();
-            let event = self.connection.receive(&mut input, &self.limits, &mut owed);
+            reply.clear();
+            let event = self
+                .connection
+                .receive(&mut input, &self.limits, &mut reply);
             match event {
                 Ok(None) => return,
                 Ok(Some(Event::Message(message))) => {
@@ -250,11 +266,11 @@ impl<'c> Session<'c> {
                         Some(text) => self.screen.text(text),
                         None => self.screen.binary(message.as_bytes()),
                     }
-                    self.received();
+                    self.count_message();
                 }
                 Ok(Some(Event::Ping(_))) => {
-                    if !owed.is_empty() {
-                        self.outbox.owe_pong(&owed);
+                    if !reply.is_empty() {
+                        self.outbox.queue_pong(&reply);
                     }
                 }
                 Ok(Some(Event::Pong(payload))) => {
@@ -265,29 +281,30 @@ impl<'c> Session<'c> {
                     }
                 }
                 Ok(Some(Event::Close(frame))) => {
-                    self.outbox.end_pongs();
-                    self.outbox.frames().extend_from_slice(&owed);
-                    return self.closed(&frame);
+                    self.outbox.append_pong();
+                    self.outbox.frames().extend_from_slice(&reply);
+                    return self.on_close(&frame);
                 }
                 Err(error) => {
-                    self.outbox.end_pongs();
-                    self.outbox.frames().extend_from_slice(&owed);
-                    return self.broken(&error);
+                    self.outbox.append_pong();
+                    self.outbox.frames().extend_from_slice(&reply);
+                    return self.on_protocol_error(&error);
                 }
                 Ok(Some(Event::Request(_))) => unreachable!("a client gets no requests"),
             }
         }
     }
 
-    fn received(&mut self) {
+    /// Called for each received message.
+    fn count_message(&mut self) {
         self.received += 1;
-        if let Phase::Closing { silent_until, .. } = &mut self.phase {
-            *silent_until = Instant::now() + self.connect.close_timeout;
+        if let Phase::Closing { idle_deadline, .. } = &mut self.phase {
+            *idle_deadline = Instant::now() + self.connect.close_timeout;
         }
     }
 
-    /// The server's Close came.
-    fn closed(&mut self, frame: &CloseFrame) {
+    /// Called when the server's Close arrives. Our Close is queued.
+    fn on_close(&mut self, frame: &CloseFrame) {
         let CloseFrame { code, reason } = frame;
         let reason = if reason.is_empty() {
             String::new()
@@ -301,10 +318,11 @@ impl<'c> Session<'c> {
             }
             _ => self.fail(format!("the server closed with code {code}{reason}")),
         }
-        self.flush();
+        self.start_flushing();
     }
 
-    fn broken(&mut self, error: &ProtocolError) {
+    /// Called when the server violates RFC 6455 or a limit. Our Close is queued.
+    fn on_protocol_error(&mut self, error: &ProtocolError) {
         let reason = match error {
             ProtocolError::MessageTooBig => format!(
                 "the server sent a message of more than the {} bytes of --message-bytes-max",
@@ -313,11 +331,11 @@ impl<'c> Session<'c> {
             error => format!("the server broke the protocol: {error}"),
         };
         self.fail(reason);
-        self.flush();
+        self.start_flushing();
     }
 
-    /// The stream ended, and no Close was in it.
-    fn ended(&mut self, error: Option<&io::Error>) {
+    /// Called when the stream ends without a Close.
+    fn on_stream_end(&mut self, error: Option<&io::Error>) {
         let reason = match (error, self.connection.stage()) {
             (Some(error), _) => format!("the connection was lost: {error}"),
             (None, Stage::Closing) => {
@@ -326,24 +344,24 @@ impl<'c> Session<'c> {
             (None, _) => "the server ended the stream without a Close".to_owned(),
         };
         self.fail(reason);
-        self.over();
+        self.finish();
     }
 
-    /// The first reason is the cause of those that follow.
+    /// Records a failure. Only the first one is reported: later ones usually follow from it.
     fn fail(&mut self, reason: String) {
-        if self.verdict.is_ok() {
-            self.verdict = Err(reason);
+        if self.result.is_ok() {
+            self.result = Err(reason);
         }
     }
 
-    /// Takes what is on stdin while there is room for it.
-    fn take_input(&mut self) {
-        while let Phase::Talking = self.phase {
+    /// Queues messages from stdin until there is no more input or [`OUTBOX_BYTES_MAX`] are unsent.
+    fn read_input(&mut self) {
+        while let Phase::Sending = self.phase {
             if self.outbox.len() >= OUTBOX_BYTES_MAX {
                 return;
             }
             let Source::Stdin { input, messages } = &mut self.source else {
-                return self.stay();
+                return self.end_of_messages();
             };
             let taken = input.take();
             let frames = self.outbox.frames();
@@ -353,29 +371,30 @@ impl<'c> Session<'c> {
                 connection.send(message(bytes, is_binary), frames);
             };
             let result = match taken {
-                Taken::NothingYet => return,
-                Taken::Chunk(chunk) => {
-                    let result = messages.take(&chunk, &mut send);
-                    self.screen.typed();
+                Available::Nothing => return,
+                Available::Chunk(chunk) => {
+                    let result = messages.push(&chunk, &mut send);
+                    self.screen.line_entered();
                     result
                 }
-                Taken::End => {
+                Available::End => {
                     let result = messages.finish(&mut send);
                     self.source = Source::Ended;
                     result
                 }
-                Taken::Failed(error) => {
+                Available::Failed(error) => {
                     self.fail(format!("cannot read stdin: {error}"));
                     return self.close();
                 }
             };
             if let Err(bad) = result {
-                return self.refuse_input(&bad);
+                return self.reject_input(&bad);
             }
         }
     }
 
-    fn refuse_input(&mut self, bad: &BadInput) {
+    /// Reports input that cannot be sent, and starts the closing handshake.
+    fn reject_input(&mut self, bad: &InputError) {
         self.fail(bad.to_string());
         self.close();
     }
@@ -385,12 +404,12 @@ impl<'c> Session<'c> {
         self.connection.send(message, self.outbox.frames());
     }
 
-    /// All is sent.
-    fn stay(&mut self) {
+    /// Called when all messages are queued.
+    fn end_of_messages(&mut self) {
         let now = Instant::now();
         let answers = self.connect.execute.len();
         let (until, answers) = match self.connect.stay {
-            Stay::Answered if answers > 0 => (Some(now + ANSWER_WAIT), Some(answers)),
+            Stay::Answered if answers > 0 => (Some(now + ANSWERS_TIMEOUT), Some(answers)),
             Stay::Answered => return self.close(),
             Stay::For(time) => (Some(now + time), None),
             Stay::Forever => (None, None),
@@ -398,44 +417,46 @@ impl<'c> Session<'c> {
         self.phase = Phase::Staying { until, answers };
     }
 
-    /// Begins the closing handshake.
+    /// Starts the closing handshake.
     fn close(&mut self) {
         self.source = Source::Ended;
-        self.outbox.end_pongs();
+        self.outbox.append_pong();
         self.connection
             .close(CLOSE_NORMAL, "", self.outbox.frames());
-        self.phase = self.closing(Instant::now());
+        self.phase = self.closing_phase(Instant::now());
     }
 
-    fn closing(&self, now: Instant) -> Phase {
+    /// Returns [`Phase::Closing`] with both timeouts starting at `now`.
+    fn closing_phase(&self, now: Instant) -> Phase {
         Phase::Closing {
-            silent_until: now + self.connect.close_timeout,
-            until: now + self.connect.close_timeout.max(CLOSING_MAX),
+            idle_deadline: now + self.connect.close_timeout,
+            until: now + self.connect.close_timeout.max(CLOSING_TIME_MAX),
         }
     }
 
-    /// Nothing more is read; what is owed may leave.
-    fn flush(&mut self) {
+    /// Stops reading and starts to write the rest of the outbox.
+    fn start_flushing(&mut self) {
         self.source = Source::Ended;
         self.phase = Phase::Flushing {
             until: Instant::now() + self.connect.close_timeout,
         };
     }
 
-    fn over(&mut self) {
+    /// Ends the connection. Drops unsent frames.
+    fn finish(&mut self) {
         self.source = Source::Ended;
         self.outbox.clear();
-        self.screen.unprompt();
-        self.phase = Phase::Over;
+        self.screen.erase_prompt();
+        self.phase = Phase::Printing;
     }
 
-    /// Does what it is time for.
+    /// Handles timeouts, and failures of the printer.
     fn tick(&mut self, now: Instant) {
         self.check_printer();
         let is_full = self.printer.is_full();
         let was_full = std::mem::replace(&mut self.was_full, is_full);
         match self.phase {
-            Phase::Talking | Phase::Over => {}
+            Phase::Sending | Phase::Printing => {}
             Phase::Staying { until, answers } => {
                 if until.is_some_and(|until| now >= until)
                     || answers.is_some_and(|answers| self.received >= answers)
@@ -444,31 +465,30 @@ impl<'c> Session<'c> {
                 }
             }
             Phase::Closing {
-                silent_until,
+                idle_deadline,
                 until,
             } => {
                 if is_full || was_full {
-                    // The server's Close may be here, and it is our own output that waits.
-                    self.phase = self.closing(now);
-                } else if now >= silent_until.min(until) {
+                    // The server's Close may have arrived already. It is not read while the printer is full, so the
+                    // timeouts start again.
+                    self.phase = self.closing_phase(now);
+                } else if now >= idle_deadline.min(until) {
                     let seconds = self.connect.close_timeout.as_secs_f64();
-                    self.fail(if now >= silent_until {
+                    self.fail(if now >= idle_deadline {
                         format!("the server did not answer our Close in {seconds} s")
                     } else {
-                        "the server goes on and does not answer our Close".to_owned()
+                        "the server continues to send and does not answer our Close".to_owned()
                     });
-                    self.over();
+                    self.finish();
                 }
             }
             Phase::Flushing { until } => {
                 let is_late = now >= until;
                 if is_late && self.outbox.len() > 0 {
-                    self.fail(
-                        "the server closed, and did not take all that was to be sent".to_owned(),
-                    );
+                    self.fail("the server closed without reading all queued messages".to_owned());
                 }
                 if is_late || self.outbox.len() == 0 {
-                    self.over();
+                    self.finish();
                 }
             }
         }
@@ -486,24 +506,26 @@ impl<'c> Session<'c> {
                 self.connection
                     .ping(payload.as_bytes(), self.outbox.frames());
             }
-            Some(Due::StillNone(time)) => self.screen.no_pong(time),
+            Some(Due::Unanswered(time)) => self.screen.no_pong(time),
         }
     }
 
+    /// Closes the connection if stdout has failed.
     fn check_printer(&mut self) {
         let Some(error) = self.printer.failure() else {
             return;
         };
-        // A reader that went away, such as `head`, has seen enough: that is no failure.
+        // The reader of the pipe has exited, as `head` does when it needs no more input. That is no failure.
         if error.kind() != ErrorKind::BrokenPipe {
             self.fail(format!("cannot write to stdout: {error}"));
         }
         match self.phase {
-            Phase::Talking | Phase::Staying { .. } => self.close(),
-            Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Over => {}
+            Phase::Sending | Phase::Staying { .. } => self.close(),
+            Phase::Closing { .. } | Phase::Flushing { .. } | Phase::Printing => {}
         }
     }
 
+    /// Writes the outbox until it is empty or the socket would block.
     fn write(&mut self) {
         if !self.is_writable || self.outbox.len() == 0 {
             return;
@@ -513,57 +535,57 @@ impl<'c> Session<'c> {
                 self.is_writable = self.outbox.len() == 0;
                 let is_closing = matches!(self.phase, Phase::Closing { .. });
                 if written > 0 && is_closing {
-                    self.phase = self.closing(Instant::now());
+                    self.phase = self.closing_phase(Instant::now());
                 }
             }
-            // The server takes no more; but the reason may be among what it has sent, and its stream has an end.
+            // The server does not accept more bytes. It may have sent a Close with the reason before: continue to read
+            // until its stream ends.
             Err(_) => {
-                // A server that has said its Close may leave without waiting for ours.
+                // A server that has sent its Close may end the connection without waiting for ours, so unsent bytes of
+                // a Close are no failure.
                 if matches!(self.phase, Phase::Flushing { .. })
                     && self.outbox.len() > CLOSE_BYTES_MAX
                 {
-                    self.fail(
-                        "the server closed, and did not take all that was to be sent".to_owned(),
-                    );
+                    self.fail("the server closed without reading all queued messages".to_owned());
                 }
                 self.outbox.clear();
                 self.is_writable = false;
                 self.is_readable = true;
-                if let Phase::Talking | Phase::Staying { .. } = self.phase {
+                if let Phase::Sending | Phase::Staying { .. } = self.phase {
                     self.source = Source::Ended;
-                    self.phase = self.closing(Instant::now());
+                    self.phase = self.closing_phase(Instant::now());
                 }
             }
         }
         if let Phase::Flushing { .. } = self.phase
             && self.outbox.len() == 0
         {
-            self.over();
+            self.finish();
         }
     }
 
-    /// Hands this turn's output over.
+    /// Passes the output of this turn to the printer.
     fn print(&mut self) {
         match self.phase {
-            Phase::Talking => self.screen.prompt(),
+            Phase::Sending => self.screen.show_prompt(),
             Phase::Staying { .. }
             | Phase::Closing { .. }
             | Phase::Flushing { .. }
-            | Phase::Over => self.screen.unprompt(),
+            | Phase::Printing => self.screen.erase_prompt(),
         }
         let Screen { out, err, .. } = &mut self.screen;
         self.printer.print(out, err);
     }
 
-    /// How long nothing need happen; `None`: for ever.
+    /// Returns the maximum time to wait for events. `None`: without a limit.
     fn wait(&self, now: Instant) -> Option<Duration> {
         let due = match self.phase {
-            Phase::Talking | Phase::Over => None,
+            Phase::Sending | Phase::Printing => None,
             Phase::Staying { until, .. } => until,
             Phase::Closing {
-                silent_until,
+                idle_deadline,
                 until,
-            } => Some(silent_until.min(until)),
+            } => Some(idle_deadline.min(until)),
             Phase::Flushing { until } => Some(until),
         };
         let pings = self.pings.as_ref();
@@ -574,26 +596,29 @@ impl<'c> Session<'c> {
 }
 
 impl Source {
+    /// Starts reading stdin.
     fn stdin(connect: &Connect, waker: &Arc<Waker>) -> io::Result<Self> {
-        // Somebody who types ends a message with Enter; a file is what it is.
-        let cut = if connect.is_binary && !io::stdin().is_terminal() {
-            Cut::Whole
+        // On a terminal, Enter ends a binary message. A file or pipe is one binary message.
+        let mode = if connect.is_binary && !io::stdin().is_terminal() {
+            SplitMode::Whole
         } else {
-            Cut::Lines
+            SplitMode::Lines
         };
         Ok(Self::Stdin {
             input: Input::stdin(waker)?,
-            messages: Messages::new(cut, connect.is_binary, connect.message_bytes_max),
+            messages: MessageSplitter::new(mode, connect.is_binary, connect.message_bytes_max),
         })
     }
 }
 
+/// Returns a message of the type that the flags demand.
 fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
     if is_binary {
         Message::binary(bytes)
     } else {
         Message::text(
-            std::str::from_utf8(bytes).expect("Messages, or the command line, checked it"),
+            std::str::from_utf8(bytes)
+                .expect("MessageSplitter has checked stdin, and -x is a String"),
         )
     }
 }
@@ -601,20 +626,20 @@ fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
 /// RFC 6455 section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
 
-/// For the answers to `-x`, as long as wscat gives them.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Maximum time to wait for the answers to `-x`. wscat waits as long.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For a server that goes on sending messages and answers no Close.
-const CLOSING_MAX: Duration = Duration::from_secs(60);
+/// Maximum time of [`Phase::Closing`] while the server continues to send messages, unless `--close-timeout` is longer.
+const CLOSING_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// What may wait to be sent before no more of stdin is taken.
+/// Unsent bytes above which stdin is not read.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// Few reads for large messages.
-const BUF_BYTES: usize = 64 * 1024;
+/// Size of the read buffer. A large message needs few reads.
+const READ_BUF_BYTES: usize = 64 * 1024;
 
-/// A masked frame header and the largest payload of a control frame.
+/// Maximum length of our Close: a masked header and the largest payload of a control frame.
 const CLOSE_BYTES_MAX: usize = 6 + 125;
 
-/// Before others have their turn.
-const READS_MAX: usize = 16;
+/// Maximum number of reads per turn, so that signals, timers and input are not delayed.
+const READS_PER_TURN_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! Streams of a server's frames, cut everywhere: the cuts never change what is counted.
+//! Streams of a server's frames, received in pieces of every size: the size never changes the counts.
 
 use super::*;
 use wsloop::Message;
@@ -9,7 +9,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, len], payload].concat()
 }
 
-/// What comes of a stream that is cut into pieces of at most `len` bytes, and what is owed.
+/// Receives a stream in pieces of at most `len` bytes. Returns the sums of the counts, and the replies.
 fn receive(
     stream: &[u8],
     len: usize,
@@ -20,22 +20,22 @@ fn receive(
     for piece in stream.chunks(len) {
         let counted = answers.receive(&mut piece.to_vec(), expected, &mut out)?;
         sum.messages += counted.messages;
-        sum.others += counted.others;
+        sum.mismatched += counted.mismatched;
         sum.is_closed |= counted.is_closed;
     }
     Ok((sum, out))
 }
 
-fn counted(messages: u64, others: u64, is_closed: bool) -> Counted {
+fn counted(messages: u64, mismatched: u64, is_closed: bool) -> Counted {
     Counted {
         messages,
-        others,
+        mismatched,
         is_closed,
     }
 }
 
 #[test]
-fn what_is_expected_and_what_is_not_is_counted_however_it_is_cut() {
+fn expected_and_other_messages_are_counted_in_pieces_of_every_size() {
     let expected = Cycle::of_answers(Message::text("hello"));
     let hello = frame(0x81, b"hello");
     let table = [
@@ -49,15 +49,15 @@ fn what_is_expected_and_what_is_not_is_counted_however_it_is_cut() {
         (
             [
                 &hello[..],
-                &frame(0x01, b"he"),
+                &frame(0x01, b"hel"),
                 &frame(0x89, b"p"),
-                &frame(0x80, b"llo"),
+                &frame(0x80, b"lo"),
                 &hello,
             ]
             .concat(),
             counted(3, 0, false),
         ),
-        // Other contents: at the end, in the kind, shorter, longer, none.
+        // Mismatches: in the last byte, in the type, shorter, longer, empty.
         (
             [&frame(0x81, b"hellO")[..], &hello].concat(),
             counted(2, 1, false),
@@ -94,7 +94,7 @@ fn a_ping_is_answered_with_its_payload() {
 }
 
 #[test]
-fn a_server_that_breaks_the_protocol_is_told() {
+fn a_masked_frame_of_the_server_is_an_error() {
     let expected = Cycle::of_answers(Message::text("hello"));
     let masked = b"\x81\x85\0\0\0\0hello";
     for len in [1, masked.len()] {
@@ -103,7 +103,7 @@ fn a_server_that_breaks_the_protocol_is_told() {
 }
 
 #[test]
-fn large_frames_are_compared_in_pieces() {
+fn a_byte_that_differs_in_a_large_frame_is_found() {
     let mut payload = vec![b'x'; 200_000];
     let expected = Cycle::of_answers(Message::binary(&payload));
     let right = expected.frame().to_vec();
@@ -119,7 +119,7 @@ fn large_frames_are_compared_in_pieces() {
 }
 
 #[test]
-fn an_empty_message_is_two_bytes() {
+fn empty_messages_are_counted() {
     let expected = Cycle::of_answers(Message::binary(&[]));
     let stream = frame(0x82, b"").repeat(5);
     assert_eq!(

@@ -1,13 +1,13 @@
-//! The load itself: one poll loop over all connections, through warm-up, measurement and the last answers.
+//! Runs the load: one poll loop over all connections, through warm-up, measurement and drain.
 
 mod traffic;
 
 use super::connect::Opened;
+use super::connection::LoadConnection;
 use super::cycle::Cycle;
-use super::member::Member;
 use super::process::Process;
 use super::progress::Progress;
-use super::sending::{Pace, Rounds, Sending, Window};
+use super::schedule::{Pace, Rounds, Schedule, Window};
 use super::tally::{Errors, Latency, Tally, Totals};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::{Bench, Load};
@@ -16,69 +16,74 @@ use mio::{Events, Poll};
 use std::io;
 use std::time::Duration;
 
-/// A load that is under way.
+/// A running load. Times are in nanoseconds since the start of `clock`.
 pub(super) struct Engine<'b> {
     bench: &'b Bench,
     process: Option<&'b Process>,
     requests: &'b Cycle,
     expected: &'b Cycle,
     clock: Clock,
-    /// `None`: it was lost.
-    members: Vec<Option<Member<TcpStream>>>,
+    /// `None` for a lost connection.
+    connections: Vec<Option<LoadConnection<TcpStream>>>,
+    /// Number of connections that are not lost.
     live: usize,
-    /// For each connection, when something last came, or it began to wait.
-    heard: Vec<u64>,
-    sending: Sending,
+    /// For each connection, the later of two times: the last read, and the last send at a time when no answer was
+    /// expected. A connection that expects answers has been silent since then.
+    waiting_since: Vec<u64>,
+    schedule: Schedule,
     phase: Phase,
-    /// Of the phase: what comes before the measurement is thrown away, and what comes after it, but for the latencies of
-    /// a rate.
+    /// Counts of the current phase. Only those of [`Phase::Measure`] are reported, except that with [`Schedule::Pace`]
+    /// the latencies of [`Phase::Drain`] are included.
     tally: Tally,
     errors: Errors,
     first_error: Option<String>,
     buf: Vec<u8>,
-    /// Connections with more to read than a turn allows.
-    again: Vec<usize>,
-    /// Who is to send how many messages; empty between turns, kept for its memory.
+    /// Connections that have spent their read budget of the turn and may have more input.
+    unread: Vec<usize>,
+    /// Connections that must send, and how many messages. Empty between turns; a field so that its memory is reused.
     due: Vec<(usize, u64)>,
 }
 
-/// Until when it lasts; a load of rounds ends each phase with a round.
+/// Phase of a run, in their order.
+///
+/// `WarmUp` and `Measure` last until `until`. With [`Schedule::Rounds`] they last longer, until the current round is
+/// complete.
 #[derive(Clone, Copy)]
 enum Phase {
-    WarmUp {
-        until: u64,
-    },
+    /// Nothing is reported except errors.
+    WarmUp { until: u64 },
     Measure {
         until: u64,
-        /// The server's CPU at its start.
+        /// CPU time of the server's process in nanoseconds when the measurement started.
         cpu: Option<u64>,
     },
-    /// Nothing more is sent, and what is under way may arrive.
-    Drain {
-        until: u64,
-    },
+    /// No new message is sent. Expected answers are received until `until`; except with [`Schedule::Rounds`] the phase
+    /// ends earlier when all have arrived.
+    Drain { until: u64 },
 }
 
-/// What a load gave.
+/// Result of a run.
 pub(super) struct Outcome {
-    /// `None`: it ended before the measurement began.
+    /// `None` if the run ended before the measurement started.
     pub(super) totals: Option<Totals>,
-    /// The server's, while it was measured.
+    /// CPU time that the server's process used during the measurement.
     pub(super) cpu_nanos: Option<u64>,
     pub(super) errors: Errors,
+    /// Description of the first error.
     pub(super) first_error: Option<String>,
-    /// The connections that are left.
-    pub(super) members: Vec<Member<TcpStream>>,
+    /// The connections that were not lost, still open.
+    pub(super) connections: Vec<LoadConnection<TcpStream>>,
     pub(super) end: End,
 }
 
-/// Why a load ended.
+/// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Its time was over.
+    /// Its time elapsed.
     Time,
+    /// SIGINT or SIGTERM arrived.
     Signal,
-    /// No connection was left to send on.
+    /// All connections, or with [`Schedule::Rounds`] all those that send, were lost.
     Lost,
 }
 
@@ -91,12 +96,12 @@ impl<'b> Engine<'b> {
         opened: Opened,
     ) -> Self {
         let clock = Clock::start();
-        let live = opened.members.len();
-        let sending = match bench.load {
-            Load::InFlight(in_flight) => Sending::Window(Window::new(live, in_flight)),
-            Load::Rate(rate) => Sending::Pace(Pace::new(live, rate, clock.now())),
+        let live = opened.connections.len();
+        let schedule = match bench.load {
+            Load::InFlight(in_flight) => Schedule::Window(Window::new(live, in_flight)),
+            Load::Rate(rate) => Schedule::Pace(Pace::new(live, rate, clock.now())),
             Load::Broadcast { senders, burst } => {
-                Sending::Rounds(Rounds::new(live, senders.min(live), burst))
+                Schedule::Rounds(Rounds::new(live, senders.min(live), burst))
             }
         };
         Self {
@@ -105,10 +110,10 @@ impl<'b> Engine<'b> {
             requests,
             expected,
             clock,
-            members: opened.members.into_iter().map(Some).collect(),
+            connections: opened.connections.into_iter().map(Some).collect(),
             live,
-            heard: vec![0; live],
-            sending,
+            waiting_since: vec![0; live],
+            schedule,
             phase: Phase::WarmUp {
                 until: nanos(bench.warmup),
             },
@@ -118,28 +123,28 @@ impl<'b> Engine<'b> {
                 ..Errors::default()
             },
             first_error: opened.first_error,
-            buf: vec![0; BUF_BYTES],
-            again: Vec::new(),
+            buf: vec![0; READ_BUF_BYTES],
+            unread: Vec::new(),
             due: Vec::new(),
         }
     }
 
-    /// Runs until its time is over, a signal comes, or all connections are lost.
+    /// Runs until the time has elapsed, a signal arrives, or no sending connection is left.
     ///
     /// # Errors
-    /// What the system says to polling.
+    /// Returns an error of the poll. Errors of connections are counted instead.
     pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> io::Result<Outcome> {
-        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
         let mut progress = Progress::new();
-        let mut next_look = 0;
+        let mut next_scan = 0;
         let mut totals = None;
         let mut cpu_nanos = None;
-        let scan = nanos(self.bench.timeout / 4).min(LOOK);
+        let scan_interval = nanos(self.bench.timeout / 4).min(SCAN_INTERVAL);
         self.fill_windows();
         let end = loop {
             let now = self.clock.now();
-            if now >= next_look {
-                next_look = now + scan;
+            if now >= next_scan {
+                next_scan = now + scan_interval;
                 self.expire(now);
                 progress.show(
                     now,
@@ -147,11 +152,11 @@ impl<'b> Engine<'b> {
                     matches!(self.phase, Phase::Measure { .. }),
                 );
             }
-            if self.is_lost() {
+            if self.has_no_senders() {
                 break End::Lost;
             }
-            if self.may_turn()
-                && let Some(finished) = self.turn_phase(now)
+            if self.may_change_phase()
+                && let Some(finished) = self.advance_phase(now)
             {
                 (totals, cpu_nanos) = finished;
             }
@@ -159,7 +164,7 @@ impl<'b> Engine<'b> {
                 break End::Time;
             }
             self.send_due(now);
-            let wait = self.wait(now, next_look);
+            let wait = self.wait(now, next_scan);
             match poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
@@ -178,7 +183,7 @@ impl<'b> Engine<'b> {
                     self.read(event.token().0, is_ended);
                 }
             }
-            for index in std::mem::take(&mut self.again) {
+            for index in std::mem::take(&mut self.unread) {
                 self.read(index, false);
             }
             if has_signal {
@@ -187,46 +192,47 @@ impl<'b> Engine<'b> {
         };
         progress.clear();
         let now = self.clock.now();
-        self.charge_awaited(now);
+        self.record_all_unanswered(now);
         if let Phase::Measure { cpu, .. } = self.phase {
             (totals, cpu_nanos) = self.finish_tally(now, cpu);
-        } else if let (Some(totals), Sending::Pace(_)) = (&mut totals, &self.sending) {
+        } else if let (Some(totals), Schedule::Pace(_)) = (&mut totals, &self.schedule) {
             totals.latency = Latency::of(&self.tally.latencies);
         }
         if end == End::Time {
-            self.count_unanswered();
+            self.count_missing();
         }
         Ok(Outcome {
             totals,
             cpu_nanos,
             errors: self.errors,
             first_error: self.first_error,
-            members: self.members.into_iter().flatten().collect(),
+            connections: self.connections.into_iter().flatten().collect(),
             end,
         })
     }
 
-    /// The first messages of a closed loop.
+    /// Sends the first messages of a closed loop.
     fn fill_windows(&mut self) {
-        if let Sending::Window(window) = &self.sending {
+        if let Schedule::Window(window) = &self.schedule {
             let in_flight = window.in_flight;
-            for index in 0..self.members.len() {
+            for index in 0..self.connections.len() {
                 let now = self.clock.now();
                 self.send(index, in_flight, now);
             }
         }
     }
 
-    /// Whether a phase may end now: rounds are not cut.
-    fn may_turn(&self) -> bool {
-        match &self.sending {
-            Sending::Window(_) | Sending::Pace(_) => true,
-            Sending::Rounds(rounds) => rounds.is_complete(),
+    /// Returns whether a phase may end now. A round is never divided between two phases.
+    fn may_change_phase(&self) -> bool {
+        match &self.schedule {
+            Schedule::Window(_) | Schedule::Pace(_) => true,
+            Schedule::Rounds(rounds) => rounds.is_complete(),
         }
     }
 
-    /// Goes on to the next phase, if it is time; gives what was measured when that ends.
-    fn turn_phase(&mut self, now: u64) -> Option<(Option<Totals>, Option<u64>)> {
+    /// Starts the next phase if the current one has ended. Returns the result of the measurement, as
+    /// [`finish_tally`](Self::finish_tally) does, when the measurement has ended.
+    fn advance_phase(&mut self, now: u64) -> Option<(Option<Totals>, Option<u64>)> {
         match self.phase {
             Phase::WarmUp { until } if now >= until => {
                 let cpu = self.cpu();
@@ -239,15 +245,15 @@ impl<'b> Engine<'b> {
             Phase::Measure { until, cpu } if now >= until => {
                 let latencies = self.tally.latencies.clone();
                 let finished = self.finish_tally(now, cpu);
-                if let Sending::Pace(_) = self.sending {
-                    // What was due in the measurement belongs to it, whenever it is answered.
+                if let Schedule::Pace(_) = self.schedule {
+                    // A message that was due during the measurement counts, no matter when its answer arrives.
                     self.tally.latencies = latencies;
                 }
-                let wait = match self.sending {
-                    Sending::Window(_) | Sending::Pace(_) => nanos(self.bench.timeout),
-                    Sending::Rounds(_) => SURPLUS_WAIT,
+                let wait = match self.schedule {
+                    Schedule::Window(_) | Schedule::Pace(_) => nanos(self.bench.timeout),
+                    Schedule::Rounds(_) => SURPLUS_WAIT,
                 };
-                self.forget(now);
+                self.cancel_unstarted(now);
                 self.phase = Phase::Drain { until: now + wait };
                 Some(finished)
             }
@@ -261,9 +267,15 @@ impl<'b> Engine<'b> {
         }
     }
 
+    /// Ends the measurement. Returns its totals, and the CPU time that the server's process used in it.
     fn finish_tally(&mut self, now: u64, cpu: Option<u64>) -> (Option<Totals>, Option<u64>) {
         let used = cpu.and_then(|before| Some(self.cpu()?.saturating_sub(before)));
-        let unsent = self.members.iter().flatten().map(Member::owed).sum();
+        let unsent = self
+            .connections
+            .iter()
+            .flatten()
+            .map(LoadConnection::unsent)
+            .sum();
         let tally = std::mem::replace(&mut self.tally, Tally::new(now, 0));
         (Some(tally.finish(now, unsent)), used)
     }
@@ -272,77 +284,80 @@ impl<'b> Engine<'b> {
         self.process?.cpu_nanos().ok()
     }
 
-    /// Drops what is due and not begun to be written.
-    fn forget(&mut self, now: u64) {
-        for index in 0..self.members.len() {
-            if let Some(member) = &mut self.members[index] {
-                let messages = member.forget();
-                self.charge(index, messages, now);
-                self.sending.cancel(index, messages);
+    /// Cancels the messages of which no byte is written. Called when the measurement ends.
+    fn cancel_unstarted(&mut self, now: u64) {
+        for index in 0..self.connections.len() {
+            if let Some(connection) = &mut self.connections[index] {
+                let messages = connection.cancel_unstarted();
+                self.record_unanswered(index, messages, now);
+                self.schedule.cancel(index, messages);
             }
         }
     }
 
-    /// With a rate, the newest messages of a connection count as late, though nobody answers them.
+    /// With [`Schedule::Pace`], records the time that the newest `messages` of a connection have waited as their
+    /// latency, since they will not be answered.
     #[inline(never)]
-    fn charge(&mut self, index: usize, messages: u64, now: u64) {
-        if let Sending::Pace(pace) = &self.sending {
-            pace.charge(index, messages, now, &mut self.tally.latencies);
+    fn record_unanswered(&mut self, index: usize, messages: u64, now: u64) {
+        if let Schedule::Pace(pace) = &self.schedule {
+            pace.record_unanswered(index, messages, now, &mut self.tally.latencies);
         }
     }
 
-    fn charge_awaited(&mut self, now: u64) {
-        for index in 0..self.members.len() {
-            if self.members[index].is_some() {
-                self.charge(index, self.sending.awaited(index), now);
+    /// Records the latencies of all messages that are unanswered at the end of the run.
+    fn record_all_unanswered(&mut self, now: u64) {
+        for index in 0..self.connections.len() {
+            if self.connections[index].is_some() {
+                self.record_unanswered(index, self.schedule.awaited(index), now);
             }
         }
     }
 
-    /// Whether everything under way has arrived, or has had its time.
+    /// Returns whether the drain has ended: all expected answers have arrived, or its time has elapsed.
     fn is_drained(&self, now: u64) -> bool {
         let Phase::Drain { until } = self.phase else {
             return false;
         };
-        match self.sending {
-            Sending::Window(_) | Sending::Pace(_) => now >= until || self.awaited() == 0,
-            // All has arrived; what comes now is too much.
-            Sending::Rounds(_) => now >= until,
+        match self.schedule {
+            Schedule::Window(_) | Schedule::Pace(_) => now >= until || self.awaited() == 0,
+            // The last round is complete, so no answer is expected. Surplus messages may still arrive.
+            Schedule::Rounds(_) => now >= until,
         }
     }
 
-    /// Messages that the connections which are left wait for.
+    /// Returns the number of messages that the live connections expect.
     fn awaited(&self) -> u64 {
-        let members = self.members.iter().enumerate();
-        let live = members.filter(|(_, member)| member.is_some());
-        live.map(|(index, _)| self.sending.awaited(index)).sum()
+        let connections = self.connections.iter().enumerate();
+        let live = connections.filter(|(_, connection)| connection.is_some());
+        live.map(|(index, _)| self.schedule.awaited(index)).sum()
     }
 
-    fn count_unanswered(&mut self) {
+    fn count_missing(&mut self) {
         self.errors.missing += self.awaited();
     }
 
-    fn is_lost(&self) -> bool {
-        match &self.sending {
-            Sending::Window(_) | Sending::Pace(_) => self.live == 0,
-            Sending::Rounds(rounds) => !rounds.has_senders(),
+    /// Returns whether no connection that sends is left.
+    fn has_no_senders(&self) -> bool {
+        match &self.schedule {
+            Schedule::Window(_) | Schedule::Pace(_) => self.live == 0,
+            Schedule::Rounds(rounds) => !rounds.has_senders(),
         }
     }
 
-    /// Sends what is due by time, or begins the next round.
+    /// Sends the messages that are due, or those of the next round if the last one is complete.
     fn send_due(&mut self, now: u64) {
         if let Phase::Drain { .. } = self.phase {
             return;
         }
         let mut due = std::mem::take(&mut self.due);
-        match &mut self.sending {
-            Sending::Window(_) => {}
-            Sending::Pace(pace) => {
+        match &mut self.schedule {
+            Schedule::Window(_) => {}
+            Schedule::Pace(pace) => {
                 pace.send_due(now, |index, messages| due.push((index, messages)))
             }
-            Sending::Rounds(rounds) => {
+            Schedule::Rounds(rounds) => {
                 if rounds.is_complete() {
-                    rounds.begin(now, |index, messages| due.push((index, messages)));
+                    rounds.start(now, |index, messages| due.push((index, messages)));
                 }
             }
         }
@@ -352,24 +367,24 @@ impl<'b> Engine<'b> {
         self.due = due;
     }
 
-    /// How long to wait for events.
-    fn wait(&self, now: u64, next_look: u64) -> Duration {
-        if !self.again.is_empty() {
+    /// Returns the maximum time to wait for events.
+    fn wait(&self, now: u64, next_scan: u64) -> Duration {
+        if !self.unread.is_empty() {
             return Duration::ZERO;
         }
-        let mut next = next_look;
+        let mut next = next_scan;
         match self.phase {
             Phase::WarmUp { until } | Phase::Drain { until } => next = next.min(until),
             Phase::Measure { until, .. } => {
                 next = next.min(until).min(self.tally.next_sample());
             }
         }
-        if let (Sending::Pace(pace), Phase::WarmUp { .. } | Phase::Measure { .. }) =
-            (&self.sending, self.phase)
+        if let (Schedule::Pace(pace), Phase::WarmUp { .. } | Phase::Measure { .. }) =
+            (&self.schedule, self.phase)
         {
             let due = pace.next_due();
-            // The poll sleeps for whole milliseconds, rounded up: the last part of one is spent awake, so that
-            // nothing is late by our own fault.
+            // The poll sleeps for whole milliseconds, rounded up. The rest, less than a millisecond, is spent polling
+            // without a wait: otherwise the load generator itself would send late.
             next = next.min(due.saturating_sub(MILLISECOND).max(now));
             if due < now + MILLISECOND {
                 return Duration::ZERO;
@@ -381,19 +396,22 @@ impl<'b> Engine<'b> {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("every TIME is at most a day")
+    u64::try_from(duration.as_nanos())
+        .expect("a TIME of the command line is at most a day, a u64 holds 584 years")
 }
 
+/// In nanoseconds.
 const MILLISECOND: u64 = 1_000_000;
 
-/// Between looks at who is silent, and lines of progress.
-const LOOK: u64 = 500 * MILLISECOND;
+/// Maximum time between two searches for silent connections, which also update the progress line.
+const SCAN_INTERVAL: u64 = 500 * MILLISECOND;
 
-/// After the last round, for messages too many.
+/// Time to wait for surplus messages after the last round.
 const SURPLUS_WAIT: u64 = 20 * MILLISECOND;
 
-/// In a turn; few enough that a phase ends on time.
-const EVENTS_MAX: usize = 256;
+/// Maximum number of events per turn. A turn must be short for a phase to end on time.
+const EVENTS_PER_TURN_MAX: usize = 256;
 
-/// One for all connections. Large messages need few reads, and it stays in a cache.
-const BUF_BYTES: usize = 256 * 1024;
+/// Size of the read buffer, which all connections share. A large message needs few reads, and the buffer fits in a CPU
+/// cache.
+const READ_BUF_BYTES: usize = 256 * 1024;

@@ -1,95 +1,104 @@
-//! What is done to one connection: send, write, read, count, lose.
+//! Operations on one connection: sending, reading, counting answers, and removing it when it fails or times out.
 
-use super::super::member::{Lost, Received};
-use super::super::sending::Sending;
+use super::super::connection::{Lost, Received};
+use super::super::schedule::Schedule;
 use super::{Engine, Phase, nanos};
 
 impl Engine<'_> {
+    /// Queues `messages` on a connection and writes as many as the socket accepts. Does nothing if the connection is
+    /// lost.
     pub(super) fn send(&mut self, index: usize, messages: u64, now: u64) {
-        let Some(member) = &mut self.members[index] else {
+        let Some(connection) = &mut self.connections[index] else {
             return;
         };
-        if self.sending.awaited(index) == 0 {
-            self.heard[index] = now;
+        if self.schedule.awaited(index) == 0 {
+            self.waiting_since[index] = now;
         }
-        if let Sending::Window(window) = &mut self.sending {
+        if let Schedule::Window(window) = &mut self.schedule {
             window.send(index, messages, now);
         }
         self.tally.sent += messages;
-        member.owe(messages);
+        connection.queue(messages);
         self.write(index);
     }
 
+    /// Called when the connection's socket is writable.
     pub(super) fn unblock(&mut self, index: usize) {
-        if let Some(member) = &mut self.members[index] {
-            member.unblock();
+        if let Some(connection) = &mut self.connections[index] {
+            connection.unblock();
             self.write(index);
         }
     }
 
     fn write(&mut self, index: usize) {
-        if let Some(member) = &mut self.members[index]
-            && let Err(lost) = member.write(self.requests)
+        if let Some(connection) = &mut self.connections[index]
+            && let Err(lost) = connection.write(self.requests)
         {
             self.lose(index, &lost);
         }
     }
 
+    /// Reads from a connection and counts what arrives. `is_ended` is set when an event has reported the end of the
+    /// stream or an error.
     pub(super) fn read(&mut self, index: usize, is_ended: bool) {
-        let Some(member) = &mut self.members[index] else {
+        let Some(connection) = &mut self.connections[index] else {
             return;
         };
         let mut received = Received::default();
-        let result = member.read(&mut self.buf, self.expected, is_ended, &mut received);
+        let result = connection.read(&mut self.buf, self.expected, is_ended, &mut received);
         if received.bytes > 0 {
             self.count(index, received);
         }
         match result {
             Ok(true) => {}
-            Ok(false) => self.again.push(index),
+            Ok(false) => self.unread.push(index),
             Err(lost) => {
-                // The answer to a Close.
+                // Writes the Close that answers a Close or a violation.
                 self.write(index);
                 self.lose(index, &lost);
             }
         }
     }
 
-    /// What arrived counts, and in a closed loop so much is sent again.
+    /// Counts what arrived. In a closed loop, sends one message for each answer.
     fn count(&mut self, index: usize, received: Received) {
         let now = self.clock.now();
-        self.heard[index] = now;
+        self.waiting_since[index] = now;
         self.tally.bytes += received.bytes;
         let messages = received.messages;
         let latencies = &mut self.tally.latencies;
-        let surplus = self.sending.answered(index, messages, now, latencies);
+        let surplus = self
+            .schedule
+            .record_received(index, messages, now, latencies);
         self.tally.messages += messages - surplus;
         if surplus > 0 {
             self.errors.mismatch += surplus;
             self.first_error
-                .get_or_insert_with(|| "a message came that nobody asked for".to_owned());
+                .get_or_insert_with(|| "received more messages than expected".to_owned());
         }
-        if self.bench.verify && received.others > 0 {
-            self.errors.mismatch += received.others;
-            self.first_error
-                .get_or_insert_with(|| "a message differs from the one that was sent".to_owned());
+        if self.bench.verify && received.mismatched > 0 {
+            self.errors.mismatch += received.mismatched;
+            self.first_error.get_or_insert_with(|| {
+                "received a message that differs from the one sent".to_owned()
+            });
         }
-        let again = match (&self.sending, self.phase) {
-            (_, Phase::Drain { .. }) | (Sending::Pace(_) | Sending::Rounds(_), _) => 0,
-            (Sending::Window(_), Phase::WarmUp { .. } | Phase::Measure { .. }) => {
+        let again = match (&self.schedule, self.phase) {
+            (_, Phase::Drain { .. }) | (Schedule::Pace(_) | Schedule::Rounds(_), _) => 0,
+            (Schedule::Window(_), Phase::WarmUp { .. } | Phase::Measure { .. }) => {
                 messages - surplus
             }
         };
         if again > 0 {
             self.send(index, again, now);
         } else {
-            // A pong may be owed.
+            // Writes a queued pong, if any.
             self.write(index);
         }
     }
 
+    /// Drops a connection that has failed and counts the error. The answers that it expected count as missing.
     fn lose(&mut self, index: usize, lost: &Lost) {
-        if self.members[index].take().is_none() {
+        if self.connections[index].take().is_none() {
             return;
         }
         self.live -= 1;
@@ -97,18 +106,25 @@ impl Engine<'_> {
             Lost::Write(_) => self.errors.write += 1,
             Lost::Read(_) | Lost::Ended | Lost::Closed | Lost::Protocol(_) => self.errors.read += 1,
         }
-        self.charge(index, self.sending.awaited(index), self.clock.now());
-        self.errors.missing += self.sending.lost(index);
+        self.record_unanswered(index, self.schedule.awaited(index), self.clock.now());
+        self.errors.missing += self.schedule.remove(index);
         self.first_error.get_or_insert_with(|| lost.to_string());
     }
 
-    /// Gives up on what nothing was heard of for too long.
+    /// Counts the connections that have expected an answer for `--timeout` without receiving anything. Drops them, or
+    /// with [`Schedule::Rounds`] ends the round instead.
     pub(super) fn expire(&mut self, now: u64) {
         let timeout = nanos(self.bench.timeout);
-        let silent = || format!("nothing came for {:?}", self.bench.timeout);
-        if let Sending::Rounds(rounds) = &mut self.sending {
-            if !rounds.is_complete() && now.saturating_sub(rounds.heard) >= timeout {
-                // They may be well, and others have swallowed the messages: the next round will tell.
+        let silent = || {
+            format!(
+                "nothing was received for {:?} (--timeout)",
+                self.bench.timeout
+            )
+        };
+        if let Schedule::Rounds(rounds) = &mut self.schedule {
+            if !rounds.is_complete() && now.saturating_sub(rounds.last_received) >= timeout {
+                // The connections stay: the server may have lost messages without a fault of the receivers. If a
+                // connection is dead, the next round ends the same way.
                 let (waiting, missing) = rounds.abandon();
                 self.errors.timeout += waiting;
                 self.errors.missing += missing;
@@ -116,13 +132,13 @@ impl Engine<'_> {
             }
             return;
         }
-        for index in 0..self.members.len() {
-            let awaited = self.sending.awaited(index);
-            let is_silent = awaited > 0 && now.saturating_sub(self.heard[index]) >= timeout;
-            if is_silent && self.members[index].take().is_some() {
+        for index in 0..self.connections.len() {
+            let awaited = self.schedule.awaited(index);
+            let is_silent = awaited > 0 && now.saturating_sub(self.waiting_since[index]) >= timeout;
+            if is_silent && self.connections[index].take().is_some() {
                 self.live -= 1;
                 self.errors.timeout += 1;
-                self.errors.missing += self.sending.lost(index);
+                self.errors.missing += self.schedule.remove(index);
                 self.first_error.get_or_insert_with(silent);
             }
         }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn units_suit_their_numbers() {
+fn the_unit_depends_on_the_magnitude() {
     let times = [
         (0.0, "0.00us"),
         (999.9, "999.90us"),
@@ -29,7 +29,7 @@ fn units_suit_their_numbers() {
 }
 
 #[test]
-fn only_errors_that_happened_are_told() {
+fn only_errors_that_occurred_are_printed() {
     let text = |errors| {
         let mut out = String::new();
         write_errors(&mut out, &errors, Some("the reason")).unwrap();
@@ -46,6 +46,6 @@ fn only_errors_that_happened_are_told() {
 }
 
 #[test]
-fn shares_of_nothing_are_nothing() {
-    assert_eq!((per(1.0, 0.0), per(6.0, 3.0)), (0.0, 2.0));
+fn a_ratio_to_zero_is_zero() {
+    assert_eq!((ratio(1.0, 0.0), ratio(6.0, 3.0)), (0.0, 2.0));
 }

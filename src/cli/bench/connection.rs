@@ -1,4 +1,4 @@
-//! One open connection: frames to write, answers to read. It knows its stream, and neither time nor the others.
+//! One open connection: writes frames and reads answers. It knows its stream, but no clock and no other connection.
 
 use super::answers::{Answers, Counted};
 use super::cycle::Cycle;
@@ -6,47 +6,48 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use wsloop::proto::ProtocolError;
 
-/// A connection after its opening handshake.
-pub(super) struct Member<S> {
+/// A connection after its opening handshake. The stream must be non-blocking.
+pub(super) struct LoadConnection<S> {
     stream: S,
     answers: Answers,
-    /// Messages not wholly written, the one under way included.
-    owed: u64,
-    /// Bytes of the message under way that are written.
+    /// Queued messages that are not completely written, including a partly written one.
+    unsent: u64,
+    /// Bytes already written of the first unsent message.
     position: usize,
-    /// Pongs, and a Close: they leave between two messages.
+    /// Unsent control frames (pongs, a Close). They are written between two messages.
     control: Vec<u8>,
-    /// The socket takes no more for now.
+    /// The last write was short. Nothing is written until [`unblock`](Self::unblock).
     is_blocked: bool,
 }
 
-/// What some reads gave.
+/// Counters of one or more reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Received {
     pub(super) bytes: u64,
     pub(super) messages: u64,
-    /// Those of them that are not the message that was sent.
-    pub(super) others: u64,
+    /// How many of `messages` differ from the message that was sent.
+    pub(super) mismatched: u64,
 }
 
-/// Why a connection ended before its time.
+/// Why a connection was lost during the run.
 #[derive(Debug)]
 pub(super) enum Lost {
     Read(io::Error),
     Write(io::Error),
     /// The stream ended without a Close.
     Ended,
-    /// With a Close.
+    /// The server sent a Close.
     Closed,
+    /// The server violated RFC 6455.
     Protocol(ProtocolError),
 }
 
-impl<S: Read + Write> Member<S> {
+impl<S: Read + Write> LoadConnection<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             answers: Answers::default(),
-            owed: 0,
+            unsent: 0,
             position: 0,
             control: Vec::new(),
             is_blocked: false,
@@ -57,41 +58,47 @@ impl<S: Read + Write> Member<S> {
         &mut self.stream
     }
 
-    /// Has `messages` more to send.
-    pub(super) fn owe(&mut self, messages: u64) {
-        self.owed += messages;
+    /// Adds `messages` to those to be sent. Writes nothing.
+    pub(super) fn queue(&mut self, messages: u64) {
+        self.unsent += messages;
     }
 
-    /// Messages not wholly written.
-    pub(super) fn owed(&self) -> u64 {
-        self.owed
+    /// Returns the number of queued messages that are not completely written.
+    pub(super) fn unsent(&self) -> u64 {
+        self.unsent
     }
 
-    /// Drops the messages that are not begun; gives how many.
-    pub(super) fn forget(&mut self) -> u64 {
-        let begun = u64::from(self.position > 0);
-        let forgotten = self.owed - begun;
-        self.owed = begun;
-        forgotten
+    /// Cancels the messages of which no byte is written, and returns their number.
+    pub(super) fn cancel_unstarted(&mut self) -> u64 {
+        let started = u64::from(self.position > 0);
+        let cancelled = self.unsent - started;
+        self.unsent = started;
+        cancelled
     }
 
-    /// The socket may take bytes again.
+    /// Called when the socket is writable again.
     pub(super) fn unblock(&mut self) {
         self.is_blocked = false;
     }
 
-    /// Takes bytes that came with the end of the opening handshake.
-    pub(super) fn take(&mut self, input: &mut [u8], expected: &Cycle) -> Result<Counted, Lost> {
+    /// Processes received bytes, such as those that arrived together with the response of the opening handshake.
+    ///
+    /// # Errors
+    /// The server violated the protocol.
+    pub(super) fn receive(&mut self, input: &mut [u8], expected: &Cycle) -> Result<Counted, Lost> {
         self.answers
             .receive(input, expected, &mut self.control)
             .map_err(Lost::Protocol)
     }
 
-    /// Reads what there is, at most [`READS_MAX`] times; `false`: there may be more. A read that does not fill `buf`
-    /// took all there was, unless the stream's end is behind it.
+    /// Reads until the socket would block, at most [`READS_PER_TURN_MAX`] times, and adds to `received`. Returns
+    /// whether the socket is drained; if not, the caller must call again without waiting for an event.
+    ///
+    /// A read that does not fill `buf` drains the socket, except that the end of the stream may follow. `is_ended` is
+    /// set when an event has reported the end or an error: then the end is read as well.
     ///
     /// # Errors
-    /// The connection is over; `received` has what came before.
+    /// The connection is lost. `received` includes what was read before.
     pub(super) fn read(
         &mut self,
         buf: &mut [u8],
@@ -99,7 +106,7 @@ impl<S: Read + Write> Member<S> {
         is_ended: bool,
         received: &mut Received,
     ) -> Result<bool, Lost> {
-        for _ in 0..READS_MAX {
+        for _ in 0..READS_PER_TURN_MAX {
             let len = match self.stream.read(buf) {
                 Ok(0) => return Err(Lost::Ended),
                 Ok(len) => len,
@@ -108,9 +115,9 @@ impl<S: Read + Write> Member<S> {
                 Err(error) => return Err(Lost::Read(error)),
             };
             received.bytes += len as u64;
-            let counted = self.take(&mut buf[..len], expected)?;
+            let counted = self.receive(&mut buf[..len], expected)?;
             received.messages += counted.messages;
-            received.others += counted.others;
+            received.mismatched += counted.mismatched;
             if counted.is_closed {
                 return Err(Lost::Closed);
             }
@@ -121,10 +128,11 @@ impl<S: Read + Write> Member<S> {
         Ok(false)
     }
 
-    /// Writes what is owed, as far as the socket takes it: one call for all the messages that a cycle holds.
+    /// Writes queued messages and control frames until all are written or the socket would block. One call of the
+    /// system writes as many messages as a cycle contains.
     ///
     /// # Errors
-    /// The connection is over.
+    /// The connection is lost.
     pub(super) fn write(&mut self, requests: &Cycle) -> Result<(), Lost> {
         while !self.is_blocked {
             if self.position == 0 && !self.control.is_empty() {
@@ -133,13 +141,13 @@ impl<S: Read + Write> Member<S> {
                 self.control.drain(..written);
                 continue;
             }
-            if self.owed == 0 {
+            if self.unsent == 0 {
                 break;
             }
             let mut bytes = requests.bytes_from(self.position);
-            // A pong waits for the end of one message, not of all that are owed.
+            // A control frame follows the current message, not all queued messages.
             let messages = if self.control.is_empty() {
-                self.owed
+                self.unsent
             } else {
                 1
             };
@@ -150,22 +158,23 @@ impl<S: Read + Write> Member<S> {
             let written = write(&mut self.stream, bytes)?;
             self.is_blocked = written < bytes.len();
             let end = self.position + written;
-            self.owed -= (end / requests.period()) as u64;
+            self.unsent -= (end / requests.period()) as u64;
             self.position = end % requests.period();
         }
         Ok(())
     }
 
-    /// Says goodbye, if there is room for it; no answer is awaited.
+    /// Sends a Close without waiting for the answer. Sends none if a frame is partly written or control frames are
+    /// queued; errors are ignored.
     pub(super) fn close(&mut self) {
-        // Section 5.5.1 of RFC 6455: a Close with the code 1000, masked with zeros.
+        // RFC 6455 section 5.5.1: a Close with the code 1000, masked with zeros.
         if self.position == 0 && self.control.is_empty() {
             let _ = write(&mut self.stream, b"\x88\x82\0\0\0\0\x03\xE8");
         }
     }
 }
 
-/// Zero if the socket takes nothing for now.
+/// Writes once. Returns the number of bytes written, 0 if the socket would block.
 fn write(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, Lost> {
     loop {
         match stream.write(bytes) {
@@ -190,8 +199,8 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Of one connection, before others have their turn.
-const READS_MAX: usize = 16;
+/// Maximum number of reads of one connection before the others are served.
+const READS_PER_TURN_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

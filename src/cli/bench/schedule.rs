@@ -1,19 +1,24 @@
-//! When messages are sent, what is awaited, and how long it took: arithmetic on numbers of connections, counts and
-//! nanoseconds that are handed in. No socket and no clock.
+//! Decides when messages are sent, counts the answers that are expected, and records latencies.
+//!
+//! Connections are indices, and times are nanoseconds passed as arguments: this module has no socket and no clock.
 
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 
-/// A load, by its kind.
-pub(super) enum Sending {
+/// The kind of load and its state.
+pub(super) enum Schedule {
+    /// `--in-flight`
     Window(Window),
+    /// `--rate`
     Pace(Pace),
+    /// `--mode broadcast`
     Rounds(Rounds),
 }
 
-impl Sending {
-    /// `messages` came to a connection: gives how many of them nobody asked for.
-    pub(super) fn answered(
+impl Schedule {
+    /// Called when `messages` have arrived on a connection. Records their latencies. Returns how many of them were not
+    /// expected.
+    pub(super) fn record_received(
         &mut self,
         index: usize,
         messages: u64,
@@ -21,13 +26,13 @@ impl Sending {
         latencies: &mut Histogram<u64>,
     ) -> u64 {
         match self {
-            Self::Window(window) => window.answered(index, messages, now, latencies),
-            Self::Pace(pace) => pace.answered(index, messages, now, latencies),
-            Self::Rounds(rounds) => rounds.answered(index, messages, now, latencies),
+            Self::Window(window) => window.record_received(index, messages, now, latencies),
+            Self::Pace(pace) => pace.record_received(index, messages, now, latencies),
+            Self::Rounds(rounds) => rounds.record_received(index, messages, now, latencies),
         }
     }
 
-    /// Messages that a connection waits for.
+    /// Returns the number of messages that a connection expects.
     pub(super) fn awaited(&self, index: usize) -> u64 {
         match self {
             Self::Window(window) => window.awaited(index),
@@ -36,8 +41,8 @@ impl Sending {
         }
     }
 
-    /// A connection is gone: gives how many messages it waited for.
-    pub(super) fn lost(&mut self, index: usize) -> u64 {
+    /// Removes a connection. Returns the number of messages that it expected.
+    pub(super) fn remove(&mut self, index: usize) -> u64 {
         match self {
             Self::Window(window) => {
                 let awaited = window.awaited(index);
@@ -49,28 +54,32 @@ impl Sending {
                 pace.cancel(index, awaited);
                 awaited
             }
-            Self::Rounds(rounds) => rounds.lost(index),
+            Self::Rounds(rounds) => rounds.remove(index),
         }
     }
 
-    /// The newest messages of a connection are not sent after all.
+    /// Called when the newest `messages` scheduled on a connection will not be sent: their answers are no longer
+    /// expected.
     pub(super) fn cancel(&mut self, index: usize, messages: u64) {
         match self {
             Self::Window(window) => window.cancel(index, messages),
             Self::Pace(pace) => pace.cancel(index, messages),
-            Self::Rounds(_) => debug_assert!(messages == 0, "a load of rounds ends after one"),
+            Self::Rounds(_) => debug_assert!(messages == 0, "all messages of a round are sent"),
         }
     }
 }
 
-/// Closed loop: each answer is followed by the next message.
+/// Closed loop: each connection has `in_flight` messages without an answer, and sends the next message when an answer
+/// arrives.
 pub(super) struct Window {
     pub(super) in_flight: u64,
-    /// For each connection, what it waits for, oldest first: messages that were sent together share their time.
+    /// For each connection, the messages without an answer, oldest first.
     batches: Vec<VecDeque<Batch>>,
 }
 
+/// Messages that were sent at the same time and are not answered.
 struct Batch {
+    /// When they were sent.
     sent: u64,
     messages: u64,
 }
@@ -83,6 +92,7 @@ impl Window {
         }
     }
 
+    /// Called when `messages` are sent on a connection.
     pub(super) fn send(&mut self, index: usize, messages: u64, now: u64) {
         self.batches[index].push_back(Batch {
             sent: now,
@@ -90,7 +100,7 @@ impl Window {
         });
     }
 
-    fn answered(
+    fn record_received(
         &mut self,
         index: usize,
         mut messages: u64,
@@ -131,21 +141,24 @@ impl Window {
     }
 }
 
-/// Open loop: message `k` of the run is due at `k / rate` seconds, on connection `k` modulo their number, whatever
-/// the server does. Its latency counts from when it was due, not from when it could be sent: a server that stalls
-/// is charged for every message that had to wait (the correction for coordinated omission), to the end of the run and
-/// beyond: see [`charge`](Self::charge).
+/// Open loop: message `k` of the run is due `k / rate` seconds after the start, on connection `k` modulo the number of
+/// connections, no matter how many answers are missing.
+///
+/// The latency of a message counts from the time when it was due, not from the time when it was sent. If the server
+/// stalls, all messages that had to wait have a longer latency (the correction for coordinated omission). Messages
+/// without an answer at the end of the run are included: see [`record_unanswered`](Self::record_unanswered).
 pub(super) struct Pace {
+    /// Messages per second, over all connections.
     rate: u64,
     started: u64,
-    /// Messages of the run that were due so far.
+    /// Number of messages of the run that have become due.
     due: u64,
-    /// For each connection, messages sent and answered.
+    /// For each connection, the numbers of messages scheduled and answered.
     counts: Vec<(u64, u64)>,
 }
 
 impl Pace {
-    /// Begins now; `rate` is a second's messages over all connections.
+    /// Starts at `now`. `rate` is in messages per second over all connections.
     pub(super) fn new(connections: usize, rate: u64, now: u64) -> Self {
         Self {
             rate,
@@ -155,22 +168,23 @@ impl Pace {
         }
     }
 
-    /// When a message of the run is due. In two parts, since the product of the whole would not fit.
+    /// Returns when message number `message` of the run is due. Seconds and remainder are computed separately because
+    /// `message * SECOND` could overflow.
     fn due_at(&self, message: u64) -> u64 {
         let (seconds, rest) = (message / self.rate, message % self.rate);
         self.started + seconds * SECOND + rest * SECOND / self.rate
     }
 
-    /// When the next message is due.
+    /// Returns when the next message is due.
     pub(super) fn next_due(&self) -> u64 {
         self.due_at(self.due)
     }
 
-    /// Tells for each connection in turn how many messages have become due on it.
+    /// Calls `send` with each connection on which messages have become due, in round-robin order, and their number.
     pub(super) fn send_due(&mut self, now: u64, mut send: impl FnMut(usize, u64)) {
         let elapsed = now.saturating_sub(self.started);
         let (seconds, rest) = (elapsed / SECOND, elapsed % SECOND);
-        // The first one is due at the start; rounding may hold one back until the next call.
+        // The first message is due at the start, hence + 1. Rounding may delay a message until the next call.
         let due = seconds * self.rate + rest * self.rate / SECOND + 1;
         let connections = self.counts.len() as u64;
         let new = due.saturating_sub(self.due);
@@ -183,7 +197,7 @@ impl Pace {
         self.due += new;
     }
 
-    fn answered(
+    fn record_received(
         &mut self,
         index: usize,
         messages: u64,
@@ -191,18 +205,18 @@ impl Pace {
         latencies: &mut Histogram<u64>,
     ) -> u64 {
         let connections = self.counts.len() as u64;
-        let asked = messages.min(self.awaited(index));
-        for _ in 0..asked {
+        let accepted = messages.min(self.awaited(index));
+        for _ in 0..accepted {
             let message = self.counts[index].1 * connections + index as u64;
             latencies.saturating_record(now.saturating_sub(self.due_at(message)));
             self.counts[index].1 += 1;
         }
-        messages - asked
+        messages - accepted
     }
 
-    /// The newest messages of a connection have no answer, and will have none: each counts with the time that it has
-    /// waited for one.
-    pub(super) fn charge(
+    /// Records the latencies of the newest `messages` of a connection, which will not be answered: for each of them the
+    /// time since it was due. Without this, a stall at the end of the run would not be visible.
+    pub(super) fn record_unanswered(
         &self,
         index: usize,
         messages: u64,
@@ -227,24 +241,27 @@ impl Pace {
     }
 }
 
-/// Broadcast: some connections send, all receive all, and then the next round begins. Its latency is that of a
-/// round, from the first message sent to the last one received.
+/// Broadcast in rounds: some connections send, and when all connections have received all messages, the next round
+/// starts. The recorded latency is that of a round, from the first send to the last message received.
 pub(super) struct Rounds {
+    /// The connections with an index below this one send.
     senders: usize,
+    /// Messages that each sender sends per round.
     burst: u64,
-    /// For each connection, what it has of this round; `None` if it is gone.
+    /// For each connection, the number of messages received in this round. `None` for a removed connection.
     received: Vec<Option<u64>>,
-    /// What each connection must receive in this round.
+    /// Number of messages that each connection must receive in this round.
     expected: u64,
-    /// Connections that have not received all.
+    /// Number of connections that have not received all messages of this round.
     waiting: usize,
+    /// When the round started.
     started: u64,
-    /// When something last arrived.
-    pub(super) heard: u64,
+    /// When a message of the round last arrived, or the start of the round.
+    pub(super) last_received: u64,
 }
 
 impl Rounds {
-    /// Before the first round.
+    /// Creates the state before the first round, in which a round counts as complete.
     pub(super) fn new(connections: usize, senders: usize, burst: u64) -> Self {
         Self {
             senders,
@@ -253,14 +270,14 @@ impl Rounds {
             expected: 0,
             waiting: 0,
             started: 0,
-            heard: 0,
+            last_received: 0,
         }
     }
 
-    /// Begins a round; tells who sends how many messages.
-    pub(super) fn begin(&mut self, now: u64, mut send: impl FnMut(usize, u64)) {
+    /// Starts a round. Calls `send` with each connection that must send, and the number of messages.
+    pub(super) fn start(&mut self, now: u64, mut send: impl FnMut(usize, u64)) {
         self.started = now;
-        self.heard = now;
+        self.last_received = now;
         self.expected = 0;
         for index in 0..self.senders {
             if self.received[index].is_some() {
@@ -268,35 +285,36 @@ impl Rounds {
                 send(index, self.burst);
             }
         }
-        let members = self.received.iter_mut().flatten();
-        self.waiting = members.map(|received| *received = 0).count();
+        let live = self.received.iter_mut().flatten();
+        self.waiting = live.map(|received| *received = 0).count();
         if self.expected == 0 {
             self.waiting = 0;
         }
     }
 
-    /// Whether somebody is left who sends.
+    /// Returns whether a connection that sends is left.
     pub(super) fn has_senders(&self) -> bool {
         self.received[..self.senders].iter().any(Option::is_some)
     }
 
-    /// Whether everyone has received all.
+    /// Returns whether all connections have received all messages of the round.
     pub(super) fn is_complete(&self) -> bool {
         self.waiting == 0
     }
 
-    /// Gives up on what has not come: how many connections wait, and for how many messages.
+    /// Ends the round although messages are missing. Returns the number of connections that lack messages, and the
+    /// number of missing messages.
     pub(super) fn abandon(&mut self) -> (u64, u64) {
         let waiting = self.waiting as u64;
-        let members = self.received.iter_mut().flatten();
-        let missing = members
+        let live = self.received.iter_mut().flatten();
+        let missing = live
             .map(|received| self.expected - std::mem::replace(received, self.expected))
             .sum();
         self.waiting = 0;
         (waiting, missing)
     }
 
-    fn answered(
+    fn record_received(
         &mut self,
         index: usize,
         messages: u64,
@@ -306,10 +324,10 @@ impl Rounds {
         let Some(received) = &mut self.received[index] else {
             return messages;
         };
-        let asked = messages.min(self.expected - *received);
-        *received += asked;
-        if asked > 0 {
-            self.heard = now;
+        let accepted = messages.min(self.expected - *received);
+        *received += accepted;
+        if accepted > 0 {
+            self.last_received = now;
             if *received == self.expected {
                 self.waiting -= 1;
                 if self.waiting == 0 {
@@ -317,14 +335,14 @@ impl Rounds {
                 }
             }
         }
-        messages - asked
+        messages - accepted
     }
 
     fn awaited(&self, index: usize) -> u64 {
         self.received[index].map_or(0, |received| self.expected - received)
     }
 
-    fn lost(&mut self, index: usize) -> u64 {
+    fn remove(&mut self, index: usize) -> u64 {
         let awaited = self.awaited(index);
         self.received[index] = None;
         if awaited > 0 {
@@ -334,7 +352,7 @@ impl Rounds {
     }
 }
 
-/// In nanoseconds.
+/// Nanoseconds per second.
 pub(super) const SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! One connection over a scripted stream.
+//! One connection on a scripted stream.
 
 use super::*;
 use std::collections::VecDeque;
 use wsloop::Message;
 
-/// Reads what is given, piece by piece, and takes as many bytes at a write as it is told.
+/// Returns the scripted results of reads, and accepts the scripted number of bytes per write. Would block when a script
+/// is exhausted.
 #[derive(Default)]
 struct Script {
     reads: VecDeque<io::Result<Vec<u8>>>,
@@ -44,123 +45,130 @@ fn cycles() -> (Cycle, Cycle) {
 }
 
 #[test]
-fn messages_leave_in_one_write_or_byte_by_byte() {
+fn messages_are_sent_in_one_write_or_byte_by_byte() {
     let (requests, _) = cycles();
-    let mut at_once = Member::new(Script::default());
+    let mut at_once = LoadConnection::new(Script::default());
     at_once.stream.writes.push_back(usize::MAX);
-    at_once.owe(7);
+    at_once.queue(7);
     at_once.write(&requests).unwrap();
     assert_eq!(at_once.stream.written, requests.frame().repeat(7));
-    assert_eq!(at_once.owed(), 0);
+    assert_eq!(at_once.unsent(), 0);
 
-    let mut slow = Member::new(Script::default());
-    slow.owe(7);
+    let mut slow = LoadConnection::new(Script::default());
+    slow.queue(7);
     for byte in 0..7 * requests.period() {
         slow.stream.writes.push_back(1);
         slow.unblock();
         slow.write(&requests).unwrap();
         let left = 7 * requests.period() - byte - 1;
-        assert_eq!(slow.owed(), left.div_ceil(requests.period()) as u64);
+        assert_eq!(slow.unsent(), left.div_ceil(requests.period()) as u64);
     }
     assert_eq!(slow.stream.written, at_once.stream.written);
 }
 
 #[test]
-fn a_blocked_socket_is_left_alone_until_it_is_writable() {
+fn a_blocked_socket_is_not_written_to_until_it_is_writable() {
     let (requests, _) = cycles();
-    let mut member = Member::new(Script::default());
-    member.stream.writes.extend([3, usize::MAX]);
-    member.owe(1);
-    member.write(&requests).unwrap();
-    member.write(&requests).unwrap();
-    assert_eq!(member.stream.written, requests.frame()[..3]);
-    member.unblock();
-    member.write(&requests).unwrap();
-    assert_eq!(member.stream.written, requests.frame());
+    let mut connection = LoadConnection::new(Script::default());
+    connection.stream.writes.extend([3, usize::MAX]);
+    connection.queue(1);
+    connection.write(&requests).unwrap();
+    connection.write(&requests).unwrap();
+    assert_eq!(connection.stream.written, requests.frame()[..3]);
+    connection.unblock();
+    connection.write(&requests).unwrap();
+    assert_eq!(connection.stream.written, requests.frame());
 }
 
 #[test]
-fn a_pong_leaves_after_the_message_under_way() {
+fn a_pong_is_sent_after_the_partly_written_message() {
     let (requests, expected) = cycles();
-    let mut member = Member::new(Script::default());
-    member
+    let mut connection = LoadConnection::new(Script::default());
+    connection
         .stream
         .writes
         .extend([4, usize::MAX, usize::MAX, usize::MAX]);
-    member.owe(3);
-    member.write(&requests).unwrap();
-    member.stream.reads.push_back(Ok(b"\x89\x00".to_vec()));
+    connection.queue(3);
+    connection.write(&requests).unwrap();
+    connection.stream.reads.push_back(Ok(b"\x89\x00".to_vec()));
     let mut received = Received::default();
     let mut buf = [0; 64];
     assert!(
-        member
+        connection
             .read(&mut buf, &expected, false, &mut received)
             .unwrap()
     );
-    member.unblock();
-    member.write(&requests).unwrap();
+    connection.unblock();
+    connection.write(&requests).unwrap();
     let pong = b"\x8a\x80\x37\xfa\x21\x3d";
     let frame = requests.frame();
     let order = [frame, pong, &frame.repeat(2)].concat();
-    assert_eq!(member.stream.written, order);
+    assert_eq!(connection.stream.written, order);
 }
 
 #[test]
-fn messages_that_are_not_begun_are_forgotten() {
+fn messages_of_which_no_byte_is_written_are_cancelled() {
     let (requests, _) = cycles();
-    let mut member = Member::new(Script::default());
-    member.owe(5);
-    member.stream.writes.push_back(requests.period() + 1);
-    member.write(&requests).unwrap();
-    assert_eq!((member.owed(), member.forget(), member.owed()), (4, 3, 1));
-    assert_eq!(member.forget(), 0);
+    let mut connection = LoadConnection::new(Script::default());
+    connection.queue(5);
+    connection.stream.writes.push_back(requests.period() + 1);
+    connection.write(&requests).unwrap();
+    assert_eq!(
+        (
+            connection.unsent(),
+            connection.cancel_unstarted(),
+            connection.unsent()
+        ),
+        (4, 3, 1)
+    );
+    assert_eq!(connection.cancel_unstarted(), 0);
 }
 
 #[test]
-fn reads_end_at_a_short_one_unless_the_end_is_behind_it() {
+fn reading_stops_at_a_short_read_unless_the_stream_has_ended() {
     let (_, expected) = cycles();
     let frame = expected.frame().to_vec();
-    let mut member = Member::new(Script::default());
-    member
+    let mut connection = LoadConnection::new(Script::default());
+    connection
         .stream
         .reads
         .extend([Ok(frame.clone()), Ok(Vec::new())]);
     let (mut buf, mut received) = ([0; 64], Received::default());
-    let result = member.read(&mut buf, &expected, false, &mut received);
+    let result = connection.read(&mut buf, &expected, false, &mut received);
     assert!(matches!(result, Ok(true)) && received.messages == 1);
-    member.stream.reads.push_front(Ok(frame));
-    let result = member.read(&mut buf, &expected, true, &mut received);
+    connection.stream.reads.push_front(Ok(frame));
+    let result = connection.read(&mut buf, &expected, true, &mut received);
     assert!(matches!(result, Err(Lost::Ended)) && received.messages == 2);
 }
 
 #[test]
-fn a_connection_that_is_full_of_answers_lets_others_have_their_turn() {
+fn the_number_of_reads_per_turn_is_limited() {
     let (_, expected) = cycles();
     let frame = expected.frame().to_vec();
-    let mut member = Member::new(Script::default());
-    let reads = (0..READS_MAX + 1).map(|_| Ok(frame.clone()));
-    member.stream.reads.extend(reads);
-    // Each read fills it.
+    let mut connection = LoadConnection::new(Script::default());
+    let reads = (0..READS_PER_TURN_MAX + 1).map(|_| Ok(frame.clone()));
+    connection.stream.reads.extend(reads);
+    // Each read fills the buffer.
     let (mut buf, mut received) = (vec![0; frame.len()], Received::default());
-    let mut read = |received: &mut Received| member.read(&mut buf, &expected, false, received);
+    let mut read = |received: &mut Received| connection.read(&mut buf, &expected, false, received);
     assert!(matches!(read(&mut received), Ok(false)));
-    assert_eq!(received.messages, READS_MAX as u64);
+    assert_eq!(received.messages, READS_PER_TURN_MAX as u64);
     assert!(matches!(read(&mut received), Ok(true)));
-    assert_eq!(received.messages, READS_MAX as u64 + 1);
+    assert_eq!(received.messages, READS_PER_TURN_MAX as u64 + 1);
 }
 
 #[test]
-fn every_end_has_its_kind() {
+fn each_kind_of_lost_connection_is_distinguished() {
     let (requests, expected) = cycles();
     let reset = || io::Error::from(ErrorKind::ConnectionReset);
     let read = |piece: io::Result<Vec<u8>>| {
-        let mut member = Member::new(Script::default());
-        member
+        let mut connection = LoadConnection::new(Script::default());
+        connection
             .stream
             .reads
             .extend([Err(ErrorKind::Interrupted.into()), piece]);
         let mut received = Received::default();
-        member.read(&mut [0; 64], &expected, false, &mut received)
+        connection.read(&mut [0; 64], &expected, false, &mut received)
     };
     assert!(matches!(read(Err(reset())), Err(Lost::Read(_))));
     assert!(matches!(read(Ok(Vec::new())), Err(Lost::Ended)));
@@ -169,8 +177,8 @@ fn every_end_has_its_kind() {
         read(Ok(b"\xff\x00".to_vec())),
         Err(Lost::Protocol(_))
     ));
-    let mut member = Member::new(Script::default());
-    member.stream.writes.push_back(0);
-    member.owe(1);
-    assert!(matches!(member.write(&requests), Err(Lost::Write(_))));
+    let mut connection = LoadConnection::new(Script::default());
+    connection.stream.writes.push_back(0);
+    connection.queue(1);
+    assert!(matches!(connection.write(&requests), Err(Lost::Write(_))));
 }
