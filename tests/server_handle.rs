@@ -44,6 +44,48 @@ mod handle {
         assert_eq!(ask(&mut other, "hello"), "hello");
     }
 
+    /// Commands wait while members have more than 1 MiB to claim. A member that does not read claims that in one turn, and
+    /// causes no event afterwards: the loop slept, and nothing woke it for the commands that had waited.
+    fn commands_behind_large_publications_are_carried_out(
+        command: impl Fn(&Handle),
+        expected: impl Fn(Client),
+    ) {
+        let config = Config {
+            lag_bytes_max: 64 << 20,
+            ..Config::default()
+        };
+        let server = serve(config, Broadcast);
+        let _stalled = Raw::open(server.addr, "/news");
+        let other = connect(server.addr, "/other");
+        let text = "x".repeat(700_000);
+        // Until the kernel's buffers are full, one in each turn.
+        for _ in 0..12 {
+            server.handle.publish("/news", &text).unwrap();
+            thread::sleep(Duration::from_millis(30));
+        }
+        for _ in 0..8 {
+            server.handle.publish("/news", &text).unwrap();
+        }
+        command(&server.handle);
+        expected(other);
+    }
+
+    #[test]
+    fn a_publication_behind_large_ones_does_not_wait_for_an_event() {
+        commands_behind_large_publications_are_carried_out(
+            |handle| handle.publish("/other", "hello").unwrap(),
+            |mut client| assert_eq!(text(&mut client), "hello"),
+        );
+    }
+
+    #[test]
+    fn a_stop_behind_large_publications_does_not_wait_for_an_event() {
+        commands_behind_large_publications_are_carried_out(
+            |handle| handle.stop().unwrap(),
+            |client| assert_eq!(closed(client).0, 1001),
+        );
+    }
+
     #[test]
     fn close_and_terminate_end_one_session() {
         let (handler, events) = watch(Echo::new());

@@ -170,11 +170,11 @@ impl Handle {
     }
 
     /// Carries out the commands that wait, as long as `may_go_on` holds. The others stay, and are counted against the limits
-    /// of the inbox.
-    pub(super) fn drain(&self, engine: &mut Engine, may_go_on: impl Fn(&Engine) -> bool) {
+    /// of the inbox. Returns whether some stay.
+    pub(super) fn drain(&self, engine: &mut Engine, may_go_on: impl Fn(&Engine) -> bool) -> bool {
         let mut inbox = self.inbox();
         if inbox.commands.is_empty() {
-            return;
+            return false;
         }
         let mut commands = mem::take(&mut inbox.commands);
         drop(inbox);
@@ -194,11 +194,14 @@ impl Handle {
         }
         let mut inbox = self.inbox();
         inbox.len -= done.min(inbox.len);
-        // Commands that came meanwhile follow those that stay.
-        if !commands.is_empty() {
-            commands.append(&mut inbox.commands);
-            inbox.commands = commands;
+        if commands.is_empty() {
+            // Those that came meanwhile have woken the loop.
+            return false;
         }
+        // Commands that came meanwhile follow those that stay.
+        commands.append(&mut inbox.commands);
+        inbox.commands = commands;
+        true
     }
 
     /// Nothing is taken any more.

@@ -52,6 +52,8 @@ pub struct Server<H: Handler> {
     engine: Engine,
     handler: H,
     handle: Handle,
+    /// Whether the last turn has left commands in the inbox. No wake-up follows for those.
+    has_commands: bool,
     /// The one receive buffer.
     buf: Vec<u8>,
     clock: Instant,
@@ -110,6 +112,7 @@ impl<H: Handler> Server<H> {
                 has_more_events: false,
             },
             handle: Handle::new(waker, config.handle_commands_max, config.handle_bytes_max),
+            has_commands: false,
             buf: vec![0; config.receive_buffer_bytes],
             engine: Engine::new(config, Some(clock)),
             handler,
@@ -276,7 +279,7 @@ impl<H: Handler> Server<H> {
             self.polling.poll(Some(Duration::ZERO), &mut self.engine)?;
         }
         // While members have too much unclaimed, commands wait, and their senders get `HandleError::Full`.
-        self.handle.drain(&mut self.engine, |engine| {
+        self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });
         while let Some(key) = self.polling.ready_sources.pop_front() {
@@ -307,7 +310,7 @@ impl<H: Handler> Server<H> {
         let late = now - self.engine.now();
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
         let polling = self.polling.next_in(now);
-        let at_once = (self.life == Life::New).then_some(0);
+        let at_once = (self.life == Life::New || self.has_commands).then_some(0);
         let wait = earlier(earlier(engine, polling), at_once)?;
         // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
         // wake up just before.
