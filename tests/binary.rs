@@ -153,10 +153,10 @@ mod serving {
             connected.contains(&peer) && connected.contains("/path"),
             "{connected}"
         );
-        raw.say([frame(TEXT, b"12345"), close_frame(4001, "bye")].concat());
+        raw.send([frame(TEXT, b"12345"), close_frame(4001, "bye")].concat());
         assert_eq!(raw.frame(), (TEXT, b"12345".to_vec()));
         assert_eq!(raw.close_frame().0, 4001);
-        raw.at_end();
+        raw.expect_end();
         drop(raw);
         let disconnected = process.logged("disconnected");
         let bytes_in = upgrade_request("/path").len() + 6 + 5 + 6 + 5;
@@ -169,10 +169,10 @@ mod serving {
     fn the_log_can_be_an_object_a_line() {
         let process = Process::start(&["echo", "--log-format", "json"]);
         let mut raw = Raw::open(process.addr, "/a\"b");
-        raw.say([frame(TEXT, b"12345"), close_frame(4001, "b\"ye")].concat());
+        raw.send([frame(TEXT, b"12345"), close_frame(4001, "b\"ye")].concat());
         assert_eq!(raw.frame(), (TEXT, b"12345".to_vec()));
         assert_eq!(raw.close_frame().0, 4001);
-        raw.at_end();
+        raw.expect_end();
         let peer = raw.0.local_addr().unwrap().to_string();
         drop(raw);
         let line = process.logged("\"message\":\"disconnected\"");
@@ -214,7 +214,7 @@ mod serving {
         let process = Process::start(&["serve", "-r", "/a=echo", "--origin", "http://a"]);
         for (path, status) in [("/b", "404"), ("/a", "403")] {
             let mut raw = Raw::new(process.addr);
-            raw.say(upgrade_request(path));
+            raw.send(upgrade_request(path));
             assert_eq!(raw.response_head().status.to_string(), status);
             let line = process.logged("refused");
             assert!(line.contains(status) && line.contains(path), "{line}");
@@ -293,7 +293,7 @@ mod descriptors {
         let mut clients: Vec<Raw> = (0..60)
             .map(|_| {
                 let mut raw = Raw::new(process.addr);
-                raw.say(upgrade_request("/"));
+                raw.send(upgrade_request("/"));
                 raw
             })
             .collect();
@@ -307,18 +307,18 @@ mod descriptors {
         waiting
             .last_mut()
             .unwrap()
-            .is_silent(Duration::from_secs(1));
+            .expect_silence(Duration::from_secs(1));
         let worked = cpu_ticks(&process) - before;
         assert!(worked < 50, "{worked} hundredths of a second of work");
         // And whoever is in is served.
-        clients[0].say(frame(TEXT, b"hello"));
+        clients[0].send(frame(TEXT, b"hello"));
         assert_eq!(clients[0].frame(), (TEXT, b"hello".to_vec()));
         drop(clients);
         // The first of those that wait leave when they have been served, so that others come in.
         for raw in waiting {
             let mut raw = raw;
             assert_eq!(raw.response_head().status, 101);
-            raw.say(frame(TEXT, b"at last"));
+            raw.send(frame(TEXT, b"at last"));
             assert_eq!(raw.frame(), (TEXT, b"at last".to_vec()));
         }
     }

@@ -14,10 +14,10 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-const BINARY_BEGINS: u8 = 0x02;
-const TEXT_BEGINS: u8 = 0x01;
-const GOES_ON: u8 = 0x00;
-const ENDS: u8 = 0x80;
+const BINARY_FIRST: u8 = 0x02;
+const TEXT_FIRST: u8 = 0x01;
+const CONTINUATION: u8 = 0x00;
+const CONTINUATION_FIN: u8 = 0x80;
 
 fn open(server: &Wsloop) -> Raw {
     Raw::open(server.addr, "/echo")
@@ -39,11 +39,11 @@ fn write_and_read<T: Send>(
 }
 
 fn answers(raw: &mut Raw) {
-    raw.say(frame(TEXT, b"still here"));
+    raw.send(frame(TEXT, b"still here"));
     assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
-    raw.say(close_frame(1000, ""));
+    raw.send(close_frame(1000, ""));
     assert_eq!(raw.close_frame().0, 1000);
-    raw.at_end();
+    raw.expect_end();
 }
 
 /// Pings with their numbers and some bytes more.
@@ -70,7 +70,7 @@ fn pongs(raw: &mut Raw, count: u64) -> u64 {
 #[test]
 fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last() {
     let flood = pings(30_000, 10);
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -89,14 +89,14 @@ fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
     const PINGS: u64 = 240_000;
     const PONGS_MAX: u64 = 120_000;
     let flood = pings(PINGS, 117);
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     let mut raw = open(server);
                     let receive_buffer = SockRef::from(&raw.0).set_recv_buffer_size(64 * KIB);
                     receive_buffer.unwrap();
-                    raw.say(&flood);
+                    raw.send(&flood);
                     let pongs = pongs(&mut raw, PINGS);
                     assert!(pongs <= PONGS_MAX, "{pongs} pongs");
                     answers(&mut raw);
@@ -115,17 +115,17 @@ fn floods_of_frames_that_nobody_answers_cost_nothing() {
         (
             "pongs inside a message",
             [
-                frame(TEXT_BEGINS, b""),
+                frame(TEXT_FIRST, b""),
                 frame(PONG, b"").repeat(100_000),
-                frame(ENDS, b""),
+                frame(CONTINUATION_FIN, b""),
             ]
             .concat(),
         ),
     ];
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for (name, flood) in &table {
             let mut raw = open(server);
-            raw.say(flood);
+            raw.send(flood);
             if name.ends_with("message") {
                 assert_eq!(raw.frame(), (TEXT, vec![]), "{name}");
             }
@@ -139,7 +139,7 @@ fn tiny_messages_are_all_answered_in_order() {
     const COUNT: usize = 40_000;
     for payload in [&b"x"[..], b""] {
         let flood = frame(TEXT, payload).repeat(COUNT);
-        Siege::default().lay(|server| {
+        AttackTest::default().run(|server| {
             let mut raw = open(server);
             write_and_read(&mut raw, &flood, |raw| {
                 let mut echoes = vec![0; COUNT * (2 + payload.len())];
@@ -157,12 +157,12 @@ fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
     // The quiet one is the siege's well-behaved client.
     for (count, len) in [(60_000, 20), (2_000, 4 * KIB), (60, MIB)] {
         let flood = frame(BINARY, &vec![7; len]).repeat(count);
-        Siege {
-            peak: 16 * MIB,
-            slack: SLACK,
-            ..Siege::default()
+        AttackTest {
+            peak_growth_max: 16 * MIB,
+            growth_max: GROWTH_MAX,
+            ..AttackTest::default()
         }
-        .lay(|server| {
+        .run(|server| {
             thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
@@ -184,20 +184,20 @@ fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
 #[test]
 fn empty_fragments_without_end_are_1008_and_hold_nobody_up() {
     let table = [
-        frame(GOES_ON, b""),
-        frame(GOES_ON, b"1"),
-        [frame(GOES_ON, b""), frame(PONG, b"")].concat(),
+        frame(CONTINUATION, b""),
+        frame(CONTINUATION, b"1"),
+        [frame(CONTINUATION, b""), frame(PONG, b"")].concat(),
     ];
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for more in &table {
-            let flood = [frame(BINARY_BEGINS, b""), more.repeat(150_000)].concat();
+            let flood = [frame(BINARY_FIRST, b""), more.repeat(150_000)].concat();
             thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         let mut raw = open(server);
                         write_and_read(&mut raw, &flood, |raw| {
                             assert_eq!(raw.close_frame().0, 1008);
-                            raw.at_end();
+                            raw.expect_end();
                         });
                     });
                 }
@@ -208,28 +208,28 @@ fn empty_fragments_without_end_are_1008_and_hold_nobody_up() {
 
 #[test]
 fn endless_messages_are_held_up_to_the_limit_and_are_1009() {
-    let fragment = frame(GOES_ON, &[7; 64 * KIB]);
+    let fragment = frame(CONTINUATION, &[7; 64 * KIB]);
     // Four of the largest at once, and while one grows its old place and its new one.
-    Siege {
-        peak: (4 + 1) * 16 * MIB + 4 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: (4 + 1) * 16 * MIB + 4 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mut raw = open(server);
-                    raw.say(frame(BINARY_BEGINS, b""));
+                    raw.send(frame(BINARY_FIRST, b""));
                     for _ in 0..256 {
-                        raw.say(&fragment);
+                        raw.send(&fragment);
                     }
                     // Full to the last byte.
-                    raw.say(frame(PING, b"full"));
+                    raw.send(frame(PING, b"full"));
                     assert_eq!(raw.frame(), (PONG, b"full".to_vec()));
-                    raw.say(frame_header(GOES_ON, 1));
+                    raw.send(frame_header(CONTINUATION, 1));
                     assert_eq!(raw.close_frame().0, 1009);
-                    raw.at_end();
+                    raw.expect_end();
                 });
             }
         });
@@ -239,28 +239,28 @@ fn endless_messages_are_held_up_to_the_limit_and_are_1009() {
 #[test]
 fn messages_in_small_fragments_cost_what_they_are_and_not_its_square() {
     const FRAGMENTS: usize = 120_000;
-    let piece = frame(GOES_ON, &[7; 128]).repeat(500);
+    let piece = frame(CONTINUATION, &[7; 128]).repeat(500);
     let whole = frame(BINARY, &vec![7; 16 * MIB]);
-    Siege {
-        peak: 200 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 200 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
         // After such a message an allocator may hold the next one of the kind among all others.
         for raw in &mut peers {
             write_and_read(raw, &whole, |raw| assert_eq!(raw.frame().1.len(), 16 * MIB));
-            raw.say(frame(BINARY_BEGINS, b""));
+            raw.send(frame(BINARY_FIRST, b""));
         }
         let before = server.work();
         // In turns, so that what one peer sends is in another's way.
         for _ in 0..FRAGMENTS / 500 {
             for raw in &mut peers {
-                raw.say(&piece);
+                raw.send(&piece);
             }
         }
         for raw in &mut peers {
-            raw.say(frame(PING, b"done"));
+            raw.send(frame(PING, b"done"));
             assert_eq!(raw.frame(), (PONG, b"done".to_vec()));
         }
         let worked = server.work() - before;
@@ -269,7 +269,7 @@ fn messages_in_small_fragments_cost_what_they_are_and_not_its_square() {
             "{worked:?} for 4 x 120 000 fragments of 128 bytes"
         );
         for mut raw in peers {
-            write_and_read(&mut raw, &frame(ENDS, b""), |raw| {
+            write_and_read(&mut raw, &frame(CONTINUATION_FIN, b""), |raw| {
                 assert_eq!(raw.frame().1.len(), 128 * FRAGMENTS);
             });
             answers(&mut raw);
@@ -280,11 +280,11 @@ fn messages_in_small_fragments_cost_what_they_are_and_not_its_square() {
 #[test]
 fn memory_comes_back_after_the_largest_messages() {
     let whole = frame(BINARY, &vec![7; 16 * MIB]);
-    Siege {
-        peak: 3 * 16 * MIB + 4 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 3 * 16 * MIB + 4 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
         for raw in &mut peers {
             write_and_read(raw, &whole, |raw| {
@@ -300,19 +300,19 @@ fn lengths_that_nothing_follows_cost_what_arrived() {
     const PEERS: usize = 500;
     let max = 16 * MIB as u64;
     let too_long = [1 << 40, 1 << 48, 1 << 62, (1 << 63) - 1];
-    Siege {
-        peak: 6 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 6 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let reserved = server.reserved();
         // Refused by their headers.
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
         for (i, raw) in peers.iter_mut().enumerate() {
-            raw.say(
+            raw.send(
                 [
-                    frame_header([TEXT, BINARY, TEXT_BEGINS][i % 3], too_long[i % 4]),
+                    frame_header([TEXT, BINARY, TEXT_FIRST][i % 3], too_long[i % 4]),
                     masked_kib(),
                 ]
                 .concat(),
@@ -320,15 +320,15 @@ fn lengths_that_nothing_follows_cost_what_arrived() {
         }
         for raw in &mut peers {
             assert_eq!(raw.close_frame().0, 1009);
-            raw.at_end();
+            raw.expect_end();
         }
         drop(peers);
         // Allowed, and begun.
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
         for (i, raw) in peers.iter_mut().enumerate() {
-            raw.say(
+            raw.send(
                 [
-                    frame_header([TEXT, BINARY, BINARY_BEGINS][i % 3], max),
+                    frame_header([TEXT, BINARY, BINARY_FIRST][i % 3], max),
                     masked_kib(),
                 ]
                 .concat(),
@@ -356,22 +356,22 @@ fn long_messages_that_are_begun_cost_no_more_than_twice_what_arrived() {
     // On both sides of the sizes from which on a buffer is read into, is mapped, and has to grow.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
         let peak = PEERS * 2 * arrived + 4 * MIB;
-        Siege {
-            peak,
+        AttackTest {
+            peak_growth_max: peak,
             // Up to 32 KiB a message lies in the allocator's heap, which may retain the memory.
-            slack: peak,
-            ..Siege::default()
+            growth_max: peak,
+            ..AttackTest::default()
         }
-        .lay(|server| {
+        .run(|server| {
             let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
             for raw in &mut peers {
-                raw.say(frame_header(BINARY, 16 * MIB as u64));
+                raw.send(frame_header(BINARY, 16 * MIB as u64));
             }
             // In pieces, so that most are read into the place where the message is assembled.
             let pieces = 5;
             for _ in 0..pieces {
                 for raw in &mut peers {
-                    raw.say(vec![7; arrived / pieces]);
+                    raw.send(vec![7; arrived / pieces]);
                 }
                 answers(&mut open(server));
             }
@@ -391,14 +391,14 @@ fn heads_that_are_begun_cost_what_arrived() {
         "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}",
         "c".repeat(4 * KIB)
     );
-    Siege {
-        peak: 500 * 5 * KIB + 3 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 500 * 5 * KIB + 3 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..500).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
-            raw.say(&head);
+            raw.send(&head);
         }
         answers(&mut open(server));
     });
@@ -409,14 +409,14 @@ fn memory_comes_back_after_a_thousand_heads_that_were_begun() {
     const PEERS: usize = 1000;
     let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(15_000));
     let arrived = PEERS * head.len();
-    Siege {
-        peak: arrived + arrived / 4 + 4 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: arrived + arrived / 4 + 4 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
-            raw.say(&head);
+            raw.send(&head);
         }
         answers(&mut open(server));
     });

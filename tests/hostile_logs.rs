@@ -64,7 +64,7 @@ fn a_refusal_is_one_line_with_the_peer_and_the_rule() {
         let server = Wsloop::start(&["serve"]);
         let mut raw = Raw::new(server.addr);
         let peer = raw.0.local_addr().unwrap().to_string();
-        raw.say(request);
+        raw.send(request);
         raw.response();
         drop(raw);
         let lines = lines_of(server, &peer);
@@ -87,9 +87,9 @@ fn a_violation_is_one_line_with_the_peer_and_the_rule() {
         let server = Wsloop::start(&["serve"]);
         let mut raw = Raw::open(server.addr, "/echo");
         let peer = raw.0.local_addr().unwrap().to_string();
-        raw.say(bytes);
+        raw.send(bytes);
         raw.close_frame();
-        raw.at_end();
+        raw.expect_end();
         drop(raw);
         let lines = lines_of(server, &peer);
         // That it had been let in is the other line.
@@ -133,9 +133,9 @@ fn hostile_reasons() -> Vec<String> {
 fn lines_of_a_session(server: Wsloop, reason: &str) -> Vec<String> {
     let mut raw = Raw::open(server.addr, &long_path());
     let peer = raw.0.local_addr().unwrap().to_string();
-    raw.say(close_frame(4000, reason));
+    raw.send(close_frame(4000, reason));
     assert_eq!(raw.close_frame(), (4000, reason.to_owned()));
-    raw.at_end();
+    raw.expect_end();
     drop(raw);
     lines_of(server, &peer)
 }
@@ -171,14 +171,14 @@ fn a_field_without_special_characters_is_what_the_peer_sent() {
     let server = Wsloop::start(&["echo", "--log-format", "json"]);
     let reason = "gr\u{fc}\u{df} 'dich' \"\u{e2a}\u{1f600}\"";
     let mut raw = Raw::open(server.addr, "/a\"b'c");
-    raw.say(close_frame(4000, reason));
+    raw.send(close_frame(4000, reason));
     raw.close_frame();
-    raw.at_end();
+    raw.expect_end();
     let line = server.logged("\"code\":4000");
     let object: serde_json::Value = serde_json::from_str(&line).expect(&line);
     assert_eq!(object["path"], "/a\"b'c");
     assert_eq!(object["reason"], reason);
-    server.end_well();
+    server.expect_clean_exit();
 }
 
 /// Attack A7: 43 MB of log in a second.
@@ -192,7 +192,7 @@ fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
         while start.elapsed() < Duration::from_secs(2) {
             let mut raws: Vec<Raw> = (0..50).map(|_| Raw::open(server.addr, &path)).collect();
             for raw in &mut raws {
-                raw.say(close_frame(4000, &reason));
+                raw.send(close_frame(4000, &reason));
                 assert_eq!(raw.close_frame().0, 4000);
             }
             sessions += raws.len();
@@ -245,32 +245,36 @@ fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     let seconds = start.elapsed().as_secs() as usize + 1;
     within(
         Duration::from_secs(4),
-        || shown(&server.log(), rule) + not_shown(&server.log()) >= COUNT,
+        || shown_count(&server.log(), rule) + suppressed_count(&server.log()) >= COUNT,
         || {
             let log = server.log();
-            format!("{} shown, {} counted", shown(&log, rule), not_shown(&log))
+            format!(
+                "{} shown, {} counted",
+                shown_count(&log, rule),
+                suppressed_count(&log)
+            )
         },
     );
     let lines = server.log().len() - lines_before;
     server.terminate();
     let (code, log) = server.end();
     assert_eq!(code, Some(0));
-    let (shown, not_shown) = (shown(&log, rule), not_shown(&log));
-    let counts = format!("{lines} lines in {seconds} s: {shown} shown, {not_shown} counted");
+    let (shown, suppressed) = (shown_count(&log, rule), suppressed_count(&log));
+    let counts = format!("{lines} lines in {seconds} s: {shown} shown, {suppressed} counted");
     println!("{rule}: {counts}");
-    assert_eq!(shown + not_shown, COUNT, "{counts}");
-    assert!(shown > 0 && not_shown > 0, "{counts}");
+    assert_eq!(shown + suppressed, COUNT, "{counts}");
+    assert!(shown > 0 && suppressed > 0, "{counts}");
     assert!(shown <= FAULTS_PER_SECOND * (seconds + 1), "{counts}");
     let lines_max = (FAULTS_PER_SECOND + CONNECTIONS_PER_SECOND) * (seconds + 1);
     assert!(lines <= lines_max, "{counts}");
 }
 
-fn shown(log: &[String], rule: &str) -> usize {
+fn shown_count(log: &[String], rule: &str) -> usize {
     log.iter().filter(|line| line.contains(rule)).count()
 }
 
 /// The sum of what the log says it does not show.
-fn not_shown(log: &[String]) -> usize {
+fn suppressed_count(log: &[String]) -> usize {
     let count = |line: &String| {
         let (_, text) = line.split_once("] suppressed ")?;
         let (count, _) = text.split_once(" lines about refused clients and protocol violations")?;
@@ -290,9 +294,9 @@ fn a_flood_of_refusals_is_counted_and_not_shown_one_by_one() {
 fn a_flood_of_violations_is_counted_and_not_shown_one_by_one() {
     check_flood(&["serve"], "reserved bits", |server| {
         let mut raw = Raw::open(server.addr, "/echo");
-        raw.say([0xFF, 0xFF]);
+        raw.send([0xFF, 0xFF]);
         assert_eq!(raw.close_frame().0, 1002);
-        raw.at_end();
+        raw.expect_end();
     });
 }
 

@@ -12,7 +12,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const TEXT_BEGINS: u8 = 0x01;
+const TEXT_FIRST: u8 = 0x01;
 
 /// Sends a frame again and again, and reads nothing, until the server takes no more; how many it took.
 fn flood(raw: &Raw, bytes: &[u8]) -> usize {
@@ -23,12 +23,12 @@ fn flood(raw: &Raw, bytes: &[u8]) -> usize {
 fn who_never_reads_its_echoes_is_not_read_and_costs_its_high_water_mark() {
     // What is owed at high water, a receive buffer that waits, and what a queue allocates ahead.
     let peak = 6 * (2 * MIB + 256 * KIB) + 2 * MIB;
-    Siege {
-        peak,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: peak,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         thread::scope(|scope| {
             for len in [20_000, 64 * KIB, 300_000] {
                 for opcode in [TEXT, BINARY] {
@@ -47,11 +47,11 @@ fn who_never_reads_its_echoes_is_not_read_and_costs_its_high_water_mark() {
 #[test]
 fn who_reads_at_last_gets_every_echo() {
     const LEN: usize = 64 * KIB;
-    Siege {
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut raw = Raw::open(server.addr, "/echo");
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &[i as u8; LEN]));
         thread::scope(|scope| {
@@ -74,13 +74,13 @@ fn who_never_reads_is_cut_off_after_the_write_timeout() {
         ("/echo", frame(PING, &[b'x'; 125]).repeat(100)),
         ("/broadcast", frame(TEXT, &[b'x'; 64 * KIB])),
     ];
-    Siege {
+    AttackTest {
         args: &args,
-        peak: 24 * MIB,
+        peak_growth_max: 24 * MIB,
         // Twelve peers' last pieces, which are too small to be mapped by themselves.
-        slack: 2 * MIB,
+        growth_max: 2 * MIB,
     }
-    .lay(|server| {
+    .run(|server| {
         let descriptors = server.descriptors();
         let peers: Vec<Raw> = thread::scope(|scope| {
             let cut_off = table.iter().flat_map(|row| [row; 3]).map(|(path, bytes)| {
@@ -111,7 +111,7 @@ fn who_never_reads_is_cut_off_after_the_write_timeout() {
                 .collect()
         });
         // They hold their ends open; the server does not.
-        server.has_descriptors(descriptors);
+        server.expect_descriptors(descriptors);
         drop(peers);
         server.logged("write_timeout reached");
     });
@@ -122,12 +122,12 @@ fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
     const COUNT: usize = 400;
     let args = ["serve", "--write-timeout", "1s"];
     // The lag once for all of them, a turn of publications, and what chunks round up.
-    Siege {
+    AttackTest {
         args: &args,
-        peak: 16 * MIB,
-        slack: SLACK,
+        peak_growth_max: 16 * MIB,
+        growth_max: GROWTH_MAX,
     }
-    .lay(|server| {
+    .run(|server| {
         let descriptors = server.descriptors();
         let silent: Vec<Raw> = (0..6)
             .map(|_| Raw::open(server.addr, "/broadcast"))
@@ -136,7 +136,7 @@ fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
         let mut speaker = Raw::open(server.addr, "/broadcast");
         let message = frame(BINARY, &[7; 64 * KIB]);
         for _ in 0..COUNT {
-            speaker.say(&message);
+            speaker.send(&message);
             assert_eq!(
                 speaker.frame().1.len(),
                 64 * KIB,
@@ -145,7 +145,7 @@ fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
         }
         server.logged("lag_bytes_max reached");
         // They do not even take the Close, and are cut off; the speaker is still there.
-        server.has_descriptors(descriptors + 1);
+        server.expect_descriptors(descriptors + 1);
         drop(silent);
     });
 }
@@ -154,12 +154,12 @@ fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
 fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
     const MEMBERS: usize = 1000;
     let args = ["serve", "--lag-bytes-max", "16M"];
-    Siege {
+    AttackTest {
         args: &args,
-        peak: 48 * MIB,
-        ..Siege::default()
+        peak_growth_max: 48 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let silent: Vec<Raw> = (0..MEMBERS)
             .map(|_| {
                 let raw = Raw::open(server.addr, "/broadcast");
@@ -171,7 +171,7 @@ fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
         let message = frame(BINARY, &[7; 64 * KIB]);
         // What the kernel holds for each comes first, 2 to 3 MiB.
         for _ in 0..8 * MIB / (64 * KIB) + 48 {
-            speaker.say(&message);
+            speaker.send(&message);
             assert_eq!(speaker.frame().1.len(), 64 * KIB);
         }
         println!("{} KiB for all", server.memory() / KIB);
@@ -185,13 +185,13 @@ fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
 fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
     const BEGINNERS: usize = 200;
     let args = ["serve", "--high-water-bytes", "16M"];
-    Siege {
+    AttackTest {
         args: &args,
         // A chunk for each begun message; four large buffers; the large message, its echo, and what is kept of both.
-        peak: BEGINNERS * 128 * KIB + 48 * MIB,
-        ..Siege::default()
+        peak_growth_max: BEGINNERS * 128 * KIB + 48 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(4200));
         // A message of 16 MiB, of which only this comes.
         let claim = [
@@ -210,17 +210,17 @@ fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
             writing.join().unwrap();
             let raw = if index < BEGINNERS {
                 let mut raw = Raw::new(server.addr);
-                raw.say(&head);
+                raw.send(&head);
                 raw
             } else {
                 let mut raw = Raw::open(server.addr, "/echo");
-                raw.say(&claim);
+                raw.send(&claim);
                 raw
             };
             beginners.push(raw);
             // That it was read is known when a later one is answered.
             let mut other = Raw::open(server.addr, "/echo");
-            other.say(frame(TEXT, b"x"));
+            other.send(frame(TEXT, b"x"));
             other.frame();
             if index + 1 == BEGINNERS {
                 let held = server.memory().saturating_sub(start);
@@ -241,11 +241,11 @@ fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
 fn slow_handshakes_are_408_in_time_however_many_there_are() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let args = ["serve", "--handshake-timeout", "2s"];
-    Siege {
+    AttackTest {
         args: &args,
-        ..Siege::default()
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let request = upgrade_request("/echo");
         let start = Instant::now();
         let mut peers: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
@@ -253,7 +253,7 @@ fn slow_handshakes_are_408_in_time_however_many_there_are() {
         for (second, byte) in request.bytes().enumerate().take(4) {
             thread::sleep((TIMEOUT / 4 * second as u32).saturating_sub(start.elapsed()));
             for raw in peers.iter_mut().skip(20) {
-                raw.say([byte]);
+                raw.send([byte]);
             }
         }
         for raw in &mut peers {
@@ -270,12 +270,12 @@ fn slow_handshakes_are_408_in_time_however_many_there_are() {
 
 #[test]
 fn slow_bodies_are_served_however_many_there_are() {
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         let mut peers: Vec<Raw> = (0..200).map(|_| Raw::open(server.addr, "/echo")).collect();
         let message = frame(TEXT, "sl\u{f6}w".as_bytes());
         for byte in message {
             for raw in &mut peers {
-                raw.say([byte]);
+                raw.send([byte]);
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -287,11 +287,11 @@ fn slow_bodies_are_served_however_many_there_are() {
 
 #[test]
 fn slow_readers_of_refusals_get_them_whole() {
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         let mut peers: Vec<Raw> = (0..100).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
             small_window(raw);
-            raw.say("GET / HTTP/1.0\r\n\r\n");
+            raw.send("GET / HTTP/1.0\r\n\r\n");
         }
         thread::sleep(SHORT);
         for raw in &mut peers {
@@ -305,10 +305,10 @@ fn what_was_asked_before_a_half_close_is_answered() {
     let texts = frame(TEXT, b"one more").repeat(100);
     let echoes = [&[TEXT, 8][..], b"one more"].concat().repeat(100);
     let many = frame(BINARY, &[7; 64 * KIB]).repeat(200);
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         let many = &many;
         let mut raw = Raw::open(server.addr, "/echo");
-        raw.say(&texts);
+        raw.send(&texts);
         raw.shut_write();
         assert_eq!(rest(&raw.0), echoes);
 
@@ -326,22 +326,22 @@ fn what_was_asked_before_a_half_close_is_answered() {
             }
             writing.join().unwrap();
         });
-        raw.at_end();
+        raw.expect_end();
 
         let mut raw = Raw::open(server.addr, "/broadcast");
-        raw.say(&texts);
+        raw.send(&texts);
         raw.shut_write();
         assert_eq!(rest(&raw.0), echoes);
 
         let mut raw = Raw::open(server.addr, "/echo");
-        raw.say([frame(PING, b"?"), close_frame(1000, "bye")].concat());
+        raw.send([frame(PING, b"?"), close_frame(1000, "bye")].concat());
         raw.shut_write();
         assert_eq!(raw.frame(), (PONG, b"?".to_vec()));
         assert_eq!(raw.close_frame(), (1000, "bye".to_owned()));
-        raw.at_end();
+        raw.expect_end();
 
         let mut raw = Raw::new(server.addr);
-        raw.say(
+        raw.send(
             [
                 upgrade_request("/echo").as_bytes(),
                 &frame(TEXT, b"at once"),
@@ -351,14 +351,14 @@ fn what_was_asked_before_a_half_close_is_answered() {
         raw.shut_write();
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"at once".to_vec()));
-        raw.at_end();
+        raw.expect_end();
 
         for (request, status) in [
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
             ("GET / HTTP/1.0\r\n\r\n", 505),
         ] {
             let mut raw = Raw::new(server.addr);
-            raw.say(request);
+            raw.send(request);
             raw.shut_write();
             assert_eq!(raw.response().status, status);
         }
@@ -373,16 +373,16 @@ fn a_half_close_in_the_middle_of_anything_ends_the_stream() {
         text[..1].to_vec(),
         text[..4].to_vec(),
         text[..8].to_vec(),
-        frame(TEXT_BEGINS, b"text"),
-        [&frame(TEXT_BEGINS, b"text")[..], &frame(PING, b"")[..3]].concat(),
+        frame(TEXT_FIRST, b"text"),
+        [&frame(TEXT_FIRST, b"text")[..], &frame(PING, b"")[..3]].concat(),
         frame_header(BINARY, 16 * MIB as u64),
     ];
     let request = upgrade_request("/echo");
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for _ in 0..20 {
             for len in [0, 1, 3, 20, request.len() - 1] {
                 let mut raw = Raw::new(server.addr);
-                raw.say(&request[..len]);
+                raw.send(&request[..len]);
                 raw.shut_write();
                 let mut rest = Vec::new();
                 // A request that never comes has no answer.
@@ -391,9 +391,9 @@ fn a_half_close_in_the_middle_of_anything_ends_the_stream() {
             }
             for bytes in &begun {
                 let mut raw = Raw::open(server.addr, "/echo");
-                raw.say(bytes);
+                raw.send(bytes);
                 raw.shut_write();
-                raw.at_end();
+                raw.expect_end();
             }
         }
     });

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const TEXT_BEGINS: u8 = 0x01;
+const TEXT_FIRST: u8 = 0x01;
 
 /// Ends connections, every other one by a reset.
-fn leave(peers: Vec<Raw>) {
+fn disconnect(peers: Vec<Raw>) {
     for (i, raw) in peers.into_iter().enumerate() {
         if i % 2 == 0 {
             reset_when_dropped(&raw);
@@ -54,7 +54,7 @@ const STAGES: [Stage; 10] = [
     ("in a message", |server| {
         sent(
             Raw::open(server.addr, "/echo"),
-            &frame(TEXT_BEGINS, b"begun"),
+            &frame(TEXT_FIRST, b"begun"),
         )
     }),
     ("before its echo", |server| {
@@ -72,36 +72,36 @@ const STAGES: [Stage; 10] = [
 ];
 
 fn sent(mut raw: Raw, bytes: &[u8]) -> Raw {
-    raw.say(bytes);
+    raw.send(bytes);
     raw
 }
 
 #[test]
 fn a_storm_of_peers_that_leave_in_every_stage_leaves_nothing_behind() {
-    Siege {
-        peak: 24 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 24 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         for (_, stage) in STAGES {
-            leave((0..200).map(|_| stage(server)).collect());
+            disconnect((0..200).map(|_| stage(server)).collect());
         }
         // All stages at once.
-        leave((0..500).map(|i| STAGES[i % 10].1(server)).collect());
+        disconnect((0..500).map(|i| STAGES[i % 10].1(server)).collect());
     });
 }
 
 #[test]
 fn two_thousand_peers_that_leave_at_once_leave_nothing_behind() {
-    Siege {
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
-        leave((0..2000).map(|_| Raw::new(server.addr)).collect());
+    .run(|server| {
+        disconnect((0..2000).map(|_| Raw::new(server.addr)).collect());
         for _ in 0..2000 {
-            leave(vec![Raw::new(server.addr)]);
+            disconnect(vec![Raw::new(server.addr)]);
         }
     });
 }
@@ -111,12 +111,12 @@ fn two_thousand_peers_that_leave_at_once_leave_nothing_behind() {
 fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let args = ["serve", "--handshake-timeout", "300ms"];
-    Siege {
+    AttackTest {
         args: &args,
-        slack: SLACK,
-        ..Siege::default()
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         for round in 0..8 {
             let start = Instant::now();
             let peers: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
@@ -145,23 +145,23 @@ fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
 #[test]
 fn resets_with_echoes_unread_leave_nothing_behind() {
     let large = frame(BINARY, &vec![7; MIB]);
-    Siege {
-        peak: 32 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 32 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         for _ in 0..15 {
             let mut peers: Vec<Raw> = (0..10).map(|_| Raw::open(server.addr, "/echo")).collect();
             for raw in &mut peers {
-                raw.say(&large);
+                raw.send(&large);
             }
             for raw in &mut peers {
                 // In the middle of the answer.
                 raw.0.read_exact(&mut [0; 1000]).unwrap();
             }
             // To close a socket on unread bytes is a reset, with or without linger.
-            leave(peers);
+            disconnect(peers);
         }
     });
 }
@@ -170,12 +170,12 @@ fn resets_with_echoes_unread_leave_nothing_behind() {
 #[test]
 fn members_that_are_reset_while_others_publish_harm_nobody() {
     const TIME: Duration = Duration::from_millis(1500);
-    Siege {
-        peak: 24 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 24 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut speaker = Raw::open(server.addr, "/broadcast");
         let mut listener = Raw::open(server.addr, "/broadcast");
         let is_over = AtomicBool::new(false);
@@ -184,11 +184,11 @@ fn members_that_are_reset_while_others_publish_harm_nobody() {
                 let mut spoken = 0_u64;
                 while !is_over.load(Ordering::Relaxed) {
                     let text = format!("number {spoken}");
-                    speaker.say(frame(TEXT, text.as_bytes()));
+                    speaker.send(frame(TEXT, text.as_bytes()));
                     while speaker.frame().1 != text.as_bytes() {}
                     spoken += 1;
                 }
-                speaker.say(frame(TEXT, b"the end"));
+                speaker.send(frame(TEXT, b"the end"));
                 spoken
             });
             let listening = scope.spawn(|| {
@@ -210,9 +210,9 @@ fn members_that_are_reset_while_others_publish_harm_nobody() {
                     .map(|_| Raw::open(server.addr, "/broadcast"))
                     .collect();
                 for raw in &mut peers[..4] {
-                    raw.say(frame(TEXT, b"interrupted"));
+                    raw.send(frame(TEXT, b"interrupted"));
                 }
-                leave(peers);
+                disconnect(peers);
             }
             is_over.store(true, Ordering::Relaxed);
             assert_eq!(speaking.join().unwrap(), listening.join().unwrap());
@@ -236,47 +236,47 @@ fn out_of_descriptors_clients_wait_and_the_server_rests() {
     waiting
         .last_mut()
         .unwrap()
-        .is_silent(Duration::from_secs(1));
+        .expect_silence(Duration::from_secs(1));
     let worked = server.work() - before;
     assert!(
         worked < Duration::from_millis(300),
         "{worked:?} of work in a second"
     );
     let asked = Instant::now();
-    clients[0].say(frame(TEXT, b"hello"));
+    clients[0].send(frame(TEXT, b"hello"));
     assert_eq!(clients[0].frame(), (TEXT, b"hello".to_vec()));
     assert!(
         asked.elapsed() < Duration::from_millis(250),
         "{:?}",
         asked.elapsed()
     );
-    leave(clients);
+    disconnect(clients);
     for mut raw in waiting {
         assert_eq!(raw.response_head().status, 101);
-        raw.say(frame(TEXT, b"at last"));
+        raw.send(frame(TEXT, b"at last"));
         assert_eq!(raw.frame(), (TEXT, b"at last".to_vec()));
     }
-    server.has_descriptors(descriptors);
+    server.expect_descriptors(descriptors);
     let complaints = server
         .log()
         .iter()
         .filter(|line| line.contains("cannot accept"))
         .count();
     assert!(complaints <= 5, "{complaints} lines");
-    server.end_well();
+    server.expect_clean_exit();
 }
 
 #[test]
 fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
     let args = ["serve", "--connections-max", "50"];
     // The siege's own client is one of them.
-    Siege {
+    AttackTest {
         args: &args,
-        ..Siege::default()
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut inside: Vec<Raw> = (0..49).map(|_| Raw::open(server.addr, "/echo")).collect();
-        let mut told = 0;
+        let mut answered = 0;
         for _ in 0..5 {
             let outside: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
             for raw in outside {
@@ -286,14 +286,14 @@ fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
                 }
                 if !answer.is_empty() {
                     assert!(answer.starts_with(b"HTTP/1.1 503 "));
-                    told += usize::from(answer.ends_with(b"no room for another connection\n"));
+                    answered += usize::from(answer.ends_with(b"no room for another connection\n"));
                 }
             }
         }
         // Measured: all of them. An answer may be lost to a reset.
-        assert!(told >= 900, "{told} of 1000 were told");
+        assert!(answered >= 900, "{answered} of 1000 were answered");
         for raw in &mut inside {
-            raw.say(frame(TEXT, b"still here"));
+            raw.send(frame(TEXT, b"still here"));
             assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
         }
         drop(inside);
@@ -346,7 +346,7 @@ fn a_stop_ends_as_soon_as_everybody_has_answered() {
     for raw in &mut peers {
         assert_eq!(raw.close_frame().0, 1001);
         // What is illegal now is not answered by another Close.
-        raw.say(
+        raw.send(
             [
                 frame(TEXT, b"too late"),
                 close_frame(1001, ""),
@@ -354,7 +354,7 @@ fn a_stop_ends_as_soon_as_everybody_has_answered() {
             ]
             .concat(),
         );
-        raw.at_end();
+        raw.expect_end();
     }
     drop(peers);
     assert!(rest(&silent.0).starts_with(b"HTTP/1.1 503 "));
@@ -374,8 +374,8 @@ fn a_violation_while_the_server_stops_is_not_answered_by_a_second_close() {
     let mut raw = Raw::open(server.addr, "/echo");
     server.terminate();
     assert_eq!(raw.close_frame().0, 1001);
-    raw.say([0xFF; 100]);
-    raw.at_end();
+    raw.send([0xFF; 100]);
+    raw.expect_end();
     drop(raw);
     assert_eq!(server.end().0, Some(0));
 }

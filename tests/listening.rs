@@ -6,7 +6,7 @@
 mod common;
 
 use common::process::{self, Process, WSLOOP};
-use common::unix::Place;
+use common::unix::TempPath;
 use common::*;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -60,8 +60,8 @@ fn addr_of(url: &str) -> std::net::SocketAddr {
     addr.expect(url).parse().unwrap()
 }
 
-fn echoes_at(place: &Place) {
-    let mut client = place.connect();
+fn echoes_at(path: &TempPath) {
+    let mut client = path.connect();
     client.send(Sent::text("hello")).unwrap();
     assert_eq!(client.read().unwrap(), Sent::text("hello"));
 }
@@ -71,31 +71,31 @@ mod unix_sockets {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 
-    fn echo_at(place: &Place) -> Process {
-        let (process, urls) = start(wsloop(&["echo", "-l", &place.flag()]), 1);
-        assert_eq!(urls, [format!("ws+unix:{}", place.0.display())]);
+    fn echo_at(path: &TempPath) -> Process {
+        let (process, urls) = start(wsloop(&["echo", "-l", &path.flag()]), 1);
+        assert_eq!(urls, [format!("ws+unix:{}", path.0.display())]);
         process
     }
 
-    fn mode(place: &Place) -> u32 {
-        fs::metadata(&place.0).unwrap().permissions().mode() & 0o7777
+    fn mode(path: &TempPath) -> u32 {
+        fs::metadata(&path.0).unwrap().permissions().mode() & 0o7777
     }
 
     #[test]
     fn they_are_announced_served_told_1001_and_removed() {
-        let place = Place::new("served");
-        let mut process = echo_at(&place);
-        echoes_at(&place);
-        let answer = place.http("GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n");
+        let path = TempPath::new("served");
+        let mut process = echo_at(&path);
+        echoes_at(&path);
+        let answer = path.http("GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        let mut client = place.connect();
+        let mut client = path.connect();
         process.signal("TERM");
         let Sent::Close(Some(close)) = client.read().unwrap() else {
             panic!("a Close was expected");
         };
         assert_eq!(u16::from(close.code), 1001);
         assert!(
-            !place.0.exists(),
+            !path.0.exists(),
             "a successor could not tell that it is free"
         );
         assert!(client.read().is_err());
@@ -105,61 +105,61 @@ mod unix_sockets {
 
     #[test]
     fn they_stand_beside_tcp_in_the_order_of_the_flags() {
-        let place = Place::new("beside");
-        let args = ["echo", "-l", "127.0.0.1:0", "-l", &place.flag(), "-l", "0"];
+        let path = TempPath::new("beside");
+        let args = ["echo", "-l", "127.0.0.1:0", "-l", &path.flag(), "-l", "0"];
         let (_process, urls) = start(wsloop(&args), 3);
         assert!(urls[1].starts_with("ws+unix:"), "{urls:?}");
         for url in [&urls[0], &urls[2]] {
             assert_eq!(ask(&mut connect(addr_of(url), "/"), "hello"), "hello");
         }
-        echoes_at(&place);
+        echoes_at(&path);
     }
 
     #[test]
     fn a_file_that_nobody_listens_on_is_replaced() {
-        let place = Place::new("stale");
-        drop(UnixListener::bind(&place.0).unwrap());
-        assert!(place.0.exists());
-        let mut process = echo_at(&place);
-        echoes_at(&place);
+        let path = TempPath::new("stale");
+        drop(UnixListener::bind(&path.0).unwrap());
+        assert!(path.0.exists());
+        let mut process = echo_at(&path);
+        echoes_at(&path);
         // The same after a server that could not clean up.
         process.child.kill().unwrap();
         process.child.wait().unwrap();
-        assert!(place.0.exists());
-        let _process = echo_at(&place);
-        echoes_at(&place);
+        assert!(path.0.exists());
+        let _process = echo_at(&path);
+        echoes_at(&path);
     }
 
     #[test]
     fn a_process_that_listens_there_is_respected() {
-        let place = Place::new("live");
-        let _process = echo_at(&place);
-        let flag = place.flag();
+        let path = TempPath::new("live");
+        let _process = echo_at(&path);
+        let flag = path.flag();
         let expected = format!("cannot listen on {flag}: another process listens there");
         assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
-        echoes_at(&place);
+        echoes_at(&path);
     }
 
     #[test]
     fn so_is_one_whose_backlog_is_full() {
-        let place = Place::new("full");
+        let path = TempPath::new("full");
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
         socket
-            .bind(&socket2::SockAddr::unix(&place.0).unwrap())
+            .bind(&socket2::SockAddr::unix(&path.0).unwrap())
             .unwrap();
         socket.listen(0).unwrap();
-        let _waits = std::os::unix::net::UnixStream::connect(&place.0).unwrap();
-        let flag = place.flag();
+        let _waits = std::os::unix::net::UnixStream::connect(&path.0).unwrap();
+        let flag = path.flag();
         let expected = format!("cannot listen on {flag}: another process listens there");
         assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
     }
 
     #[test]
     fn what_is_no_socket_is_not_touched() {
-        let file = Place::new("file");
+        let file = TempPath::new("file");
         fs::write(&file.0, "precious").unwrap();
-        let link = Place::new("link");
+        let link = TempPath::new("link");
         symlink(&file.0, &link.0).unwrap();
         let folder = std::env::temp_dir();
         for path in [&file.0, &link.0, &folder] {
@@ -183,16 +183,16 @@ mod unix_sockets {
 
     #[test]
     fn a_listener_that_fails_takes_the_files_of_others_with_it() {
-        let (place, file) = (Place::new("first"), Place::new("second"));
+        let (path, file) = (TempPath::new("first"), TempPath::new("second"));
         fs::write(&file.0, "").unwrap();
-        failure(wsloop(&["echo", "-l", &place.flag(), "-l", &file.flag()]));
-        assert!(!place.0.exists());
+        failure(wsloop(&["echo", "-l", &path.flag(), "-l", &file.flag()]));
+        assert!(!path.0.exists());
     }
 
     #[test]
     fn permissions_are_those_asked_for_or_the_umasks() {
-        let place = Place::new("mode");
-        let flag = place.flag();
+        let path = TempPath::new("mode");
+        let flag = path.flag();
         let with_mode = ["echo", "-l", &flag, "--unix-mode", "666"];
         let table: [(&str, &[&str], u32); 3] = [
             ("umask 077", &with_mode, 0o666),
@@ -205,7 +205,7 @@ mod unix_sockets {
         ];
         for (line, args, expected) in table {
             let (mut process, _) = start(by_shell(line, args), 1);
-            assert_eq!(mode(&place), expected, "{line} {args:?}");
+            assert_eq!(mode(&path), expected, "{line} {args:?}");
             process.signal("TERM");
             assert_eq!(process.code(), Some(0));
         }
@@ -213,13 +213,13 @@ mod unix_sockets {
 
     #[test]
     fn a_file_that_took_its_place_is_not_removed() {
-        let place = Place::new("other");
-        let mut process = echo_at(&place);
-        fs::remove_file(&place.0).unwrap();
-        let successor = UnixListener::bind(&place.0).unwrap();
+        let path = TempPath::new("other");
+        let mut process = echo_at(&path);
+        fs::remove_file(&path.0).unwrap();
+        let successor = UnixListener::bind(&path.0).unwrap();
         process.signal("TERM");
         assert_eq!(process.code(), Some(0));
-        assert!(place.0.exists());
+        assert!(path.0.exists());
         drop(successor);
     }
 }
@@ -246,9 +246,9 @@ mod inherited {
         (child, lines)
     }
 
-    fn sockets(place: &Place) -> (TcpListener, UnixListener) {
+    fn sockets(path: &TempPath) -> (TcpListener, UnixListener) {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        (tcp, UnixListener::bind(&place.0).unwrap())
+        (tcp, UnixListener::bind(&path.0).unwrap())
     }
 
     /// Ends a child by its own id, and waits for it.
@@ -260,30 +260,30 @@ mod inherited {
 
     #[test]
     fn tcp_and_unix_sockets_are_listened_on_and_without_a_flag_nothing_else() {
-        let place = Place::new("inherited");
-        let (tcp, unix) = sockets(&place);
+        let path = TempPath::new("inherited");
+        let (tcp, unix) = sockets(&path);
         let addr = tcp.local_addr().unwrap();
         let command = with_sockets("export LISTEN_FDS=2", &["echo"], tcp.into(), unix.into());
         let (child, lines) = spawn(command);
         let expected = [
             format!("listening on ws://{addr}/"),
-            format!("listening on ws+unix:{}", place.0.display()),
+            format!("listening on ws+unix:{}", path.0.display()),
         ];
         for line in expected {
             assert_eq!(lines.recv_timeout(WAIT).unwrap(), line);
         }
         assert_eq!(ask(&mut connect(addr, "/"), "hello"), "hello");
-        echoes_at(&place);
+        echoes_at(&path);
         assert_eq!(end(child), Some(0));
         let others = lines.iter().filter(|line| line.contains("listening"));
         assert_eq!(others.count(), 0);
-        assert!(place.0.exists(), "it is the parent's to remove");
+        assert!(path.0.exists(), "it is the parent's to remove");
     }
 
     #[test]
     fn flags_add_to_them() {
-        let place = Place::new("inherited-and");
-        let (tcp, unix) = sockets(&place);
+        let path = TempPath::new("inherited-and");
+        let (tcp, unix) = sockets(&path);
         let addr = tcp.local_addr().unwrap();
         let args = ["echo", "-l", "127.0.0.1:0"];
         let command = with_sockets("export LISTEN_FDS=1", &args, tcp.into(), unix.into());
@@ -308,8 +308,8 @@ mod inherited {
             "unset LISTEN_FDS",
             "export LISTEN_FDS=0",
         ] {
-            let place = Place::new("not-ours");
-            let (tcp, unix) = sockets(&place);
+            let path = TempPath::new("not-ours");
+            let (tcp, unix) = sockets(&path);
             let addr = tcp.local_addr().unwrap();
             let args = ["echo", "-l", "127.0.0.1:0"];
             let (child, lines) = spawn(with_sockets(line, &args, tcp.into(), unix.into()));
@@ -417,8 +417,8 @@ mod backlogs {
             eprintln!("not checked: net.core.somaxconn is {max}");
             return;
         }
-        let place = Place::new("backlog");
-        let (process, urls) = start(wsloop(&["echo", "-l", "0", "-l", &place.flag()]), 2);
+        let path = TempPath::new("backlog");
+        let (process, urls) = start(wsloop(&["echo", "-l", "0", "-l", &path.flag()]), 2);
         process.signal("STOP");
         let addr = addr_of(&urls[0]);
         let over_tcp: Vec<TcpStream> = (0..CLIENTS)
@@ -429,12 +429,12 @@ mod backlogs {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
                 socket.set_nonblocking(true).unwrap();
                 // It would block if the backlog were full.
-                socket.connect(&SockAddr::unix(&place.0).unwrap()).unwrap();
+                socket.connect(&SockAddr::unix(&path.0).unwrap()).unwrap();
                 socket
             })
             .collect();
         process.signal("CONT");
-        echoes_at(&place);
+        echoes_at(&path);
         drop((over_tcp, over_unix));
     }
 }
@@ -497,7 +497,7 @@ mod open_files {
         let addr = addr_of(&urls[0]);
         let _clients: Vec<Raw> = (0..3).map(|_| Raw::open(addr, "/")).collect();
         let mut one_more = Raw::new(addr);
-        one_more.say(upgrade_request("/"));
+        one_more.send(upgrade_request("/"));
         assert_eq!(one_more.response_head().status, 503);
     }
 
@@ -520,16 +520,16 @@ mod variables {
 
     #[test]
     fn they_stand_for_flags() {
-        let place = Place::new("variable");
+        let path = TempPath::new("variable");
         let mut command = wsloop(&[]);
         command
-            .env("WSLOOP_LISTEN", format!("127.0.0.1:0 {}", place.flag()))
+            .env("WSLOOP_LISTEN", format!("127.0.0.1:0 {}", path.flag()))
             .env("WSLOOP_ROUTE", "/=echo\n/r=reply:a, b")
             .env("WSLOOP_UNIX_MODE", "600");
         let (_process, urls) = start(command, 2);
         let mut client = connect(addr_of(&urls[0]), "/r");
         assert_eq!(ask(&mut client, "?"), "a, b");
-        echoes_at(&place);
+        echoes_at(&path);
     }
 
     #[test]

@@ -69,9 +69,9 @@ impl Server {
     fn come_and_go(&self, count: usize) {
         for _ in 0..count {
             let mut raw = Raw::open(self.addr, "/echo");
-            raw.say(close_frame(1000, ""));
+            raw.send(close_frame(1000, ""));
             assert_eq!(raw.close_frame().0, 1000);
-            raw.at_end();
+            raw.expect_end();
         }
     }
 
@@ -80,7 +80,7 @@ impl Server {
         const AT_ONCE: usize = 100;
         let question = frame(TEXT, b"hello").repeat(AT_ONCE);
         for _ in 0..count / AT_ONCE {
-            raw.say(&question);
+            raw.send(&question);
             for _ in 0..AT_ONCE {
                 assert_eq!(raw.frame(), (TEXT, b"hello".to_vec()));
             }

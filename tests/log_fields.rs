@@ -10,7 +10,7 @@ use wsloop::Config;
 use wsloop::handlers::Echo;
 
 /// Keeps each line's text and fields.
-struct Kept;
+struct Recorder;
 
 type Line = (String, Vec<(String, String)>);
 
@@ -22,7 +22,7 @@ fn lines() -> MutexGuard<'static, Vec<Line>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-impl Log for Kept {
+impl Log for Recorder {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -47,15 +47,15 @@ impl Log for Kept {
 fn lines_about(path: &str, reason: &str) -> Vec<Line> {
     static SET: Once = Once::new();
     SET.call_once(|| {
-        log::set_logger(&Kept).unwrap();
+        log::set_logger(&Recorder).unwrap();
         log::set_max_level(LevelFilter::Info);
     });
     let server = serve(Config::default(), Echo::new());
     let mut raw = Raw::open(server.addr, path);
     let peer = raw.0.local_addr().unwrap().to_string();
-    raw.say(close_frame(4000, reason));
+    raw.send(close_frame(4000, reason));
     raw.close_frame();
-    raw.at_end();
+    raw.expect_end();
     drop(server);
     let lines = lines();
     let is_about = |line: &&Line| line.0.starts_with(&peer);

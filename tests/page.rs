@@ -25,21 +25,21 @@ fn routed() -> Running {
     let router = Router::new()
         .route("/", Page::new().beside(Echo::new()))
         .route("/own", own)
-        .route("/room/*", Page::default().beside(Broadcast));
+        .route("/topic/*", Page::default().beside(Broadcast));
     serve(Config::default(), router)
 }
 
 /// Asks for a page; `headers` are whole lines.
 fn ask_for(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
     let mut raw = Raw::new(addr);
-    raw.say(format!(
+    raw.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n"
     ));
     if method == "GET" && headers.is_empty() {
         return raw.response();
     }
     let head = raw.response_head();
-    raw.at_end();
+    raw.expect_end();
     head
 }
 
@@ -86,8 +86,8 @@ mod reading {
     fn a_query_is_no_part_of_the_path_and_an_unknown_path_is_404() {
         let server = routed();
         assert_eq!(get(server.addr, "/?a=b").status, 200);
-        assert_eq!(get(server.addr, "/room/any").status, 200);
-        for path in ["/index.html", "/room", "/favicon.ico", "//"] {
+        assert_eq!(get(server.addr, "/topic/any").status, 200);
+        for path in ["/index.html", "/topic", "/favicon.ico", "//"] {
             assert_eq!(get(server.addr, path).status, 404, "{path}");
         }
     }
@@ -142,7 +142,7 @@ mod etags {
         let (one, two) = (routed(), routed());
         let tags = [tag(one.addr, "/"), tag(one.addr, "/own")];
         assert_ne!(tags[0], tags[1]);
-        assert_eq!(tags[0], tag(one.addr, "/room/a"));
+        assert_eq!(tags[0], tag(one.addr, "/topic/a"));
         assert_eq!(tags, [tag(two.addr, "/"), tag(two.addr, "/own")]);
         for tag in tags {
             assert!(tag.len() == 18 && tag.starts_with('"') && tag.ends_with('"'));
@@ -184,7 +184,7 @@ mod etags {
         for named in ["\"a\", \"b\"", tag.trim_matches('"'), "W/\"a\""] {
             let line = format!("If-None-Match: {named}\r\n");
             let mut raw = Raw::new(server.addr);
-            raw.say(format!("GET /own HTTP/1.1\r\nHost: here\r\n{line}\r\n"));
+            raw.send(format!("GET /own HTTP/1.1\r\nHost: here\r\n{line}\r\n"));
             let answer = raw.response();
             assert_eq!((answer.status, &*answer.body), (200, "p{}"), "{named}");
         }
@@ -199,8 +199,8 @@ mod sockets {
         let server = routed();
         assert_eq!(ask(&mut connect(server.addr, "/"), "hello"), "hello");
         let (mut one, mut two) = (
-            connect(server.addr, "/room/a"),
-            connect(server.addr, "/room/a"),
+            connect(server.addr, "/topic/a"),
+            connect(server.addr, "/topic/a"),
         );
         assert_eq!(ask(&mut one, "to all"), "to all");
         assert_eq!(text(&mut two), "to all");
@@ -211,7 +211,7 @@ mod sockets {
     struct Named(mpsc::Sender<&'static str>);
 
     impl Named {
-        fn tell(&self, name: &'static str) {
+        fn record(&self, name: &'static str) {
             // The test may have seen enough.
             let _ = self.0.send(name);
         }
@@ -219,13 +219,13 @@ mod sockets {
 
     impl Handler for Named {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-            self.tell("message");
+            self.record("message");
             match message.as_text() {
                 Some("flood") => {
                     // The peer reads nothing until it hears of the end.
                     while let SendStatus::Queued = cx.send(id, &[0; MIB][..]) {}
                     let _ = cx.send(id, "the end");
-                    self.tell("flooded");
+                    self.record("flooded");
                 }
                 Some("fall behind") => {
                     cx.subscribe(id, "topic");
@@ -239,7 +239,7 @@ mod sockets {
         }
 
         fn on_start(&mut self, _: &mut Context<'_>) {
-            self.tell("start");
+            self.record("start");
         }
 
         fn on_upgrade(
@@ -249,13 +249,13 @@ mod sockets {
             _: &Request,
             _: &mut Upgrade,
         ) -> Result<(), HttpResponse> {
-            self.tell("upgrade");
+            self.record("upgrade");
             Ok(())
         }
 
         fn on_open(&mut self, cx: &mut Context<'_>, _: Id) {
             cx.set_lag_policy("topic", Some(LagPolicy::Skip));
-            self.tell("open");
+            self.record("open");
         }
 
         fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
@@ -263,31 +263,31 @@ mod sockets {
         }
 
         fn on_ping(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-            self.tell("ping");
+            self.record("ping");
         }
 
         fn on_pong(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-            self.tell("pong");
+            self.record("pong");
         }
 
         fn on_drain(&mut self, _: &mut Context<'_>, _: Id) {
-            self.tell("drain");
+            self.record("drain");
         }
 
         fn on_skip(&mut self, _: &mut Context<'_>, _: Id, _: &str, _: u64) {
-            self.tell("skip");
+            self.record("skip");
         }
 
         fn on_close(&mut self, _: &mut Context<'_>, _: Id, _: &Close<'_>) {
-            self.tell("close");
+            self.record("close");
         }
 
         fn on_error(&mut self, _: &mut Context<'_>, _: Option<Id>, _: &Error) {
-            self.tell("error");
+            self.record("error");
         }
 
         fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-            self.tell("timer");
+            self.record("timer");
             // As long as there is a member, so that it falls behind whatever its socket takes.
             if key == PUBLISH && cx.publish("topic", &[0; MIB][..]) > 0 {
                 cx.set_timer(Duration::from_millis(1), PUBLISH);
@@ -295,7 +295,7 @@ mod sockets {
         }
 
         fn on_source(&mut self, _: &mut Context<'_>, _: usize) {
-            self.tell("source");
+            self.record("source");
         }
     }
 
@@ -304,14 +304,14 @@ mod sockets {
 
     #[test]
     fn every_event_but_the_plain_get_is_the_handlers() {
-        let (tell, events) = mpsc::channel();
+        let (event_sender, events) = mpsc::channel();
         let config = Config {
             high_water_bytes: 64 * KIB,
             low_water_bytes: 16 * KIB,
             lag_bytes_max: 64 * KIB,
             ..Config::default()
         };
-        let mut server = Server::new(config, Page::new().beside(Named(tell))).unwrap();
+        let mut server = Server::new(config, Page::new().beside(Named(event_sender))).unwrap();
         server.listen("127.0.0.1:0").unwrap();
         let (mut sender, mut receiver) = mio::net::UnixStream::pair().unwrap();
         server.register(&mut receiver, 7).unwrap();
@@ -347,7 +347,7 @@ mod sockets {
         drop(client);
         expect(&["close"]);
         let mut raw = Raw::open(server.addr, "/");
-        raw.say([0xFF, 0xFF]);
+        raw.send([0xFF, 0xFF]);
         assert_eq!(raw.close_frame().0, 1002);
         drop(raw);
         expect(&["error", "close"]);

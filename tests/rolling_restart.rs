@@ -40,10 +40,10 @@ const RESTARTS: usize = 5;
 struct Tally {
     answers: AtomicUsize,
     /// Sent again, having had no answer before a Close.
-    again: AtomicUsize,
-    told_1001: AtomicUsize,
+    resent: AtomicUsize,
+    closes_1001: AtomicUsize,
     /// Requests answered 503.
-    told_503: AtomicUsize,
+    refusals_503: AtomicUsize,
     /// Connections that the system reset before they were open.
     reset: AtomicUsize,
 }
@@ -60,9 +60,9 @@ fn no_echo_is_lost_and_nobody_is_refused() {
             thread::spawn(move || client(addr, &tally, &is_over))
         })
         .collect();
-    let strangers = {
+    let short_sessions = {
         let (tally, is_over) = (Arc::clone(&tally), Arc::clone(&is_over));
-        thread::spawn(move || strangers(addr, &tally, &is_over))
+        thread::spawn(move || short_sessions(addr, &tally, &is_over))
     };
     for _ in 0..RESTARTS {
         under_way(&tally);
@@ -79,17 +79,17 @@ fn no_echo_is_lost_and_nobody_is_refused() {
     for client in clients {
         client.join().unwrap();
     }
-    let visits = strangers.join().unwrap();
+    let visits = short_sessions.join().unwrap();
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     eprintln!(
         "{} echoes, {} Closes with 1001, {} messages sent again, {visits} short visits, {} told 503, {} reset",
         count(&tally.answers),
-        count(&tally.told_1001),
-        count(&tally.again),
-        count(&tally.told_503),
+        count(&tally.closes_1001),
+        count(&tally.resent),
+        count(&tally.refusals_503),
         count(&tally.reset),
     );
-    assert!(count(&tally.told_1001) >= CLIENTS, "nobody was told");
+    assert!(count(&tally.closes_1001) >= CLIENTS, "nobody was told");
 }
 
 /// Waits until every client could have had some answers.
@@ -112,7 +112,7 @@ fn client(addr: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
                     open.push_back(next);
                     next += 1;
                 } else {
-                    tally.again.fetch_add(1, Ordering::Relaxed);
+                    tally.resent.fetch_add(1, Ordering::Relaxed);
                 }
                 // What cannot be sent is open, and the reason is read below.
                 let _ = socket.send(Sent::text(open[sent].to_string()));
@@ -132,7 +132,7 @@ fn client(addr: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
                 }
                 Ok(Sent::Close(Some(close))) => {
                     assert_eq!(u16::from(close.code), 1001);
-                    tally.told_1001.fetch_add(1, Ordering::Relaxed);
+                    tally.closes_1001.fetch_add(1, Ordering::Relaxed);
                     // Answers the Close, and sees the end of the stream.
                     let error = socket.read().unwrap_err();
                     assert!(matches!(error, Error::ConnectionClosed), "{error}");
@@ -145,7 +145,7 @@ fn client(addr: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
 }
 
 /// Clients that connect, have one echo and leave, so that some are on their way in at every moment; how many.
-fn strangers(addr: SocketAddr, tally: &Tally, is_over: &AtomicBool) -> usize {
+fn short_sessions(addr: SocketAddr, tally: &Tally, is_over: &AtomicBool) -> usize {
     let mut visits = 0;
     while !is_over.load(Ordering::Relaxed) {
         let mut socket = connect_until(addr, tally);
@@ -183,7 +183,7 @@ fn connect_until(addr: SocketAddr, tally: &Tally) -> Client {
                 tally.reset.fetch_add(1, Ordering::Relaxed);
             }
             Err(HandshakeError::Failure(Error::Http(response))) if response.status() == 503 => {
-                tally.told_503.fetch_add(1, Ordering::Relaxed);
+                tally.refusals_503.fetch_add(1, Ordering::Relaxed);
             }
             Err(HandshakeError::Failure(error)) => panic!("the opening handshake failed: {error}"),
             Err(HandshakeError::Interrupted(_)) => panic!("the server did not answer"),

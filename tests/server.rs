@@ -57,7 +57,7 @@ mod echo {
             .iter()
             .flat_map(|text| frame(TEXT, text.as_bytes()))
             .collect();
-        client.say(burst);
+        client.send(burst);
         for text in texts {
             assert_eq!(client.frame(), (TEXT, text.into_bytes()));
         }
@@ -112,13 +112,13 @@ mod echo {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         // Each frame only after the answer to the one before.
-        client.say(frame(0x01, b"a fragmented "));
-        client.say(frame(PING, b"1"));
+        client.send(frame(0x01, b"a fragmented "));
+        client.send(frame(PING, b"1"));
         assert_eq!(client.frame(), (PONG, b"1".to_vec()));
-        client.say(frame(0x00, b"mess"));
-        client.say(frame(PING, b"2"));
+        client.send(frame(0x00, b"mess"));
+        client.send(frame(PING, b"2"));
         assert_eq!(client.frame(), (PONG, b"2".to_vec()));
-        client.say(frame(0x80, b"age"));
+        client.send(frame(0x80, b"age"));
         assert_eq!(client.frame(), (TEXT, b"a fragmented message".to_vec()));
         // And all in one write.
         let all = [
@@ -128,7 +128,7 @@ mod echo {
             frame(PONG, b"nobody asked"),
             frame(0x80, b"c"),
         ];
-        client.say(all.concat());
+        client.send(all.concat());
         assert_eq!(client.frame(), (PONG, b"3".to_vec()));
         assert_eq!(client.frame(), (BINARY, b"abc".to_vec()));
     }
@@ -138,9 +138,9 @@ mod echo {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let bytes = "𝄞".as_bytes();
-        client.say(frame(0x01, &bytes[..1]));
-        client.say(frame(0x00, &bytes[1..3]));
-        client.say(frame(0x80, &bytes[3..]));
+        client.send(frame(0x01, &bytes[..1]));
+        client.send(frame(0x00, &bytes[1..3]));
+        client.send(frame(0x80, &bytes[3..]));
         assert_eq!(client.frame(), (TEXT, bytes.to_vec()));
     }
 
@@ -184,12 +184,12 @@ mod reply {
             .flat_map(|i| frame(TEXT, format!("HelloWorld{i}").as_bytes()))
             .collect();
         burst.extend(frame(BINARY, &[0; 10]));
-        client.say(burst);
+        client.send(burst);
         for _ in 0..5 {
             assert_eq!(client.frame(), (TEXT, json.as_bytes().to_vec()));
         }
         // Nothing else was on its way.
-        client.say(frame(PING, b""));
+        client.send(frame(PING, b""));
         assert_eq!(client.frame(), (PONG, vec![]));
     }
 }
@@ -216,8 +216,8 @@ mod broadcast {
                 .iter()
                 .filter(|text| text.starts_with(&format!("{i} ")))
                 .collect();
-            let said: Vec<String> = (0..20).map(|round| format!("{i} {round}")).collect();
-            assert_eq!(own, said.iter().collect::<Vec<_>>());
+            let sent: Vec<String> = (0..20).map(|round| format!("{i} {round}")).collect();
+            assert_eq!(own, sent.iter().collect::<Vec<_>>());
         }
     }
 
@@ -318,9 +318,9 @@ mod http {
         assert_eq!((response.status, &*response.body), (200, "<p>hello</p>"));
         assert_eq!(response.header("content-type"), Some("text/html"));
         let mut raw = Raw::new(server.addr);
-        raw.say("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n");
+        raw.send("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n");
         let head = raw.response_head();
-        raw.at_end();
+        raw.expect_end();
         assert_eq!(head.head, response.head, "the same, without a body");
     }
 
@@ -333,7 +333,7 @@ mod http {
     #[test]
     fn a_wildcard_route_serves_what_is_below_it() {
         let server = routed();
-        let mut client = connect(server.addr, "/chat/room");
+        let mut client = connect(server.addr, "/chat/topic");
         assert_eq!(ask(&mut client, "hello"), "hello");
     }
 
@@ -351,7 +351,7 @@ mod http {
         let foreign = with_origin("https://example.com");
         assert_eq!(http(server.addr, &foreign).status, 403);
         let mut raw = Raw::new(server.addr);
-        raw.say(with_origin("https://example.org"));
+        raw.send(with_origin("https://example.org"));
         assert_eq!(raw.response_head().status, 101);
     }
 
@@ -369,7 +369,7 @@ mod http {
         let head = format!("POST /page HTTP/1.1\r\nHost: here\r\nContent-Length: {MIB}\r\n\r\n");
         for _ in 0..20 {
             let mut raw = Raw::new(server.addr);
-            raw.say([head.as_bytes(), &noise(MIB)].concat());
+            raw.send([head.as_bytes(), &noise(MIB)].concat());
             assert_eq!(raw.response().status, 405);
         }
     }
@@ -382,7 +382,7 @@ mod opening {
     fn the_answer_is_that_of_the_rfcs_example() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::new(server.addr);
-        raw.say(upgrade_request("/"));
+        raw.send(upgrade_request("/"));
         let response = raw.response_head();
         assert_eq!(response.status, 101);
         let accept = response.header("sec-websocket-accept");
@@ -400,12 +400,12 @@ mod opening {
             frame(PING, b"p"),
             close_frame(1000, "and gone"),
         ];
-        raw.say(early.concat());
+        raw.send(early.concat());
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"early".to_vec()));
         assert_eq!(raw.frame(), (PONG, b"p".to_vec()));
         assert_eq!(raw.close_frame(), (1000, "and gone".to_owned()));
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
@@ -414,7 +414,7 @@ mod opening {
         let mut pace = connect(server.addr, "/");
         let mut raw = Raw::new(server.addr);
         for byte in [upgrade_request("/").as_bytes(), &frame(TEXT, b"slow")].concat() {
-            raw.say([byte]);
+            raw.send([byte]);
             // Makes sure that the server reads each byte alone.
             ask(&mut pace, "tick");
         }
@@ -429,14 +429,14 @@ mod opening {
         let mut clients: Vec<Raw> = (0..stream.len())
             .map(|cut| {
                 let mut raw = Raw::new(server.addr);
-                raw.say(&stream[..cut]);
+                raw.send(&stream[..cut]);
                 raw
             })
             .collect();
         // The server has read all first parts.
         ask(&mut connect(server.addr, "/"), "tick");
         for (cut, raw) in clients.iter_mut().enumerate() {
-            raw.say(&stream[cut..]);
+            raw.send(&stream[cut..]);
         }
         for raw in &mut clients {
             assert_eq!(raw.response_head().status, 101);
@@ -497,7 +497,7 @@ mod opening {
         ] {
             let mut raw = Raw::new(server.addr);
             let line = format!("Connection: {connection}\r\n");
-            raw.say(upgrade_request("/").replace("Connection: Upgrade\r\n", &line));
+            raw.send(upgrade_request("/").replace("Connection: Upgrade\r\n", &line));
             assert_eq!(raw.response_head().status, 101, "{connection:?}");
         }
     }
@@ -510,9 +510,9 @@ mod violations {
     fn refused(stream: &[u8]) -> (u16, String) {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(stream);
+        raw.send(stream);
         let close = raw.close_frame();
-        raw.at_end();
+        raw.expect_end();
         close
     }
 
@@ -563,7 +563,7 @@ mod violations {
     fn what_came_before_one_is_still_answered() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(
+        raw.send(
             [
                 frame(TEXT, b"good"),
                 frame(0x83, b"bad"),
@@ -573,6 +573,6 @@ mod violations {
         );
         assert_eq!(raw.frame(), (TEXT, b"good".to_vec()));
         assert_eq!(raw.close_frame().0, 1002);
-        raw.at_end();
+        raw.expect_end();
     }
 }

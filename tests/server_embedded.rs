@@ -204,7 +204,7 @@ fn more_ready_sessions_than_one_poll_gives_are_all_served() -> std::io::Result<(
     let mut clients = connecting.join().unwrap();
     while !host.pass_in_vain() {}
     for client in &mut clients {
-        client.say(frame(TEXT, b"all at once"));
+        client.send(frame(TEXT, b"all at once"));
     }
     let start = Instant::now();
     for client in &mut clients {

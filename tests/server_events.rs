@@ -21,9 +21,9 @@ mod upgrade {
     use super::*;
 
     /// Lets in who has a token; tells it what it is called.
-    struct Doorman;
+    struct TokenCheck;
 
-    impl Handler for Doorman {
+    impl Handler for TokenCheck {
         fn on_upgrade(
             &mut self,
             cx: &mut Context<'_>,
@@ -74,7 +74,7 @@ mod upgrade {
 
     #[test]
     fn the_handler_sees_the_request_and_alters_the_101() {
-        let server = serve(Config::default(), Doorman);
+        let server = serve(Config::default(), TokenCheck);
         let request = request(server.addr, "/door?key=1")
             .with_header("X-Token", "anna")
             .with_sub_protocol("v1")
@@ -92,7 +92,7 @@ mod upgrade {
 
     #[test]
     fn the_handler_refuses_with_a_status_a_header_and_a_body() {
-        let (handler, events) = watch(Doorman);
+        let (handler, events) = watch(TokenCheck);
         let server = serve(Config::default(), handler);
         assert_eq!(
             refusal(request(server.addr, "/"), server.addr),
@@ -106,7 +106,7 @@ mod upgrade {
 
     #[test]
     fn a_101_that_the_handler_broke_is_a_500_and_an_error() {
-        let (handler, events) = watch(Doorman);
+        let (handler, events) = watch(TokenCheck);
         let server = serve(Config::default(), handler);
         let request = request(server.addr, "/?broken").with_header("X-Token", "anna");
         assert_eq!(refusal(request, server.addr).0, 500);
@@ -140,7 +140,7 @@ mod ends {
     use std::sync::mpsc;
 
     /// Does what a text says; else echoes.
-    fn obedient(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    fn obey_text(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         match message.as_text() {
             Some("close") => assert!(cx.close(id, 4002, "enough")),
             Some("close without a code") => assert!(cx.close(id, 1005, "unsaid")),
@@ -164,7 +164,7 @@ mod ends {
     }
 
     fn server() -> (Running, Events) {
-        let (handler, events) = watch(handler_fn(obedient));
+        let (handler, events) = watch(handler_fn(obey_text));
         let config = Config {
             message_bytes_max: MIB,
             ..Config::default()
@@ -189,9 +189,9 @@ mod ends {
     fn a_clients_close_without_a_code_is_1005() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(CLOSE, b""));
+        raw.send(frame(CLOSE, b""));
         assert_eq!(raw.frame(), (CLOSE, vec![]));
-        raw.at_end();
+        raw.expect_end();
         drop(raw);
         assert_eq!(events.end(), end(1005, "", true, Side::Peer));
     }
@@ -209,10 +209,10 @@ mod ends {
     fn our_close_may_have_no_code() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"close without a code"));
+        raw.send(frame(TEXT, b"close without a code"));
         assert_eq!(raw.frame(), (CLOSE, vec![]));
-        raw.say(frame(CLOSE, b""));
-        raw.at_end();
+        raw.send(frame(CLOSE, b""));
+        raw.expect_end();
         drop(raw);
         let end = events.end();
         assert_eq!((end.code, end.is_clean, end.by), (1005, true, Side::Us));
@@ -229,7 +229,7 @@ mod ends {
     fn our_close_that_is_not_answered_is_not_clean() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"close"));
+        raw.send(frame(TEXT, b"close"));
         assert_eq!(raw.close_frame(), (4002, "enough".to_owned()));
         drop(raw);
         assert_eq!(events.end(), end(4002, "enough", false, Side::Us));
@@ -256,7 +256,7 @@ mod ends {
     fn a_reset_is_1006_and_an_error() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"an echo"));
+        raw.send(frame(TEXT, b"an echo"));
         reset(raw);
         assert!(events.error().contains("reset"));
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
@@ -267,12 +267,12 @@ mod ends {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
         let large = noise(MIB);
-        raw.say(frame(BINARY, &large));
-        raw.say(frame(TEXT, b"last"));
+        raw.send(frame(BINARY, &large));
+        raw.send(frame(TEXT, b"last"));
         raw.shut_write();
         assert!(raw.frame() == (BINARY, large));
         assert_eq!(raw.frame(), (TEXT, b"last".to_vec()));
-        raw.at_end();
+        raw.expect_end();
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
     }
 
@@ -280,8 +280,8 @@ mod ends {
     fn terminate_sends_no_close() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"terminate"));
-        raw.is_gone();
+        raw.send(frame(TEXT, b"terminate"));
+        raw.expect_end_or_reset();
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
     }
 
@@ -302,7 +302,7 @@ mod ends {
         ] {
             let (server, events) = server();
             let mut raw = Raw::open(server.addr, "/");
-            raw.say(stream);
+            raw.send(stream);
             assert_eq!(raw.close_frame(), (code, reason.to_owned()));
             drop(raw);
             let Seen::Open(id) = events.next() else {
@@ -328,20 +328,20 @@ mod ends {
                 let state = cx.state::<u32>(id).copied();
                 let (path, peer) = (cx.path(id), cx.peer_addr(id));
                 let sent = cx.send(id, "too late");
-                let told = format!(
+                let answer = format!(
                     "{state:?} {path:?} {} {sent:?} {} {:?}",
                     peer.is_some(),
                     cx.count(),
                     cx.ids()
                 );
-                self.0.send(told).unwrap();
+                self.0.send(answer).unwrap();
             }
         }
-        let (tell, told) = mpsc::channel();
-        let server = serve(Config::default(), Last(tell));
+        let (sender, answer) = mpsc::channel();
+        let server = serve(Config::default(), Last(sender));
         drop(Raw::open(server.addr, "/last"));
         assert_eq!(
-            told.recv_timeout(WAIT).unwrap(),
+            answer.recv_timeout(WAIT).unwrap(),
             r#"Some(7) Some("/last") true Refused 0 []"#
         );
         drop(server);
@@ -383,34 +383,34 @@ mod ends {
         let ways = 10;
         if way % ways < 2 {
             let mut raw = Raw::new(addr);
-            raw.say(&upgrade_request("/").as_bytes()[..way % ways * 40]);
+            raw.send(&upgrade_request("/").as_bytes()[..way % ways * 40]);
             return false;
         }
         let mut raw = Raw::open(addr, "/");
         match way % ways {
             2 => {
-                raw.say(close_frame(1000, ""));
+                raw.send(close_frame(1000, ""));
                 assert_eq!(raw.close_frame().0, 1000);
-                raw.at_end();
+                raw.expect_end();
             }
-            3 => raw.say(close_frame(1000, "and away")),
+            3 => raw.send(close_frame(1000, "and away")),
             4 => {}
             5 => {
-                raw.say(frame(TEXT, b"an echo"));
+                raw.send(frame(TEXT, b"an echo"));
                 reset(raw);
             }
             6 => {
                 raw.shut_write();
-                raw.at_end();
+                raw.expect_end();
             }
-            7 => raw.say(&frame(TEXT, b"in the middle of a frame")[..9]),
+            7 => raw.send(&frame(TEXT, b"in the middle of a frame")[..9]),
             8 => {
-                raw.say(b"\x81\x01a");
+                raw.send(b"\x81\x01a");
                 assert_eq!(raw.close_frame().0, 1002);
             }
             9 => {
-                raw.say(frame(TEXT, b"terminate"));
-                raw.is_gone();
+                raw.send(frame(TEXT, b"terminate"));
+                raw.expect_end_or_reset();
             }
             way => unreachable!("there is no way {way}"),
         }
@@ -583,24 +583,24 @@ mod timers {
 
     /// Sets timers out of order, and takes one back.
     #[derive(Default)]
-    struct Orders {
-        taken_back: Option<TimerId>,
+    struct OutOfOrder {
+        cancelled: Option<TimerId>,
         asked_by: Option<Id>,
     }
 
-    impl Handler for Orders {
+    impl Handler for OutOfOrder {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
             self.asked_by = Some(id);
             cx.set_timer(3 * TICK, 3);
             cx.set_timer(TICK, 1);
-            self.taken_back = Some(cx.set_timer(2 * TICK, 2));
+            self.cancelled = Some(cx.set_timer(2 * TICK, 2));
             cx.set_timer(Duration::ZERO, 0);
             cx.set_timer(3 * TICK, 4);
         }
 
         fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
             if key == 0 {
-                let timer = self.taken_back.take().unwrap();
+                let timer = self.cancelled.take().unwrap();
                 assert!(cx.cancel_timer(timer));
                 assert!(!cx.cancel_timer(timer), "it is taken back already");
             }
@@ -610,7 +610,7 @@ mod timers {
 
     #[test]
     fn timers_are_due_in_order_and_can_be_taken_back() {
-        let server = serve(Config::default(), Orders::default());
+        let server = serve(Config::default(), OutOfOrder::default());
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("go")).unwrap();
         let due: Vec<String> = (0..4).map(|_| text(&mut client)).collect();
@@ -669,8 +669,8 @@ mod sources {
 
     fn register(server: &mut Server<Relay>, key: usize) {
         // The handler owns the source: it is taken out while the server registers it.
-        let (_, spare) = UnixStream::pair().unwrap();
-        let mut source = std::mem::replace(&mut server.handler_mut().source, spare);
+        let (_, placeholder) = UnixStream::pair().unwrap();
+        let mut source = std::mem::replace(&mut server.handler_mut().source, placeholder);
         server.register(&mut source, key).unwrap();
         server.handler_mut().source = source;
     }

@@ -60,7 +60,7 @@ mod handle {
         let mut raw = Raw::open(server.addr, "/");
         let other = opened(&events);
         server.handle.terminate(other).unwrap();
-        raw.is_gone();
+        raw.expect_end_or_reset();
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
         // Both are gone, and whoever has their slots now is not meant.
         let mut third = connect(server.addr, "/");
@@ -113,8 +113,8 @@ mod handle {
             .collect();
         let mut next = [0; 4];
         for _ in 0..4000 {
-            let said = text(&mut client);
-            let (thread, i) = said.split_once(' ').unwrap();
+            let line = text(&mut client);
+            let (thread, i) = line.split_once(' ').unwrap();
             let next = &mut next[thread.parse::<usize>().unwrap()];
             assert_eq!(i, next.to_string());
             *next += 1;
@@ -398,7 +398,7 @@ mod listeners {
         // They come before the server does.
         let mut early: Vec<Raw> = (0..10).map(|_| Raw::new(addr)).collect();
         for raw in &mut early {
-            raw.say(upgrade_request("/"));
+            raw.send(upgrade_request("/"));
         }
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
         assert_eq!(server.listen_on(socket).unwrap(), addr);

@@ -37,7 +37,7 @@ mod connections {
         clients.pop();
         events.end();
         let mut next = connect(server.addr, "/");
-        assert_eq!(ask(&mut next, "room"), "room");
+        assert_eq!(ask(&mut next, "hello"), "hello");
         assert_eq!(http(server.addr, &upgrade_request("/")).status, 503);
     }
 
@@ -62,13 +62,13 @@ mod connections {
         let server = serve(config, Echo::new());
         let mut client = connect(server.addr, "/");
         let refused: Vec<Raw> = (0..60).map(|_| Raw::new(server.addr)).collect();
-        let mut told = 0;
+        let mut answered = 0;
         for mut raw in refused {
             let mut start = [0; 12];
             match raw.0.read_exact(&mut start) {
                 Ok(()) => {
                     assert_eq!(&start, b"HTTP/1.1 503");
-                    told += 1;
+                    answered += 1;
                 }
                 // Dropped without a word.
                 Err(error) => assert!(matches!(
@@ -77,7 +77,7 @@ mod connections {
                 )),
             }
         }
-        assert!(told > 0);
+        assert!(answered > 0);
         assert_eq!(ask(&mut client, "still here"), "still here");
     }
 
@@ -90,12 +90,12 @@ mod connections {
         let server = serve(config, Echo::new());
         let mut silent: Vec<Raw> = (0..20).map(|_| Raw::new(server.addr)).collect();
         let mut client = connect(server.addr, "/");
-        assert_eq!(ask(&mut client, "room"), "room");
+        assert_eq!(ask(&mut client, "hello"), "hello");
         // The newest is still there, the oldest is not.
         let mut newest = silent.pop().unwrap();
-        newest.say(upgrade_request("/"));
+        newest.send(upgrade_request("/"));
         assert_eq!(newest.response_head().status, 101);
-        silent[0].at_end();
+        silent[0].expect_end();
     }
 }
 
@@ -128,7 +128,7 @@ mod requests {
     fn bytes_that_trickle_in_do_not_extend_it() {
         let server = serve(impatient(), Echo::new());
         let mut raw = Raw::new(server.addr);
-        raw.say("GET / HTTP/1.1\r\nHost: here\r\n");
+        raw.send("GET / HTTP/1.1\r\nHost: here\r\n");
         let mut writer = raw.0.try_clone().unwrap();
         let trickling = thread::spawn(move || {
             // The name of a header that does not end, until the test has seen enough.
@@ -163,7 +163,7 @@ mod requests {
             request.replace("Host:", &format!("Cookie: {cookie}\r\nHost:"))
         };
         let mut raw = Raw::new(server.addr);
-        raw.say(fits(1024));
+        raw.send(fits(1024));
         assert_eq!(raw.response_head().status, 101, "exactly the limit");
         assert_eq!(http(server.addr, &fits(1025)).status, 431);
         // The answer is not lost although much more follows.
@@ -179,7 +179,7 @@ mod requests {
             upgrade_request("/").replace("Host:", &format!("{more}Host:"))
         };
         let mut raw = Raw::new(server.addr);
-        raw.say(with_headers(100));
+        raw.send(with_headers(100));
         assert_eq!(raw.response_head().status, 101, "exactly the limit");
         assert_eq!(http(server.addr, &with_headers(101)).status, 431);
     }
@@ -200,30 +200,30 @@ mod messages {
     fn one_byte_too_many_is_1009_before_the_payload_arrives() {
         let server = serve(small(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(BINARY, &[7; 1000]));
+        raw.send(frame(BINARY, &[7; 1000]));
         assert_eq!(raw.frame(), (BINARY, vec![7; 1000]), "exactly the limit");
-        raw.say(frame_header(BINARY, 1001));
+        raw.send(frame_header(BINARY, 1001));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
     fn fragments_count_together() {
         let server = serve(small(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(0x02, &[7; 600]));
-        raw.say(frame_header(0x80, 401));
+        raw.send(frame(0x02, &[7; 600]));
+        raw.send(frame_header(0x80, 401));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
     fn the_largest_length_there_is_reserves_nothing() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame_header(BINARY, i64::MAX as u64));
+        raw.send(frame_header(BINARY, i64::MAX as u64));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
@@ -231,10 +231,10 @@ mod messages {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         let len = 16 * MIB + 1;
-        raw.say(frame_header(BINARY, len as u64));
-        raw.say(noise(len));
+        raw.send(frame_header(BINARY, len as u64));
+        raw.send(noise(len));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
@@ -246,11 +246,11 @@ mod messages {
             message.extend(frame(0x00, b"").repeat(more));
             message
         };
-        raw.say([fragments(8), frame(0x80, b"b")].concat());
+        raw.send([fragments(8), frame(0x80, b"b")].concat());
         assert_eq!(raw.frame(), (TEXT, b"ab".to_vec()), "exactly the limit");
-        raw.say([fragments(9), frame(0x80, b"b")].concat());
+        raw.send([fragments(9), frame(0x80, b"b")].concat());
         assert_eq!(raw.close_frame().0, 1008);
-        raw.at_end();
+        raw.expect_end();
     }
 }
 
@@ -294,8 +294,8 @@ mod idle {
         assert_eq!(raw.frame(), (PING, vec![]));
         let (code, reason) = raw.close_frame();
         assert_eq!(code, 1001);
-        raw.say(close_frame(1001, ""));
-        raw.at_end();
+        raw.send(close_frame(1001, ""));
+        raw.expect_end();
         drop(raw);
         assert_eq!(events.error(), "idle_timeout reached");
         assert_eq!(events.end(), end(1001, &reason, true, Side::Us));
@@ -314,8 +314,8 @@ mod idle {
         let mut raw = Raw::open(server.addr, "/");
         // Byte by byte, for longer than the idle timeout in all.
         for byte in frame(TEXT, b"abcd") {
-            raw.is_silent(IDLE / 5);
-            raw.say([byte]);
+            raw.expect_silence(IDLE / 5);
+            raw.send([byte]);
         }
         assert_eq!(raw.frame(), (TEXT, b"abcd".to_vec()));
     }
@@ -331,7 +331,7 @@ mod idle {
         let mut raw = Raw::open(server.addr, "/");
         let (code, reason) = raw.close_frame();
         assert_eq!(code, 1001);
-        raw.is_gone();
+        raw.expect_end_or_reset();
         assert_eq!(events.end(), end(1001, &reason, false, Side::Us));
     }
 }
@@ -358,11 +358,11 @@ mod backpressure {
 
     #[test]
     fn who_does_not_read_is_not_read_and_loses_nothing() {
-        let owed_max = Arc::new(AtomicUsize::new(0));
-        let owed = Arc::clone(&owed_max);
+        let queued_max = Arc::new(AtomicUsize::new(0));
+        let queued = Arc::clone(&queued_max);
         let handler = handler_fn(move |cx, id, message: Message<'_>| {
             let status = cx.send(id, message);
-            owed.fetch_max(cx.buffered_amount(id), Ordering::Relaxed);
+            queued.fetch_max(cx.buffered_amount(id), Ordering::Relaxed);
             assert_ne!(status, SendStatus::Refused);
         });
         let server = serve(config(), handler);
@@ -378,10 +378,10 @@ mod backpressure {
         }
         assert_eq!(raw.frame(), (TEXT, b"the last".to_vec()));
         writing.join().unwrap();
-        let owed_max = owed_max.load(Ordering::Relaxed);
+        let queued_max = queued_max.load(Ordering::Relaxed);
         // High water, and the message that went over it.
-        assert!(owed_max <= 128 * KIB + MESSAGE + 10, "{owed_max}");
-        assert!(owed_max > 128 * KIB, "it came to that");
+        assert!(queued_max <= 128 * KIB + MESSAGE + 10, "{queued_max}");
+        assert!(queued_max > 128 * KIB, "it came to that");
     }
 
     /// Fills the connection, writes `last`, and only then reads every echo.
@@ -407,7 +407,7 @@ mod backpressure {
         let server = serve(config(), Echo::new());
         let mut raw = flood(&server, close_frame(1000, "that was all"));
         assert_eq!(raw.close_frame(), (1000, "that was all".to_owned()));
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
@@ -415,7 +415,7 @@ mod backpressure {
         let server = serve(config(), Echo::new());
         let mut raw = flood(&server, b"\x81\x01a".to_vec());
         assert_eq!(raw.close_frame().0, 1002);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
@@ -426,12 +426,12 @@ mod backpressure {
         let payload = noise(MIB);
         let messages: Vec<u8> = frame(BINARY, &payload).repeat(4);
         // So much fits on the way: the server has all of it, or its socket.
-        raw.say(messages);
+        raw.send(messages);
         raw.shut_write();
         for i in 0..4 {
             assert!(raw.frame() == (BINARY, payload.clone()), "echo {i}");
         }
-        raw.at_end();
+        raw.expect_end();
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
     }
 
@@ -541,7 +541,7 @@ mod backpressure {
         }));
         let server = serve(config, handler);
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"go"));
+        raw.send(frame(TEXT, b"go"));
         assert_eq!(events.error(), "backlog_bytes_max reached");
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
         drop(server);
@@ -583,7 +583,7 @@ mod backpressure {
     fn a_feed_that_waits_for_on_drain_is_complete() {
         let server = serve(config(), Feed { next: 0 });
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"go"));
+        raw.send(frame(TEXT, b"go"));
         for i in 0..FEED {
             assert!(raw.frame() == (BINARY, numbered(i)), "message {i}");
         }
@@ -665,8 +665,8 @@ mod lag {
         };
         assert_eq!(close[..2], 1013_u16.to_be_bytes());
         assert!(received < published, "{received} of {published}");
-        slow.say(frame(CLOSE, &close));
-        slow.at_end();
+        slow.send(frame(CLOSE, &close));
+        slow.expect_end();
         drop(slow);
         assert_eq!(events.error(), "lag_bytes_max reached");
         assert_eq!(events.end(), end(1013, "too far behind", true, Side::Us));

@@ -71,8 +71,8 @@ fn while_it_waits_nobody_is_let_in() {
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
     assert!(is_refused(&server));
-    raw.say(close_frame(1001, ""));
-    raw.at_end();
+    raw.send(close_frame(1001, ""));
+    raw.expect_end();
     drop(raw);
     server.join();
 }
@@ -88,7 +88,7 @@ fn a_client_that_does_not_answer_is_cut_off_after_the_grace() {
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
-    raw.is_gone();
+    raw.expect_end_or_reset();
     server.join();
     assert_eq!(
         events.end(),
@@ -119,7 +119,7 @@ fn a_second_stop_ends_at_once() {
     assert_eq!(raw.close_frame().0, 1001);
     server.handle.stop().unwrap();
     server.join();
-    raw.is_gone();
+    raw.expect_end_or_reset();
     assert!(!events.end().is_clean);
 }
 
@@ -131,9 +131,9 @@ fn two_stops_before_the_first_is_seen_end_at_once() {
     }));
     let server = serve(patient(), handler);
     let mut raw = Raw::open(server.addr, "/");
-    raw.say(frame(TEXT, b"stop, stop"));
+    raw.send(frame(TEXT, b"stop, stop"));
     server.join();
-    raw.is_gone();
+    raw.expect_end_or_reset();
     assert_eq!(events.end(), end(1006, "", false, Side::Us));
     assert_eq!(events.rest(), []);
 }
@@ -153,7 +153,7 @@ fn a_pending_handshake_is_told_503() {
     let mut client = connect(server.addr, "/");
     let mut silent = Raw::new(server.addr);
     let mut half = Raw::new(server.addr);
-    half.say("GET / HTTP/1.1\r\nHo");
+    half.send("GET / HTTP/1.1\r\nHo");
     // The server has taken both.
     ask(&mut client, "tick");
     server.handle.stop().unwrap();
@@ -207,8 +207,8 @@ fn messages_that_arrive_during_the_goodbye_get_no_answer() {
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
-    raw.say([frame(TEXT, b"too late"), close_frame(1000, "")].concat());
-    raw.at_end();
+    raw.send([frame(TEXT, b"too late"), close_frame(1000, "")].concat());
+    raw.expect_end();
     drop(raw);
     server.join();
 }
@@ -250,14 +250,14 @@ fn a_server_that_is_dropped_ends_every_session() {
     }
     drop(server);
     for mut raw in connecting.join().unwrap() {
-        raw.is_gone();
+        raw.expect_end_or_reset();
     }
-    let told = events.rest();
-    let opens = told.iter().filter(|seen| matches!(seen, Seen::Open(_)));
-    assert_eq!((told.len(), opens.count()), (6, 3));
-    for seen in &told[3..] {
-        let Seen::Close(_, how) = seen else {
-            panic!("{seen:?}")
+    let seen = events.rest();
+    let opens = seen.iter().filter(|seen| matches!(seen, Seen::Open(_)));
+    assert_eq!((seen.len(), opens.count()), (6, 3));
+    for event in &seen[3..] {
+        let Seen::Close(_, how) = event else {
+            panic!("{event:?}")
         };
         assert_eq!(*how, end(1006, "", false, Side::Us));
     }
@@ -271,8 +271,8 @@ fn those_who_wait_in_the_backlog_when_it_stops_are_served_and_told() {
     let clients: Vec<Raw> = (0..100)
         .map(|_| {
             let mut raw = Raw::new(addr);
-            raw.say(upgrade_request("/"));
-            raw.say(frame(TEXT, b"hello"));
+            raw.send(upgrade_request("/"));
+            raw.send(frame(TEXT, b"hello"));
             raw
         })
         .collect();
@@ -282,8 +282,8 @@ fn those_who_wait_in_the_backlog_when_it_stops_are_served_and_told() {
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"hello".to_vec()));
         assert_eq!(raw.close_frame().0, 1001);
-        raw.say(close_frame(1001, ""));
-        raw.at_end();
+        raw.send(close_frame(1001, ""));
+        raw.expect_end();
     }
     server.join();
 }

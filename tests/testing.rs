@@ -43,7 +43,7 @@ mod clients {
 
     #[test]
     fn a_close_is_answered_and_both_ends_are_seen() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.close(id, 3000, "enough");
         assert_eq!(harness.received(id), goodbye(3000, "enough"));
@@ -55,7 +55,7 @@ mod clients {
 
     #[test]
     fn hanging_up_is_no_clean_close() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.hang_up(id);
         assert_eq!(harness.handler().closes, [(1006, false, Side::Peer)]);
@@ -64,7 +64,7 @@ mod clients {
 
     #[test]
     fn a_peer_that_breaks_the_protocol_is_told_so() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         // Section 5.1: a client's frames are masked.
         harness.send_raw(id, b"\x81\x02hi");
@@ -86,7 +86,7 @@ mod clients {
         let page = harness.get("/page?query");
         assert_eq!((page.status(), page.body()), (200, &b"<p>"[..]));
         assert_eq!(page.header("Content-Type"), Some("text/html"));
-        assert_eq!(harness.get("/nowhere").status(), 404);
+        assert_eq!(harness.get("/missing").status(), 404);
         assert_eq!(harness.open(opening("/chat")).unwrap_err().status(), 403);
         let from_home = opening("/chat").with_header("origin", "https://example.org");
         assert!(harness.open(from_home.unwrap()).is_ok());
@@ -112,7 +112,7 @@ mod time {
 
     #[test]
     fn timers_come_at_their_time_and_in_their_order() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         harness.with_context(|cx| {
             cx.set_timer(Duration::from_secs(3), 3);
             cx.set_timer(Duration::from_secs(1), 1);
@@ -128,7 +128,7 @@ mod time {
 
     #[test]
     fn a_client_that_answers_pings_is_never_idle() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.advance(Duration::from_secs(300));
         assert_eq!(harness.count(), 1);
@@ -139,7 +139,7 @@ mod time {
 
     #[test]
     fn a_stalled_client_has_until_the_write_timeout() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
         let _ = harness.with_context(|cx| cx.send(id, "never read"));
@@ -171,7 +171,7 @@ mod the_end {
 
     #[test]
     fn a_graceful_stop_says_goodbye() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| cx.stop());
         assert_eq!(
@@ -185,7 +185,7 @@ mod the_end {
 
     #[test]
     fn a_graceful_stop_waits_for_the_grace_and_no_longer() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
         harness.with_context(|cx| cx.stop());
@@ -198,7 +198,7 @@ mod the_end {
 
     #[test]
     fn a_second_stop_is_at_once() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| {
             cx.stop();
@@ -228,7 +228,7 @@ mod pressure {
             lag_policy: LagPolicy::Skip,
             ..Config::default()
         };
-        let mut harness = Harness::new(config, Told::default());
+        let mut harness = Harness::new(config, Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| cx.subscribe(id, "news"));
         harness.stall(id);
@@ -245,7 +245,7 @@ mod pressure {
 
     #[test]
     fn a_session_over_high_water_drains_when_its_client_reads() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
         let status = harness.with_context(|cx| cx.send(id, &vec![0; 2 << 20]));
@@ -258,14 +258,14 @@ mod pressure {
 
 /// Keeps what it is told, as far as the tests ask.
 #[derive(Default)]
-struct Told {
+struct Recorder {
     closes: Vec<(u16, bool, Side)>,
     timers: Vec<u64>,
     drains: usize,
     skipped: u64,
 }
 
-impl Handler for Told {
+impl Handler for Recorder {
     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
 
     fn on_close(&mut self, _: &mut Context<'_>, _: Id, close: &Close<'_>) {
@@ -401,8 +401,8 @@ fn story<H: Handler>(wrap: impl FnOnce(Every) -> H) -> (Vec<Received>, Vec<Strin
 
 #[test]
 fn a_boxed_handler_is_told_everything() {
-    let (received, told) = story(|every| every);
-    let mut events = told.clone();
+    let (received, names) = story(|every| every);
+    let mut events = names.clone();
     events.sort();
     events.dedup();
     assert_eq!(
@@ -424,7 +424,7 @@ fn a_boxed_handler_is_told_everything() {
         ]
     );
     let boxed = story(|every| -> Box<dyn Handler> { Box::new(every) });
-    assert_eq!(boxed, (received, told));
+    assert_eq!(boxed, (received, names));
 }
 
 #[test]

@@ -144,7 +144,7 @@ pub(crate) fn compare(choices: &mut impl Choices, tally: &mut Tally) {
     if let Some(fault) = stream.fault {
         *tally.faults.entry(fault).or_default() += 1;
     }
-    if let Some(difference) = judge(&whole, &theirs, &stream, shape.receiver) {
+    if let Some(difference) = find_difference(&whole, &theirs, &stream, shape.receiver) {
         *tally.differences.entry(difference).or_default() += 1;
     }
 }
@@ -162,7 +162,7 @@ fn cut<'b>(mut bytes: &'b [u8], choices: &mut impl Choices) -> Vec<&'b [u8]> {
 }
 
 /// Where the two differ, if they do; a difference that is not listed fails.
-fn judge(
+fn find_difference(
     ours: &Outcome<Our>,
     theirs: &Outcome<Error>,
     stream: &Stream,
@@ -205,7 +205,7 @@ fn judge(
             if later.failure.is_none() && later.events.len() == common {
                 unlisted();
             }
-            Some(judge(ours, &later, stream, receiver).unwrap_or(Difference::Earlier))
+            Some(find_difference(ours, &later, stream, receiver).unwrap_or(Difference::Earlier))
         }
         (Some(our), Some(their), None) if is_same_rule(our, their) => None,
         (Some(Our::LengthTopBit), Some(Error::Capacity(_)), None) => Some(Difference::LengthTopBit),

@@ -178,7 +178,7 @@ struct Message {
     /// Bytes sent.
     len: usize,
     /// The rest of a character that is cut.
-    owed: Vec<u8>,
+    unsent: Vec<u8>,
     fragments: usize,
 }
 
@@ -236,7 +236,7 @@ impl<C: Choices> Writer<'_, C> {
         let mut message = self.message.take().unwrap_or(Message {
             is_text: self.choices.one_in(2),
             len: 0,
-            owed: Vec::new(),
+            unsent: Vec::new(),
             fragments: 0,
         });
         message.fragments += 1;
@@ -253,29 +253,29 @@ impl<C: Choices> Writer<'_, C> {
     }
 
     fn fragment(&mut self, message: &mut Message, is_last: bool) -> Vec<u8> {
-        let room = self.shape.message_bytes_max - message.len;
+        let len_max = self.shape.message_bytes_max - message.len;
         let len = self
             .choices
-            .pick(&[0, 1, 3, 20, 125, 126, 200, room])
-            .min(room);
+            .pick(&[0, 1, 3, 20, 125, 126, 200, len_max])
+            .min(len_max);
         if !message.is_text {
             return self.noise(len);
         }
-        let mut payload = std::mem::take(&mut message.owed);
+        let mut payload = std::mem::take(&mut message.unsent);
         while payload.len() + CHARACTER_BYTES_MAX <= len {
             let character = self.choices.pick(&['a', '\0', 'é', '€', '𝄞']);
             payload.extend(character.encode_utf8(&mut [0; 4]).bytes());
         }
         // There is room for the rest of it: a cut character is begun only before that much more may follow.
-        if !is_last && payload.len() + CHARACTER_BYTES_MAX <= room && self.choices.one_in(2) {
-            let (begun, owed) = self.choices.pick(&[
+        if !is_last && payload.len() + CHARACTER_BYTES_MAX <= len_max && self.choices.one_in(2) {
+            let (begun, unsent) = self.choices.pick(&[
                 (&b"\xC3"[..], &b"\xA9"[..]),
                 (b"\xE2", b"\x82\xAC"),
                 (b"\xE2\x82", b"\xAC"),
                 (b"\xF0\x9D\x84", b"\x9E"),
             ]);
             payload.extend_from_slice(begun);
-            message.owed = owed.to_vec();
+            message.unsent = unsent.to_vec();
         }
         payload
     }
@@ -351,7 +351,7 @@ impl<C: Choices> Writer<'_, C> {
 
     fn end_message(&mut self) {
         if let Some(message) = self.message.take() {
-            self.frame(CONTINUATION | FIN, &message.owed);
+            self.frame(CONTINUATION | FIN, &message.unsent);
         }
     }
 
@@ -371,9 +371,10 @@ impl<C: Choices> Writer<'_, C> {
     }
 
     fn too_big(&mut self) {
-        let room = self.shape.message_bytes_max - self.message.as_ref().map_or(0, |sent| sent.len);
+        let len_max =
+            self.shape.message_bytes_max - self.message.as_ref().map_or(0, |sent| sent.len);
         let more = self.choices.pick(&[1, 50]);
-        let payload = b"a".repeat(room + more);
+        let payload = b"a".repeat(len_max + more);
         match self.message.take() {
             Some(_) => self.frame(CONTINUATION | FIN, &payload),
             None => self.frame(BINARY | FIN, &payload),

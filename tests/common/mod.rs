@@ -50,11 +50,11 @@ pub(crate) fn serve(config: Config, handler: impl Handler + Send + 'static) -> R
 pub(crate) fn run(mut server: Server<impl Handler + Send + 'static>) -> Running {
     let addr = server.local_addrs().next().unwrap();
     let handle = server.handle();
-    let (tell_end, end) = mpsc::channel();
+    let (end_sender, end) = mpsc::channel();
     thread::spawn(move || {
         let result = server.run();
         drop(server);
-        let _ = tell_end.send(result);
+        let _ = end_sender.send(result);
     });
     Running {
         addr,
@@ -126,15 +126,15 @@ pub(crate) fn end(code: u16, reason: &str, is_clean: bool, by: Side) -> End {
 /// A handler that tells what it is told, and passes it on.
 pub(crate) struct Watched<H> {
     inner: H,
-    tell: Sender<Seen>,
+    events: Sender<Seen>,
 }
 
 /// What [`Watched`] tells.
 pub(crate) struct Events(Receiver<Seen>);
 
 pub(crate) fn watch<H>(inner: H) -> (Watched<H>, Events) {
-    let (tell, events) = mpsc::channel();
-    (Watched { inner, tell }, Events(events))
+    let (events, receiver) = mpsc::channel();
+    (Watched { inner, events }, Events(receiver))
 }
 
 impl Events {
@@ -190,9 +190,9 @@ impl Events {
 }
 
 impl<H> Watched<H> {
-    fn tell(&self, seen: Seen) {
+    fn record(&self, seen: Seen) {
         // The test may have seen enough.
-        let _ = self.tell.send(seen);
+        let _ = self.events.send(seen);
     }
 }
 
@@ -220,27 +220,27 @@ impl<H: Handler> Handler for Watched<H> {
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.tell(Seen::Open(id));
+        self.record(Seen::Open(id));
         self.inner.on_open(cx, id);
     }
 
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.tell(Seen::Ping(payload.to_owned()));
+        self.record(Seen::Ping(payload.to_owned()));
         self.inner.on_ping(cx, id, payload);
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.tell(Seen::Pong(payload.to_owned()));
+        self.record(Seen::Pong(payload.to_owned()));
         self.inner.on_pong(cx, id, payload);
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.tell(Seen::Drain(id));
+        self.record(Seen::Drain(id));
         self.inner.on_drain(cx, id);
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        self.tell(Seen::Skip(id, messages));
+        self.record(Seen::Skip(id, messages));
         self.inner.on_skip(cx, id, topic, messages);
     }
 
@@ -252,12 +252,12 @@ impl<H: Handler> Handler for Watched<H> {
             by,
             ..
         } = close;
-        self.tell(Seen::Close(id, end(code, reason, is_clean, by)));
+        self.record(Seen::Close(id, end(code, reason, is_clean, by)));
         self.inner.on_close(cx, id, close);
     }
 
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
-        self.tell(Seen::Error(id, error.to_string()));
+        self.record(Seen::Error(id, error.to_string()));
         self.inner.on_error(cx, id, error);
     }
 
@@ -338,12 +338,12 @@ impl Raw {
     /// A client that is open.
     pub(crate) fn open(addr: SocketAddr, path: &str) -> Self {
         let mut raw = Self::new(addr);
-        raw.say(upgrade_request(path));
+        raw.send(upgrade_request(path));
         assert_eq!(raw.response_head().status, 101);
         raw
     }
 
-    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
@@ -373,7 +373,7 @@ impl Raw {
     }
 
     /// The server must have ended the stream, and not by a reset.
-    pub(crate) fn at_end(&mut self) {
+    pub(crate) fn expect_end(&mut self) {
         let mut rest = Vec::new();
         self.0
             .read_to_end(&mut rest)
@@ -387,7 +387,7 @@ impl Raw {
     }
 
     /// Nothing arrives for a while.
-    pub(crate) fn is_silent(&mut self, time: Duration) {
+    pub(crate) fn expect_silence(&mut self, time: Duration) {
         self.0.set_read_timeout(Some(time)).unwrap();
         let peeked = self.0.peek(&mut [0]).map_err(|error| error.kind());
         assert!(
@@ -398,7 +398,7 @@ impl Raw {
     }
 
     /// Nothing more arrives, however the stream ends.
-    pub(crate) fn is_gone(&mut self) {
+    pub(crate) fn expect_end_or_reset(&mut self) {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
             Ok(_) => {}
@@ -439,7 +439,7 @@ impl Raw {
         let mut body = vec![0; len];
         self.0.read_exact(&mut body).unwrap();
         response.body = String::from_utf8(body).unwrap();
-        self.at_end();
+        self.expect_end();
         response
     }
 
@@ -470,7 +470,7 @@ impl Response {
 /// Sends a request and gives the whole answer.
 pub(crate) fn http(addr: SocketAddr, request: &str) -> Response {
     let mut raw = Raw::new(addr);
-    raw.say(request);
+    raw.send(request);
     raw.response()
 }
 

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use tungstenite::WebSocket;
 
 /// A path that no other test has; whatever is there in the end is removed.
-pub(crate) struct Place(pub(crate) PathBuf);
+pub(crate) struct TempPath(pub(crate) PathBuf);
 
-impl Place {
+impl TempPath {
     pub(crate) fn new(name: &str) -> Self {
         Self(std::env::temp_dir().join(format!("wsloop-{}-{name}", std::process::id())))
     }
@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TempPath {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }

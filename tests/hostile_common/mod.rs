@@ -164,7 +164,7 @@ impl Wsloop {
     }
 
     /// It must still be there, and end well when it is asked to.
-    pub(crate) fn end_well(self) {
+    pub(crate) fn expect_clean_exit(self) {
         self.terminate();
         let (code, log) = self.end();
         assert_eq!(code, Some(0), "{:?}", tail(&log));
@@ -176,7 +176,7 @@ impl Wsloop {
     }
 
     /// As many descriptors as before, soon.
-    pub(crate) fn has_descriptors(&self, expected: usize) {
+    pub(crate) fn expect_descriptors(&self, expected: usize) {
         within(
             WAIT,
             || self.descriptors() == expected,
@@ -218,37 +218,37 @@ pub(crate) fn within(
 }
 
 /// A server under attack. One at a time, so that it is the attack that is measured.
-pub(crate) struct Siege<'a> {
+pub(crate) struct AttackTest<'a> {
     /// The server's arguments; there is an echo at `/echo`.
     pub(crate) args: &'a [&'a str],
     /// What its memory may have grown by in the end.
-    pub(crate) slack: usize,
+    pub(crate) growth_max: usize,
     /// What it may have grown by meanwhile.
-    pub(crate) peak: usize,
+    pub(crate) peak_growth_max: usize,
 }
 
 /// How long after the end of an attack memory may take to come back.
 const RETURN_MAX: Duration = Duration::from_secs(3);
 
 /// What an allocator keeps of a few hundred small things that came and went between others.
-pub(crate) const SLACK: usize = MIB;
+pub(crate) const GROWTH_MAX: usize = MIB;
 
-impl Default for Siege<'_> {
+impl Default for AttackTest<'_> {
     fn default() -> Self {
         Self {
             args: &["serve"],
-            slack: SLACK,
-            peak: 4 * MIB,
+            growth_max: GROWTH_MAX,
+            peak_growth_max: 4 * MIB,
         }
     }
 }
 
-impl Siege<'_> {
+impl AttackTest<'_> {
     /// Attacks the server. Afterwards its memory and descriptors are as before, it ends well, and a well-behaved
     /// client has been served all the time: half of its echoes within [`MEDIAN_MAX`], all of them within
     /// [`LATENCY_MAX`]. As a machine can stall all the same, a second attempt counts if only this last point
     /// failed.
-    pub(crate) fn lay(&self, attack: impl Fn(&Wsloop)) {
+    pub(crate) fn run(&self, attack: impl Fn(&Wsloop)) {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _one_at_a_time = lock(&ONE_AT_A_TIME);
         let Err(late) = self.attempt(&attack) else {
@@ -263,20 +263,20 @@ impl Siege<'_> {
     fn attempt(&self, attack: impl Fn(&Wsloop)) -> Result<(), String> {
         let server = Wsloop::start(self.args);
         warm_up(&server);
-        let honest = Honest::open(&server);
+        let probe = ProbeClient::open(&server);
         let (memory, descriptors) = (server.memory(), server.descriptors());
         attack(&server);
-        server.has_descriptors(descriptors);
+        server.expect_descriptors(descriptors);
         let peak = server.memory_peak();
         assert!(
-            peak <= memory + self.peak,
+            peak <= memory + self.peak_growth_max,
             "{} KiB at the peak, {} before",
             peak / KIB,
             memory / KIB
         );
         within(
             RETURN_MAX,
-            || server.memory() <= memory + self.slack,
+            || server.memory() <= memory + self.growth_max,
             || {
                 format!(
                     "{} KiB in the end, {} before",
@@ -285,8 +285,8 @@ impl Siege<'_> {
                 )
             },
         );
-        let verdict = honest.leave();
-        server.end_well();
+        let verdict = probe.leave();
+        server.expect_clean_exit();
         verdict
     }
 }
@@ -297,17 +297,17 @@ fn warm_up(server: &Wsloop) {
     for _ in 0..3 {
         let mut clients: Vec<Raw> = (0..20).map(|_| Raw::open(server.addr, "/echo")).collect();
         for raw in &mut clients {
-            raw.say(frame(TEXT, &[b'w'; 64 * KIB]));
+            raw.send(frame(TEXT, &[b'w'; 64 * KIB]));
         }
         for raw in &mut clients {
             assert_eq!(raw.frame().1.len(), 64 * KIB);
         }
     }
-    server.has_descriptors(descriptors);
+    server.expect_descriptors(descriptors);
 }
 
 /// A client that does nothing wrong, and asks all the time how long an echo takes.
-struct Honest {
+struct ProbeClient {
     is_over: Arc<AtomicBool>,
     asking: Option<JoinHandle<Vec<Duration>>>,
 }
@@ -319,7 +319,7 @@ const LATENCY_MAX: Duration = Duration::from_millis(250);
 /// What half of its echoes take at most.
 const MEDIAN_MAX: Duration = Duration::from_millis(50);
 
-impl Honest {
+impl ProbeClient {
     fn open(server: &Wsloop) -> Self {
         let mut raw = Raw::open(server.addr, "/echo");
         let schedstat = server.proc("schedstat");
@@ -334,13 +334,13 @@ impl Honest {
             while !until.load(Ordering::Relaxed) || waits.len() < 20 {
                 let question = format!("question {}", waits.len());
                 let (queued_before, asked) = (queued(), Instant::now());
-                raw.say(frame(TEXT, question.as_bytes()));
+                raw.send(frame(TEXT, question.as_bytes()));
                 assert_eq!(raw.frame(), (TEXT, question.into_bytes()));
                 let elapsed = asked.elapsed();
                 waits.push(elapsed.saturating_sub(queued() - queued_before));
                 thread::sleep(Duration::from_millis(2));
             }
-            raw.say(close_frame(1000, ""));
+            raw.send(close_frame(1000, ""));
             assert_eq!(raw.close_frame().0, 1000);
             waits
         });
@@ -370,7 +370,7 @@ impl Honest {
     }
 }
 
-impl Drop for Honest {
+impl Drop for ProbeClient {
     /// Before the server is killed, which would be one more failure.
     fn drop(&mut self) {
         let _ = self.end();
