@@ -85,7 +85,7 @@ mod serving {
     }
 
     #[test]
-    fn the_page_is_at_the_root_beside_what_is_routed_there() {
+    fn the_page_is_served_at_the_root_beside_the_routed_handler() {
         // Arguments, and what the WebSocket at / answers: `None` is a refusal.
         let table: [(&[&str], Option<&str>); 7] = [
             (&[], Some("X")),
@@ -116,7 +116,7 @@ mod serving {
     }
 
     #[test]
-    fn without_the_page_the_root_is_as_it_is_routed() {
+    fn without_the_page_the_root_is_served_by_its_route() {
         let table: [(&[&str], u16, bool); 4] = [
             (&["--no-page"], 426, true),
             (&["echo", "--no-page"], 426, true),
@@ -166,7 +166,7 @@ mod serving {
     }
 
     #[test]
-    fn the_log_can_be_an_object_a_line() {
+    fn with_log_format_json_each_log_line_is_an_object() {
         let process = Process::start(&["echo", "--log-format", "json"]);
         let mut raw = Raw::open(process.addr, "/a\"b");
         raw.send([frame(TEXT, b"12345"), close_frame(4001, "b\"ye")].concat());
@@ -199,7 +199,7 @@ mod serving {
 
     /// A reader's finding: the health check took its path from `/*`.
     #[test]
-    fn every_path_is_served_that_of_the_health_check_too() {
+    fn websockets_are_served_on_the_path_of_the_health_check() {
         let process = Process::start(&["echo"]);
         assert_eq!(
             ask(&mut connect(process.addr, "/healthz"), "hello"),
@@ -210,7 +210,7 @@ mod serving {
     }
 
     #[test]
-    fn a_refusal_by_path_or_origin_is_logged_in_a_line() {
+    fn a_refusal_by_path_or_origin_is_logged_in_one_line() {
         let process = Process::start(&["serve", "-r", "/a=echo", "--origin", "http://a"]);
         for (path, status) in [("/b", "404"), ("/a", "403")] {
             let mut raw = Raw::new(process.addr);
@@ -222,7 +222,7 @@ mod serving {
     }
 
     #[test]
-    fn metrics_are_told_on_their_path_and_nowhere_else() {
+    fn metrics_are_served_on_their_path_only() {
         let ask_for = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
         let process = Process::start(&["serve", "--metrics", "/m"]);
         let mut client = connect(process.addr, "/echo");
@@ -243,7 +243,7 @@ mod serving {
     }
 
     #[test]
-    fn signals_say_1001_to_clients_and_end_with_0() {
+    fn signals_close_clients_with_1001_and_end_the_process_with_exit_code_0() {
         for signal in ["TERM", "INT"] {
             let mut process = Process::start(&["echo"]);
             let clients: Vec<Client> = (0..5).map(|_| connect(process.addr, "/")).collect();
@@ -288,7 +288,7 @@ mod descriptors {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn when_they_run_out_clients_wait_and_are_served_when_others_leave() {
+    fn without_free_descriptors_clients_wait_until_others_leave() {
         let process = starved();
         let mut clients: Vec<Raw> = (0..60)
             .map(|_| {

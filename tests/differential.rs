@@ -13,7 +13,7 @@ use compare::{Tally, compare};
 use frames::{Given, Seeded};
 
 #[test]
-fn we_and_tungstenite_make_the_same_of_the_same_bytes() {
+fn our_core_and_tungstenite_agree_on_random_streams() {
     let variable = |name| {
         let value = std::env::var(name).ok()?;
         Some(value.parse().expect("a number"))
@@ -37,7 +37,7 @@ fn we_and_tungstenite_make_the_same_of_the_same_bytes() {
 
 /// As a fuzz target would have it.
 #[test]
-fn choices_may_come_from_a_fuzzers_bytes() {
+fn choices_can_come_from_a_fuzzers_bytes() {
     let mut tally = Tally::default();
     for byte in 0..=255_u8 {
         let bytes: Vec<u8> = (0..400).map(|at| byte.wrapping_mul(at as u8)).collect();

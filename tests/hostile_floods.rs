@@ -68,7 +68,7 @@ fn pongs(raw: &mut Raw, count: u64) -> u64 {
 }
 
 #[test]
-fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last() {
+fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last_ping() {
     let flood = pings(30_000, 10);
     AttackTest::default().run(|server| {
         thread::scope(|scope| {
@@ -107,7 +107,7 @@ fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
 }
 
 #[test]
-fn floods_of_frames_that_nobody_answers_cost_nothing() {
+fn floods_of_frames_that_need_no_answer_cost_nothing() {
     let table = [
         ("pongs", frame(PONG, b"unasked").repeat(100_000)),
         ("empty pongs", frame(PONG, b"").repeat(100_000)),
@@ -153,7 +153,7 @@ fn tiny_messages_are_all_answered_in_order() {
 }
 
 #[test]
-fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
+fn a_busy_peer_does_not_delay_a_quiet_one() {
     // The quiet one is the siege's well-behaved client.
     for (count, len) in [(60_000, 20), (2_000, 4 * KIB), (60, MIB)] {
         let flood = frame(BINARY, &vec![7; len]).repeat(count);
@@ -182,7 +182,7 @@ fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
 }
 
 #[test]
-fn empty_fragments_without_end_are_1008_and_hold_nobody_up() {
+fn endless_empty_fragments_are_1008_and_do_not_delay_other_clients() {
     let table = [
         frame(CONTINUATION, b""),
         frame(CONTINUATION, b"1"),
@@ -207,7 +207,7 @@ fn empty_fragments_without_end_are_1008_and_hold_nobody_up() {
 }
 
 #[test]
-fn endless_messages_are_held_up_to_the_limit_and_are_1009() {
+fn endless_messages_are_buffered_up_to_the_limit_and_then_1009() {
     let fragment = frame(CONTINUATION, &[7; 64 * KIB]);
     // Four of the largest at once, and while one grows its old place and its new one.
     AttackTest {
@@ -237,7 +237,7 @@ fn endless_messages_are_held_up_to_the_limit_and_are_1009() {
 }
 
 #[test]
-fn messages_in_small_fragments_cost_what_they_are_and_not_its_square() {
+fn the_cost_of_small_fragments_is_linear() {
     const FRAGMENTS: usize = 120_000;
     let piece = frame(CONTINUATION, &[7; 128]).repeat(500);
     let whole = frame(BINARY, &vec![7; 16 * MIB]);
@@ -278,7 +278,7 @@ fn messages_in_small_fragments_cost_what_they_are_and_not_its_square() {
 }
 
 #[test]
-fn memory_comes_back_after_the_largest_messages() {
+fn memory_is_released_after_the_largest_messages() {
     let whole = frame(BINARY, &vec![7; 16 * MIB]);
     AttackTest {
         peak_growth_max: 3 * 16 * MIB + 4 * MIB,
@@ -296,7 +296,7 @@ fn memory_comes_back_after_the_largest_messages() {
 }
 
 #[test]
-fn lengths_that_nothing_follows_cost_what_arrived() {
+fn announced_lengths_without_payload_reserve_no_memory() {
     const PEERS: usize = 500;
     let max = 16 * MIB as u64;
     let too_long = [1 << 40, 1 << 48, 1 << 62, (1 << 63) - 1];
@@ -351,7 +351,7 @@ fn lengths_that_nothing_follows_cost_what_arrived() {
 }
 
 #[test]
-fn long_messages_that_are_begun_cost_no_more_than_twice_what_arrived() {
+fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
     const PEERS: usize = 200;
     // On both sides of the sizes from which on a buffer is read into, is mapped, and has to grow.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
@@ -386,7 +386,7 @@ fn masked_kib() -> Vec<u8> {
 }
 
 #[test]
-fn heads_that_are_begun_cost_what_arrived() {
+fn incomplete_request_heads_cost_the_bytes_that_arrived() {
     let head = format!(
         "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}",
         "c".repeat(4 * KIB)
@@ -405,7 +405,7 @@ fn heads_that_are_begun_cost_what_arrived() {
 }
 
 #[test]
-fn memory_comes_back_after_a_thousand_heads_that_were_begun() {
+fn memory_is_released_after_a_thousand_incomplete_request_heads() {
     const PEERS: usize = 1000;
     let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(15_000));
     let arrived = PEERS * head.len();

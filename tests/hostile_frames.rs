@@ -400,7 +400,7 @@ fn masked(payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn messages_over_the_limit_are_1009_by_their_headers_alone() {
+fn messages_above_the_limit_are_1009_when_their_header_arrives() {
     let mut table = Vec::new();
     let max = 16 * MIB as u64;
     for len in [max + 1, 1 << 32, 1 << 40, (1 << 63) - 1] {
@@ -540,7 +540,7 @@ fn closes_that_are_illegal_are_refused() {
 }
 
 #[test]
-fn nothing_is_answered_behind_a_legal_close() {
+fn nothing_is_answered_after_a_legal_close() {
     let behind: &[(&str, Vec<u8>)] = &[
         ("nothing", vec![]),
         ("a text", frame(TEXT, b"too late")),

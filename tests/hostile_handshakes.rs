@@ -237,7 +237,7 @@ fn a_required_header_that_is_missing_empty_doubled_or_wrong_is_refused() {
 }
 
 #[test]
-fn what_is_unusual_but_legal_is_accepted() {
+fn unusual_but_legal_handshakes_are_accepted() {
     let table = [
         (
             "absolute-form",
@@ -307,7 +307,7 @@ fn what_is_unusual_but_legal_is_accepted() {
 }
 
 #[test]
-fn lines_that_are_no_header_lines_are_refused() {
+fn malformed_header_lines_are_refused() {
     let mut table = vec![
         row("no colon", with_more("nonsense\r\n"), 400),
         row("an empty name", with_more(": value\r\n"), 400),
@@ -423,7 +423,7 @@ fn a_control_byte_anywhere_is_refused() {
 }
 
 #[test]
-fn a_request_line_that_is_none_is_refused() {
+fn malformed_request_lines_are_refused() {
     let table: &[(&str, u16)] = &[
         ("GET /", 400),
         ("GET", 400),
@@ -653,7 +653,7 @@ fn malformed_extensions_and_subprotocols_are_refused() {
 }
 
 #[test]
-fn heads_that_are_too_long_are_431() {
+fn request_heads_that_are_too_long_are_431() {
     let long = "x".repeat(20 * KIB);
     check_under_attack(&vec![
         row("a value", with_more(&format!("Cookie: {long}\r\n")), 431),
@@ -690,7 +690,7 @@ fn heads_that_are_too_long_are_431() {
 }
 
 #[test]
-fn endless_heads_are_431_however_long_they_go_on() {
+fn endless_request_heads_are_431() {
     let table: &[(&str, &str, &str)] = &[
         ("a first word", "", "A"),
         ("a target", "GET /", "a"),

@@ -103,7 +103,7 @@ fn a_violation_is_one_line_with_the_peer_and_the_rule() {
 }
 
 #[test]
-fn a_peers_words_are_escaped_and_cut() {
+fn paths_and_reasons_are_escaped_and_cut() {
     for reason in hostile_reasons() {
         let server = Wsloop::start(&["serve", "-r", "/*=echo"]);
         let lines = lines_of_a_session(server, &reason);
@@ -146,7 +146,7 @@ fn long_path() -> String {
 
 /// Attack A7: fields had all 16 KB of a path, and raw C1 controls and U+202E of a reason.
 #[test]
-fn a_peers_words_are_escaped_and_cut_in_json_too() {
+fn paths_and_reasons_are_escaped_and_cut_in_json_too() {
     for reason in hostile_reasons() {
         let server = Wsloop::start(&["echo", "--log-format", "json"]);
         let lines = lines_of_a_session(server, &reason);
@@ -167,7 +167,7 @@ fn a_peers_words_are_escaped_and_cut_in_json_too() {
 }
 
 #[test]
-fn a_field_without_special_characters_is_what_the_peer_sent() {
+fn a_field_without_special_characters_is_logged_as_the_peer_sent_it() {
     let server = Wsloop::start(&["echo", "--log-format", "json"]);
     let reason = "gr\u{fc}\u{df} 'dich' \"\u{e2a}\u{1f600}\"";
     let mut raw = Raw::open(server.addr, "/a\"b'c");
@@ -213,7 +213,7 @@ fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
 }
 
 #[test]
-fn ordinary_clients_that_never_finish_a_handshake_are_no_news() {
+fn connections_without_a_request_are_not_logged() {
     // Where the page is is told at the start, with the address that clients have, too.
     let server = Wsloop::start(&["serve", "--no-page"]);
     for _ in 0..50 {
@@ -284,14 +284,14 @@ fn suppressed_count(log: &[String]) -> usize {
 }
 
 #[test]
-fn a_flood_of_refusals_is_counted_and_not_shown_one_by_one() {
+fn lines_about_a_flood_of_refusals_are_suppressed_and_counted() {
     check_flood(&["serve"], "only HTTP/1.1", |server| {
         assert_eq!(http(server.addr, "GET / HTTP/1.0\r\n\r\n").status, 505);
     });
 }
 
 #[test]
-fn a_flood_of_violations_is_counted_and_not_shown_one_by_one() {
+fn lines_about_a_flood_of_violations_are_suppressed_and_counted() {
     check_flood(&["serve"], "reserved bits", |server| {
         let mut raw = Raw::open(server.addr, "/echo");
         raw.send([0xFF, 0xFF]);
@@ -301,7 +301,7 @@ fn a_flood_of_violations_is_counted_and_not_shown_one_by_one() {
 }
 
 #[test]
-fn a_flood_over_the_limit_of_connections_is_counted_and_not_shown_one_by_one() {
+fn lines_about_a_flood_above_connections_max_are_suppressed_and_counted() {
     let args = ["serve", "--connections-max", "1"];
     let held = std::cell::RefCell::new(None);
     check_flood(&args, "connections_max", |server| {

@@ -20,7 +20,7 @@ fn flood(raw: &Raw, bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn who_never_reads_its_echoes_is_not_read_and_costs_its_high_water_mark() {
+fn a_peer_that_never_reads_costs_its_high_water_mark() {
     // What is owed at high water, a receive buffer that waits, and what a queue allocates ahead.
     let peak = 6 * (2 * MIB + 256 * KIB) + 2 * MIB;
     AttackTest {
@@ -45,7 +45,7 @@ fn who_never_reads_its_echoes_is_not_read_and_costs_its_high_water_mark() {
 }
 
 #[test]
-fn who_reads_at_last_gets_every_echo() {
+fn a_peer_that_reads_late_gets_every_echo() {
     const LEN: usize = 64 * KIB;
     AttackTest {
         growth_max: GROWTH_MAX,
@@ -66,7 +66,7 @@ fn who_reads_at_last_gets_every_echo() {
 }
 
 #[test]
-fn who_never_reads_is_cut_off_after_the_write_timeout() {
+fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
     let args = ["serve", "--write-timeout", "500ms"];
     let table = [
         ("/echo", frame(TEXT, &[b'x'; 100]).repeat(100)),
@@ -118,7 +118,7 @@ fn who_never_reads_is_cut_off_after_the_write_timeout() {
 }
 
 #[test]
-fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
+fn members_that_never_read_share_the_memory_of_their_lag() {
     const COUNT: usize = 400;
     let args = ["serve", "--write-timeout", "1s"];
     // The lag once for all of them, a turn of publications, and what chunks round up.
@@ -151,7 +151,7 @@ fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
 }
 
 #[test]
-fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
+fn a_thousand_members_with_8_mib_unsent_each_cost_8_mib_together() {
     const MEMBERS: usize = 1000;
     let args = ["serve", "--lag-bytes-max", "16M"];
     AttackTest {
@@ -182,7 +182,7 @@ fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
 /// A reader's finding: who begins a request or a message while others send large messages got a buffer of theirs, all
 /// of it in memory: 4 MiB for 4 200 bytes.
 #[test]
-fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
+fn incomplete_input_beside_large_messages_costs_the_bytes_that_arrived() {
     const BEGINNERS: usize = 200;
     let args = ["serve", "--high-water-bytes", "16M"];
     AttackTest {
@@ -238,7 +238,7 @@ fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
 }
 
 #[test]
-fn slow_handshakes_are_408_in_time_however_many_there_are() {
+fn many_slow_handshakes_all_get_408_in_time() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let args = ["serve", "--handshake-timeout", "2s"];
     AttackTest {
@@ -269,7 +269,7 @@ fn slow_handshakes_are_408_in_time_however_many_there_are() {
 }
 
 #[test]
-fn slow_bodies_are_served_however_many_there_are() {
+fn many_slow_messages_are_all_served() {
     AttackTest::default().run(|server| {
         let mut peers: Vec<Raw> = (0..200).map(|_| Raw::open(server.addr, "/echo")).collect();
         let message = frame(TEXT, "sl\u{f6}w".as_bytes());
@@ -286,7 +286,7 @@ fn slow_bodies_are_served_however_many_there_are() {
 }
 
 #[test]
-fn slow_readers_of_refusals_get_them_whole() {
+fn slow_readers_of_refusals_get_complete_responses() {
     AttackTest::default().run(|server| {
         let mut peers: Vec<Raw> = (0..100).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
@@ -301,7 +301,7 @@ fn slow_readers_of_refusals_get_them_whole() {
 }
 
 #[test]
-fn what_was_asked_before_a_half_close_is_answered() {
+fn messages_before_a_half_close_are_answered() {
     let texts = frame(TEXT, b"one more").repeat(100);
     let echoes = [&[TEXT, 8][..], b"one more"].concat().repeat(100);
     let many = frame(BINARY, &[7; 64 * KIB]).repeat(200);
@@ -366,7 +366,7 @@ fn what_was_asked_before_a_half_close_is_answered() {
 }
 
 #[test]
-fn a_half_close_in_the_middle_of_anything_ends_the_stream() {
+fn a_half_close_inside_a_request_or_a_message_ends_the_stream() {
     let text = frame(TEXT, b"text");
     let begun = [
         frame_header(TEXT, 100),

@@ -77,7 +77,7 @@ fn sent(mut raw: Raw, bytes: &[u8]) -> Raw {
 }
 
 #[test]
-fn a_storm_of_peers_that_leave_in_every_stage_leaves_nothing_behind() {
+fn many_disconnects_in_every_stage_leak_nothing() {
     AttackTest {
         peak_growth_max: 24 * MIB,
         growth_max: GROWTH_MAX,
@@ -93,7 +93,7 @@ fn a_storm_of_peers_that_leave_in_every_stage_leaves_nothing_behind() {
 }
 
 #[test]
-fn two_thousand_peers_that_leave_at_once_leave_nothing_behind() {
+fn two_thousand_disconnects_at_once_leak_nothing() {
     AttackTest {
         growth_max: GROWTH_MAX,
         ..AttackTest::default()
@@ -108,7 +108,7 @@ fn two_thousand_peers_that_leave_at_once_leave_nothing_behind() {
 
 /// This stopped the server: the deadline found a session that the same turn had ended.
 #[test]
-fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
+fn disconnects_at_the_handshake_timeout_leak_nothing() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let args = ["serve", "--handshake-timeout", "300ms"];
     AttackTest {
@@ -143,7 +143,7 @@ fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
 }
 
 #[test]
-fn resets_with_echoes_unread_leave_nothing_behind() {
+fn resets_with_unread_echoes_leak_nothing() {
     let large = frame(BINARY, &vec![7; MIB]);
     AttackTest {
         peak_growth_max: 32 * MIB,
@@ -168,7 +168,7 @@ fn resets_with_echoes_unread_leave_nothing_behind() {
 
 /// This stopped the server: a member that was reset while its topic was being written.
 #[test]
-fn members_that_are_reset_while_others_publish_harm_nobody() {
+fn resets_of_members_during_publications_do_not_disturb_other_members() {
     const TIME: Duration = Duration::from_millis(1500);
     AttackTest {
         peak_growth_max: 24 * MIB,
@@ -221,7 +221,7 @@ fn members_that_are_reset_while_others_publish_harm_nobody() {
 }
 
 #[test]
-fn out_of_descriptors_clients_wait_and_the_server_rests() {
+fn without_free_descriptors_clients_wait_and_the_server_is_idle() {
     let server = Wsloop::starved(100, &["echo", "--connections-max", "1000"]);
     let descriptors = server.descriptors();
     let mut clients: Vec<Raw> = (0..150)
@@ -267,7 +267,7 @@ fn out_of_descriptors_clients_wait_and_the_server_rests() {
 }
 
 #[test]
-fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
+fn many_clients_above_connections_max_are_refused_and_leak_nothing() {
     let args = ["serve", "--connections-max", "50"];
     // The siege's own client is one of them.
     AttackTest {
@@ -301,7 +301,7 @@ fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
 }
 
 #[test]
-fn clients_in_every_stage_do_not_keep_the_server_from_stopping() {
+fn clients_in_every_stage_do_not_prevent_a_stop() {
     let server = Wsloop::start(&["serve", "--shutdown-grace", "1s"]);
     let mut peers: Vec<Raw> = (0..10)
         .flat_map(|_| STAGES.map(|(_, stage)| stage(&server)))
@@ -335,7 +335,7 @@ fn clients_in_every_stage_do_not_keep_the_server_from_stopping() {
 }
 
 #[test]
-fn a_stop_ends_as_soon_as_everybody_has_answered() {
+fn a_stop_ends_as_soon_as_every_client_has_answered() {
     let server = Wsloop::start(&["serve", "--shutdown-grace", "60s"]);
     let mut peers: Vec<Raw> = (0..200)
         .map(|_| Raw::open(server.addr, "/broadcast"))

@@ -82,7 +82,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn they_are_announced_served_told_1001_and_removed() {
+    fn they_are_announced_served_closed_with_1001_and_removed() {
         let path = TempPath::new("served");
         let mut process = echo_at(&path);
         echoes_at(&path);
@@ -104,7 +104,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn they_stand_beside_tcp_in_the_order_of_the_flags() {
+    fn they_are_announced_with_tcp_listeners_in_the_order_of_the_flags() {
         let path = TempPath::new("beside");
         let args = ["echo", "-l", "127.0.0.1:0", "-l", &path.flag(), "-l", "0"];
         let (_process, urls) = start(wsloop(&args), 3);
@@ -116,7 +116,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn a_file_that_nobody_listens_on_is_replaced() {
+    fn a_socket_file_without_a_listener_is_replaced() {
         let path = TempPath::new("stale");
         drop(UnixListener::bind(&path.0).unwrap());
         assert!(path.0.exists());
@@ -131,7 +131,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn a_process_that_listens_there_is_respected() {
+    fn a_socket_file_of_a_listening_process_is_an_error() {
         let path = TempPath::new("live");
         let _process = echo_at(&path);
         let flag = path.flag();
@@ -141,7 +141,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn so_is_one_whose_backlog_is_full() {
+    fn a_socket_file_of_a_listener_with_a_full_backlog_is_an_error() {
         let path = TempPath::new("full");
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
@@ -156,7 +156,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn what_is_no_socket_is_not_touched() {
+    fn a_file_that_is_not_a_socket_is_not_replaced() {
         let file = TempPath::new("file");
         fs::write(&file.0, "precious").unwrap();
         let link = TempPath::new("link");
@@ -174,7 +174,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_told() {
+    fn a_missing_directory_is_reported() {
         let flag = "unix:/nonexistent/wsloop.sock";
         let error = failure(wsloop(&["echo", "-l", flag]));
         let expected = format!("cannot listen on {flag}: No such file");
@@ -182,7 +182,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn a_listener_that_fails_takes_the_files_of_others_with_it() {
+    fn a_listener_that_fails_removes_the_socket_files_of_the_others() {
         let (path, file) = (TempPath::new("first"), TempPath::new("second"));
         fs::write(&file.0, "").unwrap();
         failure(wsloop(&["echo", "-l", &path.flag(), "-l", &file.flag()]));
@@ -190,7 +190,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn permissions_are_those_asked_for_or_the_umasks() {
+    fn permissions_come_from_the_flag_or_the_umask() {
         let path = TempPath::new("mode");
         let flag = path.flag();
         let with_mode = ["echo", "-l", &flag, "--unix-mode", "666"];
@@ -212,7 +212,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn a_file_that_took_its_place_is_not_removed() {
+    fn a_file_created_later_under_the_same_path_is_not_removed() {
         let path = TempPath::new("other");
         let mut process = echo_at(&path);
         fs::remove_file(&path.0).unwrap();
@@ -259,7 +259,7 @@ mod inherited {
     }
 
     #[test]
-    fn tcp_and_unix_sockets_are_listened_on_and_without_a_flag_nothing_else() {
+    fn inherited_tcp_and_unix_sockets_replace_the_default_address() {
         let path = TempPath::new("inherited");
         let (tcp, unix) = sockets(&path);
         let addr = tcp.local_addr().unwrap();
@@ -281,7 +281,7 @@ mod inherited {
     }
 
     #[test]
-    fn flags_add_to_them() {
+    fn flags_add_listeners_to_inherited_sockets() {
         let path = TempPath::new("inherited-and");
         let (tcp, unix) = sockets(&path);
         let addr = tcp.local_addr().unwrap();
@@ -300,7 +300,7 @@ mod inherited {
     }
 
     #[test]
-    fn those_for_another_process_or_for_nobody_are_ignored() {
+    fn sockets_for_another_process_or_without_a_process_id_are_ignored() {
         for line in [
             "export LISTEN_FDS=2 LISTEN_PID=1",
             "export LISTEN_FDS=2 LISTEN_PID=",
@@ -322,7 +322,7 @@ mod inherited {
     }
 
     #[test]
-    fn what_is_no_listening_socket_is_named() {
+    fn a_descriptor_that_is_not_a_listening_socket_is_reported_by_number() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -371,7 +371,7 @@ mod ports {
     use super::*;
 
     #[test]
-    fn one_can_be_shared_by_processes_that_agree() {
+    fn a_port_can_be_shared_by_processes_with_reuse_port() {
         let first = Process::start(&["echo", "--reuse-port"]);
         let addr = first.addr.to_string();
         let error = failure(wsloop(&["echo", "-l", &addr]));
@@ -390,7 +390,7 @@ mod ports {
     }
 
     #[test]
-    fn one_is_not_shared_unless_both_say_so() {
+    fn a_port_is_not_shared_unless_both_have_reuse_port() {
         let first = Process::start(&["echo"]);
         let addr = first.addr.to_string();
         let error = failure(wsloop(&["echo", "--reuse-port", "-l", &addr]));
@@ -411,7 +411,7 @@ mod backlogs {
     const CLIENTS: usize = 300;
 
     #[test]
-    fn as_many_wait_as_the_system_lets() {
+    fn the_backlog_is_as_long_as_the_system_allows() {
         let max = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         if max.trim().parse::<usize>().unwrap() < CLIENTS {
             eprintln!("not checked: net.core.somaxconn is {max}");
@@ -465,7 +465,7 @@ mod connections {
     }
 
     #[test]
-    fn they_have_keep_alive_if_it_is_asked_for() {
+    fn connections_have_tcp_keepalive_only_with_the_flag() {
         let with = Process::start(&["echo", "--tcp-keepalive", "60", "--tcp-user-timeout", "90"]);
         assert_eq!(timer(&with), "02");
         assert_eq!(timer(&Process::start(&["echo"])), "00");
@@ -477,7 +477,7 @@ mod open_files {
     use super::*;
 
     #[test]
-    fn their_limit_is_raised_and_connections_follow() {
+    fn the_soft_limit_on_open_files_is_raised() {
         let (process, urls) = start(by_shell("ulimit -Sn 64", &["echo", "-l", "127.0.0.1:0"]), 1);
         let raised = process.logged("open files");
         assert!(
@@ -490,7 +490,7 @@ mod open_files {
     }
 
     #[test]
-    fn a_number_of_connections_that_was_given_stays() {
+    fn raising_the_limit_does_not_change_connections_max_from_the_command_line() {
         let args = ["echo", "-l", "127.0.0.1:0", "--connections-max", "3"];
         let (process, urls) = start(by_shell("ulimit -Sn 64", &args), 1);
         process.logged("open files");
@@ -502,7 +502,7 @@ mod open_files {
     }
 
     #[test]
-    fn nothing_is_said_when_there_is_nothing_to_raise() {
+    fn nothing_is_logged_when_the_limit_cannot_be_raised() {
         let args = ["echo", "-l", "127.0.0.1:0"];
         let (mut process, _) = start(by_shell("ulimit -n 64", &args), 1);
         process.signal("TERM");
@@ -519,7 +519,7 @@ mod variables {
     use super::*;
 
     #[test]
-    fn they_stand_for_flags() {
+    fn variables_replace_flags() {
         let path = TempPath::new("variable");
         let mut command = wsloop(&[]);
         command
@@ -533,7 +533,7 @@ mod variables {
     }
 
     #[test]
-    fn a_flag_wins() {
+    fn a_flag_overrides_its_variable() {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_LISTEN", "256.0.0.1:99999");
         let (_process, urls) = start(command, 1);
@@ -541,7 +541,7 @@ mod variables {
     }
 
     #[test]
-    fn a_wrong_value_is_told_with_its_name_and_exit_code_2() {
+    fn an_invalid_value_is_reported_with_the_variables_name_and_exit_code_2() {
         let mut command = wsloop(&["echo"]);
         command.env("WSLOOP_IDLE_TIMEOUT", "soon");
         let mut process = Process::new(&mut command);
@@ -550,7 +550,7 @@ mod variables {
     }
 
     #[test]
-    fn a_name_that_is_no_flags_is_told_and_no_error() {
+    fn an_unknown_variable_is_a_warning() {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_IDLE_TIME", "1s");
         let (process, _) = start(command, 1);

@@ -241,7 +241,7 @@ mod format {
     }
 
     #[test]
-    fn what_is_wrong_with_rust_log_is_logged() {
+    fn an_invalid_part_of_rust_log_is_reported_in_the_log() {
         let lines = lines_with(&[("RUST_LOG", "a=b=c,wsloop=debug")]);
         assert!(
             lines[0].contains("RUST_LOG") && lines[0].contains("a=b=c"),
@@ -312,7 +312,7 @@ mod stalled_reader {
 
     /// Attack A6: after some 250 connections the loop blocked in a write to stderr.
     #[test]
-    fn a_stalled_reader_of_stderr_stops_neither_the_loop_nor_its_end() {
+    fn a_stalled_reader_of_stderr_blocks_neither_the_loop_nor_the_shutdown() {
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, &[], &["echo"]);
         server.come_and_go(1000);
@@ -321,7 +321,7 @@ mod stalled_reader {
     }
 
     #[test]
-    fn a_stalled_reader_holds_up_no_json_line_either() {
+    fn a_stalled_reader_of_a_json_log_blocks_neither_the_loop_nor_the_shutdown() {
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, &[], &["echo", "--log-format", "json"]);
         server.come_and_go(1000);
@@ -330,7 +330,7 @@ mod stalled_reader {
     }
 
     #[test]
-    fn lines_that_a_stalled_reader_left_no_room_for_are_counted_in_a_later_line() {
+    fn lines_dropped_because_of_a_stalled_reader_are_counted_in_a_later_line() {
         const MESSAGES: usize = 20_000;
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, &[MESSAGES_ONLY], &["echo"]);
@@ -380,7 +380,7 @@ mod stalled_reader {
     }
 
     #[test]
-    fn memory_for_lines_that_wait_is_bounded_however_often_the_reader_stalls() {
+    fn memory_for_queued_lines_is_bounded_however_often_the_reader_stalls() {
         let (reader, writer) = io::pipe().unwrap();
         let server = start(writer, &[("RUST_LOG", "debug")], &["echo"]);
         let mut raw = Raw::open(server.addr, "/");
@@ -397,7 +397,7 @@ mod stalled_reader {
     }
 
     #[test]
-    fn a_stalled_reader_does_not_hold_up_an_exit_by_error() {
+    fn a_stalled_reader_does_not_delay_an_exit_with_an_error() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
         let table: [(&[&str], i32); 4] = [
@@ -421,7 +421,7 @@ mod stalled_reader {
 
     /// Any process that shares an open stderr can make it non-blocking for all of them.
     #[test]
-    fn a_stderr_that_somebody_made_non_blocking_loses_no_line() {
+    fn a_non_blocking_stderr_loses_no_line() {
         const MESSAGES: usize = 2_000;
         let (writer, reader) = mio::unix::pipe::new().unwrap();
         reader.set_nonblocking(false).unwrap();
@@ -445,7 +445,7 @@ mod last_lines {
     use super::*;
 
     #[test]
-    fn all_lines_are_there_when_the_server_has_stopped() {
+    fn all_lines_are_written_before_the_process_ends() {
         const CLIENTS: usize = 200;
         for _ in 0..5 {
             let (reader, writer) = io::pipe().unwrap();
@@ -486,7 +486,7 @@ mod last_lines {
     }
 
     #[test]
-    fn the_stop_waits_a_moment_for_a_reader_that_is_late() {
+    fn a_shutdown_waits_for_a_slow_reader_of_the_log() {
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, &[MESSAGES_ONLY], &["echo"]);
         server.echo(&mut Raw::open(server.addr, "/"), 2_000);
@@ -498,7 +498,7 @@ mod last_lines {
     }
 
     #[test]
-    fn an_error_is_an_object_in_a_json_log_whatever_rust_log_says() {
+    fn an_error_is_an_object_in_a_json_log_whatever_the_value_of_rust_log() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
         let (reader, writer) = io::pipe().unwrap();
@@ -513,7 +513,7 @@ mod last_lines {
     }
 
     #[test]
-    fn an_error_is_printed_behind_all_lines_of_the_log() {
+    fn an_error_is_printed_after_all_lines_of_the_log() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
         for _ in 0..20 {
@@ -541,7 +541,7 @@ mod failing_stderr {
     }
 
     #[test]
-    fn a_reader_that_dies_is_no_trouble() {
+    fn the_server_survives_the_end_of_the_reader() {
         let (reader, writer) = io::pipe().unwrap();
         let server = start(writer, &[], &["echo"]);
         server.come_and_go(1);
@@ -550,7 +550,7 @@ mod failing_stderr {
     }
 
     #[test]
-    fn a_reader_that_dies_while_lines_wait_is_no_trouble() {
+    fn the_server_survives_the_end_of_the_reader_with_lines_queued() {
         let (reader, writer) = io::pipe().unwrap();
         let server = start(writer, &[("RUST_LOG", "debug")], &["echo"]);
         server.echo(&mut Raw::open(server.addr, "/"), 5_000);
@@ -559,12 +559,12 @@ mod failing_stderr {
     }
 
     #[test]
-    fn a_full_device_is_no_trouble() {
+    fn the_server_survives_a_full_device_as_stderr() {
         serves_on_a_failing_stderr(start(full_device(), &[], &["echo"]));
     }
 
     #[test]
-    fn a_closed_stderr_is_no_trouble() {
+    fn the_server_survives_a_closed_stderr() {
         let mut command = Command::new("sh");
         let line = r#"exec "$0" echo -l 127.0.0.1:0 2>&-"#;
         command.args(["-c", line, WSLOOP]).env_remove("RUST_LOG");
@@ -573,7 +573,7 @@ mod failing_stderr {
 
     /// Attack A14: `eprintln!` panics if stderr cannot be written, and a panic aborts.
     #[test]
-    fn the_exit_code_is_1_or_2_whatever_stderr_is() {
+    fn the_exit_code_is_1_or_2_even_if_stderr_cannot_be_written() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
         let table: [(&[&str], i32); 5] = [
@@ -601,7 +601,7 @@ mod failing_stderr {
 
     /// env_logger reports what it cannot parse with `eprintln!`: it must see nothing of that kind.
     #[test]
-    fn a_bad_rust_log_aborts_nothing_and_reaches_no_parser_that_prints() {
+    fn an_invalid_rust_log_does_not_abort_and_is_not_passed_to_a_parser_that_prints() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap().to_string();
         let args = ["echo", "-l", &addr];

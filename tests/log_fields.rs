@@ -64,7 +64,7 @@ fn lines_about(path: &str, reason: &str) -> Vec<Line> {
 
 /// Review B8: other loggers than the binary's got raw line ends, and all of a path.
 #[test]
-fn fields_have_no_line_end_and_no_more_of_a_peers_words_than_the_text() {
+fn fields_are_escaped_and_cut_as_the_text_is() {
     let path = format!("/{}", "p".repeat(10_000));
     let lines = lines_about(&path, "a\nb\u{202e}\u{9b}\\\"");
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -83,7 +83,7 @@ fn fields_have_no_line_end_and_no_more_of_a_peers_words_than_the_text() {
 }
 
 #[test]
-fn every_figure_of_the_text_is_a_field() {
+fn every_value_in_the_text_is_also_a_field() {
     let lines = lines_about("/a", "");
     let keys = |line: &Line| -> Vec<String> { line.1.iter().map(|(key, _)| key.clone()).collect() };
     assert_eq!(keys(&lines[0]), ["event", "peer", "path"]);

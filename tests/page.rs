@@ -51,7 +51,7 @@ mod reading {
     use super::*;
 
     #[test]
-    fn the_built_in_page_comes_whole_and_under_its_policy() {
+    fn the_built_in_page_is_complete_and_has_a_content_security_policy() {
         let server = routed();
         let page = get(server.addr, "/");
         assert_eq!(page.status, 200);
@@ -83,7 +83,7 @@ mod reading {
     }
 
     #[test]
-    fn a_query_is_no_part_of_the_path_and_an_unknown_path_is_404() {
+    fn a_query_is_not_part_of_the_path_and_an_unknown_path_is_404() {
         let server = routed();
         assert_eq!(get(server.addr, "/?a=b").status, 200);
         assert_eq!(get(server.addr, "/topic/any").status, 200);
@@ -115,7 +115,7 @@ mod reading {
     }
 
     #[test]
-    fn bytes_of_ones_own_come_with_their_type_and_headers() {
+    fn custom_bytes_are_served_with_their_type_and_headers() {
         let server = routed();
         let own = get(server.addr, "/own");
         assert_eq!((own.status, &*own.body), (200, "p{}"));
@@ -138,7 +138,7 @@ mod etags {
     }
 
     #[test]
-    fn a_tag_is_that_of_the_bytes() {
+    fn the_entity_tag_depends_on_the_bytes_only() {
         let (one, two) = (routed(), routed());
         let tags = [tag(one.addr, "/"), tag(one.addr, "/own")];
         assert_ne!(tags[0], tags[1]);
@@ -150,7 +150,7 @@ mod etags {
     }
 
     #[test]
-    fn who_has_the_bytes_gets_304_without_them() {
+    fn a_matching_entity_tag_is_answered_with_304_without_a_body() {
         let server = routed();
         let tag = tag(server.addr, "/own");
         for named in [
@@ -178,7 +178,7 @@ mod etags {
     }
 
     #[test]
-    fn who_has_other_bytes_gets_these() {
+    fn another_entity_tag_is_answered_with_200_and_the_body() {
         let server = routed();
         let tag = tag(server.addr, "/own");
         for named in ["\"a\", \"b\"", tag.trim_matches('"'), "W/\"a\""] {
@@ -303,7 +303,7 @@ mod sockets {
     const PUBLISH: u64 = 1;
 
     #[test]
-    fn every_event_but_the_plain_get_is_the_handlers() {
+    fn the_handler_beside_a_page_gets_every_event_except_on_http() {
         let (event_sender, events) = mpsc::channel();
         let config = Config {
             high_water_bytes: 64 * KIB,

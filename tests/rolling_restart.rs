@@ -49,7 +49,7 @@ struct Tally {
 }
 
 #[test]
-fn no_echo_is_lost_and_nobody_is_refused() {
+fn no_echo_is_lost_and_no_connection_is_refused() {
     let mut server = Process::start(&["echo", "--reuse-port"]);
     let addr = server.addr;
     let tally = Arc::new(Tally::default());

@@ -18,7 +18,7 @@ mod echo {
     const LENGTHS: [usize; 8] = [0, 1, 125, 126, 65_535, 65_536, MIB, 16 * MIB];
 
     #[test]
-    fn binary_of_every_length_comes_back_as_it_was() {
+    fn binary_messages_of_every_length_are_echoed_unchanged() {
         let server = serve(Config::default(), Echo::new());
         let mut client = connect(server.addr, "/");
         for len in LENGTHS {
@@ -32,7 +32,7 @@ mod echo {
     }
 
     #[test]
-    fn text_of_every_length_comes_back_as_it_was() {
+    fn text_messages_of_every_length_are_echoed_unchanged() {
         let server = serve(Config::default(), Echo::new());
         let mut client = connect(server.addr, "/");
         for len in LENGTHS {
@@ -49,7 +49,7 @@ mod echo {
     }
 
     #[test]
-    fn pipelined_messages_come_back_in_order() {
+    fn pipelined_messages_are_echoed_in_order() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let texts: Vec<String> = (0..2000).map(|i| format!("message {i}")).collect();
@@ -64,7 +64,7 @@ mod echo {
     }
 
     #[test]
-    fn large_pipelined_messages_come_back_in_order() {
+    fn large_pipelined_messages_are_echoed_in_order() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let mut writer = client.0.try_clone().unwrap();
@@ -81,7 +81,7 @@ mod echo {
     }
 
     #[test]
-    fn small_and_large_messages_keep_their_order() {
+    fn small_and_large_messages_are_echoed_in_order() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let mut writer = client.0.try_clone().unwrap();
@@ -145,7 +145,7 @@ mod echo {
     }
 
     #[test]
-    fn a_prefix_stands_before_text_and_not_before_binary() {
+    fn the_prefix_is_added_to_text_and_not_to_binary() {
         let server = serve(Config::default(), Echo::with_prefix("You sent: "));
         let mut client = connect(server.addr, "/");
         assert_eq!(ask(&mut client, "hello"), "You sent: hello");
@@ -198,7 +198,7 @@ mod broadcast {
     use super::*;
 
     #[test]
-    fn everyone_gets_everything_in_the_same_order() {
+    fn every_member_gets_every_message_in_the_same_order() {
         let server = serve(Config::default(), Broadcast);
         let mut clients: Vec<Client> = (0..8).map(|_| connect(server.addr, "/chat")).collect();
         for round in 0..20 {
@@ -222,7 +222,7 @@ mod broadcast {
     }
 
     #[test]
-    fn only_the_same_path_hears_it() {
+    fn only_clients_of_the_same_path_get_a_broadcast() {
         let server = serve(Config::default(), Broadcast);
         let mut here = connect(server.addr, "/here");
         let mut too = connect(server.addr, "/here?a=query");
@@ -251,7 +251,7 @@ mod broadcast {
     }
 
     #[test]
-    fn who_comes_later_hears_what_comes_later() {
+    fn a_new_member_gets_only_later_messages() {
         let server = serve(Config::default(), Broadcast);
         let mut first = connect(server.addr, "/");
         assert_eq!(ask(&mut first, "early"), "early");
@@ -291,7 +291,7 @@ mod http {
     }
 
     #[test]
-    fn a_get_of_a_websocket_path_is_426_and_says_what_is_spoken() {
+    fn a_get_of_a_websocket_path_is_426_with_the_supported_protocol() {
         let server = routed();
         let response = get(server.addr, "/echo");
         assert_eq!(response.status, 426);
@@ -301,7 +301,7 @@ mod http {
     }
 
     #[test]
-    fn other_methods_are_405_and_told_which_are_not() {
+    fn other_methods_are_405_with_the_allowed_methods() {
         let server = routed();
         for method in ["POST", "PUT", "OPTIONS", "DELETE"] {
             let request = format!("{method} /page HTTP/1.1\r\nHost: here\r\n\r\n");
@@ -312,7 +312,7 @@ mod http {
     }
 
     #[test]
-    fn a_page_is_served_to_get_and_its_head_to_head() {
+    fn get_of_a_page_has_a_body_and_head_has_none() {
         let server = routed();
         let response = get(server.addr, "/page");
         assert_eq!((response.status, &*response.body), (200, "<p>hello</p>"));
@@ -325,13 +325,13 @@ mod http {
     }
 
     #[test]
-    fn a_page_is_no_websocket() {
+    fn an_opening_handshake_for_a_page_is_404() {
         let server = routed();
         assert_eq!(http(server.addr, &upgrade_request("/page")).status, 404);
     }
 
     #[test]
-    fn a_wildcard_route_serves_what_is_below_it() {
+    fn a_wildcard_route_serves_the_paths_below_it() {
         let server = routed();
         let mut client = connect(server.addr, "/chat/topic");
         assert_eq!(ask(&mut client, "hello"), "hello");
@@ -356,7 +356,7 @@ mod http {
     }
 
     #[test]
-    fn a_large_page_arrives_whole() {
+    fn a_large_page_arrives_complete() {
         let body = "0123456789".repeat(MIB);
         let page = Page::bytes("text/plain", body.clone().into_bytes());
         let server = serve(Config::default(), page);
@@ -379,7 +379,7 @@ mod opening {
     use super::*;
 
     #[test]
-    fn the_answer_is_that_of_the_rfcs_example() {
+    fn the_response_is_that_of_the_rfcs_example() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::new(server.addr);
         raw.send(upgrade_request("/"));
@@ -409,7 +409,7 @@ mod opening {
     }
 
     #[test]
-    fn a_request_may_come_byte_by_byte() {
+    fn a_request_may_arrive_one_byte_at_a_time() {
         let server = serve(Config::default(), Echo::new());
         let mut pace = connect(server.addr, "/");
         let mut raw = Raw::new(server.addr);
@@ -445,7 +445,7 @@ mod opening {
     }
 
     #[test]
-    fn what_is_no_opening_handshake_is_told_why() {
+    fn an_invalid_opening_handshake_is_refused_with_the_reason() {
         let server = serve(Config::default(), Echo::new());
         let good = upgrade_request("/");
         let cases = [
@@ -552,7 +552,7 @@ mod violations {
     }
 
     #[test]
-    fn what_follows_one_does_not_take_the_close_away() {
+    fn bytes_after_a_violation_do_not_prevent_the_close_from_arriving() {
         for _ in 0..20 {
             let (code, _) = refused(&[b"\x81\x01a", &noise(MIB)[..]].concat());
             assert_eq!(code, 1002);
@@ -560,7 +560,7 @@ mod violations {
     }
 
     #[test]
-    fn what_came_before_one_is_still_answered() {
+    fn messages_before_a_violation_are_answered() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         raw.send(

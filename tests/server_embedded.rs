@@ -110,7 +110,7 @@ fn a_host_wakes_for_every_message() {
 }
 
 #[test]
-fn a_host_that_has_turned_finds_the_descriptor_quiet() {
+fn after_a_turn_the_descriptor_is_not_readable() {
     let mut host = Host::new(Config::default(), Echo::new());
     let addr = host.addr();
     let connecting = thread::spawn(move || connect(addr, "/"));
@@ -171,7 +171,7 @@ fn a_host_wakes_for_timers() {
 }
 
 #[test]
-fn what_is_sent_between_turns_needs_no_event_to_leave() {
+fn messages_sent_between_turns_need_no_event_to_be_written() {
     let mut host = Host::new(Config::default(), Echo::new());
     let addr = host.addr();
     let connecting = thread::spawn(move || connect(addr, "/"));
@@ -190,7 +190,7 @@ fn what_is_sent_between_turns_needs_no_event_to_leave() {
 
 /// One poll gives 1 024 events. The host's own poll, edge-triggered, tells only once of all that wait.
 #[test]
-fn more_ready_sessions_than_one_poll_gives_are_all_served() -> std::io::Result<()> {
+fn more_ready_sessions_than_one_poll_returns_are_all_served() -> std::io::Result<()> {
     const CLIENTS: usize = 1500;
     if wsloop::descriptors_max() < 2 * CLIENTS + 100 {
         eprintln!("not tested: too few descriptors (ulimit -n)");

@@ -173,7 +173,7 @@ mod ends {
     }
 
     #[test]
-    fn a_clients_close_is_told_with_code_and_reason() {
+    fn a_clients_close_is_reported_with_code_and_reason() {
         let (server, events) = server();
         let mut client = connect(server.addr, "/");
         let frame = CloseFrame {
@@ -197,7 +197,7 @@ mod ends {
     }
 
     #[test]
-    fn our_close_is_ours_and_clean_when_it_is_answered() {
+    fn our_close_is_clean_when_it_is_answered() {
         let (server, events) = server();
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("close")).unwrap();
@@ -236,7 +236,7 @@ mod ends {
     }
 
     #[test]
-    fn what_was_sent_before_a_close_arrives_and_nothing_after_it() {
+    fn messages_sent_before_a_close_arrive_and_none_after_it() {
         let (server, events) = server();
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("send, close, send")).unwrap();
@@ -246,7 +246,7 @@ mod ends {
     }
 
     #[test]
-    fn a_client_that_goes_without_a_close_is_1006() {
+    fn a_client_that_disconnects_without_a_close_is_1006() {
         let (server, events) = server();
         drop(Raw::open(server.addr, "/"));
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
@@ -263,7 +263,7 @@ mod ends {
     }
 
     #[test]
-    fn a_client_that_half_closes_gets_its_answers_and_is_1006() {
+    fn a_client_that_half_closes_gets_its_echoes_and_is_1006() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
         let large = noise(MIB);
@@ -286,7 +286,7 @@ mod ends {
     }
 
     #[test]
-    fn violations_are_ours_with_their_code_after_an_error() {
+    fn a_violation_is_an_error_and_then_a_close_by_us_with_its_code() {
         for (stream, code, reason) in [
             (
                 b"\x81\x01a".to_vec(),
@@ -315,7 +315,7 @@ mod ends {
     }
 
     #[test]
-    fn in_on_close_the_session_can_be_asked_about_and_not_sent_to() {
+    fn in_on_close_the_session_has_its_state_and_refuses_messages() {
         struct Last(mpsc::Sender<String>);
         impl Handler for Last {
             fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
@@ -348,7 +348,7 @@ mod ends {
     }
 
     #[test]
-    fn open_and_close_come_in_pairs_whatever_clients_do() {
+    fn every_on_open_has_one_on_close_whatever_clients_do() {
         let (server, events) = server();
         let mut is_opened = 0;
         for i in 0..200 {
@@ -424,7 +424,7 @@ mod ends {
     }
 
     #[test]
-    fn a_client_that_never_reads_and_goes_is_noticed_at_once() {
+    fn the_disconnect_of_a_client_that_does_not_read_is_noticed_at_once() {
         let (server, events) = server();
         let raw = Raw::open(server.addr, "/");
         let message = frame(BINARY, &noise(64 * KIB));
@@ -489,7 +489,7 @@ mod questions {
     }
 
     #[test]
-    fn address_and_path_are_the_clients() {
+    fn the_address_and_the_path_of_a_session_are_available() {
         let server = serve(Config::default(), handler_fn(answer));
         let mut client = connect(server.addr, "/some/path?and=query");
         let local = client.get_ref().local_addr().unwrap().to_string();
@@ -498,7 +498,7 @@ mod questions {
     }
 
     #[test]
-    fn count_and_ids_are_those_that_are_open() {
+    fn count_and_ids_include_open_sessions_only() {
         let (handler, events) = watch(handler_fn(answer));
         let server = serve(Config::default(), handler);
         let mut client = connect(server.addr, "/");
@@ -515,7 +515,7 @@ mod questions {
     }
 
     #[test]
-    fn buffered_amount_is_what_is_queued_with_its_header() {
+    fn buffered_amount_includes_frame_headers() {
         let server = serve(Config::default(), handler_fn(answer));
         let mut client = connect(server.addr, "/");
         assert_eq!(ask(&mut client, "buffered"), "12345");
@@ -525,7 +525,7 @@ mod questions {
     }
 
     #[test]
-    fn pings_and_pongs_are_told() {
+    fn pings_and_pongs_are_passed_to_the_handler() {
         let (handler, events) = watch(handler_fn(answer));
         let server = serve(Config::default(), handler);
         let mut client = connect(server.addr, "/");
@@ -570,7 +570,7 @@ mod timers {
     }
 
     #[test]
-    fn a_timer_pushes_to_clients_that_never_ask() {
+    fn a_timer_can_send_to_clients_that_send_nothing() {
         let server = serve(Config::default(), Clock { ticks: 0 });
         let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/")).collect();
         for client in &mut clients {
@@ -609,7 +609,7 @@ mod timers {
     }
 
     #[test]
-    fn timers_are_due_in_order_and_can_be_taken_back() {
+    fn timers_fire_in_order_and_can_be_cancelled() {
         let server = serve(Config::default(), OutOfOrder::default());
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("go")).unwrap();
@@ -645,7 +645,7 @@ mod sources {
     }
 
     #[test]
-    fn a_source_of_the_hosts_wakes_the_handler() {
+    fn a_registered_source_wakes_the_handler() {
         for key in [0, 65_535] {
             let (mut other, source) = UnixStream::pair().unwrap();
             let mut server = Server::new(Config::default(), Relay { source, key }).unwrap();
@@ -684,7 +684,7 @@ fn a_closure_is_a_handler() {
 }
 
 #[test]
-fn an_id_of_a_session_that_is_gone_has_no_effect() {
+fn the_id_of_an_ended_session_has_no_effect() {
     struct Memory(Vec<Id>);
     impl Handler for Memory {
         fn on_open(&mut self, _: &mut Context<'_>, id: Id) {

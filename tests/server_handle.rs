@@ -14,7 +14,7 @@ mod handle {
     use super::*;
 
     #[test]
-    fn a_message_from_another_thread_wakes_the_loop_and_reaches_one() {
+    fn a_message_from_another_thread_wakes_the_loop_and_reaches_its_session() {
         let (handler, events) = watch(Echo::new());
         let server = serve(Config::default(), handler);
         let mut first = connect(server.addr, "/");
@@ -82,7 +82,7 @@ mod handle {
     }
 
     #[test]
-    fn a_burst_of_publications_is_delivered_whole_and_in_order() {
+    fn a_burst_of_publications_is_delivered_completely_and_in_order() {
         let server = serve(Config::default(), Broadcast);
         let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/")).collect();
         let handle = server.handle.clone();
@@ -100,7 +100,7 @@ mod handle {
     }
 
     #[test]
-    fn several_threads_publish_each_in_its_order() {
+    fn publications_of_each_thread_stay_in_order() {
         let server = serve(Config::default(), Broadcast);
         let mut client = connect(server.addr, "/");
         let threads: Vec<_> = (0..4_usize)
@@ -126,7 +126,7 @@ mod handle {
     }
 
     #[test]
-    fn a_full_inbox_takes_nothing_but_a_stop() {
+    fn a_full_command_queue_accepts_only_a_stop() {
         let config = Config {
             handle_commands_max: 3,
             // Topics count, too.
@@ -164,7 +164,7 @@ mod handle {
     }
 
     #[test]
-    fn a_server_that_is_dropped_takes_nothing_more() {
+    fn the_handle_of_a_dropped_server_returns_an_error() {
         let server = Server::new(Config::default(), Echo::new()).unwrap();
         let handle = server.handle();
         handle.publish("topic", "nobody listens").unwrap();
@@ -257,7 +257,7 @@ mod turns {
     /// `SourceFd` is part of mio's feature `os-ext`, which only the binary's packages turn on.
     #[cfg(feature = "serve")]
     #[test]
-    fn a_server_lives_inside_another_poll() {
+    fn a_server_can_be_registered_in_another_poll() {
         use mio::unix::SourceFd;
         use mio::{Events, Interest, Poll, Token};
         use std::os::fd::AsRawFd;
@@ -316,7 +316,7 @@ mod turns {
     }
 
     #[test]
-    fn a_server_moves_to_another_thread_and_back() {
+    fn a_server_can_be_moved_to_another_thread_and_back() {
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
         server.listen("127.0.0.1:0").unwrap();
         let (send, receive) = mpsc::channel();
@@ -336,7 +336,7 @@ mod listeners {
     use super::*;
 
     #[test]
-    fn port_0_is_told_by_its_real_number() {
+    fn port_0_is_reported_as_the_assigned_port() {
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
         let addr = server.listen("127.0.0.1:0").unwrap();
         assert_ne!(addr.port(), 0);
@@ -348,7 +348,7 @@ mod listeners {
     }
 
     #[test]
-    fn several_listeners_serve_the_same() {
+    fn several_listeners_share_one_handler() {
         let mut server = Server::new(Config::default(), Broadcast).unwrap();
         let addrs: Vec<SocketAddr> = (0..3)
             .map(|_| server.listen("127.0.0.1:0").unwrap())
@@ -365,7 +365,7 @@ mod listeners {
     }
 
     #[test]
-    fn a_taken_port_is_an_error_that_names_the_address() {
+    fn a_port_in_use_is_an_error_with_the_address() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap();
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
@@ -380,7 +380,7 @@ mod listeners {
     }
 
     #[test]
-    fn the_first_address_that_works_is_taken() {
+    fn the_first_address_that_can_be_bound_is_used() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addrs = [
             taken.local_addr().unwrap(),
@@ -392,7 +392,7 @@ mod listeners {
     }
 
     #[test]
-    fn a_listener_made_elsewhere_and_its_backlog_are_served() {
+    fn a_listener_of_the_caller_and_its_backlog_are_served() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
         // They come before the server does.

@@ -18,7 +18,7 @@ mod connections {
     use super::*;
 
     #[test]
-    fn past_the_limit_is_503_until_one_leaves() {
+    fn above_connections_max_clients_get_503_until_one_disconnects() {
         let config = Config {
             connections_max: 3,
             ..Config::default()
@@ -42,7 +42,7 @@ mod connections {
     }
 
     #[test]
-    fn those_without_a_request_count_as_connections() {
+    fn connections_without_a_request_count() {
         let config = Config {
             connections_max: 2,
             ..Config::default()
@@ -54,7 +54,7 @@ mod connections {
     }
 
     #[test]
-    fn more_refused_at_once_than_answers_in_reserve_harm_nobody() {
+    fn more_refusals_at_once_than_reserved_slots_do_not_disturb_open_sessions() {
         let config = Config {
             connections_max: 1,
             ..Config::default()
@@ -82,7 +82,7 @@ mod connections {
     }
 
     #[test]
-    fn above_handshakes_max_the_oldest_without_a_request_makes_room() {
+    fn above_handshakes_max_the_oldest_connection_without_a_request_is_closed() {
         let config = Config {
             handshakes_max: 2,
             ..Config::default()
@@ -110,7 +110,7 @@ mod requests {
     }
 
     #[test]
-    fn a_request_that_does_not_come_is_408() {
+    fn a_request_that_does_not_arrive_is_408() {
         let (handler, events) = watch(Echo::new());
         let server = serve(impatient(), handler);
         for start in [
@@ -125,7 +125,7 @@ mod requests {
     }
 
     #[test]
-    fn bytes_that_trickle_in_do_not_extend_it() {
+    fn single_bytes_do_not_extend_the_handshake_timeout() {
         let server = serve(impatient(), Echo::new());
         let mut raw = Raw::new(server.addr);
         raw.send("GET / HTTP/1.1\r\nHost: here\r\n");
@@ -142,7 +142,7 @@ mod requests {
     }
 
     #[test]
-    fn an_open_session_is_past_that_deadline() {
+    fn the_handshake_timeout_does_not_apply_to_open_sessions() {
         let server = serve(impatient(), Echo::new());
         let mut early = connect(server.addr, "/");
         // One that is refused in the meantime tells that the time has passed.
@@ -208,7 +208,7 @@ mod messages {
     }
 
     #[test]
-    fn fragments_count_together() {
+    fn the_limit_applies_to_the_sum_of_all_fragments() {
         let server = serve(small(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         raw.send(frame(0x02, &[7; 600]));
@@ -218,7 +218,7 @@ mod messages {
     }
 
     #[test]
-    fn the_largest_length_there_is_reserves_nothing() {
+    fn the_largest_possible_length_reserves_no_memory() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         raw.send(frame_header(BINARY, i64::MAX as u64));
@@ -227,7 +227,7 @@ mod messages {
     }
 
     #[test]
-    fn the_payload_of_one_that_is_too_big_does_not_take_the_1009_away() {
+    fn the_payload_of_a_message_that_is_too_big_does_not_prevent_the_1009_from_arriving() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         let len = 16 * MIB + 1;
@@ -268,7 +268,7 @@ mod idle {
     }
 
     #[test]
-    fn who_answers_the_pings_stays() {
+    fn a_client_that_answers_pings_is_not_idle() {
         let (handler, events) = watch(Echo::new());
         let server = serve(config(true), handler);
         let mut client = connect(server.addr, "/");
@@ -287,7 +287,7 @@ mod idle {
     }
 
     #[test]
-    fn who_does_not_answer_is_pinged_once_and_told_1001() {
+    fn a_client_that_does_not_answer_the_ping_gets_1001() {
         let (handler, events) = watch(Echo::new());
         let server = serve(config(true), handler);
         let mut raw = Raw::open(server.addr, "/");
@@ -302,14 +302,14 @@ mod idle {
     }
 
     #[test]
-    fn without_pings_silence_alone_is_1001() {
+    fn without_auto_ping_a_silent_client_gets_1001() {
         let server = serve(config(false), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         assert_eq!(raw.close_frame().0, 1001);
     }
 
     #[test]
-    fn half_a_frame_is_no_silence() {
+    fn a_part_of_a_frame_resets_the_idle_timeout() {
         let server = serve(config(false), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         // Byte by byte, for longer than the idle timeout in all.
@@ -321,7 +321,7 @@ mod idle {
     }
 
     #[test]
-    fn who_does_not_answer_the_close_is_cut_off() {
+    fn a_client_that_does_not_answer_the_close_is_disconnected() {
         let config = Config {
             close_timeout: SHORT,
             ..config(false)
@@ -357,7 +357,7 @@ mod backpressure {
     }
 
     #[test]
-    fn who_does_not_read_is_not_read_and_loses_nothing() {
+    fn a_client_that_does_not_read_is_not_read_from_and_loses_nothing() {
         let queued_max = Arc::new(AtomicUsize::new(0));
         let queued = Arc::clone(&queued_max);
         let handler = handler_fn(move |cx, id, message: Message<'_>| {
@@ -419,7 +419,7 @@ mod backpressure {
     }
 
     #[test]
-    fn who_floods_and_half_closes_gets_every_echo() {
+    fn a_client_that_floods_and_half_closes_gets_every_echo() {
         let (handler, events) = watch(Echo::new());
         let server = serve(config(), handler);
         let mut raw = Raw::open(server.addr, "/");
@@ -447,7 +447,7 @@ mod backpressure {
     }
 
     #[test]
-    fn pings_without_reading_are_pushed_back_or_merged() {
+    fn pings_of_a_client_that_does_not_read_wait_or_share_a_pong() {
         let server = serve(config(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         // Fills the way back, so that pongs cannot leave.
@@ -504,7 +504,7 @@ mod backpressure {
     }
 
     #[test]
-    fn a_peer_that_reads_slowly_is_no_stall() {
+    fn a_client_that_reads_slowly_is_not_stalled() {
         let config = Config {
             write_timeout: 5 * SHORT,
             ..config()
@@ -528,7 +528,7 @@ mod backpressure {
     }
 
     #[test]
-    fn a_send_past_the_hard_limit_is_refused_and_ends_the_session() {
+    fn a_send_above_backlog_bytes_max_is_refused_and_ends_the_session() {
         let config = Config {
             backlog_bytes_max: MIB,
             ..config()
@@ -638,7 +638,7 @@ mod lag {
     }
 
     #[test]
-    fn who_is_too_far_behind_gets_what_it_can_and_1013() {
+    fn a_member_that_lags_gets_earlier_messages_and_then_1013() {
         let (handler, events) = watch(Stage);
         let server = serve(config(LagPolicy::Disconnect), handler);
         let mut speaker = connect(server.addr, "/speak");
@@ -674,7 +674,7 @@ mod lag {
     }
 
     #[test]
-    fn who_may_skip_misses_whole_messages_that_are_counted() {
+    fn with_the_skip_policy_whole_messages_are_skipped_and_counted() {
         let (handler, events) = watch(Stage);
         let server = serve(config(LagPolicy::Skip), handler);
         let mut speaker = connect(server.addr, "/speak");
@@ -698,7 +698,7 @@ mod lag {
     }
 
     #[test]
-    fn a_broadcaster_that_does_not_read_is_not_read() {
+    fn a_broadcasting_client_that_does_not_read_is_not_read_from() {
         let server = serve(Config::default(), Broadcast);
         let mut raw = Raw::open(server.addr, "/");
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i as u64)));
@@ -712,7 +712,7 @@ mod lag {
 }
 
 #[test]
-fn limits_that_make_no_sense_are_refused_at_once() {
+fn an_invalid_config_is_an_error_of_server_new() {
     let config = Config {
         handshake_timeout: Duration::ZERO,
         ..Config::default()

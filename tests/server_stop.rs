@@ -31,7 +31,7 @@ fn is_refused(server: &Running) -> bool {
 }
 
 #[test]
-fn everyone_is_told_1001_and_run_returns() {
+fn every_client_gets_1001_and_run_returns() {
     let (handler, events) = watch(Echo::new());
     let server = serve(patient(), handler);
     let clients: Vec<Client> = (0..20).map(|_| connect(server.addr, "/")).collect();
@@ -64,7 +64,7 @@ fn without_clients_run_returns_at_once() {
 }
 
 #[test]
-fn while_it_waits_nobody_is_let_in() {
+fn during_a_graceful_stop_connections_are_refused() {
     let server = serve(patient(), Echo::new());
     let mut raw = Raw::open(server.addr, "/");
     assert!(!is_refused(&server));
@@ -78,7 +78,7 @@ fn while_it_waits_nobody_is_let_in() {
 }
 
 #[test]
-fn a_client_that_does_not_answer_is_cut_off_after_the_grace() {
+fn a_client_that_does_not_answer_is_disconnected_after_the_grace() {
     let config = Config {
         shutdown_grace: SHORT,
         ..patient()
@@ -97,7 +97,7 @@ fn a_client_that_does_not_answer_is_cut_off_after_the_grace() {
 }
 
 #[test]
-fn a_client_that_neither_reads_nor_answers_is_cut_off_after_the_grace() {
+fn a_client_that_neither_reads_nor_answers_is_disconnected_after_the_grace() {
     let config = Config {
         shutdown_grace: SHORT,
         ..patient()
@@ -124,7 +124,7 @@ fn a_second_stop_ends_at_once() {
 }
 
 #[test]
-fn two_stops_before_the_first_is_seen_end_at_once() {
+fn two_stops_in_one_turn_end_at_once() {
     let (handler, events) = watch(handler_fn(|cx, _, _| {
         cx.stop();
         cx.stop();
@@ -148,7 +148,7 @@ fn a_handler_can_stop_the_server() {
 }
 
 #[test]
-fn a_pending_handshake_is_told_503() {
+fn a_pending_handshake_is_answered_with_503() {
     let server = serve(patient(), Echo::new());
     let mut client = connect(server.addr, "/");
     let mut silent = Raw::new(server.addr);
@@ -168,7 +168,7 @@ fn a_pending_handshake_is_told_503() {
 }
 
 #[test]
-fn what_was_owed_arrives_before_the_goodbye() {
+fn queued_messages_arrive_before_the_close() {
     let answer = "x".repeat(8 * MIB);
     let expected = answer.clone();
     let handler = handler_fn(move |cx, id, _: Message<'_>| {
@@ -183,7 +183,7 @@ fn what_was_owed_arrives_before_the_goodbye() {
 }
 
 #[test]
-fn what_was_published_arrives_before_the_goodbye() {
+fn publications_arrive_before_the_close() {
     let server = serve(patient(), Broadcast);
     let mut clients: Vec<Client> = (0..5).map(|_| connect(server.addr, "/")).collect();
     for i in 0..100 {
@@ -202,7 +202,7 @@ fn what_was_published_arrives_before_the_goodbye() {
 }
 
 #[test]
-fn messages_that_arrive_during_the_goodbye_get_no_answer() {
+fn messages_that_arrive_after_our_close_get_no_answer() {
     let server = serve(patient(), Echo::new());
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
@@ -214,7 +214,7 @@ fn messages_that_arrive_during_the_goodbye_get_no_answer() {
 }
 
 #[test]
-fn a_session_that_was_closing_already_keeps_its_code() {
+fn a_session_that_is_already_closing_ends_with_its_own_code() {
     let (handler, events) = watch(handler_fn(|cx, id, _| {
         assert!(cx.close(id, 4000, "you first"));
         cx.stop();
@@ -228,7 +228,7 @@ fn a_session_that_was_closing_already_keeps_its_code() {
 }
 
 #[test]
-fn a_handle_of_a_server_that_is_gone_says_so() {
+fn the_handle_of_a_stopped_server_returns_an_error() {
     let server = serve(patient(), Echo::new());
     let handle = server.handle.clone();
     handle.stop().unwrap();
@@ -264,7 +264,7 @@ fn a_server_that_is_dropped_ends_every_session() {
 }
 
 #[test]
-fn those_who_wait_in_the_backlog_when_it_stops_are_served_and_told() {
+fn clients_in_the_backlog_are_served_before_they_get_1001() {
     let mut server = Server::new(patient(), Echo::new()).unwrap();
     let addr = server.listen("127.0.0.1:0").unwrap();
     // Before the first turn.

@@ -24,7 +24,7 @@ mod clients {
     use super::*;
 
     #[test]
-    fn an_echo_comes_back_text_as_text_and_binary_as_binary() {
+    fn text_is_echoed_as_text_and_binary_as_binary() {
         let mut harness = Harness::new(Config::default(), Echo::new());
         let id = harness.connect("/");
         harness.send(id, "ä");
@@ -42,7 +42,7 @@ mod clients {
     }
 
     #[test]
-    fn a_close_is_answered_and_both_ends_are_seen() {
+    fn a_close_is_answered_and_ends_the_session() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.close(id, 3000, "enough");
@@ -54,7 +54,7 @@ mod clients {
     }
 
     #[test]
-    fn hanging_up_is_no_clean_close() {
+    fn hanging_up_is_not_a_clean_close() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.hang_up(id);
@@ -63,7 +63,7 @@ mod clients {
     }
 
     #[test]
-    fn a_peer_that_breaks_the_protocol_is_told_so() {
+    fn a_protocol_violation_is_answered_with_1002() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         // Section 5.1: a client's frames are masked.
@@ -77,7 +77,7 @@ mod clients {
     }
 
     #[test]
-    fn refusals_and_plain_http_are_whole_responses() {
+    fn refusals_and_plain_http_are_complete_responses() {
         let router = Router::new()
             .route("/page", Page::bytes("text/html", b"<p>".as_slice()))
             .route("/chat", Broadcast)
@@ -94,7 +94,7 @@ mod clients {
     }
 
     #[test]
-    fn past_the_limit_of_connections_there_is_503() {
+    fn above_connections_max_clients_get_503() {
         let config = Config {
             connections_max: 1,
             ..Config::default()
@@ -111,7 +111,7 @@ mod time {
     use super::*;
 
     #[test]
-    fn timers_come_at_their_time_and_in_their_order() {
+    fn timers_fire_at_their_time_and_in_order() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         harness.with_context(|cx| {
             cx.set_timer(Duration::from_secs(3), 3);
@@ -138,7 +138,7 @@ mod time {
     }
 
     #[test]
-    fn a_stalled_client_has_until_the_write_timeout() {
+    fn a_stalled_client_is_disconnected_after_the_write_timeout() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
@@ -151,7 +151,7 @@ mod time {
 
     #[test]
     #[should_panic(expected = "does not come to rest")]
-    fn a_server_that_never_rests_is_found() {
+    fn a_handler_that_causes_work_without_end_is_detected() {
         struct Restless;
         impl Handler for Restless {
             fn on_start(&mut self, cx: &mut Context<'_>) {
@@ -170,7 +170,7 @@ mod the_end {
     use super::*;
 
     #[test]
-    fn a_graceful_stop_says_goodbye() {
+    fn a_graceful_stop_sends_1001() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| cx.stop());
@@ -184,7 +184,7 @@ mod the_end {
     }
 
     #[test]
-    fn a_graceful_stop_waits_for_the_grace_and_no_longer() {
+    fn a_graceful_stop_ends_after_the_grace() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
@@ -197,7 +197,7 @@ mod the_end {
     }
 
     #[test]
-    fn a_second_stop_is_at_once() {
+    fn a_second_stop_ends_at_once() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| {
@@ -209,7 +209,7 @@ mod the_end {
     }
 
     #[test]
-    fn a_harness_that_is_dropped_closes_what_is_open() {
+    fn a_dropped_harness_calls_on_close_for_open_sessions() {
         let log = Log::default();
         let mut harness = Harness::new(Config::default(), Every(log.clone()));
         harness.connect("/");
@@ -222,7 +222,7 @@ mod pressure {
     use super::*;
 
     #[test]
-    fn a_stalled_member_that_may_skip_is_told_how_many() {
+    fn on_skip_reports_the_number_of_skipped_messages() {
         let config = Config {
             lag_bytes_max: 10,
             lag_policy: LagPolicy::Skip,
@@ -244,7 +244,7 @@ mod pressure {
     }
 
     #[test]
-    fn a_session_over_high_water_drains_when_its_client_reads() {
+    fn on_drain_is_called_when_the_client_reads_again() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
@@ -400,7 +400,7 @@ fn story<H: Handler>(wrap: impl FnOnce(Every) -> H) -> (Vec<Received>, Vec<Strin
 }
 
 #[test]
-fn a_boxed_handler_is_told_everything() {
+fn a_boxed_handler_gets_every_event() {
     let (received, names) = story(|every| every);
     let mut events = names.clone();
     events.sort();
@@ -428,7 +428,7 @@ fn a_boxed_handler_is_told_everything() {
 }
 
 #[test]
-fn a_closure_is_a_handler_to_be_tested_too() {
+fn a_closure_can_be_tested_as_a_handler() {
     let mut harness = Harness::new(
         Config::default(),
         handler_fn(|cx, id, message| cx.send(id, &message.len().to_string())),
