@@ -1,5 +1,5 @@
-//! Messages, HTTP and the opening handshake over real sockets: what any client sees of a server with the
-//! handlers that come with the library.
+//! Tests of messages, HTTP and the opening handshake over real sockets, with the handlers of the library ([`Echo`],
+//! [`Reply`], [`Broadcast`], [`Page`] and [`Router`]).
 
 mod common;
 
@@ -37,7 +37,7 @@ mod echo {
         let mut client = connect(server.addr, "/");
         for len in LENGTHS {
             let words: String = "grün, €, 𝄞 ".chars().cycle().take(len).collect();
-            // As many bytes as `len`: the last character may not fit.
+            // Cuts the text to `len` bytes, or fewer if a character would be cut, and pads it with `x`.
             let mut end = len;
             while !words.is_char_boundary(end) {
                 end -= 1;
@@ -85,7 +85,7 @@ mod echo {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let mut writer = client.0.try_clone().unwrap();
-        // Across the lengths at which the server writes straight through, queues, and assembles.
+        // Lengths for each way of processing: echoed directly from the input, queued, and assembled.
         let payload = |i: usize| vec![i as u8; [1, 300, 16_384, 70_000, 5][i % 5]];
         let writing = thread::spawn(move || {
             let burst: Vec<u8> = (0..300).flat_map(|i| frame(BINARY, &payload(i))).collect();
@@ -111,7 +111,7 @@ mod echo {
     fn pings_between_fragments_are_answered_before_the_message() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
-        // Each frame only after the answer to the one before.
+        // Each frame is sent after the answer to the previous one.
         client.send(frame(0x01, b"a fragmented "));
         client.send(frame(PING, b"1"));
         assert_eq!(client.frame(), (PONG, b"1".to_vec()));
@@ -120,12 +120,12 @@ mod echo {
         assert_eq!(client.frame(), (PONG, b"2".to_vec()));
         client.send(frame(0x80, b"age"));
         assert_eq!(client.frame(), (TEXT, b"a fragmented message".to_vec()));
-        // And all in one write.
+        // All frames in one write.
         let all = [
             frame(0x02, b"ab"),
             frame(PING, b"3"),
             frame(0x00, b""),
-            frame(PONG, b"nobody asked"),
+            frame(PONG, b"unsolicited"),
             frame(0x80, b"c"),
         ];
         client.send(all.concat());
@@ -188,7 +188,7 @@ mod reply {
         for _ in 0..5 {
             assert_eq!(client.frame(), (TEXT, json.as_bytes().to_vec()));
         }
-        // Nothing else was on its way.
+        // No further reply: the answer to a ping is the next frame.
         client.send(frame(PING, b""));
         assert_eq!(client.frame(), (PONG, vec![]));
     }
@@ -211,7 +211,7 @@ mod broadcast {
             .map(|client| (0..160).map(|_| text(client)).collect())
             .collect();
         for i in 0..8 {
-            assert_eq!(heard[i], heard[0], "client {i} heard the same as client 0");
+            assert_eq!(heard[i], heard[0], "client {i} and client 0 differ");
             let own: Vec<&String> = heard[0]
                 .iter()
                 .filter(|text| text.starts_with(&format!("{i} ")))
@@ -225,11 +225,11 @@ mod broadcast {
     fn only_clients_of_the_same_path_get_a_broadcast() {
         let server = serve(Config::default(), Broadcast);
         let mut here = connect(server.addr, "/here");
-        let mut too = connect(server.addr, "/here?a=query");
+        let mut with_query = connect(server.addr, "/here?a=query");
         let mut there = connect(server.addr, "/there");
         assert_eq!(ask(&mut here, "for us"), "for us");
-        assert_eq!(text(&mut too), "for us");
-        // The first that arrives there is its own.
+        assert_eq!(text(&mut with_query), "for us");
+        // The first message on the other path is its own.
         assert_eq!(ask(&mut there, "alone"), "alone");
     }
 
@@ -285,7 +285,7 @@ mod http {
         assert_eq!(get(server.addr, "/nothing").status, 404);
         assert_eq!(http(server.addr, &upgrade_request("/chat")).status, 404);
         let Err(tungstenite::Error::Http(response)) = try_connect(server.addr, "/nothing") else {
-            panic!("the client is refused");
+            panic!("the handshake must be refused");
         };
         assert_eq!(response.status(), 404);
     }
@@ -321,7 +321,7 @@ mod http {
         raw.send("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n");
         let head = raw.response_head();
         raw.expect_end();
-        assert_eq!(head.head, response.head, "the same, without a body");
+        assert_eq!(head.head, response.head);
     }
 
     #[test]
@@ -411,12 +411,12 @@ mod opening {
     #[test]
     fn a_request_may_arrive_one_byte_at_a_time() {
         let server = serve(Config::default(), Echo::new());
-        let mut pace = connect(server.addr, "/");
+        let mut barrier = connect(server.addr, "/");
         let mut raw = Raw::new(server.addr);
         for byte in [upgrade_request("/").as_bytes(), &frame(TEXT, b"slow")].concat() {
             raw.send([byte]);
-            // Makes sure that the server reads each byte alone.
-            ask(&mut pace, "tick");
+            // An echo on another connection ensures that the server has read the byte before the next one is sent.
+            ask(&mut barrier, "tick");
         }
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"slow".to_vec()));
@@ -433,7 +433,7 @@ mod opening {
                 raw
             })
             .collect();
-        // The server has read all first parts.
+        // After this echo the server has read all first parts.
         ask(&mut connect(server.addr, "/"), "tick");
         for (cut, raw) in clients.iter_mut().enumerate() {
             raw.send(&stream[cut..]);
@@ -482,7 +482,7 @@ mod opening {
             assert_eq!(response.status, status, "{what}: {}", response.body);
             assert!(
                 response.body.ends_with('\n'),
-                "{what}: a line that says why"
+                "{what}: the body must be a line with the reason"
             );
         }
     }
@@ -506,8 +506,9 @@ mod opening {
 mod violations {
     use super::*;
 
-    /// The Close that answers it, the last that the server says.
-    fn refused(stream: &[u8]) -> (u16, String) {
+    /// Sends `stream` on an open connection. Returns the code and reason of the Close that answers it, which must be the
+    /// last frame.
+    fn close_after(stream: &[u8]) -> (u16, String) {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         raw.send(stream);
@@ -517,7 +518,7 @@ mod violations {
     }
 
     #[test]
-    fn each_is_closed_with_its_code() {
+    fn each_violation_is_answered_with_its_close_code() {
         for (what, stream, code) in [
             ("not masked", b"\x81\x01a".to_vec(), 1002),
             ("a reserved bit", frame(0xC1, b"a"), 1002),
@@ -536,7 +537,7 @@ mod violations {
                 1002,
             ),
             ("a close code of one byte", frame(CLOSE, b"a"), 1002),
-            ("a close code that is none", close_frame(1005, ""), 1002),
+            ("a reserved close code", close_frame(1005, ""), 1002),
             ("text that is not UTF-8", frame(TEXT, b"\xFF"), 1007),
             (
                 "a reason that is not UTF-8",
@@ -545,16 +546,16 @@ mod violations {
             ),
         ] {
             println!("{what}");
-            let (got, reason) = refused(&stream);
+            let (got, reason) = close_after(&stream);
             assert_eq!(got, code, "{what}: {reason}");
-            assert!(!reason.is_empty(), "{what}: it says why");
+            assert!(!reason.is_empty(), "{what}: no reason");
         }
     }
 
     #[test]
     fn bytes_after_a_violation_do_not_prevent_the_close_from_arriving() {
         for _ in 0..20 {
-            let (code, _) = refused(&[b"\x81\x01a", &noise(MIB)[..]].concat());
+            let (code, _) = close_after(&[b"\x81\x01a", &noise(MIB)[..]].concat());
             assert_eq!(code, 1002);
         }
     }

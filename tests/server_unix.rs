@@ -1,4 +1,4 @@
-//! A server on a Unix socket, embedded.
+//! Tests of [`Server::listen_on_unix`]: a server on a Unix socket, embedded in a program.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::thread;
 use tungstenite::Message as Sent;
 use wsloop::{Config, Context, Handle, Handler, HttpResponse, Id, Message, Request, Server};
 
-/// Says who asks.
+/// Answers every message with the peer address of its session.
 struct PeerAddress;
 
 impl Handler for PeerAddress {
@@ -24,7 +24,7 @@ impl Handler for PeerAddress {
     }
 }
 
-/// Runs a server on a thread; its handle, and how it ended.
+/// Runs a server on a thread. Returns its handle and a receiver of the result of `Server::run`.
 fn run(
     mut server: Server<impl Handler + Send + 'static>,
 ) -> (Handle, mpsc::Receiver<std::io::Result<()>>) {
@@ -46,11 +46,11 @@ fn websockets_and_http_are_served_beside_tcp() {
     let (handle, end) = run(server);
 
     let mut client = path.connect();
-    client.send(Sent::text("who am I?")).unwrap();
+    client.send(Sent::text("address?")).unwrap();
     assert_eq!(client.read().unwrap(), Sent::text("None"));
     let mut over_tcp = Raw::open(tcp, "/");
     let own = over_tcp.0.local_addr().unwrap();
-    over_tcp.send(common::frame(common::TEXT, b"and I?"));
+    over_tcp.send(common::frame(common::TEXT, b"address?"));
     assert_eq!(over_tcp.frame().1, format!("Some({own})").as_bytes());
 
     let request = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
@@ -61,7 +61,7 @@ fn websockets_and_http_are_served_beside_tcp() {
 
     handle.stop().unwrap();
     let Sent::Close(Some(close)) = client.read().unwrap() else {
-        panic!("a Close");
+        panic!("a Close was expected");
     };
     assert_eq!(u16::from(close.code), 1001);
     assert!(client.read().is_err());
@@ -71,7 +71,7 @@ fn websockets_and_http_are_served_beside_tcp() {
 }
 
 #[test]
-fn a_message_of_many_buffers_goes_both_ways() {
+fn a_message_larger_than_the_socket_buffers_is_echoed() {
     let path = TempPath::new("large");
     let mut server = Server::new(Config::default(), wsloop::handlers::Echo::new()).unwrap();
     server
