@@ -1,5 +1,5 @@
-//! What a handler is told, and what it can ask for, over real sockets: upgrade, open and close in pairs, how a
-//! session ended, errors, timers, sources, and questions to the context.
+//! Tests of the events of a [`Handler`] and of the methods of a [`Context`], over real sockets: upgrade, open and close in
+//! pairs, how a session ended, errors, timers, sources, and the properties of sessions.
 
 mod common;
 
@@ -20,7 +20,7 @@ use wsloop::{
 mod upgrade {
     use super::*;
 
-    /// Lets in who has a token; tells it what it is called.
+    /// Accepts requests with a token, and returns the token in a header of the 101 response.
     struct TokenCheck;
 
     impl Handler for TokenCheck {
@@ -32,7 +32,7 @@ mod upgrade {
             upgrade: &mut Upgrade,
         ) -> Result<(), HttpResponse> {
             let Some(token) = request.header("X-Token") else {
-                let refusal = HttpResponse::new(401, "who are you?\n");
+                let refusal = HttpResponse::new(401, "a token is required\n");
                 return Err(refusal.with_header("www-authenticate", "Token").unwrap());
             };
             let token = HeaderValue::from_str(&token.to_uppercase()).unwrap();
@@ -96,12 +96,12 @@ mod upgrade {
         let server = serve(Config::default(), handler);
         assert_eq!(
             refusal(request(server.addr, "/"), server.addr),
-            (401, "who are you?\n".to_owned())
+            (401, "a token is required\n".to_owned())
         );
         let response = http(server.addr, &upgrade_request("/"));
         assert_eq!(response.header("www-authenticate"), Some("Token"));
         drop(server);
-        assert_eq!(events.rest(), [], "never opened, never closed");
+        assert_eq!(events.rest(), [], "neither on_open nor on_close");
     }
 
     #[test]
@@ -139,11 +139,11 @@ mod ends {
     use super::*;
     use std::sync::mpsc;
 
-    /// Does what a text says; else echoes.
+    /// Executes the command in a text message. Echoes every other message.
     fn obey_text(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         match message.as_text() {
             Some("close") => assert!(cx.close(id, 4002, "enough")),
-            Some("close without a code") => assert!(cx.close(id, 1005, "unsaid")),
+            Some("close without a code") => assert!(cx.close(id, 1005, "not sent")),
             Some("close wrongly") => {
                 for code in [0, 999, 1004, 1006, 1015, 5000] {
                     assert!(!cx.close(id, code, ""), "{code}");
@@ -156,7 +156,7 @@ mod ends {
                 assert!(cx.close(id, 4003, ""));
                 assert!(!cx.is_open(id));
                 assert_eq!(cx.send(id, "after"), SendStatus::Refused);
-                assert!(!cx.close(id, 4004, ""), "once is enough");
+                assert!(!cx.close(id, 4004, ""), "the session is closing");
                 assert!(!cx.ping(id, b""));
             }
             _ => drop(cx.send(id, message)),
@@ -354,7 +354,7 @@ mod ends {
         for i in 0..200 {
             is_opened += usize::from(come_and_go(server.addr, i));
         }
-        // A last one, still there when the server stops.
+        // One more session, which is open when the server stops.
         let mut client = connect(server.addr, "/");
         ask(&mut client, "are you well?");
         drop(server);
@@ -378,7 +378,7 @@ mod ends {
         assert_eq!((opens, closes), (is_opened + 1, is_opened + 1));
     }
 
-    /// One of the ways in which clients come and go; whether it was open.
+    /// Connects and disconnects in one of ten ways. Returns whether the session was open.
     fn come_and_go(addr: SocketAddr, way: usize) -> bool {
         let ways = 10;
         if way % ways < 2 {
@@ -412,7 +412,7 @@ mod ends {
                 raw.send(frame(TEXT, b"terminate"));
                 raw.expect_end_or_reset();
             }
-            way => unreachable!("there is no way {way}"),
+            way => unreachable!("{way} is less than {ways}"),
         }
         true
     }
@@ -430,16 +430,16 @@ mod ends {
         let message = frame(BINARY, &noise(64 * KIB));
         write_until_blocked(&raw.0, |_| message.clone());
         drop(raw);
-        // Long before the write timeout of 30 s.
+        // The event arrives within 10 s, before the write timeout of 30 s.
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
         drop(server);
     }
 }
 
-mod questions {
+mod properties {
     use super::*;
 
-    /// Answers questions about the session and the server; counts what each session asks.
+    /// Answers questions about the session and the server. Counts the questions of each session in its state.
     fn answer(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         let asked = match cx.state::<usize>(id) {
             Some(asked) => {
@@ -451,7 +451,7 @@ mod questions {
                 1
             }
         };
-        assert_eq!(cx.state::<String>(id), None, "it is no String");
+        assert_eq!(cx.state::<String>(id), None, "the state is not a String");
         let answer = match message.as_text().unwrap() {
             "how often?" => asked.to_string(),
             "peer" => cx.peer_addr(id).unwrap().to_string(),
@@ -468,7 +468,7 @@ mod questions {
                 cx.buffered_amount(id).to_string()
             }
             "ping" => cx.ping(id, b"are you there?").to_string(),
-            other => panic!("{other:?} is no question"),
+            other => panic!("unknown question {other:?}"),
         };
         let _ = cx.send(id, &answer);
     }
@@ -482,7 +482,7 @@ mod questions {
         assert_eq!(ask(&mut first, "how often?"), "2");
         assert_eq!(ask(&mut second, "how often?"), "1");
         drop(first);
-        // A new session may have the old one's slot, not its state.
+        // A new session may reuse the slot of the ended one, but has no state.
         let mut third = connect(server.addr, "/");
         assert_eq!(ask(&mut third, "how often?"), "1");
         assert_eq!(ask(&mut second, "how often?"), "2");
@@ -520,7 +520,7 @@ mod questions {
         let mut client = connect(server.addr, "/");
         assert_eq!(ask(&mut client, "buffered"), "12345");
         assert_eq!(text(&mut client), "7");
-        assert_eq!(ask(&mut client, "buffered"), "12345", "and again from zero");
+        assert_eq!(ask(&mut client, "buffered"), "12345", "from zero again");
         assert_eq!(text(&mut client), "7");
     }
 
@@ -547,7 +547,7 @@ mod timers {
 
     const TICK: Duration = Duration::from_millis(20);
 
-    /// Tells everyone the time, again and again.
+    /// Sends the number of ticks to every session, every [`TICK`].
     struct Clock {
         ticks: u64,
     }
@@ -581,7 +581,7 @@ mod timers {
         }
     }
 
-    /// Sets timers out of order, and takes one back.
+    /// Sets timers out of order, and cancels one of them. Sends the key of each timer that fires.
     #[derive(Default)]
     struct OutOfOrder {
         cancelled: Option<TimerId>,
@@ -602,7 +602,7 @@ mod timers {
             if key == 0 {
                 let timer = self.cancelled.take().unwrap();
                 assert!(cx.cancel_timer(timer));
-                assert!(!cx.cancel_timer(timer), "it is taken back already");
+                assert!(!cx.cancel_timer(timer), "already cancelled");
             }
             let _ = cx.send(self.asked_by.unwrap(), &key.to_string());
         }
@@ -621,7 +621,7 @@ mod timers {
 mod sources {
     use super::*;
 
-    /// Passes what arrives on a socket of its own to everyone.
+    /// Sends what arrives on its own socket, `source`, to every session.
     struct Relay {
         source: UnixStream,
         key: usize,
@@ -635,7 +635,7 @@ mod sources {
         fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
             assert_eq!(key, self.key);
             let mut buf = [0; 64];
-            // Edge-triggered: until it would block.
+            // The source is edge-triggered, so it is read until it would block.
             while let Ok(len @ 1..) = self.source.read(&mut buf) {
                 for id in cx.ids() {
                     let _ = cx.send(id, &buf[..len]);
@@ -668,7 +668,7 @@ mod sources {
     }
 
     fn register(server: &mut Server<Relay>, key: usize) {
-        // The handler owns the source: it is taken out while the server registers it.
+        // The handler, and thereby the server, owns the source. A placeholder replaces it during the registration.
         let (_, placeholder) = UnixStream::pair().unwrap();
         let mut source = std::mem::replace(&mut server.handler_mut().source, placeholder);
         server.register(&mut source, key).unwrap();
@@ -707,6 +707,6 @@ fn the_id_of_an_ended_session_has_no_effect() {
     let server = serve(Config::default(), handler);
     drop(Raw::open(server.addr, "/"));
     events.end();
-    // It has the slot of the one that is gone.
+    // This session reuses the slot of the ended one.
     assert_eq!(ask(&mut connect(server.addr, "/"), "go"), "fine");
 }

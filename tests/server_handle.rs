@@ -1,4 +1,4 @@
-//! A server among threads and other loops: the handle, turns inside a host's own poll, and listeners.
+//! Tests of [`Handle`] (other threads), of [`Server::turn`] inside another loop, and of listeners.
 
 mod common;
 
@@ -37,7 +37,7 @@ mod handle {
         let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/news")).collect();
         let mut other = connect(server.addr, "/other");
         server.handle.publish("/news", "extra").unwrap();
-        server.handle.publish("/nobody is here", "extra").unwrap();
+        server.handle.publish("/no members", "extra").unwrap();
         for client in &mut clients {
             assert_eq!(text(client), "extra");
         }
@@ -62,7 +62,7 @@ mod handle {
         server.handle.terminate(other).unwrap();
         raw.expect_end_or_reset();
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
-        // Both are gone, and whoever has their slots now is not meant.
+        // Both sessions have ended. Commands with their ids do not affect a session that reuses their slots.
         let mut third = connect(server.addr, "/");
         server.handle.terminate(id).unwrap();
         server.handle.close(other, 1000, "").unwrap();
@@ -129,14 +129,14 @@ mod handle {
     fn a_full_command_queue_accepts_only_a_stop() {
         let config = Config {
             handle_commands_max: 3,
-            // Topics count, too.
+            // The bytes of the topic's name count as well: 1 for "/" and 10 for the message.
             handle_bytes_max: 11,
             ..Config::default()
         };
         let mut server = Server::new(config, Broadcast).unwrap();
         let addr = server.listen("127.0.0.1:0").unwrap();
         let handle = server.handle();
-        // Nobody turns the server.
+        // The server runs no turn, so the queue is not emptied.
         for i in ["1", "2", "3"] {
             handle.publish("/", i).unwrap();
         }
@@ -145,7 +145,7 @@ mod handle {
         handle.publish("/", "1234567890").unwrap();
         assert_eq!(handle.publish("/", "x"), Err(HandleError::Full));
         turn_until(&mut server, |_| true);
-        // What was taken is delivered.
+        // Commands that were accepted are executed.
         let client = thread::spawn(move || {
             let mut client = connect(addr, "/");
             let heard = [text(&mut client), text(&mut client), text(&mut client)];
@@ -167,7 +167,7 @@ mod handle {
     fn the_handle_of_a_dropped_server_returns_an_error() {
         let server = Server::new(Config::default(), Echo::new()).unwrap();
         let handle = server.handle();
-        handle.publish("topic", "nobody listens").unwrap();
+        handle.publish("topic", "no members").unwrap();
         drop(server);
         assert_eq!(handle.publish("topic", "x"), Err(HandleError::Stopped));
         assert_eq!(handle.stop(), Err(HandleError::Stopped));
@@ -180,7 +180,7 @@ mod handle {
         })
     }
 
-    /// Publishes, as soon as there is room.
+    /// Publishes, and tries again while the command queue is full.
     fn publish_again(handle: &Handle, message: &str) {
         eventually(|| match handle.publish("/", message) {
             Ok(()) => true,
@@ -190,24 +190,24 @@ mod handle {
     }
 }
 
-/// Turns a server on this thread, at least once.
-fn turn_until<H: wsloop::Handler>(server: &mut Server<H>, is_so: impl Fn(&Server<H>) -> bool) {
+/// Runs turns on this thread, at least one, until a condition holds.
+fn turn_until<H: wsloop::Handler>(server: &mut Server<H>, is_done: impl Fn(&Server<H>) -> bool) {
     let start = Instant::now();
     loop {
         let turn = server.turn(Some(Duration::from_millis(10))).unwrap();
         assert_eq!(turn, Turn::Running);
-        if is_so(server) {
+        if is_done(server) {
             return;
         }
-        assert!(start.elapsed() < WAIT, "it never became so");
+        assert!(start.elapsed() < WAIT, "the condition did not hold in time");
     }
 }
 
-/// Turns a server, which was asked to stop, on this thread.
+/// Runs turns on this thread until the server, which has been stopped, has ended.
 fn turn_to_the_end<H: wsloop::Handler>(server: &mut Server<H>) {
     let start = Instant::now();
     while server.turn(Some(WAIT)).unwrap() == Turn::Running {
-        assert!(start.elapsed() < WAIT, "it does not stop");
+        assert!(start.elapsed() < WAIT, "the server did not stop in time");
     }
 }
 
@@ -225,7 +225,7 @@ mod turns {
                 assert!(start.elapsed() < WAIT);
             }
         }
-        assert_eq!(server.next_timeout(), None, "it would sleep until an event");
+        assert_eq!(server.next_timeout(), None, "nothing is due");
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod turns {
         let mut raw = Raw::new(addr);
         turn_until(&mut server, |server| server.next_timeout().is_some());
         assert!(server.next_timeout().unwrap() <= 2 * SHORT);
-        // Without another event, after so long, it does what is due.
+        // No further event arrives: turns wait until the deadline has passed.
         while server.next_timeout().is_some_and(|wait| !wait.is_zero()) {
             let _ = server.turn(Some(WAIT)).unwrap();
         }
@@ -254,7 +254,7 @@ mod turns {
         assert_eq!(raw.response_head().status, 408);
     }
 
-    /// `SourceFd` is part of mio's feature `os-ext`, which only the binary's packages turn on.
+    /// `SourceFd` needs mio's feature `os-ext`, which only packages of the binary enable.
     #[cfg(feature = "serve")]
     #[test]
     fn a_server_can_be_registered_in_another_poll() {
@@ -288,7 +288,10 @@ mod turns {
             if server.turn(Some(Duration::ZERO)).unwrap() == Turn::Stopped {
                 break;
             }
-            assert!(start.elapsed() < 3 * WAIT, "the host's poll goes on");
+            assert!(
+                start.elapsed() < 3 * WAIT,
+                "the server did not stop in time"
+            );
         }
         assert_eq!(client.join().unwrap(), 1001);
     }
@@ -312,7 +315,7 @@ mod turns {
         turn_to_the_end(&mut server);
         let heard = ["sent", "published"].map(str::to_owned);
         assert_eq!(client.join().unwrap(), (heard, 1001));
-        assert_eq!(server.turn(None).unwrap(), Turn::Stopped, "and stays so");
+        assert_eq!(server.turn(None).unwrap(), Turn::Stopped, "still stopped");
     }
 
     #[test]
@@ -373,7 +376,7 @@ mod listeners {
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&addr.to_string()), "{error}");
         assert_eq!(server.local_addrs().count(), 0);
-        // The server is as good as before.
+        // The server is still usable after the error.
         server.listen("127.0.0.1:0").unwrap();
         let server = run(server);
         assert_eq!(ask(&mut connect(server.addr, "/"), "hello"), "hello");
@@ -395,7 +398,7 @@ mod listeners {
     fn a_listener_of_the_caller_and_its_backlog_are_served() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
-        // They come before the server does.
+        // The clients connect before the server exists.
         let mut early: Vec<Raw> = (0..10).map(|_| Raw::new(addr)).collect();
         for raw in &mut early {
             raw.send(upgrade_request("/"));
@@ -410,9 +413,9 @@ mod listeners {
     }
 
     #[test]
-    fn a_storm_of_clients_is_served() {
+    fn a_thousand_clients_at_once_are_served() {
         let server = serve(Config::default(), Echo::new());
-        let storm: Vec<_> = (0..4)
+        let threads: Vec<_> = (0..4)
             .map(|_| {
                 let addr = server.addr;
                 thread::spawn(move || {
@@ -423,7 +426,7 @@ mod listeners {
                 })
             })
             .collect();
-        for thread in storm {
+        for thread in threads {
             thread.join().unwrap();
         }
     }

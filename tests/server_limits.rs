@@ -1,5 +1,5 @@
-//! Every limit of `Config` over real sockets: what a client sees at the edge, what the handler is told, and that
-//! memory stays bounded while nothing that was accepted is lost.
+//! Tests of the limits of [`Config`] over real sockets: the answer that a client gets at and above the limit, the error
+//! that the handler gets, and that memory stays bounded and no accepted message is lost.
 
 mod common;
 
@@ -70,7 +70,7 @@ mod connections {
                     assert_eq!(&start, b"HTTP/1.1 503");
                     answered += 1;
                 }
-                // Dropped without a word.
+                // With no reserved slot left, the server closes the connection without an answer.
                 Err(error) => assert!(matches!(
                     error.kind(),
                     ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
@@ -91,7 +91,7 @@ mod connections {
         let mut silent: Vec<Raw> = (0..20).map(|_| Raw::new(server.addr)).collect();
         let mut client = connect(server.addr, "/");
         assert_eq!(ask(&mut client, "hello"), "hello");
-        // The newest is still there, the oldest is not.
+        // The newest connection is still open, the oldest one is closed.
         let mut newest = silent.pop().unwrap();
         newest.send(upgrade_request("/"));
         assert_eq!(newest.response_head().status, 101);
@@ -102,7 +102,7 @@ mod connections {
 mod requests {
     use super::*;
 
-    fn impatient() -> Config {
+    fn with_short_timeout() -> Config {
         Config {
             handshake_timeout: 2 * SHORT,
             ..Config::default()
@@ -112,10 +112,10 @@ mod requests {
     #[test]
     fn a_request_that_does_not_arrive_is_408() {
         let (handler, events) = watch(Echo::new());
-        let server = serve(impatient(), handler);
+        let server = serve(with_short_timeout(), handler);
         for start in [
             "",
-            "GET / HTTP/1.1\r\nHost: he",
+            "GET / HTTP/1.1\r\nHost: ex",
             upgrade_request("/").trim_end(),
         ] {
             let response = http(server.addr, start);
@@ -126,12 +126,12 @@ mod requests {
 
     #[test]
     fn single_bytes_do_not_extend_the_handshake_timeout() {
-        let server = serve(impatient(), Echo::new());
+        let server = serve(with_short_timeout(), Echo::new());
         let mut raw = Raw::new(server.addr);
         raw.send("GET / HTTP/1.1\r\nHost: here\r\n");
         let mut writer = raw.0.try_clone().unwrap();
         let trickling = thread::spawn(move || {
-            // The name of a header that does not end, until the test has seen enough.
+            // An endless header name, until the test shuts the connection down.
             while writer.write_all(b"x").is_ok() {
                 thread::park_timeout(SHORT / 10);
             }
@@ -143,9 +143,9 @@ mod requests {
 
     #[test]
     fn the_handshake_timeout_does_not_apply_to_open_sessions() {
-        let server = serve(impatient(), Echo::new());
+        let server = serve(with_short_timeout(), Echo::new());
         let mut early = connect(server.addr, "/");
-        // One that is refused in the meantime tells that the time has passed.
+        // When this later connection gets 408, the timeout of the first one has passed, too.
         assert_eq!(http(server.addr, "").status, 408);
         assert_eq!(ask(&mut early, "still here"), "still here");
     }
@@ -166,7 +166,7 @@ mod requests {
         raw.send(fits(1024));
         assert_eq!(raw.response_head().status, 101, "exactly the limit");
         assert_eq!(http(server.addr, &fits(1025)).status, 431);
-        // The answer is not lost although much more follows.
+        // The answer arrives although the client sends much more.
         assert_eq!(http(server.addr, &fits(MIB)).status, 431);
     }
 
@@ -174,7 +174,7 @@ mod requests {
     fn a_head_of_too_many_headers_is_431() {
         let server = serve(Config::default(), Echo::new());
         let with_headers = |count: usize| {
-            // The request has five.
+            // The request has five headers already.
             let more: String = (5..count).map(|i| format!("X-{i}: y\r\n")).collect();
             upgrade_request("/").replace("Host:", &format!("{more}Host:"))
         };
@@ -272,7 +272,7 @@ mod idle {
         let (handler, events) = watch(Echo::new());
         let server = serve(config(true), handler);
         let mut client = connect(server.addr, "/");
-        // More than the idle timeout in all.
+        // Three pings take longer than the idle timeout.
         for _ in 0..3 {
             assert_eq!(client.read().unwrap(), Sent::Ping(vec![].into()));
             client.flush().unwrap();
@@ -312,7 +312,7 @@ mod idle {
     fn a_part_of_a_frame_resets_the_idle_timeout() {
         let server = serve(config(false), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        // Byte by byte, for longer than the idle timeout in all.
+        // One byte at a time: the frame takes longer than the idle timeout.
         for byte in frame(TEXT, b"abcd") {
             raw.expect_silence(IDLE / 5);
             raw.send([byte]);
@@ -341,6 +341,7 @@ mod backpressure {
 
     const MESSAGE: usize = 64 * KIB;
 
+    /// Returns a payload of [`MESSAGE`] bytes that begins with its number.
     fn numbered(i: usize) -> Vec<u8> {
         let mut payload = vec![0xA5; MESSAGE];
         payload[..8].copy_from_slice(&(i as u64).to_be_bytes());
@@ -349,7 +350,7 @@ mod backpressure {
 
     fn config() -> Config {
         Config {
-            // Less than what one turn may read, so that a pause has to come in the middle of a turn.
+            // Less than one turn may read, so that reading pauses in the middle of a turn.
             high_water_bytes: 128 * KIB,
             low_water_bytes: 32 * KIB,
             ..Config::default()
@@ -379,12 +380,15 @@ mod backpressure {
         assert_eq!(raw.frame(), (TEXT, b"the last".to_vec()));
         writing.join().unwrap();
         let queued_max = queued_max.load(Ordering::Relaxed);
-        // High water, and the message that went over it.
+        // At most the high-water mark and the message that exceeded it.
         assert!(queued_max <= 128 * KIB + MESSAGE + 10, "{queued_max}");
-        assert!(queued_max > 128 * KIB, "it came to that");
+        assert!(
+            queued_max > 128 * KIB,
+            "{queued_max}: the high-water mark was not exceeded"
+        );
     }
 
-    /// Fills the connection, writes `last`, and only then reads every echo.
+    /// Sends messages without reading until the connection is blocked, then writes `last` in a thread and reads every echo.
     fn flood(server: &Running, last: Vec<u8>) -> Raw {
         let mut raw = Raw::open(server.addr, "/");
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i)));
@@ -425,7 +429,7 @@ mod backpressure {
         let mut raw = Raw::open(server.addr, "/");
         let payload = noise(MIB);
         let messages: Vec<u8> = frame(BINARY, &payload).repeat(4);
-        // So much fits on the way: the server has all of it, or its socket.
+        // 4 MiB fit into the buffers on the way: the server has read them, or they are in its socket.
         raw.send(messages);
         raw.shut_write();
         for i in 0..4 {
@@ -450,7 +454,7 @@ mod backpressure {
     fn pings_of_a_client_that_does_not_read_wait_or_share_a_pong() {
         let server = serve(config(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        // Fills the way back, so that pongs cannot leave.
+        // Fills the buffers in the other direction, so that the server cannot write pongs.
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i)));
         let mut writer = raw.0.try_clone().unwrap();
         let writing = thread::spawn(move || {
@@ -469,7 +473,7 @@ mod backpressure {
                     echoes += 1;
                 }
                 (PONG, payload) => {
-                    assert!(payload > last_pong, "pongs keep the order of the pings");
+                    assert!(payload > last_pong, "pongs are in the order of the pings");
                     last_pong = payload;
                 }
                 (first, payload) => {
@@ -480,7 +484,7 @@ mod backpressure {
         }
         writing.join().unwrap();
         assert_eq!(echoes, count);
-        // The newest ping is answered in any case, if need be after the message.
+        // The last ping is always answered, at the latest after the last message.
         if last_pong != format!("{:0>100}", 9999).as_bytes() {
             assert_eq!(raw.frame().1, format!("{:0>100}", 9999).as_bytes());
         }
@@ -496,7 +500,7 @@ mod backpressure {
         let server = serve(config, handler);
         let mut raw = Raw::open(server.addr, "/");
         let message = frame(BINARY, &numbered(0));
-        // Until the server has cut it off.
+        // Fails when the server has closed the connection.
         while raw.0.write_all(&message).is_ok() {}
         assert_eq!(events.error(), "write_timeout reached");
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
@@ -512,7 +516,7 @@ mod backpressure {
         let server = serve(config, Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         let mut writer = raw.0.try_clone().unwrap();
-        let count = 1600; // 100 MiB, more than any socket's buffers.
+        let count = 1600; // 100 MiB, more than the buffers of any socket hold.
         let writing = thread::spawn(move || {
             for i in 0..count {
                 writer.write_all(&frame(BINARY, &numbered(i))).unwrap();
@@ -547,7 +551,7 @@ mod backpressure {
         drop(server);
     }
 
-    /// Sends so many messages to whoever asks, as fast as they leave.
+    /// Sends [`FEED`] messages to a client that sends a message. Stops at the high-water mark and continues in `on_drain`.
     struct Feed {
         next: usize,
     }
@@ -562,7 +566,7 @@ mod backpressure {
                 match status {
                     SendStatus::Queued => {}
                     SendStatus::OverHighWater => return,
-                    status => panic!("{status:?}, and it was over high water before"),
+                    status => panic!("{status:?} below the high-water mark"),
                 }
             }
         }
@@ -593,19 +597,19 @@ mod backpressure {
 mod lag {
     use super::*;
 
-    /// Publishes what it gets and tells the sender how many listen.
-    struct Stage;
+    /// Publishes each message to one topic, and answers with the number of members. Clients of `/listen` are members.
+    struct Publisher;
 
-    impl Handler for Stage {
+    impl Handler for Publisher {
         fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
             if cx.path(id).as_deref() == Some("/listen") {
-                assert!(cx.subscribe(id, "stage"));
+                assert!(cx.subscribe(id, "topic"));
             }
         }
 
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-            let listeners = cx.publish("stage", message);
-            let _ = cx.send(id, &listeners.to_string());
+            let members = cx.publish("topic", message);
+            let _ = cx.send(id, &members.to_string());
         }
     }
 
@@ -619,7 +623,7 @@ mod lag {
         let (first, payload) = frame;
         assert_eq!(first, BINARY);
         let number = u64::from_be_bytes(*payload.first_chunk().unwrap());
-        assert!(payload == numbered(number), "message {number} is whole");
+        assert!(payload == numbered(number), "message {number} is damaged");
         number
     }
 
@@ -631,7 +635,7 @@ mod lag {
         }
     }
 
-    /// Publishes one more; how many listen.
+    /// Publishes message `i`. Returns the number of members.
     fn publish(speaker: &mut Client, i: u64) -> usize {
         speaker.send(Sent::binary(numbered(i))).unwrap();
         text(speaker).parse().unwrap()
@@ -639,7 +643,7 @@ mod lag {
 
     #[test]
     fn a_member_that_lags_gets_earlier_messages_and_then_1013() {
-        let (handler, events) = watch(Stage);
+        let (handler, events) = watch(Publisher);
         let server = serve(config(LagPolicy::Disconnect), handler);
         let mut speaker = connect(server.addr, "/speak");
         let mut slow = Raw::open(server.addr, "/listen");
@@ -648,12 +652,12 @@ mod lag {
         while publish(&mut speaker, published) == 2 {
             assert_eq!(number(quick.frame()), published);
             published += 1;
-            assert!(published < 4000, "somewhere it is too far");
+            assert!(published < 4000, "the member never exceeded lag_bytes_max");
         }
         assert_eq!(
             number(quick.frame()),
             published,
-            "the other is not disturbed"
+            "the other member gets every message"
         );
         let mut received = 0;
         let close = loop {
@@ -675,7 +679,7 @@ mod lag {
 
     #[test]
     fn with_the_skip_policy_whole_messages_are_skipped_and_counted() {
-        let (handler, events) = watch(Stage);
+        let (handler, events) = watch(Publisher);
         let server = serve(config(LagPolicy::Skip), handler);
         let mut speaker = connect(server.addr, "/speak");
         let mut slow = Raw::open(server.addr, "/listen");
@@ -684,11 +688,11 @@ mod lag {
         while skipped == 0 {
             assert_eq!(publish(&mut speaker, published), 1);
             published += 1;
-            assert!(published < 4000, "somewhere it is too far");
-            // Between two answers all that was told is known.
+            assert!(published < 4000, "the member never exceeded lag_bytes_max");
+            // The answer to a publication arrives after the events of the previous one were recorded.
             skipped = events.skipped();
         }
-        // The newest is what the skip was for.
+        // The newest message is never skipped.
         let mut numbers = vec![number(slow.frame())];
         while *numbers.last().unwrap() != published - 1 {
             numbers.push(number(slow.frame()));

@@ -1,4 +1,5 @@
-//! How a server stops, over real sockets: it says goodbye, waits so long as it was told to, and ends.
+//! Tests of the graceful stop, over real sockets: the server stops listening, sends Close 1001 to every client, waits for
+//! their answers up to `shutdown_grace`, and `Server::run` returns.
 
 mod common;
 
@@ -11,8 +12,8 @@ use tungstenite::Message as Sent;
 use wsloop::handlers::{Broadcast, Echo};
 use wsloop::{Config, HandleError, Message, Server, Side, Turn, handler_fn};
 
-/// Deadlines that no test lives to see.
-fn patient() -> Config {
+/// Timeouts that are longer than any test.
+fn with_long_timeouts() -> Config {
     Config {
         shutdown_grace: Duration::from_secs(600),
         close_timeout: Duration::from_secs(600),
@@ -20,6 +21,7 @@ fn patient() -> Config {
     }
 }
 
+/// Returns whether the server refuses a new connection.
 fn is_refused(server: &Running) -> bool {
     match TcpStream::connect_timeout(&server.addr, WAIT) {
         Ok(_) => false,
@@ -33,7 +35,7 @@ fn is_refused(server: &Running) -> bool {
 #[test]
 fn every_client_gets_1001_and_run_returns() {
     let (handler, events) = watch(Echo::new());
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let clients: Vec<Client> = (0..20).map(|_| connect(server.addr, "/")).collect();
     server.handle.stop().unwrap();
     for client in clients {
@@ -58,14 +60,14 @@ fn every_client_gets_1001_and_run_returns() {
 
 #[test]
 fn without_clients_run_returns_at_once() {
-    let server = serve(patient(), Echo::new());
+    let server = serve(with_long_timeouts(), Echo::new());
     server.handle.stop().unwrap();
     server.join();
 }
 
 #[test]
 fn during_a_graceful_stop_connections_are_refused() {
-    let server = serve(patient(), Echo::new());
+    let server = serve(with_long_timeouts(), Echo::new());
     let mut raw = Raw::open(server.addr, "/");
     assert!(!is_refused(&server));
     server.handle.stop().unwrap();
@@ -81,7 +83,7 @@ fn during_a_graceful_stop_connections_are_refused() {
 fn a_client_that_does_not_answer_is_disconnected_after_the_grace() {
     let config = Config {
         shutdown_grace: SHORT,
-        ..patient()
+        ..with_long_timeouts()
     };
     let (handler, events) = watch(Echo::new());
     let server = serve(config, handler);
@@ -100,7 +102,7 @@ fn a_client_that_does_not_answer_is_disconnected_after_the_grace() {
 fn a_client_that_neither_reads_nor_answers_is_disconnected_after_the_grace() {
     let config = Config {
         shutdown_grace: SHORT,
-        ..patient()
+        ..with_long_timeouts()
     };
     let server = serve(config, Echo::new());
     let raw = Raw::open(server.addr, "/");
@@ -113,7 +115,7 @@ fn a_client_that_neither_reads_nor_answers_is_disconnected_after_the_grace() {
 #[test]
 fn a_second_stop_ends_at_once() {
     let (handler, events) = watch(Echo::new());
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
@@ -129,7 +131,7 @@ fn two_stops_in_one_turn_end_at_once() {
         cx.stop();
         cx.stop();
     }));
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut raw = Raw::open(server.addr, "/");
     raw.send(frame(TEXT, b"stop, stop"));
     server.join();
@@ -140,7 +142,7 @@ fn two_stops_in_one_turn_end_at_once() {
 
 #[test]
 fn a_handler_can_stop_the_server() {
-    let server = serve(patient(), handler_fn(|cx, _, _| cx.stop()));
+    let server = serve(with_long_timeouts(), handler_fn(|cx, _, _| cx.stop()));
     let mut client = connect(server.addr, "/");
     client.send(Sent::text("stop")).unwrap();
     assert_eq!(closed(client).0, 1001);
@@ -149,12 +151,12 @@ fn a_handler_can_stop_the_server() {
 
 #[test]
 fn a_pending_handshake_is_answered_with_503() {
-    let server = serve(patient(), Echo::new());
+    let server = serve(with_long_timeouts(), Echo::new());
     let mut client = connect(server.addr, "/");
     let mut silent = Raw::new(server.addr);
     let mut half = Raw::new(server.addr);
     half.send("GET / HTTP/1.1\r\nHo");
-    // The server has taken both.
+    // After this echo the server has accepted both connections.
     ask(&mut client, "tick");
     server.handle.stop().unwrap();
     for raw in [&mut silent, &mut half] {
@@ -175,7 +177,7 @@ fn queued_messages_arrive_before_the_close() {
         let _ = cx.send(id, &answer);
         cx.stop();
     });
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut client = connect(server.addr, "/");
     assert!(ask(&mut client, "everything, please") == expected);
     assert_eq!(closed(client).0, 1001);
@@ -184,7 +186,7 @@ fn queued_messages_arrive_before_the_close() {
 
 #[test]
 fn publications_arrive_before_the_close() {
-    let server = serve(patient(), Broadcast);
+    let server = serve(with_long_timeouts(), Broadcast);
     let mut clients: Vec<Client> = (0..5).map(|_| connect(server.addr, "/")).collect();
     for i in 0..100 {
         server.handle.publish("/", &*i.to_string()).unwrap();
@@ -203,7 +205,7 @@ fn publications_arrive_before_the_close() {
 
 #[test]
 fn messages_that_arrive_after_our_close_get_no_answer() {
-    let server = serve(patient(), Echo::new());
+    let server = serve(with_long_timeouts(), Echo::new());
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
@@ -219,7 +221,7 @@ fn a_session_that_is_already_closing_ends_with_its_own_code() {
         assert!(cx.close(id, 4000, "you first"));
         cx.stop();
     }));
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut client = connect(server.addr, "/");
     client.send(Sent::text("close, then stop")).unwrap();
     assert_eq!(closed(client), (4000, "you first".to_owned()));
@@ -229,7 +231,7 @@ fn a_session_that_is_already_closing_ends_with_its_own_code() {
 
 #[test]
 fn the_handle_of_a_stopped_server_returns_an_error() {
-    let server = serve(patient(), Echo::new());
+    let server = serve(with_long_timeouts(), Echo::new());
     let handle = server.handle.clone();
     handle.stop().unwrap();
     server.join();
@@ -240,13 +242,13 @@ fn the_handle_of_a_stopped_server_returns_an_error() {
 #[test]
 fn a_server_that_is_dropped_ends_every_session() {
     let (handler, events) = watch(Echo::new());
-    let mut server = Server::new(patient(), handler).unwrap();
+    let mut server = Server::new(with_long_timeouts(), handler).unwrap();
     let addr = server.listen("127.0.0.1:0").unwrap();
     let connecting = thread::spawn(move || [(); 3].map(|()| Raw::open(addr, "/")));
     let start = Instant::now();
     while server.count() < 3 {
         assert_eq!(server.turn(Some(SHORT)).unwrap(), Turn::Running);
-        assert!(start.elapsed() < WAIT, "they do not come");
+        assert!(start.elapsed() < WAIT, "the sessions did not open in time");
     }
     drop(server);
     for mut raw in connecting.join().unwrap() {
@@ -265,9 +267,9 @@ fn a_server_that_is_dropped_ends_every_session() {
 
 #[test]
 fn clients_in_the_backlog_are_served_before_they_get_1001() {
-    let mut server = Server::new(patient(), Echo::new()).unwrap();
+    let mut server = Server::new(with_long_timeouts(), Echo::new()).unwrap();
     let addr = server.listen("127.0.0.1:0").unwrap();
-    // Before the first turn.
+    // The clients send before the first turn of the server.
     let clients: Vec<Raw> = (0..100)
         .map(|_| {
             let mut raw = Raw::new(addr);
