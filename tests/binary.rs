@@ -1,5 +1,4 @@
-//! The binary as a process: what it prints, what its exit code is, what signals do, and how it fares when
-//! descriptors run out.
+//! Tests of the binary as a process: its output, its exit codes, signals, and serving without free file descriptors.
 
 #![cfg(feature = "serve")]
 
@@ -86,7 +85,7 @@ mod serving {
 
     #[test]
     fn the_page_is_served_at_the_root_beside_the_routed_handler() {
-        // Arguments, and what the WebSocket at / answers: `None` is a refusal.
+        // Arguments, and the answer of the WebSocket at / to "X". `None`: the opening handshake is refused with 404.
         let table: [(&[&str], Option<&str>); 7] = [
             (&[], Some("X")),
             (&["serve"], Some("X")),
@@ -197,7 +196,7 @@ mod serving {
         }
     }
 
-    /// A reader's finding: the health check took its path from `/*`.
+    /// Regression: the health check replaced the WebSocket route `/*` on its path.
     #[test]
     fn websockets_are_served_on_the_path_of_the_health_check() {
         let process = Process::start(&["echo"]);
@@ -269,15 +268,15 @@ mod serving {
 mod descriptors {
     use super::*;
 
-    /// A server with so few descriptors that its own limit on connections does not help.
-    fn starved() -> Process {
+    /// Starts a server with fewer descriptors than its limit on connections needs.
+    fn start_with_few_descriptors() -> Process {
         let mut command = Command::new("sh");
         let line = r#"ulimit -n 40; exec "$0" echo --connections-max 1000 -l 127.0.0.1:0"#;
         command.args(["-c", line, WSLOOP]);
         Process::announced(command)
     }
 
-    /// Clock ticks, a hundredth of a second each, that a process has worked.
+    /// Returns the CPU time of a process, in clock ticks of a hundredth of a second.
     fn cpu_ticks(process: &Process) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
         // The second field is the name in brackets; utime and stime are the 14th and 15th.
@@ -289,7 +288,7 @@ mod descriptors {
     #[cfg(target_os = "linux")]
     #[test]
     fn without_free_descriptors_clients_wait_until_others_leave() {
-        let process = starved();
+        let process = start_with_few_descriptors();
         let mut clients: Vec<Raw> = (0..60)
             .map(|_| {
                 let mut raw = Raw::new(process.addr);
@@ -302,19 +301,19 @@ mod descriptors {
         for raw in &mut clients {
             assert_eq!(raw.response_head().status, 101);
         }
-        // Those at the end of the queue get nothing for a second, in which the server hardly works.
+        // The last client in the backlog gets nothing for a second, and the server uses little CPU time meanwhile.
         let before = cpu_ticks(&process);
         waiting
             .last_mut()
             .unwrap()
             .expect_silence(Duration::from_secs(1));
         let worked = cpu_ticks(&process) - before;
-        assert!(worked < 50, "{worked} hundredths of a second of work");
-        // And whoever is in is served.
+        assert!(worked < 50, "{worked} hundredths of a second of CPU time");
+        // Open sessions are served.
         clients[0].send(frame(TEXT, b"hello"));
         assert_eq!(clients[0].frame(), (TEXT, b"hello".to_vec()));
         drop(clients);
-        // The first of those that wait leave when they have been served, so that others come in.
+        // Each waiting client disconnects after its echo, which frees a descriptor for another one.
         for raw in waiting {
             let mut raw = raw;
             assert_eq!(raw.response_head().status, 101);

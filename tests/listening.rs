@@ -1,5 +1,5 @@
-//! What the binary listens on, as a process: Unix sockets and their files, sockets that it inherits, shared ports,
-//! backlogs, what is set on connections, how many files it may open, and variables.
+//! Tests of the listeners of the binary, as a process: Unix sockets and their files, inherited sockets, shared ports,
+//! backlogs, socket options of connections, the limit on open files, and environment variables.
 
 #![cfg(feature = "serve")]
 
@@ -12,14 +12,14 @@ use std::fs;
 use std::process::{Command, Stdio};
 use tungstenite::Message as Sent;
 
-/// Starts it and waits for as many announcements.
+/// Starts a command and waits for its announcements. Returns the process and the announced URLs.
 fn start(mut command: Command, announcements: usize) -> (Process, Vec<String>) {
     let process = Process::new(&mut command);
     let lines = (0..announcements).map(|_| announced(&process)).collect();
     (process, lines)
 }
 
-/// The next URL that is announced.
+/// Waits for the next announcement on stdout and returns its URL.
 fn announced(process: &Process) -> String {
     loop {
         let line = process.out.recv_timeout(WAIT).expect("an announcement");
@@ -35,7 +35,7 @@ fn wsloop(args: &[&str]) -> Command {
     command
 }
 
-/// A line of shell that ends with `exec "$0" "$@"`.
+/// Returns a command that executes `line` in a shell and then replaces the shell by `wsloop ARGS`.
 fn by_shell(line: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command
@@ -44,7 +44,7 @@ fn by_shell(line: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end, which must be exit code 1 and one line on stderr, which is given.
+/// Runs a command that must fail with exit code 1 and one line on stderr. Returns this line without its prefix.
 fn failure(mut command: Command) -> String {
     let mut process = Process::new(&mut command);
     assert_eq!(process.code(), Some(1));
@@ -53,6 +53,7 @@ fn failure(mut command: Command) -> String {
     lines[0].strip_prefix("wsloop: ").unwrap().to_owned()
 }
 
+/// Returns the address in an announced URL.
 fn addr_of(url: &str) -> std::net::SocketAddr {
     let addr = url
         .strip_prefix("ws://")
@@ -60,7 +61,8 @@ fn addr_of(url: &str) -> std::net::SocketAddr {
     addr.expect(url).parse().unwrap()
 }
 
-fn echoes_at(path: &TempPath) {
+/// Checks that an echo server listens on a Unix socket.
+fn check_echo(path: &TempPath) {
     let mut client = path.connect();
     client.send(Sent::text("hello")).unwrap();
     assert_eq!(client.read().unwrap(), Sent::text("hello"));
@@ -71,12 +73,14 @@ mod unix_sockets {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 
-    fn echo_at(path: &TempPath) -> Process {
+    /// Starts an echo server on a Unix socket.
+    fn start_echo(path: &TempPath) -> Process {
         let (process, urls) = start(wsloop(&["echo", "-l", &path.flag()]), 1);
         assert_eq!(urls, [format!("ws+unix:{}", path.0.display())]);
         process
     }
 
+    /// Returns the permissions of the socket file.
     fn mode(path: &TempPath) -> u32 {
         fs::metadata(&path.0).unwrap().permissions().mode() & 0o7777
     }
@@ -84,8 +88,8 @@ mod unix_sockets {
     #[test]
     fn they_are_announced_served_closed_with_1001_and_removed() {
         let path = TempPath::new("served");
-        let mut process = echo_at(&path);
-        echoes_at(&path);
+        let mut process = start_echo(&path);
+        check_echo(&path);
         let answer = path.http("GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let mut client = path.connect();
@@ -96,7 +100,7 @@ mod unix_sockets {
         assert_eq!(u16::from(close.code), 1001);
         assert!(
             !path.0.exists(),
-            "a successor could not tell that it is free"
+            "the socket file must be removed before the last session ends"
         );
         assert!(client.read().is_err());
         drop(client);
@@ -112,7 +116,7 @@ mod unix_sockets {
         for url in [&urls[0], &urls[2]] {
             assert_eq!(ask(&mut connect(addr_of(url), "/"), "hello"), "hello");
         }
-        echoes_at(&path);
+        check_echo(&path);
     }
 
     #[test]
@@ -120,24 +124,24 @@ mod unix_sockets {
         let path = TempPath::new("stale");
         drop(UnixListener::bind(&path.0).unwrap());
         assert!(path.0.exists());
-        let mut process = echo_at(&path);
-        echoes_at(&path);
-        // The same after a server that could not clean up.
+        let mut process = start_echo(&path);
+        check_echo(&path);
+        // A server that is killed cannot remove its file.
         process.child.kill().unwrap();
         process.child.wait().unwrap();
         assert!(path.0.exists());
-        let _process = echo_at(&path);
-        echoes_at(&path);
+        let _process = start_echo(&path);
+        check_echo(&path);
     }
 
     #[test]
     fn a_socket_file_of_a_listening_process_is_an_error() {
         let path = TempPath::new("live");
-        let _process = echo_at(&path);
+        let _process = start_echo(&path);
         let flag = path.flag();
         let expected = format!("cannot listen on {flag}: another process listens there");
         assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
-        echoes_at(&path);
+        check_echo(&path);
     }
 
     #[test]
@@ -214,7 +218,7 @@ mod unix_sockets {
     #[test]
     fn a_file_created_later_under_the_same_path_is_not_removed() {
         let path = TempPath::new("other");
-        let mut process = echo_at(&path);
+        let mut process = start_echo(&path);
         fs::remove_file(&path.0).unwrap();
         let successor = UnixListener::bind(&path.0).unwrap();
         process.signal("TERM");
@@ -230,16 +234,18 @@ mod inherited {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;
 
-    /// Descriptors 3 and 4 are what is given as standard input and error, whose log goes to standard output.
-    const TAKE: &str = "exec 3<&0 4<&2 2>&1 </dev/null; export LISTEN_PID=$$";
+    /// Shell commands that move stdin and stderr to the descriptors 3 and 4, as systemd passes sockets, and redirect the log
+    /// to stdout.
+    const MOVE_DESCRIPTORS: &str = "exec 3<&0 4<&2 2>&1 </dev/null; export LISTEN_PID=$$";
 
+    /// Returns a command that executes `line` in a shell and then `wsloop ARGS`, with the descriptors 3 and 4 inherited.
     fn with_sockets(line: &str, args: &[&str], tcp: OwnedFd, unix: OwnedFd) -> Command {
-        let mut command = by_shell(&format!("{TAKE}; {line}"), args);
+        let mut command = by_shell(&format!("{MOVE_DESCRIPTORS}; {line}"), args);
         command.stdin(tcp).stderr(unix);
         command
     }
 
-    /// As [`Process::new`], which has its own idea of the standard streams.
+    /// Starts a command. Unlike [`Process::new`], does not redirect stdin and stderr. Returns the child and its lines.
     fn spawn(mut command: Command) -> (std::process::Child, std::sync::mpsc::Receiver<String>) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = process::lines(child.stdout.take().unwrap());
@@ -251,7 +257,7 @@ mod inherited {
         (tcp, UnixListener::bind(&path.0).unwrap())
     }
 
-    /// Ends a child by its own id, and waits for it.
+    /// Sends SIGTERM to a child and waits for it. Returns its exit code.
     fn end(mut child: std::process::Child) -> Option<i32> {
         let kill = format!("kill -TERM {}", child.id());
         Command::new("sh").args(["-c", &kill]).status().unwrap();
@@ -273,11 +279,14 @@ mod inherited {
             assert_eq!(lines.recv_timeout(WAIT).unwrap(), line);
         }
         assert_eq!(ask(&mut connect(addr, "/"), "hello"), "hello");
-        echoes_at(&path);
+        check_echo(&path);
         assert_eq!(end(child), Some(0));
         let others = lines.iter().filter(|line| line.contains("listening"));
         assert_eq!(others.count(), 0);
-        assert!(path.0.exists(), "it is the parent's to remove");
+        assert!(
+            path.0.exists(),
+            "the parent, not the server, removes the file of an inherited socket"
+        );
     }
 
     #[test]
@@ -381,7 +390,8 @@ mod ports {
         );
         let (second, urls) = start(wsloop(&["echo", "--reuse-port", "-l", &addr]), 1);
         assert_eq!(urls, [format!("ws://{addr}/")]);
-        // One of two for each, by its port: that 64 have the same is as likely as 1 in 2^63.
+        // The kernel chooses one of the two processes by the client's port. The chance that all 64 clients get the same
+        // process is 1 in 2^63.
         for _ in 0..64 {
             assert_eq!(ask(&mut connect(first.addr, "/"), "hello"), "hello");
         }
@@ -407,14 +417,14 @@ mod backlogs {
     use socket2::{Domain, SockAddr, Socket, Type};
     use std::net::TcpStream;
 
-    /// More than std's 128.
+    /// More than 128, the backlog of std's listeners.
     const CLIENTS: usize = 300;
 
     #[test]
     fn the_backlog_is_as_long_as_the_system_allows() {
         let max = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         if max.trim().parse::<usize>().unwrap() < CLIENTS {
-            eprintln!("not checked: net.core.somaxconn is {max}");
+            eprintln!("skipped: net.core.somaxconn is {max}");
             return;
         }
         let path = TempPath::new("backlog");
@@ -428,13 +438,13 @@ mod backlogs {
             .map(|_| {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
                 socket.set_nonblocking(true).unwrap();
-                // It would block if the backlog were full.
+                // Fails with WouldBlock if the backlog is full.
                 socket.connect(&SockAddr::unix(&path.0).unwrap()).unwrap();
                 socket
             })
             .collect();
         process.signal("CONT");
-        echoes_at(&path);
+        check_echo(&path);
         drop((over_tcp, over_unix));
     }
 }
@@ -443,13 +453,14 @@ mod backlogs {
 mod connections {
     use super::*;
 
-    /// The timer that runs on the server's side of an idle connection, as Linux tells it: 2 is keep-alive's.
+    /// Returns the timer that is active for the server's socket of an idle connection, from `/proc/net/tcp`: "02" is the
+    /// keepalive timer, "00" is none.
     fn timer(process: &Process) -> String {
         let client = Raw::open(process.addr, "/");
         let port = client.0.local_addr().unwrap().port();
         let ours = format!("{:04X}", process.addr.port());
         let mut timer = String::new();
-        // Until the acknowledgment of the answer is in, it is the retransmission's.
+        // The retransmission timer, "01", is active until the acknowledgment of the response has arrived.
         eventually(|| {
             let table = fs::read_to_string("/proc/net/tcp").unwrap();
             let line = table.lines().find(|line| {
@@ -529,7 +540,7 @@ mod variables {
         let (_process, urls) = start(command, 2);
         let mut client = connect(addr_of(&urls[0]), "/r");
         assert_eq!(ask(&mut client, "?"), "a, b");
-        echoes_at(&path);
+        check_echo(&path);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The binary's stderr when its reader stalls, dies, or never was there: the server serves and ends on time, and the
-//! log says what is missing from it.
+//! Tests of the binary's log on stderr: its format, and what happens when its reader stalls, ends, or does not exist. In all
+//! these cases the server continues to serve, stops in time, and counts the dropped lines in the log.
 
 #![cfg(feature = "serve")]
 
@@ -15,13 +15,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A server whose stderr is the test's choice. It is killed when it is dropped.
+/// A running server with a given stderr. It is killed when this value is dropped.
 struct Server {
     child: Child,
     addr: SocketAddr,
 }
 
-/// Starts `wsloop` on a free port, with `variables` set.
+/// Starts `wsloop ARGS` on a free port, with environment variables.
 fn start(stderr: impl Into<Stdio>, variables: &[(&str, &str)], args: &[&str]) -> Server {
     let mut command = Command::new(WSLOOP);
     command
@@ -32,6 +32,7 @@ fn start(stderr: impl Into<Stdio>, variables: &[(&str, &str)], args: &[&str]) ->
     announced(command.stderr(stderr))
 }
 
+/// Starts a command and waits until it announces its address.
 fn announced(command: &mut Command) -> Server {
     let mut child = command
         .stdin(Stdio::null())
@@ -56,17 +57,17 @@ impl Server {
         assert!(status.success());
     }
 
-    /// Sends SIGTERM and waits for the end. Panics if the end is not a graceful one or takes longer than `max`.
+    /// Sends SIGTERM and waits for the end of the process. Panics if its exit code is not 0 or this takes longer than `max`.
     fn stop_within(&mut self, max: Duration) {
         let start = Instant::now();
         self.signal("TERM");
         assert_eq!(code(&mut self.child), Some(0));
         let elapsed = start.elapsed();
-        assert!(elapsed <= max, "the end took {elapsed:?}");
+        assert!(elapsed <= max, "stopping took {elapsed:?}");
     }
 
     /// Opens a session and closes it, `count` times.
-    fn come_and_go(&self, count: usize) {
+    fn open_and_close(&self, count: usize) {
         for _ in 0..count {
             let mut raw = Raw::open(self.addr, "/echo");
             raw.send(close_frame(1000, ""));
@@ -75,7 +76,7 @@ impl Server {
         }
     }
 
-    /// Has `count` messages of 5 bytes echoed on one session.
+    /// Sends `count` messages of 5 bytes on one session and reads their echoes.
     fn echo(&self, raw: &mut Raw, count: usize) {
         const AT_ONCE: usize = 100;
         let question = frame(TEXT, b"hello").repeat(AT_ONCE);
@@ -87,7 +88,7 @@ impl Server {
         }
     }
 
-    /// CPU time of all threads, in hundredths of a second.
+    /// Returns the CPU time of all threads, in hundredths of a second.
     fn cpu_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         // The second field is the name in brackets; utime and stime are the 14th and 15th.
@@ -96,7 +97,7 @@ impl Server {
         ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory, in bytes.
     fn memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -112,7 +113,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits for the end; the exit code, or `None` if a signal ended the process.
+/// Waits for the end of a process. Returns its exit code, or `None` if a signal ended it.
 fn code(child: &mut Child) -> Option<i32> {
     let mut status = None;
     eventually(|| {
@@ -122,17 +123,17 @@ fn code(child: &mut Child) -> Option<i32> {
     status.unwrap().code()
 }
 
-/// The exit code of a run that ends by itself.
+/// Runs `wsloop ARGS`, which must end by itself. Returns its exit code.
 fn code_of(stderr: impl Into<Stdio>, variables: &[(&str, &str)], args: &[&str]) -> Option<i32> {
     let mut command = Command::new(WSLOOP);
     command.args(args).envs(variables.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.stderr(stderr).spawn().unwrap();
     let code = code_or_kill(&mut child);
-    code.unwrap_or_else(|| panic!("{args:?} does not end"))
+    code.unwrap_or_else(|| panic!("{args:?} did not end in time"))
 }
 
-/// The exit code, or `None` if the process had to be killed because it did not end.
+/// Waits for the end of a process. Returns its exit code, or `None` if it did not end within [`WAIT`] and was killed.
 fn code_or_kill(child: &mut Child) -> Option<Option<i32>> {
     let start = Instant::now();
     while start.elapsed() < WAIT {
@@ -146,31 +147,32 @@ fn code_or_kill(child: &mut Child) -> Option<Option<i32>> {
     None
 }
 
-/// All lines until the last writer is gone.
+/// Reads all lines until the last writer has closed the pipe.
 fn lines(reader: PipeReader) -> Vec<String> {
     let lines = BufReader::new(reader).lines();
     lines.map(|line| line.unwrap()).collect()
 }
 
-/// A pipe into which nothing more fits.
+/// Returns a full pipe.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
     let mut filler = writer.try_clone().unwrap();
-    // It blocks when the pipe is full, and ends when the pipe is read or the reader gone.
+    // The thread blocks when the pipe is full, and ends when the reader is closed.
     thread::spawn(move || {
         let line = [&[b'.'; 1023][..], b"\n"].concat();
         while filler.write_all(&line).is_ok() {}
     });
-    // However slowly the thread gets on: what it has not filled, the process fills.
+    // If the thread has not filled the pipe by then, it continues while the process writes.
     thread::sleep(Duration::from_millis(100));
     (reader, writer)
 }
 
+/// Opens a device on which every write fails with ENOSPC.
 fn full_device() -> fs::File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
 
-/// The sum of what the notices say was dropped.
+/// Returns the number of dropped lines, summed over the reports of them in the log.
 fn dropped(lines: &[String]) -> usize {
     let count = |line: &String| {
         let (_, rest) = line.split_once("dropped ")?;
@@ -180,10 +182,10 @@ fn dropped(lines: &[String]) -> usize {
     lines.iter().filter_map(count).sum()
 }
 
-/// Longer than a stop takes that waits for the log as long as it ever does.
+/// Maximum time of a stop, including the maximum time that it waits for the log to be written.
 const STOP_MAX: Duration = Duration::from_secs(4);
 
-/// The filter of a log that has the lines about messages and nothing else.
+/// A filter that selects the lines about messages only.
 const MESSAGES_ONLY: (&str, &str) = ("RUST_LOG", "debug/ of 5 bytes");
 
 mod format {
@@ -193,7 +195,7 @@ mod format {
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, variables, &["echo"]);
         server.echo(&mut Raw::open(server.addr, "/"), 100);
-        server.come_and_go(1);
+        server.open_and_close(1);
         server.stop_within(STOP_MAX);
         lines(reader)
     }
@@ -275,7 +277,7 @@ mod format {
     fn a_terminal_gets_colours_unless_variables_forbid_them() {
         let screen = |variables: &[(&str, &str)]| {
             let mut script = Command::new("script");
-            // It ends by an error; the warning before it is what is looked at.
+            // The process fails because of the address. The test checks the warning about the variable before that.
             let line = format!("{WSLOOP} echo -l unix:/dev/null");
             script
                 .args(["-qec", &line, "/dev/null"])
@@ -287,7 +289,7 @@ mod format {
             match script.stdin(Stdio::null()).output() {
                 Ok(output) => Some(String::from_utf8(output.stdout).unwrap()),
                 Err(_) => {
-                    eprintln!("not tested: there is no script");
+                    eprintln!("skipped: the program `script` is missing");
                     None
                 }
             }
@@ -310,12 +312,12 @@ mod format {
 mod stalled_reader {
     use super::*;
 
-    /// Attack A6: after some 250 connections the loop blocked in a write to stderr.
+    /// Regression: after some 250 connections the loop blocked in a write to stderr.
     #[test]
     fn a_stalled_reader_of_stderr_blocks_neither_the_loop_nor_the_shutdown() {
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, &[], &["echo"]);
-        server.come_and_go(1000);
+        server.open_and_close(1000);
         server.stop_within(STOP_MAX);
         drop(reader);
     }
@@ -324,7 +326,7 @@ mod stalled_reader {
     fn a_stalled_reader_of_a_json_log_blocks_neither_the_loop_nor_the_shutdown() {
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, &[], &["echo", "--log-format", "json"]);
-        server.come_and_go(1000);
+        server.open_and_close(1000);
         server.stop_within(STOP_MAX);
         drop(reader);
     }
@@ -336,7 +338,7 @@ mod stalled_reader {
         let mut server = start(writer, &[MESSAGES_ONLY], &["echo"]);
         let mut raw = Raw::open(server.addr, "/");
         server.echo(&mut raw, MESSAGES);
-        // The reader goes on. There is room for the report although no line follows.
+        // The reader resumes. The report of dropped lines is written although no other line follows.
         let reading = process::lines(reader);
         let mut lines = Vec::new();
         while dropped(&lines) == 0 {
@@ -391,7 +393,7 @@ mod stalled_reader {
             server.echo(&mut raw, 20_000);
             let more = server.memory().saturating_sub(before);
             assert!(more <= 300 * KIB, "{} KiB more", more / KIB);
-            // Nothing is read behind the report.
+            // Reads up to the report of dropped lines, and stalls again.
             while !lines.next().unwrap().unwrap().contains("dropped") {}
         }
     }
@@ -406,7 +408,7 @@ mod stalled_reader {
             (&["bench", "-d", "1", "ws://127.0.0.1:1/"], 1),
             (&["--colour"], 2),
         ];
-        // It answers nobody, and resets them.
+        // The listener accepts no connection, so `connect` runs into its timeout.
         drop(taken.set_nonblocking(true));
         for (args, expected) in table {
             let args: Vec<&str> = match args[0] {
@@ -427,12 +429,15 @@ mod stalled_reader {
         reader.set_nonblocking(false).unwrap();
         let mut server = start(OwnedFd::from(writer), &[MESSAGES_ONLY], &["echo"]);
         let mut raw = Raw::open(server.addr, "/");
-        // More than a pipe holds and less than the server does.
+        // More lines than a pipe holds, and fewer than the server queues.
         server.echo(&mut raw, MESSAGES);
         let worked = server.cpu_ticks();
         thread::sleep(Duration::from_millis(500));
         let worked = server.cpu_ticks() - worked;
-        assert!(worked < 10, "{worked} hundredths of a second of waiting");
+        assert!(
+            worked < 10,
+            "{worked} hundredths of a second of CPU time while idle"
+        );
         drop(raw);
         let reading =
             thread::spawn(|| BufReader::new(reader).lines().map_while(Result::ok).count());
@@ -466,14 +471,14 @@ mod last_lines {
         }
     }
 
-    /// A server that stopped in the second of a flood did not say that there was one.
+    /// Regression: a server that stopped within a second of a flood did not report the number of suppressed lines.
     #[test]
     fn lines_that_were_suppressed_in_the_last_second_are_counted_at_the_end() {
         const SESSIONS: usize = 3000;
         let (reader, writer) = io::pipe().unwrap();
         let mut server = start(writer, &[], &["echo"]);
         let reading = thread::spawn(|| lines(reader));
-        server.come_and_go(SESSIONS);
+        server.open_and_close(SESSIONS);
         server.stop_within(STOP_MAX);
         let lines = reading.join().unwrap();
         let shown = lines.iter().filter(|line| line.contains("connected"));
@@ -531,12 +536,15 @@ mod last_lines {
 mod failing_stderr {
     use super::*;
 
-    fn serves_on_a_failing_stderr(mut server: Server) {
-        server.come_and_go(300);
+    fn check_serving(mut server: Server) {
+        server.open_and_close(300);
         let worked = server.cpu_ticks();
         thread::sleep(Duration::from_millis(500));
         let worked = server.cpu_ticks() - worked;
-        assert!(worked < 10, "{worked} hundredths of a second of idling");
+        assert!(
+            worked < 10,
+            "{worked} hundredths of a second of CPU time while idle"
+        );
         server.stop_within(STOP_MAX);
     }
 
@@ -544,9 +552,9 @@ mod failing_stderr {
     fn the_server_survives_the_end_of_the_reader() {
         let (reader, writer) = io::pipe().unwrap();
         let server = start(writer, &[], &["echo"]);
-        server.come_and_go(1);
+        server.open_and_close(1);
         drop(reader);
-        serves_on_a_failing_stderr(server);
+        check_serving(server);
     }
 
     #[test]
@@ -555,12 +563,12 @@ mod failing_stderr {
         let server = start(writer, &[("RUST_LOG", "debug")], &["echo"]);
         server.echo(&mut Raw::open(server.addr, "/"), 5_000);
         drop(reader);
-        serves_on_a_failing_stderr(server);
+        check_serving(server);
     }
 
     #[test]
     fn the_server_survives_a_full_device_as_stderr() {
-        serves_on_a_failing_stderr(start(full_device(), &[], &["echo"]));
+        check_serving(start(full_device(), &[], &["echo"]));
     }
 
     #[test]
@@ -568,10 +576,10 @@ mod failing_stderr {
         let mut command = Command::new("sh");
         let line = r#"exec "$0" echo -l 127.0.0.1:0 2>&-"#;
         command.args(["-c", line, WSLOOP]).env_remove("RUST_LOG");
-        serves_on_a_failing_stderr(announced(&mut command));
+        check_serving(announced(&mut command));
     }
 
-    /// Attack A14: `eprintln!` panics if stderr cannot be written, and a panic aborts.
+    /// Regression: `eprintln!` panics if stderr cannot be written, and a panic aborts the process.
     #[test]
     fn the_exit_code_is_1_or_2_even_if_stderr_cannot_be_written() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -599,7 +607,7 @@ mod failing_stderr {
         }
     }
 
-    /// env_logger reports what it cannot parse with `eprintln!`: it must see nothing of that kind.
+    /// env_logger reports an invalid filter with `eprintln!`, which can panic, so it must never get an invalid filter.
     #[test]
     fn an_invalid_rust_log_does_not_abort_and_is_not_passed_to_a_parser_that_prints() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,5 @@
-//! What a logger is given of sessions by a server in a program of one's own: the text of each line, and its fields.
+//! Tests of the log records about sessions that an embedded server passes to the program's own logger: the text of each
+//! record and its key-value fields.
 
 mod common;
 
@@ -9,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, Once};
 use wsloop::Config;
 use wsloop::handlers::Echo;
 
-/// Keeps each line's text and fields.
+/// A logger that stores the text and the fields of each record in [`LINES`].
 struct Recorder;
 
 type Line = (String, Vec<(String, String)>);
@@ -43,7 +44,7 @@ impl Log for Recorder {
     fn flush(&self) {}
 }
 
-/// The lines about a peer whose session ended with a reason, on a path.
+/// Runs a session on `path` that ends with code 4000 and `reason`. Returns the records about it.
 fn lines_about(path: &str, reason: &str) -> Vec<Line> {
     static SET: Once = Once::new();
     SET.call_once(|| {
@@ -62,7 +63,7 @@ fn lines_about(path: &str, reason: &str) -> Vec<Line> {
     lines.iter().filter(is_about).cloned().collect()
 }
 
-/// Review B8: other loggers than the binary's got raw line ends, and all of a path.
+/// Regression: loggers other than the binary's got raw line breaks, and paths of any length.
 #[test]
 fn fields_are_escaped_and_cut_as_the_text_is() {
     let path = format!("/{}", "p".repeat(10_000));

@@ -1,5 +1,5 @@
-//! Pages over real sockets: what GET and HEAD are answered with, what a client that has the bytes is spared, and
-//! what becomes of the WebSockets beside them.
+//! Tests of [`Page`] over real sockets: the responses to GET and HEAD, conditional requests, and the WebSocket handler that
+//! serves the same path.
 
 mod common;
 
@@ -16,6 +16,8 @@ use wsloop::{
     SendStatus, Server, Upgrade,
 };
 
+/// Runs a server with the built-in page at `/` (with an echo) and `/topic/*` (with a broadcast), and a custom page without
+/// a WebSocket handler at `/own`.
 fn routed() -> Running {
     let own = Page::bytes("text/css", &b"p{}"[..])
         .with_header("Cache-Control", "max-age=60")
@@ -29,8 +31,8 @@ fn routed() -> Running {
     serve(Config::default(), router)
 }
 
-/// Asks for a page; `headers` are whole lines.
-fn ask_for(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
+/// Requests a page. `headers` are whole lines with their CRLF. Returns the body only for a GET without `headers`.
+fn request_page(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
     let mut raw = Raw::new(addr);
     raw.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n"
@@ -44,7 +46,7 @@ fn ask_for(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Respons
 }
 
 fn get(addr: SocketAddr, path: &str) -> Response {
-    ask_for(addr, "GET", path, "")
+    request_page(addr, "GET", path, "")
 }
 
 mod reading {
@@ -97,7 +99,7 @@ mod reading {
         let server = routed();
         for path in ["/", "/own"] {
             let whole = get(server.addr, path);
-            assert_eq!(ask_for(server.addr, "HEAD", path, "").head, whole.head);
+            assert_eq!(request_page(server.addr, "HEAD", path, "").head, whole.head);
             let len = whole.header("content-length").unwrap();
             assert_eq!(len, whole.body.len().to_string());
         }
@@ -162,7 +164,7 @@ mod etags {
         ] {
             for method in ["GET", "HEAD"] {
                 let line = format!("If-None-Match: {named}\r\n");
-                let answer = ask_for(server.addr, method, "/own", &line);
+                let answer = request_page(server.addr, method, "/own", &line);
                 assert_eq!(answer.status, 304, "{method} {named}");
                 for (name, value) in [
                     ("etag", Some(&*tag)),
@@ -207,12 +209,12 @@ mod sockets {
         assert_eq!(http(server.addr, &upgrade_request("/own")).status, 404);
     }
 
-    /// Tells the name of each event.
+    /// Sends the name of each event to the test.
     struct Named(mpsc::Sender<&'static str>);
 
     impl Named {
         fn record(&self, name: &'static str) {
-            // The test may have seen enough.
+            // Fails if the test has dropped the receiver.
             let _ = self.0.send(name);
         }
     }
@@ -222,7 +224,7 @@ mod sockets {
             self.record("message");
             match message.as_text() {
                 Some("flood") => {
-                    // The peer reads nothing until it hears of the end.
+                    // The client does not read before the event "flooded".
                     while let SendStatus::Queued = cx.send(id, &[0; MIB][..]) {}
                     let _ = cx.send(id, "the end");
                     self.record("flooded");
@@ -259,7 +261,7 @@ mod sockets {
         }
 
         fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-            panic!("a plain GET is the page's");
+            panic!("the page must answer a plain GET");
         }
 
         fn on_ping(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
@@ -288,7 +290,7 @@ mod sockets {
 
         fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
             self.record("timer");
-            // As long as there is a member, so that it falls behind whatever its socket takes.
+            // Publishes while there is a member, so that it lags even if its socket buffers are large.
             if key == PUBLISH && cx.publish("topic", &[0; MIB][..]) > 0 {
                 cx.set_timer(Duration::from_millis(1), PUBLISH);
             }
@@ -299,7 +301,7 @@ mod sockets {
         }
     }
 
-    /// The key of a timer.
+    /// The key of the timer that publishes.
     const PUBLISH: u64 = 1;
 
     #[test]
@@ -321,7 +323,7 @@ mod sockets {
             let mut missing = names.to_owned();
             while !missing.is_empty() {
                 let name = events.recv_timeout(WAIT);
-                let name = name.unwrap_or_else(|_| panic!("{missing:?} did not come"));
+                let name = name.unwrap_or_else(|_| panic!("no events {missing:?}"));
                 missing.retain(|one| *one != name);
             }
         };

@@ -1,5 +1,5 @@
-//! Handlers without sockets: what `wsloop::testing` shows of a handler, and that a boxed handler is told all that
-//! one by itself is told.
+//! Tests of `wsloop::testing`, which runs a handler without sockets, and of `Box<dyn Handler>`, which must pass every event
+//! to the handler in the box.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +16,8 @@ fn text(text: &str) -> Received {
     Received::Text(text.to_owned())
 }
 
-fn goodbye(code: u16, reason: &str) -> [Received; 2] {
+/// Returns what a client receives at the end of a clean close.
+fn close_and_end(code: u16, reason: &str) -> [Received; 2] {
     [Received::Close(code, reason.to_owned()), Received::End]
 }
 
@@ -46,7 +47,7 @@ mod clients {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.close(id, 3000, "enough");
-        assert_eq!(harness.received(id), goodbye(3000, "enough"));
+        assert_eq!(harness.received(id), close_and_end(3000, "enough"));
         assert_eq!(harness.count(), 0);
         assert_eq!(harness.handler().closes, [(3000, true, Side::Peer)]);
         harness.send(id, "too late");
@@ -66,7 +67,7 @@ mod clients {
     fn a_protocol_violation_is_answered_with_1002() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
-        // Section 5.1: a client's frames are masked.
+        // Not masked. RFC 6455 section 5.1: "a client MUST mask all frames that it sends to the server".
         harness.send_raw(id, b"\x81\x02hi");
         let received = harness.received(id);
         assert!(
@@ -88,8 +89,8 @@ mod clients {
         assert_eq!(page.header("Content-Type"), Some("text/html"));
         assert_eq!(harness.get("/missing").status(), 404);
         assert_eq!(harness.open(opening("/chat")).unwrap_err().status(), 403);
-        let from_home = opening("/chat").with_header("origin", "https://example.org");
-        assert!(harness.open(from_home.unwrap()).is_ok());
+        let with_origin = opening("/chat").with_header("origin", "https://example.org");
+        assert!(harness.open(with_origin.unwrap()).is_ok());
         assert_eq!(harness.count(), 1);
     }
 
@@ -152,8 +153,8 @@ mod time {
     #[test]
     #[should_panic(expected = "does not come to rest")]
     fn a_handler_that_causes_work_without_end_is_detected() {
-        struct Restless;
-        impl Handler for Restless {
+        struct AlwaysDue;
+        impl Handler for AlwaysDue {
             fn on_start(&mut self, cx: &mut Context<'_>) {
                 cx.set_timer(Duration::ZERO, 0);
             }
@@ -162,7 +163,7 @@ mod time {
                 cx.set_timer(Duration::ZERO, 0);
             }
         }
-        drop(Harness::new(Config::default(), Restless));
+        drop(Harness::new(Config::default(), AlwaysDue));
     }
 }
 
@@ -176,7 +177,7 @@ mod the_end {
         harness.with_context(|cx| cx.stop());
         assert_eq!(
             harness.received(id),
-            goodbye(1001, "the server is shutting down")
+            close_and_end(1001, "the server is shutting down")
         );
         assert!(harness.has_stopped());
         assert_eq!(harness.handler().closes, [(1001, true, Side::Us)]);
@@ -211,7 +212,7 @@ mod the_end {
     #[test]
     fn a_dropped_harness_calls_on_close_for_open_sessions() {
         let log = Log::default();
-        let mut harness = Harness::new(Config::default(), Every(log.clone()));
+        let mut harness = Harness::new(Config::default(), NameRecorder(log.clone()));
         harness.connect("/");
         drop(harness);
         assert_eq!(log.borrow().last(), Some(&"on_close".to_owned()));
@@ -256,7 +257,7 @@ mod pressure {
     }
 }
 
-/// Keeps what it is told, as far as the tests ask.
+/// Records the events that the tests check.
 #[derive(Default)]
 struct Recorder {
     closes: Vec<(u16, bool, Side)>,
@@ -287,19 +288,19 @@ impl Handler for Recorder {
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Notes the name of every event.
-struct Every(Log);
+/// Records the name of every event.
+struct NameRecorder(Log);
 
-impl Every {
-    fn note(&self, event: &str) {
+impl NameRecorder {
+    fn record(&self, event: &str) {
         self.0.borrow_mut().push(event.to_owned());
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl Handler for Every {
+impl Handler for NameRecorder {
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        self.note("on_start");
+        self.record("on_start");
         cx.set_timer(Duration::from_secs(1), 0);
     }
 
@@ -310,7 +311,7 @@ impl Handler for Every {
         request: &Request,
         upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        self.note("on_upgrade");
+        self.record("on_upgrade");
         if request.path() == "/no" {
             return Err(HttpResponse::new(403, "no\n"));
         }
@@ -321,55 +322,55 @@ impl Handler for Every {
     }
 
     fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-        self.note("on_http");
+        self.record("on_http");
         HttpResponse::new(200, "from the handler itself\n")
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.note("on_open");
+        self.record("on_open");
         cx.subscribe(id, "news");
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, _: Id, message: Message<'_>) {
-        self.note("on_message");
+        self.record("on_message");
         cx.publish("news", message);
     }
 
     fn on_ping(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-        self.note("on_ping");
+        self.record("on_ping");
     }
 
     fn on_pong(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-        self.note("on_pong");
+        self.record("on_pong");
     }
 
     fn on_drain(&mut self, _: &mut Context<'_>, _: Id) {
-        self.note("on_drain");
+        self.record("on_drain");
     }
 
     fn on_skip(&mut self, _: &mut Context<'_>, _: Id, _: &str, _: u64) {
-        self.note("on_skip");
+        self.record("on_skip");
     }
 
     fn on_close(&mut self, _: &mut Context<'_>, _: Id, _: &Close<'_>) {
-        self.note("on_close");
+        self.record("on_close");
     }
 
     fn on_error(&mut self, _: &mut Context<'_>, _: Option<Id>, _: &Error) {
-        self.note("on_error");
+        self.record("on_error");
     }
 
     fn on_timer(&mut self, _: &mut Context<'_>, _: u64) {
-        self.note("on_timer");
+        self.record("on_timer");
     }
 
     fn on_source(&mut self, _: &mut Context<'_>, _: usize) {
-        self.note("on_source");
+        self.record("on_source");
     }
 }
 
-/// Everything that can happen to a handler; what its clients saw of it, and what it was told.
-fn story<H: Handler>(wrap: impl FnOnce(Every) -> H) -> (Vec<Received>, Vec<String>) {
+/// Causes every event of a handler. Returns what its clients received, and the names of the events that it got.
+fn every_event<H: Handler>(wrap: impl FnOnce(NameRecorder) -> H) -> (Vec<Received>, Vec<String>) {
     let config = Config {
         lag_bytes_max: 1,
         lag_policy: LagPolicy::Skip,
@@ -378,30 +379,31 @@ fn story<H: Handler>(wrap: impl FnOnce(Every) -> H) -> (Vec<Received>, Vec<Strin
         ..Config::default()
     };
     let log = Log::default();
-    let mut harness = Harness::new(config, wrap(Every(log.clone())));
+    let mut harness = Harness::new(config, wrap(NameRecorder(log.clone())));
     assert_eq!(harness.get("/").body(), b"from the handler itself\n");
     assert_eq!(harness.open(opening("/no")).unwrap_err().status(), 403);
-    let talker = harness.connect("/");
-    let sleeper = harness.connect("/");
-    harness.stall(sleeper);
+    let sender = harness.connect("/");
+    let stalled = harness.connect("/");
+    harness.stall(stalled);
     for _ in 0..3 {
-        harness.send(talker, &"x".repeat(100));
+        harness.send(sender, &"x".repeat(100));
     }
-    harness.resume(sleeper);
-    harness.ping(talker, b"?");
-    harness.send_raw(talker, b"\x8A\x80\0\0\0\0");
+    harness.resume(stalled);
+    harness.ping(sender, b"?");
+    // An empty pong.
+    harness.send_raw(sender, b"\x8A\x80\0\0\0\0");
     harness.advance(Duration::from_secs(1));
     harness.source_is_ready(5);
-    harness.send_raw(sleeper, b"no frame");
-    harness.close(talker, 1000, "");
-    let received = [harness.received(talker), harness.received(sleeper)].concat();
+    harness.send_raw(stalled, b"no frame");
+    harness.close(sender, 1000, "");
+    let received = [harness.received(sender), harness.received(stalled)].concat();
     drop(harness);
     (received, log.take())
 }
 
 #[test]
 fn a_boxed_handler_gets_every_event() {
-    let (received, names) = story(|every| every);
+    let (received, names) = every_event(|handler| handler);
     let mut events = names.clone();
     events.sort();
     events.dedup();
@@ -423,7 +425,7 @@ fn a_boxed_handler_gets_every_event() {
             "on_upgrade"
         ]
     );
-    let boxed = story(|every| -> Box<dyn Handler> { Box::new(every) });
+    let boxed = every_event(|handler| -> Box<dyn Handler> { Box::new(handler) });
     assert_eq!(boxed, (received, names));
 }
 
