@@ -1,5 +1,5 @@
-//! Hostile peers that send without end: pings, pongs, tiny and empty frames, messages that never end, lengths that
-//! nothing follows. What they cost is bounded by what arrived of them, and others are served meanwhile.
+//! Tests with hostile peers that send floods: pings, pongs, tiny and empty frames, endless messages, and announced lengths
+//! without payload. Their memory is bounded by the bytes that have arrived, and other clients are served meanwhile.
 
 #![cfg(feature = "serve")]
 
@@ -14,6 +14,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+// First bytes of the frames of a fragmented message.
 const BINARY_FIRST: u8 = 0x02;
 const TEXT_FIRST: u8 = 0x01;
 const CONTINUATION: u8 = 0x00;
@@ -38,7 +39,8 @@ fn write_and_read<T: Send>(
     })
 }
 
-fn answers(raw: &mut Raw) {
+/// Checks that the session still echoes, and closes it.
+fn check_and_close(raw: &mut Raw) {
     raw.send(frame(TEXT, b"still here"));
     assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
     raw.send(close_frame(1000, ""));
@@ -46,13 +48,13 @@ fn answers(raw: &mut Raw) {
     raw.expect_end();
 }
 
-/// Pings with their numbers and some bytes more.
+/// Returns pings, each with its number and `more` further bytes.
 fn pings(count: u64, more: usize) -> Vec<u8> {
     let ping = |i: u64| frame(PING, &[&i.to_be_bytes()[..], &vec![b'p'; more]].concat());
     (0..count).flat_map(ping).collect()
 }
 
-/// Reads pongs up to that of the last ping; how many there were. An older one never follows a newer one.
+/// Reads pongs up to that of the last of `count` pings. Returns the number of pongs. Checks that their numbers increase.
 fn pongs(raw: &mut Raw, count: u64) -> u64 {
     let mut pongs = 0;
     let mut next = 0;
@@ -76,7 +78,7 @@ fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last_ping() {
                 scope.spawn(|| {
                     let mut raw = open(server);
                     write_and_read(&mut raw, &flood, |raw| pongs(raw, 30_000));
-                    answers(&mut raw);
+                    check_and_close(&mut raw);
                 });
             }
         });
@@ -85,7 +87,8 @@ fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last_ping() {
 
 #[test]
 fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
-    // 30 MB of pongs each, if all were kept. Measured: sockets took 52 000 to 75 000 of them, and then came the last.
+    // If the server queued all pongs, this would be 30 MB for each peer. Measured: 52 000 to 75 000 pongs, which fit into
+    // the socket buffers, and then the last one.
     const PINGS: u64 = 240_000;
     const PONGS_MAX: u64 = 120_000;
     let flood = pings(PINGS, 117);
@@ -99,7 +102,7 @@ fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
                     raw.send(&flood);
                     let pongs = pongs(&mut raw, PINGS);
                     assert!(pongs <= PONGS_MAX, "{pongs} pongs");
-                    answers(&mut raw);
+                    check_and_close(&mut raw);
                 });
             }
         });
@@ -109,7 +112,7 @@ fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
 #[test]
 fn floods_of_frames_that_need_no_answer_cost_nothing() {
     let table = [
-        ("pongs", frame(PONG, b"unasked").repeat(100_000)),
+        ("pongs", frame(PONG, b"unsolicited").repeat(100_000)),
         ("empty pongs", frame(PONG, b"").repeat(100_000)),
         ("long pongs", frame(PONG, &[b'p'; 125]).repeat(50_000)),
         (
@@ -129,7 +132,7 @@ fn floods_of_frames_that_need_no_answer_cost_nothing() {
             if name.ends_with("message") {
                 assert_eq!(raw.frame(), (TEXT, vec![]), "{name}");
             }
-            answers(&mut raw);
+            check_and_close(&mut raw);
         }
     });
 }
@@ -147,14 +150,14 @@ fn tiny_messages_are_all_answered_in_order() {
                 let echo = [&[TEXT, payload.len() as u8][..], payload].concat();
                 assert!(echoes.chunks(echo.len()).all(|chunk| chunk == echo));
             });
-            answers(&mut raw);
+            check_and_close(&mut raw);
         });
     }
 }
 
 #[test]
 fn a_busy_peer_does_not_delay_a_quiet_one() {
-    // The quiet one is the siege's well-behaved client.
+    // The quiet one is the probe client.
     for (count, len) in [(60_000, 20), (2_000, 4 * KIB), (60, MIB)] {
         let flood = frame(BINARY, &vec![7; len]).repeat(count);
         AttackTest {
@@ -173,7 +176,7 @@ fn a_busy_peer_does_not_delay_a_quiet_one() {
                                 assert_eq!((first, payload.len()), (BINARY, len));
                             }
                         });
-                        answers(&mut raw);
+                        check_and_close(&mut raw);
                     });
                 }
             });
@@ -209,7 +212,7 @@ fn endless_empty_fragments_are_1008_and_do_not_delay_other_clients() {
 #[test]
 fn endless_messages_are_buffered_up_to_the_limit_and_then_1009() {
     let fragment = frame(CONTINUATION, &[7; 64 * KIB]);
-    // Four of the largest at once, and while one grows its old place and its new one.
+    // Four messages of the maximum size at once, and the old buffer of one that grows.
     AttackTest {
         peak_growth_max: (4 + 1) * 16 * MIB + 4 * MIB,
         growth_max: GROWTH_MAX,
@@ -224,7 +227,7 @@ fn endless_messages_are_buffered_up_to_the_limit_and_then_1009() {
                     for _ in 0..256 {
                         raw.send(&fragment);
                     }
-                    // Full to the last byte.
+                    // The message has exactly the maximum size.
                     raw.send(frame(PING, b"full"));
                     assert_eq!(raw.frame(), (PONG, b"full".to_vec()));
                     raw.send(frame_header(CONTINUATION, 1));
@@ -247,13 +250,13 @@ fn the_cost_of_small_fragments_is_linear() {
     }
     .run(|server| {
         let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
-        // After such a message an allocator may hold the next one of the kind among all others.
+        // After a message of this size an allocator may place the next large one among small allocations.
         for raw in &mut peers {
             write_and_read(raw, &whole, |raw| assert_eq!(raw.frame().1.len(), 16 * MIB));
             raw.send(frame(BINARY_FIRST, b""));
         }
-        let before = server.work();
-        // In turns, so that what one peer sends is in another's way.
+        let before = server.cpu_time();
+        // The peers send in turns, so that their buffers grow alternately.
         for _ in 0..FRAGMENTS / 500 {
             for raw in &mut peers {
                 raw.send(&piece);
@@ -263,7 +266,7 @@ fn the_cost_of_small_fragments_is_linear() {
             raw.send(frame(PING, b"done"));
             assert_eq!(raw.frame(), (PONG, b"done".to_vec()));
         }
-        let worked = server.work() - before;
+        let worked = server.cpu_time() - before;
         assert!(
             worked < Duration::from_secs(5),
             "{worked:?} for 4 x 120 000 fragments of 128 bytes"
@@ -272,7 +275,7 @@ fn the_cost_of_small_fragments_is_linear() {
             write_and_read(&mut raw, &frame(CONTINUATION_FIN, b""), |raw| {
                 assert_eq!(raw.frame().1.len(), 128 * FRAGMENTS);
             });
-            answers(&mut raw);
+            check_and_close(&mut raw);
         }
     });
 }
@@ -291,7 +294,7 @@ fn memory_is_released_after_the_largest_messages() {
                 assert_eq!(raw.frame().1.len(), 16 * MIB);
             });
         }
-        peers.iter_mut().for_each(answers);
+        peers.iter_mut().for_each(check_and_close);
     });
 }
 
@@ -306,8 +309,8 @@ fn announced_lengths_without_payload_reserve_no_memory() {
         ..AttackTest::default()
     }
     .run(|server| {
-        let reserved = server.reserved();
-        // Refused by their headers.
+        let reserved = server.virtual_memory();
+        // Lengths above the limit, refused when the header arrives.
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
         for (i, raw) in peers.iter_mut().enumerate() {
             raw.send(
@@ -323,7 +326,7 @@ fn announced_lengths_without_payload_reserve_no_memory() {
             raw.expect_end();
         }
         drop(peers);
-        // Allowed, and begun.
+        // The maximum length, of which one KiB arrives.
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
         for (i, raw) in peers.iter_mut().enumerate() {
             raw.send(
@@ -334,12 +337,12 @@ fn announced_lengths_without_payload_reserve_no_memory() {
                 .concat(),
             );
         }
-        // All has arrived when the last one has.
+        // When this client is served, the server has read the bytes of all peers.
         let mut last = open(server);
-        answers(&mut last);
-        // Nor is room reserved that nothing was written to: one message's for all. Measured: 0.5 MiB. (The peak would
-        // tell less: glibc reserves 128 MiB for a moment when the log's thread starts.)
-        let now = server.reserved();
+        check_and_close(&mut last);
+        // The virtual memory must not grow by more than one message either. Measured: 0.5 MiB. (Its peak is not usable:
+        // glibc reserves 128 MiB for a moment when the thread of the log starts.)
+        let now = server.virtual_memory();
         assert!(
             now <= reserved + 16 * MIB,
             "{} KiB reserved, {} before",
@@ -353,12 +356,12 @@ fn announced_lengths_without_payload_reserve_no_memory() {
 #[test]
 fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
     const PEERS: usize = 200;
-    // On both sides of the sizes from which on a buffer is read into, is mapped, and has to grow.
+    // Below and above the sizes from which a message is read directly into its buffer, the buffer is mapped, and it grows.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
         let peak = PEERS * 2 * arrived + 4 * MIB;
         AttackTest {
             peak_growth_max: peak,
-            // Up to 32 KiB a message lies in the allocator's heap, which may retain the memory.
+            // A message up to 32 KiB is in the allocator's heap, which may retain the memory.
             growth_max: peak,
             ..AttackTest::default()
         }
@@ -367,19 +370,19 @@ fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
             for raw in &mut peers {
                 raw.send(frame_header(BINARY, 16 * MIB as u64));
             }
-            // In pieces, so that most are read into the place where the message is assembled.
+            // In pieces, so that most of them are read directly into the buffer of the message.
             let pieces = 5;
             for _ in 0..pieces {
                 for raw in &mut peers {
                     raw.send(vec![7; arrived / pieces]);
                 }
-                answers(&mut open(server));
+                check_and_close(&mut open(server));
             }
         });
     }
 }
 
-/// A KiB of payload as `frame_header`'s key masks it: letters, so that text stays text.
+/// Returns a KiB of payload, masked with the key of `frame_header`. It is ASCII, which is valid in a text message.
 fn masked_kib() -> Vec<u8> {
     let whole = frame(BINARY, &[b'k'; KIB]);
     whole[whole.len() - KIB..].to_vec()
@@ -400,7 +403,7 @@ fn incomplete_request_heads_cost_the_bytes_that_arrived() {
         for raw in &mut peers {
             raw.send(&head);
         }
-        answers(&mut open(server));
+        check_and_close(&mut open(server));
     });
 }
 
@@ -418,6 +421,6 @@ fn memory_is_released_after_a_thousand_incomplete_request_heads() {
         for raw in &mut peers {
             raw.send(&head);
         }
-        answers(&mut open(server));
+        check_and_close(&mut open(server));
     });
 }

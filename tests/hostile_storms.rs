@@ -1,5 +1,5 @@
-//! Hostile peers that come and go: resets in the middle of everything, storms of connections that are dropped at
-//! once, more of them than there are descriptors, and all of them while the server stops.
+//! Tests with hostile peers that connect and disconnect: resets in every stage of a connection, many connections that are
+//! dropped at once, more connections than descriptors, and connections in every stage while the server stops.
 
 #![cfg(feature = "serve")]
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const TEXT_FIRST: u8 = 0x01;
 
-/// Ends connections, every other one by a reset.
+/// Ends connections, every second one by a reset.
 fn disconnect(peers: Vec<Raw>) {
     for (i, raw) in peers.into_iter().enumerate() {
         if i % 2 == 0 {
@@ -24,7 +24,7 @@ fn disconnect(peers: Vec<Raw>) {
     }
 }
 
-/// What a peer has sent and received when it leaves.
+/// A stage of a connection: its name, and a function that opens a connection in this stage.
 type Stage = (&'static str, fn(&Wsloop) -> Raw);
 
 const STAGES: [Stage; 10] = [
@@ -71,6 +71,7 @@ const STAGES: [Stage; 10] = [
     }),
 ];
 
+/// Sends bytes and returns the connection.
 fn sent(mut raw: Raw, bytes: &[u8]) -> Raw {
     raw.send(bytes);
     raw
@@ -106,7 +107,7 @@ fn two_thousand_disconnects_at_once_leak_nothing() {
     });
 }
 
-/// This stopped the server: the deadline found a session that the same turn had ended.
+/// Regression: the server stopped, because a handshake deadline referred to a session that had ended in the same turn.
 #[test]
 fn disconnects_at_the_handshake_timeout_leak_nothing() {
     const TIMEOUT: Duration = Duration::from_millis(300);
@@ -121,7 +122,7 @@ fn disconnects_at_the_handshake_timeout_leak_nothing() {
             let start = Instant::now();
             let peers: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
             let connected = start.elapsed();
-            // From 10 ms before the first is due to 10 ms after the last.
+            // From 10 ms before the first deadline to 10 ms after the last one.
             let begin = TIMEOUT - Duration::from_millis(10);
             let step = (connected + Duration::from_millis(20)) / 200;
             for (i, mut raw) in peers.into_iter().enumerate() {
@@ -131,7 +132,7 @@ fn disconnects_at_the_handshake_timeout_leak_nothing() {
                     0 => reset_when_dropped(&raw),
                     1 => {}
                     2 => raw.shut_write(),
-                    // The whole request at the last moment.
+                    // The whole request, just before the deadline.
                     _ => {
                         let _ = raw.0.write_all(upgrade_request("/broadcast").as_bytes());
                         reset_when_dropped(&raw);
@@ -160,13 +161,13 @@ fn resets_with_unread_echoes_leak_nothing() {
                 // In the middle of the answer.
                 raw.0.read_exact(&mut [0; 1000]).unwrap();
             }
-            // To close a socket on unread bytes is a reset, with or without linger.
+            // Closing a socket with unread bytes causes a reset, with or without linger.
             disconnect(peers);
         }
     });
 }
 
-/// This stopped the server: a member that was reset while its topic was being written.
+/// Regression: the server stopped when a member was reset while messages of its topic were being written.
 #[test]
 fn resets_of_members_during_publications_do_not_disturb_other_members() {
     const TIME: Duration = Duration::from_millis(1500);
@@ -222,7 +223,7 @@ fn resets_of_members_during_publications_do_not_disturb_other_members() {
 
 #[test]
 fn without_free_descriptors_clients_wait_and_the_server_is_idle() {
-    let server = Wsloop::starved(100, &["echo", "--connections-max", "1000"]);
+    let server = Wsloop::with_descriptors_max(100, &["echo", "--connections-max", "1000"]);
     let descriptors = server.descriptors();
     let mut clients: Vec<Raw> = (0..150)
         .map(|_| sent(Raw::new(server.addr), upgrade_request("/").as_bytes()))
@@ -232,15 +233,15 @@ fn without_free_descriptors_clients_wait_and_the_server_is_idle() {
     for raw in &mut clients {
         assert_eq!(raw.response_head().status, 101);
     }
-    let before = server.work();
+    let before = server.cpu_time();
     waiting
         .last_mut()
         .unwrap()
         .expect_silence(Duration::from_secs(1));
-    let worked = server.work() - before;
+    let worked = server.cpu_time() - before;
     assert!(
         worked < Duration::from_millis(300),
-        "{worked:?} of work in a second"
+        "{worked:?} of CPU time in a second"
     );
     let asked = Instant::now();
     clients[0].send(frame(TEXT, b"hello"));
@@ -257,19 +258,19 @@ fn without_free_descriptors_clients_wait_and_the_server_is_idle() {
         assert_eq!(raw.frame(), (TEXT, b"at last".to_vec()));
     }
     server.expect_descriptors(descriptors);
-    let complaints = server
+    let reports = server
         .log()
         .iter()
         .filter(|line| line.contains("cannot accept"))
         .count();
-    assert!(complaints <= 5, "{complaints} lines");
+    assert!(reports <= 5, "{reports} lines");
     server.expect_clean_exit();
 }
 
 #[test]
 fn many_clients_above_connections_max_are_refused_and_leak_nothing() {
     let args = ["serve", "--connections-max", "50"];
-    // The siege's own client is one of them.
+    // The probe client is one of the 50.
     AttackTest {
         args: &args,
         ..AttackTest::default()
@@ -290,7 +291,7 @@ fn many_clients_above_connections_max_are_refused_and_leak_nothing() {
                 }
             }
         }
-        // Measured: all of them. An answer may be lost to a reset.
+        // Measured: 1000. A reset can destroy an answer before the client has read it.
         assert!(answered >= 900, "{answered} of 1000 were answered");
         for raw in &mut inside {
             raw.send(frame(TEXT, b"still here"));
@@ -306,7 +307,7 @@ fn clients_in_every_stage_do_not_prevent_a_stop() {
     let mut peers: Vec<Raw> = (0..10)
         .flat_map(|_| STAGES.map(|(_, stage)| stage(&server)))
         .collect();
-    // Some more, that it is owed a Close as much: a reader that stopped, a writer that does not stop.
+    // Three more that also get a Close: one that does not read, one that writes without end, and a half-closed one.
     let stuck = Raw::open(server.addr, "/echo");
     small_window(&stuck);
     write_until_blocked(&stuck.0, |_| frame(BINARY, &[7; 64 * KIB]));
@@ -325,7 +326,7 @@ fn clients_in_every_stage_do_not_prevent_a_stop() {
     assert_eq!(code, Some(0), "{log:?}");
     assert!(took < Duration::from_millis(2500), "{took:?}");
     assert!(!log.iter().any(|line| line.contains("panicked")), "{log:?}");
-    // Nobody listens any more, and every stream has ended.
+    // The server no longer listens, and every stream has ended.
     assert!(std::net::TcpStream::connect(addr).is_err());
     for raw in peers.iter_mut().chain([&mut busy, &mut half]) {
         wait_for_end(&raw.0);
@@ -345,7 +346,7 @@ fn a_stop_ends_as_soon_as_every_client_has_answered() {
     server.terminate();
     for raw in &mut peers {
         assert_eq!(raw.close_frame().0, 1001);
-        // What is illegal now is not answered by another Close.
+        // The server answers the illegal bytes after the Close with no second Close.
         raw.send(
             [
                 frame(TEXT, b"too late"),

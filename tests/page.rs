@@ -31,7 +31,8 @@ fn routed() -> Running {
     serve(Config::default(), router)
 }
 
-/// Requests a page. `headers` are whole lines with their CRLF. Returns the body only for a GET without `headers`.
+/// Requests a page. `headers` are whole lines with their CRLF. A response to HEAD, or to a request with `headers`, must not
+/// have a body.
 fn request_page(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
     let mut raw = Raw::new(addr);
     raw.send(format!(
