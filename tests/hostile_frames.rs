@@ -1,6 +1,6 @@
-//! Hostile peers on an open connection: every illegal frame and every illegal close of RFC 6455. Each is answered
-//! by a Close with the right code, behind all that was owed before it and before the end of the stream, even if
-//! the peer goes on sending.
+//! Tests with hostile peers on an open connection: every kind of illegal frame and Close of RFC 6455. Each is answered by one
+//! Close with the right code, after the answers to all earlier frames, and then the stream ends, even if the peer
+//! continues to send.
 
 #![cfg(feature = "serve")]
 
@@ -10,14 +10,14 @@ mod hostile_common;
 use common::*;
 use hostile_common::*;
 
-/// What the peer does, its bytes, and the code of the Close that answers it.
+/// A name, the bytes that the peer sends, and the code of the Close that answers them.
 type Row = (String, Vec<u8>, u16);
 
 fn row(name: impl Into<String>, bytes: impl Into<Vec<u8>>, code: u16) -> Row {
     (name.into(), bytes.into(), code)
 }
 
-/// One Close, and then the end.
+/// Expects one Close with `code`, and then the end of the stream.
 fn expect_close(raw: &mut Raw, name: &str, way: &str, code: u16) {
     let (first, payload) = raw.frame();
     assert_eq!(first, CLOSE, "{name}, {way}: {payload:?}");
@@ -39,8 +39,8 @@ fn expect_close(raw: &mut Raw, name: &str, way: &str, code: u16) {
     );
 }
 
-/// Sends each row whole, one byte at a time, behind a message that is answered first, and with a MiB behind it.
-/// Descriptors come back after each.
+/// Sends the bytes of each row whole, one byte at a time, after a message and a ping that must be answered, and followed by a
+/// MiB of noise. Checks the Close of each, and that the server closes its descriptors.
 fn check(server: &Wsloop, table: &[Row]) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);
@@ -61,11 +61,11 @@ fn check(server: &Wsloop, table: &[Row]) {
         raw.send([&frame(TEXT, b"before"), &frame(PING, b"and"), &bytes[..]].concat());
         assert_eq!(raw.frame(), (TEXT, b"before".to_vec()), "{name}");
         assert_eq!(raw.frame(), (PONG, b"and".to_vec()), "{name}");
-        end(raw, "behind a message");
+        end(raw, "after a message");
         let mut raw = open();
         raw.send(bytes);
         let writing = write_behind(&raw, garbage.clone());
-        end(raw, "with a MiB behind it");
+        end(raw, "followed by a MiB");
         writing.join().unwrap();
         server.expect_descriptors(descriptors);
     }
@@ -75,7 +75,7 @@ fn check_under_attack(table: &[Row]) {
     AttackTest::default().run(|server| check(server, table));
 }
 
-/// A masked frame with a length in one of the longer forms.
+/// Returns a masked frame with its length in the 16-bit form (126) or the 64-bit form (127).
 fn with_length(first: u8, form: u8, len: u64) -> Vec<u8> {
     let mut bytes = vec![first, 0x80 | form];
     match form {
@@ -87,7 +87,7 @@ fn with_length(first: u8, form: u8, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// The first bytes of what may come first, and what it is.
+/// The frames that may be the first one on a connection: their names and first bytes.
 const KINDS: [(&str, u8); 5] = [
     ("text", TEXT),
     ("binary", BINARY),
@@ -96,7 +96,7 @@ const KINDS: [(&str, u8); 5] = [
     ("pong", PONG),
 ];
 
-/// The first byte of a fragment.
+// First bytes of the frames of a fragmented message.
 const TEXT_FIRST: u8 = 0x01;
 const BINARY_FIRST: u8 = 0x02;
 const CONTINUATION: u8 = 0x00;
@@ -222,7 +222,7 @@ fn control_frames_that_are_fragmented_or_long_are_1002() {
             with_length(*first, 127, 1 << 63),
             1002,
         ));
-        // The first two bytes decide.
+        // The first two bytes are enough to report the violation.
         table.push(row(
             format!("the beginning of a long {kind}"),
             vec![*first, 0xFE],
@@ -278,7 +278,11 @@ fn fragments_out_of_order_are_1002() {
             frame(CONTINUATION_FIN, b""),
             1002,
         ),
-        row("a huge one", frame_header(CONTINUATION, 1 << 62), 1002),
+        row(
+            "a huge middle fragment first",
+            frame_header(CONTINUATION, 1 << 62),
+            1002,
+        ),
     ];
     for first in [TEXT_FIRST, BINARY_FIRST] {
         for second in [TEXT, BINARY, TEXT_FIRST, BINARY_FIRST] {
@@ -339,7 +343,7 @@ fn text_that_is_not_utf8_is_1007() {
         let text = [word, bad, word].concat();
         table.push(row(*name, frame(TEXT, bad), 1007));
         table.push(row(
-            format!("{name} among others"),
+            format!("{name} between valid characters"),
             frame(TEXT, &text),
             1007,
         ));
@@ -350,7 +354,7 @@ fn text_that_is_not_utf8_is_1007() {
         ]
         .concat();
         table.push(row(format!("{name} in two fragments"), cut, 1007));
-        // Before the frame, or the message, is over.
+        // The violation is reported before the frame or the message is complete.
         let begun = [frame_header(TEXT_FIRST, MIB as u64), masked(&text)].concat();
         table.push(row(format!("{name} at once"), begun, 1007));
         let continued = [
@@ -393,7 +397,7 @@ fn text_that_is_not_utf8_is_1007() {
     check_under_attack(&table);
 }
 
-/// Payload as `frame_header`'s key masks it.
+/// Returns a payload masked with the key of `frame_header`.
 fn masked(payload: &[u8]) -> Vec<u8> {
     let whole = frame(BINARY, payload);
     whole[whole.len() - payload.len()..].to_vec()
@@ -411,7 +415,7 @@ fn messages_above_the_limit_are_1009_when_their_header_arrives() {
                 header.clone(),
                 1009,
             ));
-            // The masking key decides nothing.
+            // The length is checked before the masking key arrives.
             table.push(row(
                 format!("{len:#x} bytes, {first:#x}, no key"),
                 &header[..10],
@@ -435,7 +439,7 @@ fn messages_above_the_limit_are_1009_when_their_header_arrives() {
             1009,
         ));
     }
-    // Cut characters count, too.
+    // The bytes of an incomplete character count as well.
     let together = [
         frame(TEXT_FIRST, b"\xe2\x82"),
         frame_header(CONTINUATION_FIN, max - 1),

@@ -1,5 +1,6 @@
-//! Hostile peers before the connection is open: every malformed handshake of RFC 6455 section 4.2.1 and RFC 7230.
-//! Each is refused with its status, by a complete response and the end of the stream.
+//! Tests with hostile peers before the connection is open: malformed opening handshakes (RFC 6455 section 4.2.1) and
+//! malformed HTTP requests (RFC 7230). Each is refused with the right status, by a complete response, and then the stream
+//! ends.
 
 #![cfg(feature = "serve")]
 
@@ -10,15 +11,15 @@ use common::*;
 use hostile_common::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a request is, and the status that answers it.
+/// Rows of a name, the bytes of a request, and the status of the response.
 type Table<'a> = Vec<(String, Vec<u8>, u16)>;
 
-/// A refusal, whole; the server has ended the stream.
+/// Reads a complete response up to the end of the stream, and checks its length and its `Connection` header.
 fn refusal(name: &str, raw: &Raw, is_head: bool) -> Response {
     let answer = String::from_utf8(rest(&raw.0)).expect("a response is text");
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("{name}: no whole head: {answer:?}"));
+        .unwrap_or_else(|| panic!("{name}: no complete head: {answer:?}"));
     let status = head
         .strip_prefix("HTTP/1.1 ")
         .unwrap_or_else(|| panic!("{name}: {answer:?}"));
@@ -48,7 +49,8 @@ fn refusal(name: &str, raw: &Raw, is_head: bool) -> Response {
     response
 }
 
-/// Sends each request whole, in two pieces, and with a MiB behind it. Descriptors come back after each.
+/// Sends each request whole, in two pieces, and followed by a MiB of noise. Checks the response of each, and that the server
+/// closes its descriptors.
 fn check(server: &Wsloop, table: &Table<'_>) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);
@@ -85,7 +87,7 @@ fn check(server: &Wsloop, table: &Table<'_>) {
         let mut raw = Raw::new(server.addr);
         raw.send(request);
         let writing = write_behind(&raw, garbage.clone());
-        check(raw, "with a MiB behind it");
+        check(raw, "followed by a MiB");
         writing.join().unwrap();
         server.expect_descriptors(descriptors);
     }
@@ -103,14 +105,14 @@ fn row(
     (name.into(), request.into(), status)
 }
 
-/// The opening handshake with another request line.
+/// Returns an opening handshake with another request line.
 fn with_request_line(line: &str) -> String {
     let request = upgrade_request("/echo");
     let (_, rest) = request.split_once("\r\n").unwrap();
     format!("{line}\r\n{rest}")
 }
 
-/// The opening handshake with the line of a header replaced, or taken out if `lines` is empty.
+/// Returns an opening handshake with the line of a header replaced by `lines`, or removed if `lines` is empty.
 fn with_header(name: &str, lines: &str) -> String {
     let request = upgrade_request("/echo");
     let start = request
@@ -121,7 +123,7 @@ fn with_header(name: &str, lines: &str) -> String {
     format!("{}{lines}{}", &request[..start], &request[end..])
 }
 
-/// The opening handshake with more headers.
+/// Returns an opening handshake with additional headers.
 fn with_more(lines: &str) -> String {
     with_header("Host", &format!("Host: localhost\r\n{lines}"))
 }
@@ -153,7 +155,7 @@ fn a_required_header_that_is_missing_empty_doubled_or_wrong_is_refused() {
         add("is missing", String::new());
         add("is empty", format!("{name}:\r\n"));
         add("is blank", format!("{name}: \t \r\n"));
-        // Connection is a list: it may come on two lines (the next test).
+        // `Connection` is a list, so two lines are legal (see the next test).
         if name != "Connection" {
             add(
                 "is doubled",
@@ -288,7 +290,7 @@ fn unusual_but_legal_handshakes_are_accepted() {
     AttackTest::default().run(|server| {
         for (name, request) in &table {
             let mut raw = Raw::new(server.addr);
-            // The first message may come in the same segment.
+            // The first message may arrive in the same segment.
             raw.send([request.as_bytes(), &frame(TEXT, b"hello")].concat());
             let response = raw.response_head();
             assert_eq!(response.status, 101, "{name}");
@@ -398,8 +400,8 @@ fn malformed_header_lines_are_refused() {
 fn a_control_byte_anywhere_is_refused() {
     let mut table = Table::new();
     for byte in (0..0x20).chain([0x7f]).map(char::from) {
-        let mut add = |place: &str, request: String| {
-            table.push(row(format!("{byte:?} in {place}"), request, 400));
+        let mut add = |part: &str, request: String| {
+            table.push(row(format!("{byte:?} in {part}"), request, 400));
         };
         add(
             "the method",
@@ -414,7 +416,7 @@ fn a_control_byte_anywhere_is_refused() {
             with_request_line(&format!("GET /echo HTTP/{byte}1.1")),
         );
         add("a name", with_more(&format!("X{byte}Y: value\r\n")));
-        // RFC 7230 section 3.2: a tab is white space there.
+        // RFC 7230 section 3.2: a tab in a value is white space.
         if byte != '\t' {
             add("a value", with_more(&format!("X: va{byte}lue\r\n")));
         }
@@ -589,7 +591,7 @@ fn a_smuggled_body_is_refused() {
         let get = format!("GET /echo HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\nHELLO");
         table.push(row(format!("a GET, {fields}"), get, 400));
     }
-    // What comes behind an answered GET is no second request.
+    // Only the first request of a pipeline is answered.
     table.push(row("a pipeline", smuggled.repeat(3), 426));
     check_under_attack(&table);
 }
@@ -748,7 +750,7 @@ fn another_origin_is_403() {
         ));
     }
     table.push(row("none", upgrade_request("/echo"), 403));
-    // No siege: the well-behaved client has no Origin either.
+    // Not an `AttackTest`: its probe client sends no Origin and would be refused.
     let server = Wsloop::start(&args);
     check(&server, &table);
     let mut raw = Raw::new(server.addr);

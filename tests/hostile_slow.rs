@@ -1,4 +1,5 @@
-//! Hostile peers that take their time: that never read, that send a byte now and then, that end half of the stream.
+//! Tests with hostile peers that are slow: peers that never read, that send one byte at a time, and that half-close the
+//! stream.
 
 #![cfg(feature = "serve")]
 
@@ -14,14 +15,15 @@ use std::time::{Duration, Instant};
 
 const TEXT_FIRST: u8 = 0x01;
 
-/// Sends a frame again and again, and reads nothing, until the server takes no more; how many it took.
+/// Sends a frame repeatedly, without reading, until the connection is blocked. Returns the number of frames.
 fn flood(raw: &Raw, bytes: &[u8]) -> usize {
     write_until_blocked(&raw.0, |_| bytes.to_vec()).0
 }
 
 #[test]
 fn a_peer_that_never_reads_costs_its_high_water_mark() {
-    // What is owed at high water, a receive buffer that waits, and what a queue allocates ahead.
+    // For each of six peers: the queue at the high-water mark with the capacity that it allocates ahead, and a receive
+    // buffer with unprocessed input.
     let peak = 6 * (2 * MIB + 256 * KIB) + 2 * MIB;
     AttackTest {
         peak_growth_max: peak,
@@ -35,7 +37,7 @@ fn a_peer_that_never_reads_costs_its_high_water_mark() {
                     scope.spawn(move || {
                         let raw = Raw::open(server.addr, "/echo");
                         let taken = flood(&raw, &frame(opcode, &vec![b'x'; len]));
-                        // All that the kernels hold is in there, too.
+                        // This includes what the kernel's socket buffers hold.
                         assert!(taken * len < 64 * MIB, "{taken} of {len} bytes");
                     });
                 }
@@ -77,13 +79,13 @@ fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
     AttackTest {
         args: &args,
         peak_growth_max: 24 * MIB,
-        // Twelve peers' last pieces, which are too small to be mapped by themselves.
+        // The last buffers of twelve peers, which are too small for mappings of their own.
         growth_max: 2 * MIB,
     }
     .run(|server| {
         let descriptors = server.descriptors();
         let peers: Vec<Raw> = thread::scope(|scope| {
-            let cut_off = table.iter().flat_map(|row| [row; 3]).map(|(path, bytes)| {
+            let threads = table.iter().flat_map(|row| [row; 3]).map(|(path, bytes)| {
                 scope.spawn(move || {
                     let raw = Raw::open(server.addr, path);
                     small_window(&raw);
@@ -92,7 +94,7 @@ fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
                         if let Err(error) = (&raw.0).write_all(bytes) {
                             break error;
                         }
-                        assert!(start.elapsed() < WAIT, "{path} goes on");
+                        assert!(start.elapsed() < WAIT, "{path}: still connected");
                     };
                     assert!(
                         matches!(
@@ -104,13 +106,13 @@ fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
                     raw
                 })
             });
-            let cut_off: Vec<_> = cut_off.collect();
-            cut_off
+            let threads: Vec<_> = threads.collect();
+            threads
                 .into_iter()
                 .map(|peer| peer.join().unwrap())
                 .collect()
         });
-        // They hold their ends open; the server does not.
+        // The clients still have their sockets open, and the server has closed its own.
         server.expect_descriptors(descriptors);
         drop(peers);
         server.logged("write_timeout reached");
@@ -121,7 +123,7 @@ fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
 fn members_that_never_read_share_the_memory_of_their_lag() {
     const COUNT: usize = 400;
     let args = ["serve", "--write-timeout", "1s"];
-    // The lag once for all of them, a turn of publications, and what chunks round up.
+    // The maximum lag, once for all members together, the publications of one turn, and the rounding of chunks.
     AttackTest {
         args: &args,
         peak_growth_max: 16 * MIB,
@@ -133,18 +135,19 @@ fn members_that_never_read_share_the_memory_of_their_lag() {
             .map(|_| Raw::open(server.addr, "/broadcast"))
             .collect();
         silent.iter().for_each(small_window);
-        let mut speaker = Raw::open(server.addr, "/broadcast");
+        let mut sender = Raw::open(server.addr, "/broadcast");
         let message = frame(BINARY, &[7; 64 * KIB]);
         for _ in 0..COUNT {
-            speaker.send(&message);
+            sender.send(&message);
             assert_eq!(
-                speaker.frame().1.len(),
+                sender.frame().1.len(),
                 64 * KIB,
-                "the speaker is not disturbed"
+                "the sender gets every message"
             );
         }
         server.logged("lag_bytes_max reached");
-        // They do not even take the Close, and are cut off; the speaker is still there.
+        // The silent members do not read the Close either, and are disconnected after the write timeout. The sender is still
+        // connected.
         server.expect_descriptors(descriptors + 1);
         drop(silent);
     });
@@ -167,34 +170,35 @@ fn a_thousand_members_with_8_mib_unsent_each_cost_8_mib_together() {
                 raw
             })
             .collect();
-        let mut speaker = Raw::open(server.addr, "/broadcast");
+        let mut sender = Raw::open(server.addr, "/broadcast");
         let message = frame(BINARY, &[7; 64 * KIB]);
-        // What the kernel holds for each comes first, 2 to 3 MiB.
+        // 8 MiB, and 3 MiB that the kernel's buffers of each member hold (measured: 2 to 3 MiB).
         for _ in 0..8 * MIB / (64 * KIB) + 48 {
-            speaker.send(&message);
-            assert_eq!(speaker.frame().1.len(), 64 * KIB);
+            sender.send(&message);
+            assert_eq!(sender.frame().1.len(), 64 * KIB);
         }
-        println!("{} KiB for all", server.memory() / KIB);
+        println!("{} KiB for all members", server.memory() / KIB);
         drop(silent);
     });
 }
 
-/// A reader's finding: who begins a request or a message while others send large messages got a buffer of theirs, all
-/// of it in memory: 4 MiB for 4 200 bytes.
+/// Regression: a peer that sent part of a request or message while another peer sent large messages got a large buffer,
+/// which was all in memory: 4 MiB for 4 200 bytes.
 #[test]
 fn incomplete_input_beside_large_messages_costs_the_bytes_that_arrived() {
-    const BEGINNERS: usize = 200;
+    const PEERS: usize = 200;
     let args = ["serve", "--high-water-bytes", "16M"];
     AttackTest {
         args: &args,
-        // A chunk for each begun message; four large buffers; the large message, its echo, and what is kept of both.
-        peak_growth_max: BEGINNERS * 128 * KIB + 48 * MIB,
+        // 128 KiB for each incomplete message; four large buffers; the large message, its echo, and what the allocator
+        // retains of both.
+        peak_growth_max: PEERS * 128 * KIB + 48 * MIB,
         ..AttackTest::default()
     }
     .run(|server| {
         let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(4200));
-        // A message of 16 MiB, of which only this comes.
-        let claim = [
+        // The header of a message of 16 MiB, and its first 100 bytes.
+        let incomplete = [
             &[0x82, 0xFF, 0, 0, 0, 0, 1, 0, 0, 0][..],
             &[0; 4],
             &[7; 100],
@@ -203,35 +207,35 @@ fn incomplete_input_beside_large_messages_costs_the_bytes_that_arrived() {
         let mut large = Raw::open(server.addr, "/echo");
         let message = frame(BINARY, &vec![7; 4 * MIB]);
         let start = server.memory();
-        let mut beginners = Vec::new();
-        for index in 0..2 * BEGINNERS {
+        let mut peers = Vec::new();
+        for index in 0..2 * PEERS {
             let writing = write_behind(&large, message.clone());
             assert_eq!(large.frame().1.len(), 4 * MIB);
             writing.join().unwrap();
-            let raw = if index < BEGINNERS {
+            let raw = if index < PEERS {
                 let mut raw = Raw::new(server.addr);
                 raw.send(&head);
                 raw
             } else {
                 let mut raw = Raw::open(server.addr, "/echo");
-                raw.send(&claim);
+                raw.send(&incomplete);
                 raw
             };
-            beginners.push(raw);
-            // That it was read is known when a later one is answered.
+            peers.push(raw);
+            // When a client that connects later is served, the server has read the bytes of this peer.
             let mut other = Raw::open(server.addr, "/echo");
             other.send(frame(TEXT, b"x"));
             other.frame();
-            if index + 1 == BEGINNERS {
+            if index + 1 == PEERS {
                 let held = server.memory().saturating_sub(start);
                 assert!(
-                    held < BEGINNERS * 16 * KIB + 16 * MIB,
+                    held < PEERS * 16 * KIB + 16 * MIB,
                     "{held} bytes for requests"
                 );
             }
         }
         println!(
-            "{} KiB for all",
+            "{} KiB for all peers",
             server.memory().saturating_sub(start) / KIB
         );
     });
@@ -249,7 +253,7 @@ fn many_slow_handshakes_all_get_408_in_time() {
         let request = upgrade_request("/echo");
         let start = Instant::now();
         let mut peers: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
-        // Some say nothing at all.
+        // 20 of the peers send nothing at all.
         for (second, byte) in request.bytes().enumerate().take(4) {
             thread::sleep((TIMEOUT / 4 * second as u32).saturating_sub(start.elapsed()));
             for raw in peers.iter_mut().skip(20) {
@@ -315,7 +319,8 @@ fn messages_before_a_half_close_are_answered() {
         let mut raw = Raw::open(server.addr, "/echo");
         let writer = raw.0.try_clone().unwrap();
         thread::scope(|scope| {
-            // More than is read of a peer that is owed it: the end comes while it is paused.
+            // More than the server reads before it pauses reading because of unsent echoes. The half-close arrives while
+            // reading is paused.
             let writing = scope.spawn(move || {
                 (&writer).write_all(many).unwrap();
                 writer.shutdown(Shutdown::Write).unwrap();
@@ -368,7 +373,7 @@ fn messages_before_a_half_close_are_answered() {
 #[test]
 fn a_half_close_inside_a_request_or_a_message_ends_the_stream() {
     let text = frame(TEXT, b"text");
-    let begun = [
+    let incomplete = [
         frame_header(TEXT, 100),
         text[..1].to_vec(),
         text[..4].to_vec(),
@@ -385,11 +390,11 @@ fn a_half_close_inside_a_request_or_a_message_ends_the_stream() {
                 raw.send(&request[..len]);
                 raw.shut_write();
                 let mut rest = Vec::new();
-                // A request that never comes has no answer.
+                // An incomplete request gets no response.
                 raw.0.read_to_end(&mut rest).unwrap();
                 assert_eq!(rest, b"");
             }
-            for bytes in &begun {
+            for bytes in &incomplete {
                 let mut raw = Raw::open(server.addr, "/echo");
                 raw.send(bytes);
                 raw.shut_write();
