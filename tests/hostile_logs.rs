@@ -250,12 +250,12 @@ fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     let seconds = start.elapsed().as_secs() as usize + 1;
     within(
         Duration::from_secs(4),
-        || shown_count(&server.log(), rule) + suppressed_count(&server.log()) >= COUNT,
+        || logged_count(&server.log(), rule) + suppressed_count(&server.log()) >= COUNT,
         || {
             let log = server.log();
             format!(
-                "{} shown, {} counted",
-                shown_count(&log, rule),
+                "{} logged, {} suppressed",
+                logged_count(&log, rule),
                 suppressed_count(&log)
             )
         },
@@ -264,18 +264,18 @@ fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     server.terminate();
     let (code, log) = server.end();
     assert_eq!(code, Some(0));
-    let (shown, suppressed) = (shown_count(&log, rule), suppressed_count(&log));
-    let counts = format!("{lines} lines in {seconds} s: {shown} logged, {suppressed} suppressed");
+    let (logged, suppressed) = (logged_count(&log, rule), suppressed_count(&log));
+    let counts = format!("{lines} lines in {seconds} s: {logged} logged, {suppressed} suppressed");
     println!("{rule}: {counts}");
-    assert_eq!(shown + suppressed, COUNT, "{counts}");
-    assert!(shown > 0 && suppressed > 0, "{counts}");
-    assert!(shown <= FAULTS_PER_SECOND * (seconds + 1), "{counts}");
+    assert_eq!(logged + suppressed, COUNT, "{counts}");
+    assert!(logged > 0 && suppressed > 0, "{counts}");
+    assert!(logged <= FAULTS_PER_SECOND * (seconds + 1), "{counts}");
     let lines_max = (FAULTS_PER_SECOND + CONNECTIONS_PER_SECOND) * (seconds + 1);
     assert!(lines <= lines_max, "{counts}");
 }
 
 /// Returns the number of lines that contain `rule`.
-fn shown_count(log: &[String], rule: &str) -> usize {
+fn logged_count(log: &[String], rule: &str) -> usize {
     log.iter().filter(|line| line.contains(rule)).count()
 }
 

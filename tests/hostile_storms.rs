@@ -177,29 +177,29 @@ fn resets_of_members_during_publications_do_not_disturb_other_members() {
         ..AttackTest::default()
     }
     .run(|server| {
-        let mut speaker = Raw::open(server.addr, "/broadcast");
-        let mut listener = Raw::open(server.addr, "/broadcast");
+        let mut sender = Raw::open(server.addr, "/broadcast");
+        let mut receiver = Raw::open(server.addr, "/broadcast");
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let speaking = scope.spawn(|| {
-                let mut spoken = 0_u64;
+            let sending = scope.spawn(|| {
+                let mut sent_count = 0_u64;
                 while !is_over.load(Ordering::Relaxed) {
-                    let text = format!("number {spoken}");
-                    speaker.send(frame(TEXT, text.as_bytes()));
-                    while speaker.frame().1 != text.as_bytes() {}
-                    spoken += 1;
+                    let text = format!("number {sent_count}");
+                    sender.send(frame(TEXT, text.as_bytes()));
+                    while sender.frame().1 != text.as_bytes() {}
+                    sent_count += 1;
                 }
-                speaker.send(frame(TEXT, b"the end"));
-                spoken
+                sender.send(frame(TEXT, b"the end"));
+                sent_count
             });
-            let listening = scope.spawn(|| {
-                let mut heard = 0_u64;
+            let receiving = scope.spawn(|| {
+                let mut received_count = 0_u64;
                 loop {
-                    match String::from_utf8(listener.frame().1).unwrap() {
-                        text if text == "the end" => return heard,
+                    match String::from_utf8(receiver.frame().1).unwrap() {
+                        text if text == "the end" => return received_count,
                         text if text.starts_with("number") => {
-                            assert_eq!(text, format!("number {heard}"));
-                            heard += 1;
+                            assert_eq!(text, format!("number {received_count}"));
+                            received_count += 1;
                         }
                         text => assert_eq!(text, "interrupted"),
                     }
@@ -216,7 +216,7 @@ fn resets_of_members_during_publications_do_not_disturb_other_members() {
                 disconnect(peers);
             }
             is_over.store(true, Ordering::Relaxed);
-            assert_eq!(speaking.join().unwrap(), listening.join().unwrap());
+            assert_eq!(sending.join().unwrap(), receiving.join().unwrap());
         });
     });
 }

@@ -206,13 +206,13 @@ mod broadcast {
                 client.send(Sent::text(format!("{i} {round}"))).unwrap();
             }
         }
-        let heard: Vec<Vec<String>> = clients
+        let received: Vec<Vec<String>> = clients
             .iter_mut()
             .map(|client| (0..160).map(|_| text(client)).collect())
             .collect();
         for i in 0..8 {
-            assert_eq!(heard[i], heard[0], "client {i} and client 0 differ");
-            let own: Vec<&String> = heard[0]
+            assert_eq!(received[i], received[0], "client {i} and client 0 differ");
+            let own: Vec<&String> = received[0]
                 .iter()
                 .filter(|text| text.starts_with(&format!("{i} ")))
                 .collect();

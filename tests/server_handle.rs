@@ -148,8 +148,8 @@ mod handle {
         // Commands that were accepted are executed.
         let client = thread::spawn(move || {
             let mut client = connect(addr, "/");
-            let heard = [text(&mut client), text(&mut client), text(&mut client)];
-            (heard, closed(client).0)
+            let received = [text(&mut client), text(&mut client), text(&mut client)];
+            (received, closed(client).0)
         });
         turn_until(&mut server, |server| server.count() == 1);
         for i in ["1", "2", "3"] {
@@ -158,8 +158,8 @@ mod handle {
         assert_eq!(handle.publish("/", "4"), Err(HandleError::Full));
         handle.stop().unwrap();
         turn_to_the_end(&mut server);
-        let heard = client.join().unwrap();
-        assert_eq!(heard, (["1", "2", "3"].map(str::to_owned), 1001));
+        let received = client.join().unwrap();
+        assert_eq!(received, (["1", "2", "3"].map(str::to_owned), 1001));
         assert_eq!(handle.publish("/", "late"), Err(HandleError::Stopped));
     }
 
@@ -302,8 +302,8 @@ mod turns {
         let addr = server.listen("127.0.0.1:0").unwrap();
         let client = thread::spawn(move || {
             let mut client = connect(addr, "/");
-            let heard = [text(&mut client), text(&mut client)];
-            (heard, closed(client).0)
+            let received = [text(&mut client), text(&mut client)];
+            (received, closed(client).0)
         });
         turn_until(&mut server, |server| server.count() == 1);
         server.with_context(|cx| {
@@ -313,8 +313,8 @@ mod turns {
             cx.stop();
         });
         turn_to_the_end(&mut server);
-        let heard = ["sent", "published"].map(str::to_owned);
-        assert_eq!(client.join().unwrap(), (heard, 1001));
+        let received = ["sent", "published"].map(str::to_owned);
+        assert_eq!(client.join().unwrap(), (received, 1001));
         assert_eq!(server.turn(None).unwrap(), Turn::Stopped, "still stopped");
     }
 

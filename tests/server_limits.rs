@@ -597,12 +597,12 @@ mod backpressure {
 mod lag {
     use super::*;
 
-    /// Publishes each message to one topic, and answers with the number of members. Clients of `/listen` are members.
+    /// Publishes each message to one topic, and answers with the number of members. Clients of `/receive` are members.
     struct Publisher;
 
     impl Handler for Publisher {
         fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-            if cx.path(id).as_deref() == Some("/listen") {
+            if cx.path(id).as_deref() == Some("/receive") {
                 assert!(cx.subscribe(id, "topic"));
             }
         }
@@ -636,20 +636,20 @@ mod lag {
     }
 
     /// Publishes message `i`. Returns the number of members.
-    fn publish(speaker: &mut Client, i: u64) -> usize {
-        speaker.send(Sent::binary(numbered(i))).unwrap();
-        text(speaker).parse().unwrap()
+    fn publish(sender: &mut Client, i: u64) -> usize {
+        sender.send(Sent::binary(numbered(i))).unwrap();
+        text(sender).parse().unwrap()
     }
 
     #[test]
     fn a_member_that_lags_gets_earlier_messages_and_then_1013() {
         let (handler, events) = watch(Publisher);
         let server = serve(config(LagPolicy::Disconnect), handler);
-        let mut speaker = connect(server.addr, "/speak");
-        let mut slow = Raw::open(server.addr, "/listen");
-        let mut quick = Raw::open(server.addr, "/listen");
+        let mut sender = connect(server.addr, "/send");
+        let mut slow = Raw::open(server.addr, "/receive");
+        let mut quick = Raw::open(server.addr, "/receive");
         let mut published = 0;
-        while publish(&mut speaker, published) == 2 {
+        while publish(&mut sender, published) == 2 {
             assert_eq!(number(quick.frame()), published);
             published += 1;
             assert!(published < 4000, "the member never exceeded lag_bytes_max");
@@ -681,12 +681,12 @@ mod lag {
     fn with_the_skip_policy_whole_messages_are_skipped_and_counted() {
         let (handler, events) = watch(Publisher);
         let server = serve(config(LagPolicy::Skip), handler);
-        let mut speaker = connect(server.addr, "/speak");
-        let mut slow = Raw::open(server.addr, "/listen");
+        let mut sender = connect(server.addr, "/send");
+        let mut slow = Raw::open(server.addr, "/receive");
         let mut published = 0;
         let mut skipped = 0;
         while skipped == 0 {
-            assert_eq!(publish(&mut speaker, published), 1);
+            assert_eq!(publish(&mut sender, published), 1);
             published += 1;
             assert!(published < 4000, "the member never exceeded lag_bytes_max");
             // The answer to a publication arrives after the events of the previous one were recorded.

@@ -30,7 +30,7 @@ pub(crate) fn config() -> Config {
 
 pub(crate) struct Prices {
     cents: Vec<u64>,
-    every: Duration,
+    interval: Duration,
     /// The number of the newest table. A client finds missing tables by the gaps in these numbers.
     tick: u64,
     /// The number of tables that members have skipped, summed over all members.
@@ -42,11 +42,11 @@ pub(crate) struct Prices {
 }
 
 impl Prices {
-    /// Creates a feed of `count` prices that are published `every` so often.
-    pub(crate) fn new(count: usize, every: Duration) -> Self {
+    /// Creates a feed of `count` prices, which publishes them once per `interval`.
+    pub(crate) fn new(count: usize, interval: Duration) -> Self {
         Self {
             cents: vec![10_000; count],
-            every,
+            interval,
             tick: 0,
             skipped: 0,
             random: 1,
@@ -71,7 +71,7 @@ impl Handler for Prices {
         // Applies to this topic only. `Config::lag_policy` stays the default for topics whose messages must not be
         // skipped.
         cx.set_lag_policy(TOPIC, Some(LagPolicy::Skip));
-        cx.set_timer(self.every, 0);
+        cx.set_timer(self.interval, 0);
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
@@ -84,7 +84,7 @@ impl Handler for Prices {
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
         // A timer fires once. Setting it again first ensures that no early return below skips it.
-        cx.set_timer(self.every, key);
+        cx.set_timer(self.interval, key);
         self.move_all();
         if cx.subscribers(TOPIC) == 0 {
             return;
