@@ -24,7 +24,7 @@ fn open(server: &Wsloop) -> Raw {
     Raw::open(server.addr, "/echo")
 }
 
-/// Writes in one thread and reads in another.
+/// Writes `bytes` in a thread while this thread calls `read`.
 fn write_and_read<T: Send>(
     raw: &mut Raw,
     bytes: &[u8],
@@ -356,7 +356,8 @@ fn announced_lengths_without_payload_reserve_no_memory() {
 #[test]
 fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
     const PEERS: usize = 200;
-    // Below and above the sizes from which a message is read directly into its buffer, the buffer is mapped, and it grows.
+    // Sizes below and above three thresholds: from one on, a message is read directly into its buffer; from another on, the
+    // allocator maps the buffer; from the third on, the buffer has to grow.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
         let peak = PEERS * 2 * arrived + 4 * MIB;
         AttackTest {

@@ -199,7 +199,7 @@ fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
             }
             sessions += raws.len();
         }
-        // The logger's seconds begin with a line, and another one may have begun just now.
+        // The logger limits lines per second. Its seconds begin with a line, so one more may have begun just now.
         let seconds = start.elapsed().as_secs() as usize + 2;
         server.terminate();
         let (_, log) = server.end();
@@ -246,7 +246,7 @@ fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     for _ in 0..COUNT {
         attack(&server);
     }
-    // The logger's seconds begin with a line, and another one may have begun just now.
+    // The logger limits lines per second. Its seconds begin with a line, so one more may have begun just now.
     let seconds = start.elapsed().as_secs() as usize + 1;
     within(
         Duration::from_secs(4),

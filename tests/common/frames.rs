@@ -284,7 +284,7 @@ impl<C: Choices> Writer<'_, C> {
         payload
     }
 
-    /// Writes one or more frames with one fault.
+    /// Writes the frames for one fault.
     fn faulty(&mut self, fault: Fault) {
         match fault {
             Fault::ReservedBits => {

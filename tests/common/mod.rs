@@ -94,7 +94,7 @@ impl Drop for Running {
     }
 }
 
-/// An event of a handler, as [`Watched`] records it.
+/// An event of a handler, recorded by [`Watched`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Open(Id),
@@ -145,7 +145,7 @@ impl Events {
         self.0.recv_timeout(WAIT).expect("there is another event")
     }
 
-    /// Reads events until `found` returns a value for one, and returns this value.
+    /// Reads events until `found` returns `Some`, and returns its value.
     pub(crate) fn find<T>(&self, found: impl Fn(&Seen) -> Option<T>) -> T {
         loop {
             if let Some(found) = found(&self.next()) {

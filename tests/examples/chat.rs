@@ -100,7 +100,7 @@ impl Handler for Chat {
     }
 }
 
-/// Returns the topic and the user name of a session. Both are available from `on_upgrade` to `on_close`.
+/// Returns the topic and the user name of a session. Can be called from `on_open` to `on_close`.
 fn topic_and_name(cx: &mut Context<'_>, id: Id) -> (Arc<str>, String) {
     let topic = cx.path(id).expect("a session has a path");
     let name = cx.state::<Name>(id).expect("set in on_upgrade");
