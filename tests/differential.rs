@@ -1,5 +1,5 @@
-//! Differential test: random streams of frames are passed to our protocol core and to tungstenite's, and the results are
-//! compared. `common/frames.rs` generates the streams, and `common/compare.rs` defines what must be equal.
+//! Differential test: random streams of frames are passed to our protocol core and to tungstenite's, and the results
+//! are compared. `common/frames.rs` generates the streams, and `common/compare.rs` defines what must be equal.
 //!
 //! A failure prints its seed. `WSLOOP_SEED=<seed>` runs this seed alone, and `WSLOOP_SEEDS=<count>` sets the number of
 //! seeds.

@@ -1,5 +1,5 @@
-//! Tests of the programs in `tests/examples`, over real sockets: tungstenite's client uses each program as the program's
-//! own documentation describes.
+//! Tests of the programs in `tests/examples`, over real sockets: tungstenite's client uses each program as the
+//! program's own documentation describes.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! Tests with hostile peers that send floods: pings, pongs, tiny and empty frames, endless messages, and announced lengths
-//! without payload. Their memory is bounded by the bytes that have arrived, and other clients are served meanwhile.
+//! Tests with hostile peers that send floods: pings, pongs, tiny and empty frames, endless messages, and announced
+//! lengths without payload. Their memory is bounded by the bytes that have arrived, and other clients are served
+//! meanwhile.
 
 #![cfg(feature = "serve")]
 
@@ -54,7 +55,8 @@ fn pings(count: u64, more: usize) -> Vec<u8> {
     (0..count).flat_map(ping).collect()
 }
 
-/// Reads pongs up to that of the last of `count` pings. Returns the number of pongs. Checks that their numbers increase.
+/// Reads pongs up to that of the last of `count` pings. Returns the number of pongs. Checks that their numbers
+/// increase.
 fn pongs(raw: &mut Raw, count: u64) -> u64 {
     let mut pongs = 0;
     let mut next = 0;
@@ -87,8 +89,8 @@ fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last_ping() {
 
 #[test]
 fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
-    // If the server queued all pongs, this would be 30 MB for each peer. Measured: 52 000 to 75 000 pongs, which fit into
-    // the socket buffers, and then the last one.
+    // If the server queued all pongs, this would be 30 MB for each peer. Measured: 52 000 to 75 000 pongs, which fit
+    // into the socket buffers, and then the last one.
     const PINGS: u64 = 240_000;
     const PONGS_MAX: u64 = 120_000;
     let flood = pings(PINGS, 117);
@@ -356,8 +358,8 @@ fn announced_lengths_without_payload_reserve_no_memory() {
 #[test]
 fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
     const PEERS: usize = 200;
-    // Sizes below and above three thresholds: from one on, a message is read directly into its buffer; from another on, the
-    // allocator maps the buffer; from the third on, the buffer has to grow.
+    // Sizes below and above three thresholds: from one on, a message is read directly into its buffer; from another
+    // on, the allocator maps the buffer; from the third on, the buffer has to grow.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
         let peak = PEERS * 2 * arrived + 4 * MIB;
         AttackTest {

@@ -1,6 +1,6 @@
-//! Tests with hostile peers on an open connection: every kind of illegal frame and Close of RFC 6455. Each is answered by one
-//! Close with the right code, after the answers to all earlier frames, and then the stream ends, even if the peer
-//! continues to send.
+//! Tests with hostile peers on an open connection: every kind of illegal frame and Close of RFC 6455. Each is
+//! answered by one Close with the right code, after the answers to all earlier frames, and then the stream ends, even
+//! if the peer continues to send.
 
 #![cfg(feature = "serve")]
 
@@ -39,8 +39,8 @@ fn expect_close(raw: &mut Raw, name: &str, way: &str, code: u16) {
     );
 }
 
-/// Sends the bytes of each row whole, one byte at a time, after a message and a ping that must be answered, and followed by a
-/// MiB of noise. Checks the Close of each, and that the server closes its descriptors.
+/// Sends the bytes of each row whole, one byte at a time, after a message and a ping that must be answered, and
+/// followed by a MiB of noise. Checks the Close of each, and that the server closes its descriptors.
 fn check(server: &Wsloop, table: &[Row]) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);

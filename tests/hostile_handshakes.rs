@@ -1,6 +1,6 @@
 //! Tests with hostile peers before the connection is open: malformed opening handshakes (RFC 6455 section 4.2.1) and
-//! malformed HTTP requests (RFC 7230). Each is refused with the right status, by a complete response, and then the stream
-//! ends.
+//! malformed HTTP requests (RFC 7230). Each is refused with the right status, by a complete response, and then the
+//! stream ends.
 
 #![cfg(feature = "serve")]
 
@@ -49,8 +49,8 @@ fn refusal(name: &str, raw: &Raw, is_head: bool) -> Response {
     response
 }
 
-/// Sends each request whole, in two pieces, and followed by a MiB of noise. Checks the response of each, and that the server
-/// closes its descriptors.
+/// Sends each request whole, in two pieces, and followed by a MiB of noise. Checks the response of each, and that the
+/// server closes its descriptors.
 fn check(server: &Wsloop, table: &Table<'_>) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);

@@ -1,5 +1,5 @@
-//! Tests of the log at its default level, with hostile peers: a refusal is one line with the peer and the violated rule;
-//! text from a peer is escaped and cut; and lines about many refusals are suppressed and counted.
+//! Tests of the log at its default level, with hostile peers: a refusal is one line with the peer and the violated
+//! rule; text from a peer is escaped and cut; and lines about many refusals are suppressed and counted.
 
 #![cfg(feature = "serve")]
 
@@ -10,16 +10,16 @@ use common::*;
 use hostile_common::*;
 use std::time::{Duration, Instant};
 
-/// Stops the server and returns the lines of its log that contain `peer`. Checks that no line contains unescaped special
-/// characters or is too long.
+/// Stops the server and returns the lines of its log that contain `peer`. Checks that no line contains unescaped
+/// special characters or is too long.
 fn lines_of(server: Wsloop, peer: &str) -> Vec<String> {
     server.terminate();
     let (code, log) = server.end();
     assert_eq!(code, Some(0), "{log:?}");
     for line in &log {
         assert!(line.chars().all(is_harmless), "{line:?}");
-        // The peer's text is cut to 64 bytes, of which each can become 6 bytes when it is escaped (7 in JSON). The rest is
-        // the server's own text.
+        // The peer's text is cut to 64 bytes, of which each can become 6 bytes when it is escaped (7 in JSON). The
+        // rest is the server's own text.
         assert!(line.len() <= 700, "{} bytes: {line:?}", line.len());
     }
     log.into_iter().filter(|line| line.contains(peer)).collect()
@@ -234,7 +234,8 @@ fn connections_without_a_request_are_not_logged() {
 }
 
 /// Runs an attack 2 000 times and checks the log:
-/// - In each second at most 100 lines contain `rule`, and at most 1 000 further lines are about connects and disconnects.
+/// - In each second at most 100 lines contain `rule`, and at most 1 000 further lines are about connects and
+///   disconnects.
 /// - The logged and the suppressed lines with `rule` together are 2 000.
 fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     const COUNT: usize = 2000;

@@ -146,8 +146,8 @@ fn members_that_never_read_share_the_memory_of_their_lag() {
             );
         }
         server.logged("lag_bytes_max reached");
-        // The silent members do not read the Close either, and are disconnected after the write timeout. The sender is still
-        // connected.
+        // The silent members do not read the Close either, and are disconnected after the write timeout. The sender
+        // is still connected.
         server.expect_descriptors(descriptors + 1);
         drop(silent);
     });
@@ -319,8 +319,8 @@ fn messages_before_a_half_close_are_answered() {
         let mut raw = Raw::open(server.addr, "/echo");
         let writer = raw.0.try_clone().unwrap();
         thread::scope(|scope| {
-            // More than the server reads before it pauses reading because of unsent echoes. The half-close arrives while
-            // reading is paused.
+            // More than the server reads before it pauses reading because of unsent echoes. The half-close arrives
+            // while reading is paused.
             let writing = scope.spawn(move || {
                 (&writer).write_all(many).unwrap();
                 writer.shutdown(Shutdown::Write).unwrap();

@@ -1,5 +1,5 @@
-//! Tests with hostile peers that connect and disconnect: resets in every stage of a connection, many connections that are
-//! dropped at once, more connections than descriptors, and connections in every stage while the server stops.
+//! Tests with hostile peers that connect and disconnect: resets in every stage of a connection, many connections that
+//! are dropped at once, more connections than descriptors, and connections in every stage while the server stops.
 
 #![cfg(feature = "serve")]
 

@@ -234,11 +234,12 @@ mod inherited {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;
 
-    /// Shell commands that move stdin and stderr to the descriptors 3 and 4, as systemd passes sockets, and redirect the log
-    /// to stdout.
+    /// Shell commands that move stdin and stderr to the descriptors 3 and 4, as systemd passes sockets, and redirect
+    /// the log to stdout.
     const MOVE_DESCRIPTORS: &str = "exec 3<&0 4<&2 2>&1 </dev/null; export LISTEN_PID=$$";
 
-    /// Returns a command that executes `line` in a shell and then `wsloop ARGS`, with the descriptors 3 and 4 inherited.
+    /// Returns a command that executes `line` in a shell and then `wsloop ARGS`, with the descriptors 3 and 4
+    /// inherited.
     fn with_sockets(line: &str, args: &[&str], tcp: OwnedFd, unix: OwnedFd) -> Command {
         let mut command = by_shell(&format!("{MOVE_DESCRIPTORS}; {line}"), args);
         command.stdin(tcp).stderr(unix);
@@ -453,8 +454,8 @@ mod backlogs {
 mod connections {
     use super::*;
 
-    /// Returns the timer that is active for the server's socket of an idle connection, from `/proc/net/tcp`: "02" is the
-    /// keepalive timer, "00" is none.
+    /// Returns the timer that is active for the server's socket of an idle connection, from `/proc/net/tcp`: "02" is
+    /// the keepalive timer, "00" is none.
     fn timer(process: &Process) -> String {
         let client = Raw::open(process.addr, "/");
         let port = client.0.local_addr().unwrap().port();

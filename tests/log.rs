@@ -1,5 +1,5 @@
-//! Tests of the binary's log on stderr: its format, and what happens when its reader stalls, ends, or does not exist. In all
-//! these cases the server continues to serve, stops in time, and counts the dropped lines in the log.
+//! Tests of the binary's log on stderr: its format, and what happens when its reader stalls, ends, or does not exist.
+//! In all these cases the server continues to serve, stops in time, and counts the dropped lines in the log.
 
 #![cfg(feature = "serve")]
 
@@ -57,7 +57,8 @@ impl Server {
         assert!(status.success());
     }
 
-    /// Sends SIGTERM and waits for the end of the process. Panics if its exit code is not 0 or this takes longer than `max`.
+    /// Sends SIGTERM and waits for the end of the process. Panics if its exit code is not 0 or this takes longer than
+    /// `max`.
     fn stop_within(&mut self, max: Duration) {
         let start = Instant::now();
         self.signal("TERM");

@@ -1,5 +1,5 @@
-//! Tests of [`Page`] over real sockets: the responses to GET and HEAD, conditional requests, and the WebSocket handler that
-//! serves the same path.
+//! Tests of [`Page`] over real sockets: the responses to GET and HEAD, conditional requests, and the WebSocket
+//! handler that serves the same path.
 
 mod common;
 
@@ -16,8 +16,8 @@ use wsloop::{
     SendStatus, Server, Upgrade,
 };
 
-/// Runs a server with the built-in page at `/` (with an echo) and `/topic/*` (with a broadcast), and a custom page without
-/// a WebSocket handler at `/own`.
+/// Runs a server with the built-in page at `/` (with an echo) and `/topic/*` (with a broadcast), and a custom page
+/// without a WebSocket handler at `/own`.
 fn routed() -> Running {
     let own = Page::bytes("text/css", &b"p{}"[..])
         .with_header("Cache-Control", "max-age=60")
@@ -31,8 +31,8 @@ fn routed() -> Running {
     serve(Config::default(), router)
 }
 
-/// Requests a page. `headers` are whole lines with their CRLF. A response to HEAD, or to a request with `headers`, must not
-/// have a body.
+/// Requests a page. `headers` are whole lines with their CRLF. A response to HEAD, or to a request with `headers`,
+/// must not have a body.
 fn request_page(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
     let mut raw = Raw::new(addr);
     raw.send(format!(

@@ -1,17 +1,17 @@
-//! Test of a rolling restart: a second server starts on the same port (`--reuse-port`), the first one gets SIGTERM, and no
-//! echo is lost.
+//! Test of a rolling restart: a second server starts on the same port (`--reuse-port`), the first one gets SIGTERM,
+//! and no echo is lost.
 //!
-//! Each client sends numbered messages, with up to [`AHEAD`] unanswered, and connects again when it receives Close 1001.
-//! A server answers nothing after its Close, so the client sends its unanswered messages again on the new connection.
-//! The test checks that
+//! Each client sends numbered messages, with up to [`AHEAD`] unanswered, and connects again when it receives Close
+//! 1001. A server answers nothing after its Close, so the client sends its unanswered messages again on the new
+//! connection. The test checks that
 //! - every number is answered,
 //! - on each connection the answers are complete and in the order of the messages,
 //! - no connection is refused, because at every moment one of the two servers listens.
 //!
 //! Two cases are allowed, and counted:
 //! - A client that is connected but has not sent its request when its server stops gets a 503, and connects again.
-//! - A client that connects between the last `accept` of a listener and its close is reset by the operating system, although
-//!   its connection was established. It connects again. (Linux passes it to the other listener if
+//! - A client that connects between the last `accept` of a listener and its close is reset by the operating system,
+//!   although its connection was established. It connects again. (Linux passes it to the other listener if
 //!   `net.ipv4.tcp_migrate_req` is 1.)
 
 #![cfg(all(feature = "serve", target_os = "linux"))]
@@ -103,8 +103,8 @@ fn wait_for_answers(tally: &Tally) {
     eventually(|| tally.answers.load(Ordering::Relaxed) > before + CLIENTS * AHEAD * 10);
 }
 
-/// Sends numbers and checks their echoes, over as many connections as necessary. Returns when `is_over` is set and every
-/// number is answered.
+/// Sends numbers and checks their echoes, over as many connections as necessary. Returns when `is_over` is set and
+/// every number is answered.
 fn client(addr: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     let mut next = 0;
     // Numbers sent on any connection and not answered.

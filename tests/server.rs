@@ -506,8 +506,8 @@ mod opening {
 mod violations {
     use super::*;
 
-    /// Sends `stream` on an open connection. Returns the code and reason of the Close that answers it, which must be the
-    /// last frame.
+    /// Sends `stream` on an open connection. Returns the code and reason of the Close that answers it, which must be
+    /// the last frame.
     fn close_after(stream: &[u8]) -> (u16, String) {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");

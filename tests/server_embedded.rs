@@ -1,7 +1,7 @@
 //! Tests of a server inside another event loop: its descriptor (`AsRawFd`) is registered in the host's poll,
 //! `next_timeout` bounds the time that the host sleeps, and `turn` with a timeout of zero does the pending work. The
-//! host's poll is a mio poll, which is edge-triggered; the first poll after a registration reports the current readiness
-//! (the level).
+//! host's poll is a mio poll, which is edge-triggered; the first poll after a registration reports the current
+//! readiness (the level).
 
 mod common;
 

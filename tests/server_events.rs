@@ -1,5 +1,5 @@
-//! Tests of the events of a [`Handler`] and of the methods of a [`Context`], over real sockets: upgrade, open and close in
-//! pairs, how a session ended, errors, timers, sources, and the properties of sessions.
+//! Tests of the events of a [`Handler`] and of the methods of a [`Context`], over real sockets: upgrade, open and
+//! close in pairs, how a session ended, errors, timers, sources, and the properties of sessions.
 
 mod common;
 

@@ -388,7 +388,8 @@ mod backpressure {
         );
     }
 
-    /// Sends messages without reading until the connection is blocked, then writes `last` in a thread and reads every echo.
+    /// Sends messages without reading until the connection is blocked, then writes `last` in a thread and reads every
+    /// echo.
     fn flood(server: &Running, last: Vec<u8>) -> Raw {
         let mut raw = Raw::open(server.addr, "/");
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i)));
@@ -551,7 +552,8 @@ mod backpressure {
         drop(server);
     }
 
-    /// Sends [`FEED`] messages to a client that sends a message. Stops at the high-water mark and continues in `on_drain`.
+    /// Sends [`FEED`] messages to a client that sends a message. Stops at the high-water mark and continues in
+    /// `on_drain`.
     struct Feed {
         next: usize,
     }

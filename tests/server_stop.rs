@@ -1,5 +1,5 @@
-//! Tests of the graceful stop, over real sockets: the server stops listening, sends Close 1001 to every client, waits for
-//! their answers up to `shutdown_grace`, and `Server::run` returns.
+//! Tests of the graceful stop, over real sockets: the server stops listening, sends Close 1001 to every client, waits
+//! for their answers up to `shutdown_grace`, and `Server::run` returns.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Tests of `wsloop::testing`, which runs a handler without sockets, and of `Box<dyn Handler>`, which must pass every event
-//! to the handler in the box.
+//! Tests of `wsloop::testing`, which runs a handler without sockets, and of `Box<dyn Handler>`, which must pass every
+//! event to the handler in the box.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! A client for Autobahn's fuzzingserver, with the client role of the protocol core ([`wsloop::proto`]). It runs every
 //! case, echoes every message, and then makes the fuzzingserver write its report.
 //!
-//! Usage: `cargo run --example autobahn-client -- 127.0.0.1:9001`. `tests/autobahn/run` starts the fuzzingserver, runs this
-//! client and checks the report.
+//! Usage: `cargo run --example autobahn-client -- 127.0.0.1:9001`. `tests/autobahn/run` starts the fuzzingserver,
+//! runs this client and checks the report.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,5 +1,5 @@
-// Runs the built-in page in a headless Chromium and watches it: a test fails if its page logs an error or a warning, throws
-// an uncaught error, sends a request to another host, or violates its content security policy.
+// Runs the built-in page in a headless Chromium and watches it: a test fails if its page logs an error or a warning,
+// throws an uncaught error, sends a request to another host, or violates its content security policy.
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';

@@ -1,6 +1,6 @@
-//! Passes a generated stream to our protocol core and to tungstenite's. Both must report the same messages, send the same
-//! replies and find the same violation, however the bytes are cut into pieces. The allowed differences are listed in
-//! [`Difference`], each with its reason. Every other difference panics.
+//! Passes a generated stream to our protocol core and to tungstenite's. Both must report the same messages, send the
+//! same replies and find the same violation, however the bytes are cut into pieces. The allowed differences are
+//! listed in [`Difference`], each with its reason. Every other difference panics.
 
 use super::frames::{Choices, FAULTS, Fault, Receiver, Shape, Stream};
 use std::collections::BTreeMap;
@@ -22,26 +22,26 @@ const LIMITS: Limits = Limits {
 /// The allowed differences between our core and tungstenite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Difference {
-    /// Our core reports a violation as soon as a part of the frame shows it; tungstenite waits for the whole frame. When
-    /// the frame is complete, tungstenite reports the same violation.
+    /// Our core reports a violation as soon as a part of the frame shows it; tungstenite waits for the whole frame.
+    /// When the frame is complete, tungstenite reports the same violation.
     Earlier,
     /// Our core is stricter: section 5.2 demands the shortest form of a length ("the minimal number of bytes MUST be
     /// used"); tungstenite accepts any form.
     LengthNotMinimal,
-    /// Another error for the same frame: section 5.2 demands that the top bit of a length be 0; tungstenite reports that
-    /// the frame is too long.
+    /// Another error for the same frame: section 5.2 demands that the top bit of a length be 0; tungstenite reports
+    /// that the frame is too long.
     LengthTopBit,
-    /// Our core is stricter: a message with more fragments than the limit fails, because empty fragments cost work and no
-    /// bytes; tungstenite has no such limit.
+    /// Our core is stricter: a message with more fragments than the limit fails, because empty fragments cost work
+    /// and no bytes; tungstenite has no such limit.
     TooManyFragments,
     /// Another event for the same frame: a Close with a code that MUST NOT be sent (section 7.4) is a violation for our
     /// core, answered with 1002; tungstenite sends the same answer, and reports a Close with the code 1002.
     CloseCode,
-    /// Our core accepts 1014, which was registered after the RFC (IANA, "Bad Gateway"); tungstenite 0.30 handles it as a
-    /// code that must not be sent.
+    /// Our core accepts 1014, which was registered after the RFC (IANA, "Bad Gateway"); tungstenite 0.30 handles it
+    /// as a code that must not be sent.
     CloseCode1014,
-    /// Our core discards what arrives after the closing handshake, as section 5.5.1 demands; tungstenite's client reports
-    /// an error.
+    /// Our core discards what arrives after the closing handshake, as section 5.5.1 demands; tungstenite's client
+    /// reports an error.
     AfterClose,
     /// Only with [`Fault::Noise`], which can violate two rules in one frame: the reported rule depends on the order of
     /// the checks.
@@ -223,8 +223,8 @@ fn find_difference(
     }
 }
 
-/// Checks the replies after a violation: our core must have sent the same replies as tungstenite and then one Close with
-/// the code of the violated rule. Tungstenite leaves this Close to its user.
+/// Checks the replies after a violation: our core must have sent the same replies as tungstenite and then one Close
+/// with the code of the violated rule. Tungstenite leaves this Close to its user.
 fn is_close_added(rule: &Our, ours: &[(u8, Vec<u8>)], theirs: &[(u8, Vec<u8>)]) -> bool {
     let Some(((first, payload), before)) = ours.split_last() else {
         return false;

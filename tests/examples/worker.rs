@@ -30,8 +30,8 @@ pub(crate) fn server(addr: &str) -> std::io::Result<(Server<Questions>, JoinHand
     Ok((server, worker))
 }
 
-/// Sends each number to the worker, with the [`Id`] of the session that asked. An [`Id`] is never reused: if the session
-/// has ended before the worker answers, the server discards the answer.
+/// Sends each number to the worker, with the [`Id`] of the session that asked. An [`Id`] is never reused: if the
+/// session has ended before the worker answers, the server discards the answer.
 pub(crate) struct Questions(SyncSender<(Id, u64)>);
 
 impl Handler for Questions {

@@ -1,6 +1,6 @@
-//! Support for the tests with hostile peers: [`Wsloop`] runs the real binary as a process and measures it from outside
-//! (memory, descriptors, CPU time, log), and [`AttackTest`] runs an attack on it while a well-behaved client measures the
-//! latency of its echoes.
+//! Support for the tests with hostile peers: [`Wsloop`] runs the real binary as a process and measures it from
+//! outside (memory, descriptors, CPU time, log), and [`AttackTest`] runs an attack on it while a well-behaved client
+//! measures the latency of its echoes.
 //!
 //! Every wait is bounded by [`WAIT`].
 
@@ -236,8 +236,8 @@ pub(crate) struct AttackTest<'a> {
 /// Maximum time after the end of an attack until its memory is released.
 const RELEASE_MAX: Duration = Duration::from_secs(3);
 
-/// The default of [`AttackTest::growth_max`]: memory that an allocator retains after a few hundred small allocations were
-/// made and freed between others.
+/// The default of [`AttackTest::growth_max`]: memory that an allocator retains after a few hundred small allocations
+/// were made and freed between others.
 pub(crate) const GROWTH_MAX: usize = MIB;
 
 impl Default for AttackTest<'_> {
@@ -255,11 +255,11 @@ impl AttackTest<'_> {
     /// - the descriptors are as many as before,
     /// - the memory is within the limits of this test,
     /// - the server stops cleanly,
-    /// - a well-behaved client was served during the attack, with half of its echoes within [`MEDIAN_MAX`] and all of them
-    ///   within [`LATENCY_MAX`].
+    /// - a well-behaved client was served during the attack, with half of its echoes within [`MEDIAN_MAX`] and all of
+    ///   them within [`LATENCY_MAX`].
     ///
-    /// The machine itself can stall: if only the last check fails, the attack is repeated once. Attacks run one at a time,
-    /// so that measurements of one do not include the work of another.
+    /// The machine itself can stall: if only the last check fails, the attack is repeated once. Attacks run one at a
+    /// time, so that measurements of one do not include the work of another.
     pub(crate) fn run(&self, attack: impl Fn(&Wsloop)) {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _one_at_a_time = lock(&ONE_AT_A_TIME);
@@ -325,9 +325,9 @@ struct ProbeClient {
     thread: Option<JoinHandle<Vec<Duration>>>,
 }
 
-/// Maximum latency of an echo. The time in which the server or the client was ready to run and waited for a processor is
-/// subtracted, because it depends on the other work of the machine. The kernel reports it in `schedstat`; if it does not,
-/// nothing is subtracted.
+/// Maximum latency of an echo. The time in which the server or the client was ready to run and waited for a processor
+/// is subtracted, because it depends on the other work of the machine. The kernel reports it in `schedstat`; if it
+/// does not, nothing is subtracted.
 const LATENCY_MAX: Duration = Duration::from_millis(250);
 
 /// Maximum median latency of the echoes.

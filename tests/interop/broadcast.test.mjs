@@ -1,5 +1,5 @@
-// The broadcast handler: every message of a client goes to all clients of the same path, the sender included. The tests use
-// npm ws's events and the API that it shares with browsers.
+// The broadcast handler: every message of a client goes to all clients of the same path, the sender included. The
+// tests use npm ws's events and the API that it shares with browsers.
 
 import assert from 'node:assert/strict';
 import { open, WebSocket } from './client.mjs';

@@ -1,7 +1,8 @@
-// The client of npm ws, with a record of its events: every event and message is stored in order until a test reads it, so
-// a test cannot miss an event by adding its listener too late.
+// The client of npm ws, with a record of its events: every event and message is stored in order until a test reads
+// it, so a test cannot miss an event by adding its listener too late.
 //
-// `open` returns a client that is connected, `connect` one in its opening handshake. `client.ws` is the WebSocket itself.
+// `open` returns a client that is connected, `connect` one in its opening handshake. `client.ws` is the WebSocket
+// itself.
 
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
@@ -87,8 +88,8 @@ class Client {
   }
 
   /**
-   * Closes the connection. Returns `{ code, reason, rest }`; `rest` has the messages that the test has not read. The server
-   * answers a Close after all queued messages, so an empty `rest` means that it has sent no further message.
+   * Closes the connection. Returns `{ code, reason, rest }`; `rest` has the messages that the test has not read. The
+   * server answers a Close after all queued messages, so an empty `rest` means that it has sent no further message.
    */
   async close(...args) {
     this.ws.close(...args);

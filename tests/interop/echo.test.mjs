@@ -1,5 +1,5 @@
-// The echo handler with a prefix: every text X is answered with `You sent: X`, and a binary message is returned unchanged.
-// Also the log lines about connections and messages.
+// The echo handler with a prefix: every text X is answered with `You sent: X`, and a binary message is returned
+// unchanged. Also the log lines about connections and messages.
 
 import assert from 'node:assert/strict';
 import { open } from './client.mjs';

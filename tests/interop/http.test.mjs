@@ -1,5 +1,5 @@
-// WebSockets on one path of a port that also serves HTTP: the events and headers of the opening handshake, two clients of a
-// broadcast, and a complete HTTP response to every other request.
+// WebSockets on one path of a port that also serves HTTP: the events and headers of the opening handshake, two
+// clients of a broadcast, and a complete HTTP response to every other request.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

@@ -1,4 +1,5 @@
-// Behaviour that is independent of the handler: pings, fragments, sizes and limits, the closing handshake, slow readers.
+// Behaviour that is independent of the handler: pings, fragments, sizes and limits, the closing handshake, slow
+// readers.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

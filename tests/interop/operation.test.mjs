@@ -1,5 +1,5 @@
-// The operation of the server as a process: its announcements, signals and flags, and its error messages and exit codes when
-// it cannot start.
+// The operation of the server as a process: its announcements, signals and flags, and its error messages and exit
+// codes when it cannot start.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

@@ -1,5 +1,5 @@
-// The flag `--origin`, which lists the origins of pages that may connect. Requests with another origin get 403 (RFC 6455
-// section 10.2).
+// The flag `--origin`, which lists the origins of pages that may connect. Requests with another origin get 403 (RFC
+// 6455 section 10.2).
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

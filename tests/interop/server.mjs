@@ -1,8 +1,8 @@
 // Runs the server under test as a process and reads what it prints.
 //
-// `serve` starts a server and waits until it announces its addresses; `launch` starts any other command line. Both kill
-// their process when the test ends, also if the test fails. `test` is node's `test` with a timeout. WebSocket clients are in
-// client.mjs.
+// `serve` starts a server and waits until it announces its addresses; `launch` starts any other command line. Both
+// kill their process when the test ends, also if the test fails. `test` is node's `test` with a timeout. WebSocket
+// clients are in client.mjs.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -13,8 +13,8 @@ import { test as nodeTest } from 'node:test';
 /** Defines a test that fails after 10 s. */
 export function test(sentence, body) {
   nodeTest(sentence, { timeout: TEST_MS_MAX }, async (t) => {
-    // The timer of node's test runner does not prevent node from exiting: a test that waits for an ended connection would
-    // end the process, and the remaining tests of the file would be cancelled. This timer prevents it.
+    // The timer of node's test runner does not prevent node from exiting: a test that waits for an ended connection
+    // would end the process, and the remaining tests of the file would be cancelled. This timer prevents it.
     const alive = setTimeout(() => {}, TEST_MS_MAX + 1000);
     try {
       await body(t);
