@@ -56,7 +56,7 @@ mod chats {
         while bert.read().is_ok() {}
         drop(bert);
         assert_eq!(text(&mut anna), "* bertha has left");
-        // Carl has received no line of the other topic: his own line is the next one.
+        // Carl's client has received no line of the other topic: the next line is its own.
         assert_eq!(ask(&mut carl, "echo?"), "carl: echo?");
     }
 

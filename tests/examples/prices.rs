@@ -68,8 +68,8 @@ impl Prices {
 
 impl Handler for Prices {
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        // Applies to this topic only. `Config::lag_policy` stays the default for topics whose messages must not be
-        // skipped.
+        // Applies to this topic only. `Config::lag_policy` stays the default for all other topics, so this does not skip
+        // messages of a topic that must deliver all of them.
         cx.set_lag_policy(TOPIC, Some(LagPolicy::Skip));
         cx.set_timer(self.interval, 0);
     }

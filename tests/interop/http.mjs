@@ -6,8 +6,8 @@ import http from 'node:http';
 import net from 'node:net';
 
 /**
- * Sends one request on a new connection. Returns `{ status, headers, body }`, or for a 101 `{ status, headers, socket
- * }`. The connection is closed when the test ends.
+ * Sends one request on a new connection. Returns `{ status, headers, body }`, or for a 101
+ * `{ status, headers, socket }`. The connection is closed when the test ends.
  */
 export function request(t, url, { method = 'GET', headers = {}, body } = {}) {
   return new Promise((resolve, reject) => {
