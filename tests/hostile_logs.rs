@@ -222,7 +222,7 @@ fn connections_without_a_request_are_not_logged() {
     // `--no-page`, because the line about the page at the start contains the same address as the peers' lines.
     let server = Wsloop::start(&["serve", "--no-page"]);
     for _ in 0..50 {
-        // A port scan, or a load balancer's check.
+        // A connection as of a port scan or of a load balancer's health check.
         drop(Raw::new(server.addr));
         http(
             server.addr,

@@ -158,7 +158,7 @@ fn resets_with_unread_echoes_leak_nothing() {
                 raw.send(&large);
             }
             for raw in &mut peers {
-                // In the middle of the answer.
+                // Reads a part of the echo.
                 raw.0.read_exact(&mut [0; 1000]).unwrap();
             }
             // Closing a socket with unread bytes causes a reset, with or without linger.

@@ -201,7 +201,8 @@ mod format {
         lines(reader)
     }
 
-    /// Whether the line is `[TIME LEVEL] MESSAGE`, the level padded to 5 characters.
+    /// Returns whether the line is `[TIME LEVEL] MESSAGE` without escape sequences, with the level padded to 5
+    /// characters.
     fn is_plain(line: &str) -> bool {
         let time_has = |at: usize, char: u8| line.as_bytes()[at] == char;
         line.starts_with("[20")

@@ -25,7 +25,7 @@ mod echo {
             let bytes = noise(len);
             client.send(Sent::binary(bytes.clone())).unwrap();
             let Sent::Binary(echo) = client.read().unwrap() else {
-                panic!("binary stays binary");
+                panic!("expected a binary echo");
             };
             assert!(echo == bytes, "{len} bytes");
         }

@@ -306,7 +306,7 @@ mod ends {
             assert_eq!(raw.close_frame(), (code, reason.to_owned()));
             drop(raw);
             let Seen::Open(id) = events.next() else {
-                panic!("open comes first");
+                panic!("the first event must be Open");
             };
             assert_eq!(events.next(), Seen::Error(Some(id), reason.to_owned()));
             let end = end(code, reason, false, Side::Us);

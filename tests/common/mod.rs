@@ -142,7 +142,7 @@ pub(crate) fn watch<H>(inner: H) -> (Watched<H>, Events) {
 impl Events {
     /// Waits for the next event.
     pub(crate) fn next(&self) -> Seen {
-        self.0.recv_timeout(WAIT).expect("there is another event")
+        self.0.recv_timeout(WAIT).expect("no further event in time")
     }
 
     /// Reads events until `found` returns `Some`, and returns its value.

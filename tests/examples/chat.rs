@@ -31,10 +31,12 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// Serves [`Chat`] on every path below `/chat/`. Other paths get 404.
 pub(crate) fn router() -> Router {
     Router::new().route("/chat/*", Chat)
 }
 
+/// Publishes each line to the topic of its sender. Has no state of its own: topics and names belong to sessions.
 pub(crate) struct Chat;
 
 /// The user's name, stored with the session.

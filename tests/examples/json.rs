@@ -24,6 +24,7 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// Answers each request with its result, in the order of the requests.
 pub(crate) struct Calculator;
 
 impl Handler for Calculator {

@@ -28,8 +28,12 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// Publishes a table of all prices once per interval. The first line of a table is `tick NUMBER`, and each further line
+/// is the index of an item and its price.
 pub(crate) struct Prices {
+    /// The prices, in cents. The index is the item.
     cents: Vec<u64>,
+    /// The time between two tables.
     interval: Duration,
     /// The number of the newest table. A client finds missing tables by the gaps in these numbers.
     tick: u64,
@@ -54,7 +58,8 @@ impl Prices {
         }
     }
 
-    fn move_all(&mut self) {
+    /// Changes each price at random.
+    fn change_prices(&mut self) {
         for price in &mut self.cents {
             // Xorshift generates the number. The price changes by -1, 0 or 1 cent.
             self.random ^= self.random << 13;
@@ -68,8 +73,8 @@ impl Prices {
 
 impl Handler for Prices {
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        // Applies to this topic only. `Config::lag_policy` stays the default for all other topics, so this does not skip
-        // messages of a topic that must deliver all of them.
+        // Applies to this topic only. `Config::lag_policy` stays the default for all other topics, so this does not
+        // skip messages of a topic that must deliver all of them.
         cx.set_lag_policy(TOPIC, Some(LagPolicy::Skip));
         cx.set_timer(self.interval, 0);
     }
@@ -85,7 +90,7 @@ impl Handler for Prices {
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
         // A timer fires once. Setting it again first ensures that no early return below skips it.
         cx.set_timer(self.interval, key);
-        self.move_all();
+        self.change_prices();
         if cx.subscribers(TOPIC) == 0 {
             return;
         }

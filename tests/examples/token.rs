@@ -36,6 +36,7 @@ impl Users {
         }
     }
 
+    /// Returns the name that belongs to a token.
     fn find(&self, token: &str) -> Option<&str> {
         // The loop compares all tokens and does not end at a match, so its duration does not depend on which token
         // matched, or nearly matched.
