@@ -29,6 +29,18 @@ use wsloop::testing::{Harness, Received};
 mod chats {
     use super::*;
 
+    /// A path of more than 512 bytes is not retained, so it cannot be the name of a topic. Such a request once made the
+    /// handler panic.
+    #[test]
+    fn a_path_that_is_too_long_for_a_topic_is_refused() {
+        let server = serve(chat::config(), chat::router());
+        let path = format!("/chat/{}?name=anna", "x".repeat(600));
+        match try_connect(server.addr, &path) {
+            Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 414),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn lines_reach_the_members_of_the_topic_with_the_senders_name() {
         let server = serve(chat::config(), chat::router());

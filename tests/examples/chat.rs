@@ -50,6 +50,12 @@ impl Handler for Chat {
         request: &Request,
         _: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
+        if cx.path(id).is_none() {
+            return Err(HttpResponse::new(
+                414,
+                "the path is longer than 512 bytes\n",
+            ));
+        }
         let name = request
             .query()
             .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("name=")));
@@ -104,7 +110,7 @@ impl Handler for Chat {
 
 /// Returns the topic and the user name of a session. Can be called from `on_open` to `on_close`.
 fn topic_and_name(cx: &mut Context<'_>, id: Id) -> (Arc<str>, String) {
-    let topic = cx.path(id).expect("a session has a path");
+    let topic = cx.path(id).expect("on_upgrade has refused longer paths");
     let name = cx.state::<Name>(id).expect("set in on_upgrade");
     (topic, name.0.clone())
 }
