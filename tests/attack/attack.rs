@@ -17,16 +17,16 @@
 //!
 //! What a scenario sends is bounded in count, bytes and time. Only processes that this program started are signalled.
 
+mod broadcast;
 mod child;
 mod clock;
-mod crowd;
+mod connections;
 mod floods;
 mod handshakes;
 mod logs;
 mod memory;
 mod queues;
 mod report;
-mod rooms;
 mod victim;
 mod wire;
 
@@ -70,8 +70,8 @@ const SCENARIOS: [Scenario; 20] = [
     once("memory-heads", memory::heads),
     once("memory-queues", queues::outbound),
     once("memory-paths", queues::paths),
-    timed("skip-slow-members", rooms::skip_slow_members),
-    timed("large-publication", rooms::large_publication),
+    timed("skip-slow-members", broadcast::skip_slow_members),
+    timed("large-publication", broadcast::large_publication),
     once("stopped-handshakes", clock::handshakes),
     once("stopped-idle", clock::idle),
     once("stopped-write", clock::write),
@@ -83,7 +83,7 @@ const SCENARIOS: [Scenario; 20] = [
     once("unread-backlog", floods::unread_backlog),
     once("terminated-kernel-memory", floods::kernel_memory),
     timed("subprotocols", handshakes::offers),
-    timed("join-leave", rooms::join_leave),
+    timed("join-leave", broadcast::join_leave),
     once("closed-stderr", logs::closed_stderr),
 ];
 
@@ -151,7 +151,7 @@ fn main() -> ExitCode {
         report.begin(scenario.name);
         run(scenario, &attack, &mut report);
         if scenario.is_timed && report.has_failed() {
-            report.begin_again();
+            report.begin_retry();
             run(scenario, &attack, &mut report);
         }
         report.end();

@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// Waits for the end of the process; `None` if it goes on.
-    pub(crate) fn end_within(&mut self, time: Duration) -> io::Result<Option<ExitStatus>> {
+    pub(crate) fn wait_for_exit(&mut self, time: Duration) -> io::Result<Option<ExitStatus>> {
         let start = Instant::now();
         loop {
             let status = self.child.try_wait()?;
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// Waits until the server has nothing to do: it used no processor for 60 ms.
-    pub(crate) fn quiet(&self) -> io::Result<()> {
+    pub(crate) fn wait_until_idle(&self) -> io::Result<()> {
         let start = Instant::now();
         let mut used = self.cpu()?;
         while start.elapsed() < Duration::from_secs(60) {
@@ -223,7 +223,7 @@ pub(crate) fn exit_code(attack: &Attack, args: &[&str], stderr: Stderr) -> io::R
 }
 
 /// Lowers the priority of this thread, so that the attack takes no processor from the server and the victim.
-pub(crate) fn be_nice() {
+pub(crate) fn lower_priority() {
     let thread = fs::read_link("/proc/thread-self").ok();
     let id = thread.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
     if let Some(id) = id {

@@ -2,7 +2,7 @@
 
 use crate::Attack;
 use crate::child::Server;
-use crate::crowd::{self, Drain};
+use crate::connections::{self, Drain};
 use crate::report::Report;
 use crate::wire::{self, FIN, PONG};
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 pub(crate) fn handshakes(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let (timeout, stop) = handshake_times(attack);
     let server = Server::start(attack, &["serve", "--handshake-timeout", timeout])?;
-    let streams = silent(&server, REQUESTS)?;
+    let streams = connect_silent(&server, REQUESTS)?;
     server.signal("STOP")?;
     send_requests(&streams)?;
     thread::sleep(stop);
     server.signal("CONT")?;
-    answered(
+    check_answers(
         report,
         &streams,
         &format!("stopped {:.1} s", stop.as_secs_f64()),
@@ -31,11 +31,11 @@ pub(crate) fn handshakes(attack: &Attack, report: &mut Report) -> io::Result<()>
 pub(crate) fn log_reader(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let (timeout, stop) = handshake_times(attack);
     let (server, log) = Server::with_log(attack, &["serve", "--handshake-timeout", timeout])?;
-    let streams = silent(&server, REQUESTS)?;
+    let streams = connect_silent(&server, REQUESTS)?;
     send_requests(&streams)?;
     thread::sleep(stop);
     let reader = crate::child::read_all(log);
-    answered(
+    check_answers(
         report,
         &streams,
         &format!("log not read for {:.1} s", stop.as_secs_f64()),
@@ -53,9 +53,11 @@ fn handshake_times(attack: &Attack) -> (&'static str, Duration) {
 }
 
 /// Connections that were accepted and sent nothing.
-fn silent(server: &Server, count: usize) -> io::Result<Vec<TcpStream>> {
-    let streams: io::Result<Vec<_>> = (0..count).map(|_| crowd::connect(server.addr)).collect();
-    server.quiet()?;
+fn connect_silent(server: &Server, count: usize) -> io::Result<Vec<TcpStream>> {
+    let streams: io::Result<Vec<_>> = (0..count)
+        .map(|_| connections::connect(server.addr))
+        .collect();
+    server.wait_until_idle()?;
     streams
 }
 
@@ -65,10 +67,10 @@ fn send_requests(streams: &[TcpStream]) -> io::Result<()> {
         .try_for_each(|mut stream| stream.write_all(&wire::request("/echo")))
 }
 
-fn answered(report: &mut Report, streams: &[TcpStream], title: &str) {
+fn check_answers(report: &mut Report, streams: &[TcpStream], title: &str) {
     let served = streams
         .iter()
-        .filter(|stream| matches!(crowd::status(stream), Ok(101)))
+        .filter(|stream| matches!(connections::status(stream), Ok(101)))
         .count();
     let count = streams.len();
     report.row(
@@ -87,7 +89,7 @@ pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
     );
     let server = Server::start(attack, &["serve", "--idle-timeout", timeout])?;
     let count = attack.pick(2_000, 500);
-    let streams = crowd::open_many(server.addr, count, "/echo")?;
+    let streams = connections::open_many(server.addr, count, "/echo")?;
     // When half of the timeout is over.
     for mut stream in &streams {
         stream.read_exact(&mut [0; 2])?;
@@ -121,16 +123,16 @@ pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
 pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve", "--write-timeout", "3s"])?;
     let count = attack.pick(20, 5);
-    let streams = crowd::open_many(server.addr, count, "/echo")?;
+    let streams = connections::open_many(server.addr, count, "/echo")?;
     let message = wire::text(1_000_000);
-    crowd::stuff(&streams, &message, 40 * message.len())?;
+    connections::fill(&streams, &message, 40 * message.len())?;
     // Nothing was taken since; the timeout runs.
     server.signal("STOP")?;
     let start = Instant::now();
     let mut taken = vec![0; count];
     while start.elapsed() < Duration::from_secs(4) {
         for (stream, taken) in streams.iter().zip(&mut taken) {
-            *taken += read_some(stream).0;
+            *taken += read_available(stream).0;
         }
         thread::sleep(Duration::from_millis(10));
     }
@@ -142,7 +144,10 @@ pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
     thread::sleep(attack.pick(Duration::from_secs(4), Duration::from_secs(2)));
     let more = drain.bytes();
     let streams = drain.stop()?;
-    let cut = streams.iter().filter(|stream| read_some(stream).1).count();
+    let cut = streams
+        .iter()
+        .filter(|stream| read_available(stream).1)
+        .count();
     report.row(
         format!(
             "stopped 4.0 s, each of {count} took {:.1} MB",
@@ -160,7 +165,7 @@ pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
 }
 
 /// Reads what there is; how many bytes, and whether the stream has ended.
-fn read_some(mut stream: &TcpStream) -> (u64, bool) {
+fn read_available(mut stream: &TcpStream) -> (u64, bool) {
     let mut buf = [0; 64 * 1024];
     let mut len = 0;
     loop {

@@ -2,8 +2,8 @@
 //! off (A8).
 
 use crate::Attack;
-use crate::child::{Server, be_nice};
-use crate::crowd::{self, Drain, WAIT};
+use crate::child::{Server, lower_priority};
+use crate::connections::{self, Drain, IO_TIMEOUT};
 use crate::report::{Report, megabytes};
 use crate::victim::Victim;
 use crate::wire::{self, CONTINUATION, FIN, PING, PONG, TEXT};
@@ -27,11 +27,11 @@ pub(crate) fn tiny_frames(attack: &Attack, report: &mut Report) -> io::Result<()
     ];
     for (what, block) in kinds {
         let server = Server::start(attack, &["serve"])?;
-        let streams = crowd::open_many(server.addr, count, "/echo")?;
+        let streams = connections::open_many(server.addr, count, "/echo")?;
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
         let flooding = thread::spawn(move || {
-            be_nice();
+            lower_priority();
             flood(&streams, &block, &until)
         });
         let victim = Victim::start(&server)?;
@@ -113,12 +113,12 @@ fn flood(streams: &[TcpStream], block: &[u8], is_over: &AtomicBool) -> io::Resul
 /// A peer that does not read breaks a rule, and goes on sending.
 pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve", "--metrics", "/metrics"])?;
-    let stream = crowd::open_narrow(server.addr, 1, "/echo")?.remove(0);
+    let stream = connections::open_narrow(server.addr, 1, "/echo")?.remove(0);
     // Until the server has something that the socket does not take, and less than would make it stop reading.
     let message = wire::text(200_000);
     for _ in 0..100 {
         (&stream).write_all(&message)?;
-        server.quiet()?;
+        server.wait_until_idle()?;
         if backlog(server.addr)? > 0 {
             break;
         }
@@ -155,7 +155,7 @@ pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result
 
 /// The bytes that the server's metrics count as unsent.
 fn backlog(addr: SocketAddr) -> io::Result<u64> {
-    let mut stream = crowd::connect(addr)?;
+    let mut stream = connections::connect(addr)?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -172,7 +172,7 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     let args = [
         "serve",
         "-r",
-        "/room=broadcast",
+        "/chat=broadcast",
         "--write-timeout",
         "2s",
         "--lag-bytes-max",
@@ -181,20 +181,20 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     let server = Server::start(attack, &args)?;
     let idle = server.descriptors()?;
     let count = attack.pick(150, 40);
-    let members = crowd::open_many(server.addr, count, "/room")?;
-    let publisher = crowd::open(server.addr, "/room")?;
+    let members = connections::open_many(server.addr, count, "/chat")?;
+    let publisher = connections::open(server.addr, "/chat")?;
     let drain = Drain::start(vec![publisher.try_clone()?]);
     let message = wire::text(1_000_000);
-    crowd::stuff(&[publisher], &message, 6 * message.len())?;
-    drain.wait_for(6 * wire::server_frame_len(1_000_000) as u64, WAIT);
-    crowd::reset(drain.stop()?)?;
+    connections::fill(&[publisher], &message, 6 * message.len())?;
+    drain.wait_for(6 * wire::server_frame_len(1_000_000) as u64, IO_TIMEOUT);
+    connections::reset(drain.stop()?)?;
     let (sockets, before) = server.unsent()?;
     report.note(
         format!("{count} peers, before: {sockets} sockets"),
         megabytes(before),
     );
     let start = Instant::now();
-    while server.descriptors()? > idle && start.elapsed() < WAIT {
+    while server.descriptors()? > idle && start.elapsed() < IO_TIMEOUT {
         thread::sleep(Duration::from_millis(20));
     }
     let open = server.descriptors()?.saturating_sub(idle);
@@ -212,7 +212,7 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
         "0.0 MB",
         sockets == 0,
     );
-    crowd::reset(members)
+    connections::reset(members)
 }
 
 /// What is sent to a server that takes everything.

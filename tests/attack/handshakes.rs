@@ -2,7 +2,7 @@
 
 use crate::Attack;
 use crate::child::Server;
-use crate::crowd;
+use crate::connections;
 use crate::report::Report;
 use crate::wire;
 use std::collections::VecDeque;
@@ -16,11 +16,11 @@ pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve"])?;
     let count = 4_300.min(attack.connections_max);
     let mut silent = (0..count)
-        .map(|_| crowd::connect(server.addr))
+        .map(|_| connections::connect(server.addr))
         .collect::<io::Result<VecDeque<TcpStream>>>()?;
-    server.quiet()?;
+    server.wait_until_idle()?;
     let newcomers = (0..450)
-        .filter(|_| crowd::open(server.addr, "/echo").is_ok())
+        .filter(|_| connections::open(server.addr, "/echo").is_ok())
         .count();
     report.row(
         format!("450 newcomers behind {count} silent"),
@@ -32,12 +32,12 @@ pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let (start, mut begun, mut asked, mut served) = (Instant::now(), 0, 0, 0);
     while start.elapsed() < Duration::from_secs(5) {
         for _ in 0..10 {
-            crowd::reset(silent.pop_front())?;
-            silent.push_back(crowd::connect(server.addr)?);
+            connections::reset(silent.pop_front())?;
+            silent.push_back(connections::connect(server.addr)?);
         }
         begun += 10;
         asked += 1;
-        served += usize::from(crowd::open(server.addr, "/echo").is_ok());
+        served += usize::from(connections::open(server.addr, "/echo").is_ok());
         let due = start + Duration::from_secs(1) * begun / 800;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
@@ -100,14 +100,14 @@ fn list(name: &str, count: usize, item: impl Fn(usize) -> String) -> Vec<u8> {
 
 /// Processor time of the server for one such request, whatever its answer.
 fn cpu_each(server: &Server, request: &[u8], count: u32) -> io::Result<Duration> {
-    server.quiet()?;
+    server.wait_until_idle()?;
     let before = server.cpu()?;
     for _ in 0..count {
-        let stream = crowd::connect(server.addr)?;
+        let stream = connections::connect(server.addr)?;
         (&stream).write_all(request)?;
-        crowd::status(&stream)?;
-        crowd::reset([stream])?;
+        connections::status(&stream)?;
+        connections::reset([stream])?;
     }
-    server.quiet()?;
+    server.wait_until_idle()?;
     Ok((server.cpu()? - before) / count)
 }

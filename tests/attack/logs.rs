@@ -2,7 +2,7 @@
 
 use crate::Attack;
 use crate::child::{self, Server, Stderr};
-use crate::crowd;
+use crate::connections;
 use crate::report::Report;
 use crate::wire;
 use std::io::{self, Read, Write};
@@ -35,7 +35,7 @@ pub(crate) fn stalled(attack: &Attack, report: &mut Report) -> io::Result<()> {
     report.time("an echo afterwards", wait, Duration::from_millis(200));
     server.signal("TERM")?;
     let start = Instant::now();
-    let status = server.end_within(Duration::from_secs(4))?;
+    let status = server.wait_for_exit(Duration::from_secs(4))?;
     let measured = match status {
         Some(status) => format!("{status} after {:.1} s", start.elapsed().as_secs_f64()),
         None => "goes on".to_owned(),
@@ -47,10 +47,10 @@ pub(crate) fn stalled(attack: &Attack, report: &mut Report) -> io::Result<()> {
 
 /// A connection that echoes, closes with a reason and is gone.
 fn short_connection(addr: SocketAddr, path: &str, reason: &str) -> io::Result<()> {
-    let mut stream = crowd::connect(addr)?;
+    let mut stream = connections::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(3)))?;
     stream.write_all(&wire::request(path))?;
-    if crowd::status(&stream)? != 101 {
+    if connections::status(&stream)? != 101 {
         return Err(io::Error::other("no 101"));
     }
     stream.write_all(&wire::text(20))?;
@@ -71,9 +71,9 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
         let time = attack.pick(Duration::from_secs(4), Duration::from_millis(1_500));
         let (start, mut connects) = (Instant::now(), 0);
         while start.elapsed() < time {
-            let streams = crowd::open_each(server.addr, 100, |_| request.clone())?;
+            let streams = connections::open_each(server.addr, 100, |_| request.clone())?;
             connects += streams.len();
-            crowd::reset(streams)?;
+            connections::reset(streams)?;
         }
         let seconds = start.elapsed().as_secs_f64();
         // In the next second, so that these lines are not suppressed.
@@ -84,7 +84,7 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
         thread::sleep(Duration::from_millis(200));
         drop(server);
         let log = reader.join().expect("the thread does not panic");
-        check(
+        check_log(
             report,
             format,
             &log,
@@ -98,7 +98,7 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-fn check(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f64) {
+fn check_log(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f64) {
     // The server counts in whole seconds of its own, and the last one is not over.
     let rate = log.len() as f64 / (seconds + 1.0) / 1_000.0;
     report.row(
@@ -127,12 +127,12 @@ fn check(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f6
         raw == 0,
     );
     // The reasons must be logged, escaped.
-    let is_there = text.contains("before");
+    let has_reasons = text.contains("before");
     report.row(
         format!("{format}, the reasons are in the log"),
-        is_there,
+        has_reasons,
         true,
-        is_there,
+        has_reasons,
     );
     if format == "json" {
         let is_object = |line: &str| {

@@ -2,7 +2,7 @@
 
 use crate::Attack;
 use crate::child::Server;
-use crate::crowd;
+use crate::connections;
 use crate::report::{Report, megabytes};
 use crate::wire::{self, BINARY, CONTINUATION, FIN, TEXT};
 use std::fmt::Display;
@@ -28,24 +28,24 @@ const HEAD_SIZES: [usize; 5] = [100, 1_000, 3_900, 4_100, 15_000];
 pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let sizes = attack.pick(&MESSAGE_SIZES[..], &[900, 31_000, 33_000, 140_000]);
     for &size in sizes {
-        let count = messages(attack, size);
+        let count = connection_count(attack, size);
         for age in [Age::Fresh, Age::Aged] {
             let title = format!("{count} x {size} B, {}", age.name());
             let server = Server::start(attack, &["serve"])?;
-            age.grow(attack, &server)?;
-            let streams = crowd::open_many(server.addr, count, "/echo")?;
-            cut(&streams, size)?;
-            gone(attack, report, &server, streams, &title)?;
+            age.prepare(attack, &server)?;
+            let streams = connections::open_many(server.addr, count, "/echo")?;
+            send_incomplete(&streams, size)?;
+            reset_and_measure(attack, report, &server, streams, &title)?;
         }
     }
-    let (count, size) = (messages(attack, 31_000), 31_000);
+    let (count, size) = (connection_count(attack, 31_000), 31_000);
     // The case of the table, without a survivor in between.
     let server = Server::start(attack, &["serve"])?;
-    let streams = crowd::open_many(server.addr, count, "/echo")?;
-    cut(&streams, size)?;
-    server.quiet()?;
-    crowd::reset(streams)?;
-    settled(
+    let streams = connections::open_many(server.addr, count, "/echo")?;
+    send_incomplete(&streams, size)?;
+    server.wait_until_idle()?;
+    connections::reset(streams)?;
+    measure_resident(
         attack,
         report,
         &server,
@@ -54,9 +54,9 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
     )?;
     // Fragments: the message is assembled.
     let server = Server::start(attack, &["serve"])?;
-    let streams = crowd::open_many(server.addr, count, "/echo")?;
-    cut_fragments(&streams, size)?;
-    gone(
+    let streams = connections::open_many(server.addr, count, "/echo")?;
+    send_incomplete_fragments(&streams, size)?;
+    reset_and_measure(
         attack,
         report,
         &server,
@@ -65,13 +65,13 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
     )?;
     // What is left pins pages of every allocator; nothing is demanded.
     let server = Server::start(attack, &["serve"])?;
-    let streams = crowd::open_many(server.addr, count, "/echo")?;
-    cut(&streams, size)?;
-    server.quiet()?;
-    let (left, gone): (Vec<_>, Vec<_>) =
+    let streams = connections::open_many(server.addr, count, "/echo")?;
+    send_incomplete(&streams, size)?;
+    server.wait_until_idle()?;
+    let (left, closed): (Vec<_>, Vec<_>) =
         (0..).zip(streams).partition(|(number, _)| number % 16 == 0);
-    crowd::reset(gone.into_iter().map(|(_, stream)| stream))?;
-    server.quiet()?;
+    connections::reset(closed.into_iter().map(|(_, stream)| stream))?;
+    server.wait_until_idle()?;
     let title = format!(
         "{count} x {size} B, {} left with {}",
         left.len(),
@@ -88,11 +88,11 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
 /// Large cut messages after 6 000 ordinary connections, all but one gone.
 pub(crate) fn aged(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve"])?;
-    Age::Aged.grow(attack, &server)?;
+    Age::Aged.prepare(attack, &server)?;
     let count = attack.pick(2_000, 1_000);
-    let streams = crowd::open_many(server.addr, count, "/echo")?;
-    cut(&streams, 100_000)?;
-    gone(
+    let streams = connections::open_many(server.addr, count, "/echo")?;
+    send_incomplete(&streams, 100_000)?;
+    reset_and_measure(
         attack,
         report,
         &server,
@@ -109,22 +109,22 @@ pub(crate) fn heads(attack: &Attack, report: &mut Report) -> io::Result<()> {
         for age in [Age::Fresh, Age::Aged] {
             let title = format!("{count} x {size} B, {}", age.name());
             let server = Server::start(attack, &["serve", "--handshake-timeout", "60s"])?;
-            age.grow(attack, &server)?;
-            let head = wire::cut_request(size);
+            age.prepare(attack, &server)?;
+            let head = wire::incomplete_request(size);
             let mut streams = Vec::with_capacity(count);
             for _ in 0..count {
-                let stream = crowd::connect(server.addr)?;
+                let stream = connections::connect(server.addr)?;
                 (&stream).write_all(&head)?;
                 streams.push(stream);
             }
-            gone(attack, report, &server, streams, &title)?;
+            reset_and_measure(attack, report, &server, streams, &title)?;
         }
     }
     Ok(())
 }
 
 /// How many connections send `size` bytes each: 500 MB together at most.
-fn messages(attack: &Attack, size: usize) -> usize {
+fn connection_count(attack: &Attack, size: usize) -> usize {
     let bytes_max = attack.pick(500_000_000, 60_000_000);
     attack
         .pick(15_000, 2_000)
@@ -133,7 +133,7 @@ fn messages(attack: &Attack, size: usize) -> usize {
 }
 
 /// Sends the first `size` bytes of a message of 1 MiB.
-fn cut(streams: &[TcpStream], size: usize) -> io::Result<()> {
+fn send_incomplete(streams: &[TcpStream], size: usize) -> io::Result<()> {
     let mut bytes = wire::header(FIN | BINARY, 1024 * 1024);
     bytes.resize(bytes.len() + size, b'x');
     streams
@@ -142,7 +142,7 @@ fn cut(streams: &[TcpStream], size: usize) -> io::Result<()> {
 }
 
 /// Sends `size` bytes of a message in ten fragments, and not its last.
-fn cut_fragments(streams: &[TcpStream], size: usize) -> io::Result<()> {
+fn send_incomplete_fragments(streams: &[TcpStream], size: usize) -> io::Result<()> {
     let fragment = vec![b'x'; size / 10];
     let fragments = (0..10).map(|number| match number {
         0 => wire::frame(TEXT, &fragment),
@@ -169,37 +169,37 @@ impl Age {
         }
     }
 
-    fn grow(self, attack: &Attack, server: &Server) -> io::Result<()> {
+    fn prepare(self, attack: &Attack, server: &Server) -> io::Result<()> {
         match self {
             Self::Fresh => Ok(()),
             Self::Aged => {
-                crowd::ordinary_day(server.addr, 6_000.min(attack.connections_max))?;
-                server.quiet()
+                connections::echo_and_close(server.addr, 6_000.min(attack.connections_max))?;
+                server.wait_until_idle()
             }
         }
     }
 }
 
 /// Resets all connections but the last, then the last, and adds a row for each.
-pub(crate) fn gone(
+pub(crate) fn reset_and_measure(
     attack: &Attack,
     report: &mut Report,
     server: &Server,
     mut streams: Vec<TcpStream>,
     title: &str,
 ) -> io::Result<()> {
-    server.quiet()?;
+    server.wait_until_idle()?;
     let last = streams.pop();
-    crowd::reset(streams)?;
-    settled(
+    connections::reset(streams)?;
+    measure_resident(
         attack,
         report,
         server,
         format!("{title}, one left"),
         ONE_LEFT_MAX,
     )?;
-    crowd::reset(last)?;
-    settled(
+    connections::reset(last)?;
+    measure_resident(
         attack,
         report,
         server,
@@ -209,7 +209,7 @@ pub(crate) fn gone(
 }
 
 /// Adds a row with the resident set once it is no larger than wanted, or after 10 s.
-pub(crate) fn settled(
+pub(crate) fn measure_resident(
     attack: &Attack,
     report: &mut Report,
     server: &Server,
@@ -228,9 +228,9 @@ pub(crate) fn settled(
         report.row(title, measured, wanted, late <= max);
         return Ok(());
     }
-    let patience = attack.pick(Duration::from_secs(10), Duration::from_secs(4));
+    let time_max = attack.pick(Duration::from_secs(10), Duration::from_secs(4));
     let mut resident = server.resident()?;
-    while resident > max && start.elapsed() < patience {
+    while resident > max && start.elapsed() < time_max {
         thread::sleep(Duration::from_millis(50));
         resident = server.resident()?;
     }

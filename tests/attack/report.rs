@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Prints rows as they come, and remembers whether one failed.
 pub(crate) struct Report {
     name: &'static str,
-    is_again: bool,
+    is_retry: bool,
     failed_now: usize,
     failed: usize,
 }
@@ -21,7 +21,7 @@ impl Report {
         );
         Self {
             name: "",
-            is_again: false,
+            is_retry: false,
             failed_now: 0,
             failed: 0,
         }
@@ -29,13 +29,13 @@ impl Report {
 
     pub(crate) fn begin(&mut self, name: &'static str) {
         self.name = name;
-        self.is_again = false;
+        self.is_retry = false;
         self.failed_now = 0;
     }
 
     /// The scenario is run a second time; its first rows do not count.
-    pub(crate) fn begin_again(&mut self) {
-        self.is_again = true;
+    pub(crate) fn begin_retry(&mut self) {
+        self.is_retry = true;
         self.failed_now = 0;
     }
 
@@ -56,8 +56,8 @@ impl Report {
         is_ok: bool,
     ) {
         self.failed_now += usize::from(!is_ok);
-        let again = if self.is_again { ", again" } else { "" };
-        let title = format!("{}: {what}{again}", self.name);
+        let retry = if self.is_retry { ", again" } else { "" };
+        let title = format!("{}: {what}{retry}", self.name);
         let verdict = if is_ok { "ok" } else { "FAILED" };
         let measured = measured.to_string();
         let wanted = wanted.to_string();

@@ -1,7 +1,7 @@
 //! The well-behaved client: how long others' traffic makes it wait.
 
 use crate::child::{RunDelay, Server};
-use crate::crowd;
+use crate::connections;
 use crate::report::millis;
 use crate::wire;
 use std::fmt;
@@ -23,7 +23,7 @@ pub(crate) struct Victim {
 /// What a victim waited.
 pub(crate) struct Waits {
     /// Without the waits for a processor, in ascending order.
-    own: Vec<Duration>,
+    adjusted: Vec<Duration>,
     /// With them, the longest.
     raw_max: Duration,
 }
@@ -40,15 +40,15 @@ struct Sent {
 impl Victim {
     /// Opens a connection to /echo and begins.
     pub(crate) fn start(server: &Server) -> io::Result<Self> {
-        let stream = crowd::open(server.addr, "/echo")?;
+        let stream = connections::open(server.addr, "/echo")?;
         let reader = stream.try_clone()?;
-        reader.set_read_timeout(Some(PATIENCE))?;
+        reader.set_read_timeout(Some(ECHO_TIMEOUT))?;
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
-        let (say, hear) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (at_send, at_receive) = (server.run_delay()?, server.run_delay()?);
-        let sending = thread::spawn(move || send(&stream, &until, say, &at_send));
-        let receiving = thread::spawn(move || receive(&reader, &hear, &at_receive));
+        let sending = thread::spawn(move || send(&stream, &until, sender, &at_send));
+        let receiving = thread::spawn(move || receive(&reader, &receiver, &at_receive));
         Ok(Self {
             is_over,
             sending,
@@ -65,7 +65,7 @@ impl Victim {
         let waits = self.receiving.join().expect("the thread does not panic");
         self.sending.join().expect("the thread does not panic")?;
         let mut waits = waits?;
-        waits.own.sort_unstable();
+        waits.adjusted.sort_unstable();
         Ok(waits)
     }
 }
@@ -73,19 +73,19 @@ impl Victim {
 fn send(
     mut stream: &TcpStream,
     is_over: &AtomicBool,
-    say: Sender<Sent>,
-    server: &RunDelay,
+    sent: Sender<Sent>,
+    server_delay: &RunDelay,
 ) -> io::Result<()> {
     let message = wire::text(MESSAGE_BYTES);
-    let own = RunDelay::of_this_thread()?;
+    let own_delay = RunDelay::of_this_thread()?;
     let mut due = Instant::now();
     while !is_over.load(Ordering::Relaxed) {
-        let before = own.read()?;
+        let before = own_delay.read()?;
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let _ = say.send(Sent {
+        let _ = sent.send(Sent {
             due,
-            delay: own.read()? - before,
-            server_delay: server.read()?,
+            delay: own_delay.read()? - before,
+            server_delay: server_delay.read()?,
         });
         stream.write_all(&message)?;
         due += PERIOD;
@@ -94,23 +94,27 @@ fn send(
 }
 
 /// Reads the echo of each message that was sent; the wait for each.
-fn receive(mut stream: &TcpStream, sent: &Receiver<Sent>, server: &RunDelay) -> io::Result<Waits> {
+fn receive(
+    mut stream: &TcpStream,
+    sent: &Receiver<Sent>,
+    server_delay: &RunDelay,
+) -> io::Result<Waits> {
     let mut waits = Waits {
-        own: Vec::new(),
+        adjusted: Vec::new(),
         raw_max: Duration::ZERO,
     };
     let mut frame = [0; MESSAGE_BYTES + 2];
-    let own = RunDelay::of_this_thread()?;
+    let own_delay = RunDelay::of_this_thread()?;
     for message in sent {
-        let before = own.read()?;
+        let before = own_delay.read()?;
         stream.read_exact(&mut frame).map_err(|error| {
-            let number = waits.own.len();
+            let number = waits.adjusted.len();
             io::Error::other(format!("the victim's echo {number} is lost: {error}"))
         })?;
         let wait = Instant::now().saturating_duration_since(message.due);
-        let server_delay = server.read()? - message.server_delay;
-        let delay = message.delay + server_delay + (own.read()? - before);
-        waits.own.push(wait.saturating_sub(delay));
+        let server_wait = server_delay.read()? - message.server_delay;
+        let delay = message.delay + server_wait + (own_delay.read()? - before);
+        waits.adjusted.push(wait.saturating_sub(delay));
         waits.raw_max = waits.raw_max.max(wait);
     }
     let _ = stream.shutdown(Shutdown::Both);
@@ -119,7 +123,7 @@ fn receive(mut stream: &TcpStream, sent: &Receiver<Sent>, server: &RunDelay) -> 
 
 impl Waits {
     pub(crate) fn max(&self) -> Duration {
-        self.own.last().copied().unwrap_or(Duration::MAX)
+        self.adjusted.last().copied().unwrap_or(Duration::MAX)
     }
 
     /// The longest wait, waits for a processor included.
@@ -129,8 +133,8 @@ impl Waits {
 
     /// What so many in a hundred waited at most.
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
-        let at = (self.own.len() * percent).div_ceil(100).max(1) - 1;
-        self.own.get(at).copied().unwrap_or(Duration::MAX)
+        let at = (self.adjusted.len() * percent).div_ceil(100).max(1) - 1;
+        self.adjusted.get(at).copied().unwrap_or(Duration::MAX)
     }
 }
 
@@ -147,4 +151,4 @@ const MESSAGE_BYTES: usize = 20;
 const PERIOD: Duration = Duration::from_millis(1);
 
 /// An echo that takes longer never comes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ECHO_TIMEOUT: Duration = Duration::from_secs(60);

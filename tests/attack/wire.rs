@@ -15,7 +15,7 @@ pub(crate) fn request_with(path: &str, headers: &str) -> Vec<u8> {
 }
 
 /// The first `len` bytes of an opening handshake that does not end.
-pub(crate) fn cut_request(len: usize) -> Vec<u8> {
+pub(crate) fn incomplete_request(len: usize) -> Vec<u8> {
     let mut head = request("/echo");
     head.truncate(head.len() - 2);
     head.extend_from_slice(b"Cookie: ");

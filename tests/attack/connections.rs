@@ -1,6 +1,6 @@
 //! Many connections: opening them, filling them, draining them and ending them.
 
-use crate::child::be_nice;
+use crate::child::lower_priority;
 use crate::wire;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -14,11 +14,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The longest that a connection waits for anything.
-pub(crate) const WAIT: Duration = Duration::from_secs(20);
+pub(crate) const IO_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A connection without a byte.
 pub(crate) fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&addr, WAIT)?;
+    let stream = TcpStream::connect_timeout(&addr, IO_TIMEOUT)?;
     prepare(&stream)?;
     Ok(stream)
 }
@@ -28,15 +28,15 @@ fn connect_narrow(addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     // Before the connection, so that no larger window is ever announced.
     socket.set_recv_buffer_size(4096)?;
-    socket.connect_timeout(&addr.into(), WAIT)?;
+    socket.connect_timeout(&addr.into(), IO_TIMEOUT)?;
     let stream = TcpStream::from(socket);
     prepare(&stream)?;
     Ok(stream)
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(WAIT))?;
-    stream.set_write_timeout(Some(WAIT))?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
     stream.set_nodelay(true)
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn open_narrow(
     path: &str,
 ) -> io::Result<Vec<TcpStream>> {
     let request = wire::request(path);
-    in_batches(count, |_| connect_narrow(addr), |_| request.clone())
+    connect_in_batches(count, |_| connect_narrow(addr), |_| request.clone())
 }
 
 /// Open WebSockets, each with its own request.
@@ -69,10 +69,10 @@ pub(crate) fn open_each(
     count: usize,
     request: impl Fn(usize) -> Vec<u8>,
 ) -> io::Result<Vec<TcpStream>> {
-    in_batches(count, |_| connect(addr), request)
+    connect_in_batches(count, |_| connect(addr), request)
 }
 
-fn in_batches(
+fn connect_in_batches(
     count: usize,
     connect: impl Fn(usize) -> io::Result<TcpStream>,
     request: impl Fn(usize) -> Vec<u8>,
@@ -80,7 +80,7 @@ fn in_batches(
     let mut streams = Vec::with_capacity(count);
     while streams.len() < count {
         let begin = streams.len();
-        for number in begin..count.min(begin + BATCH) {
+        for number in begin..count.min(begin + HANDSHAKES_MAX) {
             let stream = connect(number)?;
             (&stream).write_all(&request(number))?;
             streams.push(stream);
@@ -118,7 +118,7 @@ pub(crate) fn status(stream: &TcpStream) -> io::Result<u16> {
 }
 
 /// So many connections that are open at once, echo, and close all together: what a server's ordinary day leaves behind.
-pub(crate) fn ordinary_day(addr: SocketAddr, count: usize) -> io::Result<()> {
+pub(crate) fn echo_and_close(addr: SocketAddr, count: usize) -> io::Result<()> {
     let streams = open_many(addr, count, "/echo")?;
     for mut stream in &streams {
         stream.write_all(&wire::text(20))?;
@@ -139,13 +139,13 @@ pub(crate) fn reset(streams: impl IntoIterator<Item = TcpStream>) -> io::Result<
 
 /// Writes `block`, which holds whole frames, again and again to each connection, until each took `bytes_max` or none
 /// took a byte for a while. The connections are non-blocking from then on. How many bytes they took.
-pub(crate) fn stuff(streams: &[TcpStream], block: &[u8], bytes_max: usize) -> io::Result<u64> {
+pub(crate) fn fill(streams: &[TcpStream], block: &[u8], bytes_max: usize) -> io::Result<u64> {
     let mut sent = vec![0; streams.len()];
     let mut progress_at = Instant::now();
     streams
         .iter()
         .try_for_each(|stream| stream.set_nonblocking(true))?;
-    while progress_at.elapsed() < STUCK {
+    while progress_at.elapsed() < STALL_TIME {
         let mut is_done = true;
         for (mut stream, sent) in streams.iter().zip(&mut sent) {
             if *sent >= bytes_max {
@@ -156,7 +156,7 @@ pub(crate) fn stuff(streams: &[TcpStream], block: &[u8], bytes_max: usize) -> io
             let begin = *sent % block.len();
             let end = block
                 .len()
-                .min(begin + PIECE)
+                .min(begin + WRITE_BYTES_MAX)
                 .min(begin + bytes_max - *sent);
             match stream.write(&block[begin..end]) {
                 Ok(len) => {
@@ -190,7 +190,7 @@ impl Drain {
         let is_over = Arc::new(AtomicBool::new(false));
         let (count, until) = (Arc::clone(&bytes), Arc::clone(&is_over));
         let thread = thread::spawn(move || {
-            be_nice();
+            lower_priority();
             drain(&streams, &count, &until)?;
             Ok(streams)
         });
@@ -259,10 +259,10 @@ fn drain(streams: &[TcpStream], bytes: &AtomicU64, is_over: &AtomicBool) -> io::
 }
 
 /// Handshakes under way at once.
-const BATCH: usize = 256;
+const HANDSHAKES_MAX: usize = 256;
 
 /// What is written to one connection before the next has its turn.
-const PIECE: usize = 64 * 1024;
+const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// Connections that take nothing for so long will take nothing.
-const STUCK: Duration = Duration::from_millis(300);
+const STALL_TIME: Duration = Duration::from_millis(300);
