@@ -1,4 +1,5 @@
-//! Rooms: members that do not read (A2), large publications (A5), joins and leaves during a round (A13).
+//! Scenarios `skip-slow-members`, `large-publication` and `join-leave`: the latency of other clients while a topic has
+//! members that do not read, publications of megabytes, or many joins and leaves.
 
 use crate::Attack;
 use crate::child::{Server, lower_priority};
@@ -11,7 +12,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A publisher at full speed in a room whose members never read, with `--lag skip`.
+/// Scenario `skip-slow-members`: a client publishes at full speed to 1 000 members that never read, with `--lag skip`.
+/// The victim's maximum latency must not exceed 300 ms.
 pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let args = [
         "serve",
@@ -53,7 +55,8 @@ pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Res
     connections::reset(members)
 }
 
-/// Writes the block again and again, up to so many bytes and so long; how many bytes.
+/// Writes copies of `block` for up to `time`, until `bytes` bytes are written or exceeded. Returns the number of bytes
+/// written.
 fn publish_for(
     mut stream: &TcpStream,
     block: &[u8],
@@ -65,7 +68,7 @@ fn publish_for(
     while sent < bytes && start.elapsed() < time {
         match stream.write(&block[sent % block.len()..]) {
             Ok(len) => sent += len,
-            // The drain's descriptor made the socket non-blocking.
+            // `Drain` has a copy of this descriptor, and has made the socket non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_micros(500));
             }
@@ -75,7 +78,8 @@ fn publish_for(
     Ok(sent)
 }
 
-/// One large message to a room, whose members read or do not.
+/// Scenario `large-publication`: one large message to the members of a topic, which all read or all do not. The victim's
+/// maximum latency must not exceed 60 ms.
 pub(crate) fn large_publication(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let full = [
         (500, 900_000),
@@ -152,7 +156,9 @@ fn publish_large(
     connections::reset(streams)
 }
 
-/// Members that come and go while a room is being served.
+/// Scenario `join-leave`: a client publishes every 20 ms to 4 000 members (1 500 with `--quick`), first without, then
+/// with joins and leaves of other members. In the second case the 99th percentile of the victim's latency must not
+/// exceed 20 ms. In both, all publications must arrive.
 pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(4_000, 1_500).min(attack.connections_max);
     let time = attack.pick(Duration::from_secs(8), Duration::from_millis(2_500));
@@ -169,7 +175,7 @@ pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()>
             let addr = server.addr;
             thread::spawn(move || join_and_leave(addr, until))
         });
-        // The next round begins before the last is over.
+        // Publishes before all members have received the previous publication.
         let mut published = 0;
         while Instant::now() < until {
             publish_for(&publisher, &wire::text(20), 26, IO_TIMEOUT)?;
@@ -193,7 +199,7 @@ pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()>
     Ok(())
 }
 
-/// Joins the room with many connections and leaves it with all at once, again and again; how many joined.
+/// Joins the topic with many connections and resets all at once, repeatedly until `until`. Returns the number of joins.
 fn join_and_leave(addr: std::net::SocketAddr, until: Instant) -> io::Result<usize> {
     lower_priority();
     let mut changes = 0;
@@ -205,5 +211,5 @@ fn join_and_leave(addr: std::net::SocketAddr, until: Instant) -> io::Result<usiz
     Ok(changes)
 }
 
-/// Connections that join and leave together.
+/// Number of connections that join and leave together.
 const JOINING: usize = 4_000;

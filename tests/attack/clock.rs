@@ -1,4 +1,5 @@
-//! Deadlines that pass while the server cannot run, with the input that would have met them already there (A3).
+//! Scenarios `stopped-*`: deadlines expire while the server process cannot run (stopped, or blocked on its log), although
+//! the peer's input arrived in time. The server must process this input before it acts on expired deadlines.
 
 use crate::Attack;
 use crate::child::Server;
@@ -10,7 +11,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Whole requests arrive while the server is stopped for longer than its handshake timeout.
+/// Scenario `stopped-handshakes`: complete requests arrive while the server is stopped for longer than its handshake
+/// timeout. All must be answered with 101.
 pub(crate) fn handshakes(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let (timeout, stop) = handshake_times(attack);
     let server = Server::start(attack, &["serve", "--handshake-timeout", timeout])?;
@@ -27,7 +29,8 @@ pub(crate) fn handshakes(attack: &Attack, report: &mut Report) -> io::Result<()>
     Ok(())
 }
 
-/// The same, because nobody reads the log.
+/// Scenario `stopped-log-reader`: like [`handshakes`], but the server gets no signal; its log pipe is not read for longer
+/// than its handshake timeout. All requests must be answered with 101.
 pub(crate) fn log_reader(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let (timeout, stop) = handshake_times(attack);
     let (server, log) = Server::with_log(attack, &["serve", "--handshake-timeout", timeout])?;
@@ -52,7 +55,7 @@ fn handshake_times(attack: &Attack) -> (&'static str, Duration) {
     )
 }
 
-/// Connections that were accepted and sent nothing.
+/// Opens connections that send nothing, and waits until the server has accepted them.
 fn connect_silent(server: &Server, count: usize) -> io::Result<Vec<TcpStream>> {
     let streams: io::Result<Vec<_>> = (0..count)
         .map(|_| connections::connect(server.addr))
@@ -81,7 +84,8 @@ fn check_answers(report: &mut Report, streams: &[TcpStream], title: &str) {
     );
 }
 
-/// A pong and a message arrive while the server is stopped; when it goes on the idle timeout is over.
+/// Scenario `stopped-idle`: a pong and a message arrive while the server is stopped. The idle timeout has expired when
+/// the server continues. No connection may be closed with 1001.
 pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let (timeout, stop) = attack.pick(
         ("10s", Duration::from_secs(7)),
@@ -90,7 +94,7 @@ pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve", "--idle-timeout", timeout])?;
     let count = attack.pick(2_000, 500);
     let streams = connections::open_many(server.addr, count, "/echo")?;
-    // When half of the timeout is over.
+    // The server sends an empty ping (2 bytes) when half of the idle timeout is over.
     for mut stream in &streams {
         stream.read_exact(&mut [0; 2])?;
     }
@@ -103,7 +107,7 @@ pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
     server.signal("CONT")?;
     let is_echoed = |mut stream: &TcpStream| {
         let mut frame = [0; 22];
-        // The first byte of a Close would be another.
+        // 0x81: a text frame, the echo. A Close has 0x88.
         stream.read_exact(&mut frame).is_ok() && frame[0] == 0x81
     };
     let echoed = streams.iter().filter(|stream| is_echoed(stream)).count();
@@ -119,14 +123,15 @@ pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Peers take 4 MB while the server is stopped for longer than its write timeout.
+/// Scenario `stopped-write`: while the server is stopped for longer than its write timeout, each peer reads what the
+/// kernel has buffered (about 4 MB). The server must count this as progress and disconnect no peer.
 pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve", "--write-timeout", "3s"])?;
     let count = attack.pick(20, 5);
     let streams = connections::open_many(server.addr, count, "/echo")?;
     let message = wire::text(1_000_000);
     connections::fill(&streams, &message, 40 * message.len())?;
-    // Nothing was taken since; the timeout runs.
+    // No peer has read since `fill` returned, so the write timeout is running.
     server.signal("STOP")?;
     let start = Instant::now();
     let mut taken = vec![0; count];
@@ -137,7 +142,7 @@ pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
         thread::sleep(Duration::from_millis(10));
     }
     server.signal("CONT")?;
-    // From here on the peers read everything. A peer that was cut off sees a reset or the end of the stream.
+    // From here on the peers read everything. A peer that was disconnected sees a reset or the end of the stream.
     let drain = Drain::start(streams);
     let least = taken.iter().min().copied().unwrap_or(0);
     let before = taken.iter().sum::<u64>();
@@ -164,7 +169,7 @@ pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads what there is; how many bytes, and whether the stream has ended.
+/// Reads until the socket has no more input. Returns the number of bytes, and whether the stream has ended.
 fn read_available(mut stream: &TcpStream) -> (u64, bool) {
     let mut buf = [0; 64 * 1024];
     let mut len = 0;
@@ -178,5 +183,5 @@ fn read_available(mut stream: &TcpStream) -> (u64, bool) {
     }
 }
 
-/// Three times as many as one poll returns.
+/// Connections with a pending request: about three times as many as one poll of the server returns events (1 024).
 const REQUESTS: usize = 3_000;

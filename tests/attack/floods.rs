@@ -1,5 +1,5 @@
-//! Floods: tiny frames (A11), input behind a violation (A12), and what is left in the kernel of peers that were cut
-//! off (A8).
+//! Scenarios `tiny-frames` (latency under a flood of small frames), `unread-backlog` (input after a protocol violation)
+//! and `terminated-kernel-memory` (unsent bytes in the kernel after the write timeout has disconnected peers).
 
 use crate::Attack;
 use crate::child::{Server, lower_priority};
@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// As many frames a second as the server takes, on 256 connections that read what they are sent.
+/// Scenario `tiny-frames`: 256 connections (128 with `--quick`) send small frames as fast as the server reads them, and
+/// read all replies. The 99th percentile of the victim's latency must not exceed 100 ms.
 pub(crate) fn tiny_frames(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(256, 128);
     let time = attack.pick(Duration::from_secs(6), Duration::from_millis(1_200));
@@ -53,7 +54,7 @@ pub(crate) fn tiny_frames(attack: &Attack, report: &mut Report) -> io::Result<()
     Ok(())
 }
 
-/// A text message of so many fragments of one byte.
+/// Returns a text message of `count` fragments of one byte.
 fn fragments(count: usize) -> Vec<u8> {
     let middle = wire::frame(CONTINUATION, b"x").repeat(count - 2);
     [
@@ -64,7 +65,7 @@ fn fragments(count: usize) -> Vec<u8> {
     .concat()
 }
 
-/// The same with a ping behind each fragment.
+/// Returns a text message of `count` fragments of one byte, with a ping after each fragment but the last.
 fn fragment_and_ping(count: usize) -> Vec<u8> {
     let ping = wire::frame(FIN | PING, b"");
     let middle = [wire::frame(CONTINUATION, b"x"), ping.clone()]
@@ -79,8 +80,8 @@ fn fragment_and_ping(count: usize) -> Vec<u8> {
     .concat()
 }
 
-/// Writes the block again and again to all connections and reads what they are sent, until it is over; how many bytes
-/// were written.
+/// Writes copies of `block` to all connections and reads their input until `is_over` is set. Returns the number of bytes
+/// written.
 fn flood(streams: &[TcpStream], block: &[u8], is_over: &AtomicBool) -> io::Result<u64> {
     streams
         .iter()
@@ -110,11 +111,13 @@ fn flood(streams: &[TcpStream], block: &[u8], is_over: &AtomicBool) -> io::Resul
     Ok(sent.iter().map(|sent| *sent as u64).sum())
 }
 
-/// A peer that does not read breaks a rule, and goes on sending.
+/// Scenario `unread-backlog`: a peer that does not read violates the protocol and continues to send. The server
+/// must not read more than 64 MB from it within 5 s.
 pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve", "--metrics", "/metrics"])?;
     let stream = connections::open_narrow(server.addr, 1, "/echo")?.remove(0);
-    // Until the server has something that the socket does not take, and less than would make it stop reading.
+    // Sends messages until the server has unsent bytes that its socket does not accept. They must stay below the
+    // high-water mark, above which the server would stop reading.
     let message = wire::text(200_000);
     for _ in 0..100 {
         (&stream).write_all(&message)?;
@@ -124,7 +127,7 @@ pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result
         }
     }
     let backlog = backlog(server.addr)?;
-    // A server must not be sent a frame without a mask.
+    // RFC 6455 section 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
     (&stream).write_all(&[FIN | TEXT, 1, b'x'])?;
     let block = wire::text(1024).repeat(512);
     stream.set_nonblocking(true)?;
@@ -153,7 +156,7 @@ pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result
     Ok(())
 }
 
-/// The bytes that the server's metrics count as unsent.
+/// Returns `wsloop_backlog_bytes` from the server's metrics: the sum of unsent bytes.
 fn backlog(addr: SocketAddr) -> io::Result<u64> {
     let mut stream = connections::connect(addr)?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
@@ -166,8 +169,9 @@ fn backlog(addr: SocketAddr) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("no wsloop_backlog_bytes in the metrics"))
 }
 
-/// Members that do not read are cut off by the write timeout. The server has read all that they sent: otherwise the
-/// kernel resets the connection anyway.
+/// Scenario `terminated-kernel-memory`: the write timeout disconnects members that do not read. Two seconds later no
+/// socket may hold unsent bytes in the kernel. The server has read all that the members sent; with unread input, the
+/// kernel would reset the connections by itself.
 pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let args = [
         "serve",
@@ -215,5 +219,5 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     connections::reset(members)
 }
 
-/// What is sent to a server that takes everything.
+/// Maximum bytes sent in `unread_backlog`, for a server that never stops reading.
 const TAKEN_MAX: u64 = 2_000_000_000;

@@ -1,4 +1,5 @@
-//! Memory that does not come back: messages and request heads that are cut (A1).
+//! Scenarios `memory-cut-messages`, `memory-aged` and `memory-heads`: the server must return memory to the system after
+//! connections with incomplete messages or request heads are gone.
 
 use crate::Attack;
 use crate::child::Server;
@@ -11,20 +12,21 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// With no connection open.
+/// Maximum resident bytes of the server with no connection open.
 pub(crate) const ALL_GONE_MAX: u64 = 6_000_000;
 
-/// With one connection open.
+/// Maximum resident bytes of the server with one connection open.
 pub(crate) const ONE_LEFT_MAX: u64 = 8_000_000;
 
-/// Sizes on both sides of every threshold that an allocator or the server may have.
+/// Bytes received of each message: sizes below and above each threshold that an allocator or the server may have.
 const MESSAGE_SIZES: [usize; 12] = [
     100, 900, 1_500, 4_000, 5_000, 16_000, 31_000, 33_000, 70_000, 100_000, 130_000, 140_000,
 ];
 
+/// Bytes received of each request head.
 const HEAD_SIZES: [usize; 5] = [100, 1_000, 3_900, 4_100, 15_000];
 
-/// Messages of which only the first bytes arrive, on connections that are reset.
+/// Scenario `memory-cut-messages`: connections send the first bytes of a message and are reset.
 pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let sizes = attack.pick(&MESSAGE_SIZES[..], &[900, 31_000, 33_000, 140_000]);
     for &size in sizes {
@@ -39,7 +41,7 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
         }
     }
     let (count, size) = (connection_count(attack, 31_000), 31_000);
-    // The case of the table, without a survivor in between.
+    // All connections are reset at once, without a measurement while one is still open.
     let server = Server::start(attack, &["serve"])?;
     let streams = connections::open_many(server.addr, count, "/echo")?;
     send_incomplete(&streams, size)?;
@@ -52,7 +54,7 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
         format!("{count} x {size} B, all reset at once"),
         ALL_GONE_MAX,
     )?;
-    // Fragments: the message is assembled.
+    // The same bytes in fragments, which the server assembles.
     let server = Server::start(attack, &["serve"])?;
     let streams = connections::open_many(server.addr, count, "/echo")?;
     send_incomplete_fragments(&streams, size)?;
@@ -63,7 +65,7 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
         streams,
         &format!("{count} x {size} B in 10 fragments"),
     )?;
-    // What is left pins pages of every allocator; nothing is demanded.
+    // Every 16th connection stays open, and its buffer pins pages in most allocators. Reported without a limit.
     let server = Server::start(attack, &["serve"])?;
     let streams = connections::open_many(server.addr, count, "/echo")?;
     send_incomplete(&streams, size)?;
@@ -85,7 +87,7 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
     Ok(())
 }
 
-/// Large cut messages after 6 000 ordinary connections, all but one gone.
+/// Scenario `memory-aged`: incomplete messages of 100 000 bytes, sent to a server that has served 6 000 connections.
 pub(crate) fn aged(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve"])?;
     Age::Aged.prepare(attack, &server)?;
@@ -101,7 +103,7 @@ pub(crate) fn aged(attack: &Attack, report: &mut Report) -> io::Result<()> {
     )
 }
 
-/// Request heads of which only the first bytes arrive.
+/// Scenario `memory-heads`: connections send the first bytes of a request and are reset.
 pub(crate) fn heads(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let sizes = attack.pick(&HEAD_SIZES[..], &[3_900, 4_100]);
     let count = attack.pick(4_000, 2_000).min(attack.connections_max);
@@ -123,7 +125,7 @@ pub(crate) fn heads(attack: &Attack, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// How many connections send `size` bytes each: 500 MB together at most.
+/// Returns the number of connections that send `size` bytes each: at most 500 MB in total (60 MB with `--quick`).
 fn connection_count(attack: &Attack, size: usize) -> usize {
     let bytes_max = attack.pick(500_000_000, 60_000_000);
     attack
@@ -132,7 +134,7 @@ fn connection_count(attack: &Attack, size: usize) -> usize {
         .min(attack.connections_max)
 }
 
-/// Sends the first `size` bytes of a message of 1 MiB.
+/// Sends the first `size` payload bytes of a message of 1 MiB on each connection.
 fn send_incomplete(streams: &[TcpStream], size: usize) -> io::Result<()> {
     let mut bytes = wire::header(FIN | BINARY, 1024 * 1024);
     bytes.resize(bytes.len() + size, b'x');
@@ -141,7 +143,7 @@ fn send_incomplete(streams: &[TcpStream], size: usize) -> io::Result<()> {
         .try_for_each(|mut stream| stream.write_all(&bytes))
 }
 
-/// Sends `size` bytes of a message in ten fragments, and not its last.
+/// Sends `size` payload bytes in ten fragments on each connection, without the final fragment.
 fn send_incomplete_fragments(streams: &[TcpStream], size: usize) -> io::Result<()> {
     let fragment = vec![b'x'; size / 10];
     let fragments = (0..10).map(|number| match number {
@@ -154,10 +156,12 @@ fn send_incomplete_fragments(streams: &[TcpStream], size: usize) -> io::Result<(
         .try_for_each(|mut stream| stream.write_all(&bytes))
 }
 
-/// What the server did before.
+/// The server's history before the attack.
 #[derive(Clone, Copy)]
 enum Age {
+    /// No connections.
     Fresh,
+    /// 6 000 connections that were opened, echoed a message and were closed.
     Aged,
 }
 
@@ -180,7 +184,7 @@ impl Age {
     }
 }
 
-/// Resets all connections but the last, then the last, and adds a row for each.
+/// Resets all connections but the last and adds a row with the resident set, then does the same for the last one.
 pub(crate) fn reset_and_measure(
     attack: &Attack,
     report: &mut Report,
@@ -208,7 +212,8 @@ pub(crate) fn reset_and_measure(
     )
 }
 
-/// Adds a row with the resident set once it is no larger than wanted, or after 10 s.
+/// Adds a row with the resident set: as soon as it is at most `max`, or after 10 s (4 s with `--quick`). With
+/// `--patient`, adds the values after 1 s and after 10 s, and compares the latter with `max`.
 pub(crate) fn measure_resident(
     attack: &Attack,
     report: &mut Report,

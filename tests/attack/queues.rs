@@ -1,4 +1,5 @@
-//! Memory of outbound queues, of topic logs and of paths (A1, A9).
+//! Scenarios `memory-queues` (the server must return the memory of outbound queues and topic logs) and `memory-paths`
+//! (memory per idle connection must not depend on the length of its path).
 
 use crate::Attack;
 use crate::child::Server;
@@ -9,11 +10,12 @@ use crate::wire;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// Peers that do not read what they asked for, and members that do not read what others say.
+/// Scenario `memory-queues`: echo clients that do not read their echoes, and topic members that do not read
+/// publications. Both then reset their connections.
 pub(crate) fn outbound(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let sizes = attack.pick(&[20, 1024, 30_000, 200_000][..], &[20, 30_000]);
     for &size in sizes {
-        // Small messages cost the server's time, not its memory.
+        // Small messages cost processor time rather than memory, so fewer connections send them.
         let count = if size < 1024 {
             attack.pick(40, 10)
         } else {
@@ -39,7 +41,7 @@ pub(crate) fn outbound(attack: &Attack, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// Rooms whose members do not read, each with a publisher who does.
+/// Fills topics with four members each that do not read, and one publisher that does.
 fn topics(attack: &Attack, report: &mut Report, size: usize) -> io::Result<()> {
     let topics = attack.pick(12, 3);
     let args = [
@@ -61,7 +63,7 @@ fn topics(attack: &Attack, report: &mut Report, size: usize) -> io::Result<()> {
     let readers: io::Result<Vec<_>> = publishers.iter().map(|stream| stream.try_clone()).collect();
     let drain = Drain::start(readers?);
     let block = wire::text(size).repeat((64 * 1024 / size).max(1));
-    // Less than lag_bytes_max, so that no member is cut off.
+    // Less than `--lag-bytes-max`, so that the server disconnects no member.
     connections::fill(
         &publishers,
         &block,
@@ -75,10 +77,10 @@ fn topics(attack: &Attack, report: &mut Report, size: usize) -> io::Result<()> {
     reset_and_measure(attack, report, &server, members, &title)
 }
 
-/// Idle connections, each on a path of its own.
+/// Scenario `memory-paths`: idle connections, each with a different path. Each may cost at most 1 024 bytes.
 pub(crate) fn paths(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(4_000, 1_000).min(attack.connections_max);
-    // A path over 512 bytes names no room: broadcast answers 414.
+    // `broadcast` answers 414 to a path longer than 512 bytes.
     let lengths = [
         (
             "echo",
@@ -90,7 +92,7 @@ pub(crate) fn paths(attack: &Attack, report: &mut Report) -> io::Result<()> {
         for &len in lengths {
             let route = format!("/*={handler}");
             let server = Server::start(attack, &["serve", "-r", &route])?;
-            // What the first connections cost is not a path's.
+            // Allocations that only the first connections cause are not part of the cost per connection.
             connections::echo_and_close(server.addr, 100)?;
             server.wait_until_idle()?;
             std::thread::sleep(Duration::from_millis(1_200));
@@ -98,7 +100,7 @@ pub(crate) fn paths(attack: &Attack, report: &mut Report) -> io::Result<()> {
             let streams = connections::open_each(server.addr, count, |number| {
                 wire::request(&wire::path(number, len))
             })?;
-            // Used once: an echo of 20 bytes, to the sender alone in its room.
+            // Each connection receives one message of 20 bytes: its echo, or its own publication as the only member.
             for mut stream in &streams {
                 stream.write_all(&wire::text(20))?;
             }

@@ -1,15 +1,19 @@
-//! The table.
+//! Output of the results as one table, row by row.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Prints rows as they come, and remembers whether one failed.
+/// Prints each row at once, and counts the rows that failed.
 pub(crate) struct Report {
+    /// Name of the current scenario.
     name: &'static str,
+    /// The current scenario runs a second time.
     is_retry: bool,
+    /// Failed rows of the current run of the scenario.
     failed_now: usize,
+    /// Failed rows of all earlier scenarios.
     failed: usize,
 }
 
@@ -33,7 +37,7 @@ impl Report {
         self.failed_now = 0;
     }
 
-    /// The scenario is run a second time; its first rows do not count.
+    /// Begins the second run of the scenario. Failures of its first run do not count.
     pub(crate) fn begin_retry(&mut self) {
         self.is_retry = true;
         self.failed_now = 0;
@@ -43,7 +47,7 @@ impl Report {
         self.failed += self.failed_now;
     }
 
-    /// Whether a row of this scenario failed.
+    /// Returns whether a row of the current run of the scenario has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed_now > 0
     }
@@ -62,16 +66,16 @@ impl Report {
         let measured = measured.to_string();
         let wanted = wanted.to_string();
         println!("{title:90} | {measured:>48} | {wanted:>14} | {verdict}");
-        // The rows are for people who wait.
+        // Shows each row at once, also if stdout is a pipe.
         let _ = io::stdout().flush();
     }
 
-    /// A figure that nothing is demanded of.
+    /// Adds a row without a wanted value, which never fails.
     pub(crate) fn note(&mut self, what: impl Display, measured: impl Display) {
         self.row(what, measured, "-", true);
     }
 
-    /// A row that is ok if the time is within the limit.
+    /// Adds a row that is ok if `time` is at most `max`.
     pub(crate) fn time(&mut self, what: impl Display, time: Duration, max: Duration) {
         let wanted = format!("<= {}", millis(max));
         self.row(what, millis(time), wanted, time <= max);
@@ -95,7 +99,7 @@ pub(crate) fn millis(time: Duration) -> String {
     }
 }
 
-/// Bytes in MB of 10^6.
+/// Formats bytes in MB of 10^6.
 pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -1,4 +1,4 @@
-//! The well-behaved client: how long others' traffic makes it wait.
+//! The victim: a well-behaved client that measures the server's latency during an attack.
 
 use crate::child::{RunDelay, Server};
 use crate::connections;
@@ -13,32 +13,34 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// An echo of 20 bytes, due every millisecond, whatever is outstanding.
+/// A client that sends 20 bytes every millisecond, regardless of outstanding echoes (open loop), from one thread, and
+/// reads the echoes in another.
 pub(crate) struct Victim {
     is_over: Arc<AtomicBool>,
     sending: JoinHandle<io::Result<()>>,
     receiving: JoinHandle<io::Result<Waits>>,
 }
 
-/// What a victim waited.
+/// The latencies that a victim has measured.
 pub(crate) struct Waits {
-    /// Without the waits for a processor, in ascending order.
+    /// Latencies without the time for which the server or the victim waited for a processor, in ascending order.
     adjusted: Vec<Duration>,
-    /// With them, the longest.
+    /// Maximum latency including that time.
     raw_max: Duration,
 }
 
 /// A message that was sent.
 struct Sent {
+    /// When the message was to be sent.
     due: Instant,
-    /// How long the sending thread waited for a processor when it was due.
+    /// How long the sending thread waited for a processor before it sent the message.
     delay: Duration,
-    /// How long the server had waited for a processor before, in all.
+    /// How long the server had waited for a processor in total when the message was sent.
     server_delay: Duration,
 }
 
 impl Victim {
-    /// Opens a connection to /echo and begins.
+    /// Opens a connection to /echo and starts both threads.
     pub(crate) fn start(server: &Server) -> io::Result<Self> {
         let stream = connections::open(server.addr, "/echo")?;
         let reader = stream.try_clone()?;
@@ -56,10 +58,10 @@ impl Victim {
         })
     }
 
-    /// Waits for the last echo.
+    /// Stops sending, waits for the remaining echoes, and returns the latencies.
     ///
     /// # Errors
-    /// An echo did not arrive.
+    /// An echo did not arrive within 60 s.
     pub(crate) fn stop(self) -> io::Result<Waits> {
         self.is_over.store(true, Ordering::Relaxed);
         let waits = self.receiving.join().expect("the thread does not panic");
@@ -93,7 +95,7 @@ fn send(
     Ok(())
 }
 
-/// Reads the echo of each message that was sent; the wait for each.
+/// Reads the echo of each message that was sent, and returns the latency of each.
 fn receive(
     mut stream: &TcpStream,
     sent: &Receiver<Sent>,
@@ -122,16 +124,17 @@ fn receive(
 }
 
 impl Waits {
+    /// Returns the maximum latency, without waits for a processor.
     pub(crate) fn max(&self) -> Duration {
         self.adjusted.last().copied().unwrap_or(Duration::MAX)
     }
 
-    /// The longest wait, waits for a processor included.
+    /// Returns the maximum latency, including waits for a processor.
     pub(crate) fn raw_max(&self) -> Duration {
         self.raw_max
     }
 
-    /// What so many in a hundred waited at most.
+    /// Returns the latency that `percent` percent of the messages did not exceed.
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let at = (self.adjusted.len() * percent).div_ceil(100).max(1) - 1;
         self.adjusted.get(at).copied().unwrap_or(Duration::MAX)
@@ -150,5 +153,5 @@ const MESSAGE_BYTES: usize = 20;
 
 const PERIOD: Duration = Duration::from_millis(1);
 
-/// An echo that takes longer never comes.
+/// An echo that takes longer is considered lost.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(60);
