@@ -68,8 +68,8 @@ impl Act {
 
 /// All that can be seen of a run.
 #[derive(Debug, Default, PartialEq)]
-struct Story {
-    events: Vec<Seen>,
+struct Outcome {
+    events: Vec<SeenEvent>,
     out: Vec<u8>,
     error: Option<ProtocolError>,
     /// Of an opening handshake that failed: how many bytes decided it.
@@ -78,7 +78,7 @@ struct Story {
 }
 
 #[derive(Debug, PartialEq)]
-enum Seen {
+enum SeenEvent {
     Request(String),
     Text(String),
     Binary(Vec<u8>),
@@ -99,22 +99,22 @@ pub(crate) fn compare(
     if body.is_empty() {
         return;
     }
-    let run = |pieces: &[&[u8]], way| Run::new(connect(), limits, script, way).over(pieces);
-    let whole = run(&[body], Way::Input);
+    let run = |pieces: &[&[u8]], method| Run::new(connect(), limits, script, method).over(pieces);
+    let whole = run(&[body], Method::Input);
     let pieces = pieces(body, cuts);
-    for way in [Way::Input, Way::InPlace] {
-        let cut = run(&pieces, way);
-        assert_eq!(cut, whole, "cut as the tail says, {way:?}, and whole");
+    for method in [Method::Input, Method::InPlace] {
+        let cut = run(&pieces, method);
+        assert_eq!(cut, whole, "cut as the tail says, {method:?}, and whole");
         if body.len() <= BYTEWISE_BYTES_MAX {
-            let bytewise = run(&body.chunks(1).collect::<Vec<_>>(), way);
-            assert_eq!(bytewise, whole, "byte by byte, {way:?}, and whole");
+            let bytewise = run(&body.chunks(1).collect::<Vec<_>>(), method);
+            assert_eq!(bytewise, whole, "byte by byte, {method:?}, and whole");
         }
     }
 }
 
 /// How the connection takes what arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Method {
     /// By `receive`.
     Input,
     /// In the place where a message is assembled, as far as one is.
@@ -123,16 +123,16 @@ enum Way {
 
 struct Run<'l> {
     connection: Connection,
-    way: Way,
+    method: Method,
     limits: &'l Limits,
     script: Script,
-    story: Story,
+    outcome: Outcome,
     /// What `out` should hold behind the HTTP.
-    due: Vec<Frame>,
+    expected: Vec<Frame>,
     http_len: usize,
-    /// Bytes that the connection has taken from the heap and not given back or away.
+    /// Bytes that the connection has consumed from the heap and not given back or away.
     held: usize,
-    taken: usize,
+    consumed: usize,
     /// Empty between two calls. Large enough that no reply but HTTP makes it grow, which would count as held.
     out: Vec<u8>,
     /// The first word of the request was HEAD.
@@ -140,23 +140,23 @@ struct Run<'l> {
 }
 
 impl<'l> Run<'l> {
-    fn new(connection: Connection, limits: &'l Limits, script: Script, way: Way) -> Self {
+    fn new(connection: Connection, limits: &'l Limits, script: Script, method: Method) -> Self {
         Self {
             connection,
-            way,
+            method,
             limits,
             script,
-            story: Story::default(),
-            due: Vec::new(),
+            outcome: Outcome::default(),
+            expected: Vec::new(),
             http_len: 0,
             held: 0,
-            taken: 0,
-            out: Vec::with_capacity(OUT_BYTES),
+            consumed: 0,
+            out: Vec::with_capacity(OUT_CAPACITY),
             is_head: false,
         }
     }
 
-    fn over(mut self, pieces: &[&[u8]]) -> Story {
+    fn over(mut self, pieces: &[&[u8]]) -> Outcome {
         if self.script.act.is_some_and(|(_, at)| at == 0) {
             self.act();
         }
@@ -165,9 +165,9 @@ impl<'l> Run<'l> {
         for piece in pieces {
             self.feed(piece, &whole);
         }
-        self.story.stage = Some(self.connection.stage());
+        self.outcome.stage = Some(self.connection.stage());
         self.check();
-        self.story
+        self.outcome
     }
 
     fn feed(&mut self, piece: &[u8], whole: &[u8]) {
@@ -182,26 +182,26 @@ impl<'l> Run<'l> {
             let result = self.receive(&mut input, &mut out);
             let grown = ALLOCATOR.current_usage().wrapping_sub(before) as isize;
             let peak = ALLOCATOR.peak_usage() as usize - before;
-            self.taken += left - input.len();
+            self.consumed += left - input.len();
             self.count(stage, &result, grown, peak);
             match result {
                 Ok(Some(event)) => self.event(stage, event, &mut out),
-                Ok(None) if self.way == Way::InPlace && !input.is_empty() => {}
+                Ok(None) if self.method == Method::InPlace && !input.is_empty() => {}
                 Ok(None) => {
                     assert!(input.is_empty(), "asked for more with input left");
-                    self.story.out.append(&mut out);
+                    self.outcome.out.append(&mut out);
                     self.out = out;
                     return;
                 }
                 Err(error) => {
                     assert_eq!(self.connection.stage(), Stage::Ended);
-                    assert!(self.story.error.is_none(), "failed twice");
+                    assert!(self.outcome.error.is_none(), "failed twice");
                     self.failed(stage, &error, &out, whole);
-                    self.story.error = Some(error);
+                    self.outcome.error = Some(error);
                     // What is left of the piece is fed again: a failed connection discards it.
                 }
             }
-            self.story.out.append(&mut out);
+            self.outcome.out.append(&mut out);
         }
     }
 
@@ -210,13 +210,13 @@ impl<'l> Run<'l> {
         input: &mut &'i mut [u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        if self.way == Way::InPlace
+        if self.method == Method::InPlace
             && !input.is_empty()
             && let Some(space) = self.connection.assembly_space(1)
         {
             let len = space.len().min(input.len());
-            let (taken, rest) = mem::take(input).split_at_mut(len);
-            space[..len].copy_from_slice(taken);
+            let (consumed, rest) = mem::take(input).split_at_mut(len);
+            space[..len].copy_from_slice(consumed);
             *input = rest;
             return self.connection.received_in_place(len, out);
         }
@@ -231,7 +231,7 @@ impl<'l> Run<'l> {
         grown: isize,
         peak: usize,
     ) {
-        let given_away = match result {
+        let transferred = match result {
             // A request is not ours to measure; the head that it was made of is no longer held.
             Ok(Some(Event::Request(_))) | Err(ProtocolError::Opening(_)) => {
                 self.held = 0;
@@ -258,8 +258,8 @@ impl<'l> Run<'l> {
         );
         self.held = self
             .held
-            .checked_add_signed(grown - given_away as isize)
-            .expect("no more is given back than was taken");
+            .checked_add_signed(grown - transferred as isize)
+            .expect("no more is given back than was consumed");
         assert!(
             self.held <= bound + SLACK_BYTES,
             "{} B held, {bound} allowed",
@@ -276,7 +276,7 @@ impl<'l> Run<'l> {
     fn event(&mut self, stage: Stage, event: Event<'_>, out: &mut Vec<u8>) {
         let seen = match event {
             Event::Request(request) => {
-                let seen = Seen::Request(describe(&request));
+                let seen = SeenEvent::Request(describe(&request));
                 self.answer(&request, out);
                 seen
             }
@@ -284,35 +284,35 @@ impl<'l> Run<'l> {
                 let message = message.as_message();
                 assert!(message.len() <= self.limits.message_bytes_max);
                 match message.as_text() {
-                    Some(text) => Seen::Text(text.to_owned()),
-                    None => Seen::Binary(message.as_bytes().to_owned()),
+                    Some(text) => SeenEvent::Text(text.to_owned()),
+                    None => SeenEvent::Binary(message.as_bytes().to_owned()),
                 }
             }
             Event::Ping(payload) => {
                 if stage == Stage::Open {
-                    self.due.push(Frame::new(PONG, &payload));
+                    self.expected.push(Frame::new(PONG, &payload));
                 }
-                Seen::Ping(payload.into_owned())
+                SeenEvent::Ping(payload.into_owned())
             }
-            Event::Pong(payload) => Seen::Pong(payload.into_owned()),
+            Event::Pong(payload) => SeenEvent::Pong(payload.into_owned()),
             Event::Close(frame) => {
                 assert_eq!(self.connection.stage(), Stage::Closed);
                 if stage == Stage::Open {
-                    self.due.push(close_frame(&frame));
+                    self.expected.push(close_frame(&frame));
                 }
-                Seen::Close(frame)
+                SeenEvent::Close(frame)
             }
         };
         assert!(matches!(
             stage,
             Stage::Opening | Stage::Open | Stage::Closing
         ));
-        self.story.events.push(seen);
-        self.story.out.append(out);
+        self.outcome.events.push(seen);
+        self.outcome.out.append(out);
         if self
             .script
             .act
-            .is_some_and(|(_, at)| at == self.story.events.len())
+            .is_some_and(|(_, at)| at == self.outcome.events.len())
         {
             self.act();
         }
@@ -322,14 +322,14 @@ impl<'l> Run<'l> {
         match error.close_code() {
             None => {
                 self.http_len = out.len();
-                self.story.decided_at = Some(self.taken);
-                let taken = &whole[..self.taken];
-                self.is_head = taken
+                self.outcome.decided_at = Some(self.consumed);
+                let consumed = &whole[..self.consumed];
+                self.is_head = consumed
                     .strip_prefix(b"\r\n")
-                    .unwrap_or(taken)
+                    .unwrap_or(consumed)
                     .starts_with(b"HEAD ");
             }
-            Some(code) if stage == Stage::Open => self.due.push(close_frame(&CloseFrame {
+            Some(code) if stage == Stage::Open => self.expected.push(close_frame(&CloseFrame {
                 code,
                 reason: error.to_string(),
             })),
@@ -373,7 +373,7 @@ impl<'l> Run<'l> {
             return;
         };
         let is_open = self.connection.stage() == Stage::Open;
-        let (connection, out) = (&mut self.connection, &mut self.story.out);
+        let (connection, out) = (&mut self.connection, &mut self.outcome.out);
         let (is_done, frame) = match act {
             Act::Send => (
                 connection.send(Message::text("ours"), out),
@@ -391,15 +391,15 @@ impl<'l> Run<'l> {
         };
         assert_eq!(is_done, is_open);
         if is_done {
-            self.due.push(frame);
+            self.expected.push(frame);
         }
     }
 
-    /// `out` is the HTTP, if any, and then exactly what is due; of that a Close, if any, is the last.
+    /// `out` is the HTTP, if any, and then exactly what is expected; of that a Close, if any, is the last.
     fn check(&self) {
-        let Story {
+        let Outcome {
             events, out, error, ..
-        } = &self.story;
+        } = &self.outcome;
         let (http, rest) = out.split_at(self.http_len);
         if let Some(ProtocolError::Opening(error)) = error {
             assert_eq!(wire::check_refusal(http, self.is_head), error.status());
@@ -411,7 +411,7 @@ impl<'l> Run<'l> {
         }
         let (frames, cut) = wire::split_frames(rest, self.script.role);
         assert!(cut.is_empty(), "half of a frame: {cut:x?}");
-        assert_eq!(frames, self.due, "after {events:?}");
+        assert_eq!(frames, self.expected, "after {events:?}");
         let close_at = frames.iter().position(|frame| frame.opcode == CLOSE);
         assert!(close_at.is_none_or(|at| at + 1 == frames.len()));
     }
@@ -445,7 +445,7 @@ fn describe(request: &Request) -> String {
 const SLACK_BYTES: usize = 1024;
 
 /// A Close or a pong, with room.
-const OUT_BYTES: usize = 512;
+const OUT_CAPACITY: usize = 512;
 
 /// Longer bodies are not run byte by byte.
 const BYTEWISE_BYTES_MAX: usize = 4000;
