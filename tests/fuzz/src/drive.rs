@@ -1,5 +1,6 @@
-//! Drives a [`Connection`] over bytes cut in several ways, and asserts that the cuts change nothing: not the events,
-//! the replies, the error, the stage. Beside each run stands what it should reply, made from the events alone.
+//! Feeds the same bytes to a [`Connection`] in different pieces, and asserts that the events, replies, error and stage do
+//! not depend on the pieces. Each run also computes the expected replies from the events and compares them with the
+//! actual replies, and compares the allocated bytes with the limits.
 
 use crate::ALLOCATOR;
 use crate::input::pieces;
@@ -11,11 +12,12 @@ use wsloop::proto::{
     Request, Role, Stage, Upgrade,
 };
 
-/// What is done beside receiving.
+/// The actions of the endpoint under test besides receiving.
 #[derive(Clone, Copy)]
 pub(crate) struct Script {
+    /// How it answers a request.
     pub(crate) answer: Answer,
-    /// What we do of ourselves, and after how many events.
+    /// An action, and the number of events after which it happens.
     pub(crate) act: Option<(Act, usize)>,
     pub(crate) role: Role,
 }
@@ -25,7 +27,7 @@ pub(crate) struct Script {
 pub(crate) enum Answer {
     Accept,
     AcceptSubprotocol,
-    /// With a 101 that may not leave, then 500.
+    /// With a 101 without the Upgrade header, which the connection must reject, then with 500.
     AcceptAltered,
     Refuse(u16),
 }
@@ -44,7 +46,7 @@ impl From<u8> for Answer {
     }
 }
 
-/// What we do of ourselves.
+/// An action that does not answer an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Send,
@@ -66,13 +68,13 @@ impl Act {
     }
 }
 
-/// All that can be seen of a run.
+/// The observable result of a run.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     events: Vec<SeenEvent>,
     out: Vec<u8>,
     error: Option<ProtocolError>,
-    /// Of an opening handshake that failed: how many bytes decided it.
+    /// If the opening handshake failed: the number of bytes consumed until then.
     decided_at: Option<usize>,
     stage: Option<Stage>,
 }
@@ -87,7 +89,8 @@ enum SeenEvent {
     Close(CloseFrame),
 }
 
-/// Runs `body` whole, cut by `cuts` and byte by byte.
+/// Runs `body` in one piece, in the pieces that `cuts` describe, and byte by byte if it is short. Panics if the outcomes
+/// differ.
 pub(crate) fn compare(
     body: &[u8],
     cuts: &[u8],
@@ -95,7 +98,7 @@ pub(crate) fn compare(
     script: Script,
     connect: impl Fn() -> Connection,
 ) {
-    // Nothing arrives in no pieces at all, which is not to be told from one that is empty.
+    // An empty body has no pieces, but the first run would feed one empty piece.
     if body.is_empty() {
         return;
     }
@@ -104,20 +107,26 @@ pub(crate) fn compare(
     let pieces = pieces(body, cuts);
     for method in [Method::Input, Method::InPlace] {
         let cut = run(&pieces, method);
-        assert_eq!(cut, whole, "cut as the tail says, {method:?}, and whole");
+        assert_eq!(
+            cut, whole,
+            "split by the tail, {method:?}, and in one piece"
+        );
         if body.len() <= BYTEWISE_BYTES_MAX {
             let bytewise = run(&body.chunks(1).collect::<Vec<_>>(), method);
-            assert_eq!(bytewise, whole, "byte by byte, {method:?}, and whole");
+            assert_eq!(
+                bytewise, whole,
+                "byte by byte, {method:?}, and in one piece"
+            );
         }
     }
 }
 
-/// How the connection takes what arrived.
+/// How input is passed to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
     /// By `receive`.
     Input,
-    /// In the place where a message is assembled, as far as one is.
+    /// By `received_in_place` while a message is being assembled, otherwise by `receive`.
     InPlace,
 }
 
@@ -127,15 +136,18 @@ struct Run<'l> {
     limits: &'l Limits,
     script: Script,
     outcome: Outcome,
-    /// What `out` should hold behind the HTTP.
+    /// The frames that `out` must contain after the HTTP response.
     expected: Vec<Frame>,
+    /// Length of the HTTP response.
     http_len: usize,
-    /// Bytes that the connection has consumed from the heap and not given back or away.
+    /// Bytes that the connection has allocated, and neither freed nor returned in an event.
     held: usize,
+    /// Input bytes consumed.
     consumed: usize,
-    /// Empty between two calls. Large enough that no reply but HTTP makes it grow, which would count as held.
+    /// Output buffer, empty between two calls. Its capacity suffices for all replies but HTTP responses, because its
+    /// growth would count as `held`.
     out: Vec<u8>,
-    /// The first word of the request was HEAD.
+    /// The method of the request was HEAD.
     is_head: bool,
 }
 
@@ -160,7 +172,7 @@ impl<'l> Run<'l> {
         if self.script.act.is_some_and(|(_, at)| at == 0) {
             self.act();
         }
-        // What of the request decides whether it is a HEAD can be cut, so it is looked for in all of it.
+        // The method of a request can be split between pieces, so `failed` looks for it in the whole input.
         let whole = pieces.concat();
         for piece in pieces {
             self.feed(piece, &whole);
@@ -188,7 +200,10 @@ impl<'l> Run<'l> {
                 Ok(Some(event)) => self.event(stage, event, &mut out),
                 Ok(None) if self.method == Method::InPlace && !input.is_empty() => {}
                 Ok(None) => {
-                    assert!(input.is_empty(), "asked for more with input left");
+                    assert!(
+                        input.is_empty(),
+                        "more input requested before all was consumed"
+                    );
                     self.outcome.out.append(&mut out);
                     self.out = out;
                     return;
@@ -198,7 +213,7 @@ impl<'l> Run<'l> {
                     assert!(self.outcome.error.is_none(), "failed twice");
                     self.failed(stage, &error, &out, whole);
                     self.outcome.error = Some(error);
-                    // What is left of the piece is fed again: a failed connection discards it.
+                    // The loop feeds the rest of the piece: a failed connection must discard it.
                 }
             }
             self.outcome.out.append(&mut out);
@@ -223,7 +238,8 @@ impl<'l> Run<'l> {
         self.connection.receive(input, self.limits, out)
     }
 
-    /// What is held is what arrived of one message, head or control frame, and within the limits.
+    /// Updates `held` after a call that changed the heap by `grown` bytes. Panics if the connection holds more than the
+    /// limits allow for one message, head or control frame, or if a closed connection holds anything.
     fn count(
         &mut self,
         stage: Stage,
@@ -232,7 +248,7 @@ impl<'l> Run<'l> {
         peak: usize,
     ) {
         let transferred = match result {
-            // A request is not ours to measure; the head that it was made of is no longer held.
+            // The size of a `Request` is not checked. The connection has released the bytes of the head.
             Ok(Some(Event::Request(_))) | Err(ProtocolError::Opening(_)) => {
                 self.held = 0;
                 return;
@@ -250,25 +266,25 @@ impl<'l> Run<'l> {
                 self.limits.message_bytes_max
             }
         };
-        // While a buffer grows there are two.
+        // While a buffer grows, the old and the new one exist.
         assert!(
             self.held + peak <= 2 * bound + SLACK_BYTES,
-            "{peak} B more than the {} held, {bound} allowed",
+            "peak of {peak} B in addition to {} B allocated, limit {bound} B",
             self.held
         );
         self.held = self
             .held
             .checked_add_signed(grown - transferred as isize)
-            .expect("no more is given back than was consumed");
+            .expect("a connection frees no more than it has allocated");
         assert!(
             self.held <= bound + SLACK_BYTES,
-            "{} B held, {bound} allowed",
+            "{} B allocated, limit {bound} B",
             self.held
         );
         let is_over = matches!(self.connection.stage(), Stage::Closed | Stage::Ended);
         assert!(
             !is_over || self.held == 0,
-            "{} B held at the end",
+            "{} B allocated at the end",
             self.held
         );
     }
@@ -352,7 +368,7 @@ impl<'l> Run<'l> {
                 }
                 connection
                     .accept(request, &upgrade, out)
-                    .expect("a 101 of our own making may leave");
+                    .expect("an unchanged 101 is valid");
                 self.http_len = out.len();
                 return;
             }
@@ -360,7 +376,7 @@ impl<'l> Run<'l> {
                 let mut upgrade = Upgrade::new(request);
                 upgrade.headers_mut().remove("upgrade");
                 assert!(connection.accept(request, &upgrade, out).is_err());
-                assert!(out.is_empty(), "half of a 101");
+                assert!(out.is_empty(), "part of a rejected 101 was written");
                 500
             }
         };
@@ -395,7 +411,8 @@ impl<'l> Run<'l> {
         }
     }
 
-    /// `out` is the HTTP, if any, and then exactly what is expected; of that a Close, if any, is the last.
+    /// Checks that `out` is the HTTP response, if any, followed by exactly the expected frames, and that no frame follows
+    /// a Close.
     fn check(&self) {
         let Outcome {
             events, out, error, ..
@@ -410,7 +427,7 @@ impl<'l> Run<'l> {
             }
         }
         let (frames, cut) = wire::split_frames(rest, self.script.role);
-        assert!(cut.is_empty(), "half of a frame: {cut:x?}");
+        assert!(cut.is_empty(), "incomplete frame: {cut:x?}");
         assert_eq!(frames, self.expected, "after {events:?}");
         let close_at = frames.iter().position(|frame| frame.opcode == CLOSE);
         assert!(close_at.is_none_or(|at| at + 1 == frames.len()));
@@ -426,7 +443,7 @@ fn close_frame(frame: &CloseFrame) -> Frame {
     Frame::new(CLOSE, &payload)
 }
 
-/// All that a request tells.
+/// Formats all properties of a request.
 fn describe(request: &Request) -> String {
     let subprotocols: Vec<&str> = request.subprotocols().collect();
     format!(
@@ -441,11 +458,12 @@ fn describe(request: &Request) -> String {
     )
 }
 
-/// Beside the payload: the state of a message that is cut, a control frame's payload with what its vector has to spare.
+/// Allowed in addition to a limit: the state of an incomplete message, and the payload of a control frame with the
+/// unused capacity of its vector.
 const SLACK_BYTES: usize = 1024;
 
-/// A Close or a pong, with room.
+/// More than the longest Close or pong, 131 bytes.
 const OUT_CAPACITY: usize = 512;
 
-/// Longer bodies are not run byte by byte.
+/// Maximum length of a body that is also run byte by byte.
 const BYTEWISE_BYTES_MAX: usize = 4000;

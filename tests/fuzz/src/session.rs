@@ -1,9 +1,9 @@
-//! Whole sessions: a real [`Server`] over loopback, with small limits and small socket buffers, and peers that do what
-//! the fuzzer's bytes send. Everything is on one thread, so that what was asked for and in which order is known: the
-//! handler writes down what it was told and what it was promised, and at the end each peer's bytes are held against
-//! that.
+//! The target for whole sessions: a [`Server`] on loopback with small limits and socket buffers, and peers that perform
+//! the actions encoded in the fuzzer's bytes. Server and peers run on one thread, so the order of all actions is known.
+//! The handler records the messages it receives and the messages accepted for sending; at the end, the bytes that each
+//! peer sent and received are compared with these records.
 //!
-//! Time does not pass: all deadlines are days away. They have tests of their own.
+//! Deadlines are not tested here: all are a day long, so none expires.
 
 use crate::ALLOCATOR;
 use crate::input::Cursor;
@@ -20,7 +20,7 @@ use wsloop::{
     Side, Turn, Upgrade,
 };
 
-/// Plays the scenario that `data` is.
+/// Runs the scenario that `data` encodes.
 pub fn session(data: &[u8]) {
     let mut cursor = Cursor(data);
     let mut scenario = Scenario::new(&mut cursor);
@@ -36,11 +36,13 @@ struct Scenario {
     server: Server<RecordingHandler>,
     address: SocketAddr,
     peers: Vec<Peer>,
-    /// Buffers of the peers' sockets.
+    /// Size of the peers' socket buffers; `None`: the system's default.
     buffer_bytes: Option<usize>,
+    /// `stop` has been called: no further peer connects.
     is_stopping: bool,
+    /// `stop` has been called twice: the server ends connections without waiting for the closing handshake.
     is_cut_short: bool,
-    /// Bytes on the heap when nobody had connected.
+    /// Allocated bytes before the first connection.
     heap_at_start: usize,
 }
 
@@ -110,7 +112,7 @@ impl Scenario {
             9 => peer.shut_down_write(),
             10 => peer.disconnect(what & 16 != 0),
             11 => self.server.with_context(|cx| {
-                // From outside a turn.
+                // Outside of a turn, to a topic without members.
                 cx.publish("no members", "x");
             }),
             12 => self.act_between_turns(cursor.byte()),
@@ -131,7 +133,7 @@ impl Scenario {
             return;
         }
         let peer = Peer::connect(self.address, self.buffer_bytes);
-        // The kernel may give a port again, which the handler tells peers by.
+        // The kernel may assign a port again after a peer has closed its socket, but the records identify peers by port.
         if self.peers.iter().all(|other| other.port != peer.port) {
             self.peers.push(peer);
         }
@@ -155,12 +157,12 @@ impl Scenario {
     fn stop(&mut self) {
         self.is_cut_short |= self.is_stopping;
         self.is_stopping = true;
-        // The second time it has perhaps stopped already.
+        // An error is ignored: the server may have stopped already.
         let _ = self.server.handle().stop();
     }
 
-    /// Everyone who is still there says all that was to be sent, ends its side and reads on to the end, which must
-    /// come.
+    /// Lets each remaining peer write its unsent bytes, half-close, and read until the server ends the stream. Then checks
+    /// the records and the allocated bytes, and stops the server.
     fn end(mut self) {
         let start = Instant::now();
         let mut turns = 0_u32;
@@ -175,17 +177,17 @@ impl Scenario {
             self.turn();
             turns += 1;
             if turns > 64 {
-                // Perhaps the kernel waits for a timer of its own.
+                // The kernel may wait for one of its own timers.
                 std::thread::sleep(Duration::from_micros(200));
             }
             assert!(
                 start.elapsed() < END_TIMEOUT,
-                "a peer is not let go: {:?}",
+                "a connection does not end: {:?}",
                 self.peers
             );
         }
         self.reap();
-        // What was published in the turn that ended the last of them is given back in the next.
+        // Publications of the turn that ended the last session are released in the next turn.
         self.turn();
         self.check_peers();
         self.check_memory();
@@ -200,7 +202,8 @@ impl Scenario {
         }
     }
 
-    /// What is left of the peers' input is read or discarded, a budget a turn.
+    /// Runs turns until no session is left. Each turn reads or discards as much of the remaining input as its budget
+    /// allows.
     fn reap(&mut self) {
         for _ in 0..REAP_TURNS_MAX {
             if self.server.count() > 0 {
@@ -219,10 +222,10 @@ impl Scenario {
         }
     }
 
-    /// Nobody is there any more, so nothing is held for anybody.
+    /// Checks that the server has released all memory of the connections that have ended.
     fn check_memory(&mut self) {
         self.peers = Vec::new();
-        // Who had left before it was accepted is accepted now, and read from until its end is seen.
+        // Connections that their peers closed before the server accepted them are accepted now, and read to their end.
         (0..16).for_each(|_| self.turn());
         self.reap();
         for record in self.server.handler_mut().records.values_mut() {
@@ -232,16 +235,17 @@ impl Scenario {
         let records = self.server.handler().records.len() * 1024;
         let allowed = self.heap_at_start + records + BASE_BYTES_MAX;
         if ALLOCATOR.current_usage() > allowed {
-            // Somebody who was refused may still be there, and then spare buffers are kept for a second.
+            // A refused connection may still be open. Then the loop retains unused buffers for one second.
             std::thread::sleep(BUFFER_IDLE_TIME);
             self.turn();
         }
         let held = ALLOCATOR.current_usage();
-        assert!(held <= allowed, "{held} B held, {allowed} B allowed");
+        assert!(held <= allowed, "{held} B allocated, limit {allowed} B");
     }
 }
 
-/// One of the sockets that all scenarios listen on, so that ports are not used up, and the size of its buffers.
+/// Returns one of three listening sockets, and the size of its buffers. All scenarios share these sockets, so that the
+/// system does not run out of ports.
 fn listener(which: usize) -> (TcpListener, Option<usize>) {
     static LISTENERS: OnceLock<Vec<(TcpListener, Option<usize>)>> = OnceLock::new();
     let listeners = LISTENERS.get_or_init(|| {
@@ -249,7 +253,7 @@ fn listener(which: usize) -> (TcpListener, Option<usize>) {
             let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
             if let Some(len) = buffer_bytes {
                 let socket = SockRef::from(&listener);
-                // Sockets that are accepted inherit both.
+                // Accepted sockets inherit both options.
                 socket.set_send_buffer_size(len).expect("a socket option");
                 socket.set_recv_buffer_size(len).expect("a socket option");
             }
@@ -259,12 +263,12 @@ fn listener(which: usize) -> (TcpListener, Option<usize>) {
         [None, Some(64 * 1024), Some(16 * 1024)].map(bind).into()
     });
     let (listener, buffer_bytes) = &listeners[which % listeners.len()];
-    // Who came last in the scenario before, and was not waited for.
+    // Discards connections from the previous scenario that its server did not accept.
     while listener.accept().is_ok() {}
     (listener.try_clone().expect("a descriptor"), *buffer_bytes)
 }
 
-/// Limits that a scenario can reach.
+/// Returns a configuration with limits that a scenario can exceed.
 fn config(cursor: &mut Cursor<'_>) -> Config {
     let mut pick = |choices: &[usize]| choices[usize::from(cursor.byte()) % choices.len()];
     let day = Duration::from_secs(24 * 60 * 60);
@@ -291,12 +295,12 @@ fn config(cursor: &mut Cursor<'_>) -> Config {
     }
 }
 
-/// A client.
+/// A client, with all bytes that it has sent and received.
 #[derive(Debug)]
 struct Peer {
     stream: Option<TcpStream>,
     port: u16,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     unsent: Vec<u8>,
     sent: Vec<u8>,
     read: Vec<u8>,
@@ -304,14 +308,14 @@ struct Peer {
     end: Option<End>,
 }
 
-/// How a peer saw its connection end.
+/// How a connection ended, from the peer's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The end of the stream was read.
     Stream,
-    /// A read or write failed: what was on its way may be lost.
+    /// A read failed; bytes in flight may be lost.
     Reset,
-    /// It left without waiting.
+    /// The peer closed its socket first.
     Left,
 }
 
@@ -323,8 +327,12 @@ impl Peer {
             socket.set_send_buffer_size(len).expect("a socket option");
         }
         if let Err(error) = socket.connect(&address.into()) {
-            // The fuzzer's clock is a signal; the connection goes on by itself.
-            assert_eq!(error.kind(), ErrorKind::Interrupted, "the backlog has room");
+            // libFuzzer's timer signal interrupts `connect`; the kernel completes the connection nevertheless.
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Interrupted,
+                "the backlog is not full"
+            );
             while socket.peer_addr().is_err() {
                 std::thread::yield_now();
             }
@@ -354,7 +362,7 @@ impl Peer {
         }
     }
 
-    /// Writes what the socket takes.
+    /// Writes until the socket accepts no more.
     fn flush(&mut self) {
         while let Some(stream) = &mut self.stream
             && !self.unsent.is_empty()
@@ -364,7 +372,7 @@ impl Peer {
                 Ok(len) => self.sent.extend(self.unsent.drain(..len)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
-                    // What was sent before may still be answered, so there is more to read.
+                    // The end is detected by reading, because replies to earlier input may still arrive.
                     self.unsent.clear();
                     return;
                 }
@@ -395,7 +403,7 @@ impl Peer {
         }
     }
 
-    /// Ends its side of the stream.
+    /// Ends the peer's side of the stream, if it has no unsent bytes.
     fn shut_down_write(&mut self) {
         if let Some(stream) = &self.stream
             && self.unsent.is_empty()
@@ -415,7 +423,7 @@ impl Peer {
         }
     }
 
-    /// Holds what this peer has read against what the handler was told and promised.
+    /// Compares the bytes that this peer has sent and received with the handler's record of its session.
     fn check(&self, record: Option<&Record>, handler: &RecordingHandler, is_cut_short: bool) {
         let is_whole = self.end == Some(End::Stream) && !is_cut_short;
         let Some(record) = record else {
@@ -426,31 +434,32 @@ impl Peer {
         let decoded = decode(&self.sent, &handler.config);
         assert!(
             decoded.messages.starts_with(&record.received),
-            "the handler received what was not sent"
+            "the handler received a message that was not sent"
         );
-        // After a Close of ours messages still come, until the peer's.
+        // The handler receives messages until the peer's Close, also after the server has sent a Close.
         assert!(
             !is_whole || decoded.messages.len() == record.received.len(),
-            "the handler did not hear all"
+            "the handler did not receive all messages"
         );
         let Some(head) = ResponseHead::parse(&self.read) else {
-            assert!(!is_whole, "the 101 is cut");
+            assert!(!is_whole, "the 101 is incomplete");
             return;
         };
         wire::check_101(&self.read[..head.len]);
         let (frames, cut) = wire::split_frames(&self.read[head.len..], Role::Server);
-        assert!(cut.is_empty() || !is_whole, "a frame is cut");
+        assert!(cut.is_empty() || !is_whole, "a frame is incomplete");
         let close_at = frames.iter().position(|frame| frame.opcode == CLOSE);
         assert!(
             close_at.is_none_or(|at| at + 1 == frames.len())
                 && (close_at.is_none() || cut.is_empty()),
-            "something follows the Close"
+            "bytes follow the Close"
         );
         let (pongs, rest): (Vec<_>, Vec<_>) = frames
             .iter()
             .filter(|frame| frame.opcode != CLOSE)
             .partition(|frame| frame.opcode == PONG);
-        // A violation after this Close is what the handler is told of, not that it was too far behind.
+        // Detected by the code of the frame: if the peer violates the protocol after this Close, `on_close` reports the
+        // violation instead of 1013.
         let is_lagging = close_at.is_some_and(|at| frames[at].payload.starts_with(&LAGGING));
         check_accepted(&rest, record, is_whole && !is_lagging);
         check_pongs(&pongs, &decoded, record, is_whole);
@@ -460,7 +469,7 @@ impl Peer {
         }
     }
 
-    /// There was no session: nothing was answered, or one refusal.
+    /// Checks a peer without a session: it received nothing, or exactly one refusal.
     fn check_refused(&self, is_whole: bool) {
         if self.read.is_empty() || !is_whole {
             return;
@@ -471,14 +480,16 @@ impl Peer {
     }
 }
 
-/// What was accepted for sending arrives, whole and in order, up to where the connection ended. What may be missing
-/// is published messages that the member was told to have skipped.
+/// Checks that the peer received the accepted messages in order, up to the end of the connection. Only published messages
+/// may be missing, as many as `on_skip` has reported.
 fn check_accepted(frames: &[&Frame], record: &Record, is_whole: bool) {
     let mut accepted = record.accepted.iter();
     let mut skipped = 0;
     for frame in frames {
         loop {
-            let next = accepted.next().expect("more arrived than was sent");
+            let next = accepted
+                .next()
+                .expect("more messages arrived than were accepted");
             if next.frame == **frame {
                 break;
             }
@@ -488,14 +499,19 @@ fn check_accepted(frames: &[&Frame], record: &Record, is_whole: bool) {
     }
     let rest = accepted.as_slice();
     if is_whole {
+        // Messages after the last one received can only have been skipped as well.
         assert!(rest.iter().all(|accepted| accepted.is_published), "lost");
         assert_eq!(skipped + rest.len() as u64, record.skipped, "lost");
     } else {
-        assert!(skipped <= record.skipped, "a gap that nobody was told of");
+        assert!(
+            skipped <= record.skipped,
+            "a gap that on_skip did not report"
+        );
     }
 }
 
-/// Pongs answer pings in their order; while the peer took nothing only the newest was accepted.
+/// Checks that pongs answer pings in order. Pings may remain unanswered: while the peer does not read, the server answers
+/// only the newest one.
 fn check_pongs(pongs: &[&Frame], decoded: &Decoded, record: &Record, is_whole: bool) {
     let mut pings = decoded.pings.iter();
     for pong in pongs {
@@ -514,13 +530,13 @@ fn check_pongs(pongs: &[&Frame], decoded: &Decoded, record: &Record, is_whole: b
     }
 }
 
-/// The Close that arrived is the one that the handler was told of.
+/// Checks that the Close that arrived agrees with the record of `on_close`.
 fn check_close(frame: Option<&Frame>, close: Option<&(u16, bool, Side)>, decoded: &Decoded) {
     let sent = frame.map(|frame| match *frame.payload {
         [high, low, ..] => u16::from_be_bytes([high, low]),
         _ => 1005,
     });
-    // Not reaped yet: it waits for a peer that sends on and on.
+    // `on_close` has not been called yet: the session still discards the peer's input.
     let Some((code, is_clean, by)) = close else {
         return;
     };
@@ -535,7 +551,7 @@ fn check_close(frame: Option<&Frame>, close: Option<&(u16, bool, Side)>, decoded
     }
 }
 
-/// What a peer's bytes mean, received whole.
+/// The messages and pings in a peer's bytes, decoded in one piece.
 #[derive(Debug, Default)]
 struct Decoded {
     messages: Vec<Frame>,
@@ -558,7 +574,7 @@ fn decode(sent: &[u8], config: &Config) -> Decoded {
             Ok(Some(Event::Request(request))) => {
                 connection
                     .accept(&request, &Upgrade::new(&request), &mut out)
-                    .expect("the server accepted it, too");
+                    .expect("the server has accepted this request");
             }
             Ok(Some(Event::Message(message))) => {
                 decoded.messages.push(message_frame(message.as_message()));
@@ -574,7 +590,7 @@ fn decode(sent: &[u8], config: &Config) -> Decoded {
     }
 }
 
-/// A handler that does what messages command, and writes down what it was told and what it was promised.
+/// A handler that obeys commands in messages, and records received messages, messages accepted for sending, and closes.
 struct RecordingHandler {
     config: Config,
     records: BTreeMap<Id, Record>,
@@ -588,9 +604,10 @@ struct Record {
     accepted: Vec<Accepted>,
     is_member: bool,
     skipped: u64,
-    /// A send was refused for what is accepted already, or the session was terminated, or its socket failed.
+    /// The session was terminated, its socket failed, or its unsent bytes exceeded `backlog_bytes_max`. Accepted messages
+    /// may be lost.
     is_aborted: bool,
-    /// The handler has closed it.
+    /// The handler has called `close`.
     has_closed: bool,
     close: Option<(u16, bool, Side)>,
 }
@@ -727,7 +744,8 @@ impl RecordingHandler {
         record
     }
 
-    /// What is accepted to one session is bounded, whatever the peer does.
+    /// Checks that the unsent bytes of a session do not exceed the limits. Published bytes have a different limit, so
+    /// sessions with publications are not checked.
     fn check_bounds(&self, cx: &Context<'_>, id: Id, len: usize) {
         let record = &self.records[&id];
         if record.is_member || record.accepted.iter().any(|accepted| accepted.is_published) {
@@ -739,11 +757,11 @@ impl RecordingHandler {
             receive_buffer_bytes,
             ..
         } = self.config;
-        // One message more, with its header; the pongs that one buffer of pings is accepted.
+        // One message above the high-water mark with its header, and the pongs for one receive buffer of pings.
         let bound =
             backlog_bytes_max.max(high_water_bytes + len * 100) + receive_buffer_bytes + 1024;
-        let accepted = cx.buffered_amount(id);
-        assert!(accepted <= bound, "{accepted} B accepted, {bound} allowed");
+        let unsent = cx.buffered_amount(id);
+        assert!(unsent <= bound, "{unsent} B unsent, limit {bound} B");
     }
 }
 
@@ -755,7 +773,7 @@ fn send(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, id: Id, messag
         SendStatus::Queued | SendStatus::OverHighWater => {
             record.accepted.push(Accepted::new(message, false));
         }
-        // Refused although open: it owes too much already, and is terminated.
+        // Refused although the session was open: its unsent bytes exceed the limit, and it is terminated.
         _ => record.is_aborted |= was_open,
     }
 }
@@ -771,16 +789,16 @@ fn publish(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, message: Me
     assert_eq!(cx.publish(TOPIC, message), members);
 }
 
-/// The code of a Close to a member that is too far behind its topics, 1013.
+/// The close code 1013, for a member with more unsent publications than `lag_bytes_max`, as it begins a Close's payload.
 const LAGGING: [u8; 2] = 1013_u16.to_be_bytes();
 
 const TOPIC: &str = "chat";
 
-/// First bytes of messages that the handler obeys; all others are echoed. What is published begins otherwise than what
-/// is sent to one, so that at the end they can be told apart.
+/// First bytes of messages that are commands to the handler; it echoes all other messages. Published messages begin with
+/// other bytes than messages sent to one session, so that the checks can distinguish them.
 const COMMANDS: &[u8] = b"eeCTPBKMLDSUOQ";
 
-/// An opening handshake. Those who ask for the room are members of the topic from the start.
+/// Returns an opening handshake. Sessions with the path /chat subscribe to the topic in `on_open`.
 fn request(path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -792,14 +810,14 @@ fn request(path: &str) -> Vec<u8> {
 const PEERS_MAX: usize = 4;
 const STEPS_MAX: usize = 400;
 
-/// Far more than a loopback needs, however busy the machine.
+/// Maximum time until all connections have ended. Loopback needs far less, also on a busy machine.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// For as much input as sockets hold, a kibibyte a turn.
+/// Enough turns to discard full socket buffers at 1 KiB per turn.
 const REAP_TURNS_MAX: usize = 1000;
 
-/// Longer than the loop keeps a buffer that nobody uses.
+/// Longer than the time for which the loop retains unused buffers, one second.
 const BUFFER_IDLE_TIME: Duration = Duration::from_millis(1100);
 
-/// Empty queues of the loop, and its slots.
+/// Allowed for the loop's empty queues and its slots.
 const BASE_BYTES_MAX: usize = 16 * 1024;
