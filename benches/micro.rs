@@ -146,7 +146,7 @@ fn opening(bencher: Bencher<'_, '_>, fields: &str) {
 
 fn request_with(fields: &str) -> Vec<u8> {
     format!(
-        "GET /room HTTP/1.1\r\nHost: x\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /chat HTTP/1.1\r\nHost: x\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     .into_bytes()
@@ -218,7 +218,7 @@ fn publish_to_members(bencher: Bencher<'_, '_>, members: usize) {
     let payload = [b'x'; 64];
     bencher.counter(ItemsCount::new(members)).bench_local(|| {
         let message = Message::binary(&payload);
-        let reached = scene.server.with_context(|cx| cx.publish("/room", message));
+        let reached = scene.server.with_context(|cx| cx.publish("/chat", message));
         assert_eq!(reached, members);
         while scene.server.next_timeout() == Some(Duration::ZERO) {
             turn(&mut scene.server);

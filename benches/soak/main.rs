@@ -4,21 +4,21 @@
 //! `cargo bench --bench soak` runs for 60 seconds; `cargo bench --bench soak -- 600` for 600, and with a second
 //! number, which the run before has printed, with the same seed. Linux only, for /proc.
 //!
-//! Three threads, each with a crowd of clients on non-blocking sockets: **talk** (many short conversations with an
+//! Three threads, each with a load of clients on non-blocking sockets: **conversation** (many short conversations with an
 //! echo, in small messages, and every way to end one), **bulk** (messages of up to 4 MiB, slow readers, aborts in
-//! the middle of a frame), **room** (members that join a broadcast, publish, fall behind and leave).
+//! the middle of a frame), **topic** (members that join a broadcast, publish, fall behind and leave).
 //!
-//! Every echo is compared with what was sent. In the room one member, the witness, reads all the time and never
+//! Every echo is compared with what was sent. In the topic one member, the witness, reads all the time and never
 //! leaves: what every other member reads must lie in the witness's order without a gap, from what was published
 //! after it had joined to what the witness had when it left, unless it was told 1013. A message that was sent is
 //! *delivered* (its echo came back; the witness saw it), or *ended* (its sender went away on purpose without waiting
 //! for it); what is neither is lost, and the run fails.
 
+mod broadcast;
+mod conversation;
 mod member;
 mod random;
-mod room;
 mod server;
-mod talk;
 mod wire;
 
 use random::Random;
@@ -45,9 +45,9 @@ fn main() -> ExitCode {
     // The allocator's and the kernel's first costs are no growth: the same load, for a while, comes before.
     let warm_up = (seconds / 4).clamp(5, 30);
     let warm_up = run(&server, warm_up, seed ^ 1, "warm-up");
-    let start = server.settled(descriptors_unused);
+    let start = server.usage_at_rest(descriptors_unused);
     let totals = run(&server, seconds, seed, "");
-    let end = server.settled(descriptors_unused);
+    let end = server.usage_at_rest(descriptors_unused);
     let peak = totals.peak_rss.load(Relaxed);
     let code = server.stop();
 
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         ),
         (
             seconds < LAG_SECONDS_MIN || totals.lagged.load(Relaxed) > 0,
-            "no member of the room was told 1013",
+            "no member of the topic was told 1013",
         ),
         (
             start.descriptors == descriptors_unused && end.descriptors == start.descriptors,
@@ -95,23 +95,27 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!broken.is_empty()))
 }
 
-/// Runs the three crowds for so long, with a line of progress every 10 s.
+/// Runs the three loads for so long, with a line of progress every 10 s.
 fn run(server: &Server, seconds: u64, seed: u64, name: &str) -> Totals {
     let totals = Totals::default();
     let is_over = AtomicBool::new(false);
-    let crowds: [fn(&mut Crowd<'_>); 3] = [talk::talk, talk::bulk, room::room];
+    let loads: [fn(&mut Load<'_>); 3] = [
+        conversation::small,
+        conversation::large,
+        broadcast::broadcast,
+    ];
     thread::scope(|scope| {
-        let threads: Vec<_> = crowds
+        let threads: Vec<_> = loads
             .into_iter()
             .enumerate()
-            .map(|(at, crowd)| {
-                let mut context = Crowd {
+            .map(|(at, load)| {
+                let mut context = Load {
                     address: &server.address,
                     totals: &totals,
                     is_over: &is_over,
                     random: Random::new(seed.wrapping_add(at as u64)),
                 };
-                scope.spawn(move || crowd(&mut context))
+                scope.spawn(move || load(&mut context))
             })
             .collect();
         let start = Instant::now();
@@ -144,8 +148,8 @@ pub(crate) struct Totals {
     pub(crate) delivered: AtomicU64,
     /// Sent, and its sender went away on purpose.
     pub(crate) ended: AtomicU64,
-    /// What members of the room have read.
-    pub(crate) room_delivered: AtomicU64,
+    /// What members of the topic have read.
+    pub(crate) received_by_members: AtomicU64,
     pub(crate) connections: AtomicU64,
     /// Requests answered with an error in HTTP, violations answered with 1002, members told 1013: as it should be.
     pub(crate) refused: AtomicU64,
@@ -184,8 +188,8 @@ impl Totals {
             self.lost(),
         );
         println!(
-            "messages read by the room's members: {}",
-            of(&self.room_delivered)
+            "messages read by the topic's members: {}",
+            of(&self.received_by_members)
         );
         println!(
             "refused: {} (of these members told 1013: {})",
@@ -201,14 +205,14 @@ impl Totals {
 }
 
 /// What a thread's clients share.
-pub(crate) struct Crowd<'a> {
+pub(crate) struct Load<'a> {
     pub(crate) address: &'a str,
     pub(crate) totals: &'a Totals,
     is_over: &'a AtomicBool,
     pub(crate) random: Random,
 }
 
-impl Crowd<'_> {
+impl Load<'_> {
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
     }

@@ -29,7 +29,7 @@ impl Server {
                 "-r",
                 "/echo=echo",
                 "-r",
-                "/room=broadcast",
+                "/chat=broadcast",
             ])
             .args(["--lag-bytes-max", "512K"])
             .env("RUST_LOG", "warn")
@@ -66,7 +66,7 @@ impl Server {
     }
 
     /// What it has when its clients are gone: it has until its longest deadline to see that they are.
-    pub(crate) fn settled(&self, descriptors: usize) -> Usage {
+    pub(crate) fn usage_at_rest(&self, descriptors: usize) -> Usage {
         let deadline = Instant::now() + SETTLE_MAX;
         while self.descriptors() != descriptors && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));

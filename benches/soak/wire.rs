@@ -1,7 +1,7 @@
 //! A client's end of a connection, without the crate under test: a non-blocking socket, the bytes that it is to
 //! write, and the frames that were read.
 
-use crate::Crowd;
+use crate::Load;
 use crate::random::Random;
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
@@ -19,7 +19,7 @@ pub(crate) struct Wire {
     /// How much of `read` was taken.
     taken: usize,
     head: Option<u16>,
-    is_shut: bool,
+    is_write_shut: bool,
     pub(crate) end: Option<End>,
 }
 
@@ -30,11 +30,11 @@ pub(crate) enum End {
 }
 
 impl Wire {
-    pub(crate) fn new(crowd: &Crowd<'_>, request: &str) -> Self {
-        let stream = TcpStream::connect(crowd.address).expect("the server accepts");
+    pub(crate) fn new(load: &Load<'_>, request: &str) -> Self {
+        let stream = TcpStream::connect(load.address).expect("the server accepts");
         stream.set_nodelay(true).expect("a TCP option");
         stream.set_nonblocking(true).expect("a socket option");
-        crowd.totals.connections.fetch_add(1, Relaxed);
+        load.totals.connections.fetch_add(1, Relaxed);
         Self {
             stream,
             to_write: request.as_bytes().to_vec(),
@@ -42,7 +42,7 @@ impl Wire {
             read: Vec::new(),
             taken: 0,
             head: None,
-            is_shut: false,
+            is_write_shut: false,
             end: None,
         }
     }
@@ -123,13 +123,13 @@ impl Wire {
                 (10, len as usize)
             }
             [_, 126, ..] | [_] | [] => {
-                self.forget();
+                self.discard_read();
                 return None;
             }
             [_, len, ..] => (2, usize::from(len)),
         };
         let Some(payload) = bytes.get(start..start + len) else {
-            self.forget();
+            self.discard_read();
             return None;
         };
         let frame = (bytes[0], payload.to_vec());
@@ -138,14 +138,14 @@ impl Wire {
     }
 
     /// Drops what was taken.
-    fn forget(&mut self) {
+    fn discard_read(&mut self) {
         self.read.drain(..self.taken);
         self.taken = 0;
     }
 
-    pub(crate) fn shut(&mut self) {
-        if !self.is_shut {
-            self.is_shut = true;
+    pub(crate) fn shut_down_write(&mut self) {
+        if !self.is_write_shut {
+            self.is_write_shut = true;
             drop(self.stream.shutdown(Shutdown::Write));
         }
     }

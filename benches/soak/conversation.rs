@@ -2,15 +2,15 @@
 
 use crate::random::Random;
 use crate::wire::{End, Wire, close_code, frame, request};
-use crate::{Crowd, PAUSE, STALL_MAX};
+use crate::{Load, PAUSE, STALL_MAX};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Many small conversations.
-pub(crate) fn talk(crowd: &mut Crowd<'_>) {
-    converse(crowd, 24, |random| Plan {
+pub(crate) fn small(load: &mut Load<'_>) {
+    run_conversations(load, 24, |random| Plan {
         messages: random.below(30),
         len_max: [20, 125, 1000, 70_000][random.below(4)],
         window: 1 + random.below(8),
@@ -30,8 +30,8 @@ pub(crate) fn talk(crowd: &mut Crowd<'_>) {
 }
 
 /// A few large ones, some of them read slowly or not at all for a while.
-pub(crate) fn bulk(crowd: &mut Crowd<'_>) {
-    converse(crowd, 6, |random| Plan {
+pub(crate) fn large(load: &mut Load<'_>) {
+    run_conversations(load, 6, |random| Plan {
         messages: 1 + random.below(6),
         len_max: [100_000, 1 << 20, 4 << 20][random.below(3)],
         window: 1 + random.below(3),
@@ -49,17 +49,17 @@ pub(crate) fn bulk(crowd: &mut Crowd<'_>) {
 }
 
 /// Plays conversations, `count` at a time, until it is over and all have ended.
-fn converse(crowd: &mut Crowd<'_>, count: usize, plan: fn(&mut Random) -> Plan) {
-    let mut talks = Vec::new();
-    while !crowd.is_over() || !talks.is_empty() {
-        if talks.len() < count && !crowd.is_over() {
-            let plan = plan(&mut crowd.random);
-            talks.push(Talk::new(crowd, plan));
+fn run_conversations(load: &mut Load<'_>, count: usize, plan: fn(&mut Random) -> Plan) {
+    let mut conversations = Vec::new();
+    while !load.is_over() || !conversations.is_empty() {
+        if conversations.len() < count && !load.is_over() {
+            let plan = plan(&mut load.random);
+            conversations.push(Conversation::new(load, plan));
         }
         let mut has_moved = false;
-        talks.retain_mut(|talk| {
-            has_moved |= talk.turn(crowd);
-            !talk.is_over
+        conversations.retain_mut(|conversation| {
+            has_moved |= conversation.turn(load);
+            !conversation.is_over
         });
         if !has_moved {
             thread::sleep(PAUSE);
@@ -100,7 +100,7 @@ pub(crate) enum Ending {
 }
 
 /// A conversation with an echo.
-struct Talk {
+struct Conversation {
     wire: Wire,
     plan: Plan,
     sent: usize,
@@ -108,15 +108,15 @@ struct Talk {
     expected: VecDeque<(u8, Vec<u8>)>,
     pings: VecDeque<Vec<u8>>,
     close_code: Option<u16>,
-    has_said_goodbye: bool,
+    is_leaving: bool,
     is_over: bool,
     began_at: Instant,
     moved_at: Instant,
     reads_at: Instant,
 }
 
-impl Talk {
-    fn new(crowd: &mut Crowd<'_>, plan: Plan) -> Self {
+impl Conversation {
+    fn new(load: &mut Load<'_>, plan: Plan) -> Self {
         let request = if plan.ending == Ending::BadRequest {
             let nonsense: [&str; 4] = [
                 "GET /echo HTTP/1.1\r\nHost : a\r\n\r\n",
@@ -124,20 +124,20 @@ impl Talk {
                 "\x16\x03\x01\x02",
                 "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
             ];
-            nonsense[crowd.random.below(4)].to_owned()
+            nonsense[load.random.below(4)].to_owned()
         } else {
             request("/echo")
         };
         let now = Instant::now();
         Self {
-            wire: Wire::new(crowd, &request),
+            wire: Wire::new(load, &request),
             reads_at: now + plan.stall,
             plan,
             sent: 0,
             expected: VecDeque::new(),
             pings: VecDeque::new(),
             close_code: None,
-            has_said_goodbye: false,
+            is_leaving: false,
             is_over: false,
             began_at: now,
             moved_at: now,
@@ -145,7 +145,7 @@ impl Talk {
     }
 
     /// One pass; whether anything moved.
-    fn turn(&mut self, crowd: &mut Crowd<'_>) -> bool {
+    fn turn(&mut self, load: &mut Load<'_>) -> bool {
         let now = Instant::now();
         let mut has_moved = self.wire.write();
         if now >= self.reads_at {
@@ -155,57 +155,57 @@ impl Talk {
             }
         }
         while let Some((first, payload)) = self.wire.next_frame() {
-            self.received(first, &payload, crowd);
+            self.received(first, &payload, load);
         }
         if self.wire.is_open() {
-            self.send(crowd);
+            self.send(load);
         }
         if self.wire.end.is_some() {
-            self.ended(crowd);
-        } else if self.is_saying_nothing_more() {
-            self.leave(crowd);
+            self.ended(load);
+        } else if self.has_sent_everything() {
+            self.leave(load);
         }
         if has_moved {
             self.moved_at = now;
         } else if now - self.moved_at > STALL_MAX + self.plan.stall {
-            self.fault(crowd, "nothing moves any more");
-            self.give_up(crowd);
+            self.fault(load, "nothing moves any more");
+            self.give_up(load);
         }
         has_moved
     }
 
     /// A frame from the server: an echo, a pong or a Close.
-    fn received(&mut self, first: u8, payload: &[u8], crowd: &Crowd<'_>) {
+    fn received(&mut self, first: u8, payload: &[u8], load: &Load<'_>) {
         if self.close_code.is_some() {
-            self.fault(crowd, "a frame after the Close");
+            self.fault(load, "a frame after the Close");
         }
         match first {
             0x81 | 0x82 => match self.expected.pop_front() {
                 Some((opcode, expected)) if first == 0x80 | opcode && payload == expected => {
-                    crowd.totals.delivered.fetch_add(1, Relaxed);
+                    load.totals.delivered.fetch_add(1, Relaxed);
                 }
                 Some(_) => {
-                    crowd.totals.ended.fetch_add(1, Relaxed);
-                    self.fault(crowd, "an echo is not what was sent");
+                    load.totals.ended.fetch_add(1, Relaxed);
+                    self.fault(load, "an echo is not what was sent");
                 }
-                None => self.fault(crowd, "an echo of nothing"),
+                None => self.fault(load, "an echo of nothing"),
             },
             0x8A => {
                 // While we take nothing only the newest ping is answered.
                 let at = self.pings.iter().position(|ping| ping == payload);
                 match at {
                     Some(at) => drop(self.pings.drain(..=at)),
-                    None => self.fault(crowd, "a pong without its ping"),
+                    None => self.fault(load, "a pong without its ping"),
                 }
             }
             0x88 => self.close_code = Some(close_code(payload)),
-            _ => self.fault(crowd, "a frame that no server sends"),
+            _ => self.fault(load, "a frame that no server sends"),
         }
     }
 
     /// Sends what the plan and the window allow, and then how it ends.
-    fn send(&mut self, crowd: &mut Crowd<'_>) {
-        let random = &mut crowd.random;
+    fn send(&mut self, load: &mut Load<'_>) {
+        let random = &mut load.random;
         while self.sent < self.plan.messages && self.expected.len() < self.plan.window {
             let len = random.len(self.plan.len_max);
             let opcode = 1 + random.below(2) as u8;
@@ -217,15 +217,15 @@ impl Talk {
                 self.pings.push_back(ping);
             }
             self.fragments(opcode, &payload, random);
-            crowd.totals.sent.fetch_add(1, Relaxed);
-            crowd.totals.bytes.fetch_add(len as u64, Relaxed);
+            load.totals.sent.fetch_add(1, Relaxed);
+            load.totals.bytes.fetch_add(len as u64, Relaxed);
             self.expected.push_back((opcode, payload));
             self.sent += 1;
         }
-        if self.sent < self.plan.messages || self.has_said_goodbye {
+        if self.sent < self.plan.messages || self.is_leaving {
             return;
         }
-        self.has_said_goodbye = true;
+        self.is_leaving = true;
         match self.plan.ending {
             Ending::Close => frame(
                 &mut self.wire.to_write,
@@ -277,25 +277,25 @@ impl Talk {
         }
     }
 
-    fn is_saying_nothing_more(&self) -> bool {
-        self.has_said_goodbye && self.wire.to_write.is_empty()
+    fn has_sent_everything(&self) -> bool {
+        self.is_leaving && self.wire.to_write.is_empty()
     }
 
     /// Everything was said: those who do not wait for the end go.
-    fn leave(&mut self, crowd: &Crowd<'_>) {
+    fn leave(&mut self, load: &Load<'_>) {
         match self.plan.ending {
             Ending::Close | Ending::Violation | Ending::BadRequest => {}
-            Ending::HalfClose => self.wire.shut(),
-            Ending::Drop | Ending::Abort => self.give_up(crowd),
+            Ending::HalfClose => self.wire.shut_down_write(),
+            Ending::Drop | Ending::Abort => self.give_up(load),
             Ending::Reset => {
                 self.wire.reset_when_dropped();
-                self.give_up(crowd);
+                self.give_up(load);
             }
         }
     }
 
     /// The server has ended the stream: nothing may be missing.
-    fn ended(&mut self, crowd: &Crowd<'_>) {
+    fn ended(&mut self, load: &Load<'_>) {
         let close_code = match self.plan.ending {
             Ending::Close => Some(1000),
             Ending::Violation => Some(1002),
@@ -309,21 +309,21 @@ impl Talk {
             self.sent == self.plan.messages && self.expected.is_empty() && self.pings.is_empty()
         };
         if !is_right || self.close_code != close_code || self.wire.end == Some(End::Reset) {
-            self.fault(crowd, "the server has ended it");
+            self.fault(load, "the server has ended it");
         } else if let Ending::BadRequest | Ending::Violation = self.plan.ending {
-            crowd.totals.refused.fetch_add(1, Relaxed);
+            load.totals.refused.fetch_add(1, Relaxed);
         }
-        self.give_up(crowd);
+        self.give_up(load);
     }
 
-    fn give_up(&mut self, crowd: &Crowd<'_>) {
+    fn give_up(&mut self, load: &Load<'_>) {
         let left = self.expected.drain(..).count();
-        crowd.totals.ended.fetch_add(left as u64, Relaxed);
+        load.totals.ended.fetch_add(left as u64, Relaxed);
         self.is_over = true;
     }
 
-    fn fault(&self, crowd: &Crowd<'_>, what: &str) {
-        crowd.totals.fault(&format!(
+    fn fault(&self, load: &Load<'_>, what: &str) {
+        load.totals.fault(&format!(
             "{what}: {:?}, {} of {} sent, {} echoes and {} pongs to come, Close {:?}, end {:?}, status {:?}, {:.1?} old",
             self.plan.ending,
             self.sent,
