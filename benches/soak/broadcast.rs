@@ -1,4 +1,5 @@
-//! The topic: members that come and go, what they publish, and the witness, whose order of messages is the topic's.
+//! The members of a topic. Members join, publish and leave; a permanent member, the witness, reads everything and thereby
+//! defines the order of messages that all other members must observe.
 
 use crate::member::Member;
 use crate::wire::frame;
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A topic whose members come and go.
+/// Runs a topic with members that join, publish and leave until the load is over and all have left.
 pub(crate) fn broadcast(load: &mut Load<'_>) {
     let mut topic = Topic {
         members: Vec::new(),
@@ -33,13 +34,13 @@ pub(crate) fn broadcast(load: &mut Load<'_>) {
             thread::sleep(PAUSE);
         }
     }
-    // The last words of those who left in order are on their way.
+    // Messages of members that left cleanly can still be in flight.
     let deadline = Instant::now() + STALL_MAX;
     while !topic.awaited.is_empty() && Instant::now() < deadline {
         topic.read_witness(load, &mut witness);
         thread::sleep(PAUSE);
     }
-    // The witness would have them by now, if ever.
+    // Reads for another 200 ms, because messages in `possibly_lost` may still arrive.
     let quiet = Instant::now() + Duration::from_millis(200);
     while Instant::now() < quiet {
         topic.read_witness(load, &mut witness);
@@ -49,16 +50,17 @@ pub(crate) fn broadcast(load: &mut Load<'_>) {
         .fetch_add(topic.possibly_lost.len() as u64, Relaxed);
 }
 
+/// The state of the topic: its members without the witness, and its messages.
 pub(crate) struct Topic {
     members: Vec<Member>,
     pub(crate) log: Log,
-    /// How many messages were published: each has its number.
+    /// Number of published messages, and the number of the next one.
     published: u64,
-    /// Messages that the witness has not seen, and who sent them.
+    /// Messages that the witness has not read, with the ids of their senders.
     awaited: BTreeMap<u64, u64>,
-    /// The same, and the sender went away on purpose: they may have been lost with it.
+    /// Messages that the witness has not read, and may never read because the sender disconnected on purpose.
     possibly_lost: BTreeSet<u64>,
-    /// How many bytes were published.
+    /// Number of published bytes.
     pub(crate) bytes: u64,
 }
 
@@ -66,33 +68,38 @@ pub(crate) struct Topic {
 #[derive(Default)]
 pub(crate) struct Log {
     numbers: VecDeque<u64>,
-    /// How many were forgotten before the first.
+    /// Number of messages removed from the front, because no member needs them any more.
     start: u64,
 }
 
 impl Log {
+    /// Returns the position of the next message.
     pub(crate) fn end(&self) -> u64 {
         self.start + self.numbers.len() as u64
     }
 
+    /// Returns the number of the message at this position, or `None` if the witness has not read it yet.
     pub(crate) fn at(&self, position: u64) -> Option<u64> {
-        let index = position.checked_sub(self.start).expect("not forgotten yet");
+        let index = position
+            .checked_sub(self.start)
+            .expect("messages that a member needs are not removed");
         self.numbers.get(index as usize).copied()
     }
 }
 
 impl Topic {
-    /// The witness reads.
+    /// Reads all input of the witness and appends the messages to the log. Returns whether bytes were read or written.
     fn read_witness(&mut self, load: &mut Load<'_>, witness: &mut Member) -> bool {
         let has_moved = witness.read_and_write();
         while let Some((first, payload)) = witness.wire.next_frame() {
             if first == 0x89 {
-                // It says nothing of itself, so after a minute it is asked whether it lives.
+                // The witness publishes nothing, so the server pings it after the idle time of a minute.
                 frame(&mut witness.wire.to_write, 0x8A, &payload, &mut load.random);
                 continue;
             }
             let Some(number) = number_in(first, &payload) else {
-                load.totals.fault("the witness read what nobody sent");
+                load.totals
+                    .fault("the witness read a frame that was not published");
                 continue;
             };
             if self.awaited.remove(&number).is_none() && !self.possibly_lost.remove(&number) {
@@ -103,14 +110,14 @@ impl Topic {
             self.log.numbers.push_back(number);
         }
         if witness.wire.end.is_some() {
-            load.totals.fault("the witness was ended");
+            load.totals.fault("the server disconnected the witness");
             self.awaited.clear();
             witness.wire.end = None;
         }
         has_moved
     }
 
-    /// Somebody says something, unless much is on its way.
+    /// Lets a random member publish a message, unless `AWAITED_MAX` messages are in flight. Returns whether it did.
     fn publish(&mut self, load: &mut Load<'_>) -> bool {
         let is_over = load.is_over();
         let random = &mut load.random;
@@ -123,7 +130,7 @@ impl Topic {
         if !member.wire.is_open() || member.is_leaving || member.wire.to_write.len() > 100_000 {
             return false;
         }
-        // Large ones, when somebody is to fall behind: the system's buffers alone hold megabytes.
+        // Large messages while a member is to fall behind, because socket buffers alone hold megabytes.
         let len = if is_lagging {
             LAG_MESSAGE_BYTES
         } else {
@@ -139,7 +146,7 @@ impl Topic {
         true
     }
 
-    /// Members read, are held against the log, and leave.
+    /// Runs one pass of each member, and removes finished members.
     fn turn(&mut self, load: &mut Load<'_>) {
         let Self {
             members,
@@ -162,7 +169,7 @@ impl Topic {
             }
             !member.is_over
         });
-        // What everybody has passed is not needed any more.
+        // Removes messages that all members have passed.
         let needed = members.iter().map(|member| member.unconfirmed_from).min();
         let needed = needed.unwrap_or(log.end());
         while log.start < needed && log.numbers.pop_front().is_some() {
@@ -171,7 +178,7 @@ impl Topic {
     }
 }
 
-/// A message of the topic: its number, and bytes that follow from it.
+/// Returns the payload of a message: its number, and bytes computed from the number.
 fn payload_of(number: u64, len: usize) -> Vec<u8> {
     let seed = number.to_be_bytes();
     let mut payload = seed.to_vec();
@@ -179,17 +186,20 @@ fn payload_of(number: u64, len: usize) -> Vec<u8> {
     payload
 }
 
-/// The number of a message of the topic; `None` if it is none, or was altered.
+/// Returns the number of the message in this frame, or `None` if the frame is not one of `payload_of`.
 pub(crate) fn number_in(first: u8, payload: &[u8]) -> Option<u64> {
     let number = u64::from_be_bytes(*payload.first_chunk()?);
     (first == 0x82 && payload == payload_of(number, payload.len())).then_some(number)
 }
 
+/// Number of members at a time, without the witness.
 const MEMBERS: usize = 12;
 
-/// Messages of the topic that may be on their way.
+/// Maximum messages in flight.
 const AWAITED_MAX: usize = 20;
 
+/// Length of a message while a member does not read.
 const LAG_MESSAGE_BYTES: usize = 100_000;
 
+/// Length of a message's number.
 const NUMBER_BYTES: usize = 8;

@@ -1,4 +1,5 @@
-//! Conversations with an echo, and every way to end one. Each echo is compared with what was sent.
+//! Clients of the echo handler: each sends messages and pings, compares every echo with the message sent, and ends its
+//! connection in one of several ways.
 
 use crate::random::Random;
 use crate::wire::{End, Wire, close_code, frame, request};
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Many small conversations.
+/// Runs 24 connections at a time with small messages, in all ways of ending.
 pub(crate) fn small(load: &mut Load<'_>) {
     run_conversations(load, 24, |random| Plan {
         messages: random.below(30),
@@ -29,7 +30,7 @@ pub(crate) fn small(load: &mut Load<'_>) {
     });
 }
 
-/// A few large ones, some of them read slowly or not at all for a while.
+/// Runs six connections at a time with large messages. Some clients read slowly, or not at all for a while.
 pub(crate) fn large(load: &mut Load<'_>) {
     run_conversations(load, 6, |random| Plan {
         messages: 1 + random.below(6),
@@ -48,7 +49,7 @@ pub(crate) fn large(load: &mut Load<'_>) {
     });
 }
 
-/// Plays conversations, `count` at a time, until it is over and all have ended.
+/// Runs `count` connections at a time until the load is over and all of them have ended.
 fn run_conversations(load: &mut Load<'_>, count: usize, plan: fn(&mut Random) -> Plan) {
     let mut conversations = Vec::new();
     while !load.is_over() || !conversations.is_empty() {
@@ -67,46 +68,50 @@ fn run_conversations(load: &mut Load<'_>, count: usize, plan: fn(&mut Random) ->
     }
 }
 
-/// What a conversation is going to be.
+/// The parameters of a connection, chosen at random.
 struct Plan {
+    /// Number of messages to send.
     messages: usize,
+    /// Maximum length of a message.
     len_max: usize,
-    /// Messages that may wait for their echo.
+    /// Maximum messages without an echo.
     window: usize,
-    /// What is read at a time; a slow reader waits between two.
+    /// Maximum bytes per read. A slow reader, with less than `usize::MAX`, pauses after each read.
     read_bytes_max: usize,
-    /// For how long nothing is read at the beginning.
+    /// Time after connecting in which nothing is read.
     stall: Duration,
     ending: Ending,
 }
 
-/// How a client ends its conversation.
+/// How a client ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// With a Close, to be answered behind all echoes.
+    /// Sends a Close. The server must answer it after all echoes.
     Close,
-    /// By ending its side of the stream; all echoes still come.
+    /// Ends its side of the stream. All echoes must still arrive.
     HalfClose,
-    /// By going away, with echoes on their way.
+    /// Closes the socket with echoes outstanding.
     Drop,
-    /// The same, with a reset.
+    /// Like `Drop`, with a reset.
     Reset,
-    /// By going away in the middle of a frame.
+    /// Closes the socket in the middle of a frame.
     Abort,
-    /// With a frame that no client may send: all echoes come, then Close 1002.
+    /// Sends a frame with a reserved opcode. All echoes must arrive, then a Close with 1002.
     Violation,
-    /// There is no conversation: the request is refused.
+    /// Sends a request that the server must refuse.
     BadRequest,
 }
 
-/// A conversation with an echo.
+/// A connection to the echo handler.
 struct Conversation {
     wire: Wire,
     plan: Plan,
     sent: usize,
-    /// Echoes that are to come.
+    /// Outstanding echoes: opcode and payload.
     expected: VecDeque<(u8, Vec<u8>)>,
+    /// Outstanding pongs.
     pings: VecDeque<Vec<u8>>,
+    /// Code of the server's Close.
     close_code: Option<u16>,
     is_leaving: bool,
     is_over: bool,
@@ -122,7 +127,7 @@ impl Conversation {
                 "GET /echo HTTP/1.1\r\nHost : a\r\n\r\n",
                 "POST /echo HTTP/1.1\r\nHost: a\r\n\r\n",
                 "\x16\x03\x01\x02",
-                "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET /unknown HTTP/1.1\r\nHost: a\r\n\r\n",
             ];
             nonsense[load.random.below(4)].to_owned()
         } else {
@@ -144,7 +149,7 @@ impl Conversation {
         }
     }
 
-    /// One pass; whether anything moved.
+    /// Runs one pass: writes, reads, checks the frames, and sends. Returns whether bytes were read or written.
     fn turn(&mut self, load: &mut Load<'_>) -> bool {
         let now = Instant::now();
         let mut has_moved = self.wire.write();
@@ -168,13 +173,13 @@ impl Conversation {
         if has_moved {
             self.moved_at = now;
         } else if now - self.moved_at > STALL_MAX + self.plan.stall {
-            self.fault(load, "nothing moves any more");
+            self.fault(load, "no bytes were read or written until the timeout");
             self.give_up(load);
         }
         has_moved
     }
 
-    /// A frame from the server: an echo, a pong or a Close.
+    /// Checks a frame from the server: an echo, a pong or a Close.
     fn received(&mut self, first: u8, payload: &[u8], load: &Load<'_>) {
         if self.close_code.is_some() {
             self.fault(load, "a frame after the Close");
@@ -186,12 +191,12 @@ impl Conversation {
                 }
                 Some(_) => {
                     load.totals.ended.fetch_add(1, Relaxed);
-                    self.fault(load, "an echo is not what was sent");
+                    self.fault(load, "an echo differs from the message");
                 }
-                None => self.fault(load, "an echo of nothing"),
+                None => self.fault(load, "an echo without its message"),
             },
             0x8A => {
-                // While we take nothing only the newest ping is answered.
+                // While the client does not read, the server answers only the newest ping.
                 let at = self.pings.iter().position(|ping| ping == payload);
                 match at {
                     Some(at) => drop(self.pings.drain(..=at)),
@@ -203,7 +208,7 @@ impl Conversation {
         }
     }
 
-    /// Sends what the plan and the window allow, and then how it ends.
+    /// Queues the messages that the plan and the window allow, and after the last one the frame that ends the connection.
     fn send(&mut self, load: &mut Load<'_>) {
         let random = &mut load.random;
         while self.sent < self.plan.messages && self.expected.len() < self.plan.window {
@@ -249,7 +254,7 @@ impl Conversation {
         }
     }
 
-    /// A message in one frame, or in several with a ping between.
+    /// Queues a message as one frame, or as several with pings between them.
     fn fragments(&mut self, opcode: u8, payload: &[u8], random: &mut Random) {
         let count = if random.below(4) == 0 {
             1 + random.below(5)
@@ -281,7 +286,7 @@ impl Conversation {
         self.is_leaving && self.wire.to_write.is_empty()
     }
 
-    /// Everything was said: those who do not wait for the end go.
+    /// Ends the connection after all bytes are written, unless the plan is to wait for the server to end it.
     fn leave(&mut self, load: &Load<'_>) {
         match self.plan.ending {
             Ending::Close | Ending::Violation | Ending::BadRequest => {}
@@ -294,13 +299,13 @@ impl Conversation {
         }
     }
 
-    /// The server has ended the stream: nothing may be missing.
+    /// Checks, after the server has ended the stream, that all echoes and pongs and the right Close have arrived.
     fn ended(&mut self, load: &Load<'_>) {
         let close_code = match self.plan.ending {
             Ending::Close => Some(1000),
             Ending::Violation => Some(1002),
             Ending::HalfClose | Ending::BadRequest => None,
-            // They have left before, or the server has ended what it should not.
+            // These clients end the connection first, so the server must not; 0 never matches.
             Ending::Drop | Ending::Reset | Ending::Abort => Some(0),
         };
         let is_right = if self.plan.ending == Ending::BadRequest {
@@ -309,7 +314,7 @@ impl Conversation {
             self.sent == self.plan.messages && self.expected.is_empty() && self.pings.is_empty()
         };
         if !is_right || self.close_code != close_code || self.wire.end == Some(End::Reset) {
-            self.fault(load, "the server has ended it");
+            self.fault(load, "the server ended the connection unexpectedly");
         } else if let Ending::BadRequest | Ending::Violation = self.plan.ending {
             load.totals.refused.fetch_add(1, Relaxed);
         }
@@ -338,5 +343,5 @@ impl Conversation {
     }
 }
 
-/// Between two reads of a slow reader.
+/// Pause between two reads of a slow reader.
 const SLOW_READ_PAUSE: Duration = Duration::from_millis(2);

@@ -1,4 +1,4 @@
-//! A member of the topic, and how it is told that it missed nothing.
+//! A member of the topic, with the check that it misses no message.
 
 use crate::broadcast::{Log, Topic, number_in};
 use crate::conversation::Ending;
@@ -8,28 +8,34 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// A member of the topic.
+/// A member of the topic: a client that joins, reads and publishes, and leaves after up to three seconds.
 pub(crate) struct Member {
     pub(crate) wire: Wire,
     pub(crate) id: u64,
-    /// The log's end before it asked to join.
+    /// The first position in the log that this member may still read: the log's end when the member sent its request,
+    /// later its position.
     pub(crate) unconfirmed_from: u64,
-    /// How many messages were published when it had joined: the later ones are all for it.
+    /// Number of published messages when the 101 arrived. The member must receive all later ones.
     joined_at: Option<u64>,
-    /// Where in the log it is; `None` before its first message.
+    /// Position in the log after the last checked message; `None` before the first one.
     position: Option<u64>,
-    /// Read, but not by the witness yet.
+    /// Messages that this member has read but the witness has not.
     unchecked: VecDeque<u64>,
-    /// It reads nothing until so many bytes were published, and can fall too far behind.
+    /// The member does not read until this many bytes were published in total, so that it falls behind.
     pub(crate) lag_until: Option<u64>,
     leaves_at: Instant,
     ending: Ending,
+    /// The member has begun its `ending`, and publishes nothing more.
     pub(crate) is_leaving: bool,
+    /// The server has confirmed the end, so all messages of this member must have been published.
     pub(crate) has_left_cleanly: bool,
-    /// The log's end when it said goodbye: up to there it gets everything.
+    /// The log's end when the member began to leave. It must receive all messages before this position.
     expected_end: u64,
+    /// Code of the server's Close.
     close_code: Option<u16>,
+    /// The member is finished and can be removed.
     pub(crate) is_over: bool,
+    /// When bytes were last read or written.
     moved_at: Instant,
 }
 
@@ -64,11 +70,14 @@ impl Member {
         }
     }
 
+    /// Returns whether bytes were read or written.
     pub(crate) fn read_and_write(&mut self) -> bool {
         let has_written = self.wire.write();
         self.wire.read(usize::MAX) || has_written
     }
 
+    /// Runs one pass: reads and writes, checks the messages, and leaves if it is time. `published` and `bytes` are the
+    /// totals of the topic.
     pub(crate) fn turn(&mut self, load: &Load<'_>, log: &Log, published: u64, bytes: u64) {
         let is_lagging = self.lag_until.is_some_and(|end| bytes < end) && !load.is_over();
         if !is_lagging {
@@ -89,7 +98,7 @@ impl Member {
                     self.unchecked.push_back(number);
                 }
                 (None, 0x88) => self.close_code = Some(close_code(&payload)),
-                (_, _) => self.fault(load, "read what nobody sent"),
+                (_, _) => self.fault(load, "read a frame that was not published"),
             }
         }
         if self.close_code.is_some() {
@@ -103,17 +112,20 @@ impl Member {
         if self.wire.end.is_some() && self.unchecked.is_empty() {
             self.ended(load, log);
         } else if self.awaits_something() && self.moved_at.elapsed() > STALL_MAX {
-            self.fault(load, "is neither served nor let go");
+            self.fault(
+                load,
+                "waits in vain for the 101 or the end of the connection",
+            );
             self.is_over = true;
         }
     }
 
-    /// The 101, or the end.
+    /// Returns whether the member waits for the 101 or for the end of the connection.
     fn awaits_something(&self) -> bool {
         self.is_leaving || !self.wire.is_open()
     }
 
-    /// What it has read lies in the log without a gap.
+    /// Checks that the messages read follow each other in the log without a gap.
     fn check(&mut self, load: &Load<'_>, log: &Log) {
         while let Some(number) = self.unchecked.front().copied() {
             let Some(position) = self.position.or_else(|| self.find(number, load, log)) else {
@@ -130,7 +142,8 @@ impl Member {
         }
     }
 
-    /// The position of the first message: behind nothing that was published after it had joined.
+    /// Returns the position of this member's first message in the log, or `None` if the witness has not read it yet.
+    /// Reports a fault if an earlier message was published after the member had joined.
     fn find(&mut self, number: u64, load: &Load<'_>, log: &Log) -> Option<u64> {
         for position in self.unconfirmed_from..log.end() {
             let passed = log.at(position);
@@ -171,12 +184,12 @@ impl Member {
         self.is_leaving = true;
     }
 
-    /// The server has ended the stream.
+    /// Checks how the connection ended, after the server has ended the stream.
     fn ended(&mut self, load: &Load<'_>, log: &Log) {
         self.is_over = true;
         let is_in_order = self.is_leaving && self.wire.end == Some(End::Stream);
         match self.close_code {
-            // It was too far behind, and told so; what it said meanwhile may not have been read.
+            // The member was too far behind. The server may not have read the messages that it published meanwhile.
             Some(1013) => {
                 load.totals.refused.fetch_add(1, Relaxed);
                 load.totals.lagged.fetch_add(1, Relaxed);
@@ -187,7 +200,7 @@ impl Member {
             Some(_) | None => return self.fault(load, "was ended"),
         }
         self.has_left_cleanly = true;
-        // Without a first message its place in the log is not known: behind what was published before it joined.
+        // If the member has read no message, the position is that of the first message published after it joined.
         let position = self.position.unwrap_or_else(|| {
             let is_before = |position: &u64| self.is_before_it(log.at(*position));
             let mut missed = self.unconfirmed_from..self.expected_end;
@@ -196,11 +209,14 @@ impl Member {
                 .unwrap_or(self.expected_end)
         });
         if position < self.expected_end {
-            self.fault(load, "did not get all before it left");
+            self.fault(
+                load,
+                "did not receive all messages published before it left",
+            );
         }
     }
 
-    /// Whether the message was published when it had not joined yet, or may not have.
+    /// Returns whether the message was possibly published before this member joined.
     fn is_before_it(&self, number: Option<u64>) -> bool {
         number < Some(self.joined_at.unwrap_or(u64::MAX))
     }
@@ -213,7 +229,7 @@ impl Member {
 
     fn fault(&self, load: &Load<'_>, what: &str) {
         load.totals.fault(&format!(
-            "member {} {what}: {:?}, joined at {:?}, position {:?}, owed to {}, {} unchecked, Close {:?}, end {:?}",
+            "member {} {what}: {:?}, joined at {:?}, position {:?}, expected end {}, {} unchecked, Close {:?}, end {:?}",
             self.id,
             self.ending,
             self.joined_at,
@@ -226,5 +242,5 @@ impl Member {
     }
 }
 
-/// What is published while a member does not read: more than the system's buffers and the lag allowed.
+/// Bytes published while a member does not read: more than socket buffers and `--lag-bytes-max` hold together.
 const LAG_BYTES: u64 = 16 << 20;
