@@ -31,7 +31,7 @@ struct session {
     struct lws *wsi;
     struct msg *in;             /* the message being received */
     struct node *head, *tail;   /* what waits to be sent: no limit */
-    int in_room;
+    int is_member;
     struct session *prev, *next; /* the list of members */
 };
 
@@ -103,7 +103,7 @@ static int on_receive(struct session *s, const void *in, size_t len)
 
     s->in = NULL;
     int bad = 0;
-    if (s->in_room) {
+    if (s->is_member) {
         for (struct session *p = members; p; p = p->next)
             bad |= enqueue(p, m);
     } else {
@@ -138,7 +138,7 @@ static int on_writable(struct session *s)
 
 static void on_closed(struct session *s)
 {
-    if (s->in_room) {
+    if (s->is_member) {
         if (s->prev)
             s->prev->next = s->next;
         else
@@ -169,7 +169,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason,
         /* A path too long for the buffer is not /broadcast. */
         if (lws_hdr_copy(wsi, path, sizeof path, WSI_TOKEN_GET_URI) > 0 &&
             !strcmp(path, "/broadcast")) {
-            s->in_room = 1;
+            s->is_member = 1;
             s->next = members;
             if (members)
                 members->prev = s;

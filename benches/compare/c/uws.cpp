@@ -50,14 +50,14 @@ int main(int argc, char **argv)
         ws->send(message, opcode, false);
     };
 
-    Behavior room = settings();
-    room.open = [](Socket *ws) { ws->subscribe("all"); };
+    Behavior broadcast = settings();
+    broadcast.open = [](Socket *ws) { ws->subscribe("all"); };
     /* Publishes on the app, not on the socket: the sender receives it too. */
-    room.message = [&app](Socket *, std::string_view message, uWS::OpCode opcode) {
+    broadcast.message = [&app](Socket *, std::string_view message, uWS::OpCode opcode) {
         app.publish("all", message, opcode, false);
     };
 
-    app.ws<Nothing>("/broadcast", std::move(room));
+    app.ws<Nothing>("/broadcast", std::move(broadcast));
     app.ws<Nothing>("/*", std::move(echo));
     /* An exclusive port: a second server on it fails. */
     app.listen("127.0.0.1", port, LIBUS_LISTEN_EXCLUSIVE_PORT, [](us_listen_socket_t *listener) {

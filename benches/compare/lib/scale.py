@@ -19,10 +19,10 @@ SECONDS = 0.6
 def measure(peers):
     parts = [storm(peers)]
     own = [peer for peer in peers if peer.name == 'wsloop']
-    return parts + [part for peer in own for part in [crowds(peer)]]
+    return parts + [part for peer in own for part in [active_among_idle(peer)]]
 
 
-class Crowd:
+class Setup:
     """A server, and idle connections to it, held by a load that sends next to nothing."""
 
     def __init__(self, peer, count):
@@ -66,36 +66,36 @@ def bench(port, pid, *flags):
     return json.loads(done.stdout)
 
 
-def crowds(peer):
-    """Active connections among more and more idle ones. All servers stand side by side, with their crowds, for as long as
+def active_among_idle(peer):
+    """Active connections among more and more idle ones. All servers stand side by side, with their idle connections, for as long as
     it takes, and each round measures all of them, one after the other: what disturbs the machine disturbs all alike."""
-    all_crowds = []
+    setups = []
     try:
         for count in OPEN:
-            all_crowds.append(Crowd(peer, count))
-            all_crowds[-1].wait()
+            setups.append(Setup(peer, count))
+            setups[-1].wait()
         time.sleep(2)
-        resident = [crowd.server.rss() for crowd in all_crowds]
-        cpu, start = [crowd.server.cpu_seconds() for crowd in all_crowds], time.monotonic()
+        resident = [setup.server.rss() for setup in setups]
+        cpu, start = [setup.server.cpu_seconds() for setup in setups], time.monotonic()
         time.sleep(IDLE_SECONDS)
         elapsed = time.monotonic() - start
-        idle = [(crowd.server.cpu_seconds() - before) / elapsed for crowd, before in zip(all_crowds, cpu)]
+        idle = [(setup.server.cpu_seconds() - before) / elapsed for setup, before in zip(setups, cpu)]
         for number in range(ROUNDS):
-            turn = number % len(all_crowds)
-            for crowd in all_crowds[turn:] + all_crowds[:turn]:
-                crowd.round()
-                print(f'scale {crowd.count:6} open: ' + ', '.join(
-                    f'{active} active {key} {values[-1]:.1f}' for (active, key), values in crowd.found.items()), flush=True)
+            turn = number % len(setups)
+            for setup in setups[turn:] + setups[:turn]:
+                setup.round()
+                print(f'scale {setup.count:6} open: ' + ', '.join(
+                    f'{active} active {key} {values[-1]:.1f}' for (active, key), values in setup.found.items()), flush=True)
     finally:
-        for crowd in all_crowds:
-            crowd.end()
+        for setup in setups:
+            setup.end()
     rows = []
-    for crowd, bytes_now, share in zip(all_crowds, resident, idle):
-        each = round((bytes_now - crowd.before) / crowd.idle) if crowd.idle >= 5000 else '-'
-        row = [f'{crowd.count:,}'.replace(',', ' '), each, f'{100 * share:.2f} %']
+    for setup, bytes_now, share in zip(setups, resident, idle):
+        each = round((bytes_now - setup.before) / setup.idle) if setup.idle >= 5000 else '-'
+        row = [f'{setup.count:,}'.replace(',', ' '), each, f'{100 * share:.2f} %']
         for active in (ACTIVE, 1):
             for key in ('cpu', 'p50', 'p99'):
-                row.append(cell(crowd.found[active, key], all_crowds[0].found[active, key], 2 if key == 'cpu' else 0))
+                row.append(cell(setup.found[active, key], setups[0].found[active, key], 2 if key == 'cpu' else 0))
         rows.append(row)
     return {'title': f'wsloop: active connections in a closed loop, among idle ones that are pinged every 60 s; medians of '
                      f'{ROUNDS} interleaved rounds, and of their ratios to the first row\'s of the same round',

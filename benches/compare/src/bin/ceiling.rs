@@ -21,7 +21,7 @@ const BUFFER: usize = 512 * 1024;
 /// A header can be looked at without asking whether it ends in the buffer.
 const BEYOND: usize = 14;
 /// A frame that is cut and is longer is passed on in pieces.
-const KEPT_MAX: usize = 4096;
+const CUT_FRAME_BYTES_MAX: usize = 4096;
 /// Stands for the listener among the indices of connections.
 const LISTENER: u64 = u64::MAX;
 const EVENTS: usize = 1024;
@@ -29,7 +29,7 @@ const EVENTS: usize = 1024;
 struct Conn {
     fd: RawFd,
     kind: Kind,
-    /// Of a long frame: payload that is still to come, and its key, turned to the next byte.
+    /// Of a long frame: payload that is still to come, and its key, rotated to the next byte.
     left: usize,
     key: u32,
     /// The beginning of a cut frame or of the request; of a member's long frame, what it will publish.
@@ -135,32 +135,32 @@ impl Conn {
     /// Reads until a read comes back short, or if it is the end, until that; `false`: the peer is gone.
     fn read(&mut self, is_end: bool, buf: &mut [u8], published: &mut Vec<u8>) -> bool {
         loop {
-            // A member's long frame is gathered where a cut one would be kept, and stays there.
-            let kept = if self.left > 0 { 0 } else { self.rest.len() };
-            let target = buf[kept..].as_mut_ptr();
-            let len = unsafe { libc::recv(self.fd, target.cast(), BUFFER - kept, 0) };
+            // A member's long frame is gathered where a cut one would be carried, and stays there.
+            let carried = if self.left > 0 { 0 } else { self.rest.len() };
+            let target = buf[carried..].as_mut_ptr();
+            let len = unsafe { libc::recv(self.fd, target.cast(), BUFFER - carried, 0) };
             if len <= 0 {
                 return len < 0
                     && std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
             }
-            let end = kept + len as usize;
-            if kept > 0 {
-                buf[..kept].copy_from_slice(&self.rest);
+            let end = carried + len as usize;
+            if carried > 0 {
+                buf[..carried].copy_from_slice(&self.rest);
                 self.rest = Vec::new();
             }
             if self.kind == Kind::Request {
                 self.open(&buf[..end]);
             } else {
                 let was_left = self.left > 0;
-                let run = self.frames(buf, end);
+                let output = self.frames(buf, end);
                 if self.kind == Kind::Echo {
-                    self.send(&buf[run.start..run.end]);
+                    self.send(&buf[output.start..output.end]);
                 } else {
-                    if was_left && run.whole > run.start {
+                    if was_left && output.whole > output.start {
                         published.append(&mut self.rest);
                     }
-                    published.extend_from_slice(&buf[run.start..run.whole]);
-                    self.rest.extend_from_slice(&buf[run.whole..run.end]);
+                    published.extend_from_slice(&buf[output.start..output.whole]);
+                    self.rest.extend_from_slice(&buf[output.whole..output.end]);
                 }
             }
             if end < BUFFER && !is_end {
@@ -169,19 +169,19 @@ impl Conn {
         }
     }
 
-    /// Turns the frames in `buf[..end]` into a server's, side by side; what is cut and not in the run is kept.
+    /// Turns the frames in `buf[..end]` into a server's, side by side; what is cut and not in the output is carried.
     #[inline(always)]
-    fn frames(&mut self, buf: &mut [u8], end: usize) -> Run {
+    fn frames(&mut self, buf: &mut [u8], end: usize) -> Output {
         let start = buf.as_mut_ptr();
-        let mut run = Run::default();
+        let mut output = Output::default();
         let mut at = 0;
         if self.left > 0 {
             at = self.left.min(end);
             unsafe { unmask(start, start, at, self.key) };
             self.advance(at);
-            run.end = at;
+            output.end = at;
             if self.left == 0 {
-                run.whole = at;
+                output.whole = at;
             }
         }
         loop {
@@ -199,22 +199,24 @@ impl Conn {
                     127 => (14, u64::from_be(number(head.add(2))) as usize),
                     len => (6, usize::from(len)),
                 };
-                if arrived < header + len && (arrived < header || header + len <= KEPT_MAX) {
+                if arrived < header + len
+                    && (arrived < header || header + len <= CUT_FRAME_BYTES_MAX)
+                {
                     break;
                 }
                 let key = number(head.add(header - 4));
                 let payload = head.add(header);
-                let here = len.min(arrived - header);
-                at += header + here;
+                let available = len.min(arrived - header);
+                at += header + available;
                 if first & 0x08 != 0 {
-                    unmask(payload, payload, here, key);
-                    self.control(first, std::slice::from_raw_parts(payload, here));
+                    unmask(payload, payload, available, key);
+                    self.control(first, std::slice::from_raw_parts(payload, available));
                     continue;
                 }
-                if run.start == run.end {
-                    run = Run::at(at - here - header + 4);
+                if output.start == output.end {
+                    output = Output::at(at - available - header + 4);
                 }
-                let mut to = start.add(run.end);
+                let mut to = start.add(output.end);
                 match header {
                     6 => put(to, u16::from_ne_bytes([first, len as u8])),
                     8 => put(to, [first, 126, head.add(2).read(), head.add(3).read()]),
@@ -225,25 +227,25 @@ impl Conn {
                     }
                 }
                 to = to.add(header - 4);
-                unmask(to, payload, here, key);
-                run.end += header - 4 + here;
-                if here < len {
+                unmask(to, payload, available, key);
+                output.end += header - 4 + available;
+                if available < len {
                     (self.left, self.key) = (len, key);
-                    self.advance(here);
+                    self.advance(available);
                     break;
                 }
-                run.whole = run.end;
+                output.whole = output.end;
             }
         }
         if at < end {
             self.rest.extend_from_slice(&buf[at..end]);
         }
-        run
+        output
     }
 
     fn advance(&mut self, len: usize) {
         self.left -= len;
-        self.key = turned(self.key, len);
+        self.key = rotated(self.key, len);
     }
 
     /// Answers a ping and a close, each on its own.
@@ -302,13 +304,13 @@ impl Conn {
 
 /// Output in the buffer. Up to `whole` it is frames that are whole; behind it, the beginning of one.
 #[derive(Default)]
-struct Run {
+struct Output {
     start: usize,
     whole: usize,
     end: usize,
 }
 
-impl Run {
+impl Output {
     fn at(start: usize) -> Self {
         Self {
             start,
@@ -320,7 +322,7 @@ impl Run {
 
 /// The key as it is `len` bytes later.
 #[inline(always)]
-fn turned(key: u32, len: usize) -> u32 {
+fn rotated(key: u32, len: usize) -> u32 {
     key.rotate_right(8 * (len as u32 % 4))
 }
 
@@ -335,9 +337,9 @@ unsafe fn unmask(mut to: *mut u8, mut from: *const u8, mut len: usize, key: u32)
             (to, from, len) = (to.add(64), from.add(64), len - 64);
         }
         match len {
-            32.. => ends::<4>(to, from, len, word),
-            16.. => ends::<2>(to, from, len, word),
-            8.. => ends::<1>(to, from, len, word),
+            32.. => unmask_ends::<4>(to, from, len, word),
+            16.. => unmask_ends::<2>(to, from, len, word),
+            8.. => unmask_ends::<1>(to, from, len, word),
             _ => {
                 for i in 0..len {
                     to.add(i)
@@ -350,7 +352,7 @@ unsafe fn unmask(mut to: *mut u8, mut from: *const u8, mut len: usize, key: u32)
 
 /// `N` to `2 * N` words, and no whole number of them perhaps: the first `N` and the last, which may overlap.
 #[inline(always)]
-unsafe fn ends<const N: usize>(to: *mut u8, from: *const u8, len: usize, word: u64) {
+unsafe fn unmask_ends<const N: usize>(to: *mut u8, from: *const u8, len: usize, word: u64) {
     let last = len - N * 8;
     unsafe {
         let first = unmasked::<N>(from, word);

@@ -106,16 +106,16 @@ async fn broadcast(id: u64, upgrade: upgrade::UpgradeFut) -> Result<(), WebSocke
         Ok::<_, WebSocketError>(())
     });
     // Pongs and the close frame go the way of the messages.
-    let mut owed = move |frame: Frame<'_>| {
-        let _ = sender.send((frame.opcode, shared(frame.payload)));
+    let mut send_control = move |frame: Frame<'_>| {
+        let _ = sender.send((frame.opcode, into_bytes(frame.payload)));
         std::future::ready(Ok::<_, WebSocketError>(()))
     };
     loop {
-        let frame = reader.read_frame(&mut owed).await?;
+        let frame = reader.read_frame(&mut send_control).await?;
         match frame.opcode {
             OpCode::Close => return Ok(()),
             OpCode::Text | OpCode::Binary => {
-                let message = (frame.opcode, shared(frame.payload));
+                let message = (frame.opcode, into_bytes(frame.payload));
                 MEMBERS.with_borrow(|members| {
                     for member in members.values() {
                         let _ = member.send(message.clone());
@@ -128,7 +128,7 @@ async fn broadcast(id: u64, upgrade: upgrade::UpgradeFut) -> Result<(), WebSocke
 }
 
 /// The payload for many, without a copy where the library has it so.
-fn shared(payload: Payload<'_>) -> Bytes {
+fn into_bytes(payload: Payload<'_>) -> Bytes {
     match payload {
         Payload::Bytes(bytes) => bytes.freeze(),
         other => Bytes::from(Vec::from(other)),
