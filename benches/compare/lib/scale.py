@@ -1,4 +1,4 @@
-"""Many connections: what each costs, what the active ones notice, and how fast they come."""
+"""Measurements with many connections: memory per connection, latency of active ones, and rate of new ones."""
 
 import json
 import statistics
@@ -10,7 +10,7 @@ from .peers import LOAD_CORE, WSLOOP
 
 OPEN = [100, 1000, 10_000, 18_000]
 ACTIVE = 100
-# Each idle connection is pinged once in it, with the defaults.
+# With the default idle timeout, wsloop pings each idle connection once in this time.
 IDLE_SECONDS = 60
 ROUNDS = 15
 SECONDS = 0.6
@@ -23,7 +23,7 @@ def measure(peers):
 
 
 class Setup:
-    """A server, and idle connections to it, held by a load that sends next to nothing."""
+    """A server with idle connections, which a load tool holds open while it sends almost nothing."""
 
     def __init__(self, peer, count):
         self.count, self.idle = count, count - ACTIVE
@@ -38,15 +38,15 @@ class Setup:
         self.found = {}
 
     def wait(self):
-        """Until all are there; the server has a few descriptors of its own."""
+        """Waits until all connections are open, according to the server's number of descriptors."""
         for _ in range(600):
             if len(list(Path(f'/proc/{self.server.pid}/fd').iterdir())) > self.idle:
                 return
             time.sleep(0.1)
-        raise RuntimeError(f'{self.idle} connections did not come')
+        raise RuntimeError(f'not all of {self.idle} connections were open after 60 s')
 
     def round(self):
-        """Those who are active, in a closed loop: all of them, then one alone."""
+        """Measures active connections in a closed loop: 100 of them, then one alone."""
         for active in (ACTIVE, 1):
             got = bench(self.server.port, self.server.pid, '-c', str(active), '-d', f'{SECONDS}s', '--warmup', '200ms')
             for key, value in [('cpu', got['server']['cpu_us_per_message']), ('p50', got['latency_us']['p50']),
@@ -67,8 +67,10 @@ def bench(port, pid, *flags):
 
 
 def active_among_idle(peer):
-    """Active connections among more and more idle ones. All servers stand side by side, with their idle connections, for as long as
-    it takes, and each round measures all of them, one after the other: what disturbs the machine disturbs all alike."""
+    """Measures active connections among increasing numbers of idle ones.
+
+    One server for each number runs during the whole measurement, with its idle connections. Each round measures all
+    servers one after the other, so that other load on the machine affects all of them alike."""
     setups = []
     try:
         for count in OPEN:
@@ -98,20 +100,20 @@ def active_among_idle(peer):
                 row.append(cell(setup.found[active, key], setups[0].found[active, key], 2 if key == 'cpu' else 0))
         rows.append(row)
     return {'title': f'wsloop: active connections in a closed loop, among idle ones that are pinged every 60 s; medians of '
-                     f'{ROUNDS} interleaved rounds, and of their ratios to the first row\'s of the same round',
+                     f'{ROUNDS} interleaved rounds, in brackets the median of the ratios to the first row in the same round',
             'head': ['open', 'resident bytes each', 'CPU when idle',
                      *(f'{active} active: {what}' for active in (ACTIVE, 1) for what in ('CPU us per message', 'p50 us', 'p99 us'))],
             'rows': rows}
 
 
 def cell(values, first, digits):
-    """The median, and in brackets that of the ratios to `first`, round by round."""
+    """Formats the median, and in brackets the median of the ratios to `first` in the same round."""
     ratio = statistics.median(value / base for value, base in zip(values, first))
     return f'{statistics.median(values):.{digits}f} ({ratio:.2f})'
 
 
 def storm(peers):
-    """2 000 connections at once, three times."""
+    """Measures 2 000 simultaneous connects, three times for each peer."""
     rows = []
     for peer in peers:
         found, failed = [], 0
@@ -131,5 +133,5 @@ def storm(peers):
             continue
         middle = sorted(found)[len(found) // 2]
         rows.append([peer.name, f'{middle[0]:.0f}', f'{middle[1]:.1f}', f'{middle[2] / 1000:.0f}', failed])
-    return {'title': 'A storm of 2 000 connects at once',
+    return {'title': '2 000 simultaneous connects',
             'head': ['peer', 'handshakes/s', 'CPU us per handshake', 'p99 ms', 'refused or timed out'], 'rows': rows}
