@@ -77,7 +77,7 @@ fn check_answers(report: &mut Report, streams: &[TcpStream], title: &str) {
         .count();
     let count = streams.len();
     report.row(
-        format!("{title}, {count} whole requests"),
+        format!("{title}, {count} complete requests"),
         format!("{served} x 101"),
         format!("{count} x 101"),
         served == count,
@@ -113,7 +113,7 @@ pub(crate) fn idle(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let echoed = streams.iter().filter(|stream| is_echoed(stream)).count();
     report.row(
         format!(
-            "stopped {:.1} s with pong and message there",
+            "stopped {:.1} s with a pong and a message in the socket",
             stop.as_secs_f64()
         ),
         format!("{} x 1001", count - echoed),
@@ -155,15 +155,15 @@ pub(crate) fn write(attack: &Attack, report: &mut Report) -> io::Result<()> {
         .count();
     report.row(
         format!(
-            "stopped 4.0 s, each of {count} took {:.1} MB",
+            "stopped 4.0 s, each of {count} read {:.1} MB",
             least as f64 / 1e6
         ),
         format!(
-            "{cut} cut, {:.0} of {:.0} MB",
+            "{cut} disconnected, {:.0} of {:.0} MB",
             more as f64 / 1e6,
             (before + more) as f64 / 1e6
         ),
-        "0 cut",
+        "0 disconnected",
         cut == 0,
     );
     Ok(())

@@ -142,14 +142,18 @@ pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result
             Err(_) => is_cut = true,
         }
     }
-    let how = if is_cut { "cut" } else { "not cut" };
+    let how = if is_cut {
+        "disconnected"
+    } else {
+        "not disconnected"
+    };
     let title = format!(
-        "violation behind {backlog} B, {how} after {:.1} s",
+        "violation with {backlog} B unsent, {how} after {:.1} s",
         start.elapsed().as_secs_f64()
     );
     report.row(
         title,
-        format!("takes {}", megabytes(taken)),
+        format!("reads {}", megabytes(taken)),
         "<= 64 MB",
         taken <= 64_000_000,
     );
@@ -194,7 +198,7 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     connections::reset(drain.stop()?)?;
     let (sockets, before) = server.unsent()?;
     report.note(
-        format!("{count} peers, before: {sockets} sockets"),
+        format!("{count} peers, {sockets} sockets with unsent bytes before"),
         megabytes(before),
     );
     let start = Instant::now();
@@ -203,7 +207,7 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     }
     let open = server.descriptors()?.saturating_sub(idle);
     report.row(
-        "cut off by the write timeout",
+        "disconnected by the write timeout",
         count.saturating_sub(open),
         count,
         open == 0,
@@ -211,7 +215,7 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     thread::sleep(Duration::from_secs(2));
     let (sockets, bytes) = server.unsent()?;
     report.row(
-        format!("{sockets} sockets unsent 2 s later"),
+        format!("{sockets} sockets with unsent bytes 2 s later"),
         megabytes(bytes),
         "0.0 MB",
         sockets == 0,

@@ -21,14 +21,14 @@ pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
         .map(|_| connections::connect(server.addr))
         .collect::<io::Result<VecDeque<TcpStream>>>()?;
     server.wait_until_idle()?;
-    let newcomers = (0..450)
+    let clients = (0..450)
         .filter(|_| connections::open(server.addr, "/echo").is_ok())
         .count();
     report.row(
-        format!("450 newcomers behind {count} silent"),
-        format!("{newcomers} x 101"),
+        format!("450 new clients with {count} silent connections open"),
+        format!("{clients} x 101"),
         "450 x 101",
-        newcomers == 450,
+        clients == 450,
     );
     // Replaces 800 silent connections per second, in groups of ten, and opens a new client after each group.
     let (start, mut begun, mut asked, mut served) = (Instant::now(), 0, 0, 0);
@@ -44,7 +44,7 @@ pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     report.row(
-        format!("{asked} newcomers during {begun} replacements in 5 s"),
+        format!("{asked} new clients during {begun} replacements in 5 s"),
         format!("{served} x 101"),
         format!("{asked} x 101"),
         served == asked,
@@ -54,7 +54,7 @@ pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
 
 /// Scenario `subprotocols`: the server's processor time for a request with thousands of offered subprotocols or
 /// extensions, as a multiple of that of a short request. It must not exceed 4. A head of the same size without offers
-/// costs 3.
+/// costs about 3.
 pub(crate) fn offers(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve"])?;
     let ordinary = wire::request("/echo");
@@ -79,7 +79,7 @@ pub(crate) fn offers(attack: &Attack, report: &mut Report) -> io::Result<()> {
         }
     }
     let micros = |cost: Duration| format!("{:.0} us", cost.as_secs_f64() * 1e6);
-    report.note("an ordinary handshake", micros(costs[0]));
+    report.note("a short request", micros(costs[0]));
     report.note("a head of 15 KB without offers", micros(costs[1]));
     for (cost, title) in costs[2..]
         .iter()

@@ -34,7 +34,11 @@ pub(crate) fn stalled(attack: &Attack, report: &mut Report) -> io::Result<()> {
     } else {
         Duration::from_secs(60)
     };
-    report.time("an echo afterwards", wait, Duration::from_millis(200));
+    report.time(
+        "latency of an echo afterwards",
+        wait,
+        Duration::from_millis(200),
+    );
     server.signal("TERM")?;
     let start = Instant::now();
     let status = server.wait_for_exit(Duration::from_secs(4))?;
