@@ -7,12 +7,16 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 /// Maximum bytes per idle connection after an echo of 20 bytes.
 const AFTER_SMALL_MAX: usize = 200;
 
 /// Maximum bytes per idle connection after an echo of 256 KiB.
 const AFTER_LARGE_MAX: usize = 1024;
+
+/// Longer than the server retains used buffers.
+const IDLE_MIN: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
     let connections = std::env::args()
@@ -26,14 +30,14 @@ fn main() -> ExitCode {
         echo(&mut stream, 20);
         echo(&mut stream, 256 * 1024);
     }
-    let start = server.resident_bytes();
+    let start = server.idle_resident_bytes();
     let mut streams: Vec<TcpStream> = (0..connections).map(|_| server.connect()).collect();
     streams.iter_mut().for_each(|stream| echo(stream, 20));
-    let after_small = server.resident_bytes().saturating_sub(start) / connections;
+    let after_small = server.idle_resident_bytes().saturating_sub(start) / connections;
     streams
         .iter_mut()
         .for_each(|stream| echo(stream, 256 * 1024));
-    let after_large = server.resident_bytes().saturating_sub(start) / connections;
+    let after_large = server.idle_resident_bytes().saturating_sub(start) / connections;
     drop(streams);
 
     println!("{connections} connections, resident bytes of the server per connection:");
@@ -88,6 +92,21 @@ impl Server {
         }
         assert!(response.starts_with(b"HTTP/1.1 101 "));
         stream
+    }
+
+    /// Returns the resident set of the idle server. It waits until used buffers are freed, which the server retains for a
+    /// second: they are no part of what an idle connection costs.
+    fn idle_resident_bytes(&self) -> usize {
+        std::thread::sleep(IDLE_MIN);
+        let mut last = self.resident_bytes();
+        loop {
+            std::thread::sleep(IDLE_MIN / 4);
+            let now = self.resident_bytes();
+            if now == last {
+                return now;
+            }
+            last = now;
+        }
     }
 
     /// Returns the resident set in bytes (VmRSS).
