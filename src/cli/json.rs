@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn no_character_of_a_string_is_one_that_a_terminal_obeys() {
+    fn every_character_of_a_json_string_is_printable() {
         let text: String = ('\0'..=char::MAX).collect();
         assert!(string(&text).chars().all(is_printable));
     }

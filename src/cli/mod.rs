@@ -1,4 +1,4 @@
-//! The command line: what people type, and what they are told. Everything else is the library's.
+//! The command line: what people type, and what they are report. Everything else is the library's.
 
 mod args;
 #[cfg(feature = "bench")]
@@ -26,12 +26,12 @@ use std::process::ExitCode;
 ///
 /// The exit code is 0 after a graceful end, 1 when the work failed, 2 when the command line was wrong.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let code = carry_out(args.into_iter().collect());
+    let code = execute(args.into_iter().collect());
     stderr::flush();
     code
 }
 
-fn carry_out(args: Vec<OsString>) -> ExitCode {
+fn execute(args: Vec<OsString>) -> ExitCode {
     match args::parse(args.clone(), std::env::vars_os()) {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
@@ -42,9 +42,9 @@ fn carry_out(args: Vec<OsString>) -> ExitCode {
         },
         #[cfg(feature = "bench")]
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
-            Ok(told) => {
-                let code = print(&told.text);
-                if told.is_wrong {
+            Ok(report) => {
+                let code = print(&report.text);
+                if report.is_wrong {
                     ExitCode::FAILURE
                 } else {
                     code

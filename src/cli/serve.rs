@@ -85,14 +85,14 @@ fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
-            router = add(router, path, route, None);
+            router = add_route(router, path, route, None);
         }
     }
     if serve.page {
         // WebSockets go where they would go without the page.
         let named = |name: &str| serve.routes.iter().find(|(path, _)| path == name);
         router = match named(ROOT).or_else(|| named("/*")) {
-            Some((_, route)) => add(router, ROOT, route, Some(Page::new())),
+            Some((_, route)) => add_route(router, ROOT, route, Some(Page::new())),
             None => router.route(ROOT, Page::new()),
         };
     }
@@ -105,7 +105,7 @@ fn router(serve: &Serve) -> Router {
     if paths.all(|path| path != HEALTH) {
         let health = Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]);
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
-            Some((_, route)) => add(router, HEALTH, route, Some(health)),
+            Some((_, route)) => add_route(router, HEALTH, route, Some(health)),
             None => router.route(HEALTH, health),
         };
     }
@@ -119,8 +119,8 @@ fn router(serve: &Serve) -> Router {
 }
 
 /// Adds a route for the WebSockets, beside a page for plain GET if there is one.
-fn add(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router {
-    fn both(
+fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router {
+    fn add_with_page(
         router: Router,
         path: &str,
         handler: impl Handler + Send + 'static,
@@ -132,9 +132,9 @@ fn add(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router 
         }
     }
     match route {
-        Route::Echo { prefix } => both(router, path, Echo::with_prefix(prefix), page),
-        Route::Broadcast => both(router, path, Broadcast, page),
-        Route::Reply { text } => both(router, path, Reply::new(text), page),
+        Route::Echo { prefix } => add_with_page(router, path, Echo::with_prefix(prefix), page),
+        Route::Broadcast => add_with_page(router, path, Broadcast, page),
+        Route::Reply { text } => add_with_page(router, path, Reply::new(text), page),
     }
 }
 

@@ -33,8 +33,8 @@ pub(super) fn print(text: &str) {
 
 /// Returns whether a line of the log may be printed. If not, counts the line as dropped, and the caller need not format
 /// it.
-pub(super) fn has_room_for_log() -> bool {
-    STDERR.has_room()
+pub(super) fn accepts_log_line() -> bool {
+    STDERR.accepts_line()
 }
 
 /// Prints the log: each call of `write` is a line with its line end. Never waits, and never fails: drops the line if it
@@ -59,7 +59,7 @@ fn start_writer_if(is_first_line: bool) {
     }
     let write = || STDERR.write(&mut io::stderr());
     if thread::spawn(Box::new(write)).is_err() {
-        STDERR.write_here(&mut io::stderr());
+        STDERR.write_on_this_thread(&mut io::stderr());
     }
 }
 
@@ -70,13 +70,13 @@ pub(super) fn flush() -> bool {
 }
 
 /// Reports dropped lines with `format`, which returns a whole line.
-pub(super) fn report_drops_with(format: fn(&str) -> String) {
+pub(super) fn set_drop_report_format(format: fn(&str) -> String) {
     thread::lock(&STDERR.state).format = format;
 }
 
 /// Has the lines that came before a panic printed before its message. Without a reader for them the message is left
 /// out: a panic is to end the process, and not to wait.
-pub(super) fn flush_at_panics() {
+pub(super) fn flush_before_panic_message() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if flush() {
@@ -147,7 +147,7 @@ impl Queue {
     }
 
     /// Returns whether a line of the log may be queued. If not, counts it as dropped.
-    fn has_room(&self) -> bool {
+    fn accepts_line(&self) -> bool {
         let mut state = thread::lock(&self.state);
         state.is_full &= state.bytes > QUEUED_BYTES_MAX / 2;
         state.dropped.lines += u64::from(state.is_full);
@@ -188,7 +188,7 @@ impl Queue {
 
     /// Writes what is queued on the caller's thread, if the system refuses another: a log that waits for its reader is
     /// better than none.
-    fn write_here(&self, sink: &mut impl Write) {
+    fn write_on_this_thread(&self, sink: &mut impl Write) {
         let mut sink = Sink::new(sink);
         loop {
             let mut state = thread::lock(&self.state);
@@ -244,8 +244,8 @@ impl Queue {
 
 impl State {
     fn append(&mut self, text: &[u8], lines: u64) {
-        let has_room = |chunk: &&mut Chunk| chunk.text.len() + text.len() <= CHUNK_BYTES;
-        match self.chunks.back_mut().filter(has_room) {
+        let fits = |chunk: &&mut Chunk| chunk.text.len() + text.len() <= CHUNK_BYTES;
+        match self.chunks.back_mut().filter(fits) {
             Some(chunk) => {
                 chunk.text.extend_from_slice(text);
                 chunk.lines += lines;
@@ -281,14 +281,14 @@ impl State {
 struct Sink<'w, W> {
     inner: &'w mut W,
     /// The last line was refused in the middle.
-    is_torn: bool,
+    is_line_incomplete: bool,
 }
 
 impl<'w, W: Write> Sink<'w, W> {
     fn new(inner: &'w mut W) -> Self {
         Self {
             inner,
-            is_torn: false,
+            is_line_incomplete: false,
         }
     }
 
@@ -297,13 +297,13 @@ impl<'w, W: Write> Sink<'w, W> {
     /// # Errors
     /// How many lines are lost, and why.
     fn write(&mut self, chunk: &Chunk) -> Result<(), (u64, io::Error)> {
-        if self.is_torn {
+        if self.is_line_incomplete {
             write_all(self.inner, b"\n").map_err(|(_, error)| (chunk.lines, error))?;
-            self.is_torn = false;
+            self.is_line_incomplete = false;
         }
         write_all(self.inner, &chunk.text).map_err(|(written, error)| {
             let (written, rest) = chunk.text.split_at(written);
-            self.is_torn = written.last().is_some_and(|&byte| byte != b'\n');
+            self.is_line_incomplete = written.last().is_some_and(|&byte| byte != b'\n');
             let lines = match written {
                 [] => chunk.lines,
                 _ => rest.iter().filter(|&&byte| byte == b'\n').count() as u64,
@@ -359,14 +359,14 @@ mod tests {
     /// A sink that takes, in turn, so many bytes of a write or fails; then it takes everything.
     #[derive(Default)]
     struct Script {
-        taken: Vec<u8>,
+        written: Vec<u8>,
         steps: VecDeque<Result<usize, ErrorKind>>,
     }
 
     impl Write for Script {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let len = self.steps.pop_front().unwrap_or(Ok(bytes.len()))?;
-            self.taken.extend_from_slice(&bytes[..len]);
+            self.written.extend_from_slice(&bytes[..len]);
             Ok(len)
         }
 
@@ -376,7 +376,7 @@ mod tests {
     }
 
     fn push(queue: &Queue, line: &str) {
-        if queue.has_room() {
+        if queue.accepts_line() {
             let _ = queue.push(line.as_bytes(), QUEUED_BYTES_MAX);
         }
     }
@@ -389,12 +389,12 @@ mod tests {
         }
     }
 
-    fn taken(script: Script) -> String {
-        String::from_utf8(script.taken).unwrap()
+    fn written(script: Script) -> String {
+        String::from_utf8(script.written).unwrap()
     }
 
     #[test]
-    fn lines_leave_in_order_in_chunks_that_a_pipe_takes_at_once() {
+    fn lines_are_written_in_order_in_chunks_of_at_most_one_atomic_pipe_write() {
         let queue = Queue::new();
         let lines: Vec<String> = (0..1000).map(|line| format!("line {line}\n")).collect();
         lines.iter().for_each(|line| push(&queue, line));
@@ -408,12 +408,12 @@ mod tests {
         drop(state);
         let mut script = Script::default();
         write(&queue, &mut Sink::new(&mut script));
-        assert!(taken(script).starts_with(&lines.concat()));
+        assert!(written(script).starts_with(&lines.concat()));
         assert!(queue.flush(Duration::ZERO));
     }
 
     #[test]
-    fn the_report_of_dropped_lines_stands_where_they_are_missing() {
+    fn the_report_of_dropped_lines_is_printed_in_their_place() {
         let queue = Queue::new();
         let line = format!("{}\n", "x".repeat(99));
         let fit = QUEUED_BYTES_MAX / line.len();
@@ -436,13 +436,13 @@ mod tests {
         assert!(queue.flush(Duration::ZERO));
         let report = "wsloop: dropped 8 log lines: stderr was not read\n";
         assert_eq!(
-            taken(script),
+            written(script),
             [&line.repeat(fit), report, "next\n"].concat()
         );
     }
 
     #[test]
-    fn refused_lines_are_reported_before_the_next_one_that_is_taken() {
+    fn lines_lost_to_write_errors_are_reported_before_the_next_written_line() {
         let queue = Queue::new();
         let mut script = Script::default();
         let full = Err(ErrorKind::StorageFull);
@@ -458,11 +458,11 @@ mod tests {
         push(&queue, "4\n");
         write(&queue, &mut sink);
         let expected = "wsloop: dropped 6 log lines: cannot write to stderr: no storage space\n4\n";
-        assert_eq!(taken(script), expected);
+        assert_eq!(written(script), expected);
     }
 
     #[test]
-    fn a_line_that_was_refused_in_the_middle_is_ended_before_the_next() {
+    fn a_partly_written_line_is_ended_before_the_next() {
         let queue = Queue::new();
         let mut script = Script::default();
         let full = Err(ErrorKind::StorageFull);
@@ -478,22 +478,22 @@ mod tests {
         // Lost: the rest of the torn line, one behind it, and one for which not even the line end was taken.
         let expected =
             "ab\ncd\nwsloop: dropped 3 log lines: cannot write to stderr: no storage space\nkl\n";
-        assert_eq!(taken(script), expected);
+        assert_eq!(written(script), expected);
     }
 
     #[test]
-    fn an_interrupted_or_blocked_write_is_tried_again() {
+    fn an_interrupted_or_blocked_write_is_retried() {
         let queue = Queue::new();
         let mut script = Script::default();
         let (again, blocked) = (Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock));
         script.steps.extend([again, Ok(1), blocked, blocked, again]);
         push(&queue, "line\n");
         write(&queue, &mut Sink::new(&mut script));
-        assert_eq!(taken(script), "line\n");
+        assert_eq!(written(script), "line\n");
     }
 
     #[test]
-    fn what_is_not_log_is_queued_however_full_the_queue_is() {
+    fn text_outside_the_log_is_queued_even_if_the_queue_is_full() {
         let queue = Queue::new();
         let line = "x".repeat(999) + "\n";
         for _ in 0..2 * QUEUED_BYTES_MAX / line.len() {
@@ -502,11 +502,11 @@ mod tests {
         let _ = queue.push(b"wsloop: error\n", usize::MAX);
         let mut script = Script::default();
         write(&queue, &mut Sink::new(&mut script));
-        assert!(taken(script).ends_with("stderr was not read\nwsloop: error\n"));
+        assert!(written(script).ends_with("stderr was not read\nwsloop: error\n"));
     }
 
     #[test]
-    fn a_flush_of_a_queue_that_nobody_writes_ends_in_time() {
+    fn a_flush_without_a_writer_times_out() {
         let queue = Queue::new();
         push(&queue, "line\n");
         let start = Instant::now();

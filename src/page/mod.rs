@@ -105,7 +105,7 @@ impl<H> Page<H> {
             not_modified,
             etag,
         } = self.content;
-        let not_modified = if is_for_caches(name) {
+        let not_modified = if belongs_in_304(name) {
             not_modified.with_header(name, value)?
         } else {
             not_modified
@@ -135,7 +135,7 @@ impl Content {
 
     /// Sets a header that is known when it is compiled.
     fn with_static(self, (name, value): (&'static str, &'static str)) -> Self {
-        let not_modified = if is_for_caches(name) {
+        let not_modified = if belongs_in_304(name) {
             self.not_modified.with_static(name, value)
         } else {
             self.not_modified
@@ -148,7 +148,7 @@ impl Content {
     }
 
     fn answer(&self, request: &Request) -> HttpResponse {
-        let answer = if has_current(request, &self.etag) {
+        let answer = if has_matching_etag(request, &self.etag) {
             &self.not_modified
         } else {
             &self.full
@@ -159,7 +159,7 @@ impl Content {
 
 /// RFC 7232 section 4.1: "The server generating a 304 response MUST generate any of the following header fields that
 /// would have been sent in a 200 (OK) response to the same request"; others are no use to a cache.
-fn is_for_caches(name: &str) -> bool {
+fn belongs_in_304(name: &str) -> bool {
     [
         "cache-control",
         "content-location",
@@ -173,7 +173,7 @@ fn is_for_caches(name: &str) -> bool {
 }
 
 /// Whether the client has the bytes under `etag`, RFC 7232 section 3.2.
-fn has_current(request: &Request, etag: &HeaderValue) -> bool {
+fn has_matching_etag(request: &Request, etag: &HeaderValue) -> bool {
     let lines = request.headers().get_all("if-none-match");
     // `"` and `,` are told apart without a parser: there is no `"` inside an entity-tag, so that no piece of another
     // one can be equal to ours.

@@ -12,7 +12,7 @@ fn request(headers: &str) -> Request {
 }
 
 #[test]
-fn the_page_is_small_and_asks_nobody_else_for_anything() {
+fn the_page_is_small_and_loads_nothing_else() {
     assert!(BUILT_IN.len() < BYTES_MAX, "{} bytes", BUILT_IN.len());
     let own = BUILT_IN.replace("xmlns='http://www.w3.org/2000/svg'", "");
     for word in [
@@ -60,7 +60,7 @@ fn the_policy_has_the_hashes_of_the_style_and_the_script() {
 }
 
 #[test]
-fn the_etag_follows_the_bytes() {
+fn the_etag_is_the_hash_of_the_bytes() {
     // Vectors of the hash's authors.
     for (text, hash) in [
         ("", 0xcbf2_9ce4_8422_2325_u64),
@@ -75,7 +75,7 @@ fn the_etag_follows_the_bytes() {
 }
 
 #[test]
-fn a_client_has_the_bytes_if_it_names_their_tag_or_any() {
+fn if_none_match_matches_the_etag_or_a_star() {
     let etag = HeaderValue::from_static("\"0011223344556677\"");
     let table = [
         ("", false),
@@ -101,7 +101,7 @@ fn a_client_has_the_bytes_if_it_names_their_tag_or_any() {
     ];
     for (headers, expected) in table {
         assert_eq!(
-            has_current(&request(headers), &etag),
+            has_matching_etag(&request(headers), &etag),
             expected,
             "{headers:?}"
         );
@@ -130,7 +130,7 @@ fn a_304_has_the_headers_that_a_cache_needs_and_no_others() {
 }
 
 #[test]
-fn the_hash_and_its_letters_are_right() {
+fn sha_256_and_base64_match_published_vectors() {
     // FIPS 180-4's examples: one block, and two.
     let two = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
     for (text, expected) in [

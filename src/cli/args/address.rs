@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_an_address_is_read() {
+    fn every_form_of_an_address_is_parsed() {
         let table = [
             ("8080", "127.0.0.1:8080"),
             ("0", "127.0.0.1:0"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_shown_as_written_and_as_meant() {
+    fn display_shows_the_text_and_the_address_that_it_stands_for() {
         let table = [
             ("127.0.0.1:80", "127.0.0.1:80"),
             ("[::1]:80", "[::1]:80"),

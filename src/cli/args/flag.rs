@@ -3,7 +3,7 @@
 use super::units;
 #[cfg(any(feature = "bench", feature = "connect"))]
 use super::unknown_flag;
-use super::{UsageError, no_value, value};
+use super::{UsageError, reject_value, value};
 use lexopt::Parser;
 #[cfg(any(feature = "bench", feature = "connect"))]
 use std::fmt::Display;
@@ -24,7 +24,7 @@ enum Kind<W: 'static> {
 }
 
 impl<W> Flag<W> {
-    pub(super) const fn value_of(
+    pub(super) const fn with_value(
         short: Option<&'static str>,
         long: &'static str,
         set: fn(&mut W, &str) -> Result<(), String>,
@@ -57,11 +57,11 @@ impl<W> Flag<W> {
 
     #[cfg(test)]
     pub(super) fn takes_value(&self) -> bool {
-        self.shape().takes_value
+        self.spec().takes_value
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        Shape {
+    pub(super) fn spec(&self) -> FlagSpec {
+        FlagSpec {
             long: self.long,
             takes_value: matches!(self.kind, Kind::Value(_)),
             is_repeatable: self.is_repeatable,
@@ -72,13 +72,13 @@ impl<W> Flag<W> {
     ///
     /// # Errors
     /// The end of a sentence that begins with the flag and `text`.
-    pub(super) fn set(&self, words: &mut W, text: &str) -> Result<(), String> {
+    pub(super) fn set(&self, args: &mut W, text: &str) -> Result<(), String> {
         match self.kind {
             Kind::Switch(set) => {
-                set(words);
+                set(args);
                 Ok(())
             }
-            Kind::Value(set) => set(words, text),
+            Kind::Value(set) => set(args, text),
         }
     }
 }
@@ -99,25 +99,25 @@ pub(super) fn set<W>(
     flag: &str,
     parser: &mut Parser,
     given: &mut Vec<&'static str>,
-    words: &mut W,
+    args: &mut W,
 ) -> Result<(), UsageError> {
     let row =
         find(rows, flag).ok_or_else(|| unknown_flag(flag, rows.iter().map(|row| row.long)))?;
-    let text = row.shape().read(flag, parser, given)?;
-    row.set(words, &text)
-        .map_err(|reason| UsageError::of_value(flag, &text, reason))
+    let text = row.spec().read(flag, parser, given)?;
+    row.set(args, &text)
+        .map_err(|reason| UsageError::invalid_value(flag, &text, reason))
 }
 
 /// What must be known of a flag to read it.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct FlagSpec {
     pub(super) long: &'static str,
     pub(super) takes_value: bool,
     /// Whether it may be given again.
     pub(super) is_repeatable: bool,
 }
 
-impl Shape {
+impl FlagSpec {
     /// Notes that the flag, as it was written, is given, and reads its value; empty if it takes none.
     ///
     /// # Errors
@@ -135,13 +135,13 @@ impl Shape {
         if self.takes_value {
             return value(parser, flag);
         }
-        no_value(parser, flag)?;
+        reject_value(parser, flag)?;
         Ok(String::new())
     }
 }
 
 #[cfg(any(feature = "bench", feature = "connect"))]
-pub(super) fn within<T: PartialOrd + Display>(number: T, min: T, max: T) -> Result<T, String> {
+pub(super) fn in_range<T: PartialOrd + Display>(number: T, min: T, max: T) -> Result<T, String> {
     if number < min || number > max {
         return Err(format!("is not from {min} to {max}"));
     }

@@ -3,7 +3,7 @@
 //! A flag is spelled like its field with dashes, but for `--lag` and `--no-ping`. What a limit is good for, and its
 //! default, is told in `config.rs` and in `help.rs`.
 
-use super::flag::Shape;
+use super::flag::FlagSpec;
 use super::variables;
 use super::{UsageError, units};
 use std::time::Duration;
@@ -104,11 +104,11 @@ impl Limit {
 
     #[cfg(test)]
     pub(super) fn takes_value(&self) -> bool {
-        self.shape().takes_value
+        self.spec().takes_value
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        Shape {
+    pub(super) fn spec(&self) -> FlagSpec {
+        FlagSpec {
             long: self.flag,
             takes_value: !matches!(self.kind, Kind::Disable(_)),
             is_repeatable: false,
@@ -165,12 +165,12 @@ pub(super) fn finish(
     }
     match config.check() {
         Ok(()) => Ok(config),
-        Err(error) => Err(UsageError(in_flags(&error.to_string(), by_variable))),
+        Err(error) => Err(UsageError(with_flag_names(&error.to_string(), by_variable))),
     }
 }
 
 /// A rule in the words of `Config`, with each field's name replaced by its flag's, or its variable's.
-fn in_flags(rule: &str, by_variable: &[&str]) -> String {
+fn with_flag_names(rule: &str, by_variable: &[&str]) -> String {
     let words = rule.split(' ').map(|word| {
         let flag = format!("--{}", word.replace('_', "-"));
         match Limit::find(&flag) {

@@ -45,7 +45,7 @@ impl Listen {
     }
 
     /// Where a server listens that was told nothing and inherited nothing.
-    pub(crate) fn without_flag() -> Self {
+    pub(crate) fn default_address() -> Self {
         Self::Tcp(Address::parse(LISTEN_DEFAULT).expect("an address with a port"))
     }
 
@@ -54,7 +54,7 @@ impl Listen {
     }
 
     /// Whether both cannot be listened on; port 0 is another free port each time.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(super) fn conflicts_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
                 one.socket.port() != 0 && one.socket == other.socket
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_or_a_path_is_read() {
+    fn addresses_and_unix_paths_are_parsed() {
         let longest = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX - 1));
         let table = [
             ("unix:/run/ws", "/run/ws"),
@@ -124,13 +124,13 @@ mod tests {
         let address = Address::parse("[::1]:80").unwrap();
         assert_eq!(Listen::parse("[::1]:80"), Ok(Listen::Tcp(address)));
         assert_eq!(
-            Listen::without_flag(),
+            Listen::default_address(),
             Listen::parse("127.0.0.1:8080").unwrap()
         );
     }
 
     #[test]
-    fn a_path_that_no_socket_can_have_is_refused() {
+    fn empty_and_overlong_unix_paths_are_rejected() {
         let long = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX));
         let table = [
             ("unix:", "names no path"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_sockets_have_bounds_and_can_be_off() {
+    fn socket_times_are_bounded_and_can_be_off() {
         let seconds = |seconds| Ok(Some(Duration::from_secs(seconds)));
         let table = [
             ("1", seconds(1)),

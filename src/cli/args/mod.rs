@@ -26,7 +26,7 @@ pub(crate) use listen::{Listen, SocketOptions};
 pub(crate) use route::Route;
 
 use super::help;
-use flag::{Flag, Shape};
+use flag::{Flag, FlagSpec};
 use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
@@ -53,7 +53,7 @@ pub(crate) enum Command {
 /// A server to run.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// None twice; if there is none, where to listen is for the environment to say, or [`Listen::without_flag`].
+    /// None twice; if there is none, where to listen is for the environment to say, or [`Listen::default_address`].
     pub(crate) listen: Vec<Listen>,
     pub(crate) sockets: SocketOptions,
     /// At least one, no path twice.
@@ -102,7 +102,7 @@ impl From<lexopt::Error> for UsageError {
 
 impl UsageError {
     /// Values are quoted and escaped, so that the message stays one line whatever they hold.
-    fn of_value(flag: &str, text: &str, reason: impl fmt::Display) -> Self {
+    fn invalid_value(flag: &str, text: &str, reason: impl fmt::Display) -> Self {
         Self(format!("{flag} {text:?} {reason}"))
     }
 }
@@ -116,59 +116,59 @@ pub(crate) fn parse(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(args.into_iter().collect::<Vec<_>>());
-    let mut line = Line::default();
+    let mut serve = ServeArgs::default();
     while let Some(arg) = parser.next()? {
         let flag = match arg {
             Arg::Short(letter) => format!("-{letter}"),
             Arg::Long(name) => format!("--{name}"),
-            Arg::Value(word) if line.words == 0 && word == "bench" => {
+            Arg::Value(word) if serve.args_read == 0 && word == "bench" => {
                 #[cfg(feature = "bench")]
                 return bench::parse(&mut parser);
                 #[cfg(not(feature = "bench"))]
-                return Err(missing("bench"));
+                return Err(built_without("bench"));
             }
-            Arg::Value(word) if line.words == 0 && word == "connect" => {
+            Arg::Value(word) if serve.args_read == 0 && word == "connect" => {
                 #[cfg(feature = "connect")]
                 return connect::parse(&mut parser);
                 #[cfg(not(feature = "connect"))]
-                return Err(missing("connect"));
+                return Err(built_without("connect"));
             }
-            Arg::Value(word) if line.words == 0 && word == "help" => {
-                return help_with(parser.raw_args()?.collect());
+            Arg::Value(word) if serve.args_read == 0 && word == "help" => {
+                return help_command(parser.raw_args()?.collect());
             }
             Arg::Value(word) => {
-                line.word(&utf8(word)?)?;
+                serve.read_command(&utf8(word)?)?;
                 continue;
             }
         };
-        line.words += 1;
+        serve.args_read += 1;
         match flag.as_str() {
             "-h" | "--help" => {
-                no_value(&mut parser, &flag)?;
-                return Ok(Command::Help(line.verb.help()));
+                reject_value(&mut parser, &flag)?;
+                return Ok(Command::Help(serve.command.help()));
             }
             "-V" | "--version" => {
-                no_value(&mut parser, &flag)?;
+                reject_value(&mut parser, &flag)?;
                 return Ok(Command::Version);
             }
-            _ => line.flag(&flag, &mut parser)?,
+            _ => serve.read_flag(&flag, &mut parser)?,
         }
     }
-    variables::apply(&mut line, variables)?;
-    line.finish().map(Command::Serve)
+    variables::apply(&mut serve, variables)?;
+    serve.finish().map(Command::Serve)
 }
 
 /// The answer to a command that this binary was built without.
 #[cfg(not(all(feature = "bench", feature = "connect")))]
-fn missing(feature: &str) -> UsageError {
+fn built_without(feature: &str) -> UsageError {
     UsageError(format!(
         "this wsloop was built without the command {feature} (cargo feature {feature:?})"
     ))
 }
 
 /// `wsloop help`, alone or with a command.
-fn help_with(words: Vec<OsString>) -> Result<Command, UsageError> {
-    match &words[..] {
+fn help_command(args: Vec<OsString>) -> Result<Command, UsageError> {
+    match &args[..] {
         [] => Ok(Command::Help(help::WSLOOP)),
         [command] => parse([command.clone(), "--help".into()], []),
         [_, word, ..] => Err(UsageError(format!(
@@ -184,38 +184,38 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// A server's flags, but for those that set limits.
-static FLAGS: [Flag<Line>; 10] = [
-    Flag::value_of(Some("-l"), "--listen", Line::listen).repeatable(),
-    Flag::value_of(Some("-r"), "--route", Line::route).repeatable(),
-    Flag::value_of(None, "--origin", Line::origin).repeatable(),
-    Flag::switch(None, "--no-page", |line| line.no_page = true),
-    Flag::value_of(None, "--metrics", Line::metrics),
-    Flag::value_of(None, "--log-format", Line::log_format),
-    Flag::value_of(None, "--unix-mode", |line, text| {
-        line.sockets.unix_mode = Some(listen::mode(text)?);
+static FLAGS: [Flag<ServeArgs>; 10] = [
+    Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
+    Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
+    Flag::with_value(None, "--origin", ServeArgs::origin).repeatable(),
+    Flag::switch(None, "--no-page", |serve| serve.no_page = true),
+    Flag::with_value(None, "--metrics", ServeArgs::metrics),
+    Flag::with_value(None, "--log-format", ServeArgs::log_format),
+    Flag::with_value(None, "--unix-mode", |serve, text| {
+        serve.sockets.unix_mode = Some(listen::mode(text)?);
         Ok(())
     }),
-    Flag::switch(None, "--reuse-port", |line| {
-        line.sockets.is_port_shared = true
+    Flag::switch(None, "--reuse-port", |serve| {
+        serve.sockets.is_port_shared = true
     }),
-    Flag::value_of(None, "--tcp-keepalive", |line, text| {
-        line.sockets.tcp_keepalive = listen::seconds_or_off(text)?;
+    Flag::with_value(None, "--tcp-keepalive", |serve, text| {
+        serve.sockets.tcp_keepalive = listen::seconds_or_off(text)?;
         Ok(())
     }),
-    Flag::value_of(None, "--tcp-user-timeout", |line, text| {
-        line.sockets.tcp_user_timeout = listen::time_or_off(text)?;
+    Flag::with_value(None, "--tcp-user-timeout", |serve, text| {
+        serve.sockets.tcp_user_timeout = listen::time_or_off(text)?;
         Ok(())
     }),
 ];
 
 /// The row of a server's flag, in either table.
 #[derive(Clone, Copy)]
-enum Row {
-    Flag(&'static Flag<Line>),
+enum ServerFlag {
+    Flag(&'static Flag<ServeArgs>),
     Limit(&'static Limit),
 }
 
-impl Row {
+impl ServerFlag {
     /// Every flag of a server, but for those that end it at once.
     fn all() -> impl Iterator<Item = Self> {
         let flags = FLAGS.iter().map(Self::Flag);
@@ -227,28 +227,28 @@ impl Row {
         row.or_else(|| Limit::find(flag).map(Self::Limit))
     }
 
-    fn shape(self) -> Shape {
+    fn spec(self) -> FlagSpec {
         match self {
-            Self::Flag(flag) => flag.shape(),
-            Self::Limit(limit) => limit.shape(),
+            Self::Flag(flag) => flag.spec(),
+            Self::Limit(limit) => limit.spec(),
         }
     }
 
     /// `text` is empty for a flag without a value.
-    fn set(self, line: &mut Line, text: &str) -> Result<(), String> {
+    fn set(self, serve: &mut ServeArgs, text: &str) -> Result<(), String> {
         match self {
-            Self::Flag(flag) => flag.set(line, text),
-            Self::Limit(limit) => Ok(limit.set(&mut line.config, text)?),
+            Self::Flag(flag) => flag.set(serve, text),
+            Self::Limit(limit) => Ok(limit.set(&mut serve.config, text)?),
         }
     }
 }
 
 /// What was read so far.
 #[derive(Default)]
-struct Line {
-    verb: Verb,
+struct ServeArgs {
+    command: ServerCommand,
     /// Flags and other words, values not counted.
-    words: usize,
+    args_read: usize,
     listen: Vec<Listen>,
     sockets: SocketOptions,
     routes: Vec<(String, Route)>,
@@ -264,18 +264,18 @@ struct Line {
     unknown_variables: Vec<String>,
 }
 
-impl Line {
-    fn word(&mut self, word: &str) -> Result<(), UsageError> {
-        if self.words > 0 {
+impl ServeArgs {
+    fn read_command(&mut self, word: &str) -> Result<(), UsageError> {
+        if self.args_read > 0 {
             return Err(UsageError(format!(
                 "unexpected word {word:?} (a command stands first, an address after -l)"
             )));
         }
-        self.words += 1;
-        self.verb = match word {
-            "serve" => Verb::Serve,
-            "echo" => Verb::Echo,
-            "broadcast" => Verb::Broadcast,
+        self.args_read += 1;
+        self.command = match word {
+            "serve" => ServerCommand::Serve,
+            "echo" => ServerCommand::Echo,
+            "broadcast" => ServerCommand::Broadcast,
             _ => {
                 return Err(UsageError(format!(
                     "unknown command {word:?} (there are serve, echo, broadcast, bench and connect)"
@@ -285,17 +285,21 @@ impl Line {
         Ok(())
     }
 
-    fn flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
-        let row = Row::find(flag)
-            .ok_or_else(|| unknown_flag(flag, Row::all().map(|row| row.shape().long)))?;
-        let text = row.shape().read(flag, parser, &mut self.given)?;
+    fn read_flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
+        let row = ServerFlag::find(flag)
+            .ok_or_else(|| unknown_flag(flag, ServerFlag::all().map(|row| row.spec().long)))?;
+        let text = row.spec().read(flag, parser, &mut self.given)?;
         row.set(self, &text)
-            .map_err(|reason| UsageError::of_value(flag, &text, reason))
+            .map_err(|reason| UsageError::invalid_value(flag, &text, reason))
     }
 
     fn listen(&mut self, text: &str) -> Result<(), String> {
         let listen = Listen::parse(text)?;
-        if self.listen.iter().any(|other| other.is_same(&listen)) {
+        if self
+            .listen
+            .iter()
+            .any(|other| other.conflicts_with(&listen))
+        {
             return Err("is given twice".to_owned());
         }
         self.listen.push(listen);
@@ -303,7 +307,7 @@ impl Line {
     }
 
     fn route(&mut self, text: &str) -> Result<(), String> {
-        if let Verb::Echo | Verb::Broadcast = self.verb {
+        if let ServerCommand::Echo | ServerCommand::Broadcast = self.command {
             let reason = "does not go with this command, which routes every path; use wsloop serve";
             return Err(reason.to_owned());
         }
@@ -343,8 +347,8 @@ impl Line {
 
     fn finish(self) -> Result<Serve, UsageError> {
         let Self {
-            verb,
-            words: _,
+            command,
+            args_read: _,
             listen,
             sockets,
             mut routes,
@@ -375,17 +379,17 @@ impl Line {
             return has_nothing("--reuse-port", "a TCP port");
         }
         if routes.is_empty() {
-            routes = verb.routes();
+            routes = command.routes();
         }
         if let Some(path) = &metrics
             && routes.iter().any(|(other, _)| other == path)
         {
             let reason = "is the path of a route, too";
-            return Err(UsageError::of_value("--metrics", path, reason));
+            return Err(UsageError::invalid_value("--metrics", path, reason));
         }
         if !no_page && metrics.as_deref() == Some("/") {
             let reason = "is the path of the page; with --no-page it can be";
-            return Err(UsageError::of_value("--metrics", "/", reason));
+            return Err(UsageError::invalid_value("--metrics", "/", reason));
         }
         let config = limits::finish(config, &given, &by_variable)?;
         let has_connections_max = [given, by_variable]
@@ -408,18 +412,18 @@ impl Line {
 
 /// The command; without one, `serve`, but its help is the short one.
 #[derive(Clone, Copy, Default)]
-enum Verb {
+enum ServerCommand {
     #[default]
-    Bare,
+    Unnamed,
     Serve,
     Echo,
     Broadcast,
 }
 
-impl Verb {
+impl ServerCommand {
     fn help(self) -> &'static str {
         match self {
-            Self::Bare => help::WSLOOP,
+            Self::Unnamed => help::WSLOOP,
             Self::Serve => help::SERVE,
             Self::Echo => help::ECHO,
             Self::Broadcast => help::BROADCAST,
@@ -429,7 +433,7 @@ impl Verb {
     /// The routes when none is given.
     fn routes(self) -> Vec<(String, Route)> {
         match self {
-            Self::Bare | Self::Serve => vec![
+            Self::Unnamed | Self::Serve => vec![
                 ("/echo".to_owned(), Route::echo()),
                 ("/broadcast".to_owned(), Route::Broadcast),
                 ("/".to_owned(), Route::echo()),
@@ -447,12 +451,12 @@ fn value(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
     let value = parser
         .value()
         .map_err(|_| UsageError(format!("{flag} needs a value")))?;
-    value
-        .into_string()
-        .map_err(|value| UsageError::of_value(flag, &value.to_string_lossy(), "is not valid UTF-8"))
+    value.into_string().map_err(|value| {
+        UsageError::invalid_value(flag, &value.to_string_lossy(), "is not valid UTF-8")
+    })
 }
 
-fn no_value(parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
+fn reject_value(parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
     match parser.optional_value() {
         None => Ok(()),
         Some(value) => {

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_come_out_as_browsers_send_them() {
+    fn origins_are_normalised_as_browsers_send_them() {
         let table = [
             ("https://example.org", "https://example.org"),
             ("HTTPS://Example.ORG", "https://example.org"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_as_an_origin_is_refused() {
+    fn text_that_no_browser_sends_as_an_origin_is_rejected() {
         let texts = [
             "",
             "example.org",

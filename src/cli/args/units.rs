@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_of_bytes_is_refused() {
+    fn invalid_byte_counts_are_rejected() {
         // KB is refused rather than guessed: 1000 to some, 1024 to others.
         for text in [
             "", "K", "-1", "+1", "1.5M", "1KB", "1T", "1 K", "1KK", "0x10", "x", "é",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn invalid_durations_are_rejected() {
         let texts = [
             "", ".", "s", ".s", "-1", "+1", "1.2.3", "1..2", "1e3", "inf", "NaN", "1d", "1M",
             "5 s", "é",

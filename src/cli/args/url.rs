@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_a_url_is_read() {
+    fn every_form_of_a_url_is_parsed() {
         let table = [
             (
                 "ws://127.0.0.1:9000",

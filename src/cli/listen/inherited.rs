@@ -2,7 +2,7 @@
 //! meant for the process `LISTEN_PID`. They are the parent's: their files are not removed, and their backlogs and
 //! permissions are as it made them.
 
-use super::{Listener, named};
+use super::{Listener, with_context};
 use listenfd::ListenFd;
 use socket2::SockRef;
 use std::env;
@@ -29,13 +29,13 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..usize::from(count) {
-        listeners.push(socket(&mut sockets, index)?);
+        listeners.push(take_socket(&mut sockets, index)?);
     }
     Ok(listeners)
 }
 
-fn socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
-    let name = format!("inherited descriptor {}", FIRST + index);
+fn take_socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
+    let name = format!("inherited descriptor {}", FIRST_DESCRIPTOR + index);
     // What is wrong for one kind stays where it is for the other.
     let listener = if let Ok(Some(tcp)) = sockets.take_tcp_listener(index) {
         Listener::Tcp(tcp)
@@ -46,27 +46,27 @@ fn socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
             "{name} is neither a TCP nor a Unix stream socket"
         )));
     };
-    let listens = match &listener {
-        Listener::Tcp(tcp) => listens(tcp),
-        Listener::Unix(unix) => listens(unix),
+    let is_listening = match &listener {
+        Listener::Tcp(tcp) => is_listening(tcp),
+        Listener::Unix(unix) => is_listening(unix),
     };
-    match listens {
+    match is_listening {
         Ok(true) => Ok(listener),
         Ok(false) => Err(invalid(format!(
             "{name} does not listen: its systemd socket unit needs Accept=no"
         ))),
-        Err(error) => Err(named(error, name)),
+        Err(error) => Err(with_context(error, name)),
     }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn listens(socket: &impl AsFd) -> io::Result<bool> {
+fn is_listening(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).is_listener()
 }
 
 /// There is no asking; the first accept will tell.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn listens(socket: &impl AsFd) -> io::Result<bool> {
+fn is_listening(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).local_addr().map(|_| true)
 }
 
@@ -75,4 +75,4 @@ fn invalid(text: String) -> io::Error {
 }
 
 /// `SD_LISTEN_FDS_START`.
-const FIRST: usize = 3;
+const FIRST_DESCRIPTOR: usize = 3;

@@ -25,16 +25,16 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
     let options = &serve.sockets;
     let mut listeners = inherited::take()?;
     let mut files = Vec::new();
-    let without_flag = [Listen::without_flag()];
+    let default_address = [Listen::default_address()];
     let listen = match &*serve.listen {
-        [] if listeners.is_empty() => &without_flag[..],
+        [] if listeners.is_empty() => &default_address[..],
         listen => listen,
     };
     for one in listen {
         match one {
             Listen::Tcp(address) => {
-                let listener = tcp(address, options)
-                    .map_err(|error| named(error, format!("cannot listen on {address}")))?;
+                let listener = listen_tcp(address, options)
+                    .map_err(|error| with_context(error, format!("cannot listen on {address}")))?;
                 listeners.push(Listener::Tcp(listener));
             }
             Listen::Unix(path) => {
@@ -46,7 +46,7 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
     }
     for listener in &listeners {
         if let Listener::Tcp(listener) = listener {
-            tune(listener, options)?;
+            set_options(listener, options)?;
         }
     }
     Ok((listeners, files))
@@ -54,13 +54,13 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
 
 /// As std does it, with a backlog of our own (std's is 128, and a storm of clients overflows it) and, if it is asked
 /// for, a port that others may listen on.
-fn tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
+fn listen_tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address.socket);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a server that has ended do not keep the port from the next one.
     socket.set_reuse_address(true)?;
     if options.is_port_shared {
-        share_port(&socket).map_err(|error| named(error, "--reuse-port"))?;
+        share_port(&socket).map_err(|error| with_context(error, "--reuse-port"))?;
     }
     socket.bind(&address.socket.into())?;
     socket.listen(BACKLOG)?;
@@ -74,12 +74,12 @@ fn share_port(socket: &Socket) -> io::Result<()> {
 
 #[cfg(any(target_os = "solaris", target_os = "illumos"))]
 fn share_port(_: &Socket) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, NOT_HERE))
+    Err(io::Error::new(io::ErrorKind::Unsupported, UNSUPPORTED))
 }
 
 /// Sets what connections inherit from the listener that accepts them, as they do on Linux and the BSDs: one call a
 /// listener instead of some a connection.
-fn tune(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
+fn set_options(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
     let socket = SockRef::from(listener);
     if let Some(time) = options.tcp_keepalive {
         let probes = TcpKeepalive::new()
@@ -88,10 +88,11 @@ fn tune(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
             .with_retries(KEEPALIVE_PROBES);
         socket
             .set_tcp_keepalive(&probes)
-            .map_err(|error| named(error, "--tcp-keepalive"))?;
+            .map_err(|error| with_context(error, "--tcp-keepalive"))?;
     }
     if let Some(timeout) = options.tcp_user_timeout {
-        set_user_timeout(&socket, timeout).map_err(|error| named(error, "--tcp-user-timeout"))?;
+        set_user_timeout(&socket, timeout)
+            .map_err(|error| with_context(error, "--tcp-user-timeout"))?;
     }
     Ok(())
 }
@@ -103,10 +104,10 @@ fn set_user_timeout(socket: &SockRef<'_>, timeout: std::time::Duration) -> io::R
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn set_user_timeout(_: &SockRef<'_>, _: std::time::Duration) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, NOT_HERE))
+    Err(io::Error::new(io::ErrorKind::Unsupported, UNSUPPORTED))
 }
 
-fn named(error: io::Error, what: impl AsRef<str>) -> io::Error {
+fn with_context(error: io::Error, what: impl AsRef<str>) -> io::Error {
     let what = what.as_ref();
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
@@ -122,7 +123,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 const INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-const NOT_HERE: &str = "this system has no such option";
+const UNSUPPORTED: &str = "this system has no such option";
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
@@ -131,12 +132,12 @@ mod tests {
     use std::time::Duration;
 
     fn listener(options: &SocketOptions) -> TcpListener {
-        let Listen::Tcp(mut address) = Listen::without_flag() else {
+        let Listen::Tcp(mut address) = Listen::default_address() else {
             panic!("a TCP address");
         };
         address.socket.set_port(0);
-        let listener = tcp(&address, options).unwrap();
-        tune(&listener, options).unwrap();
+        let listener = listen_tcp(&address, options).unwrap();
+        set_options(&listener, options).unwrap();
         listener
     }
 
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_set_that_was_not_asked_for() {
+    fn no_socket_option_is_set_by_default() {
         let listener = listener(&SocketOptions::default());
         let socket = SockRef::from(&listener);
         assert!(!socket.keepalive().unwrap() && !socket.reuse_port().unwrap());

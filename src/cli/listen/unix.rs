@@ -4,7 +4,7 @@
 //! not touched. Two servers that start on one path in the same moment may both find it free: the one that loses its
 //! file to the other before it listens sees so and gives up.
 
-use super::named;
+use super::with_context;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -26,7 +26,7 @@ pub(super) fn bind(
         socket.bind(&SockAddr::unix(path)?).map_err(|error| {
             // It came since the look at the path.
             match error.kind() {
-                ErrorKind::AddrInUse => taken(),
+                ErrorKind::AddrInUse => in_use(),
                 _ => error,
             }
         })?;
@@ -36,12 +36,12 @@ pub(super) fn bind(
             fs::set_permissions(path, Permissions::from_mode(mode))?;
         }
         socket.listen(backlog)?;
-        if !file.is_ours() {
-            return Err(taken());
+        if !file.is_unchanged() {
+            return Err(in_use());
         }
         Ok((socket.into(), file))
     };
-    listen().map_err(|error| named(error, format!("cannot listen on unix:{path}")))
+    listen().map_err(|error| with_context(error, format!("cannot listen on unix:{path}")))
 }
 
 /// Makes room if nobody listens there any more.
@@ -59,13 +59,13 @@ fn remove_stale(path: &str) -> io::Result<()> {
     // A listener whose backlog is full would hold us otherwise; so it is `WouldBlock`.
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
-        Ok(()) => Err(taken()),
+        Ok(()) => Err(in_use()),
         Err(error) => match error.kind() {
             ErrorKind::ConnectionRefused => fs::remove_file(path)
-                .map_err(|error| named(error, "cannot remove the stale socket")),
+                .map_err(|error| with_context(error, "cannot remove the stale socket")),
             ErrorKind::NotFound => Ok(()),
-            ErrorKind::WouldBlock => Err(taken()),
-            _ => Err(named(
+            ErrorKind::WouldBlock => Err(in_use()),
+            _ => Err(with_context(
                 error,
                 "cannot tell whether another process listens there",
             )),
@@ -73,7 +73,7 @@ fn remove_stale(path: &str) -> io::Result<()> {
     }
 }
 
-fn taken() -> io::Error {
+fn in_use() -> io::Error {
     io::Error::new(ErrorKind::AddrInUse, "another process listens there")
 }
 
@@ -96,7 +96,7 @@ impl SocketFile {
         })
     }
 
-    fn is_ours(&self) -> bool {
+    fn is_unchanged(&self) -> bool {
         fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode))
     }
@@ -104,7 +104,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_ours()
+        if self.is_unchanged()
             && let Err(error) = fs::remove_file(&self.path)
         {
             log::warn!(

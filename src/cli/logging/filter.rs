@@ -17,21 +17,21 @@ pub(super) fn parse(variable: Option<&str>) -> (String, Option<String>) {
         return (DEFAULT.to_owned(), Some(error));
     }
     let directives = directives.split(',').map(str::trim);
-    let (right, wrong): (Vec<_>, Vec<_>) = directives
+    let (valid, invalid): (Vec<_>, Vec<_>) = directives
         .filter(|directive| !directive.is_empty())
-        .partition(|directive| is_right(directive));
-    let right = match right[..] {
+        .partition(|directive| is_valid(directive));
+    let valid = match valid[..] {
         [] => DEFAULT.to_owned(),
-        _ => right.join(","),
+        _ => valid.join(","),
     };
-    let error = (!wrong.is_empty()).then(|| {
-        let wrong = wrong.join(",");
-        format!("ignored a part of RUST_LOG: {wrong:?} is not TARGET=LEVEL")
+    let error = (!invalid.is_empty()).then(|| {
+        let invalid = invalid.join(",");
+        format!("ignored a part of RUST_LOG: {invalid:?} is not TARGET=LEVEL")
     });
-    (right + text, error)
+    (valid + text, error)
 }
 
-fn is_right(directive: &str) -> bool {
+fn is_valid(directive: &str) -> bool {
     directive.split_once('=').is_none_or(|(_, level)| {
         let level = level.trim();
         level.is_empty() || level.parse::<LevelFilter>().is_ok()
@@ -47,7 +47,7 @@ mod tests {
     use log::{Level, Log, Metadata};
 
     #[test]
-    fn rust_log_filters_by_level_and_target_and_is_followed_where_it_is_right() {
+    fn valid_directives_of_rust_log_apply_beside_invalid_ones() {
         // The levels of wsloop and others, and whether RUST_LOG is wrong.
         let table = [
             (None, "INFO", "INFO", false),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_left_out_and_named() {
+    fn invalid_directives_are_removed_and_named() {
         let table = [
             ("a=b=c,wsloop=debug/x,y", "wsloop=debug/x,y", "\"a=b=c\""),
             ("a=loud,b==,warn", "warn", "\"a=loud,b==\""),

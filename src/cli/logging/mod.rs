@@ -35,18 +35,18 @@ pub(super) fn init(format: LogFormat) {
         .target(Target::Pipe(Box::new(stderr::Log)))
         .format(move |out, record| {
             // env_logger prints nothing after an error: the line is dropped before any work for it.
-            if !stderr::has_room_for_log() {
+            if !stderr::accepts_log_line() {
                 return Err(ErrorKind::WouldBlock.into());
             }
             write_record(out, record)
         })
         .try_init();
     debug_assert!(logger.is_ok(), "init is called once");
-    stderr::report_drops_with(|text| {
+    stderr::set_drop_report_format(|text| {
         let layout = LAYOUT.get().expect("set before the logger");
         layout.line(Level::Warn, text)
     });
-    stderr::flush_at_panics();
+    stderr::flush_before_panic_message();
     if let Some(error) = error {
         log::warn!("{error}");
     }

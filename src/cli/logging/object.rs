@@ -102,7 +102,7 @@ mod tests {
     use log::Level;
 
     #[test]
-    fn an_event_is_the_message_of_a_line_whose_fields_say_the_rest() {
+    fn the_event_field_is_the_message_and_the_other_fields_follow() {
         let values = [("event", Value::from("left")), ("code", Value::from(1000))];
         let mut record = Record::builder();
         let record = record.args(format_args!("x left with code 1000"));

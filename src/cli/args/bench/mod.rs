@@ -3,7 +3,7 @@
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, flag, help, no_value, utf8};
+use super::{Command, UsageError, flag, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(crate) enum Load {
 }
 
 /// What was read so far: what depends on two flags is decided at the end.
-pub(in super::super) struct Words {
+pub(in super::super) struct BenchArgs {
     url: Option<Url>,
     bench: Bench,
     mode: Mode,
@@ -65,24 +65,24 @@ enum Mode {
 /// # Errors
 /// The first word that is wrong; or, when none is, flags that do not go together.
 pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
-    let mut words = Words::default();
+    let mut args = BenchArgs::default();
     let mut given = Vec::new();
     while let Some(arg) = parser.next()? {
         let flag = match arg {
             Arg::Short(letter) => format!("-{letter}"),
             Arg::Long(name) => format!("--{name}"),
             Arg::Value(word) => {
-                words.url(&utf8(word)?)?;
+                args.url(&utf8(word)?)?;
                 continue;
             }
         };
         match flag.as_str() {
             "-h" | "--help" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Help(help::BENCH));
             }
             "-V" | "--version" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Version);
             }
             "-t" | "--threads" => {
@@ -91,15 +91,14 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
                      for more, run several of it"
                 )));
             }
-            _ => flag::set(&FLAGS, &flag, parser, &mut given, &mut words)?,
+            _ => flag::set(&FLAGS, &flag, parser, &mut given, &mut args)?,
         }
     }
-    words
-        .finish(&given)
+    args.finish(&given)
         .map(|bench| Command::Bench(Box::new(bench)))
 }
 
-impl Words {
+impl BenchArgs {
     fn url(&mut self, word: &str) -> Result<(), UsageError> {
         if self.url.is_some() {
             return Err(UsageError(format!(
@@ -172,7 +171,7 @@ impl Words {
     }
 }
 
-impl Default for Words {
+impl Default for BenchArgs {
     fn default() -> Self {
         Self {
             url: None,

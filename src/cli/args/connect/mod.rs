@@ -3,7 +3,7 @@
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, flag, help, no_value, utf8};
+use super::{Command, UsageError, flag, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -86,11 +86,11 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         };
         match flag.as_str() {
             "-h" | "--help" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Help(help::CONNECT));
             }
             "-V" | "--version" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Version);
             }
             _ => flag::set(&FLAGS, &flag, parser, &mut given, &mut connect)?,

@@ -6,12 +6,12 @@ use super::*;
 const URL: &str = "ws://127.0.0.1:9/";
 
 /// The rest of the words after `bench URL`.
-fn bench(words: &[&str]) -> Bench {
-    bench_of(&[&["bench", URL], words].concat())
+fn bench(args: &[&str]) -> Bench {
+    bench_of(&[&["bench", URL], args].concat())
 }
 
-fn wrong(words: &[&str]) -> String {
-    error(&[&["bench", URL], words].concat())
+fn error_after_url(args: &[&str]) -> String {
+    error(&[&["bench", URL], args].concat())
 }
 
 fn default() -> Bench {
@@ -35,7 +35,7 @@ fn default() -> Bench {
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_url_is_enough() {
+fn only_the_url_is_required() {
     assert_eq!(bench(&[]), default());
 }
 
@@ -64,10 +64,10 @@ fn every_flag_sets_its_field_and_nothing_else() {
         (&["--json"], |bench| bench.json = true),
         (&["--pid", "12"], |bench| bench.pid = Some(12)),
     ];
-    for (words, change) in table {
+    for (args, change) in table {
         let mut expected = default();
         change(&mut expected);
-        assert_eq!(bench(words), expected, "{words:?}");
+        assert_eq!(bench(args), expected, "{args:?}");
     }
 }
 
@@ -78,22 +78,22 @@ fn a_broadcast_has_senders_and_bursts() {
         (&["-c5", "--burst=3", "--mode=broadcast"], 5, 3),
         (&["--mode=broadcast", "--senders", "10"], 10, 1),
     ];
-    for (words, senders, burst) in table {
+    for (args, senders, burst) in table {
         let load = Load::Broadcast { senders, burst };
-        assert_eq!(bench(words).load, load, "{words:?}");
+        assert_eq!(bench(args).load, load, "{args:?}");
     }
 }
 
 #[test]
-fn threads_are_refused_with_the_reason() {
-    for words in [&["-t", "4"], &["--threads", "4"]] {
-        let error = wrong(words);
+fn the_threads_flag_is_rejected_with_the_reason() {
+    for args in [&["-t", "4"], &["--threads", "4"]] {
+        let error = error_after_url(args);
         assert!(error.contains("one thread"), "{error}");
     }
 }
 
 #[test]
-fn words_that_are_wrong_are_named() {
+fn an_error_names_the_invalid_argument() {
     let table: [(&[&str], &str); 20] = [
         (&[URL], "unexpected word \"ws://127.0.0.1:9/\""),
         (&["-c", "0"], "-c \"0\" is not from 1 to 1000000"),
@@ -137,9 +137,9 @@ fn words_that_are_wrong_are_named() {
             "--senders must be at most the 5 connections",
         ),
     ];
-    for (words, expected) in table {
-        let error = wrong(words);
-        assert!(error.starts_with(expected), "{words:?}: {error}");
+    for (args, expected) in table {
+        let error = error_after_url(args);
+        assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["bench"]).starts_with("bench needs a URL"));
     let error = error(&["bench", "wss://localhost/"]);
@@ -148,10 +148,10 @@ fn words_that_are_wrong_are_named() {
         "{error}"
     );
     assert_eq!(
-        wrong(&["--late"]),
+        error_after_url(&["--late"]),
         "unknown flag \"--late\" (did you mean --latency?)"
     );
-    assert_eq!(wrong(&["-l", "9"]), "unknown flag \"-l\"");
+    assert_eq!(error_after_url(&["-l", "9"]), "unknown flag \"-l\"");
 }
 
 /// What the help says about a flag, on one line.
@@ -182,13 +182,13 @@ fn the_help_has_every_flag_and_its_default() {
             continue;
         }
         let value = value.split([' ', ';', ',', ':']).next().unwrap();
-        let mut words = vec![flag.long, value];
+        let mut args = vec![flag.long, value];
         let mut without = default();
         if flag.long == "--burst" {
-            words.extend(["--mode", "broadcast"]);
+            args.extend(["--mode", "broadcast"]);
             without = bench(&["--mode", "broadcast"]);
         }
-        assert_eq!(bench(&words), without, "{entry}");
+        assert_eq!(bench(&args), without, "{entry}");
     }
 }
 

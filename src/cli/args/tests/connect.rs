@@ -6,12 +6,12 @@ use super::*;
 const URL: &str = "ws://127.0.0.1:9/";
 
 /// The rest of the words after `connect URL`.
-fn connect(words: &[&str]) -> Connect {
-    connect_of(&[&["connect", URL], words].concat())
+fn connect(args: &[&str]) -> Connect {
+    connect_of(&[&["connect", URL], args].concat())
 }
 
-fn wrong(words: &[&str]) -> String {
-    error(&[&["connect", URL], words].concat())
+fn error_after_url(args: &[&str]) -> String {
+    error(&[&["connect", URL], args].concat())
 }
 
 fn default() -> Connect {
@@ -32,7 +32,7 @@ fn default() -> Connect {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_url_is_enough_and_needs_no_scheme() {
+fn only_the_url_is_required_and_its_scheme_is_optional() {
     assert_eq!(connect(&[]), default());
     for host in ["127.0.0.1", "[::1]:80/a?b=c", "localhost:9"] {
         let full = format!("ws://{host}");
@@ -85,18 +85,18 @@ fn every_flag_sets_its_field_and_nothing_else() {
             c.execute = vec!["a".to_owned()];
         }),
     ];
-    for (words, change) in table {
+    for (args, change) in table {
         let mut expected = default();
         change(&mut expected);
-        assert_eq!(connect(words), expected, "{words:?}");
+        assert_eq!(connect(args), expected, "{args:?}");
     }
 }
 
 #[test]
-fn the_request_has_what_was_asked_for() {
-    let words = ["-H", "Cookie: a=b", "-o", "https://a", "-s", "x", "-s", "y"];
+fn the_request_has_the_given_headers_and_subprotocols() {
+    let args = ["-H", "Cookie: a=b", "-o", "https://a", "-s", "x", "-s", "y"];
     let mut request = Vec::new();
-    let opening = connect(&words).opening([0; 16]).unwrap();
+    let opening = connect(&args).opening([0; 16]).unwrap();
     opening.encode_request(&mut request);
     let request = String::from_utf8(request).unwrap().to_ascii_lowercase();
     for line in [
@@ -110,7 +110,7 @@ fn the_request_has_what_was_asked_for() {
 }
 
 #[test]
-fn words_that_are_wrong_are_named() {
+fn an_error_names_the_invalid_argument() {
     let table: [(&[&str], &str); 17] = [
         (
             &["hello"],
@@ -151,9 +151,9 @@ fn words_that_are_wrong_are_named() {
             "unknown flag \"--pin\" (did you mean --ping?)",
         ),
     ];
-    for (words, expected) in table {
-        let error = wrong(words);
-        assert!(error.starts_with(expected), "{words:?}: {error}");
+    for (args, expected) in table {
+        let error = error_after_url(args);
+        assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["connect", "-n"]).starts_with("connect needs a URL"));
     let error = error(&["connect", "wss://localhost/"]);

@@ -81,7 +81,7 @@ fn the_addresses_and_routes_in_the_help_are_the_default_ones() {
         .split(", ")
         .map(|text| route::parse(text).unwrap())
         .collect();
-    assert_eq!(routes, Verb::Serve.routes());
+    assert_eq!(routes, ServerCommand::Serve.routes());
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn every_flag_in_the_help_exists() {
     for text in SERVERS {
         let words = text.split(|c: char| c.is_whitespace() || ",;.`".contains(c));
         for word in words.filter(|word| word.starts_with("--")) {
-            let exists = Row::find(word).is_some() || others.contains(&word);
+            let exists = ServerFlag::find(word).is_some() || others.contains(&word);
             assert!(exists, "{word}");
         }
     }
