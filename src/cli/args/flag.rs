@@ -1,4 +1,4 @@
-//! A table of flags: one row for each, with what it sets and what its value may be.
+//! Tables of flags: each row has the names of a flag and the function that parses its value and applies it.
 
 use super::units;
 #[cfg(any(feature = "bench", feature = "connect"))]
@@ -9,12 +9,12 @@ use lexopt::Parser;
 use std::fmt::Display;
 use std::time::Duration;
 
-/// A flag, and what it does to the words read so far.
+/// A flag that changes a value of type `W`, which collects the arguments.
 pub(super) struct Flag<W: 'static> {
     pub(super) short: Option<&'static str>,
     pub(super) long: &'static str,
     kind: Kind<W>,
-    /// Whether it may be given again.
+    /// Whether the flag can be given more than once.
     is_repeatable: bool,
 }
 
@@ -24,6 +24,7 @@ enum Kind<W: 'static> {
 }
 
 impl<W> Flag<W> {
+    /// Returns a flag that takes a value. `set` parses and stores it, or returns the reason for a usage error.
     pub(super) const fn with_value(
         short: Option<&'static str>,
         long: &'static str,
@@ -37,6 +38,7 @@ impl<W> Flag<W> {
         }
     }
 
+    /// Returns a flag without a value.
     pub(super) const fn switch(
         short: Option<&'static str>,
         long: &'static str,
@@ -50,6 +52,7 @@ impl<W> Flag<W> {
         }
     }
 
+    /// Allows the flag to be given more than once.
     pub(super) const fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
         self
@@ -68,10 +71,10 @@ impl<W> Flag<W> {
         }
     }
 
-    /// `text` is empty for a flag without a value.
+    /// Applies the flag with the value `text`, which is empty for a flag without a value.
     ///
     /// # Errors
-    /// The end of a sentence that begins with the flag and `text`.
+    /// The reason for a [`UsageError::invalid_value`].
     pub(super) fn set(&self, args: &mut W, text: &str) -> Result<(), String> {
         match self.kind {
             Kind::Switch(set) => {
@@ -83,17 +86,18 @@ impl<W> Flag<W> {
     }
 }
 
-/// The row of a flag, by either of its names.
+/// Finds a flag by its short or long name.
 pub(super) fn find<W>(rows: &'static [Flag<W>], flag: &str) -> Option<&'static Flag<W>> {
     rows.iter()
         .find(|row| row.long == flag || row.short == Some(flag))
 }
 
 #[cfg(any(feature = "bench", feature = "connect"))]
-/// Reads the value of `flag`, if it takes one, and sets what it sets. `given` has the flags until then.
+/// Parses `flag`, and its value if it takes one, and applies it to `args`. Appends its long name to `given`, the
+/// flags of the command line so far.
 ///
 /// # Errors
-/// There is no such flag, it is given twice, or its value is wrong.
+/// The flag is unknown, is given twice, or has an invalid value.
 pub(super) fn set<W>(
     rows: &'static [Flag<W>],
     flag: &str,
@@ -108,20 +112,21 @@ pub(super) fn set<W>(
         .map_err(|reason| UsageError::invalid_value(flag, &text, reason))
 }
 
-/// What must be known of a flag to read it.
+/// The properties of a flag that the parser needs.
 #[derive(Clone, Copy)]
 pub(super) struct FlagSpec {
     pub(super) long: &'static str,
     pub(super) takes_value: bool,
-    /// Whether it may be given again.
+    /// Whether the flag can be given more than once.
     pub(super) is_repeatable: bool,
 }
 
 impl FlagSpec {
-    /// Notes that the flag, as it was written, is given, and reads its value; empty if it takes none.
+    /// Returns the value of the flag, or an empty string if it takes none. Appends its long name to `given`. `flag`
+    /// is the name as written, for error messages.
     ///
     /// # Errors
-    /// It is given twice, has no value and needs one, or has one and takes none.
+    /// The flag is given twice, lacks a value, or has a value although it takes none.
     pub(super) fn read(
         self,
         flag: &str,
@@ -141,6 +146,7 @@ impl FlagSpec {
 }
 
 #[cfg(any(feature = "bench", feature = "connect"))]
+/// Returns `number` if it is from `min` to `max`.
 pub(super) fn in_range<T: PartialOrd + Display>(number: T, min: T, max: T) -> Result<T, String> {
     if number < min || number > max {
         return Err(format!("is not from {min} to {max}"));
@@ -148,7 +154,7 @@ pub(super) fn in_range<T: PartialOrd + Display>(number: T, min: T, max: T) -> Re
     Ok(number)
 }
 
-/// A length of time that something is done for.
+/// Parses a duration from 1 ms to 24 h.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = units::duration(text)?;
     if time < Duration::from_millis(1) || time > TIME_MAX {
@@ -158,7 +164,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(any(feature = "bench", feature = "connect"))]
-/// As [`time`], or 0 to do it not at all.
+/// Parses a duration of 0, or as [`time`] does.
 pub(super) fn time_or_zero(text: &str) -> Result<Duration, String> {
     match units::duration(text)? {
         Duration::ZERO => Ok(Duration::ZERO),

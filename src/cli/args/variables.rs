@@ -1,16 +1,17 @@
-//! `WSLOOP_*`: for each flag of a server a variable of its name, such as `WSLOOP_IDLE_TIMEOUT` for `--idle-timeout`.
+//! Environment variables `WSLOOP_*`: each flag of a server has one, such as `WSLOOP_IDLE_TIMEOUT` for `--idle-timeout`.
 //!
-//! A flag on the command line wins, and an empty variable is none. A variable that is no flag's is told and no error:
-//! Kubernetes gives every pod beside a service of the name `wsloop` its `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and more.
+//! A flag on the command line overrides its variable, and an empty variable is ignored. A variable that belongs to no
+//! flag is collected for a warning and is no error: in a pod of a namespace with a service named `wsloop`, Kubernetes
+//! sets `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and others.
 
 use super::flag::FlagSpec;
 use super::{ServeArgs, ServerFlag, UsageError};
 use std::ffi::OsString;
 
-/// Sets what the flags in `serve` leave open.
+/// Applies the variables of all flags that the command line does not contain.
 ///
 /// # Errors
-/// The variable, the first in the order of the tables, whose value is wrong.
+/// The first invalid variable, in the order of the tables of flags.
 pub(super) fn apply(
     serve: &mut ServeArgs,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -39,6 +40,7 @@ pub(super) fn apply(
     Ok(())
 }
 
+/// Applies a variable, unless it is empty or its flag is on the command line.
 fn set(
     serve: &mut ServeArgs,
     row: ServerFlag,
@@ -65,7 +67,7 @@ fn set(
     Ok(())
 }
 
-/// One text for each time that the flag would be given.
+/// Splits the value of a variable into the values of its flag: one, or several if the flag is repeatable.
 fn texts(value: &str, row: ServerFlag) -> Vec<&str> {
     let FlagSpec {
         long,
@@ -75,7 +77,7 @@ fn texts(value: &str, row: ServerFlag) -> Vec<&str> {
     if !is_repeatable {
         vec![value]
     } else if long == "--route" {
-        // Its texts may hold anything else.
+        // A line end is the only separator, because the text of a route can contain any other character.
         let lines = value.lines().map(str::trim_start);
         lines.filter(|line| !line.is_empty()).collect()
     } else {
@@ -83,15 +85,16 @@ fn texts(value: &str, row: ServerFlag) -> Vec<&str> {
     }
 }
 
+/// Parses the value of the variable of a flag without a value.
 fn switch(value: &str) -> Result<bool, &'static str> {
     match value {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("is neither 1, true, yes or on, nor 0, false, no or off"),
+        _ => Err("is neither on (1, true, yes, on) nor off (0, false, no, off)"),
     }
 }
 
-/// The variable of a flag.
+/// Returns the name of the variable of a flag.
 pub(super) fn name_of(flag: &str) -> String {
     PREFIX.to_owned() + &flag["--".len()..].to_ascii_uppercase().replace('-', "_")
 }

@@ -67,10 +67,11 @@ pub(in super::super) static FLAGS: [Flag<BenchArgs>; 17] = [
     Flag::switch(None, "--json", |args| args.bench.json = true),
 ];
 
-/// More than the descriptors and ports of any host.
+/// Maximum of `--connections` and `--senders`; exceeds the descriptors and ports of any host.
 const CONNECTIONS_MAX: usize = 1_000_000;
-/// Messages on their way on one connection.
+/// Maximum of `--in-flight` and `--burst`.
 const MESSAGES_MAX: u64 = 1_000_000;
-/// A second; one thread does not come near.
+/// Maximum of `--rate` and `--connect-rate`, per second; far above what one thread can reach.
 const RATE_MAX: u64 = 1_000_000_000;
+/// Maximum of `--size`, in bytes.
 const SIZE_MAX: usize = 1 << 30;

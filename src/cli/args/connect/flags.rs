@@ -63,13 +63,15 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
     }),
 ];
 
-/// A request to try a header or a subprotocol on.
+/// Returns a request with which a header or a subprotocol is validated.
 fn probe() -> ClientOpening {
-    ClientOpening::new("localhost", "/", [0; 16]).expect("this is a host and a path")
+    ClientOpening::new("localhost", "/", [0; 16]).expect("the host and the path are valid")
 }
 
+/// Returns the reason for a usage error.
 fn reason(error: RequestError) -> String {
-    format!("is wrong: {error}")
+    format!("is invalid: {error}")
 }
 
+/// Maximum of `--message-bytes-max`.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;

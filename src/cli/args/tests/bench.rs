@@ -1,11 +1,11 @@
-//! `wsloop bench`: its defaults, its flags, and what does not go together.
+//! `wsloop bench`: defaults, flags, and flags that contradict each other.
 
 use super::super::bench::flags::FLAGS;
 use super::*;
 
 const URL: &str = "ws://127.0.0.1:9/";
 
-/// The rest of the words after `bench URL`.
+/// Parses `bench URL` followed by `args`.
 fn bench(args: &[&str]) -> Bench {
     bench_of(&[&["bench", URL], args].concat())
 }
@@ -95,7 +95,7 @@ fn the_threads_flag_is_rejected_with_the_reason() {
 #[test]
 fn an_error_names_the_invalid_argument() {
     let table: [(&[&str], &str); 20] = [
-        (&[URL], "unexpected word \"ws://127.0.0.1:9/\""),
+        (&[URL], "unexpected argument \"ws://127.0.0.1:9/\""),
         (&["-c", "0"], "-c \"0\" is not from 1 to 1000000"),
         (&["-c", "x"], "-c \"x\" is not a whole number"),
         (&["-c"], "-c needs a value"),
@@ -114,27 +114,30 @@ fn an_error_names_the_invalid_argument() {
             "--mode \"chat\" is neither echo nor broadcast",
         ),
         (&["--json=yes"], "--json takes no value, but has \"yes\""),
-        (&["--text", "--binary"], "--text does not go with --binary"),
+        (
+            &["--text", "--binary"],
+            "--text cannot be used with --binary",
+        ),
         (
             &["--rate", "1", "-p", "2"],
-            "--in-flight does not go with --rate",
+            "--in-flight cannot be used with --rate",
         ),
         (
             &["--senders", "1"],
-            "--senders does not go with --mode echo",
+            "--senders cannot be used with --mode echo",
         ),
-        (&["--burst", "1"], "--burst does not go with --mode echo"),
+        (&["--burst", "1"], "--burst cannot be used with --mode echo"),
         (
             &["--mode", "broadcast", "-p", "1"],
-            "--in-flight does not go with --mode broadcast",
+            "--in-flight cannot be used with --mode broadcast",
         ),
         (
             &["--mode", "broadcast", "--rate", "1"],
-            "--rate does not go with --mode broadcast",
+            "--rate cannot be used with --mode broadcast",
         ),
         (
             &["--mode", "broadcast", "-c", "5", "--senders", "6"],
-            "--senders must be at most the 5 connections",
+            "--senders 6 is more than the 5 connections of --connections",
         ),
     ];
     for (args, expected) in table {
@@ -154,7 +157,7 @@ fn an_error_names_the_invalid_argument() {
     assert_eq!(error_after_url(&["-l", "9"]), "unknown flag \"-l\"");
 }
 
-/// What the help says about a flag, on one line.
+/// Returns the entry of a flag in the help text, on one line.
 fn entry(flag: &str) -> String {
     let is_of = |line: &str| line.starts_with("  ") && line.contains(flag);
     let mut lines = help::BENCH.lines().skip_while(|line| !is_of(line));

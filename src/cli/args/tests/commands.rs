@@ -1,4 +1,4 @@
-//! Commands: which there are, what each serves, its help.
+//! Commands: their names, default routes and help texts.
 
 use super::*;
 
@@ -37,15 +37,15 @@ fn the_metrics_path_is_exact_and_differs_from_routes_and_page() {
     let table: [(&[&str], &str); 6] = [
         (
             &["-r", "/a=echo", "--metrics", "/"],
-            r#"--metrics "/" is the path of the page; with --no-page it can be"#,
+            r#"--metrics "/" is the path of the built-in page; choose another path or add --no-page"#,
         ),
         (
             &["--metrics", "m"],
-            r#"--metrics "m" is a path which does not begin with /"#,
+            r#"--metrics "m" does not begin with /"#,
         ),
         (
             &["--metrics", "/*"],
-            r#"--metrics "/*" must be one path, without *"#,
+            r#"--metrics "/*" is not an exact path: it contains *"#,
         ),
         (
             &["--metrics", "/a", "--metrics", "/b"],
@@ -53,7 +53,7 @@ fn the_metrics_path_is_exact_and_differs_from_routes_and_page() {
         ),
         (
             &["--metrics", "/echo"],
-            r#"--metrics "/echo" is the path of a route, too"#,
+            r#"--metrics "/echo" is also the path of a route; choose another path"#,
         ),
         (&["--metrics"], "--metrics needs a value"),
     ];
@@ -66,7 +66,7 @@ fn the_metrics_path_is_exact_and_differs_from_routes_and_page() {
 fn the_log_is_text_or_json() {
     assert_eq!(serve(&[]).log_format, LogFormat::Text);
     assert_eq!(serve(&["--log-format=json"]).log_format, LogFormat::Json);
-    let expected = r#"--log-format "xml" must be text or json"#;
+    let expected = r#"--log-format "xml" is neither text nor json"#;
     assert_eq!(error(&["--log-format", "xml"]), expected);
     let twice = ["--log-format=text", "--log-format=text"];
     assert_eq!(error(&twice), "--log-format is given twice");
@@ -95,11 +95,11 @@ fn an_extra_positional_argument_is_rejected() {
     for args in table {
         let error = error(args);
         assert!(
-            error.starts_with("unexpected word \"9000\""),
+            error.starts_with("unexpected argument \"9000\""),
             "{args:?}: {error}"
         );
     }
-    assert!(error(&["-l", "9000", "echo"]).contains("a command stands first"));
+    assert!(error(&["-l", "9000", "echo"]).contains("the command comes first"));
 }
 
 #[test]

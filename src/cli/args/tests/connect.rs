@@ -1,11 +1,11 @@
-//! `wsloop connect`: its defaults, its flags, and what does not go together.
+//! `wsloop connect`: defaults, flags, and flags that contradict each other.
 
 use super::super::connect::flags::FLAGS;
 use super::*;
 
 const URL: &str = "ws://127.0.0.1:9/";
 
-/// The rest of the words after `connect URL`.
+/// Parses `connect URL` followed by `args`.
 fn connect(args: &[&str]) -> Connect {
     connect_of(&[&["connect", URL], args].concat())
 }
@@ -114,30 +114,33 @@ fn an_error_names_the_invalid_argument() {
     let table: [(&[&str], &str); 17] = [
         (
             &["hello"],
-            "unexpected word \"hello\" (connect takes one URL",
+            "unexpected argument \"hello\" (connect takes one URL",
         ),
         (&["-H", "Cookie"], "-H \"Cookie\" is not NAME:VALUE"),
-        (&["-H", "a b:c"], "-H \"a b:c\" is wrong: a header's name"),
+        (&["-H", "a b:c"], "-H \"a b:c\" is invalid: a header's name"),
         (
             &["-H", "a:\u{1}"],
-            "-H \"a:\\u{1}\" is wrong: a header's value",
+            "-H \"a:\\u{1}\" is invalid: a header's value",
         ),
         (
             &["-H", "Host:a"],
-            "-H \"Host:a\" is wrong: the header host is set",
+            "-H \"Host:a\" is invalid: the header host is set",
         ),
         (
             &["-s", "a b"],
-            "-s \"a b\" is wrong: a subprotocol is not a token",
+            "-s \"a b\" is invalid: a subprotocol is not a token",
         ),
-        (&["-s", "a", "-s", "a"], "-s \"a\" is wrong: a subprotocol"),
+        (
+            &["-s", "a", "-s", "a"],
+            "-s \"a\" is invalid: a subprotocol",
+        ),
         (&["-o", "a", "-o", "b"], "--origin is given twice"),
-        (&["-o", "ä"], "-o \"ä\" is wrong"),
+        (&["-o", "ä"], "-o \"ä\" is invalid"),
         (&["-x"], "-x needs a value"),
         (&["-w", "x"], "-w \"x\" is not a duration"),
         (&["-w", "25h"], "-w \"25h\" is not from 1ms to 24h"),
         (&["--ping", "0"], "--ping \"0\" is not from 1ms to 24h"),
-        (&["-n", "-w", "1"], "--wait does not go with --no-close"),
+        (&["-n", "-w", "1"], "--wait cannot be used with --no-close"),
         (
             &["--message-bytes-max", "0"],
             "--message-bytes-max \"0\" is not from 1 to 1G",
@@ -157,10 +160,10 @@ fn an_error_names_the_invalid_argument() {
     }
     assert!(error(&["connect", "-n"]).starts_with("connect needs a URL"));
     let error = error(&["connect", "wss://localhost/"]);
-    assert!(error.contains("there is no TLS here"), "{error}");
+    assert!(error.contains("does not support TLS"), "{error}");
 }
 
-/// What the help says about a flag, on one line.
+/// Returns the entry of a flag in the help text, on one line.
 fn entry(flag: &str) -> String {
     let is_of = |line: &str| line.starts_with("  -") || line.starts_with("      --");
     let mut lines = help::CONNECT

@@ -1,4 +1,4 @@
-//! Words that are wrong: each error names the flag and the value.
+//! Invalid arguments: each error names the flag and the value.
 
 use super::*;
 
@@ -82,9 +82,9 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
         }
     }
     let table: [(&[&str], &str); 8] = [
-        (&["-l", "x"], "-l \"x\" names no port"),
-        (&["--listen", ":1"], "--listen \":1\" names no host"),
-        (&["-l", "--no-ping"], "-l \"--no-ping\" names no port"),
+        (&["-l", "x"], "-l \"x\" has no port"),
+        (&["--listen", ":1"], "--listen \":1\" has no host"),
+        (&["-l", "--no-ping"], "-l \"--no-ping\" has no port"),
         (&["-r", "/x"], "-r \"/x\" is not PATH=HANDLER"),
         (
             &["--route=/=x"],
@@ -113,7 +113,7 @@ fn an_address_or_a_path_given_twice_is_an_error() {
     let twice = error(&["-r", "/a=echo", "-r", "/b=echo", "-r", "/a=broadcast"]);
     assert_eq!(
         twice,
-        "-r \"/a=broadcast\" has the path \"/a\", which is given twice"
+        "-r \"/a=broadcast\" has the path \"/a\", which already has a route"
     );
 }
 

@@ -1,4 +1,4 @@
-//! Flags that are right: what each sets.
+//! Valid flags: each sets its field.
 
 use super::*;
 
@@ -145,7 +145,7 @@ fn every_limit_sets_its_field_and_nothing_else() {
 
 #[test]
 fn limits_not_given_are_derived_from_those_given() {
-    // BenchArgs; high water, low water, largest message, backlog.
+    // BenchArgs; high water, low water, message size, backlog.
     let table: [(&[&str], [usize; 4]); 10] = [
         (&[], [1 << 20, 256 << 10, 16 << 20, 18 << 20]),
         (

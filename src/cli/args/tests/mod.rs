@@ -1,4 +1,4 @@
-//! Command lines as tables: what they ask for, or the words of the error.
+//! Tables of command lines with the expected command or error message.
 
 mod bench;
 mod commands;

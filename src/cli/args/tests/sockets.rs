@@ -1,4 +1,4 @@
-//! Unix sockets and the flags of sockets.
+//! Unix sockets and the flags that set socket options.
 
 use super::*;
 
@@ -48,19 +48,19 @@ fn invalid_socket_options_are_rejected() {
     let table: [(&[&str], &str); 9] = [
         (
             &["--unix-mode", "888"],
-            "--unix-mode \"888\" is not permissions in octal, such as 660",
+            "--unix-mode \"888\" is not an octal mode from 0 to 777, such as 660",
         ),
         (
             &["--unix-mode", "660"],
-            "--unix-mode goes with a socket at unix:PATH, and there is none",
+            "--unix-mode needs a Unix socket; add -l unix:PATH or remove --unix-mode",
         ),
         (
             &["--unix-mode", "660", "-l", "80"],
-            "--unix-mode goes with a socket at unix:PATH, and there is none",
+            "--unix-mode needs a Unix socket; add -l unix:PATH or remove --unix-mode",
         ),
         (
             &["--reuse-port", "-l", "unix:x"],
-            "--reuse-port goes with a TCP port, and there is none",
+            "--reuse-port needs a TCP port; add -l PORT or remove --reuse-port",
         ),
         (
             &["--reuse-port", "--reuse-port"],
@@ -68,7 +68,7 @@ fn invalid_socket_options_are_rejected() {
         ),
         (
             &["--tcp-keepalive", "0.5"],
-            "--tcp-keepalive \"0.5\" is not whole seconds, from 1s to 9h",
+            "--tcp-keepalive \"0.5\" is not whole seconds from 1s to 9h, or off",
         ),
         (
             &["--tcp-keepalive", "x"],

@@ -1,4 +1,4 @@
-//! `WSLOOP_*` variables.
+//! Environment variables `WSLOOP_*`.
 
 use super::super::variables::name_of;
 use super::*;
@@ -132,7 +132,7 @@ fn a_switch_is_on_or_off() {
     }
     assert_eq!(
         error_with(&[("WSLOOP_NO_PING", "2")], &[]),
-        "WSLOOP_NO_PING \"2\" is neither 1, true, yes or on, nor 0, false, no or off"
+        "WSLOOP_NO_PING \"2\" is neither on (1, true, yes, on) nor off (0, false, no, off)"
     );
 }
 
@@ -143,7 +143,7 @@ fn an_invalid_value_error_names_the_variable() {
         (
             &[("WSLOOP_LISTEN", "80 x")],
             &[],
-            "WSLOOP_LISTEN \"x\" names no port; an address is PORT, HOST:PORT or [::1]:PORT",
+            "WSLOOP_LISTEN \"x\" has no port; expected PORT, HOST:PORT or [::1]:PORT",
         ),
         (
             &[("WSLOOP_LISTEN", "80 80")],
@@ -158,8 +158,8 @@ fn an_invalid_value_error_names_the_variable() {
         (
             &[("WSLOOP_ROUTE", "/=echo")],
             &["echo"],
-            "WSLOOP_ROUTE \"/=echo\" does not go with this command, which routes every path; use \
-             wsloop serve",
+            "WSLOOP_ROUTE \"/=echo\" cannot be used with this command, which has one handler for every \
+             path; use wsloop serve",
         ),
         (
             &[("WSLOOP_LOW_WATER_BYTES", "2M")],
@@ -169,9 +169,9 @@ fn an_invalid_value_error_names_the_variable() {
         (
             &[("WSLOOP_UNIX_MODE", "660")],
             &[],
-            "WSLOOP_UNIX_MODE goes with a socket at unix:PATH, and there is none",
+            "WSLOOP_UNIX_MODE needs a Unix socket; add -l unix:PATH or remove WSLOOP_UNIX_MODE",
         ),
-        // The first in the tables, whatever the order.
+        // The first in the order of the tables, not of the variables.
         (
             &[("WSLOOP_LAG", "x"), ("WSLOOP_HEADERS_MAX", "y")],
             &[],
