@@ -1,6 +1,6 @@
-//! Opens what a server listens on: the sockets that it inherits, TCP addresses, paths of Unix sockets.
+//! Opens the listeners of a server: inherited sockets, TCP addresses and paths of Unix sockets.
 //!
-//! All are open, or the error names the one that is not; nothing is accepted here.
+//! Either all listeners are opened, or the error names the one that failed. This module accepts no connections.
 
 mod inherited;
 mod unix;
@@ -13,14 +13,17 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// The sockets that a server is to listen on, and the files that are ours to remove.
+/// Opens all listeners. Returns them with the socket files that this process has created, which are removed on drop.
+///
+/// # Errors
+/// The error of the first listener that cannot be opened, with its address.
 pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)> {
     let options = &serve.sockets;
     let mut listeners = inherited::take()?;
@@ -52,12 +55,12 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
     Ok((listeners, files))
 }
 
-/// As std does it, with a backlog of our own (std's is 128, and a storm of clients overflows it) and, if it is asked
-/// for, a port that others may listen on.
+/// Opens a TCP listener. Differs from `TcpListener::bind` in its backlog and, if requested, in `SO_REUSEPORT`: the
+/// backlog of std is 128, which a burst of connects overflows.
 fn listen_tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address.socket);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of a server that has ended do not keep the port from the next one.
+    // Allows a new server to use the port while connections of an ended one are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if options.is_port_shared {
         share_port(&socket).map_err(|error| with_context(error, "--reuse-port"))?;
@@ -77,8 +80,8 @@ fn share_port(_: &Socket) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, UNSUPPORTED))
 }
 
-/// Sets what connections inherit from the listener that accepts them, as they do on Linux and the BSDs: one call a
-/// listener instead of some a connection.
+/// Sets socket options on a listener. On Linux and the BSDs, accepted connections inherit them, which saves the
+/// system calls for each connection.
 fn set_options(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
     let socket = SockRef::from(listener);
     if let Some(time) = options.tcp_keepalive {
@@ -107,23 +110,24 @@ fn set_user_timeout(_: &SockRef<'_>, _: std::time::Duration) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, UNSUPPORTED))
 }
 
+/// Returns the error with `what` before its message.
 fn with_context(error: io::Error, what: impl AsRef<str>) -> io::Error {
     let what = what.as_ref();
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// The kernel cuts it to its own limit (net.core.somaxconn on Linux, kern.ipc.somaxconn or kern.somaxconn on the
-/// BSDs), whatever that is by now: to ask for the most is to follow it, with no file to read and none to be missing.
+/// Requested backlog: the maximum. The kernel reduces it to its current limit (net.core.somaxconn on Linux,
+/// kern.ipc.somaxconn or kern.somaxconn on the BSDs), so that wsloop need not read that limit.
 const BACKLOG: i32 = i32::MAX;
 
-/// A peer is given up when so many probes in a row have no answer.
+/// Number of consecutive unanswered probes after which a connection is dropped.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// What systems count probes' intervals in.
+/// Minimum interval between probes; systems count it in seconds.
 const INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-const UNSUPPORTED: &str = "this system has no such option";
+const UNSUPPORTED: &str = "this system does not support the option";
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
@@ -133,7 +137,7 @@ mod tests {
 
     fn listener(options: &SocketOptions) -> TcpListener {
         let Listen::Tcp(mut address) = Listen::default_address() else {
-            panic!("a TCP address");
+            panic!("the default is a TCP address");
         };
         address.socket.set_port(0);
         let listener = listen_tcp(&address, options).unwrap();
