@@ -34,7 +34,7 @@ impl Url {
             "ws" => {}
             "wss" => {
                 return Err(
-                    "is wss, and this program does not support TLS; use ws to reach a server behind its TLS proxy"
+                    "uses wss, but this program does not support TLS; use ws to reach a server behind its TLS proxy"
                         .to_owned(),
                 );
             }

@@ -147,7 +147,7 @@ fn an_error_names_the_invalid_argument() {
     assert!(error(&["bench"]).starts_with("bench needs a URL"));
     let error = error(&["bench", "wss://localhost/"]);
     assert!(
-        error.starts_with("the URL \"wss://localhost/\" is wss"),
+        error.starts_with("the URL \"wss://localhost/\" uses wss"),
         "{error}"
     );
     assert_eq!(
