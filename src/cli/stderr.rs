@@ -5,8 +5,9 @@
 //!   lines.
 //! - Lines that the system refuses (the reader has ended, the disk is full) are dropped and counted as well. The next
 //!   line is attempted again, after the report.
-//! - The thread starts with the first line and sleeps while the queue is empty. Memory is allocated when lines are
-//!   queued and freed when they are written, in chunks of [`CHUNK_BYTES`].
+//! - The thread starts with the first line and sleeps while the queue is empty. If the system refuses a thread, the
+//!   caller writes the line and can wait. Memory is allocated when lines are queued and freed when they are written, in
+//!   chunks of [`CHUNK_BYTES`].
 //! - [`flush`] waits until everything is written, at most for [`FLUSH_TIMEOUT`]. Lines are lost if the reader stalls
 //!   for longer at the end of the process, or if the process is killed.
 //!
@@ -26,8 +27,8 @@ use std::sync::{Condvar, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Prints text, which includes its line end. Never waits and never drops the text. For the few lines outside the log,
-/// such as usage errors.
+/// Prints text, which includes its line end. Does not wait for the reader and never drops the text. For the few lines
+/// outside the log, such as usage errors.
 pub(super) fn print(text: &str) {
     start_writer_if(STDERR.push(text.as_bytes(), usize::MAX));
 }
@@ -38,8 +39,8 @@ pub(super) fn accepts_log_line() -> bool {
     STDERR.accepts_line()
 }
 
-/// Writer for the log. Each call of `write` is one line with its line end. It never waits and never fails. A line
-/// that does not fit into the queue is dropped and counted.
+/// Writer for the log. Each call of `write` is one line with its line end. It does not wait for the reader and never
+/// fails. A line that does not fit into the queue is dropped and counted.
 pub(super) struct Log;
 
 impl Write for Log {

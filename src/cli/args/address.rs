@@ -1,4 +1,4 @@
-//! TCP addresses to listen on: PORT, HOST:PORT or [::1]:PORT.
+//! TCP addresses to listen on: `PORT`, `HOST:PORT` or `[::1]:PORT`.
 //!
 //! A host name is resolved once, during parsing, so that a name that cannot be resolved is a usage error and no
 //! listener is opened. If a name has several addresses, the first is used: one `-l` opens one listener.

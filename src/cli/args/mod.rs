@@ -301,6 +301,7 @@ impl ServeArgs {
             .map_err(|reason| UsageError::invalid_value(flag, &text, reason))
     }
 
+    /// Applies `--listen`. Like the other functions that apply a flag, returns the reason for a usage error.
     fn listen(&mut self, text: &str) -> Result<(), String> {
         let listen = Listen::parse(text)?;
         if self
@@ -314,6 +315,7 @@ impl ServeArgs {
         Ok(())
     }
 
+    /// Applies `--route`.
     fn route(&mut self, text: &str) -> Result<(), String> {
         if let ServerCommand::Echo | ServerCommand::Broadcast = self.command {
             let reason = "cannot be used with this command, which has one handler for every path; use wsloop serve";
@@ -330,11 +332,13 @@ impl ServeArgs {
         Ok(())
     }
 
+    /// Applies `--origin`.
     fn origin(&mut self, text: &str) -> Result<(), String> {
         self.origins.push(origin::parse(text)?);
         Ok(())
     }
 
+    /// Applies `--metrics`.
     fn metrics(&mut self, text: &str) -> Result<(), String> {
         if text.contains('*') {
             return Err("is not an exact path: it contains *".to_owned());
@@ -344,6 +348,7 @@ impl ServeArgs {
         Ok(())
     }
 
+    /// Applies `--log-format`.
     fn log_format(&mut self, text: &str) -> Result<(), String> {
         self.log_format = match text {
             "text" => LogFormat::Text,
@@ -480,6 +485,7 @@ fn reject_value(parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
     }
 }
 
+/// Returns a positional argument as a string.
 fn utf8(word: OsString) -> Result<String, UsageError> {
     word.into_string()
         .map_err(|word| UsageError(format!("{:?} is not valid UTF-8", word.to_string_lossy())))
