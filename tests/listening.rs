@@ -139,7 +139,7 @@ mod unix_sockets {
         let path = TempPath::new("live");
         let _process = start_echo(&path);
         let flag = path.flag();
-        let expected = format!("cannot listen on {flag}: another process listens there");
+        let expected = format!("cannot listen on {flag}: another process is listening on it");
         assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
         check_echo(&path);
     }
@@ -155,7 +155,7 @@ mod unix_sockets {
         socket.listen(0).unwrap();
         let _waits = std::os::unix::net::UnixStream::connect(&path.0).unwrap();
         let flag = path.flag();
-        let expected = format!("cannot listen on {flag}: another process listens there");
+        let expected = format!("cannot listen on {flag}: another process is listening on it");
         assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
     }
 
@@ -169,7 +169,7 @@ mod unix_sockets {
         for path in [&file.0, &link.0, &folder] {
             let flag = format!("unix:{}", path.display());
             let error = failure(wsloop(&["echo", "-l", &flag]));
-            let reason = "the file is not a socket and is not replaced";
+            let reason = "the file exists and is not a socket; remove it or choose another path";
             let expected = format!("cannot listen on {flag}: {reason}");
             assert_eq!(error, expected);
         }
@@ -342,7 +342,7 @@ mod inherited {
             (
                 stream().into(),
                 "LISTEN_FDS=1",
-                "inherited descriptor 3 does not listen: its systemd socket unit needs Accept=no"
+                "inherited descriptor 3 is not listening; set Accept=no in its systemd socket unit"
                     .to_owned(),
             ),
             (
@@ -363,7 +363,7 @@ mod inherited {
             (
                 listener.try_clone().unwrap().into(),
                 "LISTEN_FDS=many",
-                "LISTEN_FDS \"many\" is not a number of sockets".to_owned(),
+                "LISTEN_FDS \"many\" is not a number from 0 to 65535".to_owned(),
             ),
         ];
         for (first, line, expected) in table {
@@ -566,6 +566,6 @@ mod variables {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_IDLE_TIME", "1s");
         let (process, _) = start(command, 1);
-        process.logged("ignored the variable WSLOOP_IDLE_TIME: there is no flag of this name");
+        process.logged("ignored the environment variable WSLOOP_IDLE_TIME: no flag has this name");
     }
 }

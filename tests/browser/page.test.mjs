@@ -144,7 +144,7 @@ test('a code that browsers do not allow is reported and closes nothing', async (
 test('a path that is not served is reported once and not tried again', async (page) => {
   await page.fill('#path', 'nothing');
   await page.click('#open');
-  await lines(page, 'bad', /Nothing took the WebSocket/);
+  await lines(page, 'bad', /No WebSocket was opened/);
   await shows(page, '#back', /code 1006 .*wasClean false$/);
   assert.equal(await page.inputValue('#path'), '/nothing');
   await page.waitForTimeout(1500);
@@ -155,7 +155,7 @@ test('a subprotocol that the server does not select is reported as a failure', a
   await page.click('summary');
   await page.fill('#protocols', 'chat, other');
   await page.click('#open');
-  await lines(page, 'bad', /Nothing took the WebSocket/);
+  await lines(page, 'bad', /No WebSocket was opened/);
   await page.fill('#protocols', 'no token!,no token!');
   await page.click('#open');
   await lines(page, 'bad', /subprotocol|protocol/i);
@@ -202,7 +202,7 @@ test('round trips are measured and drawn, on demand and automatically', async (p
   for (let n = 0; n < 5; n++) await page.click('#ping');
   await lines(page, 'in ping', /ping \w+-5 \d+[\d.]+ ms/);
   await shows(page, '#rtt', /^[\d.]+ ms$/);
-  await shows(page, '#stats', /^median [\d.]+ ms\nmost [\d.]+ ms, of 5$/);
+  await shows(page, '#stats', /^median [\d.]+ ms\nmax [\d.]+ ms, of 5$/);
   const bars = async () => ((await page.getAttribute('#bars', 'd')) ?? '').split('M').length - 1;
   assert.equal(await bars(), 5);
   await page.check('#auto');
