@@ -234,6 +234,8 @@ impl Log {
             None => (0, 0),
         };
         while at < offset {
+            #[cfg(test)]
+            WALKED_FRAMES.set(WALKED_FRAMES.get() + 1);
             at += frame_len(&chunk.bytes[at..]) as usize;
             messages += 1;
         }
@@ -251,6 +253,12 @@ impl Log {
     pub(super) fn capacity(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum()
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Frames that this thread has walked over to find a boundary.
+    pub(crate) static WALKED_FRAMES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 impl Chunk {
