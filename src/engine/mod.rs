@@ -517,7 +517,7 @@ impl Counts {
         match kind {
             Kind::Requesting => Some(&mut self.requesting),
             Kind::Surplus => Some(&mut self.surplus),
-            Kind::Opened => Some(&mut self.open),
+            Kind::Opened | Kind::Ended => Some(&mut self.open),
             Kind::Answered | Kind::Reported => None,
         }
     }

@@ -427,7 +427,7 @@ fn a_panic_in_a_handler_ends_at_most_its_session() {
     assert_eq!(harness.count(), 4);
 }
 
-/// A panic in `on_close` or `on_error` left the session in its slot for ever.
+/// A panic in `on_close` left the session in its slot for ever.
 #[test]
 fn a_panic_in_on_close_leaves_no_session_behind() {
     struct Panics;

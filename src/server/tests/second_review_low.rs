@@ -1,7 +1,17 @@
 //! Smaller faults that a second review of the core found, and properties that no test had covered: a test for each.
 
+use super::script::client_frame;
 use crate::buffer::BufferPool;
+use crate::config::Config;
+use crate::context::Context;
+use crate::error::Error;
+use crate::handler::Handler;
+use crate::id::Id;
 use crate::outbound::Topics;
+use crate::proto::Message;
+use crate::server::testing::Harness;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// One topic that stayed retained the tables of all topics that had been there at the same time: 10 MB for 60 000 topics.
 #[test]
@@ -29,4 +39,40 @@ fn tables_of_topics_that_are_gone_are_released_while_one_stays() {
         let bytes = topics.table_bytes();
         assert!(bytes < 100_000, "{bytes} bytes of tables for one topic");
     }
+}
+
+/// A panic in `on_error` replaced how the session had ended: `on_close` was called with 1006 instead of 1002, and the end was
+/// logged twice.
+#[test]
+fn a_panic_in_on_error_does_not_change_how_the_session_ended() {
+    #[derive(Default)]
+    struct Panics {
+        errors: usize,
+        closes: Vec<(u16, String)>,
+    }
+    impl Handler for Panics {
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+        fn on_error(&mut self, _: &mut Context<'_>, _: Option<Id>, _: &Error) {
+            self.errors += 1;
+            panic!("in on_error");
+        }
+        fn on_close(&mut self, _: &mut Context<'_>, _: Id, close: &crate::Close<'_>) {
+            self.closes.push((close.code, close.reason.to_owned()));
+        }
+    }
+    let mut harness = Harness::new(Config::default(), Panics::default());
+    let id = harness.connect("/");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        harness.send_raw(id, &client_frame(0x83, b"reserved opcode"));
+        harness.advance(Duration::from_secs(20));
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(harness.count(), 1, "until `on_close` is called");
+    harness.advance(Duration::from_secs(20));
+    assert_eq!(harness.count(), 0);
+    let Panics { errors, closes } = harness.handler();
+    assert_eq!(*errors, 1, "reported once");
+    assert_eq!(closes.len(), 1);
+    assert_eq!(closes[0].0, 1002);
+    assert_ne!(closes[0].1, "");
 }
