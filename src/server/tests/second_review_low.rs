@@ -9,7 +9,9 @@ use crate::handler::Handler;
 use crate::id::Id;
 use crate::outbound::Topics;
 use crate::proto::Message;
+use crate::router::Router;
 use crate::server::testing::Harness;
+use crate::server::testing::shared::Shared;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -75,4 +77,36 @@ fn a_panic_in_on_error_does_not_change_how_the_session_ended() {
     assert_eq!(closes.len(), 1);
     assert_eq!(closes[0].0, 1002);
     assert_ne!(closes[0].1, "");
+}
+
+/// A ready source was reported to the outermost router alone: `watch` of a router inside it was never called, nor was
+/// `on_source` of a route.
+#[test]
+fn a_watch_of_a_router_inside_a_router_is_called() {
+    #[derive(Default)]
+    struct Sources(Vec<usize>);
+    impl Handler for Shared<Sources> {
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+        fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
+            self.lock().0.push(key);
+            cx.set_timer(Duration::from_millis(5), 100);
+        }
+        fn on_timer(&mut self, _: &mut Context<'_>, key: u64) {
+            self.lock().0.push(key as usize);
+        }
+    }
+    let (watched, route) = (
+        Shared::new(Sources::default()),
+        Shared::new(Sources::default()),
+    );
+    let mark = watched.clone();
+    let mut inner = Router::new().route("/in/a", route.clone());
+    inner.watch(7, move |_| mark.lock().0.push(7));
+    let outer = Router::new().route("/in/*", inner);
+    let mut harness = Harness::new(Config::default(), outer);
+    harness.source_is_ready(7);
+    harness.source_is_ready(8);
+    harness.advance(Duration::from_millis(5));
+    assert_eq!(watched.lock().0, [7]);
+    assert_eq!(route.lock().0, [7, 8, 100, 100], "with its own timers");
 }
