@@ -186,6 +186,7 @@ impl Engine {
         // Not zero, which is a session's before the first time.
         self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
         self.buffers.begin_turn(now);
+        self.timers.begin_turn();
         if let Some(slot) = self.reading.take() {
             self.kill_panicked(slot as usize);
         }

@@ -1,6 +1,6 @@
 //! Smaller faults that a second review of the core found, and properties that no test had covered: a test for each.
 
-use super::script::client_frame;
+use super::script::{Bench, client_frame};
 use crate::buffer::BufferPool;
 use crate::config::Config;
 use crate::context::Context;
@@ -109,4 +109,24 @@ fn a_watch_of_a_router_inside_a_router_is_called() {
     harness.advance(Duration::from_millis(5));
     assert_eq!(watched.lock().0, [7]);
     assert_eq!(route.lock().0, [7, 8, 100, 100], "with its own timers");
+}
+
+/// A timer of zero that was set while reading was due in the same turn, although it is documented to wait for the next.
+#[test]
+fn a_timer_of_zero_is_due_in_the_next_turn() {
+    let mut bench = Bench::new(Config::default(), |cx, _, _| {
+        cx.set_timer(Duration::ZERO, 9);
+    });
+    let peer = bench.open();
+    peer.text("set");
+    bench.events();
+    bench.turn();
+    assert_eq!(bench.events(), [""; 0], "in the turn in which it was set");
+    assert_eq!(bench.engine.next_in(), Some(0));
+    bench.turn();
+    assert_eq!(bench.events(), ["timer 9"]);
+    // Between two turns, the next turn is the one that follows.
+    bench.engine.set_timer(Duration::ZERO, 10, 0);
+    bench.turn();
+    assert_eq!(bench.events(), ["timer 10"]);
 }
