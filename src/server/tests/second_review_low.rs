@@ -4,6 +4,7 @@ use super::script::{Bench, client_frame};
 use crate::buffer::BufferPool;
 use crate::config::Config;
 use crate::context::Context;
+use crate::engine::session::Phase;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::id::Id;
@@ -129,4 +130,28 @@ fn a_timer_of_zero_is_due_in_the_next_turn() {
     bench.engine.set_timer(Duration::ZERO, 10, 0);
     bench.turn();
     assert_eq!(bench.events(), ["timer 10"]);
+}
+
+/// The part of a message that had arrived before the peer ended its stream was retained until the backlog was sent.
+#[test]
+fn a_message_under_way_is_dropped_when_the_peer_has_ended() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.open();
+    peer.set_room(0);
+    peer.text("backlog");
+    let mut frame = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0xF0, 0, 0, 0, 0, 0, 0];
+    frame.extend(vec![0; 10 << 20]);
+    peer.say(&frame);
+    peer.end();
+    bench.turns(200);
+    let session = bench.engine.session(peer.id).unwrap();
+    assert_eq!(session.phase, Phase::Finishing);
+    assert_eq!(
+        session.connection.payload_missing(),
+        0,
+        "a message under way is retained"
+    );
+    peer.set_room(usize::MAX);
+    bench.turn();
+    assert_eq!(peer.take_texts(), ["backlog"]);
 }
