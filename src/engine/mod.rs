@@ -233,10 +233,10 @@ impl Engine {
         // A connection without a request is worth less than a new one: it may never send any. Otherwise silent
         // connections, which cost their owner nothing, would lock everybody out until their timeouts.
         if self.counts.requesting >= self.config.handshakes_max {
-            self.evict(Limit::HandshakesMax, 0);
+            self.evict(NoRoom::HandshakesMax, 0);
         }
         if self.sessions.len() - self.counts.surplus >= self.config.connections_max
-            && !self.evict(Limit::ConnectionsMax, EVICTED_AFTER_MILLIS)
+            && !self.evict(NoRoom::ConnectionsMax, EVICTED_AFTER_MILLIS)
         {
             return Some(NoRoom::ConnectionsMax);
         }
@@ -245,7 +245,7 @@ impl Engine {
 
     /// Ends the oldest connection without a request, if it is at least `age_min` milliseconds old and has not sent
     /// anything that waits to be read. Returns whether there was one.
-    fn evict(&mut self, limit: Limit, age_min: u32) -> bool {
+    fn evict(&mut self, reason: NoRoom, age_min: u32) -> bool {
         let now = self.now as Millis;
         // Input that waits may be the request.
         let is_silent = |slot: &usize| !self.sessions[*slot].is_read_queued;
@@ -257,14 +257,10 @@ impl Engine {
         if set_at.is_none_or(|set_at| now.wrapping_sub(set_at) < age_min) {
             return false;
         }
-        let refusal = match limit {
-            Limit::HandshakesMax => Refusal::HandshakesMax,
-            _ => Refusal::ConnectionsMax,
-        };
-        self.stats.count_refusal(refusal);
+        self.stats.count_refusal(reason.counted());
         self.kill(
             slot,
-            session::Ending::abnormal(crate::error::Side::Us, Some(Error::Limit(limit))),
+            session::Ending::abnormal(crate::error::Side::Us, Some(reason.error())),
         );
         // Its slot and descriptor are freed at the end of the turn; until then it does not count.
         self.set_kind(slot, Kind::Surplus);
@@ -528,6 +524,7 @@ impl Counts {
 #[derive(Clone, Copy, Debug)]
 enum NoRoom {
     Shutdown,
+    HandshakesMax,
     ConnectionsMax,
 }
 
@@ -535,6 +532,7 @@ impl NoRoom {
     fn error(self) -> Error {
         match self {
             Self::Shutdown => Error::Shutdown,
+            Self::HandshakesMax => Error::Limit(Limit::HandshakesMax),
             Self::ConnectionsMax => Error::Limit(Limit::ConnectionsMax),
         }
     }
@@ -542,6 +540,7 @@ impl NoRoom {
     fn counted(self) -> Refusal {
         match self {
             Self::Shutdown => Refusal::Shutdown,
+            Self::HandshakesMax => Refusal::HandshakesMax,
             Self::ConnectionsMax => Refusal::ConnectionsMax,
         }
     }
