@@ -1,10 +1,11 @@
 //! Smaller faults that a second review of the core found, and properties that no test had covered: a test for each.
 
-use super::script::{Bench, client_frame};
+use super::script::{Bench, NoEnvironment, Peer, client_frame};
 use crate::buffer::BufferPool;
 use crate::config::Config;
 use crate::context::Context;
 use crate::engine::session::Phase;
+use crate::engine::{Engine, Readiness};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::id::Id;
@@ -13,6 +14,7 @@ use crate::proto::Message;
 use crate::router::Router;
 use crate::server::testing::Harness;
 use crate::server::testing::shared::Shared;
+use crate::server::turn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -154,4 +156,51 @@ fn a_message_under_way_is_dropped_when_the_peer_has_ended() {
     peer.set_room(usize::MAX);
     bench.turn();
     assert_eq!(peer.take_texts(), ["backlog"]);
+}
+
+/// No test failed when a flush took its queue as a whole, so that a panic in `on_drain` lost the sessions behind.
+#[test]
+fn a_panic_in_on_drain_loses_no_other_session() {
+    struct Panics;
+    impl Handler for Panics {
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+            let _ = cx.send(id, message);
+        }
+        fn on_drain(&mut self, _: &mut Context<'_>, _: Id) {
+            panic!("in on_drain");
+        }
+    }
+    let config = Config {
+        high_water_bytes: 2_000,
+        low_water_bytes: 1_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let (slow, other) = (bench.open(), bench.open());
+    slow.set_room(0);
+    let _ = bench.engine.send(slow.id, Message::binary(&[1; 5_000]));
+    bench.turns(3);
+    slow.set_room(usize::MAX);
+    let mut buf = vec![0; 80 * 1024];
+    let mut panics = 0;
+    for _ in 0..30 {
+        other.text("echo");
+        bench.engine.begin_turn(0);
+        let mark = |engine: &mut Engine, peer: &Peer| {
+            let readiness = Readiness {
+                is_readable: true,
+                is_writable: true,
+                is_end: false,
+            };
+            engine.mark(peer.id, readiness);
+        };
+        mark(&mut bench.engine, &slow);
+        mark(&mut bench.engine, &other);
+        let turned = catch_unwind(AssertUnwindSafe(|| {
+            turn::turn(&mut bench.engine, &mut buf, &mut Panics, &mut NoEnvironment).unwrap()
+        }));
+        panics += usize::from(turned.is_err());
+    }
+    assert_eq!(panics, 1);
+    assert_eq!(other.take_texts().len(), 30);
 }
