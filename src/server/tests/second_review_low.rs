@@ -204,3 +204,27 @@ fn a_panic_in_on_drain_loses_no_other_session() {
     assert_eq!(panics, 1);
     assert_eq!(other.take_texts().len(), 30);
 }
+
+/// No test failed when fragments were not counted as work: a message of empty fragments without end held a turn for all the
+/// bytes that it may read.
+#[test]
+fn a_turn_is_bounded_in_fragments() {
+    let mut bench = Bench::new(Config::default(), |_, _, _| {});
+    let peers: Vec<Peer> = (0..64).map(|_| bench.open()).collect();
+    for peer in &peers {
+        peer.say(&client_frame(0x02, b""));
+        peer.say(&client_frame(0x00, b"").repeat(20_000));
+    }
+    bench.turn();
+    let unprocessed = |peer: &Peer| {
+        let session = bench.engine.session(peer.id).unwrap();
+        let extra = session.extra.as_ref();
+        let stored = extra.map_or(0, |extra| {
+            extra.unprocessed.bytes.len() - extra.unprocessed.start
+        });
+        peer.unread() + stored
+    };
+    let left: usize = peers.iter().map(unprocessed).sum();
+    let taken = (64 * 20_001 * 6 - left) / 6;
+    assert!(taken <= 64 * 1_100, "{taken} fragments in one turn");
+}
