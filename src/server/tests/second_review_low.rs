@@ -228,3 +228,50 @@ fn a_turn_is_bounded_in_fragments() {
     let taken = (64 * 20_001 * 6 - left) / 6;
     assert!(taken <= 64 * 1_100, "{taken} fragments in one turn");
 }
+
+/// No test failed when a large publication was written to a member in one go: others would wait for all of it.
+#[test]
+fn a_large_publication_is_written_to_its_members_in_slices() {
+    const FRAME_LEN: usize = 10 + (4 << 20);
+    let mut bench = Bench::echo(Config::default());
+    let members: Vec<Peer> = (0..3).map(|_| bench.open()).collect();
+    let other = bench.open();
+    for member in &members {
+        bench.engine.subscribe(member.id, "t");
+        member.set_room(0);
+    }
+    bench
+        .engine
+        .publish("t", Message::binary(&vec![1; FRAME_LEN - 10]));
+    bench.turns(3);
+    for member in &members {
+        member.set_room(usize::MAX);
+    }
+    let mut turns = 0;
+    while members
+        .iter()
+        .any(|one| one.wire.lock().written.len() < FRAME_LEN)
+    {
+        turns += 1;
+        let before = written(&members);
+        other.text("here?");
+        bench.turn();
+        assert_eq!(other.take_texts(), ["here?"], "an echo in the same turn");
+        for (before, after) in before.iter().zip(written(&members)) {
+            assert!(
+                after - before <= 300_000,
+                "{} bytes at once",
+                after - before
+            );
+        }
+        assert!(turns < 1_000);
+    }
+    for member in &members {
+        assert_eq!(member.take_frames().len(), 1);
+    }
+}
+
+fn written(peers: &[Peer]) -> Vec<usize> {
+    let len = |peer: &Peer| peer.wire.lock().written.len();
+    peers.iter().map(len).collect()
+}
