@@ -1,6 +1,6 @@
 //! Smaller faults that a second review of the core found, and properties that no test had covered: a test for each.
 
-use super::script::{Bench, NoEnvironment, Peer, client_frame};
+use super::script::{Bench, NoEnvironment, Peer, REQUEST, client_frame};
 use crate::buffer::BufferPool;
 use crate::config::Config;
 use crate::context::Context;
@@ -274,4 +274,28 @@ fn a_large_publication_is_written_to_its_members_in_slices() {
 fn written(peers: &[Peer]) -> Vec<usize> {
     let len = |peer: &Peer| peer.wire.lock().written.len();
     peers.iter().map(len).collect()
+}
+
+/// No test failed when a server that stops read only once: requests that are more than one phase reads got 503.
+#[test]
+fn requests_that_one_phase_cannot_read_are_answered_before_a_stop() {
+    let config = Config {
+        handshakes_max: 2_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    // 12 MiB, of which one phase reads 4.
+    let padding = format!("Padding: {}\r\n\r\n", "x".repeat(12_000));
+    let request = REQUEST.replace("\r\n\r\n", &format!("\r\n{padding}"));
+    let peers: Vec<Peer> = (0..1_000)
+        .map(|_| {
+            let peer = bench.connect();
+            peer.say(request.as_bytes());
+            peer
+        })
+        .collect();
+    bench.engine.stop();
+    bench.turns(3);
+    let is_answered = |peer: &&Peer| peer.wire.lock().written.starts_with(b"HTTP/1.1 101");
+    assert_eq!(peers.iter().filter(is_answered).count(), 1_000);
 }
