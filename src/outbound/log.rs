@@ -234,7 +234,10 @@ impl Log {
             None => (0, 0),
         };
         while at < offset {
-            at += frame_len(&chunk.bytes[at..]) as usize;
+            let len = frame_len(&chunk.bytes[at..]);
+            #[cfg(test)]
+            tests::COUNTED_BYTES.with(|counted| counted.set(counted.get() + len));
+            at += len as usize;
             messages += 1;
         }
         (chunk.start + at as u64, chunk.messages_before + messages)
@@ -277,6 +280,12 @@ const MARK_BYTES: usize = 4096;
 mod tests {
     use super::*;
     use crate::proto::Message;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Bytes of frames that were walked over to count them.
+        pub(super) static COUNTED_BYTES: Cell<u64> = const { Cell::new(0) };
+    }
 
     fn append(log: &mut Log, payload: &[u8]) {
         let header = Message::binary(payload).server_header();
@@ -327,6 +336,27 @@ mod tests {
             assert_eq!(log.frame_boundary(pair[1] - 1), pair[1]);
         }
         assert_eq!(log.frame_boundary(log.end()), log.end());
+    }
+
+    /// Without marks, each count of skipped messages walked over up to a whole chunk of frames.
+    #[test]
+    fn a_count_walks_over_a_few_kilobytes_of_frames_at_most() {
+        const FRAME_LEN: u64 = 3;
+        let mut log = Log::default();
+        for _ in 0..100_000 {
+            append(&mut log, b"x");
+        }
+        let mut counted_max = 0;
+        for number in (0..100_000).step_by(97) {
+            COUNTED_BYTES.set(0);
+            assert_eq!(log.messages_before(number * FRAME_LEN), number);
+            counted_max = counted_max.max(COUNTED_BYTES.get());
+            // In the middle of a frame, what follows that is looked for.
+            let next = (number + 1) * FRAME_LEN;
+            assert_eq!(log.frame_boundary(number * FRAME_LEN + 1), next);
+        }
+        assert!(counted_max > 0);
+        assert!(counted_max <= 4096 + FRAME_LEN, "{counted_max} bytes");
     }
 
     fn held(log: &mut Log) -> usize {
