@@ -14,7 +14,9 @@ use crate::proto::Message;
 use crate::router::Router;
 use crate::server::testing::Harness;
 use crate::server::testing::shared::Shared;
-use crate::server::turn;
+use crate::server::turn::{self, Environment};
+use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -298,4 +300,41 @@ fn requests_that_one_phase_cannot_read_are_answered_before_a_stop() {
     bench.turns(3);
     let is_answered = |peer: &&Peer| peer.wire.lock().written.starts_with(b"HTTP/1.1 101");
     assert_eq!(peers.iter().filter(is_answered).count(), 1_000);
+}
+
+/// No test failed when a turn polled only before it read the clock, or polled only once: what had arrived, but was not in the
+/// events of that one poll, was too late for a deadline.
+#[test]
+fn what_any_poll_of_a_turn_reports_counts_before_a_deadline() {
+    /// Returns the events of one peer from each poll.
+    struct Batches(VecDeque<(Option<Peer>, bool)>);
+    impl Environment for Batches {
+        fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
+            let (peer, has_more) = self.0.pop_front().unwrap();
+            if let Some(peer) = peer {
+                engine.mark(peer.id, peer.readiness());
+            }
+            Ok(has_more)
+        }
+    }
+    let mut bench = Bench::echo(Config::default());
+    let peers: Vec<Peer> = (0..5).map(|_| bench.connect()).collect();
+    for peer in &peers {
+        peer.say(REQUEST.as_bytes());
+    }
+    let peer = |index: usize| Some(peers[index].clone());
+    // The third poll was interrupted by a signal. The process is stopped for a minute after the fourth.
+    let before_clock = [
+        (peer(0), true),
+        (peer(1), true),
+        (None, true),
+        (peer(2), false),
+    ];
+    let after_clock = [(peer(3), true), (peer(4), false)];
+    let mut batches = Batches(before_clock.into_iter().chain(after_clock).collect());
+    bench.turn_with(60_000, &mut batches);
+    for peer in &peers {
+        assert!(peer.take().starts_with(b"HTTP/1.1 101"));
+    }
+    assert!(batches.0.is_empty());
 }
