@@ -1,8 +1,9 @@
-//! Micro-benchmarks: the protocol core's parts, its receiving of messages, and turns of the loop over real sockets.
+//! Micro-benchmarks of the protocol core (frame headers, unmasking, UTF-8, opening handshakes, messages) and of turns of
+//! the event loop over loopback sockets.
 //!
 //!     cargo bench --features internals --bench micro [-- FILTER]
 //!
-//! The turns include the system calls, and the clients' reading of what they were sent.
+//! The times of turns include the system calls, and the clients' reads.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -21,7 +22,7 @@ const KIB: usize = 1024;
 
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
-/// A client's frame of ASCII text.
+/// Returns a masked text frame with `len` bytes of ASCII.
 fn text_frame(len: usize) -> Vec<u8> {
     let mut frame = vec![0x81];
     match len {
@@ -82,8 +83,8 @@ const LIMITS: Limits = Limits {
     },
 };
 
-/// As many messages as make 64 KiB, or one; read in pieces of 80 KiB, the loop's receive buffer, in which all but
-/// that of 1 MiB are whole.
+/// Receives 64 KiB of messages of `len` bytes, at least one message, in pieces of 80 KiB. This is the size of the loop's
+/// receive buffer, so all messages but the one of 1 MiB arrive in one piece.
 #[divan::bench(args = [20, KIB, 64 * KIB, 1024 * KIB])]
 fn receive(bencher: Bencher<'_, '_>, len: usize) {
     let frame = text_frame(len);
@@ -109,7 +110,8 @@ fn receive(bencher: Bencher<'_, '_>, len: usize) {
         });
 }
 
-/// An opening handshake with these fields, accepted or refused; some of almost 16 KiB, as large as one may be.
+/// Parses and answers an opening handshake with additional header fields. The cases other than "" and "browser"
+/// have fields of 12 to 16 KB, close to the maximum size of a head. The server accepts or refuses the request.
 #[divan::bench(args = ["", "browser", "subprotocols", "extensions", "connection", "headers"])]
 fn opening(bencher: Bencher<'_, '_>, fields: &str) {
     let request = request_with(&match fields {
@@ -133,12 +135,12 @@ fn opening(bencher: Bencher<'_, '_>, fields: &str) {
             let (mut connection, mut out) = (Connection::server(), Vec::new());
             if let Ok(event) = connection.receive(&mut &mut request[..], &LIMITS, &mut out) {
                 let Some(Event::Request(request)) = event else {
-                    panic!("the request is not whole");
+                    panic!("the request is incomplete");
                 };
                 let upgrade = Upgrade::new(&request);
                 connection
                     .accept(&request, &upgrade, &mut out)
-                    .expect("it is ours");
+                    .expect("an unchanged 101 is valid");
             }
             assert!(out.starts_with(b"HTTP/1.1 "));
         });
@@ -146,13 +148,13 @@ fn opening(bencher: Bencher<'_, '_>, fields: &str) {
 
 fn request_with(fields: &str) -> Vec<u8> {
     format!(
-        "GET /room HTTP/1.1\r\nHost: x\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /chat HTTP/1.1\r\nHost: x\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     .into_bytes()
 }
 
-/// A server on this thread, and clients that are open.
+/// A server that runs on the calling thread, and connected clients.
 struct Scene<H: Handler> {
     server: Server<H>,
     clients: Vec<TcpStream>,
@@ -173,7 +175,7 @@ fn turn<H: Handler>(server: &mut Server<H>) {
 }
 
 fn connect<H: Handler>(server: &mut Server<H>, addr: SocketAddr) -> TcpStream {
-    let mut client = TcpStream::connect(addr).expect("the backlog has room");
+    let mut client = TcpStream::connect(addr).expect("the backlog is not full");
     client.set_nodelay(true).expect("a socket option");
     client
         .write_all(&request_with(""))
@@ -189,15 +191,17 @@ fn connect<H: Handler>(server: &mut Server<H>, addr: SocketAddr) -> TcpStream {
     client
 }
 
-/// Reads what each client was sent.
+/// Reads `len` bytes from each client.
 fn read(clients: &mut [TcpStream], len: usize) {
     let mut bytes = vec![0; len];
     for client in clients {
-        client.read_exact(&mut bytes).expect("it was sent");
+        client
+            .read_exact(&mut bytes)
+            .expect("the server has sent these bytes");
     }
 }
 
-/// A turn in which so many of 100 sessions have a message of 20 bytes to be echoed, and the clients' side of it.
+/// A turn in which `ready` of 100 sessions echo a message of 20 bytes. Includes the clients' writes and reads.
 #[divan::bench(args = [1, 10, 100])]
 fn turn_with_ready_sessions(bencher: Bencher<'_, '_>, ready: usize) {
     let mut scene = Scene::new(Echo::new(), 100);
@@ -211,14 +215,14 @@ fn turn_with_ready_sessions(bencher: Bencher<'_, '_>, ready: usize) {
     });
 }
 
-/// One message of 64 bytes to so many members, the turns that send it, and the clients' reading of it.
+/// Publishes one message of 64 bytes to `members` sessions and runs the turns that send it. Includes the clients' reads.
 #[divan::bench(args = [1, 10, 100, 1000])]
 fn publish_to_members(bencher: Bencher<'_, '_>, members: usize) {
     let mut scene = Scene::new(Broadcast, members);
     let payload = [b'x'; 64];
     bencher.counter(ItemsCount::new(members)).bench_local(|| {
         let message = Message::binary(&payload);
-        let reached = scene.server.with_context(|cx| cx.publish("/room", message));
+        let reached = scene.server.with_context(|cx| cx.publish("/chat", message));
         assert_eq!(reached, members);
         while scene.server.next_timeout() == Some(Duration::ZERO) {
             turn(&mut scene.server);

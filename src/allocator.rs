@@ -1,13 +1,14 @@
-//! The binary's allocator: mimalloc, which returns memory to the system after a burst, whatever sizes were allocated and
-//! whatever is still in use beside them.
+//! The binary's global allocator: mimalloc. It returns memory to the system after a burst, for blocks of every size,
+//! even if other blocks remain in use.
 //!
-//! glibc's keeps what lies below the newest small block, and keeps blocks of up to 32 MiB once it has seen one freed: after
-//! 15 000 cut messages of 31 000 bytes 458 MB stayed resident, with mimalloc 4. Ten allocators were compared
-//! (tests/attack/allocators.md).
+//! glibc's allocator retains all memory below the newest small block. It also retains blocks of up to 32 MiB after
+//! one block of that size has been freed. After 15 000 incomplete messages of 31 000 bytes, 458 MB stayed resident
+//! with glibc and 4 MB with mimalloc. Ten allocators were compared (tests/attack/allocators.md).
 //!
-//! By default mimalloc returns a page some time after it was freed, if something else is freed then; in a server that falls
-//! silent nothing is. So it has to return pages at once. It reads that setting from the environment before `main`, and has
-//! no other for it that safe code can reach: the process executes itself once more, with the variable set.
+//! By default mimalloc delays the return of a freed page, and returns it during a later call of `free`. A server
+//! without traffic makes no such call. mimalloc must therefore return pages immediately (`MIMALLOC_PURGE_DELAY=0`).
+//! It reads this setting from the environment before `main`, and safe code can set it in no other way. For this
+//! reason [`set_up`] executes the program a second time with the variable set.
 
 use mimalloc::MiMalloc;
 use std::env;
@@ -17,14 +18,17 @@ use std::process::Command;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Sees to it that a server returns memory at once: executes the program again, unless the variable is set. The process stays
-/// the same one: its id, arguments, descriptors. If that fails, the program goes on, and returns memory later.
+/// Makes mimalloc return freed memory immediately, if the arguments start a server: executes the program again with
+/// [`PURGE_DELAY`] set. Does nothing if the variable is already set.
+///
+/// The process retains its id, arguments and descriptors. If the execution fails, the function returns, and memory is
+/// returned with mimalloc's default delay.
 pub(crate) fn set_up() {
     let mut args = env::args_os();
     let name = args.next();
-    let is_server = match args.next().as_ref().and_then(|word| word.to_str()) {
+    let is_server = match args.next().as_ref().and_then(|arg| arg.to_str()) {
         None | Some("serve" | "echo" | "broadcast") => true,
-        Some(word) => word.starts_with('-'),
+        Some(arg) => arg.starts_with('-'),
     };
     if !is_server || env::var_os(PURGE_DELAY).is_some() {
         return;
@@ -32,16 +36,16 @@ pub(crate) fn set_up() {
     let Ok(program) = env::current_exe() else {
         return;
     };
-    let mut again = Command::new(program);
+    let mut command = Command::new(program);
     if let Some(name) = name {
-        again.arg0(name);
+        command.arg0(name);
     }
-    // Returns only if it fails.
-    let _error = again
+    // `exec` returns only if it fails.
+    let _error = command
         .args(env::args_os().skip(1))
         .env(PURGE_DELAY, "0")
         .exec();
 }
 
-/// Milliseconds.
+/// Environment variable: milliseconds between the release of a page and its return to the system.
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";

@@ -1,4 +1,5 @@
-//! The build script: packs the binary's relocations, which saves 37 KB, where the system can load such a binary.
+//! Build script: makes the linker pack the binary's relocations (DT_RELR), which saves 37 KB. Does so only if the
+//! system can load such a binary: a native build on Linux with glibc 2.36 or newer.
 
 use std::env;
 use std::process::Command;
@@ -6,17 +7,17 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     let var = |name: &str| env::var(name).unwrap_or_default();
-    // Built for elsewhere, nobody knows what is there.
+    // The glibc version of another system is unknown.
     let is_native = var("HOST") == var("TARGET");
     let is_glibc = var("CARGO_CFG_TARGET_OS") == "linux" && var("CARGO_CFG_TARGET_ENV") == "gnu";
-    // An embedder's binary is not linked from here.
+    // Without this feature only the library is built, and an embedding program is linked by its own build script.
     let has_binary = env::var_os("CARGO_FEATURE_SERVE").is_some();
     if has_binary && is_native && is_glibc && glibc_version() >= Some((2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
 
-/// That of this system: from 2.36 on glibc knows packed relocations (DT_RELR).
+/// Returns the glibc version of this system, as major and minor number. Packed relocations need 2.36.
 fn glibc_version() -> Option<(u32, u32)> {
     let output = Command::new("getconf")
         .arg("GNU_LIBC_VERSION")

@@ -88,7 +88,9 @@ pub struct Config {
     pub connections_max: usize,
 
     /// Maximum connections at once without a complete request. Default 4 096, the largest common listen backlog; at least 1.
-    /// For one more, the oldest of them is closed, so that clients that send nothing cannot block others.
+    /// For one more, the oldest of them is closed, so that clients that send nothing cannot block others. Connections that were
+    /// accepted after the last poll are not closed, because their requests may have arrived: for one turn there can be 256 more
+    /// for each listener.
     pub handshakes_max: usize,
 
     /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the

@@ -1,6 +1,7 @@
-//! The binary: arguments in, exit code out. What it does is in `cli`.
+//! Entry point of the binary. Passes the arguments to `cli::run` and returns its exit code.
 
-// Both panic if they cannot write, and a panic aborts: `cli::stderr` prints instead.
+// `println!` and `eprintln!` panic if they cannot write, and a panic aborts the process. The binary prints through
+// `cli::stderr` and `cli::write_stdout` instead.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(feature = "mimalloc")]

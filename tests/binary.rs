@@ -1,5 +1,4 @@
-//! The binary as a process: what it prints, what its exit code is, what signals do, and how it fares when
-//! descriptors run out.
+//! Tests of the binary as a process: its output, its exit codes, signals, and serving without free file descriptors.
 
 #![cfg(feature = "serve")]
 
@@ -85,8 +84,8 @@ mod serving {
     }
 
     #[test]
-    fn the_page_is_at_the_root_beside_what_is_routed_there() {
-        // Arguments, and what the WebSocket at / answers: `None` is a refusal.
+    fn the_page_is_served_at_the_root_beside_the_routed_handler() {
+        // Arguments, and the answer of the WebSocket at / to "X". `None`: the opening handshake is refused with 404.
         let table: [(&[&str], Option<&str>); 7] = [
             (&[], Some("X")),
             (&["serve"], Some("X")),
@@ -116,7 +115,7 @@ mod serving {
     }
 
     #[test]
-    fn without_the_page_the_root_is_as_it_is_routed() {
+    fn without_the_page_the_root_is_served_by_its_route() {
         let table: [(&[&str], u16, bool); 4] = [
             (&["--no-page"], 426, true),
             (&["echo", "--no-page"], 426, true),
@@ -153,10 +152,10 @@ mod serving {
             connected.contains(&peer) && connected.contains("/path"),
             "{connected}"
         );
-        raw.say([frame(TEXT, b"12345"), close_frame(4001, "bye")].concat());
+        raw.send([frame(TEXT, b"12345"), close_frame(4001, "bye")].concat());
         assert_eq!(raw.frame(), (TEXT, b"12345".to_vec()));
         assert_eq!(raw.close_frame().0, 4001);
-        raw.at_end();
+        raw.expect_end();
         drop(raw);
         let disconnected = process.logged("disconnected");
         let bytes_in = upgrade_request("/path").len() + 6 + 5 + 6 + 5;
@@ -166,13 +165,13 @@ mod serving {
     }
 
     #[test]
-    fn the_log_can_be_an_object_a_line() {
+    fn with_log_format_json_each_log_line_is_an_object() {
         let process = Process::start(&["echo", "--log-format", "json"]);
         let mut raw = Raw::open(process.addr, "/a\"b");
-        raw.say([frame(TEXT, b"12345"), close_frame(4001, "b\"ye")].concat());
+        raw.send([frame(TEXT, b"12345"), close_frame(4001, "b\"ye")].concat());
         assert_eq!(raw.frame(), (TEXT, b"12345".to_vec()));
         assert_eq!(raw.close_frame().0, 4001);
-        raw.at_end();
+        raw.expect_end();
         let peer = raw.0.local_addr().unwrap().to_string();
         drop(raw);
         let line = process.logged("\"message\":\"disconnected\"");
@@ -197,9 +196,9 @@ mod serving {
         }
     }
 
-    /// A reader's finding: the health check took its path from `/*`.
+    /// Regression: the health check replaced the WebSocket route `/*` on its path.
     #[test]
-    fn every_path_is_served_that_of_the_health_check_too() {
+    fn websockets_are_served_on_the_path_of_the_health_check() {
         let process = Process::start(&["echo"]);
         assert_eq!(
             ask(&mut connect(process.addr, "/healthz"), "hello"),
@@ -210,11 +209,11 @@ mod serving {
     }
 
     #[test]
-    fn a_refusal_by_path_or_origin_is_logged_in_a_line() {
+    fn a_refusal_by_path_or_origin_is_logged_in_one_line() {
         let process = Process::start(&["serve", "-r", "/a=echo", "--origin", "http://a"]);
         for (path, status) in [("/b", "404"), ("/a", "403")] {
             let mut raw = Raw::new(process.addr);
-            raw.say(upgrade_request(path));
+            raw.send(upgrade_request(path));
             assert_eq!(raw.response_head().status.to_string(), status);
             let line = process.logged("refused");
             assert!(line.contains(status) && line.contains(path), "{line}");
@@ -222,7 +221,7 @@ mod serving {
     }
 
     #[test]
-    fn metrics_are_told_on_their_path_and_nowhere_else() {
+    fn metrics_are_served_on_their_path_only() {
         let ask_for = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
         let process = Process::start(&["serve", "--metrics", "/m"]);
         let mut client = connect(process.addr, "/echo");
@@ -243,7 +242,7 @@ mod serving {
     }
 
     #[test]
-    fn signals_say_1001_to_clients_and_end_with_0() {
+    fn signals_close_clients_with_1001_and_end_the_process_with_exit_code_0() {
         for signal in ["TERM", "INT"] {
             let mut process = Process::start(&["echo"]);
             let clients: Vec<Client> = (0..5).map(|_| connect(process.addr, "/")).collect();
@@ -269,15 +268,15 @@ mod serving {
 mod descriptors {
     use super::*;
 
-    /// A server with so few descriptors that its own limit on connections does not help.
-    fn starved() -> Process {
+    /// Starts a server with fewer descriptors than its limit on connections needs.
+    fn start_with_few_descriptors() -> Process {
         let mut command = Command::new("sh");
         let line = r#"ulimit -n 40; exec "$0" echo --connections-max 1000 -l 127.0.0.1:0"#;
         command.args(["-c", line, WSLOOP]);
         Process::announced(command)
     }
 
-    /// Clock ticks, a hundredth of a second each, that a process has worked.
+    /// Returns the CPU time of a process, in clock ticks of a hundredth of a second.
     fn cpu_ticks(process: &Process) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
         // The second field is the name in brackets; utime and stime are the 14th and 15th.
@@ -288,12 +287,12 @@ mod descriptors {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn when_they_run_out_clients_wait_and_are_served_when_others_leave() {
-        let process = starved();
+    fn without_free_descriptors_clients_wait_until_others_leave() {
+        let process = start_with_few_descriptors();
         let mut clients: Vec<Raw> = (0..60)
             .map(|_| {
                 let mut raw = Raw::new(process.addr);
-                raw.say(upgrade_request("/"));
+                raw.send(upgrade_request("/"));
                 raw
             })
             .collect();
@@ -302,23 +301,23 @@ mod descriptors {
         for raw in &mut clients {
             assert_eq!(raw.response_head().status, 101);
         }
-        // Those at the end of the queue get nothing for a second, in which the server hardly works.
+        // The last client in the backlog gets nothing for a second, and the server uses little CPU time meanwhile.
         let before = cpu_ticks(&process);
         waiting
             .last_mut()
             .unwrap()
-            .is_silent(Duration::from_secs(1));
+            .expect_silence(Duration::from_secs(1));
         let worked = cpu_ticks(&process) - before;
-        assert!(worked < 50, "{worked} hundredths of a second of work");
-        // And whoever is in is served.
-        clients[0].say(frame(TEXT, b"hello"));
+        assert!(worked < 50, "{worked} hundredths of a second of CPU time");
+        // Open sessions are served.
+        clients[0].send(frame(TEXT, b"hello"));
         assert_eq!(clients[0].frame(), (TEXT, b"hello".to_vec()));
         drop(clients);
-        // The first of those that wait leave when they have been served, so that others come in.
+        // Each waiting client disconnects after its echo, which frees a descriptor for another one.
         for raw in waiting {
             let mut raw = raw;
             assert_eq!(raw.response_head().status, 101);
-            raw.say(frame(TEXT, b"at last"));
+            raw.send(frame(TEXT, b"at last"));
             assert_eq!(raw.frame(), (TEXT, b"at last".to_vec()));
         }
     }

@@ -1,8 +1,8 @@
-//! The same bytes into our protocol core and into tungstenite's, by seed; what must hold, and where the two may
-//! differ, is in `common/compare.rs`.
+//! Differential test: random streams of frames are passed to our protocol core and to tungstenite's, and the results
+//! are compared. `common/frames.rs` generates the streams, and `common/compare.rs` defines what must be equal.
 //!
-//! A failure prints its seed; `WSLOOP_SEED=<seed>` runs that one alone and `WSLOOP_SEEDS=<count>` more than the
-//! default number.
+//! A failure prints its seed. `WSLOOP_SEED=<seed>` runs this seed alone, and `WSLOOP_SEEDS=<count>` sets the number of
+//! seeds.
 
 #[path = "common/compare.rs"]
 mod compare;
@@ -13,7 +13,7 @@ use compare::{Tally, compare};
 use frames::{Given, Seeded};
 
 #[test]
-fn we_and_tungstenite_make_the_same_of_the_same_bytes() {
+fn our_core_and_tungstenite_agree_on_random_streams() {
     let variable = |name| {
         let value = std::env::var(name).ok()?;
         Some(value.parse().expect("a number"))
@@ -35,9 +35,9 @@ fn we_and_tungstenite_make_the_same_of_the_same_bytes() {
     }
 }
 
-/// As a fuzz target would have it.
+/// The fuzz target makes the same call with the fuzzer's bytes.
 #[test]
-fn choices_may_come_from_a_fuzzers_bytes() {
+fn choices_can_come_from_a_fuzzers_bytes() {
     let mut tally = Tally::default();
     for byte in 0..=255_u8 {
         let bytes: Vec<u8> = (0..400).map(|at| byte.wrapping_mul(at as u8)).collect();
@@ -46,7 +46,7 @@ fn choices_may_come_from_a_fuzzers_bytes() {
     assert!(tally.events > 0);
 }
 
-/// Names the seed when its run panics.
+/// Prints the command that repeats a seed if the run of this seed panics.
 struct SeedNote(u64);
 
 impl Drop for SeedNote {
@@ -62,5 +62,5 @@ fn compare_seeded(seed: u64, tally: &mut Tally) {
     compare(&mut Seeded::new(seed), tally);
 }
 
-/// Seeds by default: seconds.
+/// The default number of seeds, which takes some seconds.
 const SEEDS: u64 = 25_000;

@@ -1,5 +1,5 @@
-//! The programs in `tests/examples`, over real sockets: each is talked to by tungstenite's client as its own
-//! documentation says.
+//! Tests of the programs in `tests/examples`, over real sockets: tungstenite's client uses each program as the
+//! program's own documentation describes.
 
 mod common;
 
@@ -29,8 +29,20 @@ use wsloop::testing::{Harness, Received};
 mod chats {
     use super::*;
 
+    /// A path of more than 512 bytes is not retained, so it cannot be the name of a topic. Such a request once made the
+    /// handler panic.
     #[test]
-    fn people_hear_each_other_by_name_and_only_in_their_room() {
+    fn a_path_that_is_too_long_for_a_topic_is_refused() {
+        let server = serve(chat::config(), chat::router());
+        let path = format!("/chat/{}?name=anna", "x".repeat(600));
+        match try_connect(server.addr, &path) {
+            Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 414),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_reach_the_members_of_the_topic_with_the_senders_name() {
         let server = serve(chat::config(), chat::router());
         let mut anna = connect(server.addr, "/chat/garden?name=anna");
         assert_eq!(text(&mut anna), "* anna is here");
@@ -44,21 +56,24 @@ mod chats {
         assert_eq!(text(&mut bert), "anna: hello");
         assert_eq!(ask(&mut bert, "/name bertha"), "* bert is now bertha");
         assert_eq!(text(&mut anna), "* bert is now bertha");
-        assert_eq!(ask(&mut anna, "/who"), "* here: anna, bertha");
-        assert_eq!(ask(&mut anna, "/name <b>"), "* that is no name");
-        assert_eq!(ask(&mut carl, "/who"), "* here: carl");
+        assert_eq!(ask(&mut anna, "/names"), "* here: anna, bertha");
+        assert_eq!(
+            ask(&mut anna, "/name <b>"),
+            "* a name has 1 to 20 letters and digits"
+        );
+        assert_eq!(ask(&mut carl, "/names"), "* here: carl");
 
-        // Leaving is over when both sides have ended the stream.
+        // `on_close` is called when both sides have ended the stream.
         bert.close(None).unwrap();
         while bert.read().is_ok() {}
         drop(bert);
         assert_eq!(text(&mut anna), "* bertha has left");
-        // Nothing of all that came to the cellar.
+        // Carl's client has received no line of the other topic: the next line is its own.
         assert_eq!(ask(&mut carl, "echo?"), "carl: echo?");
     }
 
     #[test]
-    fn nobody_comes_in_without_a_name() {
+    fn a_request_without_a_valid_name_gets_400() {
         let server = serve(chat::config(), chat::router());
         for path in [
             "/chat/garden",
@@ -70,7 +85,7 @@ mod chats {
     }
 
     #[test]
-    fn binary_is_refused() {
+    fn a_binary_message_ends_the_session_with_1003() {
         let server = serve(chat::config(), chat::router());
         let mut client = connect(server.addr, "/chat/garden?name=anna");
         assert_eq!(text(&mut client), "* anna is here");
@@ -83,14 +98,17 @@ mod price_feed {
     use super::*;
     use prices::Prices;
 
+    /// Returns the number of a table.
     fn tick(table: &str) -> u64 {
         let first = table.lines().next().expect("a table has lines");
-        let tick = first.strip_prefix("tick ").expect("the first is the tick");
+        let tick = first
+            .strip_prefix("tick ")
+            .expect("the first line is the tick");
         tick.parse().unwrap()
     }
 
     #[test]
-    fn tables_come_without_being_asked_for() {
+    fn tables_are_pushed_without_a_request() {
         let server = serve(prices::config(), Prices::new(3, Duration::from_millis(5)));
         let mut client = connect(server.addr, "/prices");
         let first = text(&mut client);
@@ -100,7 +118,7 @@ mod price_feed {
 
     #[test]
     fn a_member_that_does_not_read_skips_to_the_newest() {
-        // 10 000 prices are more than 100 KB: some hundred tables fill any socket.
+        // A table of 10 000 prices has more than 100 KB: some hundred tables fill the buffers of any socket.
         let (feed, events) = watch(Prices::new(10_000, Duration::from_millis(1)));
         let server = serve(prices::config(), feed);
         let mut slow = connect(server.addr, "/prices");
@@ -120,7 +138,7 @@ mod price_feed {
             assert_eq!(
                 table.lines().count(),
                 10_001,
-                "a table is whole or not there"
+                "each received table is complete"
             );
             missing += tick(&table).checked_sub(last + 1).expect("ticks grow");
             last = tick(&table);
@@ -129,7 +147,7 @@ mod price_feed {
     }
 
     #[test]
-    fn what_is_skipped_is_counted() {
+    fn skipped_tables_are_counted() {
         let feed = Prices::new(1000, Duration::from_millis(100));
         let mut harness = Harness::new(prices::config(), feed);
         let id = harness.connect("/prices");
@@ -141,7 +159,7 @@ mod price_feed {
         assert!(skipped > 50, "{skipped}");
         assert_eq!(received.len() as u64 + skipped, 100);
         let Some(Received::Text(table)) = received.last() else {
-            panic!("the last is a table");
+            panic!("the last message is a table");
         };
         assert_eq!(tick(table), 100);
     }
@@ -184,19 +202,19 @@ mod requests {
     }
 
     #[test]
-    fn what_cannot_be_called_is_said() {
+    fn invalid_requests_get_an_error_response() {
         let server = serve(json::config(), json::Calculator);
         let mut client = connect(server.addr, "/");
         for (request, error) in [
-            (json!({}), "params is an array of numbers"),
+            (json!({}), "params must be an array of numbers"),
             (
                 json!({"method": "add", "params": ["1"]}),
-                "params is an array of numbers",
+                "params must be an array of numbers",
             ),
-            (json!({"method": "pow", "params": [1]}), "no such method"),
+            (json!({"method": "pow", "params": [1]}), "unknown method"),
             (
                 json!({"method": "divide", "params": [1]}),
-                "divide takes two params",
+                "divide needs two params",
             ),
         ] {
             let answer = call(&mut client, &request);
@@ -205,7 +223,7 @@ mod requests {
     }
 
     #[test]
-    fn what_is_no_json_ends_the_session() {
+    fn a_message_that_is_not_json_ends_the_session() {
         let server = serve(json::config(), json::Calculator);
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("{")).unwrap();
@@ -225,7 +243,7 @@ mod tokens {
         )
     }
 
-    /// An opening handshake with one header more; the subprotocol that was selected.
+    /// Connects with one additional header. Returns the client and the subprotocol that the server selected.
     fn with_header(
         addr: SocketAddr,
         name: &'static str,
@@ -245,7 +263,7 @@ mod tokens {
     }
 
     #[test]
-    fn a_program_is_known_by_its_authorization() {
+    fn a_program_is_accepted_by_its_authorization_header() {
         let server = server();
         for value in ["Bearer s3cret", "bearer s3cret"] {
             let (mut client, selected) = with_header(server.addr, "authorization", value).unwrap();
@@ -254,7 +272,7 @@ mod tokens {
     }
 
     #[test]
-    fn a_browser_is_known_by_a_subprotocol_that_is_not_sent_back() {
+    fn a_browser_is_accepted_by_a_subprotocol_that_is_not_sent_back() {
         let server = server();
         let (mut client, selected) =
             with_header(server.addr, "sec-websocket-protocol", "whoami, token.other").unwrap();
@@ -263,7 +281,7 @@ mod tokens {
     }
 
     #[test]
-    fn everybody_else_is_told_how_to_authenticate() {
+    fn requests_without_a_known_token_get_401_with_a_challenge() {
         let server = server();
         for (name, value) in [
             ("x-nothing", ""),
@@ -286,13 +304,13 @@ mod workers {
     use super::*;
 
     #[test]
-    fn answers_come_from_the_other_thread() {
+    fn answers_come_from_the_worker_thread() {
         let (server, worker) = worker::server("127.0.0.1:0").unwrap();
         let server = run(server);
         let mut client = connect(server.addr, "/");
         assert_eq!(ask(&mut client, "91"), "91 = 7 x 13");
         assert_eq!(ask(&mut client, "1000000007"), "1000000007 is prime");
-        // Who leaves before the answer takes nothing with him.
+        // A client that disconnects before its answer does not affect the other sessions.
         let mut hasty = connect(server.addr, "/");
         hasty.send(Sent::text("1000003")).unwrap();
         drop(hasty);
@@ -305,11 +323,12 @@ mod workers {
     }
 
     #[test]
-    fn more_questions_than_there_is_room_for_are_answered_at_once() {
+    fn questions_beyond_the_channels_capacity_are_answered_busy_at_once() {
         let (server, _worker) = worker::server("127.0.0.1:0").unwrap();
         let server = run(server);
         let mut client = connect(server.addr, "/");
-        // The first keeps the worker for a while; 64 wait; the others need not.
+        // The worker computes for a while on the first question, and 64 wait in the channel. Each further question is
+        // answered with `busy`.
         for _ in 0..80 {
             client.send(Sent::text("10000000000037")).unwrap();
         }
@@ -317,7 +336,7 @@ mod workers {
     }
 }
 
-/// The status of a refusal, and how to authenticate.
+/// Returns the status of a refused opening handshake, and its `WWW-Authenticate` header.
 fn refusal<T>(result: tungstenite::Result<T>) -> (u16, Option<String>) {
     match result {
         Err(tungstenite::Error::Http(response)) => {
@@ -325,7 +344,7 @@ fn refusal<T>(result: tungstenite::Result<T>) -> (u16, Option<String>) {
             let challenge = challenge.map(|value| value.to_str().unwrap().to_owned());
             (response.status().as_u16(), challenge)
         }
-        Err(error) => panic!("a refusal in HTTP was expected, not {error}"),
-        Ok(_) => panic!("a refusal was expected"),
+        Err(error) => panic!("expected a refusal in HTTP, not {error}"),
+        Ok(_) => panic!("expected a refusal, but the handshake succeeded"),
     }
 }

@@ -1,5 +1,6 @@
-//! Hostile peers that send without end: pings, pongs, tiny and empty frames, messages that never end, lengths that
-//! nothing follows. What they cost is bounded by what arrived of them, and others are served meanwhile.
+//! Tests with hostile peers that send floods: pings, pongs, tiny and empty frames, endless messages, and announced
+//! lengths without payload. Their memory is bounded by the bytes that have arrived, and other clients are served
+//! meanwhile.
 
 #![cfg(feature = "serve")]
 
@@ -14,16 +15,17 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-const BINARY_BEGINS: u8 = 0x02;
-const TEXT_BEGINS: u8 = 0x01;
-const GOES_ON: u8 = 0x00;
-const ENDS: u8 = 0x80;
+// First bytes of the frames of a fragmented message.
+const BINARY_FIRST: u8 = 0x02;
+const TEXT_FIRST: u8 = 0x01;
+const CONTINUATION: u8 = 0x00;
+const CONTINUATION_FIN: u8 = 0x80;
 
 fn open(server: &Wsloop) -> Raw {
     Raw::open(server.addr, "/echo")
 }
 
-/// Writes in one thread and reads in another.
+/// Writes `bytes` in a thread while this thread calls `read`.
 fn write_and_read<T: Send>(
     raw: &mut Raw,
     bytes: &[u8],
@@ -38,21 +40,23 @@ fn write_and_read<T: Send>(
     })
 }
 
-fn answers(raw: &mut Raw) {
-    raw.say(frame(TEXT, b"still here"));
+/// Checks that the session still echoes, and closes it.
+fn check_and_close(raw: &mut Raw) {
+    raw.send(frame(TEXT, b"still here"));
     assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
-    raw.say(close_frame(1000, ""));
+    raw.send(close_frame(1000, ""));
     assert_eq!(raw.close_frame().0, 1000);
-    raw.at_end();
+    raw.expect_end();
 }
 
-/// Pings with their numbers and some bytes more.
+/// Returns pings, each with its number and `more` further bytes.
 fn pings(count: u64, more: usize) -> Vec<u8> {
     let ping = |i: u64| frame(PING, &[&i.to_be_bytes()[..], &vec![b'p'; more]].concat());
     (0..count).flat_map(ping).collect()
 }
 
-/// Reads pongs up to that of the last ping; how many there were. An older one never follows a newer one.
+/// Reads pongs up to that of the last of `count` pings. Returns the number of pongs. Checks that their numbers
+/// increase.
 fn pongs(raw: &mut Raw, count: u64) -> u64 {
     let mut pongs = 0;
     let mut next = 0;
@@ -68,15 +72,15 @@ fn pongs(raw: &mut Raw, count: u64) -> u64 {
 }
 
 #[test]
-fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last() {
+fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last_ping() {
     let flood = pings(30_000, 10);
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mut raw = open(server);
                     write_and_read(&mut raw, &flood, |raw| pongs(raw, 30_000));
-                    answers(&mut raw);
+                    check_and_close(&mut raw);
                 });
             }
         });
@@ -85,21 +89,22 @@ fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last() {
 
 #[test]
 fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
-    // 30 MB of pongs each, if all were kept. Measured: sockets took 52 000 to 75 000 of them, and then came the last.
+    // If the server queued all pongs, this would be 30 MB for each peer. Measured: 52 000 to 75 000 pongs, which fit
+    // into the socket buffers, and then the last one.
     const PINGS: u64 = 240_000;
     const PONGS_MAX: u64 = 120_000;
     let flood = pings(PINGS, 117);
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     let mut raw = open(server);
                     let receive_buffer = SockRef::from(&raw.0).set_recv_buffer_size(64 * KIB);
                     receive_buffer.unwrap();
-                    raw.say(&flood);
+                    raw.send(&flood);
                     let pongs = pongs(&mut raw, PINGS);
                     assert!(pongs <= PONGS_MAX, "{pongs} pongs");
-                    answers(&mut raw);
+                    check_and_close(&mut raw);
                 });
             }
         });
@@ -107,29 +112,29 @@ fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
 }
 
 #[test]
-fn floods_of_frames_that_nobody_answers_cost_nothing() {
+fn floods_of_frames_that_need_no_answer_cost_nothing() {
     let table = [
-        ("pongs", frame(PONG, b"unasked").repeat(100_000)),
+        ("pongs", frame(PONG, b"unsolicited").repeat(100_000)),
         ("empty pongs", frame(PONG, b"").repeat(100_000)),
         ("long pongs", frame(PONG, &[b'p'; 125]).repeat(50_000)),
         (
             "pongs inside a message",
             [
-                frame(TEXT_BEGINS, b""),
+                frame(TEXT_FIRST, b""),
                 frame(PONG, b"").repeat(100_000),
-                frame(ENDS, b""),
+                frame(CONTINUATION_FIN, b""),
             ]
             .concat(),
         ),
     ];
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for (name, flood) in &table {
             let mut raw = open(server);
-            raw.say(flood);
+            raw.send(flood);
             if name.ends_with("message") {
                 assert_eq!(raw.frame(), (TEXT, vec![]), "{name}");
             }
-            answers(&mut raw);
+            check_and_close(&mut raw);
         }
     });
 }
@@ -139,7 +144,7 @@ fn tiny_messages_are_all_answered_in_order() {
     const COUNT: usize = 40_000;
     for payload in [&b"x"[..], b""] {
         let flood = frame(TEXT, payload).repeat(COUNT);
-        Siege::default().lay(|server| {
+        AttackTest::default().run(|server| {
             let mut raw = open(server);
             write_and_read(&mut raw, &flood, |raw| {
                 let mut echoes = vec![0; COUNT * (2 + payload.len())];
@@ -147,22 +152,22 @@ fn tiny_messages_are_all_answered_in_order() {
                 let echo = [&[TEXT, payload.len() as u8][..], payload].concat();
                 assert!(echoes.chunks(echo.len()).all(|chunk| chunk == echo));
             });
-            answers(&mut raw);
+            check_and_close(&mut raw);
         });
     }
 }
 
 #[test]
-fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
-    // The quiet one is the siege's well-behaved client.
+fn a_busy_peer_does_not_delay_a_quiet_one() {
+    // The quiet one is the probe client.
     for (count, len) in [(60_000, 20), (2_000, 4 * KIB), (60, MIB)] {
         let flood = frame(BINARY, &vec![7; len]).repeat(count);
-        Siege {
-            peak: 16 * MIB,
-            slack: SLACK,
-            ..Siege::default()
+        AttackTest {
+            peak_growth_max: 16 * MIB,
+            growth_max: GROWTH_MAX,
+            ..AttackTest::default()
         }
-        .lay(|server| {
+        .run(|server| {
             thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
@@ -173,7 +178,7 @@ fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
                                 assert_eq!((first, payload.len()), (BINARY, len));
                             }
                         });
-                        answers(&mut raw);
+                        check_and_close(&mut raw);
                     });
                 }
             });
@@ -182,22 +187,22 @@ fn a_peer_that_is_busy_does_not_keep_a_quiet_one_waiting() {
 }
 
 #[test]
-fn empty_fragments_without_end_are_1008_and_hold_nobody_up() {
+fn endless_empty_fragments_are_1008_and_do_not_delay_other_clients() {
     let table = [
-        frame(GOES_ON, b""),
-        frame(GOES_ON, b"1"),
-        [frame(GOES_ON, b""), frame(PONG, b"")].concat(),
+        frame(CONTINUATION, b""),
+        frame(CONTINUATION, b"1"),
+        [frame(CONTINUATION, b""), frame(PONG, b"")].concat(),
     ];
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for more in &table {
-            let flood = [frame(BINARY_BEGINS, b""), more.repeat(150_000)].concat();
+            let flood = [frame(BINARY_FIRST, b""), more.repeat(150_000)].concat();
             thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         let mut raw = open(server);
                         write_and_read(&mut raw, &flood, |raw| {
                             assert_eq!(raw.close_frame().0, 1008);
-                            raw.at_end();
+                            raw.expect_end();
                         });
                     });
                 }
@@ -207,29 +212,29 @@ fn empty_fragments_without_end_are_1008_and_hold_nobody_up() {
 }
 
 #[test]
-fn endless_messages_are_held_up_to_the_limit_and_are_1009() {
-    let fragment = frame(GOES_ON, &[7; 64 * KIB]);
-    // Four of the largest at once, and while one grows its old place and its new one.
-    Siege {
-        peak: (4 + 1) * 16 * MIB + 4 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+fn endless_messages_are_buffered_up_to_the_limit_and_then_1009() {
+    let fragment = frame(CONTINUATION, &[7; 64 * KIB]);
+    // Four messages of the maximum size at once, and the old buffer of one that grows.
+    AttackTest {
+        peak_growth_max: (4 + 1) * 16 * MIB + 4 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mut raw = open(server);
-                    raw.say(frame(BINARY_BEGINS, b""));
+                    raw.send(frame(BINARY_FIRST, b""));
                     for _ in 0..256 {
-                        raw.say(&fragment);
+                        raw.send(&fragment);
                     }
-                    // Full to the last byte.
-                    raw.say(frame(PING, b"full"));
+                    // The message has exactly the maximum size.
+                    raw.send(frame(PING, b"full"));
                     assert_eq!(raw.frame(), (PONG, b"full".to_vec()));
-                    raw.say(frame_header(GOES_ON, 1));
+                    raw.send(frame_header(CONTINUATION, 1));
                     assert_eq!(raw.close_frame().0, 1009);
-                    raw.at_end();
+                    raw.expect_end();
                 });
             }
         });
@@ -237,82 +242,82 @@ fn endless_messages_are_held_up_to_the_limit_and_are_1009() {
 }
 
 #[test]
-fn messages_in_small_fragments_cost_what_they_are_and_not_its_square() {
+fn the_cost_of_small_fragments_is_linear() {
     const FRAGMENTS: usize = 120_000;
-    let piece = frame(GOES_ON, &[7; 128]).repeat(500);
+    let piece = frame(CONTINUATION, &[7; 128]).repeat(500);
     let whole = frame(BINARY, &vec![7; 16 * MIB]);
-    Siege {
-        peak: 200 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 200 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
-        // After such a message an allocator may hold the next one of the kind among all others.
+        // After a message of this size an allocator may place the next large one among small allocations.
         for raw in &mut peers {
             write_and_read(raw, &whole, |raw| assert_eq!(raw.frame().1.len(), 16 * MIB));
-            raw.say(frame(BINARY_BEGINS, b""));
+            raw.send(frame(BINARY_FIRST, b""));
         }
-        let before = server.work();
-        // In turns, so that what one peer sends is in another's way.
+        let before = server.cpu_time();
+        // The peers send in turns, so that their buffers grow alternately.
         for _ in 0..FRAGMENTS / 500 {
             for raw in &mut peers {
-                raw.say(&piece);
+                raw.send(&piece);
             }
         }
         for raw in &mut peers {
-            raw.say(frame(PING, b"done"));
+            raw.send(frame(PING, b"done"));
             assert_eq!(raw.frame(), (PONG, b"done".to_vec()));
         }
-        let worked = server.work() - before;
+        let worked = server.cpu_time() - before;
         assert!(
             worked < Duration::from_secs(5),
             "{worked:?} for 4 x 120 000 fragments of 128 bytes"
         );
         for mut raw in peers {
-            write_and_read(&mut raw, &frame(ENDS, b""), |raw| {
+            write_and_read(&mut raw, &frame(CONTINUATION_FIN, b""), |raw| {
                 assert_eq!(raw.frame().1.len(), 128 * FRAGMENTS);
             });
-            answers(&mut raw);
+            check_and_close(&mut raw);
         }
     });
 }
 
 #[test]
-fn memory_comes_back_after_the_largest_messages() {
+fn memory_is_released_after_the_largest_messages() {
     let whole = frame(BINARY, &vec![7; 16 * MIB]);
-    Siege {
-        peak: 3 * 16 * MIB + 4 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 3 * 16 * MIB + 4 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
         for raw in &mut peers {
             write_and_read(raw, &whole, |raw| {
                 assert_eq!(raw.frame().1.len(), 16 * MIB);
             });
         }
-        peers.iter_mut().for_each(answers);
+        peers.iter_mut().for_each(check_and_close);
     });
 }
 
 #[test]
-fn lengths_that_nothing_follows_cost_what_arrived() {
+fn announced_lengths_without_payload_reserve_no_memory() {
     const PEERS: usize = 500;
     let max = 16 * MIB as u64;
     let too_long = [1 << 40, 1 << 48, 1 << 62, (1 << 63) - 1];
-    Siege {
-        peak: 6 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 6 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
-        let reserved = server.reserved();
-        // Refused by their headers.
+    .run(|server| {
+        let reserved = server.virtual_memory();
+        // Lengths above the limit, refused when the header arrives.
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
         for (i, raw) in peers.iter_mut().enumerate() {
-            raw.say(
+            raw.send(
                 [
-                    frame_header([TEXT, BINARY, TEXT_BEGINS][i % 3], too_long[i % 4]),
+                    frame_header([TEXT, BINARY, TEXT_FIRST][i % 3], too_long[i % 4]),
                     masked_kib(),
                 ]
                 .concat(),
@@ -320,26 +325,26 @@ fn lengths_that_nothing_follows_cost_what_arrived() {
         }
         for raw in &mut peers {
             assert_eq!(raw.close_frame().0, 1009);
-            raw.at_end();
+            raw.expect_end();
         }
         drop(peers);
-        // Allowed, and begun.
+        // The maximum length, of which one KiB arrives.
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
         for (i, raw) in peers.iter_mut().enumerate() {
-            raw.say(
+            raw.send(
                 [
-                    frame_header([TEXT, BINARY, BINARY_BEGINS][i % 3], max),
+                    frame_header([TEXT, BINARY, BINARY_FIRST][i % 3], max),
                     masked_kib(),
                 ]
                 .concat(),
             );
         }
-        // All has arrived when the last one has.
+        // When this client is served, the server has read the bytes of all peers.
         let mut last = open(server);
-        answers(&mut last);
-        // Nor is room reserved that nothing was written to: one message's for all. Measured: 0.5 MiB. (The peak would
-        // tell less: glibc reserves 128 MiB for a moment when the log's thread starts.)
-        let now = server.reserved();
+        check_and_close(&mut last);
+        // The virtual memory must not grow by more than one message either. Measured: 0.5 MiB. (Its peak is not usable:
+        // glibc reserves 128 MiB for a moment when the thread of the log starts.)
+        let now = server.virtual_memory();
         assert!(
             now <= reserved + 16 * MIB,
             "{} KiB reserved, {} before",
@@ -351,73 +356,74 @@ fn lengths_that_nothing_follows_cost_what_arrived() {
 }
 
 #[test]
-fn long_messages_that_are_begun_cost_no_more_than_twice_what_arrived() {
+fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
     const PEERS: usize = 200;
-    // On both sides of the sizes from which on a buffer is read into, is mapped, and has to grow.
+    // Sizes below and above three thresholds: from one on, a message is read directly into its buffer; from another
+    // on, the allocator maps the buffer; from the third on, the buffer has to grow.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
         let peak = PEERS * 2 * arrived + 4 * MIB;
-        Siege {
-            peak,
-            // Up to 32 KiB a message lies in the allocator's heap, which may retain the memory.
-            slack: peak,
-            ..Siege::default()
+        AttackTest {
+            peak_growth_max: peak,
+            // A message up to 32 KiB is in the allocator's heap, which may retain the memory.
+            growth_max: peak,
+            ..AttackTest::default()
         }
-        .lay(|server| {
+        .run(|server| {
             let mut peers: Vec<Raw> = (0..PEERS).map(|_| open(server)).collect();
             for raw in &mut peers {
-                raw.say(frame_header(BINARY, 16 * MIB as u64));
+                raw.send(frame_header(BINARY, 16 * MIB as u64));
             }
-            // In pieces, so that most are read into the place where the message is assembled.
+            // In pieces, so that most of them are read directly into the buffer of the message.
             let pieces = 5;
             for _ in 0..pieces {
                 for raw in &mut peers {
-                    raw.say(vec![7; arrived / pieces]);
+                    raw.send(vec![7; arrived / pieces]);
                 }
-                answers(&mut open(server));
+                check_and_close(&mut open(server));
             }
         });
     }
 }
 
-/// A KiB of payload as `frame_header`'s key masks it: letters, so that text stays text.
+/// Returns a KiB of payload, masked with the key of `frame_header`. It is ASCII, which is valid in a text message.
 fn masked_kib() -> Vec<u8> {
     let whole = frame(BINARY, &[b'k'; KIB]);
     whole[whole.len() - KIB..].to_vec()
 }
 
 #[test]
-fn heads_that_are_begun_cost_what_arrived() {
+fn incomplete_request_heads_cost_the_bytes_that_arrived() {
     let head = format!(
         "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}",
         "c".repeat(4 * KIB)
     );
-    Siege {
-        peak: 500 * 5 * KIB + 3 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 500 * 5 * KIB + 3 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..500).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
-            raw.say(&head);
+            raw.send(&head);
         }
-        answers(&mut open(server));
+        check_and_close(&mut open(server));
     });
 }
 
 #[test]
-fn memory_comes_back_after_a_thousand_heads_that_were_begun() {
+fn memory_is_released_after_a_thousand_incomplete_request_heads() {
     const PEERS: usize = 1000;
     let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(15_000));
     let arrived = PEERS * head.len();
-    Siege {
-        peak: arrived + arrived / 4 + 4 * MIB,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: arrived + arrived / 4 + 4 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut peers: Vec<Raw> = (0..PEERS).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
-            raw.say(&head);
+            raw.send(&head);
         }
-        answers(&mut open(server));
+        check_and_close(&mut open(server));
     });
 }

@@ -1,6 +1,6 @@
-//! Hostile peers on an open connection: every illegal frame and every illegal close of RFC 6455. Each is answered
-//! by a Close with the right code, behind all that was owed before it and before the end of the stream, even if
-//! the peer goes on sending.
+//! Tests with hostile peers on an open connection: every kind of illegal frame and Close of RFC 6455. Each is
+//! answered by one Close with the right code, after the answers to all earlier frames, and then the stream ends, even
+//! if the peer continues to send.
 
 #![cfg(feature = "serve")]
 
@@ -10,14 +10,14 @@ mod hostile_common;
 use common::*;
 use hostile_common::*;
 
-/// What the peer does, its bytes, and the code of the Close that answers it.
+/// A name, the bytes that the peer sends, and the code of the Close that answers them.
 type Row = (String, Vec<u8>, u16);
 
 fn row(name: impl Into<String>, bytes: impl Into<Vec<u8>>, code: u16) -> Row {
     (name.into(), bytes.into(), code)
 }
 
-/// One Close, and then the end.
+/// Expects one Close with `code`, and then the end of the stream.
 fn expect_close(raw: &mut Raw, name: &str, way: &str, code: u16) {
     let (first, payload) = raw.frame();
     assert_eq!(first, CLOSE, "{name}, {way}: {payload:?}");
@@ -39,8 +39,8 @@ fn expect_close(raw: &mut Raw, name: &str, way: &str, code: u16) {
     );
 }
 
-/// Sends each row whole, one byte at a time, behind a message that is answered first, and with a MiB behind it.
-/// Descriptors come back after each.
+/// Sends the bytes of each row whole, one byte at a time, after a message and a ping that must be answered, and
+/// followed by a MiB of noise. Checks the Close of each, and that the server closes its descriptors.
 fn check(server: &Wsloop, table: &[Row]) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);
@@ -48,34 +48,34 @@ fn check(server: &Wsloop, table: &[Row]) {
     for (name, bytes, code) in table {
         let end = |mut raw: Raw, way: &str| expect_close(&mut raw, name, way, *code);
         let mut raw = open();
-        raw.say(bytes);
+        raw.send(bytes);
         end(raw, "whole");
         if bytes.len() < 300 {
             let mut raw = open();
             for byte in bytes {
-                raw.say([*byte]);
+                raw.send([*byte]);
             }
             end(raw, "a byte at a time");
         }
         let mut raw = open();
-        raw.say([&frame(TEXT, b"before"), &frame(PING, b"and"), &bytes[..]].concat());
+        raw.send([&frame(TEXT, b"before"), &frame(PING, b"and"), &bytes[..]].concat());
         assert_eq!(raw.frame(), (TEXT, b"before".to_vec()), "{name}");
         assert_eq!(raw.frame(), (PONG, b"and".to_vec()), "{name}");
-        end(raw, "behind a message");
+        end(raw, "after a message");
         let mut raw = open();
-        raw.say(bytes);
+        raw.send(bytes);
         let writing = write_behind(&raw, garbage.clone());
-        end(raw, "with a MiB behind it");
+        end(raw, "followed by a MiB");
         writing.join().unwrap();
-        server.has_descriptors(descriptors);
+        server.expect_descriptors(descriptors);
     }
 }
 
-fn besiege(table: &[Row]) {
-    Siege::default().lay(|server| check(server, table));
+fn check_under_attack(table: &[Row]) {
+    AttackTest::default().run(|server| check(server, table));
 }
 
-/// A masked frame with a length in one of the longer forms.
+/// Returns a masked frame with its length in the 16-bit form (126) or the 64-bit form (127).
 fn with_length(first: u8, form: u8, len: u64) -> Vec<u8> {
     let mut bytes = vec![first, 0x80 | form];
     match form {
@@ -87,7 +87,7 @@ fn with_length(first: u8, form: u8, len: u64) -> Vec<u8> {
     bytes
 }
 
-/// The first bytes of what may come first, and what it is.
+/// The frames that may be the first one on a connection: their names and first bytes.
 const KINDS: [(&str, u8); 5] = [
     ("text", TEXT),
     ("binary", BINARY),
@@ -96,11 +96,11 @@ const KINDS: [(&str, u8); 5] = [
     ("pong", PONG),
 ];
 
-/// The first byte of a fragment.
-const TEXT_BEGINS: u8 = 0x01;
-const BINARY_BEGINS: u8 = 0x02;
-const GOES_ON: u8 = 0x00;
-const ENDS: u8 = 0x80;
+// First bytes of the frames of a fragmented message.
+const TEXT_FIRST: u8 = 0x01;
+const BINARY_FIRST: u8 = 0x02;
+const CONTINUATION: u8 = 0x00;
+const CONTINUATION_FIN: u8 = 0x80;
 
 #[test]
 fn reserved_bits_and_opcodes_are_1002() {
@@ -113,7 +113,7 @@ fn reserved_bits_and_opcodes_are_1002() {
                 1002,
             ));
         }
-        let inside = [frame(TEXT_BEGINS, b"a"), frame(ENDS | rsv, b"b")].concat();
+        let inside = [frame(TEXT_FIRST, b"a"), frame(CONTINUATION_FIN | rsv, b"b")].concat();
         table.push(row(
             format!("bits {rsv:#x} in a continuation"),
             inside,
@@ -136,7 +136,7 @@ fn reserved_bits_and_opcodes_are_1002() {
             frame(opcode, b"x"),
             1002,
         ));
-        let inside = [frame(TEXT_BEGINS, b"a"), frame(0x80 | opcode, b"")].concat();
+        let inside = [frame(TEXT_FIRST, b"a"), frame(0x80 | opcode, b"")].concat();
         table.push(row(
             format!("opcode {opcode} inside a message"),
             inside,
@@ -148,7 +148,7 @@ fn reserved_bits_and_opcodes_are_1002() {
             1002,
         ));
     }
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
@@ -172,9 +172,9 @@ fn frames_without_mask_are_1002() {
         [&[TEXT, 127][..], &u64::MAX.to_be_bytes()].concat(),
         1002,
     ));
-    let inside = [&frame(TEXT_BEGINS, b"a")[..], &[ENDS, 1, b'b']].concat();
+    let inside = [&frame(TEXT_FIRST, b"a")[..], &[CONTINUATION_FIN, 1, b'b']].concat();
     table.push(row("a continuation", inside, 1002));
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn control_frames_that_are_fragmented_or_long_are_1002() {
             frame(first & 0x0F, b"\x03\xe8"),
             1002,
         ));
-        let inside = [frame(TEXT_BEGINS, b"a"), frame(first & 0x0F, b"")].concat();
+        let inside = [frame(TEXT_FIRST, b"a"), frame(first & 0x0F, b"")].concat();
         table.push(row(
             format!("a {kind} without FIN inside a message"),
             inside,
@@ -222,20 +222,20 @@ fn control_frames_that_are_fragmented_or_long_are_1002() {
             with_length(*first, 127, 1 << 63),
             1002,
         ));
-        // The first two bytes decide.
+        // The first two bytes are enough to report the violation.
         table.push(row(
             format!("the beginning of a long {kind}"),
             vec![*first, 0xFE],
             1002,
         ));
     }
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
 fn lengths_that_are_not_minimal_or_have_the_top_bit_are_1002() {
     let mut table = Vec::new();
-    for first in [TEXT, BINARY, TEXT_BEGINS] {
+    for first in [TEXT, BINARY, TEXT_FIRST] {
         for (form, len) in [
             (126, 0),
             (126, 1),
@@ -259,26 +259,38 @@ fn lengths_that_are_not_minimal_or_have_the_top_bit_are_1002() {
             ));
         }
     }
-    let inside = [frame(TEXT_BEGINS, b"a"), with_length(ENDS, 126, 5)].concat();
+    let inside = [
+        frame(TEXT_FIRST, b"a"),
+        with_length(CONTINUATION_FIN, 126, 5),
+    ]
+    .concat();
     table.push(row("5 in 126 form in a continuation", inside, 1002));
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
 fn fragments_out_of_order_are_1002() {
     let mut table = vec![
-        row("a last fragment first", frame(ENDS, b"x"), 1002),
-        row("a middle fragment first", frame(GOES_ON, b"x"), 1002),
-        row("an empty last fragment first", frame(ENDS, b""), 1002),
-        row("a huge one", frame_header(GOES_ON, 1 << 62), 1002),
+        row("a last fragment first", frame(CONTINUATION_FIN, b"x"), 1002),
+        row("a middle fragment first", frame(CONTINUATION, b"x"), 1002),
+        row(
+            "an empty last fragment first",
+            frame(CONTINUATION_FIN, b""),
+            1002,
+        ),
+        row(
+            "a huge middle fragment first",
+            frame_header(CONTINUATION, 1 << 62),
+            1002,
+        ),
     ];
-    for first in [TEXT_BEGINS, BINARY_BEGINS] {
-        for second in [TEXT, BINARY, TEXT_BEGINS, BINARY_BEGINS] {
+    for first in [TEXT_FIRST, BINARY_FIRST] {
+        for second in [TEXT, BINARY, TEXT_FIRST, BINARY_FIRST] {
             let bytes = [frame(first, b"a"), frame(second, b"b")].concat();
             table.push(row(format!("{second:#x} inside {first:#x}"), bytes, 1002));
             let bytes = [
                 frame(first, b""),
-                frame(GOES_ON, b""),
+                frame(CONTINUATION, b""),
                 frame_header(second, 1 << 40),
             ]
             .concat();
@@ -289,15 +301,15 @@ fn fragments_out_of_order_are_1002() {
             ));
         }
     }
-    besiege(&table);
-    Siege::default().lay(|server| {
+    check_under_attack(&table);
+    AttackTest::default().run(|server| {
         let mut raw = Raw::open(server.addr, "/echo");
-        raw.say(
+        raw.send(
             [
-                frame(TEXT_BEGINS, b"a"),
+                frame(TEXT_FIRST, b"a"),
                 frame(PING, b""),
-                frame(ENDS, b"b"),
-                frame(ENDS, b"c"),
+                frame(CONTINUATION_FIN, b"b"),
+                frame(CONTINUATION_FIN, b"c"),
             ]
             .concat(),
         );
@@ -331,19 +343,23 @@ fn text_that_is_not_utf8_is_1007() {
         let text = [word, bad, word].concat();
         table.push(row(*name, frame(TEXT, bad), 1007));
         table.push(row(
-            format!("{name} among others"),
+            format!("{name} between valid characters"),
             frame(TEXT, &text),
             1007,
         ));
         let halves = text.split_at(word.len() + 1);
-        let cut = [frame(TEXT_BEGINS, halves.0), frame(ENDS, halves.1)].concat();
+        let cut = [
+            frame(TEXT_FIRST, halves.0),
+            frame(CONTINUATION_FIN, halves.1),
+        ]
+        .concat();
         table.push(row(format!("{name} in two fragments"), cut, 1007));
-        // Before the frame, or the message, is over.
-        let begun = [frame_header(TEXT_BEGINS, MIB as u64), masked(&text)].concat();
+        // The violation is reported before the frame or the message is complete.
+        let begun = [frame_header(TEXT_FIRST, MIB as u64), masked(&text)].concat();
         table.push(row(format!("{name} at once"), begun, 1007));
         let continued = [
-            frame(TEXT_BEGINS, word),
-            frame_header(GOES_ON, 1 << 20),
+            frame(TEXT_FIRST, word),
+            frame_header(CONTINUATION, 1 << 20),
             masked(&text),
         ]
         .concat();
@@ -360,16 +376,16 @@ fn text_that_is_not_utf8_is_1007() {
             frame(TEXT, &text),
             1007,
         ));
-        let last = [frame(TEXT_BEGINS, &text), frame(ENDS, b"")].concat();
+        let last = [frame(TEXT_FIRST, &text), frame(CONTINUATION_FIN, b"")].concat();
         table.push(row(
             format!("an end inside {cut:?} after an empty fragment"),
             last,
             1007,
         ));
         let broken = [
-            frame(TEXT_BEGINS, &text),
-            frame(GOES_ON, b""),
-            frame(GOES_ON, b"a"),
+            frame(TEXT_FIRST, &text),
+            frame(CONTINUATION, b""),
+            frame(CONTINUATION, b"a"),
         ]
         .concat();
         table.push(row(
@@ -378,28 +394,28 @@ fn text_that_is_not_utf8_is_1007() {
             1007,
         ));
     }
-    besiege(&table);
+    check_under_attack(&table);
 }
 
-/// Payload as `frame_header`'s key masks it.
+/// Returns a payload masked with the key of `frame_header`.
 fn masked(payload: &[u8]) -> Vec<u8> {
     let whole = frame(BINARY, payload);
     whole[whole.len() - payload.len()..].to_vec()
 }
 
 #[test]
-fn messages_over_the_limit_are_1009_by_their_headers_alone() {
+fn messages_above_the_limit_are_1009_when_their_header_arrives() {
     let mut table = Vec::new();
     let max = 16 * MIB as u64;
     for len in [max + 1, 1 << 32, 1 << 40, (1 << 63) - 1] {
-        for first in [TEXT, BINARY, TEXT_BEGINS, BINARY_BEGINS] {
+        for first in [TEXT, BINARY, TEXT_FIRST, BINARY_FIRST] {
             let header = frame_header(first, len);
             table.push(row(
                 format!("{len:#x} bytes, {first:#x}"),
                 header.clone(),
                 1009,
             ));
-            // The masking key decides nothing.
+            // The length is checked before the masking key arrives.
             table.push(row(
                 format!("{len:#x} bytes, {first:#x}, no key"),
                 &header[..10],
@@ -407,9 +423,13 @@ fn messages_over_the_limit_are_1009_by_their_headers_alone() {
             ));
         }
     }
-    for (more, first) in [(max - 9, ENDS), (max, GOES_ON), (i64::MAX as u64, ENDS)] {
+    for (more, first) in [
+        (max - 9, CONTINUATION_FIN),
+        (max, CONTINUATION),
+        (i64::MAX as u64, CONTINUATION_FIN),
+    ] {
         let together = [
-            frame(BINARY_BEGINS, b"10 of them"),
+            frame(BINARY_FIRST, b"10 of them"),
             frame_header(first, more),
         ]
         .concat();
@@ -419,43 +439,60 @@ fn messages_over_the_limit_are_1009_by_their_headers_alone() {
             1009,
         ));
     }
-    // Cut characters count, too.
-    let together = [frame(TEXT_BEGINS, b"\xe2\x82"), frame_header(ENDS, max - 1)].concat();
+    // The bytes of an incomplete character count as well.
+    let together = [
+        frame(TEXT_FIRST, b"\xe2\x82"),
+        frame_header(CONTINUATION_FIN, max - 1),
+    ]
+    .concat();
     table.push(row("2 bytes of a character and the rest", together, 1009));
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
 fn too_many_fragments_are_1008() {
-    let limited = Siege {
+    let limited = AttackTest {
         args: &["serve", "--fragments-max", "10"],
-        ..Siege::default()
+        ..AttackTest::default()
     };
-    limited.lay(|server| {
-        let empty = frame(GOES_ON, b"");
+    limited.run(|server| {
+        let empty = frame(CONTINUATION, b"");
         check(
             server,
             &[
                 row(
                     "11 and the last",
-                    [frame(TEXT_BEGINS, b""), empty.repeat(9), frame(ENDS, b"")].concat(),
+                    [
+                        frame(TEXT_FIRST, b""),
+                        empty.repeat(9),
+                        frame(CONTINUATION_FIN, b""),
+                    ]
+                    .concat(),
                     1008,
                 ),
                 row(
                     "11 and no last",
-                    [frame(BINARY_BEGINS, b"a"), empty.repeat(10)].concat(),
+                    [frame(BINARY_FIRST, b"a"), empty.repeat(10)].concat(),
                     1008,
                 ),
                 row(
                     "12 of some bytes",
-                    [frame(TEXT_BEGINS, b"a"), frame(GOES_ON, b"a").repeat(11)].concat(),
+                    [
+                        frame(TEXT_FIRST, b"a"),
+                        frame(CONTINUATION, b"a").repeat(11),
+                    ]
+                    .concat(),
                     1008,
                 ),
             ],
         );
     });
-    let by_default = [frame(TEXT_BEGINS, b""), frame(GOES_ON, b"").repeat(131_072)].concat();
-    besiege(&[row("131 073", by_default, 1008)]);
+    let by_default = [
+        frame(TEXT_FIRST, b""),
+        frame(CONTINUATION, b"").repeat(131_072),
+    ]
+    .concat();
+    check_under_attack(&[row("131 073", by_default, 1008)]);
 }
 
 #[test]
@@ -470,7 +507,7 @@ fn closes_that_are_illegal_are_refused() {
         ),
         row(
             "a close inside a message, a byte",
-            [frame(TEXT_BEGINS, b"a"), frame(CLOSE, b"x")].concat(),
+            [frame(TEXT_FIRST, b"a"), frame(CLOSE, b"x")].concat(),
             1002,
         ),
     ];
@@ -503,11 +540,11 @@ fn closes_that_are_illegal_are_refused() {
             ));
         }
     }
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
-fn nothing_is_answered_behind_a_legal_close() {
+fn nothing_is_answered_after_a_legal_close() {
     let behind: &[(&str, Vec<u8>)] = &[
         ("nothing", vec![]),
         ("a text", frame(TEXT, b"too late")),
@@ -522,20 +559,20 @@ fn nothing_is_answered_behind_a_legal_close() {
         1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000,
         4999,
     ];
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for (name, behind) in behind {
             for code in codes {
                 let mut raw = Raw::open(server.addr, "/echo");
-                raw.say(close_frame(code, "\u{fc}"));
+                raw.send(close_frame(code, "\u{fc}"));
                 let writing = write_behind(&raw, behind.clone());
                 assert_eq!(raw.close_frame(), (code, "\u{fc}".to_owned()), "{name}");
-                raw.at_end();
+                raw.expect_end();
                 writing.join().unwrap();
             }
             let mut raw = Raw::open(server.addr, "/echo");
-            raw.say([frame(CLOSE, b""), behind.clone()].concat());
+            raw.send([frame(CLOSE, b""), behind.clone()].concat());
             assert_eq!(raw.frame(), (CLOSE, vec![]), "{name}");
-            raw.at_end();
+            raw.expect_end();
         }
     });
 }

@@ -1,5 +1,6 @@
-//! Hostile peers before the connection is open: every malformed handshake of RFC 6455 section 4.2.1 and RFC 7230.
-//! Each is refused with its status, by a complete response and the end of the stream.
+//! Tests with hostile peers before the connection is open: malformed opening handshakes (RFC 6455 section 4.2.1) and
+//! malformed HTTP requests (RFC 7230). Each is refused with the right status, by a complete response, and then the
+//! stream ends.
 
 #![cfg(feature = "serve")]
 
@@ -10,15 +11,15 @@ use common::*;
 use hostile_common::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a request is, and the status that answers it.
+/// Rows of a name, the bytes of a request, and the status of the response.
 type Table<'a> = Vec<(String, Vec<u8>, u16)>;
 
-/// A refusal, whole; the server has ended the stream.
+/// Reads a complete response up to the end of the stream, and checks its length and its `Connection` header.
 fn refusal(name: &str, raw: &Raw, is_head: bool) -> Response {
     let answer = String::from_utf8(rest(&raw.0)).expect("a response is text");
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("{name}: no whole head: {answer:?}"));
+        .unwrap_or_else(|| panic!("{name}: no complete head: {answer:?}"));
     let status = head
         .strip_prefix("HTTP/1.1 ")
         .unwrap_or_else(|| panic!("{name}: {answer:?}"));
@@ -48,7 +49,8 @@ fn refusal(name: &str, raw: &Raw, is_head: bool) -> Response {
     response
 }
 
-/// Sends each request whole, in two pieces, and with a MiB behind it. Descriptors come back after each.
+/// Sends each request whole, in two pieces, and followed by a MiB of noise. Checks the response of each, and that the
+/// server closes its descriptors.
 fn check(server: &Wsloop, table: &Table<'_>) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);
@@ -75,24 +77,24 @@ fn check(server: &Wsloop, table: &Table<'_>) {
             }
         };
         let mut raw = Raw::new(server.addr);
-        raw.say(request);
+        raw.send(request);
         check(raw, "whole");
         let mut raw = Raw::new(server.addr);
         let (first, second) = request.split_at(request.len() / 2);
-        raw.say(first);
-        raw.say(second);
+        raw.send(first);
+        raw.send(second);
         check(raw, "in two pieces");
         let mut raw = Raw::new(server.addr);
-        raw.say(request);
+        raw.send(request);
         let writing = write_behind(&raw, garbage.clone());
-        check(raw, "with a MiB behind it");
+        check(raw, "followed by a MiB");
         writing.join().unwrap();
-        server.has_descriptors(descriptors);
+        server.expect_descriptors(descriptors);
     }
 }
 
-fn besiege(table: &Table<'_>) {
-    Siege::default().lay(|server| check(server, table));
+fn check_under_attack(table: &Table<'_>) {
+    AttackTest::default().run(|server| check(server, table));
 }
 
 fn row(
@@ -103,14 +105,14 @@ fn row(
     (name.into(), request.into(), status)
 }
 
-/// The opening handshake with another request line.
+/// Returns an opening handshake with another request line.
 fn with_request_line(line: &str) -> String {
     let request = upgrade_request("/echo");
     let (_, rest) = request.split_once("\r\n").unwrap();
     format!("{line}\r\n{rest}")
 }
 
-/// The opening handshake with the line of a header replaced, or taken out if `lines` is empty.
+/// Returns an opening handshake with the line of a header replaced by `lines`, or removed if `lines` is empty.
 fn with_header(name: &str, lines: &str) -> String {
     let request = upgrade_request("/echo");
     let start = request
@@ -121,7 +123,7 @@ fn with_header(name: &str, lines: &str) -> String {
     format!("{}{lines}{}", &request[..start], &request[end..])
 }
 
-/// The opening handshake with more headers.
+/// Returns an opening handshake with additional headers.
 fn with_more(lines: &str) -> String {
     with_header("Host", &format!("Host: localhost\r\n{lines}"))
 }
@@ -153,7 +155,7 @@ fn a_required_header_that_is_missing_empty_doubled_or_wrong_is_refused() {
         add("is missing", String::new());
         add("is empty", format!("{name}:\r\n"));
         add("is blank", format!("{name}: \t \r\n"));
-        // Connection is a list: it may come on two lines (the next test).
+        // `Connection` is a list, so two lines are legal (see the next test).
         if name != "Connection" {
             add(
                 "is doubled",
@@ -233,11 +235,11 @@ fn a_required_header_that_is_missing_empty_doubled_or_wrong_is_refused() {
         with_more("Origin: http://a\r\nOrigin: http://b\r\n"),
         400,
     ));
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
-fn what_is_unusual_but_legal_is_accepted() {
+fn unusual_but_legal_handshakes_are_accepted() {
     let table = [
         (
             "absolute-form",
@@ -285,11 +287,11 @@ fn what_is_unusual_but_legal_is_accepted() {
         ),
         ("100 headers", with_more(&"X: y\r\n".repeat(95))),
     ];
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for (name, request) in &table {
             let mut raw = Raw::new(server.addr);
-            // The first message may come in the same segment.
-            raw.say([request.as_bytes(), &frame(TEXT, b"hello")].concat());
+            // The first message may arrive in the same segment.
+            raw.send([request.as_bytes(), &frame(TEXT, b"hello")].concat());
             let response = raw.response_head();
             assert_eq!(response.status, 101, "{name}");
             let accept = response.header("sec-websocket-accept");
@@ -307,7 +309,7 @@ fn what_is_unusual_but_legal_is_accepted() {
 }
 
 #[test]
-fn lines_that_are_no_header_lines_are_refused() {
+fn malformed_header_lines_are_refused() {
     let mut table = vec![
         row("no colon", with_more("nonsense\r\n"), 400),
         row("an empty name", with_more(": value\r\n"), 400),
@@ -391,15 +393,15 @@ fn lines_that_are_no_header_lines_are_refused() {
         );
         add("with NUL in its name", format!("{name}\0: {value}\r\n"));
     }
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
 fn a_control_byte_anywhere_is_refused() {
     let mut table = Table::new();
     for byte in (0..0x20).chain([0x7f]).map(char::from) {
-        let mut add = |place: &str, request: String| {
-            table.push(row(format!("{byte:?} in {place}"), request, 400));
+        let mut add = |part: &str, request: String| {
+            table.push(row(format!("{byte:?} in {part}"), request, 400));
         };
         add(
             "the method",
@@ -414,16 +416,16 @@ fn a_control_byte_anywhere_is_refused() {
             with_request_line(&format!("GET /echo HTTP/{byte}1.1")),
         );
         add("a name", with_more(&format!("X{byte}Y: value\r\n")));
-        // RFC 7230 section 3.2: a tab is white space there.
+        // RFC 7230 section 3.2: a tab in a value is white space.
         if byte != '\t' {
             add("a value", with_more(&format!("X: va{byte}lue\r\n")));
         }
     }
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
-fn a_request_line_that_is_none_is_refused() {
+fn malformed_request_lines_are_refused() {
     let table: &[(&str, u16)] = &[
         ("GET /", 400),
         ("GET", 400),
@@ -458,8 +460,8 @@ fn a_request_line_that_is_none_is_refused() {
         ("GET javascript:alert(1) HTTP/1.1", 400),
         ("GET /<echo> HTTP/1.1", 400),
         ("GET /\u{e4} HTTP/1.1", 400),
-        ("GET /%zz/../../nowhere HTTP/1.1", 404),
-        ("GET /nowhere HTTP/1.1", 404),
+        ("GET /%zz/../../missing HTTP/1.1", 404),
+        ("GET /missing HTTP/1.1", 404),
         ("GET //echo HTTP/1.1", 404),
         ("GET /echo/ HTTP/1.1", 404),
         ("GET /%65cho HTTP/1.1", 404),
@@ -498,7 +500,7 @@ fn a_request_line_that_is_none_is_refused() {
         "HEAD /a HTTP/1.1\r\nHost: localhost\r\n\r\n",
         404,
     ));
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
@@ -509,7 +511,7 @@ fn other_protocols_are_refused() {
         upgrade_request("/echo").as_bytes(),
     ]
     .concat();
-    besiege(&vec![
+    check_under_attack(&vec![
         row(
             "HTTP/2 preface",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
@@ -589,9 +591,9 @@ fn a_smuggled_body_is_refused() {
         let get = format!("GET /echo HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\nHELLO");
         table.push(row(format!("a GET, {fields}"), get, 400));
     }
-    // What comes behind an answered GET is no second request.
+    // Only the first request of a pipeline is answered.
     table.push(row("a pipeline", smuggled.repeat(3), 426));
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
@@ -649,13 +651,13 @@ fn malformed_extensions_and_subprotocols_are_refused() {
     }
     let twice = "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b, a\r\n";
     table.push(row("a subprotocol on two lines", with_more(twice), 400));
-    besiege(&table);
+    check_under_attack(&table);
 }
 
 #[test]
-fn heads_that_are_too_long_are_431() {
+fn request_heads_that_are_too_long_are_431() {
     let long = "x".repeat(20 * KIB);
-    besiege(&vec![
+    check_under_attack(&vec![
         row("a value", with_more(&format!("Cookie: {long}\r\n")), 431),
         row("a name", with_more(&format!("{long}: x\r\n")), 431),
         row(
@@ -690,7 +692,7 @@ fn heads_that_are_too_long_are_431() {
 }
 
 #[test]
-fn endless_heads_are_431_however_long_they_go_on() {
+fn endless_request_heads_are_431() {
     let table: &[(&str, &str, &str)] = &[
         ("a first word", "", "A"),
         ("a target", "GET /", "a"),
@@ -700,10 +702,10 @@ fn endless_heads_are_431_however_long_they_go_on() {
         ("spaces", "GET / HTTP/1.1\r\nX:", " "),
         ("headers", "GET / HTTP/1.1\r\n", "X: y\r\n"),
     ];
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for (name, start, more) in table {
             let mut raw = Raw::new(server.addr);
-            raw.say(start);
+            raw.send(start);
             let is_refused = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 let mut stream = raw.0.try_clone().unwrap();
@@ -723,7 +725,7 @@ fn endless_heads_are_431_however_long_they_go_on() {
                 answer.body = String::from_utf8(body).unwrap();
                 is_refused.store(true, Ordering::Relaxed);
                 assert_eq!(answer.status, 431, "{name}: {}", answer.body);
-                raw.at_end();
+                raw.expect_end();
             });
         }
     });
@@ -748,11 +750,11 @@ fn another_origin_is_403() {
         ));
     }
     table.push(row("none", upgrade_request("/echo"), 403));
-    // No siege: the well-behaved client has no Origin either.
+    // Not an `AttackTest`: its probe client sends no Origin and would be refused.
     let server = Wsloop::start(&args);
     check(&server, &table);
     let mut raw = Raw::new(server.addr);
-    raw.say(with_more("Origin: https://Example.org\r\n"));
+    raw.send(with_more("Origin: https://Example.org\r\n"));
     assert_eq!(raw.response_head().status, 101);
-    server.end_well();
+    server.expect_clean_exit();
 }

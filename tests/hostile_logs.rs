@@ -1,5 +1,5 @@
-//! Hostile peers and the log, at its default level: a refusal is one line, which names the peer and the rule; a
-//! peer's words are escaped and cut; and however many are refused, the log stays readable.
+//! Tests of the log at its default level, with hostile peers: a refusal is one line with the peer and the violated
+//! rule; text from a peer is escaped and cut; and lines about many refusals are suppressed and counted.
 
 #![cfg(feature = "serve")]
 
@@ -10,20 +10,22 @@ use common::*;
 use hostile_common::*;
 use std::time::{Duration, Instant};
 
-/// The lines that name a peer, after the server has ended. None shows a raw byte of a peer's, or goes on for long.
+/// Stops the server and returns the lines of its log that contain `peer`. Checks that no line contains unescaped
+/// special characters or is too long.
 fn lines_of(server: Wsloop, peer: &str) -> Vec<String> {
     server.terminate();
     let (code, log) = server.end();
     assert_eq!(code, Some(0), "{log:?}");
     for line in &log {
         assert!(line.chars().all(is_harmless), "{line:?}");
-        // 64 bytes of a peer's words, each of which may take 6 when it is escaped (7 in JSON), and ours.
+        // The peer's text is cut to 64 bytes, of which each can become 6 bytes when it is escaped (7 in JSON). The
+        // rest is the server's own text.
         assert!(line.len() <= 700, "{} bytes: {line:?}", line.len());
     }
     log.into_iter().filter(|line| line.contains(peer)).collect()
 }
 
-/// Whether a terminal shows the character, and neither obeys nor hides it.
+/// Returns whether the character is visible in a terminal: neither a control character nor a hidden one.
 fn is_harmless(char: char) -> bool {
     let is_hidden = matches!(
         char,
@@ -64,7 +66,7 @@ fn a_refusal_is_one_line_with_the_peer_and_the_rule() {
         let server = Wsloop::start(&["serve"]);
         let mut raw = Raw::new(server.addr);
         let peer = raw.0.local_addr().unwrap().to_string();
-        raw.say(request);
+        raw.send(request);
         raw.response();
         drop(raw);
         let lines = lines_of(server, &peer);
@@ -87,23 +89,23 @@ fn a_violation_is_one_line_with_the_peer_and_the_rule() {
         let server = Wsloop::start(&["serve"]);
         let mut raw = Raw::open(server.addr, "/echo");
         let peer = raw.0.local_addr().unwrap().to_string();
-        raw.say(bytes);
+        raw.send(bytes);
         raw.close_frame();
-        raw.at_end();
+        raw.expect_end();
         drop(raw);
         let lines = lines_of(server, &peer);
-        // That it had been let in is the other line.
-        let broken: Vec<_> = lines
+        // The other line is the one about the new session.
+        let violations: Vec<_> = lines
             .iter()
             .filter(|line| !line.contains(" connected"))
             .collect();
-        assert_eq!((lines.len(), broken.len()), (2, 1), "{lines:?}");
-        assert!(broken[0].contains(rule), "{rule}: {}", broken[0]);
+        assert_eq!((lines.len(), violations.len()), (2, 1), "{lines:?}");
+        assert!(violations[0].contains(rule), "{rule}: {}", violations[0]);
     }
 }
 
 #[test]
-fn a_peers_words_are_escaped_and_cut() {
+fn paths_and_reasons_are_escaped_and_cut() {
     for reason in hostile_reasons() {
         let server = Wsloop::start(&["serve", "-r", "/*=echo"]);
         let lines = lines_of_a_session(server, &reason);
@@ -112,8 +114,8 @@ fn a_peers_words_are_escaped_and_cut() {
     }
 }
 
-/// Reasons of 123 bytes at most, with every control character, those that turn text around, and those that nobody
-/// sees.
+/// Returns reasons of at most 123 bytes with control characters, characters that change the direction of text, and
+/// invisible characters.
 fn hostile_reasons() -> Vec<String> {
     let all: Vec<char> = ('\0'..=char::MAX)
         .filter(|&char| !is_harmless(char))
@@ -129,13 +131,13 @@ fn hostile_reasons() -> Vec<String> {
     reasons
 }
 
-/// What the log has of a session with a long path that ends with code 4000 and `reason`.
+/// Runs a session on a long path that ends with code 4000 and `reason`. Returns the lines of the log about it.
 fn lines_of_a_session(server: Wsloop, reason: &str) -> Vec<String> {
     let mut raw = Raw::open(server.addr, &long_path());
     let peer = raw.0.local_addr().unwrap().to_string();
-    raw.say(close_frame(4000, reason));
+    raw.send(close_frame(4000, reason));
     assert_eq!(raw.close_frame(), (4000, reason.to_owned()));
-    raw.at_end();
+    raw.expect_end();
     drop(raw);
     lines_of(server, &peer)
 }
@@ -144,9 +146,9 @@ fn long_path() -> String {
     format!("/%1b[31m{}", "p".repeat(15 * KIB))
 }
 
-/// Attack A7: fields had all 16 KB of a path, and raw C1 controls and U+202E of a reason.
+/// Regression: fields contained all 16 KB of a path, and unescaped C1 control characters and U+202E of a reason.
 #[test]
-fn a_peers_words_are_escaped_and_cut_in_json_too() {
+fn paths_and_reasons_are_escaped_and_cut_in_json_too() {
     for reason in hostile_reasons() {
         let server = Wsloop::start(&["echo", "--log-format", "json"]);
         let lines = lines_of_a_session(server, &reason);
@@ -154,7 +156,7 @@ fn a_peers_words_are_escaped_and_cut_in_json_too() {
         for line in lines {
             let object: serde_json::Value = serde_json::from_str(&line).expect(&line);
             for (key, value) in object.as_object().unwrap() {
-                // Programs pass decoded values on to terminals.
+                // Checks the decoded values, because other programs print them to terminals.
                 let text = value.as_str().unwrap_or_default();
                 assert!(text.chars().all(is_harmless), "{key}: {text:?}");
                 assert!(text.len() <= 400, "{key}: {text:?}");
@@ -167,21 +169,21 @@ fn a_peers_words_are_escaped_and_cut_in_json_too() {
 }
 
 #[test]
-fn a_field_without_special_characters_is_what_the_peer_sent() {
+fn a_field_without_special_characters_is_logged_as_the_peer_sent_it() {
     let server = Wsloop::start(&["echo", "--log-format", "json"]);
     let reason = "gr\u{fc}\u{df} 'dich' \"\u{e2a}\u{1f600}\"";
     let mut raw = Raw::open(server.addr, "/a\"b'c");
-    raw.say(close_frame(4000, reason));
+    raw.send(close_frame(4000, reason));
     raw.close_frame();
-    raw.at_end();
+    raw.expect_end();
     let line = server.logged("\"code\":4000");
     let object: serde_json::Value = serde_json::from_str(&line).expect(&line);
     assert_eq!(object["path"], "/a\"b'c");
     assert_eq!(object["reason"], reason);
-    server.end_well();
+    server.expect_clean_exit();
 }
 
-/// Attack A7: 43 MB of log in a second.
+/// Regression: such a flood caused 43 MB of log in a second.
 #[test]
 fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
     let (path, reason) = (long_path(), "\x01".repeat(123));
@@ -192,12 +194,12 @@ fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
         while start.elapsed() < Duration::from_secs(2) {
             let mut raws: Vec<Raw> = (0..50).map(|_| Raw::open(server.addr, &path)).collect();
             for raw in &mut raws {
-                raw.say(close_frame(4000, &reason));
+                raw.send(close_frame(4000, &reason));
                 assert_eq!(raw.close_frame().0, 4000);
             }
             sessions += raws.len();
         }
-        // A second is begun by a line; the last of them may have begun just now.
+        // The logger limits lines per second. Its seconds begin with a line, so one more may have begun just now.
         let seconds = start.elapsed().as_secs() as usize + 2;
         server.terminate();
         let (_, log) = server.end();
@@ -206,18 +208,21 @@ fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
             "{format}: {sessions} sessions, {} lines, {bytes} bytes",
             log.len()
         );
-        assert!(sessions > 500, "{sessions} are no flood");
+        assert!(
+            sessions > 500,
+            "{sessions} sessions are too few for this test"
+        );
         assert!(bytes <= 200_000 * seconds, "{bytes} bytes in {seconds} s");
-        assert!(bytes >= 100_000, "{bytes} bytes: hardly anything is logged");
+        assert!(bytes >= 100_000, "only {bytes} bytes are logged");
     }
 }
 
 #[test]
-fn ordinary_clients_that_never_finish_a_handshake_are_no_news() {
-    // Where the page is is told at the start, with the address that clients have, too.
+fn connections_without_a_request_are_not_logged() {
+    // `--no-page`, because the line about the page at the start contains the same address as the peers' lines.
     let server = Wsloop::start(&["serve", "--no-page"]);
     for _ in 0..50 {
-        // A port scan, or a load balancer's check.
+        // A connection as of a port scan or of a load balancer's health check.
         drop(Raw::new(server.addr));
         http(
             server.addr,
@@ -228,9 +233,10 @@ fn ordinary_clients_that_never_finish_a_handshake_are_no_news() {
     assert!(lines.is_empty(), "{lines:?}");
 }
 
-/// Attacks 2 000 times. In each second that it takes, and in one more, at most 100 lines name the rule, and together
-/// with at most 1 000 that tell who connected and disconnected they are all of the log. The attacks that are not
-/// shown are counted: with those that are, all 2 000.
+/// Runs an attack 2 000 times and checks the log:
+/// - In each second at most 100 lines contain `rule`, and at most 1 000 further lines are about connects and
+///   disconnects.
+/// - The logged and the suppressed lines with `rule` together are 2 000.
 fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     const COUNT: usize = 2000;
     const FAULTS_PER_SECOND: usize = 100;
@@ -241,36 +247,41 @@ fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     for _ in 0..COUNT {
         attack(&server);
     }
-    // A second is begun by a line; the last of them may have begun just now.
+    // The logger limits lines per second. Its seconds begin with a line, so one more may have begun just now.
     let seconds = start.elapsed().as_secs() as usize + 1;
     within(
         Duration::from_secs(4),
-        || shown(&server.log(), rule) + not_shown(&server.log()) >= COUNT,
+        || logged_count(&server.log(), rule) + suppressed_count(&server.log()) >= COUNT,
         || {
             let log = server.log();
-            format!("{} shown, {} counted", shown(&log, rule), not_shown(&log))
+            format!(
+                "{} logged, {} suppressed",
+                logged_count(&log, rule),
+                suppressed_count(&log)
+            )
         },
     );
     let lines = server.log().len() - lines_before;
     server.terminate();
     let (code, log) = server.end();
     assert_eq!(code, Some(0));
-    let (shown, not_shown) = (shown(&log, rule), not_shown(&log));
-    let counts = format!("{lines} lines in {seconds} s: {shown} shown, {not_shown} counted");
+    let (logged, suppressed) = (logged_count(&log, rule), suppressed_count(&log));
+    let counts = format!("{lines} lines in {seconds} s: {logged} logged, {suppressed} suppressed");
     println!("{rule}: {counts}");
-    assert_eq!(shown + not_shown, COUNT, "{counts}");
-    assert!(shown > 0 && not_shown > 0, "{counts}");
-    assert!(shown <= FAULTS_PER_SECOND * (seconds + 1), "{counts}");
+    assert_eq!(logged + suppressed, COUNT, "{counts}");
+    assert!(logged > 0 && suppressed > 0, "{counts}");
+    assert!(logged <= FAULTS_PER_SECOND * (seconds + 1), "{counts}");
     let lines_max = (FAULTS_PER_SECOND + CONNECTIONS_PER_SECOND) * (seconds + 1);
     assert!(lines <= lines_max, "{counts}");
 }
 
-fn shown(log: &[String], rule: &str) -> usize {
+/// Returns the number of lines that contain `rule`.
+fn logged_count(log: &[String], rule: &str) -> usize {
     log.iter().filter(|line| line.contains(rule)).count()
 }
 
-/// The sum of what the log says it does not show.
-fn not_shown(log: &[String]) -> usize {
+/// Returns the number of suppressed lines, summed over the reports of them in the log.
+fn suppressed_count(log: &[String]) -> usize {
     let count = |line: &String| {
         let (_, text) = line.split_once("] suppressed ")?;
         let (count, _) = text.split_once(" lines about refused clients and protocol violations")?;
@@ -280,24 +291,24 @@ fn not_shown(log: &[String]) -> usize {
 }
 
 #[test]
-fn a_flood_of_refusals_is_counted_and_not_shown_one_by_one() {
+fn lines_about_a_flood_of_refusals_are_suppressed_and_counted() {
     check_flood(&["serve"], "only HTTP/1.1", |server| {
         assert_eq!(http(server.addr, "GET / HTTP/1.0\r\n\r\n").status, 505);
     });
 }
 
 #[test]
-fn a_flood_of_violations_is_counted_and_not_shown_one_by_one() {
+fn lines_about_a_flood_of_violations_are_suppressed_and_counted() {
     check_flood(&["serve"], "reserved bits", |server| {
         let mut raw = Raw::open(server.addr, "/echo");
-        raw.say([0xFF, 0xFF]);
+        raw.send([0xFF, 0xFF]);
         assert_eq!(raw.close_frame().0, 1002);
-        raw.at_end();
+        raw.expect_end();
     });
 }
 
 #[test]
-fn a_flood_over_the_limit_of_connections_is_counted_and_not_shown_one_by_one() {
+fn lines_about_a_flood_above_connections_max_are_suppressed_and_counted() {
     let args = ["serve", "--connections-max", "1"];
     let held = std::cell::RefCell::new(None);
     check_flood(&args, "connections_max", |server| {

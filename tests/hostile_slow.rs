@@ -1,4 +1,5 @@
-//! Hostile peers that take their time: that never read, that send a byte now and then, that end half of the stream.
+//! Tests with hostile peers that are slow: peers that never read, that send one byte at a time, and that half-close the
+//! stream.
 
 #![cfg(feature = "serve")]
 
@@ -12,30 +13,31 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const TEXT_BEGINS: u8 = 0x01;
+const TEXT_FIRST: u8 = 0x01;
 
-/// Sends a frame again and again, and reads nothing, until the server takes no more; how many it took.
+/// Sends a frame repeatedly, without reading, until the connection is blocked. Returns the number of frames.
 fn flood(raw: &Raw, bytes: &[u8]) -> usize {
     write_until_blocked(&raw.0, |_| bytes.to_vec()).0
 }
 
 #[test]
-fn who_never_reads_its_echoes_is_not_read_and_costs_its_high_water_mark() {
-    // What is owed at high water, a receive buffer that waits, and what a queue allocates ahead.
+fn a_peer_that_never_reads_costs_its_high_water_mark() {
+    // For each of six peers: the queue at the high-water mark with the capacity that it allocates ahead, and a receive
+    // buffer with unprocessed input.
     let peak = 6 * (2 * MIB + 256 * KIB) + 2 * MIB;
-    Siege {
-        peak,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: peak,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         thread::scope(|scope| {
             for len in [20_000, 64 * KIB, 300_000] {
                 for opcode in [TEXT, BINARY] {
                     scope.spawn(move || {
                         let raw = Raw::open(server.addr, "/echo");
                         let taken = flood(&raw, &frame(opcode, &vec![b'x'; len]));
-                        // All that the kernels hold is in there, too.
+                        // This includes what the kernel's socket buffers hold.
                         assert!(taken * len < 64 * MIB, "{taken} of {len} bytes");
                     });
                 }
@@ -45,13 +47,13 @@ fn who_never_reads_its_echoes_is_not_read_and_costs_its_high_water_mark() {
 }
 
 #[test]
-fn who_reads_at_last_gets_every_echo() {
+fn a_peer_that_reads_late_gets_every_echo() {
     const LEN: usize = 64 * KIB;
-    Siege {
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut raw = Raw::open(server.addr, "/echo");
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &[i as u8; LEN]));
         thread::scope(|scope| {
@@ -66,7 +68,7 @@ fn who_reads_at_last_gets_every_echo() {
 }
 
 #[test]
-fn who_never_reads_is_cut_off_after_the_write_timeout() {
+fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
     let args = ["serve", "--write-timeout", "500ms"];
     let table = [
         ("/echo", frame(TEXT, &[b'x'; 100]).repeat(100)),
@@ -74,16 +76,16 @@ fn who_never_reads_is_cut_off_after_the_write_timeout() {
         ("/echo", frame(PING, &[b'x'; 125]).repeat(100)),
         ("/broadcast", frame(TEXT, &[b'x'; 64 * KIB])),
     ];
-    Siege {
+    AttackTest {
         args: &args,
-        peak: 24 * MIB,
-        // Twelve peers' last pieces, which are too small to be mapped by themselves.
-        slack: 2 * MIB,
+        peak_growth_max: 24 * MIB,
+        // The last buffers of twelve peers, which are too small for mappings of their own.
+        growth_max: 2 * MIB,
     }
-    .lay(|server| {
+    .run(|server| {
         let descriptors = server.descriptors();
         let peers: Vec<Raw> = thread::scope(|scope| {
-            let cut_off = table.iter().flat_map(|row| [row; 3]).map(|(path, bytes)| {
+            let threads = table.iter().flat_map(|row| [row; 3]).map(|(path, bytes)| {
                 scope.spawn(move || {
                     let raw = Raw::open(server.addr, path);
                     small_window(&raw);
@@ -92,7 +94,7 @@ fn who_never_reads_is_cut_off_after_the_write_timeout() {
                         if let Err(error) = (&raw.0).write_all(bytes) {
                             break error;
                         }
-                        assert!(start.elapsed() < WAIT, "{path} goes on");
+                        assert!(start.elapsed() < WAIT, "{path}: still connected");
                     };
                     assert!(
                         matches!(
@@ -104,62 +106,63 @@ fn who_never_reads_is_cut_off_after_the_write_timeout() {
                     raw
                 })
             });
-            let cut_off: Vec<_> = cut_off.collect();
-            cut_off
+            let threads: Vec<_> = threads.collect();
+            threads
                 .into_iter()
                 .map(|peer| peer.join().unwrap())
                 .collect()
         });
-        // They hold their ends open; the server does not.
-        server.has_descriptors(descriptors);
+        // The clients still have their sockets open, and the server has closed its own.
+        server.expect_descriptors(descriptors);
         drop(peers);
         server.logged("write_timeout reached");
     });
 }
 
 #[test]
-fn members_that_never_read_are_told_1013_and_cost_their_lag_once() {
+fn members_that_never_read_share_the_memory_of_their_lag() {
     const COUNT: usize = 400;
     let args = ["serve", "--write-timeout", "1s"];
-    // The lag once for all of them, a turn of publications, and what chunks round up.
-    Siege {
+    // The maximum lag, once for all members together, the publications of one turn, and the rounding of chunks.
+    AttackTest {
         args: &args,
-        peak: 16 * MIB,
-        slack: SLACK,
+        peak_growth_max: 16 * MIB,
+        growth_max: GROWTH_MAX,
     }
-    .lay(|server| {
+    .run(|server| {
         let descriptors = server.descriptors();
         let silent: Vec<Raw> = (0..6)
             .map(|_| Raw::open(server.addr, "/broadcast"))
             .collect();
         silent.iter().for_each(small_window);
-        let mut speaker = Raw::open(server.addr, "/broadcast");
+        let mut sender = Raw::open(server.addr, "/broadcast");
         let message = frame(BINARY, &[7; 64 * KIB]);
         for _ in 0..COUNT {
-            speaker.say(&message);
+            sender.send(&message);
             assert_eq!(
-                speaker.frame().1.len(),
+                sender.frame().1.len(),
                 64 * KIB,
-                "the speaker is not disturbed"
+                "the sender gets every message"
             );
         }
         server.logged("lag_bytes_max reached");
-        // They do not even take the Close, and are cut off; the speaker is still there.
-        server.has_descriptors(descriptors + 1);
+        // The silent members do not read the Close either, and are disconnected after the write timeout. The sender
+        // is still connected.
+        server.expect_descriptors(descriptors + 1);
         drop(silent);
     });
 }
 
 #[test]
-fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
+fn a_thousand_members_with_8_mib_unsent_each_cost_8_mib_together() {
     const MEMBERS: usize = 1000;
     let args = ["serve", "--lag-bytes-max", "16M"];
-    Siege {
+    AttackTest {
         args: &args,
-        peak: 48 * MIB,
-        ..Siege::default()
+        peak_growth_max: 48 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let silent: Vec<Raw> = (0..MEMBERS)
             .map(|_| {
                 let raw = Raw::open(server.addr, "/broadcast");
@@ -167,34 +170,35 @@ fn a_thousand_members_that_owe_themselves_8_mib_each_cost_8_mib() {
                 raw
             })
             .collect();
-        let mut speaker = Raw::open(server.addr, "/broadcast");
+        let mut sender = Raw::open(server.addr, "/broadcast");
         let message = frame(BINARY, &[7; 64 * KIB]);
-        // What the kernel holds for each comes first, 2 to 3 MiB.
+        // 8 MiB, and 3 MiB that the kernel's buffers of each member hold (measured: 2 to 3 MiB).
         for _ in 0..8 * MIB / (64 * KIB) + 48 {
-            speaker.say(&message);
-            assert_eq!(speaker.frame().1.len(), 64 * KIB);
+            sender.send(&message);
+            assert_eq!(sender.frame().1.len(), 64 * KIB);
         }
-        println!("{} KiB for all", server.memory() / KIB);
+        println!("{} KiB for all members", server.memory() / KIB);
         drop(silent);
     });
 }
 
-/// A reader's finding: who begins a request or a message while others send large messages got a buffer of theirs, all
-/// of it in memory: 4 MiB for 4 200 bytes.
+/// Regression: a peer that sent part of a request or message while another peer sent large messages got a large buffer,
+/// which was all in memory: 4 MiB for 4 200 bytes.
 #[test]
-fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
-    const BEGINNERS: usize = 200;
+fn incomplete_input_beside_large_messages_costs_the_bytes_that_arrived() {
+    const PEERS: usize = 200;
     let args = ["serve", "--high-water-bytes", "16M"];
-    Siege {
+    AttackTest {
         args: &args,
-        // A chunk for each begun message; four large buffers; the large message, its echo, and what is kept of both.
-        peak: BEGINNERS * 128 * KIB + 48 * MIB,
-        ..Siege::default()
+        // 128 KiB for each incomplete message; four large buffers; the large message, its echo, and what the allocator
+        // retains of both.
+        peak_growth_max: PEERS * 128 * KIB + 48 * MIB,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let head = format!("GET / HTTP/1.1\r\nCookie: {}", "c".repeat(4200));
-        // A message of 16 MiB, of which only this comes.
-        let claim = [
+        // The header of a message of 16 MiB, and its first 100 bytes.
+        let incomplete = [
             &[0x82, 0xFF, 0, 0, 0, 0, 1, 0, 0, 0][..],
             &[0; 4],
             &[7; 100],
@@ -203,57 +207,57 @@ fn who_begins_something_beside_large_messages_holds_what_it_has_sent() {
         let mut large = Raw::open(server.addr, "/echo");
         let message = frame(BINARY, &vec![7; 4 * MIB]);
         let start = server.memory();
-        let mut beginners = Vec::new();
-        for index in 0..2 * BEGINNERS {
+        let mut peers = Vec::new();
+        for index in 0..2 * PEERS {
             let writing = write_behind(&large, message.clone());
             assert_eq!(large.frame().1.len(), 4 * MIB);
             writing.join().unwrap();
-            let raw = if index < BEGINNERS {
+            let raw = if index < PEERS {
                 let mut raw = Raw::new(server.addr);
-                raw.say(&head);
+                raw.send(&head);
                 raw
             } else {
                 let mut raw = Raw::open(server.addr, "/echo");
-                raw.say(&claim);
+                raw.send(&incomplete);
                 raw
             };
-            beginners.push(raw);
-            // That it was read is known when a later one is answered.
+            peers.push(raw);
+            // When a client that connects later is served, the server has read the bytes of this peer.
             let mut other = Raw::open(server.addr, "/echo");
-            other.say(frame(TEXT, b"x"));
+            other.send(frame(TEXT, b"x"));
             other.frame();
-            if index + 1 == BEGINNERS {
+            if index + 1 == PEERS {
                 let held = server.memory().saturating_sub(start);
                 assert!(
-                    held < BEGINNERS * 16 * KIB + 16 * MIB,
+                    held < PEERS * 16 * KIB + 16 * MIB,
                     "{held} bytes for requests"
                 );
             }
         }
         println!(
-            "{} KiB for all",
+            "{} KiB for all peers",
             server.memory().saturating_sub(start) / KIB
         );
     });
 }
 
 #[test]
-fn slow_handshakes_are_408_in_time_however_many_there_are() {
+fn many_slow_handshakes_all_get_408_in_time() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let args = ["serve", "--handshake-timeout", "2s"];
-    Siege {
+    AttackTest {
         args: &args,
-        ..Siege::default()
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let request = upgrade_request("/echo");
         let start = Instant::now();
         let mut peers: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
-        // Some say nothing at all.
+        // 20 of the peers send nothing at all.
         for (second, byte) in request.bytes().enumerate().take(4) {
             thread::sleep((TIMEOUT / 4 * second as u32).saturating_sub(start.elapsed()));
             for raw in peers.iter_mut().skip(20) {
-                raw.say([byte]);
+                raw.send([byte]);
             }
         }
         for raw in &mut peers {
@@ -269,13 +273,13 @@ fn slow_handshakes_are_408_in_time_however_many_there_are() {
 }
 
 #[test]
-fn slow_bodies_are_served_however_many_there_are() {
-    Siege::default().lay(|server| {
+fn many_slow_messages_are_all_served() {
+    AttackTest::default().run(|server| {
         let mut peers: Vec<Raw> = (0..200).map(|_| Raw::open(server.addr, "/echo")).collect();
         let message = frame(TEXT, "sl\u{f6}w".as_bytes());
         for byte in message {
             for raw in &mut peers {
-                raw.say([byte]);
+                raw.send([byte]);
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -286,12 +290,12 @@ fn slow_bodies_are_served_however_many_there_are() {
 }
 
 #[test]
-fn slow_readers_of_refusals_get_them_whole() {
-    Siege::default().lay(|server| {
+fn slow_readers_of_refusals_get_complete_responses() {
+    AttackTest::default().run(|server| {
         let mut peers: Vec<Raw> = (0..100).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
             small_window(raw);
-            raw.say("GET / HTTP/1.0\r\n\r\n");
+            raw.send("GET / HTTP/1.0\r\n\r\n");
         }
         thread::sleep(SHORT);
         for raw in &mut peers {
@@ -301,21 +305,22 @@ fn slow_readers_of_refusals_get_them_whole() {
 }
 
 #[test]
-fn what_was_asked_before_a_half_close_is_answered() {
+fn messages_before_a_half_close_are_answered() {
     let texts = frame(TEXT, b"one more").repeat(100);
     let echoes = [&[TEXT, 8][..], b"one more"].concat().repeat(100);
     let many = frame(BINARY, &[7; 64 * KIB]).repeat(200);
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         let many = &many;
         let mut raw = Raw::open(server.addr, "/echo");
-        raw.say(&texts);
+        raw.send(&texts);
         raw.shut_write();
         assert_eq!(rest(&raw.0), echoes);
 
         let mut raw = Raw::open(server.addr, "/echo");
         let writer = raw.0.try_clone().unwrap();
         thread::scope(|scope| {
-            // More than is read of a peer that is owed it: the end comes while it is paused.
+            // More than the server reads before it pauses reading because of unsent echoes. The half-close arrives
+            // while reading is paused.
             let writing = scope.spawn(move || {
                 (&writer).write_all(many).unwrap();
                 writer.shutdown(Shutdown::Write).unwrap();
@@ -326,22 +331,22 @@ fn what_was_asked_before_a_half_close_is_answered() {
             }
             writing.join().unwrap();
         });
-        raw.at_end();
+        raw.expect_end();
 
         let mut raw = Raw::open(server.addr, "/broadcast");
-        raw.say(&texts);
+        raw.send(&texts);
         raw.shut_write();
         assert_eq!(rest(&raw.0), echoes);
 
         let mut raw = Raw::open(server.addr, "/echo");
-        raw.say([frame(PING, b"?"), close_frame(1000, "bye")].concat());
+        raw.send([frame(PING, b"?"), close_frame(1000, "bye")].concat());
         raw.shut_write();
         assert_eq!(raw.frame(), (PONG, b"?".to_vec()));
         assert_eq!(raw.close_frame(), (1000, "bye".to_owned()));
-        raw.at_end();
+        raw.expect_end();
 
         let mut raw = Raw::new(server.addr);
-        raw.say(
+        raw.send(
             [
                 upgrade_request("/echo").as_bytes(),
                 &frame(TEXT, b"at once"),
@@ -351,14 +356,14 @@ fn what_was_asked_before_a_half_close_is_answered() {
         raw.shut_write();
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"at once".to_vec()));
-        raw.at_end();
+        raw.expect_end();
 
         for (request, status) in [
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
             ("GET / HTTP/1.0\r\n\r\n", 505),
         ] {
             let mut raw = Raw::new(server.addr);
-            raw.say(request);
+            raw.send(request);
             raw.shut_write();
             assert_eq!(raw.response().status, status);
         }
@@ -366,34 +371,34 @@ fn what_was_asked_before_a_half_close_is_answered() {
 }
 
 #[test]
-fn a_half_close_in_the_middle_of_anything_ends_the_stream() {
+fn a_half_close_inside_a_request_or_a_message_ends_the_stream() {
     let text = frame(TEXT, b"text");
-    let begun = [
+    let incomplete = [
         frame_header(TEXT, 100),
         text[..1].to_vec(),
         text[..4].to_vec(),
         text[..8].to_vec(),
-        frame(TEXT_BEGINS, b"text"),
-        [&frame(TEXT_BEGINS, b"text")[..], &frame(PING, b"")[..3]].concat(),
+        frame(TEXT_FIRST, b"text"),
+        [&frame(TEXT_FIRST, b"text")[..], &frame(PING, b"")[..3]].concat(),
         frame_header(BINARY, 16 * MIB as u64),
     ];
     let request = upgrade_request("/echo");
-    Siege::default().lay(|server| {
+    AttackTest::default().run(|server| {
         for _ in 0..20 {
             for len in [0, 1, 3, 20, request.len() - 1] {
                 let mut raw = Raw::new(server.addr);
-                raw.say(&request[..len]);
+                raw.send(&request[..len]);
                 raw.shut_write();
                 let mut rest = Vec::new();
-                // A request that never comes has no answer.
+                // An incomplete request gets no response.
                 raw.0.read_to_end(&mut rest).unwrap();
                 assert_eq!(rest, b"");
             }
-            for bytes in &begun {
+            for bytes in &incomplete {
                 let mut raw = Raw::open(server.addr, "/echo");
-                raw.say(bytes);
+                raw.send(bytes);
                 raw.shut_write();
-                raw.at_end();
+                raw.expect_end();
             }
         }
     });

@@ -1,5 +1,5 @@
-//! Hostile peers that come and go: resets in the middle of everything, storms of connections that are dropped at
-//! once, more of them than there are descriptors, and all of them while the server stops.
+//! Tests with hostile peers that connect and disconnect: resets in every stage of a connection, many connections that
+//! are dropped at once, more connections than descriptors, and connections in every stage while the server stops.
 
 #![cfg(feature = "serve")]
 
@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const TEXT_BEGINS: u8 = 0x01;
+const TEXT_FIRST: u8 = 0x01;
 
-/// Ends connections, every other one by a reset.
-fn leave(peers: Vec<Raw>) {
+/// Ends connections, every second one by a reset.
+fn disconnect(peers: Vec<Raw>) {
     for (i, raw) in peers.into_iter().enumerate() {
         if i % 2 == 0 {
             reset_when_dropped(&raw);
@@ -24,7 +24,7 @@ fn leave(peers: Vec<Raw>) {
     }
 }
 
-/// What a peer has sent and received when it leaves.
+/// A stage of a connection: its name, and a function that opens a connection in this stage.
 type Stage = (&'static str, fn(&Wsloop) -> Raw);
 
 const STAGES: [Stage; 10] = [
@@ -54,7 +54,7 @@ const STAGES: [Stage; 10] = [
     ("in a message", |server| {
         sent(
             Raw::open(server.addr, "/echo"),
-            &frame(TEXT_BEGINS, b"begun"),
+            &frame(TEXT_FIRST, b"begun"),
         )
     }),
     ("before its echo", |server| {
@@ -71,57 +71,58 @@ const STAGES: [Stage; 10] = [
     }),
 ];
 
+/// Sends bytes and returns the connection.
 fn sent(mut raw: Raw, bytes: &[u8]) -> Raw {
-    raw.say(bytes);
+    raw.send(bytes);
     raw
 }
 
 #[test]
-fn a_storm_of_peers_that_leave_in_every_stage_leaves_nothing_behind() {
-    Siege {
-        peak: 24 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+fn many_disconnects_in_every_stage_leak_nothing() {
+    AttackTest {
+        peak_growth_max: 24 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         for (_, stage) in STAGES {
-            leave((0..200).map(|_| stage(server)).collect());
+            disconnect((0..200).map(|_| stage(server)).collect());
         }
         // All stages at once.
-        leave((0..500).map(|i| STAGES[i % 10].1(server)).collect());
+        disconnect((0..500).map(|i| STAGES[i % 10].1(server)).collect());
     });
 }
 
 #[test]
-fn two_thousand_peers_that_leave_at_once_leave_nothing_behind() {
-    Siege {
-        slack: SLACK,
-        ..Siege::default()
+fn two_thousand_disconnects_at_once_leak_nothing() {
+    AttackTest {
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
-        leave((0..2000).map(|_| Raw::new(server.addr)).collect());
+    .run(|server| {
+        disconnect((0..2000).map(|_| Raw::new(server.addr)).collect());
         for _ in 0..2000 {
-            leave(vec![Raw::new(server.addr)]);
+            disconnect(vec![Raw::new(server.addr)]);
         }
     });
 }
 
-/// This stopped the server: the deadline found a session that the same turn had ended.
+/// Regression: the server stopped, because a handshake deadline referred to a session that had ended in the same turn.
 #[test]
-fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
+fn disconnects_at_the_handshake_timeout_leak_nothing() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let args = ["serve", "--handshake-timeout", "300ms"];
-    Siege {
+    AttackTest {
         args: &args,
-        slack: SLACK,
-        ..Siege::default()
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         for round in 0..8 {
             let start = Instant::now();
             let peers: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
             let connected = start.elapsed();
-            // From 10 ms before the first is due to 10 ms after the last.
+            // From 10 ms before the first deadline to 10 ms after the last one.
             let begin = TIMEOUT - Duration::from_millis(10);
             let step = (connected + Duration::from_millis(20)) / 200;
             for (i, mut raw) in peers.into_iter().enumerate() {
@@ -131,7 +132,7 @@ fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
                     0 => reset_when_dropped(&raw),
                     1 => {}
                     2 => raw.shut_write(),
-                    // The whole request at the last moment.
+                    // The whole request, just before the deadline.
                     _ => {
                         let _ = raw.0.write_all(upgrade_request("/broadcast").as_bytes());
                         reset_when_dropped(&raw);
@@ -143,62 +144,62 @@ fn peers_that_leave_when_their_handshake_is_due_leave_nothing_behind() {
 }
 
 #[test]
-fn resets_with_echoes_unread_leave_nothing_behind() {
+fn resets_with_unread_echoes_leak_nothing() {
     let large = frame(BINARY, &vec![7; MIB]);
-    Siege {
-        peak: 32 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 32 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         for _ in 0..15 {
             let mut peers: Vec<Raw> = (0..10).map(|_| Raw::open(server.addr, "/echo")).collect();
             for raw in &mut peers {
-                raw.say(&large);
+                raw.send(&large);
             }
             for raw in &mut peers {
-                // In the middle of the answer.
+                // Reads a part of the echo.
                 raw.0.read_exact(&mut [0; 1000]).unwrap();
             }
-            // To close a socket on unread bytes is a reset, with or without linger.
-            leave(peers);
+            // Closing a socket with unread bytes causes a reset, with or without linger.
+            disconnect(peers);
         }
     });
 }
 
-/// This stopped the server: a member that was reset while its topic was being written.
+/// Regression: the server stopped when a member was reset while messages of its topic were being written.
 #[test]
-fn members_that_are_reset_while_others_publish_harm_nobody() {
+fn resets_of_members_during_publications_do_not_disturb_other_members() {
     const TIME: Duration = Duration::from_millis(1500);
-    Siege {
-        peak: 24 * MIB,
-        slack: SLACK,
-        ..Siege::default()
+    AttackTest {
+        peak_growth_max: 24 * MIB,
+        growth_max: GROWTH_MAX,
+        ..AttackTest::default()
     }
-    .lay(|server| {
-        let mut speaker = Raw::open(server.addr, "/broadcast");
-        let mut listener = Raw::open(server.addr, "/broadcast");
+    .run(|server| {
+        let mut sender = Raw::open(server.addr, "/broadcast");
+        let mut receiver = Raw::open(server.addr, "/broadcast");
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let speaking = scope.spawn(|| {
-                let mut spoken = 0_u64;
+            let sending = scope.spawn(|| {
+                let mut sent_count = 0_u64;
                 while !is_over.load(Ordering::Relaxed) {
-                    let text = format!("number {spoken}");
-                    speaker.say(frame(TEXT, text.as_bytes()));
-                    while speaker.frame().1 != text.as_bytes() {}
-                    spoken += 1;
+                    let text = format!("number {sent_count}");
+                    sender.send(frame(TEXT, text.as_bytes()));
+                    while sender.frame().1 != text.as_bytes() {}
+                    sent_count += 1;
                 }
-                speaker.say(frame(TEXT, b"the end"));
-                spoken
+                sender.send(frame(TEXT, b"the end"));
+                sent_count
             });
-            let listening = scope.spawn(|| {
-                let mut heard = 0_u64;
+            let receiving = scope.spawn(|| {
+                let mut received_count = 0_u64;
                 loop {
-                    match String::from_utf8(listener.frame().1).unwrap() {
-                        text if text == "the end" => return heard,
+                    match String::from_utf8(receiver.frame().1).unwrap() {
+                        text if text == "the end" => return received_count,
                         text if text.starts_with("number") => {
-                            assert_eq!(text, format!("number {heard}"));
-                            heard += 1;
+                            assert_eq!(text, format!("number {received_count}"));
+                            received_count += 1;
                         }
                         text => assert_eq!(text, "interrupted"),
                     }
@@ -210,19 +211,19 @@ fn members_that_are_reset_while_others_publish_harm_nobody() {
                     .map(|_| Raw::open(server.addr, "/broadcast"))
                     .collect();
                 for raw in &mut peers[..4] {
-                    raw.say(frame(TEXT, b"interrupted"));
+                    raw.send(frame(TEXT, b"interrupted"));
                 }
-                leave(peers);
+                disconnect(peers);
             }
             is_over.store(true, Ordering::Relaxed);
-            assert_eq!(speaking.join().unwrap(), listening.join().unwrap());
+            assert_eq!(sending.join().unwrap(), receiving.join().unwrap());
         });
     });
 }
 
 #[test]
-fn out_of_descriptors_clients_wait_and_the_server_rests() {
-    let server = Wsloop::starved(100, &["echo", "--connections-max", "1000"]);
+fn without_free_descriptors_clients_wait_and_the_server_is_idle() {
+    let server = Wsloop::with_descriptors_max(100, &["echo", "--connections-max", "1000"]);
     let descriptors = server.descriptors();
     let mut clients: Vec<Raw> = (0..150)
         .map(|_| sent(Raw::new(server.addr), upgrade_request("/").as_bytes()))
@@ -232,51 +233,51 @@ fn out_of_descriptors_clients_wait_and_the_server_rests() {
     for raw in &mut clients {
         assert_eq!(raw.response_head().status, 101);
     }
-    let before = server.work();
+    let before = server.cpu_time();
     waiting
         .last_mut()
         .unwrap()
-        .is_silent(Duration::from_secs(1));
-    let worked = server.work() - before;
+        .expect_silence(Duration::from_secs(1));
+    let worked = server.cpu_time() - before;
     assert!(
         worked < Duration::from_millis(300),
-        "{worked:?} of work in a second"
+        "{worked:?} of CPU time in a second"
     );
     let asked = Instant::now();
-    clients[0].say(frame(TEXT, b"hello"));
+    clients[0].send(frame(TEXT, b"hello"));
     assert_eq!(clients[0].frame(), (TEXT, b"hello".to_vec()));
     assert!(
         asked.elapsed() < Duration::from_millis(250),
         "{:?}",
         asked.elapsed()
     );
-    leave(clients);
+    disconnect(clients);
     for mut raw in waiting {
         assert_eq!(raw.response_head().status, 101);
-        raw.say(frame(TEXT, b"at last"));
+        raw.send(frame(TEXT, b"at last"));
         assert_eq!(raw.frame(), (TEXT, b"at last".to_vec()));
     }
-    server.has_descriptors(descriptors);
-    let complaints = server
+    server.expect_descriptors(descriptors);
+    let reports = server
         .log()
         .iter()
         .filter(|line| line.contains("cannot accept"))
         .count();
-    assert!(complaints <= 5, "{complaints} lines");
-    server.end_well();
+    assert!(reports <= 5, "{reports} lines");
+    server.expect_clean_exit();
 }
 
 #[test]
-fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
+fn many_clients_above_connections_max_are_refused_and_leak_nothing() {
     let args = ["serve", "--connections-max", "50"];
-    // The siege's own client is one of them.
-    Siege {
+    // The probe client is one of the 50.
+    AttackTest {
         args: &args,
-        ..Siege::default()
+        ..AttackTest::default()
     }
-    .lay(|server| {
+    .run(|server| {
         let mut inside: Vec<Raw> = (0..49).map(|_| Raw::open(server.addr, "/echo")).collect();
-        let mut told = 0;
+        let mut answered = 0;
         for _ in 0..5 {
             let outside: Vec<Raw> = (0..200).map(|_| Raw::new(server.addr)).collect();
             for raw in outside {
@@ -286,14 +287,14 @@ fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
                 }
                 if !answer.is_empty() {
                     assert!(answer.starts_with(b"HTTP/1.1 503 "));
-                    told += usize::from(answer.ends_with(b"no room for another connection\n"));
+                    answered += usize::from(answer.ends_with(b"no room for another connection\n"));
                 }
             }
         }
-        // Measured: all of them. An answer may be lost to a reset.
-        assert!(told >= 900, "{told} of 1000 were told");
+        // Measured: 1000. A reset can destroy an answer before the client has read it.
+        assert!(answered >= 900, "{answered} of 1000 were answered");
         for raw in &mut inside {
-            raw.say(frame(TEXT, b"still here"));
+            raw.send(frame(TEXT, b"still here"));
             assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
         }
         drop(inside);
@@ -301,12 +302,12 @@ fn a_storm_over_the_limit_of_connections_is_refused_and_forgotten() {
 }
 
 #[test]
-fn clients_in_every_stage_do_not_keep_the_server_from_stopping() {
+fn clients_in_every_stage_do_not_prevent_a_stop() {
     let server = Wsloop::start(&["serve", "--shutdown-grace", "1s"]);
     let mut peers: Vec<Raw> = (0..10)
         .flat_map(|_| STAGES.map(|(_, stage)| stage(&server)))
         .collect();
-    // Some more, that it is owed a Close as much: a reader that stopped, a writer that does not stop.
+    // Three more that also get a Close: one that does not read, one that writes without end, and a half-closed one.
     let stuck = Raw::open(server.addr, "/echo");
     small_window(&stuck);
     write_until_blocked(&stuck.0, |_| frame(BINARY, &[7; 64 * KIB]));
@@ -325,7 +326,7 @@ fn clients_in_every_stage_do_not_keep_the_server_from_stopping() {
     assert_eq!(code, Some(0), "{log:?}");
     assert!(took < Duration::from_millis(2500), "{took:?}");
     assert!(!log.iter().any(|line| line.contains("panicked")), "{log:?}");
-    // Nobody listens any more, and every stream has ended.
+    // The server no longer listens, and every stream has ended.
     assert!(std::net::TcpStream::connect(addr).is_err());
     for raw in peers.iter_mut().chain([&mut busy, &mut half]) {
         wait_for_end(&raw.0);
@@ -335,7 +336,7 @@ fn clients_in_every_stage_do_not_keep_the_server_from_stopping() {
 }
 
 #[test]
-fn a_stop_ends_as_soon_as_everybody_has_answered() {
+fn a_stop_ends_as_soon_as_every_client_has_answered() {
     let server = Wsloop::start(&["serve", "--shutdown-grace", "60s"]);
     let mut peers: Vec<Raw> = (0..200)
         .map(|_| Raw::open(server.addr, "/broadcast"))
@@ -345,8 +346,8 @@ fn a_stop_ends_as_soon_as_everybody_has_answered() {
     server.terminate();
     for raw in &mut peers {
         assert_eq!(raw.close_frame().0, 1001);
-        // What is illegal now is not answered by another Close.
-        raw.say(
+        // The server answers the illegal bytes after the Close with no second Close.
+        raw.send(
             [
                 frame(TEXT, b"too late"),
                 close_frame(1001, ""),
@@ -354,7 +355,7 @@ fn a_stop_ends_as_soon_as_everybody_has_answered() {
             ]
             .concat(),
         );
-        raw.at_end();
+        raw.expect_end();
     }
     drop(peers);
     assert!(rest(&silent.0).starts_with(b"HTTP/1.1 503 "));
@@ -374,8 +375,8 @@ fn a_violation_while_the_server_stops_is_not_answered_by_a_second_close() {
     let mut raw = Raw::open(server.addr, "/echo");
     server.terminate();
     assert_eq!(raw.close_frame().0, 1001);
-    raw.say([0xFF; 100]);
-    raw.at_end();
+    raw.send([0xFF; 100]);
+    raw.expect_end();
     drop(raw);
     assert_eq!(server.end().0, Some(0));
 }

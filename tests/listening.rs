@@ -1,25 +1,25 @@
-//! What the binary listens on, as a process: Unix sockets and their files, sockets that it inherits, shared ports,
-//! backlogs, what is set on connections, how many files it may open, and variables.
+//! Tests of the listeners of the binary, as a process: Unix sockets and their files, inherited sockets, shared ports,
+//! backlogs, socket options of connections, the limit on open files, and environment variables.
 
 #![cfg(feature = "serve")]
 
 mod common;
 
 use common::process::{self, Process, WSLOOP};
-use common::unix::Place;
+use common::unix::TempPath;
 use common::*;
 use std::fs;
 use std::process::{Command, Stdio};
 use tungstenite::Message as Sent;
 
-/// Starts it and waits for as many announcements.
+/// Starts a command and waits for its announcements. Returns the process and the announced URLs.
 fn start(mut command: Command, announcements: usize) -> (Process, Vec<String>) {
     let process = Process::new(&mut command);
     let lines = (0..announcements).map(|_| announced(&process)).collect();
     (process, lines)
 }
 
-/// The next URL that is announced.
+/// Waits for the next announcement on stdout and returns its URL.
 fn announced(process: &Process) -> String {
     loop {
         let line = process.out.recv_timeout(WAIT).expect("an announcement");
@@ -35,7 +35,7 @@ fn wsloop(args: &[&str]) -> Command {
     command
 }
 
-/// A line of shell that ends with `exec "$0" "$@"`.
+/// Returns a command that executes `line` in a shell and then replaces the shell by `wsloop ARGS`.
 fn by_shell(line: &str, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command
@@ -44,7 +44,7 @@ fn by_shell(line: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end, which must be exit code 1 and one line on stderr, which is given.
+/// Runs a command that must fail with exit code 1 and one line on stderr. Returns this line without its prefix.
 fn failure(mut command: Command) -> String {
     let mut process = Process::new(&mut command);
     assert_eq!(process.code(), Some(1));
@@ -53,6 +53,7 @@ fn failure(mut command: Command) -> String {
     lines[0].strip_prefix("wsloop: ").unwrap().to_owned()
 }
 
+/// Returns the address in an announced URL.
 fn addr_of(url: &str) -> std::net::SocketAddr {
     let addr = url
         .strip_prefix("ws://")
@@ -60,8 +61,9 @@ fn addr_of(url: &str) -> std::net::SocketAddr {
     addr.expect(url).parse().unwrap()
 }
 
-fn echoes_at(place: &Place) {
-    let mut client = place.connect();
+/// Checks that an echo server listens on a Unix socket.
+fn check_echo(path: &TempPath) {
+    let mut client = path.connect();
     client.send(Sent::text("hello")).unwrap();
     assert_eq!(client.read().unwrap(), Sent::text("hello"));
 }
@@ -71,32 +73,34 @@ mod unix_sockets {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::os::unix::net::UnixListener;
 
-    fn echo_at(place: &Place) -> Process {
-        let (process, urls) = start(wsloop(&["echo", "-l", &place.flag()]), 1);
-        assert_eq!(urls, [format!("ws+unix:{}", place.0.display())]);
+    /// Starts an echo server on a Unix socket.
+    fn start_echo(path: &TempPath) -> Process {
+        let (process, urls) = start(wsloop(&["echo", "-l", &path.flag()]), 1);
+        assert_eq!(urls, [format!("ws+unix:{}", path.0.display())]);
         process
     }
 
-    fn mode(place: &Place) -> u32 {
-        fs::metadata(&place.0).unwrap().permissions().mode() & 0o7777
+    /// Returns the permissions of the socket file.
+    fn mode(path: &TempPath) -> u32 {
+        fs::metadata(&path.0).unwrap().permissions().mode() & 0o7777
     }
 
     #[test]
-    fn they_are_announced_served_told_1001_and_removed() {
-        let place = Place::new("served");
-        let mut process = echo_at(&place);
-        echoes_at(&place);
-        let answer = place.http("GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n");
+    fn they_are_announced_served_closed_with_1001_and_removed() {
+        let path = TempPath::new("served");
+        let mut process = start_echo(&path);
+        check_echo(&path);
+        let answer = path.http("GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        let mut client = place.connect();
+        let mut client = path.connect();
         process.signal("TERM");
         let Sent::Close(Some(close)) = client.read().unwrap() else {
             panic!("a Close was expected");
         };
         assert_eq!(u16::from(close.code), 1001);
         assert!(
-            !place.0.exists(),
-            "a successor could not tell that it is free"
+            !path.0.exists(),
+            "the socket file must be removed before the last session ends"
         );
         assert!(client.read().is_err());
         drop(client);
@@ -104,68 +108,68 @@ mod unix_sockets {
     }
 
     #[test]
-    fn they_stand_beside_tcp_in_the_order_of_the_flags() {
-        let place = Place::new("beside");
-        let args = ["echo", "-l", "127.0.0.1:0", "-l", &place.flag(), "-l", "0"];
+    fn they_are_announced_with_tcp_listeners_in_the_order_of_the_flags() {
+        let path = TempPath::new("beside");
+        let args = ["echo", "-l", "127.0.0.1:0", "-l", &path.flag(), "-l", "0"];
         let (_process, urls) = start(wsloop(&args), 3);
         assert!(urls[1].starts_with("ws+unix:"), "{urls:?}");
         for url in [&urls[0], &urls[2]] {
             assert_eq!(ask(&mut connect(addr_of(url), "/"), "hello"), "hello");
         }
-        echoes_at(&place);
+        check_echo(&path);
     }
 
     #[test]
-    fn a_file_that_nobody_listens_on_is_replaced() {
-        let place = Place::new("stale");
-        drop(UnixListener::bind(&place.0).unwrap());
-        assert!(place.0.exists());
-        let mut process = echo_at(&place);
-        echoes_at(&place);
-        // The same after a server that could not clean up.
+    fn a_socket_file_without_a_listener_is_replaced() {
+        let path = TempPath::new("stale");
+        drop(UnixListener::bind(&path.0).unwrap());
+        assert!(path.0.exists());
+        let mut process = start_echo(&path);
+        check_echo(&path);
+        // A server that is killed cannot remove its file.
         process.child.kill().unwrap();
         process.child.wait().unwrap();
-        assert!(place.0.exists());
-        let _process = echo_at(&place);
-        echoes_at(&place);
+        assert!(path.0.exists());
+        let _process = start_echo(&path);
+        check_echo(&path);
     }
 
     #[test]
-    fn a_process_that_listens_there_is_respected() {
-        let place = Place::new("live");
-        let _process = echo_at(&place);
-        let flag = place.flag();
-        let expected = format!("cannot listen on {flag}: another process listens there");
+    fn a_socket_file_of_a_listening_process_is_an_error() {
+        let path = TempPath::new("live");
+        let _process = start_echo(&path);
+        let flag = path.flag();
+        let expected = format!("cannot listen on {flag}: another process is listening on it");
         assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
-        echoes_at(&place);
+        check_echo(&path);
     }
 
     #[test]
-    fn so_is_one_whose_backlog_is_full() {
-        let place = Place::new("full");
+    fn a_socket_file_of_a_listener_with_a_full_backlog_is_an_error() {
+        let path = TempPath::new("full");
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
         socket
-            .bind(&socket2::SockAddr::unix(&place.0).unwrap())
+            .bind(&socket2::SockAddr::unix(&path.0).unwrap())
             .unwrap();
         socket.listen(0).unwrap();
-        let _waits = std::os::unix::net::UnixStream::connect(&place.0).unwrap();
-        let flag = place.flag();
-        let expected = format!("cannot listen on {flag}: another process listens there");
+        let _waits = std::os::unix::net::UnixStream::connect(&path.0).unwrap();
+        let flag = path.flag();
+        let expected = format!("cannot listen on {flag}: another process is listening on it");
         assert_eq!(failure(wsloop(&["echo", "-l", &flag])), expected);
     }
 
     #[test]
-    fn what_is_no_socket_is_not_touched() {
-        let file = Place::new("file");
+    fn a_file_that_is_not_a_socket_is_not_replaced() {
+        let file = TempPath::new("file");
         fs::write(&file.0, "precious").unwrap();
-        let link = Place::new("link");
+        let link = TempPath::new("link");
         symlink(&file.0, &link.0).unwrap();
         let folder = std::env::temp_dir();
         for path in [&file.0, &link.0, &folder] {
             let flag = format!("unix:{}", path.display());
             let error = failure(wsloop(&["echo", "-l", &flag]));
-            let reason = "the file is not a socket and is not replaced";
+            let reason = "the file exists and is not a socket; remove it or choose another path";
             let expected = format!("cannot listen on {flag}: {reason}");
             assert_eq!(error, expected);
         }
@@ -174,7 +178,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_told() {
+    fn a_missing_directory_is_reported() {
         let flag = "unix:/nonexistent/wsloop.sock";
         let error = failure(wsloop(&["echo", "-l", flag]));
         let expected = format!("cannot listen on {flag}: No such file");
@@ -182,17 +186,17 @@ mod unix_sockets {
     }
 
     #[test]
-    fn a_listener_that_fails_takes_the_files_of_others_with_it() {
-        let (place, file) = (Place::new("first"), Place::new("second"));
+    fn a_listener_that_fails_removes_the_socket_files_of_the_others() {
+        let (path, file) = (TempPath::new("first"), TempPath::new("second"));
         fs::write(&file.0, "").unwrap();
-        failure(wsloop(&["echo", "-l", &place.flag(), "-l", &file.flag()]));
-        assert!(!place.0.exists());
+        failure(wsloop(&["echo", "-l", &path.flag(), "-l", &file.flag()]));
+        assert!(!path.0.exists());
     }
 
     #[test]
-    fn permissions_are_those_asked_for_or_the_umasks() {
-        let place = Place::new("mode");
-        let flag = place.flag();
+    fn permissions_come_from_the_flag_or_the_umask() {
+        let path = TempPath::new("mode");
+        let flag = path.flag();
         let with_mode = ["echo", "-l", &flag, "--unix-mode", "666"];
         let table: [(&str, &[&str], u32); 3] = [
             ("umask 077", &with_mode, 0o666),
@@ -205,21 +209,21 @@ mod unix_sockets {
         ];
         for (line, args, expected) in table {
             let (mut process, _) = start(by_shell(line, args), 1);
-            assert_eq!(mode(&place), expected, "{line} {args:?}");
+            assert_eq!(mode(&path), expected, "{line} {args:?}");
             process.signal("TERM");
             assert_eq!(process.code(), Some(0));
         }
     }
 
     #[test]
-    fn a_file_that_took_its_place_is_not_removed() {
-        let place = Place::new("other");
-        let mut process = echo_at(&place);
-        fs::remove_file(&place.0).unwrap();
-        let successor = UnixListener::bind(&place.0).unwrap();
+    fn a_file_created_later_under_the_same_path_is_not_removed() {
+        let path = TempPath::new("other");
+        let mut process = start_echo(&path);
+        fs::remove_file(&path.0).unwrap();
+        let successor = UnixListener::bind(&path.0).unwrap();
         process.signal("TERM");
         assert_eq!(process.code(), Some(0));
-        assert!(place.0.exists());
+        assert!(path.0.exists());
         drop(successor);
     }
 }
@@ -230,28 +234,31 @@ mod inherited {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixListener;
 
-    /// Descriptors 3 and 4 are what is given as standard input and error, whose log goes to standard output.
-    const TAKE: &str = "exec 3<&0 4<&2 2>&1 </dev/null; export LISTEN_PID=$$";
+    /// Shell commands that move stdin and stderr to the descriptors 3 and 4, as systemd passes sockets, and redirect
+    /// the log to stdout.
+    const MOVE_DESCRIPTORS: &str = "exec 3<&0 4<&2 2>&1 </dev/null; export LISTEN_PID=$$";
 
+    /// Returns a command that executes `line` in a shell and then `wsloop ARGS`, with the descriptors 3 and 4
+    /// inherited.
     fn with_sockets(line: &str, args: &[&str], tcp: OwnedFd, unix: OwnedFd) -> Command {
-        let mut command = by_shell(&format!("{TAKE}; {line}"), args);
+        let mut command = by_shell(&format!("{MOVE_DESCRIPTORS}; {line}"), args);
         command.stdin(tcp).stderr(unix);
         command
     }
 
-    /// As [`Process::new`], which has its own idea of the standard streams.
+    /// Starts a command. Unlike [`Process::new`], does not redirect stdin and stderr. Returns the child and its lines.
     fn spawn(mut command: Command) -> (std::process::Child, std::sync::mpsc::Receiver<String>) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = process::lines(child.stdout.take().unwrap());
         (child, lines)
     }
 
-    fn sockets(place: &Place) -> (TcpListener, UnixListener) {
+    fn sockets(path: &TempPath) -> (TcpListener, UnixListener) {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        (tcp, UnixListener::bind(&place.0).unwrap())
+        (tcp, UnixListener::bind(&path.0).unwrap())
     }
 
-    /// Ends a child by its own id, and waits for it.
+    /// Sends SIGTERM to a child and waits for it. Returns its exit code.
     fn end(mut child: std::process::Child) -> Option<i32> {
         let kill = format!("kill -TERM {}", child.id());
         Command::new("sh").args(["-c", &kill]).status().unwrap();
@@ -259,31 +266,34 @@ mod inherited {
     }
 
     #[test]
-    fn tcp_and_unix_sockets_are_listened_on_and_without_a_flag_nothing_else() {
-        let place = Place::new("inherited");
-        let (tcp, unix) = sockets(&place);
+    fn inherited_tcp_and_unix_sockets_replace_the_default_address() {
+        let path = TempPath::new("inherited");
+        let (tcp, unix) = sockets(&path);
         let addr = tcp.local_addr().unwrap();
         let command = with_sockets("export LISTEN_FDS=2", &["echo"], tcp.into(), unix.into());
         let (child, lines) = spawn(command);
         let expected = [
             format!("listening on ws://{addr}/"),
-            format!("listening on ws+unix:{}", place.0.display()),
+            format!("listening on ws+unix:{}", path.0.display()),
         ];
         for line in expected {
             assert_eq!(lines.recv_timeout(WAIT).unwrap(), line);
         }
         assert_eq!(ask(&mut connect(addr, "/"), "hello"), "hello");
-        echoes_at(&place);
+        check_echo(&path);
         assert_eq!(end(child), Some(0));
         let others = lines.iter().filter(|line| line.contains("listening"));
         assert_eq!(others.count(), 0);
-        assert!(place.0.exists(), "it is the parent's to remove");
+        assert!(
+            path.0.exists(),
+            "the parent, not the server, removes the file of an inherited socket"
+        );
     }
 
     #[test]
-    fn flags_add_to_them() {
-        let place = Place::new("inherited-and");
-        let (tcp, unix) = sockets(&place);
+    fn flags_add_listeners_to_inherited_sockets() {
+        let path = TempPath::new("inherited-and");
+        let (tcp, unix) = sockets(&path);
         let addr = tcp.local_addr().unwrap();
         let args = ["echo", "-l", "127.0.0.1:0"];
         let command = with_sockets("export LISTEN_FDS=1", &args, tcp.into(), unix.into());
@@ -300,7 +310,7 @@ mod inherited {
     }
 
     #[test]
-    fn those_for_another_process_or_for_nobody_are_ignored() {
+    fn sockets_for_another_process_or_without_a_process_id_are_ignored() {
         for line in [
             "export LISTEN_FDS=2 LISTEN_PID=1",
             "export LISTEN_FDS=2 LISTEN_PID=",
@@ -308,8 +318,8 @@ mod inherited {
             "unset LISTEN_FDS",
             "export LISTEN_FDS=0",
         ] {
-            let place = Place::new("not-ours");
-            let (tcp, unix) = sockets(&place);
+            let path = TempPath::new("not-ours");
+            let (tcp, unix) = sockets(&path);
             let addr = tcp.local_addr().unwrap();
             let args = ["echo", "-l", "127.0.0.1:0"];
             let (child, lines) = spawn(with_sockets(line, &args, tcp.into(), unix.into()));
@@ -322,7 +332,7 @@ mod inherited {
     }
 
     #[test]
-    fn what_is_no_listening_socket_is_named() {
+    fn a_descriptor_that_is_not_a_listening_socket_is_reported_by_number() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -332,7 +342,7 @@ mod inherited {
             (
                 stream().into(),
                 "LISTEN_FDS=1",
-                "inherited descriptor 3 does not listen: its systemd socket unit needs Accept=no"
+                "inherited descriptor 3 is not listening; set Accept=no in its systemd socket unit"
                     .to_owned(),
             ),
             (
@@ -353,7 +363,7 @@ mod inherited {
             (
                 listener.try_clone().unwrap().into(),
                 "LISTEN_FDS=many",
-                "LISTEN_FDS \"many\" is not a number of sockets".to_owned(),
+                "LISTEN_FDS \"many\" is not a number from 0 to 65535".to_owned(),
             ),
         ];
         for (first, line, expected) in table {
@@ -371,7 +381,7 @@ mod ports {
     use super::*;
 
     #[test]
-    fn one_can_be_shared_by_processes_that_agree() {
+    fn a_port_can_be_shared_by_processes_with_reuse_port() {
         let first = Process::start(&["echo", "--reuse-port"]);
         let addr = first.addr.to_string();
         let error = failure(wsloop(&["echo", "-l", &addr]));
@@ -381,7 +391,8 @@ mod ports {
         );
         let (second, urls) = start(wsloop(&["echo", "--reuse-port", "-l", &addr]), 1);
         assert_eq!(urls, [format!("ws://{addr}/")]);
-        // One of two for each, by its port: that 64 have the same is as likely as 1 in 2^63.
+        // The kernel chooses one of the two processes by the client's port. The chance that all 64 clients get the same
+        // process is 1 in 2^63.
         for _ in 0..64 {
             assert_eq!(ask(&mut connect(first.addr, "/"), "hello"), "hello");
         }
@@ -390,7 +401,7 @@ mod ports {
     }
 
     #[test]
-    fn one_is_not_shared_unless_both_say_so() {
+    fn a_port_is_not_shared_unless_both_have_reuse_port() {
         let first = Process::start(&["echo"]);
         let addr = first.addr.to_string();
         let error = failure(wsloop(&["echo", "--reuse-port", "-l", &addr]));
@@ -407,18 +418,18 @@ mod backlogs {
     use socket2::{Domain, SockAddr, Socket, Type};
     use std::net::TcpStream;
 
-    /// More than std's 128.
+    /// More than 128, the backlog of std's listeners.
     const CLIENTS: usize = 300;
 
     #[test]
-    fn as_many_wait_as_the_system_lets() {
+    fn the_backlog_is_as_long_as_the_system_allows() {
         let max = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         if max.trim().parse::<usize>().unwrap() < CLIENTS {
-            eprintln!("not checked: net.core.somaxconn is {max}");
+            eprintln!("skipped: net.core.somaxconn is {max}");
             return;
         }
-        let place = Place::new("backlog");
-        let (process, urls) = start(wsloop(&["echo", "-l", "0", "-l", &place.flag()]), 2);
+        let path = TempPath::new("backlog");
+        let (process, urls) = start(wsloop(&["echo", "-l", "0", "-l", &path.flag()]), 2);
         process.signal("STOP");
         let addr = addr_of(&urls[0]);
         let over_tcp: Vec<TcpStream> = (0..CLIENTS)
@@ -428,13 +439,13 @@ mod backlogs {
             .map(|_| {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
                 socket.set_nonblocking(true).unwrap();
-                // It would block if the backlog were full.
-                socket.connect(&SockAddr::unix(&place.0).unwrap()).unwrap();
+                // Fails with WouldBlock if the backlog is full.
+                socket.connect(&SockAddr::unix(&path.0).unwrap()).unwrap();
                 socket
             })
             .collect();
         process.signal("CONT");
-        echoes_at(&place);
+        check_echo(&path);
         drop((over_tcp, over_unix));
     }
 }
@@ -443,13 +454,14 @@ mod backlogs {
 mod connections {
     use super::*;
 
-    /// The timer that runs on the server's side of an idle connection, as Linux tells it: 2 is keep-alive's.
+    /// Returns the timer that is active for the server's socket of an idle connection, from `/proc/net/tcp`: "02" is
+    /// the keepalive timer, "00" is none.
     fn timer(process: &Process) -> String {
         let client = Raw::open(process.addr, "/");
         let port = client.0.local_addr().unwrap().port();
         let ours = format!("{:04X}", process.addr.port());
         let mut timer = String::new();
-        // Until the acknowledgment of the answer is in, it is the retransmission's.
+        // The retransmission timer, "01", is active until the acknowledgment of the response has arrived.
         eventually(|| {
             let table = fs::read_to_string("/proc/net/tcp").unwrap();
             let line = table.lines().find(|line| {
@@ -465,7 +477,7 @@ mod connections {
     }
 
     #[test]
-    fn they_have_keep_alive_if_it_is_asked_for() {
+    fn connections_have_tcp_keepalive_only_with_the_flag() {
         let with = Process::start(&["echo", "--tcp-keepalive", "60", "--tcp-user-timeout", "90"]);
         assert_eq!(timer(&with), "02");
         assert_eq!(timer(&Process::start(&["echo"])), "00");
@@ -477,7 +489,7 @@ mod open_files {
     use super::*;
 
     #[test]
-    fn their_limit_is_raised_and_connections_follow() {
+    fn the_soft_limit_on_open_files_is_raised() {
         let (process, urls) = start(by_shell("ulimit -Sn 64", &["echo", "-l", "127.0.0.1:0"]), 1);
         let raised = process.logged("open files");
         assert!(
@@ -490,19 +502,19 @@ mod open_files {
     }
 
     #[test]
-    fn a_number_of_connections_that_was_given_stays() {
+    fn raising_the_limit_does_not_change_connections_max_from_the_command_line() {
         let args = ["echo", "-l", "127.0.0.1:0", "--connections-max", "3"];
         let (process, urls) = start(by_shell("ulimit -Sn 64", &args), 1);
         process.logged("open files");
         let addr = addr_of(&urls[0]);
         let _clients: Vec<Raw> = (0..3).map(|_| Raw::open(addr, "/")).collect();
         let mut one_more = Raw::new(addr);
-        one_more.say(upgrade_request("/"));
+        one_more.send(upgrade_request("/"));
         assert_eq!(one_more.response_head().status, 503);
     }
 
     #[test]
-    fn nothing_is_said_when_there_is_nothing_to_raise() {
+    fn nothing_is_logged_when_the_limit_cannot_be_raised() {
         let args = ["echo", "-l", "127.0.0.1:0"];
         let (mut process, _) = start(by_shell("ulimit -n 64", &args), 1);
         process.signal("TERM");
@@ -519,21 +531,21 @@ mod variables {
     use super::*;
 
     #[test]
-    fn they_stand_for_flags() {
-        let place = Place::new("variable");
+    fn variables_replace_flags() {
+        let path = TempPath::new("variable");
         let mut command = wsloop(&[]);
         command
-            .env("WSLOOP_LISTEN", format!("127.0.0.1:0 {}", place.flag()))
+            .env("WSLOOP_LISTEN", format!("127.0.0.1:0 {}", path.flag()))
             .env("WSLOOP_ROUTE", "/=echo\n/r=reply:a, b")
             .env("WSLOOP_UNIX_MODE", "600");
         let (_process, urls) = start(command, 2);
         let mut client = connect(addr_of(&urls[0]), "/r");
         assert_eq!(ask(&mut client, "?"), "a, b");
-        echoes_at(&place);
+        check_echo(&path);
     }
 
     #[test]
-    fn a_flag_wins() {
+    fn a_flag_overrides_its_variable() {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_LISTEN", "256.0.0.1:99999");
         let (_process, urls) = start(command, 1);
@@ -541,7 +553,7 @@ mod variables {
     }
 
     #[test]
-    fn a_wrong_value_is_told_with_its_name_and_exit_code_2() {
+    fn an_invalid_value_is_reported_with_the_variables_name_and_exit_code_2() {
         let mut command = wsloop(&["echo"]);
         command.env("WSLOOP_IDLE_TIMEOUT", "soon");
         let mut process = Process::new(&mut command);
@@ -550,10 +562,10 @@ mod variables {
     }
 
     #[test]
-    fn a_name_that_is_no_flags_is_told_and_no_error() {
+    fn an_unknown_variable_is_a_warning() {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_IDLE_TIME", "1s");
         let (process, _) = start(command, 1);
-        process.logged("ignored the variable WSLOOP_IDLE_TIME: there is no flag of this name");
+        process.logged("ignored the environment variable WSLOOP_IDLE_TIME: no flag has this name");
     }
 }

@@ -1,4 +1,5 @@
-//! What a logger is given of sessions by a server in a program of one's own: the text of each line, and its fields.
+//! Tests of the log records about sessions that an embedded server passes to the program's own logger: the text of each
+//! record and its key-value fields.
 
 mod common;
 
@@ -9,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, Once};
 use wsloop::Config;
 use wsloop::handlers::Echo;
 
-/// Keeps each line's text and fields.
-struct Kept;
+/// A logger that stores the text and the fields of each record in [`LINES`].
+struct Recorder;
 
 type Line = (String, Vec<(String, String)>);
 
@@ -22,7 +23,7 @@ fn lines() -> MutexGuard<'static, Vec<Line>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-impl Log for Kept {
+impl Log for Recorder {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -43,28 +44,28 @@ impl Log for Kept {
     fn flush(&self) {}
 }
 
-/// The lines about a peer whose session ended with a reason, on a path.
+/// Runs a session on `path` that ends with code 4000 and `reason`. Returns the records about it.
 fn lines_about(path: &str, reason: &str) -> Vec<Line> {
     static SET: Once = Once::new();
     SET.call_once(|| {
-        log::set_logger(&Kept).unwrap();
+        log::set_logger(&Recorder).unwrap();
         log::set_max_level(LevelFilter::Info);
     });
     let server = serve(Config::default(), Echo::new());
     let mut raw = Raw::open(server.addr, path);
     let peer = raw.0.local_addr().unwrap().to_string();
-    raw.say(close_frame(4000, reason));
+    raw.send(close_frame(4000, reason));
     raw.close_frame();
-    raw.at_end();
+    raw.expect_end();
     drop(server);
     let lines = lines();
     let is_about = |line: &&Line| line.0.starts_with(&peer);
     lines.iter().filter(is_about).cloned().collect()
 }
 
-/// Review B8: other loggers than the binary's got raw line ends, and all of a path.
+/// Regression: loggers other than the binary's got raw line breaks, and paths of any length.
 #[test]
-fn fields_have_no_line_end_and_no_more_of_a_peers_words_than_the_text() {
+fn fields_are_escaped_and_cut_as_the_text_is() {
     let path = format!("/{}", "p".repeat(10_000));
     let lines = lines_about(&path, "a\nb\u{202e}\u{9b}\\\"");
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -83,7 +84,7 @@ fn fields_have_no_line_end_and_no_more_of_a_peers_words_than_the_text() {
 }
 
 #[test]
-fn every_figure_of_the_text_is_a_field() {
+fn every_value_in_the_text_is_also_a_field() {
     let lines = lines_about("/a", "");
     let keys = |line: &Line| -> Vec<String> { line.1.iter().map(|(key, _)| key.clone()).collect() };
     assert_eq!(keys(&lines[0]), ["event", "peer", "path"]);

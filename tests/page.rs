@@ -1,5 +1,5 @@
-//! Pages over real sockets: what GET and HEAD are answered with, what a client that has the bytes is spared, and
-//! what becomes of the WebSockets beside them.
+//! Tests of [`Page`] over real sockets: the responses to GET and HEAD, conditional requests, and the WebSocket
+//! handler that serves the same path.
 
 mod common;
 
@@ -16,6 +16,8 @@ use wsloop::{
     SendStatus, Server, Upgrade,
 };
 
+/// Runs a server with the built-in page at `/` (with an echo) and `/topic/*` (with a broadcast), and a custom page
+/// without a WebSocket handler at `/own`.
 fn routed() -> Running {
     let own = Page::bytes("text/css", &b"p{}"[..])
         .with_header("Cache-Control", "max-age=60")
@@ -25,33 +27,34 @@ fn routed() -> Running {
     let router = Router::new()
         .route("/", Page::new().beside(Echo::new()))
         .route("/own", own)
-        .route("/room/*", Page::default().beside(Broadcast));
+        .route("/topic/*", Page::default().beside(Broadcast));
     serve(Config::default(), router)
 }
 
-/// Asks for a page; `headers` are whole lines.
-fn ask_for(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
+/// Requests a page. `headers` are whole lines with their CRLF. A response to HEAD, or to a request with `headers`,
+/// must not have a body.
+fn request_page(addr: SocketAddr, method: &str, path: &str, headers: &str) -> Response {
     let mut raw = Raw::new(addr);
-    raw.say(format!(
+    raw.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n"
     ));
     if method == "GET" && headers.is_empty() {
         return raw.response();
     }
     let head = raw.response_head();
-    raw.at_end();
+    raw.expect_end();
     head
 }
 
 fn get(addr: SocketAddr, path: &str) -> Response {
-    ask_for(addr, "GET", path, "")
+    request_page(addr, "GET", path, "")
 }
 
 mod reading {
     use super::*;
 
     #[test]
-    fn the_built_in_page_comes_whole_and_under_its_policy() {
+    fn the_built_in_page_is_complete_and_has_a_content_security_policy() {
         let server = routed();
         let page = get(server.addr, "/");
         assert_eq!(page.status, 200);
@@ -83,11 +86,11 @@ mod reading {
     }
 
     #[test]
-    fn a_query_is_no_part_of_the_path_and_an_unknown_path_is_404() {
+    fn a_query_is_not_part_of_the_path_and_an_unknown_path_is_404() {
         let server = routed();
         assert_eq!(get(server.addr, "/?a=b").status, 200);
-        assert_eq!(get(server.addr, "/room/any").status, 200);
-        for path in ["/index.html", "/room", "/favicon.ico", "//"] {
+        assert_eq!(get(server.addr, "/topic/any").status, 200);
+        for path in ["/index.html", "/topic", "/favicon.ico", "//"] {
             assert_eq!(get(server.addr, path).status, 404, "{path}");
         }
     }
@@ -97,7 +100,7 @@ mod reading {
         let server = routed();
         for path in ["/", "/own"] {
             let whole = get(server.addr, path);
-            assert_eq!(ask_for(server.addr, "HEAD", path, "").head, whole.head);
+            assert_eq!(request_page(server.addr, "HEAD", path, "").head, whole.head);
             let len = whole.header("content-length").unwrap();
             assert_eq!(len, whole.body.len().to_string());
         }
@@ -115,7 +118,7 @@ mod reading {
     }
 
     #[test]
-    fn bytes_of_ones_own_come_with_their_type_and_headers() {
+    fn custom_bytes_are_served_with_their_type_and_headers() {
         let server = routed();
         let own = get(server.addr, "/own");
         assert_eq!((own.status, &*own.body), (200, "p{}"));
@@ -138,11 +141,11 @@ mod etags {
     }
 
     #[test]
-    fn a_tag_is_that_of_the_bytes() {
+    fn the_entity_tag_depends_on_the_bytes_only() {
         let (one, two) = (routed(), routed());
         let tags = [tag(one.addr, "/"), tag(one.addr, "/own")];
         assert_ne!(tags[0], tags[1]);
-        assert_eq!(tags[0], tag(one.addr, "/room/a"));
+        assert_eq!(tags[0], tag(one.addr, "/topic/a"));
         assert_eq!(tags, [tag(two.addr, "/"), tag(two.addr, "/own")]);
         for tag in tags {
             assert!(tag.len() == 18 && tag.starts_with('"') && tag.ends_with('"'));
@@ -150,7 +153,7 @@ mod etags {
     }
 
     #[test]
-    fn who_has_the_bytes_gets_304_without_them() {
+    fn a_matching_entity_tag_is_answered_with_304_without_a_body() {
         let server = routed();
         let tag = tag(server.addr, "/own");
         for named in [
@@ -162,7 +165,7 @@ mod etags {
         ] {
             for method in ["GET", "HEAD"] {
                 let line = format!("If-None-Match: {named}\r\n");
-                let answer = ask_for(server.addr, method, "/own", &line);
+                let answer = request_page(server.addr, method, "/own", &line);
                 assert_eq!(answer.status, 304, "{method} {named}");
                 for (name, value) in [
                     ("etag", Some(&*tag)),
@@ -178,13 +181,13 @@ mod etags {
     }
 
     #[test]
-    fn who_has_other_bytes_gets_these() {
+    fn another_entity_tag_is_answered_with_200_and_the_body() {
         let server = routed();
         let tag = tag(server.addr, "/own");
         for named in ["\"a\", \"b\"", tag.trim_matches('"'), "W/\"a\""] {
             let line = format!("If-None-Match: {named}\r\n");
             let mut raw = Raw::new(server.addr);
-            raw.say(format!("GET /own HTTP/1.1\r\nHost: here\r\n{line}\r\n"));
+            raw.send(format!("GET /own HTTP/1.1\r\nHost: here\r\n{line}\r\n"));
             let answer = raw.response();
             assert_eq!((answer.status, &*answer.body), (200, "p{}"), "{named}");
         }
@@ -199,33 +202,33 @@ mod sockets {
         let server = routed();
         assert_eq!(ask(&mut connect(server.addr, "/"), "hello"), "hello");
         let (mut one, mut two) = (
-            connect(server.addr, "/room/a"),
-            connect(server.addr, "/room/a"),
+            connect(server.addr, "/topic/a"),
+            connect(server.addr, "/topic/a"),
         );
         assert_eq!(ask(&mut one, "to all"), "to all");
         assert_eq!(text(&mut two), "to all");
         assert_eq!(http(server.addr, &upgrade_request("/own")).status, 404);
     }
 
-    /// Tells the name of each event.
+    /// Sends the name of each event to the test.
     struct Named(mpsc::Sender<&'static str>);
 
     impl Named {
-        fn tell(&self, name: &'static str) {
-            // The test may have seen enough.
+        fn record(&self, name: &'static str) {
+            // Fails if the test has dropped the receiver.
             let _ = self.0.send(name);
         }
     }
 
     impl Handler for Named {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-            self.tell("message");
+            self.record("message");
             match message.as_text() {
                 Some("flood") => {
-                    // The peer reads nothing until it hears of the end.
+                    // The client does not read before the event "flooded".
                     while let SendStatus::Queued = cx.send(id, &[0; MIB][..]) {}
                     let _ = cx.send(id, "the end");
-                    self.tell("flooded");
+                    self.record("flooded");
                 }
                 Some("fall behind") => {
                     cx.subscribe(id, "topic");
@@ -239,7 +242,7 @@ mod sockets {
         }
 
         fn on_start(&mut self, _: &mut Context<'_>) {
-            self.tell("start");
+            self.record("start");
         }
 
         fn on_upgrade(
@@ -249,69 +252,69 @@ mod sockets {
             _: &Request,
             _: &mut Upgrade,
         ) -> Result<(), HttpResponse> {
-            self.tell("upgrade");
+            self.record("upgrade");
             Ok(())
         }
 
         fn on_open(&mut self, cx: &mut Context<'_>, _: Id) {
             cx.set_lag_policy("topic", Some(LagPolicy::Skip));
-            self.tell("open");
+            self.record("open");
         }
 
         fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-            panic!("a plain GET is the page's");
+            panic!("the page must answer a plain GET");
         }
 
         fn on_ping(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-            self.tell("ping");
+            self.record("ping");
         }
 
         fn on_pong(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-            self.tell("pong");
+            self.record("pong");
         }
 
         fn on_drain(&mut self, _: &mut Context<'_>, _: Id) {
-            self.tell("drain");
+            self.record("drain");
         }
 
         fn on_skip(&mut self, _: &mut Context<'_>, _: Id, _: &str, _: u64) {
-            self.tell("skip");
+            self.record("skip");
         }
 
         fn on_close(&mut self, _: &mut Context<'_>, _: Id, _: &Close<'_>) {
-            self.tell("close");
+            self.record("close");
         }
 
         fn on_error(&mut self, _: &mut Context<'_>, _: Option<Id>, _: &Error) {
-            self.tell("error");
+            self.record("error");
         }
 
         fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-            self.tell("timer");
-            // As long as there is a member, so that it falls behind whatever its socket takes.
+            self.record("timer");
+            // Publishes while there is a member, so that it lags even if its socket buffers are large.
             if key == PUBLISH && cx.publish("topic", &[0; MIB][..]) > 0 {
                 cx.set_timer(Duration::from_millis(1), PUBLISH);
             }
         }
 
         fn on_source(&mut self, _: &mut Context<'_>, _: usize) {
-            self.tell("source");
+            self.record("source");
         }
     }
 
-    /// The key of a timer.
+    /// The key of the timer that publishes.
     const PUBLISH: u64 = 1;
 
     #[test]
-    fn every_event_but_the_plain_get_is_the_handlers() {
-        let (tell, events) = mpsc::channel();
+    fn the_handler_beside_a_page_gets_every_event_except_on_http() {
+        let (event_sender, events) = mpsc::channel();
         let config = Config {
             high_water_bytes: 64 * KIB,
             low_water_bytes: 16 * KIB,
             lag_bytes_max: 64 * KIB,
             ..Config::default()
         };
-        let mut server = Server::new(config, Page::new().beside(Named(tell))).unwrap();
+        let mut server = Server::new(config, Page::new().beside(Named(event_sender))).unwrap();
         server.listen("127.0.0.1:0").unwrap();
         let (mut sender, mut receiver) = mio::net::UnixStream::pair().unwrap();
         server.register(&mut receiver, 7).unwrap();
@@ -321,7 +324,7 @@ mod sockets {
             let mut missing = names.to_owned();
             while !missing.is_empty() {
                 let name = events.recv_timeout(WAIT);
-                let name = name.unwrap_or_else(|_| panic!("{missing:?} did not come"));
+                let name = name.unwrap_or_else(|_| panic!("no events {missing:?}"));
                 missing.retain(|one| *one != name);
             }
         };
@@ -347,7 +350,7 @@ mod sockets {
         drop(client);
         expect(&["close"]);
         let mut raw = Raw::open(server.addr, "/");
-        raw.say([0xFF, 0xFF]);
+        raw.send([0xFF, 0xFF]);
         assert_eq!(raw.close_frame().0, 1002);
         drop(raw);
         expect(&["error", "close"]);

@@ -1,5 +1,5 @@
-//! Messages, HTTP and the opening handshake over real sockets: what any client sees of a server with the
-//! handlers that come with the library.
+//! Tests of messages, HTTP and the opening handshake over real sockets, with the handlers of the library ([`Echo`],
+//! [`Reply`], [`Broadcast`], [`Page`] and [`Router`]).
 
 mod common;
 
@@ -18,26 +18,26 @@ mod echo {
     const LENGTHS: [usize; 8] = [0, 1, 125, 126, 65_535, 65_536, MIB, 16 * MIB];
 
     #[test]
-    fn binary_of_every_length_comes_back_as_it_was() {
+    fn binary_messages_of_every_length_are_echoed_unchanged() {
         let server = serve(Config::default(), Echo::new());
         let mut client = connect(server.addr, "/");
         for len in LENGTHS {
             let bytes = noise(len);
             client.send(Sent::binary(bytes.clone())).unwrap();
             let Sent::Binary(echo) = client.read().unwrap() else {
-                panic!("binary stays binary");
+                panic!("expected a binary echo");
             };
             assert!(echo == bytes, "{len} bytes");
         }
     }
 
     #[test]
-    fn text_of_every_length_comes_back_as_it_was() {
+    fn text_messages_of_every_length_are_echoed_unchanged() {
         let server = serve(Config::default(), Echo::new());
         let mut client = connect(server.addr, "/");
         for len in LENGTHS {
             let words: String = "grün, €, 𝄞 ".chars().cycle().take(len).collect();
-            // As many bytes as `len`: the last character may not fit.
+            // Cuts the text to `len` bytes, or fewer if a character would be cut, and pads it with `x`.
             let mut end = len;
             while !words.is_char_boundary(end) {
                 end -= 1;
@@ -49,7 +49,7 @@ mod echo {
     }
 
     #[test]
-    fn pipelined_messages_come_back_in_order() {
+    fn pipelined_messages_are_echoed_in_order() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let texts: Vec<String> = (0..2000).map(|i| format!("message {i}")).collect();
@@ -57,14 +57,14 @@ mod echo {
             .iter()
             .flat_map(|text| frame(TEXT, text.as_bytes()))
             .collect();
-        client.say(burst);
+        client.send(burst);
         for text in texts {
             assert_eq!(client.frame(), (TEXT, text.into_bytes()));
         }
     }
 
     #[test]
-    fn large_pipelined_messages_come_back_in_order() {
+    fn large_pipelined_messages_are_echoed_in_order() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let mut writer = client.0.try_clone().unwrap();
@@ -81,11 +81,11 @@ mod echo {
     }
 
     #[test]
-    fn small_and_large_messages_keep_their_order() {
+    fn small_and_large_messages_are_echoed_in_order() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let mut writer = client.0.try_clone().unwrap();
-        // Across the lengths at which the server writes straight through, queues, and assembles.
+        // Lengths for each way of processing: echoed directly from the input, queued, and assembled.
         let payload = |i: usize| vec![i as u8; [1, 300, 16_384, 70_000, 5][i % 5]];
         let writing = thread::spawn(move || {
             let burst: Vec<u8> = (0..300).flat_map(|i| frame(BINARY, &payload(i))).collect();
@@ -111,24 +111,24 @@ mod echo {
     fn pings_between_fragments_are_answered_before_the_message() {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
-        // Each frame only after the answer to the one before.
-        client.say(frame(0x01, b"a fragmented "));
-        client.say(frame(PING, b"1"));
+        // Each frame is sent after the answer to the previous one.
+        client.send(frame(0x01, b"a fragmented "));
+        client.send(frame(PING, b"1"));
         assert_eq!(client.frame(), (PONG, b"1".to_vec()));
-        client.say(frame(0x00, b"mess"));
-        client.say(frame(PING, b"2"));
+        client.send(frame(0x00, b"mess"));
+        client.send(frame(PING, b"2"));
         assert_eq!(client.frame(), (PONG, b"2".to_vec()));
-        client.say(frame(0x80, b"age"));
+        client.send(frame(0x80, b"age"));
         assert_eq!(client.frame(), (TEXT, b"a fragmented message".to_vec()));
-        // And all in one write.
+        // All frames in one write.
         let all = [
             frame(0x02, b"ab"),
             frame(PING, b"3"),
             frame(0x00, b""),
-            frame(PONG, b"nobody asked"),
+            frame(PONG, b"unsolicited"),
             frame(0x80, b"c"),
         ];
-        client.say(all.concat());
+        client.send(all.concat());
         assert_eq!(client.frame(), (PONG, b"3".to_vec()));
         assert_eq!(client.frame(), (BINARY, b"abc".to_vec()));
     }
@@ -138,14 +138,14 @@ mod echo {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let bytes = "𝄞".as_bytes();
-        client.say(frame(0x01, &bytes[..1]));
-        client.say(frame(0x00, &bytes[1..3]));
-        client.say(frame(0x80, &bytes[3..]));
+        client.send(frame(0x01, &bytes[..1]));
+        client.send(frame(0x00, &bytes[1..3]));
+        client.send(frame(0x80, &bytes[3..]));
         assert_eq!(client.frame(), (TEXT, bytes.to_vec()));
     }
 
     #[test]
-    fn a_prefix_stands_before_text_and_not_before_binary() {
+    fn the_prefix_is_added_to_text_and_not_to_binary() {
         let server = serve(Config::default(), Echo::with_prefix("You sent: "));
         let mut client = connect(server.addr, "/");
         assert_eq!(ask(&mut client, "hello"), "You sent: hello");
@@ -184,12 +184,12 @@ mod reply {
             .flat_map(|i| frame(TEXT, format!("HelloWorld{i}").as_bytes()))
             .collect();
         burst.extend(frame(BINARY, &[0; 10]));
-        client.say(burst);
+        client.send(burst);
         for _ in 0..5 {
             assert_eq!(client.frame(), (TEXT, json.as_bytes().to_vec()));
         }
-        // Nothing else was on its way.
-        client.say(frame(PING, b""));
+        // No further reply: the answer to a ping is the next frame.
+        client.send(frame(PING, b""));
         assert_eq!(client.frame(), (PONG, vec![]));
     }
 }
@@ -198,7 +198,7 @@ mod broadcast {
     use super::*;
 
     #[test]
-    fn everyone_gets_everything_in_the_same_order() {
+    fn every_member_gets_every_message_in_the_same_order() {
         let server = serve(Config::default(), Broadcast);
         let mut clients: Vec<Client> = (0..8).map(|_| connect(server.addr, "/chat")).collect();
         for round in 0..20 {
@@ -206,30 +206,30 @@ mod broadcast {
                 client.send(Sent::text(format!("{i} {round}"))).unwrap();
             }
         }
-        let heard: Vec<Vec<String>> = clients
+        let received: Vec<Vec<String>> = clients
             .iter_mut()
             .map(|client| (0..160).map(|_| text(client)).collect())
             .collect();
         for i in 0..8 {
-            assert_eq!(heard[i], heard[0], "client {i} heard the same as client 0");
-            let own: Vec<&String> = heard[0]
+            assert_eq!(received[i], received[0], "client {i} and client 0 differ");
+            let own: Vec<&String> = received[0]
                 .iter()
                 .filter(|text| text.starts_with(&format!("{i} ")))
                 .collect();
-            let said: Vec<String> = (0..20).map(|round| format!("{i} {round}")).collect();
-            assert_eq!(own, said.iter().collect::<Vec<_>>());
+            let sent: Vec<String> = (0..20).map(|round| format!("{i} {round}")).collect();
+            assert_eq!(own, sent.iter().collect::<Vec<_>>());
         }
     }
 
     #[test]
-    fn only_the_same_path_hears_it() {
+    fn only_clients_of_the_same_path_get_a_broadcast() {
         let server = serve(Config::default(), Broadcast);
         let mut here = connect(server.addr, "/here");
-        let mut too = connect(server.addr, "/here?a=query");
+        let mut with_query = connect(server.addr, "/here?a=query");
         let mut there = connect(server.addr, "/there");
         assert_eq!(ask(&mut here, "for us"), "for us");
-        assert_eq!(text(&mut too), "for us");
-        // The first that arrives there is its own.
+        assert_eq!(text(&mut with_query), "for us");
+        // The first message on the other path is its own.
         assert_eq!(ask(&mut there, "alone"), "alone");
     }
 
@@ -251,7 +251,7 @@ mod broadcast {
     }
 
     #[test]
-    fn who_comes_later_hears_what_comes_later() {
+    fn a_new_member_gets_only_later_messages() {
         let server = serve(Config::default(), Broadcast);
         let mut first = connect(server.addr, "/");
         assert_eq!(ask(&mut first, "early"), "early");
@@ -285,13 +285,13 @@ mod http {
         assert_eq!(get(server.addr, "/nothing").status, 404);
         assert_eq!(http(server.addr, &upgrade_request("/chat")).status, 404);
         let Err(tungstenite::Error::Http(response)) = try_connect(server.addr, "/nothing") else {
-            panic!("the client is refused");
+            panic!("the handshake must be refused");
         };
         assert_eq!(response.status(), 404);
     }
 
     #[test]
-    fn a_get_of_a_websocket_path_is_426_and_says_what_is_spoken() {
+    fn a_get_of_a_websocket_path_is_426_with_the_supported_protocol() {
         let server = routed();
         let response = get(server.addr, "/echo");
         assert_eq!(response.status, 426);
@@ -301,7 +301,7 @@ mod http {
     }
 
     #[test]
-    fn other_methods_are_405_and_told_which_are_not() {
+    fn other_methods_are_405_with_the_allowed_methods() {
         let server = routed();
         for method in ["POST", "PUT", "OPTIONS", "DELETE"] {
             let request = format!("{method} /page HTTP/1.1\r\nHost: here\r\n\r\n");
@@ -312,28 +312,28 @@ mod http {
     }
 
     #[test]
-    fn a_page_is_served_to_get_and_its_head_to_head() {
+    fn get_of_a_page_has_a_body_and_head_has_none() {
         let server = routed();
         let response = get(server.addr, "/page");
         assert_eq!((response.status, &*response.body), (200, "<p>hello</p>"));
         assert_eq!(response.header("content-type"), Some("text/html"));
         let mut raw = Raw::new(server.addr);
-        raw.say("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n");
+        raw.send("HEAD /page HTTP/1.1\r\nHost: here\r\n\r\n");
         let head = raw.response_head();
-        raw.at_end();
-        assert_eq!(head.head, response.head, "the same, without a body");
+        raw.expect_end();
+        assert_eq!(head.head, response.head);
     }
 
     #[test]
-    fn a_page_is_no_websocket() {
+    fn an_opening_handshake_for_a_page_is_404() {
         let server = routed();
         assert_eq!(http(server.addr, &upgrade_request("/page")).status, 404);
     }
 
     #[test]
-    fn a_wildcard_route_serves_what_is_below_it() {
+    fn a_wildcard_route_serves_the_paths_below_it() {
         let server = routed();
-        let mut client = connect(server.addr, "/chat/room");
+        let mut client = connect(server.addr, "/chat/topic");
         assert_eq!(ask(&mut client, "hello"), "hello");
     }
 
@@ -351,12 +351,12 @@ mod http {
         let foreign = with_origin("https://example.com");
         assert_eq!(http(server.addr, &foreign).status, 403);
         let mut raw = Raw::new(server.addr);
-        raw.say(with_origin("https://example.org"));
+        raw.send(with_origin("https://example.org"));
         assert_eq!(raw.response_head().status, 101);
     }
 
     #[test]
-    fn a_large_page_arrives_whole() {
+    fn a_large_page_arrives_complete() {
         let body = "0123456789".repeat(MIB);
         let page = Page::bytes("text/plain", body.clone().into_bytes());
         let server = serve(Config::default(), page);
@@ -369,7 +369,7 @@ mod http {
         let head = format!("POST /page HTTP/1.1\r\nHost: here\r\nContent-Length: {MIB}\r\n\r\n");
         for _ in 0..20 {
             let mut raw = Raw::new(server.addr);
-            raw.say([head.as_bytes(), &noise(MIB)].concat());
+            raw.send([head.as_bytes(), &noise(MIB)].concat());
             assert_eq!(raw.response().status, 405);
         }
     }
@@ -379,10 +379,10 @@ mod opening {
     use super::*;
 
     #[test]
-    fn the_answer_is_that_of_the_rfcs_example() {
+    fn the_response_is_that_of_the_rfcs_example() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::new(server.addr);
-        raw.say(upgrade_request("/"));
+        raw.send(upgrade_request("/"));
         let response = raw.response_head();
         assert_eq!(response.status, 101);
         let accept = response.header("sec-websocket-accept");
@@ -400,23 +400,23 @@ mod opening {
             frame(PING, b"p"),
             close_frame(1000, "and gone"),
         ];
-        raw.say(early.concat());
+        raw.send(early.concat());
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"early".to_vec()));
         assert_eq!(raw.frame(), (PONG, b"p".to_vec()));
         assert_eq!(raw.close_frame(), (1000, "and gone".to_owned()));
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
-    fn a_request_may_come_byte_by_byte() {
+    fn a_request_may_arrive_one_byte_at_a_time() {
         let server = serve(Config::default(), Echo::new());
-        let mut pace = connect(server.addr, "/");
+        let mut barrier = connect(server.addr, "/");
         let mut raw = Raw::new(server.addr);
         for byte in [upgrade_request("/").as_bytes(), &frame(TEXT, b"slow")].concat() {
-            raw.say([byte]);
-            // Makes sure that the server reads each byte alone.
-            ask(&mut pace, "tick");
+            raw.send([byte]);
+            // An echo on another connection ensures that the server has read the byte before the next one is sent.
+            ask(&mut barrier, "tick");
         }
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"slow".to_vec()));
@@ -429,14 +429,14 @@ mod opening {
         let mut clients: Vec<Raw> = (0..stream.len())
             .map(|cut| {
                 let mut raw = Raw::new(server.addr);
-                raw.say(&stream[..cut]);
+                raw.send(&stream[..cut]);
                 raw
             })
             .collect();
-        // The server has read all first parts.
+        // After this echo the server has read all first parts.
         ask(&mut connect(server.addr, "/"), "tick");
         for (cut, raw) in clients.iter_mut().enumerate() {
-            raw.say(&stream[cut..]);
+            raw.send(&stream[cut..]);
         }
         for raw in &mut clients {
             assert_eq!(raw.response_head().status, 101);
@@ -445,7 +445,7 @@ mod opening {
     }
 
     #[test]
-    fn what_is_no_opening_handshake_is_told_why() {
+    fn an_invalid_opening_handshake_is_refused_with_the_reason() {
         let server = serve(Config::default(), Echo::new());
         let good = upgrade_request("/");
         let cases = [
@@ -482,7 +482,7 @@ mod opening {
             assert_eq!(response.status, status, "{what}: {}", response.body);
             assert!(
                 response.body.ends_with('\n'),
-                "{what}: a line that says why"
+                "{what}: the body must be a line with the reason"
             );
         }
     }
@@ -497,7 +497,7 @@ mod opening {
         ] {
             let mut raw = Raw::new(server.addr);
             let line = format!("Connection: {connection}\r\n");
-            raw.say(upgrade_request("/").replace("Connection: Upgrade\r\n", &line));
+            raw.send(upgrade_request("/").replace("Connection: Upgrade\r\n", &line));
             assert_eq!(raw.response_head().status, 101, "{connection:?}");
         }
     }
@@ -506,18 +506,19 @@ mod opening {
 mod violations {
     use super::*;
 
-    /// The Close that answers it, the last that the server says.
-    fn refused(stream: &[u8]) -> (u16, String) {
+    /// Sends `stream` on an open connection. Returns the code and reason of the Close that answers it, which must be
+    /// the last frame.
+    fn close_after(stream: &[u8]) -> (u16, String) {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(stream);
+        raw.send(stream);
         let close = raw.close_frame();
-        raw.at_end();
+        raw.expect_end();
         close
     }
 
     #[test]
-    fn each_is_closed_with_its_code() {
+    fn each_violation_is_answered_with_its_close_code() {
         for (what, stream, code) in [
             ("not masked", b"\x81\x01a".to_vec(), 1002),
             ("a reserved bit", frame(0xC1, b"a"), 1002),
@@ -536,7 +537,7 @@ mod violations {
                 1002,
             ),
             ("a close code of one byte", frame(CLOSE, b"a"), 1002),
-            ("a close code that is none", close_frame(1005, ""), 1002),
+            ("a reserved close code", close_frame(1005, ""), 1002),
             ("text that is not UTF-8", frame(TEXT, b"\xFF"), 1007),
             (
                 "a reason that is not UTF-8",
@@ -545,25 +546,25 @@ mod violations {
             ),
         ] {
             println!("{what}");
-            let (got, reason) = refused(&stream);
+            let (got, reason) = close_after(&stream);
             assert_eq!(got, code, "{what}: {reason}");
-            assert!(!reason.is_empty(), "{what}: it says why");
+            assert!(!reason.is_empty(), "{what}: no reason");
         }
     }
 
     #[test]
-    fn what_follows_one_does_not_take_the_close_away() {
+    fn bytes_after_a_violation_do_not_prevent_the_close_from_arriving() {
         for _ in 0..20 {
-            let (code, _) = refused(&[b"\x81\x01a", &noise(MIB)[..]].concat());
+            let (code, _) = close_after(&[b"\x81\x01a", &noise(MIB)[..]].concat());
             assert_eq!(code, 1002);
         }
     }
 
     #[test]
-    fn what_came_before_one_is_still_answered() {
+    fn messages_before_a_violation_are_answered() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(
+        raw.send(
             [
                 frame(TEXT, b"good"),
                 frame(0x83, b"bad"),
@@ -573,6 +574,6 @@ mod violations {
         );
         assert_eq!(raw.frame(), (TEXT, b"good".to_vec()));
         assert_eq!(raw.close_frame().0, 1002);
-        raw.at_end();
+        raw.expect_end();
     }
 }

@@ -1,6 +1,7 @@
-//! A server inside another poll: its descriptor (`AsRawFd`) is registered there, `next_timeout` bounds the sleep,
-//! and `turn` with a timeout of zero does what is due. mio registers edge-triggered; a fresh registration tells
-//! the level.
+//! Tests of a server inside another event loop: its descriptor (`AsRawFd`) is registered in the host's poll,
+//! `next_timeout` bounds the time that the host sleeps, and `turn` with a timeout of zero does the pending work. The
+//! host's poll is a mio poll, which is edge-triggered; the first poll after a registration reports the current
+//! readiness (the level).
 
 mod common;
 
@@ -14,12 +15,12 @@ use tungstenite::Message as Sent;
 use wsloop::handlers::Echo;
 use wsloop::{Config, Context, Handler, Id, Message, Server, Turn, handler_fn};
 
-/// A host with a poll of its own, and a server in it. Everything happens on the test's thread.
+/// A host with its own poll, and a server in it. Everything runs on the test's thread.
 struct Host<H: Handler> {
     poll: Poll,
     events: Events,
     server: Server<H>,
-    /// How often the poll woke for the server's descriptor.
+    /// The number of events for the server's descriptor.
     wakes: usize,
 }
 
@@ -44,7 +45,7 @@ impl<H: Handler> Host<H> {
         self.server.local_addrs().next().unwrap()
     }
 
-    /// One pass of the host's loop, which sleeps at most `timeout`.
+    /// Runs one pass of the host's loop, which sleeps at most `timeout`.
     fn pass(&mut self, timeout: Duration) -> Turn {
         let sleep = self.server.next_timeout().unwrap_or(timeout).min(timeout);
         self.poll.poll(&mut self.events, Some(sleep)).unwrap();
@@ -52,23 +53,26 @@ impl<H: Handler> Host<H> {
         self.server.turn(Some(Duration::ZERO)).unwrap()
     }
 
-    /// Passes until `is_done`, each of which must find something to do in time.
+    /// Runs passes until `is_done`. Panics after [`WAIT`].
     fn pass_until(&mut self, mut is_done: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !is_done(self) {
-            assert!(start.elapsed() < WAIT, "the host sleeps and work waits");
+            assert!(
+                start.elapsed() < WAIT,
+                "the host sleeps although there is work"
+            );
             let _ = self.pass(WAIT);
         }
     }
 
-    /// A pass for which there was nothing to do.
-    fn pass_in_vain(&mut self) -> bool {
+    /// Runs one pass that sleeps at most 50 ms. Returns `true` if the server's descriptor had no event.
+    fn pass_without_event(&mut self) -> bool {
         let wakes = self.wakes;
         let _ = self.pass(Duration::from_millis(50));
         wakes == self.wakes
     }
 
-    /// Whether the server's descriptor is readable now, whatever was told before.
+    /// Returns whether the server's descriptor is readable now, independently of earlier events.
     fn is_readable(&self) -> bool {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(1);
@@ -101,7 +105,10 @@ fn a_host_wakes_for_every_message() {
     let clients: Vec<_> = (0..4).map(|_| thread::spawn(talk)).collect();
     let start = Instant::now();
     while host.pass(WAIT) == Turn::Running {
-        assert!(start.elapsed() < WAIT, "the host sleeps and work waits");
+        assert!(
+            start.elapsed() < WAIT,
+            "the host sleeps although there is work"
+        );
     }
     for client in clients {
         client.join().unwrap();
@@ -110,7 +117,7 @@ fn a_host_wakes_for_every_message() {
 }
 
 #[test]
-fn a_host_that_has_turned_finds_the_descriptor_quiet() {
+fn after_a_turn_the_descriptor_is_not_readable() {
     let mut host = Host::new(Config::default(), Echo::new());
     let addr = host.addr();
     let connecting = thread::spawn(move || connect(addr, "/"));
@@ -119,7 +126,7 @@ fn a_host_that_has_turned_finds_the_descriptor_quiet() {
     let _ = host.server.turn(Some(Duration::ZERO)).unwrap();
     assert!(!host.is_readable());
     client.send(Sent::text("hello")).unwrap();
-    // Readable, for one who asks for the level, until it has turned.
+    // The descriptor stays readable (level) until the server has run a turn.
     eventually(|| host.is_readable());
     assert!(host.is_readable());
     let _ = host.server.turn(Some(Duration::ZERO)).unwrap();
@@ -140,7 +147,7 @@ fn a_host_wakes_for_a_handle() {
     let stopping = thread::spawn(move || handle.stop().unwrap());
     let start = Instant::now();
     while host.pass(WAIT) == Turn::Running {
-        assert!(start.elapsed() < WAIT, "nobody woke the host");
+        assert!(start.elapsed() < WAIT, "the handle did not wake the host");
     }
     stopping.join().unwrap();
 }
@@ -166,12 +173,12 @@ fn a_host_wakes_for_timers() {
         host.server.handler().0 == 5
     });
     assert!(start.elapsed() >= Duration::from_millis(100));
-    // It slept until each was due, and did not spin.
+    // The host slept until each timer was due, and did not spin.
     assert!(passes <= 20, "{passes} passes");
 }
 
 #[test]
-fn what_is_sent_between_turns_needs_no_event_to_leave() {
+fn messages_sent_between_turns_need_no_event_to_be_written() {
     let mut host = Host::new(Config::default(), Echo::new());
     let addr = host.addr();
     let connecting = thread::spawn(move || connect(addr, "/"));
@@ -188,12 +195,13 @@ fn what_is_sent_between_turns_needs_no_event_to_leave() {
     assert_eq!(text(&mut client), "from the host");
 }
 
-/// One poll gives 1 024 events. The host's own poll, edge-triggered, tells only once of all that wait.
+/// One poll of the server returns at most 1 024 events. The host's edge-triggered poll reports the readiness of the
+/// server's descriptor only once, also if more sessions are ready.
 #[test]
-fn more_ready_sessions_than_one_poll_gives_are_all_served() -> std::io::Result<()> {
+fn more_ready_sessions_than_one_poll_returns_are_all_served() -> std::io::Result<()> {
     const CLIENTS: usize = 1500;
     if wsloop::descriptors_max() < 2 * CLIENTS + 100 {
-        eprintln!("not tested: too few descriptors (ulimit -n)");
+        eprintln!("skipped: too few descriptors (ulimit -n)");
         return Ok(());
     }
     let mut host = Host::new(Config::default(), Echo::new());
@@ -202,9 +210,9 @@ fn more_ready_sessions_than_one_poll_gives_are_all_served() -> std::io::Result<(
         thread::spawn(move || -> Vec<Raw> { (0..CLIENTS).map(|_| Raw::open(addr, "/")).collect() });
     host.pass_until(|host| host.server.count() == CLIENTS);
     let mut clients = connecting.join().unwrap();
-    while !host.pass_in_vain() {}
+    while !host.pass_without_event() {}
     for client in &mut clients {
-        client.say(frame(TEXT, b"all at once"));
+        client.send(frame(TEXT, b"all at once"));
     }
     let start = Instant::now();
     for client in &mut clients {

@@ -1,5 +1,5 @@
-//! What a handler is told, and what it can ask for, over real sockets: upgrade, open and close in pairs, how a
-//! session ended, errors, timers, sources, and questions to the context.
+//! Tests of the events of a [`Handler`] and of the methods of a [`Context`], over real sockets: upgrade, open and
+//! close in pairs, how a session ended, errors, timers, sources, and the properties of sessions.
 
 mod common;
 
@@ -20,10 +20,10 @@ use wsloop::{
 mod upgrade {
     use super::*;
 
-    /// Lets in who has a token; tells it what it is called.
-    struct Doorman;
+    /// Accepts requests with a token, and returns the token in a header of the 101 response.
+    struct TokenCheck;
 
-    impl Handler for Doorman {
+    impl Handler for TokenCheck {
         fn on_upgrade(
             &mut self,
             cx: &mut Context<'_>,
@@ -32,7 +32,7 @@ mod upgrade {
             upgrade: &mut Upgrade,
         ) -> Result<(), HttpResponse> {
             let Some(token) = request.header("X-Token") else {
-                let refusal = HttpResponse::new(401, "who are you?\n");
+                let refusal = HttpResponse::new(401, "a token is required\n");
                 return Err(refusal.with_header("www-authenticate", "Token").unwrap());
             };
             let token = HeaderValue::from_str(&token.to_uppercase()).unwrap();
@@ -74,7 +74,7 @@ mod upgrade {
 
     #[test]
     fn the_handler_sees_the_request_and_alters_the_101() {
-        let server = serve(Config::default(), Doorman);
+        let server = serve(Config::default(), TokenCheck);
         let request = request(server.addr, "/door?key=1")
             .with_header("X-Token", "anna")
             .with_sub_protocol("v1")
@@ -92,21 +92,21 @@ mod upgrade {
 
     #[test]
     fn the_handler_refuses_with_a_status_a_header_and_a_body() {
-        let (handler, events) = watch(Doorman);
+        let (handler, events) = watch(TokenCheck);
         let server = serve(Config::default(), handler);
         assert_eq!(
             refusal(request(server.addr, "/"), server.addr),
-            (401, "who are you?\n".to_owned())
+            (401, "a token is required\n".to_owned())
         );
         let response = http(server.addr, &upgrade_request("/"));
         assert_eq!(response.header("www-authenticate"), Some("Token"));
         drop(server);
-        assert_eq!(events.rest(), [], "never opened, never closed");
+        assert_eq!(events.rest(), [], "neither on_open nor on_close");
     }
 
     #[test]
     fn a_101_that_the_handler_broke_is_a_500_and_an_error() {
-        let (handler, events) = watch(Doorman);
+        let (handler, events) = watch(TokenCheck);
         let server = serve(Config::default(), handler);
         let request = request(server.addr, "/?broken").with_header("X-Token", "anna");
         assert_eq!(refusal(request, server.addr).0, 500);
@@ -139,11 +139,11 @@ mod ends {
     use super::*;
     use std::sync::mpsc;
 
-    /// Does what a text says; else echoes.
-    fn obedient(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    /// Executes the command in a text message. Echoes every other message.
+    fn obey_text(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         match message.as_text() {
             Some("close") => assert!(cx.close(id, 4002, "enough")),
-            Some("close without a code") => assert!(cx.close(id, 1005, "unsaid")),
+            Some("close without a code") => assert!(cx.close(id, 1005, "not sent")),
             Some("close wrongly") => {
                 for code in [0, 999, 1004, 1006, 1015, 5000] {
                     assert!(!cx.close(id, code, ""), "{code}");
@@ -156,7 +156,7 @@ mod ends {
                 assert!(cx.close(id, 4003, ""));
                 assert!(!cx.is_open(id));
                 assert_eq!(cx.send(id, "after"), SendStatus::Refused);
-                assert!(!cx.close(id, 4004, ""), "once is enough");
+                assert!(!cx.close(id, 4004, ""), "the session is closing");
                 assert!(!cx.ping(id, b""));
             }
             _ => drop(cx.send(id, message)),
@@ -164,7 +164,7 @@ mod ends {
     }
 
     fn server() -> (Running, Events) {
-        let (handler, events) = watch(handler_fn(obedient));
+        let (handler, events) = watch(handler_fn(obey_text));
         let config = Config {
             message_bytes_max: MIB,
             ..Config::default()
@@ -173,7 +173,7 @@ mod ends {
     }
 
     #[test]
-    fn a_clients_close_is_told_with_code_and_reason() {
+    fn a_clients_close_is_reported_with_code_and_reason() {
         let (server, events) = server();
         let mut client = connect(server.addr, "/");
         let frame = CloseFrame {
@@ -189,15 +189,15 @@ mod ends {
     fn a_clients_close_without_a_code_is_1005() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(CLOSE, b""));
+        raw.send(frame(CLOSE, b""));
         assert_eq!(raw.frame(), (CLOSE, vec![]));
-        raw.at_end();
+        raw.expect_end();
         drop(raw);
         assert_eq!(events.end(), end(1005, "", true, Side::Peer));
     }
 
     #[test]
-    fn our_close_is_ours_and_clean_when_it_is_answered() {
+    fn our_close_is_clean_when_it_is_answered() {
         let (server, events) = server();
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("close")).unwrap();
@@ -209,10 +209,10 @@ mod ends {
     fn our_close_may_have_no_code() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"close without a code"));
+        raw.send(frame(TEXT, b"close without a code"));
         assert_eq!(raw.frame(), (CLOSE, vec![]));
-        raw.say(frame(CLOSE, b""));
-        raw.at_end();
+        raw.send(frame(CLOSE, b""));
+        raw.expect_end();
         drop(raw);
         let end = events.end();
         assert_eq!((end.code, end.is_clean, end.by), (1005, true, Side::Us));
@@ -229,14 +229,14 @@ mod ends {
     fn our_close_that_is_not_answered_is_not_clean() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"close"));
+        raw.send(frame(TEXT, b"close"));
         assert_eq!(raw.close_frame(), (4002, "enough".to_owned()));
         drop(raw);
         assert_eq!(events.end(), end(4002, "enough", false, Side::Us));
     }
 
     #[test]
-    fn what_was_sent_before_a_close_arrives_and_nothing_after_it() {
+    fn messages_sent_before_a_close_arrive_and_none_after_it() {
         let (server, events) = server();
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("send, close, send")).unwrap();
@@ -246,7 +246,7 @@ mod ends {
     }
 
     #[test]
-    fn a_client_that_goes_without_a_close_is_1006() {
+    fn a_client_that_disconnects_without_a_close_is_1006() {
         let (server, events) = server();
         drop(Raw::open(server.addr, "/"));
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
@@ -256,23 +256,23 @@ mod ends {
     fn a_reset_is_1006_and_an_error() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"an echo"));
+        raw.send(frame(TEXT, b"an echo"));
         reset(raw);
         assert!(events.error().contains("reset"));
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
     }
 
     #[test]
-    fn a_client_that_half_closes_gets_its_answers_and_is_1006() {
+    fn a_client_that_half_closes_gets_its_echoes_and_is_1006() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
         let large = noise(MIB);
-        raw.say(frame(BINARY, &large));
-        raw.say(frame(TEXT, b"last"));
+        raw.send(frame(BINARY, &large));
+        raw.send(frame(TEXT, b"last"));
         raw.shut_write();
         assert!(raw.frame() == (BINARY, large));
         assert_eq!(raw.frame(), (TEXT, b"last".to_vec()));
-        raw.at_end();
+        raw.expect_end();
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
     }
 
@@ -280,13 +280,13 @@ mod ends {
     fn terminate_sends_no_close() {
         let (server, events) = server();
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"terminate"));
-        raw.is_gone();
+        raw.send(frame(TEXT, b"terminate"));
+        raw.expect_end_or_reset();
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
     }
 
     #[test]
-    fn violations_are_ours_with_their_code_after_an_error() {
+    fn a_violation_is_an_error_and_then_a_close_by_us_with_its_code() {
         for (stream, code, reason) in [
             (
                 b"\x81\x01a".to_vec(),
@@ -302,11 +302,11 @@ mod ends {
         ] {
             let (server, events) = server();
             let mut raw = Raw::open(server.addr, "/");
-            raw.say(stream);
+            raw.send(stream);
             assert_eq!(raw.close_frame(), (code, reason.to_owned()));
             drop(raw);
             let Seen::Open(id) = events.next() else {
-                panic!("open comes first");
+                panic!("the first event must be Open");
             };
             assert_eq!(events.next(), Seen::Error(Some(id), reason.to_owned()));
             let end = end(code, reason, false, Side::Us);
@@ -315,7 +315,7 @@ mod ends {
     }
 
     #[test]
-    fn in_on_close_the_session_can_be_asked_about_and_not_sent_to() {
+    fn in_on_close_the_session_has_its_state_and_refuses_messages() {
         struct Last(mpsc::Sender<String>);
         impl Handler for Last {
             fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
@@ -328,33 +328,33 @@ mod ends {
                 let state = cx.state::<u32>(id).copied();
                 let (path, peer) = (cx.path(id), cx.peer_addr(id));
                 let sent = cx.send(id, "too late");
-                let told = format!(
+                let answer = format!(
                     "{state:?} {path:?} {} {sent:?} {} {:?}",
                     peer.is_some(),
                     cx.count(),
                     cx.ids()
                 );
-                self.0.send(told).unwrap();
+                self.0.send(answer).unwrap();
             }
         }
-        let (tell, told) = mpsc::channel();
-        let server = serve(Config::default(), Last(tell));
+        let (sender, answer) = mpsc::channel();
+        let server = serve(Config::default(), Last(sender));
         drop(Raw::open(server.addr, "/last"));
         assert_eq!(
-            told.recv_timeout(WAIT).unwrap(),
+            answer.recv_timeout(WAIT).unwrap(),
             r#"Some(7) Some("/last") true Refused 0 []"#
         );
         drop(server);
     }
 
     #[test]
-    fn open_and_close_come_in_pairs_whatever_clients_do() {
+    fn every_on_open_has_one_on_close_whatever_clients_do() {
         let (server, events) = server();
         let mut is_opened = 0;
         for i in 0..200 {
             is_opened += usize::from(come_and_go(server.addr, i));
         }
-        // A last one, still there when the server stops.
+        // One more session, which is open when the server stops.
         let mut client = connect(server.addr, "/");
         ask(&mut client, "are you well?");
         drop(server);
@@ -378,41 +378,41 @@ mod ends {
         assert_eq!((opens, closes), (is_opened + 1, is_opened + 1));
     }
 
-    /// One of the ways in which clients come and go; whether it was open.
+    /// Connects and disconnects in one of ten ways. Returns whether the session was open.
     fn come_and_go(addr: SocketAddr, way: usize) -> bool {
         let ways = 10;
         if way % ways < 2 {
             let mut raw = Raw::new(addr);
-            raw.say(&upgrade_request("/").as_bytes()[..way % ways * 40]);
+            raw.send(&upgrade_request("/").as_bytes()[..way % ways * 40]);
             return false;
         }
         let mut raw = Raw::open(addr, "/");
         match way % ways {
             2 => {
-                raw.say(close_frame(1000, ""));
+                raw.send(close_frame(1000, ""));
                 assert_eq!(raw.close_frame().0, 1000);
-                raw.at_end();
+                raw.expect_end();
             }
-            3 => raw.say(close_frame(1000, "and away")),
+            3 => raw.send(close_frame(1000, "and away")),
             4 => {}
             5 => {
-                raw.say(frame(TEXT, b"an echo"));
+                raw.send(frame(TEXT, b"an echo"));
                 reset(raw);
             }
             6 => {
                 raw.shut_write();
-                raw.at_end();
+                raw.expect_end();
             }
-            7 => raw.say(&frame(TEXT, b"in the middle of a frame")[..9]),
+            7 => raw.send(&frame(TEXT, b"in the middle of a frame")[..9]),
             8 => {
-                raw.say(b"\x81\x01a");
+                raw.send(b"\x81\x01a");
                 assert_eq!(raw.close_frame().0, 1002);
             }
             9 => {
-                raw.say(frame(TEXT, b"terminate"));
-                raw.is_gone();
+                raw.send(frame(TEXT, b"terminate"));
+                raw.expect_end_or_reset();
             }
-            way => unreachable!("there is no way {way}"),
+            way => unreachable!("{way} is less than {ways}"),
         }
         true
     }
@@ -424,22 +424,22 @@ mod ends {
     }
 
     #[test]
-    fn a_client_that_never_reads_and_goes_is_noticed_at_once() {
+    fn the_disconnect_of_a_client_that_does_not_read_is_noticed_at_once() {
         let (server, events) = server();
         let raw = Raw::open(server.addr, "/");
         let message = frame(BINARY, &noise(64 * KIB));
         write_until_blocked(&raw.0, |_| message.clone());
         drop(raw);
-        // Long before the write timeout of 30 s.
+        // The event arrives within 10 s, before the write timeout of 30 s.
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
         drop(server);
     }
 }
 
-mod questions {
+mod properties {
     use super::*;
 
-    /// Answers questions about the session and the server; counts what each session asks.
+    /// Answers questions about the session and the server. Counts the questions of each session in its state.
     fn answer(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         let asked = match cx.state::<usize>(id) {
             Some(asked) => {
@@ -451,7 +451,7 @@ mod questions {
                 1
             }
         };
-        assert_eq!(cx.state::<String>(id), None, "it is no String");
+        assert_eq!(cx.state::<String>(id), None, "the state is not a String");
         let answer = match message.as_text().unwrap() {
             "how often?" => asked.to_string(),
             "peer" => cx.peer_addr(id).unwrap().to_string(),
@@ -468,7 +468,7 @@ mod questions {
                 cx.buffered_amount(id).to_string()
             }
             "ping" => cx.ping(id, b"are you there?").to_string(),
-            other => panic!("{other:?} is no question"),
+            other => panic!("unknown question {other:?}"),
         };
         let _ = cx.send(id, &answer);
     }
@@ -482,14 +482,14 @@ mod questions {
         assert_eq!(ask(&mut first, "how often?"), "2");
         assert_eq!(ask(&mut second, "how often?"), "1");
         drop(first);
-        // A new session may have the old one's slot, not its state.
+        // A new session may reuse the slot of the ended one, but has no state.
         let mut third = connect(server.addr, "/");
         assert_eq!(ask(&mut third, "how often?"), "1");
         assert_eq!(ask(&mut second, "how often?"), "2");
     }
 
     #[test]
-    fn address_and_path_are_the_clients() {
+    fn the_address_and_the_path_of_a_session_are_available() {
         let server = serve(Config::default(), handler_fn(answer));
         let mut client = connect(server.addr, "/some/path?and=query");
         let local = client.get_ref().local_addr().unwrap().to_string();
@@ -498,7 +498,7 @@ mod questions {
     }
 
     #[test]
-    fn count_and_ids_are_those_that_are_open() {
+    fn count_and_ids_include_open_sessions_only() {
         let (handler, events) = watch(handler_fn(answer));
         let server = serve(Config::default(), handler);
         let mut client = connect(server.addr, "/");
@@ -515,17 +515,17 @@ mod questions {
     }
 
     #[test]
-    fn buffered_amount_is_what_is_queued_with_its_header() {
+    fn buffered_amount_includes_frame_headers() {
         let server = serve(Config::default(), handler_fn(answer));
         let mut client = connect(server.addr, "/");
         assert_eq!(ask(&mut client, "buffered"), "12345");
         assert_eq!(text(&mut client), "7");
-        assert_eq!(ask(&mut client, "buffered"), "12345", "and again from zero");
+        assert_eq!(ask(&mut client, "buffered"), "12345", "from zero again");
         assert_eq!(text(&mut client), "7");
     }
 
     #[test]
-    fn pings_and_pongs_are_told() {
+    fn pings_and_pongs_are_passed_to_the_handler() {
         let (handler, events) = watch(handler_fn(answer));
         let server = serve(Config::default(), handler);
         let mut client = connect(server.addr, "/");
@@ -547,7 +547,7 @@ mod timers {
 
     const TICK: Duration = Duration::from_millis(20);
 
-    /// Tells everyone the time, again and again.
+    /// Sends the number of ticks to every session, every [`TICK`].
     struct Clock {
         ticks: u64,
     }
@@ -570,7 +570,7 @@ mod timers {
     }
 
     #[test]
-    fn a_timer_pushes_to_clients_that_never_ask() {
+    fn a_timer_can_send_to_clients_that_send_nothing() {
         let server = serve(Config::default(), Clock { ticks: 0 });
         let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/")).collect();
         for client in &mut clients {
@@ -581,36 +581,36 @@ mod timers {
         }
     }
 
-    /// Sets timers out of order, and takes one back.
+    /// Sets timers out of order, and cancels one of them. Sends the key of each timer that fires.
     #[derive(Default)]
-    struct Orders {
-        taken_back: Option<TimerId>,
+    struct OutOfOrder {
+        cancelled: Option<TimerId>,
         asked_by: Option<Id>,
     }
 
-    impl Handler for Orders {
+    impl Handler for OutOfOrder {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
             self.asked_by = Some(id);
             cx.set_timer(3 * TICK, 3);
             cx.set_timer(TICK, 1);
-            self.taken_back = Some(cx.set_timer(2 * TICK, 2));
+            self.cancelled = Some(cx.set_timer(2 * TICK, 2));
             cx.set_timer(Duration::ZERO, 0);
             cx.set_timer(3 * TICK, 4);
         }
 
         fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
             if key == 0 {
-                let timer = self.taken_back.take().unwrap();
+                let timer = self.cancelled.take().unwrap();
                 assert!(cx.cancel_timer(timer));
-                assert!(!cx.cancel_timer(timer), "it is taken back already");
+                assert!(!cx.cancel_timer(timer), "already cancelled");
             }
             let _ = cx.send(self.asked_by.unwrap(), &key.to_string());
         }
     }
 
     #[test]
-    fn timers_are_due_in_order_and_can_be_taken_back() {
-        let server = serve(Config::default(), Orders::default());
+    fn timers_fire_in_order_and_can_be_cancelled() {
+        let server = serve(Config::default(), OutOfOrder::default());
         let mut client = connect(server.addr, "/");
         client.send(Sent::text("go")).unwrap();
         let due: Vec<String> = (0..4).map(|_| text(&mut client)).collect();
@@ -621,7 +621,7 @@ mod timers {
 mod sources {
     use super::*;
 
-    /// Passes what arrives on a socket of its own to everyone.
+    /// Sends what arrives on its own socket, `source`, to every session.
     struct Relay {
         source: UnixStream,
         key: usize,
@@ -635,7 +635,7 @@ mod sources {
         fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
             assert_eq!(key, self.key);
             let mut buf = [0; 64];
-            // Edge-triggered: until it would block.
+            // The source is edge-triggered, so it is read until it would block.
             while let Ok(len @ 1..) = self.source.read(&mut buf) {
                 for id in cx.ids() {
                     let _ = cx.send(id, &buf[..len]);
@@ -645,7 +645,7 @@ mod sources {
     }
 
     #[test]
-    fn a_source_of_the_hosts_wakes_the_handler() {
+    fn a_registered_source_wakes_the_handler() {
         for key in [0, 65_535] {
             let (mut other, source) = UnixStream::pair().unwrap();
             let mut server = Server::new(Config::default(), Relay { source, key }).unwrap();
@@ -668,9 +668,9 @@ mod sources {
     }
 
     fn register(server: &mut Server<Relay>, key: usize) {
-        // The handler owns the source: it is taken out while the server registers it.
-        let (_, spare) = UnixStream::pair().unwrap();
-        let mut source = std::mem::replace(&mut server.handler_mut().source, spare);
+        // The handler, and thereby the server, owns the source. A placeholder replaces it during the registration.
+        let (_, placeholder) = UnixStream::pair().unwrap();
+        let mut source = std::mem::replace(&mut server.handler_mut().source, placeholder);
         server.register(&mut source, key).unwrap();
         server.handler_mut().source = source;
     }
@@ -684,7 +684,7 @@ fn a_closure_is_a_handler() {
 }
 
 #[test]
-fn an_id_of_a_session_that_is_gone_has_no_effect() {
+fn the_id_of_an_ended_session_has_no_effect() {
     struct Memory(Vec<Id>);
     impl Handler for Memory {
         fn on_open(&mut self, _: &mut Context<'_>, id: Id) {
@@ -707,6 +707,6 @@ fn an_id_of_a_session_that_is_gone_has_no_effect() {
     let server = serve(Config::default(), handler);
     drop(Raw::open(server.addr, "/"));
     events.end();
-    // It has the slot of the one that is gone.
+    // This session reuses the slot of the ended one.
     assert_eq!(ask(&mut connect(server.addr, "/"), "go"), "fine");
 }

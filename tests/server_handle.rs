@@ -1,4 +1,4 @@
-//! A server among threads and other loops: the handle, turns inside a host's own poll, and listeners.
+//! Tests of [`Handle`] (other threads), of [`Server::turn`] inside another loop, and of listeners.
 
 mod common;
 
@@ -14,7 +14,7 @@ mod handle {
     use super::*;
 
     #[test]
-    fn a_message_from_another_thread_wakes_the_loop_and_reaches_one() {
+    fn a_message_from_another_thread_wakes_the_loop_and_reaches_its_session() {
         let (handler, events) = watch(Echo::new());
         let server = serve(Config::default(), handler);
         let mut first = connect(server.addr, "/");
@@ -37,7 +37,7 @@ mod handle {
         let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/news")).collect();
         let mut other = connect(server.addr, "/other");
         server.handle.publish("/news", "extra").unwrap();
-        server.handle.publish("/nobody is here", "extra").unwrap();
+        server.handle.publish("/no members", "extra").unwrap();
         for client in &mut clients {
             assert_eq!(text(client), "extra");
         }
@@ -102,9 +102,9 @@ mod handle {
         let mut raw = Raw::open(server.addr, "/");
         let other = opened(&events);
         server.handle.terminate(other).unwrap();
-        raw.is_gone();
+        raw.expect_end_or_reset();
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
-        // Both are gone, and whoever has their slots now is not meant.
+        // Both sessions have ended. Commands with their ids do not affect a session that reuses their slots.
         let mut third = connect(server.addr, "/");
         server.handle.terminate(id).unwrap();
         server.handle.close(other, 1000, "").unwrap();
@@ -124,7 +124,7 @@ mod handle {
     }
 
     #[test]
-    fn a_burst_of_publications_is_delivered_whole_and_in_order() {
+    fn a_burst_of_publications_is_delivered_completely_and_in_order() {
         let server = serve(Config::default(), Broadcast);
         let mut clients: Vec<Client> = (0..3).map(|_| connect(server.addr, "/")).collect();
         let handle = server.handle.clone();
@@ -142,7 +142,7 @@ mod handle {
     }
 
     #[test]
-    fn several_threads_publish_each_in_its_order() {
+    fn publications_of_each_thread_stay_in_order() {
         let server = serve(Config::default(), Broadcast);
         let mut client = connect(server.addr, "/");
         let threads: Vec<_> = (0..4_usize)
@@ -155,8 +155,8 @@ mod handle {
             .collect();
         let mut next = [0; 4];
         for _ in 0..4000 {
-            let said = text(&mut client);
-            let (thread, i) = said.split_once(' ').unwrap();
+            let line = text(&mut client);
+            let (thread, i) = line.split_once(' ').unwrap();
             let next = &mut next[thread.parse::<usize>().unwrap()];
             assert_eq!(i, next.to_string());
             *next += 1;
@@ -168,17 +168,17 @@ mod handle {
     }
 
     #[test]
-    fn a_full_inbox_takes_nothing_but_a_stop() {
+    fn a_full_command_queue_accepts_only_a_stop() {
         let config = Config {
             handle_commands_max: 3,
-            // Topics count, too.
+            // The bytes of the topic's name count as well: 1 for "/" and 10 for the message.
             handle_bytes_max: 11,
             ..Config::default()
         };
         let mut server = Server::new(config, Broadcast).unwrap();
         let addr = server.listen("127.0.0.1:0").unwrap();
         let handle = server.handle();
-        // Nobody turns the server.
+        // The server runs no turn, so the queue is not emptied.
         for i in ["1", "2", "3"] {
             handle.publish("/", i).unwrap();
         }
@@ -187,11 +187,11 @@ mod handle {
         handle.publish("/", "1234567890").unwrap();
         assert_eq!(handle.publish("/", "x"), Err(HandleError::Full));
         turn_until(&mut server, |_| true);
-        // What was taken is delivered.
+        // Commands that were accepted are executed.
         let client = thread::spawn(move || {
             let mut client = connect(addr, "/");
-            let heard = [text(&mut client), text(&mut client), text(&mut client)];
-            (heard, closed(client).0)
+            let received = [text(&mut client), text(&mut client), text(&mut client)];
+            (received, closed(client).0)
         });
         turn_until(&mut server, |server| server.count() == 1);
         for i in ["1", "2", "3"] {
@@ -200,16 +200,16 @@ mod handle {
         assert_eq!(handle.publish("/", "4"), Err(HandleError::Full));
         handle.stop().unwrap();
         turn_to_the_end(&mut server);
-        let heard = client.join().unwrap();
-        assert_eq!(heard, (["1", "2", "3"].map(str::to_owned), 1001));
+        let received = client.join().unwrap();
+        assert_eq!(received, (["1", "2", "3"].map(str::to_owned), 1001));
         assert_eq!(handle.publish("/", "late"), Err(HandleError::Stopped));
     }
 
     #[test]
-    fn a_server_that_is_dropped_takes_nothing_more() {
+    fn the_handle_of_a_dropped_server_returns_an_error() {
         let server = Server::new(Config::default(), Echo::new()).unwrap();
         let handle = server.handle();
-        handle.publish("topic", "nobody listens").unwrap();
+        handle.publish("topic", "no members").unwrap();
         drop(server);
         assert_eq!(handle.publish("topic", "x"), Err(HandleError::Stopped));
         assert_eq!(handle.stop(), Err(HandleError::Stopped));
@@ -222,7 +222,7 @@ mod handle {
         })
     }
 
-    /// Publishes, as soon as there is room.
+    /// Publishes, and tries again while the command queue is full.
     fn publish_again(handle: &Handle, message: &str) {
         eventually(|| match handle.publish("/", message) {
             Ok(()) => true,
@@ -232,24 +232,24 @@ mod handle {
     }
 }
 
-/// Turns a server on this thread, at least once.
-fn turn_until<H: wsloop::Handler>(server: &mut Server<H>, is_so: impl Fn(&Server<H>) -> bool) {
+/// Runs turns on this thread, at least one, until a condition holds.
+fn turn_until<H: wsloop::Handler>(server: &mut Server<H>, is_done: impl Fn(&Server<H>) -> bool) {
     let start = Instant::now();
     loop {
         let turn = server.turn(Some(Duration::from_millis(10))).unwrap();
         assert_eq!(turn, Turn::Running);
-        if is_so(server) {
+        if is_done(server) {
             return;
         }
-        assert!(start.elapsed() < WAIT, "it never became so");
+        assert!(start.elapsed() < WAIT, "the condition did not hold in time");
     }
 }
 
-/// Turns a server, which was asked to stop, on this thread.
+/// Runs turns on this thread until the server, which has been stopped, has ended.
 fn turn_to_the_end<H: wsloop::Handler>(server: &mut Server<H>) {
     let start = Instant::now();
     while server.turn(Some(WAIT)).unwrap() == Turn::Running {
-        assert!(start.elapsed() < WAIT, "it does not stop");
+        assert!(start.elapsed() < WAIT, "the server did not stop in time");
     }
 }
 
@@ -267,7 +267,7 @@ mod turns {
                 assert!(start.elapsed() < WAIT);
             }
         }
-        assert_eq!(server.next_timeout(), None, "it would sleep until an event");
+        assert_eq!(server.next_timeout(), None, "nothing is due");
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod turns {
         let mut raw = Raw::new(addr);
         turn_until(&mut server, |server| server.next_timeout().is_some());
         assert!(server.next_timeout().unwrap() <= 2 * SHORT);
-        // Without another event, after so long, it does what is due.
+        // No further event arrives: turns wait until the deadline has passed.
         while server.next_timeout().is_some_and(|wait| !wait.is_zero()) {
             let _ = server.turn(Some(WAIT)).unwrap();
         }
@@ -296,10 +296,10 @@ mod turns {
         assert_eq!(raw.response_head().status, 408);
     }
 
-    /// `SourceFd` is part of mio's feature `os-ext`, which only the binary's packages turn on.
+    /// `SourceFd` needs mio's feature `os-ext`, which only packages of the binary enable.
     #[cfg(feature = "serve")]
     #[test]
-    fn a_server_lives_inside_another_poll() {
+    fn a_server_can_be_registered_in_another_poll() {
         use mio::unix::SourceFd;
         use mio::{Events, Interest, Poll, Token};
         use std::os::fd::AsRawFd;
@@ -330,7 +330,10 @@ mod turns {
             if server.turn(Some(Duration::ZERO)).unwrap() == Turn::Stopped {
                 break;
             }
-            assert!(start.elapsed() < 3 * WAIT, "the host's poll goes on");
+            assert!(
+                start.elapsed() < 3 * WAIT,
+                "the server did not stop in time"
+            );
         }
         assert_eq!(client.join().unwrap(), 1001);
     }
@@ -341,8 +344,8 @@ mod turns {
         let addr = server.listen("127.0.0.1:0").unwrap();
         let client = thread::spawn(move || {
             let mut client = connect(addr, "/");
-            let heard = [text(&mut client), text(&mut client)];
-            (heard, closed(client).0)
+            let received = [text(&mut client), text(&mut client)];
+            (received, closed(client).0)
         });
         turn_until(&mut server, |server| server.count() == 1);
         server.with_context(|cx| {
@@ -352,13 +355,13 @@ mod turns {
             cx.stop();
         });
         turn_to_the_end(&mut server);
-        let heard = ["sent", "published"].map(str::to_owned);
-        assert_eq!(client.join().unwrap(), (heard, 1001));
-        assert_eq!(server.turn(None).unwrap(), Turn::Stopped, "and stays so");
+        let received = ["sent", "published"].map(str::to_owned);
+        assert_eq!(client.join().unwrap(), (received, 1001));
+        assert_eq!(server.turn(None).unwrap(), Turn::Stopped, "still stopped");
     }
 
     #[test]
-    fn a_server_moves_to_another_thread_and_back() {
+    fn a_server_can_be_moved_to_another_thread_and_back() {
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
         server.listen("127.0.0.1:0").unwrap();
         let (send, receive) = mpsc::channel();
@@ -378,7 +381,7 @@ mod listeners {
     use super::*;
 
     #[test]
-    fn port_0_is_told_by_its_real_number() {
+    fn port_0_is_reported_as_the_assigned_port() {
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
         let addr = server.listen("127.0.0.1:0").unwrap();
         assert_ne!(addr.port(), 0);
@@ -390,7 +393,7 @@ mod listeners {
     }
 
     #[test]
-    fn several_listeners_serve_the_same() {
+    fn several_listeners_share_one_handler() {
         let mut server = Server::new(Config::default(), Broadcast).unwrap();
         let addrs: Vec<SocketAddr> = (0..3)
             .map(|_| server.listen("127.0.0.1:0").unwrap())
@@ -407,7 +410,7 @@ mod listeners {
     }
 
     #[test]
-    fn a_taken_port_is_an_error_that_names_the_address() {
+    fn a_port_in_use_is_an_error_with_the_address() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = taken.local_addr().unwrap();
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
@@ -415,14 +418,14 @@ mod listeners {
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&addr.to_string()), "{error}");
         assert_eq!(server.local_addrs().count(), 0);
-        // The server is as good as before.
+        // The server is still usable after the error.
         server.listen("127.0.0.1:0").unwrap();
         let server = run(server);
         assert_eq!(ask(&mut connect(server.addr, "/"), "hello"), "hello");
     }
 
     #[test]
-    fn the_first_address_that_works_is_taken() {
+    fn the_first_address_that_can_be_bound_is_used() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let addrs = [
             taken.local_addr().unwrap(),
@@ -434,13 +437,13 @@ mod listeners {
     }
 
     #[test]
-    fn a_listener_made_elsewhere_and_its_backlog_are_served() {
+    fn a_listener_of_the_caller_and_its_backlog_are_served() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
-        // They come before the server does.
+        // The clients connect before the server exists.
         let mut early: Vec<Raw> = (0..10).map(|_| Raw::new(addr)).collect();
         for raw in &mut early {
-            raw.say(upgrade_request("/"));
+            raw.send(upgrade_request("/"));
         }
         let mut server = Server::new(Config::default(), Echo::new()).unwrap();
         assert_eq!(server.listen_on(socket).unwrap(), addr);
@@ -452,9 +455,9 @@ mod listeners {
     }
 
     #[test]
-    fn a_storm_of_clients_is_served() {
+    fn a_thousand_clients_at_once_are_served() {
         let server = serve(Config::default(), Echo::new());
-        let storm: Vec<_> = (0..4)
+        let threads: Vec<_> = (0..4)
             .map(|_| {
                 let addr = server.addr;
                 thread::spawn(move || {
@@ -465,7 +468,7 @@ mod listeners {
                 })
             })
             .collect();
-        for thread in storm {
+        for thread in threads {
             thread.join().unwrap();
         }
     }

@@ -1,5 +1,5 @@
-//! Every limit of `Config` over real sockets: what a client sees at the edge, what the handler is told, and that
-//! memory stays bounded while nothing that was accepted is lost.
+//! Tests of the limits of [`Config`] over real sockets: the answer that a client gets at and above the limit, the error
+//! that the handler gets, and that memory stays bounded and no accepted message is lost.
 
 mod common;
 
@@ -18,7 +18,7 @@ mod connections {
     use super::*;
 
     #[test]
-    fn past_the_limit_is_503_until_one_leaves() {
+    fn above_connections_max_clients_get_503_until_one_disconnects() {
         let config = Config {
             connections_max: 3,
             ..Config::default()
@@ -37,12 +37,12 @@ mod connections {
         clients.pop();
         events.end();
         let mut next = connect(server.addr, "/");
-        assert_eq!(ask(&mut next, "room"), "room");
+        assert_eq!(ask(&mut next, "hello"), "hello");
         assert_eq!(http(server.addr, &upgrade_request("/")).status, 503);
     }
 
     #[test]
-    fn those_without_a_request_count_as_connections() {
+    fn connections_without_a_request_count() {
         let config = Config {
             connections_max: 2,
             ..Config::default()
@@ -54,7 +54,7 @@ mod connections {
     }
 
     #[test]
-    fn more_refused_at_once_than_answers_in_reserve_harm_nobody() {
+    fn more_refusals_at_once_than_reserved_slots_do_not_disturb_open_sessions() {
         let config = Config {
             connections_max: 1,
             ..Config::default()
@@ -62,27 +62,27 @@ mod connections {
         let server = serve(config, Echo::new());
         let mut client = connect(server.addr, "/");
         let refused: Vec<Raw> = (0..60).map(|_| Raw::new(server.addr)).collect();
-        let mut told = 0;
+        let mut answered = 0;
         for mut raw in refused {
             let mut start = [0; 12];
             match raw.0.read_exact(&mut start) {
                 Ok(()) => {
                     assert_eq!(&start, b"HTTP/1.1 503");
-                    told += 1;
+                    answered += 1;
                 }
-                // Dropped without a word.
+                // With no reserved slot left, the server closes the connection without an answer.
                 Err(error) => assert!(matches!(
                     error.kind(),
                     ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
                 )),
             }
         }
-        assert!(told > 0);
+        assert!(answered > 0);
         assert_eq!(ask(&mut client, "still here"), "still here");
     }
 
     #[test]
-    fn above_handshakes_max_the_oldest_without_a_request_makes_room() {
+    fn above_handshakes_max_the_oldest_connection_without_a_request_is_closed() {
         let config = Config {
             handshakes_max: 2,
             ..Config::default()
@@ -90,19 +90,19 @@ mod connections {
         let server = serve(config, Echo::new());
         let mut silent: Vec<Raw> = (0..20).map(|_| Raw::new(server.addr)).collect();
         let mut client = connect(server.addr, "/");
-        assert_eq!(ask(&mut client, "room"), "room");
-        // The newest is still there, the oldest is not.
+        assert_eq!(ask(&mut client, "hello"), "hello");
+        // The newest connection is still open, the oldest one is closed.
         let mut newest = silent.pop().unwrap();
-        newest.say(upgrade_request("/"));
+        newest.send(upgrade_request("/"));
         assert_eq!(newest.response_head().status, 101);
-        silent[0].at_end();
+        silent[0].expect_end();
     }
 }
 
 mod requests {
     use super::*;
 
-    fn impatient() -> Config {
+    fn with_short_timeout() -> Config {
         Config {
             handshake_timeout: 2 * SHORT,
             ..Config::default()
@@ -110,12 +110,12 @@ mod requests {
     }
 
     #[test]
-    fn a_request_that_does_not_come_is_408() {
+    fn a_request_that_does_not_arrive_is_408() {
         let (handler, events) = watch(Echo::new());
-        let server = serve(impatient(), handler);
+        let server = serve(with_short_timeout(), handler);
         for start in [
             "",
-            "GET / HTTP/1.1\r\nHost: he",
+            "GET / HTTP/1.1\r\nHost: ex",
             upgrade_request("/").trim_end(),
         ] {
             let response = http(server.addr, start);
@@ -125,13 +125,13 @@ mod requests {
     }
 
     #[test]
-    fn bytes_that_trickle_in_do_not_extend_it() {
-        let server = serve(impatient(), Echo::new());
+    fn single_bytes_do_not_extend_the_handshake_timeout() {
+        let server = serve(with_short_timeout(), Echo::new());
         let mut raw = Raw::new(server.addr);
-        raw.say("GET / HTTP/1.1\r\nHost: here\r\n");
+        raw.send("GET / HTTP/1.1\r\nHost: here\r\n");
         let mut writer = raw.0.try_clone().unwrap();
         let trickling = thread::spawn(move || {
-            // The name of a header that does not end, until the test has seen enough.
+            // An endless header name, until the test shuts the connection down.
             while writer.write_all(b"x").is_ok() {
                 thread::park_timeout(SHORT / 10);
             }
@@ -142,10 +142,10 @@ mod requests {
     }
 
     #[test]
-    fn an_open_session_is_past_that_deadline() {
-        let server = serve(impatient(), Echo::new());
+    fn the_handshake_timeout_does_not_apply_to_open_sessions() {
+        let server = serve(with_short_timeout(), Echo::new());
         let mut early = connect(server.addr, "/");
-        // One that is refused in the meantime tells that the time has passed.
+        // When this later connection gets 408, the timeout of the first one has passed, too.
         assert_eq!(http(server.addr, "").status, 408);
         assert_eq!(ask(&mut early, "still here"), "still here");
     }
@@ -163,10 +163,10 @@ mod requests {
             request.replace("Host:", &format!("Cookie: {cookie}\r\nHost:"))
         };
         let mut raw = Raw::new(server.addr);
-        raw.say(fits(1024));
+        raw.send(fits(1024));
         assert_eq!(raw.response_head().status, 101, "exactly the limit");
         assert_eq!(http(server.addr, &fits(1025)).status, 431);
-        // The answer is not lost although much more follows.
+        // The answer arrives although the client sends much more.
         assert_eq!(http(server.addr, &fits(MIB)).status, 431);
     }
 
@@ -174,12 +174,12 @@ mod requests {
     fn a_head_of_too_many_headers_is_431() {
         let server = serve(Config::default(), Echo::new());
         let with_headers = |count: usize| {
-            // The request has five.
+            // The request has five headers already.
             let more: String = (5..count).map(|i| format!("X-{i}: y\r\n")).collect();
             upgrade_request("/").replace("Host:", &format!("{more}Host:"))
         };
         let mut raw = Raw::new(server.addr);
-        raw.say(with_headers(100));
+        raw.send(with_headers(100));
         assert_eq!(raw.response_head().status, 101, "exactly the limit");
         assert_eq!(http(server.addr, &with_headers(101)).status, 431);
     }
@@ -200,41 +200,41 @@ mod messages {
     fn one_byte_too_many_is_1009_before_the_payload_arrives() {
         let server = serve(small(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(BINARY, &[7; 1000]));
+        raw.send(frame(BINARY, &[7; 1000]));
         assert_eq!(raw.frame(), (BINARY, vec![7; 1000]), "exactly the limit");
-        raw.say(frame_header(BINARY, 1001));
+        raw.send(frame_header(BINARY, 1001));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
-    fn fragments_count_together() {
+    fn the_limit_applies_to_the_sum_of_all_fragments() {
         let server = serve(small(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(0x02, &[7; 600]));
-        raw.say(frame_header(0x80, 401));
+        raw.send(frame(0x02, &[7; 600]));
+        raw.send(frame_header(0x80, 401));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
-    fn the_largest_length_there_is_reserves_nothing() {
+    fn the_largest_possible_length_reserves_no_memory() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame_header(BINARY, i64::MAX as u64));
+        raw.send(frame_header(BINARY, i64::MAX as u64));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
-    fn the_payload_of_one_that_is_too_big_does_not_take_the_1009_away() {
+    fn the_payload_of_a_message_that_is_too_big_does_not_prevent_the_1009_from_arriving() {
         let server = serve(Config::default(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         let len = 16 * MIB + 1;
-        raw.say(frame_header(BINARY, len as u64));
-        raw.say(noise(len));
+        raw.send(frame_header(BINARY, len as u64));
+        raw.send(noise(len));
         assert_eq!(raw.close_frame().0, 1009);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
@@ -246,11 +246,11 @@ mod messages {
             message.extend(frame(0x00, b"").repeat(more));
             message
         };
-        raw.say([fragments(8), frame(0x80, b"b")].concat());
+        raw.send([fragments(8), frame(0x80, b"b")].concat());
         assert_eq!(raw.frame(), (TEXT, b"ab".to_vec()), "exactly the limit");
-        raw.say([fragments(9), frame(0x80, b"b")].concat());
+        raw.send([fragments(9), frame(0x80, b"b")].concat());
         assert_eq!(raw.close_frame().0, 1008);
-        raw.at_end();
+        raw.expect_end();
     }
 }
 
@@ -268,11 +268,11 @@ mod idle {
     }
 
     #[test]
-    fn who_answers_the_pings_stays() {
+    fn a_client_that_answers_pings_is_not_idle() {
         let (handler, events) = watch(Echo::new());
         let server = serve(config(true), handler);
         let mut client = connect(server.addr, "/");
-        // More than the idle timeout in all.
+        // Three pings take longer than the idle timeout.
         for _ in 0..3 {
             assert_eq!(client.read().unwrap(), Sent::Ping(vec![].into()));
             client.flush().unwrap();
@@ -287,41 +287,41 @@ mod idle {
     }
 
     #[test]
-    fn who_does_not_answer_is_pinged_once_and_told_1001() {
+    fn a_client_that_does_not_answer_the_ping_gets_1001() {
         let (handler, events) = watch(Echo::new());
         let server = serve(config(true), handler);
         let mut raw = Raw::open(server.addr, "/");
         assert_eq!(raw.frame(), (PING, vec![]));
         let (code, reason) = raw.close_frame();
         assert_eq!(code, 1001);
-        raw.say(close_frame(1001, ""));
-        raw.at_end();
+        raw.send(close_frame(1001, ""));
+        raw.expect_end();
         drop(raw);
         assert_eq!(events.error(), "idle_timeout reached");
         assert_eq!(events.end(), end(1001, &reason, true, Side::Us));
     }
 
     #[test]
-    fn without_pings_silence_alone_is_1001() {
+    fn without_auto_ping_a_silent_client_gets_1001() {
         let server = serve(config(false), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         assert_eq!(raw.close_frame().0, 1001);
     }
 
     #[test]
-    fn half_a_frame_is_no_silence() {
+    fn a_part_of_a_frame_resets_the_idle_timeout() {
         let server = serve(config(false), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        // Byte by byte, for longer than the idle timeout in all.
+        // One byte at a time: the frame takes longer than the idle timeout.
         for byte in frame(TEXT, b"abcd") {
-            raw.is_silent(IDLE / 5);
-            raw.say([byte]);
+            raw.expect_silence(IDLE / 5);
+            raw.send([byte]);
         }
         assert_eq!(raw.frame(), (TEXT, b"abcd".to_vec()));
     }
 
     #[test]
-    fn who_does_not_answer_the_close_is_cut_off() {
+    fn a_client_that_does_not_answer_the_close_is_disconnected() {
         let config = Config {
             close_timeout: SHORT,
             ..config(false)
@@ -331,7 +331,7 @@ mod idle {
         let mut raw = Raw::open(server.addr, "/");
         let (code, reason) = raw.close_frame();
         assert_eq!(code, 1001);
-        raw.is_gone();
+        raw.expect_end_or_reset();
         assert_eq!(events.end(), end(1001, &reason, false, Side::Us));
     }
 }
@@ -341,6 +341,7 @@ mod backpressure {
 
     const MESSAGE: usize = 64 * KIB;
 
+    /// Returns a payload of [`MESSAGE`] bytes that begins with its number.
     fn numbered(i: usize) -> Vec<u8> {
         let mut payload = vec![0xA5; MESSAGE];
         payload[..8].copy_from_slice(&(i as u64).to_be_bytes());
@@ -349,7 +350,7 @@ mod backpressure {
 
     fn config() -> Config {
         Config {
-            // Less than what one turn may read, so that a pause has to come in the middle of a turn.
+            // Less than one turn may read, so that reading pauses in the middle of a turn.
             high_water_bytes: 128 * KIB,
             low_water_bytes: 32 * KIB,
             ..Config::default()
@@ -357,12 +358,12 @@ mod backpressure {
     }
 
     #[test]
-    fn who_does_not_read_is_not_read_and_loses_nothing() {
-        let owed_max = Arc::new(AtomicUsize::new(0));
-        let owed = Arc::clone(&owed_max);
+    fn a_client_that_does_not_read_is_not_read_from_and_loses_nothing() {
+        let queued_max = Arc::new(AtomicUsize::new(0));
+        let queued = Arc::clone(&queued_max);
         let handler = handler_fn(move |cx, id, message: Message<'_>| {
             let status = cx.send(id, message);
-            owed.fetch_max(cx.buffered_amount(id), Ordering::Relaxed);
+            queued.fetch_max(cx.buffered_amount(id), Ordering::Relaxed);
             assert_ne!(status, SendStatus::Refused);
         });
         let server = serve(config(), handler);
@@ -378,13 +379,17 @@ mod backpressure {
         }
         assert_eq!(raw.frame(), (TEXT, b"the last".to_vec()));
         writing.join().unwrap();
-        let owed_max = owed_max.load(Ordering::Relaxed);
-        // High water, and the message that went over it.
-        assert!(owed_max <= 128 * KIB + MESSAGE + 10, "{owed_max}");
-        assert!(owed_max > 128 * KIB, "it came to that");
+        let queued_max = queued_max.load(Ordering::Relaxed);
+        // At most the high-water mark and the message that exceeded it.
+        assert!(queued_max <= 128 * KIB + MESSAGE + 10, "{queued_max}");
+        assert!(
+            queued_max > 128 * KIB,
+            "{queued_max}: the high-water mark was not exceeded"
+        );
     }
 
-    /// Fills the connection, writes `last`, and only then reads every echo.
+    /// Sends messages without reading until the connection is blocked, then writes `last` in a thread and reads every
+    /// echo.
     fn flood(server: &Running, last: Vec<u8>) -> Raw {
         let mut raw = Raw::open(server.addr, "/");
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i)));
@@ -407,7 +412,7 @@ mod backpressure {
         let server = serve(config(), Echo::new());
         let mut raw = flood(&server, close_frame(1000, "that was all"));
         assert_eq!(raw.close_frame(), (1000, "that was all".to_owned()));
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
@@ -415,23 +420,23 @@ mod backpressure {
         let server = serve(config(), Echo::new());
         let mut raw = flood(&server, b"\x81\x01a".to_vec());
         assert_eq!(raw.close_frame().0, 1002);
-        raw.at_end();
+        raw.expect_end();
     }
 
     #[test]
-    fn who_floods_and_half_closes_gets_every_echo() {
+    fn a_client_that_floods_and_half_closes_gets_every_echo() {
         let (handler, events) = watch(Echo::new());
         let server = serve(config(), handler);
         let mut raw = Raw::open(server.addr, "/");
         let payload = noise(MIB);
         let messages: Vec<u8> = frame(BINARY, &payload).repeat(4);
-        // So much fits on the way: the server has all of it, or its socket.
-        raw.say(messages);
+        // 4 MiB fit into the buffers on the way: the server has read them, or they are in its socket.
+        raw.send(messages);
         raw.shut_write();
         for i in 0..4 {
             assert!(raw.frame() == (BINARY, payload.clone()), "echo {i}");
         }
-        raw.at_end();
+        raw.expect_end();
         assert_eq!(events.end(), end(1006, "", false, Side::Peer));
     }
 
@@ -447,10 +452,10 @@ mod backpressure {
     }
 
     #[test]
-    fn pings_without_reading_are_pushed_back_or_merged() {
+    fn pings_of_a_client_that_does_not_read_wait_or_share_a_pong() {
         let server = serve(config(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        // Fills the way back, so that pongs cannot leave.
+        // Fills the buffers in the other direction, so that the server cannot write pongs.
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i)));
         let mut writer = raw.0.try_clone().unwrap();
         let writing = thread::spawn(move || {
@@ -469,7 +474,7 @@ mod backpressure {
                     echoes += 1;
                 }
                 (PONG, payload) => {
-                    assert!(payload > last_pong, "pongs keep the order of the pings");
+                    assert!(payload > last_pong, "pongs are in the order of the pings");
                     last_pong = payload;
                 }
                 (first, payload) => {
@@ -480,7 +485,7 @@ mod backpressure {
         }
         writing.join().unwrap();
         assert_eq!(echoes, count);
-        // The newest ping is answered in any case, if need be after the message.
+        // The last ping is always answered, at the latest after the last message.
         if last_pong != format!("{:0>100}", 9999).as_bytes() {
             assert_eq!(raw.frame().1, format!("{:0>100}", 9999).as_bytes());
         }
@@ -496,7 +501,7 @@ mod backpressure {
         let server = serve(config, handler);
         let mut raw = Raw::open(server.addr, "/");
         let message = frame(BINARY, &numbered(0));
-        // Until the server has cut it off.
+        // Fails when the server has closed the connection.
         while raw.0.write_all(&message).is_ok() {}
         assert_eq!(events.error(), "write_timeout reached");
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
@@ -515,7 +520,7 @@ mod backpressure {
         let (handler, events) = watch(handler_fn(|cx, id, _| cx.send(id, &vec![1; 64 * MIB])));
         let server = serve(config, handler);
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"go"));
+        raw.send(frame(TEXT, b"go"));
         assert_eq!(events.error(), "write_timeout reached");
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
         let mut rest = Vec::new();
@@ -527,7 +532,7 @@ mod backpressure {
     }
 
     #[test]
-    fn a_peer_that_reads_slowly_is_no_stall() {
+    fn a_client_that_reads_slowly_is_not_stalled() {
         let config = Config {
             write_timeout: 5 * SHORT,
             ..config()
@@ -535,7 +540,7 @@ mod backpressure {
         let server = serve(config, Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         let mut writer = raw.0.try_clone().unwrap();
-        let count = 1600; // 100 MiB, more than any socket's buffers.
+        let count = 1600; // 100 MiB, more than the buffers of any socket hold.
         let writing = thread::spawn(move || {
             for i in 0..count {
                 writer.write_all(&frame(BINARY, &numbered(i))).unwrap();
@@ -551,7 +556,7 @@ mod backpressure {
     }
 
     #[test]
-    fn a_send_past_the_hard_limit_is_refused_and_ends_the_session() {
+    fn a_send_above_backlog_bytes_max_is_refused_and_ends_the_session() {
         let config = Config {
             backlog_bytes_max: MIB,
             ..config()
@@ -564,13 +569,14 @@ mod backpressure {
         }));
         let server = serve(config, handler);
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"go"));
+        raw.send(frame(TEXT, b"go"));
         assert_eq!(events.error(), "backlog_bytes_max reached");
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
         drop(server);
     }
 
-    /// Sends so many messages to whoever asks, as fast as they leave.
+    /// Sends [`FEED`] messages to a client that sends a message. Stops at the high-water mark and continues in
+    /// `on_drain`.
     struct Feed {
         next: usize,
     }
@@ -585,7 +591,7 @@ mod backpressure {
                 match status {
                     SendStatus::Queued => {}
                     SendStatus::OverHighWater => return,
-                    status => panic!("{status:?}, and it was over high water before"),
+                    status => panic!("{status:?} below the high-water mark"),
                 }
             }
         }
@@ -606,7 +612,7 @@ mod backpressure {
     fn a_feed_that_waits_for_on_drain_is_complete() {
         let server = serve(config(), Feed { next: 0 });
         let mut raw = Raw::open(server.addr, "/");
-        raw.say(frame(TEXT, b"go"));
+        raw.send(frame(TEXT, b"go"));
         for i in 0..FEED {
             assert!(raw.frame() == (BINARY, numbered(i)), "message {i}");
         }
@@ -616,19 +622,19 @@ mod backpressure {
 mod lag {
     use super::*;
 
-    /// Publishes what it gets and tells the sender how many listen.
-    struct Stage;
+    /// Publishes each message to one topic, and answers with the number of members. Clients of `/receive` are members.
+    struct Publisher;
 
-    impl Handler for Stage {
+    impl Handler for Publisher {
         fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-            if cx.path(id).as_deref() == Some("/listen") {
-                assert!(cx.subscribe(id, "stage"));
+            if cx.path(id).as_deref() == Some("/receive") {
+                assert!(cx.subscribe(id, "topic"));
             }
         }
 
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-            let listeners = cx.publish("stage", message);
-            let _ = cx.send(id, &listeners.to_string());
+            let members = cx.publish("topic", message);
+            let _ = cx.send(id, &members.to_string());
         }
     }
 
@@ -642,7 +648,7 @@ mod lag {
         let (first, payload) = frame;
         assert_eq!(first, BINARY);
         let number = u64::from_be_bytes(*payload.first_chunk().unwrap());
-        assert!(payload == numbered(number), "message {number} is whole");
+        assert!(payload == numbered(number), "message {number} is damaged");
         number
     }
 
@@ -654,29 +660,29 @@ mod lag {
         }
     }
 
-    /// Publishes one more; how many listen.
-    fn publish(speaker: &mut Client, i: u64) -> usize {
-        speaker.send(Sent::binary(numbered(i))).unwrap();
-        text(speaker).parse().unwrap()
+    /// Publishes message `i`. Returns the number of members.
+    fn publish(sender: &mut Client, i: u64) -> usize {
+        sender.send(Sent::binary(numbered(i))).unwrap();
+        text(sender).parse().unwrap()
     }
 
     #[test]
-    fn who_is_too_far_behind_gets_what_it_can_and_1013() {
-        let (handler, events) = watch(Stage);
+    fn a_member_that_lags_gets_earlier_messages_and_then_1013() {
+        let (handler, events) = watch(Publisher);
         let server = serve(config(LagPolicy::Disconnect), handler);
-        let mut speaker = connect(server.addr, "/speak");
-        let mut slow = Raw::open(server.addr, "/listen");
-        let mut quick = Raw::open(server.addr, "/listen");
+        let mut sender = connect(server.addr, "/send");
+        let mut slow = Raw::open(server.addr, "/receive");
+        let mut quick = Raw::open(server.addr, "/receive");
         let mut published = 0;
-        while publish(&mut speaker, published) == 2 {
+        while publish(&mut sender, published) == 2 {
             assert_eq!(number(quick.frame()), published);
             published += 1;
-            assert!(published < 4000, "somewhere it is too far");
+            assert!(published < 4000, "the member never exceeded lag_bytes_max");
         }
         assert_eq!(
             number(quick.frame()),
             published,
-            "the other is not disturbed"
+            "the other member gets every message"
         );
         let mut received = 0;
         let close = loop {
@@ -688,8 +694,8 @@ mod lag {
         };
         assert_eq!(close[..2], 1013_u16.to_be_bytes());
         assert!(received < published, "{received} of {published}");
-        slow.say(frame(CLOSE, &close));
-        slow.at_end();
+        slow.send(frame(CLOSE, &close));
+        slow.expect_end();
         drop(slow);
         assert_eq!(events.error(), "lag_bytes_max reached");
         assert_eq!(events.end(), end(1013, "too far behind", true, Side::Us));
@@ -697,21 +703,21 @@ mod lag {
     }
 
     #[test]
-    fn who_may_skip_misses_whole_messages_that_are_counted() {
-        let (handler, events) = watch(Stage);
+    fn with_the_skip_policy_whole_messages_are_skipped_and_counted() {
+        let (handler, events) = watch(Publisher);
         let server = serve(config(LagPolicy::Skip), handler);
-        let mut speaker = connect(server.addr, "/speak");
-        let mut slow = Raw::open(server.addr, "/listen");
+        let mut sender = connect(server.addr, "/send");
+        let mut slow = Raw::open(server.addr, "/receive");
         let mut published = 0;
         let mut skipped = 0;
         while skipped == 0 {
-            assert_eq!(publish(&mut speaker, published), 1);
+            assert_eq!(publish(&mut sender, published), 1);
             published += 1;
-            assert!(published < 4000, "somewhere it is too far");
-            // Between two answers all that was told is known.
+            assert!(published < 4000, "the member never exceeded lag_bytes_max");
+            // The answer to a publication arrives after the events of the previous one were recorded.
             skipped = events.skipped();
         }
-        // The newest is what the skip was for.
+        // The newest message is never skipped.
         let mut numbers = vec![number(slow.frame())];
         while *numbers.last().unwrap() != published - 1 {
             numbers.push(number(slow.frame()));
@@ -721,7 +727,7 @@ mod lag {
     }
 
     #[test]
-    fn a_broadcaster_that_does_not_read_is_not_read() {
+    fn a_broadcasting_client_that_does_not_read_is_not_read_from() {
         let server = serve(Config::default(), Broadcast);
         let mut raw = Raw::open(server.addr, "/");
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i as u64)));
@@ -735,7 +741,7 @@ mod lag {
 }
 
 #[test]
-fn limits_that_make_no_sense_are_refused_at_once() {
+fn an_invalid_config_is_an_error_of_server_new() {
     let config = Config {
         handshake_timeout: Duration::ZERO,
         ..Config::default()

@@ -1,4 +1,5 @@
-//! How a server stops, over real sockets: it says goodbye, waits so long as it was told to, and ends.
+//! Tests of the graceful stop, over real sockets: the server stops listening, sends Close 1001 to every client, waits
+//! for their answers up to `shutdown_grace`, and `Server::run` returns.
 
 mod common;
 
@@ -11,8 +12,8 @@ use tungstenite::Message as Sent;
 use wsloop::handlers::{Broadcast, Echo};
 use wsloop::{Config, HandleError, Message, Server, Side, Turn, handler_fn};
 
-/// Deadlines that no test lives to see.
-fn patient() -> Config {
+/// Timeouts that are longer than any test.
+fn with_long_timeouts() -> Config {
     Config {
         shutdown_grace: Duration::from_secs(600),
         close_timeout: Duration::from_secs(600),
@@ -20,6 +21,7 @@ fn patient() -> Config {
     }
 }
 
+/// Returns whether the server refuses a new connection.
 fn is_refused(server: &Running) -> bool {
     match TcpStream::connect_timeout(&server.addr, WAIT) {
         Ok(_) => false,
@@ -31,9 +33,9 @@ fn is_refused(server: &Running) -> bool {
 }
 
 #[test]
-fn everyone_is_told_1001_and_run_returns() {
+fn every_client_gets_1001_and_run_returns() {
     let (handler, events) = watch(Echo::new());
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let clients: Vec<Client> = (0..20).map(|_| connect(server.addr, "/")).collect();
     server.handle.stop().unwrap();
     for client in clients {
@@ -58,37 +60,37 @@ fn everyone_is_told_1001_and_run_returns() {
 
 #[test]
 fn without_clients_run_returns_at_once() {
-    let server = serve(patient(), Echo::new());
+    let server = serve(with_long_timeouts(), Echo::new());
     server.handle.stop().unwrap();
     server.join();
 }
 
 #[test]
-fn while_it_waits_nobody_is_let_in() {
-    let server = serve(patient(), Echo::new());
+fn during_a_graceful_stop_connections_are_refused() {
+    let server = serve(with_long_timeouts(), Echo::new());
     let mut raw = Raw::open(server.addr, "/");
     assert!(!is_refused(&server));
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
     assert!(is_refused(&server));
-    raw.say(close_frame(1001, ""));
-    raw.at_end();
+    raw.send(close_frame(1001, ""));
+    raw.expect_end();
     drop(raw);
     server.join();
 }
 
 #[test]
-fn a_client_that_does_not_answer_is_cut_off_after_the_grace() {
+fn a_client_that_does_not_answer_is_disconnected_after_the_grace() {
     let config = Config {
         shutdown_grace: SHORT,
-        ..patient()
+        ..with_long_timeouts()
     };
     let (handler, events) = watch(Echo::new());
     let server = serve(config, handler);
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
-    raw.is_gone();
+    raw.expect_end_or_reset();
     server.join();
     assert_eq!(
         events.end(),
@@ -97,10 +99,10 @@ fn a_client_that_does_not_answer_is_cut_off_after_the_grace() {
 }
 
 #[test]
-fn a_client_that_neither_reads_nor_answers_is_cut_off_after_the_grace() {
+fn a_client_that_neither_reads_nor_answers_is_disconnected_after_the_grace() {
     let config = Config {
         shutdown_grace: SHORT,
-        ..patient()
+        ..with_long_timeouts()
     };
     let server = serve(config, Echo::new());
     let raw = Raw::open(server.addr, "/");
@@ -113,34 +115,34 @@ fn a_client_that_neither_reads_nor_answers_is_cut_off_after_the_grace() {
 #[test]
 fn a_second_stop_ends_at_once() {
     let (handler, events) = watch(Echo::new());
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
     server.handle.stop().unwrap();
     server.join();
-    raw.is_gone();
+    raw.expect_end_or_reset();
     assert!(!events.end().is_clean);
 }
 
 #[test]
-fn two_stops_before_the_first_is_seen_end_at_once() {
+fn two_stops_in_one_turn_end_at_once() {
     let (handler, events) = watch(handler_fn(|cx, _, _| {
         cx.stop();
         cx.stop();
     }));
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut raw = Raw::open(server.addr, "/");
-    raw.say(frame(TEXT, b"stop, stop"));
+    raw.send(frame(TEXT, b"stop, stop"));
     server.join();
-    raw.is_gone();
+    raw.expect_end_or_reset();
     assert_eq!(events.end(), end(1006, "", false, Side::Us));
     assert_eq!(events.rest(), []);
 }
 
 #[test]
 fn a_handler_can_stop_the_server() {
-    let server = serve(patient(), handler_fn(|cx, _, _| cx.stop()));
+    let server = serve(with_long_timeouts(), handler_fn(|cx, _, _| cx.stop()));
     let mut client = connect(server.addr, "/");
     client.send(Sent::text("stop")).unwrap();
     assert_eq!(closed(client).0, 1001);
@@ -148,13 +150,13 @@ fn a_handler_can_stop_the_server() {
 }
 
 #[test]
-fn a_pending_handshake_is_told_503() {
-    let server = serve(patient(), Echo::new());
+fn a_pending_handshake_is_answered_with_503() {
+    let server = serve(with_long_timeouts(), Echo::new());
     let mut client = connect(server.addr, "/");
     let mut silent = Raw::new(server.addr);
     let mut half = Raw::new(server.addr);
-    half.say("GET / HTTP/1.1\r\nHo");
-    // The server has taken both.
+    half.send("GET / HTTP/1.1\r\nHo");
+    // After this echo the server has accepted both connections.
     ask(&mut client, "tick");
     server.handle.stop().unwrap();
     for raw in [&mut silent, &mut half] {
@@ -168,14 +170,14 @@ fn a_pending_handshake_is_told_503() {
 }
 
 #[test]
-fn what_was_owed_arrives_before_the_goodbye() {
+fn queued_messages_arrive_before_the_close() {
     let answer = "x".repeat(8 * MIB);
     let expected = answer.clone();
     let handler = handler_fn(move |cx, id, _: Message<'_>| {
         let _ = cx.send(id, &answer);
         cx.stop();
     });
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut client = connect(server.addr, "/");
     assert!(ask(&mut client, "everything, please") == expected);
     assert_eq!(closed(client).0, 1001);
@@ -183,8 +185,8 @@ fn what_was_owed_arrives_before_the_goodbye() {
 }
 
 #[test]
-fn what_was_published_arrives_before_the_goodbye() {
-    let server = serve(patient(), Broadcast);
+fn publications_arrive_before_the_close() {
+    let server = serve(with_long_timeouts(), Broadcast);
     let mut clients: Vec<Client> = (0..5).map(|_| connect(server.addr, "/")).collect();
     for i in 0..100 {
         server.handle.publish("/", &*i.to_string()).unwrap();
@@ -202,24 +204,24 @@ fn what_was_published_arrives_before_the_goodbye() {
 }
 
 #[test]
-fn messages_that_arrive_during_the_goodbye_get_no_answer() {
-    let server = serve(patient(), Echo::new());
+fn messages_that_arrive_after_our_close_get_no_answer() {
+    let server = serve(with_long_timeouts(), Echo::new());
     let mut raw = Raw::open(server.addr, "/");
     server.handle.stop().unwrap();
     assert_eq!(raw.close_frame().0, 1001);
-    raw.say([frame(TEXT, b"too late"), close_frame(1000, "")].concat());
-    raw.at_end();
+    raw.send([frame(TEXT, b"too late"), close_frame(1000, "")].concat());
+    raw.expect_end();
     drop(raw);
     server.join();
 }
 
 #[test]
-fn a_session_that_was_closing_already_keeps_its_code() {
+fn a_session_that_is_already_closing_ends_with_its_own_code() {
     let (handler, events) = watch(handler_fn(|cx, id, _| {
         assert!(cx.close(id, 4000, "you first"));
         cx.stop();
     }));
-    let server = serve(patient(), handler);
+    let server = serve(with_long_timeouts(), handler);
     let mut client = connect(server.addr, "/");
     client.send(Sent::text("close, then stop")).unwrap();
     assert_eq!(closed(client), (4000, "you first".to_owned()));
@@ -228,8 +230,8 @@ fn a_session_that_was_closing_already_keeps_its_code() {
 }
 
 #[test]
-fn a_handle_of_a_server_that_is_gone_says_so() {
-    let server = serve(patient(), Echo::new());
+fn the_handle_of_a_stopped_server_returns_an_error() {
+    let server = serve(with_long_timeouts(), Echo::new());
     let handle = server.handle.clone();
     handle.stop().unwrap();
     server.join();
@@ -240,39 +242,39 @@ fn a_handle_of_a_server_that_is_gone_says_so() {
 #[test]
 fn a_server_that_is_dropped_ends_every_session() {
     let (handler, events) = watch(Echo::new());
-    let mut server = Server::new(patient(), handler).unwrap();
+    let mut server = Server::new(with_long_timeouts(), handler).unwrap();
     let addr = server.listen("127.0.0.1:0").unwrap();
     let connecting = thread::spawn(move || [(); 3].map(|()| Raw::open(addr, "/")));
     let start = Instant::now();
     while server.count() < 3 {
         assert_eq!(server.turn(Some(SHORT)).unwrap(), Turn::Running);
-        assert!(start.elapsed() < WAIT, "they do not come");
+        assert!(start.elapsed() < WAIT, "the sessions did not open in time");
     }
     drop(server);
     for mut raw in connecting.join().unwrap() {
-        raw.is_gone();
+        raw.expect_end_or_reset();
     }
-    let told = events.rest();
-    let opens = told.iter().filter(|seen| matches!(seen, Seen::Open(_)));
-    assert_eq!((told.len(), opens.count()), (6, 3));
-    for seen in &told[3..] {
-        let Seen::Close(_, how) = seen else {
-            panic!("{seen:?}")
+    let seen = events.rest();
+    let opens = seen.iter().filter(|seen| matches!(seen, Seen::Open(_)));
+    assert_eq!((seen.len(), opens.count()), (6, 3));
+    for event in &seen[3..] {
+        let Seen::Close(_, how) = event else {
+            panic!("{event:?}")
         };
         assert_eq!(*how, end(1006, "", false, Side::Us));
     }
 }
 
 #[test]
-fn those_who_wait_in_the_backlog_when_it_stops_are_served_and_told() {
-    let mut server = Server::new(patient(), Echo::new()).unwrap();
+fn clients_in_the_backlog_are_served_before_they_get_1001() {
+    let mut server = Server::new(with_long_timeouts(), Echo::new()).unwrap();
     let addr = server.listen("127.0.0.1:0").unwrap();
-    // Before the first turn.
+    // The clients send before the first turn of the server.
     let clients: Vec<Raw> = (0..100)
         .map(|_| {
             let mut raw = Raw::new(addr);
-            raw.say(upgrade_request("/"));
-            raw.say(frame(TEXT, b"hello"));
+            raw.send(upgrade_request("/"));
+            raw.send(frame(TEXT, b"hello"));
             raw
         })
         .collect();
@@ -282,8 +284,8 @@ fn those_who_wait_in_the_backlog_when_it_stops_are_served_and_told() {
         assert_eq!(raw.response_head().status, 101);
         assert_eq!(raw.frame(), (TEXT, b"hello".to_vec()));
         assert_eq!(raw.close_frame().0, 1001);
-        raw.say(close_frame(1001, ""));
-        raw.at_end();
+        raw.send(close_frame(1001, ""));
+        raw.expect_end();
     }
     server.join();
 }

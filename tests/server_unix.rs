@@ -1,8 +1,8 @@
-//! A server on a Unix socket, embedded.
+//! Tests of [`Server::listen_on_unix`]: a server on a Unix socket, embedded in a program.
 
 mod common;
 
-use common::unix::Place;
+use common::unix::TempPath;
 use common::{Raw, WAIT, http};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
@@ -12,10 +12,10 @@ use std::thread;
 use tungstenite::Message as Sent;
 use wsloop::{Config, Context, Handle, Handler, HttpResponse, Id, Message, Request, Server};
 
-/// Says who asks.
-struct Who;
+/// Answers every message with the peer address of its session.
+struct PeerAddress;
 
-impl Handler for Who {
+impl Handler for PeerAddress {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
         let peer = format!("{:?}", cx.peer_addr(id));
         let _ = cx.send(id, &peer);
@@ -26,44 +26,44 @@ impl Handler for Who {
     }
 }
 
-/// Runs a server on a thread; its handle, and how it ended.
+/// Runs a server on a thread. Returns its handle and a receiver of the result of `Server::run`.
 fn run(
     mut server: Server<impl Handler + Send + 'static>,
 ) -> (Handle, mpsc::Receiver<std::io::Result<()>>) {
     let handle = server.handle();
-    let (tell_end, end) = mpsc::channel();
-    thread::spawn(move || tell_end.send(server.run()));
+    let (end_sender, end) = mpsc::channel();
+    thread::spawn(move || end_sender.send(server.run()));
     (handle, end)
 }
 
 #[test]
 fn websockets_and_http_are_served_beside_tcp() {
-    let place = Place::new("both");
-    let mut server = Server::new(Config::default(), Who).unwrap();
+    let path = TempPath::new("both");
+    let mut server = Server::new(Config::default(), PeerAddress).unwrap();
     server
-        .listen_on_unix(UnixListener::bind(&place.0).unwrap())
+        .listen_on_unix(UnixListener::bind(&path.0).unwrap())
         .unwrap();
     let tcp = server.listen("127.0.0.1:0").unwrap();
     assert_eq!(server.local_addrs().collect::<Vec<_>>(), [tcp]);
     let (handle, end) = run(server);
 
-    let mut client = place.connect();
-    client.send(Sent::text("who am I?")).unwrap();
+    let mut client = path.connect();
+    client.send(Sent::text("address?")).unwrap();
     assert_eq!(client.read().unwrap(), Sent::text("None"));
     let mut over_tcp = Raw::open(tcp, "/");
     let own = over_tcp.0.local_addr().unwrap();
-    over_tcp.say(common::frame(common::TEXT, b"and I?"));
+    over_tcp.send(common::frame(common::TEXT, b"address?"));
     assert_eq!(over_tcp.frame().1, format!("Some({own})").as_bytes());
 
     let request = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
-    let answer = place.http(request);
+    let answer = path.http(request);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.ends_with("a page\n"), "{answer}");
     assert_eq!(http(tcp, request).body, "a page\n");
 
     handle.stop().unwrap();
     let Sent::Close(Some(close)) = client.read().unwrap() else {
-        panic!("a Close");
+        panic!("a Close was expected");
     };
     assert_eq!(u16::from(close.code), 1001);
     assert!(client.read().is_err());
@@ -73,14 +73,14 @@ fn websockets_and_http_are_served_beside_tcp() {
 }
 
 #[test]
-fn a_message_of_many_buffers_goes_both_ways() {
-    let place = Place::new("large");
+fn a_message_larger_than_the_socket_buffers_is_echoed() {
+    let path = TempPath::new("large");
     let mut server = Server::new(Config::default(), wsloop::handlers::Echo::new()).unwrap();
     server
-        .listen_on_unix(UnixListener::bind(&place.0).unwrap())
+        .listen_on_unix(UnixListener::bind(&path.0).unwrap())
         .unwrap();
     let (handle, end) = run(server);
-    let mut client = place.connect();
+    let mut client = path.connect();
     let large = common::noise(8 * common::MIB);
     client.send(Sent::binary(large.clone())).unwrap();
     assert!(client.read().unwrap() == Sent::binary(large));
@@ -99,7 +99,7 @@ fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
         eprintln!("skipped: it needs python3 to send a descriptor");
         return;
     }
-    let place = Place::new("descriptor");
+    let path = TempPath::new("descriptor");
     let (tell_pause, pause) = mpsc::channel();
     let (resume, resumed) = mpsc::channel();
     // Waits in the middle of a turn, so that everything has arrived when it is read.
@@ -113,13 +113,13 @@ fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
     });
     let mut server = Server::new(Config::default(), handler).unwrap();
     server
-        .listen_on_unix(UnixListener::bind(&place.0).unwrap())
+        .listen_on_unix(UnixListener::bind(&path.0).unwrap())
         .unwrap();
     let (handle, end) = run(server);
 
     let mut client = Command::new("python3")
         .args(["-c", DESCRIPTOR_CLIENT])
-        .arg(&place.0)
+        .arg(&path.0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,5 +1,5 @@
-//! Handlers without sockets: what `wsloop::testing` shows of a handler, and that a boxed handler is told all that
-//! one by itself is told.
+//! Tests of `wsloop::testing`, which runs a handler without sockets, and of `Box<dyn Handler>`, which must pass every
+//! event to the handler in the box.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +16,8 @@ fn text(text: &str) -> Received {
     Received::Text(text.to_owned())
 }
 
-fn goodbye(code: u16, reason: &str) -> [Received; 2] {
+/// Returns what a client receives at the end of a clean close.
+fn close_and_end(code: u16, reason: &str) -> [Received; 2] {
     [Received::Close(code, reason.to_owned()), Received::End]
 }
 
@@ -24,7 +25,7 @@ mod clients {
     use super::*;
 
     #[test]
-    fn an_echo_comes_back_text_as_text_and_binary_as_binary() {
+    fn text_is_echoed_as_text_and_binary_as_binary() {
         let mut harness = Harness::new(Config::default(), Echo::new());
         let id = harness.connect("/");
         harness.send(id, "ä");
@@ -42,11 +43,11 @@ mod clients {
     }
 
     #[test]
-    fn a_close_is_answered_and_both_ends_are_seen() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn a_close_is_answered_and_ends_the_session() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.close(id, 3000, "enough");
-        assert_eq!(harness.received(id), goodbye(3000, "enough"));
+        assert_eq!(harness.received(id), close_and_end(3000, "enough"));
         assert_eq!(harness.count(), 0);
         assert_eq!(harness.handler().closes, [(3000, true, Side::Peer)]);
         harness.send(id, "too late");
@@ -54,8 +55,8 @@ mod clients {
     }
 
     #[test]
-    fn hanging_up_is_no_clean_close() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn hanging_up_is_not_a_clean_close() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.hang_up(id);
         assert_eq!(harness.handler().closes, [(1006, false, Side::Peer)]);
@@ -63,10 +64,10 @@ mod clients {
     }
 
     #[test]
-    fn a_peer_that_breaks_the_protocol_is_told_so() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn a_protocol_violation_is_answered_with_1002() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
-        // Section 5.1: a client's frames are masked.
+        // Not masked. RFC 6455 section 5.1: "a client MUST mask all frames that it sends to the server".
         harness.send_raw(id, b"\x81\x02hi");
         let received = harness.received(id);
         assert!(
@@ -77,7 +78,7 @@ mod clients {
     }
 
     #[test]
-    fn refusals_and_plain_http_are_whole_responses() {
+    fn refusals_and_plain_http_are_complete_responses() {
         let router = Router::new()
             .route("/page", Page::bytes("text/html", b"<p>".as_slice()))
             .route("/chat", Broadcast)
@@ -86,15 +87,15 @@ mod clients {
         let page = harness.get("/page?query");
         assert_eq!((page.status(), page.body()), (200, &b"<p>"[..]));
         assert_eq!(page.header("Content-Type"), Some("text/html"));
-        assert_eq!(harness.get("/nowhere").status(), 404);
+        assert_eq!(harness.get("/missing").status(), 404);
         assert_eq!(harness.open(opening("/chat")).unwrap_err().status(), 403);
-        let from_home = opening("/chat").with_header("origin", "https://example.org");
-        assert!(harness.open(from_home.unwrap()).is_ok());
+        let with_origin = opening("/chat").with_header("origin", "https://example.org");
+        assert!(harness.open(with_origin.unwrap()).is_ok());
         assert_eq!(harness.count(), 1);
     }
 
     #[test]
-    fn past_the_limit_of_connections_there_is_503() {
+    fn above_connections_max_clients_get_503() {
         let config = Config {
             connections_max: 1,
             ..Config::default()
@@ -111,8 +112,8 @@ mod time {
     use super::*;
 
     #[test]
-    fn timers_come_at_their_time_and_in_their_order() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn timers_fire_at_their_time_and_in_order() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         harness.with_context(|cx| {
             cx.set_timer(Duration::from_secs(3), 3);
             cx.set_timer(Duration::from_secs(1), 1);
@@ -128,7 +129,7 @@ mod time {
 
     #[test]
     fn a_client_that_answers_pings_is_never_idle() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.advance(Duration::from_secs(300));
         assert_eq!(harness.count(), 1);
@@ -138,8 +139,8 @@ mod time {
     }
 
     #[test]
-    fn a_stalled_client_has_until_the_write_timeout() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn a_stalled_client_is_disconnected_after_the_write_timeout() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
         let _ = harness.with_context(|cx| cx.send(id, "never read"));
@@ -151,9 +152,9 @@ mod time {
 
     #[test]
     #[should_panic(expected = "does not come to rest")]
-    fn a_server_that_never_rests_is_found() {
-        struct Restless;
-        impl Handler for Restless {
+    fn a_handler_that_causes_work_without_end_is_detected() {
+        struct AlwaysDue;
+        impl Handler for AlwaysDue {
             fn on_start(&mut self, cx: &mut Context<'_>) {
                 cx.set_timer(Duration::ZERO, 0);
             }
@@ -162,7 +163,7 @@ mod time {
                 cx.set_timer(Duration::ZERO, 0);
             }
         }
-        drop(Harness::new(Config::default(), Restless));
+        drop(Harness::new(Config::default(), AlwaysDue));
     }
 }
 
@@ -170,13 +171,13 @@ mod the_end {
     use super::*;
 
     #[test]
-    fn a_graceful_stop_says_goodbye() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn a_graceful_stop_sends_1001() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| cx.stop());
         assert_eq!(
             harness.received(id),
-            goodbye(1001, "the server is shutting down")
+            close_and_end(1001, "the server is shutting down")
         );
         assert!(harness.has_stopped());
         assert_eq!(harness.handler().closes, [(1001, true, Side::Us)]);
@@ -184,8 +185,8 @@ mod the_end {
     }
 
     #[test]
-    fn a_graceful_stop_waits_for_the_grace_and_no_longer() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn a_graceful_stop_ends_after_the_grace() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
         harness.with_context(|cx| cx.stop());
@@ -197,8 +198,8 @@ mod the_end {
     }
 
     #[test]
-    fn a_second_stop_is_at_once() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn a_second_stop_ends_at_once() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| {
             cx.stop();
@@ -209,9 +210,9 @@ mod the_end {
     }
 
     #[test]
-    fn a_harness_that_is_dropped_closes_what_is_open() {
+    fn a_dropped_harness_calls_on_close_for_open_sessions() {
         let log = Log::default();
-        let mut harness = Harness::new(Config::default(), Every(log.clone()));
+        let mut harness = Harness::new(Config::default(), NameRecorder(log.clone()));
         harness.connect("/");
         drop(harness);
         assert_eq!(log.borrow().last(), Some(&"on_close".to_owned()));
@@ -222,13 +223,13 @@ mod pressure {
     use super::*;
 
     #[test]
-    fn a_stalled_member_that_may_skip_is_told_how_many() {
+    fn on_skip_reports_the_number_of_skipped_messages() {
         let config = Config {
             lag_bytes_max: 10,
             lag_policy: LagPolicy::Skip,
             ..Config::default()
         };
-        let mut harness = Harness::new(config, Told::default());
+        let mut harness = Harness::new(config, Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| cx.subscribe(id, "news"));
         harness.stall(id);
@@ -244,8 +245,8 @@ mod pressure {
     }
 
     #[test]
-    fn a_session_over_high_water_drains_when_its_client_reads() {
-        let mut harness = Harness::new(Config::default(), Told::default());
+    fn on_drain_is_called_when_the_client_reads_again() {
+        let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
         let status = harness.with_context(|cx| cx.send(id, &vec![0; 2 << 20]));
@@ -256,16 +257,16 @@ mod pressure {
     }
 }
 
-/// Keeps what it is told, as far as the tests ask.
+/// Records the events that the tests check.
 #[derive(Default)]
-struct Told {
+struct Recorder {
     closes: Vec<(u16, bool, Side)>,
     timers: Vec<u64>,
     drains: usize,
     skipped: u64,
 }
 
-impl Handler for Told {
+impl Handler for Recorder {
     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
 
     fn on_close(&mut self, _: &mut Context<'_>, _: Id, close: &Close<'_>) {
@@ -287,19 +288,19 @@ impl Handler for Told {
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Notes the name of every event.
-struct Every(Log);
+/// Records the name of every event.
+struct NameRecorder(Log);
 
-impl Every {
-    fn note(&self, event: &str) {
+impl NameRecorder {
+    fn record(&self, event: &str) {
         self.0.borrow_mut().push(event.to_owned());
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
-impl Handler for Every {
+impl Handler for NameRecorder {
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        self.note("on_start");
+        self.record("on_start");
         cx.set_timer(Duration::from_secs(1), 0);
     }
 
@@ -310,7 +311,7 @@ impl Handler for Every {
         request: &Request,
         upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        self.note("on_upgrade");
+        self.record("on_upgrade");
         if request.path() == "/no" {
             return Err(HttpResponse::new(403, "no\n"));
         }
@@ -321,55 +322,55 @@ impl Handler for Every {
     }
 
     fn on_http(&mut self, _: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-        self.note("on_http");
+        self.record("on_http");
         HttpResponse::new(200, "from the handler itself\n")
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.note("on_open");
+        self.record("on_open");
         cx.subscribe(id, "news");
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, _: Id, message: Message<'_>) {
-        self.note("on_message");
+        self.record("on_message");
         cx.publish("news", message);
     }
 
     fn on_ping(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-        self.note("on_ping");
+        self.record("on_ping");
     }
 
     fn on_pong(&mut self, _: &mut Context<'_>, _: Id, _: &[u8]) {
-        self.note("on_pong");
+        self.record("on_pong");
     }
 
     fn on_drain(&mut self, _: &mut Context<'_>, _: Id) {
-        self.note("on_drain");
+        self.record("on_drain");
     }
 
     fn on_skip(&mut self, _: &mut Context<'_>, _: Id, _: &str, _: u64) {
-        self.note("on_skip");
+        self.record("on_skip");
     }
 
     fn on_close(&mut self, _: &mut Context<'_>, _: Id, _: &Close<'_>) {
-        self.note("on_close");
+        self.record("on_close");
     }
 
     fn on_error(&mut self, _: &mut Context<'_>, _: Option<Id>, _: &Error) {
-        self.note("on_error");
+        self.record("on_error");
     }
 
     fn on_timer(&mut self, _: &mut Context<'_>, _: u64) {
-        self.note("on_timer");
+        self.record("on_timer");
     }
 
     fn on_source(&mut self, _: &mut Context<'_>, _: usize) {
-        self.note("on_source");
+        self.record("on_source");
     }
 }
 
-/// Everything that can happen to a handler; what its clients saw of it, and what it was told.
-fn story<H: Handler>(wrap: impl FnOnce(Every) -> H) -> (Vec<Received>, Vec<String>) {
+/// Causes every event of a handler. Returns what its clients received, and the names of the events that it got.
+fn every_event<H: Handler>(wrap: impl FnOnce(NameRecorder) -> H) -> (Vec<Received>, Vec<String>) {
     let config = Config {
         lag_bytes_max: 1,
         lag_policy: LagPolicy::Skip,
@@ -378,31 +379,32 @@ fn story<H: Handler>(wrap: impl FnOnce(Every) -> H) -> (Vec<Received>, Vec<Strin
         ..Config::default()
     };
     let log = Log::default();
-    let mut harness = Harness::new(config, wrap(Every(log.clone())));
+    let mut harness = Harness::new(config, wrap(NameRecorder(log.clone())));
     assert_eq!(harness.get("/").body(), b"from the handler itself\n");
     assert_eq!(harness.open(opening("/no")).unwrap_err().status(), 403);
-    let talker = harness.connect("/");
-    let sleeper = harness.connect("/");
-    harness.stall(sleeper);
+    let sender = harness.connect("/");
+    let stalled = harness.connect("/");
+    harness.stall(stalled);
     for _ in 0..3 {
-        harness.send(talker, &"x".repeat(100));
+        harness.send(sender, &"x".repeat(100));
     }
-    harness.resume(sleeper);
-    harness.ping(talker, b"?");
-    harness.send_raw(talker, b"\x8A\x80\0\0\0\0");
+    harness.resume(stalled);
+    harness.ping(sender, b"?");
+    // An empty pong.
+    harness.send_raw(sender, b"\x8A\x80\0\0\0\0");
     harness.advance(Duration::from_secs(1));
     harness.source_is_ready(5);
-    harness.send_raw(sleeper, b"no frame");
-    harness.close(talker, 1000, "");
-    let received = [harness.received(talker), harness.received(sleeper)].concat();
+    harness.send_raw(stalled, b"no frame");
+    harness.close(sender, 1000, "");
+    let received = [harness.received(sender), harness.received(stalled)].concat();
     drop(harness);
     (received, log.take())
 }
 
 #[test]
-fn a_boxed_handler_is_told_everything() {
-    let (received, told) = story(|every| every);
-    let mut events = told.clone();
+fn a_boxed_handler_gets_every_event() {
+    let (received, names) = every_event(|handler| handler);
+    let mut events = names.clone();
     events.sort();
     events.dedup();
     assert_eq!(
@@ -423,12 +425,12 @@ fn a_boxed_handler_is_told_everything() {
             "on_upgrade"
         ]
     );
-    let boxed = story(|every| -> Box<dyn Handler> { Box::new(every) });
-    assert_eq!(boxed, (received, told));
+    let boxed = every_event(|handler| -> Box<dyn Handler> { Box::new(handler) });
+    assert_eq!(boxed, (received, names));
 }
 
 #[test]
-fn a_closure_is_a_handler_to_be_tested_too() {
+fn a_closure_can_be_tested_as_a_handler() {
     let mut harness = Harness::new(
         Config::default(),
         handler_fn(|cx, id, message| cx.send(id, &message.len().to_string())),

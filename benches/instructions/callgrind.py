@@ -9,16 +9,16 @@ from pathlib import Path
 from lockstep import Failed
 
 NEEDED = {'valgrind': 'valgrind', 'taskset': 'util-linux', 'chrt': 'util-linux'}
-# Above these lengths glibc copies and fills with `rep movsb` and `rep stosb`: one instruction, which valgrind counts once
-# for each byte. Without it glibc runs its loop of vectors, of which each instruction is counted once.
+# Above these lengths glibc copies and fills with `rep movsb` and `rep stosb`. Each is one instruction, but valgrind counts
+# it once for each byte. With the thresholds out of reach, glibc uses a loop of vector instructions.
 ENVIRONMENT = 'GLIBC_TUNABLES=' + ':'.join(
     f'glibc.cpu.x86_rep_{name}_threshold=0x7fffffff' for name in ('movsb', 'stosb'))
-# Long enough to write the profile.
+# Maximum time from SIGTERM until callgrind has written the profile and the server has ended.
 STOP_SECONDS = 30
 
 
 def missing():
-    """What is not installed, as a line for the user, or None."""
+    """Returns a message about tools that are not installed, or None if all are."""
     absent = [tool for tool in NEEDED if shutil.which(tool) is None]
     packages = sorted({NEEDED[tool] for tool in absent})
     return f"{', '.join(absent)} not found. On Debian: apt-get install {' '.join(packages)}" if absent else None
@@ -29,9 +29,9 @@ def version():
 
 
 def per_message(peer, column):
-    """Instructions per message, and polls per round or None.
+    """Returns instructions per message, and polls per round or None if the profile has no polls.
 
-    Two runs differ in nothing but the number of messages; what both have (start, handshakes, the end) cancels out.
+    The two runs differ only in the number of messages, so start, handshakes and the end cancel out.
     """
     short, long = (total(peer, column, rounds) for rounds in column.rounds)
     rounds = column.rounds[1] - column.rounds[0]
@@ -40,7 +40,7 @@ def per_message(peer, column):
 
 
 def total(peer, column, rounds):
-    """Instructions and polls of a whole run."""
+    """Returns the instructions and polls of a complete run."""
     with tempfile.TemporaryDirectory() as folder:
         profile = Path(folder) / 'profile'
         under = ['env', ENVIRONMENT, 'chrt', '--batch', '0',
@@ -51,13 +51,13 @@ def total(peer, column, rounds):
             try:
                 server.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                raise Failed(f'it did not end within {STOP_SECONDS} s of SIGTERM') from None
+                raise Failed(f'the server did not end within {STOP_SECONDS} s of SIGTERM') from None
         text = profile.read_text()
     return int(re.search(r'^(?:totals|summary): (\d+)', text, re.MULTILINE)[1]), polls(text)
 
 
 def polls(profile):
-    """Calls of epoll_wait and its kin; 0 if the profile does not name them."""
+    """Returns the number of calls of epoll_wait and its variants; 0 if the profile does not name them."""
     ids = re.findall(r'\((\d+)\) epoll_p?wait2?(?:@|$)', profile, re.MULTILINE)
     return sum(int(calls) for number in set(ids)
                for calls in re.findall(rf'^cfn=\({number}\).*\ncalls=(\d+)', profile, re.MULTILINE))

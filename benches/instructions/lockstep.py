@@ -1,9 +1,9 @@
-"""A load whose own speed does not change what the server does.
+"""A load generator that works in lockstep with the server, so that its own speed does not affect the counts.
 
-Each round sends the same bytes on all connections, waits for all answers, and only then begins the next one. The load
-runs on the server's core, and the server with the policy SCHED_BATCH, in which a wake-up does not interrupt another
-process: the server is not scheduled before the load has sent everything and waits. So a round of small messages is one
-turn of the server's loop.
+Each round sends the same bytes on all connections and waits for all echoes before the next round begins. The load runs on
+the server's core, and the server has the policy SCHED_BATCH, in which a wake-up does not preempt another process. The
+server therefore does not run before the load has sent everything and waits, and a round of small messages is one turn of
+the server's loop.
 """
 
 import os
@@ -13,17 +13,18 @@ import sys
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'compare'))
 from lib.wire import TEXT, Client, frame
 
-# RFC 6455 section 5.7's example: not zero, so that there is something to unmask.
+# The example key of RFC 6455 section 5.7. It is not zero, so the server cannot skip unmasking.
 MASKING_KEY = b'\x37\xfa\x21\x3d'
 TIMEOUT_MILLISECONDS = 60_000
 
 
 class Failed(Exception):
-    """The server did not answer as it should; the text says how."""
+    """The server did not answer as expected; the text describes the difference."""
 
 
 class Column:
-    """A load: so many messages of a size in flight on each connection. `rounds` are those of the short and the long run."""
+    """A column of the table: `in_flight` messages of `size` bytes on each of `connections`. `rounds` has the numbers of
+    rounds of the short and of the long run."""
 
     def __init__(self, key, title, connections, size, in_flight, rounds):
         self.key, self.title, self.connections, self.size, self.in_flight = key, title, connections, size, in_flight
@@ -33,7 +34,7 @@ class Column:
         return self.connections * self.in_flight * rounds
 
     def drive(self, port, path, rounds):
-        """Connects, checks one round of echoes byte by byte, and does `rounds` more, of which it counts the bytes."""
+        """Connects, compares the echoes of one round with the messages, and runs `rounds` more, counting bytes only."""
         text = (b'abcdefghijklmnopqrstuvwxyz' * (self.size // 26 + 1))[:self.size]
         burst = frame(TEXT, text, key=MASKING_KEY) * self.in_flight
         clients = [Client(port, path) for _ in range(self.connections)]
@@ -41,7 +42,7 @@ class Column:
             sender = client.send(burst)
             for _ in range(self.in_flight):
                 if client.message() != (TEXT, text):
-                    raise Failed('an echo that is not one')
+                    raise Failed('an echo differs from the message')
             sender.join()
             client.socket.setblocking(False)
         sockets = {client.socket.fileno(): client.socket for client in clients}
@@ -53,12 +54,12 @@ class Column:
 
 
 def header_length(payload_length):
-    """Of a server's frame."""
+    """Returns the length of the header of a server's frame."""
     return 2 if payload_length < 126 else 4 if payload_length < 65536 else 10
 
 
 def one_round(sockets, burst, answer):
-    """Sends `burst` on each socket and waits until `answer` bytes have come on each."""
+    """Sends `burst` on each socket, and waits until `answer` bytes have arrived on each."""
     poll = select.poll()
     unsent, missing = {}, {}
     for fd, socket in sockets.items():
@@ -79,7 +80,7 @@ def one_round(sockets, burst, answer):
             if events & ~select.POLLOUT:
                 missing[fd] -= received(sockets[fd])
                 if missing[fd] < 0:
-                    raise Failed('more came back than was sent')
+                    raise Failed('more bytes arrived than expected')
                 if missing[fd] == 0:
                     del missing[fd]
                     poll.unregister(fd)

@@ -1,24 +1,27 @@
-//! Soak: a bounded run of mixed load with faults against the binary. Nothing that was sent may be unaccounted for,
-//! and at the end the server must be where it was at the start.
+//! Soak test: mixed load with faults against the binary, for a limited time. Every message sent must be accounted for, and
+//! at the end the server's memory and descriptors must be those of the start.
 //!
-//! `cargo bench --bench soak` runs for 60 seconds; `cargo bench --bench soak -- 600` for 600, and with a second
-//! number, which the run before has printed, with the same seed. Linux only, for /proc.
+//! `cargo bench --bench soak` runs for 60 seconds, `cargo bench --bench soak -- SECONDS SEED` for other times, with the
+//! seed that an earlier run has printed. Needs Linux (/proc). The exit code is 1 if a check fails.
 //!
-//! Three threads, each with a crowd of clients on non-blocking sockets: **talk** (many short conversations with an
-//! echo, in small messages, and every way to end one), **bulk** (messages of up to 4 MiB, slow readers, aborts in
-//! the middle of a frame), **room** (members that join a broadcast, publish, fall behind and leave).
+//! Three threads, each with many clients on non-blocking sockets:
 //!
-//! Every echo is compared with what was sent. In the room one member, the witness, reads all the time and never
-//! leaves: what every other member reads must lie in the witness's order without a gap, from what was published
-//! after it had joined to what the witness had when it left, unless it was told 1013. A message that was sent is
-//! *delivered* (its echo came back; the witness saw it), or *ended* (its sender went away on purpose without waiting
-//! for it); what is neither is lost, and the run fails.
+//! - echo clients with small messages, which end their connections in all possible ways,
+//! - echo clients with messages of up to 4 MiB, slow readers, and aborts in the middle of a frame,
+//! - members of a topic, which join, publish, fall behind and leave.
+//!
+//! Every echo is compared with the message sent. One member of the topic, the witness, reads all the time and never
+//! leaves. Its order of messages is the reference: every other member must read the same messages in the same order
+//! without a gap, from the first message published after it joined to the last one that the witness had read when it
+//! left, unless the server disconnected it with 1013 (too far behind). A message is *delivered* if its echo arrived or the
+//! witness read it, and *ended* if its sender disconnected on purpose without waiting for it. All others are lost, and the
+//! run fails.
 
+mod broadcast;
+mod conversation;
 mod member;
 mod random;
-mod room;
 mod server;
-mod talk;
 mod wire;
 
 use random::Random;
@@ -42,12 +45,12 @@ fn main() -> ExitCode {
     let mut server = Server::start();
     let descriptors_unused = server.descriptors();
 
-    // The allocator's and the kernel's first costs are no growth: the same load, for a while, comes before.
+    // A warm-up with the same load, so that allocations which happen only once are not counted as growth.
     let warm_up = (seconds / 4).clamp(5, 30);
     let warm_up = run(&server, warm_up, seed ^ 1, "warm-up");
-    let start = server.settled(descriptors_unused);
+    let start = server.usage_at_rest(descriptors_unused);
     let totals = run(&server, seconds, seed, "");
-    let end = server.settled(descriptors_unused);
+    let end = server.usage_at_rest(descriptors_unused);
     let peak = totals.peak_rss.load(Relaxed);
     let code = server.stop();
 
@@ -61,26 +64,26 @@ fn main() -> ExitCode {
         start.descriptors, end.descriptors
     );
     let rules = [
-        (warm_up.lost() == 0, "something was lost in the warm-up"),
+        (warm_up.lost() == 0, "messages were lost in the warm-up"),
         (
             totals.lost() == 0,
-            "something that was sent is unaccounted for",
+            "messages that were sent are unaccounted for",
         ),
         (
             totals.sent.load(Relaxed) > 0 && totals.refused.load(Relaxed) > 0,
-            "the load was none",
+            "no message was sent, or no client was refused",
         ),
         (
             seconds < LAG_SECONDS_MIN || totals.lagged.load(Relaxed) > 0,
-            "no member of the room was told 1013",
+            "no member of the topic was disconnected with 1013",
         ),
         (
             start.descriptors == descriptors_unused && end.descriptors == start.descriptors,
-            "descriptors did not come back",
+            "the number of open descriptors differs from that before the load",
         ),
         (
             end.rss <= start.rss + RSS_GROWTH_KIB_MAX,
-            "memory did not come back",
+            "resident memory has grown by more than 1024 KiB",
         ),
         (code == Some(0), "the server did not end with exit code 0"),
     ];
@@ -95,23 +98,27 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!broken.is_empty()))
 }
 
-/// Runs the three crowds for so long, with a line of progress every 10 s.
+/// Runs the three loads for `seconds`, and prints a line of progress every 10 s.
 fn run(server: &Server, seconds: u64, seed: u64, name: &str) -> Totals {
     let totals = Totals::default();
     let is_over = AtomicBool::new(false);
-    let crowds: [fn(&mut Crowd<'_>); 3] = [talk::talk, talk::bulk, room::room];
+    let loads: [fn(&mut Load<'_>); 3] = [
+        conversation::small,
+        conversation::large,
+        broadcast::broadcast,
+    ];
     thread::scope(|scope| {
-        let threads: Vec<_> = crowds
+        let threads: Vec<_> = loads
             .into_iter()
             .enumerate()
-            .map(|(at, crowd)| {
-                let mut context = Crowd {
+            .map(|(at, load)| {
+                let mut context = Load {
                     address: &server.address,
                     totals: &totals,
                     is_over: &is_over,
                     random: Random::new(seed.wrapping_add(at as u64)),
                 };
-                scope.spawn(move || crowd(&mut context))
+                scope.spawn(move || load(&mut context))
             })
             .collect();
         let start = Instant::now();
@@ -136,31 +143,34 @@ fn run(server: &Server, seconds: u64, seed: u64, name: &str) -> Totals {
     totals
 }
 
-/// Counts, over all threads.
+/// Counters shared by all threads.
 #[derive(Default)]
 pub(crate) struct Totals {
     pub(crate) sent: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) delivered: AtomicU64,
-    /// Sent, and its sender went away on purpose.
+    /// Messages that may be lost because their sender disconnected on purpose.
     pub(crate) ended: AtomicU64,
-    /// What members of the room have read.
-    pub(crate) room_delivered: AtomicU64,
+    /// Messages that members of the topic other than the witness have read.
+    pub(crate) received_by_members: AtomicU64,
     pub(crate) connections: AtomicU64,
-    /// Requests answered with an error in HTTP, violations answered with 1002, members told 1013: as it should be.
+    /// Expected refusals: requests answered with an HTTP error, violations answered with 1002, members closed with 1013.
     pub(crate) refused: AtomicU64,
+    /// Members closed with 1013.
     pub(crate) lagged: AtomicU64,
-    /// Told one by one.
+    /// Deviations from the expected behaviour, each printed when it is found.
     faults: AtomicU64,
     peak_rss: AtomicU64,
 }
 
 impl Totals {
+    /// Returns the number of faults, plus the number of messages that are neither delivered nor ended.
     fn lost(&self) -> u64 {
         let accounted = self.delivered.load(Relaxed) + self.ended.load(Relaxed);
         self.faults.load(Relaxed) + self.sent.load(Relaxed).abs_diff(accounted)
     }
 
+    /// Formats the counters for a line of progress.
     fn line(&self) -> String {
         format!(
             "{} connections, {} sent, {} delivered, {} refused, {} faults",
@@ -184,44 +194,45 @@ impl Totals {
             self.lost(),
         );
         println!(
-            "messages read by the room's members: {}",
-            of(&self.room_delivered)
+            "messages read by the topic's members: {}",
+            of(&self.received_by_members)
         );
         println!(
-            "refused: {} (of these members told 1013: {})",
+            "refused: {} (of these, members closed with 1013: {})",
             of(&self.refused),
             of(&self.lagged)
         );
     }
 
+    /// Prints a fault and counts it.
     pub(crate) fn fault(&self, what: &str) {
         println!("  fault: {what}");
         self.faults.fetch_add(1, Relaxed);
     }
 }
 
-/// What a thread's clients share.
-pub(crate) struct Crowd<'a> {
+/// The state that all clients of one thread share.
+pub(crate) struct Load<'a> {
     pub(crate) address: &'a str,
     pub(crate) totals: &'a Totals,
     is_over: &'a AtomicBool,
     pub(crate) random: Random,
 }
 
-impl Crowd<'_> {
+impl Load<'_> {
     pub(crate) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
     }
 }
 
-/// What the end may have more of memory than the start: a heap's top is never quite the same.
+/// Maximum growth of the resident set between start and end. The figure of an idle process varies a little.
 const RSS_GROWTH_KIB_MAX: u64 = 1024;
 
-/// A run that is shorter than this may be over before a member is too far behind.
+/// In a shorter run, possibly no member falls behind far enough to be closed with 1013.
 const LAG_SECONDS_MIN: u64 = 30;
 
-/// Without any byte for so long, a client gives up.
+/// A client that waits for the server reports a fault if no byte is read or written for this time.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(20);
 
-/// When no socket moves.
+/// How long a thread sleeps if none of its sockets could be read or written.
 pub(crate) const PAUSE: Duration = Duration::from_micros(300);

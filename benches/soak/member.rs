@@ -1,48 +1,54 @@
-//! A member of the room, and how it is told that it missed nothing.
+//! A member of the topic, with the check that it misses no message.
 
-use crate::room::{Log, Room, number_in};
-use crate::talk::Ending;
+use crate::broadcast::{Log, Topic, number_in};
+use crate::conversation::Ending;
 use crate::wire::{End, Wire, close_code, request};
-use crate::{Crowd, STALL_MAX};
+use crate::{Load, STALL_MAX};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// A member of the room.
+/// A member of the topic: a client that joins, reads and publishes, and leaves after up to three seconds.
 pub(crate) struct Member {
     pub(crate) wire: Wire,
-    pub(crate) name: u64,
-    /// The log's end before it asked to join.
-    pub(crate) needs_from: u64,
-    /// How many messages were published when it had joined: the later ones are all for it.
+    pub(crate) id: u64,
+    /// The first position in the log that this member may still read: the log's end when the member sent its request,
+    /// later its position.
+    pub(crate) unconfirmed_from: u64,
+    /// Number of published messages when the 101 arrived. The member must receive all later ones.
     joined_at: Option<u64>,
-    /// Where in the log it is; `None` before its first message.
+    /// Position in the log after the last checked message; `None` before the first one.
     position: Option<u64>,
-    /// Read, but not by the witness yet.
+    /// Messages that this member has read but the witness has not.
     unchecked: VecDeque<u64>,
-    /// It reads nothing until so many bytes were published, and can fall too far behind.
+    /// The member does not read until this many bytes were published in total, so that it falls behind.
     pub(crate) lag_until: Option<u64>,
     leaves_at: Instant,
     ending: Ending,
-    pub(crate) has_said_goodbye: bool,
-    pub(crate) has_left_in_order: bool,
-    /// The log's end when it said goodbye: up to there it gets everything.
-    owed_to: u64,
+    /// The member has begun its `ending`, and publishes nothing more.
+    pub(crate) is_leaving: bool,
+    /// The server has confirmed the end, so all messages of this member must have been published.
+    pub(crate) has_left_cleanly: bool,
+    /// The log's end when the member began to leave. It must receive all messages before this position.
+    expected_end: u64,
+    /// Code of the server's Close.
     close_code: Option<u16>,
+    /// The member is finished and can be removed.
     pub(crate) is_over: bool,
+    /// When bytes were last read or written.
     moved_at: Instant,
 }
 
 impl Member {
-    pub(crate) fn new(crowd: &mut Crowd<'_>, name: u64, room: &Room) -> Self {
-        let wire = Wire::new(crowd, &request("/room"));
-        let random = &mut crowd.random;
-        let lag_until = (random.below(20) == 0).then_some(room.bytes + LAG_BYTES);
+    pub(crate) fn new(load: &mut Load<'_>, id: u64, topic: &Topic) -> Self {
+        let wire = Wire::new(load, &request("/chat"));
+        let random = &mut load.random;
+        let lag_until = (random.below(20) == 0).then_some(topic.bytes + LAG_BYTES);
         let now = Instant::now();
         Self {
             wire,
-            name,
-            needs_from: room.log.end(),
+            id,
+            unconfirmed_from: topic.log.end(),
             joined_at: None,
             position: None,
             unchecked: VecDeque::new(),
@@ -55,29 +61,32 @@ impl Member {
                 Ending::Drop,
                 Ending::Reset,
             ][random.below(5)],
-            has_said_goodbye: false,
-            has_left_in_order: false,
-            owed_to: 0,
+            is_leaving: false,
+            has_left_cleanly: false,
+            expected_end: 0,
             close_code: None,
             is_over: false,
             moved_at: now,
         }
     }
 
-    pub(crate) fn pump(&mut self) -> bool {
+    /// Returns whether bytes were read or written.
+    pub(crate) fn read_and_write(&mut self) -> bool {
         let has_written = self.wire.write();
         self.wire.read(usize::MAX) || has_written
     }
 
-    pub(crate) fn turn(&mut self, crowd: &Crowd<'_>, log: &Log, published: u64, bytes: u64) {
-        let is_lagging = self.lag_until.is_some_and(|end| bytes < end) && !crowd.is_over();
+    /// Runs one pass: reads and writes, checks the messages, and leaves if it is time. `published` and `bytes` are the
+    /// totals of the topic.
+    pub(crate) fn turn(&mut self, load: &Load<'_>, log: &Log, published: u64, bytes: u64) {
+        let is_lagging = self.lag_until.is_some_and(|end| bytes < end) && !load.is_over();
         if !is_lagging {
             self.lag_until = None;
         }
         let has_moved = if is_lagging && self.wire.is_open() {
             self.wire.write()
         } else {
-            self.pump()
+            self.read_and_write()
         };
         if self.wire.is_open() && self.joined_at.is_none() {
             self.joined_at = Some(published);
@@ -85,79 +94,83 @@ impl Member {
         while let Some((first, payload)) = self.wire.next_frame() {
             match (number_in(first, &payload), first) {
                 (Some(number), _) if self.close_code.is_none() => {
-                    crowd.totals.room_delivered.fetch_add(1, Relaxed);
+                    load.totals.received_by_members.fetch_add(1, Relaxed);
                     self.unchecked.push_back(number);
                 }
                 (None, 0x88) => self.close_code = Some(close_code(&payload)),
-                (_, _) => self.fault(crowd, "read what nobody sent"),
+                (_, _) => self.fault(load, "read a frame that was not published"),
             }
         }
         if self.close_code.is_some() {
-            self.wire.shut();
+            self.wire.shut_down_write();
         }
-        self.check(crowd, log);
-        self.leave(crowd, log, is_lagging);
+        self.check(load, log);
+        self.leave(load, log, is_lagging);
         if has_moved || is_lagging {
             self.moved_at = Instant::now();
         }
         if self.wire.end.is_some() && self.unchecked.is_empty() {
-            self.ended(crowd, log);
+            self.ended(load, log);
         } else if self.awaits_something() && self.moved_at.elapsed() > STALL_MAX {
-            self.fault(crowd, "is neither served nor let go");
+            self.fault(
+                load,
+                "waits in vain for the 101 or the end of the connection",
+            );
             self.is_over = true;
         }
     }
 
-    /// The 101, or the end.
+    /// Returns whether the member waits for the 101 or for the end of the connection.
     fn awaits_something(&self) -> bool {
-        self.has_said_goodbye || !self.wire.is_open()
+        self.is_leaving || !self.wire.is_open()
     }
 
-    /// What it has read lies in the log without a gap.
-    fn check(&mut self, crowd: &Crowd<'_>, log: &Log) {
+    /// Checks that the messages read follow each other in the log without a gap.
+    fn check(&mut self, load: &Load<'_>, log: &Log) {
         while let Some(number) = self.unchecked.front().copied() {
-            let Some(position) = self.position.or_else(|| self.find(number, crowd, log)) else {
+            let Some(position) = self.position.or_else(|| self.find(number, load, log)) else {
                 return;
             };
             match log.at(position) {
                 Some(expected) if expected == number => {}
-                Some(_) => return self.fail(crowd, "has a gap"),
+                Some(_) => return self.fail(load, "has a gap"),
                 None => return,
             }
             self.unchecked.pop_front();
             self.position = Some(position + 1);
-            self.needs_from = position + 1;
+            self.unconfirmed_from = position + 1;
         }
     }
 
-    /// The position of the first message: behind nothing that was published after it had joined.
-    fn find(&mut self, number: u64, crowd: &Crowd<'_>, log: &Log) -> Option<u64> {
-        for position in self.needs_from..log.end() {
+    /// Returns the position of this member's first message in the log, or `None` if the witness has not read it yet.
+    /// Reports a fault if an earlier message was published after the member had joined.
+    fn find(&mut self, number: u64, load: &Load<'_>, log: &Log) -> Option<u64> {
+        for position in self.unconfirmed_from..log.end() {
             let passed = log.at(position);
             if passed == Some(number) {
                 return Some(position);
             }
             if !self.is_before_it(passed) {
-                self.fail(crowd, "missed the beginning");
+                self.fail(load, "missed the beginning");
                 return None;
             }
         }
         None
     }
 
-    fn leave(&mut self, crowd: &Crowd<'_>, log: &Log, is_lagging: bool) {
-        let is_time = crowd.is_over() || Instant::now() >= self.leaves_at && !is_lagging;
+    fn leave(&mut self, load: &Load<'_>, log: &Log, is_lagging: bool) {
+        let is_time = load.is_over() || Instant::now() >= self.leaves_at && !is_lagging;
         if !self.wire.is_open() || !is_time || !self.wire.to_write.is_empty() {
             return;
         }
         match self.ending {
-            Ending::Close if !self.has_said_goodbye => {
-                self.owed_to = log.end();
+            Ending::Close if !self.is_leaving => {
+                self.expected_end = log.end();
                 self.wire.to_write.extend([0x88, 0x80, 0, 0, 0, 0]);
             }
-            Ending::HalfClose if !self.has_said_goodbye => {
-                self.owed_to = log.end();
-                self.wire.shut();
+            Ending::HalfClose if !self.is_leaving => {
+                self.expected_end = log.end();
+                self.wire.shut_down_write();
             }
             Ending::Close | Ending::HalfClose => {}
             Ending::Reset => {
@@ -168,57 +181,60 @@ impl Member {
                 self.is_over = true;
             }
         }
-        self.has_said_goodbye = true;
+        self.is_leaving = true;
     }
 
-    /// The server has ended the stream.
-    fn ended(&mut self, crowd: &Crowd<'_>, log: &Log) {
+    /// Checks how the connection ended, after the server has ended the stream.
+    fn ended(&mut self, load: &Load<'_>, log: &Log) {
         self.is_over = true;
-        let is_in_order = self.has_said_goodbye && self.wire.end == Some(End::Stream);
+        let is_in_order = self.is_leaving && self.wire.end == Some(End::Stream);
         match self.close_code {
-            // It was too far behind, and told so; what it said meanwhile may not have been read.
+            // The member was too far behind. The server may not have read the messages that it published meanwhile.
             Some(1013) => {
-                crowd.totals.refused.fetch_add(1, Relaxed);
-                crowd.totals.lagged.fetch_add(1, Relaxed);
+                load.totals.refused.fetch_add(1, Relaxed);
+                load.totals.lagged.fetch_add(1, Relaxed);
                 return;
             }
             Some(1005) if self.ending == Ending::Close && is_in_order => {}
             None if self.ending == Ending::HalfClose && is_in_order => {}
-            Some(_) | None => return self.fault(crowd, "was ended"),
+            Some(_) | None => return self.fault(load, "was ended"),
         }
-        self.has_left_in_order = true;
-        // Without a first message its place in the log is not known: behind what was published before it joined.
+        self.has_left_cleanly = true;
+        // If the member has read no message, the position is that of the first message published after it joined.
         let position = self.position.unwrap_or_else(|| {
             let is_before = |position: &u64| self.is_before_it(log.at(*position));
-            let mut missed = self.needs_from..self.owed_to;
+            let mut missed = self.unconfirmed_from..self.expected_end;
             missed
                 .find(|position| !is_before(position))
-                .unwrap_or(self.owed_to)
+                .unwrap_or(self.expected_end)
         });
-        if position < self.owed_to {
-            self.fault(crowd, "did not get all before it left");
+        if position < self.expected_end {
+            self.fault(
+                load,
+                "did not receive all messages published before it left",
+            );
         }
     }
 
-    /// Whether the message was published when it had not joined yet, or may not have.
+    /// Returns whether the message was possibly published before this member joined.
     fn is_before_it(&self, number: Option<u64>) -> bool {
         number < Some(self.joined_at.unwrap_or(u64::MAX))
     }
 
-    fn fail(&mut self, crowd: &Crowd<'_>, what: &str) {
-        self.fault(crowd, what);
+    fn fail(&mut self, load: &Load<'_>, what: &str) {
+        self.fault(load, what);
         self.unchecked.clear();
         self.is_over = true;
     }
 
-    fn fault(&self, crowd: &Crowd<'_>, what: &str) {
-        crowd.totals.fault(&format!(
-            "member {} {what}: {:?}, joined at {:?}, position {:?}, owed to {}, {} unchecked, Close {:?}, end {:?}",
-            self.name,
+    fn fault(&self, load: &Load<'_>, what: &str) {
+        load.totals.fault(&format!(
+            "member {} {what}: {:?}, joined at {:?}, position {:?}, expected end {}, {} unchecked, Close {:?}, end {:?}",
+            self.id,
             self.ending,
             self.joined_at,
             self.position,
-            self.owed_to,
+            self.expected_end,
             self.unchecked.len(),
             self.close_code,
             self.wire.end,
@@ -226,5 +242,5 @@ impl Member {
     }
 }
 
-/// What is published while a member does not read: more than the system's buffers and the lag allowed.
+/// Bytes published while a member does not read: more than socket buffers and `--lag-bytes-max` hold together.
 const LAG_BYTES: u64 = 16 << 20;

@@ -1,6 +1,6 @@
-//! Numbers that are the same for the same seed, and lengths and payloads made of them.
+//! Pseudo-random numbers, lengths and payloads, reproducible from a seed.
 
-/// Xorshift: numbers that are the same for the same seed.
+/// A xorshift generator.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -15,17 +15,19 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
+    /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() >> 16) as usize % bound
     }
 
-    /// A length up to `max`, more often a small one.
+    /// Returns a length up to `max`; short ones are more frequent.
     pub(crate) fn len(&mut self, max: usize) -> usize {
         let bound = max >> [0, 0, 1, 3, 6][self.below(5)];
         self.below(bound + 1)
     }
 
-    /// Text begins with characters of two to four bytes, so that a cut can fall into one.
+    /// Returns a payload of `len` bytes. Text of at least nine bytes begins with characters of two, three and four bytes,
+    /// so that a fragment can end within a character.
     pub(crate) fn payload(&mut self, len: usize, is_text: bool) -> Vec<u8> {
         let mut payload = Vec::with_capacity(len + 8);
         if is_text && len >= WIDE.len() {
@@ -45,5 +47,5 @@ impl Random {
     }
 }
 
-/// Two, three and four bytes of UTF-8.
+/// Characters of two, three and four bytes in UTF-8.
 const WIDE: &str = "\u{FC}\u{20AC}\u{1D11E}";

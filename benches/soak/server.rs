@@ -1,4 +1,4 @@
-//! The binary as a process: started, measured from outside, ended as an operator would.
+//! The server binary as a child process: starts it, measures it through /proc, and stops it with SIGTERM.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -6,15 +6,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The server's process.
+/// The server's process. Dropping this value kills it.
 pub(crate) struct Server {
     process: Child,
     pub(crate) address: String,
 }
 
-/// What of the system the process has.
+/// The system resources of the process.
 pub(crate) struct Usage {
-    /// KiB.
+    /// Resident set in KiB.
     pub(crate) rss: u64,
     pub(crate) descriptors: usize,
 }
@@ -29,7 +29,7 @@ impl Server {
                 "-r",
                 "/echo=echo",
                 "-r",
-                "/room=broadcast",
+                "/chat=broadcast",
             ])
             .args(["--lag-bytes-max", "512K"])
             .env("RUST_LOG", "warn")
@@ -49,7 +49,7 @@ impl Server {
         Self { process, address }
     }
 
-    /// VmRSS in KiB: what of the process is in memory.
+    /// Returns the resident set in KiB (VmRSS).
     pub(crate) fn rss(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = fs::read_to_string(path).expect("Linux's /proc");
@@ -60,13 +60,15 @@ impl Server {
             .expect("VmRSS is a number")
     }
 
+    /// Returns the number of open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.process.id());
         fs::read_dir(path).expect("Linux's /proc").count()
     }
 
-    /// What it has when its clients are gone: it has until its longest deadline to see that they are.
-    pub(crate) fn settled(&self, descriptors: usize) -> Usage {
+    /// Waits until the server has only `descriptors` open descriptors, so no clients, or for [`SETTLE_MAX`]. Returns its
+    /// resources.
+    pub(crate) fn usage_at_rest(&self, descriptors: usize) -> Usage {
         let deadline = Instant::now() + SETTLE_MAX;
         while self.descriptors() != descriptors && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
@@ -77,7 +79,8 @@ impl Server {
         }
     }
 
-    /// Ends it as an operator would; its exit code, unless it had to be killed.
+    /// Sends SIGTERM and waits for the end of the process. Returns its exit code, or `None` if a signal ended it or it still
+    /// runs after [`SETTLE_MAX`].
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let kill = Command::new("kill")
             .arg(self.process.id().to_string())
@@ -101,5 +104,5 @@ impl Drop for Server {
     }
 }
 
-/// The server's longest deadline here is its write timeout of 30 s.
+/// Longer than the longest timeout of this server, the write timeout of 30 s.
 const SETTLE_MAX: Duration = Duration::from_secs(40);

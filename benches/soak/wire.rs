@@ -1,7 +1,7 @@
-//! A client's end of a connection, without the crate under test: a non-blocking socket, the bytes that it is to
-//! write, and the frames that were read.
+//! A client's end of a connection: a non-blocking socket, its unsent bytes, and decoding of the frames received. It does
+//! not use the crate under test.
 
-use crate::Crowd;
+use crate::Load;
 use crate::random::Random;
 use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
@@ -9,32 +9,38 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// A client's socket: bytes to be written, frames that were read.
+/// A client's socket with its buffers.
 pub(crate) struct Wire {
     stream: TcpStream,
+    /// Bytes to be written.
     pub(crate) to_write: Vec<u8>,
-    /// How much of `to_write` was written.
+    /// Number of bytes at the start of `to_write` that are written.
     written: usize,
+    /// Bytes received.
     read: Vec<u8>,
-    /// How much of `read` was taken.
+    /// Number of bytes at the start of `read` that are decoded.
     taken: usize,
+    /// Status of the response to the opening handshake, 0 if it has none.
     head: Option<u16>,
-    is_shut: bool,
+    is_write_shut: bool,
     pub(crate) end: Option<End>,
 }
 
+/// How the server ended the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
+    /// By the end of the stream (FIN).
     Stream,
+    /// By a reset or another error.
     Reset,
 }
 
 impl Wire {
-    pub(crate) fn new(crowd: &Crowd<'_>, request: &str) -> Self {
-        let stream = TcpStream::connect(crowd.address).expect("the server accepts");
+    pub(crate) fn new(load: &Load<'_>, request: &str) -> Self {
+        let stream = TcpStream::connect(load.address).expect("the server accepts");
         stream.set_nodelay(true).expect("a TCP option");
         stream.set_nonblocking(true).expect("a socket option");
-        crowd.totals.connections.fetch_add(1, Relaxed);
+        load.totals.connections.fetch_add(1, Relaxed);
         Self {
             stream,
             to_write: request.as_bytes().to_vec(),
@@ -42,12 +48,12 @@ impl Wire {
             read: Vec::new(),
             taken: 0,
             head: None,
-            is_shut: false,
+            is_write_shut: false,
             end: None,
         }
     }
 
-    /// The status of the answer to the request, once it is there.
+    /// Returns the status of the response to the request, or `None` if it has not arrived.
     pub(crate) fn status(&self) -> Option<u16> {
         self.head
     }
@@ -56,7 +62,7 @@ impl Wire {
         self.head == Some(101) && self.end.is_none()
     }
 
-    /// Writes what the socket takes; whether it took anything.
+    /// Writes as much as one call to the socket accepts. Returns whether it has accepted any bytes.
     pub(crate) fn write(&mut self) -> bool {
         if self.to_write.is_empty() {
             return false;
@@ -64,7 +70,7 @@ impl Wire {
         let len = match self.stream.write(&self.to_write[self.written..]) {
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-            // What was said before may still be answered: the end is met by reading.
+            // The end is detected by reading, because replies to earlier frames may still arrive.
             Err(_) => self.to_write.len() - self.written,
         };
         self.written += len;
@@ -75,7 +81,8 @@ impl Wire {
         len > 0
     }
 
-    /// Reads what is there, up to `len_max`; whether there was anything.
+    /// Reads available input, up to `len_max` bytes and [`READ_BYTES_MAX`]. Returns whether there was input or the
+    /// connection ended.
     pub(crate) fn read(&mut self, len_max: usize) -> bool {
         let mut left = len_max.min(READ_BYTES_MAX);
         let mut buf = [0; 16 * 1024];
@@ -110,7 +117,7 @@ impl Wire {
         self.taken = end + 4;
     }
 
-    /// The next frame: its first byte and its payload.
+    /// Returns the first byte and the payload of the next frame, or `None` if it is incomplete.
     pub(crate) fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         if self.head != Some(101) {
             return None;
@@ -123,13 +130,13 @@ impl Wire {
                 (10, len as usize)
             }
             [_, 126, ..] | [_] | [] => {
-                self.forget();
+                self.discard_read();
                 return None;
             }
             [_, len, ..] => (2, usize::from(len)),
         };
         let Some(payload) = bytes.get(start..start + len) else {
-            self.forget();
+            self.discard_read();
             return None;
         };
         let frame = (bytes[0], payload.to_vec());
@@ -137,15 +144,15 @@ impl Wire {
         Some(frame)
     }
 
-    /// Drops what was taken.
-    fn forget(&mut self) {
+    /// Removes decoded bytes from `read`.
+    fn discard_read(&mut self) {
         self.read.drain(..self.taken);
         self.taken = 0;
     }
 
-    pub(crate) fn shut(&mut self) {
-        if !self.is_shut {
-            self.is_shut = true;
+    pub(crate) fn shut_down_write(&mut self) {
+        if !self.is_write_shut {
+            self.is_write_shut = true;
             drop(self.stream.shutdown(Shutdown::Write));
         }
     }
@@ -178,12 +185,14 @@ pub(crate) fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], random: &mut R
     }
 }
 
+/// Returns the code in the payload of a Close, or 1005 if there is none.
 pub(crate) fn close_code(payload: &[u8]) -> u16 {
     payload
         .first_chunk()
         .map_or(1005, |code| u16::from_be_bytes(*code))
 }
 
+/// Returns an opening handshake for this path.
 pub(crate) fn request(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -191,5 +200,5 @@ pub(crate) fn request(path: &str) -> String {
     )
 }
 
-/// What one client reads before the others have their turn.
+/// Maximum bytes that one client reads before the other clients of its thread continue.
 const READ_BYTES_MAX: usize = 512 * 1024;

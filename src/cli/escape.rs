@@ -1,13 +1,13 @@
-//! Characters that output for people shows as they are, and those that it escapes.
+//! Decides which characters are printed unchanged in output for people, and escapes the others.
 
 use std::fmt::{self, Display, Write};
 
-/// Returns whether a terminal shows `c` and neither obeys nor hides it. Control characters (C0, DEL, C1) are not
-/// printable, nor are those that turn the direction of text (U+202A to U+202E, U+2066 to U+2069), line separators
-/// (U+2028, U+2029), those without a width (U+200B to U+200F, U+FEFF), combining marks, and others that Unicode counts
-/// as format, private or unassigned.
+/// Returns whether a terminal displays `c`, instead of executing or hiding it.
 ///
-/// It decides as `{:?}` does, from the standard library's table.
+/// These are not printable: control characters (C0, DEL, C1), characters that change the direction of text (U+202A to
+/// U+202E, U+2066 to U+2069), line separators (U+2028, U+2029), characters without a width (U+200B to U+200F, U+FEFF),
+/// combining marks, and others in Unicode's categories format, private use and unassigned. The result is the same as
+/// that of `{:?}`, from the standard library's table.
 pub(super) fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -15,8 +15,8 @@ pub(super) fn is_printable(c: char) -> bool {
     }
 }
 
-/// Displays a value with all that is not printable in Rust's notation (`\n`, `\u{1b}`). Backslashes and quotes stay as
-/// they are: this is for text whose quoted parts are escaped already.
+/// Displays a value with all non-printable characters escaped in Rust's notation (`\n`, `\u{1b}`). Backslashes and
+/// quotes are not escaped, because this is for text in which quoted parts have already been escaped.
 pub(super) struct Printable<T>(pub(super) T);
 
 impl<T: Display> Display for Printable<T> {
@@ -25,12 +25,12 @@ impl<T: Display> Display for Printable<T> {
     }
 }
 
-/// Passes text on, escaped.
+/// Writes text to the formatter, with non-printable characters escaped.
 struct Escaping<'f, 'b>(&'f mut fmt::Formatter<'b>);
 
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly all of a log.
+        // Fast path for printable ASCII, which is nearly all of a log.
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return self.0.write_str(text);
         }
@@ -49,8 +49,8 @@ impl Write for Escaping<'_, '_> {
 mod tests {
     use super::*;
 
-    /// What no log must pass on: to a terminal that obeys it, or to a reader who does not see it.
-    fn dangerous() -> impl Iterator<Item = char> {
+    /// Returns characters that a terminal executes or hides.
+    fn executed_or_hidden() -> impl Iterator<Item = char> {
         let ranges = [
             '\0'..='\x1f',
             '\x7f'..='\u{9f}',
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn control_bidi_and_invisible_characters_are_not_printable() {
-        for c in dangerous() {
+        for c in executed_or_hidden() {
             assert!(!is_printable(c), "{c:?}");
         }
     }

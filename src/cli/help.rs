@@ -1,24 +1,24 @@
-//! What `--help` prints: plain text, at most 79 columns; that of bare `wsloop` fits one 24-line screen.
+//! The texts that `--help` prints: ASCII, at most 79 columns wide. The text of `wsloop --help` fits a 24-line screen.
 //!
-//! Defaults are written out here for the eye; a test reads them back and compares them with `Config::default()`.
+//! Defaults are written out for the reader. A test parses them and compares them with `Config::default()`.
 
-/// `wsloop --help`
+/// Text of `wsloop --help`.
 pub(super) const WSLOOP: &str = r#"wsloop serves WebSockets from one thread.
 
 Usage:
-  wsloop                      serve /echo, /broadcast, / and a page to try them
-  wsloop serve [FLAG]...      serve the paths that -r names
-  wsloop echo [FLAG]...       every path sends each message back to its sender
-  wsloop broadcast [FLAG]...  every path sends each message to all its clients
-  wsloop bench [FLAG]... URL  put a load on a WebSocket server and measure it
-  wsloop connect URL          talk to a server: send lines, print its messages
+  wsloop                      serve /echo, /broadcast, / and a test page at /
+  wsloop serve [FLAG]...      serve the paths given with -r
+  wsloop echo [FLAG]...       send each message back to its sender
+  wsloop broadcast [FLAG]...  send each message to all clients on the same path
+  wsloop bench [FLAG]... URL  put load on a WebSocket server and measure it
+  wsloop connect URL          connect to a server: send lines, print messages
 
 Flags:
-  -l, --listen ADDR           PORT, HOST:PORT or unix:PATH; or 127.0.0.1:8080
+  -l, --listen ADDR           [HOST:]PORT or unix:PATH; default 127.0.0.1:8080
   -r, --route PATH=HANDLER    echo, echo:PREFIX, broadcast or reply:TEXT
-      --origin ORIGIN         refuse every other website's WebSockets
-  -h, --help                  this text; `wsloop serve --help` has every flag
-  -V, --version               the version
+      --origin ORIGIN         accept WebSockets from pages of this site only
+  -h, --help                  this text; for all flags: `wsloop serve --help`
+  -V, --version               print the version
 
 Examples:
   wsloop broadcast -l 127.0.0.1:8181
@@ -28,116 +28,130 @@ Examples:
   wsloop bench -c 100 -p 32 ws://127.0.0.1:8080/
 "#;
 
-/// `wsloop serve --help`
-pub(super) const SERVE: &str = r#"Serves WebSockets on the paths that -r names, until SIGINT or SIGTERM.
+/// Text of `wsloop serve --help`.
+pub(super) const SERVE: &str = r#"Serves WebSockets on the paths given with -r, until SIGINT or SIGTERM.
 
 Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
 
   -l, --listen ADDR
-      Where to listen, repeatable; default 127.0.0.1:8080. ADDR is PORT (on
-      127.0.0.1), HOST:PORT or [::1]:PORT. A HOST that is a name stands for
-      the first of its addresses. Port 0 is any free one. 0.0.0.0:PORT is
-      every IPv4 interface.
-      ADDR is also unix:PATH, a Unix socket. A file there that nobody listens
-      on is replaced; it is removed when the server stops.
-      Sockets that systemd passes (LISTEN_FDS) are listened on, too; without
-      -l these alone.
+      Address to listen on; repeatable; default 127.0.0.1:8080. ADDR is PORT
+      (on 127.0.0.1), HOST:PORT or [::1]:PORT. If HOST is a name, the first of
+      its addresses is used. Port 0 selects a free port. 0.0.0.0:PORT listens
+      on every IPv4 interface.
+      ADDR can also be unix:PATH, a Unix socket. A socket file at PATH is
+      replaced if no process listens on it. The server removes its socket
+      files when it stops.
+      Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
+      -l, and instead of the default address if there is no -l.
   -r, --route PATH=HANDLER
-      What answers on a path, repeatable; without it
+      Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
-      /* and matches everything below: /chat/* matches /chat/a, not /chat.
-      The exact path wins, then the longest. HANDLER is
-        echo            each message goes back to its sender
-        echo:PREFIX     the same, PREFIX before each text
-        broadcast       each message goes to all on the same path, its sender
-                        too
-        reply:TEXT      each message is answered with TEXT
+      /* and matches every path below: /chat/* matches /chat/a, not /chat. An
+      exact PATH takes precedence, then the longest with /*. HANDLER is
+        echo            send each message back to its sender
+        echo:PREFIX     the same, with PREFIX before each text message
+        broadcast       send each message to all clients on the same path,
+                        the sender included
+        reply:TEXT      answer each message with TEXT
   --origin ORIGIN
-      Let in only WebSocket clients with this Origin, such as
-      https://example.org, or null; repeatable. Others: HTTP 403.
+      Accept only WebSocket requests with this Origin header, such as
+      https://example.org, or null; repeatable. Requests with another Origin,
+      or with none, are refused with HTTP 403. Default: accept every request.
   --no-page
-      Do not answer GET / with the page that tries a server out in a browser.
-      WebSockets at / are what -r says, with the page or without.
+      Do not answer GET / with the built-in page, which connects to the server
+      from a browser. WebSockets at / are not affected.
   --metrics PATH
-      Tell connections, messages, bytes, refusals, closes and times of turns
-      on this path, in Prometheus' text format. Whoever reaches the server can
-      read them. Default: nowhere.
+      Answer GET PATH with metrics in the Prometheus text format: connections,
+      messages, bytes, refusals, closes and durations of loop turns. Every
+      client that can reach the server can read them. Default: no metrics.
   --log-format text|json
-      The log as lines, or as one JSON object a line with a field for each
-      figure. Default text.
+      Print the log as text, or as one JSON object per line with a field for
+      each figure. Default text.
   -h, --help
   -V, --version
 
-N is a number; BYTES is one too, or with K, M or G (powers of 1024); TIME is
-in seconds, or with ms, s, m or h, such as 0.5, 500ms or 2m.
+N is a number. BYTES is a number of bytes, or a number with K, M or G (powers
+of 1024). TIME is in seconds, or a number with ms, s, m or h, such as 0.5,
+500ms or 2m. What follows "above:" happens when a limit is exceeded.
 
 Sockets:
-  --unix-mode OCTAL          permissions of Unix sockets, such as 660, default
-                             777 less the umask
-  --reuse-port               let other processes of this user listen on the
-                             same ports (SO_REUSEPORT); each has its share of
-                             the clients, and broadcasts to these alone
-  --tcp-keepalive TIME       probe a peer after so long a silence, and drop it
-                             when 3 probes, a third of TIME apart, have no
-                             answer, default off
-  --tcp-user-timeout TIME    drop a peer whose system acknowledges nothing for
-                             so long, default off (Linux)
+  --unix-mode OCTAL          permissions of Unix sockets, such as 660; default
+                             777 without the bits of the umask
+  --reuse-port               let other processes of the same user listen on
+                             the same TCP ports (SO_REUSEPORT). The kernel
+                             divides new connections among them; a broadcast
+                             reaches the clients of one process only
+  --tcp-keepalive TIME       probe a peer after this time without traffic, and
+                             drop the connection if 3 probes, a third of TIME
+                             apart, have no answer; default off
+  --tcp-user-timeout TIME    drop a connection if sent data remains
+                             unacknowledged this long; default off (Linux)
 
-A message:
-  --message-bytes-max BYTES  default 16M; past it: close 1009
-  --fragments-max N          frames in one message, default 131072;
-                             past it: close 1008
+Messages:
+  --message-bytes-max BYTES  payload of one message, default 16M; above: close
+                             1009
+  --fragments-max N          frames of one message, default 131072; above:
+                             close 1008
 
-A connection:
-  --head-bytes-max BYTES     request line and headers, default 16K;
-                             past it: HTTP 431
+Connections:
+  --head-bytes-max BYTES     request line and headers together, default 16K;
+                             above: HTTP 431
   --headers-max N            headers of a request, default 100, at most 124;
-                             past it: HTTP 431
-  --handshake-timeout TIME   to the end of the request, default 10s;
-                             past it: HTTP 408
-  --idle-timeout TIME        without a byte from the peer, default 120s, never
-                             if 0 or off; past it: close 1001
-  --no-ping                  do not ping when half of the idle timeout is over
-  --close-timeout TIME       wait for the peer's Close, default 5s
-  --write-timeout TIME       a peer that takes no byte of what it is owed is
-                             cut off after this long, default 30s
+                             above: HTTP 431
+  --handshake-timeout TIME   from accept to the end of the request, default
+                             10s; above: HTTP 408
+  --idle-timeout TIME        time without a byte from the peer, default 120s,
+                             no limit if 0 or off; above: close 1001
+  --no-ping                  do not ping a peer when half of the idle timeout
+                             has passed without a byte from it
+  --close-timeout TIME       time to wait for the peer's Close, default 5s;
+                             above: the socket is closed
+  --write-timeout TIME       time in which a peer with unsent data must accept
+                             64 KiB, or all of it, default 30s; above: the
+                             connection is terminated
 
-What a peer has yet to take:
-  --high-water-bytes BYTES   owed more than this, a peer is not read from,
+Unsent data of one peer:
+  --high-water-bytes BYTES   above it, the server stops reading from the peer,
                              default 1M
-  --low-water-bytes BYTES    until it is owed less than this, default 256K; or
-                             a quarter of high water, if that is no more
-  --backlog-bytes-max BYTES  the most owed to one peer, default 18M; or high
-                             water, one largest message and 1M, if either is
-                             raised; past it: cut off
-  --lag-bytes-max BYTES      how far a client may fall behind a broadcast,
-                             default 8M; past it: see --lag
-  --lag disconnect|skip      close 1013, or skip to the newest message,
-                             default disconnect
+  --low-water-bytes BYTES    below it, the server reads from the peer again,
+                             default 256K, or a quarter of --high-water-bytes
+                             if that is at most 256K
+  --backlog-bytes-max BYTES  maximum, broadcasts not included, default 18M, or
+                             --high-water-bytes + --message-bytes-max + 1M if
+                             either of them is raised; above: the connection
+                             is terminated
+  --lag-bytes-max BYTES      maximum of broadcasts, default 8M; above: what
+                             --lag selects
+  --lag disconnect|skip      close 1013, or skip whole messages up to the
+                             newest, default disconnect
 
 The server:
-  --connections-max N        at once, default the descriptor limit less 32;
-                             past it: HTTP 503. At the start that limit is
-                             raised as far as the system lets it
-  --handshakes-max N         at once without a whole request, default 4096;
-                             above it the oldest of them is closed
-  --shutdown-grace TIME      after a signal, for peers to answer the
-                             close 1001, default 10s; a second signal ends
-                             at once
+  --connections-max N        open connections, default the descriptor limit
+                             less 32; above: the oldest connection without a
+                             request for 1s is closed; if there is none, the
+                             new one is answered HTTP 503. At start, the
+                             descriptor limit is raised to its hard limit
+  --handshakes-max N         connections without a complete request, default
+                             4096; above: the oldest of them is closed
+  --shutdown-grace TIME      after a signal, time for peers to answer the
+                             close 1001, default 10s; above: their connections
+                             are terminated. A second signal does so at once
 
-Each flag can be given as a variable: WSLOOP_IDLE_TIMEOUT=2m for
---idle-timeout 2m, WSLOOP_NO_PING=1 for --no-ping. The flag wins. Blanks stand
-between several values (WSLOOP_LISTEN='80 unix:/run/ws'), in WSLOOP_ROUTE line
-ends. Empty is as not set; a name that is no flag's is logged as ignored, for
-Kubernetes sets some (WSLOOP_PORT). There is no configuration file.
+Every flag has an environment variable: WSLOOP_IDLE_TIMEOUT=2m stands for
+--idle-timeout 2m, and WSLOOP_NO_PING=1 for --no-ping. A flag overrides its
+variable. Several values are separated by blanks, as in
+WSLOOP_LISTEN='80 unix:/run/ws', but in WSLOOP_ROUTE by line ends. An empty
+variable is ignored. A variable WSLOOP_* that belongs to no flag is ignored
+with a warning and is no error, because Kubernetes sets some (WSLOOP_PORT).
+There is no configuration file.
 
-The log is on stderr: RUST_LOG=debug shows each message, RUST_LOG=off nothing.
-The server does not wait for whoever reads it: when 128 KiB are unread, lines
-are dropped and counted.
-GET /healthz answers 200, unless -r names that path.
+The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
+message, RUST_LOG=off nothing. The server does not wait for the reader of the
+log: when 128 KiB are unread, lines are dropped, and the log reports how many.
+GET /healthz is answered with 200, unless -r or --metrics names that path.
 "#;
 
-/// `wsloop echo --help`
+/// Text of `wsloop echo --help`.
 pub(super) const ECHO: &str = r#"Sends each message back to its sender, on every path, until SIGINT or SIGTERM.
 
 Usage: wsloop echo [-l ADDR]... [FLAG]...
@@ -147,17 +161,17 @@ Usage: wsloop echo [-l ADDR]... [FLAG]...
   -h, --help
   -V, --version
 
-`wsloop serve --help` has the flags for sockets, origins, the page at /,
-limits, and the variables; all but -r work here too. The same as
-wsloop serve -r '/*=echo'.
+Equivalent to: wsloop serve -r '/*=echo'
+All other flags and the environment variables of `wsloop serve --help` work
+here too, except -r.
 
 Examples:
   wsloop echo
   wsloop echo -l 9000 -l '[::1]:9000'
 "#;
 
-/// `wsloop broadcast --help`
-pub(super) const BROADCAST: &str = r#"Sends each message to all clients on the same path, its sender too, until
+/// Text of `wsloop broadcast --help`.
+pub(super) const BROADCAST: &str = r#"Sends each message to all clients on the same path, the sender included, until
 SIGINT or SIGTERM.
 
 Usage: wsloop broadcast [-l ADDR]... [FLAG]...
@@ -167,62 +181,69 @@ Usage: wsloop broadcast [-l ADDR]... [FLAG]...
   -h, --help
   -V, --version
 
-`wsloop serve --help` has the flags for sockets, origins, the page at /,
-limits, and the variables; all but -r work here too. The same as
-wsloop serve -r '/*=broadcast'.
+Equivalent to: wsloop serve -r '/*=broadcast'
+All other flags and the environment variables of `wsloop serve --help` work
+here too, except -r.
 
 Examples:
   wsloop broadcast -l 127.0.0.1:8181
   wsloop broadcast --lag skip --lag-bytes-max 1M
 "#;
 
-/// `wsloop bench --help`
+/// Text of `wsloop bench --help`.
 #[cfg(feature = "bench")]
-pub(super) const BENCH: &str = r#"Puts a load on a WebSocket server and measures it, as wrk does for HTTP.
+pub(super) const BENCH: &str = r#"Puts load on a WebSocket server and measures it, as wrk does for HTTP.
 
 Usage: wsloop bench [FLAG]... URL
 
-URL is ws://HOST[:PORT][/PATH][?QUERY]. BYTES is a number, or one with K, M or
-G (powers of 1024); TIME is in seconds, or with ms, s, m or h.
+URL is ws://HOST[:PORT][/PATH][?QUERY]. N is a number. BYTES is a number of
+bytes, or a number with K, M or G (powers of 1024). TIME is in seconds, or a
+number with ms, s, m or h.
 
 The load:
-  -c, --connections N     at once, default 100
-  -d, --duration TIME     of what is measured, default 10s
-  -s, --size BYTES        of a message, default 20
-  -p, --in-flight N       messages under way on each connection, default 1:
-                          each answer is followed by the next message
-      --rate N            messages a second over all connections instead, sent
-                          when it is time, whatever is under way; latency is
-                          from when a message was due (corrected for
-                          coordinated omission)
-      --text, --binary    what messages are, default text
-      --mode echo         every message has an answer; the default
-      --mode broadcast    rounds: some connections send, all receive all, and
-                          the next round begins; latency is that of a round
-      --senders N         in a broadcast, default all connections
-      --burst N           messages of each sender in a round, default 1
-      --connect-rate N    connections begun in a second, without it as many as
-                          the server takes, 4096 handshakes at once
-      --warmup TIME       load before anything is measured, default 1s
-      --timeout TIME      a connection that owes an answer and is silent this
-                          long is an error, default 10s
+  -c, --connections N     connections to open, default 100
+  -d, --duration TIME     length of the measurement, default 10s
+  -s, --size BYTES        payload of each message, default 20
+  -p, --in-flight N       unanswered messages per connection, default 1: the
+                          next message is sent when an answer arrives
+      --rate N            instead, messages per second over all connections,
+                          sent on schedule even if answers are pending;
+                          latency is counted from the scheduled time, which
+                          corrects for coordinated omission
+      --text, --binary    type of the messages, default text
+      --mode echo         the server answers each message; the default
+      --mode broadcast    rounds: some connections send, all connections
+                          receive every message, then the next round starts;
+                          latency is the duration of a round
+      --senders N         connections that send in a broadcast, default all
+                          connections
+      --burst N           messages per sender and round, default 1
+      --connect-rate N    connections to start per second; without it as many
+                          as the server accepts, up to 4096 handshakes at a
+                          time
+      --warmup TIME       load before the measurement, default 1s
+      --timeout TIME      a connection that receives nothing for this time
+                          while an answer is pending is an error, default 10s
 
-What is told:
-      --latency           percentiles, too
-      --verify            compare the content of every message
-      --json              one object on one line, latencies in microseconds
-      --pid PID           the server's process: its CPU per message while it is
-                          measured, and its memory per connection, after all
-                          messages against before all connections (Linux)
+The report:
+      --latency           add latency percentiles
+      --verify            compare the content of every received message
+      --json              print one JSON object on one line, with latencies
+                          in microseconds
+      --pid PID           add figures of the server's process (Linux): CPU
+                          time per message during the measurement, and memory
+                          per connection, as the difference between before
+                          the first connection and after the last message
   -h, --help
   -V, --version
 
-All messages are one frame, prepared once, with one masking key for all. An
-error is a failed connect, read or write, a timeout, a mismatch (a message that
-nobody asked for or, with --verify, one that differs), or a missing message;
-they are counted from the first connection to the last, the warm-up included.
-SIGINT prints what there is. The exit code is 1 if nothing was measured or,
-with --verify, something differed.
+Each message is one frame. All are copies of one frame with one masking key,
+encoded before the start. Errors are failed connects, reads and writes,
+timeouts, mismatches (an unexpected message or, with --verify, one with other
+content) and missing messages. They are counted over the whole run, including
+the opening handshakes and the warm-up.
+SIGINT ends the run early and prints the results until then. The exit code is 1
+if nothing was measured or, with --verify, if some content differed.
 
 Examples:
   wsloop bench ws://127.0.0.1:8080/
@@ -231,53 +252,57 @@ Examples:
   wsloop bench --mode broadcast -c 50 --burst 16 ws://127.0.0.1:8181/
 "#;
 
-/// `wsloop connect --help`
+/// Text of `wsloop connect --help`.
 #[cfg(feature = "connect")]
-pub(super) const CONNECT: &str = r#"Talks to a WebSocket server: sends each line of stdin as a text and prints each
-message on a line of stdout.
+pub(super) const CONNECT: &str = r#"Connects to a WebSocket server, sends each line of stdin as a text message, and
+prints each received message on a line of stdout.
 
 Usage: wsloop connect [FLAG]... URL
 
-URL is ws://HOST[:PORT][/PATH][?QUERY]; ws:// may be left out. TIME is in
-seconds, or with ms, s, m or h; BYTES is a number, or one with K, M or G.
+URL is ws://HOST[:PORT][/PATH][?QUERY]; ws:// can be omitted. TIME is in
+seconds, or a number with ms, s, m or h. BYTES is a number of bytes, or a
+number with K, M or G (powers of 1024).
 
-The request:
-  -H, --header NAME:VALUE  one more header, repeatable
-  -s, --subprotocol NAME   offer one more subprotocol, repeatable
-  -o, --origin ORIGIN      the Origin header, sent as it is written
-      --connect-timeout TIME  up to the server's answer, default 10s
+The opening handshake:
+  -H, --header NAME:VALUE  add a header; repeatable
+  -s, --subprotocol NAME   offer a subprotocol; repeatable
+  -o, --origin ORIGIN      set the Origin header, exactly as written
+      --connect-timeout TIME  maximum until the server's response, default 10s
 
-What is sent:
+Sending:
   -x, --execute MESSAGE    send MESSAGE and do not read stdin; repeatable
-      --binary             send binary messages: each line if stdin is a
-                           terminal, else the whole of stdin as one message
-      --ping TIME          ping this often, and print on stderr (on stdout if
-                           that is a terminal) how long each answer took
+      --binary             send binary messages: one per line if stdin is a
+                           terminal, otherwise all of stdin as one message
+      --ping TIME          send a ping at this interval and print the time
+                           until its pong, on stderr (on stdout if that is a
+                           terminal)
 
-When it ends:
-  A Close is sent right behind the last line, which a server answers after all
-  messages before it; messages are printed until then. Behind -x it waits for
-  as many messages as were sent, at most 2s.
-  -w, --wait TIME          stay this long after the last line, or after -x,
-                           and then send the Close
-  -n, --no-close           stay until the server closes, or a signal comes
-      --close-timeout TIME  this long without a message or a Close after
-                           ours is an error, default 10s
-  Ctrl-C sends a Close, too; again, or when one was sent, it ends at once.
+Closing:
+  A Close is sent immediately after the last line. The server answers it after
+  all earlier messages; until then, messages are printed. With -x, the Close is
+  sent when as many messages have arrived as were sent, or after 2s.
+  -w, --wait TIME          send the Close this long after the last line or -x
+  -n, --no-close           do not send a Close: stay connected until the server
+                           closes or a signal arrives
+      --close-timeout TIME  maximum without a message or a Close from the
+                           server after our Close, default 10s; above: error
+  Ctrl-C also sends a Close. If a Close was already sent, Ctrl-C ends the
+  program immediately.
 
-What is printed:
-  Texts as they are, binary messages in hexadecimal digits, each with a line
-  end. With --binary those are written as they are, with nothing between them,
-  unless stdout is a terminal. A terminal has a prompt, colours (unless
-  NO_COLOR is set), control characters escaped, and the first 1024 bytes of a
-  binary message. A refused request's status and body are printed on stderr.
-      --message-bytes-max BYTES  of a message, in or out, default 64M; past
-                           it: close 1009, or an error
+Output:
+  Text messages are printed as they are, binary messages in hexadecimal, each
+  followed by a line end. With --binary, binary messages are written as raw
+  bytes with nothing between them, unless stdout is a terminal. On a terminal
+  there are a prompt and colours (unless NO_COLOR is set), control characters
+  are escaped, and the first 1024 bytes of a binary message are shown. The
+  status and body of a refused request are printed on stderr.
+      --message-bytes-max BYTES  maximum payload of a message, default 64M;
+                           above: close 1009 if received, error if to be sent
   -h, --help
   -V, --version
 
 The exit code is 0 if both sides sent a Close, the server's with code 1000 or
-none; else 1, with the reason on stderr.
+none. Otherwise it is 1, and the reason is printed on stderr.
 
 Examples:
   wsloop connect ws://127.0.0.1:8080/echo

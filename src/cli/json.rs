@@ -1,9 +1,10 @@
-//! Strings of the JSON that the binary prints.
+//! Encodes the JSON strings that the binary prints.
 
 use super::escape::is_printable;
 
-/// `text` as a JSON string (RFC 8259 section 7). What is not printable is escaped (`\u202e`) although only control
-/// characters below U+0020 must be: the line can then be shown on a terminal. A parser restores the text exactly.
+/// Returns `text` as a JSON string with its quotes (RFC 8259 section 7). Escapes all characters that are not printable
+/// (`\u202e`), although only those below U+0020 must be escaped, so that a terminal can show the line safely. A parser
+/// restores the text exactly.
 pub(super) fn string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -45,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn no_character_of_a_string_is_one_that_a_terminal_obeys() {
+    fn every_character_of_a_json_string_is_printable() {
         let text: String = ('\0'..=char::MAX).collect();
         assert!(string(&text).chars().all(is_printable));
     }

@@ -1,4 +1,5 @@
-//! The command line: what people type, and what they are told. Everything else is the library's.
+//! The command-line program: parses arguments, runs the selected command, prints results and errors, and returns the
+//! exit code. The server itself is in the library.
 
 mod args;
 #[cfg(feature = "bench")]
@@ -22,16 +23,17 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Carries out a command line without the program's name.
+/// Runs the command that `args` select; `args` does not contain the program's name.
 ///
-/// The exit code is 0 after a graceful end, 1 when the work failed, 2 when the command line was wrong.
+/// Returns exit code 0 on success, 1 if the command failed, 2 if the arguments or the environment variables are
+/// invalid. Waits up to a second until everything printed on stderr is written.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let code = carry_out(args.into_iter().collect());
+    let code = execute(args.into_iter().collect());
     stderr::flush();
     code
 }
 
-fn carry_out(args: Vec<OsString>) -> ExitCode {
+fn execute(args: Vec<OsString>) -> ExitCode {
     match args::parse(args.clone(), std::env::vars_os()) {
         Ok(Command::Serve(serve)) => match serve::run(serve) {
             Ok(()) => ExitCode::SUCCESS,
@@ -42,9 +44,10 @@ fn carry_out(args: Vec<OsString>) -> ExitCode {
         },
         #[cfg(feature = "bench")]
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
-            Ok(told) => {
-                let code = print(&told.text);
-                if told.is_wrong {
+            Ok(report) => {
+                let code = print(&report.text);
+                // Content differed (`--verify`).
+                if report.is_wrong {
                     ExitCode::FAILURE
                 } else {
                     code
@@ -68,12 +71,13 @@ fn carry_out(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Prints an error on stderr. Returns the exit code for a failed command.
 fn fail(error: &str) -> ExitCode {
     stderr::print(&format!("wsloop: {error}\n"));
     ExitCode::FAILURE
 }
 
-/// Prints on stdout.
+/// Prints text on stdout. Returns the exit code.
 fn print(text: &str) -> ExitCode {
     match write_stdout(text) {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,7 +85,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Writes text to stdout. A reader that is gone is no error.
+/// Writes text to stdout and flushes it. A closed pipe (EPIPE) is not an error: the reader has ended.
 fn write_stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout

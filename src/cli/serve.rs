@@ -1,4 +1,4 @@
-//! `wsloop serve`, `echo` and `broadcast`: a server from arguments, ended by SIGINT or SIGTERM.
+//! `wsloop serve`, `echo` and `broadcast`: runs a server configured by arguments, until SIGINT or SIGTERM.
 
 use super::args::{Route, Serve};
 use super::descriptors;
@@ -12,26 +12,29 @@ use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::Page;
 use wsloop::{Config, Handler, Router, Server};
 
-/// Serves until a signal.
+/// Opens the listeners, prints their URLs on stdout and serves until a signal arrives. The first signal stops the
+/// server gracefully, the second immediately.
 ///
 /// # Errors
-/// What the system says, naming the address that cannot be listened on.
+/// The error of a system call. If a listener cannot be opened, the message names its address.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
     for name in &serve.unknown_variables {
-        log::warn!("ignored the variable {name}: there is no flag of this name");
+        log::warn!(
+            "ignored the environment variable {name}: no flag has this name; see 'wsloop serve --help'"
+        );
     }
     let (listeners, mut files) = listen::open(&serve)?;
     descriptors::raise();
     let router = router(&serve);
     let mut server = Server::new(config(&serve), router)?;
-    // Before the announcement, so that whoever waits for it can stop the server at once.
+    // Registered before the URLs are printed, so that a program that waits for a URL can stop the server immediately.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     server.register(&mut signals, SIGNALS)?;
     server.handler_mut().watch(SIGNALS, move |cx| {
-        // One request, even if both signals came at once: the second would cut the goodbye short.
+        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop.
         if signals.pending().count() > 0 {
-            // While the sockets are still open, and so before a successor can have taken their places.
+            // Removes the socket files while the sockets are still open, so that the files cannot yet be a successor's.
             files.clear();
             cx.stop();
         }
@@ -48,17 +51,18 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
         };
         announcement += &format!("listening on {url}\n");
     }
-    // For people, and for programs that wait for it.
+    // Stdout, so that a program can wait for the URLs; the log goes to stderr.
     write_stdout(&announcement)?;
     if serve.page
         && let Some(address) = server.local_addrs().next()
     {
-        log::info!("page to try the server with: http://{address}/");
+        log::info!("the built-in test page is at http://{address}/");
     }
     server.run()
 }
 
-/// The limits, with the default that follows the descriptors as they are now.
+/// Returns the server's limits. Computes the default of `connections_max` anew, because the limit on open files has
+/// been raised since the arguments were parsed.
 fn config(serve: &Serve) -> Config {
     let config = serve.config.clone();
     if serve.has_connections_max {
@@ -70,7 +74,7 @@ fn config(serve: &Serve) -> Config {
     }
 }
 
-/// As npm ws writes it.
+/// Returns the URL of a Unix socket, in the notation of npm ws: `ws+unix:PATH`.
 fn unix_url(listener: &UnixListener) -> io::Result<String> {
     let addr = listener.local_addr()?;
     let path = addr.as_pathname();
@@ -81,22 +85,23 @@ fn unix_url(listener: &UnixListener) -> io::Result<String> {
     )
 }
 
+/// Builds the router: the given routes, the page at `/`, `/healthz`, the metrics, and the allowed origins.
 fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
-            router = add(router, path, route, None);
+            router = add_route(router, path, route, None);
         }
     }
     if serve.page {
-        // WebSockets go where they would go without the page.
-        let named = |name: &str| serve.routes.iter().find(|(path, _)| path == name);
-        router = match named(ROOT).or_else(|| named("/*")) {
-            Some((_, route)) => add(router, ROOT, route, Some(Page::new())),
+        // WebSockets at `/` use the same route as without the page.
+        let find = |name: &str| serve.routes.iter().find(|(path, _)| path == name);
+        router = match find(ROOT).or_else(|| find("/*")) {
+            Some((_, route)) => add_route(router, ROOT, route, Some(Page::new())),
             None => router.route(ROOT, Page::new()),
         };
     }
-    // Somebody may want the path for a WebSocket.
+    // The health check is not added if its path is in use.
     let mut paths = serve
         .routes
         .iter()
@@ -105,7 +110,7 @@ fn router(serve: &Serve) -> Router {
     if paths.all(|path| path != HEALTH) {
         let health = Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]);
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
-            Some((_, route)) => add(router, HEALTH, route, Some(health)),
+            Some((_, route)) => add_route(router, HEALTH, route, Some(health)),
             None => router.route(HEALTH, health),
         };
     }
@@ -118,9 +123,9 @@ fn router(serve: &Serve) -> Router {
         .fold(router, |router, origin| router.allow_origin(origin))
 }
 
-/// Adds a route for the WebSockets, beside a page for plain GET if there is one.
-fn add(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router {
-    fn both(
+/// Adds a route. If there is a page, the route answers plain GET with it.
+fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router {
+    fn add_with_page(
         router: Router,
         path: &str,
         handler: impl Handler + Send + 'static,
@@ -132,21 +137,21 @@ fn add(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router 
         }
     }
     match route {
-        Route::Echo { prefix } => both(router, path, Echo::with_prefix(prefix), page),
-        Route::Broadcast => both(router, path, Broadcast, page),
-        Route::Reply { text } => both(router, path, Reply::new(text), page),
+        Route::Echo { prefix } => add_with_page(router, path, Echo::with_prefix(prefix), page),
+        Route::Broadcast => add_with_page(router, path, Broadcast, page),
+        Route::Reply { text } => add_with_page(router, path, Reply::new(text), page),
     }
 }
 
-/// The same on every system that has them.
+/// Signal numbers. POSIX defines the same ones on every system.
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
-/// The key of the signals among the server's sources.
+/// Key of the signals among the server's event sources.
 const SIGNALS: usize = 0;
 
-/// Where the page is.
+/// Path of the built-in page.
 const ROOT: &str = "/";
 
-/// Where a load balancer asks whether the server lives.
+/// Path of the health check for load balancers.
 const HEALTH: &str = "/healthz";

@@ -1,22 +1,23 @@
-//! stderr behind a bounded queue. A thread writes, so that nobody else waits for a reader that stalls.
+//! Writes to stderr through a bounded queue and a thread, so that the server does not wait for a reader that stalls.
 //!
-//! - [`print`] and [`Log`] return at once. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the
-//!   log are dropped and counted until half of that is written; one line then reports the count, at the place where the
-//!   lines are missing.
-//! - Lines that the system refuses (the reader is gone, the disk is full) are dropped and counted as well. The next
-//!   line is tried again, behind the report.
-//! - The thread starts with the first line and sleeps while the queue is empty. Memory is allocated as lines come
-//!   and freed as they are written, in chunks of [`CHUNK_BYTES`].
-//! - [`flush`] waits until everything is written, but no longer than [`FLUSH_TIMEOUT`]. Lines are lost if the reader
-//!   stalls for longer than that at the end of the process, or if the process is killed.
+//! - [`print`] and [`Log`] return immediately. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the log are
+//!   dropped and counted until half of the bytes are written. One line then reports the count, in place of the dropped
+//!   lines.
+//! - Lines that the system refuses (the reader has ended, the disk is full) are dropped and counted as well. The next
+//!   line is attempted again, after the report.
+//! - The thread starts with the first line and sleeps while the queue is empty. If the system refuses a thread, the
+//!   caller writes the line and can wait. Memory is allocated when lines are queued and freed when they are written, in
+//!   chunks of [`CHUNK_BYTES`].
+//! - [`flush`] waits until everything is written, at most for [`FLUSH_TIMEOUT`]. Lines are lost if the reader stalls
+//!   for longer at the end of the process, or if the process is killed.
 //!
 //! # Why a thread
-//! `O_NONBLOCK` belongs to the open file description, not to the descriptor: set on stderr, it makes writes fail with
-//! `EAGAIN` in all processes that share the terminal, pipe or file, and it remains set after this one has ended. A
-//! description of our own, by opening `/proc/self/fd/2`, exists on Linux only, and neither for sockets (journald's) nor
-//! for the pipes of other users. A poll before each write tells that a pipe has room, but not that the room is still
-//! there after another process has written. A thread works for everything, and costs 20 KB of memory (and, with
-//! glibc, 64 MiB of address space for a heap of its own).
+//! `O_NONBLOCK` belongs to the open file description, not to the descriptor. Set on stderr, it makes writes fail with
+//! `EAGAIN` in all processes that share the terminal, pipe or file, and it remains set after this process has ended.
+//! Opening `/proc/self/fd/2` creates a separate description, but only on Linux, and neither for sockets (journald)
+//! nor for the pipes of other users. A poll before each write reports free space in a pipe, but another process can
+//! fill it before the write. A thread works in all these cases. It costs 20 KB of memory and, with glibc, 64 MiB of
+//! address space for a separate heap.
 
 use super::thread;
 use std::collections::VecDeque;
@@ -26,19 +27,20 @@ use std::sync::{Condvar, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Prints text with its line end. Never waits, and drops nothing: for the few lines of a process that are not its log.
+/// Prints text, which includes its line end. Does not wait for the reader and never drops the text. For the few lines
+/// outside the log, such as usage errors.
 pub(super) fn print(text: &str) {
     start_writer_if(STDERR.push(text.as_bytes(), usize::MAX));
 }
 
-/// Returns whether a line of the log may be printed. If not, counts the line as dropped, and the caller need not format
-/// it.
-pub(super) fn has_room_for_log() -> bool {
-    STDERR.has_room()
+/// Returns whether the queue accepts a line of the log. If not, counts the line as dropped; the caller need not
+/// format it.
+pub(super) fn accepts_log_line() -> bool {
+    STDERR.accepts_line()
 }
 
-/// Prints the log: each call of `write` is a line with its line end. Never waits, and never fails: drops the line if it
-/// does not fit into the queue.
+/// Writer for the log. Each call of `write` is one line with its line end. It does not wait for the reader and never
+/// fails. A line that does not fit into the queue is dropped and counted.
 pub(super) struct Log;
 
 impl Write for Log {
@@ -47,36 +49,37 @@ impl Write for Log {
         Ok(line.len())
     }
 
-    /// The queue's thread writes.
+    /// Does nothing: the thread writes as soon as it can.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
+/// Starts the thread with the first line. If the system refuses a thread, writes on the caller's thread.
 fn start_writer_if(is_first_line: bool) {
     if !is_first_line {
         return;
     }
     let write = || STDERR.write(&mut io::stderr());
     if thread::spawn(Box::new(write)).is_err() {
-        STDERR.write_here(&mut io::stderr());
+        STDERR.write_on_this_thread(&mut io::stderr());
     }
 }
 
-/// Waits until everything is written or refused, no longer than [`FLUSH_TIMEOUT`]. Returns `false` if that was too
-/// short.
+/// Waits until everything is written or refused, at most for [`FLUSH_TIMEOUT`]. Returns `false` if this time did not
+/// suffice.
 pub(super) fn flush() -> bool {
     STDERR.flush(FLUSH_TIMEOUT)
 }
 
-/// Reports dropped lines with `format`, which returns a whole line.
-pub(super) fn report_drops_with(format: fn(&str) -> String) {
+/// Sets the function that formats reports of dropped lines. It returns a line with its line end.
+pub(super) fn set_drop_report_format(format: fn(&str) -> String) {
     thread::lock(&STDERR.state).format = format;
 }
 
-/// Has the lines that came before a panic printed before its message. Without a reader for them the message is left
-/// out: a panic is to end the process, and not to wait.
-pub(super) fn flush_at_panics() {
+/// Installs a panic hook that flushes the queue before the message of a panic is printed. If the flush times out, the
+/// message is omitted, because printing it would wait for the stalled reader instead of ending the process.
+pub(super) fn flush_before_panic_message() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if flush() {
@@ -87,24 +90,26 @@ pub(super) fn flush_at_panics() {
 
 static STDERR: Queue = Queue::new();
 
-/// Lines between those who print and the thread that writes.
+/// Lines that were printed and are not yet written.
 struct Queue {
     state: Mutex<State>,
+    /// Notified when a line is added while the writer sleeps.
     was_added: Condvar,
 }
 
 struct State {
     chunks: VecDeque<Chunk>,
-    /// Bytes that are not written: those in `chunks`, and those that the thread is writing.
+    /// Unwritten bytes: those in `chunks`, and those that the thread is writing.
     bytes: usize,
     writer: Writer,
-    /// A line did not fit, and less than half of the queue has become free since.
+    /// Whether lines of the log are dropped: a line did not fit, and more than half of the queue is still unwritten.
     is_full: bool,
     dropped: Dropped,
-    /// Makes a line of the report of dropped lines.
+    /// Formats a report of dropped lines as a line.
     format: fn(&str) -> String,
 }
 
+/// State of the thread that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writer {
     NotStarted,
@@ -112,19 +117,20 @@ enum Writer {
     Writing,
 }
 
-/// Whole lines.
+/// Complete lines that are written with one call.
 #[derive(Debug, Default)]
 struct Chunk {
     text: Vec<u8>,
-    /// Lines that are lost if this is not written: a report of dropped lines counts as those.
+    /// Number of lines that are lost if the chunk is not written. A report of dropped lines counts as many as it
+    /// reports.
     lines: u64,
 }
 
-/// Lines that were dropped and not reported.
+/// Dropped lines that have not been reported.
 #[derive(Debug, Default)]
 struct Dropped {
     lines: u64,
-    /// Why, unless stderr was not read.
+    /// The last write error. `None` if the queue was full.
     error: Option<io::Error>,
 }
 
@@ -146,16 +152,16 @@ impl Queue {
         }
     }
 
-    /// Returns whether a line of the log may be queued. If not, counts it as dropped.
-    fn has_room(&self) -> bool {
+    /// Returns whether a line of the log can be queued. If not, counts it as dropped.
+    fn accepts_line(&self) -> bool {
         let mut state = thread::lock(&self.state);
         state.is_full &= state.bytes > QUEUED_BYTES_MAX / 2;
         state.dropped.lines += u64::from(state.is_full);
         !state.is_full
     }
 
-    /// Queues a line, or drops it if more than `bytes_max` would be queued. Returns whether the caller must start the
-    /// writer.
+    /// Queues a line, or drops it if more than `bytes_max` bytes would be queued. Returns whether the caller must
+    /// start the writer.
     #[must_use]
     fn push(&self, line: &[u8], bytes_max: usize) -> bool {
         let mut state = thread::lock(&self.state);
@@ -177,7 +183,7 @@ impl Queue {
         was == Writer::NotStarted
     }
 
-    /// Writes what is queued, for ever: the work of the thread.
+    /// Writes queued lines in an endless loop. Runs on the thread.
     fn write(&self, sink: &mut impl Write) {
         let mut sink = Sink::new(sink);
         loop {
@@ -186,9 +192,9 @@ impl Queue {
         }
     }
 
-    /// Writes what is queued on the caller's thread, if the system refuses another: a log that waits for its reader is
-    /// better than none.
-    fn write_here(&self, sink: &mut impl Write) {
+    /// Writes all queued lines on the caller's thread, which can wait for the reader. Used if the system refuses a
+    /// thread.
+    fn write_on_this_thread(&self, sink: &mut impl Write) {
         let mut sink = Sink::new(sink);
         loop {
             let mut state = thread::lock(&self.state);
@@ -201,20 +207,24 @@ impl Queue {
         }
     }
 
-    /// Waits for the next chunk to write.
+    /// Waits for the next chunk and removes it from the queue.
     fn next(&self) -> Chunk {
         let mut state = thread::lock(&self.state);
-        // Everything is written, so there is room for the report even if no line follows. If stderr fails, the report
-        // waits for a line to fail with.
+        // The queue is empty, so that the report can be queued even if no line follows. After a write error the
+        // report is queued with the next line instead: retrying it alone would fail in a loop.
         if state.chunks.is_empty() && state.dropped.error.is_none() {
             state.report_dropped();
         }
         state.writer = Writer::Sleeping;
         let mut state = thread::wait_while(&self.was_added, state, |state| state.chunks.is_empty());
         state.writer = Writer::Writing;
-        state.chunks.pop_front().expect("waited for")
+        state
+            .chunks
+            .pop_front()
+            .expect("the wait ends when there is a chunk")
     }
 
+    /// Writes a chunk and updates the counts.
     fn write_chunk<W: Write>(&self, chunk: Chunk, sink: &mut Sink<'_, W>) {
         let result = sink.write(&chunk);
         let mut state = thread::lock(&self.state);
@@ -225,7 +235,10 @@ impl Queue {
         }
     }
 
-    /// Polls instead of waiting for a condition: a flush must end in a panic, too, whatever is locked.
+    /// Waits until everything is written, at most for `timeout`. Returns whether it is.
+    ///
+    /// Polls instead of waiting for a condition, because a panic can flush while the mutex is locked by the same
+    /// thread.
     fn flush(&self, timeout: Duration) -> bool {
         let start = Instant::now();
         let mut pause = FLUSH_PAUSE_MIN;
@@ -243,9 +256,11 @@ impl Queue {
 }
 
 impl State {
+    /// Appends text to the last chunk, or to a new one if it does not fit. `lines` is the number of lines that it
+    /// counts as.
     fn append(&mut self, text: &[u8], lines: u64) {
-        let has_room = |chunk: &&mut Chunk| chunk.text.len() + text.len() <= CHUNK_BYTES;
-        match self.chunks.back_mut().filter(has_room) {
+        let fits = |chunk: &&mut Chunk| chunk.text.len() + text.len() <= CHUNK_BYTES;
+        match self.chunks.back_mut().filter(fits) {
             Some(chunk) => {
                 chunk.text.extend_from_slice(text);
                 chunk.lines += lines;
@@ -259,6 +274,7 @@ impl State {
         self.bytes += text.len();
     }
 
+    /// Queues a report of dropped lines, if there are any.
     fn report_dropped(&mut self) {
         let Dropped { lines, error } = std::mem::take(&mut self.dropped);
         if lines == 0 {
@@ -271,39 +287,39 @@ impl State {
         self.append(report.as_bytes(), lines);
     }
 
-    /// Returns whether nothing is to be written until there is another line.
+    /// Returns whether nothing remains to be written until the next line is queued.
     fn is_settled(&self) -> bool {
         self.bytes == 0 && (self.dropped.lines == 0 || self.dropped.error.is_some())
     }
 }
 
-/// A writer, and whether the end of a line is missing from it.
+/// A writer that remembers whether its last line is incomplete.
 struct Sink<'w, W> {
     inner: &'w mut W,
-    /// The last line was refused in the middle.
-    is_torn: bool,
+    /// Whether the last write ended within a line.
+    is_line_incomplete: bool,
 }
 
 impl<'w, W: Write> Sink<'w, W> {
     fn new(inner: &'w mut W) -> Self {
         Self {
             inner,
-            is_torn: false,
+            is_line_incomplete: false,
         }
     }
 
-    /// Writes a chunk.
+    /// Writes a chunk. If the previous write ended within a line, first ends that line.
     ///
     /// # Errors
-    /// How many lines are lost, and why.
+    /// The number of lost lines and the error.
     fn write(&mut self, chunk: &Chunk) -> Result<(), (u64, io::Error)> {
-        if self.is_torn {
+        if self.is_line_incomplete {
             write_all(self.inner, b"\n").map_err(|(_, error)| (chunk.lines, error))?;
-            self.is_torn = false;
+            self.is_line_incomplete = false;
         }
         write_all(self.inner, &chunk.text).map_err(|(written, error)| {
             let (written, rest) = chunk.text.split_at(written);
-            self.is_torn = written.last().is_some_and(|&byte| byte != b'\n');
+            self.is_line_incomplete = written.last().is_some_and(|&byte| byte != b'\n');
             let lines = match written {
                 [] => chunk.lines,
                 _ => rest.iter().filter(|&&byte| byte == b'\n').count() as u64,
@@ -313,10 +329,10 @@ impl<'w, W: Write> Sink<'w, W> {
     }
 }
 
-/// Writes all bytes. Waits while the writer would block.
+/// Writes all bytes. Retries while the writer would block.
 ///
 /// # Errors
-/// How many bytes were written before the error.
+/// The number of bytes that were written, and the error.
 fn write_all(sink: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {
@@ -324,7 +340,7 @@ fn write_all(sink: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Erro
             Ok(0) => return Err((written, ErrorKind::WriteZero.into())),
             Ok(len) => written += len,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Another process has made the shared stderr non-blocking.
+            // Another process has made the shared open file description non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(WOULD_BLOCK_PAUSE),
             Err(error) => return Err((written, error)),
         }
@@ -332,23 +348,23 @@ fn write_all(sink: &mut impl Write, bytes: &[u8]) -> Result<(), (usize, io::Erro
     Ok(())
 }
 
-/// Maximum of queued bytes. With the 64 KiB of a pipe, a log at its rate limit (200 KB a second) loses nothing while
-/// its reader stalls for a second. A stall costs 190 KB of memory, which glibc reuses but does not return to the
-/// system.
+/// Maximum of unwritten bytes; further lines of the log are dropped. Together with the 64 KiB of a pipe it suffices
+/// for one second of a log at its rate limit (200 KB/s) while the reader stalls. A stall costs 190 KB of memory,
+/// which glibc reuses but does not return to the system.
 const QUEUED_BYTES_MAX: usize = 128 << 10;
 
-/// Bytes of one write, unless a line is longer: a pipe does not mix them with lines of other processes (`PIPE_BUF` on
-/// Linux).
+/// Maximum bytes of one write, unless a line is longer. A pipe does not interleave a write of up to this size with
+/// those of other processes (`PIPE_BUF` on Linux).
 const CHUNK_BYTES: usize = 4 << 10;
 
-/// How long the end of the process waits for the reader of what is queued.
+/// Maximum time for which the end of the process waits for the reader.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between two looks at what is queued. The thread writes a last line in 0.1 ms.
+/// Pause between two polls of a flush; doubles from the minimum to the maximum. The thread writes one line in 0.1 ms.
 const FLUSH_PAUSE_MIN: Duration = Duration::from_micros(50);
 const FLUSH_PAUSE_MAX: Duration = Duration::from_millis(10);
 
-/// Between two tries of a stderr that would block instead of blocking.
+/// Pause between two attempts to write to a non-blocking stderr that is full.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -356,17 +372,17 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// A sink that takes, in turn, so many bytes of a write or fails; then it takes everything.
+    /// A sink with a script: each step limits the bytes of one write or fails it. After the script, writes succeed.
     #[derive(Default)]
     struct Script {
-        taken: Vec<u8>,
+        written: Vec<u8>,
         steps: VecDeque<Result<usize, ErrorKind>>,
     }
 
     impl Write for Script {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let len = self.steps.pop_front().unwrap_or(Ok(bytes.len()))?;
-            self.taken.extend_from_slice(&bytes[..len]);
+            self.written.extend_from_slice(&bytes[..len]);
             Ok(len)
         }
 
@@ -376,12 +392,12 @@ mod tests {
     }
 
     fn push(queue: &Queue, line: &str) {
-        if queue.has_room() {
+        if queue.accepts_line() {
             let _ = queue.push(line.as_bytes(), QUEUED_BYTES_MAX);
         }
     }
 
-    /// Writes what is queued, as the thread does before it sleeps.
+    /// Writes all queued lines, as the thread does before it sleeps.
     fn write(queue: &Queue, sink: &mut Sink<'_, Script>) {
         while !thread::lock(&queue.state).chunks.is_empty() {
             let chunk = queue.next();
@@ -389,12 +405,12 @@ mod tests {
         }
     }
 
-    fn taken(script: Script) -> String {
-        String::from_utf8(script.taken).unwrap()
+    fn written(script: Script) -> String {
+        String::from_utf8(script.written).unwrap()
     }
 
     #[test]
-    fn lines_leave_in_order_in_chunks_that_a_pipe_takes_at_once() {
+    fn lines_are_written_in_order_in_chunks_of_at_most_one_atomic_pipe_write() {
         let queue = Queue::new();
         let lines: Vec<String> = (0..1000).map(|line| format!("line {line}\n")).collect();
         lines.iter().for_each(|line| push(&queue, line));
@@ -408,12 +424,12 @@ mod tests {
         drop(state);
         let mut script = Script::default();
         write(&queue, &mut Sink::new(&mut script));
-        assert!(taken(script).starts_with(&lines.concat()));
+        assert!(written(script).starts_with(&lines.concat()));
         assert!(queue.flush(Duration::ZERO));
     }
 
     #[test]
-    fn the_report_of_dropped_lines_stands_where_they_are_missing() {
+    fn the_report_of_dropped_lines_is_printed_in_their_place() {
         let queue = Queue::new();
         let line = format!("{}\n", "x".repeat(99));
         let fit = QUEUED_BYTES_MAX / line.len();
@@ -422,7 +438,7 @@ mod tests {
         }
         let mut script = Script::default();
         let mut sink = Sink::new(&mut script);
-        // One chunk leaves: not yet half of the queue, so another line is dropped instead of reported for.
+        // One chunk is written, less than half of the queue: the next line is still dropped, and nothing is reported.
         let chunk = queue.next();
         queue.write_chunk(chunk, &mut sink);
         push(&queue, &line);
@@ -436,13 +452,13 @@ mod tests {
         assert!(queue.flush(Duration::ZERO));
         let report = "wsloop: dropped 8 log lines: stderr was not read\n";
         assert_eq!(
-            taken(script),
+            written(script),
             [&line.repeat(fit), report, "next\n"].concat()
         );
     }
 
     #[test]
-    fn refused_lines_are_reported_before_the_next_one_that_is_taken() {
+    fn lines_lost_to_write_errors_are_reported_before_the_next_written_line() {
         let queue = Queue::new();
         let mut script = Script::default();
         let full = Err(ErrorKind::StorageFull);
@@ -452,17 +468,17 @@ mod tests {
             push(&queue, lines);
             push(&queue, lines);
             write(&queue, &mut sink);
-            // Nothing is left to wait for.
+            // The refused lines are not written later, so a flush does not wait.
             assert!(queue.flush(Duration::ZERO));
         }
         push(&queue, "4\n");
         write(&queue, &mut sink);
         let expected = "wsloop: dropped 6 log lines: cannot write to stderr: no storage space\n4\n";
-        assert_eq!(taken(script), expected);
+        assert_eq!(written(script), expected);
     }
 
     #[test]
-    fn a_line_that_was_refused_in_the_middle_is_ended_before_the_next() {
+    fn a_partly_written_line_is_ended_before_the_next() {
         let queue = Queue::new();
         let mut script = Script::default();
         let full = Err(ErrorKind::StorageFull);
@@ -475,25 +491,25 @@ mod tests {
         write(&queue, &mut sink);
         push(&queue, "kl\n");
         write(&queue, &mut sink);
-        // Lost: the rest of the torn line, one behind it, and one for which not even the line end was taken.
+        // Lost: the rest of the incomplete line, the line after it, and a line before which the line end was refused.
         let expected =
             "ab\ncd\nwsloop: dropped 3 log lines: cannot write to stderr: no storage space\nkl\n";
-        assert_eq!(taken(script), expected);
+        assert_eq!(written(script), expected);
     }
 
     #[test]
-    fn an_interrupted_or_blocked_write_is_tried_again() {
+    fn an_interrupted_or_blocked_write_is_retried() {
         let queue = Queue::new();
         let mut script = Script::default();
         let (again, blocked) = (Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock));
         script.steps.extend([again, Ok(1), blocked, blocked, again]);
         push(&queue, "line\n");
         write(&queue, &mut Sink::new(&mut script));
-        assert_eq!(taken(script), "line\n");
+        assert_eq!(written(script), "line\n");
     }
 
     #[test]
-    fn what_is_not_log_is_queued_however_full_the_queue_is() {
+    fn text_outside_the_log_is_queued_even_if_the_queue_is_full() {
         let queue = Queue::new();
         let line = "x".repeat(999) + "\n";
         for _ in 0..2 * QUEUED_BYTES_MAX / line.len() {
@@ -502,11 +518,11 @@ mod tests {
         let _ = queue.push(b"wsloop: error\n", usize::MAX);
         let mut script = Script::default();
         write(&queue, &mut Sink::new(&mut script));
-        assert!(taken(script).ends_with("stderr was not read\nwsloop: error\n"));
+        assert!(written(script).ends_with("stderr was not read\nwsloop: error\n"));
     }
 
     #[test]
-    fn a_flush_of_a_queue_that_nobody_writes_ends_in_time() {
+    fn a_flush_without_a_writer_times_out() {
         let queue = Queue::new();
         push(&queue, "line\n");
         let start = Instant::now();

@@ -1,23 +1,25 @@
-//! What threads need of std, each once in the binary. A panic ends the process, so no mutex is poisoned.
+//! Threads, mutexes and condition variables for the binary: wrappers around std, so that its code is in the binary
+//! once. Mutex poisoning is ignored, because a panic ends the process.
 
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
-/// Runs `work` on a thread of its own until it ends or the process does.
+/// Runs `work` on a new thread. The thread is detached: it ends when `work` returns or when the process ends.
 ///
 /// # Errors
-/// The system refuses a thread: a limit on processes, or no memory.
+/// The system creates no thread, because of a limit on processes or a lack of memory.
 pub(super) fn spawn(work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let builder = Builder::new().stack_size(STACK_BYTES);
     builder.spawn(work).map(drop)
 }
 
+/// Locks a mutex.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until `is_waiting` no longer holds.
+/// Waits on `condition` until `is_waiting` returns `false`. Returns the locked guard.
 pub(super) fn wait_while<'m, T>(
     condition: &Condvar,
     guard: MutexGuard<'m, T>,
@@ -28,6 +30,6 @@ pub(super) fn wait_while<'m, T>(
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Address space for a thread that reads or writes a descriptor: it holds its buffers on the heap. A signal's frame,
-/// up to 11 KiB where there are the largest vector registers, fits as well.
+/// Stack size of a thread. Enough for threads that read or write a descriptor, because their buffers are on the heap.
+/// Also enough for a signal frame, which has up to 11 KiB on CPUs with the largest vector registers.
 const STACK_BYTES: usize = 64 << 10;

@@ -84,6 +84,10 @@ impl Link {
     }
 }
 
+/// Slots for which memory is reserved from the start: 196 KB, of which no page is resident before its slot is used. Smaller
+/// vectors, which growing leaves behind, stay in the caches of allocators: 12 bytes for each of 10 000 sessions.
+const SLOTS_RESERVED: usize = 16 * 1024;
+
 /// In the place of a kind's number.
 const NO_KIND: u32 = Deadline::ALL.len() as u32;
 
@@ -96,7 +100,7 @@ impl Deadlines {
             last: NONE,
         });
         Self {
-            links: Vec::with_capacity(slots),
+            links: Vec::with_capacity(slots.max(SLOTS_RESERVED)),
             queues,
         }
     }
@@ -175,7 +179,7 @@ impl Deadlines {
                 .all(|link| link.kind().is_none())
         );
         self.links.truncate(slots);
-        self.links.shrink_to(slots);
+        self.links.shrink_to(slots.max(SLOTS_RESERVED));
     }
 
     /// The slot and the kind of a deadline that is due at `now`.

@@ -15,7 +15,7 @@ use crate::error::{Error, Limit, Side};
 use crate::id::Id;
 use crate::proto::{HttpResponse, Stage};
 use crate::stream::Transport;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem;
 
 impl Engine {
@@ -40,6 +40,15 @@ impl Engine {
             id.slot as usize,
             Ending::abnormal(Side::Us, Some(Error::Io(error))),
         );
+    }
+
+    /// Ends a session whose stream has failed in a write.
+    pub(crate) fn write_failed(&mut self, slot: usize, error: io::Error) {
+        let by = match error.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
+            _ => Side::Us,
+        };
+        self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
     }
 
     /// Ends the session in whose input the handler panicked.

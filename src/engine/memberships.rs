@@ -52,7 +52,7 @@ impl Engine {
             return false;
         };
         let slot = id.slot as usize;
-        self.claim_all(slot);
+        self.claim_before_message(slot);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         let membership = memberships.swap_remove(position);
         self.leave(membership);
@@ -119,16 +119,15 @@ impl Engine {
             if let Some(claim) = topics.claim(topic, index) {
                 len += (claim.to - claim.from) as usize;
                 session.messages_out += claim.messages;
-                let (from, to) = (claim.from, claim.to);
                 session
                     .outbound
-                    .push_range(topic, from, to, topics, turn_buffer, buffers);
+                    .push_range(topic, claim, topics, turn_buffer, buffers);
             }
         }
         len
     }
 
-    /// The same before something is queued that has to follow it, outside of a flush.
+    /// The same outside of a flush, before something that has to follow it: a message, or the end of a membership.
     pub(crate) fn claim_before_message(&mut self, slot: usize) {
         if self.claim_all(slot) > 0 {
             self.sessions[slot].has_unchecked_claims = true;

@@ -56,12 +56,16 @@ pub(crate) struct Engine {
     touch_millis: u32,
     /// The period of this turn.
     pub(crate) touch_period: u32,
+    /// The number of the newest connection that was accepted before the last poll.
+    accepted_before_poll: u64,
     /// Connections accepted: the number of the newest.
     accepted: u64,
     counts: Counts,
     /// Slots of sessions with input to read or to process. An entry counts if the session in that slot is marked as queued: a
     /// slot can have another session meanwhile, and so another entry.
     pub(crate) read_queue: SlotQueue,
+    /// Sessions that are to be read in the middle of a long message, after those of `read_queue`.
+    pub(crate) long_read_queue: SlotQueue,
     /// The same for sessions with unsent bytes, most of them queued in this turn.
     pub(crate) flush_queue: SlotQueue,
     /// Sessions with so many unsent bytes that they are flushed in slices, with the turn's budget for publications.
@@ -163,9 +167,11 @@ impl Engine {
             now: 0,
             touch_millis,
             touch_period: 0,
+            accepted_before_poll: 0,
             accepted: 0,
             counts: Counts::default(),
             read_queue: SlotQueue::with_capacity(KEPT),
+            long_read_queue: SlotQueue::with_capacity(0),
             flush_queue: SlotQueue::with_capacity(KEPT),
             bulk_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
@@ -179,10 +185,11 @@ impl Engine {
         }
     }
 
-    /// Begins a turn at `now`, in milliseconds of a clock that never goes back.
+    /// Begins a turn after a poll, at `now`, in milliseconds of a clock that never goes back.
     pub(crate) fn begin_turn(&mut self, now: u64) {
         debug_assert!(self.now <= now);
         self.now = now;
+        self.accepted_before_poll = self.accepted;
         // Not zero, which is a session's before the first time.
         self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
         self.buffers.begin_turn(now);
@@ -190,6 +197,16 @@ impl Engine {
         if let Some(slot) = self.reading.take() {
             self.kill_panicked(slot as usize);
         }
+    }
+
+    /// Ends the oldest connections without a request above `handshakes_max`, after a poll: those that the turn before has
+    /// accepted count from then on.
+    pub(crate) fn evict_excess_handshakes(&mut self) {
+        while self.has_excess_handshakes() && self.evict(NoRoom::HandshakesMax, 0) {}
+    }
+
+    fn has_excess_handshakes(&self) -> bool {
+        self.counts.requesting > self.config.handshakes_max
     }
 
     /// Adds a new connection. Above a limit, the oldest one without a request makes room; if there is none, the new one is
@@ -244,11 +261,15 @@ impl Engine {
     }
 
     /// Ends the oldest connection without a request, if it is at least `age_min` milliseconds old and has not sent
-    /// anything that waits to be read. Returns whether there was one.
+    /// anything that waits to be read. A connection that was accepted after the last poll is not ended: the poll has not
+    /// reported yet whether its request has arrived. Returns whether there was one.
     fn evict(&mut self, reason: NoRoom, age_min: u32) -> bool {
         let now = self.now as Millis;
         // Input that waits may be the request.
-        let is_silent = |slot: &usize| !self.sessions[*slot].is_read_queued;
+        let is_silent = |slot: &usize| {
+            let session = &self.sessions[*slot];
+            !session.is_read_queued && session.number <= self.accepted_before_poll
+        };
         let oldest = self.deadlines.slots(Deadline::Handshake);
         let Some(slot) = oldest.take(CANDIDATES_MAX).find(is_silent) else {
             return false;
@@ -305,11 +326,13 @@ impl Engine {
     /// Whether the next turn has something to do before any event.
     pub(crate) fn has_work(&self) -> bool {
         !self.read_queue.is_empty()
+            || !self.long_read_queue.is_empty()
             || !self.flush_queue.is_empty()
             || !self.bulk_queue.is_empty()
             || !self.reap_queue.is_empty()
             || self.topics.is_dirty()
             || self.reading.is_some()
+            || self.has_excess_handshakes()
             || matches!(self.stop, Stop::Asked | Stop::Now)
     }
 
@@ -501,6 +524,7 @@ impl Engine {
                 .reserve(KEPT.saturating_sub(self.sessions.len()));
             self.deadlines.shrink_to(self.sessions.capacity());
             self.read_queue.shrink_to(KEPT);
+            self.long_read_queue.shrink_to(KEPT);
             self.flush_queue.shrink_to(KEPT);
             self.bulk_queue.shrink_to(KEPT);
             self.reap_queue.shrink_to(KEPT);

@@ -73,7 +73,10 @@ impl Engine {
             && session.outbound.is_empty()
             && !session.is_blocked
         {
-            self.write_through(slot, header.as_slice(), message.as_bytes());
+            if let Err(error) = self.write_through(slot, header.as_slice(), message.as_bytes()) {
+                self.write_failed(slot, error);
+                return SendStatus::Refused;
+            }
         } else {
             session.outbound.push(
                 header.as_slice(),
@@ -215,12 +218,10 @@ impl Engine {
     }
 
     /// Writes a large message straight from the caller's memory, and queues what the stream does not take.
-    fn write_through(&mut self, slot: usize, header: &[u8], payload: &[u8]) {
+    fn write_through(&mut self, slot: usize, header: &[u8], payload: &[u8]) -> io::Result<()> {
         let session = &mut self.sessions[slot];
         let slices = [IoSlice::new(header), IoSlice::new(payload)];
-        // After an error nothing is written; the flush phase meets it again and handles it.
-        let written = write_slices(&mut session.stream, &slices);
-        let len = *written.as_ref().unwrap_or(&0);
+        let len = write_slices(&mut session.stream, &slices)?;
         session.bytes_out += len as u64;
         self.stats.bytes_out += len as u64;
         let payload_len = len.saturating_sub(header.len());
@@ -231,10 +232,9 @@ impl Engine {
                 &mut self.turn_buffer,
                 &mut self.buffers,
             );
-            if written.is_ok() {
-                self.stalled(slot);
-            }
+            self.stalled(slot);
         }
+        Ok(())
     }
 
     /// Records that the stream takes no more. The peer has until the write deadline to take [`PROGRESS_BYTES_MIN`], which

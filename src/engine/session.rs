@@ -254,6 +254,11 @@ impl Session {
         ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None))
     }
 
+    /// Whether the rest of a frame that is to be read is long.
+    pub(crate) fn is_in_long_message(&self) -> bool {
+        self.connection.payload_missing() >= LONG_BYTES_MIN && self.phase == Phase::Live
+    }
+
     /// Whether its stream should be read.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
@@ -330,6 +335,10 @@ pub(crate) fn id(slot: usize, number: u64) -> Id {
         number,
     }
 }
+
+/// Minimum bytes that are missing of a frame for the session to be read after those with shorter messages: less than a
+/// receive buffer takes about as long as many short messages.
+const LONG_BYTES_MIN: u64 = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,8 @@ mod queue;
 mod topics;
 mod turn_buffer;
 
+#[cfg(test)]
+pub(crate) use log::WALKED_FRAMES;
 pub(crate) use queue::Outbound;
 pub(crate) use topics::{TopicKey, Topics};
 pub(crate) use turn_buffer::TurnBuffer;

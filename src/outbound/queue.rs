@@ -5,7 +5,7 @@
 //! that keeps up, or bytes of this turn, the usual case for an answer. Owned bytes lie in chunks of [`CHUNK_BYTES`], so that those sent are released while the others wait.
 
 use super::CHUNK_BYTES;
-use super::topics::{TopicKey, Topics};
+use super::topics::{Claim, TopicKey, Topics};
 use super::turn_buffer::{Span, TurnBuffer};
 use crate::buffer::Buffer;
 use crate::buffer::BufferPool;
@@ -62,6 +62,8 @@ struct Bytes {
 #[derive(Clone, Copy, Debug)]
 struct Range {
     topic: TopicKey,
+    /// The number of messages, or [`Self::UNCOUNTED`] if a part is sent.
+    messages: u32,
     from: u64,
     to: u64,
 }
@@ -293,21 +295,28 @@ impl Outbound {
         }
     }
 
-    /// Queues the bytes `from..to` of a topic's log, which stay there until they are sent.
+    /// Queues claimed bytes of a topic's log, which stay there until they are sent.
     pub(crate) fn push_range(
         &mut self,
         topic: TopicKey,
-        from: u64,
-        to: u64,
+        claim: Claim,
         topics: &mut Topics,
         turn: &mut TurnBuffer,
         buffers: &mut BufferPool,
     ) {
+        let Claim { from, to, messages } = claim;
         debug_assert!(from < to);
+        let messages = u32::try_from(messages).unwrap_or(Range::UNCOUNTED);
+        let range = Range {
+            topic,
+            messages,
+            from,
+            to,
+        };
         let last = match &mut self.content {
             Content::Empty => {
                 topics.hold(topic, from, to);
-                self.content = Content::Range(Range { topic, from, to });
+                self.content = Content::Range(range);
                 return;
             }
             Content::Range(range) => Some(range),
@@ -322,6 +331,8 @@ impl Outbound {
         {
             topics.extend_hold(topic, from, to);
             last.to = to;
+            // Saturates at `UNCOUNTED`.
+            last.messages = last.messages.saturating_add(messages);
             if let Content::Many(many) = &mut self.content {
                 many.log_len += (to - from) as usize;
             }
@@ -332,8 +343,7 @@ impl Outbound {
         many.log_len += (to - from) as usize;
         many.log_count += 1;
         many.fit_last();
-        many.segments
-            .push_back(Segment::Range(Range { topic, from, to }));
+        many.segments.push_back(Segment::Range(range));
     }
 
     /// Moves the pong that waits to the end of the queue; to be called when the peer takes bytes again.
@@ -357,7 +367,9 @@ impl Outbound {
         match &self.content {
             Content::Span(span) => Some(turn.bytes(*span)),
             Content::Bytes(bytes) => Some(bytes.unsent()),
-            Content::Range(Range { topic, from, to }) => {
+            Content::Range(Range {
+                topic, from, to, ..
+            }) => {
                 let slice = topics.first_slice(*topic, *from, *to);
                 (slice.len() as u64 == to - from).then_some(slice)
             }
@@ -540,13 +552,21 @@ impl Outbound {
         turn: &mut TurnBuffer,
         buffers: &mut BufferPool,
     ) -> u64 {
-        let Range { topic, from, to } = range;
+        let Range {
+            topic, from, to, ..
+        } = range;
+        if range.messages != Range::UNCOUNTED {
+            range.release(topics);
+            return range.messages.into();
+        }
         let boundary = topics.frame_boundary(topic, from).min(to);
         let messages = topics.messages(topic, boundary, to);
         if boundary - from >= SHARED_REST_BYTES_MIN {
             topics.hold(topic, from, boundary);
-            let to = boundary;
-            let rest = Range { topic, from, to };
+            let rest = Range {
+                to: boundary,
+                ..range
+            };
             self.push_segment(Segment::Range(rest), turn, buffers);
         } else {
             for rest in topics.slices(topic, from, boundary) {
@@ -696,6 +716,8 @@ impl Bytes {
 }
 
 impl Range {
+    const UNCOUNTED: u32 = u32::MAX;
+
     fn len(&self) -> usize {
         (self.to - self.from) as usize
     }
@@ -704,6 +726,7 @@ impl Range {
     fn advance(&mut self, len: usize, topics: &mut Topics) {
         let from = self.from;
         self.from += len as u64;
+        self.messages = Self::UNCOUNTED;
         topics.release(self.topic, from, self.from, self.to);
     }
 

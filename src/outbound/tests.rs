@@ -25,14 +25,7 @@ fn queue_published(
     let claim = topics
         .claim(key, 0)
         .expect("it was published the line above");
-    queue.push_range(
-        key,
-        claim.from,
-        claim.to,
-        topics,
-        turn,
-        &mut BufferPool::new(),
-    );
+    queue.push_range(key, claim, topics, turn, &mut BufferPool::new());
     frame
 }
 
@@ -104,9 +97,8 @@ impl Reader {
                 Some(claim) => {
                     assert_eq!(claim.messages, frames.len() as u64);
                     assert_eq!(claim.to - claim.from, len as u64);
-                    let (from, to) = (claim.from, claim.to);
                     let buffers = &mut BufferPool::new();
-                    self.queue.push_range(key, from, to, topics, turn, buffers);
+                    self.queue.push_range(key, claim, topics, turn, buffers);
                     self.expected.extend(frames.into_iter().flatten());
                 }
             }

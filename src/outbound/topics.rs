@@ -37,6 +37,8 @@ pub(crate) struct Topics {
     unclaimed_len: usize,
     /// See [`Topics::published_len`].
     published_len: u64,
+    /// Bytes of the frame that was published last.
+    newest_len: usize,
 }
 
 #[derive(Debug)]
@@ -213,6 +215,7 @@ impl Topics {
         let len = header.as_slice().len() + message.len();
         self.unclaimed_len += len;
         self.published_len += len as u64;
+        self.newest_len = len;
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push_back(key);
         }
@@ -256,6 +259,11 @@ impl Topics {
     /// Bytes published since the start.
     pub(crate) fn published_len(&self) -> u64 {
         self.published_len
+    }
+
+    /// Returns the bytes of the frame that was published last.
+    pub(crate) fn newest_len(&self) -> usize {
+        self.newest_len
     }
 
     /// Whether a member may have something to claim.

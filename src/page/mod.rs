@@ -1,7 +1,8 @@
-//! Pages on the port of the WebSockets: bytes under an ETag, answered to plain GET and HEAD, and one page that is
-//! built in, to try a server with.
+//! Web pages on the port of the WebSockets: bytes with an ETag, sent in answer to plain GET and HEAD requests. One
+//! page is built in; it connects to the server from a browser.
 //!
-//! Whether a client has the bytes already is decided here; which path they belong to is the router's.
+//! This module decides whether a client already has the bytes (`If-None-Match`). The router selects the page by the
+//! path.
 
 use crate::context::Context;
 use crate::error::{Close, Error};
@@ -12,9 +13,10 @@ use std::borrow::Cow;
 use tungstenite::http::HeaderValue;
 use tungstenite::http::header::ETAG;
 
-/// Answers plain GET and HEAD with the same bytes; WebSockets are another handler's, or are refused with 404.
+/// Answers plain GET and HEAD requests with fixed bytes. WebSockets are passed to another handler
+/// ([`beside`](Page::beside)), or refused with 404.
 ///
-/// A client that names the ETag of the bytes in `If-None-Match` gets 304 and no body. A program that never calls
+/// A client that sends the ETag of the bytes in `If-None-Match` receives 304 without a body. A program that never calls
 /// [`Page::new`] does not contain the built-in page.
 ///
 /// ```
@@ -34,22 +36,24 @@ pub struct Page<H = NoWebSockets> {
     sockets: H,
 }
 
-/// What a page answers with, whatever is beside it.
+/// The responses of a page, independent of the handler beside it.
 #[derive(Clone, Debug)]
 struct Content {
+    /// 200 with the bytes.
     full: HttpResponse,
+    /// 304 with the headers that a cache needs.
     not_modified: HttpResponse,
     etag: HeaderValue,
 }
 
-/// Refuses WebSockets with 404: the handler beside a [`Page`] that was given no other.
+/// Refuses WebSockets with 404. The default handler beside a [`Page`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoWebSockets;
 
 impl Page {
-    /// The built-in page: connects to any path of this server, sends and shows messages, measures round trips, and
-    /// closes with a code. One file that asks nobody for anything else, under a Content-Security-Policy that holds
-    /// it to that.
+    /// Returns the built-in page. In a browser, it connects to any path of this server, sends and shows messages,
+    /// measures round-trip times, and closes with a code. The page is one file and loads nothing else; its
+    /// Content-Security-Policy enforces that.
     pub fn new() -> Self {
         let bare = Content::new("text/html; charset=utf-8", BUILT_IN.as_bytes().into());
         Self {
@@ -60,7 +64,7 @@ impl Page {
         }
     }
 
-    /// A page of one's own: answers 200 with `body`.
+    /// Returns a page that answers 200 with `body`.
     ///
     /// # Panics
     /// If `content_type` is not printable ASCII.
@@ -79,7 +83,7 @@ impl Default for Page {
 }
 
 impl<H> Page<H> {
-    /// Gives the WebSockets at the page's path, and every other event, to `handler`.
+    /// Passes WebSockets at the path of the page, and all other events, to `handler`.
     pub fn beside<S: Handler>(self, handler: S) -> Page<S> {
         Page {
             content: self.content,
@@ -87,7 +91,7 @@ impl<H> Page<H> {
         }
     }
 
-    /// The handler beside the page, for a host that acts between turns.
+    /// Returns the handler beside the page, for an embedding program that changes it between turns.
     pub fn sockets_mut(&mut self) -> &mut H {
         &mut self.sockets
     }
@@ -95,7 +99,7 @@ impl<H> Page<H> {
     /// Adds a header, as [`HttpResponse::with_header`] does.
     ///
     /// # Errors
-    /// Those of [`HttpResponse::with_header`]; and the ETag is the page's own.
+    /// Those of [`HttpResponse::with_header`], and [`ResponseError::Reserved`] for `ETag`, which the page sets.
     pub fn with_header(self, name: &str, value: &str) -> Result<Self, ResponseError> {
         if name.eq_ignore_ascii_case("etag") {
             return Err(ResponseError::Reserved(ETAG));
@@ -105,7 +109,7 @@ impl<H> Page<H> {
             not_modified,
             etag,
         } = self.content;
-        let not_modified = if is_for_caches(name) {
+        let not_modified = if belongs_in_304(name) {
             not_modified.with_header(name, value)?
         } else {
             not_modified
@@ -133,9 +137,9 @@ impl Content {
         }
     }
 
-    /// Sets a header that is known when it is compiled.
+    /// Adds a header that is known at compile time.
     fn with_static(self, (name, value): (&'static str, &'static str)) -> Self {
-        let not_modified = if is_for_caches(name) {
+        let not_modified = if belongs_in_304(name) {
             self.not_modified.with_static(name, value)
         } else {
             self.not_modified
@@ -147,8 +151,9 @@ impl Content {
         }
     }
 
+    /// Returns 304 if the client has the bytes, otherwise 200.
     fn answer(&self, request: &Request) -> HttpResponse {
-        let answer = if has_current(request, &self.etag) {
+        let answer = if has_matching_etag(request, &self.etag) {
             &self.not_modified
         } else {
             &self.full
@@ -157,9 +162,11 @@ impl Content {
     }
 }
 
+/// Returns whether a header is sent with 304, too.
+///
 /// RFC 7232 section 4.1: "The server generating a 304 response MUST generate any of the following header fields that
-/// would have been sent in a 200 (OK) response to the same request"; others are no use to a cache.
-fn is_for_caches(name: &str) -> bool {
+/// would have been sent in a 200 (OK) response to the same request". A cache needs no others.
+fn belongs_in_304(name: &str) -> bool {
     [
         "cache-control",
         "content-location",
@@ -172,20 +179,22 @@ fn is_for_caches(name: &str) -> bool {
     .any(|other| name.eq_ignore_ascii_case(other))
 }
 
-/// Whether the client has the bytes under `etag`, RFC 7232 section 3.2.
-fn has_current(request: &Request, etag: &HeaderValue) -> bool {
+/// Returns whether `If-None-Match` contains `etag` or `*`, RFC 7232 section 3.2.
+fn has_matching_etag(request: &Request, etag: &HeaderValue) -> bool {
     let lines = request.headers().get_all("if-none-match");
-    // `"` and `,` are told apart without a parser: there is no `"` inside an entity-tag, so that no piece of another
-    // one can be equal to ours.
+    // Splitting at every comma is sufficient, although an entity-tag can contain commas. A piece of another
+    // entity-tag never equals this one, because an entity-tag contains no `"` except the enclosing ones.
     let mut tags = lines
         .iter()
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii);
-    // "A recipient MUST use the weak comparison function when comparing entity-tags for If-None-Match": W/ is nothing.
+    // "A recipient MUST use the weak comparison function when comparing entity-tags for If-None-Match": the prefix W/
+    // is ignored.
     tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
 }
 
-/// FNV-1a in 64 bits: the same on every machine and in every build, so that several processes agree.
+/// Returns the 64-bit FNV-1a hash. It is the same on every machine and in every build, so that several processes send
+/// the same ETag.
 const fn fnv_1a(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;
@@ -270,7 +279,7 @@ impl Handler for NoWebSockets {
     }
 }
 
-/// The built-in page.
+/// The text of the built-in page.
 const BUILT_IN: &str = concat!(
     include_str!("head.html"),
     "<style>",
@@ -282,15 +291,18 @@ const BUILT_IN: &str = concat!(
     "</script>\n",
 );
 
-/// The hashes are those of the style and the script; a test tells them when these have changed. `'self'` covers
-/// WebSockets of the page's own host and port, and no others: CSP 3 section 6.7.2.8, in browsers since 2018, in
-/// Safari since 15.4. The icon is a data: URL. The script only ever sets text, and trusted types hold it to that.
+/// The headers of the built-in page.
+///
+/// The policy contains the hashes of the style and the script. When these change, a test fails and prints the new
+/// hashes. `'self'` allows WebSockets of the page's own host and port, and no others: CSP 3 section 6.7.2.8, in
+/// browsers since 2018, in Safari since 15.4. The icon is a data: URL. The script sets text and never markup, which
+/// trusted types enforce.
 const BUILT_IN_HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; connect-src 'self'; img-src data:; \
-         style-src 'sha256-g5AFPgUvV5MT45XHh6aQBPDKvFdciEuxIHw+jnKoFrk='; \
-         script-src 'sha256-YmMdiK7Ryv120zMAKIB1XxIdtzvPToyepJgixEcz0jc='; \
+         style-src 'sha256-gknEA6g0fPwyDUfkp/CHK6x6M52SrKQLFAwv09L5d+4='; \
+         script-src 'sha256-YiwqYzLOPeokjbCw7wvTFdEOdm1WSnq75yD48s4HbaE='; \
          require-trusted-types-for 'script'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),

@@ -1,4 +1,4 @@
-//! The built-in page as a file, and what a client says to have. Requests are answered in tests/page.rs.
+//! The built-in page as a file, ETags and `If-None-Match`. tests/page.rs tests pages over sockets.
 
 use super::*;
 use crate::proto::{Head, HeadLimits};
@@ -12,7 +12,7 @@ fn request(headers: &str) -> Request {
 }
 
 #[test]
-fn the_page_is_small_and_asks_nobody_else_for_anything() {
+fn the_page_is_small_and_loads_nothing_else() {
     assert!(BUILT_IN.len() < BYTES_MAX, "{} bytes", BUILT_IN.len());
     let own = BUILT_IN.replace("xmlns='http://www.w3.org/2000/svg'", "");
     for word in [
@@ -60,8 +60,8 @@ fn the_policy_has_the_hashes_of_the_style_and_the_script() {
 }
 
 #[test]
-fn the_etag_follows_the_bytes() {
-    // Vectors of the hash's authors.
+fn the_etag_is_the_hash_of_the_bytes() {
+    // Test vectors published by the authors of FNV.
     for (text, hash) in [
         ("", 0xcbf2_9ce4_8422_2325_u64),
         ("a", 0xaf63_dc4c_8601_ec8c),
@@ -75,7 +75,7 @@ fn the_etag_follows_the_bytes() {
 }
 
 #[test]
-fn a_client_has_the_bytes_if_it_names_their_tag_or_any() {
+fn if_none_match_matches_the_etag_or_a_star() {
     let etag = HeaderValue::from_static("\"0011223344556677\"");
     let table = [
         ("", false),
@@ -101,7 +101,7 @@ fn a_client_has_the_bytes_if_it_names_their_tag_or_any() {
     ];
     for (headers, expected) in table {
         assert_eq!(
-            has_current(&request(headers), &etag),
+            has_matching_etag(&request(headers), &etag),
             expected,
             "{headers:?}"
         );
@@ -130,8 +130,8 @@ fn a_304_has_the_headers_that_a_cache_needs_and_no_others() {
 }
 
 #[test]
-fn the_hash_and_its_letters_are_right() {
-    // FIPS 180-4's examples: one block, and two.
+fn sha_256_and_base64_match_published_vectors() {
+    // The empty text, and the examples of FIPS 180-4 with one block and with two.
     let two = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
     for (text, expected) in [
         ("", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="),
@@ -142,7 +142,7 @@ fn the_hash_and_its_letters_are_right() {
     }
 }
 
-/// FIPS 180-4 section 6.2. A test needs it, and nothing that the library depends on has it.
+/// Returns the SHA-256 hash, FIPS 180-4 section 6.2. Implemented here because no dependency provides it.
 fn sha_256(text: &[u8]) -> [u8; 32] {
     let primes = (2_u64..).filter(|n| (2..*n).all(|d| n % d != 0)).take(64);
     let fraction = |root: f64| (root.fract() * 2_f64.powi(32)) as u32;
@@ -195,7 +195,7 @@ fn sum(words: &[u32]) -> u32 {
     words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
-/// RFC 4648 section 4, of 32 bytes.
+/// Returns 32 bytes in base64, RFC 4648 section 4.
 fn base64(bytes: &[u8; 32]) -> String {
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let groups = bytes.chunks(3).flat_map(|group| {

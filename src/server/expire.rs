@@ -34,8 +34,12 @@ impl Engine {
     fn catch_up(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let id = self.id_of(slot);
         self.read_first(slot, buf, handler);
-        let is_stalled = self.deadlines.kind(slot) == Some(Deadline::Write);
-        if is_stalled && self.session(id).is_some_and(|session| !session.is_blocked) {
+        if self.deadlines.kind(slot) == Some(Deadline::Write)
+            && let Some(session) = self.session_mut(id)
+        {
+            // The stream may accept bytes that the poll has not reported: Linux reports a socket as writable only when a third
+            // of its send buffer is free, which is about a megabyte.
+            session.is_blocked = false;
             self.flush_session(slot, handler);
         }
     }

@@ -10,9 +10,8 @@ use crate::buffer::BufferPool;
 use crate::context::Context;
 use crate::engine::deadlines::Deadline;
 use crate::engine::operations::write_slices;
-use crate::engine::session::{Ending, Phase, Session};
+use crate::engine::session::{Phase, Session};
 use crate::engine::{Engine, Published};
-use crate::error::{Error, Side};
 use crate::handler::Handler;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::Stage;
@@ -101,8 +100,9 @@ impl Engine {
         }
     }
 
-    /// Flushes members until what others than messages' handlers have published (timers, the host) is claimed as far as it
-    /// exceeds the limit. A session that publishes too much is not read meanwhile; these cannot be stopped.
+    /// Flushes members until what was published by others than handlers of messages (timers, the host) is claimed as far as
+    /// it exceeds the lag limit. A session that publishes too much is not read meanwhile; these cannot be deferred. The
+    /// newest message does not count, so that a single large one is written by as many members per turn as any other.
     fn bound_unclaimed(&mut self, handler: &mut impl Handler) {
         let total = self.topics.published_len();
         let Published {
@@ -114,8 +114,9 @@ impl Engine {
         if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX {
             by_others = 0;
         }
-        if by_others > UNCLAIMED_BYTES_MAX as u64 {
-            while self.topics.unclaimed_len() > UNCLAIMED_BYTES_MAX
+        let limit = UNCLAIMED_BYTES_MAX.max(self.config.lag_bytes_max) + self.topics.newest_len();
+        if by_others > limit as u64 {
+            while self.topics.unclaimed_len() > limit
                 && let Some((slot, _)) = self.topics.next_unclaimed()
             {
                 self.flush_session(slot, handler);
@@ -149,14 +150,16 @@ impl Engine {
         if !mem::take(&mut session.is_flush_queued) {
             return CLAIM_WORK;
         }
-        // Most sessions have sent a few messages in this turn, which the stream takes. Otherwise, and after an error, which
-        // it meets again, `flush_session` goes on.
+        // Most sessions have sent a few messages in this turn, which the stream accepts. Otherwise `flush_session` goes on.
         if session.phase == Phase::Live
             && !(session.is_blocked | session.is_paused | session.has_unchecked_claims)
             && !self.topics.is_dirty()
             && let Some(span) = session.outbound.in_turn()
-            && let Ok(len) = session.stream.write(self.turn_buffer.bytes(span))
         {
+            let len = match session.stream.write(self.turn_buffer.bytes(span)) {
+                Ok(len) => len,
+                Err(error) => return self.flush_after_error(slot, error, handler),
+            };
             session.bytes_out += len as u64;
             self.stats.bytes_out += len as u64;
             let is_all = len == span.len();
@@ -181,9 +184,7 @@ impl Engine {
         let was_blocked = session.is_blocked;
         let mut len_max = SLICE_BYTES_MAX;
         if self.has_unclaimed(slot) || session.has_unchecked_claims {
-            if was_blocked {
-                self.check_lag(slot, handler);
-            }
+            self.bound_lag(slot, handler);
             // A handler may have ended the session; then it has no memberships.
             self.sessions[slot].has_unchecked_claims = false;
             // What is claimed now is written now, if the stream takes it: the queue of a member that keeps up never grows.
@@ -196,6 +197,41 @@ impl Engine {
         self.resume_if_low(slot, handler);
         let work = if was_blocked { CLAIM_WORK } else { WRITE_WORK };
         work + (self.sessions[slot].bytes_out - before) as usize
+    }
+
+    /// Flushes a session whose stream has returned an error, which may only mean that nothing was written.
+    #[inline(never)]
+    fn flush_after_error(
+        &mut self,
+        slot: usize,
+        error: io::Error,
+        handler: &mut impl Handler,
+    ) -> usize {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => self.flush_session(slot, handler),
+            _ => {
+                self.write_failed(slot, error);
+                CLAIM_WORK
+            }
+        }
+    }
+
+    /// Applies the lag policy to a member for which something new was published, if more than
+    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) is unsent from before after its stream has accepted what it
+    /// can.
+    fn bound_lag(&mut self, slot: usize, handler: &mut impl Handler) {
+        let lag_max = self.config.lag_bytes_max;
+        let excess = |engine: &Self| {
+            let cost = engine.sessions[slot].outbound.log_cost();
+            cost.saturating_sub(lag_max)
+        };
+        let before = excess(self);
+        if before > 0 {
+            self.write_session(slot, before.max(SLICE_BYTES_MAX));
+            if excess(self) > 0 && self.sessions[slot].phase == Phase::Live {
+                self.apply_lag_policy(slot, handler);
+            }
+        }
     }
 
     /// Writes what is queued, until the stream takes no more or has taken `len_max` bytes.
@@ -211,6 +247,10 @@ impl Engine {
         let session = &mut sessions[slot];
         if session.is_blocked || session.outbound.is_empty() || session.phase == Phase::Dead {
             session.outbound.own(turn_buffer, buffers);
+            if session.is_blocked && !session.outbound.is_empty() {
+                // A member that has skipped everything had nothing unsent for a while, and so no write deadline.
+                self.expect_progress(slot);
+            }
             return;
         }
         let before = session.bytes_out;
@@ -226,23 +266,15 @@ impl Engine {
                 }
                 self.queue_flush(slot);
             }
-            Err(error) => {
-                let by = match error.kind() {
-                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
-                    _ => Side::Us,
-                };
-                self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
-            }
+            Err(error) => self.write_failed(slot, error),
         }
     }
 
-    /// Applies the lag policy to a member whose stream takes nothing, and for which something new was published, if more
-    /// than [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) is unsent.
-    fn check_lag(&mut self, slot: usize, handler: &mut impl Handler) {
+    /// Lets a member skip what it may skip, and disconnects it if more than
+    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) of other topics is unsent.
+    #[inline(never)]
+    fn apply_lag_policy(&mut self, slot: usize, handler: &mut impl Handler) {
         let lag_max = self.config.lag_bytes_max;
-        if self.sessions[slot].outbound.log_cost() <= lag_max {
-            return;
-        }
         let Self {
             sessions,
             topics,

@@ -4,9 +4,12 @@
 //! assembled. A session is read until a read comes back short (then the stream is empty:
 //! the next byte is a new event), until it would block, until it has had its share of the turn (then it goes to the back of
 //! the queue), or until it is paused or deferred. The share is counted in bytes and in messages: bytes below the decoder, so
-//! that fragments without end do not hold the loop, and messages, because a tiny one costs as much as a longer one. A read
-//! that is all payload of one long frame counts little, so that a large message is read in one go. Input that was read and
-//! cannot be processed yet is stored with the session, and processed first when it goes on.
+//! that fragments without end do not hold the loop, and messages, because a tiny one costs as much as a longer one. Input
+//! that was read and cannot be processed yet is stored with the session, and processed first when it goes on.
+//!
+//! Sessions in the middle of a long message wait in a queue of their own, which is read after the others, so that many long
+//! messages do not delay short ones by more than a turn. There, a read that is all payload of one frame counts little, so
+//! that a message is read in few turns.
 
 use super::flush::{UNCLAIMED_BYTES_MAX, WRITE_WORK};
 use crate::context::Context;
@@ -44,13 +47,23 @@ impl Engine {
     /// Reads from each session that was marked, once, or until the turn has read enough: the others keep their places for
     /// the next turn, so that the first need not wait for all to be answered.
     pub(crate) fn read(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
-        self.read_queued(self.read_queue.len(), buf, handler);
+        // Sessions that the first queue puts into the second one are read in this turn, too.
+        let read = self.read_queued(self.read_queue.len(), buf, handler);
+        if !self.long_read_queue.is_empty() {
+            self.read_long_queued(read.bytes, buf, handler);
+        }
     }
 
     /// Reads from one session before those that are queued, if there is something to read or to process.
     pub(super) fn read_first(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
         if session.wants_input() {
+            if session.is_in_long_message() {
+                let published = self.topics.published_len();
+                let read = self.read_long(slot, buf, handler);
+                self.count_reads(1, read, published);
+                return;
+            }
             // If the session is queued already, that entry counts only if the session is queued again.
             session.is_read_queued = true;
             self.read_queue.push_front(slot as u32);
@@ -58,12 +71,12 @@ impl Engine {
         }
     }
 
-    /// Reads from the first `count` sessions of the queue, or until the turn has read enough.
+    /// Reads from the first `count` sessions of the queue, or until the turn has read enough. Returns what was read.
     ///
     /// What most messages need is inlined here, and what they do not need is not, so that registers are saved once in a
     /// turn: 79 instructions less per message of 20 B.
     #[inline(never)]
-    fn read_queued(&mut self, count: usize, buf: &mut [u8], handler: &mut impl Handler) {
+    fn read_queued(&mut self, count: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
         let published = self.topics.published_len();
         let mut count_left = count;
         let mut read = Amount::default();
@@ -77,10 +90,73 @@ impl Engine {
             read.messages += share.messages;
         }
         self.read_queue.reclaim_half();
+        self.count_reads(count - count_left, read, published);
+        read
+    }
+
+    /// Counts what was read from `sessions` sessions since `published` bytes were published.
+    #[inline]
+    fn count_reads(&mut self, sessions: usize, read: Amount, published: u64) {
         self.reading = None;
         self.stats.bytes_in += read.bytes as u64;
         self.published.by_messages += self.topics.published_len() - published;
-        self.read_work += (count - count_left) * WRITE_WORK + read.bytes * SMALL_MESSAGES_WORK;
+        self.read_work += sessions * WRITE_WORK + read.bytes * SMALL_MESSAGES_WORK;
+    }
+
+    /// Reads from each session that is in the middle of a long message, once, or until the turn has read enough, of which
+    /// `bytes_read` bytes are read already.
+    #[inline(never)]
+    fn read_long_queued(&mut self, bytes_read: usize, buf: &mut [u8], handler: &mut impl Handler) {
+        let published = self.topics.published_len();
+        let bytes_max = TURN_BYTES_MAX
+            .saturating_sub(bytes_read)
+            .max(LONG_TURN_BYTES_MIN);
+        let (mut sessions, mut read) = (0, Amount::default());
+        for _ in 0..self.long_read_queue.len() {
+            if read.bytes >= bytes_max {
+                break;
+            }
+            let Some(slot) = self.long_read_queue.pop_front() else {
+                break;
+            };
+            let session = self.sessions.get_mut(slot as usize);
+            if session.is_some_and(|session| mem::take(&mut session.is_read_queued)) {
+                let share = self.read_long(slot as usize, buf, handler);
+                read.bytes += share.bytes;
+                read.messages += share.messages;
+                sessions += 1;
+            }
+        }
+        self.long_read_queue.reclaim_half();
+        self.count_reads(sessions, read, published);
+    }
+
+    /// Reads from a session to the end of its message, within its share, and queues it again if there is more. Returns what
+    /// was read.
+    #[inline(never)]
+    fn read_long(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
+        self.reading = Some(slot as u32);
+        let (mut read, mut discount) = (Amount::default(), 0);
+        while read.bytes - discount < self.config.read_budget_bytes {
+            let session = &self.sessions[slot];
+            if !session.may_read() || session.connection.payload_missing() == 0 {
+                break;
+            }
+            let payload = self.read_payload(slot, buf, read.messages, handler);
+            read.bytes += payload.bytes;
+            read.messages = payload.messages;
+            discount += payload.discount;
+        }
+        let session = &mut self.sessions[slot];
+        if session.wants_input() && !mem::replace(&mut session.is_read_queued, true) {
+            let queue = if session.is_in_long_message() {
+                &mut self.long_read_queue
+            } else {
+                &mut self.read_queue
+            };
+            queue.push_back(slot as u32);
+        }
+        read
     }
 
     /// Reads from a session, if it is marked as queued, within its share, and queues it again if there is more. Returns what
@@ -105,6 +181,11 @@ impl Engine {
         }
         while has_share && session.may_read() {
             if session.connection.payload_missing() > 0 {
+                if session.is_in_long_message() {
+                    session.is_read_queued = true;
+                    self.long_read_queue.push_back(slot as u32);
+                    return read;
+                }
                 let payload = self.read_payload(slot, buf, read.messages, handler);
                 read.bytes += payload.bytes;
                 read.messages = payload.messages;
@@ -598,6 +679,9 @@ const SMALL_MESSAGES_WORK: usize = 8;
 
 /// Bytes that one turn reads of all sessions together: some milliseconds of work.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes that one turn reads at least of sessions in the middle of long messages, so that shorter ones do not stop them.
+const LONG_TURN_BYTES_MIN: usize = 1024 * 1024;
 
 /// Messages that one turn processes of all sessions together: 2 to 3 ms for tiny ones.
 const TURN_MESSAGES_MAX: usize = 16 * 1024;

@@ -80,6 +80,7 @@ pub(crate) fn turn(
     handler: &mut impl Handler,
     environment: &mut impl Environment,
 ) -> io::Result<bool> {
+    engine.evict_excess_handshakes();
     environment.accept(engine, handler, false);
     engine.read(buf, handler);
     engine.expire(buf, handler);

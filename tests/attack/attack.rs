@@ -1,32 +1,34 @@
-//! Attacks a running wsloop from outside and checks what the attack costs everybody else.
+//! Attacks a wsloop server process over loopback, and checks the server's memory, the latency of other clients, its
+//! deadlines and its logs.
 //!
-//! Each scenario starts a server process of its own, does over loopback what a hostile or unlucky peer would do, and
-//! adds rows to one table: scenario, measured, wanted, ok or FAILED. `tests/attack/run` builds both programs and runs
-//! this one; its header has the usage.
+//! Each scenario starts its own server process, behaves like a hostile or broken peer, and adds rows to one table with
+//! the columns scenario, measured, wanted, and ok or FAILED. The exit code is 1 if a row failed. `tests/attack/run`
+//! builds both programs and runs this one; the usage is in the header of that script.
 //!
-//! - A *victim* is a connection that sends 20 bytes to /echo every millisecond, whatever is outstanding (open loop).
-//!   Latency is counted from the time when a message was due, without the time for which the server or the victim was
-//!   ready to run and waited for a processor: that is the machine's other work, the attack's threads included. "raw" is
-//!   the maximum with that time.
-//! - *Memory* is the resident set (`Rss` in /proc/PID/smaps_rollup), in MB of 10^6 bytes, at the latest 10 s after the
-//!   attack has ended. A row ends as soon as the wanted value is reached; `--patient` waits and prints the values after
-//!   1 s and 10 s. "Aged" means that 6 000 ordinary connections came and went before.
-//! - Threads that attack run at a lower priority than the server and the victim, so that a machine with two cores
-//!   measures the server. A scenario that measures latency is run a second time if it fails, because a shared machine
-//!   stalls at times; the second result counts.
+//! - The *victim* is a well-behaved connection that sends 20 bytes to /echo every millisecond and does not wait for the
+//!   echo before it sends again (open loop). Latency runs from the time at which a message was due until its echo
+//!   arrives. Subtracted is the time for which the server or the victim was runnable but waited for a processor, because
+//!   other processes and the attacking threads cause it. "raw" is the maximum without this subtraction.
+//! - *Memory* is the resident set (`Rss` in /proc/PID/smaps_rollup), in MB of 10^6 bytes. The server has 10 s after the
+//!   end of the attack (4 s with `--quick`) to return memory; the measurement ends as soon as the wanted value is
+//!   reached. With `--patient` the program always waits, and prints the values after 1 s and after 10 s. "Aged" means
+//!   that 6 000 connections were opened, echoed a message and were closed before the attack.
+//! - Attacking threads run at a lower priority than the server and the victim, so that on a machine with two cores the
+//!   figures are those of the server. A scenario that measures latency runs a second time if it fails, because a shared
+//!   machine stalls at times; only the second result counts.
 //!
-//! What a scenario sends is bounded in count, bytes and time. Only processes that this program started are signalled.
+//! Every scenario is bounded in connections, bytes and time. The program sends signals only to processes that it started.
 
+mod broadcast;
 mod child;
 mod clock;
-mod crowd;
+mod connections;
 mod floods;
 mod handshakes;
 mod logs;
 mod memory;
 mod queues;
 mod report;
-mod rooms;
 mod victim;
 mod wire;
 
@@ -36,20 +38,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// What all scenarios share.
+/// The settings of a run, shared by all scenarios.
 struct Attack {
-    /// The server's binary.
+    /// Path of the server's binary.
     binary: PathBuf,
-    /// Smaller counts.
+    /// `--quick`: smaller counts and shorter times.
     is_quick: bool,
-    /// Memory is printed after 1 s and 10 s, whatever it is.
+    /// `--patient`: measures memory after 1 s and after 10 s, even if the wanted value is reached earlier.
     is_patient: bool,
-    /// Connections that this process may hold.
+    /// Maximum connections per scenario: this process's descriptor limit less 200.
     connections_max: usize,
 }
 
 impl Attack {
-    /// `full`, or `quick` with `--quick`.
+    /// Returns `quick` with `--quick`, otherwise `full`.
     fn pick<T>(&self, full: T, quick: T) -> T {
         if self.is_quick { quick } else { full }
     }
@@ -57,10 +59,12 @@ impl Attack {
 
 type Run = fn(&Attack, &mut Report) -> io::Result<()>;
 
+/// An attack with the checks of its effects.
 struct Scenario {
+    /// The name for `--only` and in the table.
     name: &'static str,
     run: Run,
-    /// It is run again if it failed: a shared machine stalls at times.
+    /// The scenario measures latency, so it runs a second time if it fails: a shared machine stalls at times.
     is_timed: bool,
 }
 
@@ -70,8 +74,8 @@ const SCENARIOS: [Scenario; 20] = [
     once("memory-heads", memory::heads),
     once("memory-queues", queues::outbound),
     once("memory-paths", queues::paths),
-    timed("skip-slow-members", rooms::skip_slow_members),
-    timed("large-publication", rooms::large_publication),
+    timed("skip-slow-members", broadcast::skip_slow_members),
+    timed("large-publication", broadcast::large_publication),
     once("stopped-handshakes", clock::handshakes),
     once("stopped-idle", clock::idle),
     once("stopped-write", clock::write),
@@ -83,7 +87,7 @@ const SCENARIOS: [Scenario; 20] = [
     once("unread-backlog", floods::unread_backlog),
     once("terminated-kernel-memory", floods::kernel_memory),
     timed("subprotocols", handshakes::offers),
-    timed("join-leave", rooms::join_leave),
+    timed("join-leave", broadcast::join_leave),
     once("closed-stderr", logs::closed_stderr),
 ];
 
@@ -151,7 +155,7 @@ fn main() -> ExitCode {
         report.begin(scenario.name);
         run(scenario, &attack, &mut report);
         if scenario.is_timed && report.has_failed() {
-            report.begin_again();
+            report.begin_retry();
             run(scenario, &attack, &mut report);
         }
         report.end();

@@ -1,4 +1,4 @@
-//! The server as a process.
+//! The server under attack as a child process: starting it, signalling it, and reading its counters from /proc.
 
 use crate::Attack;
 use std::fs::{self, File, OpenOptions};
@@ -9,19 +9,19 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A server that listens on a free port. It is killed when it is dropped.
+/// A server process that listens on a free port of 127.0.0.1. Dropping this value kills the process.
 pub(crate) struct Server {
     child: Child,
     pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    /// Starts the binary with these arguments; its log goes nowhere.
+    /// Starts the binary with these arguments, and discards its log.
     pub(crate) fn start(attack: &Attack, args: &[&str]) -> io::Result<Self> {
         Self::spawn(attack, args, Stdio::null())
     }
 
-    /// Starts the binary; nobody reads its log until the caller does.
+    /// Starts the binary, and returns its log as a pipe. The pipe fills up unless the caller reads it.
     pub(crate) fn with_log(attack: &Attack, args: &[&str]) -> io::Result<(Self, ChildStderr)> {
         let mut server = Self::spawn(attack, args, Stdio::piped())?;
         let log = server.child.stderr.take().expect("stderr is piped");
@@ -54,7 +54,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Sends a signal, such as STOP.
+    /// Sends the signal with this name, such as `STOP`.
     pub(crate) fn signal(&self, name: &str) -> io::Result<()> {
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status()?;
@@ -64,8 +64,8 @@ impl Server {
             .ok_or_else(|| io::Error::other(kill))
     }
 
-    /// Waits for the end of the process; `None` if it goes on.
-    pub(crate) fn end_within(&mut self, time: Duration) -> io::Result<Option<ExitStatus>> {
+    /// Waits until the process exits. Returns `None` if it still runs after `time`.
+    pub(crate) fn wait_for_exit(&mut self, time: Duration) -> io::Result<Option<ExitStatus>> {
         let start = Instant::now();
         loop {
             let status = self.child.try_wait()?;
@@ -76,7 +76,8 @@ impl Server {
         }
     }
 
-    /// The resident set in bytes. VmRSS in /proc/PID/status is less exact: the kernel adds up what each core counted.
+    /// Returns the resident set in bytes. smaps_rollup is exact; VmRSS in /proc/PID/status is not, because the kernel
+    /// sums per-core counters there.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         let rollup = self.proc("smaps_rollup")?;
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
@@ -85,7 +86,7 @@ impl Server {
             .ok_or_else(|| io::Error::other("no Rss in smaps_rollup"))
     }
 
-    /// Processor time used, in the kernel and outside.
+    /// Returns the processor time used so far, in user space and in the kernel.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
         let schedstat = self.proc("schedstat")?;
         let nanos = schedstat
@@ -97,19 +98,22 @@ impl Server {
             .ok_or_else(|| io::Error::other("no time in schedstat"))
     }
 
-    /// The time that the server waited for a processor.
+    /// Returns a counter of the time for which the server was runnable but waited for a processor.
     pub(crate) fn run_delay(&self) -> io::Result<RunDelay> {
         let path = format!("/proc/{}/schedstat", self.child.id());
         Ok(RunDelay(File::open(path)?))
     }
 
-    /// Open descriptors.
+    /// Returns the number of open descriptors.
     pub(crate) fn descriptors(&self) -> io::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
-    /// Waits until the server has nothing to do: it used no processor for 60 ms.
-    pub(crate) fn quiet(&self) -> io::Result<()> {
+    /// Waits until the server has used no processor time for 60 ms.
+    ///
+    /// # Errors
+    /// The server was still busy after 60 s.
+    pub(crate) fn wait_until_idle(&self) -> io::Result<()> {
         let start = Instant::now();
         let mut used = self.cpu()?;
         while start.elapsed() < Duration::from_secs(60) {
@@ -120,10 +124,11 @@ impl Server {
             }
             used = now;
         }
-        Err(io::Error::other("the server does not come to rest"))
+        Err(io::Error::other("the server is still busy after 60 s"))
     }
 
-    /// Sockets of this server's port that the kernel keeps with bytes to send, and how many bytes these are.
+    /// Returns the number of sockets on this server's port with unsent bytes in the kernel, and the sum of these bytes.
+    /// Sockets that the server has closed are included.
     pub(crate) fn unsent(&self) -> io::Result<(usize, u64)> {
         let port = format!(":{:04X}", self.addr.port());
         let table = fs::read_to_string("/proc/net/tcp")?;
@@ -152,7 +157,7 @@ impl Drop for Server {
     }
 }
 
-/// How long a thread was ready to run and waited for a processor, in all: the machine's other work.
+/// Counter of the total time for which a thread was runnable but waited for a processor that ran something else.
 pub(crate) struct RunDelay(File);
 
 impl RunDelay {
@@ -171,18 +176,21 @@ impl RunDelay {
     }
 }
 
-/// Where a program's stderr goes.
+/// A stderr that cannot be written to.
 #[derive(Clone, Copy)]
 pub(crate) enum Stderr {
-    /// There is no such descriptor.
+    /// Descriptor 2 is closed.
     Closed,
-    /// A device that takes nothing.
+    /// /dev/full: each write fails with ENOSPC.
     Full,
-    /// A pipe whose reader is gone.
+    /// A pipe with a closed reading end.
     Broken,
 }
 
-/// Runs the binary to its end; the exit code, or `None` after a signal.
+/// Runs the binary until it exits. Returns its exit code, or `None` if a signal ended it.
+///
+/// # Errors
+/// The program has not exited after 10 s; it is killed.
 pub(crate) fn exit_code(attack: &Attack, args: &[&str], stderr: Stderr) -> io::Result<Option<i32>> {
     let mut command = match stderr {
         Stderr::Closed => {
@@ -216,18 +224,19 @@ pub(crate) fn exit_code(attack: &Attack, args: &[&str], stderr: Stderr) -> io::R
         if start.elapsed() > Duration::from_secs(10) {
             child.kill()?;
             child.wait()?;
-            return Err(io::Error::other("the program does not end"));
+            return Err(io::Error::other("the program has not exited after 10 s"));
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Lowers the priority of this thread, so that the attack takes no processor from the server and the victim.
-pub(crate) fn be_nice() {
+/// Lowers the priority of the calling thread, so that the attack does not take processor time from the server and the
+/// victim.
+pub(crate) fn lower_priority() {
     let thread = fs::read_link("/proc/thread-self").ok();
     let id = thread.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
     if let Some(id) = id {
-        // Without it the measurement is noisier, no more.
+        // Ignored if it fails: the lower priority only reduces noise.
         let _ = Command::new("renice")
             .args(["-n", "10", "-p", &id])
             .stdout(Stdio::null())
@@ -236,15 +245,15 @@ pub(crate) fn be_nice() {
     }
 }
 
-/// A thread that reads a pipe to its end.
+/// Starts a thread that reads a pipe to its end and returns the bytes.
 pub(crate) fn read_all(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // The server was killed.
+        // An error only ends the reading: the server was killed.
         let _ = pipe.read_to_end(&mut bytes);
         bytes
     })
 }
 
-/// The state LISTEN in /proc/net/tcp.
+/// TCP_LISTEN in the state column of /proc/net/tcp.
 const LISTEN: &str = "0A";

@@ -1,9 +1,9 @@
-//! Floods: tiny frames (A11), input behind a violation (A12), and what is left in the kernel of peers that were cut
-//! off (A8).
+//! Scenarios `tiny-frames` (latency under a flood of small frames), `unread-backlog` (input after a protocol violation)
+//! and `terminated-kernel-memory` (unsent bytes in the kernel after the write timeout has disconnected peers).
 
 use crate::Attack;
-use crate::child::{Server, be_nice};
-use crate::crowd::{self, Drain, WAIT};
+use crate::child::{Server, lower_priority};
+use crate::connections::{self, Drain, IO_TIMEOUT};
 use crate::report::{Report, megabytes};
 use crate::victim::Victim;
 use crate::wire::{self, CONTINUATION, FIN, PING, PONG, TEXT};
@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// As many frames a second as the server takes, on 256 connections that read what they are sent.
+/// Scenario `tiny-frames`: 256 connections (128 with `--quick`) send small frames as fast as the server reads them, and
+/// read all replies. The 99th percentile of the victim's latency must not exceed 100 ms.
 pub(crate) fn tiny_frames(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(256, 128);
     let time = attack.pick(Duration::from_secs(6), Duration::from_millis(1_200));
@@ -27,11 +28,11 @@ pub(crate) fn tiny_frames(attack: &Attack, report: &mut Report) -> io::Result<()
     ];
     for (what, block) in kinds {
         let server = Server::start(attack, &["serve"])?;
-        let streams = crowd::open_many(server.addr, count, "/echo")?;
+        let streams = connections::open_many(server.addr, count, "/echo")?;
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
         let flooding = thread::spawn(move || {
-            be_nice();
+            lower_priority();
             flood(&streams, &block, &until)
         });
         let victim = Victim::start(&server)?;
@@ -53,7 +54,7 @@ pub(crate) fn tiny_frames(attack: &Attack, report: &mut Report) -> io::Result<()
     Ok(())
 }
 
-/// A text message of so many fragments of one byte.
+/// Returns a text message of `count` fragments of one byte.
 fn fragments(count: usize) -> Vec<u8> {
     let middle = wire::frame(CONTINUATION, b"x").repeat(count - 2);
     [
@@ -64,7 +65,7 @@ fn fragments(count: usize) -> Vec<u8> {
     .concat()
 }
 
-/// The same with a ping behind each fragment.
+/// Returns a text message of `count` fragments of one byte, with a ping after each fragment but the last.
 fn fragment_and_ping(count: usize) -> Vec<u8> {
     let ping = wire::frame(FIN | PING, b"");
     let middle = [wire::frame(CONTINUATION, b"x"), ping.clone()]
@@ -79,8 +80,8 @@ fn fragment_and_ping(count: usize) -> Vec<u8> {
     .concat()
 }
 
-/// Writes the block again and again to all connections and reads what they are sent, until it is over; how many bytes
-/// were written.
+/// Writes copies of `block` to all connections and reads their input until `is_over` is set. Returns the number of bytes
+/// written.
 fn flood(streams: &[TcpStream], block: &[u8], is_over: &AtomicBool) -> io::Result<u64> {
     streams
         .iter()
@@ -110,21 +111,23 @@ fn flood(streams: &[TcpStream], block: &[u8], is_over: &AtomicBool) -> io::Resul
     Ok(sent.iter().map(|sent| *sent as u64).sum())
 }
 
-/// A peer that does not read breaks a rule, and goes on sending.
+/// Scenario `unread-backlog`: a peer that does not read violates the protocol and continues to send. The server
+/// must not read more than 64 MB from it within 5 s.
 pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve", "--metrics", "/metrics"])?;
-    let stream = crowd::open_narrow(server.addr, 1, "/echo")?.remove(0);
-    // Until the server has something that the socket does not take, and less than would make it stop reading.
+    let stream = connections::open_narrow(server.addr, 1, "/echo")?.remove(0);
+    // Sends messages until the server has unsent bytes that its socket does not accept. They must stay below the
+    // high-water mark, above which the server would stop reading.
     let message = wire::text(200_000);
     for _ in 0..100 {
         (&stream).write_all(&message)?;
-        server.quiet()?;
+        server.wait_until_idle()?;
         if backlog(server.addr)? > 0 {
             break;
         }
     }
     let backlog = backlog(server.addr)?;
-    // A server must not be sent a frame without a mask.
+    // RFC 6455 section 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
     (&stream).write_all(&[FIN | TEXT, 1, b'x'])?;
     let block = wire::text(1024).repeat(512);
     stream.set_nonblocking(true)?;
@@ -139,23 +142,27 @@ pub(crate) fn unread_backlog(attack: &Attack, report: &mut Report) -> io::Result
             Err(_) => is_cut = true,
         }
     }
-    let how = if is_cut { "cut" } else { "not cut" };
+    let how = if is_cut {
+        "disconnected"
+    } else {
+        "not disconnected"
+    };
     let title = format!(
-        "violation behind {backlog} B, {how} after {:.1} s",
+        "violation with {backlog} B unsent, {how} after {:.1} s",
         start.elapsed().as_secs_f64()
     );
     report.row(
         title,
-        format!("takes {}", megabytes(taken)),
+        format!("reads {}", megabytes(taken)),
         "<= 64 MB",
         taken <= 64_000_000,
     );
     Ok(())
 }
 
-/// The bytes that the server's metrics count as unsent.
+/// Returns `wsloop_backlog_bytes` from the server's metrics: the sum of unsent bytes.
 fn backlog(addr: SocketAddr) -> io::Result<u64> {
-    let mut stream = crowd::connect(addr)?;
+    let mut stream = connections::connect(addr)?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -166,13 +173,14 @@ fn backlog(addr: SocketAddr) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("no wsloop_backlog_bytes in the metrics"))
 }
 
-/// Members that do not read are cut off by the write timeout. The server has read all that they sent: otherwise the
-/// kernel resets the connection anyway.
+/// Scenario `terminated-kernel-memory`: the write timeout disconnects members that do not read. Two seconds later no
+/// socket may hold unsent bytes in the kernel. The server has read all that the members sent; with unread input, the
+/// kernel would reset the connections by itself.
 pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let args = [
         "serve",
         "-r",
-        "/room=broadcast",
+        "/chat=broadcast",
         "--write-timeout",
         "2s",
         "--lag-bytes-max",
@@ -181,25 +189,25 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     let server = Server::start(attack, &args)?;
     let idle = server.descriptors()?;
     let count = attack.pick(150, 40);
-    let members = crowd::open_many(server.addr, count, "/room")?;
-    let publisher = crowd::open(server.addr, "/room")?;
+    let members = connections::open_many(server.addr, count, "/chat")?;
+    let publisher = connections::open(server.addr, "/chat")?;
     let drain = Drain::start(vec![publisher.try_clone()?]);
     let message = wire::text(1_000_000);
-    crowd::stuff(&[publisher], &message, 6 * message.len())?;
-    drain.wait_for(6 * wire::server_frame_len(1_000_000) as u64, WAIT);
-    crowd::reset(drain.stop()?)?;
+    connections::fill(&[publisher], &message, 6 * message.len())?;
+    drain.wait_for(6 * wire::server_frame_len(1_000_000) as u64, IO_TIMEOUT);
+    connections::reset(drain.stop()?)?;
     let (sockets, before) = server.unsent()?;
     report.note(
-        format!("{count} peers, before: {sockets} sockets"),
+        format!("{count} peers, {sockets} sockets with unsent bytes before"),
         megabytes(before),
     );
     let start = Instant::now();
-    while server.descriptors()? > idle && start.elapsed() < WAIT {
+    while server.descriptors()? > idle && start.elapsed() < IO_TIMEOUT {
         thread::sleep(Duration::from_millis(20));
     }
     let open = server.descriptors()?.saturating_sub(idle);
     report.row(
-        "cut off by the write timeout",
+        "disconnected by the write timeout",
         count.saturating_sub(open),
         count,
         open == 0,
@@ -207,13 +215,13 @@ pub(crate) fn kernel_memory(attack: &Attack, report: &mut Report) -> io::Result<
     thread::sleep(Duration::from_secs(2));
     let (sockets, bytes) = server.unsent()?;
     report.row(
-        format!("{sockets} sockets unsent 2 s later"),
+        format!("{sockets} sockets with unsent bytes 2 s later"),
         megabytes(bytes),
         "0.0 MB",
         sockets == 0,
     );
-    crowd::reset(members)
+    connections::reset(members)
 }
 
-/// What is sent to a server that takes everything.
+/// Maximum bytes sent in `unread_backlog`, for a server that never stops reading.
 const TAKEN_MAX: u64 = 2_000_000_000;

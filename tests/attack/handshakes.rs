@@ -1,8 +1,9 @@
-//! Opening handshakes: silent connections that lock others out (A4), and offers that cost time (A10).
+//! Scenarios `silent-connections` (connections without a request must not prevent other handshakes) and `subprotocols`
+//! (processor time of requests with thousands of offers).
 
 use crate::Attack;
 use crate::child::Server;
-use crate::crowd;
+use crate::connections;
 use crate::report::Report;
 use crate::wire;
 use std::collections::VecDeque;
@@ -11,38 +12,39 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Newcomers behind connections that send nothing.
+/// Scenario `silent-connections`: more connections that send nothing than `handshakes_max` allows (4 096). All new
+/// clients must get a 101, first while these connections are open, then while 800 of them per second are replaced.
 pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve"])?;
     let count = 4_300.min(attack.connections_max);
     let mut silent = (0..count)
-        .map(|_| crowd::connect(server.addr))
+        .map(|_| connections::connect(server.addr))
         .collect::<io::Result<VecDeque<TcpStream>>>()?;
-    server.quiet()?;
-    let newcomers = (0..450)
-        .filter(|_| crowd::open(server.addr, "/echo").is_ok())
+    server.wait_until_idle()?;
+    let clients = (0..450)
+        .filter(|_| connections::open(server.addr, "/echo").is_ok())
         .count();
     report.row(
-        format!("450 newcomers behind {count} silent"),
-        format!("{newcomers} x 101"),
+        format!("450 new clients with {count} silent connections open"),
+        format!("{clients} x 101"),
         "450 x 101",
-        newcomers == 450,
+        clients == 450,
     );
-    // 800 replacements a second, in tens; a newcomer with each ten.
+    // Replaces 800 silent connections per second, in groups of ten, and opens a new client after each group.
     let (start, mut begun, mut asked, mut served) = (Instant::now(), 0, 0, 0);
     while start.elapsed() < Duration::from_secs(5) {
         for _ in 0..10 {
-            crowd::reset(silent.pop_front())?;
-            silent.push_back(crowd::connect(server.addr)?);
+            connections::reset(silent.pop_front())?;
+            silent.push_back(connections::connect(server.addr)?);
         }
         begun += 10;
         asked += 1;
-        served += usize::from(crowd::open(server.addr, "/echo").is_ok());
+        served += usize::from(connections::open(server.addr, "/echo").is_ok());
         let due = start + Duration::from_secs(1) * begun / 800;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     report.row(
-        format!("{asked} newcomers during {begun} replacements in 5 s"),
+        format!("{asked} new clients during {begun} replacements in 5 s"),
         format!("{served} x 101"),
         format!("{asked} x 101"),
         served == asked,
@@ -50,13 +52,14 @@ pub(crate) fn silent(attack: &Attack, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-/// What a request with thousands of offers costs, in ordinary handshakes. A head of this size that offers nothing costs
-/// three.
+/// Scenario `subprotocols`: the server's processor time for a request with thousands of offered subprotocols or
+/// extensions, as a multiple of that of a short request. It must not exceed 4. A head of the same size without offers
+/// costs about 3.
 pub(crate) fn offers(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let server = Server::start(attack, &["serve"])?;
     let ordinary = wire::request("/echo");
     let subprotocols = list("Sec-WebSocket-Protocol", 3_500, |number| {
-        // Distinct, and four bytes each with the comma.
+        // Distinct names of three characters: four bytes each with the comma.
         let digit =
             |number: usize| char::from(b"abcdefghijklmnopqrstuvwxyz0123456789"[number % 36]);
         [digit(number / 1_296), digit(number / 36), digit(number)]
@@ -64,19 +67,19 @@ pub(crate) fn offers(attack: &Attack, report: &mut Report) -> io::Result<()> {
             .collect()
     });
     let extensions = list("Sec-WebSocket-Extensions", 7_900, |_| "x".to_owned());
-    // A head of the same size that offers nothing.
+    // A head of the same size without offers.
     let cookie = wire::request_with("/echo", &format!("Cookie: {}\r\n", "c".repeat(15_000)));
     let rounds = attack.pick(6, 3);
     let requests = [&ordinary, &cookie, &subprotocols, &extensions];
     let mut costs = [Duration::MAX; 4];
-    // The least of some rounds: what disturbs adds.
+    // The minimum over the rounds, because other load on the machine only increases a figure.
     for _ in 0..rounds {
         for (cost, request) in costs.iter_mut().zip(requests) {
             *cost = (*cost).min(cpu_each(&server, request, 200)?);
         }
     }
     let micros = |cost: Duration| format!("{:.0} us", cost.as_secs_f64() * 1e6);
-    report.note("an ordinary handshake", micros(costs[0]));
+    report.note("a short request", micros(costs[0]));
     report.note("a head of 15 KB without offers", micros(costs[1]));
     for (cost, title) in costs[2..]
         .iter()
@@ -98,16 +101,16 @@ fn list(name: &str, count: usize, item: impl Fn(usize) -> String) -> Vec<u8> {
     wire::request_with("/echo", &format!("{name}: {}\r\n", items.join(",")))
 }
 
-/// Processor time of the server for one such request, whatever its answer.
+/// Returns the server's mean processor time for one connection with this request, for any response status.
 fn cpu_each(server: &Server, request: &[u8], count: u32) -> io::Result<Duration> {
-    server.quiet()?;
+    server.wait_until_idle()?;
     let before = server.cpu()?;
     for _ in 0..count {
-        let stream = crowd::connect(server.addr)?;
+        let stream = connections::connect(server.addr)?;
         (&stream).write_all(request)?;
-        crowd::status(&stream)?;
-        crowd::reset([stream])?;
+        connections::status(&stream)?;
+        connections::reset([stream])?;
     }
-    server.quiet()?;
+    server.wait_until_idle()?;
     Ok((server.cpu()? - before) / count)
 }

@@ -1,8 +1,9 @@
-//! Logs: a reader that stands still (A6), lines and bytes without bound (A7), stderr that cannot be written to (A14).
+//! Scenarios `stalled-log` (the log is a pipe that no process reads), `json-log` (rate, line length and characters of the
+//! log under hostile input) and `closed-stderr` (exit codes if error messages cannot be written).
 
 use crate::Attack;
 use crate::child::{self, Server, Stderr};
-use crate::crowd;
+use crate::connections;
 use crate::report::Report;
 use crate::wire;
 use std::io::{self, Read, Write};
@@ -10,7 +11,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Nobody reads stderr.
+/// Scenario `stalled-log`: no process reads the log pipe. The server must serve 2 000 connections, answer a further echo
+/// within 200 ms, and exit with code 0 within 4 s of SIGTERM.
 pub(crate) fn stalled(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let (mut server, _log) = Server::with_log(attack, &["serve", "--shutdown-grace", "2s"])?;
     let start = Instant::now();
@@ -32,25 +34,29 @@ pub(crate) fn stalled(attack: &Attack, report: &mut Report) -> io::Result<()> {
     } else {
         Duration::from_secs(60)
     };
-    report.time("an echo afterwards", wait, Duration::from_millis(200));
+    report.time(
+        "latency of an echo afterwards",
+        wait,
+        Duration::from_millis(200),
+    );
     server.signal("TERM")?;
     let start = Instant::now();
-    let status = server.end_within(Duration::from_secs(4))?;
+    let status = server.wait_for_exit(Duration::from_secs(4))?;
     let measured = match status {
         Some(status) => format!("{status} after {:.1} s", start.elapsed().as_secs_f64()),
-        None => "goes on".to_owned(),
+        None => "still running".to_owned(),
     };
     let is_ok = status.is_some_and(|status| status.success());
     report.row("SIGTERM", measured, "exit 0 in 4 s", is_ok);
     Ok(())
 }
 
-/// A connection that echoes, closes with a reason and is gone.
+/// Opens a connection, exchanges one echo, closes with this reason, and reads until the server has ended the stream.
 fn short_connection(addr: SocketAddr, path: &str, reason: &str) -> io::Result<()> {
-    let mut stream = crowd::connect(addr)?;
+    let mut stream = connections::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(3)))?;
     stream.write_all(&wire::request(path))?;
-    if crowd::status(&stream)? != 101 {
+    if connections::status(&stream)? != 101 {
         return Err(io::Error::other("no 101"));
     }
     stream.write_all(&wire::text(20))?;
@@ -60,7 +66,8 @@ fn short_connection(addr: SocketAddr, path: &str, reason: &str) -> io::Result<()
     Ok(())
 }
 
-/// How much hostile peers can write to the log, and with which characters.
+/// Scenario `json-log`: peers with request targets of 15 800 bytes connect as often as they can, and others send close
+/// reasons with control characters. Checks the log in both formats, JSON and text.
 pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
     for format in ["json", "text"] {
         let (server, log) =
@@ -71,12 +78,12 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
         let time = attack.pick(Duration::from_secs(4), Duration::from_millis(1_500));
         let (start, mut connects) = (Instant::now(), 0);
         while start.elapsed() < time {
-            let streams = crowd::open_each(server.addr, 100, |_| request.clone())?;
+            let streams = connections::open_each(server.addr, 100, |_| request.clone())?;
             connects += streams.len();
-            crowd::reset(streams)?;
+            connections::reset(streams)?;
         }
         let seconds = start.elapsed().as_secs_f64();
-        // In the next second, so that these lines are not suppressed.
+        // Wait for the next second, in which the rate limit of the log starts again and does not suppress these lines.
         thread::sleep(Duration::from_millis(1_200));
         for reason in HOSTILE {
             short_connection(server.addr, "/echo", reason)?;
@@ -84,7 +91,7 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
         thread::sleep(Duration::from_millis(200));
         drop(server);
         let log = reader.join().expect("the thread does not panic");
-        check(
+        check_log(
             report,
             format,
             &log,
@@ -98,8 +105,8 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
     Ok(())
 }
 
-fn check(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f64) {
-    // The server counts in whole seconds of its own, and the last one is not over.
+fn check_log(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f64) {
+    // The server's rate limit applies to whole seconds of its own clock, so a run touches one more second.
     let rate = log.len() as f64 / (seconds + 1.0) / 1_000.0;
     report.row(
         title,
@@ -126,24 +133,24 @@ fn check(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f6
         0,
         raw == 0,
     );
-    // The reasons must be logged, escaped.
-    let is_there = text.contains("before");
+    // The close reasons must be in the log, with the control characters escaped.
+    let has_reasons = text.contains("before");
     report.row(
         format!("{format}, the reasons are in the log"),
-        is_there,
+        has_reasons,
         true,
-        is_there,
+        has_reasons,
     );
     if format == "json" {
         let is_object = |line: &str| {
             serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.is_object())
         };
         let bad = text.lines().filter(|line| !is_object(line)).count();
-        report.row("json, lines that are no object", bad, 0, bad == 0);
+        report.row("json, lines that are not an object", bad, 0, bad == 0);
     }
 }
 
-/// Close reasons with characters that a terminal or a line reader interprets.
+/// Close reasons with characters that a terminal or a line-based reader interprets.
 const HOSTILE: [&str; 5] = [
     "before\u{9b}31mafter",
     "before\u{85}after",
@@ -152,7 +159,7 @@ const HOSTILE: [&str; 5] = [
     "before\u{1b}[2Jafter\r\n",
 ];
 
-/// Exit codes when the error message cannot be written.
+/// Scenario `closed-stderr`: the exit codes of failing commands must be the usual ones if stderr cannot be written to.
 pub(crate) fn closed_stderr(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let addr = taken.local_addr()?.to_string();

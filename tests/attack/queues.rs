@@ -1,31 +1,33 @@
-//! Memory of outbound queues, of topic logs and of paths (A1, A9).
+//! Scenarios `memory-queues` (the server must return the memory of outbound queues and topic logs) and `memory-paths`
+//! (memory per idle connection must not depend on the length of its path).
 
 use crate::Attack;
 use crate::child::Server;
-use crate::crowd::{self, Drain};
-use crate::memory::gone;
+use crate::connections::{self, Drain};
+use crate::memory::reset_and_measure;
 use crate::report::{Report, megabytes};
 use crate::wire;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// Peers that do not read what they asked for, and members that do not read what others say.
+/// Scenario `memory-queues`: echo clients that do not read their echoes, and topic members that do not read
+/// publications. Both then reset their connections.
 pub(crate) fn outbound(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let sizes = attack.pick(&[20, 1024, 30_000, 200_000][..], &[20, 30_000]);
     for &size in sizes {
-        // Small messages cost the server's time, not its memory.
+        // Small messages cost processor time rather than memory, so fewer connections send them.
         let count = if size < 1024 {
             attack.pick(40, 10)
         } else {
             attack.pick(150, 20)
         };
         let server = Server::start(attack, &["serve"])?;
-        let streams = crowd::open_narrow(server.addr, count, "/echo")?;
+        let streams = connections::open_narrow(server.addr, count, "/echo")?;
         let block = wire::text(size).repeat((64 * 1024 / size).max(1));
-        crowd::stuff(&streams, &block, 8_000_000)?;
-        server.quiet()?;
+        connections::fill(&streams, &block, 8_000_000)?;
+        server.wait_until_idle()?;
         let peak = megabytes(server.resident()?);
-        gone(
+        reset_and_measure(
             attack,
             report,
             &server,
@@ -34,18 +36,18 @@ pub(crate) fn outbound(attack: &Attack, report: &mut Report) -> io::Result<()> {
         )?;
     }
     for &size in sizes {
-        rooms(attack, report, size)?;
+        topics(attack, report, size)?;
     }
     Ok(())
 }
 
-/// Rooms whose members do not read, each with a publisher who does.
-fn rooms(attack: &Attack, report: &mut Report, size: usize) -> io::Result<()> {
-    let rooms = attack.pick(12, 3);
+/// Fills topics with four members each that do not read, and one publisher that does.
+fn topics(attack: &Attack, report: &mut Report, size: usize) -> io::Result<()> {
+    let topics = attack.pick(12, 3);
     let args = [
         "serve",
         "-r",
-        "/room/*=broadcast",
+        "/chat/*=broadcast",
         "-r",
         "/echo=echo",
         "--lag-bytes-max",
@@ -53,32 +55,32 @@ fn rooms(attack: &Attack, report: &mut Report, size: usize) -> io::Result<()> {
     ];
     let server = Server::start(attack, &args)?;
     let (mut members, mut publishers) = (Vec::new(), Vec::new());
-    for room in 0..rooms {
-        let path = format!("/room/{room}");
-        members.extend(crowd::open_narrow(server.addr, 4, &path)?);
-        publishers.push(crowd::open(server.addr, &path)?);
+    for topic in 0..topics {
+        let path = format!("/chat/{topic}");
+        members.extend(connections::open_narrow(server.addr, 4, &path)?);
+        publishers.push(connections::open(server.addr, &path)?);
     }
     let readers: io::Result<Vec<_>> = publishers.iter().map(|stream| stream.try_clone()).collect();
     let drain = Drain::start(readers?);
     let block = wire::text(size).repeat((64 * 1024 / size).max(1));
-    // Less than lag_bytes_max, so that no member is cut off.
-    crowd::stuff(
+    // Less than `--lag-bytes-max`, so that the server disconnects no member.
+    connections::fill(
         &publishers,
         &block,
         if size < 1024 { 6_000_000 } else { 10_000_000 },
     )?;
-    server.quiet()?;
+    server.wait_until_idle()?;
     let peak = megabytes(server.resident()?);
     members.extend(drain.stop()?);
     drop(publishers);
-    let title = format!("{rooms} rooms, {size} B, peak {peak}");
-    gone(attack, report, &server, members, &title)
+    let title = format!("{topics} topics, {size} B, peak {peak}");
+    reset_and_measure(attack, report, &server, members, &title)
 }
 
-/// Idle connections, each on a path of its own.
+/// Scenario `memory-paths`: idle connections, each with a different path. Each may cost at most 1 024 bytes.
 pub(crate) fn paths(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(4_000, 1_000).min(attack.connections_max);
-    // A path over 512 bytes names no room: broadcast answers 414.
+    // `broadcast` answers 414 to a path longer than 512 bytes.
     let lengths = [
         (
             "echo",
@@ -90,27 +92,27 @@ pub(crate) fn paths(attack: &Attack, report: &mut Report) -> io::Result<()> {
         for &len in lengths {
             let route = format!("/*={handler}");
             let server = Server::start(attack, &["serve", "-r", &route])?;
-            // What the first connections cost is not a path's.
-            crowd::ordinary_day(server.addr, 100)?;
-            server.quiet()?;
+            // Allocations that only the first connections cause are not part of the cost per connection.
+            connections::echo_and_close(server.addr, 100)?;
+            server.wait_until_idle()?;
             std::thread::sleep(Duration::from_millis(1_200));
             let before = server.resident()?;
-            let streams = crowd::open_each(server.addr, count, |number| {
+            let streams = connections::open_each(server.addr, count, |number| {
                 wire::request(&wire::path(number, len))
             })?;
-            // Used once: an echo of 20 bytes, to the sender alone in its room.
+            // Each connection receives one message of 20 bytes: its echo, or its own publication as the only member.
             for mut stream in &streams {
                 stream.write_all(&wire::text(20))?;
             }
             let drain = Drain::start(streams);
-            drain.wait_for(22 * count as u64, crowd::WAIT);
+            drain.wait_for(22 * count as u64, connections::IO_TIMEOUT);
             let streams = drain.stop()?;
-            server.quiet()?;
+            server.wait_until_idle()?;
             std::thread::sleep(Duration::from_millis(1_200));
             let each = server.resident()?.saturating_sub(before) / count as u64;
             let title = format!("{count} idle, {handler}, path of {len} B");
             report.row(&title, format!("{each} B each"), "<= 1024 B", each <= 1024);
-            gone(attack, report, &server, streams, &title)?;
+            reset_and_measure(attack, report, &server, streams, &title)?;
         }
     }
     Ok(())

@@ -1,15 +1,19 @@
-//! The table.
+//! Output of the results as one table, row by row.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Prints rows as they come, and remembers whether one failed.
+/// Prints each row at once, and counts the rows that failed.
 pub(crate) struct Report {
+    /// Name of the current scenario.
     name: &'static str,
-    is_again: bool,
+    /// The current scenario runs a second time.
+    is_retry: bool,
+    /// Failed rows of the current run of the scenario.
     failed_now: usize,
+    /// Failed rows of all earlier scenarios.
     failed: usize,
 }
 
@@ -21,7 +25,7 @@ impl Report {
         );
         Self {
             name: "",
-            is_again: false,
+            is_retry: false,
             failed_now: 0,
             failed: 0,
         }
@@ -29,13 +33,13 @@ impl Report {
 
     pub(crate) fn begin(&mut self, name: &'static str) {
         self.name = name;
-        self.is_again = false;
+        self.is_retry = false;
         self.failed_now = 0;
     }
 
-    /// The scenario is run a second time; its first rows do not count.
-    pub(crate) fn begin_again(&mut self) {
-        self.is_again = true;
+    /// Begins the second run of the scenario. Failures of its first run do not count.
+    pub(crate) fn begin_retry(&mut self) {
+        self.is_retry = true;
         self.failed_now = 0;
     }
 
@@ -43,7 +47,7 @@ impl Report {
         self.failed += self.failed_now;
     }
 
-    /// Whether a row of this scenario failed.
+    /// Returns whether a row of the current run of the scenario has failed.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed_now > 0
     }
@@ -56,22 +60,22 @@ impl Report {
         is_ok: bool,
     ) {
         self.failed_now += usize::from(!is_ok);
-        let again = if self.is_again { ", again" } else { "" };
-        let title = format!("{}: {what}{again}", self.name);
+        let retry = if self.is_retry { ", again" } else { "" };
+        let title = format!("{}: {what}{retry}", self.name);
         let verdict = if is_ok { "ok" } else { "FAILED" };
         let measured = measured.to_string();
         let wanted = wanted.to_string();
         println!("{title:90} | {measured:>48} | {wanted:>14} | {verdict}");
-        // The rows are for people who wait.
+        // Shows each row at once, also if stdout is a pipe.
         let _ = io::stdout().flush();
     }
 
-    /// A figure that nothing is demanded of.
+    /// Adds a row without a wanted value, which never fails.
     pub(crate) fn note(&mut self, what: impl Display, measured: impl Display) {
         self.row(what, measured, "-", true);
     }
 
-    /// A row that is ok if the time is within the limit.
+    /// Adds a row that is ok if `time` is at most `max`.
     pub(crate) fn time(&mut self, what: impl Display, time: Duration, max: Duration) {
         let wanted = format!("<= {}", millis(max));
         self.row(what, millis(time), wanted, time <= max);
@@ -95,7 +99,7 @@ pub(crate) fn millis(time: Duration) -> String {
     }
 }
 
-/// Bytes in MB of 10^6.
+/// Formats bytes in MB of 10^6.
 pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }

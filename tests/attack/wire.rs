@@ -1,11 +1,11 @@
-//! Requests and masked frames, as bytes.
+//! Encodes opening handshakes and a client's masked frames, without the library under test.
 
-/// An opening handshake.
+/// Returns an opening handshake.
 pub(crate) fn request(path: &str) -> Vec<u8> {
     request_with(path, "")
 }
 
-/// An opening handshake with more header lines, each ended by CR LF.
+/// Returns an opening handshake with additional header lines, each of which must end with CR LF.
 pub(crate) fn request_with(path: &str, headers: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -14,8 +14,8 @@ pub(crate) fn request_with(path: &str, headers: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The first `len` bytes of an opening handshake that does not end.
-pub(crate) fn cut_request(len: usize) -> Vec<u8> {
+/// Returns the first `len` bytes of an opening handshake, without the blank line that ends the head.
+pub(crate) fn incomplete_request(len: usize) -> Vec<u8> {
     let mut head = request("/echo");
     head.truncate(head.len() - 2);
     head.extend_from_slice(b"Cookie: ");
@@ -24,7 +24,7 @@ pub(crate) fn cut_request(len: usize) -> Vec<u8> {
     head
 }
 
-/// A path of `len` bytes that no other `number` has.
+/// Returns a path of `len` bytes (at least 9) that is different for each `number` below 10 million.
 pub(crate) fn path(number: usize, len: usize) -> String {
     let mut path = format!("/{number:07}/");
     path.extend(std::iter::repeat_n('p', len.saturating_sub(path.len())));
@@ -39,12 +39,12 @@ pub(crate) const CLOSE: u8 = 0x08;
 pub(crate) const PING: u8 = 0x09;
 pub(crate) const PONG: u8 = 0x0A;
 
-/// A whole message in one frame.
+/// Returns a text message of `len` bytes in one frame.
 pub(crate) fn text(len: usize) -> Vec<u8> {
     frame(FIN | TEXT, &vec![b'x'; len])
 }
 
-/// A masked frame; `first` is FIN, RSV and opcode.
+/// Returns a masked frame. `first` is its first byte: FIN, RSV bits and opcode.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, payload.len());
     frame.extend(
@@ -56,7 +56,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A masked Close.
+/// Returns a masked Close.
 pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     frame(
         FIN | CLOSE,
@@ -64,7 +64,7 @@ pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     )
 }
 
-/// The header of a masked frame that announces `len` bytes, key included.
+/// Returns the header, including the masking key, of a frame with `len` payload bytes.
 pub(crate) fn header(first: u8, len: usize) -> Vec<u8> {
     let mut header = vec![first];
     match len {
@@ -82,7 +82,7 @@ pub(crate) fn header(first: u8, len: usize) -> Vec<u8> {
     header
 }
 
-/// Bytes that an unmasked frame takes, from the server, with `len` bytes of payload.
+/// Returns the length of a frame from the server, which is unmasked, with `len` payload bytes.
 pub(crate) fn server_frame_len(len: usize) -> usize {
     len + match len {
         0..126 => 2,

@@ -1,7 +1,8 @@
-//! A client for Autobahn's fuzzingserver, through the protocol core's client role: echoes whatever each case
-//! sends, then asks for the report.
+//! A client for Autobahn's fuzzingserver, with the client role of the protocol core ([`wsloop::proto`]). It runs every
+//! case, echoes every message, and then makes the fuzzingserver write its report.
 //!
-//! `cargo run --example autobahn-client -- 127.0.0.1:9001`; `tests/autobahn/run` does it all.
+//! Usage: `cargo run --example autobahn-client -- 127.0.0.1:9001`. `tests/autobahn/run` starts the fuzzingserver,
+//! runs this client and checks the report.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs all cases. Returns their number.
 fn run(server: &str) -> io::Result<usize> {
     let mut count = 0;
     session(server, "/getCaseCount", |text| {
@@ -55,7 +57,7 @@ fn run(server: &str) -> io::Result<usize> {
     Ok(count)
 }
 
-/// One connection until its end: every message is echoed, texts are shown to `on_text` as well.
+/// Runs one connection until its end: echoes every message, and passes each text to `on_text`.
 fn session(server: &str, target: &str, mut on_text: impl FnMut(&str)) -> io::Result<()> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
@@ -93,14 +95,14 @@ fn session(server: &str, target: &str, mut on_text: impl FnMut(&str)) -> io::Res
                 Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::Close(_) | Event::Request(_))) => {
                 }
                 Ok(None) => break,
-                // Its Close is in `out`; the server ends the stream.
+                // After a violation, our Close is in `out`, and the server ends the stream.
                 Err(_) => break,
             }
         }
     }
 }
 
-/// Some cases end with a reset: the server closes on bytes that it does not read, after its verdict.
+/// Accepts a reset as the end of a case: after some cases the fuzzingserver closes its socket with unread bytes.
 fn ended(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error)
@@ -115,7 +117,8 @@ fn ended(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Unpredictable bytes: the hasher's keys are the operating system's, and new at every call.
+/// Returns unpredictable bytes. [`RandomState`] has different keys at every call, derived from random numbers of
+/// the operating system.
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     for piece in bytes.chunks_mut(8) {

@@ -1,17 +1,17 @@
-// A headless Chromium, the page in it, and a watch over what the page does: whatever it logs as an error, asks of
-// another host or does against its policy fails the test that opened it.
+// Runs the built-in page in a headless Chromium and watches it: a test fails if its page logs an error or a warning,
+// throws an uncaught error, sends a request to another host, or violates its content security policy.
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 import { chromium } from 'playwright-core';
 
-/** Gives `body` a profile of its own with a page in one tab; `expected` matches what the browser itself logs as an
- * error and the test provokes, `options` are those of a playwright context. */
+/** Opens `url` in one tab of a new browser profile and calls `body` with the page and its playwright context. `expected`
+ * matches the errors that the test provokes and the browser logs. `options` are those of a playwright context. */
 export async function visit(url, { expected, options }, body) {
   const context = await chrome.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   context.setDefaultTimeout(WAIT_MS_MAX);
-  const wrongs = [];
-  context.on('page', (page) => watch(page, new URL(url).host, expected ?? /^\b$/, wrongs));
+  const problems = [];
+  context.on('page', (page) => watch(page, new URL(url).host, expected ?? /^\b$/, problems));
   try {
     const page = await context.newPage();
     assert.equal((await page.goto(url)).status(), 200);
@@ -19,21 +19,21 @@ export async function visit(url, { expected, options }, body) {
   } finally {
     await context.close();
   }
-  assert.deepEqual(wrongs, []);
+  assert.deepEqual(problems, []);
 }
 
-function watch(page, host, expected, wrongs) {
+function watch(page, host, expected, problems) {
   page.on('console', (message) => {
-    const isWrong = ['error', 'warning'].includes(message.type()) && !expected.test(message.text());
-    if (isWrong) wrongs.push(`the console has: ${message.text()} (${message.location().url})`);
+    const isUnexpected = ['error', 'warning'].includes(message.type()) && !expected.test(message.text());
+    if (isUnexpected) problems.push(`logged to the console: ${message.text()} (${message.location().url})`);
   });
-  page.on('pageerror', (error) => wrongs.push(`nobody caught: ${error}`));
+  page.on('pageerror', (error) => problems.push(`uncaught: ${error}`));
   page.on('request', (request) => {
-    const { host: asked, protocol } = new URL(request.url());
-    if (protocol !== 'data:' && asked !== host) wrongs.push(`a request to ${request.url()}`);
+    const { host: requested, protocol } = new URL(request.url());
+    if (protocol !== 'data:' && requested !== host) problems.push(`a request to ${request.url()}`);
   });
   page.on('websocket', (socket) => {
-    if (new URL(socket.url()).host !== host) wrongs.push(`a WebSocket to ${socket.url()}`);
+    if (new URL(socket.url()).host !== host) problems.push(`a WebSocket to ${socket.url()}`);
   });
 }
 
@@ -46,30 +46,31 @@ export async function shows(page, selector, pattern) {
 /** Waits until readyState is shown as `name`. */
 export const state = (page, name) => shows(page, '#rail [aria-current]', new RegExp(`^${name}$`));
 
-/** Waits until the log has `count` lines with all classes of `kind` and a text that matches; gives those it has. */
+/** Waits until the log has `count` lines with all classes of `kind` and a text that matches. Returns their locator. */
 export async function lines(page, kind, pattern, count = 1) {
   const found = page.locator(`#log > .${kind.replace(' ', '.')}`).filter({ hasText: pattern });
-  const wrong = async () => `the log has not ${count} "${kind}" with ${pattern}:\n${await page.locator('#log').innerText()}`;
-  await eventually(page, async () => (await found.count()) >= count, wrong);
+  const message = async () => `the log has fewer than ${count} "${kind}" lines with ${pattern}:\n${await page.locator('#log').innerText()}`;
+  await eventually(page, async () => (await found.count()) >= count, message);
   return found;
 }
 
-/** Connects by the form. */
+/** Enters a path, clicks Connect, and waits until the WebSocket is open. */
 export async function connect(page, path) {
   await page.fill('#path', path);
   await page.click('#open');
   await state(page, 'OPEN');
 }
 
-/** Sends a text as people do. */
-export async function say(page, text) {
+/** Enters a text and sends it with the Enter key. */
+export async function sendText(page, text) {
   await page.fill('#text', text);
   await page.press('#text', 'Enter');
 }
 
-export async function eventually(page, isSo, wrong) {
-  for (const end = Date.now() + WAIT_MS_MAX; !(await isSo()); await page.waitForTimeout(20)) {
-    if (Date.now() > end) assert.fail(await wrong());
+/** Polls a condition until it holds. Fails with `message` after 8 s. */
+export async function eventually(page, isDone, message) {
+  for (const end = Date.now() + WAIT_MS_MAX; !(await isDone()); await page.waitForTimeout(20)) {
+    if (Date.now() > end) assert.fail(await message());
   }
 }
 
@@ -77,9 +78,9 @@ const START_MS_MAX = 30_000;
 const WAIT_MS_MAX = 8_000;
 
 const CHROMIUM = process.env.CHROMIUM;
-assert.ok(CHROMIUM, 'CHROMIUM must name the browser; tests/browser/run sets it');
+assert.ok(CHROMIUM, 'the variable CHROMIUM must be the path of the browser; tests/browser/run sets it');
 
-// As root there is no sandbox. The rest keeps the browser from calling anybody by itself.
+// Chromium cannot use its sandbox as root. The other flags disable network requests by the browser itself.
 const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',

@@ -1,4 +1,4 @@
-// The built-in page as people use it, in a real browser, against the real binary.
+// Tests of the built-in page in a real browser, by mouse and keyboard, with the real binary.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -6,14 +6,14 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { test as nodeTest } from 'node:test';
 import { launch, serve } from '../interop/server.mjs';
-import { connect, eventually, lines, say, shows, state, visit } from './browser.mjs';
+import { connect, eventually, lines, sendText, shows, state, visit } from './browser.mjs';
 
 const TEST_MS_MAX = 60_000;
 const SCREENSHOTS = path.join(import.meta.dirname, 'screenshots');
 mkdirSync(SCREENSHOTS, { recursive: true });
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-/** A test with the bare server, and a browser with the page in one tab. */
+/** Defines a test with a server, started with `args`, and a browser with the page in one tab. */
 function test(sentence, body, { args = [], ...visitor } = {}) {
   nodeTest(sentence, { timeout: TEST_MS_MAX }, async (t) => {
     const server = await serve(t, args);
@@ -21,7 +21,7 @@ function test(sentence, body, { args = [], ...visitor } = {}) {
   });
 }
 
-test('the page is one response whose policy has the hashes of what is in it', async (page, { server }) => {
+test('the page is a single response, and its policy has the hashes of its style and script', async (page, { server }) => {
   const response = await fetch(server.http());
   const text = await response.text();
   const policy = response.headers.get('content-security-policy');
@@ -30,9 +30,9 @@ test('the page is one response whose policy has the hashes of what is in it', as
     const hash = createHash('sha256').update(content).digest('base64');
     assert.ok(policy.includes(`${element}-src 'sha256-${hash}'`), policy);
   }
-  const asked = await page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name));
-  assert.deepEqual(asked.filter((name) => !name.startsWith('data:')), []);
-  // The policy holds: what is not in the page does not run, and markup cannot be set.
+  const requested = await page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name));
+  assert.deepEqual(requested.filter((name) => !name.startsWith('data:')), []);
+  // The policy is enforced: a script cannot set markup.
   const refused = await page.evaluate(() => {
     try {
       document.body.innerHTML = '<b>markup</b>';
@@ -53,14 +53,14 @@ test('a second visit is answered with 304', async (page, { server }) => {
   await state(page, 'CLOSED');
 });
 
-test('texts and a binary file come back, with sizes and times', async (page) => {
+test('texts and a binary file are echoed and shown with sizes and times', async (page) => {
   await connect(page, '/echo');
   await lines(page, 'note', /open ws:\/\/.*\/echo/);
-  await say(page, 'hello');
+  await sendText(page, 'hello');
   await lines(page, 'out', /5 B\s*hello/);
   await lines(page, 'in', /5 B\s*hello[\d.]+ ms/);
   const markup = '<img src=x onerror="document.title=1"> & Grüße 你好';
-  await say(page, markup);
+  await sendText(page, markup);
   const shown = (await lines(page, 'in', /Grüße/)).first();
   assert.ok((await shown.textContent()).includes(markup));
   assert.equal(await page.locator('#log img').count(), 0);
@@ -75,13 +75,13 @@ test('texts and a binary file come back, with sizes and times', async (page) => 
   await shows(page, '#received', /^4 · 97\.\d KiB$/);
   await shows(page, '#buffered', /^0 B$/);
 
-  await say(page, 'x'.repeat(5000));
+  await sendText(page, 'x'.repeat(5000));
   await lines(page, 'in', /4\.9 KiB\s*x{2000}… 3000 more characters/);
 });
 
-test('what waits in the browser is shown as bufferedAmount', async (page) => {
+test('unsent bytes are shown as bufferedAmount', async (page) => {
   await connect(page, '/echo');
-  // It may be gone before anybody asks.
+  // An observer records every shown value, because the bytes may be sent before the test reads the page.
   await page.evaluate(() => {
     window.amounts = [];
     const buffered = document.getElementById('buffered');
@@ -94,27 +94,27 @@ test('what waits in the browser is shown as bufferedAmount', async (page) => {
   assert.ok(amounts.some((amount) => amount.endsWith(' MiB')), amounts.join());
 });
 
-test('two tabs in one room hear each other', async (page, { context }) => {
+test('two tabs on one path receive each other\'s messages', async (page, { context }) => {
   await connect(page, '/broadcast');
   const opening = context.waitForEvent('page');
   await page.click('a');
   const other = await opening;
-  // The link opens the page connected to the room.
+  // The link opens the page connected to the same path.
   await state(other, 'OPEN');
   assert.equal(new URL(other.url()).hash, '#/broadcast');
-  await say(page, 'from one');
+  await sendText(page, 'from one');
   await lines(other, 'in', /from one/);
-  await say(other, 'from the other');
+  await sendText(other, 'from the other');
   await lines(page, 'in', /from the other/);
-  // Everybody hears themselves; only what one sent oneself has a round trip.
+  // A broadcast also returns to its sender. A round-trip time is shown only for messages of the same tab.
   await lines(page, 'in', /from one[\d.]+ ms/);
   assert.doesNotMatch(await page.locator('#log .in', { hasText: 'from the other' }).textContent(), /ms$/);
   await other.close();
-  await say(page, 'alone');
+  await sendText(page, 'alone');
   await lines(page, 'in', /alone/);
 });
 
-test('a close with 1000, and with a code and reason of one\'s own, shows what came back', async (page) => {
+test('a close with 1000, or with another code and a reason, shows the close event', async (page) => {
   await connect(page, '/echo');
   await page.click('#close');
   await state(page, 'CLOSED');
@@ -125,45 +125,45 @@ test('a close with 1000, and with a code and reason of one\'s own, shows what ca
   await page.click('#close');
   await state(page, 'CLOSED');
   await shows(page, '#back', /code 4321, reason "enough \\"for\\" today", wasClean true$/);
-  // What the user ended stays ended.
+  // The page does not connect again after a close by the user.
   await page.waitForTimeout(1500);
   await state(page, 'CLOSED');
   await shows(page, '#open', /^Connect$/);
 });
 
-test('a code that browsers do not allow is told and closes nothing', async (page) => {
+test('a code that browsers do not allow is reported and closes nothing', async (page) => {
   await connect(page, '/echo');
   await page.fill('#code', '1001');
   await page.click('#close');
   await shows(page, '#back', /1001|code/);
   await state(page, 'OPEN');
-  await say(page, 'still here');
+  await sendText(page, 'still here');
   await lines(page, 'in', /still here/);
 });
 
-test('a path that is not served is told once and not tried again', async (page) => {
+test('a path that is not served is reported once and not tried again', async (page) => {
   await page.fill('#path', 'nothing');
   await page.click('#open');
-  await lines(page, 'bad', /Nothing took the WebSocket/);
+  await lines(page, 'bad', /No WebSocket was opened/);
   await shows(page, '#back', /code 1006 .*wasClean false$/);
   assert.equal(await page.inputValue('#path'), '/nothing');
   await page.waitForTimeout(1500);
   assert.equal(await page.locator('#log .bad').count(), 2);
 }, { expected: /WebSocket connection to .* failed/ });
 
-test('a subprotocol that nobody selects is told as a failure', async (page) => {
+test('a subprotocol that the server does not select is reported as a failure', async (page) => {
   await page.click('summary');
   await page.fill('#protocols', 'chat, other');
   await page.click('#open');
-  await lines(page, 'bad', /Nothing took the WebSocket/);
+  await lines(page, 'bad', /No WebSocket was opened/);
   await page.fill('#protocols', 'no token!,no token!');
   await page.click('#open');
   await lines(page, 'bad', /subprotocol|protocol/i);
 }, { expected: /WebSocket connection to .* failed/ });
 
-test('a restart of the server is survived by connecting again', async (page, { t, server }) => {
+test('the page connects again after a restart of the server', async (page, { t, server }) => {
   await connect(page, '/echo');
-  await say(page, 'before');
+  await sendText(page, 'before');
   await lines(page, 'in', /before/);
   const { port } = new URL(server.http());
   await server.stop();
@@ -173,11 +173,11 @@ test('a restart of the server is survived by connecting again', async (page, { t
   launch(t, ['-l', `127.0.0.1:${port}`]);
   await lines(page, 'note', /open ws/, 2);
   await state(page, 'OPEN');
-  await say(page, 'after');
+  await sendText(page, 'after');
   await lines(page, 'in', /after/);
 }, { expected: /WebSocket connection to .* failed/ });
 
-test('a connection that is cut is opened again, unless that is not wanted', async (page, { t, server }) => {
+test('the page connects again after a lost connection, unless this is disabled', async (page, { t, server }) => {
   await connect(page, '/echo');
   const { port } = new URL(server.http());
   await server.process.kill();
@@ -197,12 +197,12 @@ test('a connection that is cut is opened again, unless that is not wanted', asyn
   await shows(page, '#open', /^Connect$/);
 }, { expected: /WebSocket connection to .* failed/ });
 
-test('round trips are measured, drawn and taken by themselves', async (page) => {
+test('round trips are measured and drawn, on demand and automatically', async (page) => {
   await connect(page, '/echo');
   for (let n = 0; n < 5; n++) await page.click('#ping');
   await lines(page, 'in ping', /ping \w+-5 \d+[\d.]+ ms/);
   await shows(page, '#rtt', /^[\d.]+ ms$/);
-  await shows(page, '#stats', /^median [\d.]+ ms\nmost [\d.]+ ms, of 5$/);
+  await shows(page, '#stats', /^median [\d.]+ ms\nmax [\d.]+ ms, of 5$/);
   const bars = async () => ((await page.getAttribute('#bars', 'd')) ?? '').split('M').length - 1;
   assert.equal(await bars(), 5);
   await page.check('#auto');
@@ -213,20 +213,20 @@ test('round trips are measured, drawn and taken by themselves', async (page) => 
   assert.ok((await page.locator('#log .ping:visible').count()) >= 14);
 });
 
-test('an answer that is no echo is not taken for one', async (page) => {
+test('an answer that is not an echo is not measured as a round trip', async (page) => {
   await connect(page, '/');
   await page.click('#ping');
   await lines(page, 'in', /{"a":1}/);
   await shows(page, '#rtt', /^–$/);
 }, { args: ['serve', '-r', '/=reply:{"a":1}'] });
 
-test('an echo behind a prefix is one', async (page) => {
+test('an echo after a prefix is measured as a round trip', async (page) => {
   await connect(page, '/');
-  await say(page, 'X');
+  await sendText(page, 'X');
   await lines(page, 'in', /You sent: X[\d.]+ ms/);
 }, { args: ['serve', '-r', '/*=echo:You sent: '] });
 
-test('the log keeps the newest 500 lines and stays at its end', async (page) => {
+test('the log retains the newest 500 lines and stays scrolled to its end', async (page) => {
   await connect(page, '/echo');
   await page.evaluate(() => { for (let n = 0; n < 700; n++) send(`number ${n}`); });
   await lines(page, 'in', /number 699/);
@@ -234,9 +234,9 @@ test('the log keeps the newest 500 lines and stays at its end', async (page) => 
   assert.equal(await log.locator('li').count(), 500);
   const left = await log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight);
   assert.ok(left < 2, `${left} pixels below`);
-  // Whoever reads further up is left there.
+  // If the user has scrolled up, a new line does not change the position.
   await log.evaluate((log) => { log.scrollTop = 0; });
-  await say(page, 'one more');
+  await sendText(page, 'one more');
   await lines(page, 'in', /one more/);
   const top = await log.evaluate((log) => log.scrollTop);
   assert.ok(top < 200, `${top} pixels down`);
@@ -244,14 +244,14 @@ test('the log keeps the newest 500 lines and stays at its end', async (page) => 
   assert.equal(await log.locator('li').count(), 0);
 });
 
-test('all of it works by keyboard, and the focus can be seen', async (page) => {
+test('every control works by keyboard, and the focus is visible', async (page) => {
   const focused = () => page.evaluate(() => document.activeElement.id);
   const tabTo = async (id) => {
     const passed = [];
     while ((await focused()) !== id) {
       await page.keyboard.press('Tab');
       passed.push(await focused());
-      assert.ok(passed.length < 30, `${id} is not reached: ${passed}`);
+      assert.ok(passed.length < 30, `${id} cannot be reached by Tab: ${passed}`);
       const { outlineStyle, outlineWidth } = await page.evaluate(() => {
         const focused = document.activeElement;
         return getComputedStyle(focused.type === 'file' ? focused.parentElement : focused);
@@ -284,7 +284,7 @@ test('all of it works by keyboard, and the focus can be seen', async (page) => {
   await shows(page, '#back', /code 1000 \(normal\), reason "by hand", wasClean true$/);
 });
 
-test('whoever does not see the page is told the same', async (page) => {
+test('the page has labels and roles for screen readers', async (page) => {
   assert.equal(await page.locator('html').getAttribute('lang'), 'en');
   const nameless = await page.evaluate(() => {
     const controls = [...document.querySelectorAll('input, textarea, button')];
@@ -293,13 +293,13 @@ test('whoever does not see the page is told the same', async (page) => {
   assert.deepEqual(nameless, []);
   assert.equal(await page.locator('#log').getAttribute('role'), 'log');
   await connect(page, '/echo');
-  await say(page, 'hello');
+  await sendText(page, 'hello');
   assert.equal(await (await lines(page, 'in', /hello/)).locator('i').getAttribute('aria-label'), 'received');
   await page.check('#auto');
   assert.equal(await page.locator('#log').getAttribute('aria-live'), 'off');
 });
 
-test('nothing moves for those who want no motion', async (page) => {
+test('nothing moves if the user prefers reduced motion', async (page) => {
   const duration = await page.evaluate(() => getComputedStyle(document.getElementById('dot')).transitionDuration);
   assert.equal(parseFloat(duration), 0);
 }, { options: { reducedMotion: 'reduce' } });
@@ -310,9 +310,9 @@ for (const [name, options] of [
   ['phone', PHONE],
   ['phone-dark', { ...PHONE, colorScheme: 'dark' }],
 ]) {
-  test(`on a screen that is ${name} nothing is cut off, and it is legible`, async (page) => {
+  test(`on the screen "${name}" nothing is cut off, and the contrast is sufficient`, async (page) => {
     await connect(page, '/broadcast');
-    for (const text of ['hello, loop', '{"symbol":"WSL","bid":101.25,"ask":101.27}', 'Grüße an alle', 'x'.repeat(120)]) await say(page, text);
+    for (const text of ['hello, loop', '{"symbol":"WSL","bid":101.25,"ask":101.27}', 'Grüße an alle', 'x'.repeat(120)]) await sendText(page, text);
     const buffer = Buffer.from(Array.from({ length: 5000 }, (_, i) => (i * 37) % 256));
     await page.setInputFiles('#file', { name: 'some.bin', mimeType: 'application/octet-stream', buffer });
     await lines(page, 'in', /4\.9 KiB/);
@@ -333,7 +333,7 @@ for (const [name, options] of [
   }, { options });
 }
 
-/** WCAG 2 section 1.4.3: of an element's text to what is behind it. Runs in the page. */
+/** Returns the contrast of an element's text to its background (WCAG 2 section 1.4.3). Runs in the page. */
 function contrastOf(element) {
   const luminance = (color) => {
     const [r, g, b] = color.match(/[\d.]+/g).map((part) => part / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));

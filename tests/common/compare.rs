@@ -1,6 +1,6 @@
-//! One stream of a generator into our protocol core and into tungstenite's: the same messages, the same replies and
-//! the same verdict, however the bytes are cut. Where the two may differ is listed in [`Difference`], each with its
-//! reason, and every other difference panics.
+//! Passes a generated stream to our protocol core and to tungstenite's. Both must report the same messages, send the
+//! same replies and find the same violation, however the bytes are cut into pieces. The allowed differences are
+//! listed in [`Difference`], each with its reason. Every other difference panics.
 
 use super::frames::{Choices, FAULTS, Fault, Receiver, Shape, Stream};
 use std::collections::BTreeMap;
@@ -19,30 +19,32 @@ const LIMITS: Limits = Limits {
     },
 };
 
-/// Where the two may differ.
+/// The allowed differences between our core and tungstenite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Difference {
-    /// Earlier: what a part of a frame shows to be wrong is judged then; tungstenite waits for the whole frame. Made
-    /// whole, it comes to the same verdict.
+    /// Our core reports a violation as soon as a part of the frame shows it; tungstenite waits for the whole frame.
+    /// When the frame is complete, tungstenite reports the same violation.
     Earlier,
-    /// Stricter: section 5.2 demands the shortest form of a length ("the minimal number of bytes MUST be used");
-    /// tungstenite takes any.
+    /// Our core is stricter: section 5.2 demands the shortest form of a length ("the minimal number of bytes MUST be
+    /// used"); tungstenite accepts any form.
     LengthNotMinimal,
-    /// By another name: section 5.2 demands that the top bit of a length be 0; to tungstenite the frame is too long.
+    /// Another error for the same frame: section 5.2 demands that the top bit of a length be 0; tungstenite reports
+    /// that the frame is too long.
     LengthTopBit,
-    /// Stricter: a message of more fragments than the limit fails, since empty ones cost work and no bytes;
-    /// tungstenite knows no such limit.
+    /// Our core is stricter: a message with more fragments than the limit fails, because empty fragments cost work
+    /// and no bytes; tungstenite has no such limit.
     TooManyFragments,
-    /// Stricter: a Close with a code that MUST NOT be sent (section 7.4) is a violation, answered with 1002;
-    /// tungstenite answers the same, and reports it as a Close with the code 1002.
+    /// Another event for the same frame: a Close with a code that MUST NOT be sent (section 7.4) is a violation for our
+    /// core, answered with 1002; tungstenite sends the same answer, and reports a Close with the code 1002.
     CloseCode,
-    /// Newer: 1014 was registered after the RFC (IANA, "Bad Gateway"); tungstenite 0.30 takes it for one that must
-    /// not be sent.
+    /// Our core accepts 1014, which was registered after the RFC (IANA, "Bad Gateway"); tungstenite 0.30 handles it
+    /// as a code that must not be sent.
     CloseCode1014,
-    /// Later: after the closing handshake section 5.5.1 has what still arrives discarded; to tungstenite's client it
-    /// is an error.
+    /// Our core discards what arrives after the closing handshake, as section 5.5.1 demands; tungstenite's client
+    /// reports an error.
     AfterClose,
-    /// Only with noise, which can break two rules in one frame: which is named depends on what is looked at first.
+    /// Only with [`Fault::Noise`], which can violate two rules in one frame: the reported rule depends on the order of
+    /// the checks.
     OtherRule,
 }
 
@@ -57,13 +59,13 @@ const DIFFERENCES: [Difference; 8] = [
     Difference::OtherRule,
 ];
 
-/// What one of the two made of a stream.
+/// The result of one of the two implementations for a stream.
 #[derive(Debug, PartialEq)]
 struct Outcome<E> {
     events: Vec<Seen>,
-    /// The rule that was broken.
+    /// The rule that was violated.
     failure: Option<E>,
-    /// First bytes and payloads of the frames that are owed to the peer.
+    /// First bytes and payloads of the frames to send to the peer.
     replies: Vec<(u8, Vec<u8>)>,
 }
 
@@ -76,12 +78,12 @@ enum Seen {
     Close(u16, String),
 }
 
-/// What came up, so that a generator that makes nothing of interest is noticed.
+/// Counts events, faults and differences over all streams, to detect a generator that does not cover them.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     streams: u64,
     pub(crate) events: u64,
-    /// Streams that came to a closing handshake.
+    /// Streams that ended with a closing handshake.
     closes: u64,
     failures: u64,
     replies: u64,
@@ -90,6 +92,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Panics unless each kind of result occurred in more than 2 % of the streams, and each fault and each allowed
+    /// difference at least once.
     pub(crate) fn check(&self) {
         let seen = self
             .events
@@ -98,21 +102,24 @@ impl Tally {
             .min(self.replies);
         assert!(
             seen > self.streams / 50,
-            "the generator makes little of interest"
+            "too few streams have events, closes, failures or replies: {self:?}"
         );
         for fault in FAULTS {
-            assert!(self.faults.contains_key(&fault), "no {fault:?}");
+            assert!(
+                self.faults.contains_key(&fault),
+                "no stream has the fault {fault:?}"
+            );
         }
         for difference in DIFFERENCES {
             assert!(
                 self.differences.contains_key(&difference),
-                "no {difference:?}"
+                "no stream has the difference {difference:?}"
             );
         }
     }
 }
 
-/// Gives one stream to both, cut in several ways.
+/// Generates one stream, cuts it into pieces in several ways, and compares the results of both implementations.
 pub(crate) fn compare(choices: &mut impl Choices, tally: &mut Tally) {
     let shape = Shape {
         receiver: choices.pick(&[Receiver::Server, Receiver::Server, Receiver::Client]),
@@ -129,7 +136,7 @@ pub(crate) fn compare(choices: &mut impl Choices, tally: &mut Tally) {
             assert_eq!(
                 ours(pieces, shape.receiver, way),
                 whole,
-                "how it is cut and taken changes nothing"
+                "the result depends on the pieces or on the way of receiving them"
             );
         }
     }
@@ -144,7 +151,7 @@ pub(crate) fn compare(choices: &mut impl Choices, tally: &mut Tally) {
     if let Some(fault) = stream.fault {
         *tally.faults.entry(fault).or_default() += 1;
     }
-    if let Some(difference) = judge(&whole, &theirs, &stream, shape.receiver) {
+    if let Some(difference) = find_difference(&whole, &theirs, &stream, shape.receiver) {
         *tally.differences.entry(difference).or_default() += 1;
     }
 }
@@ -161,8 +168,8 @@ fn cut<'b>(mut bytes: &'b [u8], choices: &mut impl Choices) -> Vec<&'b [u8]> {
     pieces
 }
 
-/// Where the two differ, if they do; a difference that is not listed fails.
-fn judge(
+/// Returns the difference between the two results, if there is one. Panics if the difference is not allowed.
+fn find_difference(
     ours: &Outcome<Our>,
     theirs: &Outcome<Error>,
     stream: &Stream,
@@ -179,7 +186,7 @@ fn judge(
     }
     let is_reply_right = match &ours.failure {
         None => ours.replies == theirs.replies,
-        Some(rule) => are_last_words(rule, &ours.replies, &theirs.replies),
+        Some(rule) => is_close_added(rule, &ours.replies, &theirs.replies),
     };
     if !is_reply_right || common < ours.events.len() {
         unlisted();
@@ -190,7 +197,8 @@ fn judge(
         (None, Some(_), None) if ours.has_ended() => Some(Difference::AfterClose),
         (None, _, _) => unlisted(),
         (Some(Our::LengthNotMinimal), _, _) => Some(Difference::LengthNotMinimal),
-        // A control frame's length is never in a longer form, even if it is not too long.
+        // Our core reports every control frame with a longer form of the length as too long. Tungstenite accepts it if
+        // the length itself is at most 125.
         (Some(Our::ControlTooLong), _, Some(Seen::Ping(_) | Seen::Pong(_) | Seen::Close(..))) => {
             Some(Difference::LengthNotMinimal)
         }
@@ -205,7 +213,7 @@ fn judge(
             if later.failure.is_none() && later.events.len() == common {
                 unlisted();
             }
-            Some(judge(ours, &later, stream, receiver).unwrap_or(Difference::Earlier))
+            Some(find_difference(ours, &later, stream, receiver).unwrap_or(Difference::Earlier))
         }
         (Some(our), Some(their), None) if is_same_rule(our, their) => None,
         (Some(Our::LengthTopBit), Some(Error::Capacity(_)), None) => Some(Difference::LengthTopBit),
@@ -216,8 +224,9 @@ fn judge(
     }
 }
 
-/// After a violation tungstenite leaves the last words to its user; ours are one Close, with the rule's code.
-fn are_last_words(rule: &Our, ours: &[(u8, Vec<u8>)], theirs: &[(u8, Vec<u8>)]) -> bool {
+/// Checks the replies after a violation: our core must have sent the same replies as tungstenite and then one Close
+/// with the code of the violated rule. Tungstenite leaves this Close to its user.
+fn is_close_added(rule: &Our, ours: &[(u8, Vec<u8>)], theirs: &[(u8, Vec<u8>)]) -> bool {
     let Some(((first, payload), before)) = ours.split_last() else {
         return false;
     };
@@ -246,7 +255,7 @@ fn is_same_protocol_rule(our: &Our, their: &Their) -> bool {
         Our::ContinuationWithoutMessage => matches!(their, Their::UnexpectedContinueFrame),
         Our::MessageInsideMessage => matches!(their, Their::ExpectedFragment(_)),
         Our::CloseCodeCut => matches!(their, Their::InvalidCloseSequence),
-        // Tungstenite has no such rule, or it is judged elsewhere.
+        // Tungstenite has no such rule, or `find_difference` or `is_same_rule` compares it.
         Our::Opening(_)
         | Our::LengthNotMinimal
         | Our::LengthTopBit
@@ -255,21 +264,21 @@ fn is_same_protocol_rule(our: &Our, their: &Their) -> bool {
         | Our::MessageTooBig
         | Our::TextNotUtf8
         | Our::CloseReasonNotUtf8 => false,
-        // The comparison reports a rule that is not listed here as a difference.
+        // A new rule, which is not listed here, is reported as a difference.
         _ => false,
     }
 }
 
-/// How our core takes a piece.
+/// How a piece is passed to our core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// By `receive`.
     Input,
-    /// In the place where a message is assembled, as far as one is.
+    /// By copying into `assembly_space`, the buffer of the message being assembled, while there is one.
     InPlace,
 }
 
-/// What our core makes of the pieces.
+/// Returns the result of our core.
 fn ours(pieces: &[&[u8]], receiver: Receiver, way: Way) -> Outcome<Our> {
     let mut connection = match receiver {
         Receiver::Server => Connection::server_open(),
@@ -303,18 +312,20 @@ fn ours(pieces: &[&[u8]], receiver: Receiver, way: Way) -> Outcome<Our> {
             let has_ended = outcome.has_ended();
             match result {
                 Ok(None) => break,
-                Ok(Some(_)) | Err(_) if has_ended => panic!("something came after the end"),
+                Ok(Some(_)) | Err(_) if has_ended => {
+                    panic!("an event or an error after the connection had ended")
+                }
                 Ok(Some(event)) => outcome.events.push(event.into()),
                 Err(rule) => outcome.failure = Some(rule),
             }
         }
-        assert!(input.is_empty(), "all is taken");
+        assert!(input.is_empty(), "our core must process all of a piece");
     }
     outcome.replies = replies(&out);
     outcome
 }
 
-/// What tungstenite makes of the pieces.
+/// Returns the result of tungstenite.
 fn theirs(pieces: &[&[u8]], receiver: Receiver) -> Outcome<Error> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(LIMITS.message_bytes_max))
@@ -326,7 +337,7 @@ fn theirs(pieces: &[&[u8]], receiver: Receiver) -> Outcome<Error> {
     let mut context = WebSocketContext::new(role, Some(config));
     let mut memory = Memory::default();
     let mut outcome = Outcome::default();
-    // Once more at the end, so that it replies to the last.
+    // An empty piece at the end makes tungstenite write its reply to the last one.
     for piece in pieces.iter().copied().chain([&[][..]]) {
         memory.arrived = piece;
         loop {
@@ -349,7 +360,7 @@ fn theirs(pieces: &[&[u8]], receiver: Receiver) -> Outcome<Error> {
     outcome
 }
 
-/// A stream of one piece.
+/// A stream in memory that reads one piece and then blocks.
 #[derive(Default)]
 struct Memory<'b> {
     arrived: &'b [u8],
@@ -392,7 +403,7 @@ impl<E> Outcome<E> {
 }
 
 impl Seen {
-    /// What tungstenite reports of a Close with a code that must not be sent.
+    /// The event by which tungstenite reports a Close with a code that must not be sent.
     fn protocol_violation() -> Self {
         Self::Close(1002, "Protocol violation".to_owned())
     }
@@ -427,17 +438,17 @@ impl From<Received> for Seen {
             Received::Close(Some(frame)) => {
                 Self::Close(frame.code.into(), frame.reason.as_str().to_owned())
             }
-            Received::Frame(_) => unreachable!("it is never read"),
+            Received::Frame(_) => unreachable!("tungstenite never returns this from a read"),
         }
     }
 }
 
-/// The control frames that one of the two owes the peer: first bytes and payloads.
+/// Parses the control frames that an implementation has written. Returns their first bytes and payloads.
 fn replies(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut replies = Vec::new();
     while let [first, second, rest @ ..] = bytes {
         let len = usize::from(second & 0x7F);
-        assert!(len <= 125, "replies are short");
+        assert!(len <= 125, "a control frame of {len} bytes");
         let (key, rest) = match second & 0x80 {
             0 => (&[0; 4][..], rest),
             _ => rest.split_at(4),
@@ -450,5 +461,5 @@ fn replies(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     replies
 }
 
-/// Enough to make any frame whole that is not too long.
+/// The largest frame within the limits: this many more bytes complete any such frame.
 const FRAME_BYTES_MAX: usize = LIMITS.message_bytes_max + 14;

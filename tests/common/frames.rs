@@ -1,14 +1,16 @@
-//! Streams of frames as a peer might send them: mostly legal, at times with one fault, at times cut short.
+//! Generates streams of frames as a peer could send them: about half are legal, the others have one fault, and a third
+//! of all are cut short.
 //!
-//! The generator knows where in a message it is, so that what it makes goes deep: characters cut between fragments,
-//! control frames in the middle of messages, every form of a length. All its choices come from a [`Choices`]: a seed
-//! in a test, a fuzzer's bytes in a fuzz target. It uses nothing of what it is to test.
+//! The generator tracks the state of the message that it writes. It can therefore generate characters cut between
+//! fragments, control frames between fragments, and every form of a length. All choices come from a [`Choices`]: a seed
+//! in a test, the fuzzer's bytes in a fuzz target. It uses no code of the library.
 
-/// Where choices come from.
+/// A source of choices.
 pub(crate) trait Choices {
-    /// A number from 0 to below `end`.
+    /// Returns a number from 0 to `end - 1`.
     fn below(&mut self, end: usize) -> usize;
 
+    /// Returns `true` once in `count` calls on average.
     fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == count - 1
     }
@@ -21,13 +23,13 @@ pub(crate) trait Choices {
     }
 }
 
-/// Choices from a seed.
+/// Pseudorandom choices from a seed.
 #[derive(Debug)]
 pub(crate) struct Seeded(u64);
 
 impl Seeded {
     pub(crate) fn new(seed: u64) -> Self {
-        // Neighbouring seeds must not begin alike, and the state must not be zero.
+        // Adjacent seeds must give different first choices, and the state must not be zero.
         let mut seeded = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         for _ in 0..4 {
             seeded.below(2);
@@ -45,7 +47,7 @@ impl Choices for Seeded {
     }
 }
 
-/// Choices from bytes, two for each; when they are used up, the first of what there is to choose.
+/// Choices from given bytes, two bytes for each choice. After the last byte every choice is 0.
 #[derive(Debug)]
 pub(crate) struct Given<'a>(pub(crate) &'a [u8]);
 
@@ -59,45 +61,45 @@ impl Choices for Given<'_> {
     }
 }
 
-/// Who receives the stream: a server is sent masked frames, a client is not.
+/// The receiver of a stream: frames to a server are masked, frames to a client are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Receiver {
     Server,
     Client,
 }
 
-/// What a stream is made for.
+/// The receiver and its limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) receiver: Receiver,
-    /// The receiver's limit: some messages are just as long, few are longer.
+    /// The receiver's limit: some messages have exactly this length, and few are longer.
     pub(crate) message_bytes_max: usize,
     /// The receiver's limit: few messages have more fragments.
     pub(crate) fragments_max: usize,
 }
 
-/// A stream, and what is known of it.
+/// A generated stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
     /// The whole stream.
     pub(crate) bytes: Vec<u8>,
-    /// How much of it is sent.
+    /// The number of its first bytes that are sent to the receiver.
     pub(crate) sent: usize,
     pub(crate) fault: Option<Fault>,
 }
 
-/// What can be wrong with a stream; at most one in each.
+/// A fault of a stream. A stream has at most one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
     ReservedBits,
     ReservedOpcode,
-    /// Masked where it must not be, or not masked where it must.
+    /// A frame to a client is masked, or a frame to a server is not.
     Mask,
     ControlFragmented,
     ControlTooLong,
     LengthNotMinimal,
     LengthTopBit,
-    /// A continuation without a message, or a message inside a message.
+    /// A continuation frame without a message, or a new message before the end of a fragmented one.
     Sequence,
     MessageTooBig,
     TooManyFragments,
@@ -107,7 +109,7 @@ pub(crate) enum Fault {
     CloseCodeCut,
     CloseCode,
     CloseReasonNotUtf8,
-    /// Bytes are changed anywhere.
+    /// Up to three bits of the stream are flipped at random positions.
     Noise,
 }
 
@@ -130,7 +132,7 @@ pub(crate) const FAULTS: [Fault; 16] = [
     Fault::Noise,
 ];
 
-/// Makes a stream.
+/// Generates a stream.
 pub(crate) fn stream(choices: &mut impl Choices, shape: Shape) -> Stream {
     let fault = choices.one_in(2).then(|| choices.pick(&FAULTS));
     let mut writer = Writer {
@@ -146,7 +148,7 @@ pub(crate) fn stream(choices: &mut impl Choices, shape: Shape) -> Stream {
         writer.faulty(fault);
     }
     if writer.choices.one_in(2) {
-        // After a Close or a fault, this is to be ignored.
+        // After a Close or a fault, the receiver must ignore these frames.
         writer.legal();
         writer.legal();
     }
@@ -168,21 +170,22 @@ struct Writer<'c, C> {
     choices: &'c mut C,
     shape: Shape,
     bytes: Vec<u8>,
-    /// The message that is under way.
+    /// The current message, if its last fragment is not written yet.
     message: Option<Message>,
 }
 
-/// A message of which not all fragments are sent.
+/// A message without its last fragment.
 struct Message {
     is_text: bool,
-    /// Bytes sent.
+    /// The number of payload bytes written.
     len: usize,
-    /// The rest of a character that is cut.
-    owed: Vec<u8>,
+    /// The remaining bytes of a character that the last fragment has cut.
+    unsent: Vec<u8>,
+    /// The number of fragments written.
     fragments: usize,
 }
 
-/// A frame's header, as far as it can be wrong.
+/// The parts of a frame's header that can be faulty.
 #[derive(Clone, Copy)]
 struct Header {
     first: u8,
@@ -196,12 +199,12 @@ enum Form {
     Shortest,
     In16Bits,
     In64Bits,
-    /// In 64 bits, of which the first is set.
+    /// In 64 bits, with the top bit set.
     TopBit,
 }
 
 impl<C: Choices> Writer<'_, C> {
-    /// One frame that breaks no rule where it stands.
+    /// Writes one frame that is legal at this position.
     fn legal(&mut self) {
         match self.choices.below(10) {
             0 => self.control(PING),
@@ -231,12 +234,12 @@ impl<C: Choices> Writer<'_, C> {
         }
     }
 
-    /// A whole message, or the next fragment of the one under way.
+    /// Writes a data frame: a whole message, a first fragment, or the next fragment of the current message.
     fn data(&mut self) {
         let mut message = self.message.take().unwrap_or(Message {
             is_text: self.choices.one_in(2),
             len: 0,
-            owed: Vec::new(),
+            unsent: Vec::new(),
             fragments: 0,
         });
         message.fragments += 1;
@@ -252,35 +255,36 @@ impl<C: Choices> Writer<'_, C> {
         self.message = (!is_last).then_some(message);
     }
 
+    /// Returns the payload of the next fragment.
     fn fragment(&mut self, message: &mut Message, is_last: bool) -> Vec<u8> {
-        let room = self.shape.message_bytes_max - message.len;
+        let len_max = self.shape.message_bytes_max - message.len;
         let len = self
             .choices
-            .pick(&[0, 1, 3, 20, 125, 126, 200, room])
-            .min(room);
+            .pick(&[0, 1, 3, 20, 125, 126, 200, len_max])
+            .min(len_max);
         if !message.is_text {
             return self.noise(len);
         }
-        let mut payload = std::mem::take(&mut message.owed);
+        let mut payload = std::mem::take(&mut message.unsent);
         while payload.len() + CHARACTER_BYTES_MAX <= len {
             let character = self.choices.pick(&['a', '\0', 'é', '€', '𝄞']);
             payload.extend(character.encode_utf8(&mut [0; 4]).bytes());
         }
-        // There is room for the rest of it: a cut character is begun only before that much more may follow.
-        if !is_last && payload.len() + CHARACTER_BYTES_MAX <= room && self.choices.one_in(2) {
-            let (begun, owed) = self.choices.pick(&[
+        // Cuts a character only if the limit allows its remaining bytes in the next fragment.
+        if !is_last && payload.len() + CHARACTER_BYTES_MAX <= len_max && self.choices.one_in(2) {
+            let (begun, unsent) = self.choices.pick(&[
                 (&b"\xC3"[..], &b"\xA9"[..]),
                 (b"\xE2", b"\x82\xAC"),
                 (b"\xE2\x82", b"\xAC"),
                 (b"\xF0\x9D\x84", b"\x9E"),
             ]);
             payload.extend_from_slice(begun);
-            message.owed = owed.to_vec();
+            message.unsent = unsent.to_vec();
         }
         payload
     }
 
-    /// A frame, or frames, with one fault.
+    /// Writes the frames for one fault.
     fn faulty(&mut self, fault: Fault) {
         match fault {
             Fault::ReservedBits => {
@@ -343,7 +347,7 @@ impl<C: Choices> Writer<'_, C> {
         }
     }
 
-    /// A data frame with this first byte, which is in its place: the message under way is ended before.
+    /// Ends the current message and then writes a data frame with this first byte.
     fn in_sequence(&mut self, first: u8, payload: &[u8]) {
         self.end_message();
         self.frame(first, payload);
@@ -351,7 +355,7 @@ impl<C: Choices> Writer<'_, C> {
 
     fn end_message(&mut self) {
         if let Some(message) = self.message.take() {
-            self.frame(CONTINUATION | FIN, &message.owed);
+            self.frame(CONTINUATION | FIN, &message.unsent);
         }
     }
 
@@ -371,9 +375,10 @@ impl<C: Choices> Writer<'_, C> {
     }
 
     fn too_big(&mut self) {
-        let room = self.shape.message_bytes_max - self.message.as_ref().map_or(0, |sent| sent.len);
+        let len_max =
+            self.shape.message_bytes_max - self.message.as_ref().map_or(0, |sent| sent.len);
         let more = self.choices.pick(&[1, 50]);
-        let payload = b"a".repeat(room + more);
+        let payload = b"a".repeat(len_max + more);
         match self.message.take() {
             Some(_) => self.frame(CONTINUATION | FIN, &payload),
             None => self.frame(BINARY | FIN, &payload),
@@ -420,7 +425,7 @@ impl<C: Choices> Writer<'_, C> {
         self.frame_with(self.header(first), payload);
     }
 
-    /// Appends a frame, section 5.2.
+    /// Appends a frame (RFC 6455 section 5.2).
     fn frame_with(&mut self, header: Header, payload: &[u8]) {
         let mask_bit = if header.is_masked { 0x80 } else { 0 };
         let len = payload.len() as u64;

@@ -1,9 +1,10 @@
-//! What the tests with real sockets share: a server on a thread of its own, a record of what its handler was
-//! told, and clients, tungstenite's own and bare ones that write frames by hand.
+//! Support for the tests with real sockets: a server on its own thread ([`serve`], [`Running`]), a record of the events
+//! of its handler ([`watch`]), tungstenite's client ([`connect`]), and a client that writes bytes and reads frames
+//! ([`Raw`]).
 //!
-//! Every wait is bounded by [`WAIT`], far more than anything here takes: a test that hangs fails.
+//! Every wait is bounded by [`WAIT`], which is far longer than anything here takes: a test that hangs fails.
 
-#![allow(dead_code, reason = "each file of tests uses its part of it")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 #[cfg(feature = "serve")]
 pub(crate) mod process;
@@ -24,37 +25,37 @@ use wsloop::{
 /// The longest that a test waits for anything.
 pub(crate) const WAIT: Duration = Duration::from_secs(10);
 
-/// A time that a test configures to pass.
+/// A timeout that a test configures and waits for.
 pub(crate) const SHORT: Duration = Duration::from_millis(200);
 
 pub(crate) const KIB: usize = 1024;
 pub(crate) const MIB: usize = 1024 * KIB;
 
-/// A server that runs on its own thread, and is stopped when it is dropped.
+/// A server that runs on its own thread and is stopped when this value is dropped.
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) handle: Handle,
-    /// Disconnected without a word if the server's thread panicked.
+    /// The result of `Server::run`. Disconnected without a value if the server's thread panicked.
     end: Receiver<std::io::Result<()>>,
     has_ended: bool,
 }
 
-/// Runs a server on a free port.
+/// Runs a server on a free port of the loopback address.
 pub(crate) fn serve(config: Config, handler: impl Handler + Send + 'static) -> Running {
     let mut server = Server::new(config, handler).unwrap();
     server.listen("127.0.0.1:0").unwrap();
     run(server)
 }
 
-/// Runs a server that listens already.
+/// Runs a server that already listens.
 pub(crate) fn run(mut server: Server<impl Handler + Send + 'static>) -> Running {
     let addr = server.local_addrs().next().unwrap();
     let handle = server.handle();
-    let (tell_end, end) = mpsc::channel();
+    let (end_sender, end) = mpsc::channel();
     thread::spawn(move || {
         let result = server.run();
         drop(server);
-        let _ = tell_end.send(result);
+        let _ = end_sender.send(result);
     });
     Running {
         addr,
@@ -65,7 +66,7 @@ pub(crate) fn run(mut server: Server<impl Handler + Send + 'static>) -> Running 
 }
 
 impl Running {
-    /// Waits for the end of `Server::run`, which somebody has asked for.
+    /// Waits until `Server::run` returns. The test must have stopped the server.
     pub(crate) fn join(mut self) {
         self.wait();
     }
@@ -74,7 +75,7 @@ impl Running {
         self.has_ended = true;
         match self.end.recv_timeout(WAIT) {
             Ok(result) => result.expect("polling does not fail"),
-            Err(RecvTimeoutError::Timeout) => panic!("the server did not stop"),
+            Err(RecvTimeoutError::Timeout) => panic!("the server did not stop in time"),
             Err(RecvTimeoutError::Disconnected) => panic!("the server's thread panicked"),
         }
     }
@@ -82,7 +83,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A test that fails already has told why.
+        // After a panic of the test, a second panic would hide the first one.
         if self.has_ended || thread::panicking() {
             let _ = self.handle.stop();
             return;
@@ -93,7 +94,7 @@ impl Drop for Running {
     }
 }
 
-/// What a handler was told.
+/// An event of a handler, recorded by [`Watched`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Open(Id),
@@ -105,7 +106,7 @@ pub(crate) enum Seen {
     Pong(Vec<u8>),
 }
 
-/// How a session ended.
+/// How a session ended: the fields of [`Close`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) code: u16,
@@ -123,26 +124,28 @@ pub(crate) fn end(code: u16, reason: &str, is_clean: bool, by: Side) -> End {
     }
 }
 
-/// A handler that tells what it is told, and passes it on.
+/// A handler that records each event and passes it to `inner`.
 pub(crate) struct Watched<H> {
     inner: H,
-    tell: Sender<Seen>,
+    events: Sender<Seen>,
 }
 
-/// What [`Watched`] tells.
+/// The events that a [`Watched`] handler has recorded and the test has not read.
 pub(crate) struct Events(Receiver<Seen>);
 
+/// Returns a handler that records its events, and the receiver of the events.
 pub(crate) fn watch<H>(inner: H) -> (Watched<H>, Events) {
-    let (tell, events) = mpsc::channel();
-    (Watched { inner, tell }, Events(events))
+    let (events, receiver) = mpsc::channel();
+    (Watched { inner, events }, Events(receiver))
 }
 
 impl Events {
+    /// Waits for the next event.
     pub(crate) fn next(&self) -> Seen {
-        self.0.recv_timeout(WAIT).expect("there is another event")
+        self.0.recv_timeout(WAIT).expect("no further event in time")
     }
 
-    /// Passes over events until one is found.
+    /// Reads events until `found` returns `Some`, and returns its value.
     pub(crate) fn find<T>(&self, found: impl Fn(&Seen) -> Option<T>) -> T {
         loop {
             if let Some(found) = found(&self.next()) {
@@ -151,7 +154,7 @@ impl Events {
         }
     }
 
-    /// How the next session that ends does so.
+    /// Returns how the next session to end has ended.
     pub(crate) fn end(&self) -> End {
         self.find(|seen| match seen {
             Seen::Close(_, end) => Some(end.clone()),
@@ -159,7 +162,7 @@ impl Events {
         })
     }
 
-    /// The next error of a session or listener.
+    /// Returns the text of the next error of a session or listener.
     pub(crate) fn error(&self) -> String {
         self.find(|seen| match seen {
             Seen::Error(_, error) => Some(error.clone()),
@@ -167,7 +170,7 @@ impl Events {
         })
     }
 
-    /// Messages that were skipped, among all that has been told and not yet taken.
+    /// Reads all events recorded so far, without waiting. Returns the number of skipped messages in them.
     pub(crate) fn skipped(&self) -> u64 {
         let skips = self.0.try_iter().map(|seen| match seen {
             Seen::Skip(_, messages) => messages,
@@ -176,23 +179,23 @@ impl Events {
         skips.sum()
     }
 
-    /// All that has been told and not yet taken, after the server is gone.
+    /// Returns all unread events after the server has been dropped.
     pub(crate) fn rest(&self) -> Vec<Seen> {
         let mut rest = Vec::new();
         loop {
             match self.0.recv_timeout(WAIT) {
                 Ok(seen) => rest.push(seen),
                 Err(RecvTimeoutError::Disconnected) => return rest,
-                Err(RecvTimeoutError::Timeout) => panic!("the server is not gone"),
+                Err(RecvTimeoutError::Timeout) => panic!("the server was not dropped in time"),
             }
         }
     }
 }
 
 impl<H> Watched<H> {
-    fn tell(&self, seen: Seen) {
-        // The test may have seen enough.
-        let _ = self.tell.send(seen);
+    fn record(&self, seen: Seen) {
+        // Fails if the test has dropped its `Events`.
+        let _ = self.events.send(seen);
     }
 }
 
@@ -220,27 +223,27 @@ impl<H: Handler> Handler for Watched<H> {
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.tell(Seen::Open(id));
+        self.record(Seen::Open(id));
         self.inner.on_open(cx, id);
     }
 
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.tell(Seen::Ping(payload.to_owned()));
+        self.record(Seen::Ping(payload.to_owned()));
         self.inner.on_ping(cx, id, payload);
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.tell(Seen::Pong(payload.to_owned()));
+        self.record(Seen::Pong(payload.to_owned()));
         self.inner.on_pong(cx, id, payload);
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.tell(Seen::Drain(id));
+        self.record(Seen::Drain(id));
         self.inner.on_drain(cx, id);
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        self.tell(Seen::Skip(id, messages));
+        self.record(Seen::Skip(id, messages));
         self.inner.on_skip(cx, id, topic, messages);
     }
 
@@ -252,12 +255,12 @@ impl<H: Handler> Handler for Watched<H> {
             by,
             ..
         } = close;
-        self.tell(Seen::Close(id, end(code, reason, is_clean, by)));
+        self.record(Seen::Close(id, end(code, reason, is_clean, by)));
         self.inner.on_close(cx, id, close);
     }
 
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
-        self.tell(Seen::Error(id, error.to_string()));
+        self.record(Seen::Error(id, error.to_string()));
         self.inner.on_error(cx, id, error);
     }
 
@@ -270,7 +273,7 @@ impl<H: Handler> Handler for Watched<H> {
     }
 }
 
-/// A connection whose reads and writes are bounded in time.
+/// Connects. Reads and writes of the stream fail after [`WAIT`].
 pub(crate) fn tcp(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, WAIT).unwrap();
     stream.set_read_timeout(Some(WAIT)).unwrap();
@@ -282,11 +285,12 @@ pub(crate) fn tcp(addr: SocketAddr) -> TcpStream {
 /// tungstenite's client.
 pub(crate) type Client = WebSocket<TcpStream>;
 
-/// A client that is open.
+/// Connects tungstenite's client. Panics if the opening handshake fails.
 pub(crate) fn connect(addr: SocketAddr, path: &str) -> Client {
     try_connect(addr, path).unwrap()
 }
 
+/// Connects tungstenite's client, without limits on the size of messages.
 pub(crate) fn try_connect(addr: SocketAddr, path: &str) -> tungstenite::Result<Client> {
     let config = WebSocketConfig::default()
         .max_frame_size(None)
@@ -299,7 +303,7 @@ pub(crate) fn try_connect(addr: SocketAddr, path: &str) -> tungstenite::Result<C
     }
 }
 
-/// The next text, which must come before anything else.
+/// Reads the next message, which must be a text. Panics if it is another message, or a ping, pong or Close.
 pub(crate) fn text(client: &mut Client) -> String {
     match client.read().unwrap() {
         Sent::Text(text) => text.as_str().to_owned(),
@@ -307,47 +311,50 @@ pub(crate) fn text(client: &mut Client) -> String {
     }
 }
 
-/// Sends a text and gives the one that answers it. When an echo is back, the server has read what others sent
-/// before: their bytes were in its sockets, and a turn serves the sockets in order.
+/// Sends a text and returns the next text that arrives. With an echo server this is also a barrier: when the echo
+/// has arrived, the server has read everything that other clients sent before, because those bytes were in its sockets
+/// already and a turn serves the sockets in order.
 pub(crate) fn ask(client: &mut Client, question: &str) -> String {
     client.send(Sent::text(question)).unwrap();
     text(client)
 }
 
-/// The code and reason of the Close that comes next, answered; then the stream must end, on both sides.
+/// Reads the next message, which must be a Close, answers it, and expects the end of the stream. Returns the code and
+/// the reason.
 pub(crate) fn closed(mut client: Client) -> (u16, String) {
     let Sent::Close(Some(frame)) = client.read().unwrap() else {
         panic!("a Close with a code was expected");
     };
     match client.read() {
         Err(tungstenite::Error::ConnectionClosed) => {}
-        other => panic!("the end was expected, not {other:?}"),
+        other => panic!("the end of the stream was expected, not {other:?}"),
     }
     (frame.code.into(), frame.reason.as_str().to_owned())
 }
 
-/// A client that writes bytes and reads frames.
+/// A client that writes any bytes and reads frames. It follows no rule of RFC 6455 by itself.
 pub(crate) struct Raw(pub(crate) TcpStream);
 
 impl Raw {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     pub(crate) fn new(addr: SocketAddr) -> Self {
         Self(tcp(addr))
     }
 
-    /// A client that is open.
+    /// Connects and completes the opening handshake.
     pub(crate) fn open(addr: SocketAddr, path: &str) -> Self {
         let mut raw = Self::new(addr);
-        raw.say(upgrade_request(path));
+        raw.send(upgrade_request(path));
         assert_eq!(raw.response_head().status, 101);
         raw
     }
 
-    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    /// Writes all of `bytes`.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// The first byte and the payload of the next frame, which must not be masked.
+    /// Reads the next frame, which must not be masked. Returns its first byte (FIN, RSV and opcode) and its payload.
     pub(crate) fn frame(&mut self) -> (u8, Vec<u8>) {
         let [first, second] = self.array();
         let len = match second {
@@ -361,7 +368,7 @@ impl Raw {
         (first, payload)
     }
 
-    /// The code and reason of the Close that comes next.
+    /// Reads the next frame, which must be a Close. Returns its code and reason. Sends no answer.
     pub(crate) fn close_frame(&mut self) -> (u16, String) {
         let (first, payload) = self.frame();
         assert_eq!(first, CLOSE, "a Close was expected, not {payload:?}");
@@ -372,22 +379,22 @@ impl Raw {
         )
     }
 
-    /// The server must have ended the stream, and not by a reset.
-    pub(crate) fn at_end(&mut self) {
+    /// Expects the end of the stream, without further bytes and without a reset.
+    pub(crate) fn expect_end(&mut self) {
         let mut rest = Vec::new();
         self.0
             .read_to_end(&mut rest)
             .expect("an end and not a reset");
         assert!(
             rest.is_empty(),
-            "{} bytes more: {:?}..",
+            "{} unexpected bytes: {:?}..",
             rest.len(),
             &rest[..rest.len().min(32)]
         );
     }
 
-    /// Nothing arrives for a while.
-    pub(crate) fn is_silent(&mut self, time: Duration) {
+    /// Expects that nothing arrives for `time`, and that the stream does not end.
+    pub(crate) fn expect_silence(&mut self, time: Duration) {
         self.0.set_read_timeout(Some(time)).unwrap();
         let peeked = self.0.peek(&mut [0]).map_err(|error| error.kind());
         assert!(
@@ -397,8 +404,8 @@ impl Raw {
         self.0.set_read_timeout(Some(WAIT)).unwrap();
     }
 
-    /// Nothing more arrives, however the stream ends.
-    pub(crate) fn is_gone(&mut self) {
+    /// Expects the end of the stream or a reset, without further bytes.
+    pub(crate) fn expect_end_or_reset(&mut self) {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
             Ok(_) => {}
@@ -407,11 +414,12 @@ impl Raw {
         assert_eq!(rest, b"");
     }
 
+    /// Ends this client's half of the stream (half-close).
     pub(crate) fn shut_write(&mut self) {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// A head, without a body.
+    /// Reads the head of a response: the status line and the headers.
     pub(crate) fn response_head(&mut self) -> Response {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -428,7 +436,7 @@ impl Raw {
         }
     }
 
-    /// A whole response, after which the server has ended the stream.
+    /// Reads a complete response and expects the end of the stream after it.
     pub(crate) fn response(&mut self) -> Response {
         let mut response = self.response_head();
         let len: usize = response
@@ -439,7 +447,7 @@ impl Raw {
         let mut body = vec![0; len];
         self.0.read_exact(&mut body).unwrap();
         response.body = String::from_utf8(body).unwrap();
-        self.at_end();
+        self.expect_end();
         response
     }
 
@@ -454,11 +462,13 @@ impl Raw {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
+    /// The status line and the headers.
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
 impl Response {
+    /// Returns the first value of a header. The case of `name` is ignored.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -467,14 +477,14 @@ impl Response {
     }
 }
 
-/// Sends a request and gives the whole answer.
+/// Sends a request and returns the complete response.
 pub(crate) fn http(addr: SocketAddr, request: &str) -> Response {
     let mut raw = Raw::new(addr);
-    raw.say(request);
+    raw.send(request);
     raw.response()
 }
 
-/// The opening handshake of RFC 6455 section 1.3.
+/// Returns an opening handshake with the key of the example in RFC 6455 section 1.3.
 pub(crate) fn upgrade_request(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -482,16 +492,17 @@ pub(crate) fn upgrade_request(path: &str) -> String {
     )
 }
 
+// First bytes of frames: FIN and the opcode.
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const CLOSE: u8 = 0x88;
 pub(crate) const PING: u8 = 0x89;
 pub(crate) const PONG: u8 = 0x8A;
 
-/// A masked frame; `first` is FIN, RSV and opcode.
+/// Returns a masked frame. `first` is its first byte: FIN, RSV and opcode.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = frame_header(first, payload.len() as u64);
-    // Eight at a time, as tests are built without optimization.
+    // Masks eight bytes at a time, because tests are built with little optimization.
     let key = [KEY, KEY].concat();
     let key: [u8; 8] = key.try_into().expect("twice four bytes");
     let (eights, rest) = payload.as_chunks();
@@ -505,7 +516,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 const KEY: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-/// The header of a masked frame, key included.
+/// Returns the header of a masked frame, including the masking key.
 pub(crate) fn frame_header(first: u8, len: u64) -> Vec<u8> {
     let mut header = vec![first];
     match len {
@@ -523,7 +534,7 @@ pub(crate) fn frame_header(first: u8, len: u64) -> Vec<u8> {
     header
 }
 
-/// A masked Close.
+/// Returns a masked Close with a code and a reason.
 pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     frame(
         CLOSE,
@@ -531,7 +542,7 @@ pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     )
 }
 
-/// Bytes of which no part looks like another.
+/// Returns pseudorandom bytes, the same ones at each call.
 pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut noise = Vec::with_capacity(len + 8);
@@ -545,8 +556,8 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
     noise
 }
 
-/// Writes pieces, by their number, until the connection takes nothing for a while; how many there were, and what is
-/// left of the last.
+/// Writes `piece(0)`, `piece(1)` and so on until the connection accepts nothing for [`BLOCKED`]. Returns the number of
+/// pieces, including the last one, and the unsent rest of the last one.
 pub(crate) fn write_until_blocked(
     stream: &TcpStream,
     mut piece: impl FnMut(usize) -> Vec<u8>,
@@ -564,23 +575,23 @@ pub(crate) fn write_until_blocked(
                     stream.set_write_timeout(Some(WAIT)).unwrap();
                     return (written + 1, bytes[sent..].to_owned());
                 }
-                Err(error) => panic!("the server went away: {error}"),
+                Err(error) => panic!("the server ended the connection: {error}"),
             }
         }
     }
-    panic!("the server took {PIECES_MAX} pieces and more from a peer that does not read");
+    panic!("the server accepted {PIECES_MAX} pieces from a peer that does not read");
 }
 
-/// A write that takes so long will not be taken: the server has nothing to wait for but this client.
+/// A write that blocks for this long is considered blocked for good: the server can only wait for this client to read.
 const BLOCKED: Duration = Duration::from_millis(500);
 
 const PIECES_MAX: usize = 4096;
 
-/// Asks again until the answer is yes; for what tells nobody when it happens.
+/// Polls a condition until it holds. Panics after [`WAIT`].
 pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < WAIT, "it never became so");
+        assert!(start.elapsed() < WAIT, "the condition did not hold in time");
         thread::park_timeout(Duration::from_millis(1));
     }
 }

@@ -1,4 +1,4 @@
-//! The binary as a process.
+//! Runs the server binary as a process and reads what it prints.
 
 use super::{WAIT, eventually};
 use std::io::{BufRead, BufReader, Read};
@@ -9,22 +9,26 @@ use std::thread;
 
 pub(crate) const WSLOOP: &str = env!("CARGO_BIN_EXE_wsloop");
 
-/// A server that is killed when it is dropped.
+/// A running server. It is killed when this value is dropped.
 pub(crate) struct Process {
     pub(crate) child: Child,
+    /// The unread lines of stdout.
     pub(crate) out: Receiver<String>,
+    /// The unread lines of stderr.
     pub(crate) log: Receiver<String>,
+    /// The address of the first listener, after it was announced.
     pub(crate) addr: SocketAddr,
 }
 
 impl Process {
-    /// Starts it and waits for its announcement.
+    /// Starts `wsloop ARGS` on a free port and waits until it announces the address.
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut command = Command::new(WSLOOP);
         command.args(args).args(["-l", "127.0.0.1:0"]);
         Self::announced(command)
     }
 
+    /// Starts a command and waits until it announces its first address.
     pub(crate) fn announced(mut command: Command) -> Self {
         let mut process = Self::new(&mut command);
         let announcement = process.out.recv_timeout(WAIT).expect("an announcement");
@@ -34,6 +38,7 @@ impl Process {
         process
     }
 
+    /// Starts a command, without `RUST_LOG`, and does not wait for an announcement.
     pub(crate) fn new(command: &mut Command) -> Self {
         let mut child = command
             .env_remove("RUST_LOG")
@@ -52,7 +57,7 @@ impl Process {
         }
     }
 
-    /// Sends a signal, by this child's own id.
+    /// Sends a signal to this process.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(
@@ -64,7 +69,7 @@ impl Process {
         );
     }
 
-    /// Waits for the end; the exit code, or `None` if a signal killed it.
+    /// Waits for the end of the process. Returns its exit code, or `None` if a signal killed it.
     pub(crate) fn code(&mut self) -> Option<i32> {
         let mut status = None;
         eventually(|| {
@@ -74,7 +79,7 @@ impl Process {
         status.unwrap().code()
     }
 
-    /// The next line of the log that contains `part`.
+    /// Reads the log until a line contains `part`, and returns this line.
     pub(crate) fn logged(&self, part: &str) -> String {
         loop {
             let line = self.log.recv_timeout(WAIT).expect("another line");
@@ -92,18 +97,19 @@ impl Drop for Process {
     }
 }
 
+/// Reads lines in a thread until the pipe ends.
 pub(crate) fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
-            // The test may have read enough.
+            // Fails if the test has dropped the receiver.
             let _ = send.send(line.unwrap());
         }
     });
     receive
 }
 
-/// Runs it to its end, which comes by itself: the exit code and what it printed.
+/// Runs `wsloop ARGS` until it exits. Returns its exit code, its stdout and its stderr.
 pub(crate) fn output(args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(WSLOOP);
     let mut process = Process::new(command.args(args));

@@ -1,4 +1,4 @@
-//! Unix sockets: paths for them, and a client.
+//! Unix sockets: temporary paths for them, and a client.
 
 use super::WAIT;
 use std::io::{Read, Write};
@@ -6,26 +6,26 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use tungstenite::WebSocket;
 
-/// A path that no other test has; whatever is there in the end is removed.
-pub(crate) struct Place(pub(crate) PathBuf);
+/// A path that no other test uses. A file at this path is removed when this value is dropped.
+pub(crate) struct TempPath(pub(crate) PathBuf);
 
-impl Place {
+impl TempPath {
     pub(crate) fn new(name: &str) -> Self {
         Self(std::env::temp_dir().join(format!("wsloop-{}-{name}", std::process::id())))
     }
 
-    /// As after `-l`.
+    /// Returns the path as the value of the flag `-l`.
     pub(crate) fn flag(&self) -> String {
         format!("unix:{}", self.0.display())
     }
 
-    /// A client that is open.
+    /// Connects tungstenite's client.
     pub(crate) fn connect(&self) -> WebSocket<UnixStream> {
         let connected = tungstenite::client("ws://localhost/", self.stream());
         connected.unwrap().0
     }
 
-    /// Sends a request and gives all that comes.
+    /// Sends a request and returns everything that arrives until the end of the stream.
     pub(crate) fn http(&self, request: &str) -> String {
         let mut stream = self.stream();
         stream.write_all(request.as_bytes()).unwrap();
@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for TempPath {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }

@@ -1,8 +1,11 @@
-//! A chat with rooms and names: `ws://127.0.0.1:8080/chat/ROOM?name=NAME`.
+//! A chat server with topics and user names: `ws://127.0.0.1:8080/chat/TOPIC?name=NAME`.
 //!
-//! The path is the room, and a topic of the same name carries what is said there: each line is framed once, however
-//! many hear it. The name lives with the session ([`Context::set_state`]), so there is no map to keep in step.
-//! `/name NEW` and `/who` are commands; everything else is said to the room.
+//! The path of the URL is also the name of the topic. Each line that a user sends is published to the topic: it is
+//! framed once, however many members the topic has. The user's name is stored with the session
+//! ([`Context::set_state`]), so the handler needs no map from sessions to names.
+//! `/name NEW` changes the user's name, and `/names` lists the users of the topic; every other line is published.
+//!
+//! What it does not do: names need not be unique, and no line is stored, so a new member does not receive older ones.
 
 use std::sync::Arc;
 use wsloop::{
@@ -18,7 +21,8 @@ fn main() -> std::io::Result<()> {
     server.run()
 }
 
-/// People type: a line of 4 KiB is long, and a reader who is 256 KiB of chat behind has left.
+/// Limits for lines that people type: 4 KiB is a long line. A member with more than 256 KiB of unsent chat no longer
+/// reads, and is disconnected with Close 1013.
 pub(crate) fn config() -> Config {
     Config {
         message_bytes_max: 4 * 1024,
@@ -27,13 +31,15 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// Serves [`Chat`] on every path below `/chat/`. Other paths get 404.
 pub(crate) fn router() -> Router {
     Router::new().route("/chat/*", Chat)
 }
 
+/// Publishes each line to the topic of its sender. Has no state of its own: topics and names belong to sessions.
 pub(crate) struct Chat;
 
-/// What a session is called.
+/// The user's name, stored with the session.
 struct Name(String);
 
 impl Handler for Chat {
@@ -44,26 +50,32 @@ impl Handler for Chat {
         request: &Request,
         _: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
+        if cx.path(id).is_none() {
+            return Err(HttpResponse::new(
+                414,
+                "the path is longer than 512 bytes\n",
+            ));
+        }
         let name = request
             .query()
             .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("name=")));
         match name {
-            // Letters and digits need no percent-decoding and cannot pretend to be anything else.
+            // ASCII letters and digits need no percent-decoding, and a name of them cannot imitate other text.
             Some(name) if is_name(name) => {
                 cx.set_state(id, Name(name.to_owned()));
                 Ok(())
             }
             _ => Err(HttpResponse::new(
                 400,
-                "ask with ?name=, up to 20 letters and digits\n",
+                "the query needs name=, with 1 to 20 letters and digits\n",
             )),
         }
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        let (room, name) = whereabouts(cx, id);
-        cx.subscribe(id, &room);
-        cx.publish(&room, &format!("* {name} is here"));
+        let (topic, name) = topic_and_name(cx, id);
+        cx.subscribe(id, &topic);
+        cx.publish(&topic, &format!("* {name} is here"));
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -71,43 +83,45 @@ impl Handler for Chat {
             cx.close(id, 1003, "text only");
             return;
         };
-        let (room, name) = whereabouts(cx, id);
-        if line == "/who" {
-            let names = names(cx, &room).join(", ");
-            // A refusal means that this session is ending; its `on_close` says so to the room.
+        let (topic, name) = topic_and_name(cx, id);
+        if line == "/names" {
+            let names = names(cx, &topic).join(", ");
+            // The status needs no check: if the message is refused, this session is ending, and `on_close` informs the
+            // other members.
             let _ = cx.send(id, &format!("* here: {names}"));
         } else if let Some(new) = line.strip_prefix("/name ") {
             if is_name(new) {
                 cx.set_state(id, Name(new.to_owned()));
-                cx.publish(&room, &format!("* {name} is now {new}"));
+                cx.publish(&topic, &format!("* {name} is now {new}"));
             } else {
-                let _ = cx.send(id, "* that is no name");
+                let _ = cx.send(id, "* a name has 1 to 20 letters and digits");
             }
         } else {
-            cx.publish(&room, &format!("{name}: {line}"));
+            cx.publish(&topic, &format!("{name}: {line}"));
         }
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
-        // It is no member any more: only the others hear it.
-        let (room, name) = whereabouts(cx, id);
-        cx.publish(&room, &format!("* {name} has left"));
+        // The session is no longer a member of the topic: only the other members receive this line.
+        let (topic, name) = topic_and_name(cx, id);
+        cx.publish(&topic, &format!("* {name} has left"));
     }
 }
 
-/// The room and the name of a session, which has both from its upgrade to its `on_close`.
-fn whereabouts(cx: &mut Context<'_>, id: Id) -> (Arc<str>, String) {
-    let room = cx.path(id).expect("a session has a path");
+/// Returns the topic and the user name of a session. Can be called from `on_open` to `on_close`.
+fn topic_and_name(cx: &mut Context<'_>, id: Id) -> (Arc<str>, String) {
+    let topic = cx.path(id).expect("on_upgrade has refused longer paths");
     let name = cx.state::<Name>(id).expect("set in on_upgrade");
-    (room, name.0.clone())
+    (topic, name.0.clone())
 }
 
-/// Walks all sessions: fine for a command that people type.
-fn names(cx: &mut Context<'_>, room: &str) -> Vec<String> {
+/// Returns the user names of a topic, sorted. Visits every open session of the server, which is cheap enough for a
+/// command that people type.
+fn names(cx: &mut Context<'_>, topic: &str) -> Vec<String> {
     let mut names = Vec::new();
     for id in cx.ids() {
-        if cx.path(id).as_deref() == Some(room) {
-            names.push(whereabouts(cx, id).1);
+        if cx.path(id).as_deref() == Some(topic) {
+            names.push(topic_and_name(cx, id).1);
         }
     }
     names.sort();

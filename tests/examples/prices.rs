@@ -1,8 +1,8 @@
-//! A price feed: a timer moves the prices and publishes them, to everyone who came to `ws://127.0.0.1:8080/prices`.
+//! A price feed: a timer changes the prices and publishes them to every client of `ws://127.0.0.1:8080/prices`.
 //!
-//! Old prices are worth nothing, so a member that falls behind skips to the newest ([`LagPolicy::Skip`]) instead of
-//! being disconnected. It skips whole messages, so what it gets is still a table, and the tick in it tells what is
-//! missing.
+//! Old prices are worthless, so a member that falls behind skips to the newest message ([`LagPolicy::Skip`]) instead
+//! of being disconnected. The server skips whole messages only: each message that a client receives is a complete
+//! table. Tables are numbered, so the client can count the missing ones.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -17,8 +17,9 @@ fn main() -> std::io::Result<()> {
     server.run()
 }
 
-/// Clients only listen: what they send is short. A member may be 64 KiB behind, beyond what the kernel's buffers
-/// hold for it, before it skips: some seconds, no more than a price is worth.
+/// Clients only receive, so `message_bytes_max` is small. A member skips when the server holds more than 64 KiB of
+/// unsent messages for it, in addition to what is in the kernel's socket buffers. This is some seconds of prices;
+/// older prices are of no use.
 pub(crate) fn config() -> Config {
     Config {
         message_bytes_max: 1024,
@@ -27,24 +28,29 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// Publishes a table of all prices once per interval. The first line of a table is `tick NUMBER`, and each further line
+/// is the index of an item and its price.
 pub(crate) struct Prices {
+    /// The prices, in cents. The index is the item.
     cents: Vec<u64>,
-    every: Duration,
-    /// The number of the table; a client sees from it what it missed.
+    /// The time between two tables.
+    interval: Duration,
+    /// The number of the newest table. A client finds missing tables by the gaps in these numbers.
     tick: u64,
-    /// Tables that members did not get, all together: a figure for whoever runs this.
+    /// The number of tables that members have skipped, summed over all members.
     pub(crate) skipped: u64,
+    /// The state of the random number generator; never 0.
     random: u64,
-    /// The message, kept for its allocation.
+    /// The text of the newest table. Retained between timers to reuse its allocation.
     table: String,
 }
 
 impl Prices {
-    /// So many prices, published so often.
-    pub(crate) fn new(count: usize, every: Duration) -> Self {
+    /// Creates a feed of `count` prices, which publishes them once per `interval`.
+    pub(crate) fn new(count: usize, interval: Duration) -> Self {
         Self {
             cents: vec![10_000; count],
-            every,
+            interval,
             tick: 0,
             skipped: 0,
             random: 1,
@@ -52,9 +58,10 @@ impl Prices {
         }
     }
 
-    fn move_all(&mut self) {
+    /// Changes each price at random.
+    fn change_prices(&mut self) {
         for price in &mut self.cents {
-            // Xorshift: up a cent, down a cent.
+            // Xorshift generates the number. The price changes by -1, 0 or 1 cent.
             self.random ^= self.random << 13;
             self.random ^= self.random >> 7;
             self.random ^= self.random << 17;
@@ -66,9 +73,10 @@ impl Prices {
 
 impl Handler for Prices {
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        // The feed's own, whatever the server's default is: other topics may carry what must not be lost.
+        // Applies to this topic only. `Config::lag_policy` stays the default for all other topics, so this does not
+        // skip messages of a topic that must deliver all of them.
         cx.set_lag_policy(TOPIC, Some(LagPolicy::Skip));
-        cx.set_timer(self.every, 0);
+        cx.set_timer(self.interval, 0);
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
@@ -76,28 +84,28 @@ impl Handler for Prices {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
-        cx.close(id, 1008, "this feed only talks");
+        cx.close(id, 1008, "this feed accepts no messages");
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        // A timer comes once: set it again first, so that nothing below can forget it.
-        cx.set_timer(self.every, key);
-        self.move_all();
+        // A timer fires once. Setting it again first ensures that no early return below skips it.
+        cx.set_timer(self.interval, key);
+        self.change_prices();
         if cx.subscribers(TOPIC) == 0 {
             return;
         }
         self.table.clear();
-        write!(self.table, "tick {}", self.tick).expect("a String takes all");
+        write!(self.table, "tick {}", self.tick).expect("writing to a String does not fail");
         for (item, cents) in self.cents.iter().enumerate() {
             write!(self.table, "\n{item} {}.{:02}", cents / 100, cents % 100)
-                .expect("a String takes all");
+                .expect("writing to a String does not fail");
         }
         cx.publish(TOPIC, &self.table);
     }
 
     fn on_skip(&mut self, _: &mut Context<'_>, _: Id, _: &str, messages: u64) {
-        // The client sees the gap by the ticks. Nothing is sent to it here: it would pile up behind a client that
-        // does not read.
+        // The client finds the gap by the tick numbers. Do not send a message here: messages would accumulate in the
+        // queue of a client that does not read.
         self.skipped += messages;
     }
 }

@@ -1,11 +1,12 @@
-//! Authentication by a token, before there is a session: `on_upgrade` lets in whom it knows and answers everybody
-//! else 401.
+//! Authentication by a token in the opening handshake: `on_upgrade` accepts a request with a known token and answers
+//! every other request with 401.
 //!
 //! Programs send `Authorization: Bearer TOKEN` (RFC 6750 section 2.1). A browser's `WebSocket` cannot set headers,
 //! but it can offer subprotocols: `new WebSocket(url, ['whoami', 'token.TOKEN'])`. The server selects `whoami`, so
-//! the token is not sent back. A token in the query would work too, but queries end up in logs and histories.
+//! the response does not contain the token. A token in the URL's query would work as well, but URLs are often recorded
+//! in logs and in the browser's history.
 //!
-//! A token is worth nothing to whoever can read it on the way: put TLS in front.
+//! Use TLS, for example by a reverse proxy in front of this server: without it, the token can be read on the network.
 
 use std::hint::black_box;
 use wsloop::{Config, Context, Handler, HttpResponse, Id, Message, Request, Server, Upgrade};
@@ -17,16 +18,17 @@ fn main() -> std::io::Result<()> {
     server.run()
 }
 
-/// Answers every message with the name of the user who sent it.
+/// Answers every message with the name of the user that the session's token belongs to.
 pub(crate) struct Users {
-    /// Names and tokens.
+    /// Pairs of name and token.
     users: Vec<(String, String)>,
 }
 
-/// Who a session belongs to.
+/// The user's name, stored with the session.
 struct User(String);
 
 impl Users {
+    /// Takes pairs of name and token.
     pub(crate) fn new<'a>(users: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = |(name, token): (&str, &str)| (name.to_owned(), token.to_owned());
         Self {
@@ -34,8 +36,10 @@ impl Users {
         }
     }
 
+    /// Returns the name that belongs to a token.
     fn find(&self, token: &str) -> Option<&str> {
-        // All are compared, so that the time does not tell whose token was nearly right.
+        // The loop compares all tokens and does not end at a match, so its duration does not depend on which token
+        // matched, or nearly matched.
         let mut found = None;
         for (name, known) in &self.users {
             if is_same(known.as_bytes(), token.as_bytes()) {
@@ -58,8 +62,8 @@ impl Handler for Users {
             return Err(unauthorized());
         };
         cx.set_state(id, User(name.to_owned()));
-        // A browser fails the connection unless one of the subprotocols that it offered is selected. Whoever
-        // offered none gets none.
+        // A browser that offered subprotocols fails the connection unless the server selects one of them. For a request
+        // that did not offer `whoami`, this call selects nothing.
         upgrade.select_subprotocol(request, "whoami");
         Ok(())
     }
@@ -67,16 +71,16 @@ impl Handler for Users {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
         let User(name) = cx.state(id).expect("set in on_upgrade");
         let name = name.clone();
-        // A refusal means that the session is ending: there is nobody left to answer.
+        // The status needs no check: if the message is refused, the session is ending and needs no answer.
         let _ = cx.send(id, &name);
     }
 }
 
-/// The token that a request carries.
+/// Returns the token of a request, from `Authorization` or from the offered subprotocols.
 fn token(request: &Request) -> Option<&str> {
     if let Some(authorization) = request.header("authorization") {
         let (scheme, token) = authorization.split_once(' ')?;
-        // RFC 7235 section 2.1: the scheme in any case.
+        // RFC 7235 section 2.1: the name of the scheme is case-insensitive.
         return scheme
             .eq_ignore_ascii_case("bearer")
             .then(|| token.trim_start());
@@ -86,15 +90,16 @@ fn token(request: &Request) -> Option<&str> {
         .find_map(|offered| offered.strip_prefix("token."))
 }
 
-/// RFC 7235 section 3.1: a 401 MUST say how to authenticate.
+/// Returns the response for a request without a known token. RFC 7235 section 3.1: a 401 response MUST have a
+/// `WWW-Authenticate` header with the challenge.
 fn unauthorized() -> HttpResponse {
-    HttpResponse::new(401, "a token is needed\n")
+    HttpResponse::new(401, "a valid token is required\n")
         .with_header("www-authenticate", "Bearer realm=\"wsloop\"")
         .expect("name and value are ASCII")
 }
 
-/// Compares in a time that depends on the lengths alone. The length of a token is no secret; a token itself would
-/// be, byte by byte, to somebody who can time how long an ordinary comparison takes to find the first difference.
+/// Compares two tokens in a time that depends on their lengths only. An ordinary comparison ends at the first different
+/// byte: an attacker that measures its duration can find a token byte by byte. The length of a token is not secret.
 fn is_same(known: &[u8], given: &[u8]) -> bool {
     let difference = known
         .iter()

@@ -1,5 +1,5 @@
-//! Runs the corpus through the targets, one file after the other: `replay` all of it, `replay TARGET FILE...` these
-//! files. A target that panics has found something; the last line before says in which file.
+//! Runs the fuzz targets on files: `replay` on the whole corpus, `replay TARGET FILE...` on these files. If a target
+//! panics, the program prints the name of the file and exits with the panic.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let Some((name, target)) = TARGETS.into_iter().find(|(target, _)| name == *target) else {
-        eprintln!("no target {}", name.display());
+        eprintln!("unknown fuzz target: {}", name.display());
         return ExitCode::FAILURE;
     };
     for file in words.map(|word: OsString| PathBuf::from(word)) {

@@ -1,9 +1,10 @@
-//! What the tests with hostile peers share: the real binary as a process that is watched from outside (memory,
-//! descriptors, work, log), and a siege: an attack on it while a well-behaved client is served.
+//! Support for the tests with hostile peers: [`Wsloop`] runs the real binary as a process and measures it from
+//! outside (memory, descriptors, CPU time, log), and [`AttackTest`] runs an attack on it while a well-behaved client
+//! measures the latency of its echoes.
 //!
 //! Every wait is bounded by [`WAIT`].
 
-#![allow(dead_code, reason = "each file of tests uses its part of it")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use crate::common::{KIB, MIB, Raw, TEXT, WAIT, close_frame, frame};
 use socket2::SockRef;
@@ -18,24 +19,26 @@ use std::time::{Duration, Instant};
 
 const WSLOOP: &str = env!("CARGO_BIN_EXE_wsloop");
 
-/// The binary, running. It is killed when it is dropped.
+/// A running server process. It is killed when this value is dropped.
 pub(crate) struct Wsloop {
     child: Child,
     pub(crate) addr: SocketAddr,
+    /// The lines of stderr so far.
     log: Arc<Mutex<Vec<String>>>,
-    logging: Option<JoinHandle<()>>,
+    /// The thread that reads them.
+    log_reader: Option<JoinHandle<()>>,
 }
 
 impl Wsloop {
-    /// Starts it on a free port, with the default level of logging.
+    /// Starts `wsloop ARGS` on a free port, with the default log level.
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut command = Command::new(WSLOOP);
         command.args(args).args(["-l", "127.0.0.1:0"]);
         Self::spawn(command)
     }
 
-    /// Starts it with so many descriptors.
-    pub(crate) fn starved(descriptors: usize, args: &[&str]) -> Self {
+    /// Starts `wsloop ARGS` with a limit on open descriptors.
+    pub(crate) fn with_descriptors_max(descriptors: usize, args: &[&str]) -> Self {
         let line = format!(r#"ulimit -n {descriptors}; exec "$0" "$@" -l 127.0.0.1:0"#);
         let mut command = Command::new("sh");
         command.args(["-c", &line, WSLOOP]).args(args);
@@ -53,7 +56,7 @@ impl Wsloop {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).split(b'\n');
         let logged = Arc::clone(&log);
-        let logging = thread::spawn(move || {
+        let log_reader = thread::spawn(move || {
             for line in lines {
                 let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
                 lock(&logged).push(line);
@@ -70,25 +73,26 @@ impl Wsloop {
             addr: addr.parse().unwrap(),
             child,
             log,
-            logging: Some(logging),
+            log_reader: Some(log_reader),
         }
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.status("VmRSS:")
     }
 
-    /// The most that it ever was.
+    /// Returns the peak of the resident memory, in bytes.
     pub(crate) fn memory_peak(&self) -> usize {
         self.status("VmHWM:")
     }
 
-    /// Virtual memory, in bytes: also what is reserved and was never written to.
-    pub(crate) fn reserved(&self) -> usize {
+    /// Returns the virtual memory, in bytes. It includes memory that is reserved and was never written to.
+    pub(crate) fn virtual_memory(&self) -> usize {
         self.status("VmSize:")
     }
 
+    /// Returns a size from `/proc/PID/status`, in bytes.
     fn status(&self, name: &str) -> usize {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -96,12 +100,13 @@ impl Wsloop {
         kib.parse::<usize>().unwrap() * KIB
     }
 
+    /// Returns the number of open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(self.proc("fd")).unwrap().count()
     }
 
-    /// How long it has worked. The kernel counts in hundredths of a second.
-    pub(crate) fn work(&self) -> Duration {
+    /// Returns the CPU time of the process. The kernel counts in hundredths of a second.
+    pub(crate) fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).unwrap();
         // The second field is the name in brackets; utime and stime are the 14th and 15th.
         let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -114,12 +119,12 @@ impl Wsloop {
         format!("/proc/{}/{name}", self.child.id())
     }
 
-    /// Lines of the log so far.
+    /// Returns the lines of the log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         lock(&self.log).clone()
     }
 
-    /// Waits until a line of the log contains `part`.
+    /// Waits until a line of the log contains `part`, and returns this line.
     pub(crate) fn logged(&self, part: &str) -> String {
         let mut found = None;
         within(
@@ -131,12 +136,12 @@ impl Wsloop {
                     .cloned();
                 found.is_some()
             },
-            || format!("nothing with {part:?} in the log"),
+            || format!("no line of the log contains {part:?}"),
         );
         found.unwrap()
     }
 
-    /// Asks it to end.
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let id = self.child.id().to_string();
         assert!(
@@ -148,7 +153,7 @@ impl Wsloop {
         );
     }
 
-    /// Waits for the end; the exit code, or `None` if a signal killed it, and all of its log.
+    /// Waits for the end of the process. Returns its exit code, or `None` if a signal killed it, and the complete log.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         let mut status = None;
         within(
@@ -157,14 +162,14 @@ impl Wsloop {
                 status = self.child.try_wait().unwrap();
                 status.is_some()
             },
-            || "it does not end".to_owned(),
+            || "the process did not end in time".to_owned(),
         );
-        self.logging.take().unwrap().join().unwrap();
+        self.log_reader.take().unwrap().join().unwrap();
         (status.unwrap().code(), self.log())
     }
 
-    /// It must still be there, and end well when it is asked to.
-    pub(crate) fn end_well(self) {
+    /// Sends SIGTERM and expects exit code 0 and no panic in the log.
+    pub(crate) fn expect_clean_exit(self) {
         self.terminate();
         let (code, log) = self.end();
         assert_eq!(code, Some(0), "{:?}", tail(&log));
@@ -175,8 +180,8 @@ impl Wsloop {
         );
     }
 
-    /// As many descriptors as before, soon.
-    pub(crate) fn has_descriptors(&self, expected: usize) {
+    /// Waits until the number of open descriptors is `expected`.
+    pub(crate) fn expect_descriptors(&self, expected: usize) {
         within(
             WAIT,
             || self.descriptors() == expected,
@@ -192,6 +197,7 @@ impl Drop for Wsloop {
     }
 }
 
+/// Returns the last five lines.
 fn tail(log: &[String]) -> &[String] {
     &log[log.len().saturating_sub(5)..]
 }
@@ -202,81 +208,88 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Asks every few milliseconds until the answer is yes.
+/// Polls a condition every few milliseconds until it holds. Panics with `message` after `time`.
 pub(crate) fn within(
     time: Duration,
-    mut is_so: impl FnMut() -> bool,
-    otherwise: impl FnOnce() -> String,
+    mut is_done: impl FnMut() -> bool,
+    message: impl FnOnce() -> String,
 ) {
     let start = Instant::now();
-    while !is_so() {
+    while !is_done() {
         if start.elapsed() > time {
-            panic!("{}", otherwise());
+            panic!("{}", message());
         }
         thread::sleep(Duration::from_millis(3));
     }
 }
 
-/// A server under attack. One at a time, so that it is the attack that is measured.
-pub(crate) struct Siege<'a> {
-    /// The server's arguments; there is an echo at `/echo`.
+/// The arguments and the memory limits of an attack.
+pub(crate) struct AttackTest<'a> {
+    /// The server's arguments. There must be an echo at `/echo`.
     pub(crate) args: &'a [&'a str],
-    /// What its memory may have grown by in the end.
-    pub(crate) slack: usize,
-    /// What it may have grown by meanwhile.
-    pub(crate) peak: usize,
+    /// Maximum growth of the resident memory at the end, in bytes.
+    pub(crate) growth_max: usize,
+    /// Maximum growth of the resident memory during the attack, in bytes.
+    pub(crate) peak_growth_max: usize,
 }
 
-/// How long after the end of an attack memory may take to come back.
-const RETURN_MAX: Duration = Duration::from_secs(3);
+/// Maximum time after the end of an attack until its memory is released.
+const RELEASE_MAX: Duration = Duration::from_secs(3);
 
-/// What an allocator keeps of a few hundred small things that came and went between others.
-pub(crate) const SLACK: usize = MIB;
+/// The default of [`AttackTest::growth_max`]: memory that an allocator retains after a few hundred small allocations
+/// were made and freed between others.
+pub(crate) const GROWTH_MAX: usize = MIB;
 
-impl Default for Siege<'_> {
+impl Default for AttackTest<'_> {
     fn default() -> Self {
         Self {
             args: &["serve"],
-            slack: SLACK,
-            peak: 4 * MIB,
+            growth_max: GROWTH_MAX,
+            peak_growth_max: 4 * MIB,
         }
     }
 }
 
-impl Siege<'_> {
-    /// Attacks the server. Afterwards its memory and descriptors are as before, it ends well, and a well-behaved
-    /// client has been served all the time: half of its echoes within [`MEDIAN_MAX`], all of them within
-    /// [`LATENCY_MAX`]. As a machine can stall all the same, a second attempt counts if only this last point
-    /// failed.
-    pub(crate) fn lay(&self, attack: impl Fn(&Wsloop)) {
+impl AttackTest<'_> {
+    /// Starts a server, runs the attack on it, and then checks that
+    /// - the descriptors are as many as before,
+    /// - the memory is within the limits of this test,
+    /// - the server stops cleanly,
+    /// - a well-behaved client was served during the attack, with half of its echoes within [`MEDIAN_MAX`] and all of
+    ///   them within [`LATENCY_MAX`].
+    ///
+    /// The machine itself can stall: if only the last check fails, the attack is repeated once. Attacks run one at a
+    /// time, so that measurements of one do not include the work of another.
+    pub(crate) fn run(&self, attack: impl Fn(&Wsloop)) {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _one_at_a_time = lock(&ONE_AT_A_TIME);
         let Err(late) = self.attempt(&attack) else {
             return;
         };
-        eprintln!("once more, because {late}");
+        eprintln!("repeating the attack: {late}");
         if let Err(late) = self.attempt(&attack) {
             panic!("{late}");
         }
     }
 
+    /// Returns an error if only the well-behaved client's latency was too high. Panics if another check fails.
     fn attempt(&self, attack: impl Fn(&Wsloop)) -> Result<(), String> {
         let server = Wsloop::start(self.args);
         warm_up(&server);
-        let honest = Honest::open(&server);
+        let probe = ProbeClient::open(&server);
         let (memory, descriptors) = (server.memory(), server.descriptors());
         attack(&server);
-        server.has_descriptors(descriptors);
+        server.expect_descriptors(descriptors);
         let peak = server.memory_peak();
         assert!(
-            peak <= memory + self.peak,
+            peak <= memory + self.peak_growth_max,
             "{} KiB at the peak, {} before",
             peak / KIB,
             memory / KIB
         );
         within(
-            RETURN_MAX,
-            || server.memory() <= memory + self.slack,
+            RELEASE_MAX,
+            || server.memory() <= memory + self.growth_max,
             || {
                 format!(
                     "{} KiB in the end, {} before",
@@ -285,112 +298,118 @@ impl Siege<'_> {
                 )
             },
         );
-        let verdict = honest.leave();
-        server.end_well();
-        verdict
+        let latency = probe.check_latency();
+        server.expect_clean_exit();
+        latency
     }
 }
 
-/// Brings the server to what it keeps for good: buffers for connections, requests and messages.
+/// Lets the server allocate what it retains permanently: buffers for connections, requests and messages.
 fn warm_up(server: &Wsloop) {
     let descriptors = server.descriptors();
     for _ in 0..3 {
         let mut clients: Vec<Raw> = (0..20).map(|_| Raw::open(server.addr, "/echo")).collect();
         for raw in &mut clients {
-            raw.say(frame(TEXT, &[b'w'; 64 * KIB]));
+            raw.send(frame(TEXT, &[b'w'; 64 * KIB]));
         }
         for raw in &mut clients {
             assert_eq!(raw.frame().1.len(), 64 * KIB);
         }
     }
-    server.has_descriptors(descriptors);
+    server.expect_descriptors(descriptors);
 }
 
-/// A client that does nothing wrong, and asks all the time how long an echo takes.
-struct Honest {
+/// A well-behaved client that repeatedly measures the latency of an echo, in its own thread.
+struct ProbeClient {
     is_over: Arc<AtomicBool>,
-    asking: Option<JoinHandle<Vec<Duration>>>,
+    thread: Option<JoinHandle<Vec<Duration>>>,
 }
 
-/// The longest that it may wait for an echo. What the server, or the client itself, was ready to run and waited for
-/// a processor is not counted: it tells of the machine's other work (`schedstat`; 0 if the kernel does not say).
+/// Maximum latency of an echo. The time in which the server or the client was ready to run and waited for a processor
+/// is subtracted, because it depends on the other work of the machine. The kernel reports it in `schedstat`; if it
+/// does not, nothing is subtracted.
 const LATENCY_MAX: Duration = Duration::from_millis(250);
 
-/// What half of its echoes take at most.
+/// Maximum median latency of the echoes.
 const MEDIAN_MAX: Duration = Duration::from_millis(50);
 
-impl Honest {
+impl ProbeClient {
     fn open(server: &Wsloop) -> Self {
         let mut raw = Raw::open(server.addr, "/echo");
         let schedstat = server.proc("schedstat");
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
-        let asking = thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let queued = || {
                 waited_for_processor(&schedstat)
                     + waited_for_processor("/proc/thread-self/schedstat")
             };
-            let mut waits = Vec::new();
-            while !until.load(Ordering::Relaxed) || waits.len() < 20 {
-                let question = format!("question {}", waits.len());
-                let (queued_before, asked) = (queued(), Instant::now());
-                raw.say(frame(TEXT, question.as_bytes()));
+            let mut latencies = Vec::new();
+            while !until.load(Ordering::Relaxed) || latencies.len() < 20 {
+                let question = format!("question {}", latencies.len());
+                let (queued_before, sent) = (queued(), Instant::now());
+                raw.send(frame(TEXT, question.as_bytes()));
                 assert_eq!(raw.frame(), (TEXT, question.into_bytes()));
-                let elapsed = asked.elapsed();
-                waits.push(elapsed.saturating_sub(queued() - queued_before));
+                let elapsed = sent.elapsed();
+                latencies.push(elapsed.saturating_sub(queued() - queued_before));
                 thread::sleep(Duration::from_millis(2));
             }
-            raw.say(close_frame(1000, ""));
+            raw.send(close_frame(1000, ""));
             assert_eq!(raw.close_frame().0, 1000);
-            waits
+            latencies
         });
         Self {
             is_over,
-            asking: Some(asking),
+            thread: Some(thread),
         }
     }
 
+    /// Ends the client's thread. Returns the latencies of its echoes, or `None` if the thread was ended before.
     fn end(&mut self) -> Option<thread::Result<Vec<Duration>>> {
         self.is_over.store(true, Ordering::Relaxed);
-        Some(self.asking.take()?.join())
+        Some(self.thread.take()?.join())
     }
 
-    /// Whether it was served in time; if not, how late.
-    fn leave(mut self) -> Result<(), String> {
-        let waits = self.end().expect("nobody has ended it before");
-        let mut waits = waits.expect("the well-behaved client was served");
-        waits.sort_unstable();
-        let (median, max) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    /// Ends the client. Returns an error with its latencies if they exceed the limits.
+    fn check_latency(mut self) -> Result<(), String> {
+        let latencies = self.end().expect("only this method and drop call `end`");
+        let mut latencies = latencies.expect("the well-behaved client was served");
+        latencies.sort_unstable();
+        let (median, max) = (
+            latencies[latencies.len() / 2],
+            latencies[latencies.len() - 1],
+        );
         if median <= MEDIAN_MAX && max <= LATENCY_MAX {
             return Ok(());
         }
         Err(format!(
-            "a well-behaved client waited {median:?} in the middle, {max:?} at most"
+            "a well-behaved client's echoes took {median:?} (median) and {max:?} (maximum)"
         ))
     }
 }
 
-impl Drop for Honest {
-    /// Before the server is killed, which would be one more failure.
+impl Drop for ProbeClient {
+    /// Ends the thread before the server is killed, which would make the thread panic as well.
     fn drop(&mut self) {
         let _ = self.end();
     }
 }
 
+/// Returns the time in which a process or thread was ready to run and waited for a processor.
 fn waited_for_processor(schedstat: &str) -> Duration {
     let times = fs::read_to_string(schedstat).unwrap_or_default();
     let nanos = times.split(' ').nth(1).and_then(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))
 }
 
-/// A connection that ends with a reset, when it is dropped.
+/// Configures a connection to end with a reset when it is dropped.
 pub(crate) fn reset_when_dropped(raw: &Raw) {
     SockRef::from(&raw.0)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
 }
 
-/// Everything until the end of the stream, which must not be a reset.
+/// Reads until the end of the stream, which must not be a reset. Returns the bytes.
 pub(crate) fn rest(stream: &TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     (&*stream)
@@ -399,16 +418,16 @@ pub(crate) fn rest(stream: &TcpStream) -> Vec<u8> {
     rest
 }
 
-/// Writes in a thread of its own, as long as the server takes it.
+/// Writes bytes in a thread, until all are written or the connection ends.
 pub(crate) fn write_behind(raw: &Raw, bytes: Vec<u8>) -> JoinHandle<()> {
     let mut stream = raw.0.try_clone().unwrap();
     thread::spawn(move || {
-        // The server has no duty to take what comes after its last word.
+        // An error is ignored: the server need not read bytes after its last response or Close.
         let _ = stream.write_all(&bytes);
     })
 }
 
-/// Whether the stream has ended, by a reset or not; what still comes is thrown away.
+/// Waits for the end of the stream, by a reset or not, and discards what arrives before.
 pub(crate) fn wait_for_end(stream: &TcpStream) {
     let mut scratch = [0; 16 * KIB];
     loop {
@@ -421,7 +440,7 @@ pub(crate) fn wait_for_end(stream: &TcpStream) {
     }
 }
 
-/// Lets the kernel hold little for a peer that does not read.
+/// Sets a small receive buffer, so that the kernel buffers little for a peer that does not read.
 pub(crate) fn small_window(raw: &Raw) {
     SockRef::from(&raw.0).set_recv_buffer_size(4 * KIB).unwrap();
 }

@@ -1,5 +1,5 @@
-// System 3: everyone on a path hears what anyone on it says, the sender included; seen through npm ws's events and
-// through the API that it shares with browsers.
+// The broadcast handler: every message of a client goes to all clients of the same path, the sender included. The
+// tests use npm ws's events and the API that it shares with browsers.
 
 import assert from 'node:assert/strict';
 import { open, WebSocket } from './client.mjs';
@@ -19,35 +19,35 @@ test('every message goes to every client, the sender included, text as text and 
   for (const client of clients) assert.deepEqual((await client.close()).rest, []);
 });
 
-test('when all send at once, everyone hears everything, in one order that keeps each sender\'s own', async (t) => {
+test('when all send at once, all receive every message in the same order, which contains each sender\'s order', async (t) => {
   const server = await serve(t, BROADCAST);
   const clients = await openMany(t, server.ws(), 8);
   for (let n = 0; n < MESSAGES; n++) clients.forEach(({ ws }, sender) => ws.send(`${sender} ${n}`));
 
-  const heard = await Promise.all(clients.map((client) => client.texts(clients.length * MESSAGES)));
-  for (const other of heard) assert.deepEqual(other, heard[0]);
+  const received = await Promise.all(clients.map((client) => client.texts(clients.length * MESSAGES)));
+  for (const other of received) assert.deepEqual(other, received[0]);
   for (const sender of clients.keys()) {
-    const own = heard[0].filter((text) => text.startsWith(`${sender} `));
+    const own = received[0].filter((text) => text.startsWith(`${sender} `));
     assert.deepEqual(own, Array.from({ length: MESSAGES }, (_, n) => `${sender} ${n}`));
   }
   for (const client of clients) assert.deepEqual((await client.close()).rest, []);
 });
 
-test('clients on different paths do not hear each other, whatever their query', async (t) => {
+test('messages do not reach clients of other paths, and the query is not part of the path', async (t) => {
   const server = await serve(t, BROADCAST);
   const root = await open(t, server.ws('/'));
-  const one = await open(t, server.ws('/rooms/1'));
-  const two = await open(t, server.ws('/rooms/2'));
-  const twoToo = await open(t, server.ws('/rooms/2?name=x'));
+  const one = await open(t, server.ws('/topics/1'));
+  const two = await open(t, server.ws('/topics/2'));
+  const twoWithQuery = await open(t, server.ws('/topics/2?name=x'));
   for (const [client, text] of [[root, 'root'], [one, 'one'], [two, 'two']]) {
     client.ws.send(text);
     assert.equal(await client.text(), text);
   }
-  assert.equal(await twoToo.text(), 'two');
-  for (const client of [root, one, two, twoToo]) assert.deepEqual((await client.close()).rest, []);
+  assert.equal(await twoWithQuery.text(), 'two');
+  for (const client of [root, one, two, twoWithQuery]) assert.deepEqual((await client.close()).rest, []);
 });
 
-test('a client hears what is said after it came, and not what was said before', async (t) => {
+test('a client receives messages sent after it connected, and none sent before', async (t) => {
   const server = await serve(t, BROADCAST);
   const early = await open(t, server.ws());
   early.ws.send('before');
@@ -58,33 +58,33 @@ test('a client hears what is said after it came, and not what was said before', 
   assert.equal(await late.text(), 'after');
 });
 
-test('clients that leave or vanish do not disturb the others', async (t) => {
+test('clients that close or are terminated do not disturb the others', async (t) => {
   const server = await serve(t, BROADCAST);
-  const [speaker, listener, leaving, vanishing] = await openMany(t, server.ws(), 4);
+  const [sender, receiver, closing, terminated] = await openMany(t, server.ws(), 4);
   for (const text of ['one', 'two', 'three', 'four', 'five']) {
-    if (text === 'two') await leaving.close();
-    if (text === 'three') vanishing.ws.terminate();
-    speaker.ws.send(text);
-    assert.equal(await speaker.text(), text);
-    assert.equal(await listener.text(), text);
+    if (text === 'two') await closing.close();
+    if (text === 'three') terminated.ws.terminate();
+    sender.ws.send(text);
+    assert.equal(await sender.text(), text);
+    assert.equal(await receiver.text(), text);
   }
 });
 
-test('a megabyte said by each of five reaches all five intact', async (t) => {
+test('a MiB sent by each of five clients reaches all five intact', async (t) => {
   const server = await serve(t, BROADCAST);
   const clients = await openMany(t, server.ws(), 5);
   clients.forEach(({ ws }, sender) => ws.send(Buffer.alloc(1 << 20, sender + 1)));
   for (const client of clients) {
     const senders = new Set();
     for (const { data, isBinary } of await client.messages(clients.length)) {
-      assert.ok(isBinary && data.length === 1 << 20 && data.equals(Buffer.alloc(1 << 20, data[0])), 'a mixed-up message');
+      assert.ok(isBinary && data.length === 1 << 20 && data.equals(Buffer.alloc(1 << 20, data[0])), 'a damaged message');
       senders.add(data[0]);
     }
     assert.equal(senders.size, clients.length);
   }
 });
 
-test('browser code works: addEventListener, readyState, bufferedAmount, send, close', async (t) => {
+test('the API of browsers works: addEventListener, readyState, bufferedAmount, send, close', async (t) => {
   const server = await serve(t, BROADCAST);
   const socket = new WebSocket(server.ws('/'));
   t.after(() => socket.terminate());
@@ -101,7 +101,7 @@ test('browser code works: addEventListener, readyState, bufferedAmount, send, cl
   const text = await event(socket, 'message');
   assert.equal(text.data, 'hello');
 
-  // More than the kernel takes at once, so some of it must still be here after send has returned.
+  // More than the kernel's buffers hold, so a part must still be in the client's buffer when `send` returns.
   const bytes = new Uint8Array(6 << 20).fill(7);
   socket.binaryType = 'arraybuffer';
   socket.send(bytes);
@@ -118,7 +118,7 @@ test('browser code works: addEventListener, readyState, bufferedAmount, send, cl
   assert.equal(socket.readyState, WebSocket.CLOSED);
 });
 
-/** The next event of this name, by the API of browsers. */
+/** Waits for the next event with this name, by the API of browsers. */
 function event(socket, name) {
   return new Promise((resolve, reject) => {
     socket.addEventListener(name, resolve, { once: true });
@@ -130,5 +130,5 @@ function openMany(t, url, count) {
   return Promise.all(Array.from({ length: count }, () => open(t, url)));
 }
 
-/** From each of eight senders: 1 600 messages in all, and 12 800 deliveries. */
+/** Messages of each of eight senders: 1 600 messages in all, and 12 800 deliveries. */
 const MESSAGES = 200;

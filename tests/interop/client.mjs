@@ -1,21 +1,22 @@
-// npm ws's client, as its users have it, with a memory: every event is kept in order until a test asks for it, so
-// that no test depends on listening early enough.
+// The client of npm ws, with a record of its events: every event and message is stored in order until a test reads
+// it, so a test cannot miss an event by adding its listener too late.
 //
-// `open` gives a client that is connected, `connect` one that is about to be. `client.ws` is the WebSocket itself.
+// `open` returns a client that is connected, `connect` one in its opening handshake. `client.ws` is the WebSocket
+// itself.
 
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 
 export { WebSocket };
 
-/** A client whose opening handshake has succeeded. Takes the arguments of `new WebSocket` after the test's. */
+/** Connects a client and waits for its opening handshake. `args` are the arguments of `new WebSocket`. */
 export async function open(t, ...args) {
   const client = connect(t, ...args);
   await client.opened;
   return client;
 }
 
-/** A client in its opening handshake. Ends with the test. */
+/** Starts the opening handshake of a client. The client is terminated when the test ends. */
 export function connect(t, ...args) {
   const client = new Client(...args);
   t.after(() => client.ws.terminate());
@@ -23,9 +24,9 @@ export function connect(t, ...args) {
 }
 
 class Client {
-  /** The names of the events so far, in order; pings and pongs are not among them. */
+  /** The names of the events so far, in order, without pings and pongs. */
   events = [];
-  /** What was received and not yet asked for: `{ data, isBinary }`. */
+  /** Received messages that the test has not read: `{ data, isBinary }`. */
   inbox = [];
   errors = [];
   #check = () => {};
@@ -42,10 +43,10 @@ class Client {
 
     this.upgraded = once(ws, 'upgrade').then(([response]) => response);
     this.opened = once(ws, 'open').then(() => {});
-    this.upgraded.catch(() => {}); // whoever awaits them sees the error
+    this.upgraded.catch(() => {}); // prevents an unhandled rejection; a test that awaits it still gets the error
     this.opened.catch(() => {});
 
-    /** `{ code, reason }` of the close event. Not affected by errors before it. */
+    /** Resolves to `{ code, reason }` of the close event. An earlier error event does not reject it. */
     this.closed = new Promise((resolve) => {
       ws.on('close', (code, reason) => {
         resolve({ code, reason: reason.toString() });
@@ -55,7 +56,7 @@ class Client {
     });
   }
 
-  /** The next `count` messages. */
+  /** Waits for the next `count` messages. Fails if the connection closes before. */
   messages(count) {
     return new Promise((resolve, reject) => {
       this.#check = () => {
@@ -70,25 +71,25 @@ class Client {
     });
   }
 
-  /** The next message. */
+  /** Waits for the next message. */
   async message() {
     const [message] = await this.messages(1);
     return message;
   }
 
-  /** The next `count` messages as strings; that they are text messages is checked. */
+  /** Waits for the next `count` messages, which must be texts, and returns them as strings. */
   async texts(count) {
     return (await this.messages(count)).map(asText);
   }
 
-  /** The next message as a string; that it is a text message is checked. */
+  /** Waits for the next message, which must be a text, and returns it as a string. */
   async text() {
     return asText(await this.message());
   }
 
   /**
-   * Closes, and gives `{ code, reason, rest }`, `rest` being the messages that nobody had asked for. The server
-   * answers a Close after everything that it owed before, so an empty rest means that nothing more was sent.
+   * Closes the connection. Returns `{ code, reason, rest }`; `rest` has the messages that the test has not read. The
+   * server answers a Close after all queued messages, so an empty `rest` means that it has sent no further message.
    */
   async close(...args) {
     this.ws.close(...args);
@@ -98,6 +99,6 @@ class Client {
 }
 
 function asText({ data, isBinary }) {
-  if (isBinary) throw new Error(`a binary message where a text message belongs: ${data.toString('hex').slice(0, 80)}`);
+  if (isBinary) throw new Error(`expected a text message, received a binary one: ${data.toString('hex').slice(0, 80)}`);
   return data.toString();
 }

@@ -1,5 +1,5 @@
-// System 1: an echo server. Every text X is answered `You sent: X`, binary comes back as it went, and the log tells
-// who came, who left, and with what.
+// The echo handler with a prefix: every text X is answered with `You sent: X`, and a binary message is returned
+// unchanged. Also the log lines about connections and messages.
 
 import assert from 'node:assert/strict';
 import { open } from './client.mjs';
@@ -55,12 +55,12 @@ test('a connection and its end are logged by default, the end with close code an
   await client.close(4001, 'done');
   const [line] = await server.log.matching(DISCONNECT);
   assert.match(line, /\b4001\b/);
-  // In: 15 000 bytes; out: 30 more. Whether frame headers and the handshake count is the server's choice.
+  // 15 000 bytes received, 30 more sent. The test allows counts with and without frame headers and the handshake.
   const counts = (line.match(/\b\d+\b/g) ?? []).map(Number).filter((n) => n >= 15_000 && n <= 16_000);
   assert.ok(counts.length >= 2, `bytes received and bytes sent should be in: ${line}`);
 });
 
-test('a client that vanishes without a Close is logged as gone', async (t) => {
+test('a client that disconnects without a Close is logged as disconnected', async (t) => {
   const server = await serve(t, ECHO);
   const client = await open(t, server.ws());
   client.ws.terminate();

@@ -1,4 +1,4 @@
-// Requests that npm ws would not send: plain HTTP, and opening handshakes with handmade headers.
+// Requests that npm ws cannot send: plain HTTP, and opening handshakes with any headers.
 
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -6,8 +6,8 @@ import http from 'node:http';
 import net from 'node:net';
 
 /**
- * One request on a connection of its own. Gives `{ status, headers, body }`, and for a 101 `{ status, headers,
- * socket }`, the socket having been tied to the test.
+ * Sends one request on a new connection. Returns `{ status, headers, body }`, or for a 101
+ * `{ status, headers, socket }`. The connection is closed when the test ends.
  */
 export function request(t, url, { method = 'GET', headers = {}, body } = {}) {
   return new Promise((resolve, reject) => {
@@ -16,7 +16,7 @@ export function request(t, url, { method = 'GET', headers = {}, body } = {}) {
     outgoing.on('error', reject);
     outgoing.on('upgrade', ({ statusCode, headers }, socket, head) => {
       t.after(() => socket.destroy());
-      socket.on('error', () => {}); // the test looks at what arrives, not at how the socket ends
+      socket.on('error', () => {}); // the tests check what arrives, not how the connection ends
       socket.unshift(head);
       resolve({ status: statusCode, headers, socket });
     });
@@ -25,13 +25,13 @@ export function request(t, url, { method = 'GET', headers = {}, body } = {}) {
   });
 }
 
-/** Reads a response, such as the one of ws's `unexpected-response` event, to its end. */
+/** Reads a response to its end, such as the one of ws's event `unexpected-response`. */
 export async function answer(incoming) {
   const chunks = await incoming.toArray();
   return { status: incoming.statusCode, headers: incoming.headers, body: Buffer.concat(chunks).toString() };
 }
 
-/** Everything that the server says to these bytes until it closes, as a string. */
+/** Sends bytes on a new connection. Returns everything that the server sends until it closes, as a string. */
 export async function exchange(t, url, bytes) {
   const { hostname, port } = new URL(url);
   const socket = net.connect({ host: hostname, port });
@@ -41,7 +41,7 @@ export async function exchange(t, url, bytes) {
   return Buffer.concat(await socket.toArray()).toString('latin1');
 }
 
-/** The headers of a correct opening handshake (RFC 6455 section 4.1), to be spread and spoilt. */
+/** The headers of a correct opening handshake (RFC 6455 section 4.1). Tests copy and change them. */
 export const HANDSHAKE = {
   Connection: 'Upgrade',
   Upgrade: 'websocket',
@@ -49,7 +49,7 @@ export const HANDSHAKE = {
   'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
 };
 
-/** What the server must answer to a key (section 4.2.2). */
+/** Returns the `Sec-WebSocket-Accept` that the server must send for a key (RFC 6455 section 4.2.2). */
 export function acceptOf(key) {
   return createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
 }

@@ -1,5 +1,5 @@
-// System 2: WebSocket under one path of a port that also speaks HTTP: the events and headers of the opening
-// handshake, two people in a chat, and a complete HTTP answer for everyone who came for something else.
+// WebSockets on one path of a port that also serves HTTP: the events and headers of the opening handshake, two
+// clients of a broadcast, and a complete HTTP response to every other request.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -26,23 +26,23 @@ test('the upgrade event shows a 101 with the headers of section 4.2.2 and no ext
   assert.equal(headers.upgrade.toLowerCase(), 'websocket');
   assert.equal(headers.connection.toLowerCase(), 'upgrade');
   assert.match(headers['sec-websocket-accept'], /^[A-Za-z0-9+/]{27}=$/);
-  // The client offers permessage-deflate; a server that does not speak it answers without a word of it.
+  // The client offers permessage-deflate. A server without this extension does not mention it in the response.
   assert.equal(headers['sec-websocket-extensions'], undefined);
   assert.equal(client.ws.extensions, '');
 });
 
-test('a handmade opening handshake is accepted with the key of its own', async (t) => {
+test('the 101 has the Sec-WebSocket-Accept for the key of the request', async (t) => {
   const server = await serve(t, CHAT);
   const upgraded = await request(t, server.http('/chat'), { headers: HANDSHAKE });
   assert.equal(upgraded.status, 101);
   assert.equal(upgraded.headers['sec-websocket-accept'], acceptOf(HANDSHAKE['Sec-WebSocket-Key']));
-  // The example that RFC 6455 gives in section 1.3.
+  // The example in RFC 6455 section 1.3.
   assert.equal(upgraded.headers['sec-websocket-accept'], 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=');
 });
 
-test('two clients chat', async (t) => {
+test('two clients receive each other\'s messages', async (t) => {
   const server = await serve(t, CHAT);
-  // A query is no part of the path that routes and rooms go by.
+  // The query is not part of the path, neither for the route nor for the topic of the broadcast.
   const [ann, bob] = [await open(t, server.ws('/chat')), await open(t, server.ws('/chat?name=Bob'))];
   ann.ws.send('hi, Bob');
   assert.equal(await bob.text(), 'hi, Bob');
@@ -51,35 +51,35 @@ test('two clients chat', async (t) => {
   assert.equal(await bob.text(), 'hi, Ann');
 });
 
-test('a subprotocol that the server does not speak is not confirmed', async (t) => {
+test('a subprotocol that the server does not support is not selected', async (t) => {
   const server = await serve(t, CHAT);
   const client = connect(t, server.ws('/chat'), ['mqtt', 'graphql-ws']);
   const { statusCode, headers } = await client.upgraded;
   assert.equal(statusCode, 101);
   assert.equal(headers['sec-websocket-protocol'], undefined);
-  // Section 4.1: what to make of it is the client's choice, and npm ws's choice is to fail.
+  // RFC 6455 section 4.1 leaves it to the client whether to fail the connection then. npm ws fails it.
   await client.closed;
   assert.deepEqual(client.errors.map(({ message }) => message), ['Server sent no subprotocol']);
 });
 
-test('an unknown path is 404, told in the unexpected-response event', async (t) => {
+test('an unknown path is 404, reported by the event unexpected-response', async (t) => {
   const server = await serve(t, CHAT);
-  for (const path of ['/', '/nowhere', '/chat/room', '/chatter', '/cha']) {
+  for (const path of ['/', '/missing', '/chat/topic', '/chatter', '/cha']) {
     const client = connect(t, server.ws(path));
     const [, response] = await once(client.ws, 'unexpected-response');
     assertComplete(await answer(response), 404);
   }
 });
 
-test('a refused client that does not listen for that gets error and close 1006', async (t) => {
+test('a refused client without a listener for unexpected-response gets error and close 1006', async (t) => {
   const server = await serve(t, CHAT);
-  const client = connect(t, server.ws('/nowhere'));
+  const client = connect(t, server.ws('/missing'));
   assert.equal((await client.closed).code, 1006);
   assert.deepEqual(client.events, ['error', 'close']);
   assert.equal(client.errors[0].message, 'Unexpected server response: 404');
 });
 
-test('a client of a server that is gone gets error and close 1006', async (t) => {
+test('a client of a stopped server gets error and close 1006', async (t) => {
   const server = await serve(t, CHAT);
   await server.stop();
   const client = connect(t, server.ws('/chat'));
@@ -95,11 +95,11 @@ test('a plain GET of the WebSocket path is 426, of an unknown one 404, and of /h
   assertComplete(required, 426);
   // RFC 9110 section 15.5.22: "The server MUST send an Upgrade header field in a 426 response".
   assert.equal(required.headers.upgrade?.toLowerCase(), 'websocket');
-  assertComplete(await request(t, server.http('/nowhere')), 404);
+  assertComplete(await request(t, server.http('/missing')), 404);
   assert.equal((await request(t, server.http('/healthz'))).status, 200);
 });
 
-test('POST is 405 and is told so even though its body was not read', async (t) => {
+test('POST is 405, and the response arrives although the server does not read the body', async (t) => {
   const server = await serve(t, CHAT);
   for (const path of ['/chat', '/healthz']) {
     const refused = await request(t, server.http(path), { method: 'POST', body: 'x'.repeat(4096) });
@@ -109,15 +109,15 @@ test('POST is 405 and is told so even though its body was not read', async (t) =
   }
 });
 
-test('HEAD is answered with a head and nothing after it', async (t) => {
+test('the response to HEAD has no body', async (t) => {
   const server = await serve(t, CHAT);
   const bytes = await exchange(t, server.http(), 'HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
-  // RFC 9110 section 9.3.2: "the server MUST NOT send content". A server that knows GET alone may say 405.
+  // RFC 9110 section 9.3.2: "the server MUST NOT send content". A server that only supports GET may answer 405.
   assert.match(bytes, /^HTTP\/1\.1 (200|405) [^]*\r\n\r\n$/);
   assert.equal(bytes.indexOf('\r\n\r\n'), bytes.length - 4);
 });
 
-test('a version other than 13 is refused with 426 and the version that would do', async (t) => {
+test('a version other than 13 is refused with 426 and the supported version', async (t) => {
   const server = await serve(t, CHAT);
   for (const version of ['8', '12', '14', '0', 'thirteen']) {
     const headers = { ...HANDSHAKE, 'Sec-WebSocket-Version': version };
@@ -132,29 +132,30 @@ test('a version other than 13 is refused with 426 and the version that would do'
 
 test('a malformed opening handshake is refused with 400', async (t) => {
   const server = await serve(t, CHAT);
-  const spoilt = [{ 'Sec-WebSocket-Key': 'short' }, { 'Sec-WebSocket-Key': [] }, { 'Sec-WebSocket-Key': ['a', 'a'].map(keyOf) }];
-  for (const headers of spoilt) {
+  const invalid = [{ 'Sec-WebSocket-Key': 'short' }, { 'Sec-WebSocket-Key': [] }, { 'Sec-WebSocket-Key': ['a', 'a'].map(keyOf) }];
+  for (const headers of invalid) {
     assertComplete(await request(t, server.http('/chat'), { headers: { ...HANDSHAKE, ...headers } }), 400);
   }
 });
 
-test('refusals and chats do not disturb each other', async (t) => {
+test('refused requests do not disturb an open session', async (t) => {
   const server = await serve(t, CHAT);
   const client = await open(t, server.ws('/chat'));
   for (let n = 0; n < 20; n++) {
-    const [refused] = await Promise.all([request(t, server.http('/nowhere')), client.ws.send(`${n}`)]);
+    const [refused] = await Promise.all([request(t, server.http('/missing')), client.ws.send(`${n}`)]);
     assert.equal(refused.status, 404);
     assert.equal(await client.text(), `${n}`);
   }
 });
 
-/** A refusal says its length, and one line of why. */
+/** Checks the status of a refusal, its Content-Length, and that its body is one line, the reason. */
 function assertComplete({ status, headers, body }, expected) {
   assert.equal(status, expected);
   assert.equal(headers['content-length'], `${Buffer.byteLength(body)}`);
   assert.match(body, /^[^\n]+\n?$/);
 }
 
+/** Returns a valid Sec-WebSocket-Key. */
 function keyOf(letter) {
   return Buffer.from(letter.repeat(16)).toString('base64');
 }

@@ -1,4 +1,5 @@
-// What every route owes its clients: pings, fragments, sizes and limits, the closing handshake, slow readers.
+// Behaviour that is independent of the handler: pings, fragments, sizes and limits, the closing handshake, slow
+// readers.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -63,7 +64,7 @@ for (const size of [125, 126, 65_535, 65_536, MIB, 16 * MIB]) {
   });
 }
 
-test('a message of the limit is taken, and one byte more closes with 1009', async (t) => {
+test('a message of the maximum size is accepted, and one byte more closes with 1009', async (t) => {
   const server = await serve(t, [...ECHO, '--message-bytes-max', '1000']);
   for (const over of ['x'.repeat(1001), Buffer.alloc(1001), 'x'.repeat(100_000)]) {
     const client = await open(t, server.ws());
@@ -86,7 +87,7 @@ test('the limit counts all fragments of a message together', async (t) => {
   assert.equal((await client.closed).code, 1009);
 });
 
-test('a client that sends more than the default 16 MiB learns 1009, though most of it was never read', async (t) => {
+test('a client that sends more than the default maximum of 16 MiB receives 1009', async (t) => {
   const server = await serve(t, ECHO);
   const client = await open(t, server.ws());
   client.ws.send(Buffer.alloc(17 * MIB));
@@ -128,16 +129,16 @@ test('a client that stops reading for a while loses nothing', async (t) => {
   const server = await serve(t, ECHO);
   const client = await open(t, server.ws());
   client.ws.pause();
-  // Far more than the server holds for one client: TCP must hold back the rest until the client reads again.
+  // Far more than the server queues for one client: TCP's flow control must hold back the rest until the client reads.
   const [first, ...others] = Array.from({ length: 32 }, (_, n) => Buffer.alloc(MIB, n));
-  const taken = new Promise((resolve) => client.ws.send(first, resolve));
+  const written = new Promise((resolve) => client.ws.send(first, resolve));
   for (const bytes of others) client.ws.send(bytes);
-  await taken;
+  await written;
   client.ws.resume();
-  for (const bytes of [first, ...others]) assert.ok((await client.message()).data.equals(bytes), 'not what was sent');
+  for (const bytes of [first, ...others]) assert.ok((await client.message()).data.equals(bytes), 'a damaged or missing message');
 });
 
-/** A text of so many bytes, with characters of one to four of them. */
+/** Returns a text of `bytes` bytes, with characters of one to four bytes. */
 function textOf(bytes) {
   const characters = 'aé€😀'; // 1 + 2 + 3 + 4 bytes
   return characters.repeat(bytes / 10) + 'x'.repeat(bytes % 10);

@@ -1,5 +1,5 @@
-// The server as a process that someone operates: what it announces, how it stops, what it says and which code it
-// exits with when it cannot start.
+// The operation of the server as a process: its announcements, signals and flags, and its error messages and exit
+// codes when it cannot start.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -27,26 +27,26 @@ for (const signal of ['SIGTERM', 'SIGINT']) {
   });
 }
 
-test('a stopping server takes no new client, and a second signal ends it while a peer is still silent', async (t) => {
+test('a stopping server accepts no new client, and a second signal ends it while a peer has not answered', async (t) => {
   const server = await serve(t, ['echo']);
   const { socket } = await request(t, server.http(), { headers: HANDSHAKE });
   server.process.signal('SIGTERM');
-  // Close 1001, unmasked: the server has said goodbye and now waits for this peer, which never answers.
-  const [goodbye] = await Promise.race([
+  // An unmasked Close 1001. The server then waits for the answer of this peer, which never comes.
+  const [close] = await Promise.race([
     once(socket, 'data'),
-    once(socket, 'close').then(() => assert.fail('the server left without a goodbye')),
+    once(socket, 'close').then(() => assert.fail('the server closed the connection without a Close')),
   ]);
-  assert.deepEqual([goodbye[0], goodbye.readUInt16BE(2)], [0x88, 1001]);
+  assert.deepEqual([close[0], close.readUInt16BE(2)], [0x88, 1001]);
 
   const late = connect(t, server.ws());
   const start = performance.now();
   await server.stop('SIGTERM');
   assert.ok(performance.now() - start < 2000, 'the second signal did not end the wait');
   assert.equal((await late.closed).code, 1006);
-  assert.ok(!late.events.includes('open'), 'a stopping server let a client in');
+  assert.ok(!late.events.includes('open'), 'a stopping server accepted a client');
 });
 
-test('a taken port is told in one line that names the address, with exit code 1', async (t) => {
+test('a port in use is reported in one line with the address, with exit code 1', async (t) => {
   const server = await serve(t, ['echo']);
   const address = new URL(server.ws()).host;
   const { code, stdout, stderr } = await launch(t, ['echo', '-l', address]).ended;
@@ -54,7 +54,7 @@ test('a taken port is told in one line that names the address, with exit code 1'
   assert.deepEqual(stdout, []);
   assert.equal(stderr.length, 1, stderr.join('\n'));
   assert.ok(stderr[0].includes(address), stderr[0]);
-  // The first server does not mind.
+  // The first server is not affected.
   const client = await open(t, server.ws());
   client.ws.send('still here');
   assert.equal(await client.text(), 'still here');
@@ -68,7 +68,7 @@ for (const [args, named] of [
   [['echo', '-l', 'no address'], 'no address'],
   [['no-such-command'], 'no-such-command'],
 ]) {
-  test(`\`wsloop ${args.join(' ')}\` is told what is wrong with it and where to look, with exit code 2`, async (t) => {
+  test(`\`wsloop ${args.join(' ')}\` reports the error and refers to the help, with exit code 2`, async (t) => {
     const { code, stdout, stderr } = await launch(t, args).ended;
     assert.equal(code, 2, stderr.join('\n'));
     assert.deepEqual(stdout, []);
@@ -78,7 +78,7 @@ for (const [args, named] of [
   });
 }
 
-test('-V tells the version and -h the commands and flags, with exit code 0', async (t) => {
+test('-V prints the version and -h the commands and flags, with exit code 0', async (t) => {
   const version = await launch(t, ['-V']).ended;
   assert.deepEqual([version.code, version.stderr], [0, []]);
   assert.match(version.stdout.join('\n'), /^wsloop \d+\.\d+\.\d+/);
@@ -86,9 +86,9 @@ test('-V tells the version and -h the commands and flags, with exit code 0', asy
   const help = await launch(t, ['-h']).ended;
   assert.deepEqual([help.code, help.stderr], [0, []]);
   for (const word of ['serve', 'echo', 'broadcast', '-l', '-r', '--origin', '-h', '-V']) {
-    assert.ok(help.stdout.join('\n').includes(word), `-h does not tell of ${word}`);
+    assert.ok(help.stdout.join('\n').includes(word), `-h does not contain ${word}`);
   }
-  assert.ok(help.stdout.length <= 24, '-h fits one screen');
+  assert.ok(help.stdout.length <= 24, '-h must fit on a screen of 24 lines');
   const limits = await launch(t, ['serve', '-h']).ended;
   assert.ok(limits.stdout.join('\n').includes('--message-bytes-max'));
 });
@@ -103,13 +103,13 @@ test('each of several listeners is announced and serves', async (t) => {
   }
 });
 
-test('a bare port means loopback', async (t) => {
+test('an address without a host is on the loopback interface', async (t) => {
   const server = await serve(t, ['echo', '-l', '0']);
   assert.equal(new URL(server.ws()).hostname, '127.0.0.1');
   await open(t, server.ws());
 });
 
-test('[::1] is an address', async (t) => {
+test('the server listens on [::1]', async (t) => {
   const addresses = Object.values(os.networkInterfaces()).flat();
   if (!addresses.some(({ address }) => address === '::1')) return t.skip('this machine has no IPv6 loopback');
   const server = await serve(t, ['echo', '-l', '[::1]:0']);
@@ -117,33 +117,33 @@ test('[::1] is an address', async (t) => {
   await open(t, server.ws());
 });
 
-test('routes may differ by path, and the exact one goes before /*', async (t) => {
-  const server = await serve(t, ['serve', '-r', '/*=reply:any', '-r', '/exact=reply:exact', '-r', '/rooms/*=reply:room']);
-  for (const [path, reply] of [['/', 'any'], ['/exact', 'exact'], ['/exactly', 'any'], ['/rooms/1', 'room']]) {
+test('an exact route goes before a prefix, and a longer prefix before /*', async (t) => {
+  const server = await serve(t, ['serve', '-r', '/*=reply:any', '-r', '/exact=reply:exact', '-r', '/topics/*=reply:topic']);
+  for (const [path, reply] of [['/', 'any'], ['/exact', 'exact'], ['/exactly', 'any'], ['/topics/1', 'topic']]) {
     const client = await open(t, server.ws(path));
     client.ws.send('?');
     assert.equal(await client.text(), reply, path);
   }
 });
 
-test('bare wsloop echoes on / and /echo and broadcasts on /broadcast, at 127.0.0.1:8080', async (t) => {
-  assert.ok(await isFree(8080), 'port 8080 is taken by another process, so bare wsloop CANNOT BE TESTED: free it');
+test('wsloop without arguments echoes on / and /echo and broadcasts on /broadcast, at 127.0.0.1:8080', async (t) => {
+  assert.ok(await isFree(8080), 'another process uses port 8080, which this test needs: stop that process');
   const process_ = launch(t, []);
   await process_.stdout.matching(/^listening on ws:\/\/127\.0\.0\.1:8080\/$/);
   for (const path of ['/', '/echo']) {
-    const [speaker, listener] = [await open(t, BARE + path), await open(t, BARE + path)];
-    speaker.ws.send('hello');
-    assert.equal(await speaker.text(), 'hello');
-    assert.deepEqual((await listener.close()).rest, [], `${path} is not an echo but a broadcast`);
+    const [sender, other] = [await open(t, DEFAULT_URL + path), await open(t, DEFAULT_URL + path)];
+    sender.ws.send('hello');
+    assert.equal(await sender.text(), 'hello');
+    assert.deepEqual((await other.close()).rest, [], `${path} is a broadcast, not an echo`);
   }
-  const [speaker, listener] = [await open(t, `${BARE}/broadcast`), await open(t, `${BARE}/broadcast`)];
-  speaker.ws.send('hello');
-  assert.deepEqual([await speaker.text(), await listener.text()], ['hello', 'hello']);
+  const [sender, other] = [await open(t, `${DEFAULT_URL}/broadcast`), await open(t, `${DEFAULT_URL}/broadcast`)];
+  sender.ws.send('hello');
+  assert.deepEqual([await sender.text(), await other.text()], ['hello', 'hello']);
   process_.signal('SIGTERM');
   assert.equal((await process_.ended).code, 0);
 });
 
-const BARE = 'ws://127.0.0.1:8080';
+const DEFAULT_URL = 'ws://127.0.0.1:8080';
 
 function isFree(port) {
   return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-// System 4: a fixed reply. Whatever is said, in text or binary, the answer is one JSON text.
+// The reply handler: every message, text or binary, is answered with the same JSON text.
 
 import assert from 'node:assert/strict';
 import { open } from './client.mjs';
@@ -21,7 +21,7 @@ for (const [how, together] of [['one after the other', false], ['in a single wri
   test(`four texts and ten zero bytes sent in one go, ${how}, get exactly five answers`, async (t) => {
     const server = await serve(t, REPLY);
     const client = await open(t, server.ws());
-    // The socket below is not ws's public API, but nothing else puts five messages into one segment.
+    // The underlying socket is not part of ws's public API, but only it can put five messages into one segment.
     const socket = client.ws._socket;
     if (together) socket.cork();
     for (let n = 1; n <= 4; n++) client.ws.send(`HelloWorld${n}`);
@@ -38,10 +38,10 @@ for (const [how, together] of [['one after the other', false], ['in a single wri
 
 test('only the sender is answered', async (t) => {
   const server = await serve(t, REPLY);
-  const [speaker, listener] = [await open(t, server.ws()), await open(t, server.ws())];
-  speaker.ws.send('hello');
-  await speaker.text();
-  assert.deepEqual((await listener.close()).rest, []);
+  const [sender, other] = [await open(t, server.ws()), await open(t, server.ws())];
+  sender.ws.send('hello');
+  await sender.text();
+  assert.deepEqual((await other.close()).rest, []);
 });
 
 test('the headers of the 101 reach the client before the first message', async (t) => {

@@ -1,8 +1,8 @@
-// The server under test as a process: started, watched, stopped.
+// Runs the server under test as a process and reads what it prints.
 //
-// `serve` starts a server and waits for its announce lines; `launch` starts any other command line. Both tie the
-// process to the test that started it: it is ended by its own pid when the test ends, however it ends. `test` is
-// node's, with a timeout. Nothing here knows WebSocket; that is client.mjs.
+// `serve` starts a server and waits until it announces its addresses; `launch` starts any other command line. Both
+// kill their process when the test ends, also if the test fails. `test` is node's `test` with a timeout. WebSocket
+// clients are in client.mjs.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -10,11 +10,11 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { test as nodeTest } from 'node:test';
 
-/** One test, a sentence, bounded in time. */
+/** Defines a test that fails after 10 s. */
 export function test(sentence, body) {
   nodeTest(sentence, { timeout: TEST_MS_MAX }, async (t) => {
-    // Node's own timer does not keep the process alive: a test that waits for a peer which is gone would end the
-    // whole file early, and the tests after it would be cancelled instead of run.
+    // The timer of node's test runner does not prevent node from exiting: a test that waits for an ended connection
+    // would end the process, and the remaining tests of the file would be cancelled. This timer prevents it.
     const alive = setTimeout(() => {}, TEST_MS_MAX + 1000);
     try {
       await body(t);
@@ -24,13 +24,13 @@ export function test(sentence, body) {
   });
 }
 
-/** Starts `wsloop ...args` and waits until every listener is announced. `-l 127.0.0.1:0` unless args name others. */
+/** Starts `wsloop ...args` and waits until every listener is announced. Adds `-l 127.0.0.1:0` if args have no `-l`. */
 export async function serve(t, args, { env, listeners = 1 } = {}) {
   const command = args.includes('-l') ? args : [...args, '-l', '127.0.0.1:0'];
   return Server.announced(launch(t, command, { env }), listeners);
 }
 
-/** Starts `wsloop ...args`. `ended` is `{ code, signal, stdout, stderr }`, the last two as lists of lines. */
+/** Starts `wsloop ...args`. Its `ended` resolves to `{ code, signal, stdout, stderr }`, the last two as arrays of lines. */
 export function launch(t, args, { env } = {}) {
   const process_ = new Process(args, env);
   t.after(() => process_.kill());
@@ -39,7 +39,7 @@ export function launch(t, args, { env } = {}) {
 
 class Process {
   constructor(args, env) {
-    // The log level is each test's own business, not that of the shell which the tests run in.
+    // Each test sets its own log level, so RUST_LOG is not inherited from the caller's environment.
     const { RUST_LOG, ...inherited } = process.env;
     this.child = spawn(PROGRAM, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...inherited, ...env } });
     running.add(this.child);
@@ -49,11 +49,11 @@ class Process {
     this.ended = once(this.child, 'close').then(([code, signal]) => {
       return { code, signal, stdout: this.stdout.all, stderr: this.stderr.all };
     });
-    this.ended.catch(() => {}); // whoever awaits it sees the error
+    this.ended.catch(() => {}); // prevents an unhandled rejection; a test that awaits `ended` still gets the error
   }
 
   signal(name) {
-    assert.ok(this.child.kill(name), `the server has ended before it could get ${name}`);
+    assert.ok(this.child.kill(name), `the server ended before ${name} was sent`);
   }
 
   async kill() {
@@ -63,39 +63,39 @@ class Process {
 }
 
 class Server {
-  /** Reads the announce lines: what they say is all that the tests know about where the server is. */
+  /** Reads the lines that announce the listeners. The tests take the server's addresses from these lines only. */
   static async announced(process_, listeners) {
     const lines = await Promise.race([
       process_.stdout.matching(/./, listeners),
       process_.ended.then(({ code, stderr }) => {
-        throw new Error(`the server exited with ${code} before it announced itself: ${stderr.join('\n')}`);
+        throw new Error(`the server exited with ${code} before it announced its addresses: ${stderr.join('\n')}`);
       }),
     ]);
     const urls = lines.map((line) => {
-      const [, url] = line.match(/^listening on (ws:\/\/\S+:\d+\/)$/) ?? assert.fail(`an odd announce line: ${line}`);
+      const [, url] = line.match(/^listening on (ws:\/\/\S+:\d+\/)$/) ?? assert.fail(`not an announcement of a listener: ${line}`);
       return url;
     });
     return Object.assign(new Server(), { process: process_, log: process_.stderr, urls });
   }
 
-  /** The ws:// URL of a path on the first listener. */
+  /** Returns the ws:// URL of a path on the first listener. */
   ws(path = '/') {
     return new URL(path, this.urls[0]).href;
   }
 
-  /** The http:// URL of a path on the first listener. */
+  /** Returns the http:// URL of a path on the first listener. */
   http(path = '/') {
     return this.ws(path).replace(/^ws:/, 'http:');
   }
 
-  /** Sends a signal and waits for the end. */
+  /** Sends a signal and waits for the end of the process. */
   async stop(signal = 'SIGTERM') {
     this.process.signal(signal);
     return this.process.ended;
   }
 }
 
-/** The lines that a stream has given so far, and those yet to come. */
+/** The lines of a stream: `all` has those read so far, `matching` waits for more. */
 class Lines {
   all = [];
   #ended = false;
@@ -113,7 +113,7 @@ class Lines {
       });
   }
 
-  /** The first `count` lines that match, as soon as there are so many. One caller at a time. */
+  /** Waits until `count` lines match, and returns the first `count` of them. Only one call may wait at a time. */
   matching(pattern, count = 1) {
     return new Promise((resolve, reject) => {
       this.#check = () => {
@@ -129,9 +129,9 @@ class Lines {
 const TEST_MS_MAX = 10_000;
 
 const PROGRAM = process.env.WSLOOP;
-assert.ok(PROGRAM, 'WSLOOP must name the server binary; tests/interop/run sets it');
+assert.ok(PROGRAM, 'the variable WSLOOP must be the path of the server binary; tests/interop/run sets it');
 
-// A test that ends kills its own processes. This is for a test file that is told to end before its tests have.
+// Each test kills its own processes. This handler kills the others if a signal ends the test file early.
 const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));

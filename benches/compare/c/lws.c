@@ -1,10 +1,10 @@
 /* Benchmark peer: libwebsockets. One service thread, no extensions.
- * Use: lws PORT [poll|uv]. It listens on 127.0.0.1 only.
- *   any path    each text or binary message goes back to its sender
- *   /broadcast  each message goes to all members, its sender too
- * The second argument picks the event loop: the library's own poll()
+ * Usage: lws PORT [poll|uv]. Listens on 127.0.0.1 only.
+ *   any path    echoes each text or binary message to its sender
+ *   /broadcast  sends each message to all members, including its sender
+ * The second argument selects the event loop: the library's own poll()
  * (default) or libuv, which uses epoll.
- * A message is put together whole and sent back as one frame. */
+ * The fragments of a message are assembled and sent as one frame. */
 #include <libwebsockets.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +13,9 @@
 #define MAX_MESSAGE ((size_t)32 << 20)
 #define CHUNK 65536
 
-/* One message. A broadcast message is shared, so it is counted. The library
- * writes the frame header into the LWS_PRE bytes before the text; the header
- * is the same for each receiver, so sharing is safe. */
+/* One message, with a reference count because the members of a broadcast
+ * share it. The library writes the frame header into the LWS_PRE bytes before
+ * the payload. The header is the same for each receiver, so sharing is safe. */
 struct msg {
     size_t refs, len, cap;
     int binary;
@@ -30,8 +30,8 @@ struct node {
 struct session {
     struct lws *wsi;
     struct msg *in;             /* the message being received */
-    struct node *head, *tail;   /* what waits to be sent: no limit */
-    int in_room;
+    struct node *head, *tail;   /* unsent messages, without a limit */
+    int is_member;
     struct session *prev, *next; /* the list of members */
 };
 
@@ -85,7 +85,7 @@ static int on_receive(struct session *s, const void *in, size_t len)
 {
     struct lws *wsi = s->wsi;
     size_t have = s->in ? s->in->len : 0;
-    /* Make room for the rest of this frame at once. */
+    /* Allocate memory for the rest of this frame at once. */
     size_t need = have + len + lws_remaining_packet_payload(wsi);
     if (need > MAX_MESSAGE)
         return -1;
@@ -103,7 +103,7 @@ static int on_receive(struct session *s, const void *in, size_t len)
 
     s->in = NULL;
     int bad = 0;
-    if (s->in_room) {
+    if (s->is_member) {
         for (struct session *p = members; p; p = p->next)
             bad |= enqueue(p, m);
     } else {
@@ -115,8 +115,8 @@ static int on_receive(struct session *s, const void *in, size_t len)
 
 static int on_writable(struct session *s)
 {
-    /* Send until the socket is full; the library keeps the rest of a
-     * message that went out only in part. */
+    /* Send until the socket is full. The library buffers the rest of a
+     * message that the socket has accepted only in part. */
     while (s->head && !lws_partial_buffered(s->wsi)) {
         struct node *n = s->head;
         struct msg *m = n->msg;
@@ -138,7 +138,7 @@ static int on_writable(struct session *s)
 
 static void on_closed(struct session *s)
 {
-    if (s->in_room) {
+    if (s->is_member) {
         if (s->prev)
             s->prev->next = s->next;
         else
@@ -169,7 +169,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason,
         /* A path too long for the buffer is not /broadcast. */
         if (lws_hdr_copy(wsi, path, sizeof path, WSI_TOKEN_GET_URI) > 0 &&
             !strcmp(path, "/broadcast")) {
-            s->in_room = 1;
+            s->is_member = 1;
             s->next = members;
             if (members)
                 members->prev = s;
@@ -188,7 +188,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason,
     }
 }
 
-/* Without it the library stops its loop at SIGTERM, and the process goes on. */
+/* Without this callback the library stops its loop at SIGTERM, but the
+ * process does not exit. */
 static void on_signal(void *handle, int number)
 {
     (void)handle;
@@ -201,19 +202,19 @@ int main(int argc, char **argv)
     int uv = argc == 3 && !strcmp(argv[2], "uv");
     if (port < 1 || port > 65535 ||
         (argc == 3 && !uv && strcmp(argv[2], "poll"))) {
-        fprintf(stderr, "use: lws PORT [poll|uv]\n");
+        fprintf(stderr, "usage: lws PORT [poll|uv]\n");
         return 2;
     }
     lws_set_log_level(LLL_ERR, NULL);
 
     static const struct lws_protocols protocols[] = {
-        /* The big tx size lets the kernel decide how much one send takes. */
+        /* With this tx size, only the kernel limits the bytes per send. */
         { .name = "echo", .callback = callback,
           .per_session_data_size = sizeof(struct session),
           .rx_buffer_size = CHUNK, .tx_packet_size = MAX_MESSAGE },
         { 0 }
     };
-    /* No idle pings and no idle close within any benchmark run. */
+    /* No keep-alive pings and no idle timeout within a benchmark run. */
     static const lws_retry_bo_t quiet = {
         .secs_since_valid_ping = 65000, .secs_since_valid_hangup = 65010
     };
@@ -228,7 +229,7 @@ int main(int argc, char **argv)
     info.count_threads = 1;
     info.signal_cb = on_signal;
     info.gid = info.uid = -1;
-    /* If the port is taken, fail. UTF-8 is checked only when asked for. */
+    /* Fail if the port is in use. UTF-8 is checked only with VALIDATE_UTF8. */
     info.options = LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
                    LWS_SERVER_OPTION_VALIDATE_UTF8 |
                    LWS_SERVER_OPTION_DISABLE_IPV6 |

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds the libwebsockets peer: lws.sh DEST leaves DEST/lws, run as DEST/lws PORT.
-# As root it installs Debian's package. Not as root it unpacks the packages
-# under DEST; then only the poll loop works, not "lws PORT uv".
+# Builds the libwebsockets peer: "lws.sh DEST" writes DEST/lws, which is run as "DEST/lws PORT".
+# Root installs Debian's package. Other users unpack the packages below DEST; then
+# only the poll loop works, not "lws PORT uv".
 set -eu
-[ $# -eq 1 ] || { echo "use: lws.sh DEST" >&2; exit 2; }
+[ $# -eq 1 ] || { echo "usage: lws.sh DEST" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 dest=$(cd "$1" && pwd)
@@ -29,7 +29,7 @@ if ! dpkg -s libwebsockets-dev >/dev/null 2>&1 || [ "${LWS_UNPACK:-}" ]; then
             -Wl,-rpath,\$ORIGIN/lws-root/usr/lib/$multi -Wl,-rpath,\$ORIGIN/lws-root/lib/$multi"
     fi
 fi
-# $flags is split on purpose; so DEST must have no spaces in its name.
+# $flags is unquoted so that the shell splits it. DEST therefore must not contain spaces.
 cc -O2 -Wall -Wextra -Wno-missing-field-initializers -o "$dest/lws" \
     "$here/lws.c" $flags -lwebsockets
 dpkg-query -W -f '${Version}\n' libwebsockets-dev > "$dest/version" 2>/dev/null ||

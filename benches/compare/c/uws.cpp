@@ -1,7 +1,7 @@
 /* Benchmark peer: uWebSockets on its own epoll loop. One thread.
- * Use: uws PORT. It listens on 127.0.0.1 only.
- *   any path    each text or binary message goes back to its sender
- *   /broadcast  each message goes to all members, its sender too */
+ * Usage: uws PORT. Listens on 127.0.0.1 only.
+ *   any path    echoes each text or binary message to its sender
+ *   /broadcast  sends each message to all members, including its sender */
 #include "App.h"
 
 #include <cstdio>
@@ -13,8 +13,8 @@ struct Nothing {};
 using Socket = uWS::WebSocket<false, true, Nothing>;
 using Behavior = uWS::App::WebSocketBehavior<Nothing>;
 
-/* The settings of the library's own EchoServer example, without compression
- * and without timeouts that a benchmark run could meet. */
+/* The settings of the library's EchoServer example, without compression and
+ * without timeouts. */
 Behavior settings()
 {
     Behavior behavior;
@@ -23,7 +23,7 @@ Behavior settings()
     behavior.idleTimeout = 0; /* 0: never */
     behavior.maxLifetime = 0; /* 0: never */
     behavior.maxBackpressure = 64u << 20;
-    /* Over the limit: close, so that it is seen. */
+    /* Close a connection above the limit, so that the load reports an error. */
     behavior.closeOnBackpressureLimit = true;
     behavior.resetIdleTimeoutOnSend = false;
     behavior.sendPingsAutomatically = false;
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 {
     int port = argc == 2 ? atoi(argv[1]) : 0;
     if (port < 1 || port > 65535) {
-        fprintf(stderr, "use: uws PORT\n");
+        fprintf(stderr, "usage: uws PORT\n");
         return 2;
     }
     uWS::App app;
@@ -50,16 +50,16 @@ int main(int argc, char **argv)
         ws->send(message, opcode, false);
     };
 
-    Behavior room = settings();
-    room.open = [](Socket *ws) { ws->subscribe("all"); };
-    /* Publishes on the app, not on the socket: the sender receives it too. */
-    room.message = [&app](Socket *, std::string_view message, uWS::OpCode opcode) {
+    Behavior broadcast = settings();
+    broadcast.open = [](Socket *ws) { ws->subscribe("all"); };
+    /* Publishing on the app, not on the socket, includes the sender. */
+    broadcast.message = [&app](Socket *, std::string_view message, uWS::OpCode opcode) {
         app.publish("all", message, opcode, false);
     };
 
-    app.ws<Nothing>("/broadcast", std::move(room));
+    app.ws<Nothing>("/broadcast", std::move(broadcast));
     app.ws<Nothing>("/*", std::move(echo));
-    /* An exclusive port: a second server on it fails. */
+    /* With an exclusive port, a second server on the same port fails. */
     app.listen("127.0.0.1", port, LIBUS_LISTEN_EXCLUSIVE_PORT, [](us_listen_socket_t *listener) {
         if (!listener) {
             fprintf(stderr, "uws: cannot listen\n");

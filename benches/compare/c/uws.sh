@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds the uWebSockets peer: uws.sh DEST leaves DEST/uws, run as DEST/uws PORT.
-# The sources come from the crate libuwebsockets-sys, which ../Cargo.toml names and
-# ../Cargo.lock pins. Of the crate nothing else is used: its build script is not run.
+# Builds the uWebSockets peer: "uws.sh DEST" writes DEST/uws, which is run as "DEST/uws PORT".
+# The sources are those in the crate libuwebsockets-sys, which ../Cargo.toml names and
+# ../Cargo.lock pins. Nothing else of the crate is used; its build script is not run.
 set -eu
-[ $# -eq 1 ] || { echo "use: uws.sh DEST" >&2; exit 2; }
+[ $# -eq 1 ] || { echo "usage: uws.sh DEST" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 dest=$(cd "$1" && pwd)
@@ -15,8 +15,8 @@ found = [p for p in json.load(sys.stdin)["packages"] if p["name"] == "libuwebsoc
 print(os.path.dirname(found["manifest_path"]), found["version"])')
 version=${crate##* }
 sources=${crate% *}/uWebSockets
-# As its makefiles build it, but for any x86-64 instead of this one (-march=native), and without
-# TLS and zlib. uSockets chooses epoll on Linux by itself.
+# The flags of its makefiles, but without -march=native, TLS and zlib. uSockets uses epoll on
+# Linux by default.
 flags='-O3 -flto=auto -DLIBUS_NO_SSL'
 for file in "$sources"/uSockets/src/*.c "$sources"/uSockets/src/eventing/*.c; do
     gcc $flags -std=c11 -I"$sources/uSockets/src" -c "$file" -o "$dest/$(basename "$file" .c).o"

@@ -1,4 +1,4 @@
-"""What is measured: the columns of the tables."""
+"""The measurements: one class instance for each column of the tables."""
 
 import json
 import subprocess
@@ -9,11 +9,11 @@ from .wire import BINARY, Client, Ended, Refused, frame
 
 
 class Failed(Exception):
-    """The peer could not be measured; the text says why."""
+    """The peer could not be measured; the text has the reason."""
 
 
 class Load:
-    """A load of `wsloop bench`: the server's CPU per message, and messages in a second."""
+    """A run of `wsloop bench`: the server's CPU time per message, and messages per second."""
 
     rounds_max = 1000
 
@@ -23,7 +23,7 @@ class Load:
     def measure(self, peer, seconds):
         path = peer.broadcast if 'broadcast' in self.flags else peer.echo
         if path is None:
-            raise Failed('it has no broadcast of its own')
+            raise Failed('this peer has no broadcast')
         with peer.start() as server:
             done = subprocess.run(
                 ['taskset', '-c', LOAD_CORE, str(WSLOOP), 'bench', f'ws://127.0.0.1:{server.port}{path}',
@@ -38,7 +38,7 @@ class Load:
         if errors or not found['messages']:
             raise Failed(f'errors: {errors}')
         if found['server'] is None:
-            raise Failed('the server ended')
+            raise Failed('the server process ended during the run')
         return {'cpu_us': found['server']['cpu_us_per_message'], 'per_second': found['messages_per_second'],
                 'p99_us': found['latency_us']['p99']}
 
@@ -47,9 +47,9 @@ class Load:
 
 
 class Memory:
-    """Resident bytes of the server for each of 1 000 connections that have had an echo and are idle."""
+    """Resident bytes of the server for each of 1 000 connections that are idle after one echo."""
 
-    # It hardly varies, and takes its time.
+    # The figure hardly varies, and the measurement is slow.
     rounds_max = 2
 
     def __init__(self, key, title, size):
@@ -65,7 +65,7 @@ class Memory:
 
     def resident(self, peer):
         with peer.start() as server:
-            # What the first connections cost is not what each costs.
+            # A warm-up, so that allocations which happen only once are not counted per connection.
             warm = [Client(server.port, peer.echo) for _ in range(10)]
             for client in warm:
                 echo(client, 20)
@@ -85,7 +85,7 @@ class Memory:
 
 
 class Start:
-    """How long until it listens, and resident bytes then."""
+    """Time from the start of the process until it listens, and resident bytes at that time."""
 
     key, title = 'start', 'Start: milliseconds until it listens, resident bytes'
     rounds_max = 1000
@@ -99,7 +99,7 @@ class Start:
 
 
 def wait_until_idle(server):
-    """Until it does nothing for a while, such as giving memory back."""
+    """Waits until the server uses almost no CPU time, so that it has returned memory to the system."""
     for _ in range(20):
         cpu = server.cpu_seconds()
         time.sleep(0.25)
@@ -112,7 +112,7 @@ def echo(client, size):
     """Sends a message and reads its echo."""
     client.socket.sendall(frame(BINARY, b'x' * size))
     if client.message() != (BINARY, b'x' * size):
-        raise Refused('an echo that is not one')
+        raise Refused('an echo differs from the message')
 
 
 def broadcast(key, title, *flags):

@@ -14,7 +14,11 @@ SERVER_CORE, LOAD_CORE = '0', '1'
 
 
 class Peer:
-    """A server program. `failure` says why it cannot take part; `checks`, whether it checks UTF-8."""
+    """A server program to compare.
+
+    `command` returns the command line for a port. `echo` and `broadcast` are paths, or None without such a service.
+    `checks` is whether the server validates UTF-8. `failure` is the reason why it could not be built or started, or None.
+    """
 
     def __init__(self, name, command, version, what, echo='/', broadcast='/broadcast', checks=True):
         self.name, self.command, self.version, self.what = name, command, version, what
@@ -31,7 +35,7 @@ class Peer:
 
 
 class Running:
-    """A peer that runs, on one core; to be used in a `with`."""
+    """A running peer, pinned to one core. Use it in a `with` statement, which kills it at the end."""
 
     def __init__(self, peer, stderr, under):
         self.port = free_port()
@@ -39,8 +43,8 @@ class Running:
         self.process = subprocess.Popen(
             ['taskset', '-c', SERVER_CORE, *under, *peer.command(self.port)],
             stdout=subprocess.PIPE, stderr=stderr, cwd=HERE,
-            # wsloop would write a line for each connection, and the others write none. With the other variable set it does
-            # not execute itself a second time, where valgrind would not follow (see src/allocator.rs).
+            # Without RUST_LOG wsloop writes a line for each connection; the other peers write none. If the second variable
+            # is set, wsloop does not execute itself again at start, which valgrind would not follow (src/allocator.rs).
             env={**os.environ, 'RUST_LOG': 'off', 'MIMALLOC_PURGE_DELAY': '0'},
         )
         line = self.process.stdout.readline()
@@ -55,7 +59,7 @@ class Running:
         return int(re.search(r'VmRSS:\s+(\d+) kB', status)[1]) * 1024
 
     def cpu_seconds(self):
-        """Of all threads, as the scheduler counts."""
+        """Returns the CPU time of all threads, as counted by the scheduler."""
         tasks = Path(f'/proc/{self.pid}/task').iterdir()
         return sum(int((task / 'schedstat').read_text().split()[0]) for task in tasks) / 1e9
 
@@ -76,7 +80,7 @@ def free_port():
 
 
 def cargo_version(package, manifest):
-    """What the lock file pins."""
+    """Returns the version of a package in the lock file."""
     lock = (manifest.parent / 'Cargo.lock').read_text()
     return re.search(rf'name = "{package}"\nversion = "([^"]+)"', lock)[1]
 
@@ -91,12 +95,14 @@ def sh(*command, cwd=HERE, env=None):
 
 
 def build(wanted):
-    """All peers that are wanted, by their names up to a comma, built; one that cannot be has its `failure`."""
+    """Builds the peers in `wanted` (names up to a comma; None: all) and returns them.
+
+    A peer that cannot be built or started is returned with its `failure`."""
     def rust(binary, *more):
         return lambda port: [str(TARGET / 'release' / binary), str(port), *more]
 
     def wsloop(port):
-        # Its announcement is longer, and contains the word that is waited for.
+        # Its announcement is longer than that of the other peers, but also contains "listening".
         return [str(WSLOOP), 'serve', '-l', f'127.0.0.1:{port}']
 
     manifest = HERE / 'Cargo.toml'
@@ -122,7 +128,7 @@ def build(wanted):
          lambda: sh('c/lws.sh', TARGET / 'lws'), lambda: (TARGET / 'lws' / 'version').read_text().strip(),
          'Debian\'s library with libuv, one service thread'),
     ]
-    # The load tool is needed whoever takes part.
+    # The load tool is part of this binary, so it is always built.
     own()
     found = []
     for name, command, make, version, what in table:
@@ -137,7 +143,7 @@ def build(wanted):
                 pass
         except (RuntimeError, OSError, TypeError) as error:
             peer.failure = str(error)
-            print(f'  {name} cannot take part: {error}', flush=True)
+            print(f'  {name} cannot be built or started, and is left out: {error}', flush=True)
         found.append(peer)
     return found
 

@@ -1,4 +1,4 @@
-"""Tables and the chart, from what was measured."""
+"""Formats the results as JSON, Markdown tables and an SVG chart."""
 
 import datetime
 import json
@@ -35,17 +35,17 @@ def tables(results):
         '# Results', '',
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; "
         f"medians of {results['rounds']} rounds of {results['seconds']:g} s. Server on one core, load on another. "
-        'Written by `benches/compare/run`. Bold: the best but the ceiling; of CPU, by the ratio.', '',
+        'Written by `benches/compare/run`. Bold: the best peer except the ceiling; for CPU, the one with the lowest ratio.', '',
         '| peer | version | what |', '|---|---|---|',
     ]
     for name, facts in results['peers'].items():
         version = facts['version'] or f"not measured: {facts['failure']}"
         lines.append(f"| {name} | {version} | {facts['what']} |")
     groups = [
-        ('Echo: server CPU microseconds per message (and the median of its ratios to the ceiling\'s in the same round)', 'echo', 'cpu_us', cpu_cell, min),
+        ('Echo: server CPU microseconds per message (in brackets: median of the ratios to the ceiling in the same round)', 'echo', 'cpu_us', cpu_cell, min),
         ('Echo: messages per second', 'echo', 'per_second', rate_cell, max),
         ('Broadcast: deliveries per second', 'broadcast', 'per_second', rate_cell, max),
-        ('Broadcast: server CPU microseconds per delivery (and such ratios)', 'broadcast', 'cpu_us', cpu_cell, min),
+        ('Broadcast: server CPU microseconds per delivery (in brackets: the ratios as above)', 'broadcast', 'cpu_us', cpu_cell, min),
         ('Memory: resident bytes per connection', 'memory', 'bytes', bytes_cell, min),
         ('Start: milliseconds until it listens', 'start', 'milliseconds', ms_cell, min),
         ('Start: resident bytes', 'start', 'bytes', bytes_cell, min),
@@ -76,7 +76,7 @@ def table(results, chosen, key, cell, best):
 
 
 def leader(found, key, best):
-    """The best peer in a column. The ceiling is a measure, not a competitor."""
+    """Returns the best peer of a column. The ceiling is the reference and does not count."""
     rivals = {peer: figures for peer, figures in found.items() if peer != 'ceiling'}
     rank = 'cpu_ratio' if key == 'cpu_us' and all('cpu_ratio' in figures for figures in rivals.values()) else key
     return best(rivals, key=lambda peer: rivals[peer][rank], default=None)
@@ -111,7 +111,7 @@ def failures(results):
         for name, figures in column['peers'].items():
             if 'failure' in figures and not results['peers'][name]['failure']:
                 lines.append(f"- {name}, {column['title']}: {figures['failure']}")
-    return ['', '## What failed', ''] + lines if lines else []
+    return ['', '## Failed measurements', ''] + lines if lines else []
 
 
 def scale_tables(scale):
@@ -128,7 +128,7 @@ COLOURS = {'wsloop': '#e4572e', 'ceiling': '#8a8f98', 'uWebSockets': '#2e86ab', 
 
 
 def chart(results):
-    """Bars: how many times the ceiling's CPU a message costs, and deliveries beside the best peer's."""
+    """Returns a bar chart: CPU per echoed message relative to the ceiling, deliveries relative to the best peer."""
     groups = []
     for key, column in results['columns'].items():
         if key.startswith('echo'):
@@ -147,8 +147,8 @@ def chart(results):
 def svg(groups, results):
     bar, gap, head, width, left = 13, 20, 26, 900, 380
     out, top = [], 94
-    for kind, title in [('cpu', 'Echo: server CPU per message, the ceiling is 1 (less is better; cut at 6)'),
-                        ('rate', 'Broadcast: deliveries per second, the best is 1 (more is better)')]:
+    for kind, title in [('cpu', 'Echo: server CPU per message, relative to the ceiling (less is better; bars end at 6)'),
+                        ('rate', 'Broadcast: deliveries per second, relative to the best peer (more is better)')]:
         chosen = [group for group in groups if group[2] == kind]
         if not chosen:
             continue

@@ -1,4 +1,4 @@
-"""Many connections: what each costs, what the active ones notice, and how fast they come."""
+"""Measurements with many connections: memory per connection, latency of active ones, and rate of new ones."""
 
 import json
 import statistics
@@ -10,7 +10,7 @@ from .peers import LOAD_CORE, WSLOOP
 
 OPEN = [100, 1000, 10_000, 18_000]
 ACTIVE = 100
-# Each idle connection is pinged once in it, with the defaults.
+# With the default idle timeout, wsloop pings each idle connection once in this time.
 IDLE_SECONDS = 60
 ROUNDS = 15
 SECONDS = 0.6
@@ -19,11 +19,11 @@ SECONDS = 0.6
 def measure(peers):
     parts = [storm(peers)]
     own = [peer for peer in peers if peer.name == 'wsloop']
-    return parts + [part for peer in own for part in [crowds(peer)]]
+    return parts + [part for peer in own for part in [active_among_idle(peer)]]
 
 
-class Crowd:
-    """A server, and idle connections to it, held by a load that sends next to nothing."""
+class Setup:
+    """A server with idle connections, which a load tool holds open while it sends almost nothing."""
 
     def __init__(self, peer, count):
         self.count, self.idle = count, count - ACTIVE
@@ -38,15 +38,15 @@ class Crowd:
         self.found = {}
 
     def wait(self):
-        """Until all are there; the server has a few descriptors of its own."""
+        """Waits until all connections are open, according to the server's number of descriptors."""
         for _ in range(600):
             if len(list(Path(f'/proc/{self.server.pid}/fd').iterdir())) > self.idle:
                 return
             time.sleep(0.1)
-        raise RuntimeError(f'{self.idle} connections did not come')
+        raise RuntimeError(f'not all of {self.idle} connections were open after 60 s')
 
     def round(self):
-        """Those who are active, in a closed loop: all of them, then one alone."""
+        """Measures active connections in a closed loop: 100 of them, then one alone."""
         for active in (ACTIVE, 1):
             got = bench(self.server.port, self.server.pid, '-c', str(active), '-d', f'{SECONDS}s', '--warmup', '200ms')
             for key, value in [('cpu', got['server']['cpu_us_per_message']), ('p50', got['latency_us']['p50']),
@@ -66,52 +66,54 @@ def bench(port, pid, *flags):
     return json.loads(done.stdout)
 
 
-def crowds(peer):
-    """Active connections among more and more idle ones. All servers stand side by side, with their crowds, for as long as
-    it takes, and each round measures all of them, one after the other: what disturbs the machine disturbs all alike."""
-    all_crowds = []
+def active_among_idle(peer):
+    """Measures active connections among increasing numbers of idle ones.
+
+    One server for each number runs during the whole measurement, with its idle connections. Each round measures all
+    servers one after the other, so that other load on the machine affects all of them alike."""
+    setups = []
     try:
         for count in OPEN:
-            all_crowds.append(Crowd(peer, count))
-            all_crowds[-1].wait()
+            setups.append(Setup(peer, count))
+            setups[-1].wait()
         time.sleep(2)
-        resident = [crowd.server.rss() for crowd in all_crowds]
-        cpu, start = [crowd.server.cpu_seconds() for crowd in all_crowds], time.monotonic()
+        resident = [setup.server.rss() for setup in setups]
+        cpu, start = [setup.server.cpu_seconds() for setup in setups], time.monotonic()
         time.sleep(IDLE_SECONDS)
         elapsed = time.monotonic() - start
-        idle = [(crowd.server.cpu_seconds() - before) / elapsed for crowd, before in zip(all_crowds, cpu)]
+        idle = [(setup.server.cpu_seconds() - before) / elapsed for setup, before in zip(setups, cpu)]
         for number in range(ROUNDS):
-            turn = number % len(all_crowds)
-            for crowd in all_crowds[turn:] + all_crowds[:turn]:
-                crowd.round()
-                print(f'scale {crowd.count:6} open: ' + ', '.join(
-                    f'{active} active {key} {values[-1]:.1f}' for (active, key), values in crowd.found.items()), flush=True)
+            turn = number % len(setups)
+            for setup in setups[turn:] + setups[:turn]:
+                setup.round()
+                print(f'scale {setup.count:6} open: ' + ', '.join(
+                    f'{active} active {key} {values[-1]:.1f}' for (active, key), values in setup.found.items()), flush=True)
     finally:
-        for crowd in all_crowds:
-            crowd.end()
+        for setup in setups:
+            setup.end()
     rows = []
-    for crowd, bytes_now, share in zip(all_crowds, resident, idle):
-        each = round((bytes_now - crowd.before) / crowd.idle) if crowd.idle >= 5000 else '-'
-        row = [f'{crowd.count:,}'.replace(',', ' '), each, f'{100 * share:.2f} %']
+    for setup, bytes_now, share in zip(setups, resident, idle):
+        each = round((bytes_now - setup.before) / setup.idle) if setup.idle >= 5000 else '-'
+        row = [f'{setup.count:,}'.replace(',', ' '), each, f'{100 * share:.2f} %']
         for active in (ACTIVE, 1):
             for key in ('cpu', 'p50', 'p99'):
-                row.append(cell(crowd.found[active, key], all_crowds[0].found[active, key], 2 if key == 'cpu' else 0))
+                row.append(cell(setup.found[active, key], setups[0].found[active, key], 2 if key == 'cpu' else 0))
         rows.append(row)
     return {'title': f'wsloop: active connections in a closed loop, among idle ones that are pinged every 60 s; medians of '
-                     f'{ROUNDS} interleaved rounds, and of their ratios to the first row\'s of the same round',
+                     f'{ROUNDS} interleaved rounds, in brackets the median of the ratios to the first row in the same round',
             'head': ['open', 'resident bytes each', 'CPU when idle',
                      *(f'{active} active: {what}' for active in (ACTIVE, 1) for what in ('CPU us per message', 'p50 us', 'p99 us'))],
             'rows': rows}
 
 
 def cell(values, first, digits):
-    """The median, and in brackets that of the ratios to `first`, round by round."""
+    """Formats the median, and in brackets the median of the ratios to `first` in the same round."""
     ratio = statistics.median(value / base for value, base in zip(values, first))
     return f'{statistics.median(values):.{digits}f} ({ratio:.2f})'
 
 
 def storm(peers):
-    """2 000 connections at once, three times."""
+    """Measures 2 000 simultaneous connects, three times for each peer."""
     rows = []
     for peer in peers:
         found, failed = [], 0
@@ -131,5 +133,5 @@ def storm(peers):
             continue
         middle = sorted(found)[len(found) // 2]
         rows.append([peer.name, f'{middle[0]:.0f}', f'{middle[1]:.1f}', f'{middle[2] / 1000:.0f}', failed])
-    return {'title': 'A storm of 2 000 connects at once',
+    return {'title': '2 000 simultaneous connects',
             'head': ['peer', 'handshakes/s', 'CPU us per handshake', 'p99 ms', 'refused or timed out'], 'rows': rows}

@@ -1,4 +1,4 @@
-"""A WebSocket client of raw sockets, slow and strict: for the checks and for filling servers with connections."""
+"""A strict and slow WebSocket client on a raw socket, for the checks and for opening many idle connections."""
 
 import base64
 import hashlib
@@ -12,11 +12,11 @@ GUID = b'258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 
 
 class Refused(Exception):
-    """What came is not what RFC 6455 allows a server to send; the text says what."""
+    """The server sent something that RFC 6455 does not allow or the caller did not expect; the text describes it."""
 
 
 class Ended(Exception):
-    """The server ended the connection; `code` is that of its close frame, if one came."""
+    """The server ended the connection. `code` is the code of its close frame, or None."""
 
     def __init__(self, code=None):
         super().__init__(f'closed with {code}' if code else 'dropped')
@@ -24,7 +24,7 @@ class Ended(Exception):
 
 
 class Client:
-    """A connection after its opening handshake. `extensions` are what the server accepted."""
+    """A connection after the opening handshake. `extensions` is the server's Sec-WebSocket-Extensions, or None."""
 
     def __init__(self, port, path, offer=None):
         self.socket = socket.create_connection(('127.0.0.1', port), timeout=10)
@@ -42,12 +42,13 @@ class Client:
         status, *lines = head.split(b'\r\n')
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(b':') for line in lines)}
         if b' 101 ' not in status:
-            raise Refused(f'no 101 but {status!r}')
+            raise Refused(f'{status!r} instead of 101')
         if headers.get(b'sec-websocket-accept') != base64.b64encode(hashlib.sha1(key + GUID).digest()):
             raise Refused('a wrong Sec-WebSocket-Accept')
         self.extensions = headers.get(b'sec-websocket-extensions')
 
     def more(self):
+        """Reads more input into `buf`."""
         try:
             got = self.socket.recv(1 << 18)
         except ConnectionError:
@@ -64,7 +65,7 @@ class Client:
         return taken
 
     def frame(self):
-        """The next frame: whether it is final, its opcode, its payload."""
+        """Returns the next frame: whether it is final, its opcode, its payload."""
         first, second = self.take(2)
         if first & 0x70 or second & 0x80:
             raise Refused(f'a frame that begins with {first:#04x} {second:#04x}')
@@ -76,7 +77,7 @@ class Client:
         return first & 0x80, first & 0x0F, self.take(length)
 
     def message(self):
-        """The next message or control frame, put together: its opcode and payload."""
+        """Returns the opcode and payload of the next control frame, or of the next message after joining its fragments."""
         opcode, payload = None, b''
         while True:
             final, kind, piece = self.frame()
@@ -92,7 +93,8 @@ class Client:
                 return opcode, payload
 
     def send(self, *frames):
-        """Sends from a thread, so that neither side waits for the other; a server may end it at any time."""
+        """Sends in a new thread and returns it, so that the caller can read meanwhile. Ignores errors of the socket,
+        because the server may end the connection at any time."""
         def run(data):
             try:
                 self.socket.sendall(data)
@@ -107,7 +109,7 @@ class Client:
 
 
 def frame(opcode, payload, final=True, key=None):
-    """A client's frame, with a random masking key."""
+    """Encodes a client's frame, with a random masking key if `key` is None."""
     key = os.urandom(4) if key is None else key
     length = len(payload)
     first = (0x80 if final else 0) | opcode

@@ -1,4 +1,5 @@
-// npm ws, as in its own examples, without permessage-deflate.
+// Benchmark peer: npm ws as in its own examples, without permessage-deflate. `node ws_server.mjs PORT`; any path echoes,
+// /broadcast sends each message to all members, including its sender.
 import { WebSocketServer, WebSocket } from 'ws';
 
 const server = new WebSocketServer({

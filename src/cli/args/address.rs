@@ -1,20 +1,20 @@
-//! Where to listen: PORT, HOST:PORT or [::1]:PORT.
+//! TCP addresses to listen on: `PORT`, `HOST:PORT` or `[::1]:PORT`.
 //!
-//! A host name is resolved here, once, so that one which cannot be is a mistake on the command line and not a
-//! server that half started. Of several addresses the first is taken: one `-l` is one listener.
+//! A host name is resolved once, during parsing, so that a name that cannot be resolved is a usage error and no
+//! listener is opened. If a name has several addresses, the first is used: one `-l` opens one listener.
 
 use super::units;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-/// An address to listen on, and how it was written.
+/// An address to listen on, and the text of the argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) text: String,
     pub(crate) socket: SocketAddr,
 }
 
-/// As it was written, and what that means where the two differ.
+/// Displays the text of the argument, followed by the socket address in brackets if it differs.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, socket } = self;
@@ -27,8 +27,10 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Parses an address and resolves its host name.
+    ///
     /// # Errors
-    /// The end of a sentence that begins with the flag and `text`.
+    /// The reason for a [`UsageError::invalid_value`](super::UsageError).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let socket = if units::is_digits(text) {
             (Ipv4Addr::LOCALHOST, port(text)?).into()
@@ -46,21 +48,25 @@ impl Address {
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {
     let Some((host, port_text)) = text.rsplit_once(':') else {
-        return Err(format!("names no port; {FORMS}"));
+        return Err(format!("has no port; {EXPECTED}"));
     };
     if !host.contains('[') && host.contains(':') && host.bytes().all(is_ipv6_byte) {
-        return Err("is ambiguous; an IPv6 address needs brackets, as in [::1]:8080".to_owned());
+        return Err("is ambiguous; write an IPv6 address in brackets, as in [::1]:8080".to_owned());
     }
     let port = port(port_text)?;
     if host.is_empty() {
-        return Err(format!("names no host; 0.0.0.0:{port} is every interface"));
+        return Err(format!(
+            "has no host; use 0.0.0.0:{port} for every IPv4 interface"
+        ));
     }
     if !host.bytes().all(is_host_byte) {
         return Err(NOT_AN_ADDRESS.to_owned());
     }
     match (host, port).to_socket_addrs() {
-        Ok(mut sockets) => sockets.next().ok_or_else(|| "has no address".to_owned()),
-        Err(error) => Err(format!("cannot be resolved: {error}")),
+        Ok(mut sockets) => sockets
+            .next()
+            .ok_or_else(|| "has a host name without addresses".to_owned()),
+        Err(error) => Err(format!("has a host name that cannot be resolved: {error}")),
     }
 }
 
@@ -76,20 +82,21 @@ fn is_ipv6_byte(byte: u8) -> bool {
     byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'
 }
 
-/// What resolvers take in a name. Anything else (a scheme, a path, a blank) is not worth a question to the network.
+/// Returns whether `byte` can be part of a host name. Names with other bytes (of a scheme, a path, a blank) are
+/// rejected without a query to a resolver.
 pub(super) fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
 
-const FORMS: &str = "an address is PORT, HOST:PORT or [::1]:PORT";
-const NOT_AN_ADDRESS: &str = "is not an address: PORT, HOST:PORT or [::1]:PORT";
+const EXPECTED: &str = "expected PORT, HOST:PORT or [::1]:PORT";
+const NOT_AN_ADDRESS: &str = "is not an address; expected PORT, HOST:PORT or [::1]:PORT";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_an_address_is_read() {
+    fn every_form_of_an_address_is_parsed() {
         let table = [
             ("8080", "127.0.0.1:8080"),
             ("0", "127.0.0.1:0"),
@@ -114,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_shown_as_written_and_as_meant() {
+    fn display_shows_the_text_and_the_address_that_it_stands_for() {
         let table = [
             ("127.0.0.1:80", "127.0.0.1:80"),
             ("[::1]:80", "[::1]:80"),
@@ -128,13 +135,13 @@ mod tests {
     #[test]
     fn a_malformed_address_is_refused_with_its_reason() {
         let table = [
-            ("", "names no port"),
-            ("localhost", "names no port"),
-            ("127.0.0.1", "names no port"),
-            (":8080", "0.0.0.0:8080 is every interface"),
-            ("::1", "needs brackets"),
-            ("::1:8080", "needs brackets"),
-            ("::ffff:127.0.0.1:80", "needs brackets"),
+            ("", "has no port"),
+            ("localhost", "has no port"),
+            ("127.0.0.1", "has no port"),
+            (":8080", "use 0.0.0.0:8080 for every IPv4 interface"),
+            ("::1", "in brackets"),
+            ("::1:8080", "in brackets"),
+            ("::ffff:127.0.0.1:80", "in brackets"),
             ("[::1]", "is not an address"),
             ("[::1]x:80", "is not an address"),
             ("[::1]:99999", "above 65535"),
@@ -146,7 +153,7 @@ mod tests {
             ("127.0.0.1:-1", "is not an address"),
             ("ws://localhost:80", "is not an address"),
             ("local host:80", "is not an address"),
-            ("--no-ping", "names no port"),
+            ("--no-ping", "has no port"),
         ];
         for (text, expected) in table {
             let reason = Address::parse(text).unwrap_err();
@@ -158,6 +165,7 @@ mod tests {
     fn a_name_that_cannot_be_resolved_is_refused() {
         // RFC 1035 section 2.3.4: a label has at most 63 octets, so no resolver asks the network for this one.
         let reason = Address::parse(&format!("{}:80", "x".repeat(64))).unwrap_err();
-        assert!(reason.starts_with("cannot be resolved: "), "{reason}");
+        let expected = "has a host name that cannot be resolved: ";
+        assert!(reason.starts_with(expected), "{reason}");
     }
 }

@@ -1,20 +1,20 @@
-//! A table of flags: one row for each, with what it sets and what its value may be.
+//! Tables of flags: each row has the names of a flag and the function that parses its value and applies it.
 
 use super::units;
 #[cfg(any(feature = "bench", feature = "connect"))]
 use super::unknown_flag;
-use super::{UsageError, no_value, value};
+use super::{UsageError, reject_value, value};
 use lexopt::Parser;
 #[cfg(any(feature = "bench", feature = "connect"))]
 use std::fmt::Display;
 use std::time::Duration;
 
-/// A flag, and what it does to the words read so far.
+/// A flag that changes a value of type `W`, which collects the arguments.
 pub(super) struct Flag<W: 'static> {
     pub(super) short: Option<&'static str>,
     pub(super) long: &'static str,
     kind: Kind<W>,
-    /// Whether it may be given again.
+    /// Whether the flag can be given more than once.
     is_repeatable: bool,
 }
 
@@ -24,7 +24,8 @@ enum Kind<W: 'static> {
 }
 
 impl<W> Flag<W> {
-    pub(super) const fn value_of(
+    /// Returns a flag that takes a value. `set` parses and stores it, or returns the reason for a usage error.
+    pub(super) const fn with_value(
         short: Option<&'static str>,
         long: &'static str,
         set: fn(&mut W, &str) -> Result<(), String>,
@@ -37,6 +38,7 @@ impl<W> Flag<W> {
         }
     }
 
+    /// Returns a flag without a value.
     pub(super) const fn switch(
         short: Option<&'static str>,
         long: &'static str,
@@ -50,6 +52,7 @@ impl<W> Flag<W> {
         }
     }
 
+    /// Allows the flag to be given more than once.
     pub(super) const fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
         self
@@ -57,71 +60,73 @@ impl<W> Flag<W> {
 
     #[cfg(test)]
     pub(super) fn takes_value(&self) -> bool {
-        self.shape().takes_value
+        self.spec().takes_value
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        Shape {
+    pub(super) fn spec(&self) -> FlagSpec {
+        FlagSpec {
             long: self.long,
             takes_value: matches!(self.kind, Kind::Value(_)),
             is_repeatable: self.is_repeatable,
         }
     }
 
-    /// `text` is empty for a flag without a value.
+    /// Applies the flag with the value `text`, which is empty for a flag without a value.
     ///
     /// # Errors
-    /// The end of a sentence that begins with the flag and `text`.
-    pub(super) fn set(&self, words: &mut W, text: &str) -> Result<(), String> {
+    /// The reason for a [`UsageError::invalid_value`].
+    pub(super) fn set(&self, args: &mut W, text: &str) -> Result<(), String> {
         match self.kind {
             Kind::Switch(set) => {
-                set(words);
+                set(args);
                 Ok(())
             }
-            Kind::Value(set) => set(words, text),
+            Kind::Value(set) => set(args, text),
         }
     }
 }
 
-/// The row of a flag, by either of its names.
+/// Finds a flag by its short or long name.
 pub(super) fn find<W>(rows: &'static [Flag<W>], flag: &str) -> Option<&'static Flag<W>> {
     rows.iter()
         .find(|row| row.long == flag || row.short == Some(flag))
 }
 
 #[cfg(any(feature = "bench", feature = "connect"))]
-/// Reads the value of `flag`, if it takes one, and sets what it sets. `given` has the flags until then.
+/// Parses `flag`, and its value if it takes one, and applies it to `args`. Appends its long name to `given`, the
+/// flags of the command line so far.
 ///
 /// # Errors
-/// There is no such flag, it is given twice, or its value is wrong.
+/// The flag is unknown, is given twice, or has an invalid value.
 pub(super) fn set<W>(
     rows: &'static [Flag<W>],
     flag: &str,
     parser: &mut Parser,
     given: &mut Vec<&'static str>,
-    words: &mut W,
+    args: &mut W,
 ) -> Result<(), UsageError> {
     let row =
         find(rows, flag).ok_or_else(|| unknown_flag(flag, rows.iter().map(|row| row.long)))?;
-    let text = row.shape().read(flag, parser, given)?;
-    row.set(words, &text)
-        .map_err(|reason| UsageError::of_value(flag, &text, reason))
+    let text = row.spec().read(flag, parser, given)?;
+    row.set(args, &text)
+        .map_err(|reason| UsageError::invalid_value(flag, &text, reason))
 }
 
-/// What must be known of a flag to read it.
+/// The properties of a flag that the parser needs.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(super) struct FlagSpec {
     pub(super) long: &'static str,
     pub(super) takes_value: bool,
-    /// Whether it may be given again.
+    /// Whether the flag can be given more than once.
     pub(super) is_repeatable: bool,
 }
 
-impl Shape {
-    /// Notes that the flag, as it was written, is given, and reads its value; empty if it takes none.
+impl FlagSpec {
+    /// Returns the value of the flag, or an empty string if it takes none. Appends its long name to `given`. `flag`
+    /// is the name as written, for error messages.
     ///
     /// # Errors
-    /// It is given twice, has no value and needs one, or has one and takes none.
+    /// The flag is given twice, lacks a value, or has a value although it takes none.
     pub(super) fn read(
         self,
         flag: &str,
@@ -135,20 +140,21 @@ impl Shape {
         if self.takes_value {
             return value(parser, flag);
         }
-        no_value(parser, flag)?;
+        reject_value(parser, flag)?;
         Ok(String::new())
     }
 }
 
 #[cfg(any(feature = "bench", feature = "connect"))]
-pub(super) fn within<T: PartialOrd + Display>(number: T, min: T, max: T) -> Result<T, String> {
+/// Returns `number` if it is from `min` to `max`.
+pub(super) fn in_range<T: PartialOrd + Display>(number: T, min: T, max: T) -> Result<T, String> {
     if number < min || number > max {
         return Err(format!("is not from {min} to {max}"));
     }
     Ok(number)
 }
 
-/// A length of time that something is done for.
+/// Parses a duration from 1 ms to 24 h.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = units::duration(text)?;
     if time < Duration::from_millis(1) || time > TIME_MAX {
@@ -158,7 +164,7 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(any(feature = "bench", feature = "connect"))]
-/// As [`time`], or 0 to do it not at all.
+/// Parses a duration of 0, or as [`time`] does.
 pub(super) fn time_or_zero(text: &str) -> Result<Duration, String> {
     match units::duration(text)? {
         Duration::ZERO => Ok(Duration::ZERO),

@@ -1,15 +1,15 @@
-//! The flags that set limits: one row for each, with its field in [`Config`].
+//! The flags that set limits: each row has the name of a flag and its field in [`Config`].
 //!
-//! A flag is spelled like its field with dashes, but for `--lag` and `--no-ping`. What a limit is good for, and its
-//! default, is told in `config.rs` and in `help.rs`.
+//! The name of a flag is that of its field with dashes, except for `--lag` and `--no-ping`. `config.rs` and `help.rs`
+//! document the limits and their defaults.
 
-use super::flag::Shape;
+use super::flag::FlagSpec;
 use super::variables;
 use super::{UsageError, units};
 use std::time::Duration;
 use wsloop::{Config, LagPolicy};
 
-/// A limit's flag, and how its value is read.
+/// A flag that sets a limit, and the type of its value.
 pub(super) struct Limit {
     pub(super) flag: &'static str,
     kind: Kind,
@@ -22,10 +22,10 @@ enum Kind {
     Count(Field<usize>),
     CountU32(Field<u32>),
     Duration(Field<Duration>),
-    /// 0 or `off` is `None`.
+    /// 0 and `off` are parsed as `None`.
     DurationOrOff(Field<Option<Duration>>),
     Lag(Field<LagPolicy>),
-    /// Takes no value; makes its field false.
+    /// Takes no value; sets its field to `false`.
     Disable(Field<bool>),
 }
 
@@ -104,18 +104,21 @@ impl Limit {
 
     #[cfg(test)]
     pub(super) fn takes_value(&self) -> bool {
-        self.shape().takes_value
+        self.spec().takes_value
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        Shape {
+    pub(super) fn spec(&self) -> FlagSpec {
+        FlagSpec {
             long: self.flag,
             takes_value: !matches!(self.kind, Kind::Disable(_)),
             is_repeatable: false,
         }
     }
 
-    /// `text` is empty for a flag without a value.
+    /// Parses `text` and sets the field in `config`. `text` is empty for a flag without a value.
+    ///
+    /// # Errors
+    /// The reason for a [`UsageError`].
     pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), &'static str> {
         match self.kind {
             Kind::Bytes(field) => *field(config) = units::bytes(text)?,
@@ -138,7 +141,11 @@ fn lag(text: &str) -> Result<LagPolicy, &'static str> {
     }
 }
 
-/// Lets the limits that were not given, by flag or by variable, follow those that were, and checks them all.
+/// Derives limits that were not given from those that were given by flag or by variable. Then checks all limits
+/// together.
+///
+/// # Errors
+/// The first rule of [`Config::check`] that is broken, with the names of flags or variables.
 pub(super) fn finish(
     mut config: Config,
     by_flag: &[&str],
@@ -153,8 +160,8 @@ pub(super) fn finish(
     let is_raised =
         config.high_water_bytes > high_water_bytes || config.message_bytes_max > message_bytes_max;
     if is_raised && !is_given(BACKLOG) {
-        // The same sum as the default's: one more largest message, and a MiB for what an answer adds to it, may
-        // be owed to a session just under high water.
+        // The same sum as the default. A session with slightly less than the high water unsent can receive one more
+        // message of maximum size, plus 1 MiB for what an answer adds to it.
         config.backlog_bytes_max = config
             .high_water_bytes
             .saturating_add(config.message_bytes_max)
@@ -165,12 +172,13 @@ pub(super) fn finish(
     }
     match config.check() {
         Ok(()) => Ok(config),
-        Err(error) => Err(UsageError(in_flags(&error.to_string(), by_variable))),
+        Err(error) => Err(UsageError(with_flag_names(&error.to_string(), by_variable))),
     }
 }
 
-/// A rule in the words of `Config`, with each field's name replaced by its flag's, or its variable's.
-fn in_flags(rule: &str, by_variable: &[&str]) -> String {
+/// Replaces each field name in an error message of `Config` by the name of its flag, or of its variable if that was
+/// given.
+fn with_flag_names(rule: &str, by_variable: &[&str]) -> String {
     let words = rule.split(' ').map(|word| {
         let flag = format!("--{}", word.replace('_', "-"));
         match Limit::find(&flag) {

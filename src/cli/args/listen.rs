@@ -1,51 +1,54 @@
-//! Where to listen, and what listening sockets are set to: TCP addresses, paths of Unix sockets, and the flags that
-//! concern both.
+//! Listeners and their socket options: parses TCP addresses, paths of Unix sockets, and the values of socket flags.
 
 use super::{Address, flag, units};
 use std::time::Duration;
 
-/// A socket to listen on.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Listen {
     Tcp(Address),
-    /// Its path.
+    /// The path of a Unix socket.
     Unix(String),
 }
 
-/// What is set on listening sockets.
+/// Options of listening sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SocketOptions {
-    /// The permissions of Unix sockets; `None`: what the umask leaves.
+    /// Permissions of Unix sockets. `None`: 777 without the bits of the umask.
     pub(crate) unix_mode: Option<u32>,
-    /// Other processes may listen on the same ports.
+    /// Whether other processes can listen on the same TCP ports (`SO_REUSEPORT`).
     pub(crate) is_port_shared: bool,
-    /// Silence after which a peer is probed; whole seconds.
+    /// Time without traffic after which a peer is probed (`TCP_KEEPIDLE`), in whole seconds.
     pub(crate) tcp_keepalive: Option<Duration>,
-    /// How long what was sent may stay unacknowledged.
+    /// Time for which sent data can remain unacknowledged (`TCP_USER_TIMEOUT`).
     pub(crate) tcp_user_timeout: Option<Duration>,
 }
 
 impl Listen {
+    /// Parses `unix:PATH` or a TCP address.
+    ///
     /// # Errors
-    /// The end of a sentence that begins with the flag and `text`.
+    /// The reason for a [`UsageError::invalid_value`](super::UsageError).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let Some(path) = text.strip_prefix("unix:") else {
             return Address::parse(text).map(Self::Tcp);
         };
         if path.is_empty() {
-            return Err("names no path, as in unix:/run/wsloop.sock".to_owned());
+            return Err(
+                "has no path; expected unix:PATH, such as unix:/run/wsloop.sock".to_owned(),
+            );
         }
         if path.len() > PATH_BYTES_MAX {
             let bytes = path.len();
             return Err(format!(
-                "has a path of {bytes} bytes; a Unix socket's has at most {PATH_BYTES_MAX}"
+                "has a path of {bytes} bytes; the path of a Unix socket has at most {PATH_BYTES_MAX}"
             ));
         }
         Ok(Self::Unix(path.into()))
     }
 
-    /// Where a server listens that was told nothing and inherited nothing.
-    pub(crate) fn without_flag() -> Self {
+    /// Returns the address for a server without `-l` and without inherited sockets.
+    pub(crate) fn default_address() -> Self {
         Self::Tcp(Address::parse(LISTEN_DEFAULT).expect("an address with a port"))
     }
 
@@ -53,8 +56,9 @@ impl Listen {
         matches!(self, Self::Unix(_))
     }
 
-    /// Whether both cannot be listened on; port 0 is another free port each time.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    /// Returns whether a server cannot listen on both. Port 0 never conflicts, because it selects a free port each
+    /// time.
+    pub(super) fn conflicts_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
                 one.socket.port() != 0 && one.socket == other.socket
@@ -65,31 +69,36 @@ impl Listen {
     }
 }
 
+/// Parses the permissions of a file in octal.
+///
 /// # Errors
-/// The end of a sentence that begins with the flag and `text`.
+/// The reason for a [`UsageError::invalid_value`](super::UsageError).
 pub(super) fn mode(text: &str) -> Result<u32, String> {
     let mode = units::is_digits(text).then(|| u32::from_str_radix(text, 8));
     match mode {
         Some(Ok(mode)) if mode <= 0o777 => Ok(mode),
-        Some(_) | None => Err("is not permissions in octal, such as 660".to_owned()),
+        Some(_) | None => Err("is not an octal mode from 0 to 777, such as 660".to_owned()),
     }
 }
 
-/// Seconds, as systems count here; the most is what Linux takes (32 767).
+/// Parses a duration of whole seconds, the unit of `TCP_KEEPIDLE`. 0 and `off` are `None`. The maximum, 9 h, is below
+/// that of Linux, which is 32 767 s.
 ///
 /// # Errors
-/// The end of a sentence that begins with the flag and `text`.
+/// The reason for a [`UsageError::invalid_value`](super::UsageError).
 pub(super) fn seconds_or_off(text: &str) -> Result<Option<Duration>, String> {
     match units::duration_or_off(text)? {
         Some(time) if time.subsec_nanos() != 0 || time > KEEPALIVE_MAX => {
-            Err("is not whole seconds, from 1s to 9h".to_owned())
+            Err("is not whole seconds from 1s to 9h, or off".to_owned())
         }
         time => Ok(time),
     }
 }
 
+/// Parses a duration from 1 ms to 24 h. 0 and `off` are `None`.
+///
 /// # Errors
-/// The end of a sentence that begins with the flag and `text`.
+/// The reason for a [`UsageError::invalid_value`](super::UsageError).
 pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
     match units::duration_or_off(text)? {
         Some(_) => flag::time(text).map(Some),
@@ -99,7 +108,7 @@ pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
 
 pub(super) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
-/// `sun_path` of the system's `sockaddr_un`, less the zero byte behind the path.
+/// Length of `sun_path` in the system's `sockaddr_un`, without the NUL after the path.
 const PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
@@ -109,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_or_a_path_is_read() {
+    fn addresses_and_unix_paths_are_parsed() {
         let longest = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX - 1));
         let table = [
             ("unix:/run/ws", "/run/ws"),
@@ -124,17 +133,17 @@ mod tests {
         let address = Address::parse("[::1]:80").unwrap();
         assert_eq!(Listen::parse("[::1]:80"), Ok(Listen::Tcp(address)));
         assert_eq!(
-            Listen::without_flag(),
+            Listen::default_address(),
             Listen::parse("127.0.0.1:8080").unwrap()
         );
     }
 
     #[test]
-    fn a_path_that_no_socket_can_have_is_refused() {
+    fn empty_and_overlong_unix_paths_are_rejected() {
         let long = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX));
         let table = [
-            ("unix:", "names no path"),
-            ("unix", "names no port"),
+            ("unix:", "has no path"),
+            ("unix", "has no port"),
             ("UNIX:/x", "is not an address"),
             (&long, "at most 107"),
         ];
@@ -168,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_sockets_have_bounds_and_can_be_off() {
+    fn socket_times_are_bounded_and_can_be_off() {
         let seconds = |seconds| Ok(Some(Duration::from_secs(seconds)));
         let table = [
             ("1", seconds(1)),

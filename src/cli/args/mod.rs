@@ -1,6 +1,7 @@
-//! The command line: words in, a [`Command`] or one line that says which word is wrong and why.
+//! Parses arguments and environment variables into a [`Command`], or returns a [`UsageError`]: one line that names the
+//! invalid argument and the reason.
 //!
-//! Nothing is printed and nothing is opened here; the only question to the outside is that for a host name's address.
+//! Prints nothing and opens nothing. The only access to the network is the resolution of host names.
 
 mod address;
 #[cfg(feature = "bench")]
@@ -26,18 +27,18 @@ pub(crate) use listen::{Listen, SocketOptions};
 pub(crate) use route::Route;
 
 use super::help;
-use flag::{Flag, Shape};
+use flag::{Flag, FlagSpec};
 use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
 use std::fmt;
 use wsloop::Config;
 
-/// What the command line asks for.
+/// A command with its arguments.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one, and it lives as long as the process"
+    reason = "there is one value, which exists as long as the process"
 )]
 pub(crate) enum Command {
     Serve(Serve),
@@ -45,44 +46,45 @@ pub(crate) enum Command {
     Bench(Box<Bench>),
     #[cfg(feature = "connect")]
     Connect(Box<Connect>),
-    /// Print this on stdout.
+    /// Print this text on stdout.
     Help(&'static str),
     Version,
 }
 
-/// A server to run.
+/// Configuration of a server to run.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// None twice; if there is none, where to listen is for the environment to say, or [`Listen::without_flag`].
+    /// Addresses to listen on, without duplicates. If empty, the server listens on inherited sockets, or if there are
+    /// none on [`Listen::default_address`].
     pub(crate) listen: Vec<Listen>,
     pub(crate) sockets: SocketOptions,
-    /// At least one, no path twice.
+    /// Paths and their handlers: at least one, without duplicate paths.
     pub(crate) routes: Vec<(String, Route)>,
-    /// Lower case, as browsers send them; empty if every origin is let in.
+    /// Allowed origins in lower case, as browsers send them. If empty, every origin is allowed.
     pub(crate) origins: Vec<String>,
-    /// Where the counts are told; none of the routes' paths.
+    /// Path of the metrics; differs from the paths of all routes.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
-    /// Whether a plain GET of / is answered with the page.
+    /// Whether a plain GET of `/` is answered with the built-in page.
     pub(crate) page: bool,
     pub(crate) config: Config,
-    /// Whether `connections_max` was given, and does not follow the descriptors' limit.
+    /// Whether `connections_max` was given. If not, it is derived from the limit on open files.
     pub(crate) has_connections_max: bool,
-    /// Variables that look like ours and are no flag's.
+    /// Environment variables that start with `WSLOOP_` and belong to no flag.
     pub(crate) unknown_variables: Vec<String>,
 }
 
-/// How the log is printed.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// Lines for people.
+    /// Text lines for people.
     #[default]
     Text,
-    /// An object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// One line that names the word which is wrong.
+/// An invalid argument or environment variable: a message of one line that names it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UsageError(String);
 
@@ -101,122 +103,123 @@ impl From<lexopt::Error> for UsageError {
 }
 
 impl UsageError {
-    /// Values are quoted and escaped, so that the message stays one line whatever they hold.
-    fn of_value(flag: &str, text: &str, reason: impl fmt::Display) -> Self {
+    /// Returns the message `FLAG "VALUE" REASON`. The value is quoted and escaped, so that the message is always one
+    /// line.
+    fn invalid_value(flag: &str, text: &str, reason: impl fmt::Display) -> Self {
         Self(format!("{flag} {text:?} {reason}"))
     }
 }
 
-/// Reads the command line, without the program's name, and for a server the variables.
+/// Parses the arguments, without the program's name. For a server, also parses the environment variables.
 ///
 /// # Errors
-/// The first word that is wrong; or, when none is, a variable; or limits that make no sense together.
+/// The first invalid argument. If all are valid: an invalid variable, or flags that contradict each other.
 pub(crate) fn parse(
     args: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(args.into_iter().collect::<Vec<_>>());
-    let mut line = Line::default();
+    let mut serve = ServeArgs::default();
     while let Some(arg) = parser.next()? {
         let flag = match arg {
             Arg::Short(letter) => format!("-{letter}"),
             Arg::Long(name) => format!("--{name}"),
-            Arg::Value(word) if line.words == 0 && word == "bench" => {
+            Arg::Value(word) if serve.args_read == 0 && word == "bench" => {
                 #[cfg(feature = "bench")]
                 return bench::parse(&mut parser);
                 #[cfg(not(feature = "bench"))]
-                return Err(missing("bench"));
+                return Err(built_without("bench"));
             }
-            Arg::Value(word) if line.words == 0 && word == "connect" => {
+            Arg::Value(word) if serve.args_read == 0 && word == "connect" => {
                 #[cfg(feature = "connect")]
                 return connect::parse(&mut parser);
                 #[cfg(not(feature = "connect"))]
-                return Err(missing("connect"));
+                return Err(built_without("connect"));
             }
-            Arg::Value(word) if line.words == 0 && word == "help" => {
-                return help_with(parser.raw_args()?.collect());
+            Arg::Value(word) if serve.args_read == 0 && word == "help" => {
+                return help_command(parser.raw_args()?.collect());
             }
             Arg::Value(word) => {
-                line.word(&utf8(word)?)?;
+                serve.read_command(&utf8(word)?)?;
                 continue;
             }
         };
-        line.words += 1;
+        serve.args_read += 1;
         match flag.as_str() {
             "-h" | "--help" => {
-                no_value(&mut parser, &flag)?;
-                return Ok(Command::Help(line.verb.help()));
+                reject_value(&mut parser, &flag)?;
+                return Ok(Command::Help(serve.command.help()));
             }
             "-V" | "--version" => {
-                no_value(&mut parser, &flag)?;
+                reject_value(&mut parser, &flag)?;
                 return Ok(Command::Version);
             }
-            _ => line.flag(&flag, &mut parser)?,
+            _ => serve.read_flag(&flag, &mut parser)?,
         }
     }
-    variables::apply(&mut line, variables)?;
-    line.finish().map(Command::Serve)
+    variables::apply(&mut serve, variables)?;
+    serve.finish().map(Command::Serve)
 }
 
-/// The answer to a command that this binary was built without.
+/// Returns the error for a command that this binary does not contain.
 #[cfg(not(all(feature = "bench", feature = "connect")))]
-fn missing(feature: &str) -> UsageError {
+fn built_without(feature: &str) -> UsageError {
     UsageError(format!(
-        "this wsloop was built without the command {feature} (cargo feature {feature:?})"
+        "this binary was built without the command {feature:?}; rebuild it with the cargo feature {feature:?}"
     ))
 }
 
-/// `wsloop help`, alone or with a command.
-fn help_with(words: Vec<OsString>) -> Result<Command, UsageError> {
-    match &words[..] {
+/// Parses the arguments after `help`: none, or one command.
+fn help_command(args: Vec<OsString>) -> Result<Command, UsageError> {
+    match &args[..] {
         [] => Ok(Command::Help(help::WSLOOP)),
         [command] => parse([command.clone(), "--help".into()], []),
         [_, word, ..] => Err(UsageError(format!(
-            "unexpected word {word:?} (help takes one command)"
+            "unexpected argument {word:?} (help takes one command)"
         ))),
     }
 }
 
-/// The command that a line with a mistake is about, if it begins with one that has a help of its own.
+/// Returns the first argument if it is a command that has its own `--help`, for the hint after a usage error.
 pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
     let commands = ["serve", "echo", "broadcast", "bench", "connect"];
     first?.to_str().filter(|word| commands.contains(word))
 }
 
-/// A server's flags, but for those that set limits.
-static FLAGS: [Flag<Line>; 10] = [
-    Flag::value_of(Some("-l"), "--listen", Line::listen).repeatable(),
-    Flag::value_of(Some("-r"), "--route", Line::route).repeatable(),
-    Flag::value_of(None, "--origin", Line::origin).repeatable(),
-    Flag::switch(None, "--no-page", |line| line.no_page = true),
-    Flag::value_of(None, "--metrics", Line::metrics),
-    Flag::value_of(None, "--log-format", Line::log_format),
-    Flag::value_of(None, "--unix-mode", |line, text| {
-        line.sockets.unix_mode = Some(listen::mode(text)?);
+/// The flags of a server, except those that set limits.
+static FLAGS: [Flag<ServeArgs>; 10] = [
+    Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
+    Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
+    Flag::with_value(None, "--origin", ServeArgs::origin).repeatable(),
+    Flag::switch(None, "--no-page", |serve| serve.no_page = true),
+    Flag::with_value(None, "--metrics", ServeArgs::metrics),
+    Flag::with_value(None, "--log-format", ServeArgs::log_format),
+    Flag::with_value(None, "--unix-mode", |serve, text| {
+        serve.sockets.unix_mode = Some(listen::mode(text)?);
         Ok(())
     }),
-    Flag::switch(None, "--reuse-port", |line| {
-        line.sockets.is_port_shared = true
+    Flag::switch(None, "--reuse-port", |serve| {
+        serve.sockets.is_port_shared = true
     }),
-    Flag::value_of(None, "--tcp-keepalive", |line, text| {
-        line.sockets.tcp_keepalive = listen::seconds_or_off(text)?;
+    Flag::with_value(None, "--tcp-keepalive", |serve, text| {
+        serve.sockets.tcp_keepalive = listen::seconds_or_off(text)?;
         Ok(())
     }),
-    Flag::value_of(None, "--tcp-user-timeout", |line, text| {
-        line.sockets.tcp_user_timeout = listen::time_or_off(text)?;
+    Flag::with_value(None, "--tcp-user-timeout", |serve, text| {
+        serve.sockets.tcp_user_timeout = listen::time_or_off(text)?;
         Ok(())
     }),
 ];
 
-/// The row of a server's flag, in either table.
+/// A flag of a server, from [`FLAGS`] or [`LIMITS`].
 #[derive(Clone, Copy)]
-enum Row {
-    Flag(&'static Flag<Line>),
+enum ServerFlag {
+    Flag(&'static Flag<ServeArgs>),
     Limit(&'static Limit),
 }
 
-impl Row {
-    /// Every flag of a server, but for those that end it at once.
+impl ServerFlag {
+    /// Returns all flags of a server except `--help` and `--version`.
     fn all() -> impl Iterator<Item = Self> {
         let flags = FLAGS.iter().map(Self::Flag);
         flags.chain(LIMITS.iter().map(Self::Limit))
@@ -227,28 +230,31 @@ impl Row {
         row.or_else(|| Limit::find(flag).map(Self::Limit))
     }
 
-    fn shape(self) -> Shape {
+    fn spec(self) -> FlagSpec {
         match self {
-            Self::Flag(flag) => flag.shape(),
-            Self::Limit(limit) => limit.shape(),
+            Self::Flag(flag) => flag.spec(),
+            Self::Limit(limit) => limit.spec(),
         }
     }
 
-    /// `text` is empty for a flag without a value.
-    fn set(self, line: &mut Line, text: &str) -> Result<(), String> {
+    /// Applies the flag with the value `text`, which is empty for a flag without a value.
+    ///
+    /// # Errors
+    /// The reason for a [`UsageError::invalid_value`].
+    fn set(self, serve: &mut ServeArgs, text: &str) -> Result<(), String> {
         match self {
-            Self::Flag(flag) => flag.set(line, text),
-            Self::Limit(limit) => Ok(limit.set(&mut line.config, text)?),
+            Self::Flag(flag) => flag.set(serve, text),
+            Self::Limit(limit) => Ok(limit.set(&mut serve.config, text)?),
         }
     }
 }
 
-/// What was read so far.
+/// The arguments of a server parsed so far.
 #[derive(Default)]
-struct Line {
-    verb: Verb,
-    /// Flags and other words, values not counted.
-    words: usize,
+struct ServeArgs {
+    command: ServerCommand,
+    /// Number of flags and positional arguments, without the values of flags.
+    args_read: usize,
     listen: Vec<Listen>,
     sockets: SocketOptions,
     routes: Vec<(String, Route)>,
@@ -257,94 +263,106 @@ struct Line {
     log_format: LogFormat,
     no_page: bool,
     config: Config,
-    /// The flags that were given, by their long names.
+    /// Long names of the flags on the command line.
     given: Vec<&'static str>,
-    /// Those that a variable was given for.
+    /// Long names of the flags that were set by environment variables.
     by_variable: Vec<&'static str>,
     unknown_variables: Vec<String>,
 }
 
-impl Line {
-    fn word(&mut self, word: &str) -> Result<(), UsageError> {
-        if self.words > 0 {
+impl ServeArgs {
+    /// Parses a positional argument, which must be the first argument and a command.
+    fn read_command(&mut self, word: &str) -> Result<(), UsageError> {
+        if self.args_read > 0 {
             return Err(UsageError(format!(
-                "unexpected word {word:?} (a command stands first, an address after -l)"
+                "unexpected argument {word:?} (the command comes first, an address after -l)"
             )));
         }
-        self.words += 1;
-        self.verb = match word {
-            "serve" => Verb::Serve,
-            "echo" => Verb::Echo,
-            "broadcast" => Verb::Broadcast,
+        self.args_read += 1;
+        self.command = match word {
+            "serve" => ServerCommand::Serve,
+            "echo" => ServerCommand::Echo,
+            "broadcast" => ServerCommand::Broadcast,
             _ => {
                 return Err(UsageError(format!(
-                    "unknown command {word:?} (there are serve, echo, broadcast, bench and connect)"
+                    "unknown command {word:?} (expected serve, echo, broadcast, bench, connect or help)"
                 )));
             }
         };
         Ok(())
     }
 
-    fn flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
-        let row = Row::find(flag)
-            .ok_or_else(|| unknown_flag(flag, Row::all().map(|row| row.shape().long)))?;
-        let text = row.shape().read(flag, parser, &mut self.given)?;
+    /// Parses a flag with its value.
+    fn read_flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
+        let row = ServerFlag::find(flag)
+            .ok_or_else(|| unknown_flag(flag, ServerFlag::all().map(|row| row.spec().long)))?;
+        let text = row.spec().read(flag, parser, &mut self.given)?;
         row.set(self, &text)
-            .map_err(|reason| UsageError::of_value(flag, &text, reason))
+            .map_err(|reason| UsageError::invalid_value(flag, &text, reason))
     }
 
+    /// Applies `--listen`. Like the other functions that apply a flag, returns the reason for a usage error.
     fn listen(&mut self, text: &str) -> Result<(), String> {
         let listen = Listen::parse(text)?;
-        if self.listen.iter().any(|other| other.is_same(&listen)) {
+        if self
+            .listen
+            .iter()
+            .any(|other| other.conflicts_with(&listen))
+        {
             return Err("is given twice".to_owned());
         }
         self.listen.push(listen);
         Ok(())
     }
 
+    /// Applies `--route`.
     fn route(&mut self, text: &str) -> Result<(), String> {
-        if let Verb::Echo | Verb::Broadcast = self.verb {
-            let reason = "does not go with this command, which routes every path; use wsloop serve";
+        if let ServerCommand::Echo | ServerCommand::Broadcast = self.command {
+            let reason = "cannot be used with this command, which has one handler for every path; use wsloop serve";
             return Err(reason.to_owned());
         }
         let (path, route) = route::parse(text)?;
         if self.routes.iter().any(|(other, _)| *other == path) {
-            return Err(format!("has the path {path:?}, which is given twice"));
+            return Err(format!("has the path {path:?}, which already has a route"));
         }
         if self.routes.len() == ROUTES_MAX {
-            return Err(format!("is one route more than {ROUTES_MAX}"));
+            return Err(format!("exceeds the maximum of {ROUTES_MAX} routes"));
         }
         self.routes.push((path, route));
         Ok(())
     }
 
+    /// Applies `--origin`.
     fn origin(&mut self, text: &str) -> Result<(), String> {
         self.origins.push(origin::parse(text)?);
         Ok(())
     }
 
+    /// Applies `--metrics`.
     fn metrics(&mut self, text: &str) -> Result<(), String> {
         if text.contains('*') {
-            return Err("must be one path, without *".to_owned());
+            return Err("is not an exact path: it contains *".to_owned());
         }
-        route::check_path(text).map_err(|reason| format!("is a path {reason}"))?;
+        route::check_path(text)?;
         self.metrics = Some(text.to_owned());
         Ok(())
     }
 
+    /// Applies `--log-format`.
     fn log_format(&mut self, text: &str) -> Result<(), String> {
         self.log_format = match text {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
-            _ => return Err("must be text or json".to_owned()),
+            _ => return Err("is neither text nor json".to_owned()),
         };
         Ok(())
     }
 
+    /// Checks the arguments together and fills in defaults.
     fn finish(self) -> Result<Serve, UsageError> {
         let Self {
-            verb,
-            words: _,
+            command,
+            args_read: _,
             listen,
             sockets,
             mut routes,
@@ -357,7 +375,7 @@ impl Line {
             by_variable,
             unknown_variables,
         } = self;
-        let has_nothing = |flag: &str, what| {
+        let needs = |flag: &str, listener, example| {
             let is_by_variable = by_variable.contains(&flag);
             let name = if is_by_variable {
                 variables::name_of(flag)
@@ -365,27 +383,27 @@ impl Line {
                 flag.to_owned()
             };
             Err(UsageError(format!(
-                "{name} goes with {what}, and there is none"
+                "{name} needs {listener}; add {example} or remove {name}"
             )))
         };
         if sockets.unix_mode.is_some() && !listen.iter().any(Listen::is_unix) {
-            return has_nothing("--unix-mode", "a socket at unix:PATH");
+            return needs("--unix-mode", "a Unix socket", "-l unix:PATH");
         }
         if sockets.is_port_shared && !listen.is_empty() && listen.iter().all(Listen::is_unix) {
-            return has_nothing("--reuse-port", "a TCP port");
+            return needs("--reuse-port", "a TCP port", "-l PORT");
         }
         if routes.is_empty() {
-            routes = verb.routes();
+            routes = command.routes();
         }
         if let Some(path) = &metrics
             && routes.iter().any(|(other, _)| other == path)
         {
-            let reason = "is the path of a route, too";
-            return Err(UsageError::of_value("--metrics", path, reason));
+            let reason = "is also the path of a route; choose another path";
+            return Err(UsageError::invalid_value("--metrics", path, reason));
         }
         if !no_page && metrics.as_deref() == Some("/") {
-            let reason = "is the path of the page; with --no-page it can be";
-            return Err(UsageError::of_value("--metrics", "/", reason));
+            let reason = "is the path of the built-in page; choose another path or add --no-page";
+            return Err(UsageError::invalid_value("--metrics", "/", reason));
         }
         let config = limits::finish(config, &given, &by_variable)?;
         let has_connections_max = [given, by_variable]
@@ -406,30 +424,31 @@ impl Line {
     }
 }
 
-/// The command; without one, `serve`, but its help is the short one.
+/// The command of a server. It selects the help text and the default routes.
 #[derive(Clone, Copy, Default)]
-enum Verb {
+enum ServerCommand {
+    /// No command: the same as `serve`, but with the short help text.
     #[default]
-    Bare,
+    Unnamed,
     Serve,
     Echo,
     Broadcast,
 }
 
-impl Verb {
+impl ServerCommand {
     fn help(self) -> &'static str {
         match self {
-            Self::Bare => help::WSLOOP,
+            Self::Unnamed => help::WSLOOP,
             Self::Serve => help::SERVE,
             Self::Echo => help::ECHO,
             Self::Broadcast => help::BROADCAST,
         }
     }
 
-    /// The routes when none is given.
+    /// Returns the routes for a command line without `-r`.
     fn routes(self) -> Vec<(String, Route)> {
         match self {
-            Self::Bare | Self::Serve => vec![
+            Self::Unnamed | Self::Serve => vec![
                 ("/echo".to_owned(), Route::echo()),
                 ("/broadcast".to_owned(), Route::Broadcast),
                 ("/".to_owned(), Route::echo()),
@@ -440,19 +459,21 @@ impl Verb {
     }
 }
 
-/// A request is matched against one route after the other.
+/// Maximum number of routes. Routing compares a request with each route in turn.
 const ROUTES_MAX: usize = 1000;
 
+/// Returns the value of a flag.
 fn value(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
     let value = parser
         .value()
         .map_err(|_| UsageError(format!("{flag} needs a value")))?;
-    value
-        .into_string()
-        .map_err(|value| UsageError::of_value(flag, &value.to_string_lossy(), "is not valid UTF-8"))
+    value.into_string().map_err(|value| {
+        UsageError::invalid_value(flag, &value.to_string_lossy(), "is not valid UTF-8")
+    })
 }
 
-fn no_value(parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
+/// Returns an error if a flag without a value was given one, as in `--no-ping=1`.
+fn reject_value(parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
     match parser.optional_value() {
         None => Ok(()),
         Some(value) => {
@@ -464,11 +485,13 @@ fn no_value(parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
     }
 }
 
+/// Returns a positional argument as a string.
 fn utf8(word: OsString) -> Result<String, UsageError> {
     word.into_string()
         .map_err(|word| UsageError(format!("{:?} is not valid UTF-8", word.to_string_lossy())))
 }
 
+/// Returns the error for an unknown flag. Suggests a flag that starts with it.
 fn unknown_flag(flag: &str, mut known: impl Iterator<Item = &'static str>) -> UsageError {
     let meant = known.find(|known| flag.len() > "--x".len() && known.starts_with(flag));
     let meant = meant.map_or(String::new(), |known| format!(" (did you mean {known}?)"));

@@ -1,21 +1,24 @@
-//! Origins to let in (RFC 6454 section 6.2): `scheme://host[:port]`, or the word `null`.
+//! Origins to allow (RFC 6454 section 6.2): `scheme://host[:port]`, or `null`.
 //!
-//! They come out as a browser would send them but for upper case: lower case, and without a scheme's default port.
-//! What no browser sends (a path, a name that is not ASCII) is refused, as it would never match.
+//! Parsing normalises an origin to the form that browsers send: lower case, without the scheme's default port. Text
+//! that no browser sends (with a path, or with characters other than ASCII) is rejected, because it would never
+//! match.
 
 use super::address::is_host_byte;
 use super::units;
 use std::net::Ipv6Addr;
 
+/// Parses and normalises an origin.
+///
 /// # Errors
-/// The end of a sentence that begins with the flag and `text`.
+/// The reason for a [`UsageError::invalid_value`](super::UsageError).
 pub(super) fn parse(text: &str) -> Result<String, &'static str> {
     let origin = text.to_ascii_lowercase();
     if origin == "null" {
         return Ok(origin);
     }
     if origin == "*" {
-        return Err("is not an origin; without this flag every origin is let in");
+        return Err("is not an origin; remove the flag to allow every origin");
     }
     let (scheme, rest) = origin.split_once("://").ok_or(NOT_AN_ORIGIN)?;
     let (host, port) = split_port(rest);
@@ -31,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// The colons of an IPv6 address stand within its brackets.
+/// Splits the port off. The colons of an IPv6 address are within its brackets.
 fn split_port(rest: &str) -> (&str, Option<&str>) {
     match rest.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -39,7 +42,7 @@ fn split_port(rest: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// RFC 3986 section 3.1.
+/// Returns whether `text` is a scheme, RFC 3986 section 3.1.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
@@ -58,14 +61,14 @@ fn is_host(text: &str) -> bool {
 }
 
 const NOT_AN_ORIGIN: &str =
-    "is not an origin: scheme://host or scheme://host:port without a path, or null";
+    "is not an origin; expected scheme://host or scheme://host:port without a path, or null";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn origins_come_out_as_browsers_send_them() {
+    fn origins_are_normalised_as_browsers_send_them() {
         let table = [
             ("https://example.org", "https://example.org"),
             ("HTTPS://Example.ORG", "https://example.org"),
@@ -86,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_as_an_origin_is_refused() {
+    fn text_that_no_browser_sends_as_an_origin_is_rejected() {
         let texts = [
             "",
             "example.org",
@@ -112,6 +115,6 @@ mod tests {
         for text in texts {
             assert_eq!(parse(text), Err(NOT_AN_ORIGIN), "{text:?}");
         }
-        assert!(parse("*").unwrap_err().contains("every origin is let in"));
+        assert!(parse("*").unwrap_err().contains("to allow every origin"));
     }
 }

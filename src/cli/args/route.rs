@@ -1,15 +1,15 @@
-//! Routes: PATH=HANDLER. The path ends at the first `=`, so that a text may hold anything.
+//! Routes: PATH=HANDLER. The path ends at the first `=`, so that the text of a handler can contain any character.
 //!
-//! Only the shape of a path is judged here; the `Router` matches.
+//! Checks the syntax of paths. The library's `Router` matches them with requests.
 
-/// What answers on a path.
+/// The handler of the WebSockets on a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// Each message goes back to its sender; `prefix`, often empty, stands before a text.
+    /// Sends each message back to its sender, with `prefix`, which can be empty, before a text message.
     Echo { prefix: String },
-    /// Each message goes to everyone on the same path, the sender included.
+    /// Sends each message to all clients on the same path, the sender included.
     Broadcast,
-    /// Each message is answered with `text`.
+    /// Answers each message with `text`.
     Reply { text: String },
 }
 
@@ -21,31 +21,35 @@ impl Route {
     }
 }
 
+/// Parses a route into its path and its handler.
+///
 /// # Errors
-/// The end of a sentence that begins with the flag and `text`.
+/// The reason for a [`UsageError::invalid_value`](super::UsageError).
 pub(super) fn parse(text: &str) -> Result<(String, Route), String> {
     let Some((path, handler)) = text.split_once('=') else {
         return Err("is not PATH=HANDLER, such as /chat=broadcast".to_owned());
     };
-    check_path(path).map_err(|reason| format!("has the path {path:?}, {reason}"))?;
+    check_path(path).map_err(|reason| format!("has the path {path:?}, which {reason}"))?;
     Ok((path.to_owned(), parse_handler(handler)?))
 }
 
+/// Checks the syntax of a path.
+///
 /// # Errors
-/// The end of a sentence about the path.
+/// The reason, as the predicate of a sentence about the path.
 pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
-        return Err("which does not begin with /");
+        return Err("does not begin with /");
     }
     if path.contains(['?', '#']) {
-        return Err("which has a ? or #; queries and fragments are not part of a path");
+        return Err("contains ? or #; queries and fragments are not part of a path");
     }
     if path.strip_suffix("/*").unwrap_or(path).contains('*') {
-        return Err("which has a * that is not its whole last segment, as in /chat/*");
+        return Err("contains * elsewhere than as its whole last segment, as in /chat/*");
     }
-    // RFC 3986 section 2: everything else arrives percent-encoded, and would never match.
+    // RFC 3986 section 2: all other characters arrive percent-encoded and would never match.
     if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("which has a character that must be percent-encoded");
+        return Err("contains a character that must be percent-encoded");
     }
     Ok(())
 }
@@ -54,21 +58,21 @@ fn parse_handler(handler: &str) -> Result<Route, String> {
     match handler.split_once(':') {
         None if handler == "echo" => Ok(Route::echo()),
         None if handler == "broadcast" => Ok(Route::Broadcast),
-        None if handler == "reply" => Err("has no text to reply with: reply:TEXT".to_owned()),
+        None if handler == "reply" => {
+            Err("has a reply without a text; expected reply:TEXT".to_owned())
+        }
         Some(("echo", prefix)) => Ok(Route::Echo {
             prefix: prefix.to_owned(),
         }),
         Some(("reply", text)) => Ok(Route::Reply {
             text: text.to_owned(),
         }),
-        Some(("broadcast", _)) => {
-            Err("has a broadcast with a text, which it does not take".to_owned())
-        }
-        None | Some(_) => Err(format!("has an unknown handler {handler:?}; {HANDLERS}")),
+        Some(("broadcast", _)) => Err("has a broadcast with a text; expected broadcast".to_owned()),
+        None | Some(_) => Err(format!("has an unknown handler {handler:?}; {EXPECTED}")),
     }
 }
 
-const HANDLERS: &str = "there are echo, echo:PREFIX, broadcast and reply:TEXT";
+const EXPECTED: &str = "expected echo, echo:PREFIX, broadcast or reply:TEXT";
 
 #[cfg(test)]
 mod tests {
@@ -117,15 +121,15 @@ mod tests {
             ("=echo", "\"\", which does not begin with /"),
             ("chat=echo", "\"chat\", which does not begin with /"),
             ("*=echo", "\"*\", which does not begin with /"),
-            ("/a?b=echo", "\"/a?b\", which has a ? or #"),
-            ("/a#b=echo", "\"/a#b\", which has a ? or #"),
-            ("/a*=echo", "\"/a*\", which has a *"),
-            ("/*/a=echo", "\"/*/a\", which has a *"),
-            ("/*/*=echo", "\"/*/*\", which has a *"),
-            ("/**=echo", "\"/**\", which has a *"),
-            ("/a b=echo", "\"/a b\", which has a character"),
-            ("/ä=echo", "\"/ä\", which has a character"),
-            ("/a\n=echo", "\"/a\\n\", which has a character"),
+            ("/a?b=echo", "\"/a?b\", which contains ? or #"),
+            ("/a#b=echo", "\"/a#b\", which contains ? or #"),
+            ("/a*=echo", "\"/a*\", which contains *"),
+            ("/*/a=echo", "\"/*/a\", which contains *"),
+            ("/*/*=echo", "\"/*/*\", which contains *"),
+            ("/**=echo", "\"/**\", which contains *"),
+            ("/a b=echo", "\"/a b\", which contains a character"),
+            ("/ä=echo", "\"/ä\", which contains a character"),
+            ("/a\n=echo", "\"/a\\n\", which contains a character"),
             ("/=", "unknown handler \"\""),
             ("/=chat", "unknown handler \"chat\""),
             ("/=Echo", "unknown handler \"Echo\""),

@@ -1,12 +1,12 @@
-//! Numbers as people write them: counts, bytes (`64K`), durations (`1.5m`).
+//! Parses the values of flags: counts, bytes (`64K`) and durations (`1.5m`).
 //!
-//! An error is the end of a sentence that begins with the flag and the value. Whether a number makes sense for its
-//! limit is for `Config::check` to say.
+//! Each error is the reason for a [`UsageError::invalid_value`](super::UsageError). The functions check the syntax;
+//! `Config::check` checks whether a number is valid for its limit.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A plain number: digits and nothing else, not even the `+` that `FromStr` takes.
+/// Parses a number that consists of digits only. Rejects the leading `+` that `FromStr` accepts.
 pub(super) fn count<T: FromStr>(text: &str) -> Result<T, &'static str> {
     if !is_digits(text) {
         return Err("is not a whole number");
@@ -14,7 +14,7 @@ pub(super) fn count<T: FromStr>(text: &str) -> Result<T, &'static str> {
     text.parse().map_err(|_| TOO_LARGE)
 }
 
-/// Bytes: a plain number, or one followed by K, M or G (also KiB, MiB, GiB), which are powers of 1024.
+/// Parses a number of bytes: digits, optionally followed by K, M or G (or KiB, MiB, GiB), which are powers of 1024.
 pub(super) fn bytes(text: &str) -> Result<usize, &'static str> {
     let (digits, unit) = split(text, |c| c.is_ascii_digit());
     let factor: usize = match unit.to_ascii_lowercase().as_str() {
@@ -31,9 +31,10 @@ pub(super) fn bytes(text: &str) -> Result<usize, &'static str> {
     number.checked_mul(factor).ok_or(TOO_LARGE)
 }
 
-/// A duration: seconds, or a number followed by ms, s, m or h; fractions are allowed, exponents are not.
+/// Parses a duration: a number of seconds, or a number followed by ms, s, m or h. Fractions are allowed, exponents
+/// are not. Digits below a nanosecond are ignored.
 ///
-/// It is read without floating point, whose parser is 16 KiB of the binary.
+/// Uses integers only, because std's floating-point parser would add 16 KiB to the binary.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     let (number, unit) = split(text, |c| c.is_ascii_digit() || c == '.');
     let unit: u128 = match unit {
@@ -54,7 +55,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     };
     let mut nanos = u128::from(whole) * unit;
     let mut place = unit;
-    // What is below a nanosecond is cut off.
     for digit in fraction.bytes() {
         place /= 10;
         nanos += u128::from(digit - b'0') * place;
@@ -64,7 +64,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::new(seconds, nanos))
 }
 
-/// As [`duration`]; 0 and `off` are none.
+/// Parses a duration, as [`duration`] does. 0 and `off` are `None`.
 pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, &'static str> {
     if text == "off" {
         return Ok(None);
@@ -72,13 +72,15 @@ pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, &'static s
     Ok(Some(duration(text)?).filter(|duration| !duration.is_zero()))
 }
 
-/// In a second.
+/// Nanoseconds per second.
 const NANOS: u128 = 1_000_000_000;
 
+/// Returns whether `text` consists of one or more ASCII digits.
 pub(super) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Splits `text` into a number and its unit.
 fn split(text: &str, is_number: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !is_number(c)).unwrap_or(text.len()))
 }
@@ -124,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_of_bytes_is_refused() {
-        // KB is refused rather than guessed: 1000 to some, 1024 to others.
+    fn invalid_byte_counts_are_rejected() {
+        // KB is rejected because it is ambiguous: 1000 or 1024 bytes.
         for text in [
             "", "K", "-1", "+1", "1.5M", "1KB", "1T", "1 K", "1KK", "0x10", "x", "é",
         ] {
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn invalid_durations_are_rejected() {
         let texts = [
             "", ".", "s", ".s", "-1", "+1", "1.2.3", "1..2", "1e3", "inf", "NaN", "1d", "1M",
             "5 s", "é",

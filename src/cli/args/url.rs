@@ -1,50 +1,52 @@
-//! Where to connect: `ws://HOST[:PORT][/PATH][?QUERY]`.
+//! URLs to connect to: `ws://HOST[:PORT][/PATH][?QUERY]`.
 //!
-//! A host name is resolved here, once, as in `address`; all its addresses are kept, since a server may listen on
-//! one of them only.
+//! A host name is resolved once, during parsing, as in `address`. All its addresses are stored, because a server may
+//! listen on one of them only.
 
 use super::address::is_host_byte;
 use super::units;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use wsloop::proto::ClientOpening;
 
-/// A `ws` URL (RFC 6455 section 3) and what its host stands for.
+/// A `ws` URL (RFC 6455 section 3) and the socket addresses of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Url {
-    /// As it was written.
+    /// Text of the argument.
     pub(crate) text: String,
-    /// The Host header: the host, and the port if it was written.
+    /// Value of the Host header: the host, with the port if the URL contains one.
     pub(crate) host: String,
     /// The path and query.
     pub(crate) target: String,
-    /// At least one.
+    /// Addresses of the host; at least one.
     pub(crate) sockets: Vec<SocketAddr>,
 }
 
 impl Url {
+    /// Parses a URL and resolves its host.
+    ///
     /// # Errors
-    /// The end of a sentence that begins with `text`.
+    /// The reason, as the predicate of a sentence about the URL.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(format!("has no scheme; {FORM}"));
+            return Err(format!("has no scheme; {EXPECTED}"));
         };
         match scheme.to_ascii_lowercase().as_str() {
             "ws" => {}
             "wss" => {
                 return Err(
-                    "is wss, and there is no TLS here; ask the server behind its proxy with ws"
+                    "uses wss, but this program does not support TLS; use ws to reach a server behind its TLS proxy"
                         .to_owned(),
                 );
             }
-            _ => return Err(format!("is not a ws URL; {FORM}")),
+            _ => return Err(format!("is not a ws URL; {EXPECTED}")),
         }
         // RFC 6455 section 3: "Fragment identifiers are meaningless in the context of WebSocket URIs".
         if rest.contains('#') {
-            return Err("has a fragment, which a ws URL may not have".to_owned());
+            return Err("has a fragment (#), which a ws URL cannot have".to_owned());
         }
         let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if host.contains('@') {
-            return Err("has a user, which a ws URL may not have".to_owned());
+            return Err("has a user name (@), which a ws URL cannot have".to_owned());
         }
         let target = match target.as_bytes().first() {
             None => "/".to_owned(),
@@ -52,7 +54,8 @@ impl Url {
             Some(_) => target.to_owned(),
         };
         let sockets = resolve(host)?;
-        ClientOpening::new(host, &target, [0; 16]).map_err(|error| format!("is wrong: {error}"))?;
+        ClientOpening::new(host, &target, [0; 16])
+            .map_err(|error| format!("is invalid: {error}"))?;
         Ok(Self {
             text: text.to_owned(),
             host: host.to_owned(),
@@ -63,7 +66,7 @@ impl Url {
 }
 
 fn resolve(host: &str) -> Result<Vec<SocketAddr>, String> {
-    // An IPv6 address is full of colons; the one before the port follows its bracket.
+    // The colons of an IPv6 address are within its brackets; the colon before the port follows them.
     let end = host.find(']').map_or(0, |end| end + 1);
     let (name, port) = match host[end..].find(':') {
         None => (host, PORT_DEFAULT),
@@ -79,44 +82,44 @@ fn resolve(host: &str) -> Result<Vec<SocketAddr>, String> {
         }
     };
     if port == 0 {
-        return Err("has port 0, on which nothing listens".to_owned());
+        return Err("has port 0, on which no server can listen".to_owned());
     }
     if let Some(address) = name.strip_prefix('[') {
         let address = address.strip_suffix(']').unwrap_or(address);
         let address: Ipv6Addr = address
             .parse()
-            .map_err(|_| "has brackets around what is no IPv6 address".to_owned())?;
+            .map_err(|_| "has brackets around text that is not an IPv6 address".to_owned())?;
         return Ok(vec![(address, port).into()]);
     }
     if name.is_empty() {
-        return Err(format!("names no host; {FORM}"));
+        return Err(format!("has no host; {EXPECTED}"));
     }
     if !name.bytes().all(is_host_byte) {
-        return Err(format!("has a malformed host; {FORM}"));
+        return Err(format!("has a malformed host; {EXPECTED}"));
     }
     match (name, port).to_socket_addrs() {
         Ok(sockets) => {
             let sockets: Vec<_> = sockets.collect();
             if sockets.is_empty() {
-                return Err("has a host without an address".to_owned());
+                return Err("has a host name without addresses".to_owned());
             }
             Ok(sockets)
         }
-        Err(error) => Err(format!("has a host that cannot be resolved: {error}")),
+        Err(error) => Err(format!("has a host name that cannot be resolved: {error}")),
     }
 }
 
-/// RFC 6455 section 3.
+/// The default port of ws URLs, RFC 6455 section 3.
 const PORT_DEFAULT: u16 = 80;
 
-const FORM: &str = "it is ws://HOST:PORT/PATH";
+const EXPECTED: &str = "expected ws://HOST:PORT/PATH";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_a_url_is_read() {
+    fn every_form_of_a_url_is_parsed() {
         let table = [
             (
                 "ws://127.0.0.1:9000",
@@ -161,11 +164,11 @@ mod tests {
         let table = [
             ("", "has no scheme"),
             ("localhost:80", "has no scheme"),
-            ("wss://localhost/", "no TLS"),
+            ("wss://localhost/", "not support TLS"),
             ("http://localhost/", "is not a ws URL"),
-            ("ws://", "names no host"),
-            ("ws:///path", "names no host"),
-            ("ws://:80/", "names no host"),
+            ("ws://", "has no host"),
+            ("ws:///path", "has no host"),
+            ("ws://:80/", "has no host"),
             ("ws://a@localhost/", "has a user"),
             ("ws://localhost/#x", "has a fragment"),
             ("ws://localhost:0/", "has port 0"),
@@ -174,11 +177,11 @@ mod tests {
             ("ws://localhost:99999/", "above 65535"),
             ("ws://::1:80/", "not a number"),
             ("ws://[::1/", "not a number"),
-            ("ws://[127.0.0.1]/", "no IPv6 address"),
-            ("ws://[::1]x:80/", "no IPv6 address"),
+            ("ws://[127.0.0.1]/", "not an IPv6 address"),
+            ("ws://[::1]x:80/", "not an IPv6 address"),
             ("ws://local host/", "malformed host"),
-            ("ws://127.0.0.1/a b", "is wrong: the target"),
-            ("ws://127.0.0.1/ä", "is wrong: the target"),
+            ("ws://127.0.0.1/a b", "is invalid: the target"),
+            ("ws://127.0.0.1/ä", "is invalid: the target"),
         ];
         for (text, expected) in table {
             let reason = Url::parse(text).unwrap_err();

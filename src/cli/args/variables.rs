@@ -1,18 +1,19 @@
-//! `WSLOOP_*`: for each flag of a server a variable of its name, such as `WSLOOP_IDLE_TIMEOUT` for `--idle-timeout`.
+//! Environment variables `WSLOOP_*`: each flag of a server has one, such as `WSLOOP_IDLE_TIMEOUT` for `--idle-timeout`.
 //!
-//! A flag on the command line wins, and an empty variable is none. A variable that is no flag's is told and no error:
-//! Kubernetes gives every pod beside a service of the name `wsloop` its `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and more.
+//! A flag on the command line overrides its variable, and an empty variable is ignored. A variable that belongs to no
+//! flag is collected for a warning and is no error: in a pod of a namespace with a service named `wsloop`, Kubernetes
+//! sets `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and others.
 
-use super::flag::Shape;
-use super::{Line, Row, UsageError};
+use super::flag::FlagSpec;
+use super::{ServeArgs, ServerFlag, UsageError};
 use std::ffi::OsString;
 
-/// Sets what the flags in `line` leave open.
+/// Applies the variables of all flags that the command line does not contain.
 ///
 /// # Errors
-/// The variable, the first in the order of the tables, whose value is wrong.
+/// The first invalid variable, in the order of the tables of flags.
 pub(super) fn apply(
-    line: &mut Line,
+    serve: &mut ServeArgs,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<(), UsageError> {
     let mut ours = Vec::new();
@@ -23,54 +24,60 @@ pub(super) fn apply(
             ours.push((name, value));
         }
     }
-    for row in Row::all() {
+    for row in ServerFlag::all() {
         if ours.is_empty() {
             break;
         }
-        let name = name_of(row.shape().long);
+        let name = name_of(row.spec().long);
         if let Some(index) = ours.iter().position(|(other, _)| *other == name) {
             let (_, value) = ours.swap_remove(index);
-            set(line, row, &name, value)?;
+            set(serve, row, &name, value)?;
         }
     }
     for (name, _) in ours {
-        line.unknown_variables.push(name);
+        serve.unknown_variables.push(name);
     }
     Ok(())
 }
 
-fn set(line: &mut Line, row: Row, name: &str, value: OsString) -> Result<(), UsageError> {
-    let shape = row.shape();
-    if line.given.contains(&shape.long) || value.is_empty() {
+/// Applies a variable, unless it is empty or its flag is on the command line.
+fn set(
+    serve: &mut ServeArgs,
+    row: ServerFlag,
+    name: &str,
+    value: OsString,
+) -> Result<(), UsageError> {
+    let spec = row.spec();
+    if serve.given.contains(&spec.long) || value.is_empty() {
         return Ok(());
     }
     let value = value
         .into_string()
-        .map_err(|value| UsageError::of_value(name, &value.to_string_lossy(), NOT_UTF8))?;
-    if !shape.takes_value
-        && !switch(&value).map_err(|why| UsageError::of_value(name, &value, why))?
+        .map_err(|value| UsageError::invalid_value(name, &value.to_string_lossy(), NOT_UTF8))?;
+    if !spec.takes_value
+        && !switch(&value).map_err(|why| UsageError::invalid_value(name, &value, why))?
     {
         return Ok(());
     }
-    line.by_variable.push(shape.long);
+    serve.by_variable.push(spec.long);
     for text in texts(&value, row) {
-        row.set(line, text)
-            .map_err(|reason| UsageError::of_value(name, text, reason))?;
+        row.set(serve, text)
+            .map_err(|reason| UsageError::invalid_value(name, text, reason))?;
     }
     Ok(())
 }
 
-/// One text for each time that the flag would be given.
-fn texts(value: &str, row: Row) -> Vec<&str> {
-    let Shape {
+/// Splits the value of a variable into the values of its flag: one, or several if the flag is repeatable.
+fn texts(value: &str, row: ServerFlag) -> Vec<&str> {
+    let FlagSpec {
         long,
         is_repeatable,
         ..
-    } = row.shape();
+    } = row.spec();
     if !is_repeatable {
         vec![value]
     } else if long == "--route" {
-        // Its texts may hold anything else.
+        // A line end is the only separator, because the text of a route can contain any other character.
         let lines = value.lines().map(str::trim_start);
         lines.filter(|line| !line.is_empty()).collect()
     } else {
@@ -78,15 +85,16 @@ fn texts(value: &str, row: Row) -> Vec<&str> {
     }
 }
 
+/// Parses the value of the variable of a flag without a value.
 fn switch(value: &str) -> Result<bool, &'static str> {
     match value {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("is neither 1, true, yes or on, nor 0, false, no or off"),
+        _ => Err("is neither on (1, true, yes, on) nor off (0, false, no, off)"),
     }
 }
 
-/// The variable of a flag.
+/// Returns the name of the variable of a flag.
 pub(super) fn name_of(flag: &str) -> String {
     PREFIX.to_owned() + &flag["--".len()..].to_ascii_uppercase().replace('-', "_")
 }

@@ -1,18 +1,21 @@
-//! Sockets that a parent opened for us, as systemd does (sd_listen_fds(3)): `LISTEN_FDS` of them from descriptor 3 on,
-//! meant for the process `LISTEN_PID`. They are the parent's: their files are not removed, and their backlogs and
-//! permissions are as it made them.
+//! Takes over listening sockets from a parent process such as systemd (sd_listen_fds(3)): `LISTEN_FDS` sockets from
+//! descriptor 3 on, for the process with the id `LISTEN_PID`.
+//!
+//! The parent owns the sockets: wsloop does not remove their files and does not change their backlogs or permissions.
 
-use super::{Listener, named};
+use super::{Listener, with_context};
 use listenfd::ListenFd;
 use socket2::SockRef;
 use std::env;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
+/// Returns the inherited sockets; none if `LISTEN_PID` is not the id of this process.
+///
 /// # Errors
-/// A descriptor that is no listening socket, TCP or Unix.
+/// `LISTEN_FDS` is not a number, or a descriptor is not a listening TCP or Unix stream socket. The message names it.
 pub(super) fn take() -> io::Result<Vec<Listener>> {
-    // Without a process's number they are meant for nobody; the library takes that for everybody.
+    // Without LISTEN_PID no process is addressed, and the sockets are ignored. listenfd would accept them.
     let pid = env::var("LISTEN_PID").ok();
     if pid.and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
         return Ok(Vec::new());
@@ -20,23 +23,24 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
     let Ok(count) = env::var("LISTEN_FDS") else {
         return Ok(Vec::new());
     };
-    // So many the library makes room for.
+    // listenfd allocates an entry for each socket; u16 bounds that.
     let Ok(count) = count.parse::<u16>() else {
         return Err(invalid(format!(
-            "LISTEN_FDS {count:?} is not a number of sockets"
+            "LISTEN_FDS {count:?} is not a number from 0 to 65535"
         )));
     };
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..usize::from(count) {
-        listeners.push(socket(&mut sockets, index)?);
+        listeners.push(take_socket(&mut sockets, index)?);
     }
     Ok(listeners)
 }
 
-fn socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
-    let name = format!("inherited descriptor {}", FIRST + index);
-    // What is wrong for one kind stays where it is for the other.
+/// Takes over one socket.
+fn take_socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
+    let name = format!("inherited descriptor {}", FIRST_DESCRIPTOR + index);
+    // A failed `take_tcp_listener` leaves the descriptor in place for `take_unix_listener`.
     let listener = if let Ok(Some(tcp)) = sockets.take_tcp_listener(index) {
         Listener::Tcp(tcp)
     } else if let Ok(Some(unix)) = sockets.take_unix_listener(index) {
@@ -46,27 +50,28 @@ fn socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
             "{name} is neither a TCP nor a Unix stream socket"
         )));
     };
-    let listens = match &listener {
-        Listener::Tcp(tcp) => listens(tcp),
-        Listener::Unix(unix) => listens(unix),
+    let is_listening = match &listener {
+        Listener::Tcp(tcp) => is_listening(tcp),
+        Listener::Unix(unix) => is_listening(unix),
     };
-    match listens {
+    match is_listening {
         Ok(true) => Ok(listener),
         Ok(false) => Err(invalid(format!(
-            "{name} does not listen: its systemd socket unit needs Accept=no"
+            "{name} is not listening; set Accept=no in its systemd socket unit"
         ))),
-        Err(error) => Err(named(error, name)),
+        Err(error) => Err(with_context(error, name)),
     }
 }
 
+/// Returns whether a socket is listening.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn listens(socket: &impl AsFd) -> io::Result<bool> {
+fn is_listening(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).is_listener()
 }
 
-/// There is no asking; the first accept will tell.
+/// Returns `true`, because these systems have no such query. The first `accept` fails if the socket is not listening.
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn listens(socket: &impl AsFd) -> io::Result<bool> {
+fn is_listening(socket: &impl AsFd) -> io::Result<bool> {
     SockRef::from(socket).local_addr().map(|_| true)
 }
 
@@ -74,5 +79,5 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, text)
 }
 
-/// `SD_LISTEN_FDS_START`.
-const FIRST: usize = 3;
+/// `SD_LISTEN_FDS_START` of sd_listen_fds(3).
+const FIRST_DESCRIPTOR: usize = 3;

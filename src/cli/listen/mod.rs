@@ -1,6 +1,6 @@
-//! Opens what a server listens on: the sockets that it inherits, TCP addresses, paths of Unix sockets.
+//! Opens the listeners of a server: inherited sockets, TCP addresses and paths of Unix sockets.
 //!
-//! All are open, or the error names the one that is not; nothing is accepted here.
+//! Either all listeners are opened, or the error names the one that failed. This module accepts no connections.
 
 mod inherited;
 mod unix;
@@ -13,28 +13,31 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// The sockets that a server is to listen on, and the files that are ours to remove.
+/// Opens all listeners. Returns them with the socket files that this process has created, which are removed on drop.
+///
+/// # Errors
+/// The error of the first listener that cannot be opened, with its address.
 pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)> {
     let options = &serve.sockets;
     let mut listeners = inherited::take()?;
     let mut files = Vec::new();
-    let without_flag = [Listen::without_flag()];
+    let default_address = [Listen::default_address()];
     let listen = match &*serve.listen {
-        [] if listeners.is_empty() => &without_flag[..],
+        [] if listeners.is_empty() => &default_address[..],
         listen => listen,
     };
     for one in listen {
         match one {
             Listen::Tcp(address) => {
-                let listener = tcp(address, options)
-                    .map_err(|error| named(error, format!("cannot listen on {address}")))?;
+                let listener = listen_tcp(address, options)
+                    .map_err(|error| with_context(error, format!("cannot listen on {address}")))?;
                 listeners.push(Listener::Tcp(listener));
             }
             Listen::Unix(path) => {
@@ -46,21 +49,21 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
     }
     for listener in &listeners {
         if let Listener::Tcp(listener) = listener {
-            tune(listener, options)?;
+            set_options(listener, options)?;
         }
     }
     Ok((listeners, files))
 }
 
-/// As std does it, with a backlog of our own (std's is 128, and a storm of clients overflows it) and, if it is asked
-/// for, a port that others may listen on.
-fn tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
+/// Opens a TCP listener. Differs from `TcpListener::bind` in its backlog and, if requested, in `SO_REUSEPORT`: the
+/// backlog of std is 128, which a burst of connects overflows.
+fn listen_tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address.socket);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of a server that has ended do not keep the port from the next one.
+    // Allows a new server to use the port while connections of an ended one are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if options.is_port_shared {
-        share_port(&socket).map_err(|error| named(error, "--reuse-port"))?;
+        share_port(&socket).map_err(|error| with_context(error, "--reuse-port"))?;
     }
     socket.bind(&address.socket.into())?;
     socket.listen(BACKLOG)?;
@@ -74,12 +77,12 @@ fn share_port(socket: &Socket) -> io::Result<()> {
 
 #[cfg(any(target_os = "solaris", target_os = "illumos"))]
 fn share_port(_: &Socket) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, NOT_HERE))
+    Err(io::Error::new(io::ErrorKind::Unsupported, UNSUPPORTED))
 }
 
-/// Sets what connections inherit from the listener that accepts them, as they do on Linux and the BSDs: one call a
-/// listener instead of some a connection.
-fn tune(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
+/// Sets socket options on a listener. On Linux and the BSDs, accepted connections inherit them, which saves the
+/// system calls for each connection.
+fn set_options(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
     let socket = SockRef::from(listener);
     if let Some(time) = options.tcp_keepalive {
         let probes = TcpKeepalive::new()
@@ -88,10 +91,11 @@ fn tune(listener: &TcpListener, options: &SocketOptions) -> io::Result<()> {
             .with_retries(KEEPALIVE_PROBES);
         socket
             .set_tcp_keepalive(&probes)
-            .map_err(|error| named(error, "--tcp-keepalive"))?;
+            .map_err(|error| with_context(error, "--tcp-keepalive"))?;
     }
     if let Some(timeout) = options.tcp_user_timeout {
-        set_user_timeout(&socket, timeout).map_err(|error| named(error, "--tcp-user-timeout"))?;
+        set_user_timeout(&socket, timeout)
+            .map_err(|error| with_context(error, "--tcp-user-timeout"))?;
     }
     Ok(())
 }
@@ -103,26 +107,27 @@ fn set_user_timeout(socket: &SockRef<'_>, timeout: std::time::Duration) -> io::R
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn set_user_timeout(_: &SockRef<'_>, _: std::time::Duration) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, NOT_HERE))
+    Err(io::Error::new(io::ErrorKind::Unsupported, UNSUPPORTED))
 }
 
-fn named(error: io::Error, what: impl AsRef<str>) -> io::Error {
+/// Returns the error with `what` before its message.
+fn with_context(error: io::Error, what: impl AsRef<str>) -> io::Error {
     let what = what.as_ref();
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// The kernel cuts it to its own limit (net.core.somaxconn on Linux, kern.ipc.somaxconn or kern.somaxconn on the
-/// BSDs), whatever that is by now: to ask for the most is to follow it, with no file to read and none to be missing.
+/// Requested backlog: the maximum. The kernel reduces it to its current limit (net.core.somaxconn on Linux,
+/// kern.ipc.somaxconn or kern.somaxconn on the BSDs), so that wsloop need not read that limit.
 const BACKLOG: i32 = i32::MAX;
 
-/// A peer is given up when so many probes in a row have no answer.
+/// Number of consecutive unanswered probes after which a connection is dropped.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// What systems count probes' intervals in.
+/// Minimum interval between probes; systems count it in seconds.
 const INTERVAL_MIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-const NOT_HERE: &str = "this system has no such option";
+const UNSUPPORTED: &str = "this system does not support the option";
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
@@ -131,12 +136,12 @@ mod tests {
     use std::time::Duration;
 
     fn listener(options: &SocketOptions) -> TcpListener {
-        let Listen::Tcp(mut address) = Listen::without_flag() else {
-            panic!("a TCP address");
+        let Listen::Tcp(mut address) = Listen::default_address() else {
+            panic!("the default is a TCP address");
         };
         address.socket.set_port(0);
-        let listener = tcp(&address, options).unwrap();
-        tune(&listener, options).unwrap();
+        let listener = listen_tcp(&address, options).unwrap();
+        set_options(&listener, options).unwrap();
         listener
     }
 
@@ -175,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_set_that_was_not_asked_for() {
+    fn no_socket_option_is_set_by_default() {
         let listener = listener(&SocketOptions::default());
         let socket = SockRef::from(&listener);
         assert!(!socket.keepalive().unwrap() && !socket.reuse_port().unwrap());

@@ -1,37 +1,38 @@
-//! `RUST_LOG`, checked before env_logger parses it: env_logger reports what it cannot parse with `eprintln!`, which
+//! Validates `RUST_LOG` before env_logger parses it. env_logger reports invalid directives with `eprintln!`, which
 //! panics if stderr cannot be written, and a panic ends the process.
 //!
-//! `env_filter::Builder::try_parse` returns the error instead, but env_logger neither exports env_filter nor has such a
-//! call. The check is therefore a copy of its grammar: `DIRECTIVE,DIRECTIVE.../TEXT`, a directive being `LEVEL`,
+//! `env_filter::Builder::try_parse` returns errors instead, but env_logger neither exports env_filter nor has such a
+//! function. This module therefore repeats its grammar: `DIRECTIVE,DIRECTIVE.../TEXT`, where a directive is `LEVEL`,
 //! `TARGET` or `TARGET=LEVEL`.
 
 use log::LevelFilter;
 
-/// Returns the filters that env_logger can parse, and what is wrong with the others. Wrong directives are ignored.
-/// Without a right one the level is info.
+/// Returns the valid part of `RUST_LOG`, and a message about the invalid part if there is one. Invalid directives are
+/// ignored. Without a valid directive the level is info.
 pub(super) fn parse(variable: Option<&str>) -> (String, Option<String>) {
     let spec = variable.unwrap_or_default();
     let (directives, text) = spec.split_at(spec.find('/').unwrap_or(spec.len()));
     if text.matches('/').count() > 1 {
-        let error = format!("ignored RUST_LOG: more than one '/' in {spec:?}");
+        let error =
+            format!("ignored RUST_LOG: {spec:?} has more than one '/'; the level is {DEFAULT}");
         return (DEFAULT.to_owned(), Some(error));
     }
     let directives = directives.split(',').map(str::trim);
-    let (right, wrong): (Vec<_>, Vec<_>) = directives
+    let (valid, invalid): (Vec<_>, Vec<_>) = directives
         .filter(|directive| !directive.is_empty())
-        .partition(|directive| is_right(directive));
-    let right = match right[..] {
+        .partition(|directive| is_valid(directive));
+    let valid = match valid[..] {
         [] => DEFAULT.to_owned(),
-        _ => right.join(","),
+        _ => valid.join(","),
     };
-    let error = (!wrong.is_empty()).then(|| {
-        let wrong = wrong.join(",");
-        format!("ignored a part of RUST_LOG: {wrong:?} is not TARGET=LEVEL")
+    let error = (!invalid.is_empty()).then(|| {
+        let invalid = invalid.join(",");
+        format!("ignored {invalid:?} in RUST_LOG: expected LEVEL, TARGET or TARGET=LEVEL")
     });
-    (right + text, error)
+    (valid + text, error)
 }
 
-fn is_right(directive: &str) -> bool {
+fn is_valid(directive: &str) -> bool {
     directive.split_once('=').is_none_or(|(_, level)| {
         let level = level.trim();
         level.is_empty() || level.parse::<LevelFilter>().is_ok()
@@ -47,8 +48,8 @@ mod tests {
     use log::{Level, Log, Metadata};
 
     #[test]
-    fn rust_log_filters_by_level_and_target_and_is_followed_where_it_is_right() {
-        // The levels of wsloop and others, and whether RUST_LOG is wrong.
+    fn valid_directives_of_rust_log_apply_beside_invalid_ones() {
+        // RUST_LOG; the levels of wsloop and of other targets; whether a part is invalid.
         let table = [
             (None, "INFO", "INFO", false),
             (Some(""), "INFO", "INFO", false),
@@ -65,7 +66,7 @@ mod tests {
             (Some("info/a/b"), "INFO", "INFO", true),
             (Some("warn/a,debug/b"), "INFO", "INFO", true),
         ];
-        for (variable, wsloop, other, is_wrong) in table {
+        for (variable, wsloop, other, is_invalid) in table {
             let (filters, error) = parse(variable);
             let logger = Builder::new().parse_filters(&filters).build();
             let level = |target: &str| {
@@ -80,12 +81,12 @@ mod tests {
                 (wsloop, other),
                 "{variable:?}"
             );
-            assert_eq!(error.is_some(), is_wrong, "{variable:?}: {error:?}");
+            assert_eq!(error.is_some(), is_invalid, "{variable:?}: {error:?}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_left_out_and_named() {
+    fn invalid_directives_are_removed_and_named() {
         let table = [
             ("a=b=c,wsloop=debug/x,y", "wsloop=debug/x,y", "\"a=b=c\""),
             ("a=loud,b==,warn", "warn", "\"a=loud,b==\""),

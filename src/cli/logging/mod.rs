@@ -1,10 +1,11 @@
-//! The log on stderr: lines for people, or one JSON object a line for programs. env_logger filters, formats and
-//! colours; its pipe is the bounded queue of [`stderr`].
+//! The log on stderr: text lines for people, or one JSON object per line for programs. env_logger filters, formats and
+//! colours the records, and writes them to the bounded queue of [`stderr`].
 //!
-//! `RUST_LOG` filters both formats: a level, or `TARGET=LEVEL` pairs, and `/TEXT` for lines that contain it; default
-//! `info`. `RUST_LOG_STYLE` (`always`, `never`) decides on colours in lines for people; without it a terminal has them.
+//! `RUST_LOG` filters both formats: a level or `TARGET=LEVEL` pairs, optionally followed by `/TEXT` for lines that
+//! contain TEXT. The default is `info`. `RUST_LOG_STYLE` (`always`, `never`) selects colours in text lines. Without
+//! it, lines have colours if stderr is a terminal.
 //!
-//! A line never holds a character that a terminal would obey or hide, whoever wrote it: see `escape`.
+//! A line never contains a character that a terminal would execute or hide, even if a peer sent it: see `escape`.
 
 mod filter;
 mod object;
@@ -21,7 +22,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::mem;
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Sets the process's logger up.
+/// Sets the logger of the process. Called once. Logs a warning if a part of `RUST_LOG` is invalid.
 pub(super) fn init(format: LogFormat) {
     let layout = LAYOUT.get_or_init(|| Layout {
         format,
@@ -34,25 +35,25 @@ pub(super) fn init(format: LogFormat) {
         .write_style(layout.style)
         .target(Target::Pipe(Box::new(stderr::Log)))
         .format(move |out, record| {
-            // env_logger prints nothing after an error: the line is dropped before any work for it.
-            if !stderr::has_room_for_log() {
+            // After an error env_logger prints nothing. The line is dropped before it is formatted.
+            if !stderr::accepts_log_line() {
                 return Err(ErrorKind::WouldBlock.into());
             }
             write_record(out, record)
         })
         .try_init();
     debug_assert!(logger.is_ok(), "init is called once");
-    stderr::report_drops_with(|text| {
-        let layout = LAYOUT.get().expect("set before the logger");
+    stderr::set_drop_report_format(|text| {
+        let layout = LAYOUT.get().expect("LAYOUT is set before the logger");
         layout.line(Level::Warn, text)
     });
-    stderr::flush_at_panics();
+    stderr::flush_before_panic_message();
     if let Some(error) = error {
         log::warn!("{error}");
     }
 }
 
-/// Prints why the server ends, whatever `RUST_LOG` says.
+/// Prints the error that ends the server, in the format of the log. `RUST_LOG` does not filter it.
 pub(super) fn print_failure(error: &dyn Display) {
     stderr::print(&match LAYOUT.get() {
         Some(layout) if layout.format == LogFormat::Json => {
@@ -62,7 +63,7 @@ pub(super) fn print_failure(error: &dyn Display) {
     });
 }
 
-/// How lines of the log look.
+/// Format and colours of the log.
 #[derive(Clone, Copy)]
 struct Layout {
     format: LogFormat,
@@ -82,10 +83,10 @@ impl Layout {
         }
     }
 
-    /// Returns the line of a message that `RUST_LOG` does not filter.
+    /// Formats a message as a line. `RUST_LOG` does not filter it.
     ///
-    /// env_logger formats for a target only, so that a second logger with a target in memory is built for each line.
-    /// Such lines are rare: a report of dropped lines, and the end of the server.
+    /// env_logger formats only what it writes to a target. A second logger, with a target in memory, is therefore
+    /// built for each line. Such lines are rare: reports of dropped lines, and the error that ends the server.
     fn line(self, level: Level, message: &str) -> String {
         let memory = Memory::default();
         let logger = Builder::new()
@@ -102,11 +103,11 @@ impl Layout {
     }
 }
 
-/// Lines for people: env_logger's own, with the message escaped. The fields of a record are in its message, too, and
-/// are left out.
+/// Returns a function that writes text lines in env_logger's own format, with the message escaped. The fields of a
+/// record are omitted, because its message contains them.
 fn text() -> WriteRecord {
     let mut format = ConfigurableFormat::default();
-    // A message is one line, so that there is nothing to indent.
+    // A message is one line, so no further lines need indentation.
     format.target(false).indent(None);
     Box::new(move |out, record| {
         let message = Printable(record.args());
@@ -116,9 +117,9 @@ fn text() -> WriteRecord {
     })
 }
 
-/// Returns whether lines have colours, as env_logger decides it for stderr itself: it does not ask variables when its
-/// target is a pipe. They are `RUST_LOG_STYLE`, `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE`
-/// (bixense.com/clicolors).
+/// Returns whether lines have colours, by the rules that env_logger applies to stderr. It does not apply them here,
+/// because its target is a pipe. The rules depend on whether stderr is a terminal and on `RUST_LOG_STYLE`, `NO_COLOR`
+/// (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE` (bixense.com/clicolors).
 fn write_style() -> WriteStyle {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is = |name: &str, expected: &str| env::var_os(name).is_some_and(|value| value == expected);
@@ -139,7 +140,7 @@ fn write_style() -> WriteStyle {
     }
 }
 
-/// A target in memory, which stays readable when a logger owns a clone.
+/// A logger's target in memory. Clones share the bytes, so that they can be read after the logger was given a clone.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
@@ -164,7 +165,7 @@ impl Write for Memory {
 mod tests {
     use super::*;
 
-    /// The line of a message, without the time.
+    /// Returns the line of a message, without the time.
     fn line(level: Level, message: &str, style: WriteStyle) -> String {
         let format = LogFormat::Text;
         let line = Layout { format, style }.line(level, message);

@@ -1,9 +1,9 @@
-//! Lines for programs: a JSON object each, with the time, the level, the message and the record's fields.
+//! The JSON format of the log: each line is an object with the time, the level, the message and the fields of a record.
 //!
-//! A line about a session has a short message (`connected`, `disconnected`, `refused`, `gone`), and all figures in
-//! fields. What is not printable is escaped (see `json`), so that a line can be shown on a terminal; a parser restores
-//! it. The library has escaped what peers sent before that, in Rust's notation, so that decoded values are harmless,
-//! too.
+//! A line about a session has a short message (`connected`, `disconnected`, `refused`, `gone`) and all figures in
+//! fields. Non-printable characters are escaped (see `json`), so that a terminal can show a line; a parser restores
+//! them. The library has already escaped text that peers sent, in Rust's notation, so that decoded values are safe to
+//! print, too.
 
 use crate::cli::json;
 use env_logger::fmt::Formatter;
@@ -12,32 +12,32 @@ use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 
-/// Writes the line of a record: a function for `Builder::format`.
+/// Writes a record as a line. Passed to `Builder::format`.
 pub(super) fn write(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let line = line(&out.timestamp_millis(), record);
     out.write_all(line.as_bytes())
 }
 
-/// The line of a record, with its line end. Fields without a value are left out.
+/// Returns the line of a record, with its line end. Fields without a value are omitted.
 fn line(time: &dyn Display, record: &Record<'_>) -> String {
     let mut fields = Fields(String::from("{"));
-    // RFC 3339 has no character to escape.
+    // A time in RFC 3339's format has no characters that need escaping.
     fields.member("time", format_args!("\"{time}\""));
     fields.string("level", record.level().as_str());
     match record.key_values().get(Key::from(EVENT)) {
-        // The text says in words what the fields say.
+        // The text is omitted, because the fields contain the same information.
         Some(event) => fields.string("message", &event.to_string()),
         None => fields.string("message", &record.args().to_string()),
     }
-    // What can fail is to print, which a String does not.
+    // Only writing can fail, and writing to a String does not.
     let _ = record.key_values().visit(&mut fields);
     fields.0 + "}\n"
 }
 
-/// The field whose value is a line's message: what happened, without its figures.
+/// The key of the field that becomes the message: what happened, without figures.
 const EVENT: &str = "event";
 
-/// The members of an object.
+/// A JSON object under construction: `{` and the members so far.
 struct Fields(String);
 
 impl Fields {
@@ -47,7 +47,7 @@ impl Fields {
 
     fn member(&mut self, key: &str, value: impl Display) {
         let comma = if self.0.len() > 1 { "," } else { "" };
-        // A String takes everything.
+        // Writing to a String does not fail.
         let _ = write!(self.0, "{comma}{}:{value}", json::string(key));
     }
 }
@@ -64,7 +64,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
-/// A field whose value is visited.
+/// Appends one field to the object, by the type of its value.
 struct Member<'f> {
     fields: &'f mut Fields,
     key: &'f str,
@@ -102,7 +102,7 @@ mod tests {
     use log::Level;
 
     #[test]
-    fn an_event_is_the_message_of_a_line_whose_fields_say_the_rest() {
+    fn the_event_field_is_the_message_and_the_other_fields_follow() {
         let values = [("event", Value::from("left")), ("code", Value::from(1000))];
         let mut record = Record::builder();
         let record = record.args(format_args!("x left with code 1000"));

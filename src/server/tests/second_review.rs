@@ -1,8 +1,12 @@
 //! Faults that a second review of the core found: a test for each.
 
-use super::script::{Bench, Peer};
+use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
+use crate::handler::Handler;
+use crate::id::Id;
+use crate::outbound::WALKED_FRAMES;
 use crate::proto::Message;
+use std::time::Duration;
 
 /// When a member lagged in the middle of a large publication, it got a copy of the rest: the memory of 20 members was 20
 /// times the message, and each copy delayed other sessions.
@@ -52,4 +56,239 @@ fn the_rest_of_a_large_message_is_not_copied_for_each_lagging_member() {
 #[test]
 fn the_rest_of_a_large_message_is_not_copied_for_each_skipping_member() {
     rest_of_a_large_message_is_shared(LagPolicy::Skip);
+}
+
+/// What was claimed when a session left a topic was not checked: its queue grew beyond any limit.
+#[test]
+fn a_member_that_leaves_topics_is_still_found_lagging() {
+    let config = Config {
+        lag_bytes_max: 1 << 20,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |_, _, _| {});
+    let member = bench.open();
+    member.set_room(0);
+    for _ in 0..200 {
+        bench.engine.subscribe(member.id, "group");
+        bench.engine.publish("group", Message::binary(&[1; 60_000]));
+        bench.engine.unsubscribe(member.id, "group");
+        bench.turn();
+        let unsent = bench.engine.buffered_amount(member.id);
+        assert!(
+            unsent < 3 << 20,
+            "{unsent} bytes unsent, the limit is 1 MiB"
+        );
+    }
+}
+
+/// A member whose stream became writable in each turn that published was never checked.
+#[test]
+fn a_member_that_takes_a_little_in_each_turn_is_found_lagging() {
+    let config = Config {
+        lag_bytes_max: 1 << 20,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |_, _, _| {});
+    let member = bench.open();
+    bench.engine.subscribe(member.id, "t");
+    for _ in 0..100 {
+        member.set_room(30_000);
+        bench.engine.publish("t", Message::binary(&[1; 500_000]));
+        bench.turn();
+        let unsent = bench.engine.buffered_amount(member.id);
+        assert!(
+            unsent < 4 << 20,
+            "{unsent} bytes unsent, the limit is 1 MiB"
+        );
+    }
+}
+
+/// A publication above 1 MiB by a timer or the host was written to all members in one turn.
+#[test]
+fn a_large_publication_of_a_timer_is_written_in_slices() {
+    let mut bench = Bench::new(Config::default(), |_, _, _| {});
+    let members: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
+    for member in &members {
+        bench.engine.subscribe(member.id, "t");
+    }
+    bench.handler.on_other = Some(Box::new(|cx| {
+        cx.publish("t", Message::binary(&vec![1; 1_100_000]));
+    }));
+    bench.engine.set_timer(Duration::from_millis(1), 1, 0);
+    let (mut written, mut written_max) = (0, 0);
+    for now in 1..100 {
+        bench.turn_at(now);
+        let total: usize = members
+            .iter()
+            .map(|one| one.wire.lock().written.len())
+            .sum();
+        written_max = written_max.max(total - written);
+        written = total;
+    }
+    assert!(written_max <= 24 << 20, "{written_max}");
+}
+
+/// Connections that were accepted in one phase made room for each other, although the poll had not reported their requests
+/// yet.
+#[test]
+fn requests_that_have_arrived_are_not_evicted_before_they_are_polled() {
+    let config = Config {
+        handshakes_max: 10,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let peers: Vec<Peer> = (0..100)
+        .map(|_| {
+            let peer = bench.connect();
+            peer.say(super::script::REQUEST.as_bytes());
+            peer
+        })
+        .collect();
+    bench.turns(3);
+    let open = peers
+        .iter()
+        .filter(|one| bench.engine.is_open(one.id))
+        .count();
+    assert_eq!(open, 100);
+}
+
+/// Of the connections in the backlog of a server that stops, those above `handshakes_max` were closed before the poll had
+/// reported their requests.
+#[test]
+fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
+    use super::script::{REQUEST, Script, Wire};
+    use crate::engine::{Engine, Readiness};
+    use crate::server::testing::shared::Shared;
+    use crate::server::turn::{self, Environment};
+    use crate::stream::Stream;
+    use std::collections::VecDeque;
+    struct Backlog {
+        waiting: usize,
+        accepted: Vec<(Id, Shared<Wire>)>,
+        reset: usize,
+        wires: Vec<Shared<Wire>>,
+    }
+    impl Environment for Backlog {
+        fn accept(&mut self, engine: &mut Engine, _: &mut impl Handler, is_last: bool) {
+            for _ in 0..if is_last { self.waiting } else { 0 } {
+                let wire = Shared::new(Wire {
+                    reads: VecDeque::from([Ok(REQUEST.as_bytes().to_vec())]),
+                    written: Vec::new(),
+                    room: usize::MAX,
+                    piece_max: usize::MAX,
+                    write_error: None,
+                    write_calls: 0,
+                    is_shut: false,
+                    is_dropped: false,
+                });
+                self.waiting -= 1;
+                self.wires.push(wire.clone());
+                let id = engine.insert(Stream::memory(Script(wire.clone())), None);
+                self.accepted.push((id.unwrap(), wire));
+            }
+        }
+        fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> std::io::Result<bool> {
+            for (id, _) in &self.accepted {
+                let is_readable = true;
+                engine.mark(
+                    *id,
+                    Readiness {
+                        is_readable,
+                        ..Readiness::default()
+                    },
+                );
+            }
+            Ok(false)
+        }
+        fn deregister(&mut self, _: &mut Stream) {
+            self.reset += 1;
+        }
+    }
+    let mut bench = Bench::echo(Config::default());
+    let mut backlog = Backlog {
+        waiting: 6_000,
+        accepted: Vec::new(),
+        reset: 0,
+        wires: Vec::new(),
+    };
+    bench.engine.stop();
+    let mut buf = vec![0; 80 * 1024];
+    bench.engine.begin_turn(1);
+    turn::turn(
+        &mut bench.engine,
+        &mut buf,
+        &mut bench.handler,
+        &mut backlog,
+    )
+    .unwrap();
+    for now in 2..20 {
+        bench.engine.begin_turn(now);
+        turn::turn(
+            &mut bench.engine,
+            &mut buf,
+            &mut bench.handler,
+            &mut backlog,
+        )
+        .unwrap();
+    }
+    let answered = backlog
+        .wires
+        .iter()
+        .filter(|wire| wire.lock().written.starts_with(b"HTTP/1.1 101"))
+        .count();
+    assert_eq!(answered, 6_000);
+}
+
+/// The count of skipped messages walked over frames for each range: minutes for a member of two topics in turns.
+#[test]
+fn messages_of_many_ranges_are_counted_without_walking_over_frames() {
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |_, _, _| {});
+    let member = bench.open();
+    for topic in ["a", "b"] {
+        bench.engine.subscribe(member.id, topic);
+    }
+    member.set_room(0);
+    let before = WALKED_FRAMES.get();
+    // Each range costs 128 bytes more than its message: the limit of 8 MiB is exceeded by some 64 000.
+    let mut published = 0;
+    while bench.engine.stats().messages_skipped == 0 {
+        for topic in ["a", "b"] {
+            bench.engine.publish(topic, Message::text("x"));
+            published += 1;
+        }
+        bench.turn();
+        assert!(published < 100_000);
+    }
+    // Only the range whose first bytes were sent has to be walked over.
+    assert!(WALKED_FRAMES.get() - before <= 2 * 4096);
+}
+
+/// Clients with messages of 1 MiB were read to the end of their messages in turns: a short message waited for all of
+/// them, 250 ms behind 64 clients.
+#[test]
+fn a_short_message_does_not_wait_for_long_ones() {
+    let mut bench = Bench::echo(Config::default());
+    let long = client_frame(0x82, &vec![1; 1 << 20]);
+    let attackers: Vec<Peer> = (0..64).map(|_| bench.open()).collect();
+    let short = bench.open();
+    for attacker in &attackers {
+        attacker.say(&long);
+    }
+    // All have begun their messages.
+    bench.turns(4);
+    let are_under_way = attackers.iter().filter(|one| one.unread() > 0);
+    assert!(are_under_way.count() >= 40);
+    short.say(&client_frame(0x81, b"short"));
+    bench.turn();
+    assert_eq!(short.take_texts(), ["short"]);
+    // And the long ones arrive, each once.
+    bench.turns(60);
+    for attacker in &attackers {
+        assert_eq!(attacker.unread(), 0);
+        assert!(attacker.wire.lock().written.len() > 1 << 20);
+    }
 }

@@ -5,5 +5,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| wsloop_fuzz::frames_client(data));
 
 #[cfg(not(fuzzing))]
 fn main() {
-    eprintln!("to be built by cargo fuzz; tests/fuzz/replay needs no more than cargo");
+    eprintln!(
+        "build this target with cargo fuzz, or run tests/fuzz/replay, which needs only cargo"
+    );
 }

@@ -3,7 +3,8 @@
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(
     init: {
-        // Rust's own start, which this binary does without, ignores SIGPIPE; here it is caught, to the same effect.
+        // Rust's runtime ignores SIGPIPE at start, but this binary has libFuzzer's `main`. Catching the signal has the
+        // same effect: writes to a closed connection return an error.
         let caught = std::sync::Arc::default();
         signal_hook::flag::register(signal_hook::consts::SIGPIPE, caught)
             .expect("SIGPIPE can be caught");
@@ -13,5 +14,7 @@ libfuzzer_sys::fuzz_target!(
 
 #[cfg(not(fuzzing))]
 fn main() {
-    eprintln!("to be built by cargo fuzz; tests/fuzz/replay needs no more than cargo");
+    eprintln!(
+        "build this target with cargo fuzz, or run tests/fuzz/replay, which needs only cargo"
+    );
 }

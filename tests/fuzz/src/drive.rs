@@ -1,5 +1,6 @@
-//! Drives a [`Connection`] over bytes cut in several ways, and asserts that the cuts change nothing: not the events,
-//! the replies, the error, the stage. Beside each run stands what it should reply, made from the events alone.
+//! Feeds the same bytes to a [`Connection`] in different pieces, and asserts that the events, replies, error and stage do
+//! not depend on the pieces. Each run also computes the expected replies from the events and compares them with the
+//! actual replies, and compares the allocated bytes with the limits.
 
 use crate::ALLOCATOR;
 use crate::input::pieces;
@@ -11,11 +12,12 @@ use wsloop::proto::{
     Request, Role, Stage, Upgrade,
 };
 
-/// What is done beside receiving.
+/// The actions of the endpoint under test besides receiving.
 #[derive(Clone, Copy)]
 pub(crate) struct Script {
+    /// How it answers a request.
     pub(crate) answer: Answer,
-    /// What we do of ourselves, and after how many events.
+    /// An action, and the number of events after which it happens.
     pub(crate) act: Option<(Act, usize)>,
     pub(crate) role: Role,
 }
@@ -25,7 +27,7 @@ pub(crate) struct Script {
 pub(crate) enum Answer {
     Accept,
     AcceptSubprotocol,
-    /// With a 101 that may not leave, then 500.
+    /// With a 101 without the Upgrade header, which the connection must reject, then with 500.
     AcceptAltered,
     Refuse(u16),
 }
@@ -44,7 +46,7 @@ impl From<u8> for Answer {
     }
 }
 
-/// What we do of ourselves.
+/// An action that does not answer an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Send,
@@ -66,19 +68,19 @@ impl Act {
     }
 }
 
-/// All that can be seen of a run.
+/// The observable result of a run.
 #[derive(Debug, Default, PartialEq)]
-struct Story {
-    events: Vec<Seen>,
+struct Outcome {
+    events: Vec<SeenEvent>,
     out: Vec<u8>,
     error: Option<ProtocolError>,
-    /// Of an opening handshake that failed: how many bytes decided it.
+    /// If the opening handshake failed: the number of bytes consumed until then.
     decided_at: Option<usize>,
     stage: Option<Stage>,
 }
 
 #[derive(Debug, PartialEq)]
-enum Seen {
+enum SeenEvent {
     Request(String),
     Text(String),
     Binary(Vec<u8>),
@@ -87,7 +89,8 @@ enum Seen {
     Close(CloseFrame),
 }
 
-/// Runs `body` whole, cut by `cuts` and byte by byte.
+/// Runs `body` in one piece, in the pieces that `cuts` describe, and byte by byte if it is short. Panics if the outcomes
+/// differ.
 pub(crate) fn compare(
     body: &[u8],
     cuts: &[u8],
@@ -95,79 +98,88 @@ pub(crate) fn compare(
     script: Script,
     connect: impl Fn() -> Connection,
 ) {
-    // Nothing arrives in no pieces at all, which is not to be told from one that is empty.
+    // An empty body has no pieces, but the first run would feed one empty piece.
     if body.is_empty() {
         return;
     }
-    let run = |pieces: &[&[u8]], way| Run::new(connect(), limits, script, way).over(pieces);
-    let whole = run(&[body], Way::Input);
+    let run = |pieces: &[&[u8]], method| Run::new(connect(), limits, script, method).over(pieces);
+    let whole = run(&[body], Method::Input);
     let pieces = pieces(body, cuts);
-    for way in [Way::Input, Way::InPlace] {
-        let cut = run(&pieces, way);
-        assert_eq!(cut, whole, "cut as the tail says, {way:?}, and whole");
+    for method in [Method::Input, Method::InPlace] {
+        let cut = run(&pieces, method);
+        assert_eq!(
+            cut, whole,
+            "split by the tail, {method:?}, and in one piece"
+        );
         if body.len() <= BYTEWISE_BYTES_MAX {
-            let bytewise = run(&body.chunks(1).collect::<Vec<_>>(), way);
-            assert_eq!(bytewise, whole, "byte by byte, {way:?}, and whole");
+            let bytewise = run(&body.chunks(1).collect::<Vec<_>>(), method);
+            assert_eq!(
+                bytewise, whole,
+                "byte by byte, {method:?}, and in one piece"
+            );
         }
     }
 }
 
-/// How the connection takes what arrived.
+/// How input is passed to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Method {
     /// By `receive`.
     Input,
-    /// In the place where a message is assembled, as far as one is.
+    /// By `received_in_place` while a message is being assembled, otherwise by `receive`.
     InPlace,
 }
 
 struct Run<'l> {
     connection: Connection,
-    way: Way,
+    method: Method,
     limits: &'l Limits,
     script: Script,
-    story: Story,
-    /// What `out` should hold behind the HTTP.
-    due: Vec<Frame>,
+    outcome: Outcome,
+    /// The frames that `out` must contain after the HTTP response.
+    expected: Vec<Frame>,
+    /// Length of the HTTP response.
     http_len: usize,
-    /// Bytes that the connection has taken from the heap and not given back or away.
+    /// Bytes that the connection has allocated, and neither freed nor returned in an event.
     held: usize,
-    taken: usize,
-    /// Empty between two calls. Large enough that no reply but HTTP makes it grow, which would count as held.
+    /// Input bytes consumed.
+    consumed: usize,
+    /// Output buffer, empty between two calls. Its capacity suffices for all replies but HTTP responses, because its
+    /// growth would count as `held`.
     out: Vec<u8>,
-    /// The first word of the request was HEAD.
+    /// The method of the request was HEAD.
     is_head: bool,
 }
 
 impl<'l> Run<'l> {
-    fn new(connection: Connection, limits: &'l Limits, script: Script, way: Way) -> Self {
+    fn new(connection: Connection, limits: &'l Limits, script: Script, method: Method) -> Self {
         Self {
             connection,
-            way,
+            method,
             limits,
             script,
-            story: Story::default(),
-            due: Vec::new(),
+            outcome: Outcome::default(),
+            expected: Vec::new(),
             http_len: 0,
             held: 0,
-            taken: 0,
-            out: Vec::with_capacity(OUT_BYTES),
+            consumed: 0,
+            out: Vec::with_capacity(OUT_CAPACITY),
             is_head: false,
         }
     }
 
-    fn over(mut self, pieces: &[&[u8]]) -> Story {
+    fn over(mut self, pieces: &[&[u8]]) -> Outcome {
         if self.script.act.is_some_and(|(_, at)| at == 0) {
             self.act();
         }
-        // What of the request decides whether it is a HEAD can be cut, so it is looked for in all of it.
+        // The method of a request can be split between pieces, so `failed` looks for it in the whole input.
         let whole = pieces.concat();
         for piece in pieces {
             self.feed(piece, &whole);
         }
-        self.story.stage = Some(self.connection.stage());
+        self.outcome.stage = Some(self.connection.stage());
         self.check();
-        self.story
+        self.outcome
     }
 
     fn feed(&mut self, piece: &[u8], whole: &[u8]) {
@@ -182,26 +194,29 @@ impl<'l> Run<'l> {
             let result = self.receive(&mut input, &mut out);
             let grown = ALLOCATOR.current_usage().wrapping_sub(before) as isize;
             let peak = ALLOCATOR.peak_usage() as usize - before;
-            self.taken += left - input.len();
+            self.consumed += left - input.len();
             self.count(stage, &result, grown, peak);
             match result {
                 Ok(Some(event)) => self.event(stage, event, &mut out),
-                Ok(None) if self.way == Way::InPlace && !input.is_empty() => {}
+                Ok(None) if self.method == Method::InPlace && !input.is_empty() => {}
                 Ok(None) => {
-                    assert!(input.is_empty(), "asked for more with input left");
-                    self.story.out.append(&mut out);
+                    assert!(
+                        input.is_empty(),
+                        "more input requested before all was consumed"
+                    );
+                    self.outcome.out.append(&mut out);
                     self.out = out;
                     return;
                 }
                 Err(error) => {
                     assert_eq!(self.connection.stage(), Stage::Ended);
-                    assert!(self.story.error.is_none(), "failed twice");
+                    assert!(self.outcome.error.is_none(), "failed twice");
                     self.failed(stage, &error, &out, whole);
-                    self.story.error = Some(error);
-                    // What is left of the piece is fed again: a failed connection discards it.
+                    self.outcome.error = Some(error);
+                    // The loop feeds the rest of the piece: a failed connection must discard it.
                 }
             }
-            self.story.out.append(&mut out);
+            self.outcome.out.append(&mut out);
         }
     }
 
@@ -210,20 +225,21 @@ impl<'l> Run<'l> {
         input: &mut &'i mut [u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        if self.way == Way::InPlace
+        if self.method == Method::InPlace
             && !input.is_empty()
             && let Some(space) = self.connection.assembly_space(1)
         {
             let len = space.len().min(input.len());
-            let (taken, rest) = mem::take(input).split_at_mut(len);
-            space[..len].copy_from_slice(taken);
+            let (consumed, rest) = mem::take(input).split_at_mut(len);
+            space[..len].copy_from_slice(consumed);
             *input = rest;
             return self.connection.received_in_place(len, out);
         }
         self.connection.receive(input, self.limits, out)
     }
 
-    /// What is held is what arrived of one message, head or control frame, and within the limits.
+    /// Updates `held` after a call that changed the heap by `grown` bytes. Panics if the connection holds more than the
+    /// limits allow for one message, head or control frame, or if a closed connection holds anything.
     fn count(
         &mut self,
         stage: Stage,
@@ -231,8 +247,8 @@ impl<'l> Run<'l> {
         grown: isize,
         peak: usize,
     ) {
-        let given_away = match result {
-            // A request is not ours to measure; the head that it was made of is no longer held.
+        let transferred = match result {
+            // The size of a `Request` is not checked. The connection has released the bytes of the head.
             Ok(Some(Event::Request(_))) | Err(ProtocolError::Opening(_)) => {
                 self.held = 0;
                 return;
@@ -250,25 +266,25 @@ impl<'l> Run<'l> {
                 self.limits.message_bytes_max
             }
         };
-        // While a buffer grows there are two.
+        // While a buffer grows, the old and the new one exist.
         assert!(
             self.held + peak <= 2 * bound + SLACK_BYTES,
-            "{peak} B more than the {} held, {bound} allowed",
+            "peak of {peak} B in addition to {} B allocated, limit {bound} B",
             self.held
         );
         self.held = self
             .held
-            .checked_add_signed(grown - given_away as isize)
-            .expect("no more is given back than was taken");
+            .checked_add_signed(grown - transferred as isize)
+            .expect("a connection frees no more than it has allocated");
         assert!(
             self.held <= bound + SLACK_BYTES,
-            "{} B held, {bound} allowed",
+            "{} B allocated, limit {bound} B",
             self.held
         );
         let is_over = matches!(self.connection.stage(), Stage::Closed | Stage::Ended);
         assert!(
             !is_over || self.held == 0,
-            "{} B held at the end",
+            "{} B allocated at the end",
             self.held
         );
     }
@@ -276,7 +292,7 @@ impl<'l> Run<'l> {
     fn event(&mut self, stage: Stage, event: Event<'_>, out: &mut Vec<u8>) {
         let seen = match event {
             Event::Request(request) => {
-                let seen = Seen::Request(describe(&request));
+                let seen = SeenEvent::Request(describe(&request));
                 self.answer(&request, out);
                 seen
             }
@@ -284,35 +300,35 @@ impl<'l> Run<'l> {
                 let message = message.as_message();
                 assert!(message.len() <= self.limits.message_bytes_max);
                 match message.as_text() {
-                    Some(text) => Seen::Text(text.to_owned()),
-                    None => Seen::Binary(message.as_bytes().to_owned()),
+                    Some(text) => SeenEvent::Text(text.to_owned()),
+                    None => SeenEvent::Binary(message.as_bytes().to_owned()),
                 }
             }
             Event::Ping(payload) => {
                 if stage == Stage::Open {
-                    self.due.push(Frame::new(PONG, &payload));
+                    self.expected.push(Frame::new(PONG, &payload));
                 }
-                Seen::Ping(payload.into_owned())
+                SeenEvent::Ping(payload.into_owned())
             }
-            Event::Pong(payload) => Seen::Pong(payload.into_owned()),
+            Event::Pong(payload) => SeenEvent::Pong(payload.into_owned()),
             Event::Close(frame) => {
                 assert_eq!(self.connection.stage(), Stage::Closed);
                 if stage == Stage::Open {
-                    self.due.push(close_frame(&frame));
+                    self.expected.push(close_frame(&frame));
                 }
-                Seen::Close(frame)
+                SeenEvent::Close(frame)
             }
         };
         assert!(matches!(
             stage,
             Stage::Opening | Stage::Open | Stage::Closing
         ));
-        self.story.events.push(seen);
-        self.story.out.append(out);
+        self.outcome.events.push(seen);
+        self.outcome.out.append(out);
         if self
             .script
             .act
-            .is_some_and(|(_, at)| at == self.story.events.len())
+            .is_some_and(|(_, at)| at == self.outcome.events.len())
         {
             self.act();
         }
@@ -322,14 +338,14 @@ impl<'l> Run<'l> {
         match error.close_code() {
             None => {
                 self.http_len = out.len();
-                self.story.decided_at = Some(self.taken);
-                let taken = &whole[..self.taken];
-                self.is_head = taken
+                self.outcome.decided_at = Some(self.consumed);
+                let consumed = &whole[..self.consumed];
+                self.is_head = consumed
                     .strip_prefix(b"\r\n")
-                    .unwrap_or(taken)
+                    .unwrap_or(consumed)
                     .starts_with(b"HEAD ");
             }
-            Some(code) if stage == Stage::Open => self.due.push(close_frame(&CloseFrame {
+            Some(code) if stage == Stage::Open => self.expected.push(close_frame(&CloseFrame {
                 code,
                 reason: error.to_string(),
             })),
@@ -352,7 +368,7 @@ impl<'l> Run<'l> {
                 }
                 connection
                     .accept(request, &upgrade, out)
-                    .expect("a 101 of our own making may leave");
+                    .expect("an unchanged 101 is valid");
                 self.http_len = out.len();
                 return;
             }
@@ -360,7 +376,7 @@ impl<'l> Run<'l> {
                 let mut upgrade = Upgrade::new(request);
                 upgrade.headers_mut().remove("upgrade");
                 assert!(connection.accept(request, &upgrade, out).is_err());
-                assert!(out.is_empty(), "half of a 101");
+                assert!(out.is_empty(), "part of a rejected 101 was written");
                 500
             }
         };
@@ -373,7 +389,7 @@ impl<'l> Run<'l> {
             return;
         };
         let is_open = self.connection.stage() == Stage::Open;
-        let (connection, out) = (&mut self.connection, &mut self.story.out);
+        let (connection, out) = (&mut self.connection, &mut self.outcome.out);
         let (is_done, frame) = match act {
             Act::Send => (
                 connection.send(Message::text("ours"), out),
@@ -391,15 +407,16 @@ impl<'l> Run<'l> {
         };
         assert_eq!(is_done, is_open);
         if is_done {
-            self.due.push(frame);
+            self.expected.push(frame);
         }
     }
 
-    /// `out` is the HTTP, if any, and then exactly what is due; of that a Close, if any, is the last.
+    /// Checks that `out` is the HTTP response, if any, followed by exactly the expected frames, and that no frame follows
+    /// a Close.
     fn check(&self) {
-        let Story {
+        let Outcome {
             events, out, error, ..
-        } = &self.story;
+        } = &self.outcome;
         let (http, rest) = out.split_at(self.http_len);
         if let Some(ProtocolError::Opening(error)) = error {
             assert_eq!(wire::check_refusal(http, self.is_head), error.status());
@@ -410,8 +427,8 @@ impl<'l> Run<'l> {
             }
         }
         let (frames, cut) = wire::split_frames(rest, self.script.role);
-        assert!(cut.is_empty(), "half of a frame: {cut:x?}");
-        assert_eq!(frames, self.due, "after {events:?}");
+        assert!(cut.is_empty(), "incomplete frame: {cut:x?}");
+        assert_eq!(frames, self.expected, "after {events:?}");
         let close_at = frames.iter().position(|frame| frame.opcode == CLOSE);
         assert!(close_at.is_none_or(|at| at + 1 == frames.len()));
     }
@@ -426,7 +443,7 @@ fn close_frame(frame: &CloseFrame) -> Frame {
     Frame::new(CLOSE, &payload)
 }
 
-/// All that a request tells.
+/// Formats all properties of a request.
 fn describe(request: &Request) -> String {
     let subprotocols: Vec<&str> = request.subprotocols().collect();
     format!(
@@ -441,11 +458,12 @@ fn describe(request: &Request) -> String {
     )
 }
 
-/// Beside the payload: the state of a message that is cut, a control frame's payload with what its vector has to spare.
+/// Allowed in addition to a limit: the state of an incomplete message, and the payload of a control frame with the
+/// unused capacity of its vector.
 const SLACK_BYTES: usize = 1024;
 
-/// A Close or a pong, with room.
-const OUT_BYTES: usize = 512;
+/// More than the longest Close or pong, 131 bytes.
+const OUT_CAPACITY: usize = 512;
 
-/// Longer bodies are not run byte by byte.
+/// Maximum length of a body that is also run byte by byte.
 const BYTEWISE_BYTES_MAX: usize = 4000;

@@ -1,7 +1,10 @@
-//! What a fuzzer's bytes mean to the targets that cut them: four bytes of settings, the body, and in the tail where to
-//! cut it. The last byte says how long the tail is, so that changes to the body leave the cuts alone.
+//! Interprets a fuzzer's input.
+//!
+//! [`Input`] is for targets that split a byte stream into pieces: four bytes of settings, then the body, then a tail with
+//! the lengths of the pieces. The last byte is the length of the tail, so that a mutation of the body does not change the
+//! pieces. [`Cursor`] is for targets that read a scenario byte by byte.
 
-/// See the module.
+/// The parts of an input; see the module documentation.
 pub(crate) struct Input<'d> {
     pub(crate) settings: [u8; 4],
     pub(crate) body: &'d [u8],
@@ -9,7 +12,7 @@ pub(crate) struct Input<'d> {
 }
 
 impl<'d> Input<'d> {
-    /// `None`: too short to mean anything.
+    /// Splits an input into its parts. Returns `None` if it has fewer than five bytes.
     pub(crate) fn new(data: &'d [u8]) -> Option<Self> {
         let (settings, rest) = data.split_first_chunk()?;
         let (cuts_len, rest) = rest.split_last()?;
@@ -23,7 +26,8 @@ impl<'d> Input<'d> {
     }
 }
 
-/// `body` in pieces as long as `cuts` say, around and around; empty pieces are among them.
+/// Splits `body` into pieces of the lengths in `cuts`, which repeat until the body is used up. A length of 0 gives an
+/// empty piece; if all are 0, the only piece is the whole body.
 pub(crate) fn pieces<'b>(mut body: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
     if cuts.iter().all(|len| *len == 0) {
         return vec![body];
@@ -40,10 +44,10 @@ pub(crate) fn pieces<'b>(mut body: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
     pieces
 }
 
-/// The tail is shorter than this.
+/// Bound of the tail's length (exclusive).
 const CUTS_MAX: usize = 32;
 
-/// Reads a scenario from a fuzzer's bytes, zeros when they are used up.
+/// Reads a scenario from a fuzzer's bytes.
 pub(crate) struct Cursor<'d>(pub(crate) &'d [u8]);
 
 impl<'d> Cursor<'d> {
@@ -51,11 +55,12 @@ impl<'d> Cursor<'d> {
         self.0.is_empty()
     }
 
+    /// Returns the next byte, or 0 at the end.
     pub(crate) fn byte(&mut self) -> u8 {
         self.bytes(1).first().copied().unwrap_or(0)
     }
 
-    /// At most `len` bytes.
+    /// Returns the next `len` bytes, or fewer at the end.
     pub(crate) fn bytes(&mut self, len: usize) -> &'d [u8] {
         let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;

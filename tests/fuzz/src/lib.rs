@@ -1,20 +1,20 @@
-//! What the fuzz targets assert: each target is a function of bytes that panics if an invariant does not hold. The
-//! files in `fuzz_targets` hand them to libFuzzer, `replay.rs` hands them the corpus.
+//! Fuzz targets of wsloop. Each target is a function of bytes that panics if an invariant does not hold. The files in
+//! `fuzz_targets` call the targets from libFuzzer; `replay.rs` calls them with the corpus.
 //!
-//! | target | what the bytes are | what must hold |
+//! | target | input | invariants |
 //! |---|---|---|
-//! | [`opening_server`] | a request, and what follows it | every piece of it, however cut, gives the same request or error at the same byte, and the same answer; a refusal is a whole HTTP response with its length; what is kept is within the limits |
-//! | [`opening_client`] | an answer to a request of ours; or the parts of a request | the same of answers; and a request that we agree to make is one that our server understands, and its 101 one that we accept |
-//! | [`frames_server`], [`frames_client`] | what a peer sends once it is open, as it is or as a list of frames to make | the same events, replies, error and stage however it is cut; exactly the pongs and the one Close that are due, well-formed and masked as the role demands, nothing after the Close; bytes held within the limits |
-//! | [`differential`] | the choices of the generator of `tests/differential.rs` | what our core and tungstenite's make of the stream is the same, or differs in a way that is listed |
-//! | [`session`] | a scenario: peers that connect, send, read, stop reading, half-close, reset; a server with small buffers and limits | through a real [`wsloop::Server`]: what was accepted for sending arrives whole, in order, or the connection ends; what peers sent reaches the handler in order; one Close, last; `on_open` and `on_close` in pairs; every peer is let go; memory returns |
+//! | [`opening_server`] | a request and the bytes after it | the request or error, the byte at which it is known, and the response do not depend on how the input is split; a refusal is a complete HTTP response with its length; allocated bytes stay within the limits |
+//! | [`opening_client`] | a response to the client's request; or the parts of a request | responses: as for requests; requests: the server parses every request that the client agrees to encode, and the client accepts the server's 101 |
+//! | [`frames_server`], [`frames_client`] | a peer's bytes on an open connection, verbatim or as a list of frames to encode | events, replies, error and stage do not depend on how the input is split; the replies are exactly the required pongs and at most one Close, well-formed, masked only by a client, and nothing follows the Close; allocated bytes stay within the limits |
+//! | [`differential`] | the choices of the generator of `tests/differential.rs` | wsloop and tungstenite interpret the stream alike, except for the differences that the test lists |
+//! | [`session`] | a scenario: peers that connect, send, read, stop reading, half-close and reset; a server with small buffers and limits | with a real [`wsloop::Server`]: messages accepted for sending arrive complete and in order, or the connection ends; peers' messages reach the handler in order; at most one Close, as the last frame; one `on_close` for each `on_open`; every connection ends; memory is released |
 
 #[path = "../../common/compare.rs"]
-#[allow(dead_code, reason = "the seeded test uses the rest")]
+#[allow(dead_code, reason = "tests/differential.rs uses the other items")]
 mod compare;
 mod drive;
 #[path = "../../common/frames.rs"]
-#[allow(dead_code, reason = "the seeded test uses the rest")]
+#[allow(dead_code, reason = "tests/differential.rs uses the other items")]
 mod frames;
 mod input;
 mod opening;
@@ -29,7 +29,7 @@ use input::Input;
 use peak_alloc::PeakAlloc;
 use wsloop::proto::{Connection, HeadLimits, Limits, Role};
 
-/// Every target by its name, which is its corpus's folder.
+/// All targets. The name of a target is also the name of the directory with its corpus.
 pub const TARGETS: [(&str, fn(&[u8])); 6] = [
     ("opening_server", opening_server),
     ("opening_client", opening_client),
@@ -42,7 +42,7 @@ pub const TARGETS: [(&str, fn(&[u8])); 6] = [
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// The server's side of an opening handshake, and of what follows.
+/// Checks the server's side of an opening handshake and of the frames after it.
 pub fn opening_server(data: &[u8]) {
     let Some(input) = Input::new(data) else {
         return;
@@ -61,12 +61,12 @@ pub fn opening_server(data: &[u8]) {
     drive::compare(body, input.cuts, &limits, script, Connection::server);
 }
 
-/// The server's side of an open connection.
+/// Checks the server's side of an open connection.
 pub fn frames_server(data: &[u8]) {
     frames(data, Role::Server);
 }
 
-/// The client's side of an open connection.
+/// Checks the client's side of an open connection.
 pub fn frames_client(data: &[u8]) {
     frames(data, Role::Client);
 }
@@ -104,12 +104,12 @@ fn frames(data: &[u8], role: Role) {
     );
 }
 
-/// A stream of frames, into our core and into tungstenite's.
+/// Compares how wsloop and tungstenite interpret a stream of frames.
 pub fn differential(data: &[u8]) {
     compare::compare(&mut frames::Given(data), &mut compare::Tally::default());
 }
 
-/// Limits that a few bytes reach.
+/// Returns small limits on messages, chosen by one byte, so that short inputs exceed them.
 fn frame_limits(setting: u8) -> Limits {
     let message_bytes_max = [0, 1, 125, 126, 300, 1000, 65_535, 100_000][usize::from(setting & 7)];
     let fragments_max = [0, 1, 2, 3, 4, 8, 100, 1 << 30][usize::from(setting >> 3 & 7)];
@@ -120,6 +120,7 @@ fn frame_limits(setting: u8) -> Limits {
     }
 }
 
+/// Returns small limits on request heads, chosen by one byte.
 fn head_limits(setting: u8) -> HeadLimits {
     HeadLimits {
         head_bytes_max: [0, 1, 20, 64, 200, 1000, 16 * 1024, 1 << 20][usize::from(setting & 7)],

@@ -1,10 +1,10 @@
-//! The client's side of the opening handshake: answers, and requests of our own making.
+//! The target for the client's side of the opening handshake: parsing responses and encoding requests.
 
 use crate::ALLOCATOR;
 use crate::input::{Input, pieces};
 use wsloop::proto::{ClientOpening, ClientOpeningError, Head, HeadLimits, ServerResponse, Upgrade};
 
-/// An answer to our request; or, by the settings, the parts of a request.
+/// Checks how the client parses a response, or how it encodes a request; the second byte of the settings selects which.
 pub fn opening_client(data: &[u8]) {
     let Some(input) = Input::new(data) else {
         return;
@@ -15,7 +15,8 @@ pub fn opening_client(data: &[u8]) {
     }
 }
 
-/// However the answer is cut, it is the same, ends at the same byte and costs no more than allowed.
+/// Checks that the result of parsing a response, and the byte at which it is known, do not depend on how the response is
+/// split.
 fn answer(input: &Input<'_>) {
     let limits = crate::head_limits(input.settings[0]);
     if input.body.is_empty() {
@@ -26,14 +27,16 @@ fn answer(input: &Input<'_>) {
     assert_eq!(
         run(&pieces(input.body, input.cuts)),
         whole,
-        "as the tail says, and whole"
+        "split by the tail, and in one piece"
     );
     let bytewise: Vec<&[u8]> = input.body.chunks(1).collect();
-    assert_eq!(run(&bytewise), whole, "byte by byte, and whole");
+    assert_eq!(run(&bytewise), whole, "byte by byte, and in one piece");
     if let (Some(Ok(response)), _) = whole {
         assert_eq!(response.status(), 101);
         assert_eq!(response.header("sec-websocket-accept"), Some(ACCEPT));
-        let upgrade = response.header("upgrade").expect("demanded");
+        let upgrade = response
+            .header("upgrade")
+            .expect("a 101 without Upgrade is an error");
         assert!(upgrade.eq_ignore_ascii_case("websocket"));
         assert!(
             response
@@ -45,7 +48,8 @@ fn answer(input: &Input<'_>) {
 
 type Verdict = Option<Result<ServerResponse, ClientOpeningError>>;
 
-/// The verdict, and after how many bytes.
+/// Parses a response that arrives in `pieces`. Returns the result (`None`: the response is incomplete) and the number of
+/// bytes consumed. Panics if more bytes are consumed or allocated than `limits` allow.
 fn receive(pieces: &[&[u8]], limits: &HeadLimits) -> (Verdict, usize) {
     let mut opening = ClientOpening::new("example.com", "/chat", *b"the sample nonce")
         .expect("a host and a path");
@@ -60,22 +64,23 @@ fn receive(pieces: &[&[u8]], limits: &HeadLimits) -> (Verdict, usize) {
         let result = opening.receive_response(&mut input, limits);
         taken += piece.len() - input.len();
         match result {
-            Ok(None) => assert!(input.is_empty(), "asked for more with input left"),
+            Ok(None) => assert!(
+                input.is_empty(),
+                "more input requested before all was consumed"
+            ),
             Ok(Some(response)) => return (Some(Ok(response)), taken),
             Err(error) => return (Some(Err(error)), taken),
         }
         drop(bytes);
-        assert!(
-            taken <= limits.head_bytes_max,
-            "{taken} B without a verdict"
-        );
+        assert!(taken <= limits.head_bytes_max, "{taken} B without a result");
         let held = ALLOCATOR.current_usage().saturating_sub(start);
-        assert!(held <= limits.head_bytes_max, "{held} B held");
+        assert!(held <= limits.head_bytes_max, "{held} B allocated");
     }
     (None, taken)
 }
 
-/// What we agree to send, our server understands as it was meant; and we accept its 101.
+/// Checks that the server parses every request that the client agrees to encode, with the same values, and that the
+/// client accepts the server's 101.
 fn request(parts: &[u8]) {
     let mut parts = parts
         .split(|byte| *byte == b'\n')
@@ -115,8 +120,8 @@ fn request(parts: &[u8]) {
     let mut input = &mut bytes[..];
     let request = Head::new()
         .receive_request(&mut input, &limits)
-        .expect("our server understands what we send")
-        .expect("a request is whole");
+        .expect("the server parses the client's request")
+        .expect("the request is complete");
     assert_eq!(input, b"frames");
     assert!(request.is_upgrade());
     assert_eq!(request.host(), host);
@@ -134,18 +139,19 @@ fn request(parts: &[u8]) {
     let mut bytes = Vec::new();
     upgrade
         .encode(&request, &mut bytes)
-        .expect("a 101 of our own making");
+        .expect("an unchanged 101 is valid");
     bytes.extend(b"frames");
     let mut input = &mut bytes[..];
     let response = opening
         .receive_response(&mut input, &limits)
-        .expect("we accept what our server answers")
-        .expect("a 101 is whole");
+        .expect("the client accepts the server's 101")
+        .expect("the 101 is complete");
     assert_eq!(input, b"frames");
     assert_eq!(response.subprotocol(), subprotocols.last().copied());
 }
 
+/// Subprotocols that the client offers.
 const OFFERED: [&str; 2] = ["chat", "superchat"];
 
-/// What answers the key "the sample nonce" (RFC 6455 section 1.3).
+/// The Sec-WebSocket-Accept for the key "the sample nonce" (RFC 6455 section 1.3).
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

@@ -1,9 +1,9 @@
-//! Whole sessions: a real [`Server`] over loopback, with small limits and small socket buffers, and peers that do what
-//! the fuzzer's bytes say. Everything is on one thread, so that what was asked for and in which order is known: the
-//! handler writes down what it was told and what it was promised, and at the end each peer's bytes are held against
-//! that.
+//! The target for whole sessions: a [`Server`] on loopback with small limits and socket buffers, and peers that perform
+//! the actions encoded in the fuzzer's bytes. Server and peers run on one thread, so the order of all actions is known.
+//! The handler records the messages it receives and the messages accepted for sending; at the end, the bytes that each
+//! peer sent and received are compared with these records.
 //!
-//! Time does not pass: all deadlines are days away. They have tests of their own.
+//! Deadlines are not tested here: all are a day long, so none expires.
 
 use crate::ALLOCATOR;
 use crate::input::Cursor;
@@ -16,46 +16,48 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use wsloop::proto::{Connection, Event, Limits, ProtocolError, Role};
 use wsloop::{
-    Close, Config, Context, Error, Handler, Id, LagPolicy, Limit, Message, SendStatus, Server, Side, Turn,
-    Upgrade,
+    Close, Config, Context, Error, Handler, Id, LagPolicy, Limit, Message, SendStatus, Server,
+    Side, Turn, Upgrade,
 };
 
-/// Plays the scenario that `data` is.
+/// Runs the scenario that `data` encodes.
 pub fn session(data: &[u8]) {
     let mut cursor = Cursor(data);
-    let mut scene = Scene::new(&mut cursor);
+    let mut scenario = Scenario::new(&mut cursor);
     let mut steps = 0;
     while !cursor.is_empty() && steps < STEPS_MAX {
-        scene.step(&mut cursor);
+        scenario.step(&mut cursor);
         steps += 1;
     }
-    scene.end();
+    scenario.end();
 }
 
-struct Scene {
-    server: Server<Scribe>,
+struct Scenario {
+    server: Server<RecordingHandler>,
     address: SocketAddr,
     peers: Vec<Peer>,
-    /// Buffers of the peers' sockets.
+    /// Size of the peers' socket buffers; `None`: the system's default.
     buffer_bytes: Option<usize>,
+    /// `stop` has been called: no further peer connects.
     is_stopping: bool,
+    /// `stop` has been called twice: the server ends connections without waiting for the closing handshake.
     is_cut_short: bool,
-    /// Bytes on the heap when nobody had connected.
+    /// Allocated bytes before the first connection.
     heap_at_start: usize,
 }
 
-impl Scene {
+impl Scenario {
     fn new(cursor: &mut Cursor<'_>) -> Self {
         let config = config(cursor);
         let (listener, buffer_bytes) = listener(usize::from(cursor.byte()));
-        let scribe = Scribe {
+        let handler = RecordingHandler {
             config: config.clone(),
             records: BTreeMap::new(),
             is_over: false,
         };
-        let mut server = Server::new(config, scribe).expect("the limits make sense");
+        let mut server = Server::new(config, handler).expect("the limits make sense");
         let address = server.listen_on(listener).expect("a listening socket");
-        let mut scene = Self {
+        let mut scenario = Self {
             server,
             address,
             peers: Vec::new(),
@@ -64,9 +66,9 @@ impl Scene {
             is_cut_short: false,
             heap_at_start: 0,
         };
-        scene.turn();
-        scene.heap_at_start = ALLOCATOR.current_usage();
-        scene
+        scenario.turn();
+        scenario.heap_at_start = ALLOCATOR.current_usage();
+        scenario
     }
 
     fn turn(&mut self) {
@@ -75,23 +77,23 @@ impl Scene {
     }
 
     fn step(&mut self, cursor: &mut Cursor<'_>) {
-        let (what, whom) = (cursor.byte(), usize::from(cursor.byte()));
+        let (what, index) = (cursor.byte(), usize::from(cursor.byte()));
         if what % 16 == 0 || self.peers.is_empty() {
             self.connect();
             return;
         }
-        let whom = whom % self.peers.len();
-        let peer = &mut self.peers[whom];
+        let index = index % self.peers.len();
+        let peer = &mut self.peers[index];
         match what % 16 {
             1 => {
                 let len = usize::from(cursor.byte());
-                peer.say(cursor.bytes(len));
+                peer.send(cursor.bytes(len));
             }
-            2 => peer.say(&request(if what & 16 == 0 { "/room" } else { "/" })),
+            2 => peer.send(&request(if what & 16 == 0 { "/chat" } else { "/" })),
             3 | 4 => {
                 let [first, len] = [cursor.byte(), cursor.byte()];
                 let list = cursor.bytes(usize::from(len % 32));
-                peer.say(&wire::compose(
+                peer.send(&wire::compose(
                     &[&[first, len], list].concat(),
                     Role::Server,
                 ));
@@ -103,17 +105,17 @@ impl Scene {
                 let len = 1 + len * if what & 32 == 0 { 1 } else { 100 };
                 let mut payload = vec![b'a' + (len % 26) as u8; len];
                 payload[0] = command;
-                peer.say(&wire::peers_frame(first, &payload, Role::Server));
+                peer.send(&wire::peers_frame(first, &payload, Role::Server));
             }
             7 => peer.read(usize::from(cursor.byte()) * 64),
             8 => peer.read(usize::MAX),
-            9 => peer.shut(),
-            10 => peer.leave(what & 16 != 0),
+            9 => peer.shut_down_write(),
+            10 => peer.disconnect(what & 16 != 0),
             11 => self.server.with_context(|cx| {
-                // From outside a turn.
-                cx.publish("nobody's", "x");
+                // Outside of a turn, to a topic without members.
+                cx.publish("no members", "x");
             }),
-            12 => self.say_from_outside(cursor.byte()),
+            12 => self.act_between_turns(cursor.byte()),
             13 if what & 0xF0 == 0xF0 => self.stop(),
             _ => {
                 for _ in 0..=what >> 6 {
@@ -131,61 +133,61 @@ impl Scene {
             return;
         }
         let peer = Peer::connect(self.address, self.buffer_bytes);
-        // The kernel may give a port again, which the scribe tells peers by.
+        // The kernel may assign a port again after a peer has closed its socket, but the records identify peers by port.
         if self.peers.iter().all(|other| other.port != peer.port) {
             self.peers.push(peer);
         }
     }
 
     /// Sends, publishes and closes between two turns.
-    fn say_from_outside(&mut self, how: u8) {
-        let mut scribe = std::mem::take(&mut self.server.handler_mut().records);
+    fn act_between_turns(&mut self, how: u8) {
+        let mut records = std::mem::take(&mut self.server.handler_mut().records);
         self.server.with_context(|cx| {
             let ids = cx.ids();
             match (how % 4, ids.first()) {
-                (0, _) => publish(&mut scribe, cx, Message::text("Bto all")),
+                (0, _) => publish(&mut records, cx, Message::text("Bto all")),
                 (1, Some(id)) => drop(cx.close(*id, 4001, "from outside")),
-                (_, Some(id)) => send(&mut scribe, cx, *id, Message::binary(b"to one")),
+                (_, Some(id)) => send(&mut records, cx, *id, Message::binary(b"to one")),
                 (_, None) => {}
             }
         });
-        self.server.handler_mut().records = scribe;
+        self.server.handler_mut().records = records;
     }
 
     fn stop(&mut self) {
         self.is_cut_short |= self.is_stopping;
         self.is_stopping = true;
-        // The second time it has perhaps stopped already.
+        // An error is ignored: the server may have stopped already.
         let _ = self.server.handle().stop();
     }
 
-    /// Everyone who is still there says all that was to be said, ends its side and reads on to the end, which must
-    /// come.
+    /// Lets each remaining peer write its unsent bytes, half-close, and read until the server ends the stream. Then checks
+    /// the records and the allocated bytes, and stops the server.
     fn end(mut self) {
         let start = Instant::now();
         let mut turns = 0_u32;
         while !self.peers.iter().all(Peer::is_over) {
             for peer in &mut self.peers {
                 peer.flush();
-                if peer.to_say.is_empty() {
-                    peer.shut();
+                if peer.unsent.is_empty() {
+                    peer.shut_down_write();
                 }
                 peer.read(usize::MAX);
             }
             self.turn();
             turns += 1;
             if turns > 64 {
-                // Perhaps the kernel waits for a timer of its own.
+                // The kernel may wait for one of its own timers.
                 std::thread::sleep(Duration::from_micros(200));
             }
             assert!(
-                start.elapsed() < LET_GO_MAX,
-                "a peer is not let go: {:?}",
+                start.elapsed() < END_TIMEOUT,
+                "a connection does not end: {:?}",
                 self.peers
             );
         }
         self.reap();
-        // What was published in the turn that ended the last of them is given back in the next.
+        // Publications of the turn that ended the last session are released in the next turn.
         self.turn();
         self.check_peers();
         self.check_memory();
@@ -200,9 +202,10 @@ impl Scene {
         }
     }
 
-    /// What is left of the peers' input is read or discarded, a budget a turn.
+    /// Runs turns until no session is left. Each turn reads or discards as much of the remaining input as its budget
+    /// allows.
     fn reap(&mut self) {
-        for _ in 0..TURNS_TO_REAP {
+        for _ in 0..REAP_TURNS_MAX {
             if self.server.count() > 0 {
                 self.turn();
             }
@@ -219,29 +222,30 @@ impl Scene {
         }
     }
 
-    /// Nobody is there any more, so nothing is held for anybody.
+    /// Checks that the server has released all memory of the connections that have ended.
     fn check_memory(&mut self) {
         self.peers = Vec::new();
-        // Who had left before it was accepted is accepted now, and read from until its end is seen.
+        // Connections that their peers closed before the server accepted them are accepted now, and read to their end.
         (0..16).for_each(|_| self.turn());
         self.reap();
         for record in self.server.handler_mut().records.values_mut() {
-            record.heard = Vec::new();
-            record.owed = Vec::new();
+            record.received = Vec::new();
+            record.accepted = Vec::new();
         }
         let records = self.server.handler().records.len() * 1024;
-        let allowed = self.heap_at_start + records + HELD_BYTES_MAX;
+        let allowed = self.heap_at_start + records + BASE_BYTES_MAX;
         if ALLOCATOR.current_usage() > allowed {
-            // Somebody who was refused may still be there, and then spare buffers are kept for a second.
-            std::thread::sleep(SPARES_KEPT);
+            // A refused connection may still be open. Then the loop retains unused buffers for one second.
+            std::thread::sleep(BUFFER_IDLE_TIME);
             self.turn();
         }
         let held = ALLOCATOR.current_usage();
-        assert!(held <= allowed, "{held} B held, {allowed} B allowed");
+        assert!(held <= allowed, "{held} B allocated, limit {allowed} B");
     }
 }
 
-/// One of the sockets that all scenarios listen on, so that ports are not used up, and the size of its buffers.
+/// Returns one of three listening sockets, and the size of its buffers. All scenarios share these sockets, so that the
+/// system does not run out of ports.
 fn listener(which: usize) -> (TcpListener, Option<usize>) {
     static LISTENERS: OnceLock<Vec<(TcpListener, Option<usize>)>> = OnceLock::new();
     let listeners = LISTENERS.get_or_init(|| {
@@ -249,7 +253,7 @@ fn listener(which: usize) -> (TcpListener, Option<usize>) {
             let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
             if let Some(len) = buffer_bytes {
                 let socket = SockRef::from(&listener);
-                // Sockets that are accepted inherit both.
+                // Accepted sockets inherit both options.
                 socket.set_send_buffer_size(len).expect("a socket option");
                 socket.set_recv_buffer_size(len).expect("a socket option");
             }
@@ -259,12 +263,12 @@ fn listener(which: usize) -> (TcpListener, Option<usize>) {
         [None, Some(64 * 1024), Some(16 * 1024)].map(bind).into()
     });
     let (listener, buffer_bytes) = &listeners[which % listeners.len()];
-    // Who came last in the scenario before, and was not waited for.
+    // Discards connections from the previous scenario that its server did not accept.
     while listener.accept().is_ok() {}
     (listener.try_clone().expect("a descriptor"), *buffer_bytes)
 }
 
-/// Limits that a scenario can reach.
+/// Returns a configuration with limits that a scenario can exceed.
 fn config(cursor: &mut Cursor<'_>) -> Config {
     let mut pick = |choices: &[usize]| choices[usize::from(cursor.byte()) % choices.len()];
     let day = Duration::from_secs(24 * 60 * 60);
@@ -291,27 +295,27 @@ fn config(cursor: &mut Cursor<'_>) -> Config {
     }
 }
 
-/// A client.
+/// A client, with all bytes that it has sent and received.
 #[derive(Debug)]
 struct Peer {
     stream: Option<TcpStream>,
     port: u16,
-    /// What the socket has not taken yet.
-    to_say: Vec<u8>,
-    said: Vec<u8>,
+    /// Bytes that the socket has not accepted yet.
+    unsent: Vec<u8>,
+    sent: Vec<u8>,
     read: Vec<u8>,
-    is_shut: bool,
+    is_write_shut: bool,
     end: Option<End>,
 }
 
-/// How a peer saw its connection end.
+/// How a connection ended, from the peer's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// The end of the stream was read.
     Stream,
-    /// A read or write failed: what was on its way may be lost.
+    /// A read failed; bytes in flight may be lost.
     Reset,
-    /// It left without waiting.
+    /// The peer closed its socket first.
     Left,
 }
 
@@ -323,8 +327,12 @@ impl Peer {
             socket.set_send_buffer_size(len).expect("a socket option");
         }
         if let Err(error) = socket.connect(&address.into()) {
-            // The fuzzer's clock is a signal; the connection goes on by itself.
-            assert_eq!(error.kind(), ErrorKind::Interrupted, "the backlog has room");
+            // libFuzzer's timer signal interrupts `connect`; the kernel completes the connection nevertheless.
+            assert_eq!(
+                error.kind(),
+                ErrorKind::Interrupted,
+                "the backlog is not full"
+            );
             while socket.peer_addr().is_err() {
                 std::thread::yield_now();
             }
@@ -336,10 +344,10 @@ impl Peer {
         Self {
             stream: Some(stream),
             port,
-            to_say: Vec::new(),
-            said: Vec::new(),
+            unsent: Vec::new(),
+            sent: Vec::new(),
             read: Vec::new(),
-            is_shut: false,
+            is_write_shut: false,
             end: None,
         }
     }
@@ -348,24 +356,24 @@ impl Peer {
         self.end.is_some()
     }
 
-    fn say(&mut self, bytes: &[u8]) {
-        if !self.is_shut && !self.is_over() {
-            self.to_say.extend(bytes);
+    fn send(&mut self, bytes: &[u8]) {
+        if !self.is_write_shut && !self.is_over() {
+            self.unsent.extend(bytes);
         }
     }
 
-    /// Writes what the socket takes.
+    /// Writes until the socket accepts no more.
     fn flush(&mut self) {
         while let Some(stream) = &mut self.stream
-            && !self.to_say.is_empty()
-            && !self.is_shut
+            && !self.unsent.is_empty()
+            && !self.is_write_shut
         {
-            match stream.write(&self.to_say) {
-                Ok(len) => self.said.extend(self.to_say.drain(..len)),
+            match stream.write(&self.unsent) {
+                Ok(len) => self.sent.extend(self.unsent.drain(..len)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
-                    // What was said before may still be answered, so there is more to read.
-                    self.to_say.clear();
+                    // The end is detected by reading, because replies to earlier input may still arrive.
+                    self.unsent.clear();
                     return;
                 }
             }
@@ -395,18 +403,18 @@ impl Peer {
         }
     }
 
-    /// Ends its side of the stream.
-    fn shut(&mut self) {
+    /// Ends the peer's side of the stream, if it has no unsent bytes.
+    fn shut_down_write(&mut self) {
         if let Some(stream) = &self.stream
-            && self.to_say.is_empty()
-            && !self.is_shut
+            && self.unsent.is_empty()
+            && !self.is_write_shut
         {
-            self.is_shut = true;
+            self.is_write_shut = true;
             drop(stream.shutdown(Shutdown::Write));
         }
     }
 
-    fn leave(&mut self, with_reset: bool) {
+    fn disconnect(&mut self, with_reset: bool) {
         if let Some(stream) = self.stream.take() {
             if with_reset {
                 drop(SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
@@ -415,70 +423,73 @@ impl Peer {
         }
     }
 
-    /// Holds what this peer has read against what the handler was told and promised.
-    fn check(&self, record: Option<&Record>, scribe: &Scribe, is_cut_short: bool) {
+    /// Compares the bytes that this peer has sent and received with the handler's record of its session.
+    fn check(&self, record: Option<&Record>, handler: &RecordingHandler, is_cut_short: bool) {
         let is_whole = self.end == Some(End::Stream) && !is_cut_short;
         let Some(record) = record else {
             self.check_refused(is_whole);
             return;
         };
-        let is_whole = is_whole && !record.is_cut;
-        let story = retell(&self.said, &scribe.config);
+        let is_whole = is_whole && !record.is_aborted;
+        let decoded = decode(&self.sent, &handler.config);
         assert!(
-            story.messages.starts_with(&record.heard),
-            "the handler heard what was not said"
+            decoded.messages.starts_with(&record.received),
+            "the handler received a message that was not sent"
         );
-        // After a Close of ours messages still come, until the peer's.
+        // The handler receives messages until the peer's Close, also after the server has sent a Close.
         assert!(
-            !is_whole || story.messages.len() == record.heard.len(),
-            "the handler did not hear all"
+            !is_whole || decoded.messages.len() == record.received.len(),
+            "the handler did not receive all messages"
         );
         let Some(head) = ResponseHead::parse(&self.read) else {
-            assert!(!is_whole, "the 101 is cut");
+            assert!(!is_whole, "the 101 is incomplete");
             return;
         };
         wire::check_101(&self.read[..head.len]);
         let (frames, cut) = wire::split_frames(&self.read[head.len..], Role::Server);
-        assert!(cut.is_empty() || !is_whole, "a frame is cut");
+        assert!(cut.is_empty() || !is_whole, "a frame is incomplete");
         let close_at = frames.iter().position(|frame| frame.opcode == CLOSE);
         assert!(
             close_at.is_none_or(|at| at + 1 == frames.len())
                 && (close_at.is_none() || cut.is_empty()),
-            "something follows the Close"
+            "bytes follow the Close"
         );
         let (pongs, rest): (Vec<_>, Vec<_>) = frames
             .iter()
             .filter(|frame| frame.opcode != CLOSE)
             .partition(|frame| frame.opcode == PONG);
-        // A violation after this Close is what the handler is told of, not that it was too far behind.
+        // Detected by the code of the frame: if the peer violates the protocol after this Close, `on_close` reports the
+        // violation instead of 1013.
         let is_lagging = close_at.is_some_and(|at| frames[at].payload.starts_with(&LAGGING));
-        check_owed(&rest, record, is_whole && !is_lagging);
-        check_pongs(&pongs, &story, record, is_whole);
+        check_accepted(&rest, record, is_whole && !is_lagging);
+        check_pongs(&pongs, &decoded, record, is_whole);
         if is_whole {
             let close = record.close.as_ref();
-            check_close(close_at.map(|at| &frames[at]), close, &story);
+            check_close(close_at.map(|at| &frames[at]), close, &decoded);
         }
     }
 
-    /// There was no session: nothing was answered, or one refusal.
+    /// Checks a peer without a session: it received nothing, or exactly one refusal.
     fn check_refused(&self, is_whole: bool) {
         if self.read.is_empty() || !is_whole {
             return;
         }
-        let said = self.said.strip_prefix(b"\r\n").unwrap_or(&self.said);
-        let status = wire::check_refusal(&self.read, said.starts_with(b"HEAD "));
+        let sent = self.sent.strip_prefix(b"\r\n").unwrap_or(&self.sent);
+        let status = wire::check_refusal(&self.read, sent.starts_with(b"HEAD "));
         assert!([400, 405, 426, 431, 503, 505].contains(&status), "{status}");
     }
 }
 
-/// What was accepted for sending arrives, whole and in order, up to where the connection ended. What may be missing
-/// is published messages that the member was told to have skipped.
-fn check_owed(frames: &[&Frame], record: &Record, is_whole: bool) {
-    let mut owed = record.owed.iter();
+/// Checks that the peer received the accepted messages in order, up to the end of the connection. Only published messages
+/// may be missing, as many as `on_skip` has reported.
+fn check_accepted(frames: &[&Frame], record: &Record, is_whole: bool) {
+    let mut accepted = record.accepted.iter();
     let mut skipped = 0;
     for frame in frames {
         loop {
-            let next = owed.next().expect("more arrived than was sent");
+            let next = accepted
+                .next()
+                .expect("more messages arrived than were accepted");
             if next.frame == **frame {
                 break;
             }
@@ -486,18 +497,23 @@ fn check_owed(frames: &[&Frame], record: &Record, is_whole: bool) {
             skipped += 1;
         }
     }
-    let rest = owed.as_slice();
+    let rest = accepted.as_slice();
     if is_whole {
-        assert!(rest.iter().all(|owed| owed.is_published), "lost");
+        // Messages after the last one received can only have been skipped as well.
+        assert!(rest.iter().all(|accepted| accepted.is_published), "lost");
         assert_eq!(skipped + rest.len() as u64, record.skipped, "lost");
     } else {
-        assert!(skipped <= record.skipped, "a gap that nobody was told of");
+        assert!(
+            skipped <= record.skipped,
+            "a gap that on_skip did not report"
+        );
     }
 }
 
-/// Pongs answer pings in their order; while the peer took nothing only the newest was owed.
-fn check_pongs(pongs: &[&Frame], story: &Story, record: &Record, is_whole: bool) {
-    let mut pings = story.pings.iter();
+/// Checks that pongs answer pings in order. Pings may remain unanswered: while the peer does not read, the server answers
+/// only the newest one.
+fn check_pongs(pongs: &[&Frame], decoded: &Decoded, record: &Record, is_whole: bool) {
+    let mut pings = decoded.pings.iter();
     for pong in pongs {
         assert!(
             pings.any(|ping| *ping == pong.payload),
@@ -508,26 +524,26 @@ fn check_pongs(pongs: &[&Frame], story: &Story, record: &Record, is_whole: bool)
     if is_whole && is_peers_close && !record.has_closed {
         assert_eq!(
             pongs.last().map(|pong| &pong.payload),
-            story.pings.last(),
+            decoded.pings.last(),
             "the newest ping has no pong"
         );
     }
 }
 
-/// The Close that arrived is the one that the handler was told of.
-fn check_close(frame: Option<&Frame>, close: Option<&(u16, bool, Side)>, story: &Story) {
+/// Checks that the Close that arrived agrees with the record of `on_close`.
+fn check_close(frame: Option<&Frame>, close: Option<&(u16, bool, Side)>, decoded: &Decoded) {
     let sent = frame.map(|frame| match *frame.payload {
         [high, low, ..] => u16::from_be_bytes([high, low]),
         _ => 1005,
     });
-    // Not reaped yet: it waits for a peer that sends on and on.
+    // `on_close` has not been called yet: the session still discards the peer's input.
     let Some((code, is_clean, by)) = close else {
         return;
     };
     match (is_clean, by) {
         (true, _) => assert_eq!(sent, Some(*code)),
         (false, Side::Us) => {
-            let broken = story.error.as_ref().and_then(ProtocolError::close_code);
+            let broken = decoded.error.as_ref().and_then(ProtocolError::close_code);
             assert!(sent.is_some(), "ended by us without a Close");
             assert!(sent == Some(*code) || broken == Some(*code));
         }
@@ -535,47 +551,47 @@ fn check_close(frame: Option<&Frame>, close: Option<&(u16, bool, Side)>, story: 
     }
 }
 
-/// What a peer's bytes mean, received whole.
+/// The messages and pings in a peer's bytes, decoded in one piece.
 #[derive(Debug, Default)]
-struct Story {
+struct Decoded {
     messages: Vec<Frame>,
     pings: Vec<Vec<u8>>,
     error: Option<ProtocolError>,
 }
 
-fn retell(said: &[u8], config: &Config) -> Story {
+fn decode(sent: &[u8], config: &Config) -> Decoded {
     let limits = Limits {
         message_bytes_max: config.message_bytes_max,
         fragments_max: config.fragments_max,
         head: Default::default(),
     };
-    let mut story = Story::default();
+    let mut decoded = Decoded::default();
     let mut connection = Connection::server();
-    let mut bytes = said.to_vec();
+    let mut bytes = sent.to_vec();
     let (mut input, mut out) = (&mut bytes[..], Vec::new());
     loop {
         match connection.receive(&mut input, &limits, &mut out) {
             Ok(Some(Event::Request(request))) => {
                 connection
                     .accept(&request, &Upgrade::new(&request), &mut out)
-                    .expect("the server accepted it, too");
+                    .expect("the server has accepted this request");
             }
             Ok(Some(Event::Message(message))) => {
-                story.messages.push(message_frame(message.as_message()));
+                decoded.messages.push(message_frame(message.as_message()));
             }
-            Ok(Some(Event::Ping(payload))) => story.pings.push(payload.into_owned()),
+            Ok(Some(Event::Ping(payload))) => decoded.pings.push(payload.into_owned()),
             Ok(Some(Event::Pong(_) | Event::Close(_))) => {}
-            Ok(None) => return story,
+            Ok(None) => return decoded,
             Err(error) => {
-                story.error = Some(error);
-                return story;
+                decoded.error = Some(error);
+                return decoded;
             }
         }
     }
 }
 
-/// A handler that does what messages command, and writes down what it was told and what it was promised.
-struct Scribe {
+/// A handler that obeys commands in messages, and records received messages, messages accepted for sending, and closes.
+struct RecordingHandler {
     config: Config,
     records: BTreeMap<Id, Record>,
     is_over: bool,
@@ -584,25 +600,26 @@ struct Scribe {
 #[derive(Debug)]
 struct Record {
     port: u16,
-    heard: Vec<Frame>,
-    owed: Vec<Owed>,
+    received: Vec<Frame>,
+    accepted: Vec<Accepted>,
     is_member: bool,
     skipped: u64,
-    /// A send was refused for what is owed already, or the session was terminated, or its socket failed.
-    is_cut: bool,
-    /// The handler has closed it.
+    /// The session was terminated, its socket failed, or its unsent bytes exceeded `backlog_bytes_max`. Accepted messages
+    /// may be lost.
+    is_aborted: bool,
+    /// The handler has called `close`.
     has_closed: bool,
     close: Option<(u16, bool, Side)>,
 }
 
 /// A frame that was accepted for sending.
 #[derive(Debug)]
-struct Owed {
+struct Accepted {
     frame: Frame,
     is_published: bool,
 }
 
-impl Owed {
+impl Accepted {
     fn new(message: Message<'_>, is_published: bool) -> Self {
         Self {
             frame: message_frame(message),
@@ -616,21 +633,21 @@ fn message_frame(message: Message<'_>) -> Frame {
     Frame::new(opcode, message.as_bytes())
 }
 
-impl Handler for Scribe {
+impl Handler for RecordingHandler {
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         assert!(cx.is_open(id));
         let port = cx.peer_addr(id).expect("a socket has a peer").port();
-        let is_member = cx.path(id).as_deref() == Some("/room");
+        let is_member = cx.path(id).as_deref() == Some("/chat");
         if is_member {
             assert!(cx.subscribe(id, TOPIC));
         }
         let record = Record {
             port,
-            heard: Vec::new(),
-            owed: Vec::new(),
+            received: Vec::new(),
+            accepted: Vec::new(),
             is_member,
             skipped: 0,
-            is_cut: false,
+            is_aborted: false,
             has_closed: false,
             close: None,
         };
@@ -639,22 +656,22 @@ impl Handler for Scribe {
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         let record = self.record(id);
-        record.heard.push(Owed::new(message, false).frame);
+        record.received.push(Accepted::new(message, false).frame);
         let records = &mut self.records;
         match message.as_bytes().first() {
             Some(b'C') => {
                 let is_open = cx.is_open(id);
-                assert_eq!(cx.close(id, 4000, "as you say"), is_open);
+                assert_eq!(cx.close(id, 4000, "as you send"), is_open);
                 assert!(!cx.close(id, 4000, "twice"));
                 self.record(id).has_closed = true;
             }
             Some(b'T') => {
                 cx.terminate(id);
-                self.record(id).is_cut = true;
+                self.record(id).is_aborted = true;
             }
             Some(b'P') => {
                 if cx.ping(id, b"ping") {
-                    self.record(id).owed.push(Owed {
+                    self.record(id).accepted.push(Accepted {
                         frame: Frame::new(PING, b"ping"),
                         is_published: false,
                     });
@@ -713,13 +730,13 @@ impl Handler for Scribe {
         assert!(record.close.is_none(), "an error after the end");
         match error {
             Error::Protocol(_) | Error::Limit(Limit::LagBytesMax) => {}
-            Error::Limit(Limit::BacklogBytesMax) | Error::Io(_) => record.is_cut = true,
+            Error::Limit(Limit::BacklogBytesMax) | Error::Io(_) => record.is_aborted = true,
             _ => panic!("{error}"),
         }
     }
 }
 
-impl Scribe {
+impl RecordingHandler {
     fn record(&mut self, id: Id) -> &mut Record {
         assert!(!self.is_over);
         let record = self.records.get_mut(&id).expect("on_open comes first");
@@ -727,10 +744,11 @@ impl Scribe {
         record
     }
 
-    /// What is owed to one session is bounded, whatever the peer does.
+    /// Checks that the unsent bytes of a session do not exceed the limits. Published bytes have a different limit, so
+    /// sessions with publications are not checked.
     fn check_bounds(&self, cx: &Context<'_>, id: Id, len: usize) {
         let record = &self.records[&id];
-        if record.is_member || record.owed.iter().any(|owed| owed.is_published) {
+        if record.is_member || record.accepted.iter().any(|accepted| accepted.is_published) {
             return;
         }
         let Config {
@@ -739,11 +757,11 @@ impl Scribe {
             receive_buffer_bytes,
             ..
         } = self.config;
-        // One message more, with its header; the pongs that one buffer of pings is owed.
+        // One message above the high-water mark with its header, and the pongs for one receive buffer of pings.
         let bound =
             backlog_bytes_max.max(high_water_bytes + len * 100) + receive_buffer_bytes + 1024;
-        let owed = cx.buffered_amount(id);
-        assert!(owed <= bound, "{owed} B owed, {bound} allowed");
+        let unsent = cx.buffered_amount(id);
+        assert!(unsent <= bound, "{unsent} B unsent, limit {bound} B");
     }
 }
 
@@ -753,10 +771,10 @@ fn send(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, id: Id, messag
     let record = records.get_mut(&id).expect("on_open comes first");
     match status {
         SendStatus::Queued | SendStatus::OverHighWater => {
-            record.owed.push(Owed::new(message, false));
+            record.accepted.push(Accepted::new(message, false));
         }
-        // Refused although open: it owes too much already, and is terminated.
-        _ => record.is_cut |= was_open,
+        // Refused although the session was open: its unsent bytes exceed the limit, and it is terminated.
+        _ => record.is_aborted |= was_open,
     }
 }
 
@@ -764,23 +782,23 @@ fn publish(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, message: Me
     let mut members = 0;
     for (id, record) in records {
         if record.is_member && cx.is_open(*id) {
-            record.owed.push(Owed::new(message, true));
+            record.accepted.push(Accepted::new(message, true));
             members += 1;
         }
     }
     assert_eq!(cx.publish(TOPIC, message), members);
 }
 
-/// The code of a Close to a member that is too far behind its topics, 1013.
+/// The close code 1013, for a member with more unsent publications than `lag_bytes_max`, as it begins a Close's payload.
 const LAGGING: [u8; 2] = 1013_u16.to_be_bytes();
 
-const TOPIC: &str = "room";
+const TOPIC: &str = "chat";
 
-/// First bytes of messages that the handler obeys; all others are echoed. What is published begins otherwise than what
-/// is sent to one, so that at the end they can be told apart.
+/// First bytes of messages that are commands to the handler; it echoes all other messages. Published messages begin with
+/// other bytes than messages sent to one session, so that the checks can distinguish them.
 const COMMANDS: &[u8] = b"eeCTPBKMLDSUOQ";
 
-/// An opening handshake. Those who ask for the room are members of the topic from the start.
+/// Returns an opening handshake. Sessions with the path /chat subscribe to the topic in `on_open`.
 fn request(path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -792,14 +810,14 @@ fn request(path: &str) -> Vec<u8> {
 const PEERS_MAX: usize = 4;
 const STEPS_MAX: usize = 400;
 
-/// Far more than a loopback needs, however busy the machine.
-const LET_GO_MAX: Duration = Duration::from_secs(20);
+/// Maximum time until all connections have ended. Loopback needs far less, also on a busy machine.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// For as much input as sockets hold, a kibibyte a turn.
-const TURNS_TO_REAP: usize = 1000;
+/// Enough turns to discard full socket buffers at 1 KiB per turn.
+const REAP_TURNS_MAX: usize = 1000;
 
-/// Longer than the loop keeps a buffer that nobody uses.
-const SPARES_KEPT: Duration = Duration::from_millis(1100);
+/// Longer than the time for which the loop retains unused buffers, one second.
+const BUFFER_IDLE_TIME: Duration = Duration::from_millis(1100);
 
-/// Empty queues of the loop, and its slots.
-const HELD_BYTES_MAX: usize = 16 * 1024;
+/// Allowed for the loop's empty queues and its slots.
+const BASE_BYTES_MAX: usize = 16 * 1024;

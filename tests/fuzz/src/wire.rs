@@ -1,9 +1,9 @@
-//! What goes over the wire, read and written without the crate under test: frames and HTTP responses.
+//! Encodes and decodes frames, and decodes HTTP responses, independently of the crate under test.
 
 use crate::input::Cursor;
 use wsloop::proto::Role;
 
-/// A whole frame.
+/// A complete final frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) opcode: u8,
@@ -25,8 +25,11 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-/// Splits what an endpoint in `role` sent into frames and the cut one at the end; panics if one is not as this crate
-/// must make them: final, no reserved bits, masked if and only if from a client, its length in the shortest form.
+/// Splits the output of an endpoint in `role` into frames. Returns them with the bytes of an incomplete frame at the end.
+///
+/// # Panics
+/// A frame is not as the crate must encode it: final, without reserved bits, masked if and only if a client sent it,
+/// with the length in the shortest form.
 pub(crate) fn split_frames(mut bytes: &[u8], role: Role) -> (Vec<Frame>, &[u8]) {
     let mut frames = Vec::new();
     while let Some((frame, len)) = first_frame(bytes, role) {
@@ -36,7 +39,7 @@ pub(crate) fn split_frames(mut bytes: &[u8], role: Role) -> (Vec<Frame>, &[u8]) 
     (frames, bytes)
 }
 
-/// A frame that was sent, and how long it is; `None`: it is cut.
+/// Returns the first frame and its length in bytes, or `None` if it is incomplete. Panics like [`split_frames`].
 fn first_frame(bytes: &[u8], role: Role) -> Option<(Frame, usize)> {
     let [first, second, ..] = *bytes else {
         return None;
@@ -74,7 +77,7 @@ fn xor(payload: &mut [u8], key: &[u8]) {
     }
 }
 
-/// A frame of a peer of an endpoint in `role`: `first` is its first byte.
+/// Returns a frame as the peer of an endpoint in `role` sends it. `first` is its first byte.
 pub(crate) fn peers_frame(first: u8, payload: &[u8], role: Role) -> Vec<u8> {
     let mask_bit = if role == Role::Server { 0x80 } else { 0 };
     let mut frame = vec![first];
@@ -99,15 +102,16 @@ pub(crate) fn peers_frame(first: u8, payload: &[u8], role: Role) -> Vec<u8> {
     frame
 }
 
-/// What a peer of an endpoint in `role` sends, from a list of frames in short form: first byte, length, up to 16 bytes
-/// of payload, which are repeated. Most are legal; lengths in illegal forms have codes of their own.
+/// Encodes the output of the peer of an endpoint in `role`, from a list of frames in a compact form: first byte, length
+/// code, and up to 16 payload bytes, which repeat up to the length. Most frames are legal; the length codes from 248 on
+/// give illegal headers.
 pub(crate) fn compose(list: &[u8], role: Role) -> Vec<u8> {
     let mut cursor = Cursor(list);
     let mut bytes = Vec::new();
     while !cursor.is_empty() && bytes.len() < COMPOSED_BYTES_MAX {
         let first = cursor.byte();
         let len = cursor.byte();
-        // Bits that are reserved are set only when all three are, so that most frames go further.
+        // Sets a reserved bit only if all three are set in the input, so that most frames are accepted.
         let reserved = if first & 0x70 == 0x70 { 0x40 } else { 0 };
         let opcode = [
             0,
@@ -135,7 +139,8 @@ pub(crate) fn compose(list: &[u8], role: Role) -> Vec<u8> {
             200..=239 => usize::from(len - 200) * 100 + 700,
             240..=247 => 65_532 + usize::from(len - 240),
             _ => {
-                // As it stands: not the shortest form, a top bit, a claim without bytes, the wrong mask bit.
+                // Illegal headers, with the length from the input: not in the shortest form, with the top bit set, larger
+                // than the payload that follows, or with the wrong mask bit.
                 bytes.push(first);
                 bytes.push(match len {
                     248 => mask_bit ^ 0x80 | 5,
@@ -159,17 +164,19 @@ pub(crate) fn compose(list: &[u8], role: Role) -> Vec<u8> {
     bytes
 }
 
-/// The head of an HTTP response at the start of `bytes`, and how long it is; `None`: it is cut.
+/// The head of an HTTP response.
 pub(crate) struct ResponseHead {
     pub(crate) status: u16,
+    /// Length in bytes, including the blank line.
     pub(crate) len: usize,
     headers: Vec<(String, String)>,
 }
 
 impl ResponseHead {
+    /// Parses the head at the start of `bytes`. Returns `None` if it is incomplete, and panics if it is malformed.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let len = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-        let text = std::str::from_utf8(&bytes[..len - 4]).expect("a head of ours is ASCII");
+        let text = std::str::from_utf8(&bytes[..len - 4]).expect("the head is ASCII");
         let mut lines = text.split("\r\n");
         let status_line = lines.next().expect("split gives at least one");
         let rest = status_line.strip_prefix("HTTP/1.1 ").expect("HTTP/1.1");
@@ -186,19 +193,22 @@ impl ResponseHead {
         })
     }
 
-    /// The value of a header that is there once or not at all.
+    /// Returns the value of a header, or `None`. Panics if the header appears twice.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(header, _)| header == name);
         let value = values.next().map(|(_, value)| &**value);
-        assert!(values.next().is_none(), "{name} is there twice");
+        assert!(values.next().is_none(), "{name} appears twice");
         value
     }
 }
 
-/// Panics unless `bytes` are one response, whole, with its length, and nothing after it.
+/// Checks that `bytes` are exactly one complete HTTP response that closes the connection, with the length of its body.
+/// `is_head`: the request was a HEAD, so the response has no body. Returns the status, and panics if a check fails.
 pub(crate) fn check_refusal(bytes: &[u8], is_head: bool) -> u16 {
     let head = ResponseHead::parse(bytes).expect("a response has a head");
-    let connection = head.header("connection").expect("Connection is there");
+    let connection = head
+        .header("connection")
+        .expect("a refusal has a Connection header");
     assert!(connection.split(", ").any(|option| option == "close"));
     let body_len = bytes.len() - head.len;
     match (head.header("content-length"), head.status) {
@@ -213,7 +223,7 @@ pub(crate) fn check_refusal(bytes: &[u8], is_head: bool) -> u16 {
     head.status
 }
 
-/// Panics unless `bytes` are a 101 and nothing after it.
+/// Panics unless `bytes` are exactly one 101 response.
 pub(crate) fn check_101(bytes: &[u8]) {
     let head = ResponseHead::parse(bytes).expect("a response has a head");
     assert_eq!((head.status, head.len), (101, bytes.len()));
@@ -223,5 +233,5 @@ pub(crate) fn check_101(bytes: &[u8]) {
     assert_eq!(head.header("content-length"), None);
 }
 
-/// Longer lists of frames say nothing new.
+/// Maximum length of an encoded list of frames. Longer lists find nothing more.
 const COMPOSED_BYTES_MAX: usize = 10_000;

@@ -1,14 +1,16 @@
-//! The least that one thread can do: epoll, one `recv` into a buffer for all, unmask in it, one `send` from it.
+//! The ceiling: the minimum that a single-threaded epoll server must do for an echo. One `recv` into a buffer shared by all
+//! connections, unmasking in that buffer, one `send` from it.
 //!
-//! It checks nothing: no UTF-8, no limits, no order of fragments, no backpressure, no close handshake, and `/broadcast`
-//! takes no fragments. It is a measuring stick and not a server. What it does:
+//! It is a reference for measurements and not a usable server: it does not check UTF-8, limits or the order of fragments,
+//! has no backpressure and no closing handshake, and `/broadcast` does not support fragments.
 //!
-//! - A connection is an index, the one that epoll gives back. Registered once, edge-triggered; a short `recv` means that
-//!   there is no more.
-//! - A server's header is four bytes shorter than a client's, so it is put right before the payload, which is unmasked
-//!   where it lies. The frames behind it are moved up to it while they are unmasked: one pass, then one `send`.
-//! - A small frame that is cut at the end waits for the rest of it; a large one is passed on as it comes.
-//! - What a turn publishes lies together and leaves in one `send` for each member.
+//! - A connection is identified by an index, which is the token in epoll. It is registered once, edge-triggered. A short
+//!   `recv` means that the socket is empty.
+//! - A server's header is four bytes shorter than a client's. It is written directly before the payload, which is unmasked
+//!   in place. Further frames are moved up to the end of the first one while they are unmasked, so one pass and one `send`
+//!   suffice.
+//! - The server waits for the rest of a small incomplete frame. A large one is forwarded as it arrives.
+//! - All publications of one turn are contiguous, and need one `send` for each member.
 
 use base64::Engine;
 use sha1::{Digest, Sha1};
@@ -16,25 +18,27 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// What one `recv` takes. 64 KiB cost a message of 1 MiB a fifth more, 256 KiB some 7 %, 2 MiB as much: the cache.
+/// Maximum bytes per `recv`. For a message of 1 MiB, 64 KiB cost 20 % more time, 256 KiB about 7 % more, and 2 MiB about
+/// 7 % more, because of the cache.
 const BUFFER: usize = 512 * 1024;
-/// A header can be looked at without asking whether it ends in the buffer.
+/// Extra bytes at the end of the buffer, the maximum length of a header, so that reading a header needs no bounds check.
 const BEYOND: usize = 14;
-/// A frame that is cut and is longer is passed on in pieces.
-const KEPT_MAX: usize = 4096;
-/// Stands for the listener among the indices of connections.
+/// Incomplete frames up to this length wait for their rest; longer ones are forwarded in pieces.
+const CUT_FRAME_BYTES_MAX: usize = 4096;
+/// The listener's token; the other tokens are indices of connections.
 const LISTENER: u64 = u64::MAX;
 const EVENTS: usize = 1024;
 
 struct Conn {
     fd: RawFd,
     kind: Kind,
-    /// Of a long frame: payload that is still to come, and its key, turned to the next byte.
+    /// Payload bytes of a long frame that have not arrived yet.
     left: usize,
+    /// The masking key of that frame, rotated to its next byte.
     key: u32,
-    /// The beginning of a cut frame or of the request; of a member's long frame, what it will publish.
+    /// The bytes of an incomplete frame or request. Of a member's long frame, the part to be published that has arrived.
     rest: Vec<u8>,
-    /// What the socket has not taken.
+    /// Bytes that the socket has not accepted.
     unsent: Vec<u8>,
 }
 
@@ -132,35 +136,36 @@ fn accept(epoll: RawFd, listener: RawFd, conns: &mut Vec<Conn>, free: &mut Vec<u
 }
 
 impl Conn {
-    /// Reads until a read comes back short, or if it is the end, until that; `false`: the peer is gone.
+    /// Reads until a read is short, or with `is_end` until the end of the stream. Returns `false` at the end of the stream
+    /// and after errors.
     fn read(&mut self, is_end: bool, buf: &mut [u8], published: &mut Vec<u8>) -> bool {
         loop {
-            // A member's long frame is gathered where a cut one would be kept, and stays there.
-            let kept = if self.left > 0 { 0 } else { self.rest.len() };
-            let target = buf[kept..].as_mut_ptr();
-            let len = unsafe { libc::recv(self.fd, target.cast(), BUFFER - kept, 0) };
+            // `rest` is input to be continued, except during a member's long frame, when it is output to be published.
+            let carried = if self.left > 0 { 0 } else { self.rest.len() };
+            let target = buf[carried..].as_mut_ptr();
+            let len = unsafe { libc::recv(self.fd, target.cast(), BUFFER - carried, 0) };
             if len <= 0 {
                 return len < 0
                     && std::io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN);
             }
-            let end = kept + len as usize;
-            if kept > 0 {
-                buf[..kept].copy_from_slice(&self.rest);
+            let end = carried + len as usize;
+            if carried > 0 {
+                buf[..carried].copy_from_slice(&self.rest);
                 self.rest = Vec::new();
             }
             if self.kind == Kind::Request {
                 self.open(&buf[..end]);
             } else {
                 let was_left = self.left > 0;
-                let run = self.frames(buf, end);
+                let output = self.frames(buf, end);
                 if self.kind == Kind::Echo {
-                    self.send(&buf[run.start..run.end]);
+                    self.send(&buf[output.start..output.end]);
                 } else {
-                    if was_left && run.whole > run.start {
+                    if was_left && output.whole > output.start {
                         published.append(&mut self.rest);
                     }
-                    published.extend_from_slice(&buf[run.start..run.whole]);
-                    self.rest.extend_from_slice(&buf[run.whole..run.end]);
+                    published.extend_from_slice(&buf[output.start..output.whole]);
+                    self.rest.extend_from_slice(&buf[output.whole..output.end]);
                 }
             }
             if end < BUFFER && !is_end {
@@ -169,19 +174,20 @@ impl Conn {
         }
     }
 
-    /// Turns the frames in `buf[..end]` into a server's, side by side; what is cut and not in the run is kept.
+    /// Converts the client frames in `buf[..end]` to contiguous server frames, and returns where these are. Input that is
+    /// neither converted nor forwarded is stored in `rest`.
     #[inline(always)]
-    fn frames(&mut self, buf: &mut [u8], end: usize) -> Run {
+    fn frames(&mut self, buf: &mut [u8], end: usize) -> Output {
         let start = buf.as_mut_ptr();
-        let mut run = Run::default();
+        let mut output = Output::default();
         let mut at = 0;
         if self.left > 0 {
             at = self.left.min(end);
             unsafe { unmask(start, start, at, self.key) };
             self.advance(at);
-            run.end = at;
+            output.end = at;
             if self.left == 0 {
-                run.whole = at;
+                output.whole = at;
             }
         }
         loop {
@@ -189,8 +195,8 @@ impl Conn {
             if arrived < 6 {
                 break;
             }
-            // All is within the buffer: a header may be looked at up to BEYOND bytes past the end of what arrived, and
-            // what is written lies four bytes or more before what is still to be read.
+            // All accesses are within the buffer: a header is read up to `BEYOND` bytes after the end of the input, and
+            // output is written at least four bytes before the input that is still to be read.
             unsafe {
                 let head = start.add(at);
                 let first = head.read();
@@ -199,22 +205,24 @@ impl Conn {
                     127 => (14, u64::from_be(number(head.add(2))) as usize),
                     len => (6, usize::from(len)),
                 };
-                if arrived < header + len && (arrived < header || header + len <= KEPT_MAX) {
+                if arrived < header + len
+                    && (arrived < header || header + len <= CUT_FRAME_BYTES_MAX)
+                {
                     break;
                 }
                 let key = number(head.add(header - 4));
                 let payload = head.add(header);
-                let here = len.min(arrived - header);
-                at += header + here;
+                let available = len.min(arrived - header);
+                at += header + available;
                 if first & 0x08 != 0 {
-                    unmask(payload, payload, here, key);
-                    self.control(first, std::slice::from_raw_parts(payload, here));
+                    unmask(payload, payload, available, key);
+                    self.control(first, std::slice::from_raw_parts(payload, available));
                     continue;
                 }
-                if run.start == run.end {
-                    run = Run::at(at - here - header + 4);
+                if output.start == output.end {
+                    output = Output::at(at - available - header + 4);
                 }
-                let mut to = start.add(run.end);
+                let mut to = start.add(output.end);
                 match header {
                     6 => put(to, u16::from_ne_bytes([first, len as u8])),
                     8 => put(to, [first, 126, head.add(2).read(), head.add(3).read()]),
@@ -225,28 +233,28 @@ impl Conn {
                     }
                 }
                 to = to.add(header - 4);
-                unmask(to, payload, here, key);
-                run.end += header - 4 + here;
-                if here < len {
+                unmask(to, payload, available, key);
+                output.end += header - 4 + available;
+                if available < len {
                     (self.left, self.key) = (len, key);
-                    self.advance(here);
+                    self.advance(available);
                     break;
                 }
-                run.whole = run.end;
+                output.whole = output.end;
             }
         }
         if at < end {
             self.rest.extend_from_slice(&buf[at..end]);
         }
-        run
+        output
     }
 
     fn advance(&mut self, len: usize) {
         self.left -= len;
-        self.key = turned(self.key, len);
+        self.key = rotated(self.key, len);
     }
 
-    /// Answers a ping and a close, each on its own.
+    /// Answers a ping or a Close with a separate `send`.
     #[cold]
     fn control(&mut self, first: u8, payload: &[u8]) {
         let answer = match first {
@@ -273,7 +281,7 @@ impl Conn {
         }
     }
 
-    /// Answers the request, of which all must have come for that.
+    /// Answers the request once it is complete.
     #[cold]
     fn open(&mut self, input: &[u8]) {
         if !input.ends_with(b"\r\n\r\n") {
@@ -300,15 +308,15 @@ impl Conn {
     }
 }
 
-/// Output in the buffer. Up to `whole` it is frames that are whole; behind it, the beginning of one.
+/// A range of output in the buffer. The frames up to `whole` are complete; the rest is the beginning of a long frame.
 #[derive(Default)]
-struct Run {
+struct Output {
     start: usize,
     whole: usize,
     end: usize,
 }
 
-impl Run {
+impl Output {
     fn at(start: usize) -> Self {
         Self {
             start,
@@ -318,14 +326,14 @@ impl Run {
     }
 }
 
-/// The key as it is `len` bytes later.
+/// Returns the masking key for the bytes after the next `len` bytes.
 #[inline(always)]
-fn turned(key: u32, len: usize) -> u32 {
+fn rotated(key: u32, len: usize) -> u32 {
     key.rotate_right(8 * (len as u32 % 4))
 }
 
-/// Unmasks `len` bytes at `from` to `to`, which is the same place or before it: one pass. Each step has read all that it
-/// needs before it writes. 64 bytes are four vectors of the smallest x86-64.
+/// Unmasks `len` bytes from `from` to `to` in one pass. `to` must not be after `from`. Each step reads all its input before
+/// it writes. 64 bytes are four vectors of baseline x86-64 (SSE2).
 #[inline(always)]
 unsafe fn unmask(mut to: *mut u8, mut from: *const u8, mut len: usize, key: u32) {
     let word = u64::from(key) << 32 | u64::from(key);
@@ -335,9 +343,9 @@ unsafe fn unmask(mut to: *mut u8, mut from: *const u8, mut len: usize, key: u32)
             (to, from, len) = (to.add(64), from.add(64), len - 64);
         }
         match len {
-            32.. => ends::<4>(to, from, len, word),
-            16.. => ends::<2>(to, from, len, word),
-            8.. => ends::<1>(to, from, len, word),
+            32.. => unmask_ends::<4>(to, from, len, word),
+            16.. => unmask_ends::<2>(to, from, len, word),
+            8.. => unmask_ends::<1>(to, from, len, word),
             _ => {
                 for i in 0..len {
                     to.add(i)
@@ -348,9 +356,9 @@ unsafe fn unmask(mut to: *mut u8, mut from: *const u8, mut len: usize, key: u32)
     }
 }
 
-/// `N` to `2 * N` words, and no whole number of them perhaps: the first `N` and the last, which may overlap.
+/// Unmasks `8 * N` to `16 * N` bytes: the first `N` words and the last `N` words, which may overlap.
 #[inline(always)]
-unsafe fn ends<const N: usize>(to: *mut u8, from: *const u8, len: usize, word: u64) {
+unsafe fn unmask_ends<const N: usize>(to: *mut u8, from: *const u8, len: usize, word: u64) {
     let last = len - N * 8;
     unsafe {
         let first = unmasked::<N>(from, word);

@@ -1,8 +1,9 @@
-//! fastwebsockets with hyper on one thread: an echo as in its example, and a broadcast with its `unstable-split` and a
-//! channel for each member, whose writer takes all that is queued and flushes once.
+//! Benchmark peer: fastwebsockets with hyper on one thread. Any path is an echo, as in the library's example.
+//! `/broadcast` uses the feature `unstable-split` and a channel for each member: the member's task writes all queued
+//! messages and flushes once.
 //!
-//! The library writes each frame to the stream at once, and has no way to keep it back; so the members' halves to write
-//! to are behind tokio's `BufWriter`, as one who has many messages for each of them would put them.
+//! The library writes each frame to the stream immediately and cannot buffer it. The writing half of a member is
+//! therefore wrapped in tokio's `BufWriter`.
 
 use bytes::Bytes;
 use fastwebsockets::{
@@ -22,11 +23,11 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 type Message = (OpCode, Bytes);
 
 thread_local! {
-    // The tasks of this library must be `Send`, though all run on this thread; without a lock.
+    // The library's tasks must be `Send` although all run on this thread. A thread-local map needs no lock.
     static MEMBERS: RefCell<HashMap<u64, UnboundedSender<Message>>> = RefCell::default();
 }
 
-/// What a member's writer gathers before it writes: that of tungstenite.
+/// Size of a member's write buffer, the same as tungstenite's default.
 const WRITE_BUFFER: usize = 128 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
@@ -65,7 +66,7 @@ async fn answer(
             MEMBERS.with_borrow_mut(|members| members.remove(&id));
         });
     } else {
-        // As in its example: tokio does not take it off the thread after so and so much work.
+        // As in the library's example: exempt from tokio's cooperative budget, so the task never yields early.
         tokio::task::spawn(tokio::task::unconstrained(async move {
             let _ = echo(upgrade).await;
         }));
@@ -105,17 +106,17 @@ async fn broadcast(id: u64, upgrade: upgrade::UpgradeFut) -> Result<(), WebSocke
         }
         Ok::<_, WebSocketError>(())
     });
-    // Pongs and the close frame go the way of the messages.
-    let mut owed = move |frame: Frame<'_>| {
-        let _ = sender.send((frame.opcode, shared(frame.payload)));
+    // Pongs and the close frame pass through the same channel as messages.
+    let mut send_control = move |frame: Frame<'_>| {
+        let _ = sender.send((frame.opcode, into_bytes(frame.payload)));
         std::future::ready(Ok::<_, WebSocketError>(()))
     };
     loop {
-        let frame = reader.read_frame(&mut owed).await?;
+        let frame = reader.read_frame(&mut send_control).await?;
         match frame.opcode {
             OpCode::Close => return Ok(()),
             OpCode::Text | OpCode::Binary => {
-                let message = (frame.opcode, shared(frame.payload));
+                let message = (frame.opcode, into_bytes(frame.payload));
                 MEMBERS.with_borrow(|members| {
                     for member in members.values() {
                         let _ = member.send(message.clone());
@@ -127,8 +128,8 @@ async fn broadcast(id: u64, upgrade: upgrade::UpgradeFut) -> Result<(), WebSocke
     }
 }
 
-/// The payload for many, without a copy where the library has it so.
-fn shared(payload: Payload<'_>) -> Bytes {
+/// Converts a payload to shared bytes, without a copy if the library provides `Bytes`.
+fn into_bytes(payload: Payload<'_>) -> Bytes {
     match payload {
         Payload::Bytes(bytes) => bytes.freeze(),
         other => Bytes::from(Vec::from(other)),

@@ -1,9 +1,12 @@
-//! tokio-tungstenite on one thread: an echo as in its own example, `split` and `forward`, which flushes when no more
-//! input is there; a broadcast through a channel for each member, whose writer takes all that is queued and flushes once.
+//! Benchmark peer: tokio-tungstenite on one thread.
 //!
-//! `tokio_tungstenite PORT [BYTES]`: BYTES is the read buffer of a connection, 128 KiB by default. The library fills what
-//! is free of it with zeros before each read, also before the read that finds nothing. `/each` is the other echo that
-//! people write, `socket.send(message).await`, with a flush for each message.
+//! `tokio_tungstenite PORT [BYTES]`: BYTES is the size of a connection's read buffer, 128 KiB by default. Before each
+//! read, also before one without input, the library fills the free part of this buffer with zeros.
+//!
+//! - `/each` echoes with `socket.send(message).await`, which flushes after each message.
+//! - `/broadcast` has a channel for each member: the member's task writes all queued messages and flushes once.
+//! - Any other path echoes as in the library's example, with `split` and `forward`, which flush when there is no more
+//!   input.
 
 use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use std::cell::RefCell;
@@ -50,7 +53,7 @@ async fn main() {
         .await;
 }
 
-// The error type of a refusal is the library's.
+// `note_path` returns the library's error type, which is large.
 #[allow(clippy::result_large_err)]
 async fn serve(
     stream: TcpStream,

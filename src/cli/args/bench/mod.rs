@@ -1,50 +1,52 @@
-//! The words after `wsloop bench`: a URL and what to load it with, in wrk's flags where it has them.
+//! Parses the arguments of `wsloop bench`: a URL and the parameters of the load. Flags that wrk also has have the
+//! same name.
 
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, flag, help, no_value, utf8};
+use super::{Command, UsageError, flag, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
 
-/// A load to put on a server, and what to tell about it.
+/// Parameters of a load and of its report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bench {
     pub(crate) url: Url,
     pub(crate) connections: usize,
-    /// Connections begun in a second; `None`: as fast as they come.
+    /// Connections to start per second. `None`: as many as the server accepts.
     pub(crate) connect_rate: Option<u64>,
-    /// Of what is measured, after the warm-up.
+    /// Length of the measurement, which follows the warm-up.
     pub(crate) duration: Duration,
     pub(crate) warmup: Duration,
-    /// How long a connection may owe an answer and say nothing.
+    /// Maximum time for which a connection with a pending answer can receive nothing.
     pub(crate) timeout: Duration,
-    /// Bytes of payload in a message.
+    /// Payload bytes of a message.
     pub(crate) size: usize,
     pub(crate) is_binary: bool,
     pub(crate) load: Load,
-    /// Compare what comes back with what was sent.
+    /// Whether the content of received messages is compared with that of sent ones.
     pub(crate) verify: bool,
     pub(crate) show_percentiles: bool,
     pub(crate) json: bool,
-    /// The server's process.
+    /// Process id of the server, for the report of its CPU time and memory.
     pub(crate) pid: Option<u32>,
 }
 
 /// When messages are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// Each answer is followed by the next message, so that this many are under way on each connection.
+    /// Sends the next message when an answer arrives. This many messages are unanswered on each connection.
     InFlight(u64),
-    /// Messages a second over all connections, sent when it is time, whatever is under way.
+    /// Sends this many messages per second over all connections, on schedule even if answers are pending.
     Rate(u64),
-    /// Rounds: each of the first `senders` connections sends `burst` messages, and all connections receive all.
+    /// Runs rounds: each of the first `senders` connections sends `burst` messages, and every connection receives all
+    /// of them.
     Broadcast { senders: usize, burst: u64 },
 }
 
-/// What was read so far: what depends on two flags is decided at the end.
-pub(in super::super) struct Words {
+/// The arguments parsed so far. [`BenchArgs::finish`] decides what depends on several flags.
+pub(in super::super) struct BenchArgs {
     url: Option<Url>,
     bench: Bench,
     mode: Mode,
@@ -60,50 +62,49 @@ enum Mode {
     Broadcast,
 }
 
-/// Reads what follows `bench`.
+/// Parses the arguments after `bench`.
 ///
 /// # Errors
-/// The first word that is wrong; or, when none is, flags that do not go together.
+/// The first invalid argument. If all are valid: flags that contradict each other, or a missing URL.
 pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
-    let mut words = Words::default();
+    let mut args = BenchArgs::default();
     let mut given = Vec::new();
     while let Some(arg) = parser.next()? {
         let flag = match arg {
             Arg::Short(letter) => format!("-{letter}"),
             Arg::Long(name) => format!("--{name}"),
             Arg::Value(word) => {
-                words.url(&utf8(word)?)?;
+                args.url(&utf8(word)?)?;
                 continue;
             }
         };
         match flag.as_str() {
             "-h" | "--help" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Help(help::BENCH));
             }
             "-V" | "--version" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Version);
             }
             "-t" | "--threads" => {
                 return Err(UsageError(format!(
-                    "{flag} is not taken: bench has one thread, which is enough to load a server of one thread; \
-                     for more, run several of it"
+                    "{flag} is not supported: bench uses one thread, which can saturate a server of one thread; \
+                     for more load, run several processes"
                 )));
             }
-            _ => flag::set(&FLAGS, &flag, parser, &mut given, &mut words)?,
+            _ => flag::set(&FLAGS, &flag, parser, &mut given, &mut args)?,
         }
     }
-    words
-        .finish(&given)
+    args.finish(&given)
         .map(|bench| Command::Bench(Box::new(bench)))
 }
 
-impl Words {
+impl BenchArgs {
     fn url(&mut self, word: &str) -> Result<(), UsageError> {
         if self.url.is_some() {
             return Err(UsageError(format!(
-                "unexpected word {word:?} (bench takes one URL)"
+                "unexpected argument {word:?} (bench takes one URL)"
             )));
         }
         let url =
@@ -112,6 +113,7 @@ impl Words {
         Ok(())
     }
 
+    /// Checks the arguments together and fills in defaults.
     fn finish(self, given: &[&str]) -> Result<Bench, UsageError> {
         let Self {
             url,
@@ -123,39 +125,39 @@ impl Words {
             burst,
         } = self;
         let has = |flag: &str| given.contains(&flag);
-        let clash = |flag: &str, reason: &str| {
+        let forbid = |flag: &str, with: &str| {
             if has(flag) {
-                Err(UsageError(format!("{flag} does not go with {reason}")))
+                Err(UsageError(format!("{flag} cannot be used with {with}")))
             } else {
                 Ok(())
             }
         };
         if has("--text") && has("--binary") {
-            clash("--text", "--binary")?;
+            forbid("--text", "--binary")?;
         }
         bench.load = match mode {
             Mode::Echo => {
-                clash("--senders", "--mode echo, in which every connection sends")?;
-                clash("--burst", "--mode echo; use -p")?;
+                forbid("--senders", "--mode echo, in which every connection sends")?;
+                forbid("--burst", "--mode echo; use --in-flight")?;
                 match rate {
                     Some(rate) => {
-                        let reason = "--rate, which sends when it is time, whatever is under way";
-                        clash("--in-flight", reason)?;
+                        let reason = "--rate, which sends on schedule even if answers are pending";
+                        forbid("--in-flight", reason)?;
                         Load::Rate(rate)
                     }
                     None => Load::InFlight(in_flight.unwrap_or(IN_FLIGHT_DEFAULT)),
                 }
             }
             Mode::Broadcast => {
-                clash("--in-flight", "--mode broadcast; use --burst")?;
-                clash(
+                forbid("--in-flight", "--mode broadcast; use --burst")?;
+                forbid(
                     "--rate",
-                    "--mode broadcast, in which a round follows the other",
+                    "--mode broadcast, in which a round starts when the previous one ends",
                 )?;
                 let senders = senders.unwrap_or(bench.connections);
                 if senders > bench.connections {
                     return Err(UsageError(format!(
-                        "--senders must be at most the {} connections",
+                        "--senders {senders} is more than the {} connections of --connections",
                         bench.connections
                     )));
                 }
@@ -172,7 +174,7 @@ impl Words {
     }
 }
 
-impl Default for Words {
+impl Default for BenchArgs {
     fn default() -> Self {
         Self {
             url: None,

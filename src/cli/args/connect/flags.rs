@@ -6,7 +6,7 @@ use super::{Connect, Stay};
 use wsloop::proto::{ClientOpening, RequestError};
 
 pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
-    Flag::<Connect>::value_of(Some("-H"), "--header", |connect, text| {
+    Flag::<Connect>::with_value(Some("-H"), "--header", |connect, text| {
         let (name, value) = text.split_once(':').ok_or("is not NAME:VALUE")?;
         let (name, value) = (name.trim_end(), value.trim());
         probe().with_header(name, value).map_err(reason)?;
@@ -14,7 +14,7 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
         Ok(())
     })
     .repeatable(),
-    Flag::<Connect>::value_of(Some("-s"), "--subprotocol", |connect, text| {
+    Flag::<Connect>::with_value(Some("-s"), "--subprotocol", |connect, text| {
         let offered = connect.subprotocols.iter().map(String::as_str);
         let opening = offered
             .chain([text])
@@ -24,52 +24,54 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
         Ok(())
     })
     .repeatable(),
-    Flag::value_of(Some("-o"), "--origin", |connect, text| {
+    Flag::with_value(Some("-o"), "--origin", |connect, text| {
         probe().with_header("Origin", text).map_err(reason)?;
         connect.headers.push(("Origin".to_owned(), text.to_owned()));
         Ok(())
     }),
-    Flag::<Connect>::value_of(Some("-x"), "--execute", |connect, text| {
+    Flag::<Connect>::with_value(Some("-x"), "--execute", |connect, text| {
         connect.execute.push(text.to_owned());
         Ok(())
     })
     .repeatable(),
-    Flag::value_of(Some("-w"), "--wait", |connect, text| {
+    Flag::with_value(Some("-w"), "--wait", |connect, text| {
         connect.stay = Stay::For(time_or_zero(text)?);
         Ok(())
     }),
     Flag::switch(Some("-n"), "--no-close", |connect| {
         connect.stay = Stay::Forever
     }),
-    Flag::value_of(None, "--ping", |connect, text| {
+    Flag::with_value(None, "--ping", |connect, text| {
         connect.ping = Some(time(text)?);
         Ok(())
     }),
     Flag::switch(None, "--binary", |connect| connect.is_binary = true),
-    Flag::value_of(None, "--message-bytes-max", |connect, text| {
+    Flag::with_value(None, "--message-bytes-max", |connect, text| {
         connect.message_bytes_max = units::bytes(text)?;
         if connect.message_bytes_max == 0 || connect.message_bytes_max > MESSAGE_BYTES_MAX {
             return Err("is not from 1 to 1G".to_owned());
         }
         Ok(())
     }),
-    Flag::value_of(None, "--connect-timeout", |connect, text| {
+    Flag::with_value(None, "--connect-timeout", |connect, text| {
         connect.connect_timeout = time(text)?;
         Ok(())
     }),
-    Flag::value_of(None, "--close-timeout", |connect, text| {
+    Flag::with_value(None, "--close-timeout", |connect, text| {
         connect.close_timeout = time(text)?;
         Ok(())
     }),
 ];
 
-/// A request to try a header or a subprotocol on.
+/// Returns a request with which a header or a subprotocol is validated.
 fn probe() -> ClientOpening {
-    ClientOpening::new("localhost", "/", [0; 16]).expect("this is a host and a path")
+    ClientOpening::new("localhost", "/", [0; 16]).expect("the host and the path are valid")
 }
 
+/// Returns the reason for a usage error.
 fn reason(error: RequestError) -> String {
-    format!("is wrong: {error}")
+    format!("is invalid: {error}")
 }
 
+/// Maximum of `--message-bytes-max`.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;

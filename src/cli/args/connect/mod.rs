@@ -1,53 +1,53 @@
-//! The words after `wsloop connect`: a URL and what to say there, in wscat's flags where it has them.
+//! Parses the arguments of `wsloop connect`: a URL, messages and options. Flags that wscat also has have the same name.
 
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, flag, help, no_value, utf8};
+use super::{Command, UsageError, flag, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
 use wsloop::proto::{ClientOpening, RequestError};
 
-/// A conversation with a server.
+/// Parameters of a connection to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connect {
     pub(crate) url: Url,
-    /// Names and values, Origin among them.
+    /// Names and values of additional headers, including Origin.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
-    /// Messages to send instead of what is on stdin.
+    /// Messages to send instead of the lines of stdin.
     pub(crate) execute: Vec<String>,
-    /// How long to stay when all is sent.
+    /// When the Close is sent after the last message.
     pub(crate) stay: Stay,
-    /// Between two pings.
+    /// Interval of pings. `None`: no pings.
     pub(crate) ping: Option<Duration>,
-    /// What is sent is binary, and what comes binary is written as it is.
+    /// Whether sent messages are binary, and received binary messages are written as raw bytes.
     pub(crate) is_binary: bool,
-    /// Of a message, in either direction.
+    /// Maximum payload of a message, in either direction.
     pub(crate) message_bytes_max: usize,
-    /// Up to the end of the opening handshake.
+    /// Maximum time until the end of the opening handshake.
     pub(crate) connect_timeout: Duration,
-    /// For the server's Close after ours.
+    /// Maximum time without a message or a Close from the server after this client's Close.
     pub(crate) close_timeout: Duration,
 }
 
-/// What follows the last message.
+/// When this client sends its Close after the last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stay {
-    /// Our Close at once, behind the last message; but messages of `-x` are answered first, or have had their time.
+    /// Immediately. With `-x`: when as many messages have arrived as were sent, or after 2 s.
     Answered,
-    /// Our Close after a time.
+    /// After this time.
     For(Duration),
-    /// No Close of ours.
+    /// Never, unless a signal arrives.
     Forever,
 }
 
 impl Connect {
-    /// The request, with a `key` of 16 random bytes.
+    /// Returns the opening handshake with `key`, 16 random bytes, as `Sec-WebSocket-Key`.
     ///
     /// # Errors
-    /// A header or a subprotocol is none.
+    /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
         let mut opening = ClientOpening::new(&self.url.host, &self.url.target, key)?;
         for (name, value) in &self.headers {
@@ -60,10 +60,10 @@ impl Connect {
     }
 }
 
-/// Reads what follows `connect`.
+/// Parses the arguments after `connect`.
 ///
 /// # Errors
-/// The first word that is wrong; or, when none is, flags that do not go together.
+/// The first invalid argument. If all are valid: a missing URL, or flags that contradict each other.
 pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
     let mut connect = Connect::default();
     let mut has_url = false;
@@ -79,18 +79,18 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
             }
             Arg::Value(word) => {
                 return Err(UsageError(format!(
-                    "unexpected word {:?} (connect takes one URL; a message stands after -x)",
+                    "unexpected argument {:?} (connect takes one URL; use -x to send a message)",
                     utf8(word)?
                 )));
             }
         };
         match flag.as_str() {
             "-h" | "--help" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Help(help::CONNECT));
             }
             "-V" | "--version" => {
-                no_value(parser, &flag)?;
+                reject_value(parser, &flag)?;
                 return Ok(Command::Version);
             }
             _ => flag::set(&FLAGS, &flag, parser, &mut given, &mut connect)?,
@@ -101,13 +101,13 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         return Err(UsageError(reason.to_owned()));
     }
     if given.contains(&"--wait") && given.contains(&"--no-close") {
-        let reason = "--wait does not go with --no-close, which stays for ever";
+        let reason = "--wait cannot be used with --no-close, which sends no Close";
         return Err(UsageError(reason.to_owned()));
     }
     Ok(Command::Connect(Box::new(connect)))
 }
 
-/// As wscat takes it: without a scheme it is ws.
+/// Parses a URL. As in wscat, the scheme is ws if there is none.
 fn url(word: &str) -> Result<Url, UsageError> {
     let full = match word.split_once("://") {
         Some(_) => word.to_owned(),

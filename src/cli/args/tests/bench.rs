@@ -1,17 +1,17 @@
-//! `wsloop bench`: its defaults, its flags, and what does not go together.
+//! `wsloop bench`: defaults, flags, and flags that contradict each other.
 
 use super::super::bench::flags::FLAGS;
 use super::*;
 
 const URL: &str = "ws://127.0.0.1:9/";
 
-/// The rest of the words after `bench URL`.
-fn bench(words: &[&str]) -> Bench {
-    bench_of(&[&["bench", URL], words].concat())
+/// Parses `bench URL` followed by `args`.
+fn bench(args: &[&str]) -> Bench {
+    bench_of(&[&["bench", URL], args].concat())
 }
 
-fn wrong(words: &[&str]) -> String {
-    error(&[&["bench", URL], words].concat())
+fn error_after_url(args: &[&str]) -> String {
+    error(&[&["bench", URL], args].concat())
 }
 
 fn default() -> Bench {
@@ -35,7 +35,7 @@ fn default() -> Bench {
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_url_is_enough() {
+fn only_the_url_is_required() {
     assert_eq!(bench(&[]), default());
 }
 
@@ -64,10 +64,10 @@ fn every_flag_sets_its_field_and_nothing_else() {
         (&["--json"], |bench| bench.json = true),
         (&["--pid", "12"], |bench| bench.pid = Some(12)),
     ];
-    for (words, change) in table {
+    for (args, change) in table {
         let mut expected = default();
         change(&mut expected);
-        assert_eq!(bench(words), expected, "{words:?}");
+        assert_eq!(bench(args), expected, "{args:?}");
     }
 }
 
@@ -78,24 +78,24 @@ fn a_broadcast_has_senders_and_bursts() {
         (&["-c5", "--burst=3", "--mode=broadcast"], 5, 3),
         (&["--mode=broadcast", "--senders", "10"], 10, 1),
     ];
-    for (words, senders, burst) in table {
+    for (args, senders, burst) in table {
         let load = Load::Broadcast { senders, burst };
-        assert_eq!(bench(words).load, load, "{words:?}");
+        assert_eq!(bench(args).load, load, "{args:?}");
     }
 }
 
 #[test]
-fn threads_are_refused_with_the_reason() {
-    for words in [&["-t", "4"], &["--threads", "4"]] {
-        let error = wrong(words);
+fn the_threads_flag_is_rejected_with_the_reason() {
+    for args in [&["-t", "4"], &["--threads", "4"]] {
+        let error = error_after_url(args);
         assert!(error.contains("one thread"), "{error}");
     }
 }
 
 #[test]
-fn words_that_are_wrong_are_named() {
+fn an_error_names_the_invalid_argument() {
     let table: [(&[&str], &str); 20] = [
-        (&[URL], "unexpected word \"ws://127.0.0.1:9/\""),
+        (&[URL], "unexpected argument \"ws://127.0.0.1:9/\""),
         (&["-c", "0"], "-c \"0\" is not from 1 to 1000000"),
         (&["-c", "x"], "-c \"x\" is not a whole number"),
         (&["-c"], "-c needs a value"),
@@ -114,47 +114,50 @@ fn words_that_are_wrong_are_named() {
             "--mode \"chat\" is neither echo nor broadcast",
         ),
         (&["--json=yes"], "--json takes no value, but has \"yes\""),
-        (&["--text", "--binary"], "--text does not go with --binary"),
+        (
+            &["--text", "--binary"],
+            "--text cannot be used with --binary",
+        ),
         (
             &["--rate", "1", "-p", "2"],
-            "--in-flight does not go with --rate",
+            "--in-flight cannot be used with --rate",
         ),
         (
             &["--senders", "1"],
-            "--senders does not go with --mode echo",
+            "--senders cannot be used with --mode echo",
         ),
-        (&["--burst", "1"], "--burst does not go with --mode echo"),
+        (&["--burst", "1"], "--burst cannot be used with --mode echo"),
         (
             &["--mode", "broadcast", "-p", "1"],
-            "--in-flight does not go with --mode broadcast",
+            "--in-flight cannot be used with --mode broadcast",
         ),
         (
             &["--mode", "broadcast", "--rate", "1"],
-            "--rate does not go with --mode broadcast",
+            "--rate cannot be used with --mode broadcast",
         ),
         (
             &["--mode", "broadcast", "-c", "5", "--senders", "6"],
-            "--senders must be at most the 5 connections",
+            "--senders 6 is more than the 5 connections of --connections",
         ),
     ];
-    for (words, expected) in table {
-        let error = wrong(words);
-        assert!(error.starts_with(expected), "{words:?}: {error}");
+    for (args, expected) in table {
+        let error = error_after_url(args);
+        assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["bench"]).starts_with("bench needs a URL"));
     let error = error(&["bench", "wss://localhost/"]);
     assert!(
-        error.starts_with("the URL \"wss://localhost/\" is wss"),
+        error.starts_with("the URL \"wss://localhost/\" uses wss"),
         "{error}"
     );
     assert_eq!(
-        wrong(&["--late"]),
+        error_after_url(&["--late"]),
         "unknown flag \"--late\" (did you mean --latency?)"
     );
-    assert_eq!(wrong(&["-l", "9"]), "unknown flag \"-l\"");
+    assert_eq!(error_after_url(&["-l", "9"]), "unknown flag \"-l\"");
 }
 
-/// What the help says about a flag, on one line.
+/// Returns the entry of a flag in the help text, on one line.
 fn entry(flag: &str) -> String {
     let is_of = |line: &str| line.starts_with("  ") && line.contains(flag);
     let mut lines = help::BENCH.lines().skip_while(|line| !is_of(line));
@@ -182,13 +185,13 @@ fn the_help_has_every_flag_and_its_default() {
             continue;
         }
         let value = value.split([' ', ';', ',', ':']).next().unwrap();
-        let mut words = vec![flag.long, value];
+        let mut args = vec![flag.long, value];
         let mut without = default();
         if flag.long == "--burst" {
-            words.extend(["--mode", "broadcast"]);
+            args.extend(["--mode", "broadcast"]);
             without = bench(&["--mode", "broadcast"]);
         }
-        assert_eq!(bench(&words), without, "{entry}");
+        assert_eq!(bench(&args), without, "{entry}");
     }
 }
 

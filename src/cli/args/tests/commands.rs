@@ -1,9 +1,9 @@
-//! Commands: which there are, what each serves, its help.
+//! Commands: their names, default routes and help texts.
 
 use super::*;
 
 #[test]
-fn every_command_has_its_routes_and_leaves_open_where_to_listen() {
+fn every_command_has_default_routes_and_no_listener() {
     type Routes<'a> = [(&'a str, &'a Route)];
     let three = [
         ("/echo", &Route::echo()),
@@ -19,17 +19,17 @@ fn every_command_has_its_routes_and_leaves_open_where_to_listen() {
         (&["echo"], &echo),
         (&["broadcast"], &broadcast),
     ];
-    for (words, expected) in table {
-        let serve = serve(words);
-        assert_eq!(routes(&serve), expected, "{words:?}");
-        assert_eq!(serve.listen, [], "{words:?}");
-        assert!(serve.origins.is_empty(), "{words:?}");
+    for (args, expected) in table {
+        let serve = serve(args);
+        assert_eq!(routes(&serve), expected, "{args:?}");
+        assert_eq!(serve.listen, [], "{args:?}");
+        assert!(serve.origins.is_empty(), "{args:?}");
     }
     assert_eq!(config(&[]), Config::default());
 }
 
 #[test]
-fn metrics_have_one_path_of_their_own() {
+fn the_metrics_path_is_exact_and_differs_from_routes_and_page() {
     assert_eq!(serve(&[]).metrics, None);
     assert_eq!(serve(&["--metrics", "/m"]).metrics.as_deref(), Some("/m"));
     let alone = serve(&["-r", "/a=echo", "--metrics", "/", "--no-page"]);
@@ -37,15 +37,15 @@ fn metrics_have_one_path_of_their_own() {
     let table: [(&[&str], &str); 6] = [
         (
             &["-r", "/a=echo", "--metrics", "/"],
-            r#"--metrics "/" is the path of the page; with --no-page it can be"#,
+            r#"--metrics "/" is the path of the built-in page; choose another path or add --no-page"#,
         ),
         (
             &["--metrics", "m"],
-            r#"--metrics "m" is a path which does not begin with /"#,
+            r#"--metrics "m" does not begin with /"#,
         ),
         (
             &["--metrics", "/*"],
-            r#"--metrics "/*" must be one path, without *"#,
+            r#"--metrics "/*" is not an exact path: it contains *"#,
         ),
         (
             &["--metrics", "/a", "--metrics", "/b"],
@@ -53,12 +53,12 @@ fn metrics_have_one_path_of_their_own() {
         ),
         (
             &["--metrics", "/echo"],
-            r#"--metrics "/echo" is the path of a route, too"#,
+            r#"--metrics "/echo" is also the path of a route; choose another path"#,
         ),
         (&["--metrics"], "--metrics needs a value"),
     ];
-    for (words, expected) in table {
-        assert_eq!(error(words), expected, "{words:?}");
+    for (args, expected) in table {
+        assert_eq!(error(args), expected, "{args:?}");
     }
 }
 
@@ -66,7 +66,7 @@ fn metrics_have_one_path_of_their_own() {
 fn the_log_is_text_or_json() {
     assert_eq!(serve(&[]).log_format, LogFormat::Text);
     assert_eq!(serve(&["--log-format=json"]).log_format, LogFormat::Json);
-    let expected = r#"--log-format "xml" must be text or json"#;
+    let expected = r#"--log-format "xml" is neither text nor json"#;
     assert_eq!(error(&["--log-format", "xml"]), expected);
     let twice = ["--log-format=text", "--log-format=text"];
     assert_eq!(error(&twice), "--log-format is given twice");
@@ -84,7 +84,7 @@ fn an_unknown_command_is_named() {
 }
 
 #[test]
-fn a_word_that_is_no_flag_is_refused_after_the_first() {
+fn an_extra_positional_argument_is_rejected() {
     let table: [&[&str]; 5] = [
         &["serve", "9000"],
         &["echo", "9000"],
@@ -92,18 +92,18 @@ fn a_word_that_is_no_flag_is_refused_after_the_first() {
         &["--no-ping", "9000"],
         &["echo", "--", "9000"],
     ];
-    for words in table {
-        let error = error(words);
+    for args in table {
+        let error = error(args);
         assert!(
-            error.starts_with("unexpected word \"9000\""),
-            "{words:?}: {error}"
+            error.starts_with("unexpected argument \"9000\""),
+            "{args:?}: {error}"
         );
     }
-    assert!(error(&["-l", "9000", "echo"]).contains("a command stands first"));
+    assert!(error(&["-l", "9000", "echo"]).contains("the command comes first"));
 }
 
 #[test]
-fn help_is_that_of_the_command_and_wins_over_what_follows() {
+fn help_is_for_the_command_and_ignores_later_arguments() {
     let table: [(&[&str], &str); 15] = [
         (&["help"], help::WSLOOP),
         (&["help", "bench"], help::BENCH),
@@ -121,17 +121,17 @@ fn help_is_that_of_the_command_and_wins_over_what_follows() {
         (&["connect", "-n", "--help", "-w", "1"], help::CONNECT),
         (&["bench", "ws://127.0.0.1/", "--help", "-x"], help::BENCH),
     ];
-    for (words, expected) in table {
-        match parse_words(words) {
-            Ok(Command::Help(text)) => assert_eq!(text, expected, "{words:?}"),
-            other => panic!("{words:?}: {other:?}"),
+    for (args, expected) in table {
+        match parse_args(args) {
+            Ok(Command::Help(text)) => assert_eq!(text, expected, "{args:?}"),
+            other => panic!("{args:?}: {other:?}"),
         }
     }
 }
 
 #[test]
-fn the_version_is_asked_for_with_or_without_a_command() {
-    for words in [
+fn the_version_flag_works_with_and_without_a_command() {
+    for args in [
         &["-V"][..],
         &["--version"],
         &["echo", "-V"],
@@ -139,9 +139,6 @@ fn the_version_is_asked_for_with_or_without_a_command() {
         &["bench", "-V"],
         &["connect", "127.0.0.1", "-V", "-x"],
     ] {
-        assert!(
-            matches!(parse_words(words), Ok(Command::Version)),
-            "{words:?}"
-        );
+        assert!(matches!(parse_args(args), Ok(Command::Version)), "{args:?}");
     }
 }

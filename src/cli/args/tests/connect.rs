@@ -1,17 +1,17 @@
-//! `wsloop connect`: its defaults, its flags, and what does not go together.
+//! `wsloop connect`: defaults, flags, and flags that contradict each other.
 
 use super::super::connect::flags::FLAGS;
 use super::*;
 
 const URL: &str = "ws://127.0.0.1:9/";
 
-/// The rest of the words after `connect URL`.
-fn connect(words: &[&str]) -> Connect {
-    connect_of(&[&["connect", URL], words].concat())
+/// Parses `connect URL` followed by `args`.
+fn connect(args: &[&str]) -> Connect {
+    connect_of(&[&["connect", URL], args].concat())
 }
 
-fn wrong(words: &[&str]) -> String {
-    error(&[&["connect", URL], words].concat())
+fn error_after_url(args: &[&str]) -> String {
+    error(&[&["connect", URL], args].concat())
 }
 
 fn default() -> Connect {
@@ -32,7 +32,7 @@ fn default() -> Connect {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_url_is_enough_and_needs_no_scheme() {
+fn only_the_url_is_required_and_its_scheme_is_optional() {
     assert_eq!(connect(&[]), default());
     for host in ["127.0.0.1", "[::1]:80/a?b=c", "localhost:9"] {
         let full = format!("ws://{host}");
@@ -85,18 +85,18 @@ fn every_flag_sets_its_field_and_nothing_else() {
             c.execute = vec!["a".to_owned()];
         }),
     ];
-    for (words, change) in table {
+    for (args, change) in table {
         let mut expected = default();
         change(&mut expected);
-        assert_eq!(connect(words), expected, "{words:?}");
+        assert_eq!(connect(args), expected, "{args:?}");
     }
 }
 
 #[test]
-fn the_request_has_what_was_asked_for() {
-    let words = ["-H", "Cookie: a=b", "-o", "https://a", "-s", "x", "-s", "y"];
+fn the_request_has_the_given_headers_and_subprotocols() {
+    let args = ["-H", "Cookie: a=b", "-o", "https://a", "-s", "x", "-s", "y"];
     let mut request = Vec::new();
-    let opening = connect(&words).opening([0; 16]).unwrap();
+    let opening = connect(&args).opening([0; 16]).unwrap();
     opening.encode_request(&mut request);
     let request = String::from_utf8(request).unwrap().to_ascii_lowercase();
     for line in [
@@ -110,34 +110,37 @@ fn the_request_has_what_was_asked_for() {
 }
 
 #[test]
-fn words_that_are_wrong_are_named() {
+fn an_error_names_the_invalid_argument() {
     let table: [(&[&str], &str); 17] = [
         (
             &["hello"],
-            "unexpected word \"hello\" (connect takes one URL",
+            "unexpected argument \"hello\" (connect takes one URL",
         ),
         (&["-H", "Cookie"], "-H \"Cookie\" is not NAME:VALUE"),
-        (&["-H", "a b:c"], "-H \"a b:c\" is wrong: a header's name"),
+        (&["-H", "a b:c"], "-H \"a b:c\" is invalid: a header's name"),
         (
             &["-H", "a:\u{1}"],
-            "-H \"a:\\u{1}\" is wrong: a header's value",
+            "-H \"a:\\u{1}\" is invalid: a header's value",
         ),
         (
             &["-H", "Host:a"],
-            "-H \"Host:a\" is wrong: the header host is set",
+            "-H \"Host:a\" is invalid: the header host is set",
         ),
         (
             &["-s", "a b"],
-            "-s \"a b\" is wrong: a subprotocol is not a token",
+            "-s \"a b\" is invalid: a subprotocol is not a token",
         ),
-        (&["-s", "a", "-s", "a"], "-s \"a\" is wrong: a subprotocol"),
+        (
+            &["-s", "a", "-s", "a"],
+            "-s \"a\" is invalid: a subprotocol",
+        ),
         (&["-o", "a", "-o", "b"], "--origin is given twice"),
-        (&["-o", "ä"], "-o \"ä\" is wrong"),
+        (&["-o", "ä"], "-o \"ä\" is invalid"),
         (&["-x"], "-x needs a value"),
         (&["-w", "x"], "-w \"x\" is not a duration"),
         (&["-w", "25h"], "-w \"25h\" is not from 1ms to 24h"),
         (&["--ping", "0"], "--ping \"0\" is not from 1ms to 24h"),
-        (&["-n", "-w", "1"], "--wait does not go with --no-close"),
+        (&["-n", "-w", "1"], "--wait cannot be used with --no-close"),
         (
             &["--message-bytes-max", "0"],
             "--message-bytes-max \"0\" is not from 1 to 1G",
@@ -151,16 +154,16 @@ fn words_that_are_wrong_are_named() {
             "unknown flag \"--pin\" (did you mean --ping?)",
         ),
     ];
-    for (words, expected) in table {
-        let error = wrong(words);
-        assert!(error.starts_with(expected), "{words:?}: {error}");
+    for (args, expected) in table {
+        let error = error_after_url(args);
+        assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["connect", "-n"]).starts_with("connect needs a URL"));
     let error = error(&["connect", "wss://localhost/"]);
-    assert!(error.contains("there is no TLS here"), "{error}");
+    assert!(error.contains("does not support TLS"), "{error}");
 }
 
-/// What the help says about a flag, on one line.
+/// Returns the entry of a flag in the help text, on one line.
 fn entry(flag: &str) -> String {
     let is_of = |line: &str| line.starts_with("  -") || line.starts_with("      --");
     let mut lines = help::CONNECT

@@ -1,4 +1,4 @@
-//! Words that are wrong: each error names the flag and the value.
+//! Invalid arguments: each error names the flag and the value.
 
 use super::*;
 
@@ -16,8 +16,8 @@ fn an_unknown_flag_is_named() {
 }
 
 #[test]
-fn a_missing_value_is_told_with_its_flag() {
-    let rows = Row::all().map(Row::shape);
+fn a_missing_value_error_names_the_flag() {
+    let rows = ServerFlag::all().map(ServerFlag::spec);
     let flags = rows.filter(|row| row.takes_value).map(|row| row.long);
     for flag in flags.chain(["-l", "-r"]) {
         assert_eq!(error(&[flag]), format!("{flag} needs a value"));
@@ -25,7 +25,7 @@ fn a_missing_value_is_told_with_its_flag() {
 }
 
 #[test]
-fn a_value_for_a_flag_that_takes_none_is_refused() {
+fn a_value_for_a_flag_that_takes_none_is_an_error() {
     for flag in [
         "--no-ping",
         "--no-page",
@@ -47,7 +47,7 @@ fn a_value_for_a_flag_that_takes_none_is_refused() {
 }
 
 #[test]
-fn a_limit_or_no_page_given_twice_is_named() {
+fn a_limit_or_no_page_given_twice_is_an_error() {
     for limit in &LIMITS {
         let (once, expected) = (example(limit), format!("{} is given twice", limit.flag));
         assert_eq!(error(&[&once, &once]), expected);
@@ -65,7 +65,7 @@ fn example(limit: &Limit) -> String {
 }
 
 #[test]
-fn garbage_is_told_with_its_flag_and_value() {
+fn an_invalid_value_error_names_the_flag_and_the_value() {
     for limit in LIMITS.iter().filter(|limit| limit.takes_value()) {
         for value in [
             "",
@@ -82,9 +82,9 @@ fn garbage_is_told_with_its_flag_and_value() {
         }
     }
     let table: [(&[&str], &str); 8] = [
-        (&["-l", "x"], "-l \"x\" names no port"),
-        (&["--listen", ":1"], "--listen \":1\" names no host"),
-        (&["-l", "--no-ping"], "-l \"--no-ping\" names no port"),
+        (&["-l", "x"], "-l \"x\" has no port"),
+        (&["--listen", ":1"], "--listen \":1\" has no host"),
+        (&["-l", "--no-ping"], "-l \"--no-ping\" has no port"),
         (&["-r", "/x"], "-r \"/x\" is not PATH=HANDLER"),
         (
             &["--route=/=x"],
@@ -100,20 +100,20 @@ fn garbage_is_told_with_its_flag_and_value() {
             "--handshake-timeout \"off\" is not a duration",
         ),
     ];
-    for (words, expected) in table {
-        let error = error(words);
-        assert!(error.starts_with(expected), "{words:?}: {error}");
+    for (args, expected) in table {
+        let error = error(args);
+        assert!(error.starts_with(expected), "{args:?}: {error}");
     }
 }
 
 #[test]
-fn an_address_or_a_path_given_twice_is_named() {
+fn an_address_or_a_path_given_twice_is_an_error() {
     let twice = error(&["-l", "9000", "-l", "127.0.0.1:9000"]);
     assert_eq!(twice, "-l \"127.0.0.1:9000\" is given twice");
     let twice = error(&["-r", "/a=echo", "-r", "/b=echo", "-r", "/a=broadcast"]);
     assert_eq!(
         twice,
-        "-r \"/a=broadcast\" has the path \"/a\", which is given twice"
+        "-r \"/a=broadcast\" has the path \"/a\", which already has a route"
     );
 }
 
@@ -127,7 +127,7 @@ fn echo_and_broadcast_take_no_routes() {
 }
 
 #[test]
-fn limits_that_make_no_sense_are_told_in_flags() {
+fn inconsistent_limits_are_reported_by_flag_name() {
     let table: [(&[&str], &str); 16] = [
         (
             &["--message-bytes-max", "0"],
@@ -194,14 +194,14 @@ fn limits_that_make_no_sense_are_told_in_flags() {
             "--shutdown-grace must be at most 7 days",
         ),
     ];
-    for (words, expected) in table {
-        assert_eq!(error(words), expected, "{words:?}");
+    for (args, expected) in table {
+        assert_eq!(error(args), expected, "{args:?}");
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_utf8_is_told_as_far_as_it_can_be_read() {
+fn invalid_utf8_is_reported_with_replacement_characters() {
     use std::os::unix::ffi::OsStringExt;
     let table: [(&[&[u8]], &str); 5] = [
         (&[b"ech\xFF"], "\"ech\u{FFFD}\" is not valid UTF-8"),
@@ -213,9 +213,9 @@ fn what_is_not_utf8_is_told_as_far_as_it_can_be_read() {
         (&[b"--l\xFFg"], "unknown flag \"--l\u{FFFD}g\""),
         (&[b"-\xFF"], "unknown flag \"-\u{FFFD}\""),
     ];
-    for (words, expected) in table {
-        let words = words.iter().map(|word| OsString::from_vec(word.to_vec()));
-        let error = parse(words, []);
+    for (args, expected) in table {
+        let args = args.iter().map(|word| OsString::from_vec(word.to_vec()));
+        let error = parse(args, []);
         assert_eq!(error.unwrap_err().to_string(), expected);
     }
 }

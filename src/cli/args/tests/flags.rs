@@ -1,17 +1,17 @@
-//! Flags that are right: what each sets.
+//! Valid flags: each sets its field.
 
 use super::*;
 
 #[test]
-fn listeners_are_kept_in_order() {
+fn listeners_stay_in_order() {
     let table: [&[&str]; 4] = [
         &["-l", "9000", "--listen", "[::1]:0", "-l", "[::1]:0"],
         &["serve", "-l9000", "-l=[::1]:0", "--listen=[::1]:0"],
         &["echo", "-l", "9000", "-l", "[::1]:0", "-l", "[::1]:0"],
         &["broadcast", "-l", "9000", "-l", "[::1]:0", "-l", "[::1]:0"],
     ];
-    for words in table {
-        let serve = serve(words);
+    for args in table {
+        let serve = serve(args);
         let sockets: Vec<_> = serve
             .listen
             .iter()
@@ -23,14 +23,14 @@ fn listeners_are_kept_in_order() {
         assert_eq!(
             sockets,
             ["127.0.0.1:9000", "[::1]:0", "[::1]:0"],
-            "{words:?}"
+            "{args:?}"
         );
     }
 }
 
 #[test]
-fn routes_are_kept_in_order_and_replace_the_default_ones() {
-    let words = [
+fn routes_stay_in_order_and_replace_the_default_ones() {
+    let args = [
         "serve",
         "-r",
         "/chat=broadcast",
@@ -45,18 +45,18 @@ fn routes_are_kept_in_order_and_replace_the_default_ones() {
         prefix: ">".to_owned(),
     };
     let expected = [("/chat", &Route::Broadcast), ("/*", &reply), ("/", &echo)];
-    assert_eq!(routes(&serve(&words)), expected);
-    assert_eq!(routes(&serve(&words[1..])), expected);
+    assert_eq!(routes(&serve(&args)), expected);
+    assert_eq!(routes(&serve(&args[1..])), expected);
 }
 
 #[test]
-fn origins_are_kept() {
-    let words = ["echo", "--origin", "https://Example.org", "--origin=null"];
-    assert_eq!(serve(&words).origins, ["https://example.org", "null"]);
+fn origins_are_stored_in_lower_case() {
+    let args = ["echo", "--origin", "https://Example.org", "--origin=null"];
+    assert_eq!(serve(&args).origins, ["https://example.org", "null"]);
 }
 
 #[test]
-fn the_page_is_served_unless_it_is_not_wanted() {
+fn the_page_is_served_unless_no_page_is_given() {
     let table: [(&[&str], bool); 5] = [
         (&[], true),
         (&["echo"], true),
@@ -64,8 +64,8 @@ fn the_page_is_served_unless_it_is_not_wanted() {
         (&["serve", "-r", "/=echo", "--no-page"], false),
         (&["broadcast", "--no-page", "-l", "9000"], false),
     ];
-    for (words, expected) in table {
-        assert_eq!(serve(words).page, expected, "{words:?}");
+    for (args, expected) in table {
+        assert_eq!(serve(args).page, expected, "{args:?}");
     }
 }
 
@@ -130,22 +130,22 @@ fn every_limit_sets_its_field_and_nothing_else() {
             config.shutdown_grace = MS * 604_800_000
         }),
     ];
-    for (words, change) in table {
+    for (args, change) in table {
         let mut expected = Config::default();
         change(&mut expected);
-        assert_eq!(config(words), expected, "{words:?}");
+        assert_eq!(config(args), expected, "{args:?}");
     }
     for limit in &LIMITS {
         let is_there = table
             .iter()
-            .any(|(words, _)| words[0].split('=').next() == Some(limit.flag));
+            .any(|(args, _)| args[0].split('=').next() == Some(limit.flag));
         assert!(is_there, "{} has no row", limit.flag);
     }
 }
 
 #[test]
-fn limits_that_were_not_given_follow_those_that_were() {
-    // Words; high water, low water, largest message, backlog.
+fn limits_not_given_are_derived_from_those_given() {
+    // BenchArgs; high water, low water, message size, backlog.
     let table: [(&[&str], [usize; 4]); 10] = [
         (&[], [1 << 20, 256 << 10, 16 << 20, 18 << 20]),
         (
@@ -182,21 +182,21 @@ fn limits_that_were_not_given_follow_those_that_were() {
             [64 << 10, 1024, 16 << 20, 18 << 20],
         ),
     ];
-    for (words, expected) in table {
+    for (args, expected) in table {
         let Config {
             high_water_bytes,
             low_water_bytes,
             message_bytes_max,
             backlog_bytes_max,
             ..
-        } = config(words);
+        } = config(args);
         let limits = [
             high_water_bytes,
             low_water_bytes,
             message_bytes_max,
             backlog_bytes_max,
         ];
-        assert_eq!(limits, expected, "{words:?}");
+        assert_eq!(limits, expected, "{args:?}");
     }
     let max = usize::MAX;
     let (high, message) = (

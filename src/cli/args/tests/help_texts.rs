@@ -1,4 +1,4 @@
-//! The help texts agree with the code.
+//! The help texts match the code: their flags, defaults and examples.
 
 use super::*;
 
@@ -15,7 +15,7 @@ const ALL: [&str; 6] = [
 
 #[test]
 fn the_help_fits_a_screen() {
-    // One line of the 24 is for the prompt.
+    // A terminal has 24 lines, of which one is for the prompt.
     assert!(help::WSLOOP.lines().count() <= 23);
     for text in ALL {
         assert!(text.is_ascii() && text.ends_with('\n'));
@@ -25,7 +25,7 @@ fn the_help_fits_a_screen() {
     }
 }
 
-/// What the help of `serve` says about a flag, on one line.
+/// Returns the entry of a flag in the help text of `serve`, on one line.
 fn entry(flag: &str) -> String {
     let start = format!("  {flag}");
     let is_first = |line: &str| {
@@ -81,7 +81,7 @@ fn the_addresses_and_routes_in_the_help_are_the_default_ones() {
         .split(", ")
         .map(|text| route::parse(text).unwrap())
         .collect();
-    assert_eq!(routes, Verb::Serve.routes());
+    assert_eq!(routes, ServerCommand::Serve.routes());
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn every_flag_in_the_help_exists() {
     for text in SERVERS {
         let words = text.split(|c: char| c.is_whitespace() || ",;.`".contains(c));
         for word in words.filter(|word| word.starts_with("--")) {
-            let exists = Row::find(word).is_some() || others.contains(&word);
+            let exists = ServerFlag::find(word).is_some() || others.contains(&word);
             assert!(exists, "{word}");
         }
     }
@@ -129,7 +129,7 @@ fn every_example_in_the_help_works() {
     }
 }
 
-/// Words as a shell splits them, single quotes only.
+/// Splits a line into words as a shell does. Supports single quotes only.
 fn shell(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut is_quoted = false;

@@ -1,4 +1,4 @@
-//! Command lines as tables: what they ask for, or the words of the error.
+//! Tables of command lines with the expected command or error message.
 
 mod bench;
 mod commands;
@@ -14,38 +14,38 @@ use super::*;
 use std::time::Duration;
 use wsloop::LagPolicy;
 
-fn parse_words(words: &[&str]) -> Result<Command, UsageError> {
-    parse(words.iter().map(OsString::from), [])
+fn parse_args(args: &[&str]) -> Result<Command, UsageError> {
+    parse(args.iter().map(OsString::from), [])
 }
 
-fn serve(words: &[&str]) -> Serve {
-    match parse_words(words) {
+fn serve(args: &[&str]) -> Serve {
+    match parse_args(args) {
         Ok(Command::Serve(serve)) => serve,
-        other => panic!("{words:?}: {other:?}"),
+        other => panic!("{args:?}: {other:?}"),
     }
 }
 
-fn bench_of(words: &[&str]) -> Bench {
-    match parse_words(words) {
+fn bench_of(args: &[&str]) -> Bench {
+    match parse_args(args) {
         Ok(Command::Bench(bench)) => *bench,
-        other => panic!("{words:?}: {other:?}"),
+        other => panic!("{args:?}: {other:?}"),
     }
 }
 
-fn connect_of(words: &[&str]) -> Connect {
-    match parse_words(words) {
+fn connect_of(args: &[&str]) -> Connect {
+    match parse_args(args) {
         Ok(Command::Connect(connect)) => *connect,
-        other => panic!("{words:?}: {other:?}"),
+        other => panic!("{args:?}: {other:?}"),
     }
 }
 
-fn config(words: &[&str]) -> Config {
-    serve(words).config
+fn config(args: &[&str]) -> Config {
+    serve(args).config
 }
 
-fn error(words: &[&str]) -> String {
-    let error = parse_words(words)
-        .expect_err(&format!("{words:?}"))
+fn error(args: &[&str]) -> String {
+    let error = parse_args(args)
+        .expect_err(&format!("{args:?}"))
         .to_string();
     assert!(!error.contains(['\n', '\r', '\x1b']), "{error:?}");
     error

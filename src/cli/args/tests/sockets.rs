@@ -1,12 +1,12 @@
-//! Unix sockets and the flags of sockets.
+//! Unix sockets and the flags that set socket options.
 
 use super::*;
 
 #[test]
-fn unix_sockets_stand_among_addresses() {
-    let words = ["-l", "unix:/run/ws", "-l", "0", "--listen=unix:b", "-l0"];
+fn unix_sockets_and_tcp_addresses_can_be_mixed() {
+    let args = ["-l", "unix:/run/ws", "-l", "0", "--listen=unix:b", "-l0"];
     let expected = ["unix:/run/ws", "0", "unix:b", "0"].map(|text| Listen::parse(text).unwrap());
-    assert_eq!(serve(&words).listen, expected);
+    assert_eq!(serve(&args).listen, expected);
     let twice = error(&["-l", "unix:a", "-l", "9000", "-l", "unix:a"]);
     assert_eq!(twice, "-l \"unix:a\" is given twice");
     let long = format!("-l=unix:/{}", "x".repeat(200));
@@ -14,7 +14,7 @@ fn unix_sockets_stand_among_addresses() {
 }
 
 #[test]
-fn every_flag_of_sockets_sets_its_field_and_nothing_else() {
+fn every_socket_flag_sets_its_field_and_nothing_else() {
     type Change = fn(&mut SocketOptions);
     let table: [(&[&str], Change); 8] = [
         (&[], |_| {}),
@@ -34,33 +34,33 @@ fn every_flag_of_sockets_sets_its_field_and_nothing_else() {
         }),
         (&["--tcp-user-timeout=0"], |_| {}),
     ];
-    for (words, change) in table {
+    for (args, change) in table {
         let mut expected = SocketOptions::default();
         change(&mut expected);
-        let serve = serve(words);
-        assert_eq!(serve.sockets, expected, "{words:?}");
-        assert_eq!(serve.config, Config::default(), "{words:?}");
+        let serve = serve(args);
+        assert_eq!(serve.sockets, expected, "{args:?}");
+        assert_eq!(serve.config, Config::default(), "{args:?}");
     }
 }
 
 #[test]
-fn what_cannot_be_set_on_sockets_is_told() {
+fn invalid_socket_options_are_rejected() {
     let table: [(&[&str], &str); 9] = [
         (
             &["--unix-mode", "888"],
-            "--unix-mode \"888\" is not permissions in octal, such as 660",
+            "--unix-mode \"888\" is not an octal mode from 0 to 777, such as 660",
         ),
         (
             &["--unix-mode", "660"],
-            "--unix-mode goes with a socket at unix:PATH, and there is none",
+            "--unix-mode needs a Unix socket; add -l unix:PATH or remove --unix-mode",
         ),
         (
             &["--unix-mode", "660", "-l", "80"],
-            "--unix-mode goes with a socket at unix:PATH, and there is none",
+            "--unix-mode needs a Unix socket; add -l unix:PATH or remove --unix-mode",
         ),
         (
             &["--reuse-port", "-l", "unix:x"],
-            "--reuse-port goes with a TCP port, and there is none",
+            "--reuse-port needs a TCP port; add -l PORT or remove --reuse-port",
         ),
         (
             &["--reuse-port", "--reuse-port"],
@@ -68,7 +68,7 @@ fn what_cannot_be_set_on_sockets_is_told() {
         ),
         (
             &["--tcp-keepalive", "0.5"],
-            "--tcp-keepalive \"0.5\" is not whole seconds, from 1s to 9h",
+            "--tcp-keepalive \"0.5\" is not whole seconds from 1s to 9h, or off",
         ),
         (
             &["--tcp-keepalive", "x"],
@@ -83,7 +83,7 @@ fn what_cannot_be_set_on_sockets_is_told() {
             "--tcp-user-timeout is given twice",
         ),
     ];
-    for (words, expected) in table {
-        assert_eq!(error(words), expected, "{words:?}");
+    for (args, expected) in table {
+        assert_eq!(error(args), expected, "{args:?}");
     }
 }

@@ -1,33 +1,33 @@
-//! `WSLOOP_*` variables.
+//! Environment variables `WSLOOP_*`.
 
 use super::super::variables::name_of;
 use super::*;
 
-fn parse_with(variables: &[(&str, &str)], words: &[&str]) -> Result<Command, UsageError> {
+fn parse_with(variables: &[(&str, &str)], args: &[&str]) -> Result<Command, UsageError> {
     let variables = variables
         .iter()
         .map(|(name, value)| (name.into(), value.into()));
-    parse(words.iter().map(OsString::from), variables)
+    parse(args.iter().map(OsString::from), variables)
 }
 
-fn serve_with(variables: &[(&str, &str)], words: &[&str]) -> Serve {
-    match parse_with(variables, words) {
+fn serve_with(variables: &[(&str, &str)], args: &[&str]) -> Serve {
+    match parse_with(variables, args) {
         Ok(Command::Serve(serve)) => serve,
-        other => panic!("{variables:?} {words:?}: {other:?}"),
+        other => panic!("{variables:?} {args:?}: {other:?}"),
     }
 }
 
-fn error_with(variables: &[(&str, &str)], words: &[&str]) -> String {
-    let error = parse_with(variables, words).expect_err(&format!("{variables:?} {words:?}"));
+fn error_with(variables: &[(&str, &str)], args: &[&str]) -> String {
+    let error = parse_with(variables, args).expect_err(&format!("{variables:?} {args:?}"));
     error.to_string()
 }
 
 #[test]
 fn every_flag_has_a_variable_that_does_the_same() {
-    for row in Row::all() {
-        let Shape {
+    for row in ServerFlag::all() {
+        let FlagSpec {
             long, takes_value, ..
-        } = row.shape();
+        } = row.spec();
         let (value, more): (_, &[&str]) = match long {
             "--listen" => ("unix:x", &[]),
             "--route" => ("/x=echo: a, b ", &[]),
@@ -58,20 +58,20 @@ fn every_flag_has_a_variable_that_does_the_same() {
 }
 
 #[test]
-fn a_flag_wins_over_its_variable() {
+fn a_flag_overrides_its_variable() {
     let variables = [
         ("WSLOOP_LISTEN", "1 2"),
         ("WSLOOP_FRAGMENTS_MAX", "2"),
         ("WSLOOP_HEADERS_MAX", "not even a number"),
         ("WSLOOP_REUSE_PORT", "0"),
     ];
-    let words = [
+    let args = [
         "-l3",
         "--headers-max=3",
         "--reuse-port",
         "--low-water-bytes=1",
     ];
-    let serve = serve_with(&variables, &words);
+    let serve = serve_with(&variables, &args);
     assert_eq!(serve.listen, [Listen::parse("3").unwrap()]);
     assert_eq!(serve.config.headers_max, 3);
     assert_eq!(serve.config.fragments_max, 2);
@@ -79,7 +79,7 @@ fn a_flag_wins_over_its_variable() {
 }
 
 #[test]
-fn several_values_stand_between_blanks_and_routes_on_lines() {
+fn several_values_are_separated_by_blanks_and_routes_by_line_ends() {
     let variables = [
         ("WSLOOP_LISTEN", " 0\t[::1]:0  unix:x\n"),
         ("WSLOOP_ORIGIN", "null https://example.org"),
@@ -102,7 +102,7 @@ fn several_values_stand_between_blanks_and_routes_on_lines() {
 }
 
 #[test]
-fn an_empty_variable_is_none() {
+fn an_empty_variable_is_ignored() {
     let variables = [
         ("WSLOOP_LISTEN", ""),
         ("WSLOOP_NO_PING", ""),
@@ -132,18 +132,18 @@ fn a_switch_is_on_or_off() {
     }
     assert_eq!(
         error_with(&[("WSLOOP_NO_PING", "2")], &[]),
-        "WSLOOP_NO_PING \"2\" is neither 1, true, yes or on, nor 0, false, no or off"
+        "WSLOOP_NO_PING \"2\" is neither on (1, true, yes, on) nor off (0, false, no, off)"
     );
 }
 
 #[test]
-fn a_wrong_value_is_told_with_its_variable() {
+fn an_invalid_value_error_names_the_variable() {
     type Variables<'a> = &'a [(&'a str, &'a str)];
     let table: [(Variables<'_>, &[&str], &str); 7] = [
         (
             &[("WSLOOP_LISTEN", "80 x")],
             &[],
-            "WSLOOP_LISTEN \"x\" names no port; an address is PORT, HOST:PORT or [::1]:PORT",
+            "WSLOOP_LISTEN \"x\" has no port; expected PORT, HOST:PORT or [::1]:PORT",
         ),
         (
             &[("WSLOOP_LISTEN", "80 80")],
@@ -158,8 +158,8 @@ fn a_wrong_value_is_told_with_its_variable() {
         (
             &[("WSLOOP_ROUTE", "/=echo")],
             &["echo"],
-            "WSLOOP_ROUTE \"/=echo\" does not go with this command, which routes every path; use \
-             wsloop serve",
+            "WSLOOP_ROUTE \"/=echo\" cannot be used with this command, which has one handler for every \
+             path; use wsloop serve",
         ),
         (
             &[("WSLOOP_LOW_WATER_BYTES", "2M")],
@@ -169,22 +169,22 @@ fn a_wrong_value_is_told_with_its_variable() {
         (
             &[("WSLOOP_UNIX_MODE", "660")],
             &[],
-            "WSLOOP_UNIX_MODE goes with a socket at unix:PATH, and there is none",
+            "WSLOOP_UNIX_MODE needs a Unix socket; add -l unix:PATH or remove WSLOOP_UNIX_MODE",
         ),
-        // The first in the tables, whatever the order.
+        // The first in the order of the tables, not of the variables.
         (
             &[("WSLOOP_LAG", "x"), ("WSLOOP_HEADERS_MAX", "y")],
             &[],
             "WSLOOP_HEADERS_MAX \"y\" is not a whole number",
         ),
     ];
-    for (variables, words, expected) in table {
-        assert_eq!(error_with(variables, words), expected);
+    for (variables, args, expected) in table {
+        assert_eq!(error_with(variables, args), expected);
     }
 }
 
 #[test]
-fn a_variable_of_no_flag_is_told_and_others_are_not_ours() {
+fn unknown_variables_are_collected_and_other_prefixes_are_ignored() {
     let variables = [
         ("WSLOOP_SERVICE_HOST", "10.0.0.1"),
         ("WSLOOP_listen", "x"),
@@ -209,7 +209,7 @@ fn a_variable_of_no_flag_is_told_and_others_are_not_ours() {
 }
 
 #[test]
-fn limits_that_were_not_given_follow_variables_as_they_follow_flags() {
+fn limits_not_given_are_derived_from_variables_as_from_flags() {
     let config = serve_with(&[("WSLOOP_HIGH_WATER_BYTES", "2M")], &[]).config;
     assert_eq!(config.backlog_bytes_max, 19 << 20);
     let variables = [
@@ -226,7 +226,7 @@ fn limits_that_were_not_given_follow_variables_as_they_follow_flags() {
 }
 
 #[test]
-fn a_variable_that_is_not_utf8_is_told() {
+fn a_variable_that_is_not_utf8_is_an_error() {
     use std::os::unix::ffi::OsStringExt;
     let bad = OsString::from_vec(b"a\xFF".to_vec());
     let error = parse([], [("WSLOOP_LAG".into(), bad)]).unwrap_err();
@@ -237,14 +237,14 @@ fn a_variable_that_is_not_utf8_is_told() {
 }
 
 #[test]
-fn the_tools_have_no_variables() {
+fn bench_connect_and_help_ignore_variables() {
     let variables = [("WSLOOP_LAG", "x"), ("WSLOOP_LISTEN", "x")];
-    for words in [
+    for args in [
         &["bench", "ws://127.0.0.1/"][..],
         &["connect", "ws://127.0.0.1/"],
         &["--help"],
         &["serve", "-V"],
     ] {
-        assert!(parse_with(&variables, words).is_ok(), "{words:?}");
+        assert!(parse_with(&variables, args).is_ok(), "{args:?}");
     }
 }

@@ -1,8 +1,9 @@
-//! Rooms: members that do not read (A2), large publications (A5), joins and leaves during a round (A13).
+//! Scenarios `skip-slow-members`, `large-publication` and `join-leave`: the latency of other clients while a topic has
+//! members that do not read, publications of megabytes, or many joins and leaves.
 
 use crate::Attack;
-use crate::child::{Server, be_nice};
-use crate::crowd::{self, Drain, WAIT};
+use crate::child::{Server, lower_priority};
+use crate::connections::{self, Drain, IO_TIMEOUT};
 use crate::report::{Report, millis};
 use crate::victim::Victim;
 use crate::wire;
@@ -11,12 +12,13 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A publisher at full speed in a room whose members never read, with `--lag skip`.
+/// Scenario `skip-slow-members`: a client publishes at full speed to 1 000 members that never read, with `--lag skip`.
+/// The victim's maximum latency must not exceed 300 ms.
 pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let args = [
         "serve",
         "-r",
-        "/room=broadcast",
+        "/chat=broadcast",
         "-r",
         "/echo=echo",
         "--lag",
@@ -25,14 +27,14 @@ pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Res
     let server = Server::start(attack, &args)?;
     let count = 1_000;
     let bytes = attack.pick(56_000_000, 36_000_000);
-    let members = crowd::open_narrow(server.addr, count, "/room")?;
-    let publisher = crowd::open(server.addr, "/room")?;
+    let members = connections::open_narrow(server.addr, count, "/chat")?;
+    let publisher = connections::open(server.addr, "/chat")?;
     let drain = Drain::start(vec![publisher.try_clone()?]);
     let victim = Victim::start(&server)?;
     let block = wire::text(1).repeat(8 * 1024);
     let start = Instant::now();
     let sent = thread::spawn(move || {
-        be_nice();
+        lower_priority();
         publish_for(&publisher, &block, bytes, Duration::from_secs(25))
     })
     .join()
@@ -50,10 +52,11 @@ pub(crate) fn skip_slow_members(attack: &Attack, report: &mut Report) -> io::Res
         waits.max(),
         Duration::from_millis(300),
     );
-    crowd::reset(members)
+    connections::reset(members)
 }
 
-/// Writes the block again and again, up to so many bytes and so long; how many bytes.
+/// Writes copies of `block` for up to `time`, until `bytes` bytes are written or exceeded. Returns the number of bytes
+/// written.
 fn publish_for(
     mut stream: &TcpStream,
     block: &[u8],
@@ -65,7 +68,7 @@ fn publish_for(
     while sent < bytes && start.elapsed() < time {
         match stream.write(&block[sent % block.len()..]) {
             Ok(len) => sent += len,
-            // The drain's descriptor made the socket non-blocking.
+            // `Drain` has a copy of this descriptor, and has made the socket non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_micros(500));
             }
@@ -75,7 +78,8 @@ fn publish_for(
     Ok(sent)
 }
 
-/// One large message to a room, whose members read or do not.
+/// Scenario `large-publication`: one large message to the members of a topic, which all read or all do not. The victim's
+/// maximum latency must not exceed 60 ms.
 pub(crate) fn large_publication(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let full = [
         (500, 900_000),
@@ -103,7 +107,7 @@ fn publish_large(
     let args = [
         "serve",
         "-r",
-        "/room=broadcast",
+        "/chat=broadcast",
         "-r",
         "/echo=echo",
         "--lag-bytes-max",
@@ -111,11 +115,11 @@ fn publish_large(
     ];
     let server = Server::start(attack, &args)?;
     let members = if is_read {
-        crowd::open_many(server.addr, count, "/room")?
+        connections::open_many(server.addr, count, "/chat")?
     } else {
-        crowd::open_narrow(server.addr, count, "/room")?
+        connections::open_narrow(server.addr, count, "/chat")?
     };
-    let publisher = crowd::open(server.addr, "/room")?;
+    let publisher = connections::open(server.addr, "/chat")?;
     let victim = Victim::start(&server)?;
     thread::sleep(Duration::from_millis(200));
     let mut streams = vec![publisher.try_clone()?];
@@ -129,7 +133,7 @@ fn publish_large(
     let drain = Drain::start(streams);
     let message = wire::text(bytes);
     let start = Instant::now();
-    publish_for(&publisher, &message, message.len(), WAIT)?;
+    publish_for(&publisher, &message, message.len(), IO_TIMEOUT)?;
     let expected = readers * wire::server_frame_len(bytes) as u64;
     let has_all = drain.wait_for(expected, Duration::from_secs(60));
     let delivered = start.elapsed().as_secs_f64();
@@ -148,38 +152,40 @@ fn publish_large(
     if !has_all {
         report.row(format!("{title}, delivered"), "not all", "all", false);
     }
-    crowd::reset(unread)?;
-    crowd::reset(streams)
+    connections::reset(unread)?;
+    connections::reset(streams)
 }
 
-/// Members that come and go while a room is being served.
+/// Scenario `join-leave`: a client publishes every 20 ms to 4 000 members (1 500 with `--quick`), first without, then
+/// with joins and leaves of other members. In the second case the 99th percentile of the victim's latency must not
+/// exceed 20 ms. In both, all publications must arrive.
 pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let count = attack.pick(4_000, 1_500).min(attack.connections_max);
     let time = attack.pick(Duration::from_secs(8), Duration::from_millis(2_500));
-    for (is_changing, max) in [(false, None), (true, Some(Duration::from_millis(20)))] {
-        let args = ["serve", "-r", "/room=broadcast", "-r", "/echo=echo"];
+    for (is_joining, max) in [(false, None), (true, Some(Duration::from_millis(20)))] {
+        let args = ["serve", "-r", "/chat=broadcast", "-r", "/echo=echo"];
         let server = Server::start(attack, &args)?;
-        let members = crowd::open_many(server.addr, count, "/room")?;
-        let publisher = crowd::open(server.addr, "/room")?;
+        let members = connections::open_many(server.addr, count, "/chat")?;
+        let publisher = connections::open(server.addr, "/chat")?;
         let drain = Drain::start(members);
         let own = Drain::start(vec![publisher.try_clone()?]);
         let victim = Victim::start(&server)?;
         let until = Instant::now() + time;
-        let changing = is_changing.then(|| {
+        let joining = is_joining.then(|| {
             let addr = server.addr;
-            thread::spawn(move || come_and_go(addr, until))
+            thread::spawn(move || join_and_leave(addr, until))
         });
-        // The next round begins before the last is over.
+        // Publishes before all members have received the previous publication.
         let mut published = 0;
         while Instant::now() < until {
-            publish_for(&publisher, &wire::text(20), 26, WAIT)?;
+            publish_for(&publisher, &wire::text(20), 26, IO_TIMEOUT)?;
             published += 1;
             thread::sleep(Duration::from_millis(20));
         }
-        let changes = changing.map_or(Ok(0), |thread| {
+        let changes = joining.map_or(Ok(0), |thread| {
             thread.join().expect("the thread does not panic")
         })?;
-        let has_all = drain.wait_for(published * count as u64 * 22, WAIT);
+        let has_all = drain.wait_for(published * count as u64 * 22, IO_TIMEOUT);
         let waits = victim.stop()?;
         let title = format!("{count} members, {changes} joins and leaves");
         report.note(format!("{title}, victim"), &waits);
@@ -187,23 +193,23 @@ pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()>
             report.time(format!("{title}, victim p99"), waits.percentile(99), max);
         }
         report.row(format!("{title}, delivered"), has_all, true, has_all);
-        crowd::reset(drain.stop()?)?;
-        crowd::reset(own.stop()?)?;
+        connections::reset(drain.stop()?)?;
+        connections::reset(own.stop()?)?;
     }
     Ok(())
 }
 
-/// Joins the room with many connections and leaves it with all at once, again and again; how many joined.
-fn come_and_go(addr: std::net::SocketAddr, until: Instant) -> io::Result<usize> {
-    be_nice();
+/// Joins the topic with many connections and resets all at once, repeatedly until `until`. Returns the number of joins.
+fn join_and_leave(addr: std::net::SocketAddr, until: Instant) -> io::Result<usize> {
+    lower_priority();
     let mut changes = 0;
     while Instant::now() < until {
-        let members = crowd::open_many(addr, CHANGING, "/room")?;
+        let members = connections::open_many(addr, JOINING, "/chat")?;
         changes += members.len();
-        crowd::reset(members)?;
+        connections::reset(members)?;
     }
     Ok(changes)
 }
 
-/// Connections that join and leave together.
-const CHANGING: usize = 4_000;
+/// Number of connections that join and leave together.
+const JOINING: usize = 4_000;

@@ -1,6 +1,6 @@
-//! Many connections: opening them, filling them, draining them and ending them.
+//! Operations on many client connections: open, fill with messages, read in a thread, and reset.
 
-use crate::child::be_nice;
+use crate::child::lower_priority;
 use crate::wire;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -13,34 +13,35 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The longest that a connection waits for anything.
-pub(crate) const WAIT: Duration = Duration::from_secs(20);
+/// Timeout of connecting, and of each blocking read and write.
+pub(crate) const IO_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection without a byte.
+/// Opens a TCP connection and sends nothing.
 pub(crate) fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&addr, WAIT)?;
+    let stream = TcpStream::connect_timeout(&addr, IO_TIMEOUT)?;
     prepare(&stream)?;
     Ok(stream)
 }
 
-/// A connection for which the kernel accepts little before the peer reads.
+/// Opens a TCP connection with a receive buffer of 4 KiB, so that the kernel accepts little from the server before the
+/// client reads.
 fn connect_narrow(addr: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // Before the connection, so that no larger window is ever announced.
+    // Set before connecting, so that the kernel never announces a larger window.
     socket.set_recv_buffer_size(4096)?;
-    socket.connect_timeout(&addr.into(), WAIT)?;
+    socket.connect_timeout(&addr.into(), IO_TIMEOUT)?;
     let stream = TcpStream::from(socket);
     prepare(&stream)?;
     Ok(stream)
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(WAIT))?;
-    stream.set_write_timeout(Some(WAIT))?;
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
     stream.set_nodelay(true)
 }
 
-/// An open WebSocket.
+/// Opens a WebSocket connection.
 pub(crate) fn open(addr: SocketAddr, path: &str) -> io::Result<TcpStream> {
     let stream = connect(addr)?;
     (&stream).write_all(&wire::request(path))?;
@@ -48,31 +49,31 @@ pub(crate) fn open(addr: SocketAddr, path: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// So many open WebSockets on one path.
+/// Opens `count` WebSocket connections on one path.
 pub(crate) fn open_many(addr: SocketAddr, count: usize, path: &str) -> io::Result<Vec<TcpStream>> {
     open_each(addr, count, |_| wire::request(path))
 }
 
-/// So many open WebSockets on one path that the kernel keeps little for.
+/// Opens `count` WebSocket connections on one path, with small receive buffers in the kernel.
 pub(crate) fn open_narrow(
     addr: SocketAddr,
     count: usize,
     path: &str,
 ) -> io::Result<Vec<TcpStream>> {
     let request = wire::request(path);
-    in_batches(count, |_| connect_narrow(addr), |_| request.clone())
+    connect_in_batches(count, |_| connect_narrow(addr), |_| request.clone())
 }
 
-/// Open WebSockets, each with its own request.
+/// Opens `count` WebSocket connections; `request` returns the request of each connection from its number.
 pub(crate) fn open_each(
     addr: SocketAddr,
     count: usize,
     request: impl Fn(usize) -> Vec<u8>,
 ) -> io::Result<Vec<TcpStream>> {
-    in_batches(count, |_| connect(addr), request)
+    connect_in_batches(count, |_| connect(addr), request)
 }
 
-fn in_batches(
+fn connect_in_batches(
     count: usize,
     connect: impl Fn(usize) -> io::Result<TcpStream>,
     request: impl Fn(usize) -> Vec<u8>,
@@ -80,7 +81,7 @@ fn in_batches(
     let mut streams = Vec::with_capacity(count);
     while streams.len() < count {
         let begin = streams.len();
-        for number in begin..count.min(begin + BATCH) {
+        for number in begin..count.min(begin + HANDSHAKES_MAX) {
             let stream = connect(number)?;
             (&stream).write_all(&request(number))?;
             streams.push(stream);
@@ -97,7 +98,7 @@ fn expect_open(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Reads the head of a response, and nothing behind it; its status.
+/// Reads the head of a response and returns the status code. Bytes after the head stay in the socket.
 pub(crate) fn status(stream: &TcpStream) -> io::Result<u16> {
     let mut buf = [0; 2048];
     loop {
@@ -117,8 +118,9 @@ pub(crate) fn status(stream: &TcpStream) -> io::Result<u16> {
     }
 }
 
-/// So many connections that are open at once, echo, and close all together: what a server's ordinary day leaves behind.
-pub(crate) fn ordinary_day(addr: SocketAddr, count: usize) -> io::Result<()> {
+/// Opens `count` connections, exchanges one echo of 20 bytes on each, and closes all of them. This gives the server's
+/// allocator a history like that of ordinary service.
+pub(crate) fn echo_and_close(addr: SocketAddr, count: usize) -> io::Result<()> {
     let streams = open_many(addr, count, "/echo")?;
     for mut stream in &streams {
         stream.write_all(&wire::text(20))?;
@@ -129,7 +131,7 @@ pub(crate) fn ordinary_day(addr: SocketAddr, count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends connections by a reset each.
+/// Closes each connection with a TCP reset.
 pub(crate) fn reset(streams: impl IntoIterator<Item = TcpStream>) -> io::Result<()> {
     for stream in streams {
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
@@ -137,26 +139,27 @@ pub(crate) fn reset(streams: impl IntoIterator<Item = TcpStream>) -> io::Result<
     Ok(())
 }
 
-/// Writes `block`, which holds whole frames, again and again to each connection, until each took `bytes_max` or none
-/// took a byte for a while. The connections are non-blocking from then on. How many bytes they took.
-pub(crate) fn stuff(streams: &[TcpStream], block: &[u8], bytes_max: usize) -> io::Result<u64> {
+/// Writes copies of `block`, which holds complete frames, to each connection until each has accepted `bytes_max` bytes,
+/// or until no connection has accepted a byte for [`STALL_TIME`]. Leaves the connections in non-blocking mode. Returns
+/// the number of bytes accepted by all connections together.
+pub(crate) fn fill(streams: &[TcpStream], block: &[u8], bytes_max: usize) -> io::Result<u64> {
     let mut sent = vec![0; streams.len()];
     let mut progress_at = Instant::now();
     streams
         .iter()
         .try_for_each(|stream| stream.set_nonblocking(true))?;
-    while progress_at.elapsed() < STUCK {
+    while progress_at.elapsed() < STALL_TIME {
         let mut is_done = true;
         for (mut stream, sent) in streams.iter().zip(&mut sent) {
             if *sent >= bytes_max {
                 continue;
             }
             is_done = false;
-            // The end of the block or of the bytes, a turn's worth at most.
+            // Up to the end of the block or `bytes_max`, and at most `WRITE_BYTES_MAX`.
             let begin = *sent % block.len();
             let end = block
                 .len()
-                .min(begin + PIECE)
+                .min(begin + WRITE_BYTES_MAX)
                 .min(begin + bytes_max - *sent);
             match stream.write(&block[begin..end]) {
                 Ok(len) => {
@@ -177,7 +180,7 @@ pub(crate) fn stuff(streams: &[TcpStream], block: &[u8], bytes_max: usize) -> io
     Ok(sent.iter().map(|sent| *sent as u64).sum())
 }
 
-/// A thread that reads whatever arrives on many connections.
+/// A thread that reads and discards all input of many connections.
 pub(crate) struct Drain {
     bytes: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
@@ -190,7 +193,7 @@ impl Drain {
         let is_over = Arc::new(AtomicBool::new(false));
         let (count, until) = (Arc::clone(&bytes), Arc::clone(&is_over));
         let thread = thread::spawn(move || {
-            be_nice();
+            lower_priority();
             drain(&streams, &count, &until)?;
             Ok(streams)
         });
@@ -201,12 +204,12 @@ impl Drain {
         }
     }
 
-    /// Bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many bytes were read in all; whether they were.
+    /// Waits up to `time` until `bytes` bytes have been read in total. Returns whether they have.
     pub(crate) fn wait_for(&self, bytes: u64, time: Duration) -> bool {
         let start = Instant::now();
         while self.bytes() < bytes && start.elapsed() < time {
@@ -215,7 +218,7 @@ impl Drain {
         self.bytes() >= bytes
     }
 
-    /// Ends the thread; the connections.
+    /// Stops the thread and returns the connections.
     pub(crate) fn stop(self) -> io::Result<Vec<TcpStream>> {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().expect("the thread does not panic")
@@ -242,7 +245,7 @@ fn drain(streams: &[TcpStream], bytes: &AtomicU64, is_over: &AtomicBool) -> io::
         }
         for event in &events {
             let mut stream = &streams[event.token().0];
-            // A short read means drained; the end of the stream and an error end it as well.
+            // A short read means that the socket is empty. The end of the stream and errors end the loop as well.
             while let Ok(len @ 1..) = stream.read(&mut buf) {
                 bytes.fetch_add(len as u64, Ordering::Relaxed);
                 if len < buf.len() {
@@ -258,11 +261,11 @@ fn drain(streams: &[TcpStream], bytes: &AtomicU64, is_over: &AtomicBool) -> io::
     Ok(())
 }
 
-/// Handshakes under way at once.
-const BATCH: usize = 256;
+/// Maximum opening handshakes in progress at once.
+const HANDSHAKES_MAX: usize = 256;
 
-/// What is written to one connection before the next has its turn.
-const PIECE: usize = 64 * 1024;
+/// Maximum bytes per write to one connection before the next connection is served.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
 
-/// Connections that take nothing for so long will take nothing.
-const STUCK: Duration = Duration::from_millis(300);
+/// If no connection accepts a byte for this time, their socket buffers are considered full.
+const STALL_TIME: Duration = Duration::from_millis(300);

@@ -1,16 +1,17 @@
-//! Conversations with an echo, and every way to end one. Each echo is compared with what was sent.
+//! Clients of the echo handler: each sends messages and pings, compares every echo with the message sent, and ends its
+//! connection in one of several ways.
 
 use crate::random::Random;
 use crate::wire::{End, Wire, close_code, frame, request};
-use crate::{Crowd, PAUSE, STALL_MAX};
+use crate::{Load, PAUSE, STALL_MAX};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Many small conversations.
-pub(crate) fn talk(crowd: &mut Crowd<'_>) {
-    converse(crowd, 24, |random| Plan {
+/// Runs 24 connections at a time with small messages, in all ways of ending.
+pub(crate) fn small(load: &mut Load<'_>) {
+    run_conversations(load, 24, |random| Plan {
         messages: random.below(30),
         len_max: [20, 125, 1000, 70_000][random.below(4)],
         window: 1 + random.below(8),
@@ -29,9 +30,9 @@ pub(crate) fn talk(crowd: &mut Crowd<'_>) {
     });
 }
 
-/// A few large ones, some of them read slowly or not at all for a while.
-pub(crate) fn bulk(crowd: &mut Crowd<'_>) {
-    converse(crowd, 6, |random| Plan {
+/// Runs six connections at a time with large messages. Some clients read slowly, or not at all for a while.
+pub(crate) fn large(load: &mut Load<'_>) {
+    run_conversations(load, 6, |random| Plan {
         messages: 1 + random.below(6),
         len_max: [100_000, 1 << 20, 4 << 20][random.below(3)],
         window: 1 + random.below(3),
@@ -48,18 +49,18 @@ pub(crate) fn bulk(crowd: &mut Crowd<'_>) {
     });
 }
 
-/// Plays conversations, `count` at a time, until it is over and all have ended.
-fn converse(crowd: &mut Crowd<'_>, count: usize, plan: fn(&mut Random) -> Plan) {
-    let mut talks = Vec::new();
-    while !crowd.is_over() || !talks.is_empty() {
-        if talks.len() < count && !crowd.is_over() {
-            let plan = plan(&mut crowd.random);
-            talks.push(Talk::new(crowd, plan));
+/// Runs `count` connections at a time until the load is over and all of them have ended.
+fn run_conversations(load: &mut Load<'_>, count: usize, plan: fn(&mut Random) -> Plan) {
+    let mut conversations = Vec::new();
+    while !load.is_over() || !conversations.is_empty() {
+        if conversations.len() < count && !load.is_over() {
+            let plan = plan(&mut load.random);
+            conversations.push(Conversation::new(load, plan));
         }
         let mut has_moved = false;
-        talks.retain_mut(|talk| {
-            has_moved |= talk.turn(crowd);
-            !talk.is_over
+        conversations.retain_mut(|conversation| {
+            has_moved |= conversation.turn(load);
+            !conversation.is_over
         });
         if !has_moved {
             thread::sleep(PAUSE);
@@ -67,85 +68,89 @@ fn converse(crowd: &mut Crowd<'_>, count: usize, plan: fn(&mut Random) -> Plan) 
     }
 }
 
-/// What a conversation is going to be.
+/// The parameters of a connection, chosen at random.
 struct Plan {
+    /// Number of messages to send.
     messages: usize,
+    /// Maximum length of a message.
     len_max: usize,
-    /// Messages that may wait for their echo.
+    /// Maximum messages without an echo.
     window: usize,
-    /// What is read at a time; a slow reader waits between two.
+    /// Maximum bytes per read. A slow reader, with less than `usize::MAX`, pauses after each read.
     read_bytes_max: usize,
-    /// For how long nothing is read at the beginning.
+    /// Time after connecting in which nothing is read.
     stall: Duration,
     ending: Ending,
 }
 
-/// How a client ends its conversation.
+/// How a client ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// With a Close, to be answered behind all echoes.
+    /// Sends a Close. The server must answer it after all echoes.
     Close,
-    /// By ending its side of the stream; all echoes still come.
+    /// Ends its side of the stream. All echoes must still arrive.
     HalfClose,
-    /// By going away, with echoes on their way.
+    /// Closes the socket with echoes outstanding.
     Drop,
-    /// The same, with a reset.
+    /// Like `Drop`, with a reset.
     Reset,
-    /// By going away in the middle of a frame.
+    /// Closes the socket in the middle of a frame.
     Abort,
-    /// With a frame that no client may send: all echoes come, then Close 1002.
+    /// Sends a frame with a reserved opcode. All echoes must arrive, then a Close with 1002.
     Violation,
-    /// There is no conversation: the request is refused.
+    /// Sends a request that the server must refuse.
     BadRequest,
 }
 
-/// A conversation with an echo.
-struct Talk {
+/// A connection to the echo handler.
+struct Conversation {
     wire: Wire,
     plan: Plan,
     sent: usize,
-    /// Echoes that are to come.
+    /// Outstanding echoes: opcode and payload.
     expected: VecDeque<(u8, Vec<u8>)>,
+    /// Outstanding pongs.
     pings: VecDeque<Vec<u8>>,
+    /// Code of the server's Close.
     close_code: Option<u16>,
-    has_said_goodbye: bool,
+    is_leaving: bool,
     is_over: bool,
     began_at: Instant,
     moved_at: Instant,
     reads_at: Instant,
 }
 
-impl Talk {
-    fn new(crowd: &mut Crowd<'_>, plan: Plan) -> Self {
+impl Conversation {
+    fn new(load: &mut Load<'_>, plan: Plan) -> Self {
         let request = if plan.ending == Ending::BadRequest {
             let nonsense: [&str; 4] = [
                 "GET /echo HTTP/1.1\r\nHost : a\r\n\r\n",
                 "POST /echo HTTP/1.1\r\nHost: a\r\n\r\n",
                 "\x16\x03\x01\x02",
-                "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET /unknown HTTP/1.1\r\nHost: a\r\n\r\n",
             ];
-            nonsense[crowd.random.below(4)].to_owned()
+            nonsense[load.random.below(4)].to_owned()
         } else {
             request("/echo")
         };
         let now = Instant::now();
         Self {
-            wire: Wire::new(crowd, &request),
+            wire: Wire::new(load, &request),
             reads_at: now + plan.stall,
             plan,
             sent: 0,
             expected: VecDeque::new(),
             pings: VecDeque::new(),
             close_code: None,
-            has_said_goodbye: false,
+            is_leaving: false,
             is_over: false,
             began_at: now,
             moved_at: now,
         }
     }
 
-    /// One pass; whether anything moved.
-    fn turn(&mut self, crowd: &mut Crowd<'_>) -> bool {
+    /// Runs one pass: writes, reads, checks the frames, and sends. Returns whether bytes were read or written.
+    fn turn(&mut self, load: &mut Load<'_>) -> bool {
         let now = Instant::now();
         let mut has_moved = self.wire.write();
         if now >= self.reads_at {
@@ -155,57 +160,57 @@ impl Talk {
             }
         }
         while let Some((first, payload)) = self.wire.next_frame() {
-            self.received(first, &payload, crowd);
+            self.received(first, &payload, load);
         }
         if self.wire.is_open() {
-            self.send(crowd);
+            self.send(load);
         }
         if self.wire.end.is_some() {
-            self.ended(crowd);
-        } else if self.is_saying_nothing_more() {
-            self.leave(crowd);
+            self.ended(load);
+        } else if self.has_sent_everything() {
+            self.leave(load);
         }
         if has_moved {
             self.moved_at = now;
         } else if now - self.moved_at > STALL_MAX + self.plan.stall {
-            self.fault(crowd, "nothing moves any more");
-            self.give_up(crowd);
+            self.fault(load, "no bytes were read or written until the timeout");
+            self.give_up(load);
         }
         has_moved
     }
 
-    /// A frame from the server: an echo, a pong or a Close.
-    fn received(&mut self, first: u8, payload: &[u8], crowd: &Crowd<'_>) {
+    /// Checks a frame from the server: an echo, a pong or a Close.
+    fn received(&mut self, first: u8, payload: &[u8], load: &Load<'_>) {
         if self.close_code.is_some() {
-            self.fault(crowd, "a frame after the Close");
+            self.fault(load, "a frame after the Close");
         }
         match first {
             0x81 | 0x82 => match self.expected.pop_front() {
                 Some((opcode, expected)) if first == 0x80 | opcode && payload == expected => {
-                    crowd.totals.delivered.fetch_add(1, Relaxed);
+                    load.totals.delivered.fetch_add(1, Relaxed);
                 }
                 Some(_) => {
-                    crowd.totals.ended.fetch_add(1, Relaxed);
-                    self.fault(crowd, "an echo is not what was sent");
+                    load.totals.ended.fetch_add(1, Relaxed);
+                    self.fault(load, "an echo differs from the message");
                 }
-                None => self.fault(crowd, "an echo of nothing"),
+                None => self.fault(load, "an echo without its message"),
             },
             0x8A => {
-                // While we take nothing only the newest ping is answered.
+                // While the client does not read, the server answers only the newest ping.
                 let at = self.pings.iter().position(|ping| ping == payload);
                 match at {
                     Some(at) => drop(self.pings.drain(..=at)),
-                    None => self.fault(crowd, "a pong without its ping"),
+                    None => self.fault(load, "a pong without its ping"),
                 }
             }
             0x88 => self.close_code = Some(close_code(payload)),
-            _ => self.fault(crowd, "a frame that no server sends"),
+            _ => self.fault(load, "a frame that no server sends"),
         }
     }
 
-    /// Sends what the plan and the window allow, and then how it ends.
-    fn send(&mut self, crowd: &mut Crowd<'_>) {
-        let random = &mut crowd.random;
+    /// Queues the messages that the plan and the window allow, and after the last one the frame that ends the connection.
+    fn send(&mut self, load: &mut Load<'_>) {
+        let random = &mut load.random;
         while self.sent < self.plan.messages && self.expected.len() < self.plan.window {
             let len = random.len(self.plan.len_max);
             let opcode = 1 + random.below(2) as u8;
@@ -217,15 +222,15 @@ impl Talk {
                 self.pings.push_back(ping);
             }
             self.fragments(opcode, &payload, random);
-            crowd.totals.sent.fetch_add(1, Relaxed);
-            crowd.totals.bytes.fetch_add(len as u64, Relaxed);
+            load.totals.sent.fetch_add(1, Relaxed);
+            load.totals.bytes.fetch_add(len as u64, Relaxed);
             self.expected.push_back((opcode, payload));
             self.sent += 1;
         }
-        if self.sent < self.plan.messages || self.has_said_goodbye {
+        if self.sent < self.plan.messages || self.is_leaving {
             return;
         }
-        self.has_said_goodbye = true;
+        self.is_leaving = true;
         match self.plan.ending {
             Ending::Close => frame(
                 &mut self.wire.to_write,
@@ -249,7 +254,7 @@ impl Talk {
         }
     }
 
-    /// A message in one frame, or in several with a ping between.
+    /// Queues a message as one frame, or as several with pings between them.
     fn fragments(&mut self, opcode: u8, payload: &[u8], random: &mut Random) {
         let count = if random.below(4) == 0 {
             1 + random.below(5)
@@ -277,30 +282,30 @@ impl Talk {
         }
     }
 
-    fn is_saying_nothing_more(&self) -> bool {
-        self.has_said_goodbye && self.wire.to_write.is_empty()
+    fn has_sent_everything(&self) -> bool {
+        self.is_leaving && self.wire.to_write.is_empty()
     }
 
-    /// Everything was said: those who do not wait for the end go.
-    fn leave(&mut self, crowd: &Crowd<'_>) {
+    /// Ends the connection after all bytes are written, unless the plan is to wait for the server to end it.
+    fn leave(&mut self, load: &Load<'_>) {
         match self.plan.ending {
             Ending::Close | Ending::Violation | Ending::BadRequest => {}
-            Ending::HalfClose => self.wire.shut(),
-            Ending::Drop | Ending::Abort => self.give_up(crowd),
+            Ending::HalfClose => self.wire.shut_down_write(),
+            Ending::Drop | Ending::Abort => self.give_up(load),
             Ending::Reset => {
                 self.wire.reset_when_dropped();
-                self.give_up(crowd);
+                self.give_up(load);
             }
         }
     }
 
-    /// The server has ended the stream: nothing may be missing.
-    fn ended(&mut self, crowd: &Crowd<'_>) {
+    /// Checks, after the server has ended the stream, that all echoes and pongs and the right Close have arrived.
+    fn ended(&mut self, load: &Load<'_>) {
         let close_code = match self.plan.ending {
             Ending::Close => Some(1000),
             Ending::Violation => Some(1002),
             Ending::HalfClose | Ending::BadRequest => None,
-            // They have left before, or the server has ended what it should not.
+            // These clients end the connection first, so the server must not; 0 never matches.
             Ending::Drop | Ending::Reset | Ending::Abort => Some(0),
         };
         let is_right = if self.plan.ending == Ending::BadRequest {
@@ -309,21 +314,21 @@ impl Talk {
             self.sent == self.plan.messages && self.expected.is_empty() && self.pings.is_empty()
         };
         if !is_right || self.close_code != close_code || self.wire.end == Some(End::Reset) {
-            self.fault(crowd, "the server has ended it");
+            self.fault(load, "the server ended the connection unexpectedly");
         } else if let Ending::BadRequest | Ending::Violation = self.plan.ending {
-            crowd.totals.refused.fetch_add(1, Relaxed);
+            load.totals.refused.fetch_add(1, Relaxed);
         }
-        self.give_up(crowd);
+        self.give_up(load);
     }
 
-    fn give_up(&mut self, crowd: &Crowd<'_>) {
+    fn give_up(&mut self, load: &Load<'_>) {
         let left = self.expected.drain(..).count();
-        crowd.totals.ended.fetch_add(left as u64, Relaxed);
+        load.totals.ended.fetch_add(left as u64, Relaxed);
         self.is_over = true;
     }
 
-    fn fault(&self, crowd: &Crowd<'_>, what: &str) {
-        crowd.totals.fault(&format!(
+    fn fault(&self, load: &Load<'_>, what: &str) {
+        load.totals.fault(&format!(
             "{what}: {:?}, {} of {} sent, {} echoes and {} pongs to come, Close {:?}, end {:?}, status {:?}, {:.1?} old",
             self.plan.ending,
             self.sent,
@@ -338,5 +343,5 @@ impl Talk {
     }
 }
 
-/// Between two reads of a slow reader.
+/// Pause between two reads of a slow reader.
 const SLOW_READ_PAUSE: Duration = Duration::from_millis(2);
