@@ -6,6 +6,7 @@ mod findings;
 mod pressure;
 mod script;
 mod second_review;
+mod second_review_low;
 mod simulation;
 mod stats;
 mod topics;

@@ -13,6 +13,7 @@ use crate::server::turn::{self, Environment};
 use crate::stream::{Stream, Transport};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::time::Duration;
 
 /// Both ends of a scripted connection: what the session will read, and what it wrote.
 #[derive(Debug)]
@@ -192,6 +193,18 @@ pub(super) struct NoEnvironment;
 
 impl Environment for NoEnvironment {}
 
+/// A poll that reports all streams.
+struct Streams<'a>(&'a [Peer]);
+
+impl Environment for Streams<'_> {
+    fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
+        for peer in self.0 {
+            engine.mark(peer.id, peer.readiness());
+        }
+        Ok(false)
+    }
+}
+
 /// A connection on the bench, seen from outside.
 #[derive(Clone)]
 pub(super) struct Peer {
@@ -281,21 +294,15 @@ impl Bench {
 
     pub(super) fn turn_at(&mut self, now: u64) {
         self.now = now;
-        self.engine.begin_turn(now);
-        for peer in &self.peers {
-            let readiness = {
-                let wire = peer.wire.lock();
-                Readiness {
-                    is_readable: !wire.reads.is_empty(),
-                    is_writable: wire.room > 0,
-                    is_end: wire
-                        .reads
-                        .iter()
-                        .any(|read| matches!(read, Ok(bytes) if bytes.is_empty())),
-                }
-            };
-            self.engine.mark(peer.id, readiness);
-        }
+        let mut streams = Streams(&self.peers);
+        turn::begin(&mut self.engine, None, || now, &mut streams).unwrap();
+        self.turn_without_events();
+    }
+
+    /// One turn that begins with the polls of `environment`.
+    pub(super) fn turn_with(&mut self, now: u64, environment: &mut impl Environment) {
+        self.now = now;
+        turn::begin(&mut self.engine, None, || now, environment).unwrap();
         self.turn_without_events();
     }
 
@@ -320,6 +327,17 @@ impl Bench {
 }
 
 impl Peer {
+    /// What a poll reports of its stream.
+    pub(super) fn readiness(&self) -> Readiness {
+        let wire = self.wire.lock();
+        let is_end = |read: &Result<Vec<u8>, _>| matches!(read, Ok(bytes) if bytes.is_empty());
+        Readiness {
+            is_readable: !wire.reads.is_empty(),
+            is_writable: wire.room > 0,
+            is_end: wire.reads.iter().any(is_end),
+        }
+    }
+
     /// Bytes arrive.
     pub(super) fn say(&self, bytes: &[u8]) {
         self.wire.lock().reads.push_back(Ok(bytes.to_vec()));

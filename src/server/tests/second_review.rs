@@ -187,7 +187,7 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
                 self.accepted.push((id.unwrap(), wire));
             }
         }
-        fn poll_now(&mut self, engine: &mut Engine) -> std::io::Result<()> {
+        fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> std::io::Result<bool> {
             for (id, _) in &self.accepted {
                 let is_readable = true;
                 engine.mark(
@@ -198,7 +198,7 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
                     },
                 );
             }
-            Ok(())
+            Ok(false)
         }
         fn deregister(&mut self, _: &mut Stream) {
             self.reset += 1;

@@ -17,6 +17,7 @@ use crate::server::testing::shared::Shared;
 use crate::server::turn::{self, Environment};
 use crate::stream::Stream;
 use std::collections::BTreeSet;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -140,8 +141,7 @@ impl Simulation {
     fn turn(&mut self, is_busy: bool) {
         self.handler.lock().tally.turns += 1;
         self.handler.lock().ledger.begin_turn(self.now);
-        self.engine.begin_turn(self.now);
-        self.mark(is_busy);
+        self.begin(is_busy);
         if is_busy && self.random.one_in(20) {
             // As the server's host does, and commands from other threads.
             let mut handler = self.handler.lock();
@@ -176,44 +176,24 @@ impl Simulation {
         self.part(&environment.complete);
     }
 
-    /// Marks what the poll tells: late at times, and of sessions that are gone.
-    fn mark(&mut self, is_busy: bool) {
-        for index in 0..self.peers.len() {
-            let Peer { id, socket, .. } = &self.peers[index];
-            if is_busy && self.random.one_in(10) {
-                continue;
-            }
-            let readiness = socket.lock().take_readiness(&mut self.random);
-            if let Some(readiness) = readiness {
-                self.engine.mark(*id, readiness);
-            }
-            if self.random.one_in(10) {
-                self.mark_stale();
-            }
-        }
-    }
-
-    /// An event of a session that is gone changes nothing, least of all the session that has its slot now.
-    fn mark_stale(&mut self) {
-        let Some(id) = self.random.pick(&self.gone) else {
-            return;
+    fn begin(&mut self, is_busy: bool) {
+        let Self {
+            random,
+            engine,
+            handler,
+            peers,
+            gone,
+            now,
+            ..
+        } = self;
+        let mut events = Events {
+            random,
+            handler,
+            peers,
+            gone,
+            is_busy,
         };
-        let readiness = Readiness {
-            is_readable: self.random.one_in(2),
-            is_writable: self.random.one_in(2),
-            is_end: self.random.one_in(2),
-        };
-        let heir = self.engine.id_at(id.slot as usize);
-        let state = |engine: &Engine| {
-            let session = engine.session(heir?)?;
-            Some((session.is_readable, session.is_blocked, session.input_end))
-        };
-        let before = (state(&self.engine), self.engine.read_queue.len());
-        self.engine.mark(id, readiness);
-        assert_eq!(before, (state(&self.engine), self.engine.read_queue.len()));
-        let tally = &mut self.handler.lock().tally;
-        tally.stale_events += 1;
-        tally.stale_events_of_reborn_slots += u64::from(heir.is_some());
+        turn::begin(engine, None, || *now, &mut events).unwrap();
     }
 
     fn connect(&mut self) {
@@ -255,6 +235,58 @@ impl Simulation {
             }
             false
         });
+    }
+}
+
+/// A poll that reports events late at times, a part of them at a time, and also of sessions that are gone.
+struct Events<'a> {
+    random: &'a mut Random,
+    handler: &'a Shared<Chaos>,
+    peers: &'a [Peer],
+    gone: &'a [Id],
+    is_busy: bool,
+}
+
+impl Environment for Events<'_> {
+    fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
+        for peer in self.peers {
+            if self.is_busy && self.random.one_in(10) {
+                continue;
+            }
+            let readiness = peer.socket.lock().take_readiness(self.random);
+            if let Some(readiness) = readiness {
+                engine.mark(peer.id, readiness);
+            }
+            if self.random.one_in(10) {
+                self.mark_stale(engine);
+            }
+        }
+        Ok(self.random.one_in(4))
+    }
+}
+
+impl Events<'_> {
+    /// An event of a session that is gone changes nothing, least of all the session that has its slot now.
+    fn mark_stale(&mut self, engine: &mut Engine) {
+        let Some(id) = self.random.pick(self.gone) else {
+            return;
+        };
+        let readiness = Readiness {
+            is_readable: self.random.one_in(2),
+            is_writable: self.random.one_in(2),
+            is_end: self.random.one_in(2),
+        };
+        let heir = engine.id_at(id.slot as usize);
+        let state = |engine: &Engine| {
+            let session = engine.session(heir?)?;
+            Some((session.is_readable, session.is_blocked, session.input_end))
+        };
+        let before = (state(engine), engine.read_queue.len());
+        engine.mark(id, readiness);
+        assert_eq!(before, (state(engine), engine.read_queue.len()));
+        let tally = &mut self.handler.lock().tally;
+        tally.stale_events += 1;
+        tally.stale_events_of_reborn_slots += u64::from(heir.is_some());
     }
 }
 
