@@ -91,16 +91,16 @@ pub(crate) struct AssemblyBuffer {
     /// Bytes of the message.
     len: usize,
     /// Counts as lent, if the pool has lent the storage, until this is dropped.
-    _lease: Option<Lease>,
+    _use_count: Option<UseCount>,
 }
 
 impl AssemblyBuffer {
     /// Returns an empty buffer with the memory of `storage`.
-    pub(crate) fn new(storage: Buffer, lease: Option<Lease>) -> Self {
+    pub(crate) fn new(storage: Buffer, use_count: Option<UseCount>) -> Self {
         Self {
             storage,
             len: 0,
-            _lease: lease,
+            _use_count: use_count,
         }
     }
 
@@ -176,9 +176,9 @@ impl DerefMut for AssemblyBuffer {
 
 /// Counts things that are lent. Each clone stands for one of them, until the clone is dropped.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lease(Arc<()>);
+pub(crate) struct UseCount(Arc<()>);
 
-impl Lease {
+impl UseCount {
     /// Returns the number of clones.
     pub(crate) fn count(&self) -> usize {
         Arc::strong_count(&self.0) - 1

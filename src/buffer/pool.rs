@@ -10,7 +10,7 @@
 //! logs and unprocessed input get chunks of 128 KiB; used buffers above that size are lent to a few messages at a time; and
 //! requests, which any client can begin, get fresh ones.
 
-use super::{AssemblyBuffer, Buffer, LARGE_BYTES, Lease};
+use super::{AssemblyBuffer, Buffer, LARGE_BYTES, UseCount};
 use std::mem;
 
 /// See the module. The default retains no buffers and lends none: heads and messages are allocated as they grow.
@@ -25,9 +25,9 @@ pub(crate) struct BufferPool {
     /// Capacity of `large`, in all.
     large_bytes: usize,
     /// Counts the buffers that were in `large` and are lent. `None` before the first.
-    lease: Option<Lease>,
+    large_in_use: Option<UseCount>,
     /// When a chunk or a large buffer was last given to the pool.
-    used_at: u64,
+    returned_at: u64,
     /// Milliseconds of the loop's clock.
     now: u64,
 }
@@ -40,7 +40,7 @@ impl BufferPool {
             is_mapping: true,
             small: small.collect(),
             chunks: Vec::with_capacity(CHUNKS_MAX),
-            large: Vec::with_capacity(LENT_MAX),
+            large: Vec::with_capacity(LARGE_COUNT_MAX),
             ..Self::default()
         }
     }
@@ -55,7 +55,7 @@ impl BufferPool {
 
     /// Returns the milliseconds until retained buffers are to be freed.
     pub(crate) fn next_in(&self) -> Option<u64> {
-        let due = self.used_at + RETAINED_MILLIS;
+        let due = self.returned_at + RETAINED_MILLIS;
         let is_empty = self.chunks.is_empty() && self.large.is_empty();
         (!is_empty).then(|| due.saturating_sub(self.now))
     }
@@ -120,7 +120,7 @@ impl BufferPool {
     ) {
         if self.is_mapping && (message.capacity()..needed).contains(&MESSAGE_MAPPED_BYTES_MIN) {
             let mut larger = self
-                .lend()
+                .take_large()
                 .unwrap_or_else(|| AssemblyBuffer::new(self.take_chunk(), None));
             larger.extend_from_slice(message);
             *message = larger;
@@ -136,14 +136,14 @@ impl BufferPool {
     }
 
     /// Returns a retained large buffer, unless too many are lent. It counts as lent until it is dropped.
-    fn lend(&mut self) -> Option<AssemblyBuffer> {
-        let lease = self.lease.get_or_insert_default();
-        if lease.count() == LENT_MAX {
+    fn take_large(&mut self) -> Option<AssemblyBuffer> {
+        let use_count = self.large_in_use.get_or_insert_default();
+        if use_count.count() == LARGE_COUNT_MAX {
             return None;
         }
         let large = self.large.pop()?;
         self.large_bytes -= large.capacity();
-        Some(AssemblyBuffer::new(large, Some(lease.clone())))
+        Some(AssemblyBuffer::new(large, Some(use_count.clone())))
     }
 
     /// Returns a buffer with a capacity of [`LARGE_BYTES`]. It is not cleared.
@@ -153,18 +153,18 @@ impl BufferPool {
     }
 
     /// Takes the buffer of a message back, to be retained or freed.
-    pub(crate) fn give_message(&mut self, buffer: AssemblyBuffer) {
-        self.give(buffer.into_storage());
+    pub(crate) fn put_message(&mut self, buffer: AssemblyBuffer) {
+        self.put(buffer.into_storage());
     }
 
     /// Takes a buffer back, to be retained or freed.
     #[inline]
-    pub(crate) fn give(&mut self, mut buffer: Buffer) {
+    pub(crate) fn put(&mut self, mut buffer: Buffer) {
         if buffer.capacity() == SMALL_BYTES && self.small.len() < SMALL_COUNT {
             buffer.clear();
             self.small.push(buffer);
         } else if buffer.capacity() > 0 {
-            self.give_any(buffer);
+            self.put_any(buffer);
         } else {
             // It owns nothing: the call that would drop it is saved.
             mem::forget(buffer);
@@ -172,19 +172,19 @@ impl BufferPool {
     }
 
     #[inline(never)]
-    fn give_any(&mut self, buffer: Buffer) {
+    fn put_any(&mut self, buffer: Buffer) {
         let capacity = buffer.capacity();
         if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
             // Not cleared: what is initialised can be read into again.
             self.chunks.push(buffer);
-            self.used_at = self.now;
+            self.returned_at = self.now;
         } else if capacity > LARGE_BYTES
             && self.large_bytes + capacity <= LARGE_BYTES_MAX
-            && self.large.len() < LENT_MAX
+            && self.large.len() < LARGE_COUNT_MAX
         {
             self.large.push(buffer);
             self.large_bytes += capacity;
-            self.used_at = self.now;
+            self.returned_at = self.now;
         }
     }
 
@@ -218,7 +218,7 @@ const CHUNKS_MAX: usize = 16;
 const LARGE_BYTES_MAX: usize = 4 * (1024 * 1024 + 4096);
 
 /// Maximum large buffers that are retained, and that are lent at a time.
-const LENT_MAX: usize = 4;
+const LARGE_COUNT_MAX: usize = 4;
 
 /// How long unused mapped buffers are retained.
 const RETAINED_MILLIS: u64 = 1000;
@@ -236,20 +236,20 @@ mod tests {
         let mut buffers = BufferPool::new();
         assert_eq!(buffers.next_in(), None);
         buffers.begin_turn(5);
-        buffers.give(buffer(200_000));
+        buffers.put(buffer(200_000));
         assert_eq!(buffers.next_in(), Some(1000));
-        let mut lent = buffers.lend().unwrap();
-        assert_eq!((lent.capacity(), buffers.next_in()), (200_000, None));
-        lent.extend_from_slice(b"1");
+        let mut taken = buffers.take_large().unwrap();
+        assert_eq!((taken.capacity(), buffers.next_in()), (200_000, None));
+        taken.extend_from_slice(b"1");
         buffers.begin_turn(700);
-        buffers.give_message(lent);
+        buffers.put_message(taken);
         buffers.begin_turn(1699);
-        let lent = buffers.lend().unwrap();
-        assert_eq!((lent.capacity(), lent.len()), (200_000, 0));
-        buffers.give_message(lent);
+        let taken = buffers.take_large().unwrap();
+        assert_eq!((taken.capacity(), taken.len()), (200_000, 0));
+        buffers.put_message(taken);
         buffers.begin_turn(2699);
         assert_eq!(buffers.counts().2, 0);
-        assert!(buffers.lend().is_none());
+        assert!(buffers.take_large().is_none());
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         let mut buffers = BufferPool::new();
         for len in [SMALL_BYTES, MIDDLE_BYTES, 1 << 20, 1 << 24, LARGE_BYTES] {
             for _ in 0..200 {
-                buffers.give(buffer(len));
+                buffers.put(buffer(len));
             }
         }
         assert_eq!(buffers.counts(), (SMALL_COUNT, CHUNKS_MAX, 4));
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn a_used_buffer_of_a_message_becomes_no_chunk() {
         let mut buffers = BufferPool::new();
-        buffers.give(buffer(4 << 20));
+        buffers.put(buffer(4 << 20));
         for len in [MIDDLE_BYTES + 1, 100_000, LARGE_BYTES] {
             assert_eq!(buffers.take(len).capacity(), LARGE_BYTES);
         }
@@ -276,18 +276,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_few_large_ones_are_lent_at_a_time() {
+    fn only_a_few_large_buffers_are_in_use_at_a_time() {
         let mut buffers = BufferPool::new();
-        let mut lent = Vec::new();
-        for _ in 0..LENT_MAX {
-            buffers.give(buffer(200_000));
-            lent.extend(buffers.lend());
+        let mut taken = Vec::new();
+        for _ in 0..LARGE_COUNT_MAX {
+            buffers.put(buffer(200_000));
+            taken.extend(buffers.take_large());
         }
-        assert_eq!(lent.len(), LENT_MAX);
-        buffers.give(buffer(200_000));
-        assert!(buffers.lend().is_none());
+        assert_eq!(taken.len(), LARGE_COUNT_MAX);
+        buffers.put(buffer(200_000));
+        assert!(buffers.take_large().is_none());
         // Whether it comes back or not.
-        lent.pop();
-        assert!(buffers.lend().is_some());
+        taken.pop();
+        assert!(buffers.take_large().is_some());
     }
 }

@@ -89,7 +89,7 @@ impl Log {
         if needed > bytes.capacity() {
             let mut larger = buffers.take(needed);
             larger.extend_from_slice(bytes);
-            buffers.give(mem::replace(bytes, larger));
+            buffers.put(mem::replace(bytes, larger));
         }
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(payload);
@@ -162,13 +162,13 @@ impl Log {
         }
     }
 
-    /// Shortens a hold of `from..to` to `kept..to`. Returns whether a chunk has no other hold.
-    pub(super) fn release(&mut self, from: u64, kept: u64, to: u64) -> bool {
+    /// Shortens a hold of `from..to` to `new_from..to`. Returns whether a chunk has no other hold.
+    pub(super) fn release(&mut self, from: u64, new_from: u64, to: u64) -> bool {
         let first = self.chunk_at(from);
         let mut is_free = false;
         let chunks = self.chunks.range_mut(first..);
         for chunk in chunks.take_while(|chunk| chunk.start < to) {
-            if kept < to && kept < chunk.end() {
+            if new_from < to && new_from < chunk.end() {
                 break;
             }
             debug_assert!(chunk.holds > 0);
@@ -184,7 +184,7 @@ impl Log {
         let mut claimed = claimed.unwrap_or(self.chunks.len());
         while claimed > 0 && self.chunks[0].holds == 0 {
             if let Some(chunk) = self.chunks.pop_front() {
-                buffers.give(chunk.bytes);
+                buffers.put(chunk.bytes);
             }
             claimed -= 1;
         }

@@ -208,7 +208,7 @@ impl Outbound {
         payload: &[u8],
         turn: &mut TurnBuffer,
     ) -> Option<usize> {
-        let span = self.in_turn();
+        let span = self.turn_span();
         if span.is_none() && !self.is_empty() {
             return None;
         }
@@ -228,17 +228,17 @@ impl Outbound {
 
     /// Returns the place of all unsent bytes in the turn's buffer, if they are there.
     #[inline]
-    pub(crate) fn in_turn(&self) -> Option<Span> {
+    pub(crate) fn turn_span(&self) -> Option<Span> {
         match &self.content {
             Content::Span(span) => Some(*span),
             Content::Empty | Content::Bytes(_) | Content::Range(_) | Content::Many(_) => None,
         }
     }
 
-    /// Removes the first `len` bytes, which were sent, of those [in the turn's buffer](Self::in_turn).
+    /// Removes the first `len` bytes, which were sent, of those [in the turn's buffer](Self::turn_span).
     #[inline(always)]
     pub(crate) fn advance_in_turn(&mut self, mut span: Span, len: usize, turn: &mut TurnBuffer) {
-        debug_assert_eq!(self.in_turn(), Some(span));
+        debug_assert_eq!(self.turn_span(), Some(span));
         self.replace_content(if len == span.len() {
             turn.release(span);
             Content::Empty
@@ -257,17 +257,17 @@ impl Outbound {
         turn: &mut TurnBuffer,
         buffers: &mut BufferPool,
     ) {
-        self.own(turn, buffers);
+        self.make_owned(turn, buffers);
         let len = header.len() + payload.len();
         match &mut self.content {
             Content::Empty => self.content = Content::Bytes(Bytes::new(header, payload, buffers)),
-            Content::Bytes(bytes) if bytes.has_room(len) => bytes.append(header, payload, buffers),
+            Content::Bytes(bytes) if bytes.fits(len) => bytes.append(header, payload, buffers),
             _ => self.many(turn, buffers).push(header, payload, buffers),
         }
     }
 
     /// Moves bytes from the turn's buffer to one of the queue's own.
-    pub(crate) fn own(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
+    pub(crate) fn make_owned(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
         if let Content::Span(span) = self.content {
             self.content = Content::Bytes(Bytes::new(&[], turn.bytes(span), buffers));
             turn.release(span);
@@ -342,7 +342,7 @@ impl Outbound {
         let many = self.many(turn, buffers);
         many.log_len += (to - from) as usize;
         many.log_count += 1;
-        many.fit_last();
+        many.shrink_last();
         many.segments.push_back(Segment::Range(range));
     }
 
@@ -359,7 +359,7 @@ impl Outbound {
 
     /// The first unsent bytes, as many as lie in one piece; `None` if there are several segments.
     #[inline]
-    pub(crate) fn in_one_piece<'a>(
+    pub(crate) fn as_single_slice<'a>(
         &'a self,
         topics: &'a Topics,
         turn: &'a TurnBuffer,
@@ -445,7 +445,7 @@ impl Outbound {
             }
         };
         if is_sent && let Content::Bytes(bytes) = mem::take(&mut self.content) {
-            buffers.give(bytes.buf);
+            buffers.put(bytes.buf);
         }
     }
 
@@ -459,7 +459,7 @@ impl Outbound {
         match mem::take(&mut self.content) {
             Content::Empty => {}
             Content::Span(span) => turn.release(span),
-            Content::Bytes(bytes) => buffers.give(bytes.buf),
+            Content::Bytes(bytes) => buffers.put(bytes.buf),
             Content::Range(range) => range.release(topics),
             Content::Many(many) => {
                 for segment in many.segments {
@@ -480,7 +480,7 @@ impl Outbound {
         buffers: &mut BufferPool,
     ) -> Vec<Skipped> {
         let mut skipped = Vec::new();
-        let mut kept = Self::default();
+        let mut retained = Self::default();
         let many = match mem::take(&mut self.content) {
             Content::Range(range) => Many {
                 segments: [Segment::Range(range)].into(),
@@ -495,19 +495,19 @@ impl Outbound {
         for segment in many.segments {
             match segment {
                 Segment::Range(range) if may_skip(topics, range.topic) => {
-                    let messages = kept.push_rest(range, topics, turn, buffers);
+                    let messages = retained.push_rest(range, topics, turn, buffers);
                     if messages > 0 {
                         let topic = range.topic;
                         skipped.push(Skipped { topic, messages });
                     }
                 }
-                segment => kept.push_segment(segment, turn, buffers),
+                segment => retained.push_segment(segment, turn, buffers),
             }
         }
         if !many.pong.is_empty() {
-            kept.many(turn, buffers).pong = many.pong;
+            retained.many(turn, buffers).pong = many.pong;
         }
-        *self = kept;
+        *self = retained;
         skipped
     }
 
@@ -527,19 +527,19 @@ impl Outbound {
                 return;
             }
         };
-        let mut kept = Self::default();
+        let mut retained = Self::default();
         let mut is_cut = false;
         for segment in segments {
             match segment {
                 segment if is_cut => segment.release(topics, buffers),
                 Segment::Range(range) => {
-                    kept.push_rest(range, topics, turn, buffers);
+                    retained.push_rest(range, topics, turn, buffers);
                     is_cut = true;
                 }
-                segment @ Segment::Bytes(_) => kept.push_segment(segment, turn, buffers),
+                segment @ Segment::Bytes(_) => retained.push_segment(segment, turn, buffers),
             }
         }
-        *self = kept;
+        *self = retained;
     }
 
     /// Queues the rest of the message that `range` begins inside of, if there is one, and releases the other bytes of the
@@ -588,7 +588,7 @@ impl Outbound {
 
     /// The form of the queue that takes any segment.
     fn many(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) -> &mut Many {
-        self.own(turn, buffers);
+        self.make_owned(turn, buffers);
         if !matches!(self.content, Content::Many(_)) {
             let mut many = Box::new(Many::default());
             match mem::take(&mut self.content) {
@@ -610,13 +610,13 @@ impl Many {
         let len = header.len() + payload.len();
         self.owned_len += len;
         if let Some(Segment::Bytes(last)) = self.segments.back_mut()
-            && last.has_room(len)
+            && last.fits(len)
         {
             last.append(header, payload, buffers);
             return;
         }
         self.owned_count += 1;
-        self.fit_last();
+        self.shrink_last();
         let bytes = Bytes::new(header, payload, buffers);
         self.segments.push_back(Segment::Bytes(bytes));
     }
@@ -637,7 +637,7 @@ impl Many {
 
     /// Gives the last segment, behind which another is about to be queued, no more room than it needs, if it uses less than
     /// half of it: many small messages between publications would each keep the room for a large one.
-    fn fit_last(&mut self) {
+    fn shrink_last(&mut self) {
         if let Some(Segment::Bytes(bytes)) = self.segments.back_mut()
             && bytes.len() < bytes.buf.capacity() / 2
         {
@@ -671,7 +671,7 @@ impl Many {
             };
             len -= taken;
             if is_sent && let Some(Segment::Bytes(bytes)) = self.segments.pop_front() {
-                buffers.give(bytes.buf);
+                buffers.put(bytes.buf);
             }
         }
     }
@@ -699,7 +699,7 @@ impl Bytes {
     }
 
     /// Whether `len` more bytes keep the buffer within a chunk.
-    fn has_room(&self, len: usize) -> bool {
+    fn fits(&self, len: usize) -> bool {
         self.buf.len() + len <= CHUNK_BYTES
     }
 
@@ -708,7 +708,7 @@ impl Bytes {
         if needed > self.buf.capacity() {
             let mut larger = buffers.take(needed);
             larger.extend_from_slice(&self.buf);
-            buffers.give(mem::replace(&mut self.buf, larger));
+            buffers.put(mem::replace(&mut self.buf, larger));
         }
         self.buf.extend_from_slice(header);
         self.buf.extend_from_slice(payload);
@@ -739,7 +739,7 @@ impl Range {
 impl Segment {
     fn release(self, topics: &mut Topics, buffers: &mut BufferPool) {
         match self {
-            Self::Bytes(bytes) => buffers.give(bytes.buf),
+            Self::Bytes(bytes) => buffers.put(bytes.buf),
             Self::Range(range) => range.release(topics),
         }
     }

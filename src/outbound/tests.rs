@@ -37,7 +37,7 @@ fn write(
     len: usize,
     slices_max: usize,
 ) -> Vec<u8> {
-    let bytes: Vec<u8> = if let Some(bytes) = queue.in_one_piece(topics, turn) {
+    let bytes: Vec<u8> = if let Some(bytes) = queue.as_single_slice(topics, turn) {
         bytes[..bytes.len().min(len)].to_vec()
     } else {
         let mut slices = vec![IoSlice::new(&[]); slices_max];
@@ -197,7 +197,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
             // The end of a turn.
             if random.one_in(4) {
                 for one in &mut readers {
-                    one.queue.own(&mut turn, &mut buffers);
+                    one.queue.make_owned(&mut turn, &mut buffers);
                 }
                 turn.clear();
             }
@@ -481,7 +481,7 @@ fn answers_of_one_turn_have_no_buffer_of_their_own() {
     assert_eq!(write(&mut queues[1], &mut topics, &mut turn, 3, 1), b"d");
     assert!(turn.is_in_use());
     for queue in &mut queues {
-        queue.own(&mut turn, &mut buffers);
+        queue.make_owned(&mut turn, &mut buffers);
     }
     turn.clear();
     assert_eq!(write(&mut queues[2], &mut topics, &mut turn, 9, 1), b"abcd");
@@ -496,7 +496,7 @@ fn spares_are_as_many_as_before_however_they_were_used() {
     let mut turn = TurnBuffer::new();
     for queue in &mut queues {
         queue.push(b"a", b"bc", &mut turn, &mut buffers);
-        queue.own(&mut turn, &mut buffers);
+        queue.make_owned(&mut turn, &mut buffers);
     }
     assert_eq!(buffers.counts(), (0, 0, 0));
     for queue in &mut queues[..count] {

@@ -45,7 +45,7 @@ struct Topic {
     log: Log,
     members: Vec<Member>,
     /// The member that is visited next.
-    next: usize,
+    next_member: usize,
     /// Members without unclaimed bytes.
     caught_up: usize,
     /// All members have claimed what lies before this position.
@@ -82,13 +82,13 @@ pub(crate) struct Moved {
 }
 
 impl Topic {
-    fn is_clean(&self) -> bool {
+    fn all_caught_up(&self) -> bool {
         self.caught_up == self.members.len()
     }
 
     /// Recomputes from where bytes are unclaimed. Returns by how many fewer they are.
     fn update_unclaimed(&mut self) -> usize {
-        let from = if self.is_clean() {
+        let from = if self.all_caught_up() {
             self.log.end()
         } else {
             self.log.unclaimed_from().max(self.unclaimed_from)
@@ -116,7 +116,7 @@ impl Topics {
             log: Log::default(),
             // Many topics have one member.
             members: Vec::with_capacity(1),
-            next: 0,
+            next_member: 0,
             caught_up: 0,
             unclaimed_from: 0,
             policy: self.policies.get(&name).copied(),
@@ -275,7 +275,7 @@ impl Topics {
     pub(crate) fn next_unclaimed(&mut self) -> Option<(usize, usize)> {
         while let Some(key) = self.dirty.pop_front() {
             let topic = self.topic_mut(key);
-            if topic.is_clean() {
+            if topic.all_caught_up() {
                 topic.is_dirty = false;
                 self.add_trim_candidate(key);
                 continue;
@@ -283,12 +283,12 @@ impl Topics {
             let end = topic.log.end();
             // One member at least is not caught up, so this ends.
             let member = loop {
-                let index = if topic.next < topic.members.len() {
-                    topic.next
+                let index = if topic.next_member < topic.members.len() {
+                    topic.next_member
                 } else {
                     0
                 };
-                topic.next = index + 1;
+                topic.next_member = index + 1;
                 let member = topic.members[index];
                 if member.cursor < end {
                     break member;
@@ -328,9 +328,9 @@ impl Topics {
         self.topic_mut(key).log.extend_hold(from, to);
     }
 
-    /// Shortens a hold of `from..to` to `kept..to`.
-    pub(super) fn release(&mut self, key: TopicKey, from: u64, kept: u64, to: u64) {
-        if self.topic_mut(key).log.release(from, kept, to) {
+    /// Shortens a hold of `from..to` to `new_from..to`.
+    pub(super) fn release(&mut self, key: TopicKey, from: u64, new_from: u64, to: u64) {
+        if self.topic_mut(key).log.release(from, new_from, to) {
             self.add_trim_candidate(key);
         }
     }
@@ -354,7 +354,7 @@ impl Topics {
             self.names.shrink_to_fit();
             self.topics.shrink_to_fit();
         }
-        if self.trim_candidates.capacity() > CANDIDATES_KEPT {
+        if self.trim_candidates.capacity() > TRIM_CANDIDATES_RETAINED {
             self.trim_candidates = Vec::new();
         }
     }
@@ -388,4 +388,4 @@ impl Topics {
 }
 
 /// The room for trim candidates that is retained; a burst may need more.
-const CANDIDATES_KEPT: usize = 256;
+const TRIM_CANDIDATES_RETAINED: usize = 256;

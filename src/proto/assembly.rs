@@ -52,7 +52,7 @@ impl Assembly {
     }
 
     /// Makes room for `len` bytes that have arrived; the frame's header claims that `missing` bytes will follow.
-    pub(super) fn make_room(&mut self, len: usize, missing: u64, buffers: &mut BufferPool) {
+    pub(super) fn reserve(&mut self, len: usize, missing: u64, buffers: &mut BufferPool) {
         let needed = self.bytes.len() + len;
         // What is only claimed counts no further than doubling goes anyway.
         buffers.grow_message(&mut self.bytes, needed, needed as u64 + missing);
@@ -90,10 +90,10 @@ impl Assembly {
             return None;
         }
         if self.bytes.capacity() - self.bytes.len() < len_min.max(1) {
-            self.make_room(wanted, missing - wanted as u64, buffers);
+            self.reserve(wanted, missing - wanted as u64, buffers);
         }
-        let room = self.bytes.capacity() - self.bytes.len();
-        Some(self.bytes.unused(wanted.min(room)))
+        let free = self.bytes.capacity() - self.bytes.len();
+        Some(self.bytes.unused(wanted.min(free)))
     }
 
     /// Takes `len` bytes of a frame's payload that were written to the start of [`space`](Self::space). The first of

@@ -63,11 +63,11 @@ pub enum Stage {
 
 /// One connection, in either role.
 pub struct Connection {
-    side: Side,
+    endpoint: Endpoint,
     state: State,
 }
 
-enum Side {
+enum Endpoint {
     Server,
     /// Section 5.3: a fresh, unpredictable masking key for every frame, from the caller's source of randomness. Boxed
     /// twice, so that it costs a server's connection, which has none, only a pointer.
@@ -91,7 +91,7 @@ impl Connection {
     /// Returns the server's side, waiting for a request.
     pub fn server() -> Self {
         Self {
-            side: Side::Server,
+            endpoint: Endpoint::Server,
             state: State::Opening(Box::default()),
         }
     }
@@ -99,7 +99,7 @@ impl Connection {
     /// Returns the server's side of a connection whose opening handshake was done elsewhere.
     pub fn server_open() -> Self {
         Self {
-            side: Side::Server,
+            endpoint: Endpoint::Server,
             state: State::Open(Receiver::default()),
         }
     }
@@ -108,7 +108,7 @@ impl Connection {
     /// unpredictable key at every call.
     pub fn client_open(masking_key: impl FnMut() -> [u8; 4] + Send + 'static) -> Self {
         Self {
-            side: Side::Client(Box::new(MaskingKeys(Box::new(masking_key)))),
+            endpoint: Endpoint::Client(Box::new(MaskingKeys(Box::new(masking_key)))),
             state: State::Open(Receiver::default()),
         }
     }
@@ -252,7 +252,7 @@ impl Connection {
         input: &mut &'i mut [u8],
         limits: &Limits,
     ) -> Option<Result<Message<'i>, ProtocolError>> {
-        let (State::Open(receiver), Side::Server) = (&mut self.state, &self.side) else {
+        let (State::Open(receiver), Endpoint::Server) = (&mut self.state, &self.endpoint) else {
             return None;
         };
         receiver.receive_whole(input, limits)
@@ -269,12 +269,12 @@ impl Connection {
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         let result = match &mut self.state {
             State::Open(receiver) | State::Closing(receiver) => {
-                receiver.receive(input, self.side.role(), limits, buffers)
+                receiver.receive(input, self.endpoint.role(), limits, buffers)
             }
             State::Opening(head) => {
                 let request = head.receive_request_with(input, &limits.head, buffers);
                 let is_head = head.is_head();
-                return self.opened(request, is_head, out);
+                return self.handle_request(request, is_head, out);
             }
             State::Answering => unreachable!("accept or refuse the request first"),
             // Section 7.1.1 and section 5.5.1: after the closing handshake, or a failure, what still arrives
@@ -311,7 +311,7 @@ impl Connection {
     }
 
     /// Handles a request head that is complete, invalid, or neither yet.
-    fn opened<'i>(
+    fn handle_request<'i>(
         &mut self,
         request: Result<Option<Request>, OpeningError>,
         is_head: bool,
@@ -425,9 +425,9 @@ impl Connection {
     }
 
     fn append_frame(&mut self, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
-        let mask = match &mut self.side {
-            Side::Server => None,
-            Side::Client(keys) => Some((keys.0)()),
+        let mask = match &mut self.endpoint {
+            Endpoint::Server => None,
+            Endpoint::Client(keys) => Some((keys.0)()),
         };
         out.extend_from_slice(HeaderBytes::encode(kind, mask, payload.len()).as_slice());
         let start = out.len();
@@ -438,7 +438,7 @@ impl Connection {
     }
 }
 
-impl Side {
+impl Endpoint {
     fn role(&self) -> Role {
         match self {
             Self::Server => Role::Server,
@@ -450,7 +450,7 @@ impl Side {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("role", &self.side.role())
+            .field("role", &self.endpoint.role())
             .field("stage", &self.stage())
             .finish()
     }

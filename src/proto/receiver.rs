@@ -74,7 +74,7 @@ impl Receiver {
             if is_inside_frame {
                 match self.continue_payload(input, buffers)? {
                     Progress::Complete(received) => return Ok(Some(received)),
-                    Progress::Starved => return Ok(None),
+                    Progress::NeedsInput => return Ok(None),
                     Progress::FragmentEnded => {
                         fragments_left -= 1;
                         if fragments_left == 0 {
@@ -86,8 +86,9 @@ impl Receiver {
             let Some(header) = self.take_header(input, role, limits)? else {
                 return Ok(None);
             };
-            let is_alone = header.kind.is_control() || header.is_final && self.message().is_none();
-            if is_alone && header.payload_len <= input.len() as u64 {
+            let is_unfragmented =
+                header.kind.is_control() || header.is_final && self.message().is_none();
+            if is_unfragmented && header.payload_len <= input.len() as u64 {
                 self.release();
                 // At most `input.len()`, so it fits a usize.
                 let payload = take(input, header.payload_len as usize);
@@ -95,7 +96,7 @@ impl Receiver {
                     Some(mask) => apply_mask(payload, mask, 0),
                     None => false,
                 };
-                return whole(header.kind, payload, is_ascii).map(Some);
+                return whole_frame(header.kind, payload, is_ascii).map(Some);
             }
             self.begin_payload(header);
         }
@@ -166,7 +167,7 @@ impl Receiver {
         message.accept_in_place(len, header.mask, *received)?;
         match self.count_payload(len)? {
             Progress::Complete(received) => Ok(Some(received)),
-            Progress::FragmentEnded | Progress::Starved => Ok(None),
+            Progress::FragmentEnded | Progress::NeedsInput => Ok(None),
         }
     }
 
@@ -320,7 +321,7 @@ impl Receiver {
                     .as_mut()
                     .expect("a data frame under way has its message");
                 let missing = header.payload_len - received - len as u64;
-                message.make_room(len, missing, buffers);
+                message.reserve(len, missing, buffers);
                 message.append(piece, header.mask, received)?;
                 self.count_payload(len)
             }
@@ -330,7 +331,7 @@ impl Receiver {
                 }
                 payload.extend_from_slice(piece);
                 if !is_frame_complete {
-                    return Ok(Progress::Starved);
+                    return Ok(Progress::NeedsInput);
                 }
                 let payload = mem::take(payload);
                 partial.frame = Frame::Between;
@@ -355,7 +356,7 @@ impl Receiver {
         *received += len as u64;
         debug_assert!(*received <= header.payload_len);
         if *received < header.payload_len {
-            return Ok(Progress::Starved);
+            return Ok(Progress::NeedsInput);
         }
         let is_final = header.is_final;
         *frame = Frame::Between;
@@ -403,7 +404,7 @@ enum Progress<'i> {
     /// A frame is complete, its message is not.
     FragmentEnded,
     /// The frame is not complete. All input was taken.
-    Starved,
+    NeedsInput,
 }
 
 /// Fragments that one call takes: tiny ones cost as much as messages, and a caller that shares its time among peers counts
@@ -415,7 +416,11 @@ const FINAL_TEXT: u8 = 0x81;
 const FINAL_BINARY: u8 = 0x82;
 
 /// Returns what a frame is that was unmasked and is no fragment.
-fn whole(kind: Kind, payload: &mut [u8], is_ascii: bool) -> Result<Received<'_>, ProtocolError> {
+fn whole_frame(
+    kind: Kind,
+    payload: &mut [u8],
+    is_ascii: bool,
+) -> Result<Received<'_>, ProtocolError> {
     match kind {
         Kind::Text | Kind::Binary => {
             message(kind, payload, is_ascii).map(|message| Received::Message(message.into()))

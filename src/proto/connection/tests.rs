@@ -734,7 +734,7 @@ fn all_of_a_buffer_that_was_used_before_is_offered_up_to_the_end_of_the_frame() 
     let (mut buffers, mut out) = (BufferPool::new(), Vec::new());
     let mut used = AssemblyBuffer::new(Buffer::with_capacity(300_000), None);
     used.extend_from_slice(&[1; 290_000]);
-    buffers.give_message(used);
+    buffers.put_message(used);
     let mut wire = frame(Role::Server, 0x82, &[7; 280_000]);
     let (begin, end) = wire.split_at_mut(40_008);
     let mut connection = open(Role::Server);
@@ -783,7 +783,7 @@ fn a_lent_buffer_is_returned_whether_its_message_is_completed_or_abandoned() {
         };
         assert!(receive(&mut completed, begin, &mut buffers).is_none());
         let buffer = receive(&mut completed, end, &mut buffers);
-        buffers.give_message(buffer.expect("it was assembled"));
+        buffers.put_message(buffer.expect("it was assembled"));
         assert_eq!(buffers.counts().2, 1, "it is retained");
         let mut abandoned = open(Role::Server);
         assert!(receive(&mut abandoned, begin, &mut buffers).is_none());

@@ -34,26 +34,26 @@ pub struct Head {
     buf: Buffer,
     /// Where the line under way begins in `buf`.
     line_start: usize,
-    place: Place,
+    state: State,
     /// Bytes examined, to show that each is examined once as it arrives and once more as part of its line.
     #[cfg(test)]
-    pub(super) looked_at: usize,
+    pub(super) bytes_examined: usize,
 }
 
 /// What the byte after `buf` belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum State {
     /// The first word of the first line: a method, or a response's version.
     #[default]
     FirstWord,
     /// As `FirstWord`, after an empty line was skipped.
-    FirstWordAgain,
+    FirstWordAfterEmptyLine,
     /// The rest of the first line.
     FirstLine,
     /// Header lines, and how many were received.
     Fields(usize),
     /// Complete, or failed.
-    Over { is_head: bool },
+    Ended { is_head: bool },
 }
 
 /// Kind of head. The lines of the two differ.
@@ -131,11 +131,12 @@ impl Head {
     /// assert!(out.ends_with(b"\r\n\r\n"));
     /// ```
     pub fn is_head(&self) -> bool {
-        match self.place {
-            Place::FirstWord | Place::FirstWordAgain | Place::FirstLine | Place::Fields(_) => {
-                self.buf.starts_with(b"HEAD ")
-            }
-            Place::Over { is_head } => is_head,
+        match self.state {
+            State::FirstWord
+            | State::FirstWordAfterEmptyLine
+            | State::FirstLine
+            | State::Fields(_) => self.buf.starts_with(b"HEAD "),
+            State::Ended { is_head } => is_head,
         }
     }
 
@@ -156,14 +157,14 @@ impl Head {
         buffers: &BufferPool,
     ) -> Result<Option<Buffer>, E> {
         assert!(
-            !matches!(self.place, Place::Over { .. }),
+            !matches!(self.state, State::Ended { .. }),
             "a head that is complete or has failed takes no more bytes"
         );
         let result = self.receive_lines(input, limits, kind, check_first_line, buffers);
         match result {
             Ok(false) => return Ok(None),
             Ok(true) | Err(_) => {
-                self.place = Place::Over {
+                self.state = State::Ended {
                     is_head: self.is_head(),
                 }
             }
@@ -182,20 +183,20 @@ impl Head {
         buffers: &BufferPool,
     ) -> Result<bool, E> {
         loop {
-            let room = limits.head_bytes_max.saturating_sub(self.buf.len());
-            if room == 0 {
+            let left = limits.head_bytes_max.saturating_sub(self.buf.len());
+            if left == 0 {
                 return Err(HeadError::TooLong.into());
             }
             if input.is_empty() {
                 return Ok(false);
             }
-            let window = room.min(input.len());
+            let window = left.min(input.len());
             let needed = self.buf.len() + window;
             buffers.grow_head(&mut self.buf, needed, limits.head_bytes_max);
             let (len, result) = self.scan(&input[..window], kind);
             #[cfg(test)]
             {
-                self.looked_at += len;
+                self.bytes_examined += len;
             }
             let (taken, rest) = std::mem::take(input).split_at_mut(len);
             *input = rest;
@@ -217,7 +218,10 @@ impl Head {
         };
         let mut at = 0;
         while at < window.len() {
-            let is_word = matches!(self.place, Place::FirstWord | Place::FirstWordAgain);
+            let is_word = matches!(
+                self.state,
+                State::FirstWord | State::FirstWordAfterEmptyLine
+            );
             if previous != b'\r' && !is_word {
                 let plain = plain_len(&window[at..]);
                 if plain > 0 {
@@ -247,9 +251,9 @@ impl Head {
         if previous == b'\r' && byte != b'\n' {
             return Err(HeadError::BareCr);
         }
-        if let Place::FirstWord | Place::FirstWordAgain = self.place {
+        if let State::FirstWord | State::FirstWordAfterEmptyLine = self.state {
             match byte {
-                b' ' if !is_first => self.place = Place::FirstLine,
+                b' ' if !is_first => self.state = State::FirstLine,
                 b'\r' | b'\n' => {}
                 // The slash of a response's "HTTP/1.1".
                 b'/' if kind == HeadKind::Response => {}
@@ -276,31 +280,31 @@ impl Head {
         let line = &self.buf[self.line_start..self.buf.len() - 2];
         #[cfg(test)]
         {
-            self.looked_at += line.len();
+            self.bytes_examined += line.len();
         }
-        self.place = match self.place {
+        self.state = match self.state {
             // RFC 7230 section 3.5: "a server that is expecting to receive and parse a request-line SHOULD
             // ignore at least one empty line (CRLF) received prior to the request-line". It is no part of the head.
-            Place::FirstWord if line.is_empty() && kind == HeadKind::Request => {
+            State::FirstWord if line.is_empty() && kind == HeadKind::Request => {
                 self.buf.clear();
-                Place::FirstWordAgain
+                State::FirstWordAfterEmptyLine
             }
-            Place::FirstWord | Place::FirstWordAgain if line.is_empty() => {
+            State::FirstWord | State::FirstWordAfterEmptyLine if line.is_empty() => {
                 return Err(HeadError::NotHttp.into());
             }
-            Place::FirstWord | Place::FirstWordAgain | Place::FirstLine => {
+            State::FirstWord | State::FirstWordAfterEmptyLine | State::FirstLine => {
                 check_first_line(line)?;
-                Place::Fields(0)
+                State::Fields(0)
             }
-            Place::Fields(_) if line.is_empty() => return Ok(true),
-            Place::Fields(count) => {
+            State::Fields(_) if line.is_empty() => return Ok(true),
+            State::Fields(count) => {
                 if count >= limits.headers_max.min(PARSER_HEADERS_MAX) {
                     return Err(HeadError::TooManyHeaders.into());
                 }
                 check_field_line(line)?;
-                Place::Fields(count + 1)
+                State::Fields(count + 1)
             }
-            Place::Over { .. } => unreachable!("receive has asserted that it is not"),
+            State::Ended { .. } => unreachable!("receive has asserted that it is not"),
         };
         self.line_start = self.buf.len();
         Ok(false)

@@ -36,9 +36,9 @@ fn a_head_that_arrives_byte_by_byte_is_looked_at_twice_at_most() {
             assert!(head.capacity() <= limits.head_bytes_max);
         }
         assert!(
-            head.looked_at <= 2 * text.len(),
+            head.bytes_examined <= 2 * text.len(),
             "{} of {}",
-            head.looked_at,
+            head.bytes_examined,
             text.len()
         );
         assert!(growths <= 16, "{growths} allocations");
