@@ -158,7 +158,7 @@ impl Receiver {
             message: Some(message),
         }) = self.partial.as_deref_mut()
         else {
-            panic!("bytes are received in place only while a payload is under way");
+            panic!("bytes are received in place only inside the payload of a frame");
         };
         assert!(
             len as u64 <= header.payload_len - *received,
