@@ -78,7 +78,7 @@ impl fmt::Display for ProtocolError {
             Self::FrameNotMasked => f.write_str("a client's frame is not masked"),
             Self::FrameMasked => f.write_str("a server's frame is masked"),
             Self::ControlFragmented => f.write_str("a control frame is fragmented"),
-            Self::ControlTooLong => f.write_str("a control frame is over 125 bytes"),
+            Self::ControlTooLong => f.write_str("a control frame exceeds 125 bytes"),
             Self::LengthNotMinimal => f.write_str("a length is not in its shortest form"),
             Self::LengthTopBit => f.write_str("a length has its top bit set"),
             Self::ContinuationWithoutMessage => f.write_str("a continuation without a message"),
@@ -86,7 +86,7 @@ impl fmt::Display for ProtocolError {
             Self::MessageTooBig => f.write_str("the message is too big"),
             Self::TooManyFragments => f.write_str("the message has too many fragments"),
             Self::TextNotUtf8 => f.write_str("a text message is not UTF-8"),
-            Self::CloseCodeCut => f.write_str("a close code of one byte"),
+            Self::CloseCodeCut => f.write_str("the body of a Close is one byte long"),
             Self::CloseCode(code) => write!(f, "close code {code} is not allowed"),
             Self::CloseReasonNotUtf8 => f.write_str("a close reason is not UTF-8"),
         }
