@@ -85,7 +85,7 @@ pub(super) fn is_key(key: &[u8]) -> bool {
 /// Returns the base64 of a key, 24 characters.
 pub(super) fn encode_key(key: [u8; 16]) -> String {
     let bits = u128::from_be_bytes(key);
-    // 21 letters of 6 bits each, from the most significant bit on, and one letter of the last 2 bits and 4 zeros.
+    // 21 letters of 6 bits each, from the highest bit on, and one letter of the last 2 bits and 4 zeros.
     let letters = (0..21).map(|i| bits >> (122 - 6 * i)).chain([bits << 4]);
     let mut text: String = letters
         .map(|bits| char::from(BASE64[(bits & 0x3F) as usize]))
