@@ -23,7 +23,7 @@ use std::mem;
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     /// Whether heads and messages that have arrived in part move to mapped buffers.
-    is_mapping: bool,
+    uses_mapped_buffers: bool,
     /// Unused buffers with a capacity of [`SMALL_BYTES`].
     small: Vec<Buffer>,
     /// Unused buffers with a capacity of [`LARGE_BYTES`].
@@ -45,7 +45,7 @@ impl BufferPool {
     pub(crate) fn new() -> Self {
         let small = (0..SMALL_COUNT).map(|_| Buffer::with_capacity(SMALL_BYTES));
         Self {
-            is_mapping: true,
+            uses_mapped_buffers: true,
             small: small.collect(),
             chunks: Vec::with_capacity(CHUNKS_MAX),
             large: Vec::with_capacity(LARGE_COUNT_MAX),
@@ -105,7 +105,7 @@ impl BufferPool {
     /// Reserves capacity for `needed` bytes of a request's head, which can have at most `bytes_max` bytes. A head of at
     /// least [`HEAD_MAPPED_BYTES_MIN`] bytes moves to a new mapped buffer.
     pub(crate) fn grow_head(&self, head: &mut Buffer, needed: usize, bytes_max: usize) {
-        if self.is_mapping && (head.capacity()..needed).contains(&HEAD_MAPPED_BYTES_MIN) {
+        if self.uses_mapped_buffers && (head.capacity()..needed).contains(&HEAD_MAPPED_BYTES_MIN) {
             let mut larger = Buffer::with_capacity(LARGE_BYTES);
             larger.extend_from_slice(head);
             *head = larger;
@@ -128,7 +128,9 @@ impl BufferPool {
         needed: usize,
         bytes_max: u64,
     ) {
-        if self.is_mapping && (message.capacity()..needed).contains(&MESSAGE_MAPPED_BYTES_MIN) {
+        if self.uses_mapped_buffers
+            && (message.capacity()..needed).contains(&MESSAGE_MAPPED_BYTES_MIN)
+        {
             let mut larger = self
                 .take_large()
                 .unwrap_or_else(|| AssemblyBuffer::new(self.take_chunk(), None));
@@ -136,7 +138,7 @@ impl BufferPool {
             *message = larger;
         }
         if needed > message.capacity() {
-            if self.is_mapping && bytes_max < MESSAGE_MAPPED_BYTES_MIN as u64 {
+            if self.uses_mapped_buffers && bytes_max < MESSAGE_MAPPED_BYTES_MIN as u64 {
                 let needed = needed.next_power_of_two();
                 message.grow(needed, bytes_max.next_power_of_two());
             } else {

@@ -95,10 +95,10 @@ pub enum HeadError {
 impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotHttp => f.write_str("this is not HTTP"),
+            Self::NotHttp => f.write_str("the input is not HTTP"),
             Self::ControlByte(byte) => write!(f, "a control character in the head: 0x{byte:02x}"),
             Self::BareCr => f.write_str("a CR without its LF"),
-            Self::BareLf => f.write_str("a LF without its CR"),
+            Self::BareLf => f.write_str("an LF without its CR"),
             Self::FoldedLine => f.write_str("a header folded over several lines"),
             Self::NoColon => f.write_str("a header line without a colon"),
             Self::SpaceBeforeColon => {
