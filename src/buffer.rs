@@ -1,10 +1,11 @@
-//! Buffers that can be large, and whose memory returns to the system when they are freed. Only this module, with
-//! its pool, depends on how allocators behave, so that the storage can be exchanged.
+//! Buffers that can be large, and whose memory returns to the operating system when they are freed. Only this module
+//! and its pool depend on the behaviour of allocators, so that the storage can be replaced.
 //!
-//! glibc maps an allocation of 128 KiB or more by itself, and unmaps it when it is freed: the memory returns at once. But
-//! after it has freed a block of up to 32 MiB that way, it allocates that size from its heap (mallopt(3), "dynamic mmap
-//! threshold"), where freed memory stays as long as a small block lies above it. A block that is shrunk first returns by
-//! `mremap`, which does not raise the threshold. With other allocators that costs a call and does no harm.
+//! glibc allocates a block of 128 KiB or more with `mmap`, and unmaps it when it is freed, so the memory returns to the
+//! system at once. But after it has freed a mapped block of up to 32 MiB, it allocates later blocks of that size from
+//! its heap (mallopt(3), "dynamic mmap threshold"). There, freed memory does not return to the system while a small
+//! block lies above it. Therefore a large block is shrunk before it is freed: shrinking returns its pages by `mremap`,
+//! which does not raise the threshold. With other allocators this costs one call and has no effect.
 
 mod pool;
 
@@ -14,17 +15,17 @@ use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Bytes in a block of memory that may be large.
+/// A byte vector that may be large. Its memory returns to the system when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer(Vec<u8>);
 
 impl Buffer {
-    /// Returns an empty buffer. Its memory is not written to before its bytes are.
+    /// Returns an empty buffer. Its memory is not written to until bytes are appended.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
-    /// Returns the bytes of memory.
+    /// Returns the capacity in bytes.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {
         self.0.capacity()
@@ -41,8 +42,8 @@ impl Buffer {
         self.0.clear();
     }
 
-    /// Reserves capacity for `needed` bytes in total. Doubles the capacity, so that a byte does not cost a copy of all before it, up to
-    /// `bytes_max`.
+    /// Reserves capacity for `needed` bytes in total. Doubles the capacity, up to `bytes_max`, so that appending byte
+    /// by byte takes linear time.
     pub(crate) fn grow(&mut self, needed: usize, bytes_max: u64) {
         debug_assert!(needed as u64 <= bytes_max);
         let doubled = 2 * self.capacity() as u64;
@@ -82,29 +83,30 @@ impl From<Vec<u8>> for Buffer {
     }
 }
 
-/// A buffer in which a message is assembled. A socket can be read into the part that is not used yet.
+/// A buffer in which a message is assembled. A socket can be read into the unused part.
 #[derive(Debug, Default)]
 pub(crate) struct AssemblyBuffer {
-    /// Its length is what is initialised, because safe code reads into initialised memory only. It is initialised as it is
-    /// used, and stays so for the next message.
+    /// The initialised memory. Its length is the number of initialised bytes, because safe code reads only into
+    /// initialised memory. It is initialised when it is used for the first time, and is still initialised for the next
+    /// message.
     storage: Buffer,
-    /// Bytes of the message.
+    /// The number of bytes of the message.
     len: usize,
-    /// Counts as lent, if the pool has lent the storage, until this is dropped.
-    _lease: Option<Lease>,
+    /// Counts the storage as in use until this buffer is dropped, if it is one of the pool's large buffers.
+    _use_count: Option<UseCount>,
 }
 
 impl AssemblyBuffer {
-    /// Returns an empty buffer with the memory of `storage`.
-    pub(crate) fn new(storage: Buffer, lease: Option<Lease>) -> Self {
+    /// Returns an empty buffer with the memory of `storage`, which counts as in use in `use_count`.
+    pub(crate) fn new(storage: Buffer, use_count: Option<UseCount>) -> Self {
         Self {
             storage,
             len: 0,
-            _lease: lease,
+            _use_count: use_count,
         }
     }
 
-    /// Returns the bytes of memory.
+    /// Returns the capacity in bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.storage.capacity()
     }
@@ -118,13 +120,13 @@ impl AssemblyBuffer {
         self.len += bytes.len();
     }
 
-    /// Returns how many bytes behind the message are initialised already.
+    /// Returns the number of initialised bytes behind the message.
     pub(crate) fn initialised(&self) -> usize {
         self.storage.len() - self.len
     }
 
-    /// Returns the first `len` bytes behind the message, initialised, to be written to and then added to the message by
-    /// [`advance`](Self::advance). The capacity has to suffice.
+    /// Returns the first `len` bytes behind the message, and initialises them if necessary. The caller writes to them,
+    /// and adds them to the message with [`advance`](Self::advance). The capacity must be sufficient.
     pub(crate) fn unused(&mut self, len: usize) -> &mut [u8] {
         let end = self.len + len;
         debug_assert!(end <= self.capacity());
@@ -148,12 +150,12 @@ impl AssemblyBuffer {
         self.storage.grow(needed, bytes_max);
     }
 
-    /// Returns the memory, for another use.
+    /// Returns the memory, to be used for other bytes.
     pub(crate) fn into_storage(self) -> Buffer {
         self.storage
     }
 
-    /// Returns the message.
+    /// Returns the bytes of the message.
     pub(crate) fn into_vec(mut self) -> Vec<u8> {
         self.storage.0.truncate(self.len);
         mem::take(&mut self.storage.0)
@@ -174,21 +176,21 @@ impl DerefMut for AssemblyBuffer {
     }
 }
 
-/// Counts things that are lent. Each clone stands for one of them, until the clone is dropped.
+/// Counts buffers in use. Each buffer in use owns one clone, and drops it with the buffer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lease(Arc<()>);
+pub(crate) struct UseCount(Arc<()>);
 
-impl Lease {
-    /// Returns the number of clones.
+impl UseCount {
+    /// Returns the number of buffers in use: the number of clones.
     pub(crate) fn count(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 }
 
-/// Minimum bytes of a block that an allocator maps by itself.
+/// Minimum bytes of a block that glibc allocates with `mmap`.
 pub(crate) const LARGE_BYTES: usize = 128 * 1024;
 
-/// Bytes that a large block is shrunk to before it is freed.
+/// Bytes to which a large block is shrunk before it is freed.
 const LAST_BYTES: usize = 4096;
 
 #[cfg(test)]
@@ -196,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_used_once_is_read_into_without_initialising_it_again() {
+    fn memory_is_initialised_only_once() {
         let mut buffer = AssemblyBuffer::new(Buffer::with_capacity(1000), None);
         buffer.extend_from_slice(b"first");
         assert_eq!(buffer.initialised(), 0);

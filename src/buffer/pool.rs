@@ -1,51 +1,59 @@
-//! The buffers of the loop: for queues, topic logs, unprocessed input, requests and messages that are not whole. The pool
-//! decides which buffer each of them gets, what is retained, and when it is freed.
+//! The pool of the loop's buffers: for queues, topic logs, unprocessed input, and requests and messages that have
+//! arrived in part. The pool decides which buffer is used for each of them, which buffers are retained for reuse, and
+//! when they are freed.
 //!
-//! Small buffers are allocated at the start, below all allocations that come and go. A small buffer that is allocated later,
-//! and stays in an allocator's cache, prevents an allocator from returning the memory below it to the system.
+//! Small buffers are allocated at the start, so that they lie below all later allocations. A small buffer that is
+//! allocated later, and stays in an allocator's cache, prevents the allocator from returning the memory below it to the
+//! system.
 //!
-//! Larger buffers are mapped by themselves (see `buffer`): they cost the pages that are written to, whatever their capacity,
-//! and all of that memory returns to the system when they are freed. Used ones are retained for a second, because a fresh
-//! page costs more than the copy into it. But a used one costs all its pages, whatever is put into it. Therefore queues,
-//! logs and unprocessed input get chunks of 128 KiB; used buffers above that size are lent to a few messages at a time; and
-//! requests, which any client can begin, get fresh ones.
+//! Larger buffers are *mapped* (see `buffer`): they occupy only the pages that were written to, whatever their
+//! capacity, and all of their memory returns to the system when they are freed. Used mapped buffers are retained for
+//! one second, because the page faults of a new buffer cost more than the copy into it. But a used buffer occupies all
+//! its pages, however few bytes it contains. Therefore:
+//!
+//! - Queues, logs and unprocessed input use chunks of 128 KiB.
+//! - Used buffers above 128 KiB are used again for a few messages at a time.
+//! - Requests use new buffers, because any client can begin a request.
 
-use super::{AssemblyBuffer, Buffer, LARGE_BYTES, Lease};
+use super::{AssemblyBuffer, Buffer, LARGE_BYTES, UseCount};
 use std::mem;
 
-/// See the module. The default retains no buffers and lends none: heads and messages are allocated as they grow.
+/// The buffer pool: see the module. The default has no buffers, and does not use mapped buffers for heads and messages:
+/// their buffers grow by reallocation.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
-    /// Whether heads and messages under way move to mapped buffers.
-    is_mapping: bool,
+    /// Whether heads and messages that have arrived in part move to mapped buffers.
+    uses_mapped_buffers: bool,
+    /// Unused buffers with a capacity of [`SMALL_BYTES`].
     small: Vec<Buffer>,
+    /// Unused buffers with a capacity of [`LARGE_BYTES`].
     chunks: Vec<Buffer>,
-    /// Larger than a chunk, for messages under way.
+    /// Unused buffers that are larger than a chunk, for messages that have arrived in part.
     large: Vec<Buffer>,
-    /// Capacity of `large`, in all.
+    /// Total capacity of the buffers in `large`.
     large_bytes: usize,
-    /// Counts the buffers that were in `large` and are lent. `None` before the first.
-    lease: Option<Lease>,
-    /// When a chunk or a large buffer was last given to the pool.
-    used_at: u64,
-    /// Milliseconds of the loop's clock.
+    /// Counts the buffers from `large` that messages use. `None` before the first.
+    large_in_use: Option<UseCount>,
+    /// When a chunk or a large buffer last returned to the pool, in milliseconds of the loop's clock.
+    returned_at: u64,
+    /// The time in milliseconds of the loop's clock.
     now: u64,
 }
 
 impl BufferPool {
-    /// Returns a pool with its small buffers.
+    /// Returns a pool with [`SMALL_COUNT`] small buffers.
     pub(crate) fn new() -> Self {
         let small = (0..SMALL_COUNT).map(|_| Buffer::with_capacity(SMALL_BYTES));
         Self {
-            is_mapping: true,
+            uses_mapped_buffers: true,
             small: small.collect(),
             chunks: Vec::with_capacity(CHUNKS_MAX),
-            large: Vec::with_capacity(LENT_MAX),
+            large: Vec::with_capacity(LARGE_COUNT_MAX),
             ..Self::default()
         }
     }
 
-    /// Sets the time, and frees the retained mapped buffers if none was used for a second.
+    /// Sets the time. Frees the retained mapped buffers if none has returned to the pool for one second.
     pub(crate) fn begin_turn(&mut self, now: u64) {
         self.now = now;
         if self.next_in() == Some(0) {
@@ -53,9 +61,9 @@ impl BufferPool {
         }
     }
 
-    /// Returns the milliseconds until retained buffers are to be freed.
+    /// Returns the milliseconds until the retained mapped buffers are to be freed. `None` if there are none.
     pub(crate) fn next_in(&self) -> Option<u64> {
-        let due = self.used_at + RETAINED_MILLIS;
+        let due = self.returned_at + RETAINED_MILLIS;
         let is_empty = self.chunks.is_empty() && self.large.is_empty();
         (!is_empty).then(|| due.saturating_sub(self.now))
     }
@@ -67,7 +75,7 @@ impl BufferPool {
         self.large_bytes = 0;
     }
 
-    /// Returns an empty buffer with a capacity of at least `len` bytes.
+    /// Returns an empty buffer with a capacity of at least `len` bytes, from the pool or a new one.
     #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Buffer {
         if len <= SMALL_BYTES
@@ -94,10 +102,10 @@ impl BufferPool {
         Buffer::with_capacity(len)
     }
 
-    /// Reserves capacity for `needed` bytes of a request's head, of at most `bytes_max`. From [`MAPPED_BYTES_MIN`] on the head
-    /// moves to a fresh mapped buffer.
+    /// Reserves capacity for `needed` bytes of a request's head, which can have at most `bytes_max` bytes. A head of at
+    /// least [`MAPPED_BYTES_MIN`] bytes moves to a new mapped buffer.
     pub(crate) fn grow_head(&self, head: &mut Buffer, needed: usize, bytes_max: usize) {
-        if self.is_mapping && (head.capacity()..needed).contains(&MAPPED_BYTES_MIN) {
+        if self.uses_mapped_buffers && (head.capacity()..needed).contains(&MAPPED_BYTES_MIN) {
             let mut larger = Buffer::with_capacity(LARGE_BYTES);
             larger.extend_from_slice(head);
             *head = larger;
@@ -107,28 +115,30 @@ impl BufferPool {
         }
     }
 
-    /// Reserves capacity for `needed` bytes of a message, of which headers have announced no more than `bytes_max`. From
-    /// [`MAPPED_BYTES_MIN`] on the message moves to a mapped buffer: a retained one, unless too many are lent.
+    /// Reserves capacity for `needed` bytes of a message, of which frame headers have announced at most `bytes_max`
+    /// bytes. A message of at least [`MAPPED_BYTES_MIN`] bytes moves to a mapped buffer: a retained large one,
+    /// unless [`LARGE_COUNT_MAX`] of them are in use, else a chunk.
     ///
-    /// Smaller capacities are powers of two. Allocators retain some memory for each size that was once in use: fewer sizes
-    /// leave less behind (mimalloc: 1.6 instead of 3.6 MB after 20 clients with messages of 30 000 bytes have gone).
+    /// Smaller capacities are powers of two. Allocators retain some memory for each block size that was once in use, so
+    /// fewer sizes leave less memory behind (mimalloc: 1.6 instead of 3.6 MB after 20 clients that sent messages of 30
+    /// 000 bytes have disconnected).
     pub(crate) fn grow_message(
         &mut self,
         message: &mut AssemblyBuffer,
         needed: usize,
         bytes_max: u64,
     ) {
-        if self.is_mapping && (message.capacity()..needed).contains(&MAPPED_BYTES_MIN) {
+        if self.uses_mapped_buffers && (message.capacity()..needed).contains(&MAPPED_BYTES_MIN) {
             // A large buffer is for a message that is announced to need it.
-            let lent = (bytes_max > LARGE_BYTES as u64)
-                .then(|| self.lend())
+            let large = (bytes_max > LARGE_BYTES as u64)
+                .then(|| self.take_large())
                 .flatten();
-            let mut larger = lent.unwrap_or_else(|| AssemblyBuffer::new(self.take_chunk(), None));
+            let mut larger = large.unwrap_or_else(|| AssemblyBuffer::new(self.take_chunk(), None));
             larger.extend_from_slice(message);
             *message = larger;
         }
         if needed > message.capacity() {
-            if self.is_mapping && bytes_max < MAPPED_BYTES_MIN as u64 {
+            if self.uses_mapped_buffers && bytes_max < MAPPED_BYTES_MIN as u64 {
                 let needed = needed.next_power_of_two();
                 message.grow(needed, bytes_max.next_power_of_two());
             } else {
@@ -137,76 +147,77 @@ impl BufferPool {
         }
     }
 
-    /// Returns a retained large buffer, unless too many are lent. It counts as lent until it is dropped.
-    fn lend(&mut self) -> Option<AssemblyBuffer> {
-        let lease = self.lease.get_or_insert_default();
-        if lease.count() == LENT_MAX {
+    /// Returns a retained large buffer, which counts as in use until it is dropped. `None` if none is retained, or if
+    /// [`LARGE_COUNT_MAX`] are in use.
+    fn take_large(&mut self) -> Option<AssemblyBuffer> {
+        let use_count = self.large_in_use.get_or_insert_default();
+        if use_count.count() == LARGE_COUNT_MAX {
             return None;
         }
         let large = self.large.pop()?;
         self.large_bytes -= large.capacity();
-        Some(AssemblyBuffer::new(large, Some(lease.clone())))
+        Some(AssemblyBuffer::new(large, Some(use_count.clone())))
     }
 
-    /// Returns a buffer with a capacity of [`LARGE_BYTES`]. It is not cleared.
+    /// Returns a retained or new buffer with a capacity of [`LARGE_BYTES`]. It is not cleared.
     fn take_chunk(&mut self) -> Buffer {
         let chunk = self.chunks.pop();
         chunk.unwrap_or_else(|| Buffer::with_capacity(LARGE_BYTES))
     }
 
-    /// Takes the buffer of a message back, to be retained or freed.
-    pub(crate) fn give_message(&mut self, buffer: AssemblyBuffer) {
-        self.give(buffer.into_storage());
+    /// Returns the buffer of a message to the pool, which retains or frees it.
+    pub(crate) fn put_message(&mut self, buffer: AssemblyBuffer) {
+        self.put(buffer.into_storage());
     }
 
-    /// Takes a buffer back, to be retained or freed.
+    /// Returns a buffer to the pool, which retains or frees it.
     #[inline]
-    pub(crate) fn give(&mut self, mut buffer: Buffer) {
+    pub(crate) fn put(&mut self, mut buffer: Buffer) {
         if buffer.capacity() == SMALL_BYTES && self.small.len() < SMALL_COUNT {
             buffer.clear();
             self.small.push(buffer);
         } else if buffer.capacity() > 0 {
-            self.give_any(buffer);
+            self.put_any(buffer);
         } else {
-            // It owns nothing: the call that would drop it is saved.
+            // The buffer owns no memory. Not dropping it saves a function call.
             mem::forget(buffer);
         }
     }
 
     #[inline(never)]
-    fn give_any(&mut self, buffer: Buffer) {
+    fn put_any(&mut self, buffer: Buffer) {
         let capacity = buffer.capacity();
         if capacity == LARGE_BYTES && self.chunks.len() < CHUNKS_MAX {
-            // Not cleared: what is initialised can be read into again.
+            // Not cleared: a socket can be read into the initialised bytes again.
             self.chunks.push(buffer);
-            self.used_at = self.now;
+            self.returned_at = self.now;
         } else if capacity > LARGE_BYTES
             && self.large_bytes + capacity <= LARGE_BYTES_MAX
-            && self.large.len() < LENT_MAX
+            && self.large.len() < LARGE_COUNT_MAX
         {
             self.large.push(buffer);
             self.large_bytes += capacity;
-            self.used_at = self.now;
+            self.returned_at = self.now;
         }
     }
 
-    /// Returns how many small buffers, chunks and large buffers are retained.
+    /// Returns the numbers of retained small buffers, chunks and large buffers.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         (self.small.len(), self.chunks.len(), self.large.len())
     }
 }
 
-/// Capacity of a small buffer: several echoes of 20 bytes, or one of 1 KiB with its header.
+/// Capacity of a small buffer: enough for several messages of 20 bytes, or for one of 1 KiB with its header.
 const SMALL_BYTES: usize = 1024 + 16;
 
-/// Small buffers that are retained, as many as sessions are often ready at once: 65 KiB in all.
+/// Number of small buffers that are retained: about as many as sessions are often ready at once. 65 KiB in total.
 const SMALL_COUNT: usize = 64;
 
-/// Up to a page, to map a buffer costs more than it returns.
+/// Capacity up to which a buffer is not mapped, one page: to map so little memory costs more than it saves.
 const MIDDLE_BYTES: usize = 4096;
 
-/// Minimum bytes of a request or of a message under way that are stored in a mapped buffer, not in the allocator's heap. An
+/// Minimum bytes of a request or of an incomplete message that are stored in a mapped buffer, not in the allocator's heap. An
 /// allocator packs smaller buffers into pages of 64 KiB or more, and retains all of such a page while one of its buffers is
 /// in use: when every 16th of 4 000 messages of 31 000 bytes stayed, 132 MB remained resident, and 13 MB with this limit.
 /// With 32-bit addresses, of which each mapped buffer takes 128 KiB, it is higher.
@@ -216,17 +227,17 @@ const MAPPED_BYTES_MIN: usize = if cfg!(target_pointer_width = "64") {
     32 * 1024
 };
 
-/// Maximum chunks that are retained: 2 MiB.
+/// Maximum number of chunks that are retained: 2 MiB in total.
 const CHUNKS_MAX: usize = 16;
 
-/// Maximum capacity of the large buffers that are retained, in all: messages of 1 MiB from four peers at once, with what
-/// an allocator adds.
+/// Maximum total capacity of the large buffers that are retained: enough for messages of 1 MiB from four peers at once,
+/// with the overhead of an allocator.
 const LARGE_BYTES_MAX: usize = 4 * (1024 * 1024 + 4096);
 
-/// Maximum large buffers that are retained, and that are lent at a time.
-const LENT_MAX: usize = 4;
+/// Maximum number of large buffers that are retained, and maximum number that are in use at a time.
+const LARGE_COUNT_MAX: usize = 4;
 
-/// How long unused mapped buffers are retained.
+/// Time for which unused mapped buffers are retained, in milliseconds.
 const RETAINED_MILLIS: u64 = 1000;
 
 #[cfg(test)]
@@ -238,32 +249,32 @@ mod tests {
     }
 
     #[test]
-    fn a_large_buffer_is_used_again_and_freed_after_a_second() {
+    fn a_large_buffer_is_used_again_and_freed_after_one_second() {
         let mut buffers = BufferPool::new();
         assert_eq!(buffers.next_in(), None);
         buffers.begin_turn(5);
-        buffers.give(buffer(200_000));
+        buffers.put(buffer(200_000));
         assert_eq!(buffers.next_in(), Some(1000));
-        let mut lent = buffers.lend().unwrap();
-        assert_eq!((lent.capacity(), buffers.next_in()), (200_000, None));
-        lent.extend_from_slice(b"1");
+        let mut taken = buffers.take_large().unwrap();
+        assert_eq!((taken.capacity(), buffers.next_in()), (200_000, None));
+        taken.extend_from_slice(b"1");
         buffers.begin_turn(700);
-        buffers.give_message(lent);
+        buffers.put_message(taken);
         buffers.begin_turn(1699);
-        let lent = buffers.lend().unwrap();
-        assert_eq!((lent.capacity(), lent.len()), (200_000, 0));
-        buffers.give_message(lent);
+        let taken = buffers.take_large().unwrap();
+        assert_eq!((taken.capacity(), taken.len()), (200_000, 0));
+        buffers.put_message(taken);
         buffers.begin_turn(2699);
         assert_eq!(buffers.counts().2, 0);
-        assert!(buffers.lend().is_none());
+        assert!(buffers.take_large().is_none());
     }
 
     #[test]
-    fn what_is_retained_is_bounded() {
+    fn the_number_of_retained_buffers_is_limited() {
         let mut buffers = BufferPool::new();
         for len in [SMALL_BYTES, MIDDLE_BYTES, 1 << 20, 1 << 24, LARGE_BYTES] {
             for _ in 0..200 {
-                buffers.give(buffer(len));
+                buffers.put(buffer(len));
             }
         }
         assert_eq!(buffers.counts(), (SMALL_COUNT, CHUNKS_MAX, 4));
@@ -272,9 +283,9 @@ mod tests {
     }
 
     #[test]
-    fn a_used_buffer_of_a_message_becomes_no_chunk() {
+    fn a_large_buffer_is_not_used_as_a_chunk() {
         let mut buffers = BufferPool::new();
-        buffers.give(buffer(4 << 20));
+        buffers.put(buffer(4 << 20));
         for len in [MIDDLE_BYTES + 1, 100_000, LARGE_BYTES] {
             assert_eq!(buffers.take(len).capacity(), LARGE_BYTES);
         }
@@ -282,18 +293,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_few_large_ones_are_lent_at_a_time() {
+    fn only_a_few_large_buffers_are_in_use_at_a_time() {
         let mut buffers = BufferPool::new();
-        let mut lent = Vec::new();
-        for _ in 0..LENT_MAX {
-            buffers.give(buffer(200_000));
-            lent.extend(buffers.lend());
+        let mut taken = Vec::new();
+        for _ in 0..LARGE_COUNT_MAX {
+            buffers.put(buffer(200_000));
+            taken.extend(buffers.take_large());
         }
-        assert_eq!(lent.len(), LENT_MAX);
-        buffers.give(buffer(200_000));
-        assert!(buffers.lend().is_none());
-        // Whether it comes back or not.
-        lent.pop();
-        assert!(buffers.lend().is_some());
+        assert_eq!(taken.len(), LARGE_COUNT_MAX);
+        buffers.put(buffer(200_000));
+        assert!(buffers.take_large().is_none());
+        // A dropped buffer does not count, even if it has not returned to the pool.
+        taken.pop();
+        assert!(buffers.take_large().is_some());
     }
 }

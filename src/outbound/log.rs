@@ -1,11 +1,16 @@
-//! The log of one topic: frames, each framed once, lying next to each other at positions that only grow. Readers hold
-//! positions, not copies.
+//! The log of one topic: the published frames, one behind another. A *position* is the number of bytes that were
+//! appended before. Members and queues store positions, not copies of frames.
 //!
-//! A chunk is retained while one of two counts is not zero: `cursors`, the members whose next unclaimed byte lies in the
-//! chunk (they will claim everything that follows, so later chunks are retained as well), and `holds`, the queued ranges
-//! that overlap the chunk (they retain nothing else). All other chunks are released by [`Log::trim`], at any time.
+//! The log is a sequence of chunks. A chunk is retained for one of two reasons:
 //!
-//! A frame never straddles two chunks, so every chunk begins with the first byte of a frame.
+//! - A *cursor*: a member's next unclaimed byte lies in the chunk or in an earlier chunk. The member will claim all
+//!   bytes from its cursor on, so all later chunks are retained as well.
+//! - A *hold*: a range of claimed bytes that overlaps the chunk is queued, and not sent yet. A hold retains no other
+//!   chunk.
+//!
+//! Each chunk counts its cursors and holds. [`Log::trim`] releases all other chunks.
+//!
+//! A frame never lies in two chunks, so every chunk begins with the first byte of a frame.
 
 use super::CHUNK_BYTES;
 use crate::buffer::Buffer;
@@ -17,7 +22,7 @@ use std::mem;
 pub(super) struct Log {
     chunks: VecDeque<Chunk>,
     end: u64,
-    /// Frames appended.
+    /// The number of frames that were appended.
     messages: u64,
 }
 
@@ -25,13 +30,14 @@ pub(super) struct Log {
 struct Chunk {
     start: u64,
     bytes: Buffer,
-    /// Frames before this chunk.
+    /// The number of frames before this chunk.
     messages_before: u64,
-    /// Frames in this chunk, counted every [`MARK_BYTES`] or so, so that a count never walks over more.
+    /// The starts of some frames, at distances of about [`MARK_BYTES`], so that finding a frame or counting frames does
+    /// not begin at the start of the chunk.
     marks: Vec<Mark>,
-    /// Members whose first unclaimed byte is in this chunk.
+    /// The number of members whose next unclaimed byte is in this chunk.
     cursors: u32,
-    /// Queued ranges that have unsent bytes in this chunk.
+    /// The number of queued ranges with unsent bytes in this chunk.
     holds: u32,
 }
 
@@ -43,17 +49,17 @@ struct Mark {
 }
 
 impl Log {
-    /// The position after the last byte.
+    /// Returns the position behind the last byte.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// The number of frames that were appended.
+    /// Returns the number of frames that were appended.
     pub(super) fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Whether no byte is retained.
+    /// Returns whether no chunk is retained.
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -62,7 +68,7 @@ impl Log {
     pub(super) fn append(&mut self, header: &[u8], payload: &[u8], buffers: &mut BufferPool) {
         let len = header.len() + payload.len();
         let end = self.end;
-        // The newest chunk may have been released while an older one is held.
+        // The newest chunk may have been released, and an older one not.
         let fits = |chunk: &Chunk| chunk.end() == end && chunk.bytes.len() + len <= CHUNK_BYTES;
         if !self.chunks.back().is_some_and(fits) {
             self.chunks.push_back(Chunk {
@@ -89,7 +95,7 @@ impl Log {
         if needed > bytes.capacity() {
             let mut larger = buffers.take(needed);
             larger.extend_from_slice(bytes);
-            buffers.give(mem::replace(bytes, larger));
+            buffers.put(mem::replace(bytes, larger));
         }
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(payload);
@@ -97,7 +103,7 @@ impl Log {
         self.messages += 1;
     }
 
-    /// The bytes `from..to`, chunk by chunk.
+    /// Returns the bytes `from..to`, one slice for each chunk. They must be retained.
     pub(super) fn slices(&self, from: u64, to: u64) -> impl Iterator<Item = &[u8]> {
         debug_assert!(from <= to && to <= self.end);
         let first = if from < to {
@@ -114,20 +120,20 @@ impl Log {
             })
     }
 
-    /// The bytes `from..to`, which are not empty, as far as they lie in one chunk.
+    /// Returns the first of [`slices`](Self::slices). The range must not be empty.
     pub(super) fn first_slice(&self, from: u64, to: u64) -> &[u8] {
         let chunk = &self.chunks[self.chunk_at(from)];
         let end = (to - chunk.start).min(chunk.bytes.len() as u64);
         &chunk.bytes[(from - chunk.start) as usize..end as usize]
     }
 
-    /// Counts `members` more members whose next unclaimed byte is at `position`, which is below the end.
+    /// Adds the cursors of `members` members at `position`, which must be below the end.
     pub(super) fn add_cursors(&mut self, position: u64, members: u32) {
         let chunk = self.chunk_at(position);
         self.chunks[chunk].cursors += members;
     }
 
-    /// Counts one member less at `position`. Returns whether the chunk has no other.
+    /// Removes the cursor of one member at `position`. Returns whether the chunk has no other cursors.
     pub(super) fn remove_cursor(&mut self, position: u64) -> bool {
         let chunk = self.chunk_at(position);
         let cursors = &mut self.chunks[chunk].cursors;
@@ -136,21 +142,22 @@ impl Log {
         *cursors == 0
     }
 
-    /// The position from which chunks are retained for members that have unclaimed bytes; the end if there are none.
+    /// Returns the start of the first chunk with a cursor, from which on all chunks are retained. The end if there are
+    /// no cursors.
     pub(super) fn unclaimed_from(&self) -> u64 {
         let first = self.chunks.iter().find(|chunk| chunk.cursors > 0);
         first.map_or(self.end, |chunk| chunk.start)
     }
 
-    /// Retains the bytes `from..to` until they are released.
+    /// Adds a hold: retains the bytes `from..to` until [`release`](Self::release) is called for them.
     pub(super) fn hold(&mut self, from: u64, to: u64) {
         let first = self.chunk_at(from);
         self.hold_chunks(first, to);
     }
 
-    /// Extends a hold that ends at `from`, to end at `to`.
+    /// Extends a hold that ends at `from`. It ends at `to` then.
     pub(super) fn extend_hold(&mut self, from: u64, to: u64) {
-        // The chunk that the byte before `from` lies in is held already.
+        // The hold has counted the chunk of the byte before `from` already.
         let first = self.chunks.partition_point(|chunk| chunk.start < from);
         self.hold_chunks(first, to);
     }
@@ -162,13 +169,14 @@ impl Log {
         }
     }
 
-    /// Shortens a hold of `from..to` to `kept..to`. Returns whether a chunk has no other hold.
-    pub(super) fn release(&mut self, from: u64, kept: u64, to: u64) -> bool {
+    /// Shortens a hold of `from..to` to `new_from..to`, or removes it if `new_from` equals `to`. Returns whether a
+    /// chunk has no holds any more.
+    pub(super) fn release(&mut self, from: u64, new_from: u64, to: u64) -> bool {
         let first = self.chunk_at(from);
         let mut is_free = false;
         let chunks = self.chunks.range_mut(first..);
         for chunk in chunks.take_while(|chunk| chunk.start < to) {
-            if kept < to && kept < chunk.end() {
+            if new_from < to && new_from < chunk.end() {
                 break;
             }
             debug_assert!(chunk.holds > 0);
@@ -178,13 +186,13 @@ impl Log {
         is_free
     }
 
-    /// Releases the chunks that no reader needs.
+    /// Releases all chunks without a hold that lie before the first cursor.
     pub(super) fn trim(&mut self, buffers: &mut BufferPool) {
         let claimed = self.chunks.iter().position(|chunk| chunk.cursors > 0);
         let mut claimed = claimed.unwrap_or(self.chunks.len());
         while claimed > 0 && self.chunks[0].holds == 0 {
             if let Some(chunk) = self.chunks.pop_front() {
-                buffers.give(chunk.bytes);
+                buffers.put(chunk.bytes);
             }
             claimed -= 1;
         }
@@ -205,18 +213,18 @@ impl Log {
         }
     }
 
-    /// The first byte of a frame at or after `position`.
+    /// Returns the position of the first frame that begins at or after `position`.
     pub(super) fn frame_boundary(&self, position: u64) -> u64 {
         self.frame_at(position).0
     }
 
-    /// The number of frames before `position`, which is a boundary of frames.
+    /// Returns the number of frames before `position`, which must be a boundary of frames.
     pub(super) fn messages_before(&self, position: u64) -> u64 {
         self.frame_at(position).1
     }
 
-    /// The first boundary of frames at or after `position`, and the number of frames before it. Walks over at most
-    /// [`MARK_BYTES`] of frames.
+    /// Returns the first boundary of frames at or after `position`, and the number of frames before it. Iterates over
+    /// the frames since the last mark, at most about [`MARK_BYTES`].
     fn frame_at(&self, position: u64) -> (u64, u64) {
         if position == self.end {
             return (position, self.messages);
@@ -242,13 +250,13 @@ impl Log {
         (chunk.start + at as u64, chunk.messages_before + messages)
     }
 
-    /// Which chunk holds `position`, which is below the end and not released.
+    /// Returns the index of the chunk that contains `position`, which must be below the end and not released.
     fn chunk_at(&self, position: u64) -> usize {
         debug_assert!(position < self.end);
         self.chunks.partition_point(|chunk| chunk.start <= position) - 1
     }
 
-    /// Bytes held, as the allocator sees them.
+    /// Returns the bytes of memory that the log owns.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum()
@@ -257,7 +265,7 @@ impl Log {
 
 #[cfg(test)]
 thread_local! {
-    /// Frames that this thread has walked over to find a boundary.
+    /// The number of frames over which this thread has iterated to find a boundary.
     pub(crate) static WALKED_FRAMES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
@@ -267,18 +275,18 @@ impl Chunk {
     }
 }
 
-/// The length of the unmasked frame that `bytes` begin with, header and payload (RFC 6455 section 5.2). The log holds only
-/// what this server framed, so there is nothing to check.
+/// Returns the length, header and payload, of the unmasked frame at the start of `bytes` (RFC 6455 section 5.2). The
+/// log contains only frames that this server has encoded, so they are not checked.
 fn frame_len(bytes: &[u8]) -> u64 {
     match bytes[1] & 0x7F {
         126 => 4 + u64::from(u16::from_be_bytes([bytes[2], bytes[3]])),
-        127 => 10 + u64::from_be_bytes(bytes[2..10].try_into().expect("eight bytes")),
+        127 => 10 + u64::from_be_bytes(bytes[2..10].try_into().expect("the slice has eight bytes")),
         len => 2 + u64::from(len),
     }
 }
 
-/// Frames are counted once in so many bytes: 4 KiB hold at most 2 048 frames, which take some microseconds to walk over,
-/// and a chunk then has at most 32 marks.
+/// Minimum distance between two marks. 4 KiB contain at most 2 048 frames, which take some microseconds to
+/// iterate. A chunk of several frames has at most 32 marks.
 const MARK_BYTES: usize = 4096;
 
 #[cfg(test)]
@@ -292,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_found_again_at_their_positions() {
+    fn slices_return_the_appended_bytes() {
         let mut log = Log::default();
         let mut expected = Vec::new();
         for len in [0, 1, 125, 126, 120_000, 5_000, 65_535, 65_536, 200_000, 3] {
@@ -319,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_and_boundaries_are_counted_across_chunks() {
+    fn frames_and_boundaries_are_found_in_all_chunks() {
         let mut log = Log::default();
         let mut starts = Vec::new();
         for len in [10, 126, 40_000, 40_000, 70_000, 0] {
@@ -367,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_from_the_oldest_cursor_on_is_retained() {
+    fn all_chunks_from_the_oldest_cursor_on_are_retained() {
         let mut log = Log::default();
         for _ in 0..8 {
             append(&mut log, &[7; 120_000]);
@@ -389,14 +397,14 @@ mod tests {
     }
 
     #[test]
-    fn held_ranges_are_retained_and_what_lies_between_is_released() {
+    fn held_ranges_are_retained_and_chunks_between_them_are_released() {
         let mut log = Log::default();
         let mut starts = Vec::new();
         for _ in 0..10 {
             starts.push(log.end());
             append(&mut log, &[7; 120_000]);
         }
-        // One queue has the third and fourth frame, another the eighth; a member goes on at the ninth.
+        // One queue holds the third and fourth frame, another the eighth. The cursor of a member is at the ninth.
         log.hold(starts[2] + 5, starts[3]);
         log.extend_hold(starts[3], starts[4]);
         log.hold(starts[7], starts[8]);
@@ -408,7 +416,7 @@ mod tests {
             starts[4] - starts[2] - 5
         );
         assert_eq!(len(&log, starts[7], starts[8]), starts[8] - starts[7]);
-        // A part of the third frame is sent, then the rest of it, then all.
+        // A part of the third frame is sent, then the rest of it, then the other held frames.
         assert!(!log.release(starts[2] + 5, starts[2] + 9, starts[4]));
         assert_eq!(held(&mut log), 5);
         assert!(log.release(starts[2] + 9, starts[3], starts[4]));
@@ -418,7 +426,7 @@ mod tests {
         assert_eq!(held(&mut log), 2);
         assert!(log.remove_cursor(starts[8]));
         assert_eq!(held(&mut log), 0);
-        append(&mut log, b"goes on");
+        append(&mut log, b"another");
         assert_eq!(len(&log, starts[9] + 120_010, log.end()), 9);
     }
 

@@ -1,4 +1,10 @@
-//! Unsent output: the queue of one session, and the topics whose logs queues refer to. Nothing here writes to a socket.
+//! Unsent output: the queue of each session, and the logs of topics, to which queues refer. This module does no I/O:
+//! `server` takes slices from a queue, writes them to the socket, and reports how many bytes were sent.
+//!
+//! - `queue`: the queue of one session.
+//! - `topics`: all topics, with their members.
+//! - `log`: the published frames of one topic.
+//! - `turn_buffer`: one buffer that all queues share for the bytes of one turn of the loop.
 
 mod log;
 mod queue;
@@ -13,7 +19,7 @@ pub(crate) use turn_buffer::TurnBuffer;
 
 use crate::buffer;
 
-/// Bytes gathered in one owned chunk or one log chunk; a larger frame gets a chunk of its own.
+/// Maximum bytes of several frames in one chunk of a queue or log. A larger frame has a chunk of its own.
 pub(crate) const CHUNK_BYTES: usize = buffer::LARGE_BYTES;
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! The unsent output of one session: owned bytes and ranges of topic logs, in the order of sending. Nothing is dropped
-//! unless a method says so.
+//! The unsent output of one session: owned bytes and ranges of topic logs, in the order of sending. Only
+//! [`skip`](Outbound::skip), [`cut_at_log`](Outbound::cut_at_log) and [`clear`](Outbound::clear) drop unsent bytes;
+//! a newer pong replaces a pending one.
 //!
-//! An empty queue owns no memory, and neither does one that holds a single range of a log, the usual case for a member
-//! that keeps up, or bytes of this turn, the usual case for an answer. Owned bytes lie in chunks of [`CHUNK_BYTES`], so that those sent are released while the others wait.
+//! An empty queue owns no memory. Neither does a queue with a single range of a log, as usual for a member of one topic
+//! whose socket accepts all bytes, nor a queue whose bytes are all in the turn's buffer, as usual for the answer to a
+//! message. Owned bytes lie in chunks of [`CHUNK_BYTES`], so that chunks that were sent are released while others are
+//! unsent.
 
 use super::CHUNK_BYTES;
 use super::topics::{Claim, TopicKey, Topics};
@@ -24,24 +27,25 @@ pub(crate) struct Outbound {
 enum Content {
     #[default]
     Empty,
-    /// In the buffer of this turn; only until the queue is flushed.
+    /// Bytes in the turn's buffer. Only until the queue is flushed in the same turn.
     Span(Span),
     Bytes(Bytes),
     Range(Range),
     Many(Box<Many>),
 }
 
-/// More than one segment, or a pong that waits.
+/// Several segments, or a pending pong.
 #[derive(Debug, Default)]
 struct Many {
     segments: VecDeque<Segment>,
-    /// Unsent bytes in owned segments.
+    /// Unsent bytes in segments of owned bytes.
     owned_len: usize,
     owned_count: usize,
     /// Unsent bytes in ranges of logs.
     log_len: usize,
     log_count: usize,
-    /// The newest pong that waits while the peer takes nothing; a whole frame, or empty.
+    /// The pending pong, a complete frame: the newest pong that was pushed while the socket was blocked. Empty if there
+    /// is none.
     pong: Vec<u8>,
 }
 
@@ -58,17 +62,17 @@ struct Bytes {
     sent: usize,
 }
 
-/// The unsent bytes `from..to` of a topic's log, which the log holds; not empty.
+/// The unsent bytes `from..to` of a topic's log, which [retains](Topics::hold) them. Not empty.
 #[derive(Clone, Copy, Debug)]
 struct Range {
     topic: TopicKey,
-    /// The number of messages, or [`Self::UNCOUNTED`] if a part is sent.
+    /// The number of messages. [`Self::UNCOUNTED`] if a part of the range was sent.
     messages: u32,
     from: u64,
     to: u64,
 }
 
-/// Whole messages of a topic that were dropped.
+/// Number of messages of a topic that were dropped before their first byte was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skipped {
     pub(crate) topic: TopicKey,
@@ -76,7 +80,7 @@ pub(crate) struct Skipped {
 }
 
 impl Outbound {
-    /// Unsent bytes.
+    /// Returns the number of unsent bytes.
     pub(crate) fn len(&self) -> usize {
         match &self.content {
             Content::Empty => 0,
@@ -87,7 +91,8 @@ impl Outbound {
         }
     }
 
-    /// Unsent owned bytes, and [`SEGMENT_COST`] for each segment that they lie in: what direct messages cost.
+    /// Returns the cost of direct messages: unsent owned bytes, and, in a queue of several segments, [`SEGMENT_COST`]
+    /// for each segment of owned bytes.
     pub(crate) fn owned_cost(&self) -> usize {
         match &self.content {
             Content::Empty | Content::Range(_) => 0,
@@ -97,7 +102,8 @@ impl Outbound {
         }
     }
 
-    /// Unsent bytes of topic logs, and [`SEGMENT_COST`] for each range of them: what publications cost.
+    /// Returns the cost of publications: unsent bytes of topic logs, and, in a queue of several segments,
+    /// [`SEGMENT_COST`] for each range.
     pub(crate) fn log_cost(&self) -> usize {
         match &self.content {
             Content::Empty | Content::Span(_) | Content::Bytes(_) => 0,
@@ -106,7 +112,7 @@ impl Outbound {
         }
     }
 
-    /// Returns the part of [`log_cost`](Self::log_cost) that the topics have for which `counts` is true. Walks over all
+    /// As [`log_cost`](Self::log_cost), but only for topics for which `counts` returns true. Iterates over all
     /// segments.
     pub(crate) fn log_cost_of(&self, counts: impl Fn(TopicKey) -> bool) -> usize {
         match &self.content {
@@ -123,18 +129,18 @@ impl Outbound {
         }
     }
 
-    /// Both together.
+    /// Returns the sum of [`owned_cost`](Self::owned_cost) and [`log_cost`](Self::log_cost).
     pub(crate) fn cost(&self) -> usize {
         self.owned_cost() + self.log_cost()
     }
 
-    /// Whether nothing is queued.
+    /// Returns whether there are no unsent bytes.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.content, Content::Empty)
     }
 
-    /// Unsent bytes of topic logs.
+    /// Returns the number of unsent bytes in topic logs.
     #[cfg(test)]
     pub(crate) fn log_len(&self) -> usize {
         match &self.content {
@@ -144,7 +150,7 @@ impl Outbound {
         }
     }
 
-    /// The number of segments.
+    /// Returns the number of segments.
     #[cfg(test)]
     pub(crate) fn segments(&self) -> usize {
         match &self.content {
@@ -154,7 +160,7 @@ impl Outbound {
         }
     }
 
-    /// Bytes owned, as the allocator sees them, without topic logs.
+    /// Returns the bytes of memory that the queue owns, without topic logs.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         match &self.content {
@@ -170,7 +176,7 @@ impl Outbound {
         }
     }
 
-    /// Queues a copy of `header` and `payload`.
+    /// Queues a copy of `header` and `payload`, in the turn's buffer if possible.
     #[inline]
     pub(crate) fn push(
         &mut self,
@@ -199,8 +205,9 @@ impl Outbound {
         self.push_owned(header, payload, turn, buffers);
     }
 
-    /// Queues a message in the turn's buffer. Returns the number of unsent bytes, or `None`, and nothing is queued, if that
-    /// is not possible.
+    /// Queues a message in the turn's buffer, and returns the number of unsent bytes. Returns `None`, and queues
+    /// nothing, if the queue has unsent bytes elsewhere, or if there is not enough space in the turn's buffer behind
+    /// its bytes.
     #[inline(always)]
     pub(crate) fn push_in_turn(
         &mut self,
@@ -208,7 +215,7 @@ impl Outbound {
         payload: &[u8],
         turn: &mut TurnBuffer,
     ) -> Option<usize> {
-        let span = self.in_turn();
+        let span = self.turn_span();
         if span.is_none() && !self.is_empty() {
             return None;
         }
@@ -217,28 +224,29 @@ impl Outbound {
         Some(span.len())
     }
 
-    /// Replaces content that owns nothing.
+    /// Replaces the content, which must own no memory.
     #[inline(always)]
     fn replace_content(&mut self, content: Content) {
         let old = mem::replace(&mut self.content, content);
         debug_assert!(matches!(old, Content::Empty | Content::Span(_)));
-        // There is nothing to drop, and to find that out takes as long as the rest.
+        // There is nothing to drop. The drop's check for that would take as long as the rest of this function.
         mem::forget(old);
     }
 
-    /// Returns the place of all unsent bytes in the turn's buffer, if they are there.
+    /// Returns the span of the turn's buffer that contains all unsent bytes. `None` if they are elsewhere.
     #[inline]
-    pub(crate) fn in_turn(&self) -> Option<Span> {
+    pub(crate) fn turn_span(&self) -> Option<Span> {
         match &self.content {
             Content::Span(span) => Some(*span),
             Content::Empty | Content::Bytes(_) | Content::Range(_) | Content::Many(_) => None,
         }
     }
 
-    /// Removes the first `len` bytes, which were sent, of those [in the turn's buffer](Self::in_turn).
+    /// Removes the first `len` bytes, which were sent, from the queue, whose bytes are those of
+    /// [`span`](Self::turn_span).
     #[inline(always)]
     pub(crate) fn advance_in_turn(&mut self, mut span: Span, len: usize, turn: &mut TurnBuffer) {
-        debug_assert_eq!(self.in_turn(), Some(span));
+        debug_assert_eq!(self.turn_span(), Some(span));
         self.replace_content(if len == span.len() {
             turn.release(span);
             Content::Empty
@@ -248,7 +256,7 @@ impl Outbound {
         });
     }
 
-    /// Queues a copy in a buffer of the queue's own.
+    /// Queues a copy in a buffer that this queue owns.
     #[inline(never)]
     fn push_owned(
         &mut self,
@@ -257,26 +265,26 @@ impl Outbound {
         turn: &mut TurnBuffer,
         buffers: &mut BufferPool,
     ) {
-        self.own(turn, buffers);
+        self.make_owned(turn, buffers);
         let len = header.len() + payload.len();
         match &mut self.content {
             Content::Empty => self.content = Content::Bytes(Bytes::new(header, payload, buffers)),
-            Content::Bytes(bytes) if bytes.has_room(len) => bytes.append(header, payload, buffers),
+            Content::Bytes(bytes) if bytes.fits(len) => bytes.append(header, payload, buffers),
             _ => self.many(turn, buffers).push(header, payload, buffers),
         }
     }
 
-    /// Moves bytes from the turn's buffer to one of the queue's own.
-    pub(crate) fn own(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
+    /// Moves bytes in the turn's buffer to a buffer that this queue owns. Does nothing for other bytes.
+    pub(crate) fn make_owned(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
         if let Content::Span(span) = self.content {
             self.content = Content::Bytes(Bytes::new(&[], turn.bytes(span), buffers));
             turn.release(span);
         }
     }
 
-    /// Queues a pong: at once if the peer takes bytes, else in place of the pong that waits (section 5.5.3 of RFC 6455:
-    /// an endpoint "MAY elect to send a Pong frame for only the most recently processed Ping frame"), so that pings alone
-    /// cannot make this queue grow.
+    /// Queues a pong frame. If the socket is blocked, the frame replaces the pending pong, so that pings alone cannot
+    /// make the queue grow. RFC 6455 section 5.5.3 allows this: an endpoint "MAY elect to send a Pong frame for only
+    /// the most recently processed Ping frame".
     pub(crate) fn push_pong(
         &mut self,
         frame: &[u8],
@@ -289,13 +297,13 @@ impl Outbound {
             pong.clear();
             pong.extend_from_slice(frame);
         } else {
-            // The pong that waits is the older one.
+            // The pending pong is older, so it is queued first.
             self.queue_pong(buffers);
             self.push(frame, &[], turn, buffers);
         }
     }
 
-    /// Queues claimed bytes of a topic's log, which stay there until they are sent.
+    /// Queues claimed bytes of a topic's log, without a copy. The log retains them until they are sent or dropped.
     pub(crate) fn push_range(
         &mut self,
         topic: TopicKey,
@@ -342,11 +350,12 @@ impl Outbound {
         let many = self.many(turn, buffers);
         many.log_len += (to - from) as usize;
         many.log_count += 1;
-        many.fit_last();
+        many.shrink_last();
         many.segments.push_back(Segment::Range(range));
     }
 
-    /// Moves the pong that waits to the end of the queue; to be called when the peer takes bytes again.
+    /// Moves the pending pong, if there is one, to the end of the queue. To be called when the socket is writable
+    /// again.
     pub(crate) fn queue_pong(&mut self, buffers: &mut BufferPool) {
         let Content::Many(many) = &mut self.content else {
             return;
@@ -357,9 +366,10 @@ impl Outbound {
         }
     }
 
-    /// The first unsent bytes, as many as lie in one piece; `None` if there are several segments.
+    /// Returns all unsent bytes if they lie in one slice. `None` if the queue is empty, or if they lie in several
+    /// slices.
     #[inline]
-    pub(crate) fn in_one_piece<'a>(
+    pub(crate) fn as_single_slice<'a>(
         &'a self,
         topics: &'a Topics,
         turn: &'a TurnBuffer,
@@ -377,7 +387,8 @@ impl Outbound {
         }
     }
 
-    /// Fills `slices` with the first unsent bytes, at most `len_max` of them. Returns the number of slices and of bytes.
+    /// Fills `slices` with the first unsent bytes, at most `len_max` bytes. Returns the number of filled slices and of
+    /// bytes.
     pub(crate) fn gather<'a>(
         &'a self,
         topics: &'a Topics,
@@ -445,11 +456,11 @@ impl Outbound {
             }
         };
         if is_sent && let Content::Bytes(bytes) = mem::take(&mut self.content) {
-            buffers.give(bytes.buf);
+            buffers.put(bytes.buf);
         }
     }
 
-    /// Drops everything. Costs as much as there are segments and chunks in the queue.
+    /// Drops all unsent bytes. Takes time proportional to the number of segments and chunks in the queue.
     pub(crate) fn clear(
         &mut self,
         topics: &mut Topics,
@@ -459,7 +470,7 @@ impl Outbound {
         match mem::take(&mut self.content) {
             Content::Empty => {}
             Content::Span(span) => turn.release(span),
-            Content::Bytes(bytes) => buffers.give(bytes.buf),
+            Content::Bytes(bytes) => buffers.put(bytes.buf),
             Content::Range(range) => range.release(topics),
             Content::Many(many) => {
                 for segment in many.segments {
@@ -469,9 +480,9 @@ impl Outbound {
         }
     }
 
-    /// Drops the whole messages, of topics of which `may_skip` is true, of which no byte is sent. The rest of a message
-    /// whose first bytes are sent stays, and so does everything else. Returns how many messages of which topics were
-    /// dropped; a topic can occur several times.
+    /// Drops the messages of which no byte was sent, of all topics for which `may_skip` returns true. The rest of a
+    /// message of which a part was sent stays in the queue, and so do direct messages and other topics. Returns the
+    /// topics and the number of dropped messages. A topic can occur several times.
     pub(crate) fn skip(
         &mut self,
         may_skip: impl Fn(&Topics, TopicKey) -> bool,
@@ -480,7 +491,7 @@ impl Outbound {
         buffers: &mut BufferPool,
     ) -> Vec<Skipped> {
         let mut skipped = Vec::new();
-        let mut kept = Self::default();
+        let mut retained = Self::default();
         let many = match mem::take(&mut self.content) {
             Content::Range(range) => Many {
                 segments: [Segment::Range(range)].into(),
@@ -495,24 +506,24 @@ impl Outbound {
         for segment in many.segments {
             match segment {
                 Segment::Range(range) if may_skip(topics, range.topic) => {
-                    let messages = kept.push_rest(range, topics, turn, buffers);
+                    let messages = retained.push_rest(range, topics, turn, buffers);
                     if messages > 0 {
                         let topic = range.topic;
                         skipped.push(Skipped { topic, messages });
                     }
                 }
-                segment => kept.push_segment(segment, turn, buffers),
+                segment => retained.push_segment(segment, turn, buffers),
             }
         }
         if !many.pong.is_empty() {
-            kept.many(turn, buffers).pong = many.pong;
+            retained.many(turn, buffers).pong = many.pong;
         }
-        *self = kept;
+        *self = retained;
         skipped
     }
 
-    /// Drops everything from the first whole message of a topic's log on, so that nothing is sent that would hide the
-    /// gap. What was queued before it stays.
+    /// Drops the first publication of which no byte was sent, and all bytes after it, so that the peer receives nothing
+    /// that was queued after a missing message. The bytes before it stay in the queue.
     pub(crate) fn cut_at_log(
         &mut self,
         topics: &mut Topics,
@@ -527,24 +538,26 @@ impl Outbound {
                 return;
             }
         };
-        let mut kept = Self::default();
+        let mut retained = Self::default();
         let mut is_cut = false;
         for segment in segments {
             match segment {
                 segment if is_cut => segment.release(topics, buffers),
                 Segment::Range(range) => {
-                    kept.push_rest(range, topics, turn, buffers);
+                    retained.push_rest(range, topics, turn, buffers);
                     is_cut = true;
                 }
-                segment @ Segment::Bytes(_) => kept.push_segment(segment, turn, buffers),
+                segment @ Segment::Bytes(_) => retained.push_segment(segment, turn, buffers),
             }
         }
-        *self = kept;
+        *self = retained;
     }
 
-    /// Queues the rest of the message that `range` begins inside of, if there is one, and releases the other bytes of the
-    /// range. Returns the number of whole messages that were in it. A long rest stays in the log, where all members that
-    /// lag in the same message share it. A short rest is copied, because in the log it would retain a whole chunk.
+    /// Queues the rest of the message in which `range` begins, if a part of that message was sent, and releases the
+    /// other bytes of the range. Returns the number of complete messages in `range`, which are dropped.
+    ///
+    /// A long rest stays in the log, where all members that lag in the same message share it. A short rest is copied,
+    /// because in the log it would retain a complete chunk.
     fn push_rest(
         &mut self,
         range: Range,
@@ -577,7 +590,7 @@ impl Outbound {
         messages
     }
 
-    /// Queues a segment, which holds what it refers to.
+    /// Queues a segment. A range must be held in its log already.
     fn push_segment(&mut self, segment: Segment, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
         match (&self.content, segment) {
             (Content::Empty, Segment::Bytes(bytes)) => self.content = Content::Bytes(bytes),
@@ -586,9 +599,9 @@ impl Outbound {
         }
     }
 
-    /// The form of the queue that takes any segment.
+    /// Converts the content to [`Content::Many`], to which any segment can be added.
     fn many(&mut self, turn: &mut TurnBuffer, buffers: &mut BufferPool) -> &mut Many {
-        self.own(turn, buffers);
+        self.make_owned(turn, buffers);
         if !matches!(self.content, Content::Many(_)) {
             let mut many = Box::new(Many::default());
             match mem::take(&mut self.content) {
@@ -600,7 +613,7 @@ impl Outbound {
         }
         match &mut self.content {
             Content::Many(many) => many,
-            _ => unreachable!("made so above"),
+            _ => unreachable!("the content was converted above"),
         }
     }
 }
@@ -610,13 +623,13 @@ impl Many {
         let len = header.len() + payload.len();
         self.owned_len += len;
         if let Some(Segment::Bytes(last)) = self.segments.back_mut()
-            && last.has_room(len)
+            && last.fits(len)
         {
             last.append(header, payload, buffers);
             return;
         }
         self.owned_count += 1;
-        self.fit_last();
+        self.shrink_last();
         let bytes = Bytes::new(header, payload, buffers);
         self.segments.push_back(Segment::Bytes(bytes));
     }
@@ -635,9 +648,10 @@ impl Many {
         self.segments.push_back(segment);
     }
 
-    /// Gives the last segment, behind which another is about to be queued, no more room than it needs, if it uses less than
-    /// half of it: many small messages between publications would each keep the room for a large one.
-    fn fit_last(&mut self) {
+    /// Shrinks the capacity of the last segment to its length, if it uses less than half of its capacity. Called before
+    /// another segment is added behind it. Otherwise each of many small messages between publications would retain the
+    /// capacity for a larger one.
+    fn shrink_last(&mut self) {
         if let Some(Segment::Bytes(bytes)) = self.segments.back_mut()
             && bytes.len() < bytes.buf.capacity() / 2
         {
@@ -671,7 +685,7 @@ impl Many {
             };
             len -= taken;
             if is_sent && let Some(Segment::Bytes(bytes)) = self.segments.pop_front() {
-                buffers.give(bytes.buf);
+                buffers.put(bytes.buf);
             }
         }
     }
@@ -685,7 +699,7 @@ impl Bytes {
         Self { buf, sent: 0 }
     }
 
-    /// Unsent bytes.
+    /// Returns the number of unsent bytes.
     fn len(&self) -> usize {
         self.buf.len() - self.sent
     }
@@ -698,8 +712,8 @@ impl Bytes {
         &self.buf[self.sent..]
     }
 
-    /// Whether `len` more bytes keep the buffer within a chunk.
-    fn has_room(&self, len: usize) -> bool {
+    /// Returns whether `len` more bytes fit into the chunk.
+    fn fits(&self, len: usize) -> bool {
         self.buf.len() + len <= CHUNK_BYTES
     }
 
@@ -708,7 +722,7 @@ impl Bytes {
         if needed > self.buf.capacity() {
             let mut larger = buffers.take(needed);
             larger.extend_from_slice(&self.buf);
-            buffers.give(mem::replace(&mut self.buf, larger));
+            buffers.put(mem::replace(&mut self.buf, larger));
         }
         self.buf.extend_from_slice(header);
         self.buf.extend_from_slice(payload);
@@ -716,6 +730,7 @@ impl Bytes {
 }
 
 impl Range {
+    /// In [`Range::messages`]: the messages were not counted.
     const UNCOUNTED: u32 = u32::MAX;
 
     fn len(&self) -> usize {
@@ -730,7 +745,7 @@ impl Range {
         topics.release(self.topic, from, self.from, self.to);
     }
 
-    /// Releases all bytes in the log.
+    /// Releases the range's bytes in the log.
     fn release(self, topics: &mut Topics) {
         topics.release(self.topic, self.from, self.to, self.to);
     }
@@ -739,13 +754,13 @@ impl Range {
 impl Segment {
     fn release(self, topics: &mut Topics, buffers: &mut BufferPool) {
         match self {
-            Self::Bytes(bytes) => buffers.give(bytes.buf),
+            Self::Bytes(bytes) => buffers.put(bytes.buf),
             Self::Range(range) => range.release(topics),
         }
     }
 }
 
-/// Slices for one write.
+/// The slices for one write, while they are collected.
 struct Gather<'a, 's> {
     slices: &'s mut [IoSlice<'a>],
     filled: usize,
@@ -779,11 +794,11 @@ impl<'a> Gather<'a, '_> {
     }
 }
 
-/// Minimum bytes of the rest of a message that stays in its log when its member skips or is disconnected: an eighth of a
-/// chunk.
+/// Minimum bytes of the rest of a message that stays in its log when the member skips messages or is disconnected: an
+/// eighth of a chunk. A shorter rest is copied.
 const SHARED_REST_BYTES_MIN: u64 = (CHUNK_BYTES / 8) as u64;
 
-/// What a segment costs beside its bytes: its place in the queue, which may have room for as many again, and for owned
-/// bytes an allocation. Counted against the limits, so that tiny messages of many topics in turns cannot cost more than
-/// the limits say.
+/// Bytes of memory of a segment in addition to its unsent bytes: its entry in the queue, twice because the queue's
+/// capacity can be twice its length, and for owned bytes the overhead of an allocation. Counted against the limits, so
+/// that small messages of alternating topics cannot occupy more memory than the limits allow.
 const SEGMENT_COST: usize = 128;

@@ -1,5 +1,5 @@
-//! The queue against a plain list of bytes: whatever is pushed, gathered and advanced, the same bytes leave in the
-//! same order, and memory is released.
+//! Compares queues and topics with a model, a list of bytes: after any sequence of operations the same bytes are sent
+//! in the same order, and all memory is released.
 
 use super::*;
 use crate::buffer::BufferPool;
@@ -13,7 +13,7 @@ fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
     [message.server_header().as_slice(), payload].concat()
 }
 
-/// Publishes, and claims it for `queue`, which is member 0.
+/// Publishes a message, and claims it for `queue`, whose session is member 0. Returns the frame.
 fn queue_published(
     queue: &mut Outbound,
     topics: &mut Topics,
@@ -22,14 +22,12 @@ fn queue_published(
     payload: &[u8],
 ) -> Vec<u8> {
     let frame = publish(topics, key, payload);
-    let claim = topics
-        .claim(key, 0)
-        .expect("it was published the line above");
+    let claim = topics.claim(key, 0).expect("a message was published above");
     queue.push_range(key, claim, topics, turn, &mut BufferPool::new());
     frame
 }
 
-/// Takes up to `len` bytes off the queue, as one write would.
+/// Removes up to `len` bytes from the queue, as one write does, and returns them.
 fn write(
     queue: &mut Outbound,
     topics: &mut Topics,
@@ -37,7 +35,7 @@ fn write(
     len: usize,
     slices_max: usize,
 ) -> Vec<u8> {
-    let bytes: Vec<u8> = if let Some(bytes) = queue.in_one_piece(topics, turn) {
+    let bytes: Vec<u8> = if let Some(bytes) = queue.as_single_slice(topics, turn) {
         bytes[..bytes.len().min(len)].to_vec()
     } else {
         let mut slices = vec![IoSlice::new(&[]); slices_max];
@@ -52,6 +50,7 @@ fn write(
     bytes
 }
 
+/// Trims all logs. Returns the bytes of memory that they own.
 fn trimmed(topics: &mut Topics) -> usize {
     topics.trim(&mut BufferPool::new());
     topics.capacity()
@@ -76,10 +75,11 @@ impl Random {
 /// A session of the model.
 struct Reader {
     queue: Outbound,
-    /// For each topic: the index among its members.
+    /// For each topic: the session's index in the list of members.
     memberships: [Option<usize>; 3],
-    /// For each topic: frames published and not claimed.
+    /// For each topic: the frames that were published and not claimed.
     unclaimed: [VecDeque<Vec<u8>>; 3],
+    /// The bytes that are unsent according to the model.
     expected: Vec<u8>,
 }
 
@@ -106,8 +106,8 @@ impl Reader {
     }
 }
 
-/// Property: readers that join, leave, claim, are sent something, skip and end, in any order, send the bytes of the model
-/// in its order; the round yields every member with unclaimed bytes; and in the end no byte is retained.
+/// Property: readers that join, leave, claim, are sent something, skip and end, in any order, send the bytes of the
+/// model in its order; the round yields every member with unclaimed bytes; and in the end no byte is retained.
 #[test]
 fn readers_of_several_topics_send_what_a_plain_model_sends() {
     for seed in 0..60 {
@@ -197,7 +197,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
             // The end of a turn.
             if random.one_in(4) {
                 for one in &mut readers {
-                    one.queue.own(&mut turn, &mut buffers);
+                    one.queue.make_owned(&mut turn, &mut buffers);
                 }
                 turn.clear();
             }
@@ -228,7 +228,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
     }
 }
 
-/// Counting the messages that a member skips looked at each of them, for each member.
+/// Regression test: the count of the messages that a member skips iterated over each message, for each member.
 #[test]
 fn messages_are_counted_at_every_boundary() {
     let mut topics = Topics::default();
@@ -251,20 +251,20 @@ fn messages_are_counted_at_every_boundary() {
     }
 }
 
-/// A reader's finding: each small message between two publications kept a kibibyte, and none of it was counted.
+/// Regression test: each small message between two publications retained 1 KiB, which was not counted.
 #[test]
 fn small_messages_between_publications_cost_what_is_counted() {
     let (mut queue, mut topics, mut buffers) =
         (Outbound::default(), Topics::default(), BufferPool::new());
     let mut turn = TurnBuffer::new();
-    let key = topics.find_or_insert("room");
+    let key = topics.find_or_insert("t");
     topics.join(key, 0);
     for _ in 0..1000 {
         queue_published(&mut queue, &mut topics, &mut turn, key, b"");
         queue.push(b"", b"ok", &mut turn, &mut buffers);
     }
     assert_eq!(queue.len(), 1000 * (2 + 2));
-    // A place of 40 bytes for each segment, and room for as many more.
+    // The queue's capacity may be twice its length, of 40 bytes for each segment.
     let held = queue.capacity() + 2 * 2_000 * 40;
     assert!(held < queue.cost(), "{held} held, {} counted", queue.cost());
     assert!(queue.cost() < 300_000);
@@ -274,7 +274,7 @@ fn small_messages_between_publications_cost_what_is_counted() {
 }
 
 #[test]
-fn random_pushes_and_writes_keep_every_byte_in_order() {
+fn random_pushes_and_writes_preserve_all_bytes_and_their_order() {
     let mut seed = 0x0B5E_55ED_u32;
     let mut random = |below: usize| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -332,7 +332,7 @@ fn random_pushes_and_writes_keep_every_byte_in_order() {
 }
 
 #[test]
-fn what_was_sent_is_given_back_while_the_rest_waits() {
+fn sent_chunks_are_released_while_others_are_unsent() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     for _ in 0..100 {
@@ -352,7 +352,7 @@ fn what_was_sent_is_given_back_while_the_rest_waits() {
 }
 
 #[test]
-fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
+fn while_the_socket_is_blocked_one_pong_is_pending_and_a_newer_one_replaces_it() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     queue.push(b"first", &[], &mut turn, &mut BufferPool::new());
@@ -371,7 +371,7 @@ fn a_pong_waits_alone_while_nothing_is_taken_and_the_newest_replaces_it() {
 }
 
 #[test]
-fn a_pong_that_waited_comes_before_a_later_one() {
+fn a_pending_pong_is_queued_before_a_later_one() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     queue.push_pong(b"1", true, &mut turn, &mut BufferPool::new());
@@ -381,7 +381,7 @@ fn a_pong_that_waited_comes_before_a_later_one() {
 }
 
 #[test]
-fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
+fn skipping_retains_the_cut_message_direct_messages_and_other_topics() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     let (feed, chat) = (topics.find_or_insert("feed"), topics.find_or_insert("chat"));
@@ -396,7 +396,7 @@ fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
     );
     queue_published(&mut queue, &mut topics, &mut turn, feed, b"skipped");
     queue.push(b"direct", &[], &mut turn, &mut BufferPool::new());
-    let kept = queue_published(&mut queue, &mut topics, &mut turn, chat, b"kept");
+    let other = queue_published(&mut queue, &mut topics, &mut turn, chat, b"other");
     queue_published(&mut queue, &mut topics, &mut turn, feed, b"skipped too");
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 5, 8), cut[..5]);
     let skipped = queue.skip(
@@ -407,22 +407,22 @@ fn skipping_leaves_the_cut_message_and_everything_that_is_not_the_topics() {
     );
     assert!(skipped.iter().all(|one| one.topic == feed));
     assert_eq!(skipped.iter().map(|one| one.messages).sum::<u64>(), 2);
-    let expected = [&cut[5..], b"direct", &kept].concat();
+    let expected = [&cut[5..], b"direct", &other].concat();
     assert_eq!(queue.len(), expected.len());
-    assert_eq!(queue.log_len(), kept.len());
+    assert_eq!(queue.log_len(), other.len());
     assert_eq!(write(&mut queue, &mut topics, &mut turn, 1000, 8), expected);
     assert_eq!(trimmed(&mut topics), 0);
 }
 
 #[test]
-fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
+fn a_cut_drops_all_bytes_from_the_first_unsent_publication_on() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
     topics.join(key, 0);
     queue.push(b"before", &[], &mut turn, &mut BufferPool::new());
     queue_published(&mut queue, &mut topics, &mut turn, key, b"gone");
-    queue.push(b"behind the gap", &[], &mut turn, &mut BufferPool::new());
+    queue.push(b"after the gap", &[], &mut turn, &mut BufferPool::new());
     queue_published(&mut queue, &mut topics, &mut turn, key, b"gone too");
     queue.cut_at_log(&mut topics, &mut turn, &mut BufferPool::new());
     assert_eq!(trimmed(&mut topics), 0);
@@ -443,7 +443,7 @@ fn a_cut_at_the_log_drops_all_from_the_gap_on_and_pins_nothing() {
 }
 
 #[test]
-fn clearing_gives_everything_back() {
+fn clearing_releases_all_memory() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
@@ -461,7 +461,7 @@ fn clearing_gives_everything_back() {
 }
 
 #[test]
-fn answers_of_one_turn_have_no_buffer_of_their_own() {
+fn messages_of_one_turn_are_queued_in_the_turn_buffer() {
     let (mut topics, mut turn, mut buffers) =
         (Topics::default(), TurnBuffer::new(), BufferPool::new());
     let mut queues: Vec<Outbound> = (0..10).map(|_| Outbound::default()).collect();
@@ -470,7 +470,7 @@ fn answers_of_one_turn_have_no_buffer_of_their_own() {
         queue.push(b"", b"d", &mut turn, &mut buffers);
         assert_eq!((queue.len(), queue.capacity()), (4, 0));
     }
-    // Not the last in the buffer: it cannot grow there.
+    // The first queue's span is not the last one in the turn's buffer, so its bytes are moved.
     queues[0].push(b"", b"e", &mut turn, &mut buffers);
     assert!(queues[0].capacity() > 0);
     assert_eq!(
@@ -481,14 +481,14 @@ fn answers_of_one_turn_have_no_buffer_of_their_own() {
     assert_eq!(write(&mut queues[1], &mut topics, &mut turn, 3, 1), b"d");
     assert!(turn.is_in_use());
     for queue in &mut queues {
-        queue.own(&mut turn, &mut buffers);
+        queue.make_owned(&mut turn, &mut buffers);
     }
     turn.clear();
     assert_eq!(write(&mut queues[2], &mut topics, &mut turn, 9, 1), b"abcd");
 }
 
 #[test]
-fn spares_are_as_many_as_before_however_they_were_used() {
+fn all_small_buffers_return_to_the_pool_however_they_were_used() {
     let mut buffers = BufferPool::new();
     let mut topics = Topics::default();
     let (count, ..) = buffers.counts();
@@ -496,11 +496,11 @@ fn spares_are_as_many_as_before_however_they_were_used() {
     let mut turn = TurnBuffer::new();
     for queue in &mut queues {
         queue.push(b"a", b"bc", &mut turn, &mut buffers);
-        queue.own(&mut turn, &mut buffers);
+        queue.make_owned(&mut turn, &mut buffers);
     }
     assert_eq!(buffers.counts(), (0, 0, 0));
     for queue in &mut queues[..count] {
-        // Grows out of its small buffer.
+        // Does not fit into the small buffer.
         queue.push(b"", &[7; 5000], &mut turn, &mut buffers);
         assert_eq!(queue.len(), 5003);
     }
@@ -511,5 +511,5 @@ fn spares_are_as_many_as_before_however_they_were_used() {
         assert_eq!(queue.capacity(), 0);
     }
     assert_eq!(buffers.counts().0, count);
-    assert!(buffers.counts().1 > 10, "chunks are kept, too");
+    assert!(buffers.counts().1 > 10, "chunks are retained, too");
 }

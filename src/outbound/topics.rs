@@ -1,9 +1,10 @@
-//! All topics: by name, each with its log, its members' cursors and its lag policy.
+//! All topics. Each has a name, a log, its members with their cursors, and an optional lag policy.
 //!
-//! Publishing frames the message once, into the topic's log, whatever the number of members. A member claims the bytes
-//! between its cursor and the log's end when its session is flushed. [`Topics::next_unclaimed`] yields the sessions that
-//! have something to claim, round-robin; a round may take several turns, and a member that is visited late in it claims
-//! what was published meanwhile as well.
+//! A publication is framed once, into the topic's log, for any number of members. When a member's session is flushed,
+//! it *claims* the published bytes: its cursor advances to the end of the log, and the range of bytes between the old
+//! and the new cursor is added to the session's queue. [`Topics::next_unclaimed`] returns the sessions with unclaimed
+//! bytes, round-robin. A round can take several turns of the loop. A member that is visited late in a round also claims
+//! what was published since the round began.
 //!
 //! A topic exists while it has members, or while a queue refers to bytes of its log.
 
@@ -16,20 +17,20 @@ use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-/// A topic's place in [`Topics`]; only valid while the topic exists.
+/// Index of a topic in [`Topics`]. Valid only while the topic exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TopicKey(u32);
 
-/// The topics of one server.
+/// The topics of one server: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     names: HashMap<Arc<str>, TopicKey>,
     topics: Slab<Topic>,
-    /// By name and not in [`Topic`], so that a policy outlives the members.
+    /// By name, because a policy stays set while the topic does not exist.
     policies: HashMap<Arc<str>, LagPolicy>,
-    /// Topics of which some member has unclaimed bytes, in the order in which they are visited.
+    /// Topics that may have unclaimed bytes, in the order in which they are visited.
     dirty: VecDeque<TopicKey>,
-    /// Topics to check for chunks to release, or for removal.
+    /// Topics to check for chunks that can be released, and for removal.
     trim_candidates: Vec<TopicKey>,
     /// The maximum number of topics since the tables were last shrunk.
     count_max: usize,
@@ -37,7 +38,7 @@ pub(crate) struct Topics {
     unclaimed_len: usize,
     /// See [`Topics::published_len`].
     published_len: u64,
-    /// Bytes of the frame that was published last.
+    /// See [`Topics::newest_len`].
     newest_len: usize,
 }
 
@@ -46,29 +47,31 @@ struct Topic {
     name: Arc<str>,
     log: Log,
     members: Vec<Member>,
-    /// The member that is visited next.
-    next: usize,
-    /// Members without unclaimed bytes.
+    /// Index of the member that [`Topics::next_unclaimed`] visits next.
+    next_member: usize,
+    /// The number of members without unclaimed bytes.
     caught_up: usize,
-    /// All members have claimed what lies before this position.
+    /// All members have claimed all bytes before this position. Recomputed when a chunk loses its last cursor.
     unclaimed_from: u64,
     policy: Option<LagPolicy>,
+    /// Whether the topic is in [`Topics::dirty`].
     is_dirty: bool,
+    /// Whether the topic is in [`Topics::trim_candidates`].
     is_trim_candidate: bool,
 }
 
-/// A session in a topic.
+/// A session's membership in a topic.
 #[derive(Clone, Copy, Debug)]
 struct Member {
     /// The session's slot.
     slot: u32,
-    /// The position up to which the session has claimed the log.
+    /// Position in the log up to which the session has claimed.
     cursor: u64,
-    /// The number of messages before that position.
+    /// The number of messages before `cursor`.
     messages: u64,
 }
 
-/// Bytes of a log that a session has claimed.
+/// A range of a log that a session has claimed, and the number of messages in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) from: u64,
@@ -76,7 +79,7 @@ pub(crate) struct Claim {
     pub(crate) messages: u64,
 }
 
-/// A member whose index among the members of a topic has changed.
+/// A member whose index in a topic's list of members has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moved {
     /// The session's slot.
@@ -84,13 +87,14 @@ pub(crate) struct Moved {
 }
 
 impl Topic {
-    fn is_clean(&self) -> bool {
+    /// Returns whether no member has unclaimed bytes.
+    fn all_caught_up(&self) -> bool {
         self.caught_up == self.members.len()
     }
 
-    /// Recomputes from where bytes are unclaimed. Returns by how many fewer they are.
+    /// Recomputes `unclaimed_from`. Returns by how many bytes it has advanced.
     fn update_unclaimed(&mut self) -> usize {
-        let from = if self.is_clean() {
+        let from = if self.all_caught_up() {
             self.log.end()
         } else {
             self.log.unclaimed_from().max(self.unclaimed_from)
@@ -100,25 +104,25 @@ impl Topic {
 }
 
 impl Topics {
-    /// The topic of that name, if it exists.
+    /// Returns the topic of that name, if it exists.
     pub(crate) fn find(&self, name: &str) -> Option<TopicKey> {
         self.names.get(name).copied()
     }
 
-    /// The topic of that name, created if there is none.
+    /// Returns the topic of that name. Creates it if it does not exist.
     #[cfg(test)]
     pub(crate) fn find_or_insert(&mut self, name: &str) -> TopicKey {
         self.find(name).unwrap_or_else(|| self.insert(name.into()))
     }
 
-    /// Creates a topic of that name, of which there is none.
+    /// Creates a topic. No topic of that name may exist.
     pub(crate) fn insert(&mut self, name: Arc<str>) -> TopicKey {
         let topic = Topic {
             name: Arc::clone(&name),
             log: Log::default(),
             // Many topics have one member.
             members: Vec::with_capacity(1),
-            next: 0,
+            next_member: 0,
             caught_up: 0,
             unclaimed_from: 0,
             policy: self.policies.get(&name).copied(),
@@ -132,12 +136,13 @@ impl Topics {
         key
     }
 
-    /// The topic's name.
+    /// Returns the topic's name.
     pub(crate) fn name(&self, key: TopicKey) -> &Arc<str> {
         &self.topic(key).name
     }
 
-    /// Gives the topic of that name a lag policy of its own, whether it exists now or later; `None` removes it.
+    /// Sets the lag policy of the topic of that name, whether the topic exists now or is created later. `None` removes
+    /// the policy.
     pub(crate) fn set_policy(&mut self, name: &str, policy: Option<LagPolicy>) {
         match policy {
             Some(policy) => {
@@ -152,12 +157,12 @@ impl Topics {
         }
     }
 
-    /// The topic's own lag policy.
+    /// Returns the topic's lag policy, if one was set.
     pub(crate) fn policy(&self, key: TopicKey) -> Option<LagPolicy> {
         self.topic(key).policy
     }
 
-    /// Adds a member that will receive what is published from now on. Returns its index among the members.
+    /// Adds a member, which will receive later publications. Returns its index in the list of members.
     pub(crate) fn join(&mut self, key: TopicKey, slot: usize) -> usize {
         let topic = self.topic_mut(key);
         topic.members.push(Member {
@@ -169,7 +174,8 @@ impl Topics {
         topic.members.len() - 1
     }
 
-    /// Removes the member at `index`. The last member, if it is another, gets this index, and is returned.
+    /// Removes the member at `index`. The last member of the list moves to `index`, and is returned, unless it is the
+    /// removed one.
     pub(crate) fn leave(&mut self, key: TopicKey, index: usize) -> Option<Moved> {
         let topic = self.topic_mut(key);
         let member = topic.members.swap_remove(index);
@@ -187,12 +193,13 @@ impl Topics {
         moved
     }
 
-    /// The number of the topic's members.
+    /// Returns the number of the topic's members.
     pub(crate) fn member_count(&self, key: TopicKey) -> usize {
         self.topic(key).members.len()
     }
 
-    /// Frames `message` once, for all members. Returns their number. Without members nothing is retained.
+    /// Appends `message` as one frame to the topic's log. Returns the number of members. Appends nothing if there are
+    /// none.
     pub(crate) fn publish(
         &mut self,
         key: TopicKey,
@@ -222,7 +229,7 @@ impl Topics {
         topic.members.len()
     }
 
-    /// Claims what the member at `index` has not claimed yet; `None` if that is nothing.
+    /// Claims all unclaimed bytes of the member at `index`. `None` if it has none.
     pub(crate) fn claim(&mut self, key: TopicKey, index: usize) -> Option<Claim> {
         let topic = &mut self.topics[key.0 as usize];
         let member = &mut topic.members[index];
@@ -245,53 +252,55 @@ impl Topics {
         })
     }
 
-    /// The number of bytes that the member at `index` has not claimed yet.
+    /// Returns the number of unclaimed bytes of the member at `index`.
     pub(crate) fn unclaimed(&self, key: TopicKey, index: usize) -> usize {
         let topic = self.topic(key);
         (topic.log.end() - topic.members[index].cursor) as usize
     }
 
-    /// Bytes that logs retain because some member has not claimed them yet, to the chunk.
+    /// Returns the number of bytes that logs retain for members that have not claimed them. A chunk with a cursor
+    /// counts completely.
     pub(crate) fn unclaimed_len(&self) -> usize {
         self.unclaimed_len
     }
 
-    /// Bytes published since the start.
+    /// Returns the number of bytes published since the start.
     pub(crate) fn published_len(&self) -> u64 {
         self.published_len
     }
 
-    /// Returns the bytes of the frame that was published last.
+    /// Returns the number of bytes of the newest published frame.
     pub(crate) fn newest_len(&self) -> usize {
         self.newest_len
     }
 
-    /// Whether a member may have something to claim.
+    /// Returns whether a member may have unclaimed bytes.
     pub(crate) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The slot of the next session that has something to claim, and how many bytes of one topic that is; `None`: all
-    /// members have claimed everything.
+    /// Returns the slot of the next session with unclaimed bytes, and their number in one of its topics. `None` if no
+    /// member has unclaimed bytes.
     ///
-    /// Topics are visited in turns of one member each, so that a topic that is always dirty does not delay another.
+    /// One member of a topic is visited, then one member of the next topic, so that a topic that always has unclaimed
+    /// bytes does not delay the others.
     pub(crate) fn next_unclaimed(&mut self) -> Option<(usize, usize)> {
         while let Some(key) = self.dirty.pop_front() {
             let topic = self.topic_mut(key);
-            if topic.is_clean() {
+            if topic.all_caught_up() {
                 topic.is_dirty = false;
                 self.add_trim_candidate(key);
                 continue;
             }
             let end = topic.log.end();
-            // One member at least is not caught up, so this ends.
+            // At least one member has unclaimed bytes, so the loop ends.
             let member = loop {
-                let index = if topic.next < topic.members.len() {
-                    topic.next
+                let index = if topic.next_member < topic.members.len() {
+                    topic.next_member
                 } else {
                     0
                 };
-                topic.next = index + 1;
+                topic.next_member = index + 1;
                 let member = topic.members[index];
                 if member.cursor < end {
                     break member;
@@ -303,42 +312,45 @@ impl Topics {
         None
     }
 
-    /// The bytes `from..to` of a log, chunk by chunk.
+    /// Returns the bytes `from..to` of a topic's log, one slice for each chunk.
     pub(crate) fn slices(&self, key: TopicKey, from: u64, to: u64) -> impl Iterator<Item = &[u8]> {
         self.topic(key).log.slices(from, to)
     }
 
-    /// The bytes `from..to` of a log, which are not empty, as far as they lie in one chunk.
+    /// Returns the first of [`slices`](Self::slices). The range must not be empty.
     pub(super) fn first_slice(&self, key: TopicKey, from: u64, to: u64) -> &[u8] {
         self.topic(key).log.first_slice(from, to)
     }
 
+    /// See [`Log::frame_boundary`].
     pub(super) fn frame_boundary(&self, key: TopicKey, position: u64) -> u64 {
         self.topic(key).log.frame_boundary(position)
     }
 
-    /// The number of whole messages in `from..to`, both boundaries of frames.
+    /// Returns the number of messages in `from..to`. Both positions must be boundaries of frames.
     pub(super) fn messages(&self, key: TopicKey, from: u64, to: u64) -> u64 {
         let log = &self.topic(key).log;
         log.messages_before(to) - log.messages_before(from)
     }
 
+    /// See [`Log::hold`].
     pub(super) fn hold(&mut self, key: TopicKey, from: u64, to: u64) {
         self.topic_mut(key).log.hold(from, to);
     }
 
+    /// See [`Log::extend_hold`].
     pub(super) fn extend_hold(&mut self, key: TopicKey, from: u64, to: u64) {
         self.topic_mut(key).log.extend_hold(from, to);
     }
 
-    /// Shortens a hold of `from..to` to `kept..to`.
-    pub(super) fn release(&mut self, key: TopicKey, from: u64, kept: u64, to: u64) {
-        if self.topic_mut(key).log.release(from, kept, to) {
+    /// See [`Log::release`].
+    pub(super) fn release(&mut self, key: TopicKey, from: u64, new_from: u64, to: u64) {
+        if self.topic_mut(key).log.release(from, new_from, to) {
             self.add_trim_candidate(key);
         }
     }
 
-    /// Releases chunks that no reader needs, and topics without members and unsent bytes.
+    /// Releases the chunks that are not needed any more, and removes the topics without members and unsent bytes.
     pub(crate) fn trim(&mut self, buffers: &mut BufferPool) {
         if self.trim_candidates.is_empty() {
             return;
@@ -347,14 +359,14 @@ impl Topics {
             let topic = self.topic_mut(key);
             topic.is_trim_candidate = false;
             topic.log.trim(buffers);
-            // A topic in the queue of dirty ones is a candidate again when it leaves that.
+            // A topic in `dirty` becomes a candidate again when it is removed from `dirty`.
             if topic.members.is_empty() && topic.log.is_empty() && !topic.is_dirty {
                 let topic = self.topics.remove(key.0 as usize);
                 self.names.remove(&topic.name);
             }
         }
         self.shrink();
-        if self.trim_candidates.capacity() > CANDIDATES_KEPT {
+        if self.trim_candidates.capacity() > TRIM_CANDIDATES_RETAINED {
             self.trim_candidates = Vec::new();
         }
     }
@@ -374,7 +386,7 @@ impl Topics {
             self.count_max = 0;
         } else if count < self.topics.capacity() / 4
             && count <= self.count_max / 2
-            && self.topics.capacity() > TABLE_KEPT
+            && self.topics.capacity() > TABLE_ENTRIES_RETAINED
         {
             // The map's own `capacity` does not include the places of removed names.
             self.names.shrink_to(2 * count);
@@ -397,7 +409,7 @@ impl Topics {
         &mut self.topics[key.0 as usize]
     }
 
-    /// Bytes held by all logs, as the allocator sees them.
+    /// Returns the bytes of memory that all logs own.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         let logs = self.topics.iter().map(|(_, topic)| topic.log.capacity());
@@ -411,15 +423,15 @@ impl Topics {
             + self.names.capacity() * size_of::<(Arc<str>, TopicKey)>()
     }
 
-    /// The number of topics.
+    /// Returns the number of topics.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.topics.len()
     }
 }
 
-/// Places in the table of topics that are retained while there is a topic: some 10 KB.
-const TABLE_KEPT: usize = 64;
+/// Entries of the table of topics that are retained while there is a topic: about 10 KB.
+const TABLE_ENTRIES_RETAINED: usize = 64;
 
-/// The room for trim candidates that is retained; a burst may need more.
-const CANDIDATES_KEPT: usize = 256;
+/// Maximum capacity of the list of trim candidates that is retained after a burst.
+const TRIM_CANDIDATES_RETAINED: usize = 256;

@@ -1,22 +1,23 @@
-//! One buffer for what a turn queues: most messages are written in the turn in which they were sent, so their bytes need no
-//! buffer of their own.
+//! One buffer for the bytes that all sessions queue in one turn of the loop. Most messages are written to the socket in
+//! the turn in which they were sent, so their queues need no memory of their own.
 //!
-//! A queue that is empty puts its first bytes here, and remembers where they are. They stay until the queue is flushed, in
-//! the flush phase of the same turn; what the stream did not take is moved to a buffer of the queue's own.
+//! An empty queue copies its first bytes into this buffer, and stores their span. They stay in the buffer until the
+//! queue is flushed, in the flush phase of the same turn. Bytes that the socket did not accept are then moved to a
+//! buffer that the queue owns.
 
 use crate::proto::ShortHeader;
 
-/// See the module.
+/// The turn's buffer: see the module.
 #[derive(Debug)]
 pub(crate) struct TurnBuffer {
     bytes: Box<[u8]>,
-    /// How much of it is used.
+    /// The number of bytes used.
     len: usize,
-    /// Queues that have bytes here.
+    /// The number of queues that have a span.
     users: usize,
 }
 
-/// The bytes of one queue.
+/// The range of the buffer with the bytes of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     start: u32,
@@ -24,6 +25,7 @@ pub(crate) struct Span {
 }
 
 impl TurnBuffer {
+    /// Returns an empty buffer of [`TURN_BYTES_MAX`] bytes.
     pub(crate) fn new() -> Self {
         Self {
             bytes: vec![0; TURN_BYTES_MAX].into(),
@@ -32,10 +34,8 @@ impl TurnBuffer {
         }
     }
 
-    /// Appends `header` and `payload` for a queue that has nothing here, if there is room. The queue has to [`release`]
-    /// the span.
-    ///
-    /// [`release`]: Self::release
+    /// Appends `header` and `payload` for a queue without a span. The queue must [`release`](Self::release) the
+    /// returned span. `None` if there is not enough space.
     #[inline]
     pub(super) fn append(&mut self, header: &[u8], payload: &[u8]) -> Option<Span> {
         let start = self.len as u32;
@@ -44,7 +44,8 @@ impl TurnBuffer {
         Some(Span { start, end })
     }
 
-    /// The same for the frame of a message, for a queue that may have something here; then it has to be the last.
+    /// Appends the frame of a message for a queue with or without a span. `None` if there is not enough space, or if
+    /// `span` is not the last one in the buffer.
     #[inline(always)]
     pub(super) fn append_frame(
         &mut self,
@@ -61,7 +62,7 @@ impl TurnBuffer {
         if free.len() < header.bytes.len() + payload.len() {
             return None;
         }
-        // The header may be shorter; then the payload follows where it ends.
+        // Four bytes are copied also for a shorter header. The payload then overwrites those behind it.
         let frame_len = header.len + payload.len();
         free[..header.bytes.len()].copy_from_slice(&header.bytes);
         copy(payload, &mut free[header.len..frame_len]);
@@ -71,6 +72,7 @@ impl TurnBuffer {
         Some(Span { start, end })
     }
 
+    /// Appends bytes. Returns where they end. `None` if there is not enough space.
     #[inline]
     fn extend_bytes(&mut self, header: &[u8], payload: &[u8]) -> Option<u32> {
         let free = &mut self.bytes[self.len..];
@@ -84,7 +86,7 @@ impl TurnBuffer {
         Some(self.len as u32)
     }
 
-    /// Appends to a span, if it is the last one and there is room. Returns whether it did.
+    /// Appends to a span, if it is the last one and there is enough space. Returns whether the bytes were appended.
     #[inline]
     pub(super) fn extend(&mut self, span: &mut Span, header: &[u8], payload: &[u8]) -> bool {
         if span.end as usize != self.len {
@@ -97,30 +99,32 @@ impl TurnBuffer {
         true
     }
 
-    /// Ends the use of a span.
+    /// Ends the use of a span by its queue.
     #[inline]
     pub(super) fn release(&mut self, _: Span) {
         self.users -= 1;
     }
 
-    /// Whether a queue has bytes here.
+    /// Returns whether a queue has a span.
     pub(crate) fn is_in_use(&self) -> bool {
         self.users > 0
     }
 
+    /// Returns the bytes of a span.
     #[inline]
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         &self.bytes[span.start as usize..span.end as usize]
     }
 
-    /// Forgets all bytes. No queue may have any here.
+    /// Removes all bytes. No queue may have a span.
     pub(crate) fn clear(&mut self) {
         debug_assert!(!self.is_in_use());
         self.len = 0;
     }
 }
 
-/// Copies `from` to `to`, which has the same length. A short payload is copied without a call: in two pieces, which overlap.
+/// Copies `from` to `to`, which has the same length. A short payload is copied without a function call, in two pieces
+/// that overlap.
 #[inline(always)]
 fn copy(from: &[u8], to: &mut [u8]) {
     if let (Some(first), Some(last)) = (from.first_chunk(), from.last_chunk())
@@ -138,6 +142,7 @@ fn copy(from: &[u8], to: &mut [u8]) {
     }
 }
 
+/// Bytes of each of these pieces.
 const SHORT_BYTES: usize = 16;
 
 impl Span {
@@ -152,6 +157,6 @@ impl Span {
     }
 }
 
-/// Room for the small answers of a turn, in a part of the processor's second cache. Larger answers than this, and those
-/// for which there is no room, have buffers of their own.
+/// Size of the buffer: enough for the small answers of one turn, and small enough to stay in the processor's
+/// second-level cache. Messages for which there is not enough space are queued in buffers that their queues own.
 const TURN_BYTES_MAX: usize = 64 * 1024;

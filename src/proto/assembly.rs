@@ -1,6 +1,7 @@
-//! A message that arrives in pieces (RFC 6455 section 5.4) is assembled here: unmasked and checked as it arrives. A piece
-//! is copied once ([`Assembly::append`]), or was read into its place ([`Assembly::space`]). The memory grows with the
-//! bytes that arrived, never with what a header merely claims.
+//! Assembles a message that arrives in pieces (RFC 6455 section 5.4). Each piece is unmasked and checked when it
+//! arrives. It is copied once ([`Assembly::append`]), or the socket is read into the message's memory
+//! ([`Assembly::space`]). The memory grows with the bytes that have arrived, not with the length that a frame header
+//! announces.
 
 use super::error::ProtocolError;
 use super::frame::Kind;
@@ -10,18 +11,18 @@ use super::utf8::Utf8Progress;
 use crate::buffer::AssemblyBuffer;
 use crate::buffer::BufferPool;
 
-/// The message that is under way.
+/// A message of which a part has arrived.
 #[derive(Debug)]
 pub(super) struct Assembly {
     bytes: AssemblyBuffer,
-    /// `None`: binary.
+    /// `None` for a binary message.
     text: Option<Utf8Progress>,
-    /// Frames that have begun.
+    /// The number of frames that have begun.
     fragments: u32,
 }
 
 impl Assembly {
-    /// Returns a message whose first frame is of `kind`, and has not begun.
+    /// Returns an empty message of `kind`, of which no frame has begun.
     pub(super) fn new(kind: Kind) -> Self {
         Self {
             bytes: AssemblyBuffer::default(),
@@ -45,27 +46,27 @@ impl Assembly {
         self.fragments += 1;
     }
 
-    /// Returns the bytes of memory held.
+    /// Returns the bytes of memory that are owned.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Makes room for `len` bytes that have arrived; the frame's header claims that `missing` bytes will follow.
-    pub(super) fn make_room(&mut self, len: usize, missing: u64, buffers: &mut BufferPool) {
+    /// Reserves memory for `len` bytes that have arrived. According to the frame's header, `missing` bytes will follow.
+    pub(super) fn reserve(&mut self, len: usize, missing: u64, buffers: &mut BufferPool) {
         let needed = self.bytes.len() + len;
-        // What is only claimed counts no further than doubling goes anyway.
+        // The missing bytes only limit the growth: the capacity is doubled, but not beyond the announced length.
         buffers.grow_message(&mut self.bytes, needed, needed as u64 + missing);
     }
 
-    /// Appends a piece of a frame's payload, whose first byte stands at `offset` in it.
+    /// Appends a piece of a frame's payload, whose first byte is at `offset` in the payload.
     pub(super) fn append(
         &mut self,
         piece: &[u8],
         mask: Option<[u8; 4]>,
         mut offset: u64,
     ) -> Result<(), ProtocolError> {
-        // Copied, unmasked and checked while it is in the fastest cache.
+        // In blocks that are copied, unmasked and checked while they are in the first-level cache.
         for block in piece.chunks(BLOCK_BYTES) {
             self.bytes.extend_from_slice(block);
             self.accept(block.len(), mask, offset)?;
@@ -74,9 +75,9 @@ impl Assembly {
         Ok(())
     }
 
-    /// Returns the place for the next bytes of the payload, of which `missing` are to come. It is initialised, and no
-    /// longer than what has arrived of the message, unless more of the buffer was initialised before. `None` if it would
-    /// be shorter than `len_min`.
+    /// Returns memory for the next bytes of the current frame's payload, of which `missing` bytes have not arrived. The
+    /// memory is initialised. It is no longer than the part of the message that has arrived, unless more of the buffer
+    /// was initialised before. `None` if it would be shorter than `len_min`.
     pub(super) fn space(
         &mut self,
         len_min: usize,
@@ -84,20 +85,20 @@ impl Assembly {
         buffers: &mut BufferPool,
     ) -> Option<&mut [u8]> {
         let wanted = self.bytes.len().max(self.bytes.initialised());
-        // At most a step, so it fits a usize.
+        // At most `SPACE_BYTES_MAX`, so it fits a usize.
         let wanted = missing.min(wanted.min(SPACE_BYTES_MAX) as u64) as usize;
         if wanted < len_min.max(1) {
             return None;
         }
         if self.bytes.capacity() - self.bytes.len() < len_min.max(1) {
-            self.make_room(wanted, missing - wanted as u64, buffers);
+            self.reserve(wanted, missing - wanted as u64, buffers);
         }
-        let room = self.bytes.capacity() - self.bytes.len();
-        Some(self.bytes.unused(wanted.min(room)))
+        let free = self.bytes.capacity() - self.bytes.len();
+        Some(self.bytes.unused(wanted.min(free)))
     }
 
-    /// Takes `len` bytes of a frame's payload that were written to the start of [`space`](Self::space). The first of
-    /// them stands at `offset` in the payload.
+    /// Adds `len` bytes of a frame's payload that were written to the start of [`space`](Self::space). The first of
+    /// them is at `offset` in the payload.
     pub(super) fn accept_in_place(
         &mut self,
         len: usize,
@@ -115,7 +116,7 @@ impl Assembly {
         Ok(())
     }
 
-    /// Unmasks and checks the last `len` bytes, the first of which stands at `offset` in its frame's payload.
+    /// Unmasks and checks the last `len` bytes, the first of which is at `offset` in its frame's payload.
     fn accept(
         &mut self,
         len: usize,
@@ -139,7 +140,8 @@ impl Assembly {
 
     /// Returns the message, whose last frame is complete.
     pub(super) fn finish(self) -> Result<ReceivedMessage<'static>, ProtocolError> {
-        // Section 5.6: "the whole message MUST contain valid UTF-8"; it may not end inside a character.
+        // Section 5.6: "the whole message MUST contain valid UTF-8"; it must not end inside a
+        // character.
         if let Some(progress) = &self.text
             && !progress.is_complete(&self.bytes)
         {
@@ -149,8 +151,9 @@ impl Assembly {
     }
 }
 
-/// Bytes that are unmasked and checked at a time: a part of the fastest cache.
+/// Bytes that are unmasked and checked at a time: a part of the first-level cache.
 const BLOCK_BYTES: usize = 8 * 1024;
 
-/// Maximum bytes that are read in place at a time, so that they are still in the second-level cache when they are checked.
+/// Maximum bytes that are read in place at a time, so that they are still in the second-level cache when they are
+/// checked.
 const SPACE_BYTES_MAX: usize = 256 * 1024;

@@ -1,33 +1,35 @@
-//! The body of a Close frame (RFC 6455 sections 5.5.1 and 7.4): the codes that are allowed in it, reading and writing it.
+//! The body of a Close frame (RFC 6455 sections 5.5.1 and 7.4): the close codes that are allowed in it, decoding and
+//! encoding.
 
 use super::error::ProtocolError;
 
-/// The body of a Close frame. Without a body the code is 1005 (section 7.1.5), which is never sent.
+/// The body of a Close frame. Without a body the code is 1005 ([`CODE_NONE`], section 7.1.5), which is never sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
-    /// The close code, section 7.4.
+    /// The close code (section 7.4).
     pub code: u16,
-    /// The reason, at most 123 bytes of UTF-8; often empty.
+    /// The reason: at most 123 bytes of UTF-8, often empty.
     pub reason: String,
 }
 
-/// Section 7.4.1: the Close had no code.
+/// Section 7.4.1: the Close frame had no code.
 pub const CODE_NONE: u16 = 1005;
 
-/// Section 7.4.1: the connection ended without a Close.
+/// Section 7.4.1: the connection ended without a Close frame.
 pub const CODE_ABNORMAL: u16 = 1006;
 
-/// Maximum bytes of reason: what fits beside the code in a control frame.
+/// Maximum bytes of a reason: a control frame has at most 125 bytes of payload, of which the code takes 2.
 pub const REASON_BYTES_MAX: usize = 123;
 
-/// Whether `code` is allowed in a Close frame: defined by the RFC or its registry (1012 to 1014 were added later), or in
-/// the ranges for libraries and applications. 1004 is reserved. 1005, 1006 and 1015 MUST NOT be sent.
+/// Returns whether `code` is allowed in a Close frame: it is defined by the RFC or in its registry (1012 to 1014 were
+/// added later), or lies in the ranges for libraries (3000 to 3999) and applications (4000 to 4999). 1004 is reserved.
+/// 1005, 1006 and 1015 MUST NOT be sent.
 pub fn is_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 impl CloseFrame {
-    /// Reads the payload of a Close.
+    /// Decodes the payload of a Close.
     pub(super) fn parse(payload: &[u8]) -> Result<Self, ProtocolError> {
         match *payload {
             [] => Ok(Self {
@@ -51,8 +53,8 @@ impl CloseFrame {
     }
 }
 
-/// Returns the payload of a Close with `code` and as much of `reason` as fits, cut between characters. Empty for
-/// [`CODE_NONE`].
+/// Returns the payload of a Close with `code` and `reason`, which is cut to [`REASON_BYTES_MAX`] bytes, between two
+/// characters. Empty for [`CODE_NONE`].
 pub(super) fn payload(code: u16, reason: &str) -> Vec<u8> {
     if code == CODE_NONE {
         return Vec::new();
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_codes_that_may_be_sent_are_those_of_section_7_4() {
+    fn the_codes_of_section_7_4_are_allowed() {
         let allowed = |code: &u16| is_code_allowed(*code);
         assert!(
             [
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_as_code_and_reason() {
+    fn a_body_is_decoded_as_code_and_reason() {
         let frame = |code, reason: &str| {
             Ok(CloseFrame {
                 code,
@@ -117,6 +119,6 @@ mod tests {
         assert_eq!(body.len(), 2 + 122);
         assert!(CloseFrame::parse(&body).is_ok());
         assert_eq!(payload(1000, &"x".repeat(200)).len(), 125);
-        assert_eq!(payload(CODE_NONE, "unsaid"), []);
+        assert_eq!(payload(CODE_NONE, "not sent"), []);
     }
 }

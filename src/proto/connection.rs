@@ -1,8 +1,10 @@
-//! One WebSocket connection, without a socket: bytes in, events and replies out (RFC 6455).
+//! The state of one WebSocket connection (RFC 6455), without a socket: received bytes go in, events and bytes to send
+//! come out.
 //!
-//! A [`Connection`] holds the WebSocket state: opening handshake, open, closing handshake, ended. A violation ends it for
-//! good: the Close with the right code (or the HTTP refusal) is appended to `out`, and nothing more is processed or
-//! produced. A connection owns no buffer while no head, frame or message is under way.
+//! A [`Connection`] is in one of the stages opening handshake, open, closing handshake, and ended. A protocol violation
+//! fails the connection: the Close frame with the error's code (or, in the opening handshake, the HTTP error response)
+//! is appended to `out`. After that the connection processes no input and produces no output. A connection owns no
+//! buffer while no head, frame or message has arrived in part.
 
 use super::close::{self, CODE_NONE, CloseFrame};
 use super::error::ProtocolError;
@@ -24,53 +26,55 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Maximum frames in one message. Zero refuses every message.
     pub fragments_max: u32,
-    /// Limits of the opening handshake's head.
+    /// Limits of the head of the opening handshake.
     pub head: HeadLimits,
 }
 
-/// Something that has arrived whole.
+/// A request, message or control frame that has arrived completely.
 ///
 /// Exhaustive, unlike the errors: a caller must act on each kind of event, so a new kind would be a breaking change.
 #[derive(Debug)]
 pub enum Event<'i> {
-    /// A request, in the server role: [`Connection::accept`] or [`Connection::refuse`] it before the next call
-    /// of [`Connection::receive`].
+    /// A request, in the server role. Answer it with [`Connection::accept`] or [`Connection::refuse`] before the next
+    /// call of [`Connection::receive`].
     Request(Box<Request>),
-    /// A whole message.
+    /// A complete message.
     Message(ReceivedMessage<'i>),
-    /// A ping. Its pong was appended to `out`, unless our Close was sent before.
+    /// A ping. The pong was appended to `out`, unless our Close was sent before.
     Ping(Cow<'i, [u8]>),
     /// A pong, solicited or not.
     Pong(Cow<'i, [u8]>),
-    /// The peer's Close. Ours was appended to `out`, unless it was sent before.
+    /// The peer's Close. Our Close was appended to `out`, unless it was sent before.
     Close(CloseFrame),
 }
 
-/// Stage of a connection's life. Exhaustive: RFC 6455 knows no other.
+/// Stage of a connection's life. Exhaustive, because RFC 6455 defines no other stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Before the 101.
+    /// The opening handshake is not complete: the 101 response was not sent.
     Opening,
-    /// Messages are sent and received.
+    /// The opening handshake is complete, and no Close was sent or received.
     Open,
-    /// Our Close was sent, the peer's has not arrived. Messages may still arrive.
+    /// Our Close was sent, and the peer's has not arrived. Messages may still arrive.
     Closing,
-    /// Both Closes are exchanged: the closing handshake is complete.
+    /// Both Closes were exchanged: the closing handshake is complete.
     Closed,
-    /// Ended without a closing handshake: refused, answered in plain HTTP, or failed.
+    /// Ended without a complete closing handshake: answered with an HTTP response other than the 101, failed because of
+    /// a violation, or [abandoned](Connection::abandon).
     Ended,
 }
 
-/// One connection, in either role.
+/// One connection, in the server or client role.
 pub struct Connection {
-    side: Side,
+    endpoint: Endpoint,
     state: State,
 }
 
-enum Side {
+enum Endpoint {
     Server,
-    /// Section 5.3: a fresh, unpredictable masking key for every frame, from the caller's source of randomness. Boxed
-    /// twice, so that it costs a server's connection, which has none, only a pointer.
+    /// Section 5.3: every frame has a fresh, unpredictable masking key, from the caller's source of randomness. The
+    /// function is boxed twice, so that the size of a server's connection, which has no function, grows by one pointer
+    /// only.
     Client(Box<MaskingKeys>),
 }
 
@@ -79,7 +83,7 @@ struct MaskingKeys(Box<dyn FnMut() -> [u8; 4] + Send>);
 #[derive(Debug)]
 enum State {
     Opening(Box<Head>),
-    /// The request was returned to the caller, who has not answered it yet.
+    /// The request was returned to the caller, and the caller has not answered it yet.
     Answering,
     Open(Receiver),
     Closing(Receiver),
@@ -88,27 +92,28 @@ enum State {
 }
 
 impl Connection {
-    /// Returns the server's side, waiting for a request.
+    /// Returns a connection in the server role, in the stage [`Opening`](Stage::Opening).
     pub fn server() -> Self {
         Self {
-            side: Side::Server,
+            endpoint: Endpoint::Server,
             state: State::Opening(Box::default()),
         }
     }
 
-    /// Returns the server's side of a connection whose opening handshake was done elsewhere.
+    /// Returns a connection in the server role whose opening handshake was done elsewhere, in the stage
+    /// [`Open`](Stage::Open).
     pub fn server_open() -> Self {
         Self {
-            side: Side::Server,
+            endpoint: Endpoint::Server,
             state: State::Open(Receiver::default()),
         }
     }
 
-    /// Returns the client's side after its opening handshake (`ClientOpening`). `masking_key` returns a fresh,
-    /// unpredictable key at every call.
+    /// Returns a connection in the client role after the opening handshake (see
+    /// [`ClientOpening`](super::ClientOpening)). `masking_key` must return a fresh, unpredictable key at every call.
     pub fn client_open(masking_key: impl FnMut() -> [u8; 4] + Send + 'static) -> Self {
         Self {
-            side: Side::Client(Box::new(MaskingKeys(Box::new(masking_key)))),
+            endpoint: Endpoint::Client(Box::new(MaskingKeys(Box::new(masking_key)))),
             state: State::Open(Receiver::default()),
         }
     }
@@ -124,7 +129,8 @@ impl Connection {
         }
     }
 
-    /// Returns how many bytes of payload the data frame under way lacks, as its header claims. Zero if none is under way.
+    /// Returns how many bytes of the current data frame's payload have not arrived, according to its header. Zero if no
+    /// data frame has arrived in part.
     #[inline]
     pub(crate) fn payload_missing(&self) -> u64 {
         match &self.state {
@@ -133,15 +139,21 @@ impl Connection {
         }
     }
 
-    /// Takes bytes from `input` until an event is complete. `Ok(None)` means that all bytes were taken, and more are
-    /// needed. Replies that the protocol demands (pong, Close, HTTP refusal) are appended to `out`, one pong for each
-    /// ping. The caller sends or drops them between calls.
+    /// Consumes bytes from `input` until an event is complete, and advances `input` behind them. `Ok(None)` means that
+    /// all bytes were consumed, and more are needed. In the stages [`Closed`](Stage::Closed) and
+    /// [`Ended`](Stage::Ended) all input is discarded.
     ///
-    /// A message that is whole in `input` is unmasked in place, and borrowed. A message that arrived in pieces is owned
-    /// by the event.
+    /// Replies that the protocol demands (one pong for each ping, Close, HTTP error response) are appended to `out`.
+    /// The caller sends them, or removes them from `out`.
+    ///
+    /// A message that lies complete in `input`, in one frame, is unmasked in place, and the event borrows it. A message
+    /// that arrived in pieces is owned by the event.
     ///
     /// # Errors
     /// The rule that the peer broke. The reply is in `out`, and the connection has ended.
+    ///
+    /// # Panics
+    /// If the last event was a request, and it was not answered.
     #[inline]
     pub fn receive<'i>(
         &mut self,
@@ -158,8 +170,8 @@ impl Connection {
         }
     }
 
-    /// As [`receive`](Self::receive), with buffers from `buffers` for what is not whole.
-    /// After `FRAGMENTS_PER_CALL` fragments the result is `Ok(None)` although input is left.
+    /// As [`receive`](Self::receive), with buffers from `buffers` for heads and messages that arrive in pieces. After
+    /// `FRAGMENTS_PER_CALL` fragments the result is `Ok(None)` even if input is left.
     #[inline]
     pub(crate) fn receive_with<'i>(
         &mut self,
@@ -175,12 +187,13 @@ impl Connection {
         }
     }
 
-    /// Returns the place where the next bytes of the message under way belong, so that they can be read there without a
-    /// copy; [`received_in_place`](Self::received_in_place) takes them. `None` if the frame under way lacks less than
-    /// `len_min` bytes, or less than that can be offered: use [`receive`](Self::receive).
+    /// Returns the memory in which the next bytes of a partly received message belong, so that a socket can be read
+    /// into it without a copy. After the read, call [`received_in_place`](Self::received_in_place). `None` if fewer
+    /// than `len_min` bytes of the current frame are missing, or if less memory than that is available: use
+    /// [`receive`](Self::receive).
     ///
-    /// What is offered is initialised memory of at most 256 KiB, and at most as much as has arrived of the message, so
-    /// that a header which claims more than is sent costs nothing.
+    /// The memory is initialised. Its length is at most 256 KiB. A new buffer offers at most as many bytes as have
+    /// arrived of the message, so that a header that announces more bytes than the peer sends costs no memory.
     ///
     /// ```
     /// use wsloop::proto::{Connection, Event, Limits};
@@ -200,7 +213,7 @@ impl Connection {
         self.assembly_space_with(len_min, &mut BufferPool::default())
     }
 
-    /// As [`assembly_space`](Self::assembly_space), in a buffer of `buffers`.
+    /// As [`assembly_space`](Self::assembly_space), with buffers from `buffers`.
     #[inline(never)]
     pub(crate) fn assembly_space_with(
         &mut self,
@@ -215,21 +228,21 @@ impl Connection {
         }
     }
 
-    /// Takes the first `len` bytes that were written to [`assembly_space`](Self::assembly_space), as
-    /// [`receive`](Self::receive) would take them. They end with the frame at the latest.
+    /// Processes the first `len` bytes of the memory that [`assembly_space`](Self::assembly_space) returned, as
+    /// [`receive`](Self::receive) would process them. They belong to the current frame; the frame may end with them.
     ///
     /// # Errors
     /// As `receive`.
     ///
     /// # Panics
-    /// If `len` is more than was offered, or if nothing was.
+    /// If `len` is greater than the length of that memory, or if `assembly_space` returned `None`.
     pub fn received_in_place(
         &mut self,
         len: usize,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'static>>, ProtocolError> {
         let (State::Open(receiver) | State::Closing(receiver)) = &mut self.state else {
-            panic!("bytes are received in place only while a payload is under way");
+            panic!("bytes are received in place only inside the payload of a frame");
         };
         match receiver.received_in_place(len) {
             Ok(Some(Received::Message(message))) => Ok(Some(Event::Message(message))),
@@ -241,18 +254,18 @@ impl Connection {
         }
     }
 
-    /// Takes a message of one frame that is shorter than 64 KiB and whole in `input`. Returns `None`, and takes nothing, if
-    /// something else comes next. After an error, the caller fails the connection with it.
+    /// Consumes a message of one frame, shorter than 64 KiB, that lies complete in `input`. Returns `None`, and
+    /// consumes nothing, for any other input. After an error, the caller passes it to [`fail`](Self::fail).
     ///
-    /// Fast path with the same results as [`receive`](Self::receive). Most messages take it, and for them an event that
-    /// goes through memory costs as much as the rest of the work.
+    /// Fast path with the same results as [`receive`](Self::receive). Most messages take it. For them, storing an
+    /// [`Event`] in memory and loading it again would cost as much as the rest of the work.
     #[inline(always)]
     pub(crate) fn receive_whole<'i>(
         &mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
     ) -> Option<Result<Message<'i>, ProtocolError>> {
-        let (State::Open(receiver), Side::Server) = (&mut self.state, &self.side) else {
+        let (State::Open(receiver), Endpoint::Server) = (&mut self.state, &self.endpoint) else {
             return None;
         };
         receiver.receive_whole(input, limits)
@@ -269,16 +282,15 @@ impl Connection {
     ) -> Result<Option<Event<'i>>, ProtocolError> {
         let result = match &mut self.state {
             State::Open(receiver) | State::Closing(receiver) => {
-                receiver.receive(input, self.side.role(), limits, buffers)
+                receiver.receive(input, self.endpoint.role(), limits, buffers)
             }
             State::Opening(head) => {
                 let request = head.receive_request_with(input, &limits.head, buffers);
                 let is_head = head.is_head();
-                return self.opened(request, is_head, out);
+                return self.handle_request(request, is_head, out);
             }
             State::Answering => unreachable!("accept or refuse the request first"),
-            // Section 7.1.1 and section 5.5.1: after the closing handshake, or a failure, what still arrives
-            // is discarded.
+            // Section 7.1.1 and section 5.5.1: all input after the closing handshake, or after a failure, is discarded.
             State::Closed | State::Ended => {
                 *input = &mut [];
                 return Ok(None);
@@ -294,7 +306,7 @@ impl Connection {
             Received::Pong(payload) => Event::Pong(payload),
             Received::Ping(payload) => {
                 // Section 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response,
-                // unless it already received a Close frame." Nothing follows our own Close either.
+                // unless it already received a Close frame." No frame may follow our own Close either.
                 if let State::Open(_) = self.state {
                     self.append_frame(Kind::Pong, &payload, out);
                 }
@@ -310,8 +322,8 @@ impl Connection {
         }))
     }
 
-    /// Handles a request head that is complete, invalid, or neither yet.
-    fn opened<'i>(
+    /// Handles the result of parsing a request's head: complete, invalid, or incomplete (`Ok(None)`).
+    fn handle_request<'i>(
         &mut self,
         request: Result<Option<Request>, OpeningError>,
         is_head: bool,
@@ -331,11 +343,13 @@ impl Connection {
         }
     }
 
-    /// Accepts the request: appends the 101 to `out`.
+    /// Accepts the request: appends the 101 response to `out`. The connection is open.
     ///
     /// # Errors
-    /// The response was altered in a way that breaks the protocol. Nothing was appended: [`refuse`](Self::refuse) the
-    /// request.
+    /// A header of the response breaks the protocol. Nothing was appended: [`refuse`](Self::refuse) the request.
+    ///
+    /// # Panics
+    /// If the last event was not a request, or if the request was answered already.
     pub fn accept(
         &mut self,
         request: &Request,
@@ -351,18 +365,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers the request in plain HTTP, or ends an opening handshake that is not complete: appends `response`
-    /// to `out`, without its body for a HEAD request. The connection has ended.
+    /// Answers a request with an HTTP response other than the 101, or ends an opening handshake whose request is not
+    /// complete (after a timeout, for example): appends `response` to `out`, without its body if `is_head`. The
+    /// connection has ended.
+    ///
+    /// # Panics
+    /// If the stage is not [`Opening`](Stage::Opening).
     pub fn refuse(&mut self, response: &HttpResponse, is_head: bool, out: &mut Vec<u8>) {
         assert!(
             self.stage() == Stage::Opening,
-            "a response in HTTP comes before the 101"
+            "an HTTP response is sent only before the 101"
         );
         response.encode(is_head, out);
         self.state = State::Ended;
     }
 
-    /// Ends the connection, whatever its stage, without a reply. A head, frame or message under way is dropped.
+    /// Ends the connection in any stage, without a reply. A head, frame or message that arrived in part is dropped.
     pub fn abandon(&mut self) {
         self.state = State::Ended;
     }
@@ -376,8 +394,8 @@ impl Connection {
         is_open
     }
 
-    /// Appends a ping to `out`, with at most the first 125 bytes of `payload`. Returns `false`, and appends nothing, if the
-    /// connection is not open.
+    /// Appends a ping to `out`, with at most the first 125 bytes of `payload`. Returns `false`, and appends nothing, if
+    /// the connection is not open.
     pub fn ping(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let is_open = self.stage() == Stage::Open;
         if is_open {
@@ -386,11 +404,12 @@ impl Connection {
         is_open
     }
 
-    /// Begins the closing handshake: appends a Close to `out`, with as much of the reason as fits. Returns `false`, and
-    /// appends nothing, if the connection is not open.
+    /// Begins the closing handshake: appends a Close to `out`. The reason is cut to
+    /// [`REASON_BYTES_MAX`](super::REASON_BYTES_MAX) bytes, between two characters. Returns `false`, and appends
+    /// nothing, if the connection is not open.
     ///
     /// # Panics
-    /// If `code` may not be sent ([`is_code_allowed`](super::is_code_allowed)) and is not [`CODE_NONE`].
+    /// If `code` is neither [allowed](super::is_code_allowed) in a Close frame nor [`CODE_NONE`].
     pub fn close(&mut self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool {
         assert!(
             code == CODE_NONE || close::is_code_allowed(code),
@@ -406,8 +425,8 @@ impl Connection {
         true
     }
 
-    /// Section 5.5.1: the answer to a Close is a Close, "typically" with the code received; the reason goes back
-    /// with it, as other implementations do.
+    /// Section 5.5.1: a Close is answered with a Close, which "typically" has the code that was received. The received
+    /// reason is sent as well, as by other implementations.
     fn answer_close(&mut self, frame: &CloseFrame, out: &mut Vec<u8>) {
         if let State::Open(_) = self.state {
             self.append_frame(Kind::Close, &close::payload(frame.code, &frame.reason), out);
@@ -425,9 +444,9 @@ impl Connection {
     }
 
     fn append_frame(&mut self, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
-        let mask = match &mut self.side {
-            Side::Server => None,
-            Side::Client(keys) => Some((keys.0)()),
+        let mask = match &mut self.endpoint {
+            Endpoint::Server => None,
+            Endpoint::Client(keys) => Some((keys.0)()),
         };
         out.extend_from_slice(HeaderBytes::encode(kind, mask, payload.len()).as_slice());
         let start = out.len();
@@ -438,7 +457,7 @@ impl Connection {
     }
 }
 
-impl Side {
+impl Endpoint {
     fn role(&self) -> Role {
         match self {
             Self::Server => Role::Server,
@@ -450,7 +469,7 @@ impl Side {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("role", &self.side.role())
+            .field("role", &self.endpoint.role())
             .field("stage", &self.stage())
             .finish()
     }

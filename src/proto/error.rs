@@ -1,14 +1,14 @@
-//! What a peer can do wrong on an open connection: one variant for each MUST of RFC 6455, with its close code. Errors of
-//! the opening handshake are in `opening`, and have HTTP statuses instead.
+//! Protocol violations of the peer on an open connection: one variant for each MUST of RFC 6455, with its close code.
+//! Errors of the opening handshake are in `opening`, and have HTTP statuses instead.
 
 use super::opening::OpeningError;
 use std::fmt;
 
-/// A rule of RFC 6455 that the peer broke. The connection has failed: nothing more is processed.
+/// A rule of RFC 6455 that the peer broke. The connection has failed, and processes no further input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// Sections 4.1 and 4.2: the opening handshake is invalid. Answered in HTTP, not with a Close.
+    /// Sections 4.1 and 4.2: the opening handshake is invalid. Answered with an HTTP response, not with a Close.
     Opening(OpeningError),
     /// Section 5.2: RSV1 to RSV3 MUST be 0 unless an extension that defines them was negotiated.
     ReservedBits,
@@ -26,26 +26,27 @@ pub enum ProtocolError {
     LengthNotMinimal,
     /// Section 5.2: the most significant bit of a 64-bit length MUST be 0.
     LengthTopBit,
-    /// Section 5.4: a continuation frame needs a message to continue.
+    /// Section 5.4: a continuation frame arrived while no fragmented message was incomplete.
     ContinuationWithoutMessage,
     /// Section 5.4: the fragments of one message MUST NOT be interleaved with those of another.
     MessageInsideMessage,
-    /// Section 10.4: more bytes in one message than the receiver allows.
+    /// Section 10.4: the message exceeds [`Limits::message_bytes_max`](super::Limits::message_bytes_max).
     MessageTooBig,
-    /// Section 10.4: more frames in one message than the receiver allows.
+    /// Section 10.4: the message exceeds [`Limits::fragments_max`](super::Limits::fragments_max).
     TooManyFragments,
     /// Section 8.1: a text message MUST be UTF-8.
     TextNotUtf8,
-    /// Section 5.5.1: the body of a Close, if there is one, begins with a 2-byte code.
+    /// Section 5.5.1: the body of a Close is one byte long, but a body MUST begin with a 2-byte code.
     CloseCodeCut,
-    /// Section 7.4: a code that MUST NOT be set in a Close frame, or that nobody has defined.
+    /// Section 7.4: the code of a Close MUST NOT be set in a Close frame, or is not defined.
     CloseCode(u16),
     /// Section 5.5.1: the reason in a Close MUST be UTF-8.
     CloseReasonNotUtf8,
 }
 
 impl ProtocolError {
-    /// Returns the close code of section 7.4.1 for the reply. `None` for the opening handshake, which is refused in HTTP.
+    /// Returns the close code (section 7.4.1) of the Close that answers the violation. `None` for an error of the
+    /// opening handshake, which is answered with an HTTP response.
     pub fn close_code(&self) -> Option<u16> {
         match self {
             Self::Opening(_) => None,
@@ -77,7 +78,7 @@ impl fmt::Display for ProtocolError {
             Self::FrameNotMasked => f.write_str("a client's frame is not masked"),
             Self::FrameMasked => f.write_str("a server's frame is masked"),
             Self::ControlFragmented => f.write_str("a control frame is fragmented"),
-            Self::ControlTooLong => f.write_str("a control frame is over 125 bytes"),
+            Self::ControlTooLong => f.write_str("a control frame exceeds 125 bytes"),
             Self::LengthNotMinimal => f.write_str("a length is not in its shortest form"),
             Self::LengthTopBit => f.write_str("a length has its top bit set"),
             Self::ContinuationWithoutMessage => f.write_str("a continuation without a message"),
@@ -85,7 +86,7 @@ impl fmt::Display for ProtocolError {
             Self::MessageTooBig => f.write_str("the message is too big"),
             Self::TooManyFragments => f.write_str("the message has too many fragments"),
             Self::TextNotUtf8 => f.write_str("a text message is not UTF-8"),
-            Self::CloseCodeCut => f.write_str("a close code of one byte"),
+            Self::CloseCodeCut => f.write_str("the body of a Close is one byte long"),
             Self::CloseCode(code) => write!(f, "close code {code} is not allowed"),
             Self::CloseReasonNotUtf8 => f.write_str("a close reason is not UTF-8"),
         }

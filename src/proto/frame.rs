@@ -1,22 +1,22 @@
-//! Frame headers (RFC 6455 section 5.2): decode, check, encode. Payload bytes never pass through here. Incomplete input is
-//! `None`, not an error.
+//! Frame headers (RFC 6455 section 5.2): decoding, checks, encoding. Payloads are not processed in this module. An
+//! incomplete header is decoded to `None`, which is not an error.
 //!
 //! tungstenite's `FrameHeader` is not used. Its `parse` accepts reserved bits and lengths that are not in their
-//! shortest form, and waits for the masking key before it reports anything. Its `format` writes to any `Write`, a few
+//! shortest form, and reports no error before the masking key has arrived. Its `format` writes to any `Write`, a few
 //! bytes at a time, and takes twice the instructions.
 
 use super::error::ProtocolError;
 
-/// Which side of the connection is ours.
+/// The role of this endpoint of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// We accept: the peer's frames are masked, ours are not.
+    /// This endpoint accepted the connection. The peer's frames are masked, and ours are not.
     Server,
-    /// We connect: our frames are masked, the peer's are not.
+    /// This endpoint opened the connection. Our frames are masked, and the peer's are not.
     Client,
 }
 
-/// What a frame is, section 5.2, without the reserved opcodes.
+/// Type of a frame: the opcodes of section 5.2, without the reserved ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Continuation,
@@ -27,27 +27,27 @@ pub(super) enum Kind {
     Pong,
 }
 
-/// A header, with every check done that needs nothing but the header.
+/// A decoded header. All checks that need only the header were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
     pub(super) is_final: bool,
     pub(super) mask: Option<[u8; 4]>,
-    /// Bytes of payload, below 2^63.
+    /// Length of the payload in bytes, below 2^63.
     pub(super) payload_len: u64,
-    /// Bytes of the header itself.
+    /// Length of the header in bytes.
     pub(super) len: usize,
 }
 
-/// The longest header: two bytes, a 64-bit length, a masking key.
+/// Length of the longest header: two bytes, a 64-bit length, a masking key.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
 
 impl Header {
-    /// Decodes the header at the start of `input`. `None` means that more bytes are needed, and that nothing is wrong so
-    /// far.
+    /// Decodes the header at the start of `input`. `None` means that the header is incomplete, and its first bytes are
+    /// valid.
     ///
-    /// `check_frame` checks whether a frame of this kind and payload length may come next. It is called before the masking
-    /// key has arrived.
+    /// `check_frame` checks whether a frame of this kind and payload length is allowed. It is called as soon as the
+    /// length has arrived, before the masking key.
     pub(super) fn decode(
         input: &[u8],
         role: Role,
@@ -83,7 +83,8 @@ impl Header {
     }
 }
 
-/// Returns the payload length that the 7 bits and the bytes after them encode, and the bytes of the header up to there.
+/// Returns the payload length that the 7 bits and the bytes after them encode, and the offset in the header behind it.
+/// `None` if the length is incomplete.
 fn payload_len(bits: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     // Section 5.2: "in all cases, the minimal number of bytes MUST be used to encode the length".
     let (len, len_min, end) = match bits {
@@ -172,7 +173,7 @@ impl Kind {
     }
 }
 
-/// An encoded header, on the stack.
+/// An encoded header. Does not allocate.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderBytes {
     bytes: [u8; HEADER_BYTES_MAX],
@@ -180,7 +181,7 @@ pub struct HeaderBytes {
 }
 
 impl HeaderBytes {
-    /// The header of an unfragmented frame of `kind` with `payload_len` bytes.
+    /// Encodes the header of an unfragmented frame of `kind` with `payload_len` bytes of payload.
     #[inline]
     pub(super) fn encode(kind: Kind, mask: Option<[u8; 4]>, payload_len: usize) -> Self {
         let mut bytes = [0; HEADER_BYTES_MAX];
@@ -209,20 +210,22 @@ impl HeaderBytes {
         }
     }
 
-    /// The bytes to send before the payload.
+    /// Returns the bytes of the header, to be sent before the payload.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 }
 
-/// In the first byte: this is the final fragment of a message.
+/// The FIN bit in the first byte: this is the final fragment of a message.
 pub(super) const FINAL: u8 = 0x80;
 
-/// In the second byte: the payload is masked.
+/// The MASK bit in the second byte: the payload is masked.
 const MASKED: u8 = 0x80;
 
-/// In the place of a 7-bit length: it follows in 16 or in 64 bits.
+/// Value of the 7-bit length field: the length follows in 16 bits.
 pub(super) const LENGTH_IN_2_BYTES: u8 = 126;
+
+/// Value of the 7-bit length field: the length follows in 64 bits.
 const LENGTH_IN_8_BYTES: u8 = 127;
 
 #[cfg(test)]
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_decoded_at_every_length_form() {
+    fn headers_with_every_form_of_length_are_decoded() {
         let unmasked = |bytes: &[u8]| decode(bytes, Role::Client);
         assert_eq!(unmasked(b"\x81\x00"), header(Kind::Text, true, 0, 2));
         assert_eq!(unmasked(b"\x02\x7D"), header(Kind::Binary, false, 125, 2));
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_seen_at_its_first_byte() {
+    fn every_error_is_reported_at_the_first_invalid_byte() {
         use ProtocolError::*;
         let vectors: [(&[u8], Role, ProtocolError); 21] = [
             (b"\xC1", Role::Server, ReservedBits),
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded_again() {
+    fn encoded_headers_are_decoded_to_the_same_values() {
         for payload_len in [0, 1, 125, 126, 65535, 65536, 1 << 32] {
             for (mask, role) in [(None, Role::Client), (Some([9, 8, 7, 6]), Role::Server)] {
                 let encoded = HeaderBytes::encode(Kind::Binary, mask, payload_len);

@@ -1,10 +1,10 @@
-//! Masking of payloads (RFC 6455 section 5.3), in place, however a payload is cut.
+//! Masks and unmasks payloads in place (RFC 6455 section 5.3), also in pieces.
 //!
-//! Unmasking reads every byte anyway, so it also reports whether all of them are ASCII: such text is valid UTF-8, and
-//! needs no check of its own. That costs one instruction for 16 bytes; a check of their UTF-8 costs 3 to 12.
+//! Unmasking reads every byte anyway, so it also reports whether all bytes are ASCII. ASCII text is valid UTF-8, and
+//! needs no separate check. The report costs one instruction for 16 bytes; a check for UTF-8 costs 3 to 12.
 
-/// Applies `mask` to `payload`, whose first byte stands at `offset` in the payload of its frame. Returns whether the
-/// result is ASCII.
+/// XORs `payload` with the masking key `mask`. The first byte is at `offset` in the payload of its frame. Returns
+/// whether the result is ASCII.
 #[inline]
 pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: u64) -> bool {
     let half = u32::from_le_bytes(mask);
@@ -17,7 +17,7 @@ pub(super) fn apply_mask(payload: &mut [u8], mask: [u8; 4], offset: u64) -> bool
     }
 }
 
-/// Applies `key` to at most 32 bytes: in two words that may overlap, or byte by byte.
+/// Applies `key` to at most 32 bytes: as two words that may overlap, or byte by byte if there are fewer than 4.
 #[inline]
 fn apply_to_short(payload: &mut [u8], key: u64) -> bool {
     let last_key = rotate(key, payload.len());
@@ -53,7 +53,7 @@ fn apply_to_long(payload: &mut [u8], key: u64) -> bool {
     let Some(last) = payload.last_chunk() else {
         unreachable!("a long payload has more bytes than a word");
     };
-    // The last word may overlap the one before it: it is masked as it arrived, and stored after that one.
+    // The last word may overlap the word before it. So it is loaded before that word is changed, and stored after it.
     let last = u64::from_le_bytes(*last) ^ rotate(key, payload.len());
     let mut seen = last;
     let (blocks, rest) = payload.as_chunks_mut::<BLOCK_BYTES>();
@@ -67,10 +67,11 @@ fn apply_to_long(payload: &mut [u8], key: u64) -> bool {
     seen & TOP_BITS == 0
 }
 
-/// Applies `key` to all whole words of `bytes`. Returns the bits that are set in any of the results.
+/// Applies `key` to all complete words of `bytes`. Returns the bitwise OR of the results.
 ///
-/// Words, because a loop over words is fast at every level of optimisation: 4.4 instructions for 16 bytes at level 2, 8 at
-/// level 3. Arrays of 16 bytes take as few at level 2, where compilers make vectors of them, and 120 at level 3.
+/// A loop over words of 64 bits is fast at every optimisation level: 4.4 instructions for 16 bytes at level 2, and 8 at
+/// level 3. Arrays of 16 bytes take as few at level 2, where the compiler uses vector instructions for them, but 120 at
+/// level 3.
 #[inline(always)]
 fn apply_to_words(bytes: &mut [u8], key: u64) -> u64 {
     let mut seen = 0;
@@ -82,6 +83,7 @@ fn apply_to_words(bytes: &mut [u8], key: u64) -> u64 {
     seen
 }
 
+/// Stores `first` at the start of `payload`, and `last` at its end.
 #[inline]
 fn store_ends<const N: usize>(payload: &mut [u8], first: [u8; N], last: [u8; N]) {
     if let Some(bytes) = payload.first_chunk_mut() {
@@ -92,22 +94,23 @@ fn store_ends<const N: usize>(payload: &mut [u8], first: [u8; N], last: [u8; N])
     }
 }
 
-/// The key as it applies from byte `at` of a payload on. The last word of a payload begins a multiple of 4 before its
-/// end, so it has the same key as the byte that would follow it.
+/// Returns the key that applies from byte `at` of a payload on. The last word of a payload has the key of the byte
+/// after the payload, because the length of a word is a multiple of 4.
 #[inline]
 fn rotate(key: u64, at: usize) -> u64 {
     key.rotate_right(8 * (at % 4) as u32)
 }
 
+/// Returns `half` in both halves of a 128-bit word.
 #[inline]
 fn twice(half: u64) -> u128 {
     u128::from(half) << 64 | u128::from(half)
 }
 
-/// The bits that are zero in ASCII.
+/// The top bit of each byte, which is zero in ASCII.
 const TOP_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// Bytes that are masked between two branches.
+/// Bytes of one block, whose words are masked without a branch between them.
 const BLOCK_BYTES: usize = 256;
 
 #[cfg(test)]
@@ -116,7 +119,7 @@ mod tests {
 
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-    /// Byte by byte, as the RFC has it: octet i XOR key octet i modulo 4.
+    /// Masks byte by byte, as the RFC defines it: octet i XOR octet i modulo 4 of the key.
     fn masked(plain: &[u8], offset: usize) -> Vec<u8> {
         let bytes = plain.iter().enumerate();
         bytes
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_beyond_ascii_is_seen_wherever_it_stands() {
+    fn one_byte_that_is_not_ascii_is_found_at_any_position() {
         for len in 1..300 {
             for at in 0..len {
                 let mut plain = vec![b'a'; len];
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_unmasked_the_same_however_it_is_cut() {
+    fn a_payload_in_two_pieces_is_unmasked_to_the_same_bytes() {
         let plain: Vec<u8> = (0..300).map(|at| at as u8).collect();
         let masked = masked(&plain, 0);
         for cut in 0..=plain.len() {

@@ -6,11 +6,11 @@ use crate::buffer::AssemblyBuffer;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A whole message, text or binary, borrowed from the owner of its bytes.
+/// A complete message, text or binary. Its payload is borrowed.
 ///
-/// A text is known to be UTF-8 when it is received. It is carried as bytes all the same, because most texts are
-/// forwarded or parsed as bytes: [`as_bytes`](Self::as_bytes) costs nothing, [`as_text`](Self::as_text) may check the
-/// bytes again.
+/// A received text message was checked to be UTF-8. It still stores bytes and not a `str`, because most texts are
+/// forwarded or parsed as bytes: [`as_bytes`](Self::as_bytes) costs nothing, and [`as_text`](Self::as_text) may check
+/// the bytes again.
 ///
 /// ```
 /// use wsloop::Message;
@@ -29,32 +29,32 @@ pub struct Message<'a>(Payload<'a>);
 #[derive(Clone, Copy)]
 enum Payload<'a> {
     Text(&'a str),
-    /// Bytes that were found to be UTF-8. Without unsafe code they become a `str` only by another check.
+    /// Bytes that were checked to be UTF-8. Without unsafe code, only another check converts them to a `str`.
     CheckedText(&'a [u8]),
     Binary(&'a [u8]),
 }
 
 impl<'a> Message<'a> {
-    /// A text message.
+    /// Returns a text message.
     #[inline]
     pub const fn text(text: &'a str) -> Self {
         Self(Payload::Text(text))
     }
 
-    /// A binary message.
+    /// Returns a binary message.
     #[inline]
     pub const fn binary(bytes: &'a [u8]) -> Self {
         Self(Payload::Binary(bytes))
     }
 
-    /// A text message of bytes that were found to be UTF-8.
+    /// Returns a text message of bytes that were checked to be UTF-8.
     #[inline]
     pub(crate) fn checked_text(bytes: &'a [u8]) -> Self {
         debug_assert!(std::str::from_utf8(bytes).is_ok());
         Self(Payload::CheckedText(bytes))
     }
 
-    /// Whether this is a text message.
+    /// Returns whether this is a text message.
     #[inline]
     pub fn is_text(&self) -> bool {
         match self.0 {
@@ -63,7 +63,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The payload.
+    /// Returns the payload.
     #[inline]
     pub fn as_bytes(&self) -> &'a [u8] {
         match self.0 {
@@ -72,9 +72,10 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The text; `None` if the message is binary.
+    /// Returns the text, or `None` if the message is binary.
     ///
-    /// The cost is that of [`str::from_utf8`] for a received message, a fraction of what receiving it cost; ask once.
+    /// For a received message each call checks the bytes as [`str::from_utf8`] does, so retain the result. The check
+    /// costs a fraction of what receiving the message cost.
     pub fn as_text(&self) -> Option<&'a str> {
         match self.0 {
             Payload::Text(text) => Some(text),
@@ -83,18 +84,18 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Bytes of payload.
+    /// Returns the number of bytes of the payload.
     #[inline]
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// Whether the payload is empty, which is legal.
+    /// Returns whether the payload is empty. RFC 6455 allows empty messages.
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
     }
 
-    /// The same as [`server_header`](Self::server_header), for a message of less than 64 KiB; `None` if it is longer.
+    /// As [`server_header`](Self::server_header), for a message of less than 64 KiB. `None` if the message is longer.
     #[inline]
     pub(crate) fn short_header(&self) -> Option<ShortHeader> {
         let len = u16::try_from(self.len()).ok()?;
@@ -113,7 +114,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The header of this message as one frame of a server's: unmasked and final.
+    /// Returns the header of the one frame in which a server sends this message: final and not masked.
     #[inline]
     pub(crate) fn server_header(&self) -> HeaderBytes {
         HeaderBytes::encode(self.kind(), None, self.len())
@@ -183,8 +184,8 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
     }
 }
 
-/// A message as [`Connection::receive`](super::Connection::receive) returns it: borrowed from the input if it was whole
-/// there, else assembled from pieces. Then it owns its memory, which is released with it.
+/// A message that [`Connection::receive`](super::Connection::receive) returned. Its payload is borrowed from the input
+/// if it was complete there. Otherwise it was assembled from pieces, and is owned.
 #[derive(Debug)]
 pub struct ReceivedMessage<'i>(Source<'i>);
 
@@ -198,13 +199,13 @@ enum Source<'i> {
 }
 
 impl<'i> ReceivedMessage<'i> {
-    /// A message of bytes that were assembled and, if it is a text, found to be UTF-8.
+    /// Returns a message of assembled bytes. The bytes of a text were checked to be UTF-8.
     pub(super) fn assembled(bytes: AssemblyBuffer, is_text: bool) -> Self {
         debug_assert!(!is_text || std::str::from_utf8(&bytes).is_ok());
         Self(Source::Assembled { bytes, is_text })
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn as_message(&self) -> Message<'_> {
         match &self.0 {
             Source::Whole(message) => *message,
@@ -213,7 +214,7 @@ impl<'i> ReceivedMessage<'i> {
         }
     }
 
-    /// The payload.
+    /// Returns the payload. Copies it if it is borrowed.
     pub fn into_bytes(self) -> Vec<u8> {
         match self.0 {
             Source::Whole(message) => message.as_bytes().to_vec(),
@@ -221,7 +222,7 @@ impl<'i> ReceivedMessage<'i> {
         }
     }
 
-    /// Bytes of memory that the message owns: zero if it is borrowed from the input.
+    /// Returns the bytes of memory that the message owns. Zero if the payload is borrowed from the input.
     pub fn capacity(&self) -> usize {
         match &self.0 {
             Source::Whole(_) => 0,
@@ -229,7 +230,7 @@ impl<'i> ReceivedMessage<'i> {
         }
     }
 
-    /// The memory that the message owns, for the next one.
+    /// Returns the memory that the message owns, to be used for another message. `None` if the payload is borrowed.
     pub(crate) fn into_buffer(self) -> Option<AssemblyBuffer> {
         match self.0 {
             Source::Whole(_) => None,
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_the_same_message_whether_its_bytes_or_its_characters_are_known() {
+    fn a_text_from_a_str_equals_a_text_from_checked_bytes() {
         let text = "Hell\u{F6}";
         let (whole, checked) = (Message::text(text), Message::checked_text(text.as_bytes()));
         assert_eq!(whole, checked);
@@ -267,7 +268,7 @@ mod tests {
     }
 }
 
-/// The first `len` bytes are the header of a frame of a server's.
+/// A header of at most 4 bytes: the first `len` of `bytes`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShortHeader {
     pub(crate) bytes: [u8; 4],

@@ -1,10 +1,14 @@
-//! RFC 6455 with no socket, no clock, no log, no global: bytes and limits are arguments, events and replies are results.
-//! Server and client role.
+//! The WebSocket protocol (RFC 6455), server and client role, without I/O: there is no socket, clock, log or global
+//! variable in this module. Received bytes and limits are arguments; events and the bytes to send are results.
 //!
-//! - [`Connection`]: one connection's state, from the first byte of the opening handshake to the last of the
-//!   closing one.
-//! - `opening`: requests and responses, and what can be wrong with them.
-//! - `frame`, `mask`, `receiver`, `assembly`, `utf8`, `close`: sections 5.2, 5.3, 5.4, 5.6, 8.1 and 7.4.
+//! - [`Connection`]: the state of one connection, from the first byte of the opening handshake to the last byte of the
+//!   closing handshake.
+//! - `opening`: requests and responses of the opening handshake, and their errors.
+//! - `frame`: frame headers (section 5.2). `mask`: masking (section 5.3). `receiver` and `assembly`: messages of one
+//!   frame or of fragments (sections 5.4 to 5.6). `utf8`: text in pieces (section 8.1). `close`: the body of a Close
+//!   frame (sections 5.5.1 and 7.4).
+//!
+//! Extensions are not supported: none is negotiated, and a frame with a reserved bit fails the connection.
 
 mod assembly;
 mod close;
@@ -31,7 +35,7 @@ pub use opening::{
     Request, RequestError, ResponseError, ServerResponse, Upgrade,
 };
 
-/// Parts of the core that are measured by themselves (`benches/micro.rs`).
+/// Functions of private modules, for the micro-benchmarks (`benches/micro.rs`).
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
@@ -39,7 +43,7 @@ pub mod internals {
     use super::mask::apply_mask;
     use super::utf8::Utf8Progress;
 
-    /// Bytes of the client's frame header at the start of `input`, decoded and checked.
+    /// Decodes and checks the header of a client's frame at the start of `input`. Returns its length in bytes.
     pub fn decode_header(input: &[u8]) -> Option<usize> {
         let header = Header::decode(input, Role::Server, |_, _| Ok(()));
         header.ok().flatten().map(|header| header.len)
@@ -50,7 +54,7 @@ pub mod internals {
         apply_mask(payload, mask, 0);
     }
 
-    /// Whether `text` is UTF-8, checked as one piece of a message that is not known to be ASCII.
+    /// Returns whether `text` is UTF-8. It is checked as one piece of a message, without the fast path for ASCII.
     pub fn check_utf8(text: &[u8]) -> bool {
         Utf8Progress::default()
             .check(text, text.len(), false)

@@ -1,8 +1,8 @@
-//! From frames to messages (RFC 6455 sections 5.4 to 5.6): the state between two reads.
+//! Decodes frames and combines them to messages (RFC 6455 sections 5.4 to 5.6). Stores the state between two reads.
 //!
-//! A message of one frame that is whole in the caller's buffer is unmasked in place, and borrowed. A frame or message that
-//! is cut, by a read or into fragments, is retained in a box that exists only until it is complete. No replies are made
-//! here.
+//! A message of one frame that lies complete in the caller's buffer is unmasked in place, and borrowed. A frame or
+//! message of which only a part has arrived is stored in a box, which exists only until it is complete. Replies are
+//! made by `connection`.
 
 use super::assembly::Assembly;
 use super::connection::Limits;
@@ -15,7 +15,7 @@ use crate::buffer::BufferPool;
 use std::borrow::Cow;
 use std::mem;
 
-/// The receiving half of an open connection. Between messages it owns no memory.
+/// The receiving half of an open connection. Owns no memory between messages.
 #[derive(Debug, Default)]
 pub(super) struct Receiver {
     partial: Option<Box<Partial>>,
@@ -37,28 +37,26 @@ struct Partial {
     message: Option<Assembly>,
 }
 
-/// The frame that is under way.
+/// The frame of which a part has arrived.
 #[derive(Debug, Default)]
 enum Frame {
-    /// No frame is under way: the next byte begins a header.
+    /// The next byte begins a header.
     #[default]
     Between,
+    /// The first `len` bytes of a header have arrived.
     Header {
         bytes: [u8; HEADER_BYTES_MAX],
         len: usize,
     },
-    Data {
-        header: Header,
-        received: u64,
-    },
-    Control {
-        header: Header,
-        payload: Vec<u8>,
-    },
+    /// The header of a data frame and `received` bytes of its payload have arrived.
+    Data { header: Header, received: u64 },
+    /// The header of a control frame and a part of its payload have arrived.
+    Control { header: Header, payload: Vec<u8> },
 }
 
 impl Receiver {
-    /// Takes bytes from `input` until a message or control frame is complete. `None` means that all bytes were taken.
+    /// Consumes bytes from `input` until a message or control frame is complete. `None` means that all bytes were
+    /// consumed, or [`FRAGMENTS_PER_CALL`] fragments.
     pub(super) fn receive<'i>(
         &mut self,
         input: &mut &'i mut [u8],
@@ -74,7 +72,7 @@ impl Receiver {
             if is_inside_frame {
                 match self.continue_payload(input, buffers)? {
                     Progress::Complete(received) => return Ok(Some(received)),
-                    Progress::Starved => return Ok(None),
+                    Progress::NeedsInput => return Ok(None),
                     Progress::FragmentEnded => {
                         fragments_left -= 1;
                         if fragments_left == 0 {
@@ -86,8 +84,9 @@ impl Receiver {
             let Some(header) = self.take_header(input, role, limits)? else {
                 return Ok(None);
             };
-            let is_alone = header.kind.is_control() || header.is_final && self.message().is_none();
-            if is_alone && header.payload_len <= input.len() as u64 {
+            let is_unfragmented =
+                header.kind.is_control() || header.is_final && self.message().is_none();
+            if is_unfragmented && header.payload_len <= input.len() as u64 {
                 self.release();
                 // At most `input.len()`, so it fits a usize.
                 let payload = take(input, header.payload_len as usize);
@@ -95,14 +94,14 @@ impl Receiver {
                     Some(mask) => apply_mask(payload, mask, 0),
                     None => false,
                 };
-                return whole(header.kind, payload, is_ascii).map(Some);
+                return whole_frame(header.kind, payload, is_ascii).map(Some);
             }
             self.begin_payload(header);
         }
     }
 
-    /// Takes a message of one frame, with a length of 7 or 16 bits, that is whole in `input`. Returns `None`, and takes
-    /// nothing, if something else comes next. Fast path with the same results as [`receive`](Self::receive).
+    /// Consumes a message of one frame, with a length of 7 or 16 bits, that lies complete in `input`. Returns `None`,
+    /// and consumes nothing, for any other input. Fast path with the same results as [`receive`](Self::receive).
     #[inline(always)]
     pub(super) fn receive_whole<'i>(
         &mut self,
@@ -115,7 +114,7 @@ impl Receiver {
             FINAL_BINARY => Kind::Binary,
             _ => return None,
         };
-        // Above 127 if the frame is not masked.
+        // The MASK bit is inverted: the result is above 127 if the frame is not masked.
         let (header, len) = match bytes[1] ^ 0x80 {
             len @ 0..=125 => (6, usize::from(len)),
             126 => match u16::from_be_bytes([bytes[2], bytes[3]]) {
@@ -133,7 +132,8 @@ impl Receiver {
         Some(message(kind, payload, is_ascii))
     }
 
-    /// Returns the place where the next bytes of the payload under way belong, if that is at least `len_min` bytes.
+    /// Returns memory for the next bytes of the current payload. `None` if fewer than `len_min` bytes are missing, or
+    /// if the memory would be shorter than that.
     pub(super) fn assembly_space(
         &mut self,
         len_min: usize,
@@ -147,7 +147,7 @@ impl Receiver {
         message.space(len_min, missing, buffers)
     }
 
-    /// Takes `len` bytes that were written to the start of [`assembly_space`](Self::assembly_space).
+    /// Processes `len` bytes that were written to the start of [`assembly_space`](Self::assembly_space).
     pub(super) fn received_in_place(
         &mut self,
         len: usize,
@@ -157,7 +157,7 @@ impl Receiver {
             message: Some(message),
         }) = self.partial.as_deref_mut()
         else {
-            panic!("bytes are received in place only while a payload is under way");
+            panic!("bytes are received in place only inside the payload of a frame");
         };
         assert!(
             len as u64 <= header.payload_len - *received,
@@ -166,11 +166,11 @@ impl Receiver {
         message.accept_in_place(len, header.mask, *received)?;
         match self.count_payload(len)? {
             Progress::Complete(received) => Ok(Some(received)),
-            Progress::FragmentEnded | Progress::Starved => Ok(None),
+            Progress::FragmentEnded | Progress::NeedsInput => Ok(None),
         }
     }
 
-    /// Returns how many bytes of payload the data frame under way lacks, as its header claims.
+    /// Returns how many bytes of the current data frame's payload have not arrived, according to its header.
     pub(super) fn payload_missing(&self) -> u64 {
         match self.partial.as_deref() {
             Some(Partial {
@@ -185,7 +185,7 @@ impl Receiver {
         self.partial.as_ref()?.message.as_ref()
     }
 
-    /// Takes a header. A header that is cut is retained until its rest arrives.
+    /// Consumes a header. A part of a header is stored until the rest arrives, and `None` is returned.
     fn take_header(
         &mut self,
         input: &mut &mut [u8],
@@ -193,10 +193,10 @@ impl Receiver {
         limits: &Limits,
     ) -> Result<Option<Header>, ProtocolError> {
         let Some(partial) = &mut self.partial else {
-            return self.take_uncut_header(input, role, limits);
+            return self.take_new_header(input, role, limits);
         };
         let Frame::Header { bytes, len } = &mut partial.frame else {
-            return self.take_uncut_header(input, role, limits);
+            return self.take_new_header(input, role, limits);
         };
         let old_len = *len;
         let more = input.len().min(HEADER_BYTES_MAX - old_len);
@@ -204,7 +204,7 @@ impl Receiver {
         *len += more;
         let (bytes, len) = (*bytes, *len);
         let decoded = Header::decode(&bytes[..len], role, self.check_frame(limits))?;
-        // The copy may have gone past the header's end; only the header is taken.
+        // The copy may contain bytes after the header. Only the header is consumed.
         take(input, decoded.map_or(more, |header| header.len - old_len));
         if let (Some(_), Some(partial)) = (decoded, &mut self.partial) {
             partial.frame = Frame::Between;
@@ -212,7 +212,8 @@ impl Receiver {
         Ok(decoded)
     }
 
-    fn take_uncut_header(
+    /// Consumes a header of which no part is stored.
+    fn take_new_header(
         &mut self,
         input: &mut &mut [u8],
         role: Role,
@@ -234,7 +235,8 @@ impl Receiver {
         Ok(decoded)
     }
 
-    /// Returns the check of a frame that depends on the frames before it: section 5.4's order of fragments, and the limits.
+    /// Returns a function that checks a frame against the frames before it: the order of fragments (section 5.4), and
+    /// the limits.
     fn check_frame(&self, limits: &Limits) -> impl FnOnce(Kind, u64) -> Result<(), ProtocolError> {
         let message = self
             .message()
@@ -267,7 +269,7 @@ impl Receiver {
         }
     }
 
-    /// Prepares for a payload that is a fragment, or is not whole in the input.
+    /// Prepares to receive the payload of a fragment, or a payload that is not complete in the input.
     fn begin_payload(&mut self, header: Header) {
         let partial = self.partial.get_or_insert_default();
         match header.kind {
@@ -292,7 +294,7 @@ impl Receiver {
         };
     }
 
-    /// Takes payload of the frame under way.
+    /// Consumes payload of the current frame.
     fn continue_payload<'i>(
         &mut self,
         input: &mut &'i mut [u8],
@@ -301,12 +303,12 @@ impl Receiver {
         let partial = self
             .partial
             .as_mut()
-            .expect("the caller saw a frame under way");
+            .expect("the caller found a partly received frame");
         let (header, received) = match &partial.frame {
             Frame::Data { header, received } => (*header, *received),
             Frame::Control { header, payload } => (*header, payload.len() as u64),
             Frame::Between | Frame::Header { .. } => {
-                unreachable!("the caller saw a payload under way")
+                unreachable!("the caller found a partly received payload")
             }
         };
         // At most `input.len()`, so it fits a usize.
@@ -318,9 +320,9 @@ impl Receiver {
                 let message = partial
                     .message
                     .as_mut()
-                    .expect("a data frame under way has its message");
+                    .expect("a partly received data frame has a message");
                 let missing = header.payload_len - received - len as u64;
-                message.make_room(len, missing, buffers);
+                message.reserve(len, missing, buffers);
                 message.append(piece, header.mask, received)?;
                 self.count_payload(len)
             }
@@ -330,7 +332,7 @@ impl Receiver {
                 }
                 payload.extend_from_slice(piece);
                 if !is_frame_complete {
-                    return Ok(Progress::Starved);
+                    return Ok(Progress::NeedsInput);
                 }
                 let payload = mem::take(payload);
                 partial.frame = Frame::Between;
@@ -344,31 +346,31 @@ impl Receiver {
         }
     }
 
-    /// Counts `len` bytes of the data frame under way, and ends it if they were its last.
+    /// Adds `len` bytes to the received payload of the current data frame. Ends the frame if it is complete.
     fn count_payload(&mut self, len: usize) -> Result<Progress<'static>, ProtocolError> {
         let Some(Partial { frame, message }) = self.partial.as_deref_mut() else {
-            unreachable!("the caller saw a payload under way");
+            unreachable!("the caller found a partly received payload");
         };
         let Frame::Data { header, received } = frame else {
-            unreachable!("the caller saw a data frame under way");
+            unreachable!("the caller found a partly received data frame");
         };
         *received += len as u64;
         debug_assert!(*received <= header.payload_len);
         if *received < header.payload_len {
-            return Ok(Progress::Starved);
+            return Ok(Progress::NeedsInput);
         }
         let is_final = header.is_final;
         *frame = Frame::Between;
         if !is_final {
             return Ok(Progress::FragmentEnded);
         }
-        let message = message.take().expect("a data frame has its message");
+        let message = message.take().expect("a data frame has a message");
         self.release();
         let message = message.finish()?;
         Ok(Progress::Complete(Received::Message(message)))
     }
 
-    /// Frees the box if nothing is under way.
+    /// Frees the box if no frame or message has arrived in part.
     fn release(&mut self) {
         if matches!(
             self.partial.as_deref(),
@@ -381,7 +383,7 @@ impl Receiver {
         }
     }
 
-    /// Returns the bytes of memory held.
+    /// Returns the bytes of memory that are owned.
     #[cfg(test)]
     pub(super) fn bytes_held(&self) -> usize {
         let Some(partial) = &self.partial else {
@@ -396,36 +398,42 @@ impl Receiver {
     }
 }
 
-/// What a piece of payload completed.
+/// What a piece of payload has completed.
 enum Progress<'i> {
     /// A message or a control frame is complete.
     Complete(Received<'i>),
-    /// A frame is complete, its message is not.
+    /// A frame is complete, but its message is not.
     FragmentEnded,
-    /// The frame is not complete. All input was taken.
-    Starved,
+    /// The frame is not complete. All input was consumed.
+    NeedsInput,
 }
 
-/// Fragments that one call takes: tiny ones cost as much as messages, and a caller that shares its time among peers counts
-/// calls.
+/// Maximum fragments that one call consumes. A tiny fragment costs as much time as a message, and a caller that divides
+/// its time among peers counts calls.
 pub(crate) const FRAGMENTS_PER_CALL: usize = 64;
 
-/// First bytes of unfragmented messages: FIN and the opcode.
+/// First byte of an unfragmented text message: FIN and the opcode.
 const FINAL_TEXT: u8 = 0x81;
+/// First byte of an unfragmented binary message: FIN and the opcode.
 const FINAL_BINARY: u8 = 0x82;
 
-/// Returns what a frame is that was unmasked and is no fragment.
-fn whole(kind: Kind, payload: &mut [u8], is_ascii: bool) -> Result<Received<'_>, ProtocolError> {
+/// Returns the message or control frame that an unfragmented frame contains. `payload` was unmasked.
+fn whole_frame(
+    kind: Kind,
+    payload: &mut [u8],
+    is_ascii: bool,
+) -> Result<Received<'_>, ProtocolError> {
     match kind {
         Kind::Text | Kind::Binary => {
             message(kind, payload, is_ascii).map(|message| Received::Message(message.into()))
         }
-        Kind::Continuation => unreachable!("a continuation does not stand alone"),
+        Kind::Continuation => unreachable!("a continuation frame is a fragment"),
         Kind::Close | Kind::Ping | Kind::Pong => Ok(control(kind, Cow::Borrowed(payload))),
     }
 }
 
-/// Returns a message that was unmasked. A text that is not known to be ASCII is checked.
+/// Returns the message of an unfragmented frame. `payload` was unmasked. A text that is not known to be ASCII is
+/// checked.
 #[inline(always)]
 fn message(kind: Kind, payload: &[u8], is_ascii: bool) -> Result<Message<'_>, ProtocolError> {
     if kind != Kind::Text {
@@ -449,7 +457,7 @@ fn control(kind: Kind, payload: Cow<'_, [u8]>) -> Received<'_> {
     }
 }
 
-/// Splits the first `len` bytes off `input`.
+/// Removes the first `len` bytes from `input`, and returns them.
 fn take<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
     let (taken, rest) = mem::take(input).split_at_mut(len);
     *input = rest;

@@ -1,22 +1,24 @@
-//! UTF-8 (RFC 3629), also of text that arrives in pieces: each byte is checked as it arrives, and the first one that no
-//! continuation could make valid fails at once.
+//! Checks that text is UTF-8 (RFC 3629), also if it arrives in pieces. Each byte is checked when it arrives, and the
+//! first byte that makes the text invalid, whatever follows, is an error at once.
 //!
-//! The check is the standard library's, or that of `simdutf8` with the feature `simd`. Here is only what to do about a
-//! character that was cut.
+//! The check itself is the standard library's, or that of `simdutf8` with the feature `simd`. This module adds the
+//! treatment of a character whose bytes arrive in several pieces.
 
 /// Returns `bytes` as text if they are UTF-8.
 pub(super) fn from_utf8(bytes: &[u8]) -> Option<&str> {
-    split_valid(bytes).ok()
+    check_utf8(bytes).ok()
 }
 
-/// How much of some bytes is valid UTF-8.
+/// Why bytes are not UTF-8.
 struct Invalid {
+    /// The number of bytes before the first invalid or incomplete character.
     valid_up_to: usize,
-    /// More bytes could make it valid again.
+    /// The bytes end inside a character: more bytes could complete it.
     is_cut: bool,
 }
 
-fn split_valid(bytes: &[u8]) -> Result<&str, Invalid> {
+/// Returns `bytes` as text if they are UTF-8.
+fn check_utf8(bytes: &[u8]) -> Result<&str, Invalid> {
     #[cfg(test)]
     CHECKED_BYTES.set(CHECKED_BYTES.get() + bytes.len());
     #[cfg(feature = "simd")]
@@ -34,18 +36,20 @@ fn split_valid(bytes: &[u8]) -> Result<&str, Invalid> {
 
 #[cfg(test)]
 thread_local! {
-    /// Bytes that this thread has checked, to show that none is checked twice unless somebody asks for it.
+    /// The number of bytes that this thread has checked. Tests assert that no byte is checked twice without need.
     pub(crate) static CHECKED_BYTES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// For fewer bytes, the call through the choice of instruction set costs more than vector instructions gain.
+/// Minimum bytes that are checked with `simdutf8`. For fewer bytes, its dispatch by instruction set costs more than
+/// vector instructions save.
 #[cfg(feature = "simd")]
 const SIMD_BYTES_MIN: usize = 128;
 
-/// How much of a text that is still growing was checked: all but, at most, three bytes of a character whose rest has
-/// not arrived.
+/// How much of an incomplete text was checked: all bytes, except at most three bytes of a character whose other bytes
+/// have not arrived.
 #[derive(Debug, Default)]
 pub(super) struct Utf8Progress {
+    /// The number of bytes that were checked, all of complete characters.
     checked: usize,
 }
 
@@ -54,30 +58,30 @@ pub(super) struct Utf8Progress {
 pub(super) struct NotUtf8;
 
 impl Utf8Progress {
-    /// Checks the last `new_len` bytes of `text`, which were appended since the last call. `is_ascii` states that the new
-    /// bytes are known to be ASCII.
+    /// Checks the last `new_len` bytes of `text`, which were appended since the last call. `is_ascii`: the new bytes
+    /// are known to be ASCII. `false` is always allowed.
     pub(super) fn check(
         &mut self,
         text: &[u8],
         new_len: usize,
         is_ascii: bool,
     ) -> Result<(), NotUtf8> {
-        // Whole characters before the new bytes, and whole characters in them.
+        // The text before the new bytes ends with a complete character, and ASCII consists of complete characters.
         if is_ascii && self.checked + new_len == text.len() {
             self.checked = text.len();
             return Ok(());
         }
-        match split_valid(&text[self.checked..]) {
+        match check_utf8(&text[self.checked..]) {
             Ok(whole) => self.checked += whole.len(),
-            // A character is cut only if the end of the text is the beginning of a valid one. RFC 3629's table of
-            // well-formed byte sequences is checked byte by byte, so E0 80 or F4 90 fail here already.
+            // `is_cut` only if the text ends with the beginning of a valid character. Both implementations check every
+            // byte against RFC 3629's table of well-formed byte sequences, so E0 80 or F4 90 fail without a third byte.
             Err(invalid) if invalid.is_cut => self.checked += invalid.valid_up_to,
             Err(_) => return Err(NotUtf8),
         }
         Ok(())
     }
 
-    /// Whether `text`, all of which was checked, ends with a whole character.
+    /// Returns whether `text`, which was checked, ends with a complete character.
     pub(super) fn is_complete(&self, text: &[u8]) -> bool {
         self.checked == text.len()
     }
@@ -87,7 +91,8 @@ impl Utf8Progress {
 mod tests {
     use super::*;
 
-    /// Feeds `bytes` in pieces of `size`; the text, or how many pieces were taken before the failure.
+    /// Checks `bytes` in pieces of `size`. Returns the text, `None` if it is incomplete, or the number of pieces before
+    /// the invalid one.
     fn feed(bytes: &[u8], size: usize) -> Result<Option<String>, usize> {
         let (mut progress, mut text) = (Utf8Progress::default(), Vec::new());
         for (taken, piece) in bytes.chunks(size).enumerate() {
@@ -101,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_character_survives_every_cut() {
+    fn every_character_is_valid_in_pieces_of_any_size() {
         for code in (0..=0x10FFFF).step_by(7).filter_map(char::from_u32) {
             let text = format!("a{code}b");
             for size in 1..=text.len() {
@@ -115,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_impossible_byte_fails_at_once() {
-        // (bytes, index of the first byte that no valid text has there): RFC 3629 section 4's table, its edges.
+    fn the_first_invalid_byte_fails_at_once() {
+        // (bytes, index of the first invalid byte): the boundaries of the table in RFC 3629 section 4.
         let vectors: [(&[u8], usize); 16] = [
             (b"\x80", 0),
             (b"ab\xFF", 2),
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_ends_to_be_valid_where_the_standard_library_says() {
+    fn long_text_is_valid_up_to_the_same_byte_as_in_the_standard_library() {
         let text = "ascii, \u{3BB}\u{20AC}\u{1F600} and so on; ".repeat(12);
         let mut seed = 7_u32;
         let mut random = |below: usize| {
@@ -187,7 +192,7 @@ mod tests {
                 bytes[at] ^= 1 << random(8);
             }
             let standard = std::str::from_utf8(&bytes);
-            match (split_valid(&bytes), standard) {
+            match (check_utf8(&bytes), standard) {
                 (Ok(text), Ok(standard)) => assert_eq!(text, standard),
                 (Err(invalid), Err(standard)) => {
                     assert_eq!(invalid.valid_up_to, standard.valid_up_to());

@@ -71,7 +71,7 @@ impl Engine {
             let ended = reap_queue.iter().map(|id| &id.slot);
             for slot in queued.chain(ended) {
                 if let Some(session) = sessions.get_mut(*slot as usize) {
-                    session.outbound.own(turn_buffer, buffers);
+                    session.outbound.make_owned(turn_buffer, buffers);
                 }
             }
         }
@@ -154,7 +154,7 @@ impl Engine {
         if session.phase == Phase::Live
             && !(session.is_blocked | session.is_paused | session.has_unchecked_claims)
             && !self.topics.is_dirty()
-            && let Some(span) = session.outbound.in_turn()
+            && let Some(span) = session.outbound.turn_span()
         {
             let len = match session.stream.write(self.turn_buffer.bytes(span)) {
                 Ok(len) => len,
@@ -246,7 +246,7 @@ impl Engine {
         } = self;
         let session = &mut sessions[slot];
         if session.is_blocked || session.outbound.is_empty() || session.phase == Phase::Dead {
-            session.outbound.own(turn_buffer, buffers);
+            session.outbound.make_owned(turn_buffer, buffers);
             if session.is_blocked && !session.outbound.is_empty() {
                 // A member that has skipped everything had nothing unsent for a while, and so no write deadline.
                 self.expect_progress(slot);
@@ -256,7 +256,7 @@ impl Engine {
         let before = session.bytes_out;
         let written = write(session, len_max, topics, turn_buffer, buffers);
         stats.bytes_out += session.bytes_out - before;
-        session.outbound.own(turn_buffer, buffers);
+        session.outbound.make_owned(turn_buffer, buffers);
         match written {
             Ok(Written::All) => {}
             Ok(Written::Short) => self.stalled(slot),
@@ -379,7 +379,7 @@ fn write(
     session.outbound.queue_pong(buffers);
     let mut left = len_max;
     loop {
-        let (len, offered) = match session.outbound.in_one_piece(topics, turn_buffer) {
+        let (len, offered) = match session.outbound.as_single_slice(topics, turn_buffer) {
             Some(bytes) => {
                 let bytes = &bytes[..bytes.len().min(left)];
                 let len = write_slices(&mut session.stream, &[IoSlice::new(bytes)])?;

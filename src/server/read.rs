@@ -324,7 +324,7 @@ impl Engine {
         }
         let (rest, messages) = self.process(slot, &mut bytes[start..], 0, handler);
         if rest == 0 {
-            self.buffers.give(bytes);
+            self.buffers.put(bytes);
         } else {
             let start = bytes.len() - rest;
             self.sessions[slot].extra_mut().unprocessed = Unprocessed { bytes, start };
@@ -477,7 +477,7 @@ impl Engine {
             Event::Message(message) => {
                 self.deliver(slot, message.as_message(), handler);
                 if let Some(buffer) = message.into_buffer() {
-                    self.buffers.give_message(buffer);
+                    self.buffers.put_message(buffer);
                 }
             }
             Event::Ping(payload) => {

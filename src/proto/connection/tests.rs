@@ -1,10 +1,12 @@
-//! Tables of bytes and what comes of them, grouped by sections of RFC 6455. Every vector runs whole, one byte at a time,
-//! in place, and with another message behind it: how a stream is cut never changes events or replies.
+//! Tables of frames with the expected events and replies, grouped by sections of RFC 6455. Every vector runs in one
+//! piece, one byte at a time, received in place, and with another frame behind it: the size of the pieces never changes
+//! events or replies.
 
 use super::super::utf8::CHECKED_BYTES;
 use super::*;
 use crate::buffer::{AssemblyBuffer, Buffer};
 
+/// An event or error, owned.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Text(String),
@@ -43,7 +45,7 @@ fn fixed_key() -> [u8; 4] {
     [1, 2, 3, 4]
 }
 
-/// A frame as the peer of `role` sends it, `first` being its first byte.
+/// Returns a frame that the peer of an endpoint in `role` sends. `first` is its first byte.
 fn frame(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
     match role {
         Role::Server => masked_frame(first, payload, [0x37, 0xFA, 0x21, 0x3D]),
@@ -57,7 +59,7 @@ fn masked_frame(first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
     [&header(first, 0x80, payload.len())[..], &key, &payload].concat()
 }
 
-/// A header up to its masking key.
+/// Returns a header without its masking key.
 fn header(first: u8, mask_bit: u8, len: usize) -> Vec<u8> {
     match len {
         0..=125 => vec![first, mask_bit | len as u8],
@@ -66,7 +68,7 @@ fn header(first: u8, mask_bit: u8, len: usize) -> Vec<u8> {
     }
 }
 
-/// A frame as we, in `role`, send it.
+/// Returns a frame that an endpoint in `role` sends.
 fn ours(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
     match role {
         Role::Server => frame(Role::Client, first, payload),
@@ -97,7 +99,7 @@ fn receive_all(connection: &mut Connection, input: &[u8], out: &mut Vec<u8>) -> 
     }
 }
 
-/// As `receive_all`, but what can be received in place is.
+/// As `receive_all`, but receives in place if possible.
 fn receive_all_in_place(
     connection: &mut Connection,
     mut input: &[u8],
@@ -106,7 +108,7 @@ fn receive_all_in_place(
     let mut seen = Vec::new();
     while !input.is_empty() {
         let Some(space) = connection.assembly_space(1) else {
-            // The next bytes may begin a payload.
+            // The byte may be the last one of a header, so the next ones may be received in place.
             let (byte, rest) = input.split_at(1);
             seen.extend(receive_all(connection, byte, out));
             input = rest;
@@ -124,7 +126,7 @@ fn receive_all_in_place(
     seen
 }
 
-/// Runs one vector four ways, in one role.
+/// Runs one vector in four ways, in one role.
 fn check_role(
     role: Role,
     name: &str,
@@ -185,13 +187,13 @@ fn check_role(
     assert_eq!(out, replies, "{name}, with bytes behind, {role:?}");
 }
 
-/// Runs one vector four ways, in both roles.
+/// Runs one vector in four ways, in both roles.
 fn check(name: &str, frames: &[(u8, &[u8])], expected: &[Seen], replies: &[(u8, &[u8])]) {
     check_role(Role::Server, name, frames, expected, replies);
     check_role(Role::Client, name, frames, expected, replies);
 }
 
-/// The vector ends in `error`, answered with a Close of `code` that names it.
+/// Checks that a vector ends with `error`, which is answered with a Close of `code` whose reason is the error's text.
 fn check_error(
     name: &str,
     frames: &[(u8, &[u8])],
@@ -271,7 +273,7 @@ fn section_5_4_fragments_become_one_message() {
 }
 
 #[test]
-fn section_5_4_control_frames_come_between_fragments_and_are_answered_at_once() {
+fn section_5_4_control_frames_between_fragments_are_answered_at_once() {
     check(
         "ping and pong between",
         &[
@@ -474,7 +476,7 @@ fn section_8_1_text_that_is_not_utf8_fails() {
 }
 
 #[test]
-fn section_8_1_the_first_impossible_byte_fails_before_the_frame_ends() {
+fn section_8_1_the_first_invalid_byte_fails_before_the_frame_ends() {
     let mut wire = frame(Role::Server, 0x01, b"\xCE\xBA\xE1\xBD\xB9");
     wire.extend_from_slice(&frame(Role::Server, 0x00, b"\xF4\x90\x80\x80")[..8]);
     for cut in 1..wire.len() {
@@ -500,7 +502,8 @@ fn section_8_1_each_byte_of_a_text_in_pieces_is_checked_once() {
             seen.extend(receive_all(&mut connection, piece, &mut out));
         }
         assert_eq!(seen, [text(&payload)]);
-        // Once more by the test, which asks for a `&str`; up to three bytes of a cut character with each piece.
+        // The test checks all bytes once more when it converts them to a `&str`. Up to three bytes of a character in
+        // two pieces are checked twice.
         let checked = CHECKED_BYTES.get() - before - payload.len();
         let cuts = wire.len().div_ceil(size);
         assert!(
@@ -511,7 +514,7 @@ fn section_8_1_each_byte_of_a_text_in_pieces_is_checked_once() {
 }
 
 #[test]
-fn section_5_5_1_a_close_is_answered_once_and_ends_everything() {
+fn section_5_5_1_a_close_is_answered_once_and_ends_the_connection() {
     check("empty", &[(0x88, b"")], &[closed(1005, "")], &[(0x88, b"")]);
     let bye = close::payload(1001, "bye");
     check(
@@ -521,7 +524,7 @@ fn section_5_5_1_a_close_is_answered_once_and_ends_everything() {
         &[(0x88, &bye)],
     );
     check(
-        "and then more",
+        "with frames behind it",
         &[(0x88, &bye), (0x81, b"x"), (0x88, &bye)],
         &[closed(1001, "bye")],
         &[(0x88, &bye)],
@@ -558,7 +561,7 @@ fn section_7_4_bad_close_bodies_fail() {
 }
 
 #[test]
-fn section_7_1_our_close_is_answered_and_nothing_follows_it() {
+fn section_7_1_no_frame_is_sent_after_our_close() {
     for role in [Role::Server, Role::Client] {
         let (mut connection, mut out) = (open(role), Vec::new());
         assert!(connection.close(4000, "enough", &mut out));
@@ -568,7 +571,7 @@ fn section_7_1_our_close_is_answered_and_nothing_follows_it() {
         assert!(!connection.close(1000, "again", &mut out));
         assert!(!connection.send(Message::text("late"), &mut out));
         assert!(!connection.ping(b"late", &mut out));
-        // What was on its way still arrives; a ping is no longer answered.
+        // A message that the peer sent before it received our Close still arrives. A ping is not answered any more.
         let mut wire = frame(role, 0x81, b"crossed");
         wire.extend_from_slice(&frame(role, 0x89, b"p"));
         wire.extend_from_slice(&frame(role, 0x88, &close::payload(4000, "")));
@@ -581,7 +584,7 @@ fn section_7_1_our_close_is_answered_and_nothing_follows_it() {
 }
 
 #[test]
-fn section_7_1_a_violation_after_our_close_is_not_answered_with_another() {
+fn section_7_1_a_violation_after_our_close_is_not_answered_with_another_close() {
     let (mut connection, mut out) = (open(Role::Server), Vec::new());
     connection.close(1000, "", &mut out);
     out.clear();
@@ -605,7 +608,7 @@ fn section_7_1_7_nothing_is_processed_or_sent_after_a_failure() {
 }
 
 #[test]
-fn section_10_4_a_message_over_the_limit_fails_at_the_header_that_makes_it_so() {
+fn section_10_4_a_message_fails_at_the_header_that_exceeds_the_limit() {
     use ProtocolError::*;
     check_error("one frame", &[(0x82, &[0; 1001])], &[], MessageTooBig, 1009);
     check_error(
@@ -622,8 +625,14 @@ fn section_10_4_a_message_over_the_limit_fails_at_the_header_that_makes_it_so() 
         (0x00, b""),
         (0x80, b""),
     ];
-    check_error("five fragments of four", &five, &[], TooManyFragments, 1008);
-    // The header alone is enough, and reserves nothing.
+    check_error(
+        "five fragments, four allowed",
+        &five,
+        &[],
+        TooManyFragments,
+        1008,
+    );
+    // The error is reported at the header, before any payload is received.
     for len in [1001_u64, 1 << 40, (1 << 63) - 1] {
         let (mut connection, mut out) = (open(Role::Server), Vec::new());
         let wire = header(0x82, 0x80, len as usize);
@@ -635,7 +644,7 @@ fn section_10_4_a_message_over_the_limit_fails_at_the_header_that_makes_it_so() 
 }
 
 #[test]
-fn a_whole_message_borrows_the_callers_buffer() {
+fn a_message_in_one_piece_borrows_the_input() {
     let mut connection = open(Role::Server);
     let mut wire = frame(Role::Server, 0x81, b"borrowed");
     let range = wire.as_ptr_range();
@@ -643,12 +652,13 @@ fn a_whole_message_borrows_the_callers_buffer() {
     let Ok(Some(Event::Message(message))) =
         connection.receive(&mut input, &LIMITS, &mut Vec::new())
     else {
-        panic!("there is no message");
+        panic!("no message was received");
     };
     assert!(range.contains(&message.as_message().as_bytes().as_ptr()));
     assert_eq!(message.capacity(), 0);
 }
 
+/// Returns the bytes of memory that the receiver owns.
 fn held(connection: &Connection) -> usize {
     match &connection.state {
         State::Open(receiver) => receiver.bytes_held(),
@@ -657,12 +667,12 @@ fn held(connection: &Connection) -> usize {
 }
 
 #[test]
-fn memory_grows_with_what_arrived_and_is_given_back() {
+fn memory_grows_with_received_bytes_and_is_released() {
     for first in [0x81, 0x82, 0x01, 0x02] {
         let (mut connection, mut out) = (open(Role::Server), Vec::new());
         let wire = frame(Role::Server, first, &[7; 1000]);
         receive_all(&mut connection, &wire[..20], &mut out);
-        // The header claims 1 000 bytes; 12 arrived.
+        // The header announces 1 000 bytes, of which 12 have arrived.
         let fixed = held(&connection) - 12;
         assert!(fixed < 200, "{fixed}");
         for at in 20..wire.len() - 1 {
@@ -684,7 +694,7 @@ fn memory_grows_with_what_arrived_and_is_given_back() {
 }
 
 #[test]
-fn space_is_offered_as_messages_arrive_and_not_as_headers_claim() {
+fn space_grows_with_received_bytes_and_not_with_announced_ones() {
     let limits = Limits {
         message_bytes_max: 16 << 20,
         ..LIMITS
@@ -726,7 +736,7 @@ fn space_is_offered_as_messages_arrive_and_not_as_headers_claim() {
 }
 
 #[test]
-fn all_of_a_buffer_that_was_used_before_is_offered_up_to_the_end_of_the_frame() {
+fn space_in_a_used_buffer_extends_to_the_end_of_the_frame() {
     let limits = Limits {
         message_bytes_max: 1 << 20,
         ..LIMITS
@@ -734,7 +744,7 @@ fn all_of_a_buffer_that_was_used_before_is_offered_up_to_the_end_of_the_frame() 
     let (mut buffers, mut out) = (BufferPool::new(), Vec::new());
     let mut used = AssemblyBuffer::new(Buffer::with_capacity(300_000), None);
     used.extend_from_slice(&[1; 290_000]);
-    buffers.give_message(used);
+    buffers.put_message(used);
     let mut wire = frame(Role::Server, 0x82, &[7; 280_000]);
     let (begin, end) = wire.split_at_mut(40_008);
     let mut connection = open(Role::Server);
@@ -747,13 +757,13 @@ fn all_of_a_buffer_that_was_used_before_is_offered_up_to_the_end_of_the_frame() 
     assert_eq!(Seen::from(event.unwrap().unwrap()), binary(&[7; 280_000]));
     assert!(
         connection.assembly_space(1).is_none(),
-        "the message is over"
+        "the message is complete"
     );
 }
 
 #[test]
 #[should_panic(expected = "more bytes than there was space for")]
-fn more_bytes_in_place_than_the_frame_lacks_are_a_fault_of_the_caller() {
+fn receiving_more_bytes_in_place_than_the_frame_has_panics() {
     let (mut connection, mut out) = (open(Role::Server), Vec::new());
     let wire = frame(Role::Server, 0x82, &[7; 10]);
     receive_all(&mut connection, &wire[..wire.len() - 2], &mut out);
@@ -762,7 +772,7 @@ fn more_bytes_in_place_than_the_frame_lacks_are_a_fault_of_the_caller() {
 }
 
 #[test]
-fn a_lent_buffer_is_returned_whether_its_message_is_completed_or_abandoned() {
+fn a_large_buffer_is_not_in_use_any_more_after_its_message_is_completed_or_abandoned() {
     let limits = Limits {
         message_bytes_max: 1 << 20,
         ..LIMITS
@@ -770,7 +780,7 @@ fn a_lent_buffer_is_returned_whether_its_message_is_completed_or_abandoned() {
     let (mut buffers, mut out) = (BufferPool::new(), Vec::new());
     let mut wire = frame(Role::Server, 0x82, &[7; 500_000]);
     let (begin, end) = wire.split_at_mut(100_000);
-    // More rounds than buffers can be lent at a time.
+    // More rounds than there can be large buffers in use.
     for _ in 0..20 {
         let mut completed = open(Role::Server);
         let mut receive = |connection: &mut Connection, piece: &[u8], buffers: &mut BufferPool| {
@@ -783,17 +793,17 @@ fn a_lent_buffer_is_returned_whether_its_message_is_completed_or_abandoned() {
         };
         assert!(receive(&mut completed, begin, &mut buffers).is_none());
         let buffer = receive(&mut completed, end, &mut buffers);
-        buffers.give_message(buffer.expect("it was assembled"));
-        assert_eq!(buffers.counts().2, 1, "it is retained");
+        buffers.put_message(buffer.expect("the message was assembled"));
+        assert_eq!(buffers.counts().2, 1, "the buffer is retained");
         let mut abandoned = open(Role::Server);
         assert!(receive(&mut abandoned, begin, &mut buffers).is_none());
-        assert_eq!(buffers.counts().2, 0, "it is lent");
+        assert_eq!(buffers.counts().2, 0, "the buffer is in use");
         abandoned.abandon();
     }
 }
 
 #[test]
-fn a_control_frame_that_was_cut_holds_what_arrived_and_gives_it_back() {
+fn memory_of_a_control_frame_in_two_pieces_is_released() {
     let wire = frame(Role::Server, 0x89, &[7; 125]);
     for cut in 1..wire.len() {
         let (mut connection, mut out) = (open(Role::Server), Vec::new());
@@ -809,7 +819,7 @@ fn a_control_frame_that_was_cut_holds_what_arrived_and_gives_it_back() {
 }
 
 #[test]
-fn control_frames_are_borrowed_too_and_long_pings_of_ours_are_cut() {
+fn control_frames_borrow_the_input_and_long_pings_are_cut() {
     let mut connection = open(Role::Server);
     let mut wire = [
         frame(Role::Server, 0x89, b"a"),
@@ -827,7 +837,7 @@ fn control_frames_are_borrowed_too_and_long_pings_of_ours_are_cut() {
 }
 
 #[test]
-fn section_10_4_half_a_character_counts_against_the_limit() {
+fn section_10_4_an_incomplete_character_counts_against_the_limit() {
     let mut first = vec![b'a'; 999];
     first.push(0xC3);
     let frames = [(0x01, &first[..]), (0x80, b"\xA9")];
@@ -848,9 +858,9 @@ fn section_10_4_half_a_character_counts_against_the_limit() {
 }
 
 #[test]
-fn what_is_cut_twice_is_still_one_message() {
+fn a_frame_after_a_fragment_may_arrive_in_two_pieces() {
     for role in [Role::Server, Role::Client] {
-        // A fragment, half a header, and a Close, a ping or a violation where the other half was expected.
+        // A fragment, and behind it a continuation, a ping or a Close that arrives in two pieces.
         let fragment = frame(role, 0x01, b"ab");
         let next = frame(role, 0x80, &[b'c'; 300]);
         for cut in 0..next.len() {
@@ -889,7 +899,7 @@ fn what_is_cut_twice_is_still_one_message() {
     }
 }
 
-/// Streams whose frames are mostly legal where they stand, so that messages are assembled, and sometimes not.
+/// Generates streams of frames that are mostly valid in their order, so that messages are assembled, and sometimes not.
 struct Generator {
     seed: u32,
 }
@@ -916,7 +926,7 @@ impl Generator {
         payload
     }
 
-    /// Frames of a message, cut anywhere, control frames between.
+    /// Appends the frames of a message: random fragments, with control frames between them.
     fn message(&mut self, role: Role, wire: &mut Vec<u8>) {
         let is_text = self.random(2) == 0;
         let payload = self.payload(is_text);
@@ -934,6 +944,7 @@ impl Generator {
         wire.extend_from_slice(&frame(role, 0x80 | opcode, rest));
     }
 
+    /// Returns a stream of up to six messages and violations, sometimes incomplete.
     fn stream(&mut self, role: Role) -> Vec<u8> {
         let mut wire = Vec::new();
         for _ in 0..1 + self.random(6) {
@@ -965,7 +976,7 @@ impl Generator {
 }
 
 #[test]
-fn random_cuts_never_change_events_or_replies() {
+fn random_pieces_never_change_events_or_replies() {
     let mut generator = Generator { seed: 0x1234_5678 };
     let (mut messages, mut errors) = (0, 0);
     for round in 0..4_000 {
@@ -996,12 +1007,12 @@ fn random_cuts_never_change_events_or_replies() {
     }
     assert!(
         messages > 5_000 && errors > 500,
-        "the streams are worth their rounds: {messages}, {errors}"
+        "too few messages ({messages}) or errors ({errors}) were generated"
     );
 }
 
 #[test]
-fn bytes_behind_a_request_are_the_first_frames_and_answered_after_the_101() {
+fn frames_behind_a_request_are_answered_after_the_101() {
     let request =
         b"GET /chat HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -1040,7 +1051,7 @@ fn bytes_behind_a_request_are_the_first_frames_and_answered_after_the_101() {
 }
 
 #[test]
-fn a_request_that_is_none_is_refused_in_http_and_ends_the_connection() {
+fn an_invalid_request_is_answered_with_an_http_error_and_ends_the_connection() {
     let (mut connection, mut out) = (Connection::server(), Vec::new());
     let mut wire = b"POST / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n".to_vec();
     let error = connection
@@ -1074,7 +1085,7 @@ fn a_refused_head_request_gets_no_body() {
 }
 
 #[test]
-fn an_abandoned_connection_has_ended_without_a_word() {
+fn an_abandoned_connection_ends_without_a_reply() {
     let mut connections = [Connection::server(), Connection::server_open()];
     for connection in &mut connections {
         let mut out = Vec::new();

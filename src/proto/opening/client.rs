@@ -1,5 +1,6 @@
-//! The client's side of the opening handshake (RFC 6455 section 4.1): the request, and what is demanded of the
-//! answer. Redirects, cookies and authentication are the caller's, who gets the head of every other answer.
+//! The opening handshake in the client role (RFC 6455 section 4.1): encodes the request and checks the server's
+//! response. Redirects, cookies and authentication are left to the caller, which receives the head of every response
+//! other than 101 ([`ClientOpeningError::Status`]).
 
 use super::client_error::{ClientOpeningError, RequestError};
 use super::fields::{self, Occurrence};
@@ -18,8 +19,8 @@ use tungstenite::http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 
-/// An opening handshake that we begin: first [`encode_request`](Self::encode_request), then
-/// [`receive_response`](Self::receive_response) until it gives the answer.
+/// An opening handshake in the client role. Call [`encode_request`](Self::encode_request) once, then
+/// [`receive_response`](Self::receive_response) until it returns a response or an error.
 ///
 /// ```
 /// use wsloop::proto::{ClientOpening, HeadLimits};
@@ -29,9 +30,9 @@ use tungstenite::http::header::{
 /// opening.encode_request(&mut request);
 /// assert!(request.starts_with(b"GET /chat HTTP/1.1\r\nHost: example.com\r\n"));
 ///
-/// let mut answer = *b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// let mut bytes = *b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 ///     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-/// let mut input = &mut answer[..];
+/// let mut input = &mut bytes[..];
 /// let response = opening.receive_response(&mut input, &HeadLimits::default()).unwrap().unwrap();
 /// assert_eq!(response.status(), 101);
 /// ```
@@ -41,11 +42,11 @@ pub struct ClientOpening {
     key: String,
     subprotocols: Vec<String>,
     head: Head,
-    /// Bytes of the interim answers so far.
+    /// Bytes of the heads of the interim (1xx) responses that have arrived.
     interim_bytes: usize,
 }
 
-/// The head of a server's answer.
+/// The head of a server's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerResponse {
     status: u16,
@@ -53,11 +54,11 @@ pub struct ServerResponse {
 }
 
 impl ClientOpening {
-    /// The request for `target`, a path perhaps with a query, at `host`, perhaps with a port. Section 4.1 point 7:
-    /// `key` MUST be selected randomly for each connection.
+    /// Returns an opening handshake that requests `target`, a path with an optional query, from `host`, a host with an
+    /// optional port. Section 4.1 point 7: `key` MUST be selected randomly for each connection.
     ///
     /// # Errors
-    /// One of the two is not what it says.
+    /// [`RequestError::Host`] or [`RequestError::Target`] if `host` or `target` is malformed.
     pub fn new(host: &str, target: &str, key: [u8; 16]) -> Result<Self, RequestError> {
         if !is_host(host.as_bytes()) {
             return Err(RequestError::Host);
@@ -88,10 +89,10 @@ impl ClientOpening {
         })
     }
 
-    /// Offers one more subprotocol, after those before it.
+    /// Offers another subprotocol, with a lower preference than those offered before.
     ///
     /// # Errors
-    /// It is not a token, or was offered before.
+    /// The name is not a token, or was offered before.
     pub fn with_subprotocol(mut self, name: &str) -> Result<Self, RequestError> {
         if !fields::is_token(name.as_bytes())
             || self.subprotocols.iter().any(|offered| offered == name)
@@ -110,7 +111,7 @@ impl ClientOpening {
     /// Adds a header, such as Origin, Cookie or Authorization.
     ///
     /// # Errors
-    /// The name is not a token, the value is not printable ASCII, or the header belongs to the protocol.
+    /// The name is not a token, the value is not printable ASCII, or the header is set by the protocol.
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, RequestError> {
         let name = HeaderName::try_from(name).map_err(|_| RequestError::Name)?;
         let value = printable(value).ok_or(RequestError::Value)?;
@@ -124,19 +125,20 @@ impl ClientOpening {
     /// Appends the request to `out`.
     pub fn encode_request(&self, out: &mut Vec<u8>) {
         let (bytes, _) =
-            generate_request(self.request.clone()).expect("new has set all it asks for");
+            generate_request(self.request.clone()).expect("new has set all required headers");
         out.extend_from_slice(&bytes);
     }
 
-    /// Takes bytes from `input` up to and including the blank line that ends the answer's head; `Ok(None)`: all
-    /// were taken and more are needed. What follows the head stays in `input`: the first frames. Interim answers,
-    /// such as 100 or 103, are skipped; they and the answer together are bounded by `head_bytes_max`.
+    /// Consumes bytes from `input` up to and including the blank line that ends the head of the response. `Ok(None)`
+    /// means that all bytes were consumed, and more are needed. The bytes after the head, which are the first frames,
+    /// stay in `input`. Interim responses (1xx other than 101, such as 100 or 103) are skipped. They count against
+    /// `head_bytes_max`, together with the final response.
     ///
     /// # Errors
-    /// The first rule that the server broke. The opening handshake has failed.
+    /// The first rule that the response broke. The opening handshake has failed.
     ///
     /// # Panics
-    /// If it is called again after a response or an error.
+    /// If called again after a response or an error.
     pub fn receive_response(
         &mut self,
         input: &mut &mut [u8],
@@ -175,7 +177,7 @@ impl ClientOpening {
         }
     }
 
-    /// Section 4.1, what a client demands of a 101, points 2 to 6.
+    /// Checks a 101 response: section 4.1, points 2 to 6 of the list of checks.
     fn check_accepted(&self, headers: &HeaderMap) -> Result<(), ClientOpeningError> {
         match fields::occurrence(headers, UPGRADE.as_str()) {
             Occurrence::Once(value) if value.eq_ignore_ascii_case(b"websocket") => {}
@@ -193,7 +195,7 @@ impl ClientOpening {
                 return Err(ClientOpeningError::Accept);
             }
         }
-        // An empty field indicates none.
+        // An empty header selects no extension.
         let extensions = headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
         if extensions.iter().any(|line| !line.is_empty()) {
             return Err(ClientOpeningError::Extension);
@@ -216,8 +218,8 @@ impl ClientOpening {
 impl ServerResponse {
     /// Parses a head whose lines and status line were checked.
     fn parse(mut head: Buffer) -> Result<Self, ClientOpeningError> {
-        // RFC 7230 section 2.6: a higher minor version is read as the one that we know, and tungstenite's parser too.
-        // check_status_line saw "HTTP/1." and a digit.
+        // RFC 7230 section 2.6: a higher minor version is processed as HTTP/1.1, the highest that tungstenite's parser
+        // accepts. check_status_line has checked that the line begins with "HTTP/1." and a digit.
         head[b"HTTP/1.".len()] = b'1';
         let Ok(Some((_, parsed))) = client::Response::try_parse(&head) else {
             return Err(ClientOpeningError::Unparsable);
@@ -229,29 +231,30 @@ impl ServerResponse {
         })
     }
 
-    /// The status: 101, or in [`ClientOpeningError::Status`] any other.
+    /// Returns the status: 101, or any other in [`ClientOpeningError::Status`].
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// All headers, names in lower case.
+    /// Returns all headers. Their names are in lower case.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The value of a header, of its first line if it has several; `None` also if it is not UTF-8.
+    /// Returns the value of a header, of its first line if it has several. `None` if there is no such header, or if the
+    /// value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.headers.get(name)?.as_bytes()).ok()
     }
 
-    /// The subprotocol that the server has selected.
+    /// Returns the subprotocol that the server has selected, if any.
     pub fn subprotocol(&self) -> Option<&str> {
         self.header("sec-websocket-protocol")
     }
 }
 
-/// RFC 7230 section 3.1.2: `HTTP-version SP status-code SP reason-phrase`. The reason may be empty, and servers
-/// leave out the space before it then.
+/// Checks RFC 7230 section 3.1.2's `HTTP-version SP status-code SP reason-phrase`. The reason may be empty. Then the
+/// space before it may be missing, because some servers omit it.
 fn check_status_line(line: &[u8]) -> Result<(), ClientOpeningError> {
     let [
         b'H',
@@ -280,7 +283,7 @@ fn check_status_line(line: &[u8]) -> Result<(), ClientOpeningError> {
     }
 }
 
-/// The headers that have their own place in the request, and those of a body that it has not.
+/// Headers that the caller must not add: those that this module sets, and those that announce a body.
 const RESERVED: [HeaderName; 9] = [
     HOST,
     CONNECTION,

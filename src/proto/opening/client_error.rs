@@ -1,60 +1,62 @@
-//! What can be wrong with the client's side of an opening handshake: with the request that we are asked to make,
-//! and with the answer (RFC 6455 section 4.1).
+//! Errors of the opening handshake in the client role (RFC 6455 section 4.1): of the request that the caller describes,
+//! and of the server's response.
 
 use super::client::ServerResponse;
 use super::head::HeadError;
 use std::fmt;
 use tungstenite::http::HeaderName;
 
-/// What of a request that we make may not be sent.
+/// Why a part of the client's request must not be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// RFC 7230 section 5.4: a host, and perhaps a port.
+    /// RFC 7230 section 5.4: the host is not a host with an optional port.
     Host,
-    /// RFC 7230 section 5.3.1 and RFC 6455 section 3: a path, perhaps with a query, without a fragment.
+    /// RFC 7230 section 5.3.1 and RFC 6455 section 3: the target is not a path with an optional query, without a
+    /// fragment.
     Target,
-    /// Section 4.1 point 10: a subprotocol is a token, and none is there twice.
+    /// Section 4.1 point 10: a subprotocol is not a token, or was offered before.
     Subprotocol,
-    /// RFC 7230 section 3.2: a header's name is a token.
+    /// RFC 7230 section 3.2: a header's name is not a token.
     Name,
-    /// A header's value is printable ASCII.
+    /// A header's value is not printable ASCII.
     Value,
-    /// This header is set by the protocol.
+    /// The caller must not add this header, because the protocol sets it.
     Reserved(HeaderName),
 }
 
-/// What is wrong with a server's answer: section 4.1, "the client MUST _Fail the WebSocket Connection_".
+/// A rule of the opening handshake that the server's response broke. Section 4.1: "the client MUST _Fail the WebSocket
+/// Connection_". The points are those of section 4.1's list of checks of the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientOpeningError {
-    /// RFC 7230 section 3: the lines of the head.
+    /// RFC 7230 section 3: the lines of the head are invalid, or exceed a limit.
     Head(HeadError),
-    /// RFC 7230 section 3.1.2: version, three digits, and perhaps a reason.
+    /// RFC 7230 section 3.1.2: the status line is not a version, a status of three digits and an optional reason.
     StatusLine,
-    /// RFC 7230 section 2.6: HTTP/1.0, or a major version other than 1.
+    /// RFC 7230 section 2.6: the version is HTTP/1.0, or has a major version other than 1.
     HttpVersion,
-    /// Point 1: the final answer is not 101. A redirect, a refusal, or a server of something else. Its body, if any,
-    /// follows in the input.
+    /// Point 1: the status of the final response is not 101: a redirect, an error, or a resource that is not a
+    /// WebSocket. The body of the response, if it has one, is left in the input.
     Status(Box<ServerResponse>),
-    /// Point 2: no Upgrade, several, or something else than websocket.
+    /// Point 2: Upgrade is missing, repeated, or has another value than "websocket".
     Upgrade,
-    /// Point 3: no Connection that contains upgrade.
+    /// Point 3: Connection is missing, or does not contain the token "upgrade".
     Connection,
-    /// Point 4: no Sec-WebSocket-Accept, several, or not the one of our key.
+    /// Point 4: Sec-WebSocket-Accept is missing, repeated, or not the value derived from our key.
     Accept,
-    /// Point 5: an extension, and we have offered none.
+    /// Point 5: the server selected an extension. The client offers none.
     Extension,
-    /// Point 6: a subprotocol that we have not offered, or several.
+    /// Point 6: the server selected a subprotocol that was not offered, or several.
     Subprotocol,
-    /// tungstenite refuses what all rules above allow. No such response is known.
+    /// tungstenite's parser rejects a response that meets all rules above. No such response is known.
     Unparsable,
 }
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host => f.write_str("the host is not a host"),
+            Self::Host => f.write_str("the host is malformed"),
             Self::Target => f.write_str("the target is not a path without a fragment"),
             Self::Subprotocol => f.write_str("a subprotocol is not a token, or was offered before"),
             Self::Name => f.write_str("a header's name is not a token"),
@@ -70,8 +72,8 @@ impl fmt::Display for ClientOpeningError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Head(error) => error.fmt(f),
-            Self::StatusLine => f.write_str("the status line is not HTTP's"),
-            Self::HttpVersion => f.write_str("the server does not speak HTTP/1.1"),
+            Self::StatusLine => f.write_str("the status line is malformed"),
+            Self::HttpVersion => f.write_str("the server does not use HTTP/1.1"),
             Self::Status(response) => {
                 write!(
                     f,
@@ -81,7 +83,7 @@ impl fmt::Display for ClientOpeningError {
             }
             Self::Upgrade => f.write_str("the Upgrade header is not exactly websocket"),
             Self::Connection => f.write_str("the Connection header does not contain upgrade"),
-            Self::Accept => f.write_str("the Sec-WebSocket-Accept header does not answer our key"),
+            Self::Accept => f.write_str("the Sec-WebSocket-Accept header does not match our key"),
             Self::Extension => f.write_str("the server uses an extension that was not offered"),
             Self::Subprotocol => f.write_str("the server uses a subprotocol that was not offered"),
             Self::Unparsable => f.write_str("the response is malformed"),

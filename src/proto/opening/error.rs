@@ -1,5 +1,5 @@
-//! What can be wrong with an opening handshake: one variant for each MUST of RFC 6455 section 4.2.1 and RFC 7230, with the
-//! status of its response. A refusal is always a complete HTTP response.
+//! Errors of a client's request: one variant for each MUST of RFC 6455 section 4.2.1 and RFC 7230, with the status of
+//! its response. Every error is answered with a complete HTTP response.
 
 use super::head::HeadError;
 use super::response::HttpResponse;
@@ -9,17 +9,17 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpeningError {
-    /// RFC 7230 section 3: the lines of the head. 400, or 431 for its limits.
+    /// RFC 7230 section 3: the lines of the head are invalid (400), or exceed a limit (431).
     Head(HeadError),
-    /// RFC 7230 section 3.1.1: method, target and version with one space between each. 400. An HTTP/0.9 request,
-    /// which has no version, is here too.
+    /// RFC 7230 section 3.1.1: the request line is not a method, a target and a version with one space between each. An
+    /// HTTP/0.9 request, which has no version, causes this error, too. 400.
     RequestLine,
-    /// Section 4.2.1 point 1: "an HTTP/1.1 or higher GET request". HTTP/1.0, or a major version other than 1: HTTP/2
-    /// begins otherwise on a plain port. 505.
+    /// Section 4.2.1 point 1: "an HTTP/1.1 or higher GET request". The version is HTTP/1.0, or has a major version
+    /// other than 1. (The preface of HTTP/2 without TLS, "PRI * HTTP/2.0", causes this error.) 505.
     HttpVersion,
-    /// Section 4.2.1 point 1: neither GET nor (for plain HTTP) HEAD. 405 with `Allow`.
+    /// Section 4.2.1 point 1: the method is neither GET nor (for plain HTTP) HEAD. 405 with `Allow`.
     Method,
-    /// RFC 7230 section 5.3: neither a path nor an absolute http, https, ws or wss URI with a host. 400.
+    /// RFC 7230 section 5.3: the target is neither a path nor an absolute http, https, ws or wss URI with a host. 400.
     Target,
     /// Section 3: "Fragment identifiers are meaningless in the context of WebSocket URIs and MUST NOT be used".
     /// 400.
@@ -28,43 +28,48 @@ pub enum OpeningError {
     HostMissing,
     /// RFC 7230 section 5.4: a server MUST answer 400 to more than one Host.
     HostRepeated,
-    /// RFC 7230 section 5.4: a server MUST answer 400 to a Host that is not one. An empty one is none.
+    /// RFC 7230 section 5.4: a server MUST answer 400 to an invalid Host. An empty Host counts as invalid.
     HostInvalid,
-    /// A body, where none is allowed. If it were taken for the first frames, a proxy's user could smuggle. 400.
+    /// The request announces a body with Transfer-Encoding. If the server took a body for the first frames, a client of
+    /// a proxy could smuggle requests. 400.
     TransferEncoding,
-    /// As `TransferEncoding`: a length other than 0, several, or none that is a number. 400.
+    /// The request announces a body, as with `TransferEncoding`: there is a Content-Length other than 0, or more than
+    /// one. 400.
     ContentLength,
-    /// Section 4.1 point 2: an opening handshake with HEAD. 405 with `Allow: GET`.
+    /// Section 4.1 point 2: the method of an opening handshake is HEAD. 405 with `Allow: GET`.
     UpgradeMethod,
-    /// Section 4.2.1 point 3: "An |Upgrade| header field containing the value "websocket"". 400.
+    /// Section 4.2.1 point 3: "An |Upgrade| header field containing the value "websocket"". It is missing. 400.
     UpgradeMissing,
-    /// Section 4.2.1 point 3: Upgrade says something else, or more. 400.
+    /// Section 4.2.1 point 3: Upgrade has another value than "websocket", or further values. 400.
     UpgradeNotWebSocket,
-    /// Section 4.2.1 point 4: "A |Connection| header field that includes the token "Upgrade"". 400.
+    /// Section 4.2.1 point 4: "A |Connection| header field that includes the token "Upgrade"". It is missing, or does
+    /// not include the token. 400.
     ConnectionNotUpgrade,
-    /// Sections 4.2.1 point 6 and 4.4: "A |Sec-WebSocket-Version| header field, with a value of 13". 426 with the
-    /// version that we speak.
+    /// Sections 4.2.1 point 6 and 4.4: "A |Sec-WebSocket-Version| header field, with a value of 13". It is missing,
+    /// repeated, or has another value. 426 with the supported version.
     WebSocketVersion,
-    /// Section 4.2.1 point 5: a Sec-WebSocket-Key. 400.
+    /// Section 4.2.1 point 5: Sec-WebSocket-Key is missing. 400.
     KeyMissing,
     /// Section 11.3.1: Sec-WebSocket-Key MUST NOT appear more than once. 400.
     KeyRepeated,
-    /// Section 4.2.1 point 5: "a base64-encoded value that, when decoded, is 16 bytes in length". 400.
+    /// Section 4.2.1 point 5: the key is not "a base64-encoded value that, when decoded, is 16 bytes in length". 400.
     KeyInvalid,
-    /// RFC 6454 section 7.3: a user agent MUST NOT send more than one Origin, since it is not clear which to trust. 400.
+    /// RFC 6454 section 7.3: a user agent MUST NOT send more than one Origin header. With several it is not clear which
+    /// one to trust. 400.
     OriginRepeated,
-    /// Section 9.1: Sec-WebSocket-Extensions is a list of extensions, at least one, whether we know them or not. 400.
+    /// Section 9.1: Sec-WebSocket-Extensions is not a list of at least one well-formed extension. Unknown extensions
+    /// are allowed. 400.
     Extensions,
-    /// Section 4.1 point 10: Sec-WebSocket-Protocol is a list of tokens, at least one, that "MUST all be unique
+    /// Section 4.1 point 10: Sec-WebSocket-Protocol is not a list of at least one token, which "MUST all be unique
     /// strings". 400.
     Subprotocols,
-    /// More than 16 extensions are offered. 431, as for the next.
+    /// More than 16 extensions are offered. 431, for the reason given at `TooManySubprotocols`.
     TooManyExtensions,
-    /// More than 64 subprotocols are offered. RFC 7230 section 3.2.5: "A server that receives a request header field, or
-    /// set of fields, larger than it wishes to process MUST respond with an appropriate 4xx (Client Error) status code.
-    /// Ignoring such header fields would increase the server's vulnerability to request smuggling attacks." 431.
+    /// More than 64 subprotocols are offered. RFC 7230 section 3.2.5: "A server that receives a request header field,
+    /// or set of fields, larger than it wishes to process MUST respond with an appropriate 4xx (Client Error) status
+    /// code. Ignoring such header fields would increase the server's vulnerability to request smuggling attacks." 431.
     TooManySubprotocols,
-    /// tungstenite refuses what all rules above allow. 400. No such request is known.
+    /// tungstenite's parser rejects a request that meets all rules above. No such request is known. 400.
     Unparsable,
 }
 
@@ -138,7 +143,7 @@ impl fmt::Display for OpeningError {
             Self::TargetFragment => "the request target has a fragment",
             Self::HostMissing => "the Host header is missing",
             Self::HostRepeated => "there is more than one Host header",
-            Self::HostInvalid => "the Host header is not a host",
+            Self::HostInvalid => "the Host header is malformed",
             Self::TransferEncoding => "a request with Transfer-Encoding is not accepted",
             Self::ContentLength => "a request with a body is not accepted",
             Self::UpgradeMethod => "a WebSocket opening handshake is a GET",

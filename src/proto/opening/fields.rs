@@ -1,9 +1,9 @@
-//! The small grammars inside header fields: tokens and lists of them (RFC 7230 sections 3.2.6 and 7), and base64 of
-//! the 16 bytes that make a `Sec-WebSocket-Key`. No field is looked up here for its meaning.
+//! The grammar of values inside header fields: tokens and lists of tokens (RFC 7230 sections 3.2.6 and 7), and the
+//! base64 of the 16 bytes of a `Sec-WebSocket-Key`. What a field means is not known in this module.
 
 use tungstenite::http::HeaderMap;
 
-/// The bytes that a token is made of.
+/// Returns whether a token may contain `byte`.
 #[inline]
 pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES[usize::from(byte)]
@@ -25,13 +25,13 @@ static TOKEN_BYTES: [bool; 256] = {
     table
 };
 
-/// Whether `text` is a token: a method, a field's name, a subprotocol.
+/// Returns whether `text` is a token, as a method, a field's name or a subprotocol is.
 pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }
 
-/// The elements of a comma-separated field over all its lines, in order, without the spaces and tabs around
-/// them. Empty elements, which RFC 7230 section 7 tells a recipient to ignore, are passed over.
+/// Returns the elements of a comma-separated field, of all its lines, in order, without the spaces and tabs around
+/// them. Empty elements are skipped, as RFC 7230 section 7 demands of a recipient.
 pub(super) fn list<'h>(
     headers: &'h HeaderMap,
     name: &str,
@@ -44,19 +44,19 @@ pub(super) fn list<'h>(
         .filter(|element| !element.is_empty())
 }
 
-/// Whether the list has the token, in any case.
+/// Returns whether the comma-separated field `name` contains `token`, regardless of case.
 pub(super) fn list_contains(headers: &HeaderMap, name: &str, token: &str) -> bool {
     list(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// How often a field occurs.
+/// How often a field occurs in a head.
 pub(super) enum Occurrence<'h> {
     Missing,
     Once(&'h [u8]),
     Repeated,
 }
 
-/// How often the field `name` occurs, and its value if that is once.
+/// Returns how often the field `name` occurs, and its value if it occurs once.
 pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &str) -> Occurrence<'h> {
     let mut lines = headers.get_all(name).into_iter();
     match (lines.next(), lines.next()) {
@@ -66,9 +66,9 @@ pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &str) -> Occurrence<'
     }
 }
 
-/// Whether `key` is 16 bytes in base64: section 4.2.1 point 5. Those are 22 letters and "==". The last letter
-/// carries 2 of the 128 bits, so its low 4 bits are 0 in canonical base64; others decode to the same key in a
-/// lenient decoder and are refused by a strict one, tungstenite's among them.
+/// Returns whether `key` is 16 bytes in base64 (section 4.2.1 point 5): 22 letters and "==". The last letter encodes 2
+/// of the 128 bits, so its low 4 bits are 0 in canonical base64. A lenient decoder ignores these 4 bits. A strict
+/// decoder, such as tungstenite's, rejects the key if they are not 0, and so does this function.
 pub(super) fn is_key(key: &[u8]) -> bool {
     let [letters @ .., b'=', b'='] = key else {
         return false;
@@ -82,10 +82,10 @@ pub(super) fn is_key(key: &[u8]) -> bool {
             .is_some_and(|bits| bits & 0x0F == 0)
 }
 
-/// The base64 of a key, 24 characters.
+/// Returns the base64 of a key, 24 characters.
 pub(super) fn encode_key(key: [u8; 16]) -> String {
     let bits = u128::from_be_bytes(key);
-    // 21 letters of 6 bits from the top, one of the last 2 bits followed by 4 zeros.
+    // 21 letters of 6 bits each, from the highest bit on, and one letter of the last 2 bits and 4 zeros.
     let letters = (0..21).map(|i| bits >> (122 - 6 * i)).chain([bits << 4]);
     let mut text: String = letters
         .map(|bits| char::from(BASE64[(bits & 0x3F) as usize]))

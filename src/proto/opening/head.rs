@@ -1,21 +1,22 @@
-//! The head of a request or a response (RFC 7230 section 3): collects its lines as they arrive, up to the blank line.
-//! Guarantees linear time however the bytes are cut, no more than the allowed bytes retained, and an error at the first
-//! byte that decides. The meaning of the fields is not checked here.
+//! The head of a request or a response (RFC 7230 section 3): collects and checks its lines as they arrive, up to the
+//! blank line. It guarantees linear time however the input is split, memory for at most [`HeadLimits::head_bytes_max`]
+//! bytes, and an error at the first byte that makes the head invalid. The meaning of the fields is not checked.
 
 use super::fields::{is_token, is_token_byte};
 use crate::buffer::Buffer;
 use crate::buffer::BufferPool;
 use std::fmt;
 
-/// Limits of a head. The defaults, 16 KiB and 100 headers, have room for any request that a browser sends with its
-/// cookies, and bound what one silent client can make a server retain.
+/// Limits of a head. The defaults are 16 KiB and 100 headers. That is enough for any request of a browser with its
+/// cookies, and limits the memory that a client with an incomplete request can occupy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Maximum bytes, from the first one to the blank line, both included. A request that exceeds it is answered 431. The
-    /// interim responses before a response count as part of its head.
+    /// Maximum bytes from the first byte up to and including the blank line. Default 16 KiB. A request that exceeds
+    /// this limit is answered with status 431. The heads of interim responses count together with that of the final
+    /// response.
     pub head_bytes_max: usize,
-    /// Maximum header lines. A request that exceeds it is answered 431. More than 124 are never accepted: that is the limit
-    /// of tungstenite's parser.
+    /// Maximum header lines. Default 100. A request that exceeds this limit is answered with status 431. Values above
+    /// 124 have the effect of 124, the limit of tungstenite's parser.
     pub headers_max: usize,
 }
 
@@ -28,76 +29,76 @@ impl Default for HeadLimits {
     }
 }
 
-/// A head that is being received. Owns the bytes that have arrived, and no memory before the first.
+/// A head that is being received. Owns the bytes that have arrived, and no memory before the first byte.
 #[derive(Debug, Default)]
 pub struct Head {
     buf: Buffer,
-    /// Where the line under way begins in `buf`.
+    /// Offset in `buf` of the line that is being received.
     line_start: usize,
-    place: Place,
-    /// Bytes examined, to show that each is examined once as it arrives and once more as part of its line.
+    state: State,
+    /// Counts examined bytes. Each byte is examined once when it arrives, and once more when its line is complete.
     #[cfg(test)]
-    pub(super) looked_at: usize,
+    pub(super) bytes_examined: usize,
 }
 
-/// What the byte after `buf` belongs to.
+/// The part of the head that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    /// The first word of the first line: a method, or a response's version.
+enum State {
+    /// The first word of the first line: the method of a request, or the version of a response.
     #[default]
     FirstWord,
     /// As `FirstWord`, after an empty line was skipped.
-    FirstWordAgain,
+    FirstWordAfterEmptyLine,
     /// The rest of the first line.
     FirstLine,
-    /// Header lines, and how many were received.
+    /// Header lines, of which so many were received.
     Fields(usize),
-    /// Complete, or failed.
-    Over { is_head: bool },
+    /// The head is complete or invalid.
+    Ended { is_head: bool },
 }
 
-/// Kind of head. The lines of the two differ.
+/// Whether the head is that of a request or a response. Their first lines differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadKind {
     Request,
     Response,
 }
 
-/// What is wrong with the lines of a head, whatever their meaning.
+/// Why the lines of a head are invalid, regardless of their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadError {
-    /// RFC 7230 sections 3.1.1 and 3.1.2: the first line begins with a token (or a version), so this is no HTTP:
-    /// TLS on a plain port, or something binary.
+    /// RFC 7230 sections 3.1.1 and 3.1.2: the first line begins neither with a token nor with a version. The peer uses
+    /// another protocol, such as TLS on a port without TLS.
     NotHttp,
-    /// RFC 7230 section 3.2: no control character but HTAB in a field's value, and none elsewhere.
+    /// RFC 7230 section 3.2: the head contains a control character other than CRLF at the end of a line, and HTAB.
     ControlByte(u8),
-    /// RFC 7230 section 3: a line ends with CRLF. A CR elsewhere is a way to smuggle.
+    /// RFC 7230 section 3: a line ends with CRLF, but there is a CR without LF. It could be used to smuggle requests.
     BareCr,
-    /// RFC 7230 section 3: a line ends with CRLF.
+    /// RFC 7230 section 3: a line ends with CRLF, but there is an LF without CR.
     BareLf,
     /// RFC 7230 section 3.2.4: a server MUST reject (or rewrite) a field folded over several lines.
     FoldedLine,
-    /// RFC 7230 section 3.2: a header line is a name, a colon and a value.
+    /// RFC 7230 section 3.2: a header line is a name, a colon and a value, but the colon is missing.
     NoColon,
     /// RFC 7230 section 3.2.4: no whitespace is allowed between a field's name and its colon; a server MUST
     /// reject it with 400.
     SpaceBeforeColon,
-    /// RFC 7230 section 3.2: a field's name is a token, of at least one character.
+    /// RFC 7230 section 3.2: a field's name is not a token of at least one character.
     FieldName,
-    /// [`HeadLimits::head_bytes_max`].
+    /// The head exceeds [`HeadLimits::head_bytes_max`].
     TooLong,
-    /// [`HeadLimits::headers_max`].
+    /// The head exceeds [`HeadLimits::headers_max`].
     TooManyHeaders,
 }
 
 impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotHttp => f.write_str("this is not HTTP"),
+            Self::NotHttp => f.write_str("the input is not HTTP"),
             Self::ControlByte(byte) => write!(f, "a control character in the head: 0x{byte:02x}"),
             Self::BareCr => f.write_str("a CR without its LF"),
-            Self::BareLf => f.write_str("a LF without its CR"),
+            Self::BareLf => f.write_str("an LF without its CR"),
             Self::FoldedLine => f.write_str("a header folded over several lines"),
             Self::NoColon => f.write_str("a header line without a colon"),
             Self::SpaceBeforeColon => {
@@ -113,13 +114,13 @@ impl fmt::Display for HeadError {
 impl std::error::Error for HeadError {}
 
 impl Head {
-    /// Returns a head of which nothing has arrived. Does not allocate.
+    /// Returns a head of which no byte has arrived. Does not allocate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether this is a HEAD request, whose response has no body. Known once the first word has arrived, also after an
-    /// error.
+    /// Returns whether this is a HEAD request, whose response has no body. Valid when the first word has arrived, also
+    /// after an error.
     ///
     /// ```
     /// use wsloop::proto::{Head, HeadLimits};
@@ -131,11 +132,12 @@ impl Head {
     /// assert!(out.ends_with(b"\r\n\r\n"));
     /// ```
     pub fn is_head(&self) -> bool {
-        match self.place {
-            Place::FirstWord | Place::FirstWordAgain | Place::FirstLine | Place::Fields(_) => {
-                self.buf.starts_with(b"HEAD ")
-            }
-            Place::Over { is_head } => is_head,
+        match self.state {
+            State::FirstWord
+            | State::FirstWordAfterEmptyLine
+            | State::FirstLine
+            | State::Fields(_) => self.buf.starts_with(b"HEAD "),
+            State::Ended { is_head } => is_head,
         }
     }
 
@@ -144,9 +146,10 @@ impl Head {
         self.buf.capacity()
     }
 
-    /// Takes bytes from `input` up to and including the blank line, and returns the whole head, from its first line on.
-    /// `Ok(None)` means that all bytes were taken, and more are needed. `check_first_line` is called as soon as that line
-    /// has arrived, without its CRLF. After an error, the bytes after the one that decided are left in `input`.
+    /// Consumes bytes from `input` up to and including the blank line, and returns the complete head, beginning with
+    /// its first line. `Ok(None)` means that all bytes were consumed, and more are needed. `check_first_line` is called
+    /// with the first line, without its CRLF, as soon as it has arrived. After an error, the bytes after the byte that
+    /// caused it are left in `input`.
     pub(super) fn receive<E: From<HeadError>>(
         &mut self,
         input: &mut &mut [u8],
@@ -156,14 +159,14 @@ impl Head {
         buffers: &BufferPool,
     ) -> Result<Option<Buffer>, E> {
         assert!(
-            !matches!(self.place, Place::Over { .. }),
+            !matches!(self.state, State::Ended { .. }),
             "a head that is complete or has failed takes no more bytes"
         );
         let result = self.receive_lines(input, limits, kind, check_first_line, buffers);
         match result {
             Ok(false) => return Ok(None),
             Ok(true) | Err(_) => {
-                self.place = Place::Over {
+                self.state = State::Ended {
                     is_head: self.is_head(),
                 }
             }
@@ -172,7 +175,7 @@ impl Head {
         result.map(|_| Some(head))
     }
 
-    /// Returns whether the blank line has arrived.
+    /// Consumes bytes from `input` line by line. Returns whether the blank line has arrived.
     fn receive_lines<E: From<HeadError>>(
         &mut self,
         input: &mut &mut [u8],
@@ -182,20 +185,20 @@ impl Head {
         buffers: &BufferPool,
     ) -> Result<bool, E> {
         loop {
-            let room = limits.head_bytes_max.saturating_sub(self.buf.len());
-            if room == 0 {
+            let left = limits.head_bytes_max.saturating_sub(self.buf.len());
+            if left == 0 {
                 return Err(HeadError::TooLong.into());
             }
             if input.is_empty() {
                 return Ok(false);
             }
-            let window = room.min(input.len());
+            let window = left.min(input.len());
             let needed = self.buf.len() + window;
             buffers.grow_head(&mut self.buf, needed, limits.head_bytes_max);
             let (len, result) = self.scan(&input[..window], kind);
             #[cfg(test)]
             {
-                self.looked_at += len;
+                self.bytes_examined += len;
             }
             let (taken, rest) = std::mem::take(input).split_at_mut(len);
             *input = rest;
@@ -206,8 +209,8 @@ impl Head {
         }
     }
 
-    /// Examines new bytes, up to the end of the line under way or the first invalid byte. Returns how many bytes that
-    /// are, and whether they end the line.
+    /// Examines new bytes up to the end of the current line, or up to the first invalid byte. Returns the number of
+    /// these bytes, and whether they end the line.
     fn scan(&mut self, window: &[u8], kind: HeadKind) -> (usize, Result<bool, HeadError>) {
         let line_len = self.buf.len() - self.line_start;
         let mut previous = if line_len == 0 {
@@ -217,7 +220,10 @@ impl Head {
         };
         let mut at = 0;
         while at < window.len() {
-            let is_word = matches!(self.place, Place::FirstWord | Place::FirstWordAgain);
+            let is_word = matches!(
+                self.state,
+                State::FirstWord | State::FirstWordAfterEmptyLine
+            );
             if previous != b'\r' && !is_word {
                 let plain = plain_len(&window[at..]);
                 if plain > 0 {
@@ -247,11 +253,11 @@ impl Head {
         if previous == b'\r' && byte != b'\n' {
             return Err(HeadError::BareCr);
         }
-        if let Place::FirstWord | Place::FirstWordAgain = self.place {
+        if let State::FirstWord | State::FirstWordAfterEmptyLine = self.state {
             match byte {
-                b' ' if !is_first => self.place = Place::FirstLine,
+                b' ' if !is_first => self.state = State::FirstLine,
                 b'\r' | b'\n' => {}
-                // The slash of a response's "HTTP/1.1".
+                // The slash in the first word of a response, "HTTP/1.1".
                 b'/' if kind == HeadKind::Response => {}
                 _ if !is_token_byte(byte) => return Err(HeadError::NotHttp),
                 _ => {}
@@ -265,49 +271,50 @@ impl Head {
         }
     }
 
-    /// Checks the line that `buf` ends with. Returns whether it is the blank line after the fields.
+    /// Checks the last line of `buf`, which is complete. Returns whether it is the blank line after the fields.
     fn end_line<E: From<HeadError>>(
         &mut self,
         limits: &HeadLimits,
         kind: HeadKind,
         check_first_line: fn(&[u8]) -> Result<(), E>,
     ) -> Result<bool, E> {
-        // The scan ended a line, so CRLF stands at its end.
+        // `scan` found the end of the line, which is CRLF.
         let line = &self.buf[self.line_start..self.buf.len() - 2];
         #[cfg(test)]
         {
-            self.looked_at += line.len();
+            self.bytes_examined += line.len();
         }
-        self.place = match self.place {
-            // RFC 7230 section 3.5: "a server that is expecting to receive and parse a request-line SHOULD
-            // ignore at least one empty line (CRLF) received prior to the request-line". It is no part of the head.
-            Place::FirstWord if line.is_empty() && kind == HeadKind::Request => {
+        self.state = match self.state {
+            // RFC 7230 section 3.5: "a server that is expecting to receive and parse a request-line SHOULD ignore at
+            // least one empty line (CRLF) received prior to the request-line". That line is not part of the head.
+            State::FirstWord if line.is_empty() && kind == HeadKind::Request => {
                 self.buf.clear();
-                Place::FirstWordAgain
+                State::FirstWordAfterEmptyLine
             }
-            Place::FirstWord | Place::FirstWordAgain if line.is_empty() => {
+            State::FirstWord | State::FirstWordAfterEmptyLine if line.is_empty() => {
                 return Err(HeadError::NotHttp.into());
             }
-            Place::FirstWord | Place::FirstWordAgain | Place::FirstLine => {
+            State::FirstWord | State::FirstWordAfterEmptyLine | State::FirstLine => {
                 check_first_line(line)?;
-                Place::Fields(0)
+                State::Fields(0)
             }
-            Place::Fields(_) if line.is_empty() => return Ok(true),
-            Place::Fields(count) => {
+            State::Fields(_) if line.is_empty() => return Ok(true),
+            State::Fields(count) => {
                 if count >= limits.headers_max.min(PARSER_HEADERS_MAX) {
                     return Err(HeadError::TooManyHeaders.into());
                 }
                 check_field_line(line)?;
-                Place::Fields(count + 1)
+                State::Fields(count + 1)
             }
-            Place::Over { .. } => unreachable!("receive has asserted that it is not"),
+            State::Ended { .. } => unreachable!("receive asserts that the head has not ended"),
         };
         self.line_start = self.buf.len();
         Ok(false)
     }
 }
 
-/// Checks `name ":" OWS value OWS`, whose bytes are known to be no control characters but HTAB.
+/// Checks that `line` is `name ":" OWS value OWS`. It contains no control character other than HTAB, as `scan` has
+/// checked.
 fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
     if let [b' ' | b'\t', ..] = line {
         return Err(HeadError::FoldedLine);
@@ -319,7 +326,7 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
     if let [.., b' ' | b'\t'] = name {
         return Err(HeadError::SpaceBeforeColon);
     }
-    // The `http` crate accepts no longer names. Reached only with a limit of more than 64 KiB.
+    // The `http` crate rejects longer names. They are possible only with a `head_bytes_max` above 64 KiB.
     if is_token(name) && name.len() <= usize::from(u16::MAX) {
         Ok(())
     } else {
@@ -327,10 +334,11 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
     }
 }
 
-/// `tungstenite::handshake::headers::MAX_HEADERS`.
+/// Maximum header lines that tungstenite parses: `tungstenite::handshake::headers::MAX_HEADERS`.
 const PARSER_HEADERS_MAX: usize = 124;
 
-/// Returns how many bytes at the start are no control characters, counted in steps that compile to vector instructions.
+/// Returns how many bytes at the start of `bytes` are known to be no control characters: whole steps of [`PLAIN_STEP`]
+/// bytes, whose check compiles to vector instructions.
 fn plain_len(bytes: &[u8]) -> usize {
     let is_plain = |step: &[u8; PLAIN_STEP]| {
         let controls = step.iter().map(|byte| byte.is_ascii_control());
@@ -340,4 +348,5 @@ fn plain_len(bytes: &[u8]) -> usize {
     PLAIN_STEP * steps.iter().take_while(|step| is_plain(step)).count()
 }
 
+/// Bytes that are checked together for control characters.
 const PLAIN_STEP: usize = 32;

@@ -1,18 +1,20 @@
-//! The grammar of a host and its port (RFC 7230 section 5.4, RFC 3986 sections 3.2.2 and 3.2.3), as it stands in
-//! `Host` and in an absolute target. Whether such a host exists is not the question; that everyone who reads it
-//! finds the same host and the same port in it is.
+//! The grammar of a host and its port (RFC 7230 section 5.4, RFC 3986 sections 3.2.2 and 3.2.3) in `Host` and in an
+//! absolute target. The checks ensure that a proxy and this server read the same host and port from it. They do not
+//! check whether the host exists.
 
-// A type of addresses, which parses them: no socket. `core` has no sockets at all, so this layer takes it from there.
+// Parses addresses. From `core` and not from `std`, because `core` has no sockets, which are not used in this layer.
 use core::net::Ipv6Addr;
 use std::str;
 
-/// Whether `value` is `uri-host [ ":" port ]` with a host that is not empty. An IPvFuture is refused: there is none.
+/// Returns whether `value` is `uri-host [ ":" port ]` with a host that is not empty. The form IPvFuture is rejected,
+/// because no such address version is defined.
 pub(super) fn is_host(value: &[u8]) -> bool {
     let (host, port) = value.split_at(host_len(value));
     (is_ip_literal(host) || is_reg_name(host)) && is_port(port)
 }
 
-/// Where the port begins, its colon included. The colons of an address stand between brackets.
+/// Returns the length of the host, which is where the colon before the port is. An IPv6 address, which has colons, is
+/// in brackets.
 fn host_len(value: &[u8]) -> usize {
     let end = match value {
         [b'[', ..] => position(value, b']').map(|at| at + 1),
@@ -32,7 +34,8 @@ fn is_ip_literal(host: &[u8]) -> bool {
     str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-/// `*( unreserved / pct-encoded / sub-delims )`, here at least one. IPv4 addresses are among them.
+/// Returns whether `host` is `1*( unreserved / pct-encoded / sub-delims )`. RFC 3986 allows an empty name, too. An IPv4
+/// address has this form.
 fn is_reg_name(host: &[u8]) -> bool {
     let mut left = host;
     loop {
@@ -51,7 +54,7 @@ fn is_reg_name(host: &[u8]) -> bool {
     }
 }
 
-/// `[ ":" port ]`, where RFC 3986 allows a port without digits. No TCP port is greater than 65535.
+/// Returns whether `port` is `[ ":" port ]`. RFC 3986 allows a port without digits. No TCP port is greater than 65535.
 fn is_port(port: &[u8]) -> bool {
     let digits = match port {
         [] | [b':'] => return true,

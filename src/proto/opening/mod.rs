@@ -1,16 +1,18 @@
-//! The opening handshake (RFC 6455 sections 1.3, 4.1 and 4.2) as bytes in and bytes out, for both roles. It ends
-//! where the first frame begins; what arrived after the head is never touched.
+//! The opening handshake (RFC 6455 sections 1.3, 4.1 and 4.2) in both roles, without I/O: received bytes are arguments,
+//! the bytes to send are results. The bytes after the blank line, which belong to the first frame, are left in the
+//! input.
 //!
-//! - `head`: the bytes up to the blank line, each looked at once, shared by requests and responses.
-//! - `fields`: token lists, the base64 of a key; `host` and `extensions`: what those may look like.
-//! - `request`: section 4.2.1, what a server demands of a request; `error`: what it answers when it is not met.
-//! - `upgrade`: section 4.2.2, the 101; `response`: every other answer, which is plain HTTP.
-//! - `client`: section 4.1, the request that we send and what we demand of the 101; `client_error`: what is
-//!   wrong when it is not met.
+//! - `head`: collects the bytes of a request or response up to the blank line.
+//! - `fields`: the grammar of tokens, token lists and the key. `host`: the grammar of a host and port. `extensions`:
+//!   the grammar of an extension.
+//! - `request`: the checks of a request (section 4.2.1). `error`: their errors, with HTTP statuses.
+//! - `upgrade`: the 101 response (section 4.2.2). `response`: all other HTTP responses.
+//! - `client`: the client's request, and the checks of the server's response (section 4.1). `client_error`: their
+//!   errors.
 //!
-//! tungstenite parses (once, when the blank line is there), prints heads and derives `Sec-WebSocket-Accept`.
-//! Around it stand the checks that it leaves to its caller: line ends, the request line, Host, bodies, token
-//! lists, repeated fields, bounds.
+//! tungstenite parses a head (once, when it is complete), encodes heads and derives `Sec-WebSocket-Accept`. This module
+//! makes the checks that tungstenite leaves to its caller: line ends, the request line, Host, bodies, token lists,
+//! repeated fields, limits.
 
 mod client;
 mod client_error;

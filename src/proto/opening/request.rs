@@ -1,6 +1,7 @@
-//! Requests that a server answers: the server's side of the opening handshake (RFC 6455 section 4.2.1), and plain GET and
-//! HEAD beside it. Errors in the request line are reported when that line has arrived, all others when the blank line has.
-//! Whether the application accepts the request is not decided here.
+//! Requests to a server: opening handshakes (RFC 6455 section 4.2.1), and plain GET and HEAD requests. Errors in the
+//! request line are reported when that line has arrived, errors in header lines when the line has arrived, and errors
+//! of missing, repeated or malformed fields when the blank line has arrived. Whether a valid request is accepted is
+//! left to the application.
 
 use super::error::OpeningError;
 use super::extensions::is_extension;
@@ -18,7 +19,7 @@ use tungstenite::http::header::{
 };
 use tungstenite::http::uri::{Scheme, Uri};
 
-/// A complete, well-formed request: an opening handshake that meets section 4.2.1, or a plain GET or HEAD.
+/// A complete, valid request: an opening handshake that meets section 4.2.1, or a plain GET or HEAD.
 #[derive(Clone, Debug)]
 pub struct Request {
     parsed: server::Request,
@@ -33,22 +34,22 @@ enum RequestKind {
 }
 
 impl Head {
-    /// Takes bytes from `input` up to and including the blank line that ends a request's head. `Ok(None)` means that all
-    /// bytes were taken, and more are needed. The bytes after the head stay in `input`.
+    /// Consumes bytes from `input` up to and including the blank line that ends a request's head. `Ok(None)` means that
+    /// all bytes were consumed, and more are needed. The bytes after the head stay in `input`.
     ///
     /// # Errors
-    /// The first rule that the request broke, at the first byte that decides.
+    /// The first rule that the request broke. See [`HeadLimits`] for the limits.
     ///
     /// # Panics
-    /// If it is called again after a request or an error.
+    /// If called again after a request or an error.
     ///
     /// ```
     /// use wsloop::proto::{Head, HeadLimits};
     ///
-    /// let mut bytes = *b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\n\r\nand more";
+    /// let mut bytes = *b"GET /chat?topic=1 HTTP/1.1\r\nHost: example.com\r\n\r\nand more";
     /// let mut input = &mut bytes[..];
     /// let request = Head::new().receive_request(&mut input, &HeadLimits::default()).unwrap().unwrap();
-    /// assert_eq!((request.path(), request.query()), ("/chat", Some("room=1")));
+    /// assert_eq!((request.path(), request.query()), ("/chat", Some("topic=1")));
     /// assert!(!request.is_upgrade());
     /// assert_eq!(input, b"and more");
     /// ```
@@ -60,7 +61,7 @@ impl Head {
         self.receive_request_with(input, limits, &BufferPool::default())
     }
 
-    /// As `receive_request`, with a buffer from `buffers` for a large head.
+    /// As [`receive_request`](Self::receive_request), with a buffer from `buffers` for a large head.
     pub(in crate::proto) fn receive_request_with(
         &mut self,
         input: &mut &mut [u8],
@@ -82,7 +83,8 @@ impl Request {
     /// Parses a head whose lines and request line were checked.
     fn parse(mut head: Buffer) -> Result<Self, OpeningError> {
         read_as_http_1_1(&mut head);
-        // tungstenite's parser refuses every method but GET. The copy is ours: "HEAD /" becomes "HGET /".
+        // tungstenite's parser rejects every method but GET. So "HEAD /" is overwritten with "HGET /", and parsed from
+        // its second byte on.
         let is_head = head.starts_with(b"HEAD ");
         if is_head {
             head[1..4].copy_from_slice(b"GET");
@@ -125,8 +127,8 @@ impl Request {
         self.parsed.headers()
     }
 
-    /// Returns the value of a header, of its first line if it has several. `None` also if the value is not UTF-8. `name`
-    /// may be in any case.
+    /// Returns the value of a header, of its first line if it has several. `None` also if the value is not UTF-8.
+    /// `name` may be in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         let value = self.parsed.headers().get(name)?;
         str::from_utf8(value.as_bytes()).ok()
@@ -139,45 +141,46 @@ impl Request {
             Some(authority) => authority.as_str(),
             None => self
                 .header("host")
-                .expect("check_host saw it, made of ASCII"),
+                .expect("check_host found it, and it is ASCII"),
         }
     }
 
-    /// Returns the origin of the page that opens the connection. Browsers always send it. Other clients can send anything.
+    /// Returns the origin of the page that opens the connection. Browsers always send it. Other clients can send
+    /// anything.
     pub fn origin(&self) -> Option<&str> {
         self.header("origin")
     }
 
-    /// Whether this is an opening handshake (a complete one), not plain HTTP.
+    /// Returns whether this is a valid opening handshake. `false` for a plain HTTP request.
     pub fn is_upgrade(&self) -> bool {
         self.kind == RequestKind::Upgrade
     }
 
-    /// Whether this is a HEAD request, whose response has no body.
+    /// Returns whether this is a HEAD request, whose response has no body.
     pub fn is_head(&self) -> bool {
         self.kind == RequestKind::Head
     }
 
-    /// Returns the subprotocols that the client offers, in its order of preference. An opening handshake has at most 64,
-    /// each a different token.
+    /// Returns the subprotocols that the client offers, in its order of preference. An opening handshake has at most
+    /// 64, each a different token.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         fields::list(self.parsed.headers(), SEC_WEBSOCKET_PROTOCOL.as_str())
             .filter_map(|name| str::from_utf8(name).ok())
     }
 
-    /// Returns tungstenite's request. Its method is GET for HEAD, too.
+    /// Returns the request as tungstenite parsed it. The method of a HEAD request is GET in it.
     pub(super) fn parsed(&self) -> &server::Request {
         &self.parsed
     }
 
-    /// Returns the key of an opening handshake, which was checked.
+    /// Returns the key of an opening handshake, which was validated.
     pub(super) fn key(&self) -> &[u8] {
         assert!(self.is_upgrade(), "only an opening handshake has a key");
         self.parsed.headers()[SEC_WEBSOCKET_KEY].as_bytes()
     }
 }
 
-/// RFC 7230 section 3.1.1: `method SP request-target SP HTTP-version`.
+/// Checks RFC 7230 section 3.1.1's `method SP request-target SP HTTP-version`, without the CRLF.
 fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -191,7 +194,8 @@ fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
     if target.is_empty() || !major.is_ascii_digit() || !minor.is_ascii_digit() {
         return Err(OpeningError::RequestLine);
     }
-    // The version first: HTTP/2 begins with "PRI * HTTP/2.0" where nothing else fits either.
+    // The version is checked before the method and target, which are wrong as well in HTTP/2's preface "PRI *
+    // HTTP/2.0".
     if *major != b'1' || *minor == b'0' {
         return Err(OpeningError::HttpVersion);
     }
@@ -203,10 +207,10 @@ fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
 }
 
 /// RFC 7230 section 2.6: with a higher minor version, "the recipient SHOULD process the message as if it was in the
-/// highest minor version within that major version to which the recipient is conformant". tungstenite's parser knows
-/// none above 1.1.
+/// highest minor version within that major version to which the recipient is conformant". tungstenite's parser
+/// accepts no version above 1.1, so the version is overwritten.
 fn read_as_http_1_1(head: &mut [u8]) {
-    // check_request_line saw a line that ends with the minor version, and the scan a CR only where a line ends.
+    // check_request_line found that the line ends with the minor version. The first CR is the end of that line.
     let line_len = head
         .iter()
         .position(|&byte| byte == b'\r')
@@ -214,13 +218,13 @@ fn read_as_http_1_1(head: &mut [u8]) {
     head[line_len - 1] = b'1';
 }
 
-/// RFC 7230 section 5.3: origin-form and absolute-form are for us; "*" and a bare authority go with methods that
-/// we do not serve.
+/// Checks the target, RFC 7230 section 5.3: in origin-form or absolute-form. The other forms, "*" and an authority
+/// alone, belong to methods that are not supported.
 fn check_target(target: &[u8]) -> Result<(), OpeningError> {
     if target.contains(&b'#') {
         return Err(OpeningError::TargetFragment);
     }
-    // URIs are ASCII (RFC 3986); `http` lets UTF-8 pass.
+    // URIs are ASCII (RFC 3986), but the `http` crate accepts UTF-8.
     if !target.iter().all(u8::is_ascii_graphic) {
         return Err(OpeningError::Target);
     }
@@ -236,8 +240,8 @@ fn check_target(target: &[u8]) -> Result<(), OpeningError> {
                     .any(|name| scheme.as_str().eq_ignore_ascii_case(name))
         }
     };
-    // RFC 7230 section 2.7.1: "A sender MUST NOT generate an "http" URI with an empty host identifier", nor with
-    // user information, which is a way to make one host look like another: is_host knows no "@".
+    // RFC 7230 section 2.7.1: "A sender MUST NOT generate an "http" URI with an empty host identifier", nor with user
+    // information, which can make one host look like another. is_host rejects both: it allows no "@".
     let has_host = uri
         .authority()
         .is_none_or(|authority| is_host(authority.as_str().as_bytes()));
@@ -250,7 +254,7 @@ fn check_target(target: &[u8]) -> Result<(), OpeningError> {
 
 /// RFC 7230 section 5.4: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
 /// message that lacks a Host header field and to any request message that contains more than one Host header
-/// field or a Host header field with an invalid field-value." With an absolute target, too.
+/// field or a Host header field with an invalid field-value." Also if the target is absolute.
 fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
     match fields::occurrence(headers, HOST.as_str()) {
         Occurrence::Missing => Err(OpeningError::HostMissing),
@@ -260,8 +264,8 @@ fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
     }
 }
 
-/// Neither an opening handshake nor a GET or HEAD that is answered here has a body. A proxy that disagrees with us about
-/// its length would take a body for frames, or for the next request.
+/// Rejects every request with a body: neither an opening handshake nor a GET or HEAD needs one. If a proxy and this
+/// server disagreed on the length of a body, one of them would take the body for frames or for the next request.
 fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(OpeningError::TransferEncoding);
@@ -272,15 +276,15 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
     }
 }
 
-/// Whether the client wants to open a WebSocket, correctly or not. `Upgrade: h2c` alone is a plain request, which
-/// RFC 7230 section 6.7 lets a server answer without the upgrade.
+/// Returns whether the client attempts to open a WebSocket, correctly or not. A request with only `Upgrade: h2c` is a
+/// plain request: RFC 7230 section 6.7 allows a server to answer it without the upgrade.
 fn is_upgrade_attempt(headers: &HeaderMap) -> bool {
     fields::list_contains(headers, UPGRADE.as_str(), "websocket")
         || headers.contains_key(SEC_WEBSOCKET_KEY)
         || headers.contains_key(SEC_WEBSOCKET_VERSION)
 }
 
-/// Section 4.2.1, points 3 to 6.
+/// Checks an opening handshake: section 4.2.1, points 3 to 6, and the offers.
 fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
     match fields::occurrence(headers, UPGRADE.as_str()) {
         Occurrence::Missing => return Err(OpeningError::UpgradeMissing),
@@ -312,7 +316,7 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
     check_subprotocols(headers)
 }
 
-/// Section 9.1: `extension-list = 1#extension`.
+/// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. At most [`EXTENSIONS_MAX`].
 fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
     let mut count = 0;
     for offer in fields::list(headers, SEC_WEBSOCKET_EXTENSIONS.as_str()) {
@@ -330,7 +334,8 @@ fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
     Ok(())
 }
 
-/// Section 4.3: `Sec-WebSocket-Protocol-Client = 1#token`, and section 4.1 point 10: "MUST all be unique strings".
+/// Checks the offered subprotocols. Section 4.3: `Sec-WebSocket-Protocol-Client = 1#token`. Section 4.1 point 10: "MUST
+/// all be unique strings". At most [`SUBPROTOCOLS_MAX`].
 fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
     let mut names = Vec::new();
     for name in fields::list(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {
@@ -352,10 +357,11 @@ fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
     }
 }
 
-/// Maximum extensions in an opening handshake. Browsers offer one. A head has room for thousands, which cost 20 times an
-/// ordinary opening handshake to check.
+/// Maximum extensions in an opening handshake. Browsers offer one. Without this limit a head of 16 KiB could contain
+/// thousands, and to check them would cost 20 times as much as an ordinary opening handshake.
 const EXTENSIONS_MAX: usize = 16;
 
-/// Maximum subprotocols in an opening handshake. Browsers offer what the page names: a few versions, or a token beside the
-/// subprotocol. A head has room for thousands, which cost 100 times an ordinary opening handshake to check.
+/// Maximum subprotocols in an opening handshake. Browsers offer those that the page names: a few versions of a
+/// subprotocol, or a subprotocol and an access token. Without this limit a head of 16 KiB could contain thousands, and
+/// to check them would cost 100 times as much as an ordinary opening handshake.
 const SUBPROTOCOLS_MAX: usize = 64;

@@ -1,5 +1,5 @@
-//! Every answer that is not the 101: a complete HTTP/1.1 response with its length, after which the connection is
-//! closed. No `Date`, as there is no clock here.
+//! HTTP/1.1 responses other than the 101. Each is complete and announces its length, and the connection is closed after
+//! it. There is no `Date` header, because `proto` has no clock.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,8 +10,8 @@ use tungstenite::http::header::{
 };
 use tungstenite::http::{Response, StatusCode};
 
-/// A plain HTTP response. It always carries `Connection: close`, and `Content-Length` where its status has a
-/// body.
+/// A complete HTTP response. It always has `Connection: close`, and `Content-Length` if a response with its status has
+/// a body.
 ///
 /// ```
 /// use wsloop::proto::HttpResponse;
@@ -28,18 +28,19 @@ pub struct HttpResponse {
     body: Cow<'static, [u8]>,
 }
 
-/// Why a response may not leave as the application made it.
+/// Why a response of the application must not be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// RFC 7230 section 3.2: a header's name is a token.
+    /// RFC 7230 section 3.2: a header's name is not a token.
     Name,
-    /// A header's value is printable ASCII; what else RFC 7230 section 3.2.6 lets pass is obsolete. CR and LF
-    /// would begin another header.
+    /// A header's value is not printable ASCII. RFC 7230 section 3.2.6 allows other bytes only as obsolete text. CR and
+    /// LF would begin another header.
     Value,
-    /// This header is set by the protocol: it may not be added here, or was altered, doubled or removed.
+    /// The application must not add this header, or has changed, repeated or removed it, but the protocol sets it.
     Reserved(HeaderName),
-    /// RFC 6455 section 4.2.2 point 5: a subprotocol that the client did not offer, or more than one.
+    /// RFC 6455 section 4.2.2 point 5: the response selects a subprotocol that the client did not offer, or more than
+    /// one.
     Subprotocol,
 }
 
@@ -57,10 +58,10 @@ impl fmt::Display for ResponseError {
 impl std::error::Error for ResponseError {}
 
 impl HttpResponse {
-    /// A response of UTF-8 text.
+    /// Returns a response with a body of UTF-8 text.
     ///
     /// # Panics
-    /// If `status` is not in 200 to 599: those below are no answers.
+    /// If `status` is not in 200 to 599. A status below 200 is no final response.
     pub fn new(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
         let body = match body.into() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -69,10 +70,10 @@ impl HttpResponse {
         Self::bytes(status, "text/plain; charset=utf-8", body)
     }
 
-    /// A response of bytes of the given media type.
+    /// Returns a response with a body of bytes of the media type `content_type`.
     ///
     /// # Panics
-    /// If `status` is not in 200 to 599, or `content_type` not printable ASCII.
+    /// If `status` is not in 200 to 599, or if `content_type` is not printable ASCII.
     pub fn bytes(
         status: u16,
         content_type: &'static str,
@@ -93,13 +94,13 @@ impl HttpResponse {
             return response;
         }
         // RFC 7231 section 6.5.15: "The server MUST send an Upgrade header field in a 426 response", and RFC 6455
-        // section 4.4 wants the versions that we speak.
+        // section 4.4 demands the supported versions.
         response
             .with_static("upgrade", "websocket")
             .with_static("sec-websocket-version", "13")
     }
 
-    /// Adds a header. One that is there already is sent twice, but Content-Type, Upgrade and
+    /// Adds a header. If there is a header of the same name, both are sent, except that Content-Type, Upgrade and
     /// Sec-WebSocket-Version are replaced.
     ///
     /// # Errors
@@ -119,34 +120,35 @@ impl HttpResponse {
         Ok(self)
     }
 
-    /// Sets a header that is known when it is compiled: lower case name, printable value.
+    /// Sets a header whose name (in lower case) and value (printable) are known at compile time.
     pub(crate) fn with_static(self, name: &'static str, value: &'static str) -> Self {
         self.with_value(name, HeaderValue::from_static(value))
     }
 
-    /// Sets a header whose name is known when it is compiled, lower case; the value is known to be printable.
+    /// Sets a header whose name (in lower case) is known at compile time, and whose value is known to be printable.
     pub(crate) fn with_value(mut self, name: &'static str, value: HeaderValue) -> Self {
         self.headers.insert(HeaderName::from_static(name), value);
         self
     }
 
-    /// The status, 200 to 599.
+    /// Returns the status, 200 to 599.
     pub fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
-    /// The body. It is not sent with a status that has none, nor to a HEAD request.
+    /// Returns the body. It is not sent in a response to HEAD, nor with status 204 or 304.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The value of a header, of its first line if it has several. Those that [`encode`](Self::encode) sets are
-    /// not here.
+    /// Returns the value of a header, of its first line if it has several. `None` for headers that
+    /// [`encode`](Self::encode) sets.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Appends the response to `out`. `head_only` answers a HEAD request: the head as for a GET, without the body.
+    /// Appends the response to `out`. With `head_only`, for a response to HEAD, the head is the same and the body is
+    /// omitted.
     pub fn encode(&self, head_only: bool, out: &mut Vec<u8>) {
         // RFC 7230 section 3.3: "All 1xx, 204 and 304 responses do not include a message body"; and 3.3.2: "A
         // server MUST NOT send a Content-Length header field in any response with a status code of 1xx or 204".
@@ -169,14 +171,14 @@ impl HttpResponse {
             headers.remove(CONTENT_TYPE);
         }
         write_response(&mut *out, &response)
-            .expect("every value is printable: with_header has seen to it");
+            .expect("every value is printable: with_header has checked it");
         if has_body && !head_only {
             out.extend_from_slice(&self.body);
         }
     }
 }
 
-/// A header's value, if tungstenite can print it: visible ASCII, spaces and tabs.
+/// Returns `value` as a header's value if tungstenite can encode it: visible ASCII, spaces and tabs. `None` otherwise.
 pub(super) fn printable(value: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(value)
         .ok()
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_426_says_what_to_upgrade_to() {
+    fn a_426_names_the_protocol_to_upgrade_to() {
         let response = HttpResponse::new(426, "no")
             .with_header("Upgrade", "websocket")
             .unwrap();

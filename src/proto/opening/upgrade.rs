@@ -1,5 +1,5 @@
-//! The 101 (RFC 6455 section 4.2.2): made from a request, altered by the application, checked, and only then
-//! bytes. What was negotiated is not acted upon here.
+//! The 101 response (RFC 6455 section 4.2.2). It is created from a request, may be changed by the application, and is
+//! checked before it is encoded.
 
 use super::fields::{self, Occurrence};
 use super::request::Request;
@@ -12,7 +12,7 @@ use tungstenite::http::header::{
     SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// The 101 in the making, before it leaves.
+/// A 101 response that is not encoded yet.
 ///
 /// ```
 /// use wsloop::proto::{Head, HeadLimits, Upgrade};
@@ -33,7 +33,7 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
-    /// The 101 that answers `request`, without subprotocol or extensions.
+    /// Returns the 101 response to `request`, without a subprotocol or extensions.
     ///
     /// # Panics
     /// If the request is not [an opening handshake](Request::is_upgrade).
@@ -42,25 +42,26 @@ impl Upgrade {
             request.is_upgrade(),
             "only an opening handshake is answered with 101"
         );
-        // tungstenite wants "upgrade" in the first Connection line and not after a tab; we have checked the
-        // request by the whole rule.
+        // tungstenite accepts "upgrade" only in the first Connection line, and not after a tab. `Request` has checked
+        // all lines, so a request that tungstenite rejects gets the same response.
         let response =
             create_response(request.parsed()).unwrap_or_else(|_| switching_protocols(request));
         Self { response }
     }
 
-    /// The headers as they will leave.
+    /// Returns the headers that will be sent.
     pub fn headers(&self) -> &HeaderMap {
         self.response.headers()
     }
 
-    /// The headers, to add to. What would make the 101 illegal is found by [`encode`](Self::encode).
+    /// Returns the headers, to add to or change. [`encode`](Self::encode) reports a header that would make the 101
+    /// illegal.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         self.response.headers_mut()
     }
 
-    /// Selects one of the subprotocols that `request` offers; `false`, and nothing changed, if it was not
-    /// offered. Names are compared exactly, case included.
+    /// Selects one of the subprotocols that `request` offers. Returns `false`, and changes nothing, if `name` was not
+    /// offered. Names are compared exactly, including case.
     pub fn select_subprotocol(&mut self, request: &Request, name: &str) -> bool {
         let value = match HeaderValue::from_str(name) {
             Ok(value) if request.subprotocols().any(|offered| offered == name) => value,
@@ -70,10 +71,10 @@ impl Upgrade {
         true
     }
 
-    /// Appends the 101 to `out`. `request` is the one that it was made from.
+    /// Appends the 101 to `out`. `request` must be the request that was passed to [`new`](Self::new).
     ///
     /// # Errors
-    /// What was altered so that the 101 would be illegal. Then nothing was appended.
+    /// The header that would make the 101 illegal. Then nothing was appended.
     pub fn encode(&self, request: &Request, out: &mut Vec<u8>) -> Result<(), ResponseError> {
         self.check(request)?;
         let start = out.len();
@@ -97,7 +98,7 @@ impl Upgrade {
             value == accept.as_bytes()
         })?;
         // Section 4.1: "If the response includes a |Sec-WebSocket-Extensions| header field and this header field
-        // indicates the use of an extension that was not present" the client fails. We negotiate none.
+        // indicates the use of an extension that was not present" the client fails. This server negotiates none.
         // RFC 7230 sections 3.3.1 and 3.3.2: "A server MUST NOT send a Transfer-Encoding header field in any
         // response with a status code of 1xx", nor Content-Length.
         for name in [SEC_WEBSOCKET_EXTENSIONS, CONTENT_LENGTH, TRANSFER_ENCODING] {
@@ -105,8 +106,8 @@ impl Upgrade {
                 return Err(ResponseError::Reserved(name));
             }
         }
-        // Section 11.3.4: Sec-WebSocket-Protocol "MUST NOT appear more than once in an HTTP response", and names
-        // one of those in the request.
+        // Section 11.3.4: Sec-WebSocket-Protocol "MUST NOT appear more than once in an HTTP response". Section 4.2.2:
+        // its value is one of those in the request.
         match fields::occurrence(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {
             Occurrence::Missing => Ok(()),
             Occurrence::Once(value)
@@ -132,7 +133,7 @@ fn check_once(
     }
 }
 
-/// The 101 as tungstenite makes it.
+/// Returns the 101 that tungstenite's `create_response` would return.
 fn switching_protocols(request: &Request) -> server::Response {
     let accept = HeaderValue::try_from(derive_accept_key(request.key())).expect("base64 is ASCII");
     let mut response = server::Response::new(());

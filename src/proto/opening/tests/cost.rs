@@ -1,11 +1,11 @@
-//! What a head costs: bytes kept, bytes looked at, and where the bounds are. And at random: no input makes it
-//! panic or depend on how it is cut.
+//! The cost of a head: retained bytes, examined bytes, limits. And a property of random input: it never causes a panic,
+//! and the result never depends on how the input is split.
 
 use super::super::head::HeadError;
 use super::super::{Head, HeadLimits, OpeningError};
 use super::{RFC_EXAMPLE, request_within};
 
-/// A request of exactly `bytes` bytes, in lines of about `line` bytes.
+/// Returns a request of exactly `bytes` bytes, in lines of about `line` bytes.
 fn request_of(bytes: usize, line: usize) -> String {
     let mut text = "GET / HTTP/1.1\r\nHost: a\r\n".to_owned();
     while text.len() + 2 < bytes {
@@ -17,8 +17,8 @@ fn request_of(bytes: usize, line: usize) -> String {
 }
 
 #[test]
-fn a_head_that_arrives_byte_by_byte_is_looked_at_twice_at_most() {
-    // No power of two, which doubling alone would end at.
+fn each_byte_of_a_head_is_examined_at_most_twice() {
+    // Not a power of two, so that doubling the capacity would exceed it.
     let limits = HeadLimits {
         head_bytes_max: 16_000,
         headers_max: 124,
@@ -36,9 +36,9 @@ fn a_head_that_arrives_byte_by_byte_is_looked_at_twice_at_most() {
             assert!(head.capacity() <= limits.head_bytes_max);
         }
         assert!(
-            head.looked_at <= 2 * text.len(),
+            head.bytes_examined <= 2 * text.len(),
             "{} of {}",
-            head.looked_at,
+            head.bytes_examined,
             text.len()
         );
         assert!(growths <= 16, "{growths} allocations");
@@ -46,7 +46,7 @@ fn a_head_that_arrives_byte_by_byte_is_looked_at_twice_at_most() {
 }
 
 #[test]
-fn a_head_owns_nothing_before_its_first_byte_nor_after_its_last() {
+fn a_head_owns_no_memory_before_its_first_byte_and_after_its_last() {
     let mut head = Head::new();
     assert_eq!(head.capacity(), 0);
     let mut bytes = RFC_EXAMPLE.as_bytes().to_vec();
@@ -66,7 +66,7 @@ fn a_head_owns_nothing_before_its_first_byte_nor_after_its_last() {
 }
 
 #[test]
-fn a_head_of_the_allowed_bytes_is_accepted_and_a_longer_one_ends_there() {
+fn a_head_of_the_maximum_length_is_accepted_and_a_longer_one_fails_at_the_limit() {
     let too_long = Some(Err(OpeningError::Head(HeadError::TooLong)));
     for max in [64, 257, 1024] {
         let limits = HeadLimits {
@@ -90,7 +90,7 @@ fn a_head_of_the_allowed_bytes_is_accepted_and_a_longer_one_ends_there() {
 }
 
 #[test]
-fn the_headers_are_counted() {
+fn the_number_of_headers_is_limited() {
     let too_many = OpeningError::Head(HeadError::TooManyHeaders);
     for (count, headers_max, is_accepted) in [
         (1, 1, true),
@@ -120,7 +120,7 @@ fn the_headers_are_counted() {
 
 #[test]
 #[should_panic(expected = "takes no more bytes")]
-fn a_head_that_has_failed_takes_no_more() {
+fn receiving_after_an_error_panics() {
     let mut head = Head::new();
     let mut bytes = *b"\0GET";
     let mut input = &mut bytes[..];
@@ -131,10 +131,10 @@ fn a_head_that_has_failed_takes_no_more() {
     let _ = head.receive_request(&mut input, &HeadLimits::default());
 }
 
-/// For any bytes near a request, the result is the same however they are cut, and tungstenite's parser accepts
-/// what our checks have.
+/// Property: for random changes of a request the result does not depend on how the bytes are split, and tungstenite's
+/// parser accepts every request that passes our checks.
 #[test]
-fn requests_altered_at_random_never_depend_on_how_they_are_cut() {
+fn results_of_randomly_changed_requests_never_depend_on_how_they_are_split() {
     const SCRAPS: &[&str] = &[
         "\r",
         "\n",
@@ -175,7 +175,7 @@ fn requests_altered_at_random_never_depend_on_how_they_are_cut() {
         "Sec-WebSocket-Protocol: chat",
     ];
     for seed in 1..=600_u64 {
-        // xorshift64: the seed says it all.
+        // xorshift64, so that the seed determines the whole test.
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut random = move |below: usize| {
             state ^= state << 13;
@@ -185,7 +185,7 @@ fn requests_altered_at_random_never_depend_on_how_they_are_cut() {
         };
         let mut bytes = RFC_EXAMPLE.as_bytes().to_vec();
         for _ in 0..=random(4) {
-            // Half of them in the request line.
+            // Half of the changes are in the request line.
             let end = if random(2) == 0 { 24 } else { 400 };
             let at = random(bytes.len().min(end));
             let scrap = SCRAPS[random(SCRAPS.len())].as_bytes();

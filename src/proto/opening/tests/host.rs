@@ -1,4 +1,5 @@
-//! RFC 7230 section 5.4 and RFC 3986 section 3.2: what a host and a port may look like, wherever they stand.
+//! RFC 7230 section 5.4 and RFC 3986 section 3.2: the grammar of a host and a port, in `Host`, in an absolute target,
+//! and in the client's request.
 
 use super::super::{ClientOpening, OpeningError, RequestError};
 use super::check;
@@ -80,7 +81,7 @@ const NO_HOSTS: &[&str] = &[
 ];
 
 #[test]
-fn the_host_header_is_a_name_or_an_address_and_perhaps_a_port() {
+fn the_host_header_is_a_name_or_an_address_with_an_optional_port() {
     for host in HOSTS {
         let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         check(&[(host, &text, Ok(&format!("get / at {host}")))]);
@@ -92,8 +93,8 @@ fn the_host_header_is_a_name_or_an_address_and_perhaps_a_port() {
 }
 
 #[test]
-fn so_is_the_host_of_an_absolute_target() {
-    // `http` takes no percent-encoded host.
+fn the_host_of_an_absolute_target_has_the_same_grammar() {
+    // The `http` crate rejects a percent-encoded host.
     for host in HOSTS.iter().filter(|host| !host.contains('%')) {
         let text = format!("GET http://{host}/b HTTP/1.1\r\nHost: a\r\n\r\n");
         check(&[(host, &text, Ok(&format!("get /b at {host}")))]);
@@ -111,7 +112,7 @@ fn so_is_the_host_of_an_absolute_target() {
 }
 
 #[test]
-fn so_is_the_host_that_a_client_asks_for() {
+fn the_host_of_a_clients_request_has_the_same_grammar() {
     for host in HOSTS {
         assert!(ClientOpening::new(host, "/", [0; 16]).is_ok(), "{host}");
     }

@@ -1,16 +1,21 @@
-//! RFC 7230 section 3: the request line and the header lines, each judged on the byte that decides.
+//! RFC 7230 section 3: the request line and the header lines. Each error is reported at the first byte that makes the
+//! head invalid.
 
 use super::super::head::HeadError::*;
 use super::super::{Head as RequestHead, HeadLimits, OpeningError};
 use super::{check, every_way, request_within};
 use OpeningError::*;
 
-/// Plays a table of beginnings whose last byte decides.
-fn check_decided_at_once(table: &[(&str, &[u8], OpeningError)]) {
+/// Checks that each beginning of a request fails at its last byte.
+fn check_fails_at_last_byte(table: &[(&str, &[u8], OpeningError)]) {
     for (name, bytes, expected) in table {
         let (result, taken) = request_within(name, bytes, HeadLimits::default());
         assert_eq!(result, Some(Err(expected.clone())), "{name}");
-        assert_eq!(taken, bytes.len(), "{name}: the last byte decides");
+        assert_eq!(
+            taken,
+            bytes.len(),
+            "{name}: the error is reported at the last byte"
+        );
     }
 }
 
@@ -149,7 +154,7 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
             Err(Target),
         ),
         (
-            "a port that is none",
+            "a port that is not a number",
             "HEAD wss://a:x?b HTTP/1.1",
             Err(Target),
         ),
@@ -182,11 +187,11 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
 }
 
 #[test]
-fn what_is_wrong_is_said_on_the_byte_that_decides() {
-    check_decided_at_once(&[
+fn errors_are_reported_at_the_first_invalid_byte() {
+    check_fails_at_last_byte(&[
         ("a TLS hello", b"\x16", Head(NotHttp)),
         ("NUL", b"\0", Head(NotHttp)),
-        ("a byte over 127", b"\x80", Head(NotHttp)),
+        ("a byte above 127", b"\x80", Head(NotHttp)),
         ("a quoted word", b"\"", Head(NotHttp)),
         (
             "a TLS hello after an empty line",
@@ -196,12 +201,12 @@ fn what_is_wrong_is_said_on_the_byte_that_decides() {
         ("a second empty line", b"\r\n\r\n", Head(NotHttp)),
         ("a frame instead of a request", b"\x81", Head(NotHttp)),
         ("a frame with text bytes first", b"AB\x85", Head(NotHttp)),
-        ("a LF as the first byte", b"\n", Head(BareLf)),
+        ("an LF as the first byte", b"\n", Head(BareLf)),
         ("a CR and something else", b"\rG", Head(BareCr)),
         ("NUL in the target", b"GET /\0", Head(ControlByte(0))),
         ("DEL in the target", b"GET /\x7f", Head(ControlByte(0x7f))),
         (
-            "a LF after the request line",
+            "an LF after the request line",
             b"GET / HTTP/1.1\n",
             Head(BareLf),
         ),
@@ -218,12 +223,12 @@ fn what_is_wrong_is_said_on_the_byte_that_decides() {
         ("a fragment", b"GET /#a HTTP/1.1\r\n", TargetFragment),
         ("a target", b"GET * HTTP/1.1\r\n", Target),
         (
-            "a LF after a field",
+            "an LF after a field",
             b"GET / HTTP/1.1\r\nHost: a\n",
             Head(BareLf),
         ),
         (
-            "a LF as the blank line",
+            "an LF as the blank line",
             b"GET / HTTP/1.1\r\nHost: a\r\n\n",
             Head(BareLf),
         ),
@@ -288,7 +293,7 @@ fn what_is_wrong_is_said_on_the_byte_that_decides() {
 }
 
 #[test]
-fn a_beginning_waits_for_more() {
+fn an_incomplete_request_is_not_an_error() {
     for text in [
         "",
         "\r",
@@ -307,7 +312,7 @@ fn a_beginning_waits_for_more() {
 }
 
 #[test]
-fn a_value_may_hold_tabs_and_bytes_over_127_and_be_empty() {
+fn a_value_may_contain_tabs_and_bytes_above_127_and_be_empty() {
     check(&[
         (
             "spaces and tabs around it",
@@ -348,7 +353,7 @@ fn a_value_may_hold_tabs_and_bytes_over_127_and_be_empty() {
 }
 
 #[test]
-fn a_head_request_is_known_by_its_first_word() {
+fn a_head_request_is_recognised_by_its_first_word() {
     let beginnings = ["", "H", "HEAD", "GET HEAD ", "\r\n", "\r\nHEAD", "HEAD\r"];
     let table: &[(&str, bool)] = &[
         ("HEAD ", true),
@@ -371,7 +376,7 @@ fn a_head_request_is_known_by_its_first_word() {
 
 /// RFC 7231 section 4.3.2: "the server MUST NOT send a message body in the response", whatever the response.
 #[test]
-fn a_refused_head_request_is_still_one() {
+fn a_head_request_is_recognised_after_an_error() {
     let table: &[(&str, bool)] = &[
         ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", true),
         ("HEAD / HTTP/1.1\r\n\r\n", true),
@@ -408,7 +413,7 @@ fn a_refused_head_request_is_still_one() {
 }
 
 #[test]
-fn a_head_request_that_is_too_long_is_still_one() {
+fn a_head_request_is_recognised_after_exceeding_a_limit() {
     let limits = HeadLimits {
         head_bytes_max: 32,
         headers_max: 1,

@@ -1,5 +1,5 @@
-//! Vectors of the opening handshake, each played in every way that its bytes can be cut in two, one byte at a
-//! time, and with bytes trailing. How they are cut changes neither the result nor what is left in the input.
+//! Vectors of the opening handshake. Each is received in every possible split into two pieces, one byte at a time, and
+//! with further bytes behind it. The split changes neither the result nor the number of consumed bytes.
 
 mod cost;
 mod host;
@@ -12,10 +12,11 @@ mod upgrade;
 use super::{Head, HeadLimits, OpeningError, Request};
 use std::fmt::Debug;
 
-/// Gives the input's bytes to a fresh head at each call of the outer function.
+/// Receives a piece of input. Returns the result when it is known.
 type Receiver<R> = Box<dyn FnMut(&mut &mut [u8]) -> Option<R>>;
 
-/// Plays `bytes` in every way; the result, and how many bytes it took.
+/// Receives `bytes` in every way, each time with a new receiver from `fresh`. Returns the result and the number of
+/// consumed bytes.
 fn every_way<R: Debug + PartialEq>(
     name: &str,
     bytes: &[u8],
@@ -39,29 +40,33 @@ fn every_way<R: Debug + PartialEq>(
         assert_eq!(
             play(&[&trailing], fresh()),
             expected,
-            "{name}, with bytes trailing"
+            "{name}, with bytes behind it"
         );
     }
     expected
 }
 
+/// Receives `pieces`. Returns the result and the number of consumed bytes.
 fn play<R: Debug>(pieces: &[&[u8]], mut receive: Receiver<R>) -> (Option<R>, usize) {
     let mut taken = 0;
     for piece in pieces {
         let mut bytes = piece.to_vec();
         let mut input = &mut bytes[..];
         let result = receive(&mut input);
-        assert!(piece.ends_with(input), "what is left is what was there");
+        assert!(piece.ends_with(input), "the rest of the input is unchanged");
         taken += piece.len() - input.len();
         if result.is_some() {
             return (result, taken);
         }
-        assert!(input.is_empty(), "all is taken when more is needed");
+        assert!(
+            input.is_empty(),
+            "all bytes are consumed if more are needed"
+        );
     }
     (None, taken)
 }
 
-/// A request in every way, with these limits.
+/// Receives a request in every way, with these limits.
 fn request_within(
     name: &str,
     bytes: &[u8],
@@ -76,7 +81,7 @@ fn request_within(
     })
 }
 
-/// Plays a table of complete requests.
+/// Checks a table of complete requests: name, request, expected summary or error.
 fn check(table: &[(&str, &str, Result<&str, OpeningError>)]) {
     for (name, text, expected) in table {
         let (result, taken) = request_within(name, text.as_bytes(), HeadLimits::default());
@@ -96,7 +101,7 @@ fn check(table: &[(&str, &str, Result<&str, OpeningError>)]) {
     }
 }
 
-/// A request that must be accepted.
+/// Parses a request that must be valid.
 fn request(text: &str) -> Request {
     let mut bytes = text.as_bytes().to_vec();
     Head::new()
@@ -110,7 +115,7 @@ fn summary(request: &Request) -> String {
         (true, false) => "upgrade",
         (false, true) => "head",
         (false, false) => "get",
-        (true, true) => unreachable!("a HEAD is no upgrade"),
+        (true, true) => unreachable!("a HEAD request is not an opening handshake"),
     };
     let query = request
         .query()
@@ -119,7 +124,7 @@ fn summary(request: &Request) -> String {
     format!("{kind} {}{query} at {}", request.path(), request.host())
 }
 
-/// Section 1.2's request of a client.
+/// The client's request in section 1.2.
 const RFC_EXAMPLE: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://example.com\r\n\
     Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\n\r\n";

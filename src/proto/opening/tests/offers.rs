@@ -1,4 +1,4 @@
-//! Sections 9.1 and 4.1 point 10: the extensions and the subprotocols that a client offers, well formed or not.
+//! Sections 9.1 and 4.1 point 10: well-formed and malformed offers of extensions and subprotocols.
 
 use super::super::OpeningError;
 use super::{RFC_EXAMPLE, check, request};
@@ -6,7 +6,7 @@ use tungstenite::http::header::SEC_WEBSOCKET_EXTENSIONS;
 
 const ACCEPTED: &str = "upgrade /chat at server.example.com";
 
-/// The RFC's example with these values of `name`, one a line, and no others.
+/// Returns the RFC's example with the header `name`, one line for each of `values`, and without other offers.
 fn offer(name: &str, values: &[&str]) -> String {
     let lines: String = values
         .iter()
@@ -53,7 +53,7 @@ fn any_well_formed_extension_is_ignored() {
 }
 
 #[test]
-fn a_malformed_extension_is_refused() {
+fn a_malformed_extension_is_rejected() {
     check_offers(
         "Sec-WebSocket-Extensions",
         &[
@@ -115,7 +115,7 @@ fn a_plain_request_may_carry_any_offer() {
 }
 
 #[test]
-fn different_tokens_are_subprotocols() {
+fn lists_of_different_tokens_are_accepted() {
     check_offers(
         "Sec-WebSocket-Protocol",
         &[
@@ -134,7 +134,7 @@ fn different_tokens_are_subprotocols() {
 }
 
 #[test]
-fn what_is_no_token_or_is_there_twice_is_no_subprotocol() {
+fn malformed_and_repeated_subprotocols_are_rejected() {
     check_offers(
         "Sec-WebSocket-Protocol",
         &[
@@ -162,17 +162,17 @@ fn what_is_no_token_or_is_there_twice_is_no_subprotocol() {
 }
 
 #[test]
-fn offers_are_kept_as_they_were_sent() {
+fn headers_returns_offers_as_they_were_sent() {
     let request = request(&offer("Sec-WebSocket-Extensions", &["a; b", "c"]));
     let lines = request.headers().get_all(SEC_WEBSOCKET_EXTENSIONS);
     assert_eq!(lines.iter().collect::<Vec<_>>(), ["a; b", "c"]);
 }
 
 #[test]
-fn more_offers_than_anybody_means_are_refused_by_name() {
+fn too_many_offers_are_rejected_and_the_response_names_the_header() {
     let lists = |count: usize| {
         let names: Vec<String> = (0..count).map(|number| format!("n{number}")).collect();
-        // In one line, and in one line each.
+        // All in one line, and each in a line of its own.
         [vec![names.join(", ")], names]
     };
     for (name, count_max, error) in [
@@ -200,7 +200,7 @@ fn more_offers_than_anybody_means_are_refused_by_name() {
         assert_eq!(response.status(), 431);
         let body = String::from_utf8_lossy(response.body());
         assert!(body.contains(name), "{body}");
-        // One line each is what a head has room for only up to `headers_max`; in one line there are thousands.
+        // `headers_max` limits the number of lines, but one line can contain thousands of offers.
         let text = offer(name, &[&lists(2000)[0][0]]);
         check(&[("thousands", &text, Err(error))]);
     }

@@ -1,11 +1,12 @@
-//! Section 4.2.1: which requests are accepted once their head is there, and how the others are refused.
+//! Section 4.2.1: requests with a complete head that are accepted, and the errors and responses of the others.
 
 use super::super::OpeningError;
 use super::super::head::HeadError::*;
 use super::{RFC_EXAMPLE, check, request};
 use OpeningError::*;
 
-/// The RFC's example with the line that begins with `from` replaced by `to`, which may be several lines or none.
+/// Returns the RFC's example with the line that begins with `from` replaced by `to`, which may be several lines or
+/// none.
 fn altered(from: &str, to: &str) -> String {
     let start = RFC_EXAMPLE.find(from).expect("a line of the example");
     let end = start + RFC_EXAMPLE[start..].find("\r\n").expect("every line ends") + 2;
@@ -68,7 +69,7 @@ fn real_clients_are_accepted() {
 }
 
 #[test]
-fn host_is_there_exactly_once() {
+fn host_is_required_exactly_once() {
     let table: &[(&str, &str, Result<&str, OpeningError>)] = &[
         ("a name", "Host: a", Ok("get / at a")),
         (
@@ -166,7 +167,7 @@ fn a_body_is_never_accepted() {
 }
 
 #[test]
-fn an_opening_handshake_keeps_every_rule() {
+fn an_opening_handshake_must_follow_every_rule() {
     const OK: Result<&str, OpeningError> = Ok("upgrade /chat at server.example.com");
     let table: &[(&str, &str, &str, Result<&str, OpeningError>)] = &[
         ("HEAD", "GET", "HEAD /chat HTTP/1.1\r\n", Err(UpgradeMethod)),
@@ -368,7 +369,7 @@ fn an_opening_handshake_keeps_every_rule() {
 }
 
 #[test]
-fn a_get_without_a_trace_of_websocket_is_plain() {
+fn a_get_without_websocket_headers_is_a_plain_request() {
     let table: &[(&str, &str, Result<&str, OpeningError>)] = &[
         ("no Upgrade", "Connection: Upgrade", Ok("get / at a")),
         ("another Upgrade", "Upgrade: h2c", Ok("get / at a")),
@@ -414,7 +415,7 @@ fn a_get_without_a_trace_of_websocket_is_plain() {
 }
 
 #[test]
-fn headers_are_read_by_name() {
+fn headers_are_found_by_name() {
     let request = request(
         "GET ws://u/p?q HTTP/1.1\r\nHost: h\r\nOrigin: http://o\r\nX: \u{e4}\r\nSec-WebSocket-Protocol: a, b,\r\n\
          Sec-WebSocket-Protocol:\t,c\t, d\r\nA: 1\r\na: 2\r\n\r\n",
@@ -443,7 +444,7 @@ fn headers_are_read_by_name() {
 }
 
 #[test]
-fn every_refusal_is_a_complete_response_with_a_reason() {
+fn every_error_response_is_complete_and_states_the_error() {
     let table: &[(OpeningError, &str, &[&str])] = &[
         (Head(NotHttp), "400 Bad Request", &[]),
         (Head(ControlByte(0x1b)), "400 Bad Request", &[]),

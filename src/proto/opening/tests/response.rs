@@ -1,4 +1,4 @@
-//! Section 4.1: our own request, and which answers a client accepts.
+//! Section 4.1: the client's request, and the responses that a client accepts.
 
 use super::super::head::HeadError::*;
 use super::super::{ClientOpening, ClientOpeningError, Head, HeadLimits, RequestError, Upgrade};
@@ -8,7 +8,7 @@ use ClientOpeningError::*;
 const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
 
-/// The subprotocol, if there is one.
+/// The selected subprotocol, if any, or the error.
 type Expected = Result<Option<&'static str>, ClientOpeningError>;
 
 fn opening() -> ClientOpening {
@@ -19,7 +19,7 @@ fn opening() -> ClientOpening {
         .unwrap()
 }
 
-/// The subprotocol that was selected, or the error; in every way.
+/// Receives a response in every way. Returns the selected subprotocol, or the error.
 fn answer(name: &str, text: &str) -> Result<Option<String>, ClientOpeningError> {
     let (result, _) = every_way(name, text.as_bytes(), &|| {
         let mut opening = opening();
@@ -61,7 +61,7 @@ fn the_request_is_the_rfcs_example() {
 }
 
 #[test]
-fn client_and_server_understand_each_other() {
+fn client_and_server_accept_each_other() {
     let mut client = opening();
     let mut bytes = Vec::new();
     client.encode_request(&mut bytes);
@@ -88,7 +88,7 @@ fn client_and_server_understand_each_other() {
 }
 
 #[test]
-fn an_answer_is_accepted_by_every_rule() {
+fn a_response_must_follow_every_rule() {
     let table: &[(&str, &str, &str, Expected)] = &[
         ("as it is", "", "", Ok(Some("chat"))),
         ("no reason", " Switching Protocols", "", Ok(Some("chat"))),
@@ -245,7 +245,7 @@ fn any_other_status_is_an_error_that_carries_the_head() {
         let text =
             format!("HTTP/1.1 {status} Some Reason\r\nLocation: /x\r\nContent-Length: 4\r\n\r\n");
         let Err(Status(response)) = answer("a status", &text) else {
-            panic!("{status} is no 101")
+            panic!("{status} is not 101")
         };
         assert_eq!(
             (response.status(), response.header("location")),
@@ -259,7 +259,7 @@ fn any_other_status_is_an_error_that_carries_the_head() {
 }
 
 #[test]
-fn interim_answers_are_skipped() {
+fn interim_responses_are_skipped() {
     let table: &[(&str, Expected)] = &[
         ("HTTP/1.1 100 Continue\r\n\r\n", Ok(Some("chat"))),
         (
@@ -288,7 +288,7 @@ fn interim_answers_are_skipped() {
 }
 
 #[test]
-fn interim_answers_and_the_answer_are_bounded_together() {
+fn the_limit_applies_to_interim_and_final_responses_together() {
     const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\n";
     let text = INTERIM.repeat(3) + ANSWER;
     let bounded = |head_bytes_max, text: &str| {
@@ -310,12 +310,12 @@ fn interim_answers_and_the_answer_are_bounded_together() {
     for max in [text.len() - 1, 3 * INTERIM.len(), 3 * INTERIM.len() - 1, 1] {
         assert_eq!(bounded(max, &text), (too_long.clone(), max));
     }
-    // A server that says nothing else, for ever.
+    // A server that sends only interim responses.
     assert_eq!(bounded(100, &INTERIM.repeat(9)), (too_long, 100));
 }
 
 #[test]
-fn a_request_that_we_may_not_send_is_not_made() {
+fn a_request_that_must_not_be_sent_is_an_error() {
     for target in [
         "", "a", "*", "?a", "/a b", "/a#b", "/\u{e4}", "/\r\n", "ws://a/",
     ] {
@@ -362,7 +362,7 @@ fn a_request_that_we_may_not_send_is_not_made() {
 }
 
 #[test]
-fn a_request_with_everything_is_accepted_by_a_server() {
+fn a_request_with_additional_headers_is_accepted_by_a_server() {
     let opening = ClientOpening::new("[::1]:8080", "/a?b=c", [7; 16])
         .and_then(|opening| opening.with_header("Cookie", "a=b"))
         .and_then(|opening| opening.with_header("Cookie", "c=d"))

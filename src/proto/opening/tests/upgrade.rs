@@ -1,4 +1,4 @@
-//! Section 4.2.2: the 101, and what an application may not make of it.
+//! Section 4.2.2: the 101 response, and changes of the application that make it illegal.
 
 use super::super::{ResponseError, Upgrade};
 use super::{RFC_EXAMPLE, request};
@@ -21,7 +21,7 @@ fn encoded(text: &str, alter: impl Fn(&mut Upgrade)) -> Result<String, ResponseE
     assert_eq!(
         result.is_err(),
         text.is_empty(),
-        "all or nothing is appended"
+        "after an error nothing is appended"
     );
     result.map(|()| text)
 }
@@ -36,7 +36,7 @@ fn the_rfcs_example_is_answered_as_in_the_rfc() {
 }
 
 #[test]
-fn what_tungstenite_would_refuse_gets_the_same_101() {
+fn a_request_that_tungstenite_would_reject_gets_the_same_101() {
     let expected = encoded(RFC_EXAMPLE, |_| {}).unwrap();
     for connection in [
         "Connection: keep-alive\r\nConnection: Upgrade",
