@@ -1,4 +1,6 @@
-//! The expire phase: deadlines that have passed, and the handler's timers. A turn has one `now`.
+//! The expire phase: acts on deadlines that have passed, and calls the handler for timers that are due.
+//!
+//! The time is that of the start of the turn. What is set for later than that is left to a later turn.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -10,8 +12,11 @@ use crate::proto::HttpResponse;
 use crate::stats::Refusal;
 
 impl Engine {
-    /// Acts on deadlines and timers that are due. What has arrived before a deadline is acted upon counts, however late the
-    /// loop is (a process that was stopped, a host that was busy): it is read first, and what the stream takes is written.
+    /// Acts on deadlines and timers that are due.
+    ///
+    /// Before a deadline takes effect, the session's input is read and its unsent bytes are written as far as the
+    /// stream accepts them. So a peer that has met the deadline is not ended because the loop is late, for example
+    /// after the process was suspended.
     pub(crate) fn expire(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
         for _ in 0..EXPIRED_PER_TURN_MAX {
             let now = self.now as Millis;
@@ -25,27 +30,30 @@ impl Engine {
             }
         }
         self.session_log.sum_up(self.now);
-        // A timer that is set for now meanwhile waits a turn, so that a handler cannot hold the loop.
+        // A timer that a handler sets in this loop is called in the next turn at the earliest. Otherwise timers of zero
+        // could prevent the loop from ending.
         let sequence_end = self.timers.sequence();
         while let Some(timer) = self.timers.take_due(self.now, sequence_end) {
             handler.on_timer(&mut Context::new(self).scoped(timer.scope), timer.key);
         }
     }
 
-    /// Does for one session what the other phases have not come to yet.
+    /// Reads and processes a session's input, and writes its unsent bytes if the write deadline is set, in case the
+    /// other phases have not reached this session.
     fn catch_up(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let id = self.id_of(slot);
         self.read_first(slot, buf, handler);
         if self.deadlines.kind(slot) == Some(Deadline::Write)
             && let Some(session) = self.session_mut(id)
         {
-            // The stream may accept bytes that the poll has not reported: Linux reports a socket as writable only when a third
-            // of its send buffer is free, which is about a megabyte.
+            // The stream may accept bytes although the poll has not reported it: Linux reports a socket as writable
+            // only when a third of its send buffer is free, about a megabyte.
             session.is_blocked = false;
             self.flush_session(slot, handler);
         }
     }
 
+    /// Acts on a deadline that has passed.
     fn expired(&mut self, slot: usize, deadline: Deadline) {
         match deadline {
             Deadline::Handshake => {
@@ -75,5 +83,5 @@ impl Engine {
     }
 }
 
-/// Deadlines that one turn acts on: some milliseconds of work, if each session has a request to be read first.
+/// Maximum deadlines that one turn acts on: some milliseconds of work if each session has a request to be read first.
 const EXPIRED_PER_TURN_MAX: usize = 256;

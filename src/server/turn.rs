@@ -1,37 +1,39 @@
-//! One turn after its poll: accept, read, expire, flush, reap, and the stop. The server, the test harness, the unit tests and
-//! the simulation all run it; what differs between them is an [`Environment`].
+//! The order of the phases of a turn after its poll: accept, read, expire, flush, reap, and the steps of a stop.
+//!
+//! The server, the test harness, the unit tests and the simulation all call [`turn`]. They differ in their
+//! [`Environment`].
 
 use crate::engine::{Engine, Stop};
 use crate::handler::Handler;
 use crate::stream::Stream;
 use std::io;
 
-/// What a turn needs from outside of the engine: listeners and a poll. The defaults have neither.
+/// The listeners and the poll of a turn. The default methods are those of an environment without them.
 pub(crate) trait Environment {
-    /// Accepts connections that wait, and inserts them into the engine. `is_last`: all of them, because the listeners are
-    /// about to be closed.
+    /// Accepts connections and inserts them into the engine. `is_last`: the listeners are about to be closed, so the
+    /// whole backlog is to be accepted.
     fn accept(&mut self, engine: &mut Engine, handler: &mut impl Handler, is_last: bool) {
         let _ = (engine, handler, is_last);
     }
 
-    /// Marks all sessions for which there are events by now, without waiting.
+    /// Polls without waiting, and marks the sessions that have events.
     fn poll_now(&mut self, engine: &mut Engine) -> io::Result<()> {
         let _ = engine;
         Ok(())
     }
 
-    /// Looks at the sessions that have ended, before they are freed.
+    /// Called before the reap phase, for checks of the sessions that have ended.
     #[cfg(test)]
     fn before_reap(&mut self, engine: &Engine) {
         let _ = engine;
     }
 
-    /// Takes the stream of an ended session out of the poll.
+    /// Removes the stream of an ended session from the poll.
     fn deregister(&mut self, stream: &mut Stream) {
         let _ = stream;
     }
 
-    /// Descriptors have become free.
+    /// Called when descriptors have become free: accept may succeed after a failure.
     fn retry_accept(&mut self) {}
 
     /// Closes the listeners.
@@ -61,11 +63,13 @@ pub(crate) fn turn(
                 environment.close_listeners();
                 engine.begin_stop();
             }
-            // Else a handler has asked again: at once, in the next turn.
+            // Otherwise a handler has requested a second stop meanwhile, and the next turn terminates all sessions.
         }
         Stop::Until(end) if end <= engine.now() => {
             let sessions = engine.len();
-            log::warn!("stopping: terminating {sessions} sessions after shutdown_grace");
+            log::warn!(
+                "stopping: terminating {sessions} sessions that have not closed within shutdown_grace"
+            );
             engine.terminate_all();
         }
         Stop::Until(_) => {}
@@ -78,20 +82,22 @@ pub(crate) fn turn(
     Ok(engine.is_stopping() && engine.len() == 0)
 }
 
+/// Runs the reap phase, and retries accept if it has freed descriptors.
 fn reap(engine: &mut Engine, handler: &mut impl Handler, environment: &mut impl Environment) {
     #[cfg(test)]
     environment.before_reap(engine);
-    // Closing the descriptor would do as well, but a stream that is not closed yet, as one with a duplicate elsewhere,
-    // would go on to give events.
+    // Closing a descriptor removes it from the poll, but only if it has no duplicate: otherwise its events would
+    // continue.
     if engine.reap(handler, |stream| environment.deregister(stream)) > 0 {
         environment.retry_accept();
     }
 }
 
-/// Accepts all connections that wait in a backlog, and answers the requests that have arrived: closing a listener resets the
-/// connections in its backlog, whose systems told them that they are connected. Connections that come between the last
-/// accept and the close are reset all the same, unless the system hands them to another listener of the same port
-/// (net.ipv4.tcp_migrate_req on Linux).
+/// Accepts all connections in the backlogs, and answers the requests that have arrived.
+///
+/// Closing a listener resets the connections in its backlog, which are established from the clients' point of view.
+/// Connections that arrive between the last accept and the close are still reset, unless the system moves them to
+/// another listener of the same port (net.ipv4.tcp_migrate_req on Linux).
 fn drain_backlog(
     engine: &mut Engine,
     buf: &mut [u8],
@@ -109,6 +115,6 @@ fn drain_backlog(
     Ok(())
 }
 
-/// Read phases before a stop. Each reads what a turn reads, some 10 000 requests; sessions that never fall silent are closed
-/// all the same.
+/// Maximum read phases before a stop. Each reads as much as a turn, some 10 000 requests. The limit ends the reading of
+/// sessions that send all the time.
 const LAST_READS_MAX: usize = 16;
