@@ -233,7 +233,7 @@ impl Engine {
                 refusal.error()
             );
             let mut response = Vec::new();
-            no_room().encode(false, &mut response);
+            refusal.response().encode(false, &mut response);
             // Closing a socket with unread input (the request) sends a reset, which can make the peer's system discard
             // the response. To wait for the peer would take a descriptor.
             let _ = stream.write(&response);
@@ -248,7 +248,7 @@ impl Engine {
         if let Some(refusal) = refusal {
             self.set_kind(slot, Kind::Surplus);
             self.stats.count_refusal(refusal.counted());
-            self.refuse(slot, &no_room(), false, Some(refusal.error()));
+            self.refuse(slot, &refusal.response(), false, Some(refusal.error()));
         } else {
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
@@ -596,10 +596,16 @@ impl NoRoom {
             Self::ConnectionsMax => Refusal::ConnectionsMax,
         }
     }
-}
 
-fn no_room() -> HttpResponse {
-    HttpResponse::new(503, "the server has no room for another connection\n")
+    fn response(self) -> HttpResponse {
+        let body = match self {
+            Self::Shutdown => "the server is shutting down\n",
+            Self::ConnectionsMax => {
+                "the server has reached its limit of connections; try again later\n"
+            }
+        };
+        HttpResponse::new(503, body)
+    }
 }
 
 /// Returns the earlier of two times. `None` means never.
