@@ -94,7 +94,7 @@ impl Engine {
         session.phase = Phase::Finishing;
         // An HTTP response can be large.
         self.replies.clear();
-        self.replies.shrink_to(REPLIES_BYTES_KEPT);
+        self.replies.shrink_to(REPLIES_BYTES_RETAINED);
         self.expect_close(slot);
         self.queue_flush(slot);
     }
@@ -236,4 +236,4 @@ impl Engine {
 }
 
 /// Maximum capacity of the scratch buffer for replies that is retained.
-const REPLIES_BYTES_KEPT: usize = 16 * 1024;
+const REPLIES_BYTES_RETAINED: usize = 16 * 1024;

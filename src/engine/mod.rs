@@ -164,10 +164,10 @@ impl Engine {
             Deadline::Close => Some(millis(config.close_timeout)),
         };
         Self {
-            deadlines: Deadlines::new(duration, KEPT),
+            deadlines: Deadlines::new(duration, SLOTS_RETAINED),
             config,
             limits,
-            sessions: Slab::with_capacity(KEPT),
+            sessions: Slab::with_capacity(SLOTS_RETAINED),
             topics: Topics::default(),
             buffers: BufferPool::new(),
             turn_buffer: TurnBuffer::new(),
@@ -181,12 +181,12 @@ impl Engine {
             accepted_before_poll: 0,
             accepted: 0,
             counts: Counts::default(),
-            read_queue: SlotQueue::with_capacity(KEPT),
+            read_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
             long_read_queue: SlotQueue::with_capacity(0),
-            flush_queue: SlotQueue::with_capacity(KEPT),
+            flush_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
             bulk_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
-            reap_queue: VecDeque::with_capacity(KEPT),
+            reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
             read_work: 0,
             published: Published::default(),
@@ -548,17 +548,17 @@ impl Engine {
     /// connections.
     pub(crate) fn shrink(&mut self) {
         let capacity = self.sessions.capacity();
-        if capacity > KEPT && self.sessions.len() < capacity / 4 {
+        if capacity > SLOTS_RETAINED && self.sessions.len() < capacity / 4 {
             self.sessions.shrink_to_fit();
             self.sessions
-                .reserve(KEPT.saturating_sub(self.sessions.len()));
+                .reserve(SLOTS_RETAINED.saturating_sub(self.sessions.len()));
             self.deadlines.shrink_to(self.sessions.capacity());
-            self.read_queue.shrink_to(KEPT);
-            self.long_read_queue.shrink_to(KEPT);
-            self.flush_queue.shrink_to(KEPT);
-            self.bulk_queue.shrink_to(KEPT);
-            self.reap_queue.shrink_to(KEPT);
-            self.deferred.shrink_to(KEPT);
+            self.read_queue.shrink_to(SLOTS_RETAINED);
+            self.long_read_queue.shrink_to(SLOTS_RETAINED);
+            self.flush_queue.shrink_to(SLOTS_RETAINED);
+            self.bulk_queue.shrink_to(SLOTS_RETAINED);
+            self.reap_queue.shrink_to(SLOTS_RETAINED);
+            self.deferred.shrink_to(SLOTS_RETAINED);
         }
     }
 }
@@ -623,7 +623,7 @@ pub(crate) fn millis(duration: Duration) -> Millis {
 }
 
 /// Capacity, in sessions, of the slots and of each queue that is reserved at the start and never released.
-pub(crate) const KEPT: usize = 1024;
+pub(crate) const SLOTS_RETAINED: usize = 1024;
 
 /// Maximum connections above a limit that stay until the peer has read the 503. Each has a descriptor; 16 is half of
 /// the default reserve of descriptors.
