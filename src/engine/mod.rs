@@ -219,21 +219,22 @@ impl Engine {
         self.counts.requesting > self.config.handshakes_max
     }
 
-    /// Inserts a new connection. At a limit, the oldest connection without a request is evicted. If there is none, the
-    /// new connection is answered with 503. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers
-    /// to read that answer already: the new connection then gets the 503 and is closed at once.
+    /// Inserts a new connection. At `handshakes_max` and `connections_max`, the oldest connection without a request is
+    /// evicted. If none can be evicted at `connections_max`, or the server is stopping, the new connection is answered
+    /// with 503. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers to read that answer already:
+    /// the new connection then gets the 503 and is closed at once.
     pub(crate) fn insert(&mut self, mut stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
-        let refusal = self.make_room();
-        if let Some(refusal) = refusal
+        let error = self.admit();
+        if let Some(error) = error
             && self.counts.surplus >= SURPLUS_MAX
         {
-            self.stats.count_refusal(refusal.counted());
+            self.stats.count_refusal(error.refusal());
             log::debug!(
                 "answered a new connection with 503 and closed it: {}; {SURPLUS_MAX} others are being refused",
-                refusal.error()
+                error.as_error()
             );
             let mut response = Vec::new();
-            refusal.response().encode(false, &mut response);
+            error.response().encode(false, &mut response);
             // Closing a socket with unread input (the request) sends a reset, which can make the peer's system discard
             // the response. To wait for the peer would take a descriptor.
             let _ = stream.write(&response);
@@ -245,10 +246,10 @@ impl Engine {
             .sessions
             .insert(Session::new(stream, peer, self.accepted));
         self.counts.requesting += 1;
-        if let Some(refusal) = refusal {
+        if let Some(error) = error {
             self.set_kind(slot, Kind::Surplus);
-            self.stats.count_refusal(refusal.counted());
-            self.refuse(slot, &refusal.response(), false, Some(refusal.error()));
+            self.stats.count_refusal(error.refusal());
+            self.refuse(slot, &error.response(), false, Some(error.as_error()));
         } else {
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
@@ -258,10 +259,10 @@ impl Engine {
 
     /// Checks the limits for a new connection, and evicts one without a request if a limit is reached. Returns the
     /// reason to refuse the new connection, or `None` if it is admitted.
-    fn make_room(&mut self) -> Option<NoRoom> {
+    fn admit(&mut self) -> Option<AdmissionError> {
         // In `Stop::Asked`, connections come from the backlog: they were made before the stop, and are admitted.
         if let Stop::Until(_) | Stop::Now = self.stop {
-            return Some(NoRoom::Shutdown);
+            return Some(AdmissionError::Shutdown);
         }
         // A new connection takes precedence over an old one without a request, which may never send any. Otherwise
         // silent connections, which cost a client nothing, would lock out all others until the handshake timeout.
@@ -269,9 +270,9 @@ impl Engine {
             self.evict(Limit::HandshakesMax, 0);
         }
         if self.sessions.len() - self.counts.surplus >= self.config.connections_max
-            && !self.evict(Limit::ConnectionsMax, EVICTED_AFTER_MILLIS)
+            && !self.evict(Limit::ConnectionsMax, EVICTION_AGE_MILLIS_MIN)
         {
-            return Some(NoRoom::ConnectionsMax);
+            return Some(AdmissionError::ConnectionsMax);
         }
         None
     }
@@ -287,7 +288,7 @@ impl Engine {
             !session.is_read_queued && session.number <= self.accepted_before_poll
         };
         let oldest = self.deadlines.slots(Deadline::Handshake);
-        let Some(slot) = oldest.take(CANDIDATES_MAX).find(is_silent) else {
+        let Some(slot) = oldest.take(EVICTION_CANDIDATES_MAX).find(is_silent) else {
             return false;
         };
         let set_at = self.deadlines.set_at(slot, Deadline::Handshake);
@@ -577,20 +578,20 @@ impl Counts {
 
 /// The reason to refuse a new connection.
 #[derive(Clone, Copy, Debug)]
-enum NoRoom {
+enum AdmissionError {
     Shutdown,
     ConnectionsMax,
 }
 
-impl NoRoom {
-    fn error(self) -> Error {
+impl AdmissionError {
+    fn as_error(self) -> Error {
         match self {
             Self::Shutdown => Error::Shutdown,
             Self::ConnectionsMax => Error::Limit(Limit::ConnectionsMax),
         }
     }
 
-    fn counted(self) -> Refusal {
+    fn refusal(self) -> Refusal {
         match self {
             Self::Shutdown => Refusal::Shutdown,
             Self::ConnectionsMax => Refusal::ConnectionsMax,
@@ -630,11 +631,11 @@ pub(crate) const SLOTS_RETAINED: usize = 1024;
 const SURPLUS_MAX: usize = 16;
 
 /// Maximum connections, the oldest first, that are examined to find one to evict.
-const CANDIDATES_MAX: usize = 64;
+const EVICTION_CANDIDATES_MAX: usize = 64;
 
 /// Minimum age in milliseconds of a connection without a request for it to be evicted at `connections_max`. A client on
 /// a slow link sends its request within a second of connecting.
-const EVICTED_AFTER_MILLIS: u32 = 1000;
+const EVICTION_AGE_MILLIS_MIN: u32 = 1000;
 
 /// A session with more unsent bytes is flushed in slices, after the others. To write this many bytes takes as long as
 /// ten small writes.

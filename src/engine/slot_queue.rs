@@ -24,7 +24,7 @@ impl SlotQueue {
     #[inline]
     pub(crate) fn push_back(&mut self, slot: u32) {
         if self.slots.len() == self.slots.capacity() {
-            self.make_room();
+            self.reserve_one();
         }
         self.slots.push(slot);
     }
@@ -43,7 +43,7 @@ impl SlotQueue {
     /// Makes capacity for one more entry: reuses the memory of popped entries, or grows.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self) {
+    fn reserve_one(&mut self) {
         self.reclaim_half();
         self.slots.reserve(1);
     }
