@@ -78,7 +78,7 @@ pub(crate) struct Engine {
     /// Slots of sessions with unsent bytes, most of them queued in this turn. Valid only if `is_flush_queued`.
     pub(crate) flush_queue: SlotQueue,
     /// Slots of sessions with many unsent bytes. They are flushed in slices, from the turn's budget for publications.
-    pub(crate) bulk_queue: SlotQueue,
+    pub(crate) large_queue: SlotQueue,
     /// Sessions that published while too many bytes were unclaimed. They are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
     /// Sessions that have ended. The reap phase frees them.
@@ -184,7 +184,7 @@ impl Engine {
             read_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
             long_read_queue: SlotQueue::with_capacity(0),
             flush_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
-            bulk_queue: SlotQueue::with_capacity(0),
+            large_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
             reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
@@ -351,7 +351,7 @@ impl Engine {
         !self.read_queue.is_empty()
             || !self.long_read_queue.is_empty()
             || !self.flush_queue.is_empty()
-            || !self.bulk_queue.is_empty()
+            || !self.large_queue.is_empty()
             || !self.reap_queue.is_empty()
             || self.topics.is_dirty()
             || self.reading.is_some()
@@ -493,8 +493,8 @@ impl Engine {
     pub(crate) fn queue_flush(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         if !mem::replace(&mut session.is_flush_queued, true) {
-            let queue = if session.outbound.len() > BULK_BYTES_MIN {
-                &mut self.bulk_queue
+            let queue = if session.outbound.len() > LARGE_BYTES_MIN {
+                &mut self.large_queue
             } else {
                 &mut self.flush_queue
             };
@@ -557,7 +557,7 @@ impl Engine {
             self.read_queue.shrink_to(SLOTS_RETAINED);
             self.long_read_queue.shrink_to(SLOTS_RETAINED);
             self.flush_queue.shrink_to(SLOTS_RETAINED);
-            self.bulk_queue.shrink_to(SLOTS_RETAINED);
+            self.large_queue.shrink_to(SLOTS_RETAINED);
             self.reap_queue.shrink_to(SLOTS_RETAINED);
             self.deferred.shrink_to(SLOTS_RETAINED);
         }
@@ -639,7 +639,7 @@ const EVICTION_AGE_MILLIS_MIN: u32 = 1000;
 
 /// A session with more unsent bytes is flushed in slices, after the others. To write this many bytes takes as long as
 /// ten small writes.
-const BULK_BYTES_MIN: usize = 64 * 1024;
+const LARGE_BYTES_MIN: usize = 64 * 1024;
 
 /// Touch periods in the duration of an idle deadline. A busy session so moves its link in the deadline queue about once
 /// a second, not with each message.

@@ -33,9 +33,9 @@ impl Engine {
         self.flush_sent(handler);
         self.clear_turn_buffer();
         let budget = mem::take(&mut self.read_work).max(PUBLICATION_WORK_MIN);
-        if !self.bulk_queue.is_empty() || self.topics.is_dirty() {
-            self.flush_bulk(budget, handler);
-            self.bulk_queue.reclaim_half();
+        if !self.large_queue.is_empty() || self.topics.is_dirty() {
+            self.flush_large(budget, handler);
+            self.large_queue.reclaim_half();
         }
         self.bound_unclaimed(handler);
         self.topics.trim(&mut self.buffers);
@@ -66,7 +66,7 @@ impl Engine {
         let Self {
             sessions,
             flush_queue,
-            bulk_queue,
+            large_queue,
             reap_queue,
             turn_buffer,
             buffers,
@@ -74,7 +74,7 @@ impl Engine {
         } = self;
         if turn_buffer.is_in_use() {
             // Only sessions that were not flushed in this turn, or have ended, can have messages there.
-            let queued = flush_queue.iter().chain(bulk_queue.iter());
+            let queued = flush_queue.iter().chain(large_queue.iter());
             let ended = reap_queue.iter().map(|id| &id.slot);
             for slot in queued.chain(ended) {
                 if let Some(session) = sessions.get_mut(*slot as usize) {
@@ -87,12 +87,12 @@ impl Engine {
 
     /// Flushes sessions with many unsent bytes and members with unclaimed publications, alternately, until the budget
     /// is spent.
-    fn flush_bulk(&mut self, mut budget: usize, handler: &mut impl Handler) {
-        let mut queued = self.bulk_queue.len();
+    fn flush_large(&mut self, mut budget: usize, handler: &mut impl Handler) {
+        let mut queued = self.large_queue.len();
         while budget > 0 {
             let mut work = 0;
             if let Some(left) = queued.checked_sub(1)
-                && let Some(slot) = self.bulk_queue.pop_front()
+                && let Some(slot) = self.large_queue.pop_front()
             {
                 queued = left;
                 work += self.flush_queued(slot, handler);
