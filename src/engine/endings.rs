@@ -6,7 +6,7 @@
 //! | `finish` | the protocol has ended: both Closes, a violation, an HTTP answer, the peer's end of stream | the answer of the protocol, if any | `Finishing`: sends unsent bytes |
 //! | `refuse` | the connection does not become a WebSocket | an HTTP response | as `finish` |
 //! | `drain` | a finishing session has sent everything | - | `Draining`: our direction is shut down; waits for the peer's end of stream |
-//! | `kill` | the socket has failed, a deadline has passed, the session is terminated or evicted | - | `Dead`: the reap phase frees the session |
+//! | `end_now` | the socket has failed, a deadline has passed, the session is terminated or evicted | - | `Dead`: the reap phase frees the session |
 //!
 //! The first reason that is recorded for the end of a session is the one that the handler receives.
 
@@ -23,7 +23,7 @@ use std::mem;
 impl Engine {
     /// Ends a session at once, and queues it for the reap phase, which reports the end to the handler and frees the
     /// slot. Until then, the session has no memberships and no deadline. Has no effect on a session that has ended.
-    pub(crate) fn kill(&mut self, slot: usize, ending: Ending) {
+    pub(crate) fn end_now(&mut self, slot: usize, ending: Ending) {
         let session = &mut self.sessions[slot];
         // First, so that the allocations below can reuse the memory that this releases.
         session.connection.abandon();
@@ -38,7 +38,7 @@ impl Engine {
 
     /// Ends a session whose socket has failed.
     pub(crate) fn fail(&mut self, id: Id, error: io::Error) {
-        self.kill(
+        self.end_now(
             id.slot as usize,
             Ending::abnormal(Side::Us, Some(Error::Io(error))),
         );
@@ -50,13 +50,13 @@ impl Engine {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
             _ => Side::Us,
         };
-        self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
+        self.end_now(slot, Ending::abnormal(by, Some(Error::Io(error))));
     }
 
     /// Ends the session whose input was being processed when the handler panicked.
-    pub(super) fn kill_panicked(&mut self, slot: usize) {
+    pub(super) fn end_panicked(&mut self, slot: usize) {
         if self.sessions.contains(slot) {
-            self.kill(
+            self.end_now(
                 slot,
                 Ending::abnormal(Side::Us, Some(Error::HandlerPanicked)),
             );
@@ -64,9 +64,9 @@ impl Engine {
     }
 
     /// Ends a session whose write deadline has passed. Resets the connection, so that the kernel discards unsent bytes.
-    pub(crate) fn kill_stalled(&mut self, slot: usize) {
+    pub(crate) fn end_stalled(&mut self, slot: usize) {
         self.sessions[slot].stream.reset_on_close();
-        self.kill(
+        self.end_now(
             slot,
             Ending::abnormal(Side::Us, Some(Error::Limit(Limit::WriteTimeout))),
         );
@@ -171,7 +171,7 @@ impl Engine {
         let session = &mut self.sessions[slot];
         debug_assert!(session.phase == Phase::Finishing && session.outbound.is_empty());
         if session.input_end == InputEnd::Read || session.stream.shutdown_write().is_err() {
-            self.kill(slot, Ending::abnormal(Side::Peer, None));
+            self.end_now(slot, Ending::abnormal(Side::Peer, None));
             return;
         }
         session.phase = Phase::Draining;
@@ -230,7 +230,7 @@ impl Engine {
         self.stop = Stop::Now;
         let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.kill(slot, Ending::abnormal(Side::Us, None));
+            self.end_now(slot, Ending::abnormal(Side::Us, None));
         }
     }
 }

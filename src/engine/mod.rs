@@ -205,7 +205,7 @@ impl Engine {
         self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
         self.buffers.begin_turn(now);
         if let Some(slot) = self.reading.take() {
-            self.kill_panicked(slot as usize);
+            self.end_panicked(slot as usize);
         }
     }
 
@@ -300,7 +300,7 @@ impl Engine {
             _ => Refusal::ConnectionsMax,
         };
         self.stats.count_refusal(refusal);
-        self.kill(
+        self.end_now(
             slot,
             session::Ending::abnormal(crate::error::Side::Us, Some(Error::Limit(limit))),
         );

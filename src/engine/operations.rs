@@ -62,7 +62,7 @@ impl Engine {
         let is_over = unsent > self.config.high_water_bytes;
         if is_over && unsent + message.len() > self.config.backlog_bytes_max {
             // A refused message leaves a gap in the conversation, so nothing may be sent after it.
-            self.kill(
+            self.end_now(
                 slot,
                 Ending::abnormal(Side::Us, Some(Error::Limit(Limit::BacklogBytesMax))),
             );
@@ -145,7 +145,7 @@ impl Engine {
     /// See [`Context::terminate`](crate::Context::terminate).
     pub(crate) fn terminate(&mut self, id: Id) {
         if self.session(id).is_some() {
-            self.kill(id.slot as usize, Ending::abnormal(Side::Us, None));
+            self.end_now(id.slot as usize, Ending::abnormal(Side::Us, None));
         }
     }
 

@@ -74,10 +74,10 @@ impl Engine {
                     self.close_slot(slot, 1001, "nothing arrived for too long", error);
                 }
             }
-            Deadline::Write => self.kill_stalled(slot),
+            Deadline::Write => self.end_stalled(slot),
             Deadline::Close => {
                 let ending = Ending::abnormal(Side::Us, None);
-                self.kill(slot, ending);
+                self.end_now(slot, ending);
             }
         }
     }

@@ -312,7 +312,7 @@ impl Engine {
                 } else {
                     Side::Us
                 };
-                self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
+                self.end_now(slot, Ending::abnormal(by, Some(Error::Io(error))));
             }
         }
     }
@@ -660,7 +660,7 @@ impl Engine {
                 self.finish(slot, ending);
             }
             Phase::Finishing => {}
-            Phase::Live | Phase::Draining => self.kill(slot, ending),
+            Phase::Live | Phase::Draining => self.end_now(slot, ending),
             Phase::Dead => {}
         }
     }
