@@ -28,15 +28,15 @@ use std::ops::Range;
 pub struct Router {
     routes: Vec<Route>,
     /// The route of the session in each slot.
-    sessions: Vec<Served>,
+    sessions: Vec<SessionRoute>,
     /// Allowed origins. Empty: all origins are allowed.
     origins: Vec<String>,
     /// Keys of the host's sources, with their callbacks.
-    watches: Vec<(usize, Watch)>,
+    sources: Vec<(usize, SourceCallback)>,
 }
 
 /// Called when a source of the host is ready.
-type Watch = Box<dyn FnMut(&mut Context<'_>) + Send>;
+type SourceCallback = Box<dyn FnMut(&mut Context<'_>) + Send>;
 
 struct Route {
     pattern: Pattern,
@@ -50,7 +50,7 @@ struct Route {
 /// from an earlier session in the same slot. They suffice, because they only matter for a session that ends with an
 /// error before its request.
 #[derive(Clone, Copy, Debug)]
-struct Served {
+struct SessionRoute {
     number: u16,
     route: u16,
 }
@@ -111,7 +111,7 @@ impl Router {
     /// Calls `ready` when the source that was registered with `key` (`Server::register`) is ready. No route receives
     /// the timers that `ready` sets.
     pub fn watch(&mut self, key: usize, ready: impl FnMut(&mut Context<'_>) + Send + 'static) {
-        self.watches.push((key, Box::new(ready)));
+        self.sources.push((key, Box::new(ready)));
     }
 
     /// Returns whether the request's origin is allowed.
@@ -141,15 +141,15 @@ impl Router {
     }
 
     /// Records the route of a session.
-    fn serve(&mut self, id: Id, route: usize) {
+    fn record_route(&mut self, id: Id, route: usize) {
         let slot = id.slot as usize;
         if self.sessions.len() <= slot {
             if self.sessions.capacity() == 0 {
                 self.sessions.reserve(SLOTS_RESERVED);
             }
-            self.sessions.resize(slot + 1, NOBODY);
+            self.sessions.resize(slot + 1, NO_ROUTE);
         }
-        self.sessions[slot] = Served {
+        self.sessions[slot] = SessionRoute {
             number: id.number as u16,
             // `route_boxed` limits the number of routes.
             route: route as u16,
@@ -157,23 +157,23 @@ impl Router {
     }
 
     /// Returns the route of the session, if its request has arrived and matches one.
-    fn served(&self, id: Id) -> Option<usize> {
-        let served = self.sessions.get(id.slot as usize)?;
-        let is_served = served.number == id.number as u16 && served.route != NOBODY.route;
-        is_served.then_some(usize::from(served.route))
+    fn route_of(&self, id: Id) -> Option<usize> {
+        let entry = self.sessions.get(id.slot as usize)?;
+        let has_route = entry.number == id.number as u16 && entry.route != NO_ROUTE.route;
+        has_route.then_some(usize::from(entry.route))
     }
 
     /// Returns the handler of a session, and a context with the route's scope of timers.
     #[inline]
-    fn of<'r, 'c>(
+    fn handler_of<'r, 'c>(
         &'r mut self,
         cx: &'c mut Context<'_>,
         id: Id,
     ) -> (&'r mut dyn Handler, Context<'c>) {
-        let served = self.sessions.get(id.slot as usize);
-        let served = served.filter(|served| served.number == id.number as u16);
-        // The route of `NOBODY` is out of bounds.
-        let route = served.and_then(|served| self.routes.get_mut(usize::from(served.route)));
+        let entry = self.sessions.get(id.slot as usize);
+        let entry = entry.filter(|entry| entry.number == id.number as u16);
+        // The route of `NO_ROUTE` is out of bounds.
+        let route = entry.and_then(|entry| self.routes.get_mut(usize::from(entry.route)));
         let route = route.expect("on_upgrade or on_http has recorded the session's route");
         (&mut *route.handler, cx.scoped(route.scopes.start))
     }
@@ -184,7 +184,7 @@ impl Router {
 const SLOTS_RESERVED: usize = 40 * 1024;
 
 /// The entry of a slot that has had no session with a route.
-const NOBODY: Served = Served {
+const NO_ROUTE: SessionRoute = SessionRoute {
     number: 0,
     route: u16::MAX,
 };
@@ -245,8 +245,8 @@ impl Handler for Router {
         if !self.allows(request) {
             return Err(HttpResponse::new(403, "this origin is not allowed\n"));
         }
-        self.serve(id, index);
-        let (handler, mut cx) = self.of(cx, id);
+        self.record_route(id, index);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_upgrade(&mut cx, id, request, upgrade)
     }
 
@@ -254,43 +254,43 @@ impl Handler for Router {
         let Some(index) = self.find(request.path()) else {
             return not_found();
         };
-        self.serve(id, index);
-        let (handler, mut cx) = self.of(cx, id);
+        self.record_route(id, index);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_http(&mut cx, id, request)
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_open(&mut cx, id);
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_message(&mut cx, id, message);
     }
 
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_ping(&mut cx, id, payload);
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_pong(&mut cx, id, payload);
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_drain(&mut cx, id);
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_skip(&mut cx, id, topic, messages);
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_close(&mut cx, id, close);
     }
 
@@ -299,8 +299,8 @@ impl Handler for Router {
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         match id {
             Some(id) => {
-                if self.served(id).is_some() {
-                    let (handler, mut cx) = self.of(cx, id);
+                if self.route_of(id).is_some() {
+                    let (handler, mut cx) = self.handler_of(cx, id);
                     handler.on_error(&mut cx, Some(id), error);
                 }
             }
@@ -322,11 +322,7 @@ impl Handler for Router {
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-        for (_, ready) in self
-            .watches
-            .iter_mut()
-            .filter(|(watched, _)| *watched == key)
-        {
+        for (_, ready) in self.sources.iter_mut().filter(|(source, _)| *source == key) {
             ready(cx);
         }
     }
