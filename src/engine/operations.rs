@@ -237,13 +237,13 @@ impl Engine {
                 &mut self.turn_buffer,
                 &mut self.buffers,
             );
-            self.stalled(slot);
+            self.mark_blocked(slot);
         }
         Ok(())
     }
 
     /// Records that the stream accepts no more bytes, and sets the write deadline.
-    pub(crate) fn stalled(&mut self, slot: usize) {
+    pub(crate) fn mark_blocked(&mut self, slot: usize) {
         self.sessions[slot].is_blocked = true;
         self.expect_progress(slot);
     }
@@ -254,11 +254,11 @@ impl Engine {
         let session = &mut self.sessions[slot];
         let is_set = self.deadlines.kind(slot) == Some(Deadline::Write);
         let is_ending = session.phase != Phase::Live || session.connection.stage() != Stage::Open;
-        let taken = (session.bytes_out as u32).wrapping_sub(session.stall_mark);
+        let taken = (session.bytes_out as u32).wrapping_sub(session.bytes_out_at_deadline);
         if is_set && (is_ending || taken < PROGRESS_BYTES_MIN) {
             return;
         }
-        session.stall_mark = session.bytes_out as u32;
+        session.bytes_out_at_deadline = session.bytes_out as u32;
         self.deadlines
             .set(slot, Deadline::Write, self.now as Millis);
     }

@@ -34,7 +34,7 @@ pub(crate) struct Session {
     /// Time of `on_open`, in seconds of the loop's clock.
     pub(crate) opened_at: u32,
     /// The low bits of `bytes_out` at the time when the write deadline was set.
-    pub(crate) stall_mark: u32,
+    pub(crate) bytes_out_at_deadline: u32,
     /// Touch period in which the idle deadline was last postponed; see `Engine::touch`.
     pub(crate) touched_at: u32,
     pub(crate) kind: Kind,
@@ -182,7 +182,7 @@ impl Session {
             peer: peer.into(),
             path: None,
             opened_at: 0,
-            stall_mark: 0,
+            bytes_out_at_deadline: 0,
             touched_at: 0,
             kind: Kind::Requesting,
             phase: Phase::Live,

@@ -151,7 +151,7 @@ impl SessionLog {
     }
 
     /// Logs how many lines were suppressed, if the second is over.
-    pub(crate) fn sum_up(&mut self, now: u64) {
+    pub(crate) fn report_if_due(&mut self, now: u64) {
         if now >= self.second_start + SECOND {
             self.report_suppressed();
         }
@@ -184,7 +184,7 @@ impl SessionLog {
     /// Returns whether another line may be logged. If not, counts it as suppressed.
     fn admit(&mut self, kind: Kind, now: u64) -> bool {
         if now >= self.second_start + SECOND {
-            self.sum_up(now);
+            self.report_if_due(now);
             self.second_start = now;
             for tally in [&mut self.faults, &mut self.sessions] {
                 (tally.lines, tally.bytes) = (0, 0);
@@ -364,9 +364,9 @@ mod tests {
             (1_900, 1_000)
         );
         assert_eq!(session_log.next_in(5_300), Some(700));
-        session_log.sum_up(5_999);
+        session_log.report_if_due(5_999);
         assert_eq!(session_log.faults.suppressed, 1_900);
-        session_log.sum_up(6_000);
+        session_log.report_if_due(6_000);
         assert_eq!(
             (
                 session_log.faults.suppressed,

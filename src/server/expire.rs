@@ -23,13 +23,13 @@ impl Engine {
             let Some((slot, deadline)) = self.deadlines.first_due(now) else {
                 break;
             };
-            self.catch_up(slot, buf, handler);
+            self.read_and_write_pending(slot, buf, handler);
             if self.deadlines.is_due(slot, deadline, now) {
                 self.deadlines.clear(slot);
                 self.expired(slot, deadline);
             }
         }
-        self.session_log.sum_up(self.now);
+        self.session_log.report_if_due(self.now);
         // A timer that a handler sets in this loop is called in the next turn at the earliest. Otherwise timers of zero
         // could prevent the loop from ending.
         let sequence_end = self.timers.sequence();
@@ -40,7 +40,7 @@ impl Engine {
 
     /// Reads and processes a session's input, and writes its unsent bytes if the write deadline is set, in case the
     /// other phases have not reached this session.
-    fn catch_up(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
+    fn read_and_write_pending(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let id = self.id_of(slot);
         self.read_first(slot, buf, handler);
         if self.deadlines.kind(slot) == Some(Deadline::Write)

@@ -37,7 +37,7 @@ impl Engine {
             self.flush_large(budget, handler);
             self.large_queue.reclaim_half();
         }
-        self.bound_unclaimed(handler);
+        self.enforce_unclaimed_limit(handler);
         self.topics.trim(&mut self.buffers);
         if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX / 2 {
             self.resume_deferred();
@@ -113,7 +113,7 @@ impl Engine {
     ///
     /// The limit is [`UNCLAIMED_BYTES_MAX`] or `lag_bytes_max`, whichever is larger, and the newest message, so that a
     /// single large message is written within the budget, as any other.
-    fn bound_unclaimed(&mut self, handler: &mut impl Handler) {
+    fn enforce_unclaimed_limit(&mut self, handler: &mut impl Handler) {
         let total = self.topics.published_len();
         let Published {
             total: before,
@@ -195,7 +195,7 @@ impl Engine {
         let was_blocked = session.is_blocked;
         let mut len_max = SLICE_BYTES_MAX;
         if self.has_unclaimed(slot) || session.has_unchecked_claims {
-            self.bound_lag(slot, handler);
+            self.enforce_lag_limit(slot, handler);
             // A handler may have ended the session; then it has no memberships.
             self.sessions[slot].has_unchecked_claims = false;
             // All that is claimed here may be written here, so that the queue of a member whose stream accepts
@@ -232,7 +232,7 @@ impl Engine {
     /// Applies the lag policy to a member with new publications, if more than
     /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) of earlier publications is unsent, and remains so after
     /// an attempt to write.
-    fn bound_lag(&mut self, slot: usize, handler: &mut impl Handler) {
+    fn enforce_lag_limit(&mut self, slot: usize, handler: &mut impl Handler) {
         let lag_max = self.config.lag_bytes_max;
         let excess = |engine: &Self| {
             let cost = engine.sessions[slot].outbound.log_cost();
@@ -273,7 +273,7 @@ impl Engine {
         session.outbound.own(turn_buffer, buffers);
         match written {
             Ok(Written::All) => {}
-            Ok(Written::Short) => self.stalled(slot),
+            Ok(Written::Short) => self.mark_blocked(slot),
             Ok(Written::Slice) => {
                 if self.deadlines.kind(slot) == Some(Deadline::Write) {
                     self.expect_progress(slot);

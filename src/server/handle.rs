@@ -174,9 +174,13 @@ impl Handle {
         Ok(())
     }
 
-    /// Executes queued commands as long as `may_go_on` returns `true`. The others stay in the inbox and count against
+    /// Executes queued commands as long as `may_continue` returns `true`. The others stay in the inbox and count against
     /// its limits. Returns whether commands stay.
-    pub(super) fn drain(&self, engine: &mut Engine, may_go_on: impl Fn(&Engine) -> bool) -> bool {
+    pub(super) fn drain(
+        &self,
+        engine: &mut Engine,
+        may_continue: impl Fn(&Engine) -> bool,
+    ) -> bool {
         let mut inbox = self.inbox();
         if inbox.commands.is_empty() {
             return false;
@@ -184,7 +188,7 @@ impl Handle {
         let mut commands = mem::take(&mut inbox.commands);
         drop(inbox);
         let mut done = 0;
-        while may_go_on(engine)
+        while may_continue(engine)
             && let Some(command) = commands.pop_front()
         {
             done += command.len();
@@ -210,7 +214,7 @@ impl Handle {
     }
 
     /// Refuses all further commands, and discards queued ones.
-    pub(super) fn shut(&self) {
+    pub(super) fn close_inbox(&self) {
         let mut inbox = self.inbox();
         *inbox = Inbox {
             is_closed: true,

@@ -107,11 +107,11 @@ impl Listener {
     /// Called when accept fails with EMFILE, ENFILE, ENOBUFS, ENOMEM or another error that concerns no single
     /// connection. Reports the first of such errors, and schedules a retry.
     fn failed<H: Handler>(&mut self, error: io::Error, engine: &mut Engine, handler: &mut H) {
-        let is_news = self.state == State::Pending;
+        let is_first_failure = self.state == State::Pending;
         self.state = State::Failed {
             retry_at: engine.now() + RETRY_MILLIS,
         };
-        if is_news {
+        if is_first_failure {
             log::warn!(
                 "cannot accept connections on {}: {error}; clients wait in the backlog, and accept is retried every \
                  {RETRY_MILLIS} ms (too many open files: raise the limit of open files, or lower connections_max)",
@@ -212,7 +212,7 @@ pub(super) const ACCEPTS_PER_TURN: usize = 256;
 
 /// Maximum connections that are accepted from a listener before it is closed: a full backlog. The limit ends the phase
 /// even if new connections arrive all the time.
-pub(super) const LAST_ACCEPTS_MAX: usize = 65_536;
+pub(super) const BACKLOG_ACCEPTS_MAX: usize = 65_536;
 
 /// Interval in milliseconds at which a failed accept is retried: long enough not to load the processor, and too short
 /// for a client to notice.

@@ -23,7 +23,7 @@ use crate::id::Id;
 use crate::stats::Stats;
 use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
-use listener::{ACCEPTS_PER_TURN, LAST_ACCEPTS_MAX, Listener, ListeningSocket};
+use listener::{ACCEPTS_PER_TURN, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
 use mio::event::{Event, Source};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -59,7 +59,7 @@ pub struct Server<H: Handler> {
     buf: Vec<u8>,
     /// Time 0 of the loop's clock.
     clock: Instant,
-    life: Life,
+    state: State,
 }
 
 /// The poll, the listeners and the sources of the host.
@@ -87,7 +87,7 @@ pub enum Turn {
 
 /// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+enum State {
     /// `on_start` was not called yet.
     New,
     Running,
@@ -120,7 +120,7 @@ impl<H: Handler> Server<H> {
             engine: Engine::new(config, Some(clock)),
             handler,
             clock,
-            life: Life::New,
+            state: State::New,
         })
     }
 
@@ -182,7 +182,7 @@ impl<H: Handler> Server<H> {
     }
 
     fn add_listener(&mut self, mut socket: ListeningSocket) -> io::Result<()> {
-        if self.life == Life::Stopped || self.engine.is_stopping() {
+        if self.state == State::Stopped || self.engine.is_stopping() {
             return Err(io::Error::other("the server is stopping"));
         }
         let Polling {
@@ -266,11 +266,11 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// The system's error if the poll fails.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        if self.life == Life::Stopped {
+        if self.state == State::Stopped {
             return Ok(Turn::Stopped);
         }
-        if self.life == Life::New {
-            self.life = Life::Running;
+        if self.state == State::New {
+            self.state = State::Running;
             self.engine.begin_turn(millis_since(self.clock));
             self.handler.on_start(&mut Context::new(&mut self.engine));
         }
@@ -302,8 +302,8 @@ impl<H: Handler> Server<H> {
             self.engine.count_turn(self.clock.elapsed() - start);
         }
         if has_stopped {
-            self.life = Life::Stopped;
-            self.handle.shut();
+            self.state = State::Stopped;
+            self.handle.close_inbox();
             return Ok(Turn::Stopped);
         }
         Ok(Turn::Running)
@@ -317,7 +317,7 @@ impl<H: Handler> Server<H> {
         let late = now - self.engine.now();
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
         let polling = self.polling.next_in(now);
-        let at_once = (self.life == Life::New || self.has_commands).then_some(0);
+        let at_once = (self.state == State::New || self.has_commands).then_some(0);
         let wait = earlier(earlier(engine, polling), at_once)?;
         // `now` is rounded down to milliseconds. `wait` is not reduced by the rest: to wake up that much too early
         // would cost another turn.
@@ -386,7 +386,7 @@ impl Environment for Polling {
         } = self;
         let budget = if is_last {
             listeners.iter_mut().for_each(Listener::mark);
-            LAST_ACCEPTS_MAX
+            BACKLOG_ACCEPTS_MAX
         } else {
             ACCEPTS_PER_TURN
         };
@@ -448,7 +448,7 @@ impl<H: Handler> fmt::Debug for Server<H> {
 impl<H: Handler> Drop for Server<H> {
     /// Ends every session, so that `on_close` is called for each session for which `on_open` was.
     fn drop(&mut self) {
-        self.handle.shut();
+        self.handle.close_inbox();
         // A handler that has panicked may be in an inconsistent state, and is not called again.
         if !std::thread::panicking() {
             self.engine.terminate_all();

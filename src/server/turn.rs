@@ -106,7 +106,7 @@ fn drain_backlog(
 ) -> io::Result<()> {
     environment.accept(engine, handler, true);
     environment.poll_now(engine)?;
-    for _ in 0..LAST_READS_MAX {
+    for _ in 0..BACKLOG_READS_MAX {
         if engine.read_queue.is_empty() {
             break;
         }
@@ -117,4 +117,4 @@ fn drain_backlog(
 
 /// Maximum read phases before a stop. Each reads as much as a turn, some 10 000 requests. The limit ends the reading of
 /// sessions that send all the time.
-const LAST_READS_MAX: usize = 16;
+const BACKLOG_READS_MAX: usize = 16;
