@@ -8,7 +8,8 @@
 //! | `drain` | a finishing session has sent everything | - | `Draining`: our direction is shut down; waits for the peer's end of stream |
 //! | `end_now` | the socket has failed, a deadline has passed, the session is terminated or evicted | - | `Dead`: the reap phase frees the session |
 //!
-//! The first reason that is recorded for the end of a session is the one that the handler receives.
+//! The handler receives the first reason that was recorded for the end of a session. The exception is a violation of
+//! the protocol during a closing handshake that we have begun: the handler receives the violation.
 
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, InputEnd, Kind, Phase, id};
@@ -148,8 +149,8 @@ impl Engine {
         self.queue_flush(slot);
     }
 
-    /// Closes a member of which more than `lag_bytes_max` is unsent, and that may not skip messages. Unsent
-    /// publications are removed, and everything behind them; the Close follows what is left.
+    /// Closes a member with more than `lag_bytes_max` of unsent publications that may not be skipped. The first
+    /// publication of which no byte is sent and everything queued after it are discarded. The Close follows the rest.
     pub(crate) fn close_lagging(&mut self, slot: usize) {
         self.forget_topics(slot);
         let Self {

@@ -93,7 +93,7 @@ pub(crate) struct Engine {
     pub(crate) replies: Vec<u8>,
     pub(crate) stop: Stop,
     /// The newest scope of timers; see [`Context`](crate::Context).
-    next_scope: u32,
+    newest_scope: u32,
 }
 
 /// Numbers of sessions by kind.
@@ -192,7 +192,7 @@ impl Engine {
             published: Published::default(),
             replies: Vec::new(),
             stop: Stop::No,
-            next_scope: 0,
+            newest_scope: 0,
         }
     }
 
@@ -443,8 +443,8 @@ impl Engine {
     /// Returns a new scope for timers. Each route of a [`Router`](crate::Router) has its own, so that a timer reaches
     /// the route that set it.
     pub(crate) fn new_scope(&mut self) -> u32 {
-        self.next_scope += 1;
-        self.next_scope
+        self.newest_scope += 1;
+        self.newest_scope
     }
 
     /// Returns the session, unless it has been reaped. The session may have ended in this turn.

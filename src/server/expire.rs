@@ -1,6 +1,6 @@
 //! The expire phase: acts on deadlines that have passed, and calls the handler for timers that are due.
 //!
-//! The time is that of the start of the turn. What is set for later than that is left to a later turn.
+//! A deadline or timer is due if its time is not later than the start of the turn.
 
 use crate::context::Context;
 use crate::engine::Engine;

@@ -198,7 +198,7 @@ impl Engine {
             self.enforce_lag_limit(slot, handler);
             // A handler may have ended the session; then it has no memberships.
             self.sessions[slot].has_unchecked_claims = false;
-            // All that is claimed here may be written here, so that the queue of a member whose stream accepts
+            // The limit of this flush grows by what is claimed, so that the queue of a member whose stream accepts
             // everything never grows.
             len_max += self.claim_all(slot);
         }

@@ -174,8 +174,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Executes queued commands as long as `may_continue` returns `true`. The others stay in the inbox and count against
-    /// its limits. Returns whether commands stay.
+    /// Executes queued commands as long as `may_continue` returns `true`. The others stay in the inbox and count
+    /// against its limits. Returns whether commands stay.
     pub(super) fn drain(
         &self,
         engine: &mut Engine,

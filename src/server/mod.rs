@@ -326,9 +326,8 @@ impl<H: Handler> Server<H> {
 }
 
 impl Polling {
-    /// Waits for events, for at most `timeout`, and marks the sessions, listeners and sources of all of them. Polls
-    /// again if one poll may not have returned all events, or was interrupted by a signal, because deadlines rely on
-    /// having all.
+    /// Waits for events, for at most `timeout`, and marks their sessions, listeners and sources. Polls again if a poll
+    /// may not have returned all events, or was interrupted by a signal: deadlines take effect only after all events.
     fn poll(&mut self, mut timeout: Option<Duration>, engine: &mut Engine) -> io::Result<()> {
         for _ in 0..POLLS_PER_TURN_MAX {
             match self.poll.poll(&mut self.events, timeout) {
