@@ -121,7 +121,7 @@ impl SessionLog {
             let (event, how) = if is_fault {
                 ("refused", "refused")
             } else {
-                ("gone", "ended before its opening handshake")
+                ("gone", "ended without becoming a WebSocket")
             };
             let text = format!("{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}");
             log::log!(
