@@ -35,8 +35,8 @@ impl Echo {
         }
     }
 
-    /// Sends a text behind the prefix. Not inlined, so that `on_message` saves no registers for an echo without a prefix: 16
-    /// instructions less.
+    /// Sends the prefix and a text. Not inlined, so that `on_message` saves fewer registers for an echo without a
+    /// prefix: 16 instructions less.
     #[inline(never)]
     fn send_with_prefix(
         &mut self,
@@ -65,8 +65,8 @@ impl Handler for Echo {
 }
 
 /// Sends every message to all sessions with the same request path, the sender included, with its type (text or binary)
-/// unchanged. The topic's name is the path, so that other handlers can publish to it. Refuses a path longer than 512 bytes with
-/// 414 (RFC 9110 section 15.5.15).
+/// unchanged. The topic's name is the path, so that other handlers can publish to it. Refuses a path longer than 512
+/// bytes with 414 (RFC 9110 section 15.5.15).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broadcast;
 
@@ -145,7 +145,8 @@ mod tests {
             harness.send(id, &text);
             let answer = format!("{prefix}{text}");
             assert_eq!(harness.received(id), [Received::Text(answer.clone())]);
-            // By the client. To the server it was ASCII when it was unmasked.
+            // The client checks the answer. The server checks no byte: it has found the text to be ASCII while
+            // unmasking it.
             assert_eq!(CHECKED_BYTES.get() - before, answer.len());
         }
     }

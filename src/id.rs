@@ -1,16 +1,15 @@
-//! Names of sessions and timers.
+//! Identifiers of sessions and timers.
 
 use std::fmt;
 
-/// The name of a session: its slot in the loop, and the number of its connection. No two sessions of a server have the
-/// same one.
+/// Identifies a session by its slot in the server and the number of its connection. Never reused within a server.
 ///
-/// An `Id` outlives its session. Operations on a session that has ended have no effect. An `Id` may travel to other
-/// threads ([`Handle`](crate::Handle)); it is displayed as `#slot.number`.
+/// An `Id` can be stored for longer than its session exists: operations on a session that has ended have no effect.
+/// Other threads can use it with a [`Handle`](crate::Handle). The display format is `#slot.number`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     pub(crate) slot: u32,
-    /// Counts the connections that the server has accepted. 64 bits, so that it never repeats.
+    /// Number of the connection in the order of acceptance, from 1. 64 bits, so that it never repeats.
     pub(crate) number: u64,
 }
 
@@ -20,10 +19,11 @@ impl fmt::Display for Id {
     }
 }
 
-/// A timer that is set; see [`Context::set_timer`](crate::Context::set_timer).
+/// Identifies a timer, to cancel it; see [`Context::set_timer`](crate::Context::set_timer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerId {
-    /// When the timer is due, in milliseconds of the loop's clock.
+    /// Time at which the timer is due, in milliseconds of the loop's clock.
     pub(crate) due: u64,
+    /// Distinguishes timers with the same due time; they are due in the order of setting.
     pub(crate) sequence: u64,
 }

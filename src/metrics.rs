@@ -8,8 +8,8 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::stats::{Stats, TurnTimes};
 use std::fmt::{Display, Write};
 
-/// Answers plain GET and HEAD with the server's [`Stats`] in Prometheus' text format 0.0.4; WebSockets are refused
-/// with 404. Turns are measured ([`Context::measure_turns`]).
+/// Answers plain GET and HEAD requests with the server's [`Stats`] in version 0.0.4 of Prometheus' text format. Refuses
+/// opening handshakes with 404. Enables the measurement of turns ([`Context::measure_turns`]).
 ///
 /// The cost of a scrape grows with the number of sessions whose sockets accept nothing at the moment.
 ///
@@ -45,21 +45,25 @@ impl Handler for Metrics {
     }
 }
 
-/// <https://prometheus.io/docs/instrumenting/exposition_formats/>
+/// Formats the statistics: <https://prometheus.io/docs/instrumenting/exposition_formats/>
 fn print(stats: &Stats) -> String {
     let mut text = Text(String::with_capacity(TEXT_BYTES));
-    text.family("build_info", "gauge", "Which wsloop this is.");
+    text.family(
+        "build_info",
+        "gauge",
+        "Version of wsloop, as a label; the value is always 1.",
+    );
     text.labelled("build_info", "version", env!("CARGO_PKG_VERSION"), 1);
     text.single(
         "connections_open",
         "gauge",
-        "WebSockets that are open.",
+        "Open WebSocket sessions.",
         stats.connections_open,
     );
     let counters = [
         (
             "connections_total",
-            "WebSockets that were opened.",
+            "WebSocket sessions that were opened.",
             stats.connections,
         ),
         (
@@ -69,17 +73,17 @@ fn print(stats: &Stats) -> String {
         ),
         (
             "messages_received_total",
-            "Messages that arrived.",
+            "Text and binary messages received.",
             stats.messages_in,
         ),
         (
             "messages_sent_total",
-            "Messages that were taken for sending, published ones once for each member.",
+            "Messages queued for sending. A publication counts once for each member.",
             stats.messages_out,
         ),
         (
             "messages_skipped_total",
-            "Published messages that members were too far behind for.",
+            "Published messages that were not sent to members that lagged behind.",
             stats.messages_skipped,
         ),
         (
@@ -89,7 +93,7 @@ fn print(stats: &Stats) -> String {
         ),
         (
             "sent_bytes_total",
-            "Bytes that sockets have taken.",
+            "Bytes written to sockets.",
             stats.bytes_out,
         ),
     ];
@@ -99,20 +103,20 @@ fn print(stats: &Stats) -> String {
     text.single(
         "backlog_bytes",
         "gauge",
-        "Unsent bytes for peers whose sockets accept nothing at the moment.",
+        "Unsent bytes of sessions whose sockets accept nothing at the moment.",
         stats.backlog_bytes,
     );
     text.single(
         "members_lagging",
         "gauge",
-        "Members of topics whose sockets take nothing at the moment.",
+        "Members of topics whose sockets accept nothing at the moment.",
         stats.members_lagging,
     );
     let name = "refused_total";
     text.family(
         name,
         "counter",
-        "Connections that did not become WebSockets, by the reason.",
+        "Connections that did not become WebSocket sessions, by reason.",
     );
     for (reason, count) in stats.refused() {
         text.labelled(name, "reason", reason, count);
@@ -121,34 +125,43 @@ fn print(stats: &Stats) -> String {
     text.family(
         name,
         "counter",
-        "WebSockets that have ended, by the close code.",
+        "WebSocket sessions that have ended, by close code.",
     );
     for (code, count) in stats.closes() {
         text.labelled(name, "code", code, count);
     }
     if let Some(turns) = &stats.turns {
-        text.histogram("turn_seconds", "Time of one turn of the loop.", turns);
+        text.histogram(
+            "turn_seconds",
+            "Duration of a turn of the event loop.",
+            turns,
+        );
     }
     text.0
 }
 
+/// Output in Prometheus' text format.
 struct Text(String);
 
 impl Text {
+    /// Writes the header of a metric.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP wsloop_{name} {help}"));
         self.line(format_args!("# TYPE wsloop_{name} {kind}"));
     }
 
+    /// Writes a metric with one sample.
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.line(format_args!("wsloop_{name} {value}"));
     }
 
+    /// Writes a sample with a label.
     fn labelled(&mut self, name: &str, label: &str, of: impl Display, value: impl Display) {
         self.line(format_args!("wsloop_{name}{{{label}=\"{of}\"}} {value}"));
     }
 
+    /// Writes a histogram of durations, in seconds.
     fn histogram(&mut self, name: &str, help: &str, turns: &TurnTimes) {
         self.family(name, "histogram", help);
         let bucket = format!("{name}_bucket");
@@ -162,14 +175,14 @@ impl Text {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // A String takes everything.
+        // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{line}");
     }
 }
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// More than an answer has.
+/// Capacity reserved for a response; larger than any.
 const TEXT_BYTES: usize = 6 * 1024;
 
 #[cfg(test)]

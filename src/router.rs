@@ -1,4 +1,4 @@
-//! From request paths to handlers.
+//! [`Router`]: dispatches sessions to handlers by the path of the request.
 
 use crate::context::Context;
 use crate::error::{Close, Error};
@@ -8,11 +8,11 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use std::fmt;
 use std::ops::Range;
 
-/// Several handlers behind one server, each for its request paths.
+/// A handler that combines several handlers, each for the request paths that match its pattern.
 ///
-/// A pattern is a path, or a path whose last segment is `*`: `/chat/*` matches `/chat/` and everything below,
-/// not `/chat`; `/*` matches everything. A path that matches several is served by the exact one, else by the
-/// longest. The query is no part of the path. What matches nothing is answered 404.
+/// A pattern is a path, or a path whose last segment is `*`. `/chat/*` matches `/chat/` and every path below it, but
+/// not `/chat`; `/*` matches every path. If a path matches several patterns, an exact one takes precedence, then the
+/// longest. The query is not part of the path. A request that matches no pattern is answered with 404.
 ///
 /// ```
 /// use wsloop::handlers::{Broadcast, Echo};
@@ -22,33 +22,36 @@ use std::ops::Range;
 /// # let _ = router;
 /// ```
 ///
-/// Timers come back to the handler that set them. Topics are shared: a handler may publish to another's. A handler may be a
-/// router itself. [`on_source`](Handler::on_source) is called for all routes.
+/// `on_timer` is called for the handler that has set the timer. All handlers share the same topics. A handler may
+/// itself be a router. [`on_source`](Handler::on_source) is called for all
+/// routes.
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
-    /// Which route serves the session in each slot.
-    sessions: Vec<Served>,
-    /// Empty: all are allowed.
+    /// The route of the session in each slot.
+    sessions: Vec<SessionRoute>,
+    /// Allowed origins. Empty: all origins are allowed.
     origins: Vec<String>,
-    watches: Vec<(usize, Watch)>,
+    /// Keys of the host's sources, with their callbacks.
+    sources: Vec<(usize, SourceCallback)>,
 }
 
-/// What is called when a source of the host's is ready.
-type Watch = Box<dyn FnMut(&mut Context<'_>) + Send>;
+/// Called when a source of the host is ready.
+type SourceCallback = Box<dyn FnMut(&mut Context<'_>) + Send>;
 
 struct Route {
     pattern: Pattern,
     handler: Box<dyn Handler + Send>,
-    /// The scopes of this route's timers: its own, which is the first, and those of routers inside its handler. Empty
-    /// before the start.
+    /// Scopes of this route's timers. The first is the route's own, the others are those of routers inside its handler.
+    /// Empty before `on_start`.
     scopes: Range<u32>,
 }
 
-/// A session that a route serves. The low bits of its number tell it from an earlier one in the same slot, of which only an
-/// error before its request can be reported; in 4 bytes, because each session has one.
+/// The route of a session, in 4 bytes because each session has one. The low bits of the session's number distinguish it
+/// from an earlier session in the same slot. They suffice, because they only matter for a session that ends with an
+/// error before its request.
 #[derive(Clone, Copy, Debug)]
-struct Served {
+struct SessionRoute {
     number: u16,
     route: u16,
 }
@@ -56,27 +59,27 @@ struct Served {
 #[derive(Debug, PartialEq, Eq)]
 enum Pattern {
     Exact(String),
-    /// Everything that begins so; ends in a slash.
+    /// Every path with this prefix, which ends in a slash.
     Below(String),
 }
 
 impl Router {
-    /// No routes: everything is 404.
+    /// Returns a router without routes, which answers every request with 404.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a route.
+    /// Adds a route: `handler` serves the requests whose path matches `pattern`.
     ///
     /// # Panics
-    /// If `pattern` does not begin with a slash, has a `*` elsewhere than as its last segment, or was added
-    /// before.
+    /// If `pattern` does not begin with a slash, has a `*` elsewhere than as its last segment, or was added before, or
+    /// if the router has 65 535 routes.
     #[must_use]
     pub fn route(self, pattern: &str, handler: impl Handler + Send + 'static) -> Self {
         self.route_boxed(pattern, Box::new(handler))
     }
 
-    /// Apart from `route`, so that there is one copy of it and not one for each type of handler.
+    /// Implements `route` without its type parameter, so that the code exists once and not for each type of handler.
     fn route_boxed(mut self, pattern: &str, handler: Box<dyn Handler + Send>) -> Self {
         let pattern = Pattern::parse(pattern);
         assert!(
@@ -85,7 +88,7 @@ impl Router {
         );
         assert!(
             self.routes.len() < usize::from(u16::MAX),
-            "65 535 routes at most"
+            "a router has at most 65 535 routes"
         );
         self.routes.push(Route {
             pattern,
@@ -95,21 +98,24 @@ impl Router {
         self
     }
 
-    /// Lets in only WebSocket clients whose `Origin` (RFC 6454) is `origin`, `scheme://host[:port]`, or another
-    /// one allowed so, compared without regard to case. All others, and those without an `Origin`, are refused
-    /// with 403. Plain HTTP is not concerned. Without this, all origins are allowed.
+    /// Allows WebSocket clients whose `Origin` (RFC 6454) is `origin`: `scheme://host[:port]`, compared without regard
+    /// to case. Can be called for several origins.
+    ///
+    /// Once an origin is allowed, opening handshakes with another `Origin`, or without one, are refused with 403. Plain
+    /// HTTP requests are not checked. By default, all origins are allowed.
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
         self.origins.push(origin.to_owned());
         self
     }
 
-    /// Calls `ready` when the source that was registered under `key` (`Server::register`) is ready. A timer set
-    /// there comes back to no route.
+    /// Calls `ready` when the source that was registered with `key` (`Server::register`) is ready. No route receives
+    /// the timers that `ready` sets.
     pub fn watch(&mut self, key: usize, ready: impl FnMut(&mut Context<'_>) + Send + 'static) {
-        self.watches.push((key, Box::new(ready)));
+        self.sources.push((key, Box::new(ready)));
     }
 
+    /// Returns whether the request's origin is allowed.
     fn allows(&self, request: &Request) -> bool {
         let is_listed = |origin: &str| {
             self.origins
@@ -123,6 +129,7 @@ impl Router {
         self.origins.is_empty() || is_allowed && origins.next().is_none()
     }
 
+    /// Returns the index of the route for `path`. O(routes).
     fn find(&self, path: &str) -> Option<usize> {
         let matching = self
             .routes
@@ -134,51 +141,51 @@ impl Router {
             .map(|(index, _)| index)
     }
 
-    /// Records which route serves the session.
-    fn serve(&mut self, id: Id, route: usize) {
+    /// Records the route of a session.
+    fn record_route(&mut self, id: Id, route: usize) {
         let slot = id.slot as usize;
         if self.sessions.len() <= slot {
             if self.sessions.capacity() == 0 {
                 self.sessions.reserve(SLOTS_RESERVED);
             }
-            self.sessions.resize(slot + 1, NOBODY);
+            self.sessions.resize(slot + 1, NO_ROUTE);
         }
-        self.sessions[slot] = Served {
+        self.sessions[slot] = SessionRoute {
             number: id.number as u16,
-            // There are no more routes than that.
+            // `route_boxed` limits the number of routes.
             route: route as u16,
         };
     }
 
-    /// The route that serves the session, if it asked for one.
-    fn served(&self, id: Id) -> Option<usize> {
-        let served = self.sessions.get(id.slot as usize)?;
-        let is_served = served.number == id.number as u16 && served.route != NOBODY.route;
-        is_served.then_some(usize::from(served.route))
+    /// Returns the route of the session, if its request has arrived and matches one.
+    fn route_of(&self, id: Id) -> Option<usize> {
+        let entry = self.sessions.get(id.slot as usize)?;
+        let has_route = entry.number == id.number as u16 && entry.route != NO_ROUTE.route;
+        has_route.then_some(usize::from(entry.route))
     }
 
-    /// The handler of a session, and the context in which it acts.
+    /// Returns the handler of a session, and a context with the route's scope of timers.
     #[inline]
-    fn of<'r, 'c>(
+    fn handler_of<'r, 'c>(
         &'r mut self,
         cx: &'c mut Context<'_>,
         id: Id,
     ) -> (&'r mut dyn Handler, Context<'c>) {
-        let served = self.sessions.get(id.slot as usize);
-        let served = served.filter(|served| served.number == id.number as u16);
-        // The route of `NOBODY` is out of bounds.
-        let route = served.and_then(|served| self.routes.get_mut(usize::from(served.route)));
-        let route = route.expect("its upgrade or request came first");
+        let entry = self.sessions.get(id.slot as usize);
+        let entry = entry.filter(|entry| entry.number == id.number as u16);
+        // The route of `NO_ROUTE` is out of bounds.
+        let route = entry.and_then(|entry| self.routes.get_mut(usize::from(entry.route)));
+        let route = route.expect("on_upgrade or on_http has recorded the session's route");
         (&mut *route.handler, cx.scoped(route.scopes.start))
     }
 }
 
-/// Slots for which memory is reserved with the first session: 160 KB, of which no page is resident before its slot is used.
-/// Smaller vectors, which growing leaves behind, stay in the caches of allocators.
+/// Slots for which memory is reserved with the first session: 160 KB, of which no page is resident before one of its
+/// slots is used. A vector that grows instead leaves its smaller predecessors in the caches of the allocator.
 const SLOTS_RESERVED: usize = 40 * 1024;
 
-/// In a slot whose sessions have asked for nothing.
-const NOBODY: Served = Served {
+/// The entry of a slot that has had no session with a route.
+const NO_ROUTE: SessionRoute = SessionRoute {
     number: 0,
     route: u16::MAX,
 };
@@ -207,7 +214,7 @@ impl Pattern {
         }
     }
 
-    /// The exact one before the longest.
+    /// Returns the precedence of the pattern: exact patterns first, then the longest prefix.
     fn rank(&self) -> (bool, usize) {
         match self {
             Self::Exact(exact) => (true, exact.len()),
@@ -216,14 +223,14 @@ impl Pattern {
     }
 }
 
-// An event that is added to the trait and forgotten here would never reach a route.
+// The lint reports a method that is added to the trait and is missing here: routes would never receive its event.
 #[deny(clippy::missing_trait_methods)]
 impl Handler for Router {
     fn on_start(&mut self, cx: &mut Context<'_>) {
         for route in &mut self.routes {
             let first = cx.new_scope();
             route.handler.on_start(&mut cx.scoped(first));
-            // Scopes are numbered in order: those of routers inside lie between.
+            // Scopes are numbered in the order of creation, so this range includes those of routers inside the handler.
             route.scopes = first..cx.new_scope();
         }
     }
@@ -239,8 +246,8 @@ impl Handler for Router {
         if !self.allows(request) {
             return Err(HttpResponse::new(403, "this origin is not allowed\n"));
         }
-        self.serve(id, index);
-        let (handler, mut cx) = self.of(cx, id);
+        self.record_route(id, index);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_upgrade(&mut cx, id, request, upgrade)
     }
 
@@ -248,52 +255,53 @@ impl Handler for Router {
         let Some(index) = self.find(request.path()) else {
             return not_found();
         };
-        self.serve(id, index);
-        let (handler, mut cx) = self.of(cx, id);
+        self.record_route(id, index);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_http(&mut cx, id, request)
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_open(&mut cx, id);
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_message(&mut cx, id, message);
     }
 
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_ping(&mut cx, id, payload);
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_pong(&mut cx, id, payload);
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_drain(&mut cx, id);
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_skip(&mut cx, id, topic, messages);
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
-        let (handler, mut cx) = self.of(cx, id);
+        let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_close(&mut cx, id, close);
     }
 
-    /// A session's goes to its handler, once it has one; a listener's goes to all.
+    /// Passes an error of a session to the session's handler, if it has one, and an error of a listener to all
+    /// handlers.
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         match id {
             Some(id) => {
-                if self.served(id).is_some() {
-                    let (handler, mut cx) = self.of(cx, id);
+                if self.route_of(id).is_some() {
+                    let (handler, mut cx) = self.handler_of(cx, id);
                     handler.on_error(&mut cx, Some(id), error);
                 }
             }
@@ -316,11 +324,7 @@ impl Handler for Router {
 
     /// Calls what watches the source, and `on_source` of all routes: a router inside may watch it.
     fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-        for (_, ready) in self
-            .watches
-            .iter_mut()
-            .filter(|(watched, _)| *watched == key)
-        {
+        for (_, ready) in self.sources.iter_mut().filter(|(source, _)| *source == key) {
             ready(cx);
         }
         for route in &mut self.routes {
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_route_wins_then_the_longest() {
+    fn an_exact_pattern_takes_precedence_then_the_longest() {
         let router = router(&["/*", "/chat/*", "/chat/a", "/chat/a/*"]);
         for (path, index) in [
             ("/", 0),
@@ -370,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_matches_nothing_is_not_found() {
+    fn a_path_that_matches_no_pattern_is_not_found() {
         let router = router(&["/chat", "/news/*"]);
         for path in ["/", "/chat/", "/chatter", "/news", "/Chat"] {
             assert_eq!(router.find(path), None, "{path}");
@@ -379,13 +383,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "only as its last segment")]
-    fn a_star_in_the_middle_is_a_mistake() {
+    fn a_star_in_the_middle_panics() {
         drop(router(&["/a/*/b"]));
     }
 
     #[test]
     #[should_panic(expected = "was added before")]
-    fn a_route_is_added_once() {
+    fn a_pattern_that_was_added_before_panics() {
         drop(router(&["/a", "/a"]));
     }
 }

@@ -1,4 +1,4 @@
-//! The stream of one session: a TCP or Unix socket, or a pipe in memory for tests.
+//! The stream of one session: a TCP or Unix socket, or a transport in memory for tests.
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -7,18 +7,19 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 
-/// Non-blocking bytes in both directions: `WouldBlock` when there is nothing to read, or nothing can be written.
+/// A non-blocking byte stream. `read` and `write` return `WouldBlock` if no byte can be read or written now.
 pub(crate) trait Transport: Read + Write {
-    /// Ends our direction. What the peer sends can still be read.
+    /// Shuts down our direction of the stream. Input can still be read.
     fn shutdown_write(&mut self) -> io::Result<()>;
 }
 
-/// What a session reads from and writes to.
+/// The stream that a session reads from and writes to.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// A stream without a socket. Boxed twice, so that the other sessions are not larger for it.
+    /// A stream without a socket. Boxed twice, because a boxed trait object has two words, which would enlarge every
+    /// `Stream`.
     Memory(Box<Memory>),
 }
 
@@ -28,16 +29,18 @@ pub(crate) struct Memory {
 }
 
 impl Stream {
-    /// Wraps a stream without a socket.
+    /// Returns a stream without a socket.
     pub(crate) fn memory(transport: impl Transport + Send + 'static) -> Self {
         Self::Memory(Box::new(Memory {
             transport: Box::new(transport),
         }))
     }
 
-    /// Whether a read that returns less than was asked for has emptied the stream, so that the next byte is a new event.
+    /// Returns whether a read that returns less than was requested has emptied the stream, so that the next byte causes
+    /// an event.
     ///
-    /// True of TCP. A read of a Unix socket stops where ancillary data was sent (unix(7)), with more behind it.
+    /// This holds for TCP. A read of a Unix socket stops where ancillary data was sent (unix(7)), even if more bytes
+    /// follow.
     pub(crate) fn is_drained_by_short_read(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Memory(_) => true,
@@ -45,12 +48,13 @@ impl Stream {
         }
     }
 
-    /// Makes closing the socket reset the connection, so that the kernel drops what it could not send yet instead of
-    /// holding it for a peer that takes nothing. Needs the feature `serve`; without it the kernel decides.
+    /// Makes closing the socket reset the connection, so that the kernel discards unsent bytes at once instead of
+    /// holding them for a peer that accepts nothing. Has no effect without the feature `serve`, and on streams other
+    /// than TCP.
     pub(crate) fn reset_on_close(&self) {
         #[cfg(feature = "serve")]
         if let Self::Tcp(stream) = self {
-            // If it fails the connection is gone already.
+            // A failure means that the connection has ended already.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
         }
     }

@@ -287,7 +287,8 @@ fn many_clients_above_connections_max_are_refused_and_leak_nothing() {
                 }
                 if !answer.is_empty() {
                     assert!(answer.starts_with(b"HTTP/1.1 503 "));
-                    answered += usize::from(answer.ends_with(b"no room for another connection\n"));
+                    answered +=
+                        usize::from(answer.ends_with(b"limit of connections; try again later\n"));
                 }
             }
         }

@@ -1,30 +1,30 @@
-//! Deadlines of sessions. Each kind has one constant duration, so each is a queue in the order of due times, and setting,
-//! moving or cancelling a deadline is O(1): no wheel, no heap.
+//! Deadlines of sessions: at most one per session at a time.
 //!
-//! A session has at most one deadline at a time. The queues are linked lists through one vector of links, indexed by
-//! slot, so that a session that ends leaves nothing behind in a queue.
+//! Every deadline of a kind has the same duration, so a first-in, first-out queue per kind is in the order of due
+//! times. Setting, moving and cancelling a deadline is O(1), without a timer wheel or a heap. The queues are doubly
+//! linked lists through one vector of links, indexed by slot, so that a cancelled deadline leaves no entry behind.
 
-/// Milliseconds of the loop's clock, wrapping. Times that are compared lie less than 24 days apart: `Config`
-/// bounds every duration.
+/// Milliseconds of the loop's clock, modulo 2^32. Two times can be compared if they are less than 24 days apart.
+/// `Config` limits every duration to 7 days.
 pub(crate) type Millis = u32;
 
-/// What has to happen before a deadline.
+/// The kinds of deadlines, named after the state that they end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
-    /// The whole request head arrives.
+    /// The request head must arrive within `handshake_timeout`. Otherwise the answer is 408.
     Handshake,
-    /// Anything arrives: half of the idle timeout has passed, and a ping is sent.
+    /// Nothing was received for the first half of `idle_timeout`. A ping is sent, and `Idle` follows.
     Quiet,
-    /// Anything arrives: the other half of the idle timeout.
+    /// Nothing was received for the second half of `idle_timeout` either. The session is closed.
     Idle,
-    /// The peer takes unsent bytes.
+    /// The peer must accept unsent bytes within `write_timeout`. Otherwise the session is ended.
     Write,
-    /// The peer answers our Close, or ends the stream.
+    /// The peer must answer our Close, or end the stream, within `close_timeout`. Otherwise the session is ended.
     Close,
 }
 
 impl Deadline {
-    /// In the order of the variants, which is that of the queues.
+    /// All kinds in the order of the variants. `Deadlines::queues` is indexed by this order.
     pub(crate) const ALL: [Self; 5] = [
         Self::Handshake,
         Self::Quiet,
@@ -45,11 +45,13 @@ pub(crate) struct Deadlines {
 struct Queue {
     /// `None`: deadlines of this kind are never due, and are not stored.
     duration: Option<Millis>,
+    /// The slot with the earliest due time, or [`NONE`].
     first: u32,
     last: u32,
 }
 
-/// In 12 bytes, because each session has one: the kind is in the upper bits of the neighbour's slot.
+/// A session's place in the queue of its deadline. 12 bytes, because each session has one: the upper 3 bits of
+/// `previous_and_kind` are the kind.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     previous_and_kind: u32,
@@ -57,7 +59,7 @@ struct Link {
     due: Millis,
 }
 
-/// No slot: there are descriptors for fewer sessions.
+/// Stands for "no slot". No process has this many descriptors, so no session has this slot.
 const NONE: u32 = (1 << SLOT_BITS) - 1;
 
 const SLOT_BITS: u32 = 29;
@@ -84,15 +86,16 @@ impl Link {
     }
 }
 
-/// Slots for which memory is reserved from the start: 196 KB, of which no page is resident before its slot is used. Smaller
-/// vectors, which growing leaves behind, stay in the caches of allocators: 12 bytes for each of 10 000 sessions.
+/// Slots for which memory is reserved at the start: 196 KB, of which no page is resident before one of its slots is
+/// used. A vector that grows instead leaves its smaller predecessors in the caches of the allocator, which costs 12
+/// bytes for each of 10 000 sessions.
 const SLOTS_RESERVED: usize = 16 * 1024;
 
-/// In the place of a kind's number.
+/// Stands for "no deadline" in the place of a kind's number.
 const NO_KIND: u32 = Deadline::ALL.len() as u32;
 
 impl Deadlines {
-    /// With the duration of each kind, and room for `slots` sessions.
+    /// Returns no deadlines, with capacity for `slots` sessions. `duration` returns the duration of each kind.
     pub(crate) fn new(duration: impl Fn(Deadline) -> Option<Millis>, slots: usize) -> Self {
         let queues = Deadline::ALL.map(|kind| Queue {
             duration: duration(kind),
@@ -105,7 +108,7 @@ impl Deadlines {
         }
     }
 
-    /// Gives the session in `slot` this deadline, in place of the one it had.
+    /// Sets the deadline of the session in `slot`, and cancels any other that the session has.
     pub(crate) fn set(&mut self, slot: usize, kind: Deadline, now: Millis) {
         self.clear(slot);
         let queue = &mut self.queues[kind as usize];
@@ -130,12 +133,12 @@ impl Deadlines {
         queue.last = id;
     }
 
-    /// The session's deadline.
+    /// Returns the kind of the session's deadline.
     pub(crate) fn kind(&self, slot: usize) -> Option<Deadline> {
         self.links.get(slot)?.kind()
     }
 
-    /// The slots of the sessions that have this deadline, in the order of due times.
+    /// Returns the slots of the sessions that have this deadline, in the order of due times.
     pub(crate) fn slots(&self, kind: Deadline) -> impl Iterator<Item = usize> {
         let first = self.queues[kind as usize].first;
         let next = |slot: &u32| Some(self.links[*slot as usize].next).filter(|next| *next != NONE);
@@ -143,7 +146,7 @@ impl Deadlines {
             .map(|slot| slot as usize)
     }
 
-    /// When the session's deadline was set, if it has one of this kind.
+    /// Returns the time at which the session's deadline was set, if it has one of this kind.
     pub(crate) fn set_at(&self, slot: usize, kind: Deadline) -> Option<Millis> {
         let link = self.links.get(slot)?;
         let duration = self.queues[kind as usize].duration?;
@@ -170,7 +173,7 @@ impl Deadlines {
         }
     }
 
-    /// Releases the links of the slots from `slots` on, which have no deadline.
+    /// Releases the links of the slots from `slots` on. None of them may have a deadline.
     pub(crate) fn shrink_to(&mut self, slots: usize) {
         debug_assert!(
             self.links
@@ -182,7 +185,7 @@ impl Deadlines {
         self.links.shrink_to(slots.max(SLOTS_RESERVED));
     }
 
-    /// The slot and the kind of a deadline that is due at `now`.
+    /// Returns the slot and the kind of a deadline that is due at `now`.
     pub(crate) fn first_due(&self, now: Millis) -> Option<(usize, Deadline)> {
         Deadline::ALL.into_iter().find_map(|kind| {
             let first = self.queues[kind as usize].first;
@@ -191,13 +194,13 @@ impl Deadlines {
         })
     }
 
-    /// Whether the session has this deadline, and it is due at `now`.
+    /// Returns whether the session has this deadline, and the deadline is due at `now`.
     pub(crate) fn is_due(&self, slot: usize, kind: Deadline, now: Millis) -> bool {
         let link = self.links.get(slot);
         link.is_some_and(|link| link.kind() == Some(kind) && !is_before(now, link.due))
     }
 
-    /// How long until the next deadline is due; `None`: there is none.
+    /// Returns the time until the next deadline is due, or `None` if there is no deadline.
     pub(crate) fn next_in(&self, now: Millis) -> Option<Millis> {
         let due =
             |queue: &Queue| (queue.first != NONE).then(|| self.links[queue.first as usize].due);
@@ -212,6 +215,7 @@ impl Deadlines {
     }
 }
 
+/// Compares two times of the wrapping clock.
 fn is_before(earlier: Millis, later: Millis) -> bool {
     (later.wrapping_sub(earlier) as i32) > 0
 }

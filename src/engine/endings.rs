@@ -1,12 +1,15 @@
 //! Every way in which a session ends.
 //!
-//! | method | because | last bytes | then |
+//! | method | called when | last bytes | next state |
 //! |---|---|---|---|
-//! | `close` | we begin the closing handshake | Close | the peer's Close is awaited |
-//! | `finish` | the protocol has ended: both Closes, a violation, an HTTP answer, the peer's end of stream | what the protocol answers | `Finishing`: unsent bytes are sent |
-//! | `refuse` | the connection becomes no WebSocket | an HTTP response | as `finish` |
-//! | `drain` | a finishing session has sent everything | - | `Draining`: our direction is shut, the peer's end is awaited |
-//! | `kill` | the socket failed, a deadline passed, terminated, evicted | - | `Dead`: the reap phase frees it in this turn |
+//! | `close_slot` | we begin the closing handshake | Close | waits for the peer's Close |
+//! | `finish` | the protocol has ended: both Closes, a violation, an HTTP answer, the peer's end of stream | the answer of the protocol, if any | `Finishing`: sends unsent bytes |
+//! | `refuse` | the connection does not become a WebSocket | an HTTP response | as `finish` |
+//! | `drain` | a finishing session has sent everything | - | `Draining`: our direction is shut down; waits for the peer's end of stream |
+//! | `end_now` | the socket has failed, a deadline has passed, the session is terminated or evicted | - | `Dead`: the reap phase frees the session |
+//!
+//! The handler receives the first reason that was recorded for the end of a session. The exception is a violation of
+//! the protocol during a closing handshake that we have begun: the handler receives the violation.
 
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, InputEnd, Kind, Phase, id};
@@ -19,11 +22,11 @@ use std::io::{self, ErrorKind};
 use std::mem;
 
 impl Engine {
-    /// Ends a session at once; the reap phase does the rest. Nothing is published to it or due for it any more, so that
-    /// until then nothing meets it half alive.
-    pub(crate) fn kill(&mut self, slot: usize, ending: Ending) {
+    /// Ends a session at once, and queues it for the reap phase, which reports the end to the handler and frees the
+    /// slot. Until then, the session has no memberships and no deadline. Has no effect on a session that has ended.
+    pub(crate) fn end_now(&mut self, slot: usize, ending: Ending) {
         let session = &mut self.sessions[slot];
-        // First, so that allocations on the way to the end can use the memory that this releases.
+        // First, so that the allocations below can reuse the memory that this releases.
         session.connection.abandon();
         session.end_with(ending);
         if mem::replace(&mut session.phase, Phase::Dead) != Phase::Dead {
@@ -36,46 +39,47 @@ impl Engine {
 
     /// Ends a session whose socket has failed.
     pub(crate) fn fail(&mut self, id: Id, error: io::Error) {
-        self.kill(
+        self.end_now(
             id.slot as usize,
             Ending::abnormal(Side::Us, Some(Error::Io(error))),
         );
     }
 
-    /// Ends a session whose stream has failed in a write.
+    /// Ends a session after a write to its stream has failed. A reset or a broken pipe counts as an end by the peer.
     pub(crate) fn write_failed(&mut self, slot: usize, error: io::Error) {
         let by = match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
             _ => Side::Us,
         };
-        self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
+        self.end_now(slot, Ending::abnormal(by, Some(Error::Io(error))));
     }
 
-    /// Ends the session in whose input the handler panicked.
-    pub(super) fn kill_panicked(&mut self, slot: usize) {
+    /// Ends the session whose input was being processed when the handler panicked.
+    pub(super) fn end_panicked(&mut self, slot: usize) {
         if self.sessions.contains(slot) {
-            self.kill(
+            self.end_now(
                 slot,
                 Ending::abnormal(Side::Us, Some(Error::HandlerPanicked)),
             );
         }
     }
 
-    /// Ends a session whose peer has not taken enough for too long. What the kernel could not send is dropped.
-    pub(crate) fn kill_stalled(&mut self, slot: usize) {
+    /// Ends a session whose write deadline has passed. Resets the connection, so that the kernel discards unsent bytes.
+    pub(crate) fn end_stalled(&mut self, slot: usize) {
         self.sessions[slot].stream.reset_on_close();
-        self.kill(
+        self.end_now(
             slot,
             Ending::abnormal(Side::Us, Some(Error::Limit(Limit::WriteTimeout))),
         );
     }
 
-    /// Queues `replies` as the protocol's last bytes, and lets the session finish.
+    /// Ends the protocol of a session: queues `replies` as the last bytes, and then only sends unsent bytes. Input is
+    /// discarded from here on.
     pub(crate) fn finish(&mut self, slot: usize, ending: Ending) {
         debug_assert!(self.sessions[slot].phase == Phase::Live);
         self.end_handshake(slot);
         self.leave_topics(slot);
-        // As much input as one largest message, which would have been read anyway, and a receive buffer.
+        // A message of the maximum size, which the peer may be sending, and a receive buffer.
         let discard_left = self
             .config
             .message_bytes_max
@@ -83,20 +87,21 @@ impl Engine {
         let session = &mut self.sessions[slot];
         session.end_with(ending);
         session.extra_mut().discard_left = discard_left;
-        // A pong that waited comes before the Close, after which nothing may follow.
+        // Nothing may follow the Close, so a pending pong is queued before it.
         session.outbound.queue_pong(&mut self.buffers);
         session
             .outbound
             .push(&self.replies, &[], &mut self.turn_buffer, &mut self.buffers);
         session.phase = Phase::Finishing;
-        // An answer in HTTP can be large.
+        // An HTTP response can be large.
         self.replies.clear();
-        self.replies.shrink_to(REPLIES_BYTES_KEPT);
+        self.replies.shrink_to(REPLIES_BYTES_RETAINED);
         self.expect_close(slot);
         self.queue_flush(slot);
     }
 
-    /// Answers a request (or what did not become one) in HTTP, and lets the session finish.
+    /// Answers a connection with an HTTP response, whether or not a valid request has arrived, and finishes the
+    /// session. `is_head`: the request is a HEAD, so that no body is sent.
     pub(crate) fn refuse(
         &mut self,
         slot: usize,
@@ -117,7 +122,7 @@ impl Engine {
         );
     }
 
-    /// Begins the closing handshake of an open session.
+    /// Begins the closing handshake of an open session. Publications up to this point are sent before the Close.
     pub(crate) fn close_slot(
         &mut self,
         slot: usize,
@@ -144,8 +149,8 @@ impl Engine {
         self.queue_flush(slot);
     }
 
-    /// Closes a member that is further behind its topics than allowed, and must not skip. Nothing is sent after the gap but
-    /// the Close.
+    /// Closes a member with more than `lag_bytes_max` of unsent publications that may not be skipped. The first
+    /// publication of which no byte is sent and everything queued after it are discarded. The Close follows the rest.
     pub(crate) fn close_lagging(&mut self, slot: usize) {
         self.forget_topics(slot);
         let Self {
@@ -161,12 +166,13 @@ impl Engine {
         self.close_slot(slot, 1013, "too far behind", error);
     }
 
-    /// Shuts our direction of a finishing session that has sent everything, and awaits the peer's end.
+    /// Shuts down our direction of a finishing session that has sent everything, and waits for the peer's end of
+    /// stream.
     pub(crate) fn drain(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         debug_assert!(session.phase == Phase::Finishing && session.outbound.is_empty());
         if session.input_end == InputEnd::Read || session.stream.shutdown_write().is_err() {
-            self.kill(slot, Ending::abnormal(Side::Peer, None));
+            self.end_now(slot, Ending::abnormal(Side::Peer, None));
             return;
         }
         session.phase = Phase::Draining;
@@ -177,8 +183,8 @@ impl Engine {
         self.queue_read(slot);
     }
 
-    /// Sets the last deadline: all unsent bytes must be taken within the write timeout, which nothing postpones any more;
-    /// after that the close timeout follows.
+    /// Sets the deadline of a session that is closing or finishing: the peer must accept all unsent bytes within the
+    /// write timeout, which is not postponed any more; the close timeout follows.
     fn expect_close(&mut self, slot: usize) {
         let is_blocked = self.sessions[slot].is_blocked;
         let last = if is_blocked {
@@ -189,14 +195,15 @@ impl Engine {
         self.deadlines.set(slot, last, self.now as Millis);
     }
 
-    /// Counts a session no more among those whose request is awaited.
+    /// Stops counting a session as one whose request has not arrived.
     fn end_handshake(&mut self, slot: usize) {
         if self.sessions[slot].kind == Kind::Requesting {
             self.set_kind(slot, Kind::Answered);
         }
     }
 
-    /// Begins the graceful stop that was asked for: Close 1001 to everyone.
+    /// Begins the graceful stop that was requested: closes each open session with code 1001, and answers each
+    /// connection without a request with 503.
     pub(crate) fn begin_stop(&mut self) {
         self.stop = Stop::Until(self.now + self.config.shutdown_grace.as_millis() as u64);
         let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
@@ -219,15 +226,15 @@ impl Engine {
         }
     }
 
-    /// Ends every session at once.
+    /// Ends every session at once, without a closing handshake.
     pub(crate) fn terminate_all(&mut self) {
         self.stop = Stop::Now;
         let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.kill(slot, Ending::abnormal(Side::Us, None));
+            self.end_now(slot, Ending::abnormal(Side::Us, None));
         }
     }
 }
 
-/// The allocation of the scratch for replies that is retained.
-const REPLIES_BYTES_KEPT: usize = 16 * 1024;
+/// Maximum capacity of the scratch buffer for replies that is retained.
+const REPLIES_BYTES_RETAINED: usize = 16 * 1024;

@@ -1,4 +1,8 @@
 //! Sessions as members of topics: join, leave, publish, claim.
+//!
+//! A publication is stored once, in the log of its topic. To *claim* means to append the unclaimed part of that log to
+//! a session's queue, as a range and without a copy. A session claims when it is flushed, and before anything is queued
+//! that must follow the publication.
 
 use super::Engine;
 use super::session::Membership;
@@ -15,7 +19,10 @@ impl Engine {
         };
         let memberships = self.sessions[slot].memberships();
         if memberships.len() >= self.config.memberships_max {
-            log::debug!("{id} is a member of memberships_max topics, and not of {topic:?}");
+            log::debug!(
+                "{id} cannot join topic {topic:?}: it is a member of {} topics (memberships_max)",
+                memberships.len()
+            );
             return false;
         }
         let found = self.topics.find(topic);
@@ -25,14 +32,14 @@ impl Engine {
         let topic = found.unwrap_or_else(|| {
             let path = self.sessions[slot].path;
             let path = path.and_then(|key| self.paths.whole_path(key));
-            // A room is named after its members' path, and shares its memory.
+            // `Broadcast` names a topic after the path of its members. Such a name shares the path's memory.
             let name = path.filter(|path| **path == *topic);
             self.topics.insert(name.unwrap_or_else(|| topic.into()))
         });
         let index = self.topics.join(topic, slot);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         if memberships.is_empty() {
-            // Most sessions have no other.
+            // Most members have only one membership.
             memberships.reserve_exact(1);
         }
         memberships.push(Membership { topic, index });
@@ -82,12 +89,12 @@ impl Engine {
         self.topics.set_policy(topic, policy);
     }
 
-    /// Whether a member may skip messages of the topic.
+    /// Returns whether a member may skip messages of the topic. `default` is the policy of topics without their own.
     pub(crate) fn may_skip(topics: &Topics, topic: TopicKey, default: LagPolicy) -> bool {
         topics.policy(topic).unwrap_or(default) == LagPolicy::Skip
     }
 
-    /// Whether something was published to the session's topics that it has not claimed.
+    /// Returns whether the session's topics have publications that the session has not claimed. O(memberships).
     pub(crate) fn has_unclaimed(&self, slot: usize) -> bool {
         self.topics.is_dirty()
             && self.sessions[slot]
@@ -96,10 +103,10 @@ impl Engine {
                 .any(|one| self.topics.unclaimed(one.topic, one.index) > 0)
     }
 
-    /// Moves what was published to the session's topics, and not claimed yet, to the end of its queue. Returns the number of
+    /// Claims the publications of all the session's topics: appends them to the session's queue. Returns the number of
     /// bytes.
     pub(crate) fn claim_all(&mut self, slot: usize) -> usize {
-        // Otherwise everything was claimed at the last flush.
+        // A clean `topics` means that every member has claimed everything.
         if !self.topics.is_dirty() {
             return 0;
         }
@@ -127,14 +134,15 @@ impl Engine {
         len
     }
 
-    /// The same outside of a flush, before something that has to follow it: a message, or the end of a membership.
+    /// Claims outside of a flush, before something is queued that must follow the publications: a message, or the end
+    /// of a membership. The next flush then checks the member's lag.
     pub(crate) fn claim_before_message(&mut self, slot: usize) {
         if self.claim_all(slot) > 0 {
             self.sessions[slot].has_unchecked_claims = true;
         }
     }
 
-    /// Ends all memberships of the session. What was published before stays queued.
+    /// Ends all memberships of the session. Earlier publications are claimed first, and so are still sent.
     pub(super) fn leave_topics(&mut self, slot: usize) {
         if !self.sessions[slot].memberships().is_empty() {
             self.claim_all(slot);
@@ -142,7 +150,7 @@ impl Engine {
         }
     }
 
-    /// Ends all memberships of the session. What it has not claimed is not sent to it.
+    /// Ends all memberships of the session. Unclaimed publications are not sent to the session.
     pub(super) fn forget_topics(&mut self, slot: usize) {
         if self.sessions[slot].memberships().is_empty() {
             return;
@@ -152,7 +160,8 @@ impl Engine {
         }
     }
 
-    /// Ends a membership, which its session has removed from its own.
+    /// Removes a member from a topic. The caller has removed the membership from the member's session. The topic moves
+    /// its last member to the free index, so the membership of that session is updated.
     fn leave(&mut self, membership: Membership) {
         let Membership { topic, index } = membership;
         let Some(moved) = self.topics.leave(topic, index) else {

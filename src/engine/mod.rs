@@ -1,9 +1,17 @@
-//! All sessions and what they share: the loop without its poll, its clock and its handler.
+//! The state of the event loop: all sessions, the queues of each phase, topics, deadlines, timers and counters.
 //!
-//! The phases of a turn (`server`) and what handlers ask for (`context`) act on an [`Engine`]. It is told the time and
-//! which streams are ready, so that a simulation can drive it as well as the server. This file has what more than one of
-//! those need: how a session comes, is found, and is queued for a phase. How it ends is in `endings`; its topics are in
-//! `memberships`; the rest of what a handler can ask for is in `operations`.
+//! An [`Engine`] has no poll, clock or handler. Its caller passes in the time and the readiness of streams, so that a
+//! simulation can drive an engine as well as the server. The phases of a turn (`server`) and the methods of
+//! [`Context`](crate::Context) act on the engine.
+//!
+//! This file inserts and evicts connections, finds sessions, and queues them for a phase. The other files:
+//!
+//! - `session`: the state of one session; `paths`: the request paths of all sessions
+//! - `endings`: every way in which a session ends
+//! - `memberships`: join, leave, publish, claim
+//! - `operations`: everything else that a handler can request
+//! - `deadlines`, `timers`: what is due when
+//! - `session_log`: log lines about sessions, rate-limited
 
 pub(crate) mod deadlines;
 mod endings;
@@ -36,9 +44,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use timers::Timers;
 
-/// See the module.
+/// The sessions and everything that they share.
 pub(crate) struct Engine {
     pub(crate) config: Config,
+    /// The part of `config` that the protocol enforces.
     pub(crate) limits: Limits,
     pub(crate) sessions: Slab<Session>,
     pub(crate) topics: Topics,
@@ -48,81 +57,81 @@ pub(crate) struct Engine {
     pub(crate) deadlines: Deadlines,
     pub(crate) timers: Timers,
     pub(crate) session_log: SessionLog,
-    /// Totals; current figures are filled in when they are asked for.
+    /// Totals. [`Engine::stats`] adds the current values.
     pub(crate) stats: Stats,
-    /// Milliseconds of the loop's clock, as of this turn.
+    /// The time at the start of this turn, in milliseconds of the loop's clock.
     pub(crate) now: u64,
-    /// A session postpones its idle deadline once in a period of so many milliseconds.
+    /// Length of a touch period in milliseconds. A session postpones its idle deadline at most once per period.
     touch_millis: u32,
-    /// The period of this turn.
+    /// Number of the current touch period.
     pub(crate) touch_period: u32,
-    /// The number of the newest connection that was accepted before the last poll.
+    /// Number of the newest connection that was accepted before the last poll.
     accepted_before_poll: u64,
-    /// Connections accepted: the number of the newest.
+    /// Connections accepted since the start, and so the number of the newest one.
     accepted: u64,
     counts: Counts,
-    /// Slots of sessions with input to read or to process. An entry counts if the session in that slot is marked as queued: a
-    /// slot can have another session meanwhile, and so another entry.
+    /// Slots of sessions with input to read or to process. An entry is valid only if the session in its slot is marked
+    /// as queued (`is_read_queued`): the session that was queued may have ended, and its slot may have been reused.
     pub(crate) read_queue: SlotQueue,
-    /// Sessions that are to be read in the middle of a long message, after those of `read_queue`.
+    /// Slots of sessions in the middle of a long message. They are read after those of `read_queue`.
     pub(crate) long_read_queue: SlotQueue,
-    /// The same for sessions with unsent bytes, most of them queued in this turn.
+    /// Slots of sessions with unsent bytes, most of them queued in this turn. Valid only if `is_flush_queued`.
     pub(crate) flush_queue: SlotQueue,
-    /// Sessions with so many unsent bytes that they are flushed in slices, with the turn's budget for publications.
-    pub(crate) bulk_queue: SlotQueue,
-    /// Sessions that are not read until members have caught up.
+    /// Slots of sessions with many unsent bytes. They are flushed in slices, from the turn's budget for publications.
+    pub(crate) large_queue: SlotQueue,
+    /// Sessions that published while too many bytes were unclaimed. They are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
-    /// Sessions that have ended.
+    /// Sessions that have ended. The reap phase frees them.
     pub(crate) reap_queue: VecDeque<Id>,
-    /// The session whose input is being processed. Still set at the start of a turn if the handler panicked in it.
+    /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
-    /// The work of this turn's reads, measured as that of publications.
+    /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).
     pub(crate) read_work: usize,
-    /// Bytes published before the last flush, and by messages since then (see `flush`).
+    /// Bytes that were published, by origin (see `flush`).
     pub(crate) published: Published,
-    /// What the protocol answers within one call of `receive`; retained for its allocation.
+    /// Scratch buffer for bytes that the protocol layer produces: control frames and HTTP responses.
     pub(crate) replies: Vec<u8>,
     pub(crate) stop: Stop,
-    /// The next scope of timers; see [`Context`](crate::Context).
-    next_scope: u32,
+    /// The newest scope of timers; see [`Context`](crate::Context).
+    newest_scope: u32,
 }
 
-/// How many sessions there are of some kinds.
+/// Numbers of sessions by kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    /// [`Kind::Requesting`]
+    /// Sessions of [`Kind::Requesting`].
     requesting: usize,
-    /// [`Kind::Surplus`]
+    /// Sessions of [`Kind::Surplus`].
     surplus: usize,
-    /// Between `on_open` and `on_close`.
+    /// Sessions of [`Kind::Opened`]: between `on_open` and `on_close`.
     open: usize,
 }
 
-/// By whom bytes were published.
+/// Bytes that were published, by origin.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Published {
-    /// In all, until the last flush.
+    /// All bytes published before the end of the last flush phase.
     pub(crate) total: u64,
-    /// Since then, by handlers of messages: their sessions can be deferred.
+    /// Bytes that message handlers have published since then. Their sessions can be deferred.
     pub(crate) by_messages: u64,
-    /// By anything else (timers, sources, commands of the host) and perhaps still unclaimed.
+    /// Bytes published by anything else (timers, sources, commands of the host) and perhaps still unclaimed.
     pub(crate) by_others: u64,
 }
 
-/// How far the server is in stopping.
+/// Progress of the server's stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// It is not stopping.
+    /// The server is not stopping.
     No,
-    /// Asked for; the turn has yet to begin it.
+    /// A stop was requested. The turn has not begun it yet.
     Asked,
-    /// Sessions are closing, until the time given.
+    /// Sessions are closing. Those that remain at this time (milliseconds of the loop's clock) are terminated.
     Until(u64),
-    /// Sessions are terminated.
+    /// All sessions are terminated at once.
     Now,
 }
 
-/// What the poll reported of a stream.
+/// Readiness of a stream, as reported by the poll.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Readiness {
     pub(crate) is_readable: bool,
@@ -132,7 +141,8 @@ pub(crate) struct Readiness {
 }
 
 impl Engine {
-    /// An engine at time 0. `clock` is where the milliseconds begin, or `None` if they come from a test.
+    /// Returns an engine without sessions at time 0. `clock` is the instant of time 0, or `None` if a test controls the
+    /// time.
     pub(crate) fn new(config: Config, clock: Option<Instant>) -> Self {
         let limits = Limits {
             message_bytes_max: config.message_bytes_max,
@@ -144,7 +154,8 @@ impl Engine {
         };
         let half_idle = config.idle_timeout.map(|idle| millis(idle) / 2);
         let touch_millis = half_idle.map_or(1, |half| half / TOUCH_FRACTION).max(1);
-        // `touch` may leave a deadline unchanged for this long, so it is added: never early.
+        // `touch` may leave a deadline unchanged for one touch period. Adding that period ensures that the deadline is
+        // never early.
         let half_idle = half_idle.map(|half| half + touch_millis);
         let duration = |kind| match kind {
             Deadline::Handshake => Some(millis(config.handshake_timeout)),
@@ -153,10 +164,10 @@ impl Engine {
             Deadline::Close => Some(millis(config.close_timeout)),
         };
         Self {
-            deadlines: Deadlines::new(duration, KEPT),
+            deadlines: Deadlines::new(duration, SLOTS_RETAINED),
             config,
             limits,
-            sessions: Slab::with_capacity(KEPT),
+            sessions: Slab::with_capacity(SLOTS_RETAINED),
             topics: Topics::default(),
             buffers: BufferPool::new(),
             turn_buffer: TurnBuffer::new(),
@@ -170,57 +181,63 @@ impl Engine {
             accepted_before_poll: 0,
             accepted: 0,
             counts: Counts::default(),
-            read_queue: SlotQueue::with_capacity(KEPT),
+            read_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
             long_read_queue: SlotQueue::with_capacity(0),
-            flush_queue: SlotQueue::with_capacity(KEPT),
-            bulk_queue: SlotQueue::with_capacity(0),
+            flush_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
+            large_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
-            reap_queue: VecDeque::with_capacity(KEPT),
+            reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
             read_work: 0,
             published: Published::default(),
             replies: Vec::new(),
             stop: Stop::No,
-            next_scope: 0,
+            newest_scope: 0,
         }
     }
 
-    /// Begins a turn after a poll, at `now`, in milliseconds of a clock that never goes back.
+    /// Begins a turn after a poll. `now` is in milliseconds of a monotonic clock.
     pub(crate) fn begin_turn(&mut self, now: u64) {
         debug_assert!(self.now <= now);
         self.now = now;
         self.accepted_before_poll = self.accepted;
-        // Not zero, which is a session's before the first time.
+        // The upper bit distinguishes every period from 0, the value of a new session.
         self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
         self.buffers.begin_turn(now);
         self.timers.begin_turn();
         if let Some(slot) = self.reading.take() {
-            self.kill_panicked(slot as usize);
+            self.end_panicked(slot as usize);
         }
     }
 
-    /// Ends the oldest connections without a request above `handshakes_max`, after a poll: those that the turn before has
-    /// accepted count from then on.
+    /// Ends the oldest connections without a request that exceed `handshakes_max`. Called after a poll, which has
+    /// reported the requests of the connections that the previous turn accepted, so that those can be evicted, too.
     pub(crate) fn evict_excess_handshakes(&mut self) {
-        while self.has_excess_handshakes() && self.evict(NoRoom::HandshakesMax, 0) {}
+        while self.has_excess_handshakes() && self.evict(AdmissionError::HandshakesMax, 0) {}
     }
 
     fn has_excess_handshakes(&self) -> bool {
         self.counts.requesting > self.config.handshakes_max
     }
 
-    /// Adds a new connection. Above a limit, the oldest one without a request makes room; if there is none, the new one is
-    /// answered 503, and once too many of those wait for the peer to read that, dropped behind the answer (`None`).
+    /// Inserts a new connection. At `handshakes_max` and `connections_max`, the oldest connection without a request is
+    /// evicted. If none can be evicted at `connections_max`, or the server is stopping, the new connection is answered
+    /// with 503. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers to read that answer already:
+    /// the new connection then gets the 503 and is closed at once.
     pub(crate) fn insert(&mut self, mut stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
-        let refusal = self.make_room();
-        if let Some(refusal) = refusal
+        let error = self.admit();
+        if let Some(error) = error
             && self.counts.surplus >= SURPLUS_MAX
         {
-            self.stats.count_refusal(refusal.counted());
-            log::debug!("dropped a connection: {}", refusal.error());
+            self.stats.count_refusal(error.refusal());
+            log::debug!(
+                "answered a new connection with 503 and closed it: {}; {SURPLUS_MAX} others are being refused",
+                error.as_error()
+            );
             let mut response = Vec::new();
-            no_room().encode(false, &mut response);
-            // A reset may overtake the answer, because the request is unread. Nothing better can be done.
+            error.response().encode(false, &mut response);
+            // Closing a socket with unread input (the request) sends a reset, which can make the peer's system discard
+            // the response. To wait for the peer would take a descriptor.
             let _ = stream.write(&response);
             let _ = stream.shutdown_write();
             return None;
@@ -230,10 +247,10 @@ impl Engine {
             .sessions
             .insert(Session::new(stream, peer, self.accepted));
         self.counts.requesting += 1;
-        if let Some(refusal) = refusal {
+        if let Some(error) = error {
             self.set_kind(slot, Kind::Surplus);
-            self.stats.count_refusal(refusal.counted());
-            self.refuse(slot, &no_room(), false, Some(refusal.error()));
+            self.stats.count_refusal(error.refusal());
+            self.refuse(slot, &error.response(), false, Some(error.as_error()));
         } else {
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
@@ -241,60 +258,63 @@ impl Engine {
         Some(id(slot, self.accepted))
     }
 
-    /// Makes room for a new connection, if that is possible; the reason to refuse it, if not.
-    fn make_room(&mut self) -> Option<NoRoom> {
-        // Connections accepted while a stop is asked for have waited since before, and are counted as others are.
+    /// Checks the limits for a new connection, and evicts one without a request if a limit is reached. Returns the
+    /// reason to refuse the new connection, or `None` if it is admitted.
+    fn admit(&mut self) -> Option<AdmissionError> {
+        // In `Stop::Asked`, connections come from the backlog: they were made before the stop, and are admitted.
         if let Stop::Until(_) | Stop::Now = self.stop {
-            return Some(NoRoom::Shutdown);
+            return Some(AdmissionError::Shutdown);
         }
-        // A connection without a request is worth less than a new one: it may never send any. Otherwise silent
-        // connections, which cost their owner nothing, would lock everybody out until their timeouts.
+        // A new connection takes precedence over an old one without a request, which may never send any. Otherwise
+        // silent connections, which cost a client nothing, would lock out all others until the handshake timeout.
         if self.counts.requesting >= self.config.handshakes_max {
-            self.evict(NoRoom::HandshakesMax, 0);
+            self.evict(AdmissionError::HandshakesMax, 0);
         }
         if self.sessions.len() - self.counts.surplus >= self.config.connections_max
-            && !self.evict(NoRoom::ConnectionsMax, EVICTED_AFTER_MILLIS)
+            && !self.evict(AdmissionError::ConnectionsMax, EVICTION_AGE_MILLIS_MIN)
         {
-            return Some(NoRoom::ConnectionsMax);
+            return Some(AdmissionError::ConnectionsMax);
         }
         None
     }
 
-    /// Ends the oldest connection without a request, if it is at least `age_min` milliseconds old and has not sent
-    /// anything that waits to be read. A connection that was accepted after the last poll is not ended: the poll has not
-    /// reported yet whether its request has arrived. Returns whether there was one.
-    fn evict(&mut self, reason: NoRoom, age_min: u32) -> bool {
+    /// Ends the oldest connection without a request, if that connection is at least `age_min` milliseconds old and has
+    /// no input to be read. A connection that was accepted after the last poll is not ended: the poll has not reported
+    /// yet whether its request has arrived. Returns whether a connection was ended.
+    fn evict(&mut self, reason: AdmissionError, age_min: u32) -> bool {
         let now = self.now as Millis;
-        // Input that waits may be the request.
+        // Unread input may be the request.
         let is_silent = |slot: &usize| {
             let session = &self.sessions[*slot];
             !session.is_read_queued && session.number <= self.accepted_before_poll
         };
         let oldest = self.deadlines.slots(Deadline::Handshake);
-        let Some(slot) = oldest.take(CANDIDATES_MAX).find(is_silent) else {
+        let Some(slot) = oldest.take(EVICTION_CANDIDATES_MAX).find(is_silent) else {
             return false;
         };
         let set_at = self.deadlines.set_at(slot, Deadline::Handshake);
         if set_at.is_none_or(|set_at| now.wrapping_sub(set_at) < age_min) {
             return false;
         }
-        self.stats.count_refusal(reason.counted());
-        self.kill(
+        self.stats.count_refusal(reason.refusal());
+        self.end_now(
             slot,
-            session::Ending::abnormal(crate::error::Side::Us, Some(reason.error())),
+            session::Ending::abnormal(crate::error::Side::Us, Some(reason.as_error())),
         );
-        // Its slot and descriptor are freed at the end of the turn; until then it does not count.
+        // The slot and the descriptor are freed at the end of the turn. Until then, the connection must not count
+        // against a limit.
         self.set_kind(slot, Kind::Surplus);
         true
     }
 
-    /// Records what the poll reported of a session; one that is gone is ignored.
+    /// Records the readiness of a session's stream. Ignored if the session has ended.
     #[cfg(test)]
     pub(crate) fn mark(&mut self, id: Id, readiness: Readiness) {
         self.mark_slot(id.slot as usize, readiness, |number| number == id.number);
     }
 
-    /// Records what the poll reported of the session in a slot, if it is the one that is meant, by its number.
+    /// Records the readiness of the stream in a slot. Ignored unless `is_meant` returns `true` for the number of the
+    /// session there: the slot may have been reused since the poll.
     #[inline]
     pub(crate) fn mark_slot(
         &mut self,
@@ -323,12 +343,12 @@ impl Engine {
         }
     }
 
-    /// Whether the next turn has something to do before any event.
+    /// Returns whether the next turn has work even if no event arrives.
     pub(crate) fn has_work(&self) -> bool {
         !self.read_queue.is_empty()
             || !self.long_read_queue.is_empty()
             || !self.flush_queue.is_empty()
-            || !self.bulk_queue.is_empty()
+            || !self.large_queue.is_empty()
             || !self.reap_queue.is_empty()
             || self.topics.is_dirty()
             || self.reading.is_some()
@@ -336,7 +356,7 @@ impl Engine {
             || matches!(self.stop, Stop::Asked | Stop::Now)
     }
 
-    /// How long the next poll may sleep, in milliseconds; `None`: until an event.
+    /// Returns the time until the engine has work, in milliseconds; `None`: only an event can bring work.
     pub(crate) fn next_in(&self) -> Option<u64> {
         if self.has_work() {
             return Some(0);
@@ -353,27 +373,27 @@ impl Engine {
         earlier(earlier(first, stop), earlier(session_log, buffers))
     }
 
-    /// Whether a session's deadline is due in this turn.
+    /// Returns whether a session's deadline is due in this turn.
     pub(crate) fn has_due_deadline(&self) -> bool {
         self.deadlines.first_due(self.now as Millis).is_some()
     }
 
-    /// How far the server is in stopping.
+    /// Returns the progress of the server's stop.
     pub(crate) fn stop_state(&self) -> Stop {
         self.stop
     }
 
-    /// Whether the stop has begun: no connection is accepted any more.
+    /// Returns whether the stop has begun, so that no connection is accepted any more.
     pub(crate) fn is_stopping(&self) -> bool {
         matches!(self.stop, Stop::Until(_) | Stop::Now)
     }
 
-    /// Milliseconds of the loop's clock, as of this turn.
+    /// Returns the time at the start of this turn, in milliseconds of the loop's clock.
     pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
-    /// The name of the session in `slot`.
+    /// Returns the id of the session in `slot`.
     #[cfg(test)]
     pub(crate) fn id_at(&self, slot: usize) -> Option<Id> {
         self.sessions
@@ -381,32 +401,32 @@ impl Engine {
             .map(|session| id(slot, session.number))
     }
 
-    /// A session's stream.
+    /// Returns the session's stream, unless the session has been reaped.
     pub(crate) fn stream_mut(&mut self, id: Id) -> Option<&mut Stream> {
         self.session_mut(id).map(|session| &mut session.stream)
     }
 
-    /// The number of sessions, in any state.
+    /// Returns the number of sessions in any state, from accept to reap.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The number of sessions between `on_open` and `on_close`.
+    /// Returns the number of sessions between `on_open` and `on_close`.
     pub(crate) fn count(&self) -> usize {
         self.counts.open
     }
 
-    /// Whether the duration of turns is measured.
+    /// Returns whether the duration of turns is measured.
     pub(crate) fn measures_turns(&self) -> bool {
         self.stats.turns.is_some()
     }
 
-    /// Counts a turn by its duration.
+    /// Adds the duration of a turn to the statistics.
     pub(crate) fn count_turn(&mut self, time: Duration) {
         self.stats.count_turn(time);
     }
 
-    /// How many sessions await their request, exceed a limit, and are open.
+    /// Returns the numbers of sessions of `Kind::Requesting`, `Kind::Surplus` and `Kind::Opened`.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> [usize; 3] {
         let Counts {
@@ -417,13 +437,14 @@ impl Engine {
         [requesting, surplus, open]
     }
 
-    /// A scope for timers that no other route has.
+    /// Returns a new scope for timers. Each route of a [`Router`](crate::Router) has its own, so that a timer reaches
+    /// the route that set it.
     pub(crate) fn new_scope(&mut self) -> u32 {
-        self.next_scope += 1;
-        self.next_scope
+        self.newest_scope += 1;
+        self.newest_scope
     }
 
-    /// The session of that name, unless it is gone.
+    /// Returns the session, unless it has been reaped. The session may have ended in this turn.
     #[inline]
     pub(crate) fn session(&self, id: Id) -> Option<&Session> {
         self.sessions
@@ -431,6 +452,7 @@ impl Engine {
             .filter(|session| session.number == id.number)
     }
 
+    /// Returns the session as [`session`](Self::session) does.
     #[inline]
     pub(crate) fn session_mut(&mut self, id: Id) -> Option<&mut Session> {
         self.sessions
@@ -438,19 +460,23 @@ impl Engine {
             .filter(|session| session.number == id.number)
     }
 
-    /// The slot of a session that messages can be sent to.
+    /// Returns the session's slot if messages can be sent to the session.
     #[inline]
     pub(crate) fn open_slot(&self, id: Id) -> Option<usize> {
         let session = self.session(id)?;
         session.is_open().then_some(id.slot as usize)
     }
 
+    /// Returns the id of the session in `slot`.
+    ///
+    /// # Panics
+    /// If the slot is free.
     #[inline]
     pub(crate) fn id_of(&self, slot: usize) -> Id {
         id(slot, self.sessions[slot].number)
     }
 
-    /// Queues a session for the read phase, if there is something to read or to process.
+    /// Queues a session for the read phase, if it has something to read or to process and is not queued yet.
     #[inline]
     pub(crate) fn queue_read(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
@@ -459,13 +485,13 @@ impl Engine {
         }
     }
 
-    /// Queues a session for the flush phase.
+    /// Queues a session for the flush phase, unless it is queued.
     #[inline]
     pub(crate) fn queue_flush(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         if !mem::replace(&mut session.is_flush_queued, true) {
-            let queue = if session.outbound.len() > BULK_BYTES_MIN {
-                &mut self.bulk_queue
+            let queue = if session.outbound.len() > LARGE_BYTES_MIN {
+                &mut self.large_queue
             } else {
                 &mut self.flush_queue
             };
@@ -473,7 +499,7 @@ impl Engine {
         }
     }
 
-    /// Changes what a connection has become, and the counts with it.
+    /// Changes the kind of a session, and updates the counts.
     pub(crate) fn set_kind(&mut self, slot: usize, kind: Kind) {
         let old = mem::replace(&mut self.sessions[slot].kind, kind);
         if let Some(count) = self.counts.of(old) {
@@ -484,7 +510,8 @@ impl Engine {
         }
     }
 
-    /// Postpones the idle deadline of an open session, at most once in a 64th of its duration.
+    /// Postpones the idle deadline of an open session from which something was received, at most once per touch period
+    /// (a 64th of the deadline's duration).
     #[inline(never)]
     pub(crate) fn touch(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
@@ -501,7 +528,7 @@ impl Engine {
         }
     }
 
-    /// Removes a session, which has ended, from its slot. Returns its stream.
+    /// Removes a session that has ended, and frees its slot. Returns its stream.
     pub(crate) fn remove(&mut self, slot: usize) -> Stream {
         self.set_kind(slot, Kind::Reported);
         self.deadlines.clear(slot);
@@ -515,25 +542,27 @@ impl Engine {
         session.stream
     }
 
-    /// Releases memory after a burst of sessions.
+    /// Releases the memory of free slots if more than three quarters are free, for example after a burst of
+    /// connections.
     pub(crate) fn shrink(&mut self) {
         let capacity = self.sessions.capacity();
-        if capacity > KEPT && self.sessions.len() < capacity / 4 {
+        if capacity > SLOTS_RETAINED && self.sessions.len() < capacity / 4 {
             self.sessions.shrink_to_fit();
             self.sessions
-                .reserve(KEPT.saturating_sub(self.sessions.len()));
+                .reserve(SLOTS_RETAINED.saturating_sub(self.sessions.len()));
             self.deadlines.shrink_to(self.sessions.capacity());
-            self.read_queue.shrink_to(KEPT);
-            self.long_read_queue.shrink_to(KEPT);
-            self.flush_queue.shrink_to(KEPT);
-            self.bulk_queue.shrink_to(KEPT);
-            self.reap_queue.shrink_to(KEPT);
-            self.deferred.shrink_to(KEPT);
+            self.read_queue.shrink_to(SLOTS_RETAINED);
+            self.long_read_queue.shrink_to(SLOTS_RETAINED);
+            self.flush_queue.shrink_to(SLOTS_RETAINED);
+            self.large_queue.shrink_to(SLOTS_RETAINED);
+            self.reap_queue.shrink_to(SLOTS_RETAINED);
+            self.deferred.shrink_to(SLOTS_RETAINED);
         }
     }
 }
 
 impl Counts {
+    /// Returns the count of sessions of `kind`, if they are counted.
     fn of(&mut self, kind: Kind) -> Option<&mut usize> {
         match kind {
             Kind::Requesting => Some(&mut self.requesting),
@@ -544,16 +573,16 @@ impl Counts {
     }
 }
 
-/// Why there is no room for a new connection.
+/// The reason to refuse a new connection, or to end an older one in its favour.
 #[derive(Clone, Copy, Debug)]
-enum NoRoom {
+enum AdmissionError {
     Shutdown,
     HandshakesMax,
     ConnectionsMax,
 }
 
-impl NoRoom {
-    fn error(self) -> Error {
+impl AdmissionError {
+    fn as_error(self) -> Error {
         match self {
             Self::Shutdown => Error::Shutdown,
             Self::HandshakesMax => Error::Limit(Limit::HandshakesMax),
@@ -561,20 +590,26 @@ impl NoRoom {
         }
     }
 
-    fn counted(self) -> Refusal {
+    fn refusal(self) -> Refusal {
         match self {
             Self::Shutdown => Refusal::Shutdown,
             Self::HandshakesMax => Refusal::HandshakesMax,
             Self::ConnectionsMax => Refusal::ConnectionsMax,
         }
     }
+
+    fn response(self) -> HttpResponse {
+        let body = match self {
+            Self::Shutdown => "the server is shutting down\n",
+            Self::HandshakesMax | Self::ConnectionsMax => {
+                "the server has reached its limit of connections; try again later\n"
+            }
+        };
+        HttpResponse::new(503, body)
+    }
 }
 
-fn no_room() -> HttpResponse {
-    HttpResponse::new(503, "the server has no room for another connection\n")
-}
-
-/// Returns the earlier of two times, of which each may be never (`None`).
+/// Returns the earlier of two times. `None` means never.
 #[inline]
 pub(crate) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     match (one, other) {
@@ -583,28 +618,29 @@ pub(crate) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// A duration of `Config`, which bounds it to 7 days.
+/// Converts a duration of `Config` to milliseconds. [`Config::check`] limits durations to 7 days, which fit.
 pub(crate) fn millis(duration: Duration) -> Millis {
     duration.as_millis() as Millis
 }
 
-/// Slots, and entries of each queue, that are never released.
-pub(crate) const KEPT: usize = 1024;
+/// Capacity, in sessions, of the slots and of each queue that is reserved at the start and never released.
+pub(crate) const SLOTS_RETAINED: usize = 1024;
 
-/// Connections above a limit that wait for the peer to read their 503. Each needs a descriptor: half of the default
-/// reserve of descriptors.
+/// Maximum connections above a limit that stay until the peer has read the 503. Each has a descriptor; 16 is half of
+/// the default reserve of descriptors.
 const SURPLUS_MAX: usize = 16;
 
-/// Connections at the head of the queue that are looked at for one to evict.
-const CANDIDATES_MAX: usize = 64;
+/// Maximum connections, the oldest first, that are examined to find one to evict.
+const EVICTION_CANDIDATES_MAX: usize = 64;
 
-/// At `connections_max`, a connection without a request has this long before a new one may take its place: a request that
-/// follows its connection over a slow link arrives within a second.
-const EVICTED_AFTER_MILLIS: u32 = 1000;
+/// Minimum age in milliseconds of a connection without a request for it to be evicted at `connections_max`. A client on
+/// a slow link sends its request within a second of connecting.
+const EVICTION_AGE_MILLIS_MIN: u32 = 1000;
 
-/// From here on a queue is flushed in slices, after the small ones: it takes as long as ten small ones.
-const BULK_BYTES_MIN: usize = 64 * 1024;
+/// A session with more unsent bytes is flushed in slices, after the others. To write this many bytes takes as long as
+/// ten small writes.
+const LARGE_BYTES_MIN: usize = 64 * 1024;
 
-/// An idle deadline is moved at most once in this fraction of its duration: a busy session moves its link in the queue
-/// once a second and not with each message.
+/// Touch periods in the duration of an idle deadline. A busy session so moves its link in the deadline queue about once
+/// a second, not with each message.
 const TOUCH_FRACTION: Millis = 64;

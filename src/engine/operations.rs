@@ -1,5 +1,8 @@
-//! What handlers can ask for besides topics and endings. Everything here queues or marks; the phases that follow act. The
-//! one write, of large messages, saves their copy and has no other effect.
+//! The operations of [`Context`](crate::Context) apart from those on topics: send, ping, close, timers, state,
+//! statistics.
+//!
+//! An operation only queues bytes or marks a session; the following phases of the turn write and free. The exception is
+//! [`Engine::send`], which writes a large message at once if nothing is queued before it, to save a copy.
 
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, Phase, Session, id};
@@ -20,7 +23,8 @@ impl Engine {
     /// See [`Context::send`](crate::Context::send).
     #[inline]
     pub(crate) fn send(&mut self, id: Id, message: Message<'_>) -> SendStatus {
-        // Most messages are short, and go to a session that has nothing else to send. The result is that of `send_any`.
+        // Fast path with the same result as `send_any`: a short message to a session that has only bytes of this turn
+        // to send.
         if let Some(session) = self.sessions.get_mut(id.slot as usize)
             && session.number == id.number
             && session.extra.is_none()
@@ -54,11 +58,11 @@ impl Engine {
         };
         let session = &self.sessions[slot];
         let unsent = session.outbound.owned_cost();
-        // Up to high water one more message is always taken, however large.
+        // Below the high-water mark, one more message is always accepted, however large.
         let is_over = unsent > self.config.high_water_bytes;
         if is_over && unsent + message.len() > self.config.backlog_bytes_max {
-            // A message that is refused leaves a gap, so nothing may follow it.
-            self.kill(
+            // A refused message leaves a gap in the conversation, so nothing may be sent after it.
+            self.end_now(
                 slot,
                 Ending::abnormal(Side::Us, Some(Error::Limit(Limit::BacklogBytesMax))),
             );
@@ -104,7 +108,7 @@ impl Engine {
         true
     }
 
-    /// Sends a ping to an open session, behind what was published to it before.
+    /// Queues a ping for an open session, after earlier publications.
     pub(crate) fn ping_slot(&mut self, slot: usize, payload: &[u8]) {
         self.claim_before_message(slot);
         let session = &mut self.sessions[slot];
@@ -141,11 +145,12 @@ impl Engine {
     /// See [`Context::terminate`](crate::Context::terminate).
     pub(crate) fn terminate(&mut self, id: Id) {
         if self.session(id).is_some() {
-            self.kill(id.slot as usize, Ending::abnormal(Side::Us, None));
+            self.end_now(id.slot as usize, Ending::abnormal(Side::Us, None));
         }
     }
 
-    /// See [`Context::set_timer`](crate::Context::set_timer). `scope` comes back with the timer.
+    /// See [`Context::set_timer`](crate::Context::set_timer). The timer carries `scope`, which a router uses to find
+    /// the route that set it.
     pub(crate) fn set_timer(&mut self, after: Duration, key: u64, scope: u32) -> TimerId {
         self.timers.set(after, key, scope, self.now)
     }
@@ -195,7 +200,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
         stats.connections_open = self.count();
-        // Sessions whose socket takes nothing have this deadline.
+        // A session whose socket accepts nothing has this deadline.
         for slot in self.deadlines.slots(Deadline::Write) {
             let session = &self.sessions[slot];
             stats.backlog_bytes += session.outbound.len();
@@ -217,7 +222,7 @@ impl Engine {
         };
     }
 
-    /// Writes a large message straight from the caller's memory, and queues what the stream does not take.
+    /// Writes a large message directly from the caller's memory, and queues the bytes that the stream does not accept.
     fn write_through(&mut self, slot: usize, header: &[u8], payload: &[u8]) -> io::Result<()> {
         let session = &mut self.sessions[slot];
         let slices = [IoSlice::new(header), IoSlice::new(payload)];
@@ -232,33 +237,33 @@ impl Engine {
                 &mut self.turn_buffer,
                 &mut self.buffers,
             );
-            self.stalled(slot);
+            self.mark_blocked(slot);
         }
         Ok(())
     }
 
-    /// Records that the stream takes no more. The peer has until the write deadline to take [`PROGRESS_BYTES_MIN`], which
-    /// postpones the deadline; once the session is on its way to the end, nothing does.
-    pub(crate) fn stalled(&mut self, slot: usize) {
+    /// Records that the stream accepts no more bytes, and sets the write deadline.
+    pub(crate) fn mark_blocked(&mut self, slot: usize) {
         self.sessions[slot].is_blocked = true;
         self.expect_progress(slot);
     }
 
-    /// Sets the write deadline, or postpones it if the peer has taken enough since it was set.
+    /// Sets the write deadline, or postpones it if the peer has accepted [`PROGRESS_BYTES_MIN`] since the deadline was
+    /// set. The deadline of a session that is closing or finishing is not postponed.
     pub(crate) fn expect_progress(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         let is_set = self.deadlines.kind(slot) == Some(Deadline::Write);
         let is_ending = session.phase != Phase::Live || session.connection.stage() != Stage::Open;
-        let taken = (session.bytes_out as u32).wrapping_sub(session.stall_mark);
+        let taken = (session.bytes_out as u32).wrapping_sub(session.bytes_out_at_deadline);
         if is_set && (is_ending || taken < PROGRESS_BYTES_MIN) {
             return;
         }
-        session.stall_mark = session.bytes_out as u32;
+        session.bytes_out_at_deadline = session.bytes_out as u32;
         self.deadlines
             .set(slot, Deadline::Write, self.now as Millis);
     }
 
-    /// Pauses reading of a session above its high-water mark, until it is at its low-water mark.
+    /// Pauses reading of a session above the high-water mark. Reading resumes at the low-water mark.
     fn pause_if_over(&mut self, slot: usize) -> SendStatus {
         let session = &mut self.sessions[slot];
         if session.outbound.cost() <= self.config.high_water_bytes {
@@ -269,10 +274,10 @@ impl Engine {
     }
 }
 
-/// Makes one write, again if it is interrupted. A write that would block has written nothing.
+/// Writes once, and retries a write that was interrupted. Returns the number of bytes, 0 if the write would block.
 pub(crate) fn write_slices(stream: &mut Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
-        // A single slice buffers the kernel the copy of a vector.
+        // For a single slice, `write` saves the kernel the copy of the vector of slices.
         let result = match slices {
             [slice] => stream.write(slice),
             _ => stream.write_vectored(slices),
@@ -287,10 +292,10 @@ pub(crate) fn write_slices(stream: &mut Stream, slices: &[IoSlice<'_>]) -> io::R
     }
 }
 
-/// From here on a message is written straight from the caller's memory: 16 KiB take about 1 us to copy, and a write of its
-/// own about 4, but it needs no write of its own when nothing else is queued.
+/// A message of at least this size is written directly from the caller's memory if nothing is queued before it. To copy
+/// 16 KiB takes about 1 us. A write takes about 4 us, but the message needs one in the flush phase anyway.
 const WRITE_THROUGH_BYTES: usize = 16 * 1024;
 
-/// What a peer with unsent bytes has to take within the write timeout: 2 KiB a second at the default of 30 s. With less, a
-/// peer that takes a byte now and then would hold its backlog for ever.
+/// Bytes that a peer must accept within the write timeout to postpone its deadline: 2 KiB per second at the default
+/// timeout of 30 s. Without a minimum, a peer that accepts a byte now and then could hold its backlog indefinitely.
 const PROGRESS_BYTES_MIN: u32 = 64 * 1024;

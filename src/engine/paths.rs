@@ -1,12 +1,15 @@
-//! Request paths, each stored once however many sessions asked for it, while one does. Long paths are cut, so that a
-//! connection cannot make the server retain more than a small part of its request.
+//! Request paths of sessions. A path is stored once for all sessions that requested it, and released with the last of
+//! them.
+//!
+//! At most [`PATH_BYTES_MAX`] bytes of a path are stored, so that a connection cannot make the server retain a whole
+//! request head.
 
 use slab::Slab;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// A path's place in [`Paths`], plus one, so that an `Option` of it is not larger.
+/// Index of a path in [`Paths`] plus one, so that an `Option<PathKey>` takes 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PathKey(NonZeroU32);
 
@@ -21,22 +24,25 @@ impl PathKey {
     }
 }
 
+/// The request paths of all sessions, with reference counts.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
+    /// Paths that are stored whole.
     keys: HashMap<Arc<str>, PathKey>,
     paths: Slab<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// At most [`PATH_BYTES_MAX`]; as many bytes, or one to three fewer, if the path was cut between characters.
+    /// The path, truncated to [`PATH_BYTES_MAX`] bytes or up to three fewer, at the boundary of a character.
     path: Arc<str>,
     is_cut: bool,
+    /// Sessions with this path.
     users: usize,
 }
 
 impl Paths {
-    /// Adds a user of `path`.
+    /// Stores `path`, or adds a user to it if it is stored. Each call needs a call of [`release`](Self::release).
     pub(crate) fn acquire(&mut self, path: &str) -> PathKey {
         let mut end = path.len().min(PATH_BYTES_MAX);
         while !path.is_char_boundary(end) {
@@ -44,7 +50,7 @@ impl Paths {
         }
         let is_cut = end < path.len();
         let path = &path[..end];
-        // Whole paths are looked up by name; cut ones, which may differ behind the cut, are not shared.
+        // Truncated paths are not shared: they may differ in what was cut.
         if !is_cut && let Some(&key) = self.keys.get(path) {
             self.paths[key.index()].users += 1;
             return key;
@@ -62,7 +68,7 @@ impl Paths {
         key
     }
 
-    /// Removes a user; with the last one the path is released.
+    /// Removes a user, and releases the path if there is no other.
     pub(crate) fn release(&mut self, key: PathKey) {
         let entry = &mut self.paths[key.index()];
         entry.users -= 1;
@@ -78,20 +84,20 @@ impl Paths {
         }
     }
 
-    /// The path, perhaps cut: for the log.
+    /// Returns the path, perhaps truncated: for the log.
     pub(crate) fn path(&self, key: PathKey) -> &str {
         &self.paths[key.index()].path
     }
 
-    /// The path, unless it was cut.
+    /// Returns the path, unless it was truncated.
     pub(crate) fn whole_path(&self, key: PathKey) -> Option<Arc<str>> {
         let entry = &self.paths[key.index()];
         (!entry.is_cut).then(|| Arc::clone(&entry.path))
     }
 }
 
-/// Bytes of a path that are retained. Longer than any path that people make; with what storing it costs, an idle
-/// connection stays under 1 KiB.
+/// Maximum bytes of a path that are stored. Longer than paths usually are; an idle connection, with its path, stays
+/// below 1 KiB.
 pub(crate) const PATH_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
@@ -116,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_cut_and_not_taken_for_another() {
+    fn a_long_path_is_truncated_and_not_shared() {
         let mut paths = Paths::default();
         let longest = "/".repeat(PATH_BYTES_MAX);
         let longer = longest.clone() + "a";

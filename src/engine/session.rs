@@ -1,6 +1,6 @@
-//! One session: a stream, its protocol connection, its unsent output, and where it is on its way to the end.
+//! One session: a stream, the protocol state of its connection, its unsent output, and its progress toward the end.
 //!
-//! A session knows nothing of other sessions, of topics' members, of timeouts or of the handler; `Engine` does.
+//! A session has no access to other sessions, to topics, to timeouts or to the handler. `Engine` connects these.
 
 use super::paths::PathKey;
 use crate::buffer::Buffer;
@@ -12,107 +12,114 @@ use crate::stream::Stream;
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// See the module. There can be many: an idle session is this struct, its link among the deadlines, and nothing on the
-/// heap.
+/// The state of one connection, from accept to reap. An idle session consists of this struct and its link in the
+/// deadline queues, with nothing of its own on the heap: a server can have many.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) stream: Stream,
     pub(crate) connection: Connection,
     pub(crate) outbound: Outbound,
-    /// What few sessions have, or only for a while.
+    /// State that few sessions have, or that a session has only for a while.
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) messages_in: u64,
     /// Messages sent, and publications claimed.
     pub(crate) messages_out: u64,
-    /// See [`Id`].
+    /// Number of the connection, as in [`Id`].
     pub(crate) number: u64,
     pub(crate) peer: Peer,
-    /// The request's path, among the engine's.
+    /// Path of the request, once it has arrived. Stored in `Engine::paths`.
     pub(crate) path: Option<PathKey>,
-    /// When the session was opened, in seconds of the loop's clock.
+    /// Time of `on_open`, in seconds of the loop's clock.
     pub(crate) opened_at: u32,
-    /// The low bits of `bytes_out` when the write deadline was set.
-    pub(crate) stall_mark: u32,
-    /// When the idle deadline was last postponed; see `Engine::touch`.
+    /// The low bits of `bytes_out` at the time when the write deadline was set.
+    pub(crate) bytes_out_at_deadline: u32,
+    /// Touch period in which the idle deadline was last postponed; see `Engine::touch`.
     pub(crate) touched_at: u32,
     pub(crate) kind: Kind,
     pub(crate) phase: Phase,
     pub(crate) input_end: InputEnd,
     /// A hint: a read may return something.
     pub(crate) is_readable: bool,
-    /// The stream takes nothing until the poll reports that it is writable.
+    /// The stream accepts no bytes until the poll reports that it is writable.
     pub(crate) is_blocked: bool,
-    /// Above the high-water mark and not yet below the low one: the session is not read.
+    /// The session has exceeded the high-water mark and has not returned to the low-water mark. It is not read.
     pub(crate) is_paused: bool,
-    /// The session published while too much was unclaimed: it is not read until members have caught up.
+    /// The session published while too many bytes were unclaimed. It is not read until members have caught up.
     pub(crate) is_deferred: bool,
-    /// Publications were claimed between two flushes, to be followed by a direct message, and the lag was not checked.
+    /// Publications were claimed outside of a flush, before something that must follow them. The lag was not checked
+    /// then.
     pub(crate) has_unchecked_claims: bool,
     pub(crate) is_read_queued: bool,
     pub(crate) is_flush_queued: bool,
 }
 
-/// What a connection has become.
+/// What a connection has become. Selects the count of `Engine` in which the session is included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Its request has not arrived; it counts against `handshakes_max`.
+    /// The request has not arrived. The connection counts against `handshakes_max`.
     Requesting,
-    /// Its request was answered in HTTP, or it ended before that.
+    /// The request was answered in HTTP, or the connection ended before that.
     Answered,
-    /// It exceeds a limit, and was accepted only to be answered 503.
+    /// The connection does not count against `connections_max`: it exceeds a limit and is only answered with 503, or it
+    /// was evicted.
     Surplus,
-    /// It is a WebSocket: `on_open` was called, so `on_close` will be.
+    /// The connection is a WebSocket: `on_open` was called, so `on_close` will be called.
     Opened,
-    /// It was a WebSocket and has ended: that was logged, and `on_error` was called if there was an error. `on_close` will be.
+    /// A WebSocket that has ended. The end was logged, and `on_error` was called if there was an error; `on_close` follows.
     Ended,
-    /// It has ended, and nothing more is reported of it.
+    /// The session has ended, and this was reported to the handler.
     Reported,
 }
 
-/// A session's way to its end, on the side of the socket. The WebSocket's is in `Connection`.
+/// Progress of the socket toward its end. `Connection` has the stages of the WebSocket protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The protocol goes on.
+    /// The protocol is running.
     Live,
-    /// The protocol has ended; what is queued is still sent. Input is discarded.
+    /// The protocol has ended. Queued bytes are still sent, and input is discarded.
     Finishing,
-    /// Our direction is shut. Input is discarded, so that closing the socket on unread bytes does not reset the connection
-    /// before the peer has read our last bytes. Once [`Extra::discard_left`] bytes were discarded, here or while finishing,
-    /// the stream is not read any more, and a deadline ends the session.
+    /// Everything is sent, and our direction is shut down. Input is read and discarded, because closing a socket with
+    /// unread input resets the connection, perhaps before the peer has read our last bytes. After
+    /// [`Extra::discard_left`] bytes in `Finishing` and `Draining`, the stream is not read any more, and a deadline
+    /// ends the session.
     Draining,
-    /// In the reap queue.
+    /// The session has ended and is in the reap queue.
     Dead,
 }
 
-/// Where the end of a session's input is.
+/// What is known about the end of a session's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InputEnd {
-    /// Not in sight.
+    /// Nothing. A short read means that the stream is empty.
     Unknown,
-    /// A short read does not mean that the stream is empty: the poll has reported the end, or urgent data, beside data.
+    /// The poll has reported the end of the stream or urgent data, or the stream is a Unix socket. A short read does
+    /// not mean that the stream is empty.
     Announced,
-    /// It was read.
+    /// A read has returned the end of the stream.
     Read,
 }
 
-/// See [`Session::extra`].
+/// State of a session that most sessions do not have; see [`Session::extra`].
 #[derive(Debug, Default)]
 pub(crate) struct Extra {
     pub(crate) memberships: Vec<Membership>,
+    /// The handler's state; see [`Context::set_state`](crate::Context::set_state).
     pub(crate) state: Option<Box<dyn Any + Send>>,
     pub(crate) unprocessed: Unprocessed,
-    /// Bytes of input that may still be discarded after the end of the protocol.
+    /// Bytes of input that are still read and discarded after the end of the protocol.
     pub(crate) discard_left: usize,
+    /// How the session ends, once that is known.
     pub(crate) ending: Option<Ending>,
 }
 
-/// Input that was read and not processed, because the session was paused, deferred or out of budget in the middle of it.
+/// Input that was read and not processed, because the session was paused, deferred or out of budget in the middle of
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Unprocessed {
     pub(crate) bytes: Buffer,
-    /// The first of these bytes are processed.
+    /// Number of bytes at the start of `bytes` that are processed.
     pub(crate) start: usize,
 }
 
@@ -123,7 +130,7 @@ pub(crate) struct Membership {
     pub(crate) index: usize,
 }
 
-/// How a session ended, as far as it is decided.
+/// How a session ended, or will end.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) code: u16,
@@ -134,7 +141,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Without a Close.
+    /// Returns an ending without a Close: code 1006, not clean.
     pub(crate) fn abnormal(by: Side, error: Option<Error>) -> Self {
         Self {
             code: CODE_ABNORMAL,
@@ -145,7 +152,7 @@ impl Ending {
         }
     }
 
-    /// What the handler is given.
+    /// Returns the argument of `on_close`.
     pub(crate) fn close(&self) -> Close<'_> {
         Close {
             code: self.code,
@@ -157,7 +164,7 @@ impl Ending {
 }
 
 impl Session {
-    /// A session whose request has not arrived.
+    /// Returns a session whose request has not arrived.
     pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>, number: u64) -> Self {
         Self {
             input_end: if stream.is_drained_by_short_read() {
@@ -177,11 +184,11 @@ impl Session {
             peer: peer.into(),
             path: None,
             opened_at: 0,
-            stall_mark: 0,
+            bytes_out_at_deadline: 0,
             touched_at: 0,
             kind: Kind::Requesting,
             phase: Phase::Live,
-            // The poll reports it at the first turn after the registration, so no read is tried in vain.
+            // The first poll after the registration reports a readable stream. Until then, a read would likely block.
             is_readable: false,
             is_blocked: false,
             is_paused: false,
@@ -192,12 +199,13 @@ impl Session {
         }
     }
 
-    /// Whether messages can be sent to it.
+    /// Returns whether messages can be sent to the session.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Live && self.connection.stage() == Stage::Open
     }
 
+    /// Returns the extra state, which is allocated if the session has none.
     pub(crate) fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
@@ -206,7 +214,7 @@ impl Session {
         self.extra.as_ref().map_or(&[], |extra| &extra.memberships)
     }
 
-    /// Records how the session ends, unless that was recorded before.
+    /// Records how the session ends, unless an ending was recorded before.
     pub(crate) fn end_with(&mut self, ending: Ending) {
         let recorded = &mut self.extra_mut().ending;
         if recorded.is_none() {
@@ -214,13 +222,13 @@ impl Session {
         }
     }
 
-    /// Counts a read that has returned `len` bytes, when it was offered `room`. Returns whether another one may return
+    /// Counts a read that has returned `len` bytes into a buffer of `buf_len`. Returns whether another read may return
     /// something.
     #[inline]
-    pub(crate) fn count_read(&mut self, len: usize, room: usize) -> bool {
+    pub(crate) fn count_read(&mut self, len: usize, buf_len: usize) -> bool {
         self.bytes_in += len as u64;
-        // A short read means that the stream is empty, unless its end is known to follow.
-        self.is_readable = len == room || self.input_end == InputEnd::Announced;
+        // A short read means that the stream is empty, except in the cases of `InputEnd::Announced`.
+        self.is_readable = len == buf_len || self.input_end == InputEnd::Announced;
         self.is_readable
     }
 
@@ -236,30 +244,30 @@ impl Session {
         }
     }
 
-    /// Whether something was read and not yet processed.
+    /// Returns whether the session has input that was read and is not processed yet.
     pub(crate) fn has_unprocessed(&self) -> bool {
         self.extra
             .as_ref()
             .is_some_and(|extra| !extra.unprocessed.bytes.is_empty())
     }
 
-    /// Whether its messages may be processed now.
+    /// Returns whether messages may be processed: the session is neither paused nor deferred.
     pub(crate) fn may_process(&self) -> bool {
         !(self.is_paused | self.is_deferred)
     }
 
-    /// How the session ended; abnormal if that was not recorded.
+    /// Returns how the session ended; an abnormal end if none was recorded.
     pub(crate) fn ending_mut(&mut self) -> &mut Ending {
         let ending = &mut self.extra_mut().ending;
         ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None))
     }
 
-    /// Whether the rest of a frame that is to be read is long.
+    /// Returns whether a frame is being received of which at least [`LONG_BYTES_MIN`] bytes are missing.
     pub(crate) fn is_in_long_message(&self) -> bool {
         self.connection.payload_missing() >= LONG_BYTES_MIN && self.phase == Phase::Live
     }
 
-    /// Whether its stream should be read.
+    /// Returns whether the stream should be read.
     #[inline]
     pub(crate) fn may_read(&self) -> bool {
         if !self.is_readable {
@@ -279,7 +287,7 @@ impl Session {
             }
     }
 
-    /// Whether a turn has something to read or to process.
+    /// Returns whether the read phase has something to read or to process.
     #[inline]
     pub(crate) fn wants_input(&self) -> bool {
         if self.extra.is_none() {
@@ -290,7 +298,7 @@ impl Session {
     }
 }
 
-/// A peer's address in 20 bytes instead of `SocketAddr`'s 32, without IPv6 scope and flow.
+/// The peer's address in 20 bytes, without the scope and the flow of IPv6. A `SocketAddr` has 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Unknown,
@@ -327,7 +335,7 @@ impl std::fmt::Display for Peer {
     }
 }
 
-/// The name of the session in `slot`.
+/// Returns the id of the session in `slot`.
 pub(crate) fn id(slot: usize, number: u64) -> Id {
     // No system has descriptors for 2^32 sessions.
     Id {
@@ -336,8 +344,8 @@ pub(crate) fn id(slot: usize, number: u64) -> Id {
     }
 }
 
-/// Minimum bytes that are missing of a frame for the session to be read after those with shorter messages: less than a
-/// receive buffer takes about as long as many short messages.
+/// A session that lacks at least this many bytes of a frame is read after the sessions with shorter messages. To read
+/// fewer bytes takes no longer than to process a receive buffer of short messages.
 const LONG_BYTES_MIN: u64 = 64 * 1024;
 
 #[cfg(test)]

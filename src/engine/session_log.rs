@@ -3,11 +3,11 @@
 //! Any client can cause these lines, so their number and length are limited. Above [`SESSIONS_PER_SECOND`] and
 //! [`FAULTS_PER_SECOND`], lines are suppressed and counted; one line reports the count when the second is over.
 //!
-//! Each line says everything in words, and again in fields (`log`'s key-value pairs). What a peer sent is cut to 64
-//! bytes, marked with `..`, and escaped in both, so that no logger receives a line end, a control character or a
-//! character that reorders text, whatever the logger does with fields. The escapes are Rust's (`\n`, `\u{202e}`, `\\`),
-//! in JSON, too: a program that decodes the JSON and prints the value is as safe as one that prints the line. Text
-//! without such characters is in the field as the peer sent it.
+//! Each line has its data twice: in the text, and in fields (`log`'s key-value pairs). In both, strings that a peer
+//! sent are truncated to 64 bytes, with the mark `..`, and escaped. No logger so receives a line end, a control
+//! character or a character that reorders text, however it writes fields. The escapes are Rust's (`\n`, `\u{202e}`,
+//! `\\`), also in JSON: a program that decodes the JSON and prints the value is as safe as one that prints the line. A
+//! short string without such characters is in the field as the peer sent it.
 
 use super::session::{self, Ending, Session};
 use crate::error::{Error, Side};
@@ -16,6 +16,7 @@ use std::fmt::{self, Display};
 /// Writes the session log and counts the lines of this second.
 #[derive(Debug, Default)]
 pub(crate) struct SessionLog {
+    /// Start of this second, in milliseconds of the loop's clock.
     second_start: u64,
     faults: Tally,
     sessions: Tally,
@@ -24,7 +25,9 @@ pub(crate) struct SessionLog {
 /// Lines of one kind in this second.
 #[derive(Debug, Default)]
 struct Tally {
+    /// Lines that were logged.
     lines: u32,
+    /// Bytes of those lines, with [`FIELDS_BYTES`] for each.
     bytes: usize,
     suppressed: u64,
 }
@@ -37,7 +40,7 @@ enum Kind {
     Session,
 }
 
-/// Lines of one kind that a second may have.
+/// Maximum lines and bytes of one kind per second.
 #[derive(Debug)]
 struct Limit {
     lines: u32,
@@ -73,7 +76,7 @@ impl SessionLog {
         self.charge(Kind::Fault, &text);
     }
 
-    /// Logs how a session ended, or a connection that did not become one.
+    /// Logs how a session ended, or why a connection did not become a WebSocket.
     pub(crate) fn ended(
         &mut self,
         session: &Session,
@@ -118,7 +121,7 @@ impl SessionLog {
             let (event, how) = if is_fault {
                 ("refused", "refused")
             } else {
-                ("gone", "ended before its opening handshake")
+                ("gone", "ended without becoming a WebSocket")
             };
             let text = format!("{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}");
             log::log!(
@@ -147,8 +150,8 @@ impl SessionLog {
         self.charge(kind, &text);
     }
 
-    /// Reports how many lines were suppressed, once the second is over.
-    pub(crate) fn sum_up(&mut self, now: u64) {
+    /// Logs how many lines were suppressed, if the second is over.
+    pub(crate) fn report_if_due(&mut self, now: u64) {
         if now >= self.second_start + SECOND {
             self.report_suppressed();
         }
@@ -171,7 +174,8 @@ impl SessionLog {
         }
     }
 
-    /// Returns the time until there is something to sum up, in milliseconds.
+    /// Returns the time until suppressed lines are to be reported, in milliseconds, or `None` if no line was
+    /// suppressed.
     pub(crate) fn next_in(&self, now: u64) -> Option<u64> {
         let suppressed = self.faults.suppressed + self.sessions.suppressed;
         (suppressed > 0).then(|| (self.second_start + SECOND).saturating_sub(now))
@@ -180,7 +184,7 @@ impl SessionLog {
     /// Returns whether another line may be logged. If not, counts it as suppressed.
     fn admit(&mut self, kind: Kind, now: u64) -> bool {
         if now >= self.second_start + SECOND {
-            self.sum_up(now);
+            self.report_if_due(now);
             self.second_start = now;
             for tally in [&mut self.faults, &mut self.sessions] {
                 (tally.lines, tally.bytes) = (0, 0);
@@ -207,8 +211,8 @@ impl SessionLog {
     }
 }
 
-/// The last second of a server is not over when the server is.
 impl Drop for SessionLog {
+    /// Reports the lines that were suppressed in the last second of the server.
     fn drop(&mut self) {
         self.report_suppressed();
     }
@@ -239,13 +243,13 @@ fn disconnected(path: &str, ending: &Ending) -> String {
     format!("disconnected from {path}, code {code}{reason}, {clean}, by {by}")
 }
 
-/// Returns what a peer sent cut, escaped and in quotes: for the text of a line.
+/// Truncates and escapes a string that a peer sent, and puts it in quotes: for the text of a line.
 fn quoted(text: &str) -> String {
     let (text, mark) = cut(text);
     format!("{text:?}{mark}")
 }
 
-/// Returns what a peer sent cut and escaped: for a field. Quotes stay as they are.
+/// Truncates and escapes a string that a peer sent: for a field. Quotes in it are not escaped.
 fn field(text: &str) -> String {
     let (text, mark) = cut(text);
     escaped(text) + mark
@@ -264,7 +268,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// Returns the first bytes, up to a character's end, and a mark if that is not all.
+/// Truncates `text` to [`QUOTED_BYTES_MAX`] bytes, at the boundary of a character. Returns a mark if something was cut.
 fn cut(text: &str) -> (&str, &'static str) {
     let mut end = text.len().min(QUOTED_BYTES_MAX);
     while !text.is_char_boundary(end) {
@@ -274,25 +278,26 @@ fn cut(text: &str) -> (&str, &'static str) {
     (&text[..end], mark)
 }
 
-/// Enough of what goes wrong to see what it is.
+/// Maximum lines about refused clients and violations of the protocol: enough to diagnose a fault.
 const FAULTS_PER_SECOND: Limit = Limit {
     lines: 100,
     bytes: 20_000,
 };
 
-/// All of some 450 clients that come and go in a second.
+/// Maximum lines about sessions: those of some 450 clients that connect and disconnect within a second.
 const SESSIONS_PER_SECOND: Limit = Limit {
     lines: 1000,
     bytes: 180_000,
 };
 
-/// What a line is charged in addition to its text: the time, the level and, in the binary's JSON, the names of fields.
+/// Bytes that a line counts in addition to its text: the time, the level and, in the JSON of the binary, the field
+/// names.
 const FIELDS_BYTES: usize = 110;
 
-/// In milliseconds.
+/// A second in milliseconds.
 const SECOND: u64 = 1000;
 
-/// Bytes of what a peer sent that a line shows, before they are escaped.
+/// Maximum bytes of a string from a peer in a line, before they are escaped.
 const QUOTED_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
@@ -300,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peers_words_are_cut_and_escaped() {
+    fn strings_from_a_peer_are_truncated_and_escaped() {
         assert_eq!(quoted("a\n\"b\x1b[1m"), r#""a\n\"b\u{1b}[1m""#);
         assert_eq!(field("a\n\"b\x1b[1m\\"), r#"a\n"b\u{1b}[1m\\"#);
         let long = "ü".repeat(50);
@@ -310,9 +315,9 @@ mod tests {
         assert_eq!(field("'a' \"\" ü\u{1f600}"), "'a' \"\" ü\u{1f600}");
     }
 
-    /// C0, DEL, C1; what reorders text; line separators; what has no width.
+    /// Covers C0, DEL, C1, characters that reorder text, line separators and characters without width.
     #[test]
-    fn no_character_that_a_terminal_obeys_or_hides_is_left() {
+    fn control_and_invisible_characters_are_escaped() {
         let ranges = [
             '\0'..='\x1f',
             '\x7f'..='\u{9f}',
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_counted_and_not_logged_line_by_line() {
+    fn lines_above_the_limit_are_suppressed_and_counted() {
         let mut session_log = SessionLog::default();
         let mut logged = |kind| {
             let lines = (0..2_000).filter(|_| admits(&mut session_log, kind, 5_000, ""));
@@ -359,9 +364,9 @@ mod tests {
             (1_900, 1_000)
         );
         assert_eq!(session_log.next_in(5_300), Some(700));
-        session_log.sum_up(5_999);
+        session_log.report_if_due(5_999);
         assert_eq!(session_log.faults.suppressed, 1_900);
-        session_log.sum_up(6_000);
+        session_log.report_if_due(6_000);
         assert_eq!(
             (
                 session_log.faults.suppressed,
@@ -376,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_long_lines_is_limited_by_bytes() {
+    fn long_lines_are_limited_by_bytes() {
         let mut session_log = SessionLog::default();
         let text = "x".repeat(890);
         for (kind, expected) in [(Kind::Fault, 20), (Kind::Session, 180)] {

@@ -1,18 +1,18 @@
 //! A first-in, first-out queue of slots.
 //!
-//! Entries are pushed to the end of one vector, and popped by an index into it, which takes half the instructions of a
-//! `VecDeque`, whose indices wrap around. The memory of popped entries is used again when the vector is full.
+//! Entries are pushed to the end of one vector, and popped by advancing an index. This takes half the instructions of a
+//! `VecDeque`, whose indices wrap around. The memory of popped entries is reused when the vector is full.
 
-/// See the module.
+/// A first-in, first-out queue of slots.
 #[derive(Debug)]
 pub(crate) struct SlotQueue {
     slots: Vec<u32>,
-    /// Index of the first entry. Those before it are popped.
+    /// Index of the first entry. Entries before it were popped.
     first: usize,
 }
 
 impl SlotQueue {
-    /// Returns an empty queue with room for `entries`.
+    /// Returns an empty queue with capacity for `entries`.
     pub(crate) fn with_capacity(entries: usize) -> Self {
         Self {
             slots: Vec::with_capacity(entries),
@@ -24,12 +24,12 @@ impl SlotQueue {
     #[inline]
     pub(crate) fn push_back(&mut self, slot: u32) {
         if self.slots.len() == self.slots.capacity() {
-            self.make_room();
+            self.reserve_one();
         }
         self.slots.push(slot);
     }
 
-    /// Inserts an entry before the others. O(1) after an entry was popped, else O(n).
+    /// Inserts an entry at the front. O(1) if an entry was popped since the last reclaim, else O(n).
     pub(crate) fn push_front(&mut self, slot: u32) {
         match self.first.checked_sub(1) {
             Some(first) => {
@@ -40,15 +40,16 @@ impl SlotQueue {
         }
     }
 
+    /// Makes capacity for one more entry: reuses the memory of popped entries, or grows.
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self) {
+    fn reserve_one(&mut self) {
         self.reclaim_half();
         self.slots.reserve(1);
     }
 
-    /// Reclaims the memory of popped entries if they are at least half, so that each entry is moved once on average. To be
-    /// called when a phase is over, so that the vector grows no larger than the entries of a phase.
+    /// Reclaims the memory of popped entries if they are at least half of all, so that each entry is moved once on
+    /// average. Each phase calls this at its end, so that the vector does not grow beyond the entries of one phase.
     #[inline]
     pub(crate) fn reclaim_half(&mut self) {
         if self.first >= self.len() {
@@ -70,23 +71,24 @@ impl SlotQueue {
         self.slots.len() - self.first
     }
 
-    /// Returns whether there is no entry.
+    /// Returns whether the queue has no entry.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the entries, the first one first.
+    /// Returns the entries in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &u32> {
         self.slots[self.first..].iter()
     }
 
-    /// Releases memory beyond `entries` and what is in use.
+    /// Reduces the capacity to `entries`, or to the entries in the queue if these are more.
     pub(crate) fn shrink_to(&mut self, entries: usize) {
         self.reclaim();
         self.slots.shrink_to(entries);
     }
 
+    /// Moves the entries to the start of the vector. O(n).
     #[inline(never)]
     fn reclaim(&mut self) {
         self.slots.drain(..self.first);
@@ -108,7 +110,7 @@ mod tests {
         };
         let (mut queue, mut model) = (SlotQueue::with_capacity(2), VecDeque::new());
         for step in 0..20_000 {
-            // Fills and empties in turns.
+            // Alternates between more pushes and more pops.
             if random(10) < 3 + 4 * (step / 1000 % 2) {
                 queue.push_back(step);
                 model.push_back(step);

@@ -1,30 +1,32 @@
-//! The handler's timers, in the order of due times.
+//! Timers that handlers have set, in the order of due times. Setting, cancelling and taking a timer is O(log n).
 
 use crate::id::TimerId;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// See the module.
+/// All timers of a server.
 #[derive(Debug)]
 pub(crate) struct Timers {
     timers: BTreeMap<TimerId, Timer>,
-    /// The number of timers that were set.
+    /// Number of timers that were set since the start. Distinguishes timers with the same due time.
     sequence: u64,
-    /// The number of timers that were set before this turn: only those can be due in it.
+    /// The sequence number from which on timers were set in this turn: those are not due in it.
     sequence_end: u64,
-    /// Where the loop's milliseconds begin; `None`: they come from a test.
+    /// Time 0 of the loop's clock; `None`: a test controls the time.
     clock: Option<Instant>,
 }
 
-/// What a timer was set with.
+/// The data that a timer was set with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timer {
+    /// The handler's key, which `on_timer` receives.
     pub(crate) key: u64,
-    /// See [`Context`](crate::Context).
+    /// The route that set the timer; see [`Context`](crate::Context).
     pub(crate) scope: u32,
 }
 
 impl Timers {
+    /// Returns no timers. `clock` is the instant of time 0, or `None` if a test controls the time.
     pub(crate) fn new(clock: Option<Instant>) -> Self {
         Self {
             timers: BTreeMap::new(),
@@ -34,11 +36,11 @@ impl Timers {
         }
     }
 
-    /// Sets a timer. It is due `after` from now, never earlier: from the clock as it is now, not as it was at the start of
-    /// this turn (`turn_now`, in milliseconds), and rounded up.
+    /// Sets a timer that is due `after` from now, and never earlier: the due time is computed from the current time,
+    /// not from the time at the start of the turn (`turn_now`, in milliseconds), and rounded up.
     pub(crate) fn set(&mut self, after: Duration, key: u64, scope: u32, turn_now: u64) -> TimerId {
         let due = match self.clock {
-            // The next turn's `now` is not below `turn_now`, so a timer of zero needs no clock.
+            // A timer of zero is due at `turn_now`, and so in the next turn: no need to read the clock.
             Some(clock) if !after.is_zero() => millis_up(clock.elapsed().saturating_add(after)),
             Some(_) | None => turn_now.saturating_add(millis_up(after)),
         };
@@ -51,7 +53,7 @@ impl Timers {
         timer
     }
 
-    /// Cancels a timer. Returns `false` if it was due already.
+    /// Cancels a timer. Returns `false` if the timer is not set any more.
     pub(crate) fn cancel(&mut self, timer: TimerId) -> bool {
         self.timers.remove(&timer).is_some()
     }
@@ -61,7 +63,7 @@ impl Timers {
         self.sequence_end = self.sequence;
     }
 
-    /// Removes a timer that is due at `now`, of those that were set before this turn.
+    /// Removes and returns the first timer, if it is due at `now` and was set before this turn.
     pub(crate) fn take_due(&mut self, now: u64) -> Option<Timer> {
         // A timer that was set in this turn is due at `now` at the earliest, behind all that were due before.
         let first = self.timers.first_entry()?;
@@ -69,13 +71,14 @@ impl Timers {
         is_due.then(|| first.remove())
     }
 
-    /// Milliseconds until the next timer is due.
+    /// Returns the milliseconds until the next timer is due, or `None` if no timer is set.
     pub(crate) fn next_in(&self, now: u64) -> Option<u64> {
         let (timer, _) = self.timers.first_key_value()?;
         Some(timer.due.saturating_sub(now))
     }
 }
 
+/// Converts to milliseconds, rounded up.
 fn millis_up(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

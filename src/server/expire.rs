@@ -1,4 +1,6 @@
-//! The expire phase: deadlines that have passed, and the handler's timers. A turn has one `now`.
+//! The expire phase: acts on deadlines that have passed, and calls the handler for timers that are due.
+//!
+//! A deadline or timer is due if its time is not later than the start of the turn.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -10,40 +12,45 @@ use crate::proto::HttpResponse;
 use crate::stats::Refusal;
 
 impl Engine {
-    /// Acts on deadlines and timers that are due. What has arrived before a deadline is acted upon counts, however late the
-    /// loop is (a process that was stopped, a host that was busy): it is read first, and what the stream takes is written.
+    /// Acts on deadlines and timers that are due.
+    ///
+    /// Before a deadline takes effect, the session's input is read and its unsent bytes are written as far as the
+    /// stream accepts them. So a peer that has met the deadline is not ended because the loop is late, for example
+    /// after the process was suspended.
     pub(crate) fn expire(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
         for _ in 0..EXPIRED_PER_TURN_MAX {
             let now = self.now as Millis;
             let Some((slot, deadline)) = self.deadlines.first_due(now) else {
                 break;
             };
-            self.catch_up(slot, buf, handler);
+            self.read_and_write_pending(slot, buf, handler);
             if self.deadlines.is_due(slot, deadline, now) {
                 self.deadlines.clear(slot);
                 self.expired(slot, deadline);
             }
         }
-        self.session_log.sum_up(self.now);
+        self.session_log.report_if_due(self.now);
         while let Some(timer) = self.timers.take_due(self.now) {
             handler.on_timer(&mut Context::new(self).scoped(timer.scope), timer.key);
         }
     }
 
-    /// Does for one session what the other phases have not come to yet.
-    fn catch_up(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
+    /// Reads and processes a session's input, and writes its unsent bytes if the write deadline is set, in case the
+    /// other phases have not reached this session.
+    fn read_and_write_pending(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let id = self.id_of(slot);
         self.read_first(slot, buf, handler);
         if self.deadlines.kind(slot) == Some(Deadline::Write)
             && let Some(session) = self.session_mut(id)
         {
-            // The stream may accept bytes that the poll has not reported: Linux reports a socket as writable only when a third
-            // of its send buffer is free, which is about a megabyte.
+            // The stream may accept bytes although the poll has not reported it: Linux reports a socket as writable
+            // only when a third of its send buffer is free, about a megabyte.
             session.is_blocked = false;
             self.flush_session(slot, handler);
         }
     }
 
+    /// Acts on a deadline that has passed.
     fn expired(&mut self, slot: usize, deadline: Deadline) {
         match deadline {
             Deadline::Handshake => {
@@ -64,14 +71,14 @@ impl Engine {
                     self.close_slot(slot, 1001, "nothing arrived for too long", error);
                 }
             }
-            Deadline::Write => self.kill_stalled(slot),
+            Deadline::Write => self.end_stalled(slot),
             Deadline::Close => {
                 let ending = Ending::abnormal(Side::Us, None);
-                self.kill(slot, ending);
+                self.end_now(slot, ending);
             }
         }
     }
 }
 
-/// Deadlines that one turn acts on: some milliseconds of work, if each session has a request to be read first.
+/// Maximum deadlines that one turn acts on: some milliseconds of work if each session has a request to be read first.
 const EXPIRED_PER_TURN_MAX: usize = 256;

@@ -1,10 +1,17 @@
-//! The flush phase: everything that a turn produced for one peer leaves in one write.
+//! The flush phase: writes the output of a turn, usually with one write per session.
 //!
-//! Flushing a session claims what all its topics have for it, and then writes until the stream takes no more or the
-//! session has had its share ([`SLICE_BYTES_MAX`]). First come the sessions that were sent something in this turn. Then,
-//! within a budget, those with so many unsent bytes that they are written in slices, and the members of topics with
-//! unclaimed publications, in turns; the rest follow in later turns, and what arrives meanwhile is read between. A
-//! publication to many members, or a large one, so delays nobody else by more than a turn.
+//! Flushing a session claims the unclaimed publications of its topics, and then writes until the stream accepts no more
+//! bytes, or until the session has written its share ([`SLICE_BYTES_MAX`] and what was claimed).
+//!
+//! The phase first flushes the sessions to which something was sent in this turn. Then it alternates, within a budget,
+//! between sessions with many unsent bytes and members with unclaimed publications. The rest follow in later turns,
+//! with read phases between. So a large publication, or one to many members, delays the other sessions by one turn at
+//! most.
+//!
+//! This is also where limits on publications are enforced: the lag of a member (`lag_bytes_max`) and the unclaimed
+//! bytes of all members ([`UNCLAIMED_BYTES_MAX`]).
+//!
+//! Work is measured in bytes: those written, and [`WRITE_WORK`] or [`CLAIM_WORK`] for a visit to a session.
 
 use crate::buffer::BufferPool;
 use crate::context::Context;
@@ -20,25 +27,25 @@ use std::mem;
 use std::sync::Arc;
 
 impl Engine {
-    /// Flushes each session that was sent something, and of the others as many as a turn should: their work is capped at
-    /// the turn's read work, so that neither keeps the other from the loop.
+    /// Runs the phase. The work on publications and large queues is limited to the work of the turn's reads (but is at
+    /// least [`PUBLICATION_WORK_MIN`]), so that neither reading nor publishing starves the other.
     pub(crate) fn flush(&mut self, handler: &mut impl Handler) {
         self.flush_sent(handler);
         self.clear_turn_buffer();
         let budget = mem::take(&mut self.read_work).max(PUBLICATION_WORK_MIN);
-        if !self.bulk_queue.is_empty() || self.topics.is_dirty() {
-            self.flush_bulk(budget, handler);
-            self.bulk_queue.reclaim_half();
+        if !self.large_queue.is_empty() || self.topics.is_dirty() {
+            self.flush_large(budget, handler);
+            self.large_queue.reclaim_half();
         }
-        self.bound_unclaimed(handler);
+        self.enforce_unclaimed_limit(handler);
         self.topics.trim(&mut self.buffers);
         if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX / 2 {
             self.resume_deferred();
         }
     }
 
-    /// Flushes each session that was sent something, up to the turn's limit. What most sessions need is inlined here, so that
-    /// registers are saved once in a turn.
+    /// Flushes each session to which something was sent in this turn, until [`TURN_WORK_MAX`] is reached. The common
+    /// case is inlined here, so that registers are saved once per turn and not once per session.
     #[inline(never)]
     fn flush_sent(&mut self, handler: &mut impl Handler) {
         let mut work = 0;
@@ -54,20 +61,20 @@ impl Engine {
         self.flush_queue.reclaim_half();
     }
 
-    /// Leaves nothing in the turn's buffer: it is for this turn alone.
+    /// Empties the buffer of this turn's messages. Sessions with unsent messages in it get copies.
     fn clear_turn_buffer(&mut self) {
         let Self {
             sessions,
             flush_queue,
-            bulk_queue,
+            large_queue,
             reap_queue,
             turn_buffer,
             buffers,
             ..
         } = self;
         if turn_buffer.is_in_use() {
-            // Sessions that the turn has not come to yet, or that have ended.
-            let queued = flush_queue.iter().chain(bulk_queue.iter());
+            // Only sessions that were not flushed in this turn, or have ended, can have messages there.
+            let queued = flush_queue.iter().chain(large_queue.iter());
             let ended = reap_queue.iter().map(|id| &id.slot);
             for slot in queued.chain(ended) {
                 if let Some(session) = sessions.get_mut(*slot as usize) {
@@ -78,14 +85,14 @@ impl Engine {
         turn_buffer.clear();
     }
 
-    /// Flushes sessions with many unsent bytes and members with unclaimed publications, one of each in turns, until the
-    /// budget is spent.
-    fn flush_bulk(&mut self, mut budget: usize, handler: &mut impl Handler) {
-        let mut queued = self.bulk_queue.len();
+    /// Flushes sessions with many unsent bytes and members with unclaimed publications, alternately, until the budget
+    /// is spent.
+    fn flush_large(&mut self, mut budget: usize, handler: &mut impl Handler) {
+        let mut queued = self.large_queue.len();
         while budget > 0 {
             let mut work = 0;
             if let Some(left) = queued.checked_sub(1)
-                && let Some(slot) = self.bulk_queue.pop_front()
+                && let Some(slot) = self.large_queue.pop_front()
             {
                 queued = left;
                 work += self.flush_queued(slot, handler);
@@ -100,10 +107,13 @@ impl Engine {
         }
     }
 
-    /// Flushes members until what was published by others than handlers of messages (timers, the host) is claimed as far as
-    /// it exceeds the lag limit. A session that publishes too much is not read meanwhile; these cannot be deferred. The
-    /// newest message does not count, so that a single large one is written by as many members per turn as any other.
-    fn bound_unclaimed(&mut self, handler: &mut impl Handler) {
+    /// Limits the unclaimed bytes that timers, sources and the host have published: above the limit, flushes members
+    /// without a budget until the rest is below it. A session that publishes too much is deferred instead, but timers,
+    /// sources and the host cannot be deferred.
+    ///
+    /// The limit is [`UNCLAIMED_BYTES_MAX`] or `lag_bytes_max`, whichever is larger, and the newest message, so that a
+    /// single large message is written within the budget, as any other.
+    fn enforce_unclaimed_limit(&mut self, handler: &mut impl Handler) {
         let total = self.topics.published_len();
         let Published {
             total: before,
@@ -130,7 +140,7 @@ impl Engine {
         };
     }
 
-    /// Members have caught up: the sessions that published are read again.
+    /// Resumes reading of the sessions that were deferred, now that members have caught up.
     fn resume_deferred(&mut self) {
         while let Some(id) = self.deferred.pop() {
             if let Some(session) = self.session_mut(id) {
@@ -140,7 +150,7 @@ impl Engine {
         }
     }
 
-    /// Flushes a session that was taken from a queue. Returns the work.
+    /// Flushes a session that was popped from a queue, if it is marked as queued. Returns the work.
     #[inline(always)]
     fn flush_queued(&mut self, slot: u32, handler: &mut impl Handler) -> usize {
         let slot = slot as usize;
@@ -150,7 +160,8 @@ impl Engine {
         if !mem::take(&mut session.is_flush_queued) {
             return CLAIM_WORK;
         }
-        // Most sessions have sent a few messages in this turn, which the stream accepts. Otherwise `flush_session` goes on.
+        // Fast path: all unsent bytes are messages of this turn, and the stream accepts them. Otherwise `flush_session`
+        // continues.
         if session.phase == Phase::Live
             && !(session.is_blocked | session.is_paused | session.has_unchecked_claims)
             && !self.topics.is_dirty()
@@ -173,7 +184,7 @@ impl Engine {
         self.flush_session(slot, handler)
     }
 
-    /// Claims what the session's topics have for it, and writes. Returns the work, measured in bytes.
+    /// Claims unclaimed publications and writes. Enforces the lag limit first, if there are any. Returns the work.
     #[inline(never)]
     pub(super) fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &self.sessions[slot];
@@ -184,10 +195,11 @@ impl Engine {
         let was_blocked = session.is_blocked;
         let mut len_max = SLICE_BYTES_MAX;
         if self.has_unclaimed(slot) || session.has_unchecked_claims {
-            self.bound_lag(slot, handler);
+            self.enforce_lag_limit(slot, handler);
             // A handler may have ended the session; then it has no memberships.
             self.sessions[slot].has_unchecked_claims = false;
-            // What is claimed now is written now, if the stream takes it: the queue of a member that keeps up never grows.
+            // The limit of this flush grows by what is claimed, so that the queue of a member whose stream accepts
+            // everything never grows.
             len_max += self.claim_all(slot);
         }
         self.write_session(slot, len_max);
@@ -199,7 +211,8 @@ impl Engine {
         work + (self.sessions[slot].bytes_out - before) as usize
     }
 
-    /// Flushes a session whose stream has returned an error, which may only mean that nothing was written.
+    /// Continues after a failed write: flushes the session if the write would block or was interrupted, ends it
+    /// otherwise.
     #[inline(never)]
     fn flush_after_error(
         &mut self,
@@ -216,10 +229,10 @@ impl Engine {
         }
     }
 
-    /// Applies the lag policy to a member for which something new was published, if more than
-    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) is unsent from before after its stream has accepted what it
-    /// can.
-    fn bound_lag(&mut self, slot: usize, handler: &mut impl Handler) {
+    /// Applies the lag policy to a member with new publications, if more than
+    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) of earlier publications is unsent, and remains so after
+    /// an attempt to write.
+    fn enforce_lag_limit(&mut self, slot: usize, handler: &mut impl Handler) {
         let lag_max = self.config.lag_bytes_max;
         let excess = |engine: &Self| {
             let cost = engine.sessions[slot].outbound.log_cost();
@@ -234,7 +247,8 @@ impl Engine {
         }
     }
 
-    /// Writes what is queued, until the stream takes no more or has taken `len_max` bytes.
+    /// Writes queued bytes until the stream accepts no more or has accepted `len_max` bytes. Sets or postpones the
+    /// write deadline if bytes remain.
     fn write_session(&mut self, slot: usize, len_max: usize) {
         let Self {
             sessions,
@@ -248,7 +262,7 @@ impl Engine {
         if session.is_blocked || session.outbound.is_empty() || session.phase == Phase::Dead {
             session.outbound.make_owned(turn_buffer, buffers);
             if session.is_blocked && !session.outbound.is_empty() {
-                // A member that has skipped everything had nothing unsent for a while, and so no write deadline.
+                // A member that skipped all its messages had nothing unsent, and so no write deadline.
                 self.expect_progress(slot);
             }
             return;
@@ -259,7 +273,7 @@ impl Engine {
         session.outbound.make_owned(turn_buffer, buffers);
         match written {
             Ok(Written::All) => {}
-            Ok(Written::Short) => self.stalled(slot),
+            Ok(Written::Short) => self.mark_blocked(slot),
             Ok(Written::Slice) => {
                 if self.deadlines.kind(slot) == Some(Deadline::Write) {
                     self.expect_progress(slot);
@@ -270,8 +284,8 @@ impl Engine {
         }
     }
 
-    /// Lets a member skip what it may skip, and disconnects it if more than
-    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) of other topics is unsent.
+    /// Skips the member's unsent messages of topics with [`LagPolicy::Skip`](crate::LagPolicy::Skip). Closes the
+    /// session if more than [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) of its other topics is unsent.
     #[inline(never)]
     fn apply_lag_policy(&mut self, slot: usize, handler: &mut impl Handler) {
         let lag_max = self.config.lag_bytes_max;
@@ -292,7 +306,7 @@ impl Engine {
             turn_buffer,
             buffers,
         );
-        // Of topics that may skip, only the rest of a message whose first bytes are sent is left.
+        // Not counted: of topics that may skip, only the rest of a partially sent message remains.
         let is_over = session
             .outbound
             .log_cost_of(|topic| !Self::may_skip(topics, topic, policy))
@@ -310,7 +324,9 @@ impl Engine {
         }
         let id = self.id_of(slot);
         for (topic, messages) in by_topic {
-            log::debug!("{id} skipped {messages} messages of {topic:?}");
+            log::debug!(
+                "{id} skipped {messages} messages of topic {topic:?}: more than {lag_max} B unsent (lag_bytes_max)"
+            );
             handler.on_skip(&mut Context::new(self), id, &topic, messages);
         }
         if is_over && self.sessions[slot].is_open() {
@@ -318,7 +334,7 @@ impl Engine {
         }
     }
 
-    /// Nothing is unsent any more: what was waiting for that follows.
+    /// Called when the session has no unsent bytes: replaces the write deadline, or continues the end of the session.
     fn all_sent(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         match session.phase {
@@ -338,11 +354,12 @@ impl Engine {
         }
     }
 
-    /// Resumes reading of a paused session that has fallen to its low-water mark.
+    /// Resumes reading of a paused session at its low-water mark, and calls `on_drain`. Pauses a session that is above
+    /// its high-water mark.
     fn resume_if_low(&mut self, slot: usize, handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
         if !session.is_paused {
-            // A publication can bring a session above the mark as well as a send.
+            // Publications count as well as direct messages.
             session.is_paused = session.outbound.cost() > self.config.high_water_bytes;
             return;
         }
@@ -358,17 +375,17 @@ impl Engine {
     }
 }
 
-/// What came of writing.
+/// The result of writing a session's queue.
 enum Written {
     /// Nothing is unsent.
     All,
-    /// The stream takes no more.
+    /// The stream has accepted less than it was offered, and accepts no more until it is writable again.
     Short,
-    /// The stream took a slice, and may take more.
+    /// The stream has accepted `len_max` bytes, and may accept more.
     Slice,
 }
 
-/// Writes what is queued, until the stream takes less than it was offered or has taken `len_max` bytes.
+/// Writes queued bytes until the stream accepts less than it was offered or has accepted `len_max` bytes.
 fn write(
     session: &mut Session,
     len_max: usize,
@@ -410,26 +427,25 @@ fn write(
     }
 }
 
-/// Bytes that one flush of a session writes at most, besides what it claims: some 100 us.
+/// Maximum bytes that one flush of a session writes in addition to what it claims: about 100 us.
 const SLICE_BYTES_MAX: usize = 256 * 1024;
 
-/// The work on sessions that were sent something in this turn, at most, but for a last slice; the others follow in the
-/// next: some 2 000 small writes, 5 to 10 ms.
+/// Work after which no further session of this turn's sends is flushed; the others follow in the next turn. This is
+/// some 2 000 small writes, 5 to 10 ms.
 const TURN_WORK_MAX: usize = 16 * 1024 * 1024;
 
-/// What a write costs beside its bytes, in bytes: writing anything takes as long as writing so many more.
+/// Work of a write in addition to its bytes: the fixed cost of a write takes as long as writing this many bytes.
 pub(super) const WRITE_WORK: usize = 8 * 1024;
 
-/// What it costs to visit a session whose stream takes nothing.
+/// Work of visiting a session without a write.
 const CLAIM_WORK: usize = 256;
 
-/// The work on publications and large queues that one turn does at least: 16 small writes, or as much as takes about as
-/// long.
+/// Minimum budget of one turn for publications and large queues: 16 small writes, or what takes as long.
 const PUBLICATION_WORK_MIN: usize = 16 * WRITE_WORK;
 
-/// Unclaimed bytes of publications that logs may hold, before the sessions that go on publishing are not read any more
-/// until the members have caught up.
+/// Unclaimed bytes of publications above which sessions that publish are deferred: they are not read until at most half
+/// as many bytes are unclaimed.
 pub(super) const UNCLAIMED_BYTES_MAX: usize = 1024 * 1024;
 
-/// Slices of one write.
+/// Maximum slices of one vectored write.
 const SLICES_MAX: usize = 64;

@@ -1,7 +1,7 @@
-//! Talking to the loop from other threads: a bounded inbox and the poll's waker.
+//! [`Handle`]: commands from other threads to the loop, through a bounded inbox and the poll's waker.
 //!
-//! What is asked for here happens at the start of the loop's next turn, in the order of asking. The waker is
-//! used only when the inbox was empty, so a burst costs one wake-up.
+//! Commands are executed at the start of the loop's next turn, in order. The waker is used only when the inbox was
+//! empty, so a burst of commands costs one wake-up.
 
 use crate::engine::Engine;
 use crate::id::Id;
@@ -12,8 +12,10 @@ use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Sends, publishes, closes and stops from any thread. Clones reach the same server. See
+/// Sends, publishes, closes and stops from any thread. Clones refer to the same server. See
 /// [`guide::threads`](crate::guide::threads).
+///
+/// A method only queues a command, and does not wait for its execution.
 ///
 /// ```
 /// use wsloop::{Config, Server, handler_fn};
@@ -46,8 +48,9 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     commands: VecDeque<Command>,
-    /// Bytes of payloads, topics' names and reasons in `commands`.
+    /// Bytes of payloads, topic names and reasons in `commands`.
     len: usize,
+    /// Whether the server has stopped, so that commands are refused.
     is_closed: bool,
 }
 
@@ -64,22 +67,22 @@ struct OwnedMessage {
     is_text: bool,
 }
 
-/// Why a [`Handle`] did not pass something on.
+/// The reason for which a [`Handle`] has refused a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandleError {
-    /// [`Config::handle_commands_max`](crate::Config::handle_commands_max) (default 4 096) or
-    /// [`Config::handle_bytes_max`](crate::Config::handle_bytes_max) (default 16 MiB) is reached: the loop is behind. Try
-    /// later.
+    /// The inbox is full: [`Config::handle_commands_max`](crate::Config::handle_commands_max) (default 4 096) or
+    /// [`Config::handle_bytes_max`](crate::Config::handle_bytes_max) (default 16 MiB) would be exceeded. The loop is
+    /// slower than the senders; try again later.
     Full,
-    /// The server has stopped or was dropped; it will not come back.
+    /// The server has stopped or was dropped. Every later command is refused, too.
     Stopped,
 }
 
 impl fmt::Display for HandleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Full => "the server's inbox is full",
+            Self::Full => "the server's inbox is full: try again later",
             Self::Stopped => "the server has stopped",
         })
     }
@@ -99,20 +102,20 @@ impl Handle {
         }
     }
 
-    /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. Whether it was still there is not
-    /// told. The message is copied.
+    /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. The message is copied. `Ok`
+    /// means that the command was queued; the session may have ended when the command is executed.
     ///
     /// # Errors
-    /// [`HandleError`]; the message was not passed on.
+    /// [`HandleError`] if the command was not queued.
     pub fn send<'m>(&self, id: Id, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
         self.push(Command::Send(id, message.into().into()))
     }
 
-    /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. The message is
-    /// copied, once.
+    /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. The message
+    /// is copied once, not for each member.
     ///
     /// # Errors
-    /// [`HandleError`]; the message was not passed on.
+    /// [`HandleError`] if the command was not queued.
     pub fn publish<'m>(
         &self,
         topic: &str,
@@ -121,11 +124,11 @@ impl Handle {
         self.push(Command::Publish(topic.to_owned(), message.into().into()))
     }
 
-    /// Begins the closing handshake of a session, as [`Context::close`](crate::Context::close) does. Whether it was still
-    /// there, and whether the code may be sent, is not told.
+    /// Begins the closing handshake of a session, as [`Context::close`](crate::Context::close) does. `Ok` means that
+    /// the command was queued; it has no effect if the session has ended or `code` may not be sent.
     ///
     /// # Errors
-    /// [`HandleError`]; nothing was passed on.
+    /// [`HandleError`] if the command was not queued.
     pub fn close(&self, id: Id, code: u16, reason: &str) -> Result<(), HandleError> {
         self.push(Command::Close(id, code, reason.to_owned()))
     }
@@ -133,16 +136,16 @@ impl Handle {
     /// Ends a session without a closing handshake, as [`Context::terminate`](crate::Context::terminate) does.
     ///
     /// # Errors
-    /// [`HandleError`]; nothing was passed on.
+    /// [`HandleError`] if the command was not queued.
     pub fn terminate(&self, id: Id) -> Result<(), HandleError> {
         self.push(Command::Terminate(id))
     }
 
-    /// Stops the server gracefully; at a second call, at once, as [`Context::stop`](crate::Context::stop) does. Never
-    /// refused for want of room.
+    /// Stops the server as [`Context::stop`](crate::Context::stop) does: gracefully, and at a second call at once.
+    /// Never refused because the inbox is full.
     ///
     /// # Errors
-    /// [`HandleError::Stopped`]: it has stopped already.
+    /// [`HandleError::Stopped`] if the server has stopped already.
     pub fn stop(&self) -> Result<(), HandleError> {
         self.push(Command::Stop)
     }
@@ -163,15 +166,21 @@ impl Handle {
         let is_first = inbox.commands.len() == 1;
         drop(inbox);
         if is_first && let Err(error) = self.shared.waker.wake() {
-            // The command stays and is found at the next turn.
-            log::error!("cannot wake the loop: {error}");
+            // The command is in the inbox.
+            log::error!(
+                "cannot wake the server: {error}; commands from other threads wait for its next turn"
+            );
         }
         Ok(())
     }
 
-    /// Carries out the commands that wait, as long as `may_go_on` holds. The others stay, and are counted against the limits
-    /// of the inbox. Returns whether some stay.
-    pub(super) fn drain(&self, engine: &mut Engine, may_go_on: impl Fn(&Engine) -> bool) -> bool {
+    /// Executes queued commands as long as `may_continue` returns `true`. The others stay in the inbox and count
+    /// against its limits. Returns whether commands stay.
+    pub(super) fn drain(
+        &self,
+        engine: &mut Engine,
+        may_continue: impl Fn(&Engine) -> bool,
+    ) -> bool {
         let mut inbox = self.inbox();
         if inbox.commands.is_empty() {
             return false;
@@ -179,12 +188,12 @@ impl Handle {
         let mut commands = mem::take(&mut inbox.commands);
         drop(inbox);
         let mut done = 0;
-        while may_go_on(engine)
+        while may_continue(engine)
             && let Some(command) = commands.pop_front()
         {
             done += command.len();
             match command {
-                // A refusal concerns a session that is closing; the thread that asked has no use for it.
+                // Results are dropped: the thread that queued the command does not wait for them.
                 Command::Send(id, message) => drop(engine.send(id, message.borrow())),
                 Command::Publish(topic, message) => drop(engine.publish(&topic, message.borrow())),
                 Command::Close(id, code, reason) => drop(engine.close(id, code, &reason)),
@@ -195,17 +204,17 @@ impl Handle {
         let mut inbox = self.inbox();
         inbox.len -= done.min(inbox.len);
         if commands.is_empty() {
-            // Those that came meanwhile have woken the loop.
+            // Commands that were queued meanwhile have woken the loop.
             return false;
         }
-        // Commands that came meanwhile follow those that stay.
+        // Commands that were queued meanwhile follow those that stay.
         commands.append(&mut inbox.commands);
         inbox.commands = commands;
         true
     }
 
-    /// Nothing is taken any more.
-    pub(super) fn shut(&self) {
+    /// Refuses all further commands, and discards queued ones.
+    pub(super) fn close_inbox(&self) {
         let mut inbox = self.inbox();
         *inbox = Inbox {
             is_closed: true,
@@ -214,7 +223,7 @@ impl Handle {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // Nothing panics while the lock is held, and the inbox is whole between any two of its lines.
+        // A poisoned lock can be used: nothing panics while the lock is held, and the inbox is always consistent.
         self.shared
             .inbox
             .lock()
@@ -229,6 +238,7 @@ impl fmt::Debug for Handle {
 }
 
 impl Command {
+    /// Returns the bytes that the command counts against `handle_bytes_max`.
     fn len(&self) -> usize {
         match self {
             Self::Send(_, message) => message.borrow().len(),

@@ -1,8 +1,8 @@
-//! Listeners: the accept phase, which loses no client that waits in a backlog.
+//! Listeners and the accept phase.
 //!
-//! mio is edge-triggered: after an accept that failed for want of descriptors no further event comes while
-//! clients wait. So a listener stays pending until accept says that it would block; a failed one is tried again
-//! when a session was reaped, and after a while anyway.
+//! mio is edge-triggered: if accept fails because no descriptor is free, no further event reports the connections that
+//! are in the backlog already. So a listener stays pending until accept would block. After a failure, accept is retried
+//! when a session was reaped, and every 100 ms.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -19,24 +19,26 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) socket: ListeningSocket,
-    /// Its real one; `None` for a Unix socket.
+    /// The address with the actual port; `None` for a Unix socket.
     pub(super) addr: Option<SocketAddr>,
     state: State,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The backlog was empty: the next client is a new event.
+    /// The backlog was empty at the last accept. The next connection causes an event.
     Drained,
-    /// Clients may wait in the backlog.
+    /// The backlog may have connections.
     Pending,
-    /// Accept failed; clients may wait. Try again at this time, or when a session is reaped.
+    /// Accept has failed, and the backlog may have connections. Accept is retried at this time, or when a session is
+    /// reaped.
     Failed { retry_at: u64 },
-    /// To be tried again after a failure, which was told and is not told again before the backlog was empty.
+    /// Accept is to be retried. The failure was reported, and further ones are not until the backlog has been empty.
     Retrying,
 }
 
 impl Listener {
+    /// Returns a listener that is to be tried, because connections may have arrived before its registration.
     pub(super) fn new(socket: ListeningSocket) -> io::Result<Self> {
         let addr = socket.addr()?;
         Ok(Self {
@@ -46,21 +48,21 @@ impl Listener {
         })
     }
 
-    /// The poll said that clients wait.
+    /// Called when the poll reports connections.
     pub(super) fn mark(&mut self) {
         if self.state == State::Drained {
             self.state = State::Pending;
         }
     }
 
-    /// A descriptor has become free.
+    /// Called when a descriptor may have become free.
     pub(super) fn retry(&mut self) {
         if let State::Failed { .. } = self.state {
             self.state = State::Retrying;
         }
     }
 
-    /// How long until the listener is to be tried, in milliseconds; `None`: when the poll says so.
+    /// Returns the milliseconds until accept is to be called; `None`: after the next event.
     pub(super) fn next_in(&self, now: u64) -> Option<u64> {
         match self.state {
             State::Drained => None,
@@ -69,7 +71,7 @@ impl Listener {
         }
     }
 
-    /// Takes connections until none waits, or `budget` is spent.
+    /// Accepts connections until the backlog is empty, or `budget` of them are accepted. Passes each to `register`.
     pub(super) fn accept<H: Handler>(
         &mut self,
         budget: usize,
@@ -89,7 +91,7 @@ impl Listener {
                         self.state = State::Drained;
                         return;
                     }
-                    // The client went away while it waited; the next one may be there.
+                    // The client has disconnected while in the backlog. Others may follow.
                     ErrorKind::ConnectionAborted
                     | ErrorKind::ConnectionReset
                     | ErrorKind::Interrupted => {}
@@ -102,15 +104,17 @@ impl Listener {
         }
     }
 
-    /// EMFILE, ENFILE, ENOBUFS, ENOMEM, and what else accept(2) may say: nothing to do but to wait.
+    /// Called when accept fails with EMFILE, ENFILE, ENOBUFS, ENOMEM or another error that concerns no single
+    /// connection. Reports the first of such errors, and schedules a retry.
     fn failed<H: Handler>(&mut self, error: io::Error, engine: &mut Engine, handler: &mut H) {
-        let is_news = self.state == State::Pending;
+        let is_first_failure = self.state == State::Pending;
         self.state = State::Failed {
             retry_at: engine.now() + RETRY_MILLIS,
         };
-        if is_news {
+        if is_first_failure {
             log::warn!(
-                "cannot accept on {}: {error}; clients wait in the backlog",
+                "cannot accept connections on {}: {error}; clients wait in the backlog, and accept is retried every \
+                 {RETRY_MILLIS} ms (too many open files: raise the limit of open files, or lower connections_max)",
                 self.socket.name()
             );
             handler.on_error(&mut Context::new(engine), None, &Error::Io(error));
@@ -126,13 +130,13 @@ pub(super) enum ListeningSocket {
 }
 
 impl ListeningSocket {
-    /// The next connection that waits, and its peer's address if it has one.
+    /// Accepts a connection. Returns its stream, and the address of the peer if the connection is TCP.
     pub(super) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
-                // What a turn produced leaves in one write, so there is nothing for Nagle to gather. A failure
-                // here means that the connection is gone already, which the first read will tell.
+                // The output of a turn is written at once, so Nagle's algorithm could only delay it. A failure means
+                // that the connection has ended already, which the first read reports.
                 drop(stream.set_nodelay(true));
                 Ok((Stream::Tcp(stream), Some(peer)))
             }
@@ -143,7 +147,7 @@ impl ListeningSocket {
         }
     }
 
-    /// Where it listens, with its real port; `None` for a Unix socket.
+    /// Returns the address with the actual port; `None` for a Unix socket.
     pub(super) fn addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Some),
@@ -151,7 +155,7 @@ impl ListeningSocket {
         }
     }
 
-    /// For the log.
+    /// Returns the address or the path, for the log.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Tcp(listener) => listener
@@ -202,12 +206,14 @@ impl Source for ListeningSocket {
     }
 }
 
-/// Connections that one turn takes from one listener before the others, and the sessions, have their turn.
+/// Maximum connections that one turn accepts from one listener, so that other listeners and the sessions are not
+/// delayed.
 pub(super) const ACCEPTS_PER_TURN: usize = 256;
 
-/// Connections that are taken from a listener before it is closed: those that a full backlog holds, and not without
-/// end while others come.
-pub(super) const LAST_ACCEPTS_MAX: usize = 65_536;
+/// Maximum connections that are accepted from a listener before it is closed: a full backlog. The limit ends the phase
+/// even if new connections arrive all the time.
+pub(super) const BACKLOG_ACCEPTS_MAX: usize = 65_536;
 
-/// Between two tries of a listener whose accept fails: no spin, and no client waits noticeably longer.
+/// Interval in milliseconds at which a failed accept is retried: long enough not to load the processor, and too short
+/// for a client to notice.
 const RETRY_MILLIS: u64 = 100;

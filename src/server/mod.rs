@@ -1,7 +1,8 @@
-//! The server: one poll, its listeners, and the turn.
+//! [`Server`]: the event loop with its poll, listeners, clock and handler.
 //!
-//! One turn: poll, accept, read, expire, flush, reap. Events only mark; phases act. Sessions are the engine's, and the phases
-//! are in the files named after them; this file has what they need of mio and of the clock.
+//! A turn of the loop consists of a poll and the phases accept, read, expire, flush and reap. Events of the poll only
+//! mark sessions; the phases act. The engine owns the sessions. The order of the phases is in `turn`, and each phase is
+//! in the file named after it (accept: `listener`). This file connects the phases to mio and to the clock.
 
 mod expire;
 mod flush;
@@ -22,7 +23,7 @@ use crate::id::Id;
 use crate::stats::Stats;
 use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
-use listener::{ACCEPTS_PER_TURN, LAST_ACCEPTS_MAX, Listener, ListeningSocket};
+use listener::{ACCEPTS_PER_TURN, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
 use mio::event::{Event, Source};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -52,50 +53,52 @@ pub struct Server<H: Handler> {
     engine: Engine,
     handler: H,
     handle: Handle,
-    /// Whether the last turn has left commands in the inbox. No wake-up follows for those.
+    /// Whether the last turn has left commands in the inbox. The waker does not report those again.
     has_commands: bool,
-    /// The one receive buffer.
+    /// The receive buffer of all sessions.
     buf: Vec<u8>,
+    /// Time 0 of the loop's clock.
     clock: Instant,
-    life: Life,
+    state: State,
 }
 
-/// The poll and what is registered there besides sessions.
+/// The poll, the listeners and the sources of the host.
 struct Polling {
     poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
-    /// Keys of the host's sources that were ready in this turn.
+    /// Keys of the host's sources for which `on_source` is to be called.
     ready_sources: VecDeque<usize>,
-    /// The last poll may have left events behind, which the host is not told of again: its poll, if this one's descriptor is
-    /// in it edge-triggered, has reported all of them at once.
+    /// Whether the last poll may have left events behind. If the host polls this poll's descriptor edge-triggered, the
+    /// host's poll does not report those events again.
     has_more_events: bool,
 }
 
-/// Whether a server goes on.
+/// Whether a server continues, returned by [`Server::turn`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "after `Stopped` there is nothing left to turn"]
+#[must_use = "after `Stopped`, further turns have no effect"]
 #[non_exhaustive]
 pub enum Turn {
     /// Call [`Server::turn`] again.
     Running,
-    /// The server has stopped: no listener, no session.
+    /// The server has stopped: it has no listener and no session.
     Stopped,
 }
 
+/// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    /// `on_start` is to be called.
+enum State {
+    /// `on_start` was not called yet.
     New,
     Running,
     Stopped,
 }
 
 impl<H: Handler> Server<H> {
-    /// A server without listeners.
+    /// Returns a server without listeners.
     ///
     /// # Errors
-    /// `InvalidInput` if `config` makes no sense ([`Config::check`]), or what the system says to a new poll.
+    /// `InvalidInput` if [`Config::check`] finds an error, or the system's error if the poll cannot be created.
     pub fn new(config: Config, handler: H) -> io::Result<Self> {
         config
             .check()
@@ -117,16 +120,17 @@ impl<H: Handler> Server<H> {
             engine: Engine::new(config, Some(clock)),
             handler,
             clock,
-            life: Life::New,
+            state: State::New,
         })
     }
 
-    /// Listens on an address, or on the first that works of several; the address with its real port.
+    /// Listens on an address, or on the first of several addresses that can be bound. Returns the address with the
+    /// actual port.
     ///
-    /// The backlog is mio's; for another, use [`listen_on`](Self::listen_on).
+    /// The length of the backlog is the default of mio. For another length, use [`listen_on`](Self::listen_on).
     ///
     /// # Errors
-    /// What the system says, with the address.
+    /// The system's error for the last address, with the address in the text.
     pub fn listen(&mut self, addr: impl ToSocketAddrs) -> io::Result<SocketAddr> {
         let mut last = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
         for addr in addr.to_socket_addrs()? {
@@ -141,17 +145,17 @@ impl<H: Handler> Server<H> {
         Err(last)
     }
 
-    /// Listens on a socket that is bound and listening already.
+    /// Listens on a socket that is bound and listening already. Returns its address.
     ///
     /// # Errors
-    /// What the system says to making it non-blocking or registering it.
+    /// The system's error if the socket cannot be made non-blocking or registered.
     pub fn listen_on(&mut self, socket: std::net::TcpListener) -> io::Result<SocketAddr> {
         socket.set_nonblocking(true)?;
         self.add_tcp_listener(TcpListener::from_std(socket))
     }
 
-    /// Listens on a Unix socket that is bound and listening already. Its sessions have no address
-    /// ([`Context::peer_addr`]), and its file is the caller's to remove.
+    /// Listens on a Unix socket that is bound and listening already. [`Context::peer_addr`] returns `None` for its
+    /// sessions. The server does not remove the socket's file.
     ///
     /// ```no_run
     /// use std::os::unix::net::UnixListener;
@@ -165,7 +169,7 @@ impl<H: Handler> Server<H> {
     /// ```
     ///
     /// # Errors
-    /// What the system says to making it non-blocking or registering it.
+    /// The system's error if the socket cannot be made non-blocking or registered.
     pub fn listen_on_unix(&mut self, socket: std::os::unix::net::UnixListener) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         self.add_listener(ListeningSocket::Unix(UnixListener::from_std(socket)))
@@ -178,7 +182,7 @@ impl<H: Handler> Server<H> {
     }
 
     fn add_listener(&mut self, mut socket: ListeningSocket) -> io::Result<()> {
-        if self.life == Life::Stopped || self.engine.is_stopping() {
+        if self.state == State::Stopped || self.engine.is_stopping() {
             return Err(io::Error::other("the server is stopping"));
         }
         let Polling {
@@ -191,82 +195,82 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
-    /// The addresses that the server listens on, with their real ports. Unix sockets are not among them.
+    /// Returns the TCP addresses that the server listens on, with the actual ports.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
         let listeners = self.polling.listeners.iter();
         listeners.filter_map(|listener| listener.addr)
     }
 
-    /// Adds a source of the host's to the poll, edge-triggered: when it is readable, [`Handler::on_source`] is
-    /// called with `key` (below 65 536). The source stays the host's, who keeps it and reads it; when it is dropped, it is
-    /// out of the poll.
+    /// Registers an event source of the host with the server's poll. [`Handler::on_source`] is called with `key` when
+    /// the source becomes readable. Readiness is edge-triggered: read until `WouldBlock`.
+    ///
+    /// The host retains the source and reads from it. Dropping the source removes it from the poll.
     ///
     /// # Errors
-    /// What the system says, or `InvalidInput` for a larger key.
+    /// `InvalidInput` if `key` is 65 536 or more, or the system's error if the source cannot be registered.
     pub fn register(&mut self, source: &mut impl Source, key: usize) -> io::Result<()> {
         if key >= SOURCES_MAX {
             return Err(io::Error::new(
                 ErrorKind::InvalidInput,
-                "the key of a source is below 65 536",
+                format!("the key of a source must be below {SOURCES_MAX}: {key}"),
             ));
         }
         let registry = self.polling.poll.registry();
         registry.register(source, Token(SOURCES + key), Interest::READABLE)
     }
 
-    /// For talking to the server from other threads.
+    /// Returns a handle with which other threads can send, publish, close and stop.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// The handler.
+    /// Returns the handler.
     pub fn handler(&self) -> &H {
         &self.handler
     }
 
-    /// The handler.
+    /// Returns the handler.
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
     }
 
-    /// Acts as a handler would, between two turns. What it queues leaves at the next, for which
-    /// [`next_timeout`](Self::next_timeout) is zero.
+    /// Calls `act` with a [`Context`], between two turns, and returns its result. Messages that `act` queues are
+    /// written in the next turn; until then, [`next_timeout`](Self::next_timeout) is zero.
     pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
         self.engine.begin_turn(millis_since(self.clock));
         act(&mut Context::new(&mut self.engine))
     }
 
-    /// How many sessions are between `on_open` and `on_close`.
+    /// Returns the number of sessions between `on_open` and `on_close`.
     pub fn count(&self) -> usize {
         self.engine.count()
     }
 
-    /// What the loop has counted since it began.
+    /// Returns the server's counters. O(sessions whose sockets accept nothing at the moment).
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// Turns until the server has stopped.
+    /// Runs turns until the server has stopped.
     ///
     /// # Errors
-    /// What the system says to polling; everything else concerns one connection or listener and goes to
-    /// [`Handler::on_error`].
+    /// The system's error if a poll fails. Errors of one connection or listener are passed to [`Handler::on_error`].
     pub fn run(&mut self) -> io::Result<()> {
         while self.turn(None)? == Turn::Running {}
         Ok(())
     }
 
-    /// One pass: sleeps until there is something to do, at most `timeout` (`None`: without end), and does it. See
+    /// Runs one turn of the loop: waits until there is work, for at most `timeout` (`None`: no limit), and does it. See
     /// [`guide::turn`](crate::guide::turn).
     ///
     /// # Errors
-    /// What the system says to polling.
+    /// The system's error if the poll fails.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        if self.life == Life::Stopped {
+        if self.state == State::Stopped {
             return Ok(Turn::Stopped);
         }
-        if self.life == Life::New {
-            self.life = Life::Running;
+        if self.state == State::New {
+            self.state = State::Running;
             self.engine.begin_turn(millis_since(self.clock));
             self.handler.on_start(&mut Context::new(&mut self.engine));
         }
@@ -277,7 +281,8 @@ impl<H: Handler> Server<H> {
             start.as_millis() as u64
         };
         turn::begin(&mut self.engine, sleep, clock, &mut self.polling)?;
-        // While members have too much unclaimed, commands wait, and their senders get `HandleError::Full`.
+        // While too many bytes are unclaimed, commands stay in the inbox. Once it is full, senders get
+        // `HandleError::Full`.
         self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });
@@ -295,24 +300,25 @@ impl<H: Handler> Server<H> {
             self.engine.count_turn(self.clock.elapsed() - start);
         }
         if has_stopped {
-            self.life = Life::Stopped;
-            self.handle.shut();
+            self.state = State::Stopped;
+            self.handle.close_inbox();
             return Ok(Turn::Stopped);
         }
         Ok(Turn::Running)
     }
 
-    /// How long the server can sleep before it has something to do of itself; `None`: until an event. For hosts
-    /// that poll [`as_raw_fd`](AsRawFd::as_raw_fd) in a loop of their own.
+    /// Returns the time until the server has work without an event, for example a timer; `None`: only an event can
+    /// bring work. For a host that polls [`as_raw_fd`](AsRawFd::as_raw_fd) in its own loop: call [`turn`](Self::turn)
+    /// when the descriptor is readable or this time has passed.
     pub fn next_timeout(&self) -> Option<Duration> {
         let now = millis_since(self.clock);
         let late = now - self.engine.now();
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
         let polling = self.polling.next_in(now);
-        let at_once = (self.life == Life::New || self.has_commands).then_some(0);
+        let at_once = (self.state == State::New || self.has_commands).then_some(0);
         let wait = earlier(earlier(engine, polling), at_once)?;
-        // The clock has a fraction of a millisecond that `now` has not: to sleep for less than `wait` would be to
-        // wake up just before.
+        // `now` is rounded down to milliseconds. `wait` is not reduced by the rest: to wake up that much too early
+        // would cost another turn.
         Some(Duration::from_millis(wait))
     }
 }
@@ -341,7 +347,7 @@ impl Polling {
         }
     }
 
-    /// Milliseconds until a listener is to be tried, or a poll will return more events.
+    /// Returns the milliseconds until a listener is to be tried or more events are to be polled; `None`: no such work.
     fn next_in(&self, now: u64) -> Option<u64> {
         let listeners = self.listeners.iter();
         let listeners = listeners.filter_map(|listener| listener.next_in(now));
@@ -357,7 +363,7 @@ impl Environment for Polling {
         } = self;
         let budget = if is_last {
             listeners.iter_mut().for_each(Listener::mark);
-            LAST_ACCEPTS_MAX
+            BACKLOG_ACCEPTS_MAX
         } else {
             ACCEPTS_PER_TURN
         };
@@ -395,7 +401,7 @@ impl Environment for Polling {
     }
 }
 
-/// Inserts a connection, and registers its stream for everything, once.
+/// Inserts a connection, and registers its stream once for both directions.
 fn accept(engine: &mut Engine, registry: &Registry, stream: Stream, peer: Option<SocketAddr>) {
     let Some(id) = engine.insert(stream, peer) else {
         return;
@@ -408,8 +414,9 @@ fn accept(engine: &mut Engine, registry: &Registry, stream: Stream, peer: Option
 }
 
 impl<H: Handler> AsRawFd for Server<H> {
-    /// The poll's own descriptor, readable when the server has events: for a host's poll (with mio, as a `SourceFd`,
-    /// behind mio's feature `os-ext`). See also [`Server::next_timeout`].
+    /// Returns the descriptor of the server's poll, which is readable when the server has events. A host can add this
+    /// descriptor to its own poll (with mio: as a `SourceFd`, which needs mio's feature `os-ext`). See also
+    /// [`Server::next_timeout`].
     fn as_raw_fd(&self) -> RawFd {
         self.polling.poll.as_raw_fd()
     }
@@ -424,10 +431,10 @@ impl<H: Handler> fmt::Debug for Server<H> {
 }
 
 impl<H: Handler> Drop for Server<H> {
-    /// Ends every session, so that each `on_open` has its `on_close`.
+    /// Ends every session, so that `on_close` is called for each session for which `on_open` was.
     fn drop(&mut self) {
-        self.handle.shut();
-        // A handler that panicked is in no state to be called again.
+        self.handle.close_inbox();
+        // A handler that has panicked may be in an inconsistent state, and is not called again.
         if !std::thread::panicking() {
             self.engine.terminate_all();
             self.engine.reap(&mut self.handler, |_| {});
@@ -435,25 +442,27 @@ impl<H: Handler> Drop for Server<H> {
     }
 }
 
-/// A session's token: its slot below, as much of its number as fits above.
+/// Returns a session's token: the slot in the low bits, and above it as many low bits of the number as fit. The number
+/// distinguishes the session from earlier ones in the same slot.
 fn token_of(id: Id) -> usize {
     let number = (id.number as usize) << SLOT_BITS;
     (number | id.slot as usize) & SESSION_TOKENS
 }
 
-/// Returns what an event reports. The tests are joined by `|`, of which compilers make fewer branches than of `||`.
+/// Converts an event. The conditions are joined by `|`, which compilers turn into fewer branches than `||`.
 #[inline]
 fn readiness(event: &Event) -> Readiness {
     let is_end = event.is_error() | event.is_priority() | event.is_read_closed();
     Readiness {
-        // An error is met, and told apart, by reading.
+        // A read returns the error.
         is_readable: event.is_readable() | is_end,
         is_writable: event.is_writable(),
         is_end,
     }
 }
 
-/// Marks the session of that token. An event of one that is gone, whose slot may have another now, is ignored.
+/// Marks the session with that token. An event of a session that has been reaped is ignored, even if its slot is
+/// reused.
 #[inline]
 fn mark_token(engine: &mut Engine, token: usize, readiness: Readiness) {
     let slot = token & ((1 << SLOT_BITS) - 1);
@@ -463,12 +472,13 @@ fn mark_token(engine: &mut Engine, token: usize, readiness: Readiness) {
     });
 }
 
+/// Returns the time since `clock` in milliseconds, rounded down.
 fn millis_since(clock: Instant) -> u64 {
     clock.elapsed().as_millis() as u64
 }
 
-/// What each session is registered for. Where the system tells of urgent data, that is asked for as well: it cuts a read
-/// short although more follows.
+/// Interests with which each session is registered: both directions, and urgent data where the system reports it. A
+/// read stops short at urgent data, so that a short read then does not mean that the stream is empty.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const INTERESTS: Interest = Interest::READABLE
     .add(Interest::WRITABLE)
@@ -476,14 +486,21 @@ const INTERESTS: Interest = Interest::READABLE
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// Events that one poll returns.
+/// Maximum events that one poll returns.
 const EVENTS_PER_POLL: usize = 1024;
 
-/// Tokens: sessions have the lower half, of which the slot takes so many bits.
+// Tokens. The lower half of their range belongs to sessions, the upper half to listeners, the host's sources and the
+// waker.
+
+/// Bits of a session's token that are the slot.
 const SLOT_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
+/// The largest token of a session, and the mask of such tokens.
 const SESSION_TOKENS: usize = usize::MAX >> 1;
+/// The token of the first listener.
 const LISTENERS: usize = SESSION_TOKENS + 1;
+/// The token of the source with key 0.
 const SOURCES: usize = LISTENERS + (1 << 16);
+/// Maximum number of keys of sources.
 const SOURCES_MAX: usize = 1 << 16;
 const WAKER: Token = Token(usize::MAX);
 

@@ -1,15 +1,21 @@
-//! The read phase: from readable streams, through the protocol, to the handler.
+//! The read phase: reads from streams, decodes frames, and calls the handler.
 //!
-//! All sessions share one receive buffer; the payload of a long frame is read into the place where its message is
-//! assembled. A session is read until a read comes back short (then the stream is empty:
-//! the next byte is a new event), until it would block, until it has had its share of the turn (then it goes to the back of
-//! the queue), or until it is paused or deferred. The share is counted in bytes and in messages: bytes below the decoder, so
-//! that fragments without end do not hold the loop, and messages, because a tiny one costs as much as a longer one. Input
-//! that was read and cannot be processed yet is stored with the session, and processed first when it goes on.
+//! All sessions share one receive buffer. Only the payload of a long frame is read directly into the buffer in which
+//! its message is assembled.
 //!
-//! Sessions in the middle of a long message wait in a queue of their own, which is read after the others, so that many long
-//! messages do not delay short ones by more than a turn. There, a read that is all payload of one frame counts little, so
-//! that a message is read in few turns.
+//! A session is read until
+//!
+//! - a read returns less than was requested (the stream is empty, and the next byte causes an event) or would block,
+//! - the session has used its share of the turn (it then goes to the end of the queue), or
+//! - the session is paused or deferred.
+//!
+//! The share is limited in bytes and in messages. Bytes are counted as they are read, before decoding, so that endless
+//! fragments cannot occupy the loop. Messages are counted because a tiny message costs as much as a longer one. Input
+//! that was read and cannot be processed yet is stored in the session, and processed before the next read.
+//!
+//! Sessions in the middle of a long message have their own queue, which is read after the other one, so that many long
+//! messages delay short ones by one turn at most. A read that is entirely payload of one frame is charged at a fraction
+//! of its bytes, so that a long message is read in few turns.
 
 use super::flush::{UNCLAIMED_BYTES_MAX, WRITE_WORK};
 use crate::context::Context;
@@ -25,7 +31,7 @@ use crate::stats::{Refusal, Stats};
 use std::io::{self, ErrorKind, Read};
 use std::mem;
 
-/// What was read.
+/// The bytes and messages that were read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Amount {
     bytes: usize,
@@ -33,28 +39,29 @@ struct Amount {
     messages: usize,
 }
 
-/// A read while a data frame was under way.
+/// The result of a read in the middle of a data frame.
 #[derive(Clone, Copy, Debug)]
 struct PayloadRead {
     bytes: usize,
-    /// Bytes that do not count against the share of the session.
+    /// Bytes of these that do not count against the session's share.
     discount: usize,
-    /// Messages of the session so far.
+    /// Messages of the session in this turn, including those of this read.
     messages: usize,
 }
 
 impl Engine {
-    /// Reads from each session that was marked, once, or until the turn has read enough: the others keep their places for
-    /// the next turn, so that the first need not wait for all to be answered.
+    /// Reads from each queued session once, until the limit of the turn is reached. The remaining sessions stay at the
+    /// front of the queue for the next turn. The limit lets the first sessions receive their answers before all others
+    /// are read.
     pub(crate) fn read(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
-        // Sessions that the first queue puts into the second one are read in this turn, too.
+        // Sessions that move from the first queue to the second are read in this turn, too.
         let read = self.read_queued(self.read_queue.len(), buf, handler);
         if !self.long_read_queue.is_empty() {
             self.read_long_queued(read.bytes, buf, handler);
         }
     }
 
-    /// Reads from one session before those that are queued, if there is something to read or to process.
+    /// Reads from one session before the queued ones, if it has something to read or to process.
     pub(super) fn read_first(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
         if session.wants_input() {
@@ -64,17 +71,18 @@ impl Engine {
                 self.count_reads(1, read, published);
                 return;
             }
-            // If the session is queued already, that entry counts only if the session is queued again.
+            // If the session has an entry already, that entry is ignored unless the session is marked as queued again.
             session.is_read_queued = true;
             self.read_queue.push_front(slot as u32);
             self.read_queued(1, buf, handler);
         }
     }
 
-    /// Reads from the first `count` sessions of the queue, or until the turn has read enough. Returns what was read.
+    /// Reads from the first `count` sessions of the queue, until the limit of the turn is reached. Returns the bytes
+    /// and messages.
     ///
-    /// What most messages need is inlined here, and what they do not need is not, so that registers are saved once in a
-    /// turn: 79 instructions less per message of 20 B.
+    /// The common path of a message is inlined here, and rare paths are not, so that registers are saved once per turn:
+    /// 79 instructions less per message of 20 B.
     #[inline(never)]
     fn read_queued(&mut self, count: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
         let published = self.topics.published_len();
@@ -94,7 +102,7 @@ impl Engine {
         read
     }
 
-    /// Counts what was read from `sessions` sessions since `published` bytes were published.
+    /// Adds the reads of `sessions` sessions to the counters. `published` is `published_len` from before those reads.
     #[inline]
     fn count_reads(&mut self, sessions: usize, read: Amount, published: u64) {
         self.reading = None;
@@ -103,8 +111,8 @@ impl Engine {
         self.read_work += sessions * WRITE_WORK + read.bytes * SMALL_MESSAGES_WORK;
     }
 
-    /// Reads from each session that is in the middle of a long message, once, or until the turn has read enough, of which
-    /// `bytes_read` bytes are read already.
+    /// Reads once from each session that is in the middle of a long message, until the limit of the turn is reached.
+    /// The turn has read `bytes_read` bytes already.
     #[inline(never)]
     fn read_long_queued(&mut self, bytes_read: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let published = self.topics.published_len();
@@ -131,8 +139,8 @@ impl Engine {
         self.count_reads(sessions, read, published);
     }
 
-    /// Reads from a session to the end of its message, within its share, and queues it again if there is more. Returns what
-    /// was read.
+    /// Reads from a session to the end of its message, within its share, and queues the session again if there is more
+    /// to read. Returns the bytes and messages.
     #[inline(never)]
     fn read_long(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
         self.reading = Some(slot as u32);
@@ -159,8 +167,8 @@ impl Engine {
         read
     }
 
-    /// Reads from a session, if it is marked as queued, within its share, and queues it again if there is more. Returns what
-    /// was read.
+    /// Reads from a session, if it is marked as queued, within its share, and queues the session again if there is more
+    /// to read. Returns the bytes and messages.
     #[inline(always)]
     fn read_session(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
         let mut read = Amount::default();
@@ -171,7 +179,7 @@ impl Engine {
             return read;
         }
         self.reading = Some(slot as u32);
-        // Bytes that do not count against the share.
+        // Bytes that do not count against the session's share.
         let mut discount = 0;
         let mut has_share = true;
         if session.extra.is_some() {
@@ -197,7 +205,7 @@ impl Engine {
                         read.bytes += len;
                         let may_return_more = session.count_read(len, buf.len());
                         if session.phase == Phase::Live {
-                            // As `touch` does, without another look at the session.
+                            // The same check as in `touch`, without another access to the session.
                             if session.touched_at != self.touch_period {
                                 self.touch(slot);
                             }
@@ -211,7 +219,7 @@ impl Engine {
                             session.discard(len);
                         }
                         if !may_return_more {
-                            // The stream is empty. If input is stored, the session is queued.
+                            // The stream is empty. If input is stored, `store_unprocessed` has queued the session.
                             return read;
                         }
                     }
@@ -228,7 +236,8 @@ impl Engine {
         read
     }
 
-    /// Reads once while a data frame is under way, of a session of which `messages` were processed so far.
+    /// Reads once in the middle of a data frame. `messages` is the number of messages of the session in this turn so
+    /// far.
     #[inline(never)]
     fn read_payload(
         &mut self,
@@ -247,7 +256,7 @@ impl Engine {
         };
         let is_in_place = space.is_some();
         let space = space.unwrap_or(buf);
-        let room = space.len();
+        let space_len = space.len();
         let mut payload = PayloadRead {
             bytes: 0,
             discount: 0,
@@ -264,7 +273,7 @@ impl Engine {
                 return payload;
             }
         };
-        session.count_read(len, room);
+        session.count_read(len, space_len);
         payload.bytes = len;
         if len as u64 <= missing {
             payload.discount = len - len.div_ceil(PAYLOAD_DISCOUNT);
@@ -282,7 +291,7 @@ impl Engine {
         payload
     }
 
-    /// Acts on a read that has found the end of the stream.
+    /// Called when a read has returned the end of the stream.
     #[inline(never)]
     fn end_of_input(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
@@ -291,7 +300,7 @@ impl Engine {
         self.end_of_stream(slot);
     }
 
-    /// Acts on a read that has returned an error.
+    /// Called when a read has returned an error.
     #[inline(never)]
     fn read_failed(&mut self, slot: usize, error: io::Error) {
         match error.kind() {
@@ -303,12 +312,13 @@ impl Engine {
                 } else {
                     Side::Us
                 };
-                self.kill(slot, Ending::abnormal(by, Some(Error::Io(error))));
+                self.end_now(slot, Ending::abnormal(by, Some(Error::Io(error))));
             }
         }
     }
 
-    /// Processes input that was read before, if the session may go on. Returns the number of messages.
+    /// Processes input that was stored before, unless the session is still paused or deferred. Returns the number of
+    /// messages.
     #[inline(never)]
     fn process_unprocessed(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &mut self.sessions[slot];
@@ -333,8 +343,8 @@ impl Engine {
         messages
     }
 
-    /// Processes what was read of a live session, and stores what is to be processed later. Returns `messages` and those
-    /// that were processed.
+    /// Processes input of a live session, and stores the part that is to be processed later. Returns `messages` plus
+    /// the number of processed messages.
     #[inline(always)]
     fn process_or_store(
         &mut self,
@@ -350,7 +360,7 @@ impl Engine {
         messages
     }
 
-    /// Stores input that is to be processed later, and queues the session if that can be in the next turn.
+    /// Stores input that is to be processed later, and queues the session unless it is paused or deferred.
     #[inline(never)]
     fn store_unprocessed(&mut self, slot: usize, rest: &[u8]) {
         let mut bytes = self.buffers.take(rest.len());
@@ -359,9 +369,10 @@ impl Engine {
         self.queue_read(slot);
     }
 
-    /// Processes input, which is not empty, of a live session that may process it, until all is taken, the session has had
-    /// its share of messages, or it is paused or deferred. Returns how many bytes at the end of `input` are to be processed
-    /// later, and `messages` with those that were processed.
+    /// Processes input until all of it is consumed, the session has used its share of messages, or the session is
+    /// paused or deferred. `input` must not be empty, and the session must be live, not paused and not deferred.
+    /// Returns the number of bytes at the end of `input` that are to be processed later, and `messages` plus the number
+    /// of processed messages.
     #[inline(always)]
     fn process(
         &mut self,
@@ -404,8 +415,8 @@ impl Engine {
         }
     }
 
-    /// Processes what is not a message of one frame that is whole: takes an event, or all of `input`. Returns the rest of
-    /// `input`, and how many messages the call costs beside the one.
+    /// Processes input that does not begin with a complete message in one frame: consumes one event, or all of `input`.
+    /// Returns the rest of `input`, and the cost of the call, in messages, in addition to one.
     #[inline(never)]
     fn process_any<'i>(
         &mut self,
@@ -435,8 +446,9 @@ impl Engine {
         }
     }
 
-    /// Defers a session whose message was published while members have too much unclaimed already: it is not read until they
-    /// have caught up, so that TCP pushes back. `before` is what was unclaimed before that message.
+    /// Defers a session that has published while too many bytes are unclaimed: the session is not read until members
+    /// have caught up, so that TCP's flow control slows the peer down. `before` is the number of unclaimed bytes before
+    /// the session's message was processed.
     #[inline]
     fn defer_publisher(&mut self, slot: usize, before: usize) {
         let unclaimed = self.topics.unclaimed_len();
@@ -454,7 +466,7 @@ impl Engine {
         }
     }
 
-    /// Processes `len` bytes that were read into the place where a message is assembled.
+    /// Processes `len` bytes that were read directly into the buffer in which a message is assembled.
     fn process_in_place(&mut self, slot: usize, len: usize, handler: &mut impl Handler) {
         let Self {
             sessions, replies, ..
@@ -471,6 +483,7 @@ impl Engine {
         }
     }
 
+    /// Acts on an event of the protocol, and calls the handler.
     fn dispatch(&mut self, slot: usize, event: Event<'_>, handler: &mut impl Handler) {
         let id = self.id_of(slot);
         match event {
@@ -499,7 +512,7 @@ impl Engine {
         }
     }
 
-    /// Hands a message to the handler.
+    /// Passes a message to the handler.
     fn deliver(&mut self, slot: usize, message: Message<'_>, handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
         count_message(session, &mut self.stats, message);
@@ -507,7 +520,7 @@ impl Engine {
         handler.on_message(&mut Context::new(self), id, message);
     }
 
-    /// A request is accepted or answered in HTTP, as the handler says.
+    /// Passes a request to the handler, which accepts the opening handshake or returns an HTTP response.
     fn answer(&mut self, slot: usize, request: &Request, handler: &mut impl Handler) {
         let id = self.id_of(slot);
         let path = self.paths.acquire(request.path());
@@ -537,10 +550,13 @@ impl Engine {
         if session.phase != Phase::Live {
             return;
         }
-        // The handler may have closed another session, with the same scratch.
+        // The handler may have closed another session, which uses the same scratch buffer.
         replies.clear();
         if let Err(error) = session.connection.accept(request, &upgrade, replies) {
-            log::error!("the handler altered the 101 for {}: {error}", session.peer);
+            log::error!(
+                "answered the opening handshake of {} with 500: the handler made the 101 response invalid: {error}",
+                session.peer
+            );
             let response =
                 HttpResponse::new(500, "the server could not answer the opening handshake\n");
             self.stats.count_refusal(Refusal::Response);
@@ -566,7 +582,7 @@ impl Engine {
         handler.on_open(&mut Context::new(self), id);
     }
 
-    /// Refuses, unless the handler has terminated the session meanwhile.
+    /// Refuses the connection, unless the handler has terminated it meanwhile.
     fn refuse_live(
         &mut self,
         slot: usize,
@@ -579,7 +595,7 @@ impl Engine {
         }
     }
 
-    /// The peer's Close: an answer to ours, or the beginning, whose answer is in `replies`.
+    /// Called when the peer's Close arrives. If the peer has begun the closing handshake, `replies` has our Close.
     fn close_received(&mut self, slot: usize, frame: CloseFrame) {
         let CloseFrame { code, reason } = frame;
         let begun_by_us = self.sessions[slot]
@@ -601,7 +617,7 @@ impl Engine {
         );
     }
 
-    /// The peer broke a rule, in a message that was taken already.
+    /// Called when a message that `receive_whole` has consumed violates the protocol. Generates the Close.
     #[cold]
     fn fail_protocol(&mut self, slot: usize, error: ProtocolError) {
         self.replies.clear();
@@ -610,7 +626,7 @@ impl Engine {
         self.violation(slot, error);
     }
 
-    /// The peer broke a rule; the Close or the HTTP refusal that answers it is in `replies`.
+    /// Called when the peer has violated the protocol. `replies` has the Close or the HTTP response that answers it.
     fn violation(&mut self, slot: usize, error: ProtocolError) {
         let code = error.close_code().unwrap_or(CODE_ABNORMAL);
         let reason = error.to_string();
@@ -618,7 +634,7 @@ impl Engine {
         if self.sessions[slot].kind != Kind::Opened {
             self.stats.count_refusal(Refusal::Protocol);
         }
-        // If our own Close was under way, the failure is still how it ended.
+        // The violation replaces the ending that was recorded if we had begun to close.
         if let Some(extra) = &mut self.sessions[slot].extra {
             extra.ending = None;
         }
@@ -634,7 +650,8 @@ impl Engine {
         );
     }
 
-    /// The peer has ended its side. What it is owed is still sent: it may read on.
+    /// Called at the peer's end of stream. Unsent bytes of an open session are still sent, because the peer may still
+    /// read.
     fn end_of_stream(&mut self, slot: usize) {
         let ending = Ending::abnormal(Side::Peer, None);
         match self.sessions[slot].phase {
@@ -645,46 +662,49 @@ impl Engine {
                 self.finish(slot, ending);
             }
             Phase::Finishing => {}
-            Phase::Live | Phase::Draining => self.kill(slot, ending),
+            Phase::Live | Phase::Draining => self.end_now(slot, ending),
             Phase::Dead => {}
         }
     }
 }
 
-/// Counts and logs a message that is given to the handler.
+/// Counts and logs a message that is passed to the handler.
 #[inline]
 fn count_message(session: &mut Session, stats: &mut Stats, message: Message<'_>) {
     session.messages_in += 1;
     stats.messages_in += 1;
     log::debug!(
-        "{} {} of {} bytes",
+        "received from {}: {} message of {} bytes",
         session.peer,
         if message.is_text() { "text" } else { "binary" },
         message.len()
     );
 }
 
-/// Reads that can only be payload are charged at this fraction: even so they take less time than frames.
-/// A message of 1 MiB that is read in one go, not in four with others between, costs a tenth less: the caches.
+/// Reads that are entirely payload are charged at one over this number of their bytes. Even with this discount, payload
+/// takes less time per charged byte than frames. A message of 1 MiB that is read at once costs a tenth less than one
+/// that is read in four parts with other sessions between, because of the processor's caches.
 const PAYLOAD_DISCOUNT: usize = 8;
 
-/// A message that lacks less is read with what follows it: to copy that takes less time than another read.
+/// Minimum missing bytes of a frame for a read directly into the message. Fewer bytes are read together with what
+/// follows them and copied, which takes less time than another read.
 const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 
-/// What a call that ends without a message costs, in messages: the next bytes are awaited, or it took 64 fragments.
+/// Cost, in messages, of a call of `receive_with` that returns no event: it has consumed all input, or 64 fragments.
 const FRAGMENTS_WORK: usize = 31;
 
-/// How many bytes of one publication take as long to write as a byte of small messages to read.
+/// Work of reading one byte of small messages: it takes as long as writing this many bytes of a publication.
 const SMALL_MESSAGES_WORK: usize = 8;
 
-/// Bytes that one turn reads of all sessions together: some milliseconds of work.
+/// Maximum bytes that one turn reads, of all sessions together: some milliseconds of work.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes that one turn reads at least of sessions in the middle of long messages, so that shorter ones do not stop them.
+/// Bytes that one turn may always read of sessions in the middle of long messages, so that shorter messages cannot
+/// starve long ones.
 const LONG_TURN_BYTES_MIN: usize = 1024 * 1024;
 
-/// Messages that one turn processes of all sessions together: 2 to 3 ms for tiny ones.
+/// Maximum messages that one turn processes, of all sessions together: 2 to 3 ms for tiny messages.
 const TURN_MESSAGES_MAX: usize = 16 * 1024;
 
-/// Messages that are processed of one session before the others have their turn: some 80 us for tiny ones.
+/// Maximum messages of one session in a turn: about 80 us for tiny messages.
 const SESSION_MESSAGES_MAX: usize = 512;

@@ -1,4 +1,6 @@
-//! The reap phase: the only place where a session is deregistered, its slot freed and `on_close` called.
+//! The reap phase: deregisters the sessions that have ended, calls `on_close`, and frees their slots.
+//!
+//! No other phase frees a slot, so a slot that a phase has checked stays valid until the phase is over.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -10,14 +12,15 @@ use crate::stream::Stream;
 use std::mem;
 
 impl Engine {
-    /// Frees every session that has ended; `deregister` takes its stream out of the poll. Returns their number.
+    /// Reports and frees every session that has ended, including those that a handler ends meanwhile. `deregister`
+    /// removes a stream from the poll. Returns the number of sessions.
     pub(crate) fn reap(
         &mut self,
         handler: &mut impl Handler,
         mut deregister: impl FnMut(&mut Stream),
     ) -> usize {
         let mut reaped = 0;
-        // Removed from the queue last: if the handler panics, the session is freed in the next turn.
+        // The entry is popped last. If the handler panics, the session is freed in the next turn.
         while let Some(&id) = self.reap_queue.front() {
             self.report(id, handler);
             let mut stream = self.remove(id.slot as usize);
@@ -29,15 +32,15 @@ impl Engine {
             self.topics.trim(&mut self.buffers);
             self.shrink();
         }
-        // Also if the last topic was trimmed only now, in a turn without an end.
+        // Even if nothing was reaped in this turn: the last topic may have been trimmed in it.
         if self.sessions.is_empty() {
             self.buffers.release();
         }
         reaped
     }
 
-    /// Reports to the log and to the handler how the session ended, once: if the handler panics, the next call reports the
-    /// rest.
+    /// Reports to the log and to the handler how the session ended, once. If the handler panics, the next call reports what
+    /// was not reported yet.
     fn report(&mut self, id: Id, handler: &mut impl Handler) {
         let slot = id.slot as usize;
         match self.sessions[slot].kind {

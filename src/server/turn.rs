@@ -1,5 +1,8 @@
-//! One turn: its poll ([`begin`]), then accept, read, expire, flush, reap, and the stop ([`turn`]). The server, the test harness,
-//! the unit tests and the simulation all run it; what differs between them is an [`Environment`].
+//! The order of the phases of a turn: its poll ([`begin`]), then accept, read, expire, flush, reap, and the steps of a stop
+//! ([`turn`]).
+//!
+//! The server, the test harness, the unit tests and the simulation all call both functions. They differ in their
+//! [`Environment`].
 
 use crate::engine::{Engine, Stop};
 use crate::handler::Handler;
@@ -7,33 +10,33 @@ use crate::stream::Stream;
 use std::io;
 use std::time::Duration;
 
-/// What a turn needs from outside of the engine: listeners and a poll. The defaults have neither.
+/// The listeners and the poll of a turn. The default methods are those of an environment without them.
 pub(crate) trait Environment {
-    /// Accepts connections that wait, and inserts them into the engine. `is_last`: all of them, because the listeners are
-    /// about to be closed.
+    /// Accepts connections and inserts them into the engine. `is_last`: the listeners are about to be closed, so the
+    /// whole backlog is to be accepted.
     fn accept(&mut self, engine: &mut Engine, handler: &mut impl Handler, is_last: bool) {
         let _ = (engine, handler, is_last);
     }
 
-    /// Waits for events, at most `timeout` (`None`: without end), and marks the sessions that they are about. Returns whether
-    /// there may be more events already.
+    /// Waits for events, for at most `timeout` (`None`: without a limit), and marks their sessions. Returns whether there may
+    /// be more events already.
     fn poll_once(&mut self, engine: &mut Engine, timeout: Option<Duration>) -> io::Result<bool> {
         let _ = (engine, timeout);
         Ok(false)
     }
 
-    /// Looks at the sessions that have ended, before they are freed.
+    /// Called before the reap phase, for checks of the sessions that have ended.
     #[cfg(test)]
     fn before_reap(&mut self, engine: &Engine) {
         let _ = engine;
     }
 
-    /// Takes the stream of an ended session out of the poll.
+    /// Removes the stream of an ended session from the poll.
     fn deregister(&mut self, stream: &mut Stream) {
         let _ = stream;
     }
 
-    /// Descriptors have become free.
+    /// Called when descriptors have become free: accept may succeed after a failure.
     fn retry_accept(&mut self) {}
 
     /// Closes the listeners.
@@ -96,11 +99,13 @@ pub(crate) fn turn(
                 environment.close_listeners();
                 engine.begin_stop();
             }
-            // Else a handler has asked again: at once, in the next turn.
+            // Otherwise a handler has requested a second stop meanwhile, and the next turn terminates all sessions.
         }
         Stop::Until(end) if end <= engine.now() => {
             let sessions = engine.len();
-            log::warn!("stopping: terminating {sessions} sessions after shutdown_grace");
+            log::warn!(
+                "stopping: terminating {sessions} sessions that have not closed within shutdown_grace"
+            );
             engine.terminate_all();
         }
         Stop::Until(_) => {}
@@ -113,20 +118,22 @@ pub(crate) fn turn(
     Ok(engine.is_stopping() && engine.len() == 0)
 }
 
+/// Runs the reap phase, and retries accept if it has freed descriptors.
 fn reap(engine: &mut Engine, handler: &mut impl Handler, environment: &mut impl Environment) {
     #[cfg(test)]
     environment.before_reap(engine);
-    // Closing the descriptor would do as well, but a stream that is not closed yet, as one with a duplicate elsewhere,
-    // would go on to give events.
+    // Closing a descriptor removes it from the poll, but only if it has no duplicate: otherwise its events would
+    // continue.
     if engine.reap(handler, |stream| environment.deregister(stream)) > 0 {
         environment.retry_accept();
     }
 }
 
-/// Accepts all connections that wait in a backlog, and answers the requests that have arrived: closing a listener resets the
-/// connections in its backlog, whose systems told them that they are connected. Connections that come between the last
-/// accept and the close are reset all the same, unless the system hands them to another listener of the same port
-/// (net.ipv4.tcp_migrate_req on Linux).
+/// Accepts all connections in the backlogs, and answers the requests that have arrived.
+///
+/// Closing a listener resets the connections in its backlog, which are established from the clients' point of view.
+/// Connections that arrive between the last accept and the close are still reset, unless the system moves them to
+/// another listener of the same port (net.ipv4.tcp_migrate_req on Linux).
 fn drain_backlog(
     engine: &mut Engine,
     buf: &mut [u8],
@@ -135,7 +142,7 @@ fn drain_backlog(
 ) -> io::Result<()> {
     environment.accept(engine, handler, true);
     poll(engine, Some(Duration::ZERO), environment)?;
-    for _ in 0..LAST_READS_MAX {
+    for _ in 0..BACKLOG_READS_MAX {
         if engine.read_queue.is_empty() {
             break;
         }
@@ -144,10 +151,10 @@ fn drain_backlog(
     Ok(())
 }
 
-/// Read phases before a stop. Each reads what a turn reads, some 10 000 requests; sessions that never fall silent are closed
-/// all the same.
-const LAST_READS_MAX: usize = 16;
+/// Maximum read phases before a stop. Each reads as much as a turn, some 10 000 requests. The limit ends the reading of
+/// sessions that send all the time.
+const BACKLOG_READS_MAX: usize = 16;
 
-/// Polls before the phases of a turn. With the 1024 events that the server's poll returns, that is events of 131 072 sockets;
-/// others wait for the next turn.
+/// Maximum polls in one turn. With the 1 024 events that a poll of the server returns, these are the events of 131 072
+/// sockets. Further events are polled in the next turn.
 const POLLS_PER_TURN_MAX: usize = 128;

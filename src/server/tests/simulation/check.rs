@@ -158,7 +158,7 @@ pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
     );
     assert_eq!(later, (None, None));
     assert!(engine.read_queue.is_empty() && engine.flush_queue.is_empty());
-    assert!(engine.bulk_queue.is_empty());
+    assert!(engine.large_queue.is_empty());
     assert_eq!(engine.topics.unclaimed_len(), 0);
     assert!(engine.reap_queue.is_empty());
     let paths = format!("{:?}", engine.paths);
