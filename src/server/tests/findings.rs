@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// One write of at most 64 pieces a turn was not enough, and what remained was in no limit.
 #[test]
-fn a_member_of_many_topics_that_takes_everything_does_not_fall_behind() {
+fn a_member_of_many_topics_with_a_fast_socket_does_not_lag() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
     let member = bench.open();
     let topics: Vec<String> = (0..200).map(|number| format!("t{number}")).collect();
@@ -37,7 +37,7 @@ fn a_member_of_many_topics_that_takes_everything_does_not_fall_behind() {
 
 /// A member of many topics that reads nothing was never found to lag, because its queue counted bytes alone.
 #[test]
-fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
+fn the_overhead_of_queued_ranges_counts_as_lag() {
     for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {
         let config = Config {
             lag_policy: policy,
@@ -49,7 +49,7 @@ fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
         for topic in ["a", "b"] {
             bench.engine.subscribe(member.id, topic);
         }
-        member.set_room(0);
+        member.set_writable_bytes(0);
         let mut segments_max = 0;
         for _ in 0..20_000 {
             for topic in ["a", "b"] {
@@ -62,7 +62,7 @@ fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
             segments_max = segments_max.max(session.outbound.segments());
         }
         assert!(segments_max < 10_000, "{segments_max}");
-        let events = bench.events();
+        let events = bench.take_events();
         if policy == LagPolicy::Skip {
             assert!(events.iter().any(|event| event.starts_with("skip")));
             assert!(bench.engine.is_open(member.id));
@@ -74,7 +74,7 @@ fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
 
 /// A direct message to a member with many ranges of logs in its queue was charged for them, and ended the session.
 #[test]
-fn a_direct_message_is_not_charged_for_publications() {
+fn a_direct_message_is_not_refused_because_of_queued_publications() {
     let config = Config {
         lag_policy: LagPolicy::Skip,
         ..Config::default()
@@ -84,7 +84,7 @@ fn a_direct_message_is_not_charged_for_publications() {
     for topic in ["a", "b"] {
         bench.engine.subscribe(member.id, topic);
     }
-    member.set_room(0);
+    member.set_writable_bytes(0);
     for _ in 0..20_000 {
         for topic in ["a", "b"] {
             bench.engine.publish(topic, Message::text("x"));
@@ -98,7 +98,7 @@ fn a_direct_message_is_not_charged_for_publications() {
 
 /// A session could be a member of any number of topics.
 #[test]
-fn memberships_have_a_limit() {
+fn memberships_of_a_session_are_limited() {
     let config = Config {
         memberships_max: 3,
         ..Config::default()
@@ -117,7 +117,7 @@ fn memberships_have_a_limit() {
 /// More than 64 pieces were more than one write, which took them all; the session then waited for an event that never came,
 /// and was ended by its write timeout.
 #[test]
-fn more_pieces_than_one_write_carries_do_not_block_a_session() {
+fn more_slices_than_one_write_carries_do_not_block_a_session() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
     let member = bench.open();
     bench.engine.subscribe(member.id, "t");
@@ -149,7 +149,7 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
         bench.engine.subscribe(member.id, "t");
     }
     let slow = &members[0];
-    slow.set_room(100);
+    slow.set_writable_bytes(100);
     bench.engine.publish("t", Message::binary(&[1; 9_000]));
     bench.turns(10);
     // Takes it above the limit: not yet lagging, because it was below when that was published.
@@ -168,7 +168,7 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
 
 /// Above 1 MiB of publications all members were written to in one turn.
 #[test]
-fn a_large_publication_to_many_is_written_in_slices() {
+fn a_large_publication_to_many_members_is_spread_over_turns() {
     let mut bench = Bench::new(Config::default(), |cx, _, message| {
         cx.publish("t", message);
     });
@@ -176,17 +176,17 @@ fn a_large_publication_to_many_is_written_in_slices() {
     for member in &members {
         bench.engine.subscribe(member.id, "t");
     }
-    let talker = bench.open();
+    let sender = bench.open();
     let mut frame = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0];
     frame.extend(vec![0; 2 << 20]);
-    talker.say(&frame);
+    sender.send_bytes(&frame);
     let mut written_max = 0;
     let mut written = 0;
     for _ in 0..400 {
         bench.turn();
         let now: usize = members
             .iter()
-            .map(|one| one.wire.lock().written.len())
+            .map(|peer| peer.wire.lock().written.len())
             .sum();
         written_max = written_max.max(now - written);
         written = now;
@@ -198,7 +198,7 @@ fn a_large_publication_to_many_is_written_in_slices() {
 
 /// A session that publishes faster than members take it is not read meanwhile; others are.
 #[test]
-fn a_publisher_waits_for_the_members_and_others_do_not_wait_for_it() {
+fn a_fast_publisher_waits_for_the_members_and_other_sessions_do_not_wait() {
     let mut bench = Bench::new(Config::default(), |cx, id, message| {
         if message.len() > 100 {
             cx.publish("t", message);
@@ -210,18 +210,18 @@ fn a_publisher_waits_for_the_members_and_others_do_not_wait_for_it() {
     for member in &members {
         bench.engine.subscribe(member.id, "t");
     }
-    let (talker, victim) = (bench.open(), bench.open());
-    talker.say(&client_frame(0x82, &[0; 60_000]).repeat(200));
+    let (sender, victim) = (bench.open(), bench.open());
+    sender.send_bytes(&client_frame(0x82, &[0; 60_000]).repeat(200));
     for _ in 0..400 {
-        victim.text("here?");
+        victim.send_text("here?");
         bench.turn();
         assert_eq!(victim.take_texts(), ["here?"], "an echo in the same turn");
-        let held = bench.engine.topics.capacity();
-        assert!(held < 3 << 20, "{held}");
+        let retained = bench.engine.topics.capacity();
+        assert!(retained < 3 << 20, "{retained}");
     }
     bench.turns(2_000);
-    assert!(members.iter().all(|one| one.take_frames().len() == 200));
-    assert_eq!(talker.unread(), 0);
+    assert!(members.iter().all(|peer| peer.take_frames().len() == 200));
+    assert_eq!(sender.unread_bytes(), 0);
 }
 
 /// A turn was bounded in bytes: 4 MiB of tiny frames are 700 000 calls.
@@ -234,7 +234,7 @@ fn a_turn_is_bounded_in_messages() {
     });
     let peers: Vec<Peer> = (0..64).map(|_| bench.open()).collect();
     for peer in &peers {
-        peer.say(&client_frame(0x82, b"").repeat(20_000));
+        peer.send_bytes(&client_frame(0x82, b"").repeat(20_000));
     }
     let mut before = 0;
     for _ in 0..200 {
@@ -248,7 +248,7 @@ fn a_turn_is_bounded_in_messages() {
 
 /// After a violation whose Close waits behind a backlog, input was read and discarded without end.
 #[test]
-fn a_violation_behind_an_unread_backlog_ends_the_reading() {
+fn after_a_violation_behind_a_backlog_discarded_input_is_bounded() {
     let config = Config {
         message_bytes_max: 100_000,
         ..Config::default()
@@ -256,22 +256,22 @@ fn a_violation_behind_an_unread_backlog_ends_the_reading() {
     let max = config.message_bytes_max + 2 * config.receive_buffer_bytes;
     let mut bench = Bench::echo(config);
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("backlog");
+    peer.set_writable_bytes(0);
+    peer.send_text("backlog");
     bench.turn();
-    peer.say(&[0xFF; 10]);
+    peer.send_bytes(&[0xFF; 10]);
     for _ in 0..100 {
-        peer.say(&[0; 50_000]);
+        peer.send_bytes(&[0; 50_000]);
         bench.turn();
     }
-    let read = 100 * 50_000 - peer.unread();
+    let read = 100 * 50_000 - peer.unread_bytes();
     assert!(read <= max, "{read}");
     assert_eq!(bench.engine.len(), 1, "the write timeout ends it");
 }
 
 /// Silent connections kept everybody out until their timeouts.
 #[test]
-fn the_oldest_connection_without_a_request_makes_room() {
+fn the_oldest_connection_without_a_request_is_evicted() {
     let config = Config {
         handshakes_max: 10,
         ..Config::default()
@@ -280,7 +280,7 @@ fn the_oldest_connection_without_a_request_makes_room() {
     let silent: Vec<Peer> = (0..10).map(|_| bench.connect()).collect();
     bench.turn();
     // This one has sent its request, and waits to be read.
-    silent[0].say(super::script::REQUEST.as_bytes());
+    silent[0].send_bytes(super::script::REQUEST.as_bytes());
     bench.engine.mark(
         silent[0].id,
         crate::engine::Readiness {
@@ -293,13 +293,13 @@ fn the_oldest_connection_without_a_request_makes_room() {
         assert!(bench.engine.is_open(peer.id), "{round}");
     }
     assert!(bench.engine.is_open(silent[0].id));
-    let gone = silent.iter().filter(|one| one.wire.lock().is_dropped);
+    let gone = silent.iter().filter(|peer| peer.wire.lock().is_dropped);
     assert!(gone.count() >= 1);
 }
 
 /// At `connections_max` as well, once they have been silent for a second.
 #[test]
-fn silent_connections_make_room_at_connections_max_too() {
+fn silent_connections_are_evicted_at_connections_max() {
     let config = Config {
         connections_max: 2,
         ..Config::default()
@@ -308,7 +308,7 @@ fn silent_connections_make_room_at_connections_max_too() {
     let (silent, _open) = (bench.connect(), bench.open());
     let early = bench.connect();
     bench.turn();
-    assert!(early.take().starts_with(b"HTTP/1.1 503"));
+    assert!(early.take_written().starts_with(b"HTTP/1.1 503"));
     bench.turn_at(1_000);
     let peer = bench.open();
     assert!(bench.engine.is_open(peer.id));
@@ -318,7 +318,7 @@ fn silent_connections_make_room_at_connections_max_too() {
 /// Deadlines were acted on before input that had arrived was read: a process that was stopped for a while answered 408 to
 /// requests that were there all the time.
 #[test]
-fn what_arrived_before_a_deadline_counts_however_late_the_loop_is() {
+fn input_that_arrived_before_a_deadline_counts_even_if_the_turn_is_late() {
     let config = Config {
         idle_timeout: Some(Duration::from_secs(10)),
         write_timeout: Duration::from_secs(3),
@@ -331,20 +331,20 @@ fn what_arrived_before_a_deadline_counts_however_late_the_loop_is() {
         let _ = cx.send(id, &payload);
     });
     let (quiet, slow) = (bench.open(), bench.open());
-    slow.set_room(1_000);
-    slow.text("x".repeat(10).as_str());
+    slow.set_writable_bytes(1_000);
+    slow.send_text("x".repeat(10).as_str());
     bench.turn_at(1_000);
     assert!(bench.engine.session(slow.id).unwrap().is_blocked);
     let waiting: Vec<Peer> = (0..50).map(|_| bench.connect()).collect();
     // The process is stopped for a quarter of a minute, and this arrives meanwhile.
     for peer in &waiting {
-        peer.say(super::script::REQUEST.as_bytes());
+        peer.send_bytes(super::script::REQUEST.as_bytes());
     }
-    quiet.text("");
-    slow.set_room(500_000);
+    quiet.send_text("");
+    slow.set_writable_bytes(500_000);
     bench.turn_at(16_000);
     for peer in &waiting {
-        assert!(peer.take().starts_with(b"HTTP/1.1 101"));
+        assert!(peer.take_written().starts_with(b"HTTP/1.1 101"));
     }
     assert!(bench.engine.is_open(quiet.id), "its message counts");
     assert!(bench.engine.is_open(slow.id), "it has taken 500 000 bytes");
@@ -352,7 +352,7 @@ fn what_arrived_before_a_deadline_counts_however_late_the_loop_is() {
 
 /// A router inside a router overwrote the session's route, and the outer one used it as an index of its own.
 #[test]
-fn a_router_inside_a_router_keeps_its_own_routes() {
+fn a_nested_router_uses_its_own_routes() {
     struct Named(&'static str);
     impl Handler for Named {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
@@ -388,7 +388,7 @@ fn a_router_inside_a_router_keeps_its_own_routes() {
 
 /// A panic in `on_drain` lost the queue of sessions to be flushed; one in `on_message` the rest of the input.
 #[test]
-fn a_panic_in_a_handler_ends_at_most_its_session() {
+fn a_handler_panic_ends_only_the_session_of_the_event() {
     struct Panics;
     impl Handler for Panics {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -429,7 +429,7 @@ fn a_panic_in_a_handler_ends_at_most_its_session() {
 
 /// A panic in `on_close` or `on_error` left the session in its slot for ever.
 #[test]
-fn a_panic_in_on_close_leaves_no_session_behind() {
+fn a_session_whose_on_close_panics_is_freed() {
     struct Panics;
     impl Handler for Panics {
         fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
@@ -460,7 +460,7 @@ fn a_long_path_is_not_retained() {
 
 /// After a short read at urgent data, or a descriptor on a Unix socket, what followed was never read.
 #[test]
-fn a_short_read_beside_urgent_data_is_not_the_last() {
+fn a_short_read_after_urgent_data_does_not_end_reading() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
     bench.engine.mark(
@@ -470,8 +470,8 @@ fn a_short_read_beside_urgent_data_is_not_the_last() {
             ..Default::default()
         },
     );
-    peer.wire.lock().piece_max = 10;
-    peer.text("before the mark, and behind it");
+    peer.wire.lock().call_bytes_max = 10;
+    peer.send_text("before the mark, and behind it");
     let is_readable = true;
     bench.engine.mark(
         peer.id,
@@ -481,9 +481,9 @@ fn a_short_read_beside_urgent_data_is_not_the_last() {
         },
     );
     bench.turn_without_events();
-    assert_eq!(peer.unread(), 0);
+    assert_eq!(peer.unread_bytes(), 0);
     // A short write has blocked the session meanwhile.
-    peer.wire.lock().piece_max = usize::MAX;
+    peer.wire.lock().call_bytes_max = usize::MAX;
     bench.turn();
     assert_eq!(peer.take_texts(), ["before the mark, and behind it"]);
 }

@@ -20,20 +20,20 @@ pub(super) struct Wire {
     pub(super) reads: VecDeque<Result<Vec<u8>, ErrorKind>>,
     pub(super) written: Vec<u8>,
     /// Bytes that are still taken before writes would block.
-    pub(super) room: usize,
+    pub(super) writable_bytes: usize,
     /// Bytes that one read or write moves at most.
-    pub(super) piece_max: usize,
+    pub(super) call_bytes_max: usize,
     pub(super) write_error: Option<ErrorKind>,
     pub(super) write_calls: usize,
-    pub(super) is_shut: bool,
+    pub(super) is_write_shut: bool,
     pub(super) is_dropped: bool,
 }
 
 /// The session's end.
 #[derive(Debug)]
-pub(super) struct Script(pub(super) Shared<Wire>);
+pub(super) struct ScriptedStream(pub(super) Shared<Wire>);
 
-impl Read for Script {
+impl Read for ScriptedStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.lock();
         let Some(step) = wire.reads.pop_front() else {
@@ -45,7 +45,7 @@ impl Read for Script {
         {
             bytes.extend(wire.reads.pop_front().unwrap().unwrap());
         }
-        let len = bytes.len().min(buf.len()).min(wire.piece_max);
+        let len = bytes.len().min(buf.len()).min(wire.call_bytes_max);
         buf[..len].copy_from_slice(&bytes[..len]);
         if len < bytes.len() {
             wire.reads.push_front(Ok(bytes.split_off(len)));
@@ -54,7 +54,7 @@ impl Read for Script {
     }
 }
 
-impl Write for Script {
+impl Write for ScriptedStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
     }
@@ -62,7 +62,7 @@ impl Write for Script {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut wire = self.0.lock();
         wire.write_calls += 1;
-        assert!(!wire.is_shut, "a write after the write side was shut");
+        assert!(!wire.is_write_shut, "a write after the write side was shut");
         if let Some(error) = wire.write_error {
             return Err(error.into());
         }
@@ -70,11 +70,11 @@ impl Write for Script {
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect();
-        let len = all.len().min(wire.room).min(wire.piece_max);
+        let len = all.len().min(wire.writable_bytes).min(wire.call_bytes_max);
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        wire.room -= len;
+        wire.writable_bytes -= len;
         wire.written.extend_from_slice(&all[..len]);
         Ok(len)
     }
@@ -84,14 +84,14 @@ impl Write for Script {
     }
 }
 
-impl Transport for Script {
+impl Transport for ScriptedStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.lock().is_shut = true;
+        self.0.lock().is_write_shut = true;
         Ok(())
     }
 }
 
-impl Drop for Script {
+impl Drop for ScriptedStream {
     fn drop(&mut self) {
         self.0.lock().is_dropped = true;
     }
@@ -101,14 +101,14 @@ impl Drop for Script {
 pub(super) type OnMessage = Box<dyn FnMut(&mut Context<'_>, Id, Message<'_>)>;
 
 /// What a [`Recorder`] does besides.
-pub(super) type OnOther = Box<dyn FnMut(&mut Context<'_>)>;
+pub(super) type OnOtherEvent = Box<dyn FnMut(&mut Context<'_>)>;
 
 /// A handler that writes down every event.
 pub(super) struct Recorder {
     pub(super) events: Vec<String>,
     pub(super) on_message: OnMessage,
     /// Called for every upgrade, timer and skip as well.
-    pub(super) on_other: Option<OnOther>,
+    pub(super) on_other_event: Option<OnOtherEvent>,
     pub(super) topic: Option<&'static str>,
 }
 
@@ -131,8 +131,8 @@ impl Handler for Recorder {
         _: &Request,
         _: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        if let Some(on_other) = &mut self.on_other {
-            on_other(cx);
+        if let Some(on_other_event) = &mut self.on_other_event {
+            on_other_event(cx);
         }
         Ok(())
     }
@@ -142,8 +142,8 @@ impl Handler for Recorder {
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        if let Some(on_other) = &mut self.on_other {
-            on_other(cx);
+        if let Some(on_other_event) = &mut self.on_other_event {
+            on_other_event(cx);
         }
         self.events
             .push(format!("skip {} {topic} {messages}", id.slot));
@@ -170,8 +170,8 @@ impl Handler for Recorder {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        if let Some(on_other) = &mut self.on_other {
-            on_other(cx);
+        if let Some(on_other_event) = &mut self.on_other_event {
+            on_other_event(cx);
         }
         self.events.push(format!("timer {key}"));
     }
@@ -209,7 +209,7 @@ impl Bench {
         let handler = Recorder {
             events: Vec::new(),
             on_message: Box::new(on_message),
-            on_other: None,
+            on_other_event: None,
             topic: None,
         };
         Self {
@@ -232,9 +232,9 @@ impl Bench {
     /// A bench whose handler publishes every message to a topic that everyone is in.
     pub(super) fn broadcast(config: Config) -> Self {
         let mut bench = Self::new(config, |cx, _, message| {
-            cx.publish("room", message);
+            cx.publish("chat", message);
         });
-        bench.handler.topic = Some("room");
+        bench.handler.topic = Some("chat");
         bench
     }
 
@@ -243,17 +243,17 @@ impl Bench {
         let wire = Shared::new(Wire {
             reads: VecDeque::new(),
             written: Vec::new(),
-            room: usize::MAX,
-            piece_max: usize::MAX,
+            writable_bytes: usize::MAX,
+            call_bytes_max: usize::MAX,
             write_error: None,
             write_calls: 0,
-            is_shut: false,
+            is_write_shut: false,
             is_dropped: false,
         });
         let id = self
             .engine
-            .insert(Stream::memory(Script(wire.clone())), None)
-            .expect("there is room");
+            .insert(Stream::memory(ScriptedStream(wire.clone())), None)
+            .expect("fewer connections than connections_max");
         let peer = Peer { id, wire };
         self.peers.push(peer.clone());
         peer
@@ -262,9 +262,9 @@ impl Bench {
     /// A connection that is open, its 101 taken.
     pub(super) fn open(&mut self) -> Peer {
         let peer = self.connect();
-        peer.say(REQUEST.as_bytes());
+        peer.send_bytes(REQUEST.as_bytes());
         self.turn();
-        let answer = peer.take();
+        let answer = peer.take_written();
         assert!(
             answer.starts_with(b"HTTP/1.1 101 "),
             "{}",
@@ -287,7 +287,7 @@ impl Bench {
                 let wire = peer.wire.lock();
                 Readiness {
                     is_readable: !wire.reads.is_empty(),
-                    is_writable: wire.room > 0,
+                    is_writable: wire.writable_bytes > 0,
                     is_end: wire
                         .reads
                         .iter()
@@ -314,29 +314,29 @@ impl Bench {
         (0..count).for_each(|_| self.turn());
     }
 
-    pub(super) fn events(&mut self) -> Vec<String> {
+    pub(super) fn take_events(&mut self) -> Vec<String> {
         std::mem::take(&mut self.handler.events)
     }
 }
 
 impl Peer {
     /// Bytes arrive.
-    pub(super) fn say(&self, bytes: &[u8]) {
+    pub(super) fn send_bytes(&self, bytes: &[u8]) {
         self.wire.lock().reads.push_back(Ok(bytes.to_vec()));
     }
 
     /// A text message arrives.
-    pub(super) fn text(&self, text: &str) {
-        self.say(&client_frame(0x81, text.as_bytes()));
+    pub(super) fn send_text(&self, text: &str) {
+        self.send_bytes(&client_frame(0x81, text.as_bytes()));
     }
 
     /// The end of the stream arrives.
-    pub(super) fn end(&self) {
+    pub(super) fn end_stream(&self) {
         self.wire.lock().reads.push_back(Ok(Vec::new()));
     }
 
     /// Bytes that arrived and were not read.
-    pub(super) fn unread(&self) -> usize {
+    pub(super) fn unread_bytes(&self) -> usize {
         self.wire
             .lock()
             .reads
@@ -349,18 +349,18 @@ impl Peer {
         self.wire.lock().reads.push_back(Err(error));
     }
 
-    pub(super) fn set_room(&self, room: usize) {
-        self.wire.lock().room = room;
+    pub(super) fn set_writable_bytes(&self, len: usize) {
+        self.wire.lock().writable_bytes = len;
     }
 
     /// What the session wrote since the last call.
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(super) fn take_written(&self) -> Vec<u8> {
         std::mem::take(&mut self.wire.lock().written)
     }
 
     /// The same as frames.
     pub(super) fn take_frames(&self) -> Vec<(u8, Vec<u8>)> {
-        server_frames(&self.take())
+        server_frames(&self.take_written())
     }
 
     /// The same as text messages.
@@ -416,5 +416,5 @@ pub(super) fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-pub(super) const REQUEST: &str = "GET /room HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(super) const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";

@@ -1,6 +1,6 @@
 //! What must hold: after every turn, at the end of every session, at the end of a run.
 
-use super::ledger::{HEADER_BYTES_MAX, Ledger, TOPICS};
+use super::model::{HEADER_BYTES_MAX, Model, TOPICS};
 use super::peer::Peer;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -12,9 +12,9 @@ use crate::outbound::CHUNK_BYTES;
 use crate::proto::Stage;
 use std::collections::BTreeSet;
 
-mod account;
+mod received;
 
-pub(super) use account::session;
+pub(super) use received::session;
 
 /// What the limits of a run allow it to hold.
 #[derive(Debug)]
@@ -46,9 +46,9 @@ impl Bounds {
 }
 
 /// After a turn: nobody waits for what will not come, and nothing is held beyond its bound.
-pub(super) fn turn(engine: &Engine, peers: &[Peer], ledger: &Ledger, bounds: &Bounds) {
-    assert_eq!(engine.count(), ledger.open_count);
-    let next_timer = ledger.timers.first_key_value();
+pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Bounds) {
+    assert_eq!(engine.count(), model.open_count);
+    let next_timer = model.timers.first_key_value();
     assert!(
         next_timer.is_none_or(|(timer, _)| timer.due >= engine.now),
         "a timer was due"
@@ -58,16 +58,16 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], ledger: &Ledger, bounds: &Bo
             assert!(peer.socket.lock().is_dropped(), "a session was lost");
             continue;
         };
-        held(session, ledger, bounds);
+        session_bytes(session, model, bounds);
         if !engine.has_work() {
-            awake(engine, session, peer, bounds);
+            will_be_woken(engine, session, peer, bounds);
         }
         if session.kind == Kind::Requesting {
-            let deadline = ledger.connected_at[&peer.id] + bounds.handshake_timeout;
+            let deadline = model.connected_at[&peer.id] + bounds.handshake_timeout;
             assert!(engine.now < deadline, "late");
         }
     }
-    logs(engine, ledger, bounds);
+    log_bytes(engine, model, bounds);
     if !engine.has_work() {
         let next_in = engine.deadlines.next_in(engine.now as Millis);
         assert_ne!(next_in, Some(0), "a deadline was due");
@@ -75,7 +75,7 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], ledger: &Ledger, bounds: &Bo
 }
 
 /// A session without work waits for something that will come.
-fn awake(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
+fn will_be_woken(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
     let socket = peer.socket.lock();
     let deadline = engine.deadlines.kind(peer.id.slot as usize);
     assert!(!session.wants_input(), "input, and no work");
@@ -84,12 +84,15 @@ fn awake(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
         "owed, and not blocked"
     );
     if session.is_blocked {
-        assert!(socket.will_tell_writable(), "blocked, and will not be told");
+        assert!(
+            socket.will_report_writable(),
+            "blocked, and will not be told"
+        );
     }
     if !session.outbound.is_empty() {
         assert_eq!(deadline, Some(Deadline::Write), "owed without a deadline");
     }
-    if socket.has_input() && !socket.will_tell_readable() && session.input_end != InputEnd::Read {
+    if socket.has_input() && !socket.will_report_readable() && session.input_end != InputEnd::Read {
         assert!(session.is_readable, "input was forgotten");
     }
     if session.is_paused {
@@ -99,10 +102,10 @@ fn awake(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
     assert!(deadline.is_some() || may_wait, "no deadline at all");
 }
 
-fn held(session: &Session, ledger: &Ledger, bounds: &Bounds) {
+fn session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
     // Checked when the session claims, which adds what was published in the turns of one round.
-    let lag_max = bounds.lag_bytes_max + 5 * ledger.published_bytes_max;
+    let lag_max = bounds.lag_bytes_max + 5 * model.published_bytes_max;
     assert!(log_len <= lag_max, "owes {log_len} of logs, over {lag_max}");
     let len_max = bounds.owned_bytes_max + lag_max;
     assert!(len <= len_max, "owes {len}, over {len_max}");
@@ -114,20 +117,23 @@ fn held(session: &Session, ledger: &Ledger, bounds: &Bounds) {
 
 /// The logs of all topics hold what the slowest member that is allowed owes, and what those owe that have left:
 /// neither makes them keep what comes after. Besides, chunks that are not full or not all owed.
-fn logs(engine: &Engine, ledger: &Ledger, bounds: &Bounds) {
+fn log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
     let member = bounds.lag_bytes_max + 2 * CHUNK_BYTES;
     let has_left = |session: &Session, id: Id| {
         let is_open = session.phase == Phase::Live && session.connection.stage() == Stage::Open;
-        !is_open || ledger.accounts[&id].has_left
+        !is_open || model.sessions[&id].has_left_topic
     };
-    let leavers = engine.sessions.iter().filter_map(|(slot, session)| {
+    let left = engine.sessions.iter().filter_map(|(slot, session)| {
         let log_len = session.outbound.log_len();
-        let owes = log_len > 0 && has_left(session, engine.id_of(slot));
-        owes.then_some(log_len + CHUNK_BYTES)
+        let has_backlog = log_len > 0 && has_left(session, engine.id_of(slot));
+        has_backlog.then_some(log_len + CHUNK_BYTES)
     });
-    let held_max = TOPICS.len() * member + 2 * ledger.published_bytes_max + leavers.sum::<usize>();
-    let held = engine.topics.capacity();
-    assert!(held <= held_max, "logs hold {held}, over {held_max}");
+    let retained_max = TOPICS.len() * member + 2 * model.published_bytes_max + left.sum::<usize>();
+    let retained = engine.topics.capacity();
+    assert!(
+        retained <= retained_max,
+        "logs hold {retained}, over {retained_max}"
+    );
 }
 
 /// The sessions about to be reaped that have sent all they owed and read the end of the stream.
@@ -146,7 +152,7 @@ pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
 }
 
 /// At the end of a run: everything is as it was at the start.
-pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
+pub(super) fn nothing_is_left(engine: &Engine, model: &Model) {
     assert_eq!(engine.len(), 0);
     assert_eq!(engine.counts(), [0, 0, 0]);
     assert_eq!((engine.topics.count(), engine.topics.capacity()), (0, 0));
@@ -163,7 +169,7 @@ pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
     assert!(engine.reap_queue.is_empty());
     let paths = format!("{:?}", engine.paths);
     assert_eq!(paths, format!("{:?}", Paths::default()));
-    assert_eq!(ledger.open_count, 0, "open and close come in pairs");
+    assert_eq!(model.open_count, 0, "open and close come in pairs");
 }
 
 /// A Close, a few pings, an answer in HTTP.

@@ -5,16 +5,16 @@
 //! `WSLOOP_SEEDS=<count>` runs more than the default number.
 
 mod check;
+mod counters;
 mod handler;
-mod ledger;
+mod model;
 mod peer;
 mod random;
 mod run;
 mod socket;
-mod tally;
 
+use counters::Counters;
 use run::Simulation;
-use tally::Tally;
 
 /// What a run has more or less of. Everything can happen in every one.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +24,13 @@ struct Profile {
     /// One client in these reads slowly.
     slow_one_in: usize,
     /// Bytes that a slow reader takes at a time, at most.
-    room_step: usize,
+    slow_read_bytes_max: usize,
     /// Messages that a client sends at once, fewer than this.
-    burst: usize,
+    burst_messages: usize,
     /// A client meets a fault in one turn of these.
     fault_one_in: usize,
     /// The clock goes to the next deadline, or to just before it, in one turn of these.
-    edge_one_in: usize,
+    deadline_one_in: usize,
     /// What the handler does in a turn, at most.
     actions: usize,
     /// Large messages that the handler sends, in 40.
@@ -54,10 +54,10 @@ struct Profile {
 const MIXED: Profile = Profile {
     connect_one_in: 3,
     slow_one_in: 2,
-    room_step: 9_000,
-    burst: 6,
+    slow_read_bytes_max: 9_000,
+    burst_messages: 6,
     fault_one_in: 200,
-    edge_one_in: 8,
+    deadline_one_in: 8,
     actions: 60,
     large_in_40: 1,
     large_len: 20_000,
@@ -78,7 +78,7 @@ fn anything_may_happen() {
 fn readers_may_be_slow() {
     let slow = Profile {
         slow_one_in: 1,
-        room_step: 3_000,
+        slow_read_bytes_max: 3_000,
         ..MIXED
     };
     simulate("readers_may_be_slow", slow);
@@ -87,7 +87,7 @@ fn readers_may_be_slow() {
 #[test]
 fn messages_may_come_in_bursts() {
     let bursts = Profile {
-        burst: 60,
+        burst_messages: 60,
         actions: 200,
         ..MIXED
     };
@@ -107,8 +107,8 @@ fn connections_may_come_and_go() {
 #[test]
 fn members_may_leave_and_read_no_more() {
     let leavers = Profile {
-        room_step: 10,
-        burst: 60,
+        slow_read_bytes_max: 10,
+        burst_messages: 60,
         actions: 200,
         large_in_40: 8,
         fault_one_in: 100,
@@ -129,7 +129,7 @@ fn sockets_may_fail() {
 #[test]
 fn deadlines_may_be_met_to_the_millisecond() {
     let edges = Profile {
-        edge_one_in: 2,
+        deadline_one_in: 2,
         ..MIXED
     };
     simulate("deadlines_may_be_met_to_the_millisecond", edges);
@@ -147,9 +147,9 @@ fn the_server_may_be_stopped() {
 #[test]
 fn sessions_may_be_members_of_many_topics() {
     let many = Profile {
-        topics: ledger::TOPICS.len(),
+        topics: model::TOPICS.len(),
         actions: 200,
-        room_step: 3_000,
+        slow_read_bytes_max: 3_000,
         ..MIXED
     };
     simulate("sessions_may_be_members_of_many_topics", many);
@@ -175,11 +175,11 @@ fn logs_may_be_long() {
     let long = Profile {
         connect_one_in: 20,
         connections: 6,
-        burst: 20,
+        burst_messages: 20,
         actions: 150,
         large_in_40: 16,
         large_len: 140_000,
-        room_step: 4 << 20,
+        slow_read_bytes_max: 4 << 20,
         topics: 2,
         lag_bytes_max: 32 << 20,
         ..MIXED
@@ -215,17 +215,17 @@ fn simulate(name: &'static str, profile: Profile) {
         Simulation::new(seed, profile).run().print(name);
         return;
     }
-    let mut tally = Tally::default();
+    let mut counters = Counters::default();
     let seeds = variable("WSLOOP_SEEDS").unwrap_or(SEEDS);
     for seed in 0..seeds {
         let note = SeedNote { seed, name };
-        tally += Simulation::new(seed, profile).run();
+        counters += Simulation::new(seed, profile).run();
         drop(note);
     }
-    tally.print(name);
+    counters.print(name);
     // Each profile has more of one thing; together all of them have everything.
     if seeds >= SEEDS && profile.lag_bytes_max == 0 {
-        tally.check(profile.panic_one_in > 0);
+        counters.check(profile.panic_one_in > 0);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::Profile;
 use super::check::{self, Bounds};
-use super::handler::{self, Bug, Chaos, Routed};
-use super::ledger::{self, Ledger};
+use super::counters::Counters;
+use super::handler::{self, InjectedPanic, RandomHandler, RoutedHandler};
+use super::model::{self, Model};
 use super::peer::Peer;
 use super::random::Random;
-use super::socket::{Connected, Socket};
-use super::tally::Tally;
+use super::socket::{Socket, SocketStream};
 use crate::config::{Config, LagPolicy};
 use crate::context::Context;
 use crate::engine::{Engine, Readiness, Stop};
@@ -27,8 +27,8 @@ pub(super) struct Simulation {
     engine: Engine,
     buf: Vec<u8>,
     /// What the engine is given: the handler behind routers.
-    router: Routed,
-    handler: Shared<Chaos>,
+    router: RoutedHandler,
+    handler: Shared<RandomHandler>,
     peers: Vec<Peer>,
     /// Names of sessions that have ended lately.
     gone: Vec<Id>,
@@ -41,20 +41,20 @@ impl Simulation {
         let mut random = Random::new(seed);
         let config = random_config(&mut random, &profile);
         config.check().unwrap();
-        let policies = [(); ledger::TOPICS.len()].map(|()| match random.below(3) {
+        let policies = [(); model::TOPICS.len()].map(|()| match random.below(3) {
             0 => LagPolicy::Skip,
             _ => LagPolicy::Disconnect,
         });
-        let mut handler = Chaos::new(random.fork(), Ledger::new(policies), &config);
+        let mut handler = RandomHandler::new(random.fork(), Model::new(policies), &config);
         handler.large_in_40 = profile.large_in_40;
         handler.large_len = profile.large_len;
         handler.topics = profile.topics;
         handler.panic_one_in = profile.panic_one_in;
         handler.may_stop = random.one_in(profile.stop_one_in);
         let handler = Shared::new(handler);
-        let mut router = handler::routed(&handler);
+        let mut router = handler::behind_routers(&handler);
         let mut engine = Engine::new(config.clone(), None);
-        for (topic, policy) in ledger::TOPICS.into_iter().zip(policies) {
+        for (topic, policy) in model::TOPICS.into_iter().zip(policies) {
             Context::new(&mut engine).set_lag_policy(topic, Some(policy));
         }
         router.on_start(&mut Context::new(&mut engine));
@@ -73,7 +73,7 @@ impl Simulation {
     }
 
     /// Turns for a while, then lets everybody leave.
-    pub(super) fn run(mut self) -> Tally {
+    pub(super) fn run(mut self) -> Counters {
         for _ in 0..TURNS {
             self.advance_clock();
             self.handler.lock().actions_left = self.profile.actions;
@@ -87,8 +87,8 @@ impl Simulation {
         }
         self.wind_down();
         let handler = self.handler.lock();
-        check::nothing_is_left(&self.engine, &handler.ledger);
-        handler.tally
+        check::nothing_is_left(&self.engine, &handler.model);
+        handler.counters
     }
 
     /// Everybody reads all there is and leaves; deadlines do the rest.
@@ -117,19 +117,19 @@ impl Simulation {
     }
 
     fn advance_clock(&mut self) {
-        let tally = &mut self.handler.lock().tally;
+        let counters = &mut self.handler.lock().counters;
         let next_in = self.engine.next_in().unwrap_or(0);
         if self.profile.pause_one_in > 0 && self.random.one_in(self.profile.pause_one_in) {
             self.now += 1_000 + self.random.below(5_000) as u64;
             return;
         }
-        self.now += match self.random.below(2 * self.profile.edge_one_in) {
+        self.now += match self.random.below(2 * self.profile.deadline_one_in) {
             0 if next_in > 0 => {
-                tally.turns_at_deadline += 1;
+                counters.turns_at_deadline += 1;
                 next_in
             }
             1 if next_in > 1 => {
-                tally.turns_before_deadline += 1;
+                counters.turns_before_deadline += 1;
                 next_in - 1
             }
             _ => (self.random.below(12) * self.random.below(2)) as u64,
@@ -138,8 +138,8 @@ impl Simulation {
 
     /// One turn, as the server makes it.
     fn turn(&mut self, is_busy: bool) {
-        self.handler.lock().tally.turns += 1;
-        self.handler.lock().ledger.begin_turn(self.now);
+        self.handler.lock().counters.turns += 1;
+        self.handler.lock().model.begin_turn(self.now);
         self.engine.begin_turn(self.now);
         self.mark(is_busy);
         if is_busy && self.random.one_in(20) {
@@ -167,13 +167,13 @@ impl Simulation {
             Ok(has_stopped) => {
                 let Self { engine, peers, .. } = &*self;
                 assert_eq!(has_stopped, engine.is_stopping() && engine.len() == 0);
-                check::turn(engine, peers, &self.handler.lock().ledger, &self.bounds);
+                check::turn(engine, peers, &self.handler.lock().model, &self.bounds);
             }
             // The turn ended in the middle; the next one goes on.
-            Err(payload) if payload.is::<Bug>() => {}
+            Err(payload) if payload.is::<InjectedPanic>() => {}
             Err(payload) => resume_unwind(payload),
         }
-        self.part(&environment.complete);
+        self.check_ended_sessions(&environment.complete);
     }
 
     /// Marks what the poll tells: late at times, and of sessions that are gone.
@@ -203,17 +203,17 @@ impl Simulation {
             is_writable: self.random.one_in(2),
             is_end: self.random.one_in(2),
         };
-        let heir = self.engine.id_at(id.slot as usize);
+        let successor = self.engine.id_at(id.slot as usize);
         let state = |engine: &Engine| {
-            let session = engine.session(heir?)?;
+            let session = engine.session(successor?)?;
             Some((session.is_readable, session.is_blocked, session.input_end))
         };
         let before = (state(&self.engine), self.engine.read_queue.len());
         self.engine.mark(id, readiness);
         assert_eq!(before, (state(&self.engine), self.engine.read_queue.len()));
-        let tally = &mut self.handler.lock().tally;
-        tally.stale_events += 1;
-        tally.stale_events_of_reborn_slots += u64::from(heir.is_some());
+        let counters = &mut self.handler.lock().counters;
+        counters.stale_events += 1;
+        counters.stale_events_of_reused_slots += u64::from(successor.is_some());
     }
 
     fn connect(&mut self) {
@@ -221,22 +221,22 @@ impl Simulation {
         if !matches!(self.engine.stop_state(), Stop::No | Stop::Asked) {
             return;
         }
-        let room = self.random.below(30_000);
-        let socket = Socket::new(room);
-        let stream = Stream::memory(Connected(socket.clone()));
+        let writable_bytes = self.random.below(30_000);
+        let socket = Socket::new(writable_bytes);
+        let stream = Stream::memory(SocketStream(socket.clone()));
         match self.engine.insert(stream, None) {
             Some(id) => {
                 let mut handler = self.handler.lock();
-                handler.ledger.connected_at.insert(id, self.now);
+                handler.model.connected_at.insert(id, self.now);
                 let is_slow = self.random.one_in(self.profile.slow_one_in);
                 self.peers.push(Peer::new(id, socket, is_slow));
             }
-            None => self.handler.lock().tally.refusals += 1,
+            None => self.handler.lock().counters.refusals += 1,
         }
     }
 
-    /// Settles the accounts of the sessions that have ended.
-    fn part(&mut self, complete: &BTreeSet<Id>) {
+    /// Settles the sessions of the sessions that have ended.
+    fn check_ended_sessions(&mut self, complete: &BTreeSet<Id>) {
         let Self {
             peers,
             handler,

@@ -15,9 +15,9 @@ pub(super) struct Socket {
     arrived: VecDeque<u8>,
     end: End,
     /// Bytes that are taken before writes would block.
-    room: usize,
+    writable_bytes: usize,
     /// The last write took less than it was offered, so that room is news.
-    wants_room: bool,
+    awaits_writable: bool,
     /// What the poll has yet to tell.
     edges: Edges,
     /// Calls that a signal will interrupt.
@@ -46,15 +46,15 @@ struct Edges {
 
 impl Socket {
     /// A new connection; the poll tells at the first turn that it is writable.
-    pub(super) fn new(room: usize) -> Shared<Self> {
+    pub(super) fn new(writable_bytes: usize) -> Shared<Self> {
         Shared::new(Self {
             arrived: VecDeque::new(),
             end: End::Not,
-            room,
-            wants_room: false,
+            writable_bytes,
+            awaits_writable: false,
             edges: Edges {
                 is_readable: false,
-                is_writable: room > 0,
+                is_writable: writable_bytes > 0,
             },
             interrupts: 0,
             short_writes: 0,
@@ -89,9 +89,9 @@ impl Socket {
     }
 
     /// The peer has read: there is room for `more` bytes.
-    pub(super) fn make_room(&mut self, more: usize) {
-        self.room = self.room.saturating_add(more);
-        if self.room > 0 && std::mem::take(&mut self.wants_room) {
+    pub(super) fn add_writable_bytes(&mut self, more: usize) {
+        self.writable_bytes = self.writable_bytes.saturating_add(more);
+        if self.writable_bytes > 0 && std::mem::take(&mut self.awaits_writable) {
             self.edges.is_writable = true;
         }
     }
@@ -106,22 +106,22 @@ impl Socket {
             return None;
         }
         // A poll may tell of the other direction as well, when that is ready.
-        let tells_both = random.one_in(2);
+        let reports_both = random.one_in(2);
         Some(Readiness {
-            is_readable: is_readable || tells_both && !self.arrived.is_empty(),
-            is_writable: is_writable || tells_both && self.room > 0,
+            is_readable: is_readable || reports_both && !self.arrived.is_empty(),
+            is_writable: is_writable || reports_both && self.writable_bytes > 0,
             is_end: is_readable && self.end != End::Not,
         })
     }
 
     /// Whether the poll will tell that a read gives something.
-    pub(super) fn will_tell_readable(&self) -> bool {
+    pub(super) fn will_report_readable(&self) -> bool {
         self.edges.is_readable
     }
 
     /// Whether the poll will tell, now or when the peer has read, that a write takes something.
-    pub(super) fn will_tell_writable(&self) -> bool {
-        self.edges.is_writable || self.wants_room
+    pub(super) fn will_report_writable(&self) -> bool {
+        self.edges.is_writable || self.awaits_writable
     }
 
     /// Whether a read would give something.
@@ -139,7 +139,7 @@ impl Socket {
         std::mem::take(&mut self.written)
     }
 
-    fn interrupted(&mut self) -> io::Result<()> {
+    fn check_interrupt(&mut self) -> io::Result<()> {
         if self.interrupts == 0 {
             return Ok(());
         }
@@ -150,12 +150,12 @@ impl Socket {
 
 /// The session's end.
 #[derive(Debug)]
-pub(super) struct Connected(pub(super) Shared<Socket>);
+pub(super) struct SocketStream(pub(super) Shared<Socket>);
 
-impl Read for Connected {
+impl Read for SocketStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut socket = self.0.lock();
-        socket.interrupted()?;
+        socket.check_interrupt()?;
         if socket.arrived.is_empty() {
             return match socket.end {
                 End::Not => Err(ErrorKind::WouldBlock.into()),
@@ -172,7 +172,7 @@ impl Read for Connected {
     }
 }
 
-impl Write for Connected {
+impl Write for SocketStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
     }
@@ -180,23 +180,23 @@ impl Write for Connected {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut socket = self.0.lock();
         assert!(!socket.is_shut, "a write after the write side was shut");
-        socket.interrupted()?;
+        socket.check_interrupt()?;
         if socket.end == End::Reset {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         assert!(offered > 0, "a write of nothing");
-        let mut len = offered.min(socket.room);
+        let mut len = offered.min(socket.writable_bytes);
         if len > 1 && socket.short_writes > 0 {
             socket.short_writes -= 1;
             len /= 2;
         }
         // As Linux does: after a short count, room is told of as soon as there is some.
-        socket.wants_room |= len < offered;
+        socket.awaits_writable |= len < offered;
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        socket.room -= len;
+        socket.writable_bytes -= len;
         let bytes = slices.iter().flat_map(|slice| slice.iter());
         socket.written.extend(bytes.take(len));
         Ok(len)
@@ -207,7 +207,7 @@ impl Write for Connected {
     }
 }
 
-impl Transport for Connected {
+impl Transport for SocketStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut socket = self.0.lock();
         if socket.end == End::Reset {
@@ -218,7 +218,7 @@ impl Transport for Connected {
     }
 }
 
-impl Drop for Connected {
+impl Drop for SocketStream {
     fn drop(&mut self) {
         self.0.lock().is_dropped = true;
     }

@@ -15,13 +15,13 @@ pub(super) const TOPICS: [&str; 40] = [
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct Model {
     /// As of this turn.
     pub(super) now: u64,
     /// Every connection that was taken, and when.
     pub(super) connected_at: BTreeMap<Id, u64>,
     /// Every session whose `on_open` was called.
-    pub(super) accounts: BTreeMap<Id, Account>,
+    pub(super) sessions: BTreeMap<Id, SessionModel>,
     /// Who is in each of [`TOPICS`]; those that are no longer open count no more.
     pub(super) members: [BTreeSet<Id>; TOPICS.len()],
     pub(super) policies: [LagPolicy; TOPICS.len()],
@@ -37,46 +37,46 @@ pub(super) struct Ledger {
 
 /// One session's.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct SessionModel {
     pub(super) is_closed: bool,
     /// All that was accepted for sending, in the order of the calls.
-    pub(super) owed: Vec<Owed>,
+    pub(super) accepted: Vec<AcceptedMessage>,
     /// What `on_skip` told, by topic.
     pub(super) skipped: [u64; TOPICS.len()],
     /// How many messages came from the peer.
-    pub(super) heard: u64,
-    pub(super) last_heard_at: u64,
+    pub(super) messages_in: u64,
+    pub(super) last_input_at: u64,
     /// The number of the newest ping that came while the session was open.
-    pub(super) pinged: Option<usize>,
+    pub(super) last_ping: Option<usize>,
     pub(super) has_failed: bool,
     /// The peer's Close or the end of its stream came before anything else ended the session.
     pub(super) is_ended_by_peer: bool,
     /// It has left a topic.
-    pub(super) has_left: bool,
+    pub(super) has_left_topic: bool,
 }
 
 /// One message that was accepted for sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owed {
-    pub(super) to: Addressee,
+pub(super) struct AcceptedMessage {
+    pub(super) to: Recipient,
     pub(super) sequence: u64,
     pub(super) len: usize,
 }
 
 /// Whom a message names, so that it is known wherever it turns up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Addressee {
+pub(super) enum Recipient {
     Session(Id),
     /// By its place in [`TOPICS`].
     Topic(usize),
 }
 
-impl Ledger {
+impl Model {
     pub(super) fn new(policies: [LagPolicy; TOPICS.len()]) -> Self {
         Self {
             now: 0,
             connected_at: BTreeMap::new(),
-            accounts: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             members: [const { BTreeSet::new() }; TOPICS.len()],
             policies,
             timers: BTreeMap::new(),
@@ -93,36 +93,36 @@ impl Ledger {
     }
 
     /// The session's, which is open: it was opened and not closed.
-    pub(super) fn open(&mut self, id: Id) -> &mut Account {
-        let account = self.accounts.get_mut(&id);
-        let account = account.expect("an event of a session that was never opened");
-        assert!(!account.is_closed, "an event after on_close");
-        account
+    pub(super) fn open_session(&mut self, id: Id) -> &mut SessionModel {
+        let session = self.sessions.get_mut(&id);
+        let session = session.expect("an event of a session that was never opened");
+        assert!(!session.is_closed, "an event after on_close");
+        session
     }
 
     /// The session is opened, for the first and only time.
-    pub(super) fn begin(&mut self, id: Id) {
-        let account = Account {
+    pub(super) fn record_open(&mut self, id: Id) {
+        let session = SessionModel {
             is_closed: false,
-            owed: Vec::new(),
+            accepted: Vec::new(),
             skipped: [0; TOPICS.len()],
-            heard: 0,
-            last_heard_at: self.now,
-            pinged: None,
+            messages_in: 0,
+            last_input_at: self.now,
+            last_ping: None,
             has_failed: false,
             is_ended_by_peer: false,
-            has_left: false,
+            has_left_topic: false,
         };
-        let before = self.accounts.insert(id, account);
+        let before = self.sessions.insert(id, session);
         assert!(before.is_none(), "a name is never used again");
         self.open_count += 1;
     }
 
     /// The session is closed, once, and is in no topic any more.
-    pub(super) fn end(&mut self, id: Id, by: Side) {
-        let account = self.open(id);
-        account.is_closed = true;
-        account.is_ended_by_peer = by == Side::Peer && !account.has_failed;
+    pub(super) fn record_close(&mut self, id: Id, by: Side) {
+        let session = self.open_session(id);
+        session.is_closed = true;
+        session.is_ended_by_peer = by == Side::Peer && !session.has_failed;
         self.open_count -= 1;
         for members in &mut self.members {
             members.remove(&id);
@@ -130,29 +130,29 @@ impl Ledger {
     }
 
     /// A new message of `len` bytes, or more if it takes more to name `to`.
-    pub(super) fn message(&mut self, to: Addressee, len: usize) -> Owed {
+    pub(super) fn message(&mut self, to: Recipient, len: usize) -> AcceptedMessage {
         self.sequence += 1;
         let sequence = self.sequence;
         let len = len.max(name(to, sequence).len());
-        Owed { to, sequence, len }
+        AcceptedMessage { to, sequence, len }
     }
 
     /// A direct message was accepted.
-    pub(super) fn owe(&mut self, id: Id, message: Owed) {
-        self.open(id).owed.push(message);
+    pub(super) fn record_send(&mut self, id: Id, message: AcceptedMessage) {
+        self.open_session(id).accepted.push(message);
     }
 
     /// A publication was made; it is owed to every member.
-    pub(super) fn owe_members(&mut self, topic: usize, message: Owed) {
+    pub(super) fn record_publication(&mut self, topic: usize, message: AcceptedMessage) {
         self.published_bytes += message.len + HEADER_BYTES_MAX;
         self.published_bytes_max = self.published_bytes_max.max(self.published_bytes);
         for id in self.members[topic].clone() {
-            self.owe(id, message);
+            self.record_send(id, message);
         }
     }
 
     /// A timer is due: not early, none before it left out.
-    pub(super) fn take_timer(&mut self, key: u64) {
+    pub(super) fn expire_timer(&mut self, key: u64) {
         let first = self.timers.pop_first();
         let (timer, expected) = first.expect("a timer that was not set");
         assert_eq!(expected, key, "timers are due in their order");
@@ -160,7 +160,7 @@ impl Ledger {
     }
 }
 
-impl Owed {
+impl AcceptedMessage {
     /// The whole payload, every byte of which says what it belongs to.
     pub(super) fn payload(&self) -> Vec<u8> {
         let mut payload = name(self.to, self.sequence).into_bytes();
@@ -177,16 +177,16 @@ impl Owed {
     /// The topic it was published to.
     pub(super) fn topic(&self) -> Option<usize> {
         match self.to {
-            Addressee::Session(_) => None,
-            Addressee::Topic(topic) => Some(topic),
+            Recipient::Session(_) => None,
+            Recipient::Topic(topic) => Some(topic),
         }
     }
 }
 
-fn name(to: Addressee, sequence: u64) -> String {
+fn name(to: Recipient, sequence: u64) -> String {
     match to {
-        Addressee::Session(id) => format!("{id}:{sequence}:"),
-        Addressee::Topic(topic) => format!("{}:{sequence}:", TOPICS[topic]),
+        Recipient::Session(id) => format!("{id}:{sequence}:"),
+        Recipient::Topic(topic) => format!("{}:{sequence}:", TOPICS[topic]),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What one peer received, against what was promised to it.
 
-use super::super::handler::Chaos;
-use super::super::ledger::{Account, Addressee, Ledger, Owed, TOPICS};
+use super::super::handler::RandomHandler;
+use super::super::model::{AcceptedMessage, Model, Recipient, SessionModel, TOPICS};
 use super::super::peer::{Peer, ping_number};
 use crate::config::LagPolicy;
 use crate::id::Id;
@@ -9,7 +9,7 @@ use crate::id::Id;
 /// What a peer received after the head of the response.
 #[derive(Debug, Default)]
 struct Received {
-    messages: Vec<Owed>,
+    messages: Vec<AcceptedMessage>,
     /// The code of the Close; `Some(None)` for one without.
     close: Option<Option<u16>>,
     pongs: Vec<usize>,
@@ -17,18 +17,20 @@ struct Received {
 
 /// At the end of a session: every byte is of a message meant for this peer, in its order and none left out in
 /// silence, or of the protocol.
-pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Chaos) {
-    let Chaos { ledger, tally, .. } = handler;
-    let Some(account) = ledger.accounts.get(&peer.id) else {
-        refusal(&peer.received);
-        tally.refusals += 1;
+pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut RandomHandler) {
+    let RandomHandler {
+        model, counters, ..
+    } = handler;
+    let Some(session) = model.sessions.get(&peer.id) else {
+        check_http_response(&peer.received);
+        counters.refusals += 1;
         return;
     };
-    assert!(account.is_closed, "open and close come in pairs");
+    assert!(session.is_closed, "open and close come in pairs");
     let received = match split_head(&peer.received) {
         Some((head, frames)) => {
             assert!(head.starts_with(b"HTTP/1.1 101 "));
-            received(frames, ledger, peer.id)
+            received(frames, model, peer.id)
         }
         None => Received::default(),
     };
@@ -39,45 +41,47 @@ pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Ch
     let is_too_far_behind = received.close == Some(Some(1013));
     let is_complete = (is_complete || received.close.is_some()) && !is_too_far_behind;
     for topic in 0..TOPICS.len() {
-        one_topic(
+        check_topic(
             topic,
             &received,
-            account,
-            ledger.policies[topic],
+            session,
+            model.policies[topic],
             is_complete,
         );
     }
     if is_complete {
         let answered = received.pongs.last().copied();
-        assert_eq!(answered, account.pinged, "the newest ping is answered");
+        assert_eq!(answered, session.last_ping, "the newest ping is answered");
     }
-    if account.is_ended_by_peer {
-        let heard = (account.heard, account.pinged);
-        let said = (peer.said.messages, peer.said.ping);
-        assert_eq!(heard, said, "all that it said was heard");
+    if session.is_ended_by_peer {
+        let received = (session.messages_in, session.last_ping);
+        let sent = (peer.sent.messages, peer.sent.ping);
+        assert_eq!(received, sent, "all that the peer sent was received");
     }
-    tally.messages_out += received.messages.len() as u64;
-    tally.pongs += received.pongs.len() as u64;
-    tally.too_far_behind += u64::from(is_too_far_behind);
-    tally.complete += u64::from(is_complete);
-    tally.ended_by_peer += u64::from(account.is_ended_by_peer);
+    counters.messages_out += received.messages.len() as u64;
+    counters.pongs += received.pongs.len() as u64;
+    counters.too_far_behind += u64::from(is_too_far_behind);
+    counters.complete += u64::from(is_complete);
+    counters.ended_by_peer += u64::from(session.is_ended_by_peer);
 }
 
 /// A topic's messages, with the direct ones between them.
-fn one_topic(
+fn check_topic(
     topic: usize,
     received: &Received,
-    account: &Account,
+    session: &SessionModel,
     policy: LagPolicy,
     is_complete: bool,
 ) {
-    let is_of_it = |message: &&Owed| message.topic().is_none_or(|of| of == topic);
-    let mut owed = account.owed.iter().filter(is_of_it);
+    let is_of_topic = |message: &&AcceptedMessage| message.topic().is_none_or(|of| of == topic);
+    let mut accepted = session.accepted.iter().filter(is_of_topic);
     let mut missing = 0;
-    for message in received.messages.iter().filter(is_of_it) {
+    for message in received.messages.iter().filter(is_of_topic) {
         // What lies between was left out.
         loop {
-            let next = owed.next().expect("received in its order, and owed");
+            let next = accepted
+                .next()
+                .expect("received in its order, and accepted");
             if next == message {
                 break;
             }
@@ -85,7 +89,7 @@ fn one_topic(
             missing += 1;
         }
     }
-    let skipped = account.skipped[topic];
+    let skipped = session.skipped[topic];
     assert!(
         missing <= skipped,
         "a silent gap: {missing}, told {skipped}"
@@ -94,7 +98,7 @@ fn one_topic(
         assert_eq!(skipped, 0);
     }
     if is_complete {
-        let rest: Vec<&Owed> = owed.collect();
+        let rest: Vec<&AcceptedMessage> = accepted.collect();
         assert!(rest.iter().all(|next| next.topic().is_some()), "{rest:?}");
         let missing = missing + rest.len() as u64;
         assert_eq!(missing, skipped, "missing, and told so");
@@ -102,13 +106,13 @@ fn one_topic(
 }
 
 /// All whole frames; the last may be cut, by a reset or a deadline.
-fn received(mut bytes: &[u8], ledger: &Ledger, id: Id) -> Received {
+fn received(mut bytes: &[u8], model: &Model, id: Id) -> Received {
     let mut received = Received::default();
     while let Some((first, payload, rest)) = split_frame(bytes) {
         assert!(received.close.is_none(), "a frame after the Close");
         bytes = rest;
         match first {
-            0x81 | 0x82 => received.messages.push(message(first, payload, ledger, id)),
+            0x81 | 0x82 => received.messages.push(message(first, payload, model, id)),
             0x88 => received.close = Some(close_code(payload)),
             0x89 => assert!(payload.is_empty() || payload == b"ours"),
             0x8A => received.pongs.push(ping_number(payload)),
@@ -123,13 +127,13 @@ fn received(mut bytes: &[u8], ledger: &Ledger, id: Id) -> Received {
 }
 
 /// The message that a payload says it is: the account's own, byte by byte.
-fn message(first: u8, payload: &[u8], ledger: &Ledger, id: Id) -> Owed {
+fn message(first: u8, payload: &[u8], model: &Model, id: Id) -> AcceptedMessage {
     let sequence = payload.split(|byte| *byte == b':').nth(1).expect("a name");
     let sequence: u64 = std::str::from_utf8(sequence).unwrap().parse().unwrap();
-    let owed = &ledger.accounts[&id].owed;
-    let position = owed.binary_search_by_key(&sequence, |owed| owed.sequence);
-    let message = owed[position.expect("meant for this peer")];
-    assert!(!matches!(message.to, Addressee::Session(to) if to != id));
+    let accepted = &model.sessions[&id].accepted;
+    let position = accepted.binary_search_by_key(&sequence, |accepted| accepted.sequence);
+    let message = accepted[position.expect("meant for this peer")];
+    assert!(!matches!(message.to, Recipient::Session(to) if to != id));
     assert!(
         payload == message.payload(),
         "message {sequence} is not as it was"
@@ -148,7 +152,7 @@ fn close_code(payload: &[u8]) -> Option<u16> {
 }
 
 /// One response in HTTP, whole or cut, and nothing after it.
-fn refusal(received: &[u8]) {
+fn check_http_response(received: &[u8]) {
     let Some((head, body)) = split_head(received) else {
         assert!(received.len() < 1000);
         return;

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 /// Counts of one run, or of many together.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) turns: u64,
     pub(super) sessions: u64,
     /// Connections that ended without a 101.
@@ -29,7 +29,7 @@ pub(super) struct Tally {
     pub(super) ended_by_peer: u64,
     /// Events for sessions that were gone, and of those, for slots in use again.
     pub(super) stale_events: u64,
-    pub(super) stale_events_of_reborn_slots: u64,
+    pub(super) stale_events_of_reused_slots: u64,
     /// Turns at exactly the next deadline, and one millisecond before.
     pub(super) turns_at_deadline: u64,
     pub(super) turns_before_deadline: u64,
@@ -38,7 +38,7 @@ pub(super) struct Tally {
     pub(super) panics: u64,
 }
 
-impl Tally {
+impl Counters {
     fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("turns", &mut self.turns),
@@ -59,7 +59,7 @@ impl Tally {
             ("complete", &mut self.complete),
             ("ended by the peer", &mut self.ended_by_peer),
             ("stale events", &mut self.stale_events),
-            ("of reborn slots", &mut self.stale_events_of_reborn_slots),
+            ("of reused slots", &mut self.stale_events_of_reused_slots),
             ("turns at a deadline", &mut self.turns_at_deadline),
             ("turns before one", &mut self.turns_before_deadline),
             ("stops", &mut self.stops),
@@ -85,7 +85,7 @@ impl Tally {
     }
 }
 
-impl AddAssign for Tally {
+impl AddAssign for Counters {
     fn add_assign(&mut self, mut other: Self) {
         for ((_, sum), (_, count)) in self.counts().into_iter().zip(other.counts()) {
             *sum += *count;
