@@ -1,4 +1,4 @@
-//! Deadlines and timers, with the time handed in.
+//! Deadlines of sessions and timers of the handler. The tests set the time.
 
 use super::script::{Bench, client_frame};
 use crate::config::Config;
@@ -17,9 +17,9 @@ fn a_request_that_arrives_byte_by_byte_is_refused_at_the_handshake_timeout() {
     bench.turn_at(10_000);
     assert!(
         peer.take_written().starts_with(b"HTTP/1.1 408 "),
-        "at 10 s and not later"
+        "at 10 s, the default handshake_timeout"
     );
-    // Nobody ends the stream: the close deadline does.
+    // The peer does not end its stream, so the session ends at close_timeout, 5 s.
     bench.turn_at(14_999);
     assert!(!peer.wire.lock().is_dropped);
     bench.turn_at(15_000);
@@ -64,7 +64,8 @@ fn a_peer_that_answers_pings_is_never_idle() {
             peer.send_bytes(&client_frame(0x8A, b""));
         }
     }
-    // Every 5 s and a 64th, seen at the next whole second, and the pong at the one after.
+    // A ping is due half of the timeout and 1/64 of that half (5.08 s) after the last input. Turns run once a second, so a
+    // ping is sent after 6 s and its pong is read one second later: one ping every 7 s.
     assert_eq!(pings, 14);
     assert_eq!(bench.take_events(), ["open 0"]);
 }
@@ -87,7 +88,7 @@ fn without_automatic_pings_an_idle_session_is_closed_no_earlier_than_the_timeout
         assert_eq!(
             peer.take_written(),
             b"",
-            "the last byte came at 200, so not before 10 200"
+            "the last byte arrived at 200 ms, so the timeout is not before 10 200 ms"
         );
     }
     bench.turn_at(10_500);
@@ -133,7 +134,11 @@ fn a_stalled_write_terminates_the_session_and_progress_restarts_the_timeout() {
     peer.set_writable_bytes(100_000);
     bench.turn_at(29_500);
     bench.turn_at(59_499);
-    assert_eq!(bench.engine.len(), 1, "over 64 KiB were taken at 29 500");
+    assert_eq!(
+        bench.engine.len(),
+        1,
+        "the peer accepted more than 64 KiB at 29 500 ms"
+    );
     bench.turn_at(59_500);
     assert_eq!(bench.engine.len(), 0);
     assert_eq!(bench.take_events()[1], "error 0 write_timeout reached");
@@ -168,7 +173,7 @@ fn a_closing_session_with_a_slow_reader_ends_at_the_write_timeout() {
         assert_eq!(bench.engine.len(), 1);
         peer.set_writable_bytes(10_000);
     }
-    // 30 s for what is owed and no more, though 290 000 bytes of it were taken meanwhile.
+    // A closing session has 30 s for its whole backlog, although the peer accepted 290 000 bytes meanwhile.
     bench.turn_at(30_500);
     assert_eq!(bench.engine.len(), 0);
 }
@@ -184,7 +189,11 @@ fn a_closing_session_has_the_close_deadline_once_its_backlog_is_sent() {
     peer.send_text("go");
     bench.turn_at(0);
     bench.turn_at(20_000);
-    assert_eq!(bench.engine.len(), 1, "not cut off while its backlog waits");
+    assert_eq!(
+        bench.engine.len(),
+        1,
+        "close_timeout does not apply while bytes are unsent"
+    );
     peer.set_writable_bytes(usize::MAX);
     bench.turn_at(20_001);
     bench.turn_at(25_000);

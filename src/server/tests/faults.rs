@@ -1,4 +1,5 @@
-//! Streams that cut, interrupt, end and fail; and how sessions end.
+//! Streams with short, interrupted and failing calls, and the ways in which a session ends: close, violation, refusal,
+//! reset, end of stream, stop.
 
 use super::script::{Bench, REQUEST, client_frame, server_frames};
 use crate::config::Config;
@@ -191,7 +192,7 @@ fn a_violation_is_answered_and_a_bounded_amount_of_later_input_is_discarded() {
     bench.turn_at(5_000);
     assert!(
         peer.wire.lock().is_dropped,
-        "a peer that sends on and on is cut off"
+        "a peer that does not stop sending is terminated"
     );
     let events = bench.take_events();
     assert_eq!(events[1], "error 0 opcode 3 is reserved");
@@ -333,7 +334,7 @@ fn the_buffer_of_a_large_http_response_is_released() {
         .engine
         .refuse(peer.id.slot as usize, &response, false, None);
     peer.end_stream();
-    // It leaves in slices.
+    // The response is written in slices over several turns.
     bench.turns(6);
     assert_eq!(bench.engine.len(), 0);
     assert!(bench.engine.replies.capacity() < 100_000);

@@ -1,4 +1,5 @@
-//! One test for each finding of a review or an attack that a scripted stream can show, named after what went wrong.
+//! Regression tests: one for each fault that a review or an attack has found. The comment of each test describes the fault,
+//! in the past tense; the name states what holds now.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -13,7 +14,8 @@ use crate::server::testing::{Harness, Received};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// One write of at most 64 pieces a turn was not enough, and what remained was in no limit.
+/// A session was written to once per turn, with at most 64 slices. A member of 200 topics needs 200 slices per turn, and no
+/// limit counted the bytes that were left.
 #[test]
 fn a_member_of_many_topics_with_a_fast_socket_does_not_lag() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
@@ -35,7 +37,8 @@ fn a_member_of_many_topics_with_a_fast_socket_does_not_lag() {
     assert_eq!(member.take_frames().len(), 50 * 200);
 }
 
-/// A member of many topics that reads nothing was never found to lag, because its queue counted bytes alone.
+/// A queue counted payload bytes only, not its entries. A member of several topics that read nothing was therefore not found
+/// lagging until its queue took several times the limit.
 #[test]
 fn the_overhead_of_queued_ranges_counts_as_lag() {
     for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {
@@ -72,7 +75,8 @@ fn the_overhead_of_queued_ranges_counts_as_lag() {
     }
 }
 
-/// A direct message to a member with many ranges of logs in its queue was charged for them, and ended the session.
+/// The ranges of logs in a member's queue counted against `backlog_bytes_max`, so that a direct message to the member was
+/// refused and ended its session.
 #[test]
 fn a_direct_message_is_not_refused_because_of_queued_publications() {
     let config = Config {
@@ -96,7 +100,7 @@ fn a_direct_message_is_not_refused_because_of_queued_publications() {
     assert!(bench.engine.is_open(member.id));
 }
 
-/// A session could be a member of any number of topics.
+/// A session could be a member of an unlimited number of topics.
 #[test]
 fn memberships_of_a_session_are_limited() {
     let config = Config {
@@ -114,8 +118,8 @@ fn memberships_of_a_session_are_limited() {
     assert!(bench.engine.subscribe(member.id, "d"));
 }
 
-/// More than 64 pieces were more than one write, which took them all; the session then waited for an event that never came,
-/// and was ended by its write timeout.
+/// More than 64 slices need two writes. Although the stream had accepted all of the first write, the session waited for it
+/// to become writable. That event never came, and the session ended at its write timeout.
 #[test]
 fn more_slices_than_one_write_carries_do_not_block_a_session() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
@@ -124,7 +128,7 @@ fn more_slices_than_one_write_carries_do_not_block_a_session() {
     for _ in 0..65 {
         bench.engine.publish("t", Message::binary(&[1; 70_000]));
     }
-    // The stream is writable all the time, so the poll reports nothing new.
+    // The stream is writable all the time, so the poll, which is edge-triggered, reports nothing.
     bench.turn_without_events();
     bench.turn_without_events();
     let session = bench.engine.session(member.id).unwrap();
@@ -134,8 +138,8 @@ fn more_slices_than_one_write_carries_do_not_block_a_session() {
     assert_eq!(member.take_frames().len(), 65);
 }
 
-/// Each join or leave during a round had all members checked again, so that one was found lagging, or skipped the newest
-/// message, although nothing had been published since.
+/// Each join or leave during a round of the members started the checks for lag again. A member was then found lagging, or
+/// skipped the newest message, although nothing had been published since the last check.
 #[test]
 fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     let config = Config {
@@ -152,7 +156,7 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     slow.set_writable_bytes(100);
     bench.engine.publish("t", Message::binary(&[1; 9_000]));
     bench.turns(10);
-    // Takes it above the limit: not yet lagging, because it was below when that was published.
+    // This publication exceeds the limit. The member does not lag yet, because it was below the limit before.
     bench.engine.publish("t", Message::binary(&[1; 9_000]));
     for _ in 0..10 {
         assert!(bench.engine.subscribe(other.id, "t"));
@@ -166,7 +170,7 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     assert!(!bench.engine.is_open(slow.id));
 }
 
-/// Above 1 MiB of publications all members were written to in one turn.
+/// When more than 1 MiB was published, all members were written to in the same turn.
 #[test]
 fn a_large_publication_to_many_members_is_spread_over_turns() {
     let mut bench = Bench::new(Config::default(), |cx, _, message| {
@@ -192,11 +196,11 @@ fn a_large_publication_to_many_members_is_spread_over_turns() {
         written = now;
     }
     assert_eq!(written, 50 * (10 + (2 << 20)));
-    // A turn also balances what it read.
+    // The budget for publications is at least the work of the reads in the same turn, so it can be more than its minimum.
     assert!(written_max <= 24 << 20, "{written_max}");
 }
 
-/// A session that publishes faster than members take it is not read meanwhile; others are.
+/// A session that publishes faster than the members read is not read until they have caught up. Other sessions are read.
 #[test]
 fn a_fast_publisher_waits_for_the_members_and_other_sessions_do_not_wait() {
     let mut bench = Bench::new(Config::default(), |cx, id, message| {
@@ -224,7 +228,7 @@ fn a_fast_publisher_waits_for_the_members_and_other_sessions_do_not_wait() {
     assert_eq!(sender.unread_bytes(), 0);
 }
 
-/// A turn was bounded in bytes: 4 MiB of tiny frames are 700 000 calls.
+/// A turn was bounded in bytes only: 4 MiB of tiny frames are 700 000 handler calls.
 #[test]
 fn a_turn_is_bounded_in_messages() {
     let counted = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -246,7 +250,7 @@ fn a_turn_is_bounded_in_messages() {
     assert_eq!(before, 64 * 20_000, "nothing is lost");
 }
 
-/// After a violation whose Close waits behind a backlog, input was read and discarded without end.
+/// After a violation whose Close was queued behind unsent bytes, input was read and discarded without limit.
 #[test]
 fn after_a_violation_behind_a_backlog_discarded_input_is_bounded() {
     let config = Config {
@@ -266,10 +270,10 @@ fn after_a_violation_behind_a_backlog_discarded_input_is_bounded() {
     }
     let read = 100 * 50_000 - peer.unread_bytes();
     assert!(read <= max, "{read}");
-    assert_eq!(bench.engine.len(), 1, "the write timeout ends it");
+    assert_eq!(bench.engine.len(), 1, "the session ends at write_timeout");
 }
 
-/// Silent connections kept everybody out until their timeouts.
+/// Connections that sent no request filled `handshakes_max`, and new connections were refused until their timeouts.
 #[test]
 fn the_oldest_connection_without_a_request_is_evicted() {
     let config = Config {
@@ -279,7 +283,7 @@ fn the_oldest_connection_without_a_request_is_evicted() {
     let mut bench = Bench::echo(config);
     let silent: Vec<Peer> = (0..10).map(|_| bench.connect()).collect();
     bench.turn();
-    // This one has sent its request, and waits to be read.
+    // The request of this connection has arrived and been polled, but not read.
     silent[0].send_bytes(super::script::REQUEST.as_bytes());
     bench.engine.mark(
         silent[0].id,
@@ -297,7 +301,7 @@ fn the_oldest_connection_without_a_request_is_evicted() {
     assert!(gone.count() >= 1);
 }
 
-/// At `connections_max` as well, once they have been silent for a second.
+/// The same fault at `connections_max`. There, a connection is evicted only if it has sent no request for a second.
 #[test]
 fn silent_connections_are_evicted_at_connections_max() {
     let config = Config {
@@ -315,8 +319,8 @@ fn silent_connections_are_evicted_at_connections_max() {
     assert!(silent.wire.lock().is_dropped);
 }
 
-/// Deadlines were acted on before input that had arrived was read: a process that was stopped for a while answered 408 to
-/// requests that were there all the time.
+/// Deadlines expired before input that had already arrived was read: a process that had been suspended answered 408 to
+/// requests that had arrived in time.
 #[test]
 fn input_that_arrived_before_a_deadline_counts_even_if_the_turn_is_late() {
     let config = Config {
@@ -336,7 +340,7 @@ fn input_that_arrived_before_a_deadline_counts_even_if_the_turn_is_late() {
     bench.turn_at(1_000);
     assert!(bench.engine.session(slow.id).unwrap().is_blocked);
     let waiting: Vec<Peer> = (0..50).map(|_| bench.connect()).collect();
-    // The process is stopped for a quarter of a minute, and this arrives meanwhile.
+    // The process is suspended for 15 s. Meanwhile the following input arrives.
     for peer in &waiting {
         peer.send_bytes(super::script::REQUEST.as_bytes());
     }
@@ -346,11 +350,12 @@ fn input_that_arrived_before_a_deadline_counts_even_if_the_turn_is_late() {
     for peer in &waiting {
         assert!(peer.take_written().starts_with(b"HTTP/1.1 101"));
     }
-    assert!(bench.engine.is_open(quiet.id), "its message counts");
-    assert!(bench.engine.is_open(slow.id), "it has taken 500 000 bytes");
+    assert!(bench.engine.is_open(quiet.id), "a message has arrived");
+    assert!(bench.engine.is_open(slow.id), "500 000 bytes are accepted");
 }
 
-/// A router inside a router overwrote the session's route, and the outer one used it as an index of its own.
+/// A nested router overwrote the route stored in the session, and the outer router used that value as an index into its own
+/// routes.
 #[test]
 fn a_nested_router_uses_its_own_routes() {
     struct Named(&'static str);
@@ -380,13 +385,17 @@ fn a_nested_router_uses_its_own_routes() {
         assert_eq!(harness.received(id), [text(name.to_owned())]);
         harness.advance(Duration::from_millis(5));
         let expected = format!("timer of {name}");
-        assert_eq!(harness.received(id), [text(expected)], "to its own route");
+        assert_eq!(
+            harness.received(id),
+            [text(expected)],
+            "the timer reaches the route that set it"
+        );
         assert_eq!(harness.get("/in/d").status(), 404);
         harness.close(id, 1000, "");
     }
 }
 
-/// A panic in `on_drain` lost the queue of sessions to be flushed; one in `on_message` the rest of the input.
+/// A panic in `on_drain` lost the queue of sessions to be flushed. A panic in `on_message` lost the rest of the input.
 #[test]
 fn a_handler_panic_ends_only_the_session_of_the_event() {
     struct Panics;
@@ -427,7 +436,7 @@ fn a_handler_panic_ends_only_the_session_of_the_event() {
     assert_eq!(harness.count(), 4);
 }
 
-/// A panic in `on_close` or `on_error` left the session in its slot for ever.
+/// After a panic in `on_close` or `on_error`, the session was never removed from its slot.
 #[test]
 fn a_session_whose_on_close_panics_is_freed() {
     struct Panics;
@@ -447,7 +456,7 @@ fn a_session_whose_on_close_panics_is_freed() {
     assert!(harness.with_context(|cx| cx.is_open(third)));
 }
 
-/// A request's path was retained whole, up to 16 KiB for each idle connection.
+/// The whole path of a request was retained, up to 16 KiB for each idle connection.
 #[test]
 fn a_long_path_is_not_retained() {
     let mut harness = Harness::new(Config::default(), Echo::new());
@@ -458,7 +467,8 @@ fn a_long_path_is_not_retained() {
     assert_eq!(path(&mut harness, long), None);
 }
 
-/// After a short read at urgent data, or a descriptor on a Unix socket, what followed was never read.
+/// A short read was taken for the end of the available input. TCP urgent data, or a descriptor passed over a Unix socket,
+/// also shortens a read; the bytes after it were never read.
 #[test]
 fn a_short_read_after_urgent_data_does_not_end_reading() {
     let mut bench = Bench::echo(Config::default());
@@ -482,7 +492,7 @@ fn a_short_read_after_urgent_data_does_not_end_reading() {
     );
     bench.turn_without_events();
     assert_eq!(peer.unread_bytes(), 0);
-    // A short write has blocked the session meanwhile.
+    // The writes were short as well, so the rest of the reply is sent in another turn.
     peer.wire.lock().call_bytes_max = usize::MAX;
     bench.turn();
     assert_eq!(peer.take_texts(), ["before the mark, and behind it"]);

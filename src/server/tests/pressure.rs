@@ -1,4 +1,5 @@
-//! Backpressure: who does not read is not read, and nothing that was accepted is lost.
+//! Backpressure and budgets: a session whose peer does not read is not read either, no accepted message is lost, and one
+//! busy session does not delay the others.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::Config;
@@ -26,12 +27,12 @@ fn a_session_above_high_water_is_not_read_until_it_is_below_low_water() {
     let unread = peer.unread_bytes();
     assert!(
         (35_000..42_000).contains(&unread),
-        "{unread} of 50 800 bytes are left to TCP"
+        "{unread} of 50 800 bytes are left in the socket"
     );
     assert_eq!(bench.take_events(), ["open 0"]);
     peer.set_writable_bytes(7_000);
     bench.turns(5);
-    assert_eq!(peer.unread_bytes(), unread, "not yet under low water");
+    assert_eq!(peer.unread_bytes(), unread, "still above low_water_bytes");
     peer.set_writable_bytes(usize::MAX);
     bench.turns(200);
     let texts = peer.take_texts();
@@ -133,7 +134,7 @@ fn a_peer_that_sends_pings_and_does_not_read_has_one_pong_queued() {
     assert_eq!(
         pongs[1..],
         [(0x8A, format!("{:>100}", 999).into_bytes())],
-        "the newest only"
+        "only the newest ping is answered"
     );
 }
 
@@ -167,12 +168,15 @@ fn a_busy_peer_uses_its_budget_and_does_not_delay_another() {
     quiet.send_text("me too");
     bench.turn();
     assert_eq!(quiet.take_texts(), ["me too"]);
-    assert!(busy.unread_bytes() >= 390_000, "a budget is a few messages");
+    assert!(
+        busy.unread_bytes() >= 390_000,
+        "the budget is a few messages"
+    );
     assert!(
         bench.engine.has_work(),
-        "the poll must not sleep over the rest"
+        "the poll must not sleep while input is unread"
     );
-    // The rest needs no further event.
+    // The rest is read without a further event.
     bench.turns(60);
     assert_eq!(busy.unread_bytes(), 0);
     assert_eq!(busy.take_texts().len(), 100);
@@ -197,7 +201,8 @@ fn payload_is_read_up_to_eight_times_the_budget() {
     bench.turn();
     assert_eq!(sender.take_frames()[0].1.len(), 32_000);
     assert_eq!(quiet.take_texts(), ["me too"]);
-    // One read with the others, and then, of payload alone, eight times the budget. The last may go a read beyond it.
+    // One read in the first pass over the sessions. Then reads of payload alone, which count an eighth of the budget: 16
+    // reads, and at most one more, because the budget is checked before each read.
     let read = 100_014 - longer.unread_bytes();
     assert!((17 * 4096..=18 * 4096).contains(&read), "{read}");
     bench.turns(3);
@@ -287,7 +292,8 @@ fn the_bytes_read_in_one_turn_are_bounded_and_complete_messages_answered() {
         let has_answer = |peer: &&Peer| peer.take_written().len() == 10 + LEN;
         peers.iter().filter(has_answer).count()
     });
-    // All are read once, 80 KiB each. Then at least 1 MiB of them is read on, and 4 MiB in later turns.
+    // The first turn reads 80 KiB from each session, and then at least 1 MiB more to complete messages. Later turns read
+    // 4 MiB each.
     assert_eq!(answered, [9, 36, 5, 0]);
     assert!(!bench.engine.has_work());
 }

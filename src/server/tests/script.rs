@@ -1,5 +1,5 @@
-//! A scripted stream and a hand-held clock under the loop's engine: faults without a socket, deadlines without
-//! sleep.
+//! A test bench for the engine: scripted streams instead of sockets, so that tests can cause any fault, and a clock that
+//! the test sets, so that deadlines pass without sleeping.
 
 use crate::config::Config;
 use crate::context::Context;
@@ -14,22 +14,26 @@ use crate::stream::{Stream, Transport};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
-/// Both ends of a scripted connection: what the session will read, and what it wrote.
+/// The state of a scripted connection: what the session will read, and what it has written.
 #[derive(Debug)]
 pub(super) struct Wire {
+    /// Bytes and errors that reads will return, in order. An empty `Vec` is the end of the stream.
     pub(super) reads: VecDeque<Result<Vec<u8>, ErrorKind>>,
     pub(super) written: Vec<u8>,
-    /// Bytes that are still taken before writes would block.
+    /// Number of bytes that writes accept before they would block.
     pub(super) writable_bytes: usize,
-    /// Bytes that one read or write moves at most.
+    /// Maximum bytes of one read or write.
     pub(super) call_bytes_max: usize,
+    /// The error of every write, if any.
     pub(super) write_error: Option<ErrorKind>,
     pub(super) write_calls: usize,
+    /// The session has shut down its write side.
     pub(super) is_write_shut: bool,
+    /// The session has dropped its stream.
     pub(super) is_dropped: bool,
 }
 
-/// The session's end.
+/// The session's end of a scripted connection.
 #[derive(Debug)]
 pub(super) struct ScriptedStream(pub(super) Shared<Wire>);
 
@@ -40,7 +44,7 @@ impl Read for ScriptedStream {
             return Err(ErrorKind::WouldBlock.into());
         };
         let mut bytes = step?;
-        // As TCP does, one read takes what has arrived, however it was sent.
+        // As with TCP, one read returns everything that has arrived, regardless of how it was sent.
         while !bytes.is_empty() && matches!(wire.reads.front(), Some(Ok(more)) if !more.is_empty())
         {
             bytes.extend(wire.reads.pop_front().unwrap().unwrap());
@@ -97,18 +101,20 @@ impl Drop for ScriptedStream {
     }
 }
 
-/// What a [`Recorder`] does with a message.
+/// A [`Recorder`]'s callback for messages.
 pub(super) type OnMessage = Box<dyn FnMut(&mut Context<'_>, Id, Message<'_>)>;
 
-/// What a [`Recorder`] does besides.
+/// A [`Recorder`]'s callback for upgrades, timers and skips.
 pub(super) type OnOtherEvent = Box<dyn FnMut(&mut Context<'_>)>;
 
-/// A handler that writes down every event.
+/// A handler that records its events as text.
 pub(super) struct Recorder {
+    /// A line for each event except upgrades and messages.
     pub(super) events: Vec<String>,
     pub(super) on_message: OnMessage,
-    /// Called for every upgrade, timer and skip as well.
+    /// Called for every upgrade, timer and skip.
     pub(super) on_other_event: Option<OnOtherEvent>,
+    /// The topic that each new session subscribes to.
     pub(super) topic: Option<&'static str>,
 }
 
@@ -177,22 +183,23 @@ impl Handler for Recorder {
     }
 }
 
-/// An engine with scripted streams.
+/// A test bench: an engine with scripted streams.
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) handler: Recorder,
+    /// The time of the last turn in milliseconds.
     pub(super) now: u64,
     pub(super) has_stopped: bool,
     buf: Vec<u8>,
     peers: Vec<Peer>,
 }
 
-/// Neither listeners nor a poll.
+/// An environment without listeners and without a poll.
 pub(super) struct NoEnvironment;
 
 impl Environment for NoEnvironment {}
 
-/// A connection on the bench, seen from outside.
+/// The peer of a scripted connection.
 #[derive(Clone)]
 pub(super) struct Peer {
     pub(super) id: Id,
@@ -222,14 +229,14 @@ impl Bench {
         }
     }
 
-    /// A bench whose handler echoes.
+    /// Creates a bench whose handler echoes every message.
     pub(super) fn echo(config: Config) -> Self {
         Self::new(config, |cx, id, message| {
             let _ = cx.send(id, message);
         })
     }
 
-    /// A bench whose handler publishes every message to a topic that everyone is in.
+    /// Creates a bench whose handler publishes every message to the topic `chat`. All sessions are members of it.
     pub(super) fn broadcast(config: Config) -> Self {
         let mut bench = Self::new(config, |cx, _, message| {
             cx.publish("chat", message);
@@ -238,7 +245,7 @@ impl Bench {
         bench
     }
 
-    /// A new connection, whose request has not arrived.
+    /// Adds a connection. Its request has not arrived.
     pub(super) fn connect(&mut self) -> Peer {
         let wire = Shared::new(Wire {
             reads: VecDeque::new(),
@@ -259,26 +266,28 @@ impl Bench {
         peer
     }
 
-    /// A connection that is open, its 101 taken.
+    /// Adds a connection and completes its opening handshake. The 101 is removed from the written bytes.
     pub(super) fn open(&mut self) -> Peer {
         let peer = self.connect();
         peer.send_bytes(REQUEST.as_bytes());
         self.turn();
-        let answer = peer.take_written();
+        let response = peer.take_written();
         assert!(
-            answer.starts_with(b"HTTP/1.1 101 "),
+            response.starts_with(b"HTTP/1.1 101 "),
             "{}",
-            answer.escape_ascii()
+            response.escape_ascii()
         );
         peer.wire.lock().write_calls = 0;
         peer
     }
 
-    /// One turn, in which every stream that has something is readable and every one with room writable.
+    /// Runs a turn at the time of the last one. The poll reports each stream with input or an error as readable, and each
+    /// stream that accepts bytes as writable.
     pub(super) fn turn(&mut self) {
         self.turn_at(self.now);
     }
 
+    /// Runs a turn at the time `now`, in milliseconds.
     pub(super) fn turn_at(&mut self, now: u64) {
         self.now = now;
         self.engine.begin_turn(now);
@@ -299,7 +308,7 @@ impl Bench {
         self.turn_without_events();
     }
 
-    /// One turn for which the poll reports nothing.
+    /// Runs a turn at the time of the last one. The poll reports nothing.
     pub(super) fn turn_without_events(&mut self) {
         self.has_stopped = turn::turn(
             &mut self.engine,
@@ -314,28 +323,29 @@ impl Bench {
         (0..count).for_each(|_| self.turn());
     }
 
+    /// Returns and removes the handler's events.
     pub(super) fn take_events(&mut self) -> Vec<String> {
         std::mem::take(&mut self.handler.events)
     }
 }
 
 impl Peer {
-    /// Bytes arrive.
+    /// Sends bytes to the session.
     pub(super) fn send_bytes(&self, bytes: &[u8]) {
         self.wire.lock().reads.push_back(Ok(bytes.to_vec()));
     }
 
-    /// A text message arrives.
+    /// Sends a text message to the session, as one masked frame.
     pub(super) fn send_text(&self, text: &str) {
         self.send_bytes(&client_frame(0x81, text.as_bytes()));
     }
 
-    /// The end of the stream arrives.
+    /// Ends the peer's side of the stream. The session's side stays open.
     pub(super) fn end_stream(&self) {
         self.wire.lock().reads.push_back(Ok(Vec::new()));
     }
 
-    /// Bytes that arrived and were not read.
+    /// Returns the number of bytes that were sent and not read by the session.
     pub(super) fn unread_bytes(&self) -> usize {
         self.wire
             .lock()
@@ -345,25 +355,27 @@ impl Peer {
             .sum()
     }
 
+    /// Lets the read after the bytes sent so far fail.
     pub(super) fn fail_read(&self, error: ErrorKind) {
         self.wire.lock().reads.push_back(Err(error));
     }
 
+    /// Sets the number of bytes that the session's writes accept before they would block.
     pub(super) fn set_writable_bytes(&self, len: usize) {
         self.wire.lock().writable_bytes = len;
     }
 
-    /// What the session wrote since the last call.
+    /// Returns and removes the bytes that the session has written since the last call.
     pub(super) fn take_written(&self) -> Vec<u8> {
         std::mem::take(&mut self.wire.lock().written)
     }
 
-    /// The same as frames.
+    /// Like [`take_written`](Self::take_written), as frames: first byte and payload.
     pub(super) fn take_frames(&self) -> Vec<(u8, Vec<u8>)> {
         server_frames(&self.take_written())
     }
 
-    /// The same as text messages.
+    /// Like [`take_written`](Self::take_written), as text messages. Panics at any other frame.
     pub(super) fn take_texts(&self) -> Vec<String> {
         let text = |(first, payload): (u8, Vec<u8>)| {
             assert_eq!(first, 0x81);
@@ -373,7 +385,7 @@ impl Peer {
     }
 }
 
-/// A masked frame.
+/// Returns a masked frame with the given first byte (FIN, RSV, opcode) and payload.
 pub(super) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -398,7 +410,7 @@ pub(super) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Whole unmasked frames: first byte and payload.
+/// Parses whole unmasked frames. Returns the first byte and the payload of each.
 pub(super) fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
@@ -416,5 +428,6 @@ pub(super) fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
+/// A valid opening handshake.
 pub(super) const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";

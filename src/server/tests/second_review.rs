@@ -1,4 +1,5 @@
-//! Faults that a second review of the core found: a test for each.
+//! Regression tests: one for each fault that a second review has found. The comment of each test describes the fault, in the
+//! past tense; the name states what holds now.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -8,14 +9,14 @@ use crate::outbound::WALKED_FRAMES;
 use crate::proto::Message;
 use std::time::Duration;
 
-/// When a member lagged in the middle of a large publication, it got a copy of the rest: the memory of 20 members was 20
-/// times the message, and each copy delayed other sessions.
+/// When a member lagged in the middle of a large publication, the unsent rest was copied for this member: 20 members took 20
+/// times the memory of the message, and each copy delayed other sessions.
 fn check_that_the_rest_of_a_large_message_is_shared(policy: LagPolicy) {
     let config = Config {
         lag_policy: policy,
         ..Config::default()
     };
-    // On both sides of the size from which on a frame has a chunk of its own, and of the default lag limit.
+    // Lengths below and above the size at which a frame gets a chunk of its own, and one above the default lag limit.
     for len in [20_000, 100_000, 200_000, 16 << 20] {
         let mut bench = Bench::new(config.clone(), |_, _, _| {});
         let members: Vec<Peer> = (0..20).map(|_| bench.open()).collect();
@@ -58,7 +59,7 @@ fn the_rest_of_a_large_message_is_not_copied_for_each_member_that_skips() {
     check_that_the_rest_of_a_large_message_is_shared(LagPolicy::Skip);
 }
 
-/// What was claimed when a session left a topic was not checked: its queue grew beyond any limit.
+/// A session that left a topic claimed the unsent publications without a check for lag, so its queue grew without limit.
 #[test]
 fn a_member_that_leaves_topics_is_still_found_lagging() {
     let config = Config {
@@ -81,7 +82,7 @@ fn a_member_that_leaves_topics_is_still_found_lagging() {
     }
 }
 
-/// A member whose stream became writable in each turn that published was never checked.
+/// A member was not checked for lag if its stream became writable in each turn that published.
 #[test]
 fn a_member_that_reads_a_little_in_each_turn_is_found_lagging() {
     let config = Config {
@@ -103,7 +104,7 @@ fn a_member_that_reads_a_little_in_each_turn_is_found_lagging() {
     }
 }
 
-/// A publication above 1 MiB by a timer or the host was written to all members in one turn.
+/// A publication of more than 1 MiB by a timer or by the host program was written to all members in one turn.
 #[test]
 fn a_large_publication_by_a_timer_is_spread_over_turns() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
@@ -128,8 +129,8 @@ fn a_large_publication_by_a_timer_is_spread_over_turns() {
     assert!(written_max <= 24 << 20, "{written_max}");
 }
 
-/// Connections that were accepted in one phase made room for each other, although the poll had not reported their requests
-/// yet.
+/// Connections that were accepted in the same phase evicted each other before the poll could report that their requests had
+/// arrived.
 #[test]
 fn requests_that_have_arrived_are_not_evicted_before_they_are_polled() {
     let config = Config {
@@ -152,7 +153,7 @@ fn requests_that_have_arrived_are_not_evicted_before_they_are_polled() {
     assert_eq!(open, 100);
 }
 
-/// Of the connections in the backlog of a server that stops, those above `handshakes_max` were closed before the poll had
+/// When a server stopped, the connections in its listen backlog above `handshakes_max` were closed before the poll had
 /// reported their requests.
 #[test]
 fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
@@ -162,10 +163,11 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
     use crate::server::turn::{self, Environment};
     use crate::stream::Stream;
     use std::collections::VecDeque;
+    /// A listener whose backlog is accepted when the server stops.
     struct Backlog {
         waiting: usize,
         accepted: Vec<(Id, Shared<Wire>)>,
-        reset: usize,
+        deregistered: usize,
         wires: Vec<Shared<Wire>>,
     }
     impl Environment for Backlog {
@@ -201,14 +203,14 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
             Ok(())
         }
         fn deregister(&mut self, _: &mut Stream) {
-            self.reset += 1;
+            self.deregistered += 1;
         }
     }
     let mut bench = Bench::echo(Config::default());
     let mut backlog = Backlog {
         waiting: 6_000,
         accepted: Vec::new(),
-        reset: 0,
+        deregistered: 0,
         wires: Vec::new(),
     };
     bench.engine.stop();
@@ -239,7 +241,8 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
     assert_eq!(answered, 6_000);
 }
 
-/// The count of skipped messages walked over frames for each range: minutes for a member of two topics in turns.
+/// To count skipped messages, the frames of a log were parsed again for each queued range. This took minutes for a member of
+/// two topics with alternating publications.
 #[test]
 fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
     let config = Config {
@@ -253,7 +256,7 @@ fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
     }
     member.set_writable_bytes(0);
     let before = WALKED_FRAMES.get();
-    // Each range costs 128 bytes more than its message: the limit of 8 MiB is exceeded by some 64 000.
+    // Each range counts 128 bytes in addition to its message, so some 64 000 ranges exceed the limit of 8 MiB.
     let mut published = 0;
     while bench.engine.stats().messages_skipped == 0 {
         for topic in ["a", "b"] {
@@ -263,12 +266,12 @@ fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
         bench.turn();
         assert!(published < 100_000);
     }
-    // Only the range whose first bytes were sent has to be walked over.
+    // Only the range whose first bytes were sent has to be parsed.
     assert!(WALKED_FRAMES.get() - before <= 2 * 4096);
 }
 
-/// Clients with messages of 1 MiB were read to the end of their messages in turns: a short message waited for all of
-/// them, 250 ms behind 64 clients.
+/// Each client was read to the end of its message before the next client, so a short message waited behind messages of
+/// 1 MiB: 250 ms with 64 clients.
 #[test]
 fn a_short_message_does_not_wait_for_long_ones() {
     let mut bench = Bench::echo(Config::default());
@@ -278,14 +281,14 @@ fn a_short_message_does_not_wait_for_long_ones() {
     for attacker in &attackers {
         attacker.send_bytes(&long);
     }
-    // All have begun their messages.
+    // The server has started to read the long messages. Most of them are not complete.
     bench.turns(4);
     let are_under_way = attackers.iter().filter(|peer| peer.unread_bytes() > 0);
     assert!(are_under_way.count() >= 40);
     short.send_bytes(&client_frame(0x81, b"short"));
     bench.turn();
     assert_eq!(short.take_texts(), ["short"]);
-    // And the long ones arrive, each once.
+    // Each long message is echoed, too.
     bench.turns(60);
     for attacker in &attackers {
         assert_eq!(attacker.unread_bytes(), 0);

@@ -1,9 +1,9 @@
-//! What the loop counts is what happened.
+//! The counters of [`Stats`](crate::Stats) match the events of a scripted run.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
 
-/// The named counts that are not zero.
+/// Returns the named counts that are not zero.
 fn counted(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<(&'static str, u64)> {
     counts.filter(|(_, count)| *count > 0).collect()
 }
@@ -33,7 +33,7 @@ fn an_echo_counts_once_in_each_direction() {
     let stats = bench.engine.stats();
     assert_eq!((stats.connections, stats.connections_open), (2, 1));
     assert_eq!(counted(stats.closes()), [("4000-4999", 1)]);
-    assert!(stats.turns.is_none(), "nobody has asked for it");
+    assert!(stats.turns.is_none(), "turn times are not requested");
 }
 
 #[test]

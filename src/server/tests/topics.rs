@@ -1,4 +1,5 @@
-//! Topics: framed once, sent in one write, in order, bounded by the slowest member allowed, given back.
+//! Publications to topics: each message is framed once, a member's messages leave in one write and in order, the log of a
+//! topic is bounded by the lag limit, and its memory is released when all members have received it.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -35,7 +36,7 @@ fn all_members_and_the_sender_receive_a_turns_publications_in_one_write() {
     assert_eq!(
         bench.engine.topics.capacity(),
         0,
-        "a log that everyone has read is given back"
+        "a log that all members have received is released"
     );
 }
 
@@ -72,12 +73,12 @@ fn a_publication_to_many_members_is_spread_over_turns_and_joined_by_later_ones()
     assert_eq!(
         reached(&members),
         16 + 16 + 1,
-        "who echoes need not wait for the lap"
+        "the member that receives an echo is flushed in this turn"
     );
     bench.turns(2);
     assert!(!bench.engine.has_work());
     let calls: usize = writes(&members).iter().sum::<usize>() - before.iter().sum::<usize>();
-    // Those who were reached before the second was published are written to again.
+    // The first 16 members were written to before the second publication, so they need a second write.
     assert_eq!(calls, 40 + 16);
     for (index, member) in members.iter().enumerate() {
         let texts: Vec<Vec<u8>> = member
@@ -115,7 +116,7 @@ fn a_busy_topic_does_not_delay_another_topic() {
     assert_eq!(other.take_frames().len(), 1);
 }
 
-/// A reader's finding: a lap that begins anew with each publication never ended, and the log with it.
+/// A round of the members started again with each publication, so it never ended, and the log grew without limit.
 #[test]
 fn publications_from_outside_retain_a_bounded_log_while_no_member_lags() {
     let mut bench = Bench::new(small(), |_, _, _| {});
@@ -125,11 +126,11 @@ fn publications_from_outside_retain_a_bounded_log_while_no_member_lags() {
     }
     let text = "x".repeat(16 * 1024);
     for _ in 0..300 {
-        // As a timer, a host or another thread does, while nobody says anything.
+        // Published as by a timer, the host program or another thread: no session sends anything.
         bench.engine.publish("chat", Message::text(&text));
         bench.turn();
         let retained = bench.engine.topics.capacity();
-        // Seven frames fill 7/8 of a chunk.
+        // Seven frames fit into a chunk and fill 7/8 of it.
         assert!(
             retained <= (1 << 20) * 8 / 7 + 2 * CHUNK_BYTES,
             "{retained}"
@@ -143,7 +144,8 @@ fn publications_from_outside_retain_a_bounded_log_while_no_member_lags() {
     );
 }
 
-/// A reader's finding: 16 members a turn, and megabytes of what others say, starved a room.
+/// A turn wrote to 16 members of a topic however much it read, so that megabytes of input from other sessions starved the
+/// members.
 #[test]
 fn read_work_does_not_starve_publications() {
     let mut bench = Bench::new(Config::default(), |cx, id, message| {
@@ -174,7 +176,8 @@ fn read_work_does_not_starve_publications() {
     }
 }
 
-/// A reader's finding: what was claimed to be sent something behind it was no lag, whatever there was of it.
+/// Publications that were claimed because a direct message had to follow them did not count as lag, so their number was
+/// unlimited.
 #[test]
 fn lag_is_checked_although_direct_messages_follow_each_publication() {
     for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {
@@ -250,7 +253,7 @@ fn direct_messages_stay_in_order_with_publications() {
     }
 }
 
-/// Found by fuzzing: a ping overtook what was published before it in the same turn.
+/// Found by fuzzing: a ping was sent before messages that had been published earlier in the same turn.
 #[test]
 fn a_ping_stays_in_order_with_publications() {
     let mut bench = Bench::new(small(), |cx, id, _| {
@@ -300,7 +303,7 @@ fn a_member_of_several_topics_receives_each_topic_in_order() {
 fn a_member_receives_the_publications_between_subscribe_and_unsubscribe() {
     let mut bench = Bench::echo(small());
     let member = bench.open();
-    assert_eq!(bench.engine.publish("t", Message::text("nobody")), 0);
+    assert_eq!(bench.engine.publish("t", Message::text("zero")), 0);
     bench.engine.subscribe(member.id, "t");
     assert_eq!(bench.engine.publish("t", Message::text("one")), 1);
     assert!(bench.engine.unsubscribe(member.id, "t"));
@@ -315,7 +318,7 @@ fn a_member_receives_the_publications_between_subscribe_and_unsubscribe() {
     assert_eq!(
         bench.engine.topics.count(),
         0,
-        "a topic without members is given back"
+        "a topic without members is removed"
     );
 }
 
@@ -386,11 +389,18 @@ fn a_lagging_member_receives_1013_after_the_partly_sent_message() {
         bench.turn();
     }
     let retained = bench.engine.topics.capacity();
-    assert_eq!(retained, 0, "a member that is given up pins nothing");
+    assert_eq!(
+        retained, 0,
+        "a member that is being disconnected retains no log"
+    );
     slow.set_writable_bytes(usize::MAX);
     bench.turns(2);
     let frames = slow.take_frames();
-    assert_eq!(frames.len(), 3, "one whole, one that was cut, the Close");
+    assert_eq!(
+        frames.len(),
+        3,
+        "a whole message, the partly sent message, the Close"
+    );
     assert!(String::from_utf8_lossy(&frames[1].1).ends_with(" 1"));
     assert_eq!(frames[2].0, 0x88);
     assert_eq!(frames[2].1[..2], 1013_u16.to_be_bytes());
@@ -425,7 +435,7 @@ fn a_member_that_skips_misses_whole_messages_and_their_number_is_reported() {
         .iter()
         .map(|text| text.trim().parse().unwrap())
         .collect();
-    assert_eq!(texts[..2], [0, 1], "the message that was cut is finished");
+    assert_eq!(texts[..2], [0, 1], "the partly sent message is completed");
     assert_eq!(*texts.last().unwrap(), 399, "the newest arrives");
     assert!(texts.is_sorted());
     let skipped: u64 = bench
@@ -436,7 +446,7 @@ fn a_member_that_skips_misses_whole_messages_and_their_number_is_reported() {
     assert_eq!(
         texts.len() as u64 + skipped,
         400,
-        "what is missing was counted"
+        "every missing message was reported"
     );
     assert_eq!(fast.take_texts().len(), 400);
 }
@@ -553,7 +563,7 @@ fn a_closing_member_that_does_not_read_retains_only_its_unsent_messages() {
         sender.send_text(&format!("{index:>1000}"));
         bench.turn();
     }
-    // It says goodbye, and is still owed everything.
+    // The leaver sends a Close while all messages to it are unsent.
     leaver.send_bytes(&client_frame(0x88, &1000_u16.to_be_bytes()));
     bench.turn();
     let retained = bench.engine.topics.capacity();
