@@ -1,4 +1,5 @@
-//! What must hold: after every turn, at the end of every session, at the end of a run.
+//! The invariants that the simulation checks: after every turn ([`turn`]), at the end of every session ([`session`]) and at the
+//! end of a run ([`nothing_is_left`]).
 
 use super::model::{HEADER_BYTES_MAX, Model, TOPICS};
 use super::peer::Peer;
@@ -16,12 +17,12 @@ mod received;
 
 pub(super) use received::session;
 
-/// What the limits of a run allow it to hold.
+/// Upper bounds that follow from the limits of a run.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    /// Of a session's own bytes.
+    /// Maximum unsent bytes that a session owns, which excludes the logs of topics.
     owned_bytes_max: usize,
-    /// Of what was read and not yet processed.
+    /// Maximum bytes of a session that are read and not processed.
     unprocessed_bytes_max: usize,
     lag_bytes_max: usize,
     handshake_timeout: u64,
@@ -29,11 +30,12 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// For messages of the handler's that are not longer than `len_max`, or than those of peers.
+    /// Computes the bounds. `len_max`: maximum payload bytes of the handler's messages.
     pub(super) fn new(config: &Config, len_max: usize) -> Self {
         let message_bytes = config.message_bytes_max.max(len_max) + HEADER_BYTES_MAX;
         let sent = (config.high_water_bytes + message_bytes).max(config.backlog_bytes_max);
-        // What one turn reads is answered with no more pongs than that; a message of a log that was cut is owned.
+        // The pongs for the input of one turn are not longer than that input. The rest of a partly sent message of a log can
+        // become a session's own.
         let read = config.read_budget_bytes + config.receive_buffer_bytes;
         Self {
             owned_bytes_max: sent + read + message_bytes + CONTROL_BYTES,
@@ -45,7 +47,7 @@ impl Bounds {
     }
 }
 
-/// After a turn: nobody waits for what will not come, and nothing is held beyond its bound.
+/// Checks after a turn that no session waits for an event that will not come, and that nothing exceeds its bound.
 pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Bounds) {
     assert_eq!(engine.count(), model.open_count);
     let next_timer = model.timers.first_key_value();
@@ -64,7 +66,7 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
         }
         if session.kind == Kind::Requesting {
             let deadline = model.connected_at[&peer.id] + bounds.handshake_timeout;
-            assert!(engine.now < deadline, "late");
+            assert!(engine.now < deadline, "handshake_timeout has passed");
         }
     }
     log_bytes(engine, model, bounds);
@@ -74,49 +76,62 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
     }
 }
 
-/// A session without work waits for something that will come.
+/// Checks that a session waits only for events that will come. Called when the engine has no work left.
 fn will_be_woken(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
     let socket = peer.socket.lock();
     let deadline = engine.deadlines.kind(peer.id.slot as usize);
-    assert!(!session.wants_input(), "input, and no work");
+    assert!(!session.wants_input(), "unread input without work");
     assert!(
         session.is_blocked || session.outbound.is_empty(),
-        "owed, and not blocked"
+        "unsent bytes, and not blocked"
     );
     if session.is_blocked {
         assert!(
             socket.will_report_writable(),
-            "blocked, and will not be told"
+            "blocked, and the poll will not report it as writable"
         );
     }
     if !session.outbound.is_empty() {
-        assert_eq!(deadline, Some(Deadline::Write), "owed without a deadline");
+        assert_eq!(
+            deadline,
+            Some(Deadline::Write),
+            "unsent bytes without a deadline"
+        );
     }
     if socket.has_input() && !socket.will_report_readable() && session.input_end != InputEnd::Read {
-        assert!(session.is_readable, "input was forgotten");
+        assert!(
+            session.is_readable,
+            "unread input that the poll will not report"
+        );
     }
     if session.is_paused {
-        assert!(!session.outbound.is_empty(), "paused for nothing");
+        assert!(!session.outbound.is_empty(), "paused without unsent bytes");
     }
     let may_wait = !bounds.has_idle_timeout && session.kind == Kind::Opened;
     assert!(deadline.is_some() || may_wait, "no deadline at all");
 }
 
+/// Checks the unsent and the unprocessed bytes of a session.
 fn session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
-    // Checked when the session claims, which adds what was published in the turns of one round.
+    // The limit is checked before a session claims. The claim adds what was published in the turns of one round: less than 5
+    // times the bytes of the turn that published most.
     let lag_max = bounds.lag_bytes_max + 5 * model.published_bytes_max;
-    assert!(log_len <= lag_max, "owes {log_len} of logs, over {lag_max}");
+    assert!(
+        log_len <= lag_max,
+        "{log_len} unsent bytes of logs, maximum {lag_max}"
+    );
     let len_max = bounds.owned_bytes_max + lag_max;
-    assert!(len <= len_max, "owes {len}, over {len_max}");
+    assert!(len <= len_max, "{len} unsent bytes, maximum {len_max}");
     let unprocessed = session.extra.as_ref().map_or(0, |extra| {
         extra.unprocessed.bytes.len() - extra.unprocessed.start
     });
     assert!(unprocessed <= bounds.unprocessed_bytes_max, "{unprocessed}");
 }
 
-/// The logs of all topics hold what the slowest member that is allowed owes, and what those owe that have left:
-/// neither makes them keep what comes after. Besides, chunks that are not full or not all owed.
+/// Checks the memory of the logs of all topics. A log retains what is unsent to its slowest member, which the lag limit
+/// bounds, and what is unsent to sessions that have left; for these, it retains nothing published later. Two chunks for each
+/// topic and one for each of these sessions may be partly used.
 fn log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
     let member = bounds.lag_bytes_max + 2 * CHUNK_BYTES;
     let has_left = |session: &Session, id: Id| {
@@ -132,11 +147,11 @@ fn log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
     let retained = engine.topics.capacity();
     assert!(
         retained <= retained_max,
-        "logs hold {retained}, over {retained_max}"
+        "logs retain {retained} bytes, maximum {retained_max}"
     );
 }
 
-/// The sessions about to be reaped that have sent all they owed and read the end of the stream.
+/// Returns the sessions about to be reaped that have sent everything and read the end of the stream.
 pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
     let is_complete = |id: &&Id| {
         let session = engine.session(**id).expect("reaped only after this");
@@ -151,7 +166,7 @@ pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
         .collect()
 }
 
-/// At the end of a run: everything is as it was at the start.
+/// Checks at the end of a run that the engine is as empty as at the start.
 pub(super) fn nothing_is_left(engine: &Engine, model: &Model) {
     assert_eq!(engine.len(), 0);
     assert_eq!(engine.counts(), [0, 0, 0]);
@@ -169,8 +184,8 @@ pub(super) fn nothing_is_left(engine: &Engine, model: &Model) {
     assert!(engine.reap_queue.is_empty());
     let paths = format!("{:?}", engine.paths);
     assert_eq!(paths, format!("{:?}", Paths::default()));
-    assert_eq!(model.open_count, 0, "open and close come in pairs");
+    assert_eq!(model.open_count, 0, "on_open without on_close");
 }
 
-/// A Close, a few pings, an answer in HTTP.
+/// Upper bound for a Close, a few pings and an HTTP response.
 const CONTROL_BYTES: usize = 1024;

@@ -1,4 +1,4 @@
-//! A handler that does anything at any time, and writes down in its model what it was promised.
+//! A handler that acts at random in every event, and records in the model what the server accepted or reported.
 
 use super::counters::Counters;
 use super::model::{Model, Recipient, SessionModel, TOPICS};
@@ -15,29 +15,31 @@ use crate::router::Router;
 use crate::server::testing::shared::Shared;
 use std::time::Duration;
 
-/// What a [`RandomHandler`] panics with.
+/// The payload of a [`RandomHandler`]'s panics.
 pub(super) struct InjectedPanic;
 
-/// See the module.
+/// A handler that acts at random; see the module.
 #[derive(Debug)]
 pub(super) struct RandomHandler {
     random: Random,
     pub(super) model: Model,
     pub(super) counters: Counters,
-    /// Actions that are left to this turn.
+    /// Number of actions that are left in this turn.
     pub(super) actions_left: usize,
-    /// Large messages, in 40, and their length.
+    /// Of 40 messages, this many are large.
     pub(super) large_in_40: usize,
+    /// Payload bytes of a large message.
     pub(super) large_len: usize,
-    /// Of [`TOPICS`], those that are used.
+    /// The first `topics` of [`TOPICS`] are used.
     pub(super) topics: usize,
-    /// See [`Profile`](super::Profile).
+    /// The handler panics in one of this many events. 0: never.
     pub(super) panic_one_in: usize,
     /// The handler may stop the server.
     pub(super) may_stop: bool,
-    /// The handler acts in one of its events: a timer that it sets comes back to it.
+    /// The current actions are in an event that a route has delivered, so a timer that they set fires on the same route.
+    /// Otherwise they set no timers.
     pub(super) is_in_event: bool,
-    /// Sessions that it has met lately, those that are gone as well: names outlive sessions.
+    /// Ids of the last sessions that were opened. Some of these have ended, so that actions with stale ids are tested, too.
     recent_ids: Vec<Id>,
     idle_timeout: Option<Duration>,
     handshake_timeout: Duration,
@@ -62,7 +64,7 @@ impl RandomHandler {
         }
     }
 
-    /// A few actions, on the session at hand or on any other.
+    /// Performs up to 3 actions, on the `current` session or on any other.
     pub(super) fn act(&mut self, cx: &mut Context<'_>, current: Option<Id>) {
         for _ in 0..self.random.below(4) {
             if self.actions_left == 0 {
@@ -126,12 +128,12 @@ impl RandomHandler {
         assert_eq!(
             count,
             self.model.members[topic].len(),
-            "everyone who is in it is a member"
+            "publish returns the number of members"
         );
         self.model.record_publication(topic, message);
     }
 
-    /// Bytes of a message: most are small, few are larger than what is written straight to a socket.
+    /// Returns the payload length of a message. Most are small; a few are large.
     fn len(&mut self) -> usize {
         match self.random.below(40) {
             small if small >= self.large_in_40 + 4 => self.random.below(130),
@@ -140,11 +142,11 @@ impl RandomHandler {
         }
     }
 
-    /// Panics at times, behind the model's back or in front of it, as an application with a bug does.
+    /// Panics in some events, as an application with a bug does, before or after the other actions of the event.
     fn maybe_panic(&mut self) {
         if self.panic_one_in > 0 && self.random.one_in(self.panic_one_in) {
             self.counters.panics += 1;
-            // Without a message on stderr.
+            // Unlike `panic!`, this prints no message.
             std::panic::resume_unwind(Box::new(InjectedPanic));
         }
     }
@@ -196,7 +198,7 @@ impl RandomHandler {
         }
     }
 
-    /// Questions are answered of the session that was meant, or not at all.
+    /// Checks that queries return the values of the session that the id names, or nothing.
     fn query(&mut self, cx: &mut Context<'_>, id: Id) {
         assert_eq!(cx.count(), self.model.open_count);
         assert!(
@@ -204,7 +206,7 @@ impl RandomHandler {
                 .iter()
                 .all(|id| self.is_between_open_and_close(*id))
         );
-        // In its own `on_close` a session can still be asked.
+        // In its own `on_close` a session still has its state.
         let is_own = |state: &mut Id| *state == id;
         assert!(cx.state::<Id>(id).is_none_or(is_own));
         if self.is_between_open_and_close(id) {
@@ -213,16 +215,17 @@ impl RandomHandler {
         }
     }
 
-    /// Whether the session is between `on_open` and `on_close`.
+    /// Returns whether the session is between `on_open` and `on_close`.
     fn is_between_open_and_close(&self, id: Id) -> bool {
         let session = self.model.sessions.get(&id);
         session.is_some_and(|session| !session.is_closed)
     }
 
+    /// Records that input of a session arrived. Returns the model of the session.
     fn record_input(&mut self, cx: &Context<'_>, id: Id) -> &mut SessionModel {
         let now = self.model.now;
         let session = self.model.open_session(id);
-        // What comes after our Close does not count.
+        // Input after our Close does not postpone the idle timeout.
         if cx.is_open(id) {
             session.last_input_at = now;
         }
@@ -270,7 +273,8 @@ impl Handler for RandomHandler {
         self.act(cx, Some(id));
     }
 
-    /// Messages come whole, once, in their order, from the one who sent them: each says who and its number.
+    /// Checks that each message arrives whole, once, in order and from its sender: the payload has the sender's id and the
+    /// number of the message.
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         let session = self.record_input(cx, id);
         let text = std::str::from_utf8(message.as_bytes()).unwrap();
@@ -286,7 +290,7 @@ impl Handler for RandomHandler {
 
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         let session = self.record_input(cx, id);
-        // After our Close it is not answered.
+        // A ping that arrives after our Close is not answered.
         if cx.is_open(id) {
             session.last_ping = Some(ping_number(payload));
         }
@@ -347,7 +351,7 @@ impl Handler for RandomHandler {
             Error::Response(_) => panic!("{error}"),
         }
         self.maybe_panic();
-        // Of a connection that no route has, timers would come back to nobody.
+        // A connection without a session has no route, so its timers would reach no handler.
         self.is_in_event = self.model.sessions.contains_key(&id);
         self.act(cx, Some(id));
         self.is_in_event = true;
@@ -360,7 +364,7 @@ impl Handler for RandomHandler {
     }
 }
 
-/// Calls `act` with the message as a handler would name it.
+/// Calls `act` with the message as an argument for [`Context::send`] or [`Context::publish`].
 fn with_message<R>(
     accepted: &super::model::AcceptedMessage,
     act: impl FnOnce(Message<'_>) -> R,
@@ -373,10 +377,10 @@ fn with_message<R>(
     }
 }
 
-/// Sessions that the handler remembers.
+/// Maximum length of `recent_ids`.
 const RECENT_IDS_MAX: usize = 40;
 
-/// The handler behind two routers, one inside the other.
+/// Returns the handler behind two routers, one nested in the other.
 pub(super) fn behind_routers(random_handler: &Shared<RandomHandler>) -> RoutedHandler {
     let inner = Router::new()
         .route("/other", Echo::new())
@@ -392,13 +396,13 @@ pub(super) fn behind_routers(random_handler: &Shared<RandomHandler>) -> RoutedHa
     }
 }
 
-/// See [`behind_routers`].
+/// A [`RandomHandler`] behind two routers; see [`behind_routers`].
 pub(super) struct RoutedHandler {
     router: Router,
     random_handler: Shared<RandomHandler>,
 }
 
-/// Passes everything on to a handler that the simulation has as well.
+/// Forwards every event to a handler that the simulation also has access to.
 struct Forward(Shared<RandomHandler>);
 
 impl Handler for Forward {
@@ -505,7 +509,7 @@ impl Handler for RoutedHandler {
         if id.is_some_and(is_session) {
             self.router.on_error(cx, id, error);
         } else {
-            // No route has it.
+            // A connection without a session has no route.
             self.random_handler.lock().on_error(cx, id, error);
         }
     }

@@ -1,8 +1,12 @@
-//! A seeded simulation of the loop: sessions over sockets that are told of once, a clock in the hand, peers and a
-//! handler that do anything. After every turn and at the end of every session `check` says what must hold.
+//! A randomized simulation of the server: the engine with edge-triggered simulated sockets, a simulated clock, and peers and a
+//! handler that act at random. After every turn, at the end of every session and at the end of every run, `check` compares
+//! the engine and the bytes that the peers received with a model of what the handler was promised.
 //!
-//! A failure prints its seed; `WSLOOP_SEED=<seed> cargo test --lib simulation::<test>` replays it, and
-//! `WSLOOP_SEEDS=<count>` runs more than the default number.
+//! Property: no message is lost, reordered, altered or sent to a wrong peer without a report; no session waits for an event
+//! that will not come; all memory is within its limits, and is released at the end.
+//!
+//! A run is determined by its seed, and a failure prints the seed. `WSLOOP_SEED=<seed> cargo test --lib simulation::<test>`
+//! replays it. `WSLOOP_SEEDS=<count>` sets the number of seeds for each test.
 
 mod check;
 mod counters;
@@ -16,41 +20,43 @@ mod socket;
 use counters::Counters;
 use run::Simulation;
 
-/// What a run has more or less of. Everything can happen in every one.
+/// Probabilities and limits of a run. Every profile allows every kind of event, except for panics, pauses and stops, if they
+/// are disabled.
 #[derive(Clone, Copy, Debug)]
 struct Profile {
-    /// A client connects in one turn of these.
+    /// A client connects in one of this many turns.
     connect_one_in: usize,
-    /// One client in these reads slowly.
+    /// One of this many clients reads slowly.
     slow_one_in: usize,
-    /// Bytes that a slow reader takes at a time, at most.
+    /// Maximum bytes that a slow client reads at a time.
     slow_read_bytes_max: usize,
-    /// Messages that a client sends at once, fewer than this.
+    /// A client sends fewer messages than this at once.
     burst_messages: usize,
-    /// A client meets a fault in one turn of these.
+    /// Each client has a fault in one of this many turns.
     fault_one_in: usize,
-    /// The clock goes to the next deadline, or to just before it, in one turn of these.
+    /// The clock advances to the next deadline, or to one millisecond before it, in one of this many turns.
     deadline_one_in: usize,
-    /// What the handler does in a turn, at most.
+    /// Maximum actions of the handler in a turn.
     actions: usize,
-    /// Large messages that the handler sends, in 40.
+    /// Of 40 messages that the handler sends, this many are large.
     large_in_40: usize,
-    /// The length of those.
+    /// Payload bytes of a large message.
     large_len: usize,
-    /// Topics that the handler uses.
+    /// Number of topics that the handler uses.
     topics: usize,
-    /// Connections at once.
+    /// Maximum connections at once.
     connections: usize,
-    /// The limit of unsent published bytes; 0: small, and another in each run.
+    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max). 0: a small random value in each run.
     lag_bytes_max: usize,
-    /// The handler panics in one event of these; 0: never.
+    /// The handler panics in one of this many events. 0: never.
     panic_one_in: usize,
-    /// The process stands still for some seconds in one turn of these; 0: never.
+    /// The process is suspended for some seconds before one of this many turns. 0: never.
     pause_one_in: usize,
-    /// The handler may stop the server in one run of these.
+    /// The handler may stop the server in one of this many runs.
     stop_one_in: usize,
 }
 
+/// The base of all profiles.
 const MIXED: Profile = Profile {
     connect_one_in: 3,
     slow_one_in: 2,
@@ -155,7 +161,7 @@ fn sessions_may_be_members_of_many_topics() {
     simulate("sessions_may_be_members_of_many_topics", many);
 }
 
-/// A round of the members takes several turns, and members come and go meanwhile.
+/// A round of the members takes several turns. Meanwhile, members join and leave.
 #[test]
 fn members_may_join_and_leave_during_a_round() {
     let rounds = Profile {
@@ -169,7 +175,7 @@ fn members_may_join_and_leave_during_a_round() {
     simulate("members_may_join_and_leave_during_a_round", rounds);
 }
 
-/// More chunks than one write carries, and publications that are written in slices.
+/// Logs have more chunks than one write carries, and publications are written in slices.
 #[test]
 fn logs_may_be_long() {
     let long = Profile {
@@ -205,7 +211,7 @@ fn the_process_may_stand_still() {
     simulate("the_process_may_stand_still", pauses);
 }
 
-/// Runs the seed that the environment names, or as many as it says.
+/// Runs the seed in `WSLOOP_SEED`, or the number of seeds in `WSLOOP_SEEDS`, or [`SEEDS`].
 fn simulate(name: &'static str, profile: Profile) {
     let variable = |name| {
         let value = std::env::var(name).ok()?;
@@ -223,13 +229,14 @@ fn simulate(name: &'static str, profile: Profile) {
         drop(note);
     }
     counters.print(name);
-    // Each profile has more of one thing; together all of them have everything.
+    // The default number of seeds is enough for every kind of event. The profile with
+    // long logs is exempt, because its members rarely lag.
     if seeds >= SEEDS && profile.lag_bytes_max == 0 {
         counters.check(profile.panic_one_in > 0);
     }
 }
 
-/// Names the seed when its run panics.
+/// Prints the seed when its run panics.
 struct SeedNote {
     seed: u64,
     name: &'static str,
@@ -244,5 +251,5 @@ impl Drop for SeedNote {
     }
 }
 
-/// Seeds by default: 10 s for all the tests here, on two slow cores.
+/// Default number of seeds: 10 s for all the tests of this module on two slow cores.
 const SEEDS: u64 = 12;

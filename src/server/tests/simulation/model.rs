@@ -1,61 +1,68 @@
-//! What the handler was promised, session by session: the other side of the account that `check` settles with what
-//! the peers received. It knows nothing of the engine but what a handler is told.
+//! The model: for each session, the messages that the server accepted for sending and the events that the handler received.
+//! `check` compares it with what the peers sent and received. The model is updated only by what a handler can observe, never
+//! from the engine's state.
 
 use crate::config::LagPolicy;
 use crate::error::Side;
 use crate::id::{Id, TimerId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The topics of every run. Most runs use the first four.
+/// Names of the topics. Most profiles use the first four.
 pub(super) const TOPICS: [&str; 40] = [
     "a", "b", "c", "d", "t04", "t05", "t06", "t07", "t08", "t09", "t10", "t11", "t12", "t13",
     "t14", "t15", "t16", "t17", "t18", "t19", "t20", "t21", "t22", "t23", "t24", "t25", "t26",
     "t27", "t28", "t29", "t30", "t31", "t32", "t33", "t34", "t35", "t36", "t37", "t38", "t39",
 ];
 
-/// See the module.
+/// The model of a run; see the module.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// As of this turn.
+    /// Time of the turn in milliseconds.
     pub(super) now: u64,
-    /// Every connection that was taken, and when.
+    /// Every connection that the engine accepted, and the time of it.
     pub(super) connected_at: BTreeMap<Id, u64>,
     /// Every session whose `on_open` was called.
     pub(super) sessions: BTreeMap<Id, SessionModel>,
-    /// Who is in each of [`TOPICS`]; those that are no longer open count no more.
+    /// Members of each of [`TOPICS`]. Members that are no longer open do not count.
     pub(super) members: [BTreeSet<Id>; TOPICS.len()],
+    /// Lag policy of each of [`TOPICS`].
     pub(super) policies: [LagPolicy; TOPICS.len()],
-    /// Timers that are set, and their keys.
+    /// Pending timers and their keys, in the order in which they are due.
     pub(super) timers: BTreeMap<TimerId, u64>,
-    /// How many sessions are between `on_open` and `on_close`.
+    /// Number of sessions between `on_open` and `on_close`.
     pub(super) open_count: usize,
+    /// Sequence number of the newest message.
     sequence: u64,
-    /// Bytes published in this turn, and in the turn with the most.
+    /// Bytes published in this turn.
     published_bytes: usize,
+    /// Most bytes published in one turn.
     pub(super) published_bytes_max: usize,
 }
 
-/// One session's.
+/// The model of one session.
 #[derive(Debug)]
 pub(super) struct SessionModel {
+    /// `on_close` was called.
     pub(super) is_closed: bool,
-    /// All that was accepted for sending, in the order of the calls.
+    /// All messages that were accepted for sending to this session, in the order of the calls.
     pub(super) accepted: Vec<AcceptedMessage>,
-    /// What `on_skip` told, by topic.
+    /// Number of skipped messages that `on_skip` reported, by topic.
     pub(super) skipped: [u64; TOPICS.len()],
-    /// How many messages came from the peer.
+    /// Number of messages received from the peer.
     pub(super) messages_in: u64,
+    /// Time of the newest message, ping or pong that arrived while the session was open.
     pub(super) last_input_at: u64,
-    /// The number of the newest ping that came while the session was open.
+    /// Number of the newest ping that arrived while the session was open.
     pub(super) last_ping: Option<usize>,
+    /// `on_error` was called.
     pub(super) has_failed: bool,
-    /// The peer's Close or the end of its stream came before anything else ended the session.
+    /// The session was ended by the peer's Close or by the end of the peer's stream, and by nothing else before.
     pub(super) is_ended_by_peer: bool,
-    /// It has left a topic.
+    /// The session has left a topic.
     pub(super) has_left_topic: bool,
 }
 
-/// One message that was accepted for sending.
+/// A message that was accepted for sending. The payload is derived from the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AcceptedMessage {
     pub(super) to: Recipient,
@@ -63,11 +70,11 @@ pub(super) struct AcceptedMessage {
     pub(super) len: usize,
 }
 
-/// Whom a message names, so that it is known wherever it turns up.
+/// The recipient of a message. It is part of the payload, so that a message that reaches a wrong peer is detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recipient {
     Session(Id),
-    /// By its place in [`TOPICS`].
+    /// An index into [`TOPICS`].
     Topic(usize),
 }
 
@@ -87,12 +94,13 @@ impl Model {
         }
     }
 
+    /// Starts a turn at the time `now`.
     pub(super) fn begin_turn(&mut self, now: u64) {
         self.now = now;
         self.published_bytes = 0;
     }
 
-    /// The session's, which is open: it was opened and not closed.
+    /// Returns the model of a session. Panics unless the session is between `on_open` and `on_close`.
     pub(super) fn open_session(&mut self, id: Id) -> &mut SessionModel {
         let session = self.sessions.get_mut(&id);
         let session = session.expect("an event of a session that was never opened");
@@ -100,7 +108,7 @@ impl Model {
         session
     }
 
-    /// The session is opened, for the first and only time.
+    /// Records `on_open`. Panics if the id was used before.
     pub(super) fn record_open(&mut self, id: Id) {
         let session = SessionModel {
             is_closed: false,
@@ -114,11 +122,11 @@ impl Model {
             has_left_topic: false,
         };
         let before = self.sessions.insert(id, session);
-        assert!(before.is_none(), "a name is never used again");
+        assert!(before.is_none(), "an id was used again");
         self.open_count += 1;
     }
 
-    /// The session is closed, once, and is in no topic any more.
+    /// Records `on_close`, and removes the session from its topics. Panics unless the session is open.
     pub(super) fn record_close(&mut self, id: Id, by: Side) {
         let session = self.open_session(id);
         session.is_closed = true;
@@ -129,20 +137,20 @@ impl Model {
         }
     }
 
-    /// A new message of `len` bytes, or more if it takes more to name `to`.
+    /// Creates a message of `len` payload bytes, or more if the recipient and the sequence number need more.
     pub(super) fn message(&mut self, to: Recipient, len: usize) -> AcceptedMessage {
         self.sequence += 1;
         let sequence = self.sequence;
-        let len = len.max(name(to, sequence).len());
+        let len = len.max(payload_start(to, sequence).len());
         AcceptedMessage { to, sequence, len }
     }
 
-    /// A direct message was accepted.
+    /// Records that a direct message was accepted.
     pub(super) fn record_send(&mut self, id: Id, message: AcceptedMessage) {
         self.open_session(id).accepted.push(message);
     }
 
-    /// A publication was made; it is owed to every member.
+    /// Records a publication, as a message to every member.
     pub(super) fn record_publication(&mut self, topic: usize, message: AcceptedMessage) {
         self.published_bytes += message.len + HEADER_BYTES_MAX;
         self.published_bytes_max = self.published_bytes_max.max(self.published_bytes);
@@ -151,30 +159,30 @@ impl Model {
         }
     }
 
-    /// A timer is due: not early, none before it left out.
+    /// Records `on_timer`. Panics if the timer is early, or not the first of the pending timers.
     pub(super) fn expire_timer(&mut self, key: u64) {
         let first = self.timers.pop_first();
         let (timer, expected) = first.expect("a timer that was not set");
-        assert_eq!(expected, key, "timers are due in their order");
-        assert!(timer.due <= self.now, "a timer is early");
+        assert_eq!(expected, key, "a timer fired out of order");
+        assert!(timer.due <= self.now, "a timer fired early");
     }
 }
 
 impl AcceptedMessage {
-    /// The whole payload, every byte of which says what it belongs to.
+    /// Returns the whole payload: recipient, sequence number, and padding that depends on the sequence number.
     pub(super) fn payload(&self) -> Vec<u8> {
-        let mut payload = name(self.to, self.sequence).into_bytes();
+        let mut payload = payload_start(self.to, self.sequence).into_bytes();
         let padding = b'a' + (self.sequence % 26) as u8;
         payload.resize(self.len, padding);
         payload
     }
 
-    /// Every other message is binary.
+    /// Returns whether the message is text. Every other message is binary.
     pub(super) fn is_text(&self) -> bool {
         self.sequence.is_multiple_of(2)
     }
 
-    /// The topic it was published to.
+    /// Returns the topic that the message was published to; `None` for a direct message.
     pub(super) fn topic(&self) -> Option<usize> {
         match self.to {
             Recipient::Session(_) => None,
@@ -183,12 +191,13 @@ impl AcceptedMessage {
     }
 }
 
-fn name(to: Recipient, sequence: u64) -> String {
+/// Returns the start of a payload, which identifies the message.
+fn payload_start(to: Recipient, sequence: u64) -> String {
     match to {
         Recipient::Session(id) => format!("{id}:{sequence}:"),
         Recipient::Topic(topic) => format!("{}:{sequence}:", TOPICS[topic]),
     }
 }
 
-/// The longest header of a server's frame.
+/// Length of the longest frame header that a server sends.
 pub(super) const HEADER_BYTES_MAX: usize = 10;

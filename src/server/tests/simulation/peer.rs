@@ -1,5 +1,5 @@
-//! A client that may do anything: speak in pieces, in bursts or not at all, read slowly or not at all, break a rule,
-//! half-close, reset.
+//! A simulated client that acts at random: it sends whole or cut frames, singly or in bursts, reads at any speed or not at all,
+//! violates the protocol, half-closes or resets the connection.
 
 use super::super::script::{REQUEST, client_frame};
 use super::Profile;
@@ -9,26 +9,28 @@ use crate::id::Id;
 use crate::server::testing::shared::Shared;
 use std::collections::VecDeque;
 
-/// See the module.
+/// A simulated client; see the module.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) id: Id,
     pub(super) socket: Shared<Socket>,
-    /// All that it received.
+    /// All bytes received from the server.
     pub(super) received: Vec<u8>,
-    /// How many pings it sent; each carries its number.
+    /// Number of pings sent. The payload of each ping starts with its number.
     pub(super) pings: usize,
-    /// What it said before its last word; what it may say after that is to be ignored.
+    /// What was sent before the last valid frame. The server must ignore everything after it.
     pub(super) sent: Sent,
-    /// On the way to the server.
+    /// Bytes that have been sent and have not arrived at the server's socket.
     in_flight: VecDeque<u8>,
     send_state: SendState,
+    /// Number of messages of which at least the first frame was sent.
     messages_begun: usize,
+    /// The peer reads slowly.
     is_slow: bool,
     link: Link,
 }
 
-/// What is left of the way to the server.
+/// The state of the connection from the peer to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Open,
@@ -36,27 +38,27 @@ enum Link {
     Reset,
 }
 
-/// What a peer may say next.
+/// What a peer may send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendState {
     Request,
     Messages,
-    /// The first half of a message is said; the rest is its number and its kind.
+    /// The first fragment of a message is sent. The next frame that is no control frame must continue the message.
     InsideMessage,
-    /// It has said its last, and whatever it says now is to be ignored.
+    /// A Close, a violation or a request that opens no session was sent. The server must ignore everything after it.
     AfterLast,
-    /// Half a request was the last of it.
+    /// Half a request was sent. Nothing follows.
     Silent,
 }
 
-/// What a server that reads to the peer's last word must have heard.
+/// What a server must have handled if it has read to the end of the peer's input.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// Whole ones.
+    /// Number of whole messages.
     pub(super) messages: u64,
-    /// The number of the newest.
+    /// Number of the newest ping.
     pub(super) ping: Option<usize>,
-    /// Its last word is said.
+    /// Nothing sent from now on counts.
     is_final: bool,
 }
 
@@ -88,7 +90,7 @@ impl Peer {
         }
     }
 
-    /// Speaks, reads, and suffers faults, as the profile has it.
+    /// Sends, delivers, reads and causes faults, with the probabilities of the profile.
     pub(super) fn act(&mut self, random: &mut Random, profile: &Profile) {
         if self.link == Link::Open && random.one_in(3) {
             self.send(random, profile);
@@ -140,6 +142,7 @@ impl Peer {
         }
     }
 
+    /// Sends a ping with at least `padding` bytes.
     fn ping(&mut self, padding: usize) {
         let payload = format!("{}:{}", self.pings, "p".repeat(padding));
         self.sent.ping(self.pings);
@@ -173,6 +176,7 @@ impl Peer {
         self.send_state = SendState::Messages;
     }
 
+    /// Sends a frame after which the server must ignore all input.
     fn push_last(&mut self, frame: &[u8]) {
         self.push(frame);
         self.sent.is_final = true;
@@ -183,7 +187,7 @@ impl Peer {
         self.in_flight.extend(bytes);
     }
 
-    /// The network brings some of what is under way, cut anywhere.
+    /// Moves some or all of the bytes in flight to the server's socket.
     fn deliver(&mut self, random: &mut Random) {
         if self.in_flight.is_empty() || random.one_in(4) {
             return;
@@ -198,7 +202,7 @@ impl Peer {
     fn read(&mut self, random: &mut Random, profile: &Profile) {
         let mut socket = self.socket.lock();
         self.received.extend(socket.take_written());
-        // A short write leaves room, of which the poll is to be told.
+        // A simulated short write can leave the socket writable; then the poll must report it.
         socket.add_writable_bytes(0);
         if !self.is_slow {
             socket.add_writable_bytes(1 << 20);
@@ -221,7 +225,7 @@ impl Peer {
             }
             4 => socket.interrupts += random.up_to(3),
             5 | 6 => socket.short_writes += random.up_to(3),
-            // From now on it reads slowly, or no longer does.
+            // A fast reader becomes slow, or a slow reader fast.
             _ => self.is_slow = !self.is_slow,
         }
     }
@@ -233,7 +237,7 @@ impl Peer {
         self.link = Link::HalfClosed;
     }
 
-    /// Reads all there is and ends its side, so that the session can come to its end.
+    /// Reads everything and ends the peer's side, so that the session can end.
     pub(super) fn leave(&mut self) {
         if self.link == Link::Open {
             self.half_close();
@@ -243,14 +247,14 @@ impl Peer {
         socket.add_writable_bytes(1 << 30);
     }
 
-    /// Takes what the session wrote last.
+    /// Reads everything that the session has written, without making the socket writable.
     pub(super) fn collect(&mut self) {
         let written = self.socket.lock().take_written();
         self.received.extend(written);
     }
 }
 
-/// The number in the payload of a ping, or of the pong that answers it.
+/// Returns the number in the payload of a ping, or of the pong that answers it.
 pub(super) fn ping_number(payload: &[u8]) -> usize {
     let number = payload.split(|byte| *byte == b':').next().unwrap();
     std::str::from_utf8(number).unwrap().parse().unwrap()

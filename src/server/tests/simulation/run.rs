@@ -1,4 +1,5 @@
-//! One run: peers, handler and engine from a seed, turn by turn as the server would make them, to the end.
+//! One run of the simulation: creates peers, handler and engine from a seed, runs turns as the server does, ends all
+//! sessions, and checks after each step.
 
 use super::Profile;
 use super::check::{self, Bounds};
@@ -20,18 +21,19 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-/// See the module.
+/// A run; see the module.
 pub(super) struct Simulation {
     random: Random,
     profile: Profile,
     engine: Engine,
     buf: Vec<u8>,
-    /// What the engine is given: the handler behind routers.
+    /// The handler behind two routers. The engine calls it.
     router: RoutedHandler,
     handler: Shared<RandomHandler>,
     peers: Vec<Peer>,
-    /// Names of sessions that have ended lately.
+    /// Ids of the last sessions that have ended, for stale events.
     gone: Vec<Id>,
+    /// Milliseconds since the start of the run.
     now: u64,
     bounds: Bounds,
 }
@@ -72,7 +74,7 @@ impl Simulation {
         }
     }
 
-    /// Turns for a while, then lets everybody leave.
+    /// Runs turns with random events, and then turns in which all sessions end. Returns the counters of the run.
     pub(super) fn run(mut self) -> Counters {
         for _ in 0..TURNS {
             self.advance_clock();
@@ -91,7 +93,7 @@ impl Simulation {
         handler.counters
     }
 
-    /// Everybody reads all there is and leaves; deadlines do the rest.
+    /// Lets all peers read everything and end their streams, and advances the clock until all sessions have ended.
     fn wind_down(&mut self) {
         self.handler.lock().actions_left = 0;
         self.handler.lock().panic_one_in = 0;
@@ -105,17 +107,21 @@ impl Simulation {
         }
         let next_in = self.engine.next_in();
         if self.engine.len() > 0 {
-            panic!("not at the end, next in {next_in:?}: {:#?}", self.peers);
+            panic!(
+                "sessions are left, next deadline in {next_in:?}: {:#?}",
+                self.peers
+            );
         }
-        // Timers, large buffers that are kept and what the log has to sum up: nothing waits longer than a second.
+        // Timers, retained large buffers and suppressed log lines: all of them are done after at most one second.
         self.now += 1_001;
         self.turn(false);
         match self.engine.stop_state() {
-            Stop::No => assert_eq!(self.engine.next_in(), None, "it waits for nothing"),
-            stop => assert_eq!(stop, Stop::Now, "the grace is over"),
+            Stop::No => assert_eq!(self.engine.next_in(), None, "a deadline is left"),
+            stop => assert_eq!(stop, Stop::Now, "shutdown_grace has passed"),
         }
     }
 
+    /// Advances the clock: by seconds (a suspended process), to the next deadline or just before it, or by a few milliseconds.
     fn advance_clock(&mut self) {
         let counters = &mut self.handler.lock().counters;
         let next_in = self.engine.next_in().unwrap_or(0);
@@ -136,14 +142,15 @@ impl Simulation {
         };
     }
 
-    /// One turn, as the server makes it.
+    /// Runs a turn as the server does, and checks its results. `is_busy`: there are connections, late and stale events, and
+    /// calls from outside of a handler.
     fn turn(&mut self, is_busy: bool) {
         self.handler.lock().counters.turns += 1;
         self.handler.lock().model.begin_turn(self.now);
         self.engine.begin_turn(self.now);
         self.mark(is_busy);
         if is_busy && self.random.one_in(20) {
-            // As the server's host does, and commands from other threads.
+            // Acts between two turns, as the host program and the commands of other threads do.
             let mut handler = self.handler.lock();
             handler.is_in_event = false;
             handler.act(&mut Context::new(&mut self.engine), None);
@@ -169,14 +176,14 @@ impl Simulation {
                 assert_eq!(has_stopped, engine.is_stopping() && engine.len() == 0);
                 check::turn(engine, peers, &self.handler.lock().model, &self.bounds);
             }
-            // The turn ended in the middle; the next one goes on.
+            // The turn was left by a panic of the handler. The next turn continues.
             Err(payload) if payload.is::<InjectedPanic>() => {}
             Err(payload) => resume_unwind(payload),
         }
         self.check_ended_sessions(&environment.complete);
     }
 
-    /// Marks what the poll tells: late at times, and of sessions that are gone.
+    /// Marks the sessions that the poll reports. Some reports come late, and some are of sessions that no longer exist.
     fn mark(&mut self, is_busy: bool) {
         for index in 0..self.peers.len() {
             let Peer { id, socket, .. } = &self.peers[index];
@@ -193,7 +200,8 @@ impl Simulation {
         }
     }
 
-    /// An event of a session that is gone changes nothing, least of all the session that has its slot now.
+    /// Marks a session that no longer exists, and checks that neither the queue nor the session that uses the same slot now
+    /// changes.
     fn mark_stale(&mut self) {
         let Some(id) = self.random.pick(&self.gone) else {
             return;
@@ -217,7 +225,7 @@ impl Simulation {
     }
 
     fn connect(&mut self) {
-        // A server that stops has no listeners.
+        // A stopping server has no listeners.
         if !matches!(self.engine.stop_state(), Stop::No | Stop::Asked) {
             return;
         }
@@ -235,7 +243,7 @@ impl Simulation {
         }
     }
 
-    /// Settles the sessions of the sessions that have ended.
+    /// Checks and removes the peers of the sessions that have ended. `complete`: those that have sent and read everything.
     fn check_ended_sessions(&mut self, complete: &BTreeSet<Id>) {
         let Self {
             peers,
@@ -258,7 +266,7 @@ impl Simulation {
     }
 }
 
-/// Sees which of the sessions that end are complete.
+/// Records which of the ending sessions have sent and read everything.
 #[derive(Default)]
 struct Observer {
     complete: BTreeSet<Id>,
@@ -270,7 +278,7 @@ impl Environment for Observer {
     }
 }
 
-/// Limits so small that they are met.
+/// Returns limits that are small enough to be reached in a run.
 fn random_config(random: &mut Random, profile: &Profile) -> Config {
     let idle_timeout = Some(Duration::from_millis(400));
     Config {
@@ -296,11 +304,11 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
     }
 }
 
-/// Turns of one run.
+/// Number of turns with random events in one run.
 const TURNS: usize = 500;
 
-/// Turns in which everybody is gone after that.
+/// Maximum turns after that until all sessions have ended.
 const WIND_DOWN_TURNS_MAX: usize = 500;
 
-/// Names of the gone that are kept for stale events.
+/// Maximum ids of ended sessions that are retained for stale events.
 const GONE_MAX: usize = 30;

@@ -1,5 +1,5 @@
-//! A socket as the kernel keeps it, edge-triggered: readiness is told once for every change, never again for what
-//! is still so. A session that forgets one waits for ever, which is what the simulation is to find.
+//! A simulated socket with an edge-triggered poll: each change of readiness is reported once, and a lasting state is not
+//! reported again. A session that ignores a report waits forever; the simulation detects that.
 
 use super::random::Random;
 use crate::engine::Readiness;
@@ -8,24 +8,26 @@ use crate::stream::Transport;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
-/// What both ends share.
+/// The state of the socket, which the session and its peer share.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// Arrived and not read.
+    /// Bytes that have arrived and are not read.
     arrived: VecDeque<u8>,
     end: End,
-    /// Bytes that are taken before writes would block.
+    /// Number of bytes that writes accept before they would block.
     writable_bytes: usize,
-    /// The last write took less than it was offered, so that room is news.
+    /// A write has accepted less than it was offered, so the poll reports when the socket is writable again.
     awaits_writable: bool,
-    /// What the poll has yet to tell.
+    /// Changes that the poll has not reported yet.
     edges: Edges,
-    /// Calls that a signal will interrupt.
+    /// Number of calls that will fail with `Interrupted`.
     pub(super) interrupts: usize,
-    /// Writes that will take only a part of what there is room for.
+    /// Number of writes that will accept only half of what they could.
     pub(super) short_writes: usize,
     written: Vec<u8>,
+    /// The session has shut down its write side.
     is_shut: bool,
+    /// The session has dropped its stream.
     is_dropped: bool,
 }
 
@@ -33,7 +35,7 @@ pub(super) struct Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Not,
-    /// A FIN: the other direction goes on.
+    /// By a FIN: the other direction stays open.
     HalfClosed,
     Reset,
 }
@@ -45,7 +47,7 @@ struct Edges {
 }
 
 impl Socket {
-    /// A new connection; the poll tells at the first turn that it is writable.
+    /// Creates a socket. If it is writable, the first poll reports that.
     pub(super) fn new(writable_bytes: usize) -> Shared<Self> {
         Shared::new(Self {
             arrived: VecDeque::new(),
@@ -64,19 +66,19 @@ impl Socket {
         })
     }
 
-    /// Bytes arrive from the peer.
+    /// Adds bytes from the peer.
     pub(super) fn arrive(&mut self, bytes: impl IntoIterator<Item = u8>) {
         self.arrived.extend(bytes);
         self.edges.is_readable = true;
     }
 
-    /// The peer ends its side; it reads on.
+    /// Ends the peer's side. The peer still reads.
     pub(super) fn half_close(&mut self) {
         self.end = End::HalfClosed;
         self.edges.is_readable = true;
     }
 
-    /// The peer resets the connection; what arrived before may be lost with it.
+    /// Resets the connection. `is_unread_lost`: unread bytes are lost.
     pub(super) fn reset(&mut self, is_unread_lost: bool) {
         if is_unread_lost {
             self.arrived.clear();
@@ -88,7 +90,7 @@ impl Socket {
         };
     }
 
-    /// The peer has read: there is room for `more` bytes.
+    /// Lets writes accept `more` bytes, because the peer has read.
     pub(super) fn add_writable_bytes(&mut self, more: usize) {
         self.writable_bytes = self.writable_bytes.saturating_add(more);
         if self.writable_bytes > 0 && std::mem::take(&mut self.awaits_writable) {
@@ -96,7 +98,7 @@ impl Socket {
         }
     }
 
-    /// What the poll tells now, and not again.
+    /// Returns what the poll reports, and forgets it. `None` if nothing has changed.
     pub(super) fn take_readiness(&mut self, random: &mut Random) -> Option<Readiness> {
         let Edges {
             is_readable,
@@ -105,7 +107,7 @@ impl Socket {
         if !is_readable && !is_writable {
             return None;
         }
-        // A poll may tell of the other direction as well, when that is ready.
+        // A poll may report the other direction as well, if it is ready.
         let reports_both = random.one_in(2);
         Some(Readiness {
             is_readable: is_readable || reports_both && !self.arrived.is_empty(),
@@ -114,31 +116,32 @@ impl Socket {
         })
     }
 
-    /// Whether the poll will tell that a read gives something.
+    /// Returns whether the next poll will report the socket as readable.
     pub(super) fn will_report_readable(&self) -> bool {
         self.edges.is_readable
     }
 
-    /// Whether the poll will tell, now or when the peer has read, that a write takes something.
+    /// Returns whether the poll will report the socket as writable, at once or after the peer has read.
     pub(super) fn will_report_writable(&self) -> bool {
         self.edges.is_writable || self.awaits_writable
     }
 
-    /// Whether a read would give something.
+    /// Returns whether a read would return bytes, the end of the stream or an error.
     pub(super) fn has_input(&self) -> bool {
         !self.arrived.is_empty() || self.end != End::Not
     }
 
-    /// The session has closed its end.
+    /// Returns whether the session has dropped its stream.
     pub(super) fn is_dropped(&self) -> bool {
         self.is_dropped
     }
 
-    /// What the session wrote since the last call.
+    /// Returns and removes the bytes that the session has written since the last call.
     pub(super) fn take_written(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.written)
     }
 
+    /// Fails with `Interrupted` if the call is to be interrupted.
     fn check_interrupt(&mut self) -> io::Result<()> {
         if self.interrupts == 0 {
             return Ok(());
@@ -148,7 +151,7 @@ impl Socket {
     }
 }
 
-/// The session's end.
+/// The session's end of a [`Socket`].
 #[derive(Debug)]
 pub(super) struct SocketStream(pub(super) Shared<Socket>);
 
@@ -163,7 +166,7 @@ impl Read for SocketStream {
                 End::Reset => Err(ErrorKind::ConnectionReset.into()),
             };
         }
-        // All that has arrived, as far as it fits: a short read means that there is no more.
+        // As on Linux, a read returns as much as fits, so a short read means that nothing is left.
         let len = socket.arrived.len().min(buf.len());
         for (into, byte) in buf.iter_mut().zip(socket.arrived.drain(..len)) {
             *into = byte;
@@ -185,13 +188,13 @@ impl Write for SocketStream {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        assert!(offered > 0, "a write of nothing");
+        assert!(offered > 0, "a write of zero bytes");
         let mut len = offered.min(socket.writable_bytes);
         if len > 1 && socket.short_writes > 0 {
             socket.short_writes -= 1;
             len /= 2;
         }
-        // As Linux does: after a short count, room is told of as soon as there is some.
+        // As on Linux, the poll reports the next writable moment only after a write that was not accepted completely.
         socket.awaits_writable |= len < offered;
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());

@@ -1,4 +1,4 @@
-//! What one peer received, against what was promised to it.
+//! Compares the bytes that one peer received with the model of its session.
 
 use super::super::handler::RandomHandler;
 use super::super::model::{AcceptedMessage, Model, Recipient, SessionModel, TOPICS};
@@ -6,17 +6,20 @@ use super::super::peer::{Peer, ping_number};
 use crate::config::LagPolicy;
 use crate::id::Id;
 
-/// What a peer received after the head of the response.
+/// The frames that a peer received after the head of the 101 response.
 #[derive(Debug, Default)]
 struct Received {
+    /// The model's entries for the messages, in the order in which they were received.
     messages: Vec<AcceptedMessage>,
-    /// The code of the Close; `Some(None)` for one without.
+    /// The code of the Close; `Some(None)` for a Close without a code.
     close: Option<Option<u16>>,
+    /// The numbers of the pings that the pongs answer.
     pongs: Vec<usize>,
 }
 
-/// At the end of a session: every byte is of a message meant for this peer, in its order and none left out in
-/// silence, or of the protocol.
+/// Checks at the end of a session what its peer received: only control frames and messages to this peer, in order, without a
+/// gap that was not reported. `is_complete`: the session has sent everything and read the end of the stream, so only
+/// messages that were reported as skipped may be missing.
 pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut RandomHandler) {
     let RandomHandler {
         model, counters, ..
@@ -26,7 +29,7 @@ pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Ra
         counters.refusals += 1;
         return;
     };
-    assert!(session.is_closed, "open and close come in pairs");
+    assert!(session.is_closed, "on_open without on_close");
     let received = match split_head(&peer.received) {
         Some((head, frames)) => {
             assert!(head.starts_with(b"HTTP/1.1 101 "));
@@ -65,7 +68,7 @@ pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Ra
     counters.ended_by_peer += u64::from(session.is_ended_by_peer);
 }
 
-/// A topic's messages, with the direct ones between them.
+/// Checks the messages of one topic and the direct messages, which must be in order among each other.
 fn check_topic(
     topic: usize,
     received: &Received,
@@ -77,22 +80,22 @@ fn check_topic(
     let mut accepted = session.accepted.iter().filter(is_of_topic);
     let mut missing = 0;
     for message in received.messages.iter().filter(is_of_topic) {
-        // What lies between was left out.
+        // Accepted messages before this one are missing.
         loop {
             let next = accepted
                 .next()
-                .expect("received in its order, and accepted");
+                .expect("a message was received twice or out of order");
             if next == message {
                 break;
             }
-            assert!(next.topic().is_some(), "a direct message was left out");
+            assert!(next.topic().is_some(), "a direct message is missing");
             missing += 1;
         }
     }
     let skipped = session.skipped[topic];
     assert!(
         missing <= skipped,
-        "a silent gap: {missing}, told {skipped}"
+        "{missing} messages are missing, {skipped} were reported as skipped"
     );
     if policy == LagPolicy::Disconnect {
         assert_eq!(skipped, 0);
@@ -101,11 +104,11 @@ fn check_topic(
         let rest: Vec<&AcceptedMessage> = accepted.collect();
         assert!(rest.iter().all(|next| next.topic().is_some()), "{rest:?}");
         let missing = missing + rest.len() as u64;
-        assert_eq!(missing, skipped, "missing, and told so");
+        assert_eq!(missing, skipped, "missing, and reported as skipped");
     }
 }
 
-/// All whole frames; the last may be cut, by a reset or a deadline.
+/// Parses all whole frames. A reset or a deadline can have cut the last frame, which is ignored.
 fn received(mut bytes: &[u8], model: &Model, id: Id) -> Received {
     let mut received = Received::default();
     while let Some((first, payload, rest)) = split_frame(bytes) {
@@ -126,22 +129,27 @@ fn received(mut bytes: &[u8], model: &Model, id: Id) -> Received {
     received
 }
 
-/// The message that a payload says it is: the account's own, byte by byte.
+/// Returns the accepted message whose sequence number is in the payload. Panics unless the message was accepted for this
+/// peer, and payload and opcode are unchanged.
 fn message(first: u8, payload: &[u8], model: &Model, id: Id) -> AcceptedMessage {
-    let sequence = payload.split(|byte| *byte == b':').nth(1).expect("a name");
+    let sequence = payload
+        .split(|byte| *byte == b':')
+        .nth(1)
+        .expect("a sequence number");
     let sequence: u64 = std::str::from_utf8(sequence).unwrap().parse().unwrap();
     let accepted = &model.sessions[&id].accepted;
     let position = accepted.binary_search_by_key(&sequence, |accepted| accepted.sequence);
-    let message = accepted[position.expect("meant for this peer")];
+    let message = accepted[position.expect("a message of another peer")];
     assert!(!matches!(message.to, Recipient::Session(to) if to != id));
     assert!(
         payload == message.payload(),
-        "message {sequence} is not as it was"
+        "message {sequence} has a changed payload"
     );
     assert_eq!(first == 0x81, message.is_text());
     message
 }
 
+/// Returns the code of a Close. Panics at a code that no run causes.
 fn close_code(payload: &[u8]) -> Option<u16> {
     let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
     assert!(
@@ -151,7 +159,7 @@ fn close_code(payload: &[u8]) -> Option<u16> {
     code
 }
 
-/// One response in HTTP, whole or cut, and nothing after it.
+/// Checks that the bytes are one HTTP response other than 101, whole or cut, without any bytes after it.
 fn check_http_response(received: &[u8]) {
     let Some((head, body)) = split_head(received) else {
         assert!(received.len() < 1000);
@@ -164,11 +172,11 @@ fn check_http_response(received: &[u8]) {
     let len = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length: "));
-    let len: usize = len.expect("a length").parse().unwrap();
+    let len: usize = len.expect("a content-length header").parse().unwrap();
     assert!(body.len() <= len, "bytes after the response");
 }
 
-/// A frame's first byte, its payload, and what follows; `None` if it is not whole.
+/// Returns the first byte and the payload of the first frame, and the bytes after it. `None` if the frame is not whole.
 fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (start, len) = match *bytes.get(1)? {
         126 => (
@@ -182,6 +190,7 @@ fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((bytes[0], payload, &bytes[start + len..]))
 }
 
+/// Splits a response after the empty line that ends its head. `None` if the head is not whole.
 fn split_head(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     Some(bytes.split_at(end))
