@@ -1,5 +1,5 @@
 //! The invariants that the simulation checks: after every turn ([`turn`]), at the end of every session ([`session`]) and at the
-//! end of a run ([`nothing_is_left`]).
+//! end of a run ([`everything_is_released`]).
 
 use super::model::{HEADER_BYTES_MAX, Model, TOPICS};
 use super::peer::Peer;
@@ -167,7 +167,7 @@ pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
 }
 
 /// Checks at the end of a run that the engine is as empty as at the start.
-pub(super) fn nothing_is_left(engine: &Engine, model: &Model) {
+pub(super) fn everything_is_released(engine: &Engine, model: &Model) {
     assert_eq!(engine.len(), 0);
     assert_eq!(engine.counts(), [0, 0, 0]);
     assert_eq!((engine.topics.count(), engine.topics.capacity()), (0, 0));

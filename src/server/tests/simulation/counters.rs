@@ -14,7 +14,7 @@ pub(super) struct Counters {
     pub(super) pongs: u64,
     pub(super) skips: u64,
     /// Sessions that received Close 1013.
-    pub(super) too_far_behind: u64,
+    pub(super) disconnected_for_lag: u64,
     /// Sends that were refused because of `backlog_bytes_max`.
     pub(super) overflows: u64,
     pub(super) drains: u64,
@@ -50,7 +50,7 @@ impl Counters {
             ("messages out", &mut self.messages_out),
             ("pongs", &mut self.pongs),
             ("skips", &mut self.skips),
-            ("too far behind", &mut self.too_far_behind),
+            ("disconnected for lag", &mut self.disconnected_for_lag),
             ("overflows", &mut self.overflows),
             ("drains", &mut self.drains),
             ("terminations", &mut self.terminations),
@@ -63,7 +63,7 @@ impl Counters {
             ("stale events", &mut self.stale_events),
             ("of reused slots", &mut self.stale_events_of_reused_slots),
             ("turns at a deadline", &mut self.turns_at_deadline),
-            ("turns before one", &mut self.turns_before_deadline),
+            ("turns before a deadline", &mut self.turns_before_deadline),
             ("stops", &mut self.stops),
             ("panics", &mut self.panics),
         ]

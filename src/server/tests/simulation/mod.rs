@@ -20,8 +20,7 @@ mod socket;
 use counters::Counters;
 use run::Simulation;
 
-/// Probabilities and limits of a run. Every profile allows every kind of event, except for panics, pauses and stops, if they
-/// are disabled.
+/// Probabilities and limits of a run. Every profile allows every kind of event except those that it sets to "never".
 #[derive(Clone, Copy, Debug)]
 struct Profile {
     /// A client connects in one of this many turns.
@@ -51,7 +50,7 @@ struct Profile {
     /// The handler panics in one of this many events. 0: never.
     panic_one_in: usize,
     /// The process is suspended for some seconds before one of this many turns. 0: never.
-    pause_one_in: usize,
+    suspend_one_in: usize,
     /// The handler may stop the server in one of this many runs.
     stop_one_in: usize,
 }
@@ -71,13 +70,13 @@ const MIXED: Profile = Profile {
     connections: 30,
     lag_bytes_max: 0,
     panic_one_in: 0,
-    pause_one_in: 0,
+    suspend_one_in: 0,
     stop_one_in: 4,
 };
 
 #[test]
-fn anything_may_happen() {
-    simulate("anything_may_happen", MIXED);
+fn all_kinds_of_events_may_happen() {
+    simulate("all_kinds_of_events_may_happen", MIXED);
 }
 
 #[test]
@@ -91,27 +90,27 @@ fn readers_may_be_slow() {
 }
 
 #[test]
-fn messages_may_come_in_bursts() {
+fn messages_may_arrive_in_bursts() {
     let bursts = Profile {
         burst_messages: 60,
         actions: 200,
         ..MIXED
     };
-    simulate("messages_may_come_in_bursts", bursts);
+    simulate("messages_may_arrive_in_bursts", bursts);
 }
 
 #[test]
-fn connections_may_come_and_go() {
+fn connections_may_be_short_lived() {
     let churn = Profile {
         connect_one_in: 1,
         fault_one_in: 40,
         ..MIXED
     };
-    simulate("connections_may_come_and_go", churn);
+    simulate("connections_may_be_short_lived", churn);
 }
 
 #[test]
-fn members_may_leave_and_read_no_more() {
+fn members_may_leave_and_stop_reading() {
     let leavers = Profile {
         slow_read_bytes_max: 10,
         burst_messages: 60,
@@ -120,7 +119,7 @@ fn members_may_leave_and_read_no_more() {
         fault_one_in: 100,
         ..MIXED
     };
-    simulate("members_may_leave_and_read_no_more", leavers);
+    simulate("members_may_leave_and_stop_reading", leavers);
 }
 
 #[test]
@@ -133,12 +132,12 @@ fn sockets_may_fail() {
 }
 
 #[test]
-fn deadlines_may_be_met_to_the_millisecond() {
+fn turns_may_fall_exactly_on_deadlines() {
     let edges = Profile {
         deadline_one_in: 2,
         ..MIXED
     };
-    simulate("deadlines_may_be_met_to_the_millisecond", edges);
+    simulate("turns_may_fall_exactly_on_deadlines", edges);
 }
 
 #[test]
@@ -203,12 +202,12 @@ fn handlers_may_panic() {
 }
 
 #[test]
-fn the_process_may_stand_still() {
-    let pauses = Profile {
-        pause_one_in: 60,
+fn the_process_may_be_suspended() {
+    let suspensions = Profile {
+        suspend_one_in: 60,
         ..MIXED
     };
-    simulate("the_process_may_stand_still", pauses);
+    simulate("the_process_may_be_suspended", suspensions);
 }
 
 /// Runs the seed in `WSLOOP_SEED`, or the number of seeds in `WSLOOP_SEEDS`, or [`SEEDS`].

@@ -87,17 +87,17 @@ impl Simulation {
                 break;
             }
         }
-        self.wind_down();
+        self.end_all_sessions();
         let handler = self.handler.lock();
-        check::nothing_is_left(&self.engine, &handler.model);
+        check::everything_is_released(&self.engine, &handler.model);
         handler.counters
     }
 
     /// Lets all peers read everything and end their streams, and advances the clock until all sessions have ended.
-    fn wind_down(&mut self) {
+    fn end_all_sessions(&mut self) {
         self.handler.lock().actions_left = 0;
         self.handler.lock().panic_one_in = 0;
-        for _ in 0..WIND_DOWN_TURNS_MAX {
+        for _ in 0..ENDING_TURNS_MAX {
             if self.engine.len() == 0 {
                 break;
             }
@@ -125,7 +125,7 @@ impl Simulation {
     fn advance_clock(&mut self) {
         let counters = &mut self.handler.lock().counters;
         let next_in = self.engine.next_in().unwrap_or(0);
-        if self.profile.pause_one_in > 0 && self.random.one_in(self.profile.pause_one_in) {
+        if self.profile.suspend_one_in > 0 && self.random.one_in(self.profile.suspend_one_in) {
             self.now += 1_000 + self.random.below(5_000) as u64;
             return;
         }
@@ -308,7 +308,7 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
 const TURNS: usize = 500;
 
 /// Maximum turns after that until all sessions have ended.
-const WIND_DOWN_TURNS_MAX: usize = 500;
+const ENDING_TURNS_MAX: usize = 500;
 
 /// Maximum ids of ended sessions that are retained for stale events.
 const GONE_MAX: usize = 30;

@@ -33,16 +33,16 @@ pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Ra
     let received = match split_head(&peer.received) {
         Some((head, frames)) => {
             assert!(head.starts_with(b"HTTP/1.1 101 "));
-            received(frames, model, peer.id)
+            parse_frames(frames, model, peer.id)
         }
         None => Received::default(),
     };
-    let is_orderly = |pongs: &Vec<usize>| pongs.is_sorted_by(|one, next| one < next);
-    assert!(is_orderly(&received.pongs), "{:?}", received.pongs);
+    let is_increasing = |pongs: &Vec<usize>| pongs.is_sorted_by(|one, next| one < next);
+    assert!(is_increasing(&received.pongs), "{:?}", received.pongs);
     assert!(received.pongs.iter().all(|number| *number < peer.pings));
 
-    let is_too_far_behind = received.close == Some(Some(1013));
-    let is_complete = (is_complete || received.close.is_some()) && !is_too_far_behind;
+    let is_disconnected_for_lag = received.close == Some(Some(1013));
+    let is_complete = (is_complete || received.close.is_some()) && !is_disconnected_for_lag;
     for topic in 0..TOPICS.len() {
         check_topic(
             topic,
@@ -63,7 +63,7 @@ pub(in super::super) fn session(peer: &Peer, is_complete: bool, handler: &mut Ra
     }
     counters.messages_out += received.messages.len() as u64;
     counters.pongs += received.pongs.len() as u64;
-    counters.too_far_behind += u64::from(is_too_far_behind);
+    counters.disconnected_for_lag += u64::from(is_disconnected_for_lag);
     counters.complete += u64::from(is_complete);
     counters.ended_by_peer += u64::from(session.is_ended_by_peer);
 }
@@ -109,13 +109,15 @@ fn check_topic(
 }
 
 /// Parses all whole frames. A reset or a deadline can have cut the last frame, which is ignored.
-fn received(mut bytes: &[u8], model: &Model, id: Id) -> Received {
+fn parse_frames(mut bytes: &[u8], model: &Model, id: Id) -> Received {
     let mut received = Received::default();
     while let Some((first, payload, rest)) = split_frame(bytes) {
         assert!(received.close.is_none(), "a frame after the Close");
         bytes = rest;
         match first {
-            0x81 | 0x82 => received.messages.push(message(first, payload, model, id)),
+            0x81 | 0x82 => received
+                .messages
+                .push(accepted_message(first, payload, model, id)),
             0x88 => received.close = Some(close_code(payload)),
             0x89 => assert!(payload.is_empty() || payload == b"ours"),
             0x8A => received.pongs.push(ping_number(payload)),
@@ -131,7 +133,7 @@ fn received(mut bytes: &[u8], model: &Model, id: Id) -> Received {
 
 /// Returns the accepted message whose sequence number is in the payload. Panics unless the message was accepted for this
 /// peer, and payload and opcode are unchanged.
-fn message(first: u8, payload: &[u8], model: &Model, id: Id) -> AcceptedMessage {
+fn accepted_message(first: u8, payload: &[u8], model: &Model, id: Id) -> AcceptedMessage {
     let sequence = payload
         .split(|byte| *byte == b':')
         .nth(1)
