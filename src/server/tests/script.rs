@@ -189,6 +189,7 @@ pub(super) struct Bench {
     pub(super) handler: Recorder,
     /// The time of the last turn in milliseconds.
     pub(super) now: u64,
+    /// The last turn has returned that the server has stopped.
     pub(super) has_stopped: bool,
     buf: Vec<u8>,
     peers: Vec<Peer>,
@@ -207,6 +208,7 @@ pub(super) struct Peer {
 }
 
 impl Bench {
+    /// Creates a bench whose handler calls `on_message` for every message.
     pub(super) fn new(
         config: Config,
         on_message: impl FnMut(&mut Context<'_>, Id, Message<'_>) + 'static,
@@ -319,6 +321,7 @@ impl Bench {
         .unwrap();
     }
 
+    /// Runs `count` turns at the time of the last one.
     pub(super) fn turns(&mut self, count: usize) {
         (0..count).for_each(|_| self.turn());
     }

@@ -108,7 +108,7 @@ impl Simulation {
         let next_in = self.engine.next_in();
         if self.engine.len() > 0 {
             panic!(
-                "sessions are left, next deadline in {next_in:?}: {:#?}",
+                "sessions are left after {ENDING_TURNS_MAX} turns, next deadline in {next_in:?} ms: {:#?}",
                 self.peers
             );
         }
