@@ -60,16 +60,16 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
             assert!(peer.socket.lock().is_dropped(), "a session was lost");
             continue;
         };
-        session_bytes(session, model, bounds);
+        check_session_bytes(session, model, bounds);
         if !engine.has_work() {
-            will_be_woken(engine, session, peer, bounds);
+            check_wakeup(engine, session, peer, bounds);
         }
         if session.kind == Kind::Requesting {
             let deadline = model.connected_at[&peer.id] + bounds.handshake_timeout;
             assert!(engine.now < deadline, "handshake_timeout has passed");
         }
     }
-    log_bytes(engine, model, bounds);
+    check_log_bytes(engine, model, bounds);
     if !engine.has_work() {
         let next_in = engine.deadlines.next_in(engine.now as Millis);
         assert_ne!(next_in, Some(0), "a deadline was due");
@@ -77,7 +77,7 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
 }
 
 /// Checks that a session waits only for events that will come. Called when the engine has no work left.
-fn will_be_woken(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
+fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
     let socket = peer.socket.lock();
     let deadline = engine.deadlines.kind(peer.id.slot as usize);
     assert!(!session.wants_input(), "unread input without work");
@@ -112,7 +112,7 @@ fn will_be_woken(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bound
 }
 
 /// Checks the unsent and the unprocessed bytes of a session.
-fn session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
+fn check_session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
     // The limit is checked before a session claims. The claim adds what was published in the turns of one round: less than 5
     // times the bytes of the turn that published most.
@@ -132,7 +132,7 @@ fn session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
 /// Checks the memory of the logs of all topics. A log retains what is unsent to its slowest member, which the lag limit
 /// bounds, and what is unsent to sessions that have left; for these, it retains nothing published later. Two chunks for each
 /// topic and one for each of these sessions may be partly used.
-fn log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
+fn check_log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
     let member = bounds.lag_bytes_max + 2 * CHUNK_BYTES;
     let has_left = |session: &Session, id: Id| {
         let is_open = session.phase == Phase::Live && session.connection.stage() == Stage::Open;
@@ -152,7 +152,7 @@ fn log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
 }
 
 /// Returns the sessions about to be reaped that have sent everything and read the end of the stream.
-pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
+pub(super) fn complete_sessions(engine: &Engine) -> BTreeSet<Id> {
     let is_complete = |id: &&Id| {
         let session = engine.session(**id).expect("reaped only after this");
         assert_eq!(session.phase, Phase::Dead);

@@ -274,7 +274,7 @@ struct Observer {
 
 impl Environment for Observer {
     fn before_reap(&mut self, engine: &Engine) {
-        self.complete.extend(check::complete(engine));
+        self.complete.extend(check::complete_sessions(engine));
     }
 }
 
