@@ -23,7 +23,7 @@ use std::ops::Range;
 /// ```
 ///
 /// Timers come back to the handler that set them. Topics are shared: a handler may publish to another's. A handler may be a
-/// router itself.
+/// router itself. [`on_source`](Handler::on_source) is called for all routes.
 #[derive(Default)]
 pub struct Router {
     routes: Vec<Route>,
@@ -314,6 +314,7 @@ impl Handler for Router {
         }
     }
 
+    /// Calls what watches the source, and `on_source` of all routes: a router inside may watch it.
     fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
         for (_, ready) in self
             .watches
@@ -321,6 +322,10 @@ impl Handler for Router {
             .filter(|(watched, _)| *watched == key)
         {
             ready(cx);
+        }
+        for route in &mut self.routes {
+            let mut cx = cx.scoped(route.scopes.start);
+            route.handler.on_source(&mut cx, key);
         }
     }
 }

@@ -508,6 +508,29 @@ mod backpressure {
         drop(server);
     }
 
+    /// The system would hold the socket's buffer, megabytes of it, for a peer that reads nothing, long after the session is
+    /// gone. A reset frees that buffer. Without the feature `serve`, the connection is closed in the ordinary way.
+    #[cfg(feature = "serve")]
+    #[test]
+    fn after_a_write_stall_the_connection_is_reset() {
+        let config = Config {
+            write_timeout: SHORT,
+            ..config()
+        };
+        let (handler, events) = watch(handler_fn(|cx, id, _| cx.send(id, &vec![1; 64 * MIB])));
+        let server = serve(config, handler);
+        let mut raw = Raw::open(server.addr, "/");
+        raw.send(frame(TEXT, b"go"));
+        assert_eq!(events.error(), "write_timeout reached");
+        assert_eq!(events.end(), end(1006, "", false, Side::Us));
+        let mut rest = Vec::new();
+        let error = raw.0.read_to_end(&mut rest);
+        let error = error.expect_err("an orderly end, behind all that was in the socket's buffer");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert!(rest.len() < 64 * MIB);
+        drop(server);
+    }
+
     #[test]
     fn a_client_that_reads_slowly_is_not_stalled() {
         let config = Config {

@@ -4,7 +4,9 @@ mod common;
 
 use common::unix::TempPath;
 use common::{Raw, WAIT, http};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use tungstenite::Message as Sent;
@@ -86,3 +88,82 @@ fn a_message_larger_than_the_socket_buffers_is_echoed() {
     handle.stop().unwrap();
     end.recv_timeout(WAIT).unwrap().unwrap();
 }
+
+/// A read ends behind bytes that a descriptor was sent with, although more bytes follow: those must be read as well. The
+/// server must not retain the descriptor. No safe function of the standard library sends one, so a Python program is the
+/// client.
+#[test]
+fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
+    let python = Command::new("python3").arg("--version").output();
+    if !python.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: it needs python3 to send a descriptor");
+        return;
+    }
+    let path = TempPath::new("descriptor");
+    let (tell_pause, pause) = mpsc::channel();
+    let (resume, resumed) = mpsc::channel();
+    // Waits in the middle of a turn, so that everything has arrived when it is read.
+    let handler = wsloop::handler_fn(move |cx, id, message| {
+        if message.as_text() == Some("pause") {
+            tell_pause.send(()).unwrap();
+            resumed.recv_timeout(WAIT).unwrap();
+        } else {
+            let _ = cx.send(id, message);
+        }
+    });
+    let mut server = Server::new(Config::default(), handler).unwrap();
+    server
+        .listen_on_unix(UnixListener::bind(&path.0).unwrap())
+        .unwrap();
+    let (handle, end) = run(server);
+
+    let mut client = Command::new("python3")
+        .args(["-c", DESCRIPTOR_CLIENT])
+        .arg(&path.0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    let mut stdin = client.stdin.take().unwrap();
+    pause.recv_timeout(WAIT).unwrap();
+    stdin.write_all(b"send\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "sent");
+    resume.send(()).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "echoed");
+    assert_eq!(lines.next().unwrap().unwrap(), "dropped");
+    assert!(client.wait().unwrap().success());
+    handle.stop().unwrap();
+    end.recv_timeout(WAIT).unwrap().unwrap();
+}
+
+/// Sends the halves of a message with a descriptor between them: the writing end of a pipe, whose reading end is at its end
+/// once nobody has the descriptor.
+const DESCRIPTOR_CLIENT: &str = r#"
+import array, os, select, socket, sys
+
+client = socket.socket(socket.AF_UNIX)
+client.settimeout(5)
+client.connect(sys.argv[1])
+client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+answer = b""
+while not answer.endswith(b"\r\n\r\n"):
+    answer += client.recv(1)
+client.sendall(b"\x81\x85\0\0\0\0pause")
+sys.stdin.readline()
+
+reading, writing = os.pipe()
+rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writing]))]
+client.sendmsg([b"\x81\x86\0\0\0\0hal"], rights)
+client.sendall(b"ves")
+os.close(writing)
+print("sent", flush=True)
+
+echo = b""
+while len(echo) < 8:
+    echo += client.recv(8)
+print("echoed" if echo == b"\x81\x06halves" else echo, flush=True)
+is_at_end = select.select([reading], [], [], 5)[0] and os.read(reading, 1) == b""
+print("dropped" if is_at_end else "retained", flush=True)
+"#;

@@ -193,6 +193,7 @@ impl Engine {
         // Not zero, which is a session's before the first time.
         self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
         self.buffers.begin_turn(now);
+        self.timers.begin_turn();
         if let Some(slot) = self.reading.take() {
             self.kill_panicked(slot as usize);
         }
@@ -201,7 +202,7 @@ impl Engine {
     /// Ends the oldest connections without a request above `handshakes_max`, after a poll: those that the turn before has
     /// accepted count from then on.
     pub(crate) fn evict_excess_handshakes(&mut self) {
-        while self.has_excess_handshakes() && self.evict(Limit::HandshakesMax, 0) {}
+        while self.has_excess_handshakes() && self.evict(NoRoom::HandshakesMax, 0) {}
     }
 
     fn has_excess_handshakes(&self) -> bool {
@@ -249,10 +250,10 @@ impl Engine {
         // A connection without a request is worth less than a new one: it may never send any. Otherwise silent
         // connections, which cost their owner nothing, would lock everybody out until their timeouts.
         if self.counts.requesting >= self.config.handshakes_max {
-            self.evict(Limit::HandshakesMax, 0);
+            self.evict(NoRoom::HandshakesMax, 0);
         }
         if self.sessions.len() - self.counts.surplus >= self.config.connections_max
-            && !self.evict(Limit::ConnectionsMax, EVICTED_AFTER_MILLIS)
+            && !self.evict(NoRoom::ConnectionsMax, EVICTED_AFTER_MILLIS)
         {
             return Some(NoRoom::ConnectionsMax);
         }
@@ -262,7 +263,7 @@ impl Engine {
     /// Ends the oldest connection without a request, if it is at least `age_min` milliseconds old and has not sent
     /// anything that waits to be read. A connection that was accepted after the last poll is not ended: the poll has not
     /// reported yet whether its request has arrived. Returns whether there was one.
-    fn evict(&mut self, limit: Limit, age_min: u32) -> bool {
+    fn evict(&mut self, reason: NoRoom, age_min: u32) -> bool {
         let now = self.now as Millis;
         // Input that waits may be the request.
         let is_silent = |slot: &usize| {
@@ -277,14 +278,10 @@ impl Engine {
         if set_at.is_none_or(|set_at| now.wrapping_sub(set_at) < age_min) {
             return false;
         }
-        let refusal = match limit {
-            Limit::HandshakesMax => Refusal::HandshakesMax,
-            _ => Refusal::ConnectionsMax,
-        };
-        self.stats.count_refusal(refusal);
+        self.stats.count_refusal(reason.counted());
         self.kill(
             slot,
-            session::Ending::abnormal(crate::error::Side::Us, Some(Error::Limit(limit))),
+            session::Ending::abnormal(crate::error::Side::Us, Some(reason.error())),
         );
         // Its slot and descriptor are freed at the end of the turn; until then it does not count.
         self.set_kind(slot, Kind::Surplus);
@@ -541,7 +538,7 @@ impl Counts {
         match kind {
             Kind::Requesting => Some(&mut self.requesting),
             Kind::Surplus => Some(&mut self.surplus),
-            Kind::Opened => Some(&mut self.open),
+            Kind::Opened | Kind::Ended => Some(&mut self.open),
             Kind::Answered | Kind::Reported => None,
         }
     }
@@ -551,6 +548,7 @@ impl Counts {
 #[derive(Clone, Copy, Debug)]
 enum NoRoom {
     Shutdown,
+    HandshakesMax,
     ConnectionsMax,
 }
 
@@ -558,6 +556,7 @@ impl NoRoom {
     fn error(self) -> Error {
         match self {
             Self::Shutdown => Error::Shutdown,
+            Self::HandshakesMax => Error::Limit(Limit::HandshakesMax),
             Self::ConnectionsMax => Error::Limit(Limit::ConnectionsMax),
         }
     }
@@ -565,6 +564,7 @@ impl NoRoom {
     fn counted(self) -> Refusal {
         match self {
             Self::Shutdown => Refusal::Shutdown,
+            Self::HandshakesMax => Refusal::HandshakesMax,
             Self::ConnectionsMax => Refusal::ConnectionsMax,
         }
     }

@@ -65,7 +65,9 @@ pub(crate) enum Kind {
     Surplus,
     /// It is a WebSocket: `on_open` was called, so `on_close` will be.
     Opened,
-    /// It has ended, and the handler was told or is being told.
+    /// It was a WebSocket and has ended: that was logged, and `on_error` was called if there was an error. `on_close` will be.
+    Ended,
+    /// It has ended, and nothing more is reported of it.
     Reported,
 }
 
@@ -244,6 +246,12 @@ impl Session {
     /// Whether its messages may be processed now.
     pub(crate) fn may_process(&self) -> bool {
         !(self.is_paused | self.is_deferred)
+    }
+
+    /// How the session ended; abnormal if that was not recorded.
+    pub(crate) fn ending_mut(&mut self) -> &mut Ending {
+        let ending = &mut self.extra_mut().ending;
+        ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None))
     }
 
     /// Whether the rest of a frame that is to be read is long.

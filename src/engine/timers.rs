@@ -10,6 +10,8 @@ pub(crate) struct Timers {
     timers: BTreeMap<TimerId, Timer>,
     /// The number of timers that were set.
     sequence: u64,
+    /// The number of timers that were set before this turn: only those can be due in it.
+    sequence_end: u64,
     /// Where the loop's milliseconds begin; `None`: they come from a test.
     clock: Option<Instant>,
 }
@@ -27,6 +29,7 @@ impl Timers {
         Self {
             timers: BTreeMap::new(),
             sequence: 0,
+            sequence_end: 0,
             clock,
         }
     }
@@ -53,15 +56,16 @@ impl Timers {
         self.timers.remove(&timer).is_some()
     }
 
-    /// The number of the next timer to be set.
-    pub(crate) fn sequence(&self) -> u64 {
-        self.sequence
+    /// Begins a turn. Timers that are set from now on are not due in it, so that a handler cannot hold the loop.
+    pub(crate) fn begin_turn(&mut self) {
+        self.sequence_end = self.sequence;
     }
 
-    /// Removes a timer that is due at `now`, of those set before the one numbered `sequence_end`.
-    pub(crate) fn take_due(&mut self, now: u64, sequence_end: u64) -> Option<Timer> {
+    /// Removes a timer that is due at `now`, of those that were set before this turn.
+    pub(crate) fn take_due(&mut self, now: u64) -> Option<Timer> {
+        // A timer that was set in this turn is due at `now` at the earliest, behind all that were due before.
         let first = self.timers.first_entry()?;
-        let is_due = first.key().due <= now && first.key().sequence < sequence_end;
+        let is_due = first.key().due <= now && first.key().sequence < self.sequence_end;
         is_due.then(|| first.remove())
     }
 
@@ -89,7 +93,8 @@ mod tests {
         let set_at = clock.elapsed();
         let timer = timers.set(Duration::from_millis(10), 7, 0, 0);
         assert!(Duration::from_millis(timer.due) >= set_at + Duration::from_millis(10));
-        assert!(timers.take_due(timer.due - 1, 9).is_none());
-        assert_eq!(timers.take_due(timer.due, 9).unwrap().key, 7);
+        timers.begin_turn();
+        assert!(timers.take_due(timer.due - 1).is_none());
+        assert_eq!(timers.take_due(timer.due).unwrap().key, 7);
     }
 }

@@ -337,6 +337,30 @@ mod tests {
         assert_eq!(log.frame_boundary(log.end()), log.end());
     }
 
+    /// Without marks, each count of skipped messages walked over up to a whole chunk of frames.
+    #[test]
+    fn a_count_walks_over_a_few_kilobytes_of_frames_at_most() {
+        const FRAME_LEN: u64 = 3;
+        let mut log = Log::default();
+        for _ in 0..100_000 {
+            append(&mut log, b"x");
+        }
+        let mut walked_max = 0;
+        for number in (0..100_000).step_by(97) {
+            WALKED_FRAMES.set(0);
+            assert_eq!(log.messages_before(number * FRAME_LEN), number);
+            walked_max = walked_max.max(WALKED_FRAMES.get() * FRAME_LEN as usize);
+            // In the middle of a frame, what follows that is looked for.
+            let next = (number + 1) * FRAME_LEN;
+            assert_eq!(log.frame_boundary(number * FRAME_LEN + 1), next);
+        }
+        assert!(walked_max > 0);
+        assert!(
+            walked_max <= 4096 + FRAME_LEN as usize,
+            "{walked_max} bytes"
+        );
+    }
+
     fn held(log: &mut Log) -> usize {
         log.trim(&mut BufferPool::new());
         log.capacity().div_ceil(CHUNK_BYTES)

@@ -31,6 +31,8 @@ pub(crate) struct Topics {
     dirty: VecDeque<TopicKey>,
     /// Topics to check for chunks to release, or for removal.
     trim_candidates: Vec<TopicKey>,
+    /// The maximum number of topics since the tables were last shrunk.
+    count_max: usize,
     /// See [`Topics::unclaimed_len`].
     unclaimed_len: usize,
     /// See [`Topics::published_len`].
@@ -126,6 +128,7 @@ impl Topics {
         let key = u32::try_from(self.topics.insert(topic));
         let key = TopicKey(key.expect("memory holds fewer than 2^32 topics"));
         self.names.insert(name, key);
+        self.count_max = self.count_max.max(self.topics.len());
         key
     }
 
@@ -350,12 +353,33 @@ impl Topics {
                 self.names.remove(&topic.name);
             }
         }
-        if self.names.is_empty() && self.names.capacity() > 0 {
-            self.names.shrink_to_fit();
-            self.topics.shrink_to_fit();
-        }
+        self.shrink();
         if self.trim_candidates.capacity() > CANDIDATES_KEPT {
             self.trim_candidates = Vec::new();
+        }
+    }
+
+    /// Releases the memory of tables that less than a quarter of is in use.
+    ///
+    /// The table of topics shrinks down to the highest place in use, because a key is a place: a topic that was created late
+    /// and stays retains the places of topics that were created before it. New topics use those places first.
+    ///
+    /// To shrink visits every place, so it is done only when half of the topics have gone since the last time: a constant
+    /// number of places per removed topic, unless topics in the highest places are removed one by one.
+    fn shrink(&mut self) {
+        let count = self.topics.len();
+        if count == 0 && self.names.capacity() > 0 {
+            self.names = HashMap::new();
+            self.topics = Slab::new();
+            self.count_max = 0;
+        } else if count < self.topics.capacity() / 4
+            && count <= self.count_max / 2
+            && self.topics.capacity() > TABLE_KEPT
+        {
+            // The map's own `capacity` does not include the places of removed names.
+            self.names.shrink_to(2 * count);
+            self.topics.shrink_to_fit();
+            self.count_max = count;
         }
     }
 
@@ -380,12 +404,22 @@ impl Topics {
         logs.sum()
     }
 
+    /// Bytes of the tables of topics.
+    #[cfg(test)]
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.topics.capacity() * size_of::<Topic>()
+            + self.names.capacity() * size_of::<(Arc<str>, TopicKey)>()
+    }
+
     /// The number of topics.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.topics.len()
     }
 }
+
+/// Places in the table of topics that are retained while there is a topic: some 10 KB.
+const TABLE_KEPT: usize = 64;
 
 /// The room for trim candidates that is retained; a burst may need more.
 const CANDIDATES_KEPT: usize = 256;

@@ -25,9 +25,7 @@ impl Engine {
             }
         }
         self.session_log.sum_up(self.now);
-        // A timer that is set for now meanwhile waits a turn, so that a handler cannot hold the loop.
-        let sequence_end = self.timers.sequence();
-        while let Some(timer) = self.timers.take_due(self.now, sequence_end) {
+        while let Some(timer) = self.timers.take_due(self.now) {
             handler.on_timer(&mut Context::new(self).scoped(timer.scope), timer.key);
         }
     }

@@ -271,13 +271,12 @@ impl<H: Handler> Server<H> {
             self.handler.on_start(&mut Context::new(&mut self.engine));
         }
         let sleep = earlier(timeout, self.next_timeout());
-        self.polling.poll(sleep, &mut self.engine)?;
-        let start = self.clock.elapsed();
-        self.engine.begin_turn(start.as_millis() as u64);
-        if self.engine.has_due_deadline() {
-            // Whatever has arrived by now counts. The process may have been stopped since the poll returned.
-            self.polling.poll(Some(Duration::ZERO), &mut self.engine)?;
-        }
+        let mut start = Duration::ZERO;
+        let clock = || {
+            start = self.clock.elapsed();
+            start.as_millis() as u64
+        };
+        turn::begin(&mut self.engine, sleep, clock, &mut self.polling)?;
         // While members have too much unclaimed, commands wait, and their senders get `HandleError::Full`.
         self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
@@ -319,26 +318,6 @@ impl<H: Handler> Server<H> {
 }
 
 impl Polling {
-    /// Waits for events, at most `timeout`, and marks what all of them report: deadlines are acted on only after that, and a
-    /// single poll may not return all events, or none because of a signal.
-    fn poll(&mut self, mut timeout: Option<Duration>, engine: &mut Engine) -> io::Result<()> {
-        for _ in 0..POLLS_PER_TURN_MAX {
-            match self.poll.poll(&mut self.events, timeout) {
-                Ok(()) => {
-                    self.has_more_events = self.events.iter().count() == EVENTS_PER_POLL;
-                    self.mark_events(engine);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => self.has_more_events = true,
-                Err(error) => return Err(error),
-            }
-            if !self.has_more_events {
-                break;
-            }
-            timeout = Some(Duration::ZERO);
-        }
-        Ok(())
-    }
-
     fn mark_events(&mut self, engine: &mut Engine) {
         let Self {
             events,
@@ -389,8 +368,16 @@ impl Environment for Polling {
         }
     }
 
-    fn poll_now(&mut self, engine: &mut Engine) -> io::Result<()> {
-        self.poll(Some(Duration::ZERO), engine)
+    fn poll_once(&mut self, engine: &mut Engine, timeout: Option<Duration>) -> io::Result<bool> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {
+                self.has_more_events = self.events.iter().count() == EVENTS_PER_POLL;
+                self.mark_events(engine);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.has_more_events = true,
+            Err(error) => return Err(error),
+        }
+        Ok(self.has_more_events)
     }
 
     fn deregister(&mut self, stream: &mut Stream) {
@@ -491,9 +478,6 @@ const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// Events that one poll returns.
 const EVENTS_PER_POLL: usize = 1024;
-
-/// Polls of one turn: events of 131 072 sockets. Others wait for the next turn.
-const POLLS_PER_TURN_MAX: usize = 128;
 
 /// Tokens: sessions have the lower half, of which the slot takes so many bits.
 const SLOT_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };

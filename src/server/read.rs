@@ -639,6 +639,8 @@ impl Engine {
         let ending = Ending::abnormal(Side::Peer, None);
         match self.sessions[slot].phase {
             Phase::Live if self.sessions[slot].kind == Kind::Opened => {
+                // No message can be completed any more; the backlog may take as long as the write timeout.
+                self.sessions[slot].connection.abandon();
                 self.replies.clear();
                 self.finish(slot, ending);
             }

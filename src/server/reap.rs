@@ -36,8 +36,30 @@ impl Engine {
         reaped
     }
 
-    /// Reports to the log and to the handler how the session ended, once.
+    /// Reports to the log and to the handler how the session ended, once: if the handler panics, the next call reports the
+    /// rest.
     fn report(&mut self, id: Id, handler: &mut impl Handler) {
+        let slot = id.slot as usize;
+        match self.sessions[slot].kind {
+            Kind::Opened => self.report_error(id, Kind::Ended, handler),
+            Kind::Requesting | Kind::Answered | Kind::Surplus => {
+                self.report_error(id, Kind::Reported, handler);
+            }
+            Kind::Ended | Kind::Reported => {}
+        }
+        let session = &mut self.sessions[slot];
+        if session.kind == Kind::Ended {
+            let ending = session.ending_mut();
+            let ending = mem::replace(ending, Ending::abnormal(Side::Us, None));
+            self.set_kind(slot, Kind::Reported);
+            self.stats.count_close(ending.code);
+            handler.on_close(&mut Context::new(self), id, &ending.close());
+        }
+    }
+
+    /// Logs how the session ended, and reports the error if there was one. The session's kind is `next` from then on.
+    fn report_error(&mut self, id: Id, next: Kind, handler: &mut impl Handler) {
+        let slot = id.slot as usize;
         let Self {
             sessions,
             paths,
@@ -45,24 +67,17 @@ impl Engine {
             now,
             ..
         } = self;
-        let session = &mut sessions[id.slot as usize];
+        let session = &mut sessions[slot];
         debug_assert!(session.phase == Phase::Dead);
-        let kind = session.kind;
-        if kind == Kind::Reported {
-            return;
-        }
-        let ending = &mut session.extra_mut().ending;
-        let ending = ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None));
-        let mut ending = mem::replace(ending, Ending::abnormal(Side::Us, None));
         let path = session.path.map(|key| paths.path(key));
+        let ending = session.ending_mut();
+        let mut ending = mem::replace(ending, Ending::abnormal(Side::Us, None));
         session_log.ended(session, path, &ending, *now);
-        if let Some(error) = ending.error.take() {
+        let error = ending.error.take();
+        *session.ending_mut() = ending;
+        self.set_kind(slot, next);
+        if let Some(error) = error {
             handler.on_error(&mut Context::new(self), Some(id), &error);
-        }
-        self.set_kind(id.slot as usize, Kind::Reported);
-        if kind == Kind::Opened {
-            self.stats.count_close(ending.code);
-            handler.on_close(&mut Context::new(self), id, &ending.close());
         }
     }
 }

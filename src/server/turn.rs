@@ -1,10 +1,11 @@
-//! One turn after its poll: accept, read, expire, flush, reap, and the stop. The server, the test harness, the unit tests and
-//! the simulation all run it; what differs between them is an [`Environment`].
+//! One turn: its poll ([`begin`]), then accept, read, expire, flush, reap, and the stop ([`turn`]). The server, the test harness,
+//! the unit tests and the simulation all run it; what differs between them is an [`Environment`].
 
 use crate::engine::{Engine, Stop};
 use crate::handler::Handler;
 use crate::stream::Stream;
 use std::io;
+use std::time::Duration;
 
 /// What a turn needs from outside of the engine: listeners and a poll. The defaults have neither.
 pub(crate) trait Environment {
@@ -14,10 +15,11 @@ pub(crate) trait Environment {
         let _ = (engine, handler, is_last);
     }
 
-    /// Marks all sessions for which there are events by now, without waiting.
-    fn poll_now(&mut self, engine: &mut Engine) -> io::Result<()> {
-        let _ = engine;
-        Ok(())
+    /// Waits for events, at most `timeout` (`None`: without end), and marks the sessions that they are about. Returns whether
+    /// there may be more events already.
+    fn poll_once(&mut self, engine: &mut Engine, timeout: Option<Duration>) -> io::Result<bool> {
+        let _ = (engine, timeout);
+        Ok(false)
     }
 
     /// Looks at the sessions that have ended, before they are freed.
@@ -38,7 +40,40 @@ pub(crate) trait Environment {
     fn close_listeners(&mut self) {}
 }
 
-/// Runs the phases of a turn. Returns whether the server has stopped: no listener, no session.
+/// Waits for events, at most `timeout`, marks what all of them report, and begins the turn at the time that `clock` returns
+/// after that, in milliseconds.
+pub(crate) fn begin(
+    engine: &mut Engine,
+    timeout: Option<Duration>,
+    clock: impl FnOnce() -> u64,
+    environment: &mut impl Environment,
+) -> io::Result<()> {
+    poll(engine, timeout, environment)?;
+    engine.begin_turn(clock());
+    if engine.has_due_deadline() {
+        // Whatever has arrived by now counts. The process may have been stopped since the poll returned.
+        poll(engine, Some(Duration::ZERO), environment)?;
+    }
+    Ok(())
+}
+
+/// Waits for events, at most `timeout`, and marks what all of them report: deadlines are acted on only after that, and a single
+/// poll may not return all events, or none because of a signal.
+fn poll(
+    engine: &mut Engine,
+    mut timeout: Option<Duration>,
+    environment: &mut impl Environment,
+) -> io::Result<()> {
+    for _ in 0..POLLS_PER_TURN_MAX {
+        if !environment.poll_once(engine, timeout)? {
+            break;
+        }
+        timeout = Some(Duration::ZERO);
+    }
+    Ok(())
+}
+
+/// Runs the phases of a turn that has begun. Returns whether the server has stopped: no listener, no session.
 pub(crate) fn turn(
     engine: &mut Engine,
     buf: &mut [u8],
@@ -99,7 +134,7 @@ fn drain_backlog(
     environment: &mut impl Environment,
 ) -> io::Result<()> {
     environment.accept(engine, handler, true);
-    environment.poll_now(engine)?;
+    poll(engine, Some(Duration::ZERO), environment)?;
     for _ in 0..LAST_READS_MAX {
         if engine.read_queue.is_empty() {
             break;
@@ -112,3 +147,7 @@ fn drain_backlog(
 /// Read phases before a stop. Each reads what a turn reads, some 10 000 requests; sessions that never fall silent are closed
 /// all the same.
 const LAST_READS_MAX: usize = 16;
+
+/// Polls before the phases of a turn. With the 1024 events that the server's poll returns, that is events of 131 072 sockets;
+/// others wait for the next turn.
+const POLLS_PER_TURN_MAX: usize = 128;

@@ -65,7 +65,7 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
         streams,
         &format!("{count} x {size} B in 10 fragments"),
     )?;
-    // Every 16th connection stays open, and its buffer pins pages in most allocators. Reported without a limit.
+    // Every 16th connection stays open. If its buffer shared pages with others, the allocator would retain those pages.
     let server = Server::start(attack, &["serve"])?;
     let streams = connections::open_many(server.addr, count, "/echo")?;
     send_incomplete(&streams, size)?;
@@ -73,17 +73,18 @@ pub(crate) fn cut_messages(attack: &Attack, report: &mut Report) -> io::Result<(
     let (left, closed): (Vec<_>, Vec<_>) =
         (0..).zip(streams).partition(|(number, _)| number % 16 == 0);
     connections::reset(closed.into_iter().map(|(_, stream)| stream))?;
-    server.wait_until_idle()?;
-    let title = format!(
-        "{count} x {size} B, {} left with {}",
-        left.len(),
-        megabytes((left.len() * size) as u64)
-    );
-    let after = [1, 9].map(|seconds| {
-        thread::sleep(attack.pick(Duration::from_secs(seconds), Duration::ZERO));
-        server.resident().map_or("?".to_owned(), megabytes)
-    });
-    report.note(title, after.join(" .. "));
+    let held = (left.len() * size) as u64;
+    measure_resident(
+        attack,
+        report,
+        &server,
+        format!(
+            "{count} x {size} B, {} left with {}",
+            left.len(),
+            megabytes(held)
+        ),
+        ALL_GONE_MAX + 2 * held,
+    )?;
     Ok(())
 }
 

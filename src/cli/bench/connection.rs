@@ -40,6 +40,8 @@ pub(super) enum Lost {
     Closed,
     /// The server violated RFC 6455.
     Protocol(ProtocolError),
+    /// The server has sent pings and does not read the pongs.
+    UnreadPongs,
 }
 
 impl<S: Read + Write> LoadConnection<S> {
@@ -84,11 +86,16 @@ impl<S: Read + Write> LoadConnection<S> {
     /// Processes received bytes, such as those that arrived together with the response of the opening handshake.
     ///
     /// # Errors
-    /// The server violated the protocol.
+    /// The server violated the protocol, or more than [`CONTROL_BYTES_MAX`] of pongs are unsent.
     pub(super) fn receive(&mut self, input: &mut [u8], expected: &Cycle) -> Result<Counted, Lost> {
-        self.answers
+        let counted = self
+            .answers
             .receive(input, expected, &mut self.control)
-            .map_err(Lost::Protocol)
+            .map_err(Lost::Protocol)?;
+        if self.control.len() > CONTROL_BYTES_MAX {
+            return Err(Lost::UnreadPongs);
+        }
+        Ok(counted)
     }
 
     /// Reads until the socket would block, at most [`READS_PER_TURN_MAX`] times, and adds to `received`. Returns
@@ -195,9 +202,18 @@ impl fmt::Display for Lost {
             Self::Ended => f.write_str("the server ended the stream without a Close"),
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Protocol(error) => write!(f, "the server broke the protocol: {error}"),
+            Self::UnreadPongs => write!(
+                f,
+                "the server sends pings and does not read the pongs: {} KiB are unsent",
+                CONTROL_BYTES_MAX / 1024
+            ),
         }
     }
 }
+
+/// Maximum unsent bytes of pongs. A read of 64 KiB brings pings for at most 192 KiB of pongs, so a server that reads never
+/// exceeds it.
+const CONTROL_BYTES_MAX: usize = 1024 * 1024;
 
 /// Maximum number of reads of one connection before the others are served.
 const READS_PER_TURN_MAX: usize = 16;

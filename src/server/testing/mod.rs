@@ -43,6 +43,7 @@ use pipe::{Client, Pipe, Wire};
 use shared::Shared;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -344,13 +345,11 @@ impl<H: Handler> Harness<H> {
             clients,
             ..
         } = self;
-        engine.begin_turn(self.now);
-        for (id, client) in &*clients {
-            let readiness = client.wire.lock().readiness();
-            engine.mark_slot(id.slot as usize, readiness, |number| number == id.number);
-        }
-        self.has_stopped = turn::turn(engine, &mut self.buf, handler, &mut NoEnvironment)
-            .expect("only polls fail, and the harness has none");
+        let now = self.now;
+        let mut pipes = Pipes(clients);
+        self.has_stopped = turn::begin(engine, None, || now, &mut pipes)
+            .and_then(|()| turn::turn(engine, &mut self.buf, handler, &mut pipes))
+            .expect("a poll of pipes does not fail");
         let mut has_read = false;
         for client in clients.values_mut() {
             has_read |= client.read();
@@ -396,10 +395,18 @@ impl Response {
     }
 }
 
-/// The harness has neither listeners nor a poll.
-struct NoEnvironment;
+/// An environment without listeners, whose poll reports the readiness of the clients' pipes.
+struct Pipes<'a>(&'a BTreeMap<Id, Client>);
 
-impl Environment for NoEnvironment {}
+impl Environment for Pipes<'_> {
+    fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
+        for (id, client) in self.0 {
+            let readiness = client.wire.lock().readiness();
+            engine.mark_slot(id.slot as usize, readiness, |number| number == id.number);
+        }
+        Ok(false)
+    }
+}
 
 /// Address of every client, from a block that is reserved for documentation (RFC 5737).
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);

@@ -1,7 +1,7 @@
 //! Unit tests of the turn: the engine with in-memory streams and a clock that the tests set. No sockets, no sleeps.
 //!
-//! `script` has the streams and the test bench. `findings` and `second_review` are regression tests; the other files are
-//! named after their subjects. `simulation` runs random input against a model.
+//! `script` has the streams and the test bench. `findings` and `second_review` are regression tests; the
+//! other files are named after their subjects. `simulation` runs random input against a model.
 
 mod deadlines;
 mod faults;
@@ -9,6 +9,7 @@ mod findings;
 mod pressure;
 mod script;
 mod second_review;
+mod second_review_low;
 mod simulation;
 mod stats;
 mod topics;

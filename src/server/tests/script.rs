@@ -13,6 +13,7 @@ use crate::server::turn::{self, Environment};
 use crate::stream::{Stream, Transport};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::time::Duration;
 
 /// The state of a scripted connection: what the session will read, and what it has written.
 #[derive(Debug)]
@@ -200,6 +201,18 @@ pub(super) struct NoEnvironment;
 
 impl Environment for NoEnvironment {}
 
+/// An environment without listeners, whose poll reports the readiness of all streams.
+struct Streams<'a>(&'a [Peer]);
+
+impl Environment for Streams<'_> {
+    fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
+        for peer in self.0 {
+            engine.mark(peer.id, peer.readiness());
+        }
+        Ok(false)
+    }
+}
+
 /// The peer of a scripted connection.
 #[derive(Clone)]
 pub(super) struct Peer {
@@ -292,21 +305,15 @@ impl Bench {
     /// Runs a turn at the time `now`, in milliseconds.
     pub(super) fn turn_at(&mut self, now: u64) {
         self.now = now;
-        self.engine.begin_turn(now);
-        for peer in &self.peers {
-            let readiness = {
-                let wire = peer.wire.lock();
-                Readiness {
-                    is_readable: !wire.reads.is_empty(),
-                    is_writable: wire.writable_bytes > 0,
-                    is_end: wire
-                        .reads
-                        .iter()
-                        .any(|read| matches!(read, Ok(bytes) if bytes.is_empty())),
-                }
-            };
-            self.engine.mark(peer.id, readiness);
-        }
+        let mut streams = Streams(&self.peers);
+        turn::begin(&mut self.engine, None, || now, &mut streams).unwrap();
+        self.turn_without_events();
+    }
+
+    /// Runs a turn at the time `now`, in milliseconds, that begins with the polls of `environment`.
+    pub(super) fn turn_with(&mut self, now: u64, environment: &mut impl Environment) {
+        self.now = now;
+        turn::begin(&mut self.engine, None, || now, environment).unwrap();
         self.turn_without_events();
     }
 
@@ -333,6 +340,17 @@ impl Bench {
 }
 
 impl Peer {
+    /// Returns what a poll would report for the session's stream.
+    pub(super) fn readiness(&self) -> Readiness {
+        let wire = self.wire.lock();
+        let is_end = |read: &Result<Vec<u8>, _>| matches!(read, Ok(bytes) if bytes.is_empty());
+        Readiness {
+            is_readable: !wire.reads.is_empty(),
+            is_writable: wire.writable_bytes > 0,
+            is_end: wire.reads.iter().any(is_end),
+        }
+    }
+
     /// Sends bytes to the session.
     pub(super) fn send_bytes(&self, bytes: &[u8]) {
         self.wire.lock().reads.push_back(Ok(bytes.to_vec()));

@@ -189,7 +189,7 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
                 self.accepted.push((id.unwrap(), wire));
             }
         }
-        fn poll_now(&mut self, engine: &mut Engine) -> std::io::Result<()> {
+        fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> std::io::Result<bool> {
             for (id, _) in &self.accepted {
                 let is_readable = true;
                 engine.mark(
@@ -200,7 +200,7 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
                     },
                 );
             }
-            Ok(())
+            Ok(false)
         }
         fn deregister(&mut self, _: &mut Stream) {
             self.deregistered += 1;

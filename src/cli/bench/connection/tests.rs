@@ -182,3 +182,14 @@ fn each_kind_of_lost_connection_is_distinguished() {
     connection.queue(1);
     assert!(matches!(connection.write(&requests), Err(Lost::Write(_))));
 }
+
+/// A server that sent pings and read no pong once took 700 MB of the load tool's memory.
+#[test]
+fn a_server_that_reads_no_pongs_loses_the_connection() {
+    let (_, answers) = cycles();
+    let mut connection = LoadConnection::new(Script::default());
+    let pings = [&b"\x89\x7D"[..], &[7; 125]].concat().repeat(500);
+    let lost = (0..100).find_map(|_| connection.receive(&mut pings.clone(), &answers).err());
+    assert!(matches!(lost, Some(Lost::UnreadPongs)));
+    assert!(connection.control.len() < CONTROL_BYTES_MAX + 2 * pings.len());
+}

@@ -103,7 +103,7 @@ impl Engine<'_> {
         }
         self.live -= 1;
         match lost {
-            Lost::Write(_) => self.errors.write += 1,
+            Lost::Write(_) | Lost::UnreadPongs => self.errors.write += 1,
             Lost::Read(_) | Lost::Ended | Lost::Closed | Lost::Protocol(_) => self.errors.read += 1,
         }
         self.record_unanswered(index, self.schedule.awaited(index), self.clock.now());

@@ -18,6 +18,7 @@ use crate::server::testing::shared::Shared;
 use crate::server::turn::{self, Environment};
 use crate::stream::Stream;
 use std::collections::BTreeSet;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -147,8 +148,7 @@ impl Simulation {
     fn turn(&mut self, is_busy: bool) {
         self.handler.lock().counters.turns += 1;
         self.handler.lock().model.begin_turn(self.now);
-        self.engine.begin_turn(self.now);
-        self.mark(is_busy);
+        self.begin(is_busy);
         if is_busy && self.random.one_in(20) {
             // Acts between two turns, as the host program and the commands of other threads do.
             let mut handler = self.handler.lock();
@@ -183,45 +183,25 @@ impl Simulation {
         self.check_ended_sessions(&environment.complete);
     }
 
-    /// Marks the sessions that the poll reports. Some reports come late, and some are of sessions that no longer exist.
-    fn mark(&mut self, is_busy: bool) {
-        for index in 0..self.peers.len() {
-            let Peer { id, socket, .. } = &self.peers[index];
-            if is_busy && self.random.one_in(10) {
-                continue;
-            }
-            let readiness = socket.lock().take_readiness(&mut self.random);
-            if let Some(readiness) = readiness {
-                self.engine.mark(*id, readiness);
-            }
-            if self.random.one_in(10) {
-                self.mark_stale();
-            }
-        }
-    }
-
-    /// Marks a session that no longer exists, and checks that neither the queue nor the session that uses the same slot now
-    /// changes.
-    fn mark_stale(&mut self) {
-        let Some(id) = self.random.pick(&self.gone) else {
-            return;
+    /// Polls the sockets and begins a turn.
+    fn begin(&mut self, is_busy: bool) {
+        let Self {
+            random,
+            engine,
+            handler,
+            peers,
+            gone,
+            now,
+            ..
+        } = self;
+        let mut events = Events {
+            random,
+            handler,
+            peers,
+            gone,
+            is_busy,
         };
-        let readiness = Readiness {
-            is_readable: self.random.one_in(2),
-            is_writable: self.random.one_in(2),
-            is_end: self.random.one_in(2),
-        };
-        let successor = self.engine.id_at(id.slot as usize);
-        let state = |engine: &Engine| {
-            let session = engine.session(successor?)?;
-            Some((session.is_readable, session.is_blocked, session.input_end))
-        };
-        let before = (state(&self.engine), self.engine.read_queue.len());
-        self.engine.mark(id, readiness);
-        assert_eq!(before, (state(&self.engine), self.engine.read_queue.len()));
-        let counters = &mut self.handler.lock().counters;
-        counters.stale_events += 1;
-        counters.stale_events_of_reused_slots += u64::from(successor.is_some());
+        turn::begin(engine, None, || *now, &mut events).unwrap();
     }
 
     fn connect(&mut self) {
@@ -263,6 +243,59 @@ impl Simulation {
             }
             false
         });
+    }
+}
+
+/// A poll of the sockets. Some events are reported late, in several parts, or for sessions that no longer exist.
+struct Events<'a> {
+    random: &'a mut Random,
+    handler: &'a Shared<RandomHandler>,
+    peers: &'a [Peer],
+    gone: &'a [Id],
+    is_busy: bool,
+}
+
+impl Environment for Events<'_> {
+    fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
+        for peer in self.peers {
+            if self.is_busy && self.random.one_in(10) {
+                continue;
+            }
+            let readiness = peer.socket.lock().take_readiness(self.random);
+            if let Some(readiness) = readiness {
+                engine.mark(peer.id, readiness);
+            }
+            if self.random.one_in(10) {
+                self.mark_stale(engine);
+            }
+        }
+        Ok(self.random.one_in(4))
+    }
+}
+
+impl Events<'_> {
+    /// Marks a session that no longer exists, and checks that neither the queue nor the session that uses the same slot now
+    /// changes.
+    fn mark_stale(&mut self, engine: &mut Engine) {
+        let Some(id) = self.random.pick(self.gone) else {
+            return;
+        };
+        let readiness = Readiness {
+            is_readable: self.random.one_in(2),
+            is_writable: self.random.one_in(2),
+            is_end: self.random.one_in(2),
+        };
+        let successor = engine.id_at(id.slot as usize);
+        let state = |engine: &Engine| {
+            let session = engine.session(successor?)?;
+            Some((session.is_readable, session.is_blocked, session.input_end))
+        };
+        let before = (state(engine), engine.read_queue.len());
+        engine.mark(id, readiness);
+        assert_eq!(before, (state(engine), engine.read_queue.len()));
+        let counters = &mut self.handler.lock().counters;
+        counters.stale_events += 1;
+        counters.stale_events_of_reused_slots += u64::from(successor.is_some());
     }
 }
 
