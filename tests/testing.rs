@@ -151,7 +151,7 @@ mod time {
     }
 
     #[test]
-    #[should_panic(expected = "does not come to rest")]
+    #[should_panic(expected = "still has work after")]
     fn a_handler_that_causes_work_without_end_is_detected() {
         struct AlwaysDue;
         impl Handler for AlwaysDue {

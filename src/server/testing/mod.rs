@@ -1,5 +1,7 @@
-//! Testing a handler without a socket: the server's own engine, over pipes in memory and a clock that the test
-//! holds. What a handler does here it does on a socket, and nothing sleeps.
+//! A test harness for handlers: the server's own engine over in-memory pipes, with a clock that the test advances.
+//!
+//! A handler behaves here as it does on sockets, because the same code runs each turn. Nothing sleeps: time advances only
+//! with [`Harness::advance`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -12,7 +14,7 @@
 //! harness.send(anna, "hello");
 //! assert_eq!(harness.received(bert), [Received::Text("hello".into())]);
 //!
-//! // An hour of silence takes no time; clients answer pings, so nobody is idle.
+//! // An hour without messages takes no real time. The clients answer pings, so `idle_timeout` closes none of them.
 //! harness.advance(Duration::from_secs(3600));
 //! assert_eq!(harness.count(), 2);
 //!
@@ -20,9 +22,9 @@
 //! assert_eq!(harness.count(), 1);
 //! ```
 //!
-//! Not here: listeners, a [`Handle`](crate::Handle) for other threads, and the sizes of a kernel's buffers (a pipe
-//! takes everything until its client is [stalled](Harness::stall)). For those there is a [`Server`](crate::Server)
-//! on port 0.
+//! The harness has no listeners, no [`Handle`](crate::Handle) for other threads and no kernel buffers of limited size: a
+//! pipe accepts any number of bytes until its client is [stalled](Harness::stall). To test with those, run a
+//! [`Server`](crate::Server) on port 0.
 
 mod pipe;
 pub(crate) mod shared;
@@ -48,20 +50,21 @@ use std::time::Duration;
 
 /// A server without sockets, and its clients.
 ///
-/// Each call ends when the server has nothing more to do at the present time. The clients behave as browsers do:
-/// they read what arrives, answer pings and Closes, and end the stream when the server has.
+/// Each call that acts on the server or on a client runs turns until neither has anything left to do at the current time.
+/// The clients behave as browsers do: they read everything that arrives, answer each ping and Close, and end the stream
+/// after the server has ended it.
 pub struct Harness<H: Handler> {
     engine: Engine,
     handler: H,
     buf: Vec<u8>,
-    /// Milliseconds since the start.
+    /// Milliseconds since the harness was created.
     now: u64,
-    /// In the order of their names, so that a test runs the same way every time.
+    /// A sorted map, so that a test runs the clients in the same order every time.
     clients: BTreeMap<Id, Client>,
     has_stopped: bool,
 }
 
-/// What a client received.
+/// A message, control frame or end of stream that a client received. Returned by [`Harness::received`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Received {
@@ -69,13 +72,14 @@ pub enum Received {
     Text(String),
     /// A binary message.
     Binary(Vec<u8>),
-    /// A ping, the automatic ones included; it was answered.
+    /// A ping, also an automatic one ([`Config::auto_ping`]). The client has answered it.
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
-    /// A Close, its code (1005 if it had none) and reason; it was answered, or is the answer.
+    /// A Close: its code, 1005 if it has none, and its reason. The client has answered it, unless this Close is itself the
+    /// answer to one from the client.
     Close(u16, String),
-    /// The end of the stream. Without a Close before it, the session was terminated.
+    /// The end of the stream. If no Close precedes it, the session was terminated.
     End,
 }
 
@@ -88,29 +92,29 @@ impl From<Message<'_>> for Received {
     }
 }
 
-/// A response in plain HTTP: to a plain GET, or to an opening handshake that was refused.
+/// An HTTP response other than 101: the answer to a plain GET, or to an opening handshake that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     head: ServerResponse,
     body: Vec<u8>,
 }
 
-/// The opening handshake of a client that asks for `target`, a path perhaps with a query, at localhost. Subprotocols
-/// and headers can be added.
+/// Returns the opening handshake of a client that requests `target`, a path with an optional query, from the host
+/// `localhost`. Subprotocols and headers can be added to it; [`Harness::open`] sends it.
 ///
 /// # Panics
-/// If `target` is no path.
+/// If `target` is not a valid request path.
 pub fn opening(target: &str) -> ClientOpening {
     ClientOpening::new("localhost", target, [0; 16]).expect("the target is a path")
 }
 
 impl<H: Handler> Harness<H> {
-    /// A server without clients, at time zero; [`Handler::on_start`] has been called.
+    /// Creates a server without clients at time zero and calls [`Handler::on_start`].
     ///
     /// # Panics
-    /// If `config` makes no sense ([`Config::check`]).
+    /// If [`Config::check`] returns an error.
     pub fn new(config: Config, handler: H) -> Self {
-        config.check().expect("the limits make sense");
+        config.check().expect("invalid Config");
         let mut harness = Self {
             buf: vec![0; config.receive_buffer_bytes],
             engine: Engine::new(config, None),
@@ -127,34 +131,36 @@ impl<H: Handler> Harness<H> {
         harness
     }
 
-    /// The handler.
+    /// Returns the handler.
     pub fn handler(&self) -> &H {
         &self.handler
     }
 
-    /// The handler.
+    /// Returns the handler for changes by the test.
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
     }
 
-    /// Acts as a handler would, between two turns.
+    /// Calls `act` with a [`Context`] between two turns, then runs turns until nothing is left to do. Returns the result of
+    /// `act`.
     pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let result = act(&mut Context::new(&mut self.engine));
         self.settle();
         result
     }
 
-    /// How many sessions are between `on_open` and `on_close`.
+    /// Returns the number of sessions for which `on_open` was called and `on_close` was not.
     pub fn count(&self) -> usize {
         self.engine.count()
     }
 
-    /// Whether the server was asked to stop and has done so. Then no client can come.
+    /// Returns whether the server has stopped after [`Context::stop`]. It accepts no clients then: connecting one panics.
     pub fn has_stopped(&self) -> bool {
         self.has_stopped
     }
 
-    /// Lets time pass, whole milliseconds of it: timers and deadlines come when they are due, one after the other.
+    /// Advances the clock by `time`, rounded down to whole milliseconds. Runs the server at the time of each timer and
+    /// deadline that is due meanwhile, in their order, and at the end.
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time.as_millis() as u64;
         while !self.has_stopped
@@ -168,10 +174,10 @@ impl<H: Handler> Harness<H> {
         self.settle();
     }
 
-    /// A client that asks for `target`, a path perhaps with a query, and is let in.
+    /// Connects a client that requests `target`, a path with an optional query. Returns the id of its session.
     ///
     /// # Panics
-    /// If it is refused.
+    /// If the handler or a limit refuses the client, or if the server has stopped.
     pub fn connect(&mut self, target: &str) -> Id {
         match self.open(opening(target)) {
             Ok(id) => id,
@@ -179,10 +185,13 @@ impl<H: Handler> Harness<H> {
         }
     }
 
-    /// A client with an opening handshake of its own; see [`opening`].
+    /// Connects a client with the given opening handshake; see [`opening`]. Returns the id of its session.
     ///
     /// # Errors
-    /// The response that refused it.
+    /// Returns the HTTP response if the handshake is refused.
+    ///
+    /// # Panics
+    /// If the server has stopped.
     ///
     /// ```
     /// use wsloop::page::Page;
@@ -199,15 +208,18 @@ impl<H: Handler> Harness<H> {
         self.request(request, opening)
     }
 
-    /// A plain GET of `target`, as [`Handler::on_http`] answers it.
+    /// Sends a plain GET request for `target` and returns the response of [`Handler::on_http`].
+    ///
+    /// # Panics
+    /// If `target` is not a valid request path, or if the server has stopped.
     pub fn get(&mut self, target: &str) -> Response {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         self.request(request.into_bytes(), opening(target))
-            .expect_err("what is no opening handshake opens nothing")
+            .expect_err("only an opening handshake opens a session")
     }
 
     fn request(&mut self, bytes: Vec<u8>, mut opening: ClientOpening) -> Result<Id, Response> {
-        assert!(!self.has_stopped, "nobody listens: the server has stopped");
+        assert!(!self.has_stopped, "cannot connect: the server has stopped");
         let wire = Shared::new(Wire {
             to_server: bytes,
             ..Wire::default()
@@ -223,7 +235,7 @@ impl<H: Handler> Harness<H> {
         let head = match opening.receive_response(&mut input, &HeadLimits::default()) {
             Ok(Some(_)) => None,
             Err(ClientOpeningError::Status(head)) => Some(*head),
-            other => panic!("that is no answer: {other:?}"),
+            other => panic!("the server sent no valid HTTP response: {other:?}"),
         };
         let rest = input.to_vec();
         if let Some(head) = head {
@@ -232,32 +244,36 @@ impl<H: Handler> Harness<H> {
             return Err(Response { head, body: rest });
         }
         wire.lock().to_client = rest;
-        let id = id.expect("only a session is answered 101");
-        // A server does not ask how well a masking key was chosen.
+        let id = id.expect("only a connection with a session receives 101");
+        // A server cannot check that masking keys are unpredictable, so a constant key is enough.
         self.client(id).connection = Some(Connection::client_open(|| [1, 2, 3, 4]));
         self.settle();
         Ok(id)
     }
 
-    /// The client sends a message; without effect once it has closed.
+    /// Sends a message from the client. Has no effect once the client has sent or received a Close.
+    ///
+    /// # Panics
+    /// As all methods that take the id of a client: if no client of this harness has the id.
     pub fn send<'m>(&mut self, id: Id, message: impl Into<Message<'m>>) {
         self.act(id, |connection, out| connection.send(message.into(), out));
     }
 
-    /// The client sends a ping with at most 125 bytes of `payload`; without effect once it has closed.
+    /// Sends a ping from the client, with at most the first 125 bytes of `payload`. Has no effect once the client has
+    /// sent or received a Close.
     pub fn ping(&mut self, id: Id, payload: &[u8]) {
         self.act(id, |connection, out| connection.ping(payload, out));
     }
 
-    /// The client begins the closing handshake (RFC 6455 section 7.1.2).
+    /// Starts the closing handshake from the client (RFC 6455 section 7.1.2).
     ///
     /// # Panics
-    /// If `code` may not be sent ([`is_code_allowed`](crate::proto::is_code_allowed)) and is not 1005.
+    /// If `code` is not allowed in a Close frame ([`is_code_allowed`](crate::proto::is_code_allowed)) and is not 1005.
     pub fn close(&mut self, id: Id, code: u16, reason: &str) {
         self.act(id, |connection, out| connection.close(code, reason, out));
     }
 
-    /// The client sends these bytes, whatever they are: frames of the test's own.
+    /// Sends arbitrary bytes from the client, such as frames that violate the protocol.
     pub fn send_raw(&mut self, id: Id, bytes: &[u8]) {
         self.act(id, |_, out| {
             out.extend_from_slice(bytes);
@@ -265,29 +281,31 @@ impl<H: Handler> Harness<H> {
         });
     }
 
-    /// The client ends the stream without a Close.
+    /// Ends the client's stream without a Close. The client receives nothing afterwards.
     pub fn hang_up(&mut self, id: Id) {
         self.client(id).wire.lock().is_client_gone = true;
         self.settle();
     }
 
-    /// The client reads nothing, and nothing more fits into its pipe, until it [resumes](Self::resume).
+    /// Stops the client from reading until [`resume`](Self::resume). Meanwhile every write of the server to this client
+    /// would block.
     pub fn stall(&mut self, id: Id) {
         self.client(id).wire.lock().is_stalled = true;
     }
 
-    /// The client reads again.
+    /// Lets a stalled client read again.
     pub fn resume(&mut self, id: Id) {
         self.client(id).wire.lock().is_stalled = false;
         self.settle();
     }
 
-    /// What the client received since this was last asked.
+    /// Returns and removes everything that the client received since the last call, in order.
     pub fn received(&mut self, id: Id) -> Vec<Received> {
         mem::take(&mut self.client(id).received)
     }
 
-    /// A source that a host would register under `key` ([`Server::register`](crate::Server::register)) is ready.
+    /// Reports that the event source with this `key` is ready, as a [`Server`](crate::Server) does for a source that the
+    /// host program has registered ([`Server::register`](crate::Server::register)): calls [`Handler::on_source`].
     pub fn source_is_ready(&mut self, key: usize) {
         self.handler
             .on_source(&mut Context::new(&mut self.engine), key);
@@ -296,7 +314,7 @@ impl<H: Handler> Harness<H> {
 
     fn client(&mut self, id: Id) -> &mut Client {
         let client = self.clients.get_mut(&id);
-        client.unwrap_or_else(|| panic!("{id} is no client of this harness"))
+        client.unwrap_or_else(|| panic!("no client of this harness has the id {id}"))
     }
 
     fn act(&mut self, id: Id, act: impl FnOnce(&mut Connection, &mut Vec<u8>) -> bool) {
@@ -307,17 +325,19 @@ impl<H: Handler> Harness<H> {
         self.settle();
     }
 
-    /// Turns until nobody has anything to do at the present time.
+    /// Runs turns until neither the server nor a client has anything left to do at the current time.
     fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             if self.has_stopped || !self.turn() && self.engine.next_in() != Some(0) {
                 return;
             }
         }
-        panic!("the server does not come to rest: is a timer of zero set again each time?");
+        panic!(
+            "the server still has work after {TURNS_MAX} turns: does a timer of zero set itself again?"
+        );
     }
 
-    /// A turn of the server's, then of the clients'; whether one of those had something to read.
+    /// Runs a turn of the server, then lets each client read. Returns whether a client had something to read.
     fn turn(&mut self) -> bool {
         let Self {
             engine,
@@ -339,9 +359,9 @@ impl<H: Handler> Harness<H> {
 }
 
 impl<H: Handler> Drop for Harness<H> {
-    /// Ends every session, so that each `on_open` has its `on_close`.
+    /// Terminates every session, so that `on_close` is called for each session that was opened.
     fn drop(&mut self) {
-        // A test that fails needs no more of the handler.
+        // A second panic, in the handler, while a failed test unwinds would abort the process.
         if !std::thread::panicking() {
             self.engine.terminate_all();
             self.engine.reap(&mut self.handler, |_| {});
@@ -359,23 +379,23 @@ impl<H: Handler> fmt::Debug for Harness<H> {
 }
 
 impl Response {
-    /// The status, never 101.
+    /// Returns the status code, which is never 101.
     pub fn status(&self) -> u16 {
         self.head.status()
     }
 
-    /// The value of a header, of its first line if it has several. The name may be in any case.
+    /// Returns the value of a header, or of its first line if it has several. The name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.header(name)
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 }
 
-/// A poll of the clients' pipes. There are no listeners.
+/// An environment without listeners, whose poll reports the readiness of the clients' pipes.
 struct Pipes<'a>(&'a BTreeMap<Id, Client>);
 
 impl Environment for Pipes<'_> {
@@ -388,8 +408,8 @@ impl Environment for Pipes<'_> {
     }
 }
 
-/// Every client's address, from the block for documentation (RFC 5737).
+/// Address of every client, from a block that is reserved for documentation (RFC 5737).
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);
 
-/// Far more turns than there are of work at any one time.
+/// Maximum turns of one [`Harness::settle`]: far more than any finite work needs.
 const TURNS_MAX: usize = 100_000;

@@ -1,5 +1,5 @@
-//! A pipe in memory between the engine and a client that behaves as browsers do: it reads what arrives, answers pings
-//! and Closes, and ends the stream when the server has.
+//! An in-memory pipe between the engine and a client. The client behaves as a browser does: it reads what arrives, answers
+//! pings and Closes, and ends the stream after the server has ended it.
 
 use super::Received;
 use super::shared::Shared;
@@ -9,10 +9,10 @@ use crate::stream::Transport;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
 
-/// The client's end of a pipe.
+/// A client, at its end of a pipe.
 pub(super) struct Client {
     pub(super) wire: Shared<Wire>,
-    /// `None` before the 101, or without one.
+    /// `None` until the client has received a 101 response.
     pub(super) connection: Option<Connection>,
     pub(super) received: Vec<Received>,
 }
@@ -26,7 +26,7 @@ impl Client {
         }
     }
 
-    /// Reads what has arrived, and answers; whether there was something.
+    /// Reads and answers what has arrived. Returns whether there was anything to read, the end of the stream included.
     pub(super) fn read(&mut self) -> bool {
         let mut wire = self.wire.lock();
         let Some(connection) = &mut self.connection else {
@@ -39,7 +39,7 @@ impl Client {
         let mut input = &mut bytes[..];
         while let Some(event) = connection
             .receive(&mut input, &LIMITS, &mut wire.to_server)
-            .expect("the server keeps to the protocol")
+            .expect("the server violated the protocol")
         {
             self.received.push(match event {
                 Event::Message(message) => message.as_message().into(),
@@ -58,19 +58,21 @@ impl Client {
     }
 }
 
-/// What is under way between a client and the server.
+/// Bytes in transit between a client and the server, and the state of both directions.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     pub(super) to_server: Vec<u8>,
     pub(super) to_client: Vec<u8>,
-    /// The client has ended its side, behind `to_server`.
+    /// The client has ended its side: the end of the stream follows `to_server`.
     pub(super) is_client_gone: bool,
-    /// The server has ended its side, behind `to_client`.
+    /// The server has ended its side: the end of the stream follows `to_client`.
     pub(super) is_server_gone: bool,
+    /// The client does not read, and writes of the server would block.
     pub(super) is_stalled: bool,
 }
 
 impl Wire {
+    /// Returns what a poll would report to the server now.
     pub(super) fn readiness(&self) -> Readiness {
         Readiness {
             is_readable: !self.to_server.is_empty() || self.is_client_gone,
@@ -80,7 +82,7 @@ impl Wire {
     }
 }
 
-/// The server's end of a pipe.
+/// The server's end of a pipe: the stream that a session owns.
 #[derive(Debug)]
 pub(super) struct Pipe(pub(super) Shared<Wire>);
 
@@ -132,7 +134,8 @@ impl Drop for Pipe {
     }
 }
 
-/// Clients trust the server that is tested.
+/// No limits for messages: clients trust the server under test. The limits for heads are unused, because
+/// `Harness::request` parses the response with limits of its own.
 const LIMITS: Limits = Limits {
     message_bytes_max: usize::MAX,
     fragments_max: u32::MAX,

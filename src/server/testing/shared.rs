@@ -1,8 +1,9 @@
-//! What both ends of a pipe in memory share.
+//! A mutable value that the owners of both ends of an in-memory stream share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A value with several owners. Streams can be sent to other threads, so it is behind a lock, although tests use it on one.
+/// A mutable value with several owners. It is behind a lock because streams must be `Send`, although each test uses its
+/// streams on one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Shared<T>(Arc<Mutex<T>>);
 
@@ -11,7 +12,7 @@ impl<T> Shared<T> {
         Self(Arc::new(Mutex::new(value)))
     }
 
-    /// Locks the value. Deadlocks if this thread has locked it already.
+    /// Locks the value, also after a panic of another owner. Deadlocks if the current thread already holds the lock.
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

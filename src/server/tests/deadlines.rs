@@ -1,25 +1,25 @@
-//! Deadlines and timers, with the time handed in.
+//! Deadlines of sessions and timers of the handler. The tests set the time.
 
 use super::script::{Bench, client_frame};
 use crate::config::Config;
 use std::time::Duration;
 
 #[test]
-fn a_request_that_trickles_in_is_refused_in_time() {
+fn a_request_that_arrives_byte_by_byte_is_refused_at_the_handshake_timeout() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.connect();
     for second in 0..10 {
-        peer.say(b"G");
+        peer.send_bytes(b"G");
         bench.turn_at(second * 1000);
-        assert_eq!(peer.take(), b"");
+        assert_eq!(peer.take_written(), b"");
         peer.wire.lock().reads.clear();
     }
     bench.turn_at(10_000);
     assert!(
-        peer.take().starts_with(b"HTTP/1.1 408 "),
-        "at 10 s and not later"
+        peer.take_written().starts_with(b"HTTP/1.1 408 "),
+        "at 10 s, the default handshake_timeout"
     );
-    // Nobody ends the stream: the close deadline does.
+    // The peer does not end its stream, so the session ends at close_timeout, 5 s.
     bench.turn_at(14_999);
     assert!(!peer.wire.lock().is_dropped);
     bench.turn_at(15_000);
@@ -27,20 +27,20 @@ fn a_request_that_trickles_in_is_refused_in_time() {
 }
 
 #[test]
-fn a_silent_peer_is_pinged_at_half_time_and_closed_if_it_does_not_answer() {
+fn a_silent_peer_is_pinged_after_half_the_idle_timeout_and_closed_without_an_answer() {
     let mut bench = Bench::echo(Config {
         idle_timeout: Some(Duration::from_secs(64)),
         ..Config::default()
     });
     let peer = bench.open();
     bench.turn_at(32_000);
-    assert_eq!(peer.take(), b"");
+    assert_eq!(peer.take_written(), b"");
     bench.turn_at(32_500);
     assert_eq!(peer.take_frames(), [(0x89, vec![])]);
     bench.turn_at(65_000);
     assert_eq!(peer.take_frames()[0].1[..2], 1001_u16.to_be_bytes());
     bench.turn_at(70_000);
-    let events = bench.events();
+    let events = bench.take_events();
     assert_eq!(events[1], "error 0 idle_timeout reached");
     assert_eq!(
         events[2],
@@ -61,16 +61,17 @@ fn a_peer_that_answers_pings_is_never_idle() {
         for (first, payload) in peer.take_frames() {
             assert_eq!((first, &payload[..]), (0x89, &b""[..]));
             pings += 1;
-            peer.say(&client_frame(0x8A, b""));
+            peer.send_bytes(&client_frame(0x8A, b""));
         }
     }
-    // Every 5 s and a 64th, seen at the next whole second, and the pong at the one after.
+    // A ping is due half of the timeout and 1/64 of that half (5.08 s) after the last input. Turns run once a second, so a
+    // ping is sent after 6 s and its pong is read one second later: one ping every 7 s.
     assert_eq!(pings, 14);
-    assert_eq!(bench.events(), ["open 0"]);
+    assert_eq!(bench.take_events(), ["open 0"]);
 }
 
 #[test]
-fn without_automatic_pings_silence_alone_closes_never_too_early() {
+fn without_automatic_pings_an_idle_session_is_closed_no_earlier_than_the_timeout() {
     let config = Config {
         idle_timeout: Some(Duration::from_secs(10)),
         auto_ping: false,
@@ -79,15 +80,15 @@ fn without_automatic_pings_silence_alone_closes_never_too_early() {
     let mut bench = Bench::echo(config);
     let peer = bench.open();
     for at in [50, 100, 150, 200] {
-        peer.say(&client_frame(0x8A, b""));
+        peer.send_bytes(&client_frame(0x8A, b""));
         bench.turn_at(at);
     }
     for at in [5_000, 5_200, 5_300, 10_199] {
         bench.turn_at(at);
         assert_eq!(
-            peer.take(),
+            peer.take_written(),
             b"",
-            "the last byte came at 200, so not before 10 200"
+            "the last byte arrived at 200 ms, so the timeout is not before 10 200 ms"
         );
     }
     bench.turn_at(10_500);
@@ -95,97 +96,105 @@ fn without_automatic_pings_silence_alone_closes_never_too_early() {
 }
 
 #[test]
-fn no_idle_timeout_means_never() {
+fn without_an_idle_timeout_a_silent_session_stays_open() {
     let mut bench = Bench::echo(Config {
         idle_timeout: None,
         ..Config::default()
     });
     let peer = bench.open();
     bench.turn_at(1_000_000_000);
-    assert_eq!(peer.take(), b"");
+    assert_eq!(peer.take_written(), b"");
     assert_eq!(bench.engine.next_in(), None);
 }
 
 #[test]
-fn a_peer_that_does_not_answer_our_close_is_cut_off() {
+fn a_peer_that_does_not_answer_our_close_is_terminated() {
     let mut bench = Bench::new(Config::default(), |cx, id, _| {
         cx.close(id, 1000, "");
     });
     let peer = bench.open();
-    peer.text("go");
+    peer.send_text("go");
     bench.turn_at(1_000);
     bench.turn_at(5_999);
     assert_eq!(bench.engine.len(), 1);
     bench.turn_at(6_000);
     assert_eq!(bench.engine.len(), 0);
-    assert_eq!(bench.events()[1], r#"close 0 1000 "" false Us"#);
+    assert_eq!(bench.take_events()[1], r#"close 0 1000 "" false Us"#);
 }
 
 #[test]
-fn a_stalled_write_terminates_and_progress_puts_it_off() {
+fn a_stalled_write_terminates_the_session_and_progress_restarts_the_timeout() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
-    peer.set_room(10);
-    peer.text(&"x".repeat(200_000));
+    peer.set_writable_bytes(10);
+    peer.send_text(&"x".repeat(200_000));
     bench.turns(5);
     bench.turn_at(1_000);
     bench.turn_at(29_000);
-    peer.set_room(100_000);
+    peer.set_writable_bytes(100_000);
     bench.turn_at(29_500);
     bench.turn_at(59_499);
-    assert_eq!(bench.engine.len(), 1, "over 64 KiB were taken at 29 500");
+    assert_eq!(
+        bench.engine.len(),
+        1,
+        "the peer accepted more than 64 KiB at 29 500 ms"
+    );
     bench.turn_at(59_500);
     assert_eq!(bench.engine.len(), 0);
-    assert_eq!(bench.events()[1], "error 0 write_timeout reached");
+    assert_eq!(bench.take_events()[1], "error 0 write_timeout reached");
 }
 
 #[test]
-fn a_peer_that_takes_a_byte_now_and_then_does_not_hold_its_backlog_for_ever() {
+fn a_peer_that_reads_one_byte_a_second_reaches_the_write_timeout() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text(&"x".repeat(1_000));
+    peer.set_writable_bytes(0);
+    peer.send_text(&"x".repeat(1_000));
     for second in 0..30 {
         bench.turn_at(second * 1000);
         assert_eq!(bench.engine.len(), 1);
-        peer.set_room(1);
+        peer.set_writable_bytes(1);
     }
     bench.turn_at(30_000);
     assert_eq!(bench.engine.len(), 0);
 }
 
 #[test]
-fn a_closing_session_that_trickles_ends_in_time() {
+fn a_closing_session_with_a_slow_reader_ends_at_the_write_timeout() {
     let mut bench = Bench::new(Config::default(), |cx, id, _| {
         let _ = cx.send(id, &"x".repeat(300_000));
         cx.close(id, 1000, "");
     });
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("go");
+    peer.set_writable_bytes(0);
+    peer.send_text("go");
     for second in 0..30 {
         bench.turn_at(second * 1000);
         assert_eq!(bench.engine.len(), 1);
-        peer.set_room(10_000);
+        peer.set_writable_bytes(10_000);
     }
-    // 30 s for what is owed and no more, though 290 000 bytes of it were taken meanwhile.
+    // A closing session has 30 s for its whole backlog, although the peer accepted 290 000 bytes meanwhile.
     bench.turn_at(30_500);
     assert_eq!(bench.engine.len(), 0);
 }
 
 #[test]
-fn after_the_last_of_its_backlog_a_closing_session_has_the_close_deadline() {
+fn a_closing_session_has_the_close_deadline_once_its_backlog_is_sent() {
     let mut bench = Bench::new(Config::default(), |cx, id, _| {
         let _ = cx.send(id, &"x".repeat(1_000));
         cx.close(id, 1000, "");
     });
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("go");
+    peer.set_writable_bytes(0);
+    peer.send_text("go");
     bench.turn_at(0);
     bench.turn_at(20_000);
-    assert_eq!(bench.engine.len(), 1, "not cut off while its backlog waits");
-    peer.set_room(usize::MAX);
+    assert_eq!(
+        bench.engine.len(),
+        1,
+        "close_timeout does not apply while bytes are unsent"
+    );
+    peer.set_writable_bytes(usize::MAX);
     bench.turn_at(20_001);
     bench.turn_at(25_000);
     assert_eq!(bench.engine.len(), 1);
@@ -194,30 +203,30 @@ fn after_the_last_of_its_backlog_a_closing_session_has_the_close_deadline() {
 }
 
 #[test]
-fn a_timer_set_for_now_by_a_timer_waits_a_turn() {
+fn a_timer_of_zero_set_by_a_timer_fires_in_the_next_turn() {
     let mut bench = Bench::echo(Config::default());
-    bench.handler.on_other = Some(Box::new(|cx| {
+    bench.handler.on_other_event = Some(Box::new(|cx| {
         cx.set_timer(Duration::ZERO, 7);
     }));
     bench.engine.set_timer(Duration::ZERO, 7, 0);
     bench.turn();
-    assert_eq!(bench.events(), ["timer 7"]);
+    assert_eq!(bench.take_events(), ["timer 7"]);
     assert_eq!(bench.engine.next_in(), Some(0));
     bench.turn();
-    assert_eq!(bench.events(), ["timer 7"]);
+    assert_eq!(bench.take_events(), ["timer 7"]);
 }
 
 #[test]
-fn when_a_stall_is_over_the_idle_deadline_is_back() {
+fn the_idle_deadline_is_restored_after_a_stall() {
     let mut bench = Bench::echo(Config {
         idle_timeout: Some(Duration::from_secs(10)),
         ..Config::default()
     });
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("x");
+    peer.set_writable_bytes(0);
+    peer.send_text("x");
     bench.turn_at(1_000);
-    peer.set_room(usize::MAX);
+    peer.set_writable_bytes(usize::MAX);
     bench.turn_at(20_000);
     assert_eq!(peer.take_texts(), ["x"]);
     bench.turn_at(25_200);
@@ -225,7 +234,7 @@ fn when_a_stall_is_over_the_idle_deadline_is_back() {
 }
 
 #[test]
-fn timers_are_due_in_order_once_and_can_be_taken_back() {
+fn timers_fire_once_in_order_and_can_be_cancelled() {
     let mut bench = Bench::echo(Config::default());
     let millis = Duration::from_millis;
     bench.engine.set_timer(millis(20), 2, 0);
@@ -234,9 +243,9 @@ fn timers_are_due_in_order_once_and_can_be_taken_back() {
     bench.engine.set_timer(Duration::from_micros(1), 0, 0);
     assert_eq!(bench.engine.next_in(), Some(1));
     bench.turn_at(25);
-    assert_eq!(bench.events(), ["timer 0", "timer 1", "timer 2"]);
+    assert_eq!(bench.take_events(), ["timer 0", "timer 1", "timer 2"]);
     assert!(bench.engine.cancel_timer(third));
     assert!(!bench.engine.cancel_timer(third));
     bench.turn_at(100);
-    assert_eq!(bench.events(), [""; 0]);
+    assert_eq!(bench.take_events(), [""; 0]);
 }

@@ -1,4 +1,5 @@
-//! One test for each finding of a review or an attack that a scripted stream can show, named after what went wrong.
+//! Regression tests: one for each fault that a review or an attack has found. The comment of each test describes the fault,
+//! in the past tense; the name states what holds now.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -14,9 +15,10 @@ use crate::server::testing::{Harness, Received};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// One write of at most 64 pieces a turn was not enough, and what remained was in no limit.
+/// A session was written to once per turn, with at most 64 slices. A member of 200 topics needs 200 slices per turn, and no
+/// limit counted the bytes that were left.
 #[test]
-fn a_member_of_many_topics_that_takes_everything_does_not_fall_behind() {
+fn a_member_of_many_topics_with_a_fast_socket_does_not_lag() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
     let member = bench.open();
     let topics: Vec<String> = (0..200).map(|number| format!("t{number}")).collect();
@@ -36,9 +38,10 @@ fn a_member_of_many_topics_that_takes_everything_does_not_fall_behind() {
     assert_eq!(member.take_frames().len(), 50 * 200);
 }
 
-/// A member of many topics that reads nothing was never found to lag, because its queue counted bytes alone.
+/// A queue counted payload bytes only, not its entries. A member of several topics that read nothing was therefore not found
+/// lagging until its queue took several times the limit.
 #[test]
-fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
+fn the_overhead_of_queued_ranges_counts_as_lag() {
     for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {
         let config = Config {
             lag_policy: policy,
@@ -50,7 +53,7 @@ fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
         for topic in ["a", "b"] {
             bench.engine.subscribe(member.id, topic);
         }
-        member.set_room(0);
+        member.set_writable_bytes(0);
         let mut segments_max = 0;
         for _ in 0..20_000 {
             for topic in ["a", "b"] {
@@ -63,7 +66,7 @@ fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
             segments_max = segments_max.max(session.outbound.segments());
         }
         assert!(segments_max < 10_000, "{segments_max}");
-        let events = bench.events();
+        let events = bench.take_events();
         if policy == LagPolicy::Skip {
             assert!(events.iter().any(|event| event.starts_with("skip")));
             assert!(bench.engine.is_open(member.id));
@@ -73,9 +76,10 @@ fn tiny_publications_of_many_topics_are_counted_at_what_they_cost() {
     }
 }
 
-/// A direct message to a member with many ranges of logs in its queue was charged for them, and ended the session.
+/// The ranges of logs in a member's queue counted against `backlog_bytes_max`, so that a direct message to the member was
+/// refused and ended its session.
 #[test]
-fn a_direct_message_is_not_charged_for_publications() {
+fn a_direct_message_is_not_refused_because_of_queued_publications() {
     let config = Config {
         lag_policy: LagPolicy::Skip,
         ..Config::default()
@@ -85,7 +89,7 @@ fn a_direct_message_is_not_charged_for_publications() {
     for topic in ["a", "b"] {
         bench.engine.subscribe(member.id, topic);
     }
-    member.set_room(0);
+    member.set_writable_bytes(0);
     for _ in 0..20_000 {
         for topic in ["a", "b"] {
             bench.engine.publish(topic, Message::text("x"));
@@ -97,9 +101,9 @@ fn a_direct_message_is_not_charged_for_publications() {
     assert!(bench.engine.is_open(member.id));
 }
 
-/// A session could be a member of any number of topics.
+/// A session could be a member of an unlimited number of topics.
 #[test]
-fn memberships_have_a_limit() {
+fn memberships_of_a_session_are_limited() {
     let config = Config {
         memberships_max: 3,
         ..Config::default()
@@ -115,17 +119,17 @@ fn memberships_have_a_limit() {
     assert!(bench.engine.subscribe(member.id, "d"));
 }
 
-/// More than 64 pieces were more than one write, which took them all; the session then waited for an event that never came,
-/// and was ended by its write timeout.
+/// More than 64 slices need two writes. Although the stream had accepted all of the first write, the session waited for it
+/// to become writable. That event never came, and the session ended at its write timeout.
 #[test]
-fn more_pieces_than_one_write_carries_do_not_block_a_session() {
+fn more_slices_than_one_write_carries_do_not_block_a_session() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
     let member = bench.open();
     bench.engine.subscribe(member.id, "t");
     for _ in 0..65 {
         bench.engine.publish("t", Message::binary(&[1; 70_000]));
     }
-    // The stream is writable all the time, so the poll reports nothing new.
+    // The stream is writable all the time, so the poll, which is edge-triggered, reports nothing.
     bench.turn_without_events();
     bench.turn_without_events();
     let session = bench.engine.session(member.id).unwrap();
@@ -135,8 +139,9 @@ fn more_pieces_than_one_write_carries_do_not_block_a_session() {
     assert_eq!(member.take_frames().len(), 65);
 }
 
-/// Each join or leave during a round had all members checked again, so that one was found lagging, or skipped the newest
-/// message, although nothing had been published since. A direct message is no reason to check either.
+/// Each join or leave during a round of the members started the checks for lag again. A member was then found lagging, or
+/// skipped the newest message, although nothing had been published since the last check. Direct messages do not start a check
+/// either.
 #[test]
 fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     let config = Config {
@@ -150,10 +155,10 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
         bench.engine.subscribe(member.id, "t");
     }
     let slow = &members[0];
-    slow.set_room(100);
+    slow.set_writable_bytes(100);
     bench.engine.publish("t", Message::binary(&[1; 9_000]));
     bench.turns(10);
-    // Takes it above the limit: not yet lagging, because it was below when that was published.
+    // This publication exceeds the limit. The member does not lag yet, because it was below the limit before.
     bench.engine.publish("t", Message::binary(&[1; 9_000]));
     for _ in 0..10 {
         assert!(bench.engine.subscribe(other.id, "t"));
@@ -170,9 +175,9 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     assert!(!bench.engine.is_open(slow.id));
 }
 
-/// Above 1 MiB of publications all members were written to in one turn.
+/// When more than 1 MiB was published, all members were written to in the same turn.
 #[test]
-fn a_large_publication_to_many_is_written_in_slices() {
+fn a_large_publication_to_many_members_is_spread_over_turns() {
     let mut bench = Bench::new(Config::default(), |cx, _, message| {
         cx.publish("t", message);
     });
@@ -180,29 +185,29 @@ fn a_large_publication_to_many_is_written_in_slices() {
     for member in &members {
         bench.engine.subscribe(member.id, "t");
     }
-    let talker = bench.open();
+    let sender = bench.open();
     let mut frame = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0];
     frame.extend(vec![0; 2 << 20]);
-    talker.say(&frame);
+    sender.send_bytes(&frame);
     let mut written_max = 0;
     let mut written = 0;
     for _ in 0..400 {
         bench.turn();
         let now: usize = members
             .iter()
-            .map(|one| one.wire.lock().written.len())
+            .map(|peer| peer.wire.lock().written.len())
             .sum();
         written_max = written_max.max(now - written);
         written = now;
     }
     assert_eq!(written, 50 * (10 + (2 << 20)));
-    // A turn also balances what it read.
+    // The budget for publications is at least the work of the reads in the same turn, so it can be more than its minimum.
     assert!(written_max <= 24 << 20, "{written_max}");
 }
 
-/// A session that publishes faster than members take it is not read meanwhile; others are.
+/// A session that publishes faster than the members read is not read until they have caught up. Other sessions are read.
 #[test]
-fn a_publisher_waits_for_the_members_and_others_do_not_wait_for_it() {
+fn a_fast_publisher_waits_for_the_members_and_other_sessions_do_not_wait() {
     let mut bench = Bench::new(Config::default(), |cx, id, message| {
         if message.len() > 100 {
             cx.publish("t", message);
@@ -214,21 +219,21 @@ fn a_publisher_waits_for_the_members_and_others_do_not_wait_for_it() {
     for member in &members {
         bench.engine.subscribe(member.id, "t");
     }
-    let (talker, victim) = (bench.open(), bench.open());
-    talker.say(&client_frame(0x82, &[0; 60_000]).repeat(200));
+    let (sender, victim) = (bench.open(), bench.open());
+    sender.send_bytes(&client_frame(0x82, &[0; 60_000]).repeat(200));
     for _ in 0..400 {
-        victim.text("here?");
+        victim.send_text("here?");
         bench.turn();
         assert_eq!(victim.take_texts(), ["here?"], "an echo in the same turn");
-        let held = bench.engine.topics.capacity();
-        assert!(held < 3 << 20, "{held}");
+        let retained = bench.engine.topics.capacity();
+        assert!(retained < 3 << 20, "{retained}");
     }
     bench.turns(2_000);
-    assert!(members.iter().all(|one| one.take_frames().len() == 200));
-    assert_eq!(talker.unread(), 0);
+    assert!(members.iter().all(|peer| peer.take_frames().len() == 200));
+    assert_eq!(sender.unread_bytes(), 0);
 }
 
-/// A turn was bounded in bytes: 4 MiB of tiny frames are 700 000 calls.
+/// A turn was bounded in bytes only: 4 MiB of tiny frames are 700 000 handler calls.
 #[test]
 fn a_turn_is_bounded_in_messages() {
     let counted = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -238,7 +243,7 @@ fn a_turn_is_bounded_in_messages() {
     });
     let peers: Vec<Peer> = (0..64).map(|_| bench.open()).collect();
     for peer in &peers {
-        peer.say(&client_frame(0x82, b"").repeat(20_000));
+        peer.send_bytes(&client_frame(0x82, b"").repeat(20_000));
     }
     let mut before = 0;
     for _ in 0..200 {
@@ -250,9 +255,9 @@ fn a_turn_is_bounded_in_messages() {
     assert_eq!(before, 64 * 20_000, "nothing is lost");
 }
 
-/// After a violation whose Close waits behind a backlog, input was read and discarded without end.
+/// After a violation whose Close was queued behind unsent bytes, input was read and discarded without limit.
 #[test]
-fn a_violation_behind_an_unread_backlog_ends_the_reading() {
+fn after_a_violation_behind_a_backlog_discarded_input_is_bounded() {
     let config = Config {
         message_bytes_max: 100_000,
         ..Config::default()
@@ -260,22 +265,22 @@ fn a_violation_behind_an_unread_backlog_ends_the_reading() {
     let max = config.message_bytes_max + 2 * config.receive_buffer_bytes;
     let mut bench = Bench::echo(config);
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("backlog");
+    peer.set_writable_bytes(0);
+    peer.send_text("backlog");
     bench.turn();
-    peer.say(&[0xFF; 10]);
+    peer.send_bytes(&[0xFF; 10]);
     for _ in 0..100 {
-        peer.say(&[0; 50_000]);
+        peer.send_bytes(&[0; 50_000]);
         bench.turn();
     }
-    let read = 100 * 50_000 - peer.unread();
+    let read = 100 * 50_000 - peer.unread_bytes();
     assert!(read <= max, "{read}");
-    assert_eq!(bench.engine.len(), 1, "the write timeout ends it");
+    assert_eq!(bench.engine.len(), 1, "the session ends at write_timeout");
 }
 
-/// Silent connections kept everybody out until their timeouts.
+/// Connections that sent no request filled `handshakes_max`, and new connections were refused until their timeouts.
 #[test]
-fn the_oldest_connection_without_a_request_makes_room() {
+fn the_oldest_connection_without_a_request_is_evicted() {
     let config = Config {
         handshakes_max: 10,
         ..Config::default()
@@ -283,8 +288,8 @@ fn the_oldest_connection_without_a_request_makes_room() {
     let mut bench = Bench::echo(config);
     let silent: Vec<Peer> = (0..10).map(|_| bench.connect()).collect();
     bench.turn();
-    // This one has sent its request, and waits to be read.
-    silent[0].say(super::script::REQUEST.as_bytes());
+    // The request of this connection has arrived and been polled, but not read.
+    silent[0].send_bytes(super::script::REQUEST.as_bytes());
     bench.engine.mark(
         silent[0].id,
         crate::engine::Readiness {
@@ -297,13 +302,13 @@ fn the_oldest_connection_without_a_request_makes_room() {
         assert!(bench.engine.is_open(peer.id), "{round}");
     }
     assert!(bench.engine.is_open(silent[0].id));
-    let gone = silent.iter().filter(|one| one.wire.lock().is_dropped);
+    let gone = silent.iter().filter(|peer| peer.wire.lock().is_dropped);
     assert!(gone.count() >= 1);
 }
 
-/// At `connections_max` as well, once they have been silent for a second.
+/// The same fault at `connections_max`. There, a connection is evicted only if it has sent no request for a second.
 #[test]
-fn silent_connections_make_room_at_connections_max_too() {
+fn silent_connections_are_evicted_at_connections_max() {
     let config = Config {
         connections_max: 2,
         ..Config::default()
@@ -312,17 +317,17 @@ fn silent_connections_make_room_at_connections_max_too() {
     let (silent, _open) = (bench.connect(), bench.open());
     let early = bench.connect();
     bench.turn();
-    assert!(early.take().starts_with(b"HTTP/1.1 503"));
+    assert!(early.take_written().starts_with(b"HTTP/1.1 503"));
     bench.turn_at(1_000);
     let peer = bench.open();
     assert!(bench.engine.is_open(peer.id));
     assert!(silent.wire.lock().is_dropped);
 }
 
-/// Deadlines were acted on before input that had arrived was read: a process that was stopped for a while answered 408 to
-/// requests that were there all the time.
+/// Deadlines expired before input that had already arrived was read: a process that had been suspended answered 408 to
+/// requests that had arrived in time.
 #[test]
-fn what_arrived_before_a_deadline_counts_however_late_the_loop_is() {
+fn input_that_arrived_before_a_deadline_counts_even_if_the_turn_is_late() {
     let config = Config {
         idle_timeout: Some(Duration::from_secs(10)),
         write_timeout: Duration::from_secs(3),
@@ -334,34 +339,36 @@ fn what_arrived_before_a_deadline_counts_however_late_the_loop_is() {
             let _ = cx.send(id, &payload);
         }
     });
-    // 40 times 512 messages are more than one read phase takes, and come first: all that is below is read when it is due.
+    // 40 times 512 messages are more than one read phase handles, and they are read first. All later input is therefore read
+    // only when the deadlines of its sessions are due.
     let busy: Vec<Peer> = (0..40).map(|_| bench.open()).collect();
     let (quiet, slow) = (bench.open(), bench.open());
-    slow.set_room(1_000);
-    slow.text("x".repeat(10).as_str());
+    slow.set_writable_bytes(1_000);
+    slow.send_text("x".repeat(10).as_str());
     bench.turn_at(1_000);
     assert!(bench.engine.session(slow.id).unwrap().is_blocked);
     let waiting: Vec<Peer> = (0..50).map(|_| bench.connect()).collect();
-    // The process is stopped for a quarter of a minute, and this arrives meanwhile.
+    // The process is suspended for 15 s. Meanwhile the following input arrives.
     for peer in &busy {
-        peer.say(&client_frame(0x82, b"").repeat(512));
+        peer.send_bytes(&client_frame(0x82, b"").repeat(512));
     }
     for peer in &waiting {
-        peer.say(super::script::REQUEST.as_bytes());
+        peer.send_bytes(super::script::REQUEST.as_bytes());
     }
-    quiet.text("");
-    slow.set_room(500_000);
+    quiet.send_text("");
+    slow.set_writable_bytes(500_000);
     bench.turn_at(16_000);
     for peer in &waiting {
-        assert!(peer.take().starts_with(b"HTTP/1.1 101"));
+        assert!(peer.take_written().starts_with(b"HTTP/1.1 101"));
     }
-    assert!(bench.engine.is_open(quiet.id), "its message counts");
-    assert!(bench.engine.is_open(slow.id), "it has taken 500 000 bytes");
+    assert!(bench.engine.is_open(quiet.id), "a message has arrived");
+    assert!(bench.engine.is_open(slow.id), "500 000 bytes are accepted");
 }
 
-/// A router inside a router overwrote the session's route, and the outer one used it as an index of its own.
+/// A nested router overwrote the route stored in the session, and the outer router used that value as an index into its own
+/// routes.
 #[test]
-fn a_router_inside_a_router_keeps_its_own_routes() {
+fn a_nested_router_uses_its_own_routes() {
     struct Named(&'static str);
     impl Handler for Named {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
@@ -389,15 +396,19 @@ fn a_router_inside_a_router_keeps_its_own_routes() {
         assert_eq!(harness.received(id), [text(name.to_owned())]);
         harness.advance(Duration::from_millis(5));
         let expected = format!("timer of {name}");
-        assert_eq!(harness.received(id), [text(expected)], "to its own route");
+        assert_eq!(
+            harness.received(id),
+            [text(expected)],
+            "the timer reaches the route that set it"
+        );
         assert_eq!(harness.get("/in/d").status(), 404);
         harness.close(id, 1000, "");
     }
 }
 
-/// A panic in `on_drain` lost the queue of sessions to be flushed; one in `on_message` the rest of the input.
+/// A panic in `on_drain` lost the queue of sessions to be flushed. A panic in `on_message` lost the rest of the input.
 #[test]
-fn a_panic_in_a_handler_ends_at_most_its_session() {
+fn a_handler_panic_ends_only_the_session_of_the_event() {
     struct Panics;
     impl Handler for Panics {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -436,9 +447,9 @@ fn a_panic_in_a_handler_ends_at_most_its_session() {
     assert_eq!(harness.count(), 4);
 }
 
-/// A panic in `on_close` left the session in its slot for ever.
+/// After a panic in `on_close`, the session was never removed from its slot.
 #[test]
-fn a_panic_in_on_close_leaves_no_session_behind() {
+fn a_session_whose_on_close_panics_is_freed() {
     struct Panics;
     impl Handler for Panics {
         fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
@@ -456,7 +467,7 @@ fn a_panic_in_on_close_leaves_no_session_behind() {
     assert!(harness.with_context(|cx| cx.is_open(third)));
 }
 
-/// A request's path was retained whole, up to 16 KiB for each idle connection.
+/// The whole path of a request was retained, up to 16 KiB for each idle connection.
 #[test]
 fn a_long_path_is_not_retained() {
     let mut harness = Harness::new(Config::default(), Echo::new());
@@ -467,9 +478,10 @@ fn a_long_path_is_not_retained() {
     assert_eq!(path(&mut harness, long), None);
 }
 
-/// After a short read at urgent data, or a descriptor on a Unix socket, what followed was never read.
+/// A short read was taken for the end of the available input. TCP urgent data, or a descriptor passed over a Unix socket,
+/// also shortens a read; the bytes after it were never read.
 #[test]
-fn a_short_read_beside_urgent_data_is_not_the_last() {
+fn a_short_read_after_urgent_data_does_not_end_reading() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
     bench.engine.mark(
@@ -479,8 +491,8 @@ fn a_short_read_beside_urgent_data_is_not_the_last() {
             ..Default::default()
         },
     );
-    peer.wire.lock().piece_max = 10;
-    peer.text("before the mark, and behind it");
+    peer.wire.lock().call_bytes_max = 10;
+    peer.send_text("before the mark, and behind it");
     let is_readable = true;
     bench.engine.mark(
         peer.id,
@@ -490,9 +502,9 @@ fn a_short_read_beside_urgent_data_is_not_the_last() {
         },
     );
     bench.turn_without_events();
-    assert_eq!(peer.unread(), 0);
-    // A short write has blocked the session meanwhile.
-    peer.wire.lock().piece_max = usize::MAX;
+    assert_eq!(peer.unread_bytes(), 0);
+    // The writes were short as well, so the rest of the reply is sent in another turn.
+    peer.wire.lock().call_bytes_max = usize::MAX;
     bench.turn();
     assert_eq!(peer.take_texts(), ["before the mark, and behind it"]);
 }

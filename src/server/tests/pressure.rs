@@ -1,4 +1,5 @@
-//! Backpressure: who does not read is not read, and nothing that was accepted is lost.
+//! Backpressure and budgets: a session whose peer does not read is not read either, no accepted message is lost, and one
+//! busy session does not delay the others.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::Config;
@@ -15,24 +16,24 @@ fn small() -> Config {
 }
 
 #[test]
-fn over_high_water_a_session_is_not_read_until_it_is_under_low() {
+fn a_session_above_high_water_is_not_read_until_it_is_below_low_water() {
     let mut bench = Bench::echo(small());
     let peer = bench.open();
-    peer.set_room(0);
+    peer.set_writable_bytes(0);
     for index in 0..100 {
-        peer.text(&format!("{index:>500}"));
+        peer.send_text(&format!("{index:>500}"));
     }
     bench.turns(20);
-    let unread = peer.unread();
+    let unread = peer.unread_bytes();
     assert!(
         (35_000..42_000).contains(&unread),
-        "{unread} of 50 800 bytes are left to TCP"
+        "{unread} of 50 800 bytes are left in the socket"
     );
-    assert_eq!(bench.events(), ["open 0"]);
-    peer.set_room(7_000);
+    assert_eq!(bench.take_events(), ["open 0"]);
+    peer.set_writable_bytes(7_000);
     bench.turns(5);
-    assert_eq!(peer.unread(), unread, "not yet under low water");
-    peer.set_room(usize::MAX);
+    assert_eq!(peer.unread_bytes(), unread, "still above low_water_bytes");
+    peer.set_writable_bytes(usize::MAX);
     bench.turns(200);
     let texts = peer.take_texts();
     assert_eq!(texts.len(), 100);
@@ -42,11 +43,11 @@ fn over_high_water_a_session_is_not_read_until_it_is_under_low() {
             .enumerate()
             .all(|(index, text)| text.trim() == index.to_string())
     );
-    assert!(bench.events().contains(&"drain 0".to_owned()));
+    assert!(bench.take_events().contains(&"drain 0".to_owned()));
 }
 
 #[test]
-fn what_was_read_before_the_pause_is_kept_and_answered_later() {
+fn input_read_before_a_pause_is_answered_after_it() {
     // Each of the small messages in one read is answered with a large one.
     let mut bench = Bench::new(small(), |cx, id, message| {
         let text = message.as_text().unwrap();
@@ -56,11 +57,11 @@ fn what_was_read_before_the_pause_is_kept_and_answered_later() {
     let burst: Vec<u8> = (0..100)
         .flat_map(|index| client_frame(0x81, format!("{index:03}").as_bytes()))
         .collect();
-    peer.set_room(0);
-    peer.say(&burst);
+    peer.set_writable_bytes(0);
+    peer.send_bytes(&burst);
     bench.turns(3);
-    assert_eq!(peer.take(), b"");
-    peer.set_room(usize::MAX);
+    assert_eq!(peer.take_written(), b"");
+    peer.set_writable_bytes(usize::MAX);
     bench.turns(100);
     let texts = peer.take_texts();
     assert_eq!(texts.len(), 100);
@@ -72,7 +73,7 @@ fn what_was_read_before_the_pause_is_kept_and_answered_later() {
     );
     assert_eq!(
         bench
-            .events()
+            .take_events()
             .iter()
             .filter(|event| event.starts_with("close"))
             .count(),
@@ -81,7 +82,7 @@ fn what_was_read_before_the_pause_is_kept_and_answered_later() {
 }
 
 #[test]
-fn a_send_over_the_hard_limit_is_refused_and_ends_the_session() {
+fn a_send_above_backlog_bytes_max_is_refused_and_ends_the_session() {
     let mut bench = Bench::new(small(), |cx, id, _| {
         let mut statuses = Vec::new();
         for _ in 0..6 {
@@ -101,10 +102,10 @@ fn a_send_over_the_hard_limit_is_refused_and_ends_the_session() {
         );
     });
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("go");
+    peer.set_writable_bytes(0);
+    peer.send_text("go");
     bench.turns(2);
-    let events = bench.events();
+    let events = bench.take_events();
     assert_eq!(
         events[1..],
         [
@@ -115,36 +116,36 @@ fn a_send_over_the_hard_limit_is_refused_and_ends_the_session() {
 }
 
 #[test]
-fn a_ping_flood_without_reading_keeps_one_pong() {
+fn a_peer_that_sends_pings_and_does_not_read_has_one_pong_queued() {
     let mut bench = Bench::echo(small());
     let peer = bench.open();
-    peer.set_room(0);
-    peer.say(&client_frame(0x89, b"first"));
+    peer.set_writable_bytes(0);
+    peer.send_bytes(&client_frame(0x89, b"first"));
     bench.turn();
     for index in 0..1000 {
-        peer.say(&client_frame(0x89, format!("{index:>100}").as_bytes()));
+        peer.send_bytes(&client_frame(0x89, format!("{index:>100}").as_bytes()));
         bench.turn();
     }
     assert!(bench.engine.buffered_amount(peer.id) < 200);
-    peer.set_room(usize::MAX);
+    peer.set_writable_bytes(usize::MAX);
     bench.turns(2);
     let pongs = peer.take_frames();
     assert_eq!(pongs[0], (0x8A, b"first".to_vec()));
     assert_eq!(
         pongs[1..],
         [(0x8A, format!("{:>100}", 999).into_bytes())],
-        "the newest only"
+        "only the newest ping is answered"
     );
 }
 
 #[test]
-fn pings_of_a_peer_that_reads_are_all_answered() {
+fn every_ping_of_a_peer_that_reads_is_answered() {
     let mut bench = Bench::echo(small());
     let peer = bench.open();
     let burst: Vec<u8> = (0..10)
         .flat_map(|index| client_frame(0x89, &[index]))
         .collect();
-    peer.say(&burst);
+    peer.send_bytes(&burst);
     bench.turn();
     assert_eq!(
         peer.take_frames(),
@@ -153,7 +154,7 @@ fn pings_of_a_peer_that_reads_are_all_answered() {
 }
 
 #[test]
-fn a_busy_peer_has_its_budget_and_the_quiet_one_its_turn() {
+fn a_busy_peer_uses_its_budget_and_does_not_delay_another() {
     let config = Config {
         read_budget_bytes: 8192,
         receive_buffer_bytes: 4096,
@@ -162,50 +163,54 @@ fn a_busy_peer_has_its_budget_and_the_quiet_one_its_turn() {
     let mut bench = Bench::echo(config);
     let (busy, quiet) = (bench.open(), bench.open());
     for _ in 0..100 {
-        busy.text(&"x".repeat(4_000));
+        busy.send_text(&"x".repeat(4_000));
     }
-    quiet.text("me too");
+    quiet.send_text("me too");
     bench.turn();
     assert_eq!(quiet.take_texts(), ["me too"]);
-    assert!(busy.unread() >= 390_000, "a budget is a few messages");
+    assert!(
+        busy.unread_bytes() >= 390_000,
+        "the budget is a few messages"
+    );
     assert!(
         bench.engine.has_work(),
-        "the poll must not sleep over the rest"
+        "the poll must not sleep while input is unread"
     );
-    // The rest needs no further event.
+    // The rest is read without a further event.
     bench.turns(60);
-    assert_eq!(busy.unread(), 0);
+    assert_eq!(busy.unread_bytes(), 0);
     assert_eq!(busy.take_texts().len(), 100);
 }
 
 #[test]
-fn a_long_frame_is_read_in_one_go_and_one_that_is_longer_has_a_budget_too() {
+fn payload_is_read_up_to_eight_times_the_budget() {
     let config = Config {
         read_budget_bytes: 8192,
         receive_buffer_bytes: 4096,
         ..Config::default()
     };
     let mut bench = Bench::echo(config);
-    let (talker, longer, quiet) = (bench.open(), bench.open(), bench.open());
+    let (sender, longer, quiet) = (bench.open(), bench.open(), bench.open());
     let pieces = |peer: &Peer, len: usize| {
         let frame = client_frame(0x82, &vec![b'x'; len]);
-        frame.chunks(4096).for_each(|piece| peer.say(piece));
+        frame.chunks(4096).for_each(|piece| peer.send_bytes(piece));
     };
-    pieces(&talker, 32_000);
+    pieces(&sender, 32_000);
     pieces(&longer, 100_000);
-    quiet.text("me too");
+    quiet.send_text("me too");
     bench.turn();
-    assert_eq!(talker.take_frames()[0].1.len(), 32_000);
+    assert_eq!(sender.take_frames()[0].1.len(), 32_000);
     assert_eq!(quiet.take_texts(), ["me too"]);
-    // One read with the others, and then, of payload alone, eight times the budget. The last may go a read beyond it.
-    let read = 100_014 - longer.unread();
+    // One read in the first pass over the sessions. Then reads of payload alone, which count an eighth of the budget: 16
+    // reads, and at most one more, because the budget is checked before each read.
+    let read = 100_014 - longer.unread_bytes();
     assert!((17 * 4096..=18 * 4096).contains(&read), "{read}");
     bench.turns(3);
     assert_eq!(longer.take_frames()[0].1.len(), 100_000);
 }
 
 #[test]
-fn fragments_without_end_cost_a_budget_a_turn() {
+fn endless_fragments_are_read_within_the_budget_of_a_turn() {
     let config = Config {
         read_budget_bytes: 4096,
         receive_buffer_bytes: 4096,
@@ -214,8 +219,8 @@ fn fragments_without_end_cost_a_budget_a_turn() {
     };
     let mut bench = Bench::echo(config);
     let peer = bench.open();
-    peer.say(&client_frame(0x01, b""));
-    peer.say(&client_frame(0x00, b"").repeat(10_000));
+    peer.send_bytes(&client_frame(0x01, b""));
+    peer.send_bytes(&client_frame(0x00, b"").repeat(10_000));
     bench.turn();
     let left: usize = peer
         .wire
@@ -228,12 +233,12 @@ fn fragments_without_end_cost_a_budget_a_turn() {
 }
 
 #[test]
-fn idle_sessions_own_no_buffer() {
+fn idle_sessions_own_no_buffers() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
-    peer.text(&"x".repeat(50_000));
-    peer.say(&client_frame(0x01, b"fragment"));
-    peer.say(&client_frame(0x80, b"fragment"));
+    peer.send_text(&"x".repeat(50_000));
+    peer.send_bytes(&client_frame(0x01, b"fragment"));
+    peer.send_bytes(&client_frame(0x80, b"fragment"));
     bench.turns(4);
     assert_eq!(peer.take_texts().len(), 2);
     let session = bench.engine.session(peer.id).unwrap();
@@ -242,52 +247,53 @@ fn idle_sessions_own_no_buffer() {
 }
 
 #[test]
-fn a_pong_that_waited_comes_before_the_close_and_nothing_after_it() {
+fn a_queued_pong_is_sent_before_the_close_and_nothing_after_it() {
     let mut bench = Bench::echo(small());
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("fill");
+    peer.set_writable_bytes(0);
+    peer.send_text("fill");
     bench.turn();
-    peer.say(&client_frame(0x89, b"late"));
+    peer.send_bytes(&client_frame(0x89, b"late"));
     bench.turn();
-    peer.say(&client_frame(0x88, &1000_u16.to_be_bytes()));
+    peer.send_bytes(&client_frame(0x88, &1000_u16.to_be_bytes()));
     bench.turn();
-    peer.set_room(usize::MAX);
+    peer.set_writable_bytes(usize::MAX);
     bench.turns(2);
     let kinds: Vec<u8> = peer.take_frames().iter().map(|frame| frame.0).collect();
     assert_eq!(kinds, [0x81, 0x8A, 0x88]);
 }
 
 #[test]
-fn a_message_larger_than_the_hard_limit_is_taken_while_little_is_owed() {
+fn a_message_above_backlog_bytes_max_is_accepted_while_the_queue_is_short() {
     let config = Config {
         message_bytes_max: 1 << 20,
         ..small()
     };
     let mut bench = Bench::echo(config);
     let peer = bench.open();
-    peer.set_room(100);
-    peer.text("little");
-    peer.text(&"x".repeat(1 << 20));
+    peer.set_writable_bytes(100);
+    peer.send_text("little");
+    peer.send_text(&"x".repeat(1 << 20));
     bench.turns(300);
-    peer.set_room(usize::MAX);
+    peer.set_writable_bytes(usize::MAX);
     bench.turns(5);
     assert_eq!(peer.take_texts().len(), 2);
 }
 
 #[test]
-fn what_one_turn_reads_of_all_is_bounded_and_the_first_are_answered_in_it() {
+fn the_bytes_read_in_one_turn_are_bounded_and_complete_messages_answered() {
     const LEN: usize = 200_000;
     let mut bench = Bench::echo(Config::default());
     let peers: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
     let large = client_frame(0x82, &vec![7; LEN]);
-    peers.iter().for_each(|peer| peer.say(&large));
+    peers.iter().for_each(|peer| peer.send_bytes(&large));
     let answered = [0; 4].map(|_| {
         bench.turn();
-        let has_answer = |peer: &&Peer| peer.take().len() == 10 + LEN;
+        let has_answer = |peer: &&Peer| peer.take_written().len() == 10 + LEN;
         peers.iter().filter(has_answer).count()
     });
-    // All are read once, 80 KiB each. Then at least 1 MiB of them is read on, and 4 MiB in later turns.
+    // The first turn reads 80 KiB from each session, and then at least 1 MiB more to complete messages. Later turns read
+    // 4 MiB each.
     assert_eq!(answered, [9, 36, 5, 0]);
     assert!(!bench.engine.has_work());
 }

@@ -1,5 +1,5 @@
-//! A scripted stream and a hand-held clock under the loop's engine: faults without a socket, deadlines without
-//! sleep.
+//! A test bench for the engine: scripted streams instead of sockets, so that tests can cause any fault, and a clock that
+//! the test sets, so that deadlines pass without sleeping.
 
 use crate::config::Config;
 use crate::context::Context;
@@ -15,38 +15,42 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::time::Duration;
 
-/// Both ends of a scripted connection: what the session will read, and what it wrote.
+/// The state of a scripted connection: what the session will read, and what it has written.
 #[derive(Debug)]
 pub(super) struct Wire {
+    /// Bytes and errors that reads will return, in order. An empty `Vec` is the end of the stream.
     pub(super) reads: VecDeque<Result<Vec<u8>, ErrorKind>>,
     pub(super) written: Vec<u8>,
-    /// Bytes that are still taken before writes would block.
-    pub(super) room: usize,
-    /// Bytes that one read or write moves at most.
-    pub(super) piece_max: usize,
+    /// Number of bytes that writes accept before they would block.
+    pub(super) writable_bytes: usize,
+    /// Maximum bytes of one read or write.
+    pub(super) call_bytes_max: usize,
+    /// The error of every write, if any.
     pub(super) write_error: Option<ErrorKind>,
     pub(super) write_calls: usize,
-    pub(super) is_shut: bool,
+    /// The session has shut down its write side.
+    pub(super) is_write_shut: bool,
+    /// The session has dropped its stream.
     pub(super) is_dropped: bool,
 }
 
-/// The session's end.
+/// The session's end of a scripted connection.
 #[derive(Debug)]
-pub(super) struct Script(pub(super) Shared<Wire>);
+pub(super) struct ScriptedStream(pub(super) Shared<Wire>);
 
-impl Read for Script {
+impl Read for ScriptedStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.lock();
         let Some(step) = wire.reads.pop_front() else {
             return Err(ErrorKind::WouldBlock.into());
         };
         let mut bytes = step?;
-        // As TCP does, one read takes what has arrived, however it was sent.
+        // As with TCP, one read returns everything that has arrived, regardless of how it was sent.
         while !bytes.is_empty() && matches!(wire.reads.front(), Some(Ok(more)) if !more.is_empty())
         {
             bytes.extend(wire.reads.pop_front().unwrap().unwrap());
         }
-        let len = bytes.len().min(buf.len()).min(wire.piece_max);
+        let len = bytes.len().min(buf.len()).min(wire.call_bytes_max);
         buf[..len].copy_from_slice(&bytes[..len]);
         if len < bytes.len() {
             wire.reads.push_front(Ok(bytes.split_off(len)));
@@ -55,7 +59,7 @@ impl Read for Script {
     }
 }
 
-impl Write for Script {
+impl Write for ScriptedStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
     }
@@ -63,7 +67,7 @@ impl Write for Script {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut wire = self.0.lock();
         wire.write_calls += 1;
-        assert!(!wire.is_shut, "a write after the write side was shut");
+        assert!(!wire.is_write_shut, "a write after the write side was shut");
         if let Some(error) = wire.write_error {
             return Err(error.into());
         }
@@ -71,11 +75,11 @@ impl Write for Script {
             .iter()
             .flat_map(|slice| slice.iter().copied())
             .collect();
-        let len = all.len().min(wire.room).min(wire.piece_max);
+        let len = all.len().min(wire.writable_bytes).min(wire.call_bytes_max);
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        wire.room -= len;
+        wire.writable_bytes -= len;
         wire.written.extend_from_slice(&all[..len]);
         Ok(len)
     }
@@ -85,31 +89,33 @@ impl Write for Script {
     }
 }
 
-impl Transport for Script {
+impl Transport for ScriptedStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.0.lock().is_shut = true;
+        self.0.lock().is_write_shut = true;
         Ok(())
     }
 }
 
-impl Drop for Script {
+impl Drop for ScriptedStream {
     fn drop(&mut self) {
         self.0.lock().is_dropped = true;
     }
 }
 
-/// What a [`Recorder`] does with a message.
+/// A [`Recorder`]'s callback for messages.
 pub(super) type OnMessage = Box<dyn FnMut(&mut Context<'_>, Id, Message<'_>)>;
 
-/// What a [`Recorder`] does besides.
-pub(super) type OnOther = Box<dyn FnMut(&mut Context<'_>)>;
+/// A [`Recorder`]'s callback for upgrades, timers and skips.
+pub(super) type OnOtherEvent = Box<dyn FnMut(&mut Context<'_>)>;
 
-/// A handler that writes down every event.
+/// A handler that records its events as text.
 pub(super) struct Recorder {
+    /// A line for each event except upgrades and messages.
     pub(super) events: Vec<String>,
     pub(super) on_message: OnMessage,
-    /// Called for every upgrade, timer and skip as well.
-    pub(super) on_other: Option<OnOther>,
+    /// Called for every upgrade, timer and skip.
+    pub(super) on_other_event: Option<OnOtherEvent>,
+    /// The topic that each new session subscribes to.
     pub(super) topic: Option<&'static str>,
 }
 
@@ -132,8 +138,8 @@ impl Handler for Recorder {
         _: &Request,
         _: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        if let Some(on_other) = &mut self.on_other {
-            on_other(cx);
+        if let Some(on_other_event) = &mut self.on_other_event {
+            on_other_event(cx);
         }
         Ok(())
     }
@@ -143,8 +149,8 @@ impl Handler for Recorder {
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        if let Some(on_other) = &mut self.on_other {
-            on_other(cx);
+        if let Some(on_other_event) = &mut self.on_other_event {
+            on_other_event(cx);
         }
         self.events
             .push(format!("skip {} {topic} {messages}", id.slot));
@@ -171,29 +177,31 @@ impl Handler for Recorder {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        if let Some(on_other) = &mut self.on_other {
-            on_other(cx);
+        if let Some(on_other_event) = &mut self.on_other_event {
+            on_other_event(cx);
         }
         self.events.push(format!("timer {key}"));
     }
 }
 
-/// An engine with scripted streams.
+/// A test bench: an engine with scripted streams.
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) handler: Recorder,
+    /// The time of the last turn in milliseconds.
     pub(super) now: u64,
+    /// The last turn has returned that the server has stopped.
     pub(super) has_stopped: bool,
     buf: Vec<u8>,
     peers: Vec<Peer>,
 }
 
-/// Neither listeners nor a poll.
+/// An environment without listeners and without a poll.
 pub(super) struct NoEnvironment;
 
 impl Environment for NoEnvironment {}
 
-/// A poll that reports all streams.
+/// An environment without listeners, whose poll reports the readiness of all streams.
 struct Streams<'a>(&'a [Peer]);
 
 impl Environment for Streams<'_> {
@@ -205,7 +213,7 @@ impl Environment for Streams<'_> {
     }
 }
 
-/// A connection on the bench, seen from outside.
+/// The peer of a scripted connection.
 #[derive(Clone)]
 pub(super) struct Peer {
     pub(super) id: Id,
@@ -213,6 +221,7 @@ pub(super) struct Peer {
 }
 
 impl Bench {
+    /// Creates a bench whose handler calls `on_message` for every message.
     pub(super) fn new(
         config: Config,
         on_message: impl FnMut(&mut Context<'_>, Id, Message<'_>) + 'static,
@@ -222,7 +231,7 @@ impl Bench {
         let handler = Recorder {
             events: Vec::new(),
             on_message: Box::new(on_message),
-            on_other: None,
+            on_other_event: None,
             topic: None,
         };
         Self {
@@ -235,63 +244,65 @@ impl Bench {
         }
     }
 
-    /// A bench whose handler echoes.
+    /// Creates a bench whose handler echoes every message.
     pub(super) fn echo(config: Config) -> Self {
         Self::new(config, |cx, id, message| {
             let _ = cx.send(id, message);
         })
     }
 
-    /// A bench whose handler publishes every message to a topic that everyone is in.
+    /// Creates a bench whose handler publishes every message to the topic `chat`. All sessions are members of it.
     pub(super) fn broadcast(config: Config) -> Self {
         let mut bench = Self::new(config, |cx, _, message| {
-            cx.publish("room", message);
+            cx.publish("chat", message);
         });
-        bench.handler.topic = Some("room");
+        bench.handler.topic = Some("chat");
         bench
     }
 
-    /// A new connection, whose request has not arrived.
+    /// Adds a connection. Its request has not arrived.
     pub(super) fn connect(&mut self) -> Peer {
         let wire = Shared::new(Wire {
             reads: VecDeque::new(),
             written: Vec::new(),
-            room: usize::MAX,
-            piece_max: usize::MAX,
+            writable_bytes: usize::MAX,
+            call_bytes_max: usize::MAX,
             write_error: None,
             write_calls: 0,
-            is_shut: false,
+            is_write_shut: false,
             is_dropped: false,
         });
         let id = self
             .engine
-            .insert(Stream::memory(Script(wire.clone())), None)
-            .expect("there is room");
+            .insert(Stream::memory(ScriptedStream(wire.clone())), None)
+            .expect("fewer connections than connections_max");
         let peer = Peer { id, wire };
         self.peers.push(peer.clone());
         peer
     }
 
-    /// A connection that is open, its 101 taken.
+    /// Adds a connection and completes its opening handshake. The 101 is removed from the written bytes.
     pub(super) fn open(&mut self) -> Peer {
         let peer = self.connect();
-        peer.say(REQUEST.as_bytes());
+        peer.send_bytes(REQUEST.as_bytes());
         self.turn();
-        let answer = peer.take();
+        let response = peer.take_written();
         assert!(
-            answer.starts_with(b"HTTP/1.1 101 "),
+            response.starts_with(b"HTTP/1.1 101 "),
             "{}",
-            answer.escape_ascii()
+            response.escape_ascii()
         );
         peer.wire.lock().write_calls = 0;
         peer
     }
 
-    /// One turn, in which every stream that has something is readable and every one with room writable.
+    /// Runs a turn at the time of the last one. The poll reports each stream with input or an error as readable, and each
+    /// stream that accepts bytes as writable.
     pub(super) fn turn(&mut self) {
         self.turn_at(self.now);
     }
 
+    /// Runs a turn at the time `now`, in milliseconds.
     pub(super) fn turn_at(&mut self, now: u64) {
         self.now = now;
         let mut streams = Streams(&self.peers);
@@ -299,14 +310,14 @@ impl Bench {
         self.turn_without_events();
     }
 
-    /// One turn that begins with the polls of `environment`.
+    /// Runs a turn at the time `now`, in milliseconds, that begins with the polls of `environment`.
     pub(super) fn turn_with(&mut self, now: u64, environment: &mut impl Environment) {
         self.now = now;
         turn::begin(&mut self.engine, None, || now, environment).unwrap();
         self.turn_without_events();
     }
 
-    /// One turn for which the poll reports nothing.
+    /// Runs a turn at the time of the last one. The poll reports nothing.
     pub(super) fn turn_without_events(&mut self) {
         self.has_stopped = turn::turn(
             &mut self.engine,
@@ -317,44 +328,46 @@ impl Bench {
         .unwrap();
     }
 
+    /// Runs `count` turns at the time of the last one.
     pub(super) fn turns(&mut self, count: usize) {
         (0..count).for_each(|_| self.turn());
     }
 
-    pub(super) fn events(&mut self) -> Vec<String> {
+    /// Returns and removes the handler's events.
+    pub(super) fn take_events(&mut self) -> Vec<String> {
         std::mem::take(&mut self.handler.events)
     }
 }
 
 impl Peer {
-    /// What a poll reports of its stream.
+    /// Returns what a poll would report for the session's stream.
     pub(super) fn readiness(&self) -> Readiness {
         let wire = self.wire.lock();
         let is_end = |read: &Result<Vec<u8>, _>| matches!(read, Ok(bytes) if bytes.is_empty());
         Readiness {
             is_readable: !wire.reads.is_empty(),
-            is_writable: wire.room > 0,
+            is_writable: wire.writable_bytes > 0,
             is_end: wire.reads.iter().any(is_end),
         }
     }
 
-    /// Bytes arrive.
-    pub(super) fn say(&self, bytes: &[u8]) {
+    /// Sends bytes to the session.
+    pub(super) fn send_bytes(&self, bytes: &[u8]) {
         self.wire.lock().reads.push_back(Ok(bytes.to_vec()));
     }
 
-    /// A text message arrives.
-    pub(super) fn text(&self, text: &str) {
-        self.say(&client_frame(0x81, text.as_bytes()));
+    /// Sends a text message to the session, as one masked frame.
+    pub(super) fn send_text(&self, text: &str) {
+        self.send_bytes(&client_frame(0x81, text.as_bytes()));
     }
 
-    /// The end of the stream arrives.
-    pub(super) fn end(&self) {
+    /// Ends the peer's side of the stream. The session's side stays open.
+    pub(super) fn end_stream(&self) {
         self.wire.lock().reads.push_back(Ok(Vec::new()));
     }
 
-    /// Bytes that arrived and were not read.
-    pub(super) fn unread(&self) -> usize {
+    /// Returns the number of bytes that were sent and not read by the session.
+    pub(super) fn unread_bytes(&self) -> usize {
         self.wire
             .lock()
             .reads
@@ -363,25 +376,27 @@ impl Peer {
             .sum()
     }
 
+    /// Lets the read after the bytes sent so far fail.
     pub(super) fn fail_read(&self, error: ErrorKind) {
         self.wire.lock().reads.push_back(Err(error));
     }
 
-    pub(super) fn set_room(&self, room: usize) {
-        self.wire.lock().room = room;
+    /// Sets the number of bytes that the session's writes accept before they would block.
+    pub(super) fn set_writable_bytes(&self, len: usize) {
+        self.wire.lock().writable_bytes = len;
     }
 
-    /// What the session wrote since the last call.
-    pub(super) fn take(&self) -> Vec<u8> {
+    /// Returns and removes the bytes that the session has written since the last call.
+    pub(super) fn take_written(&self) -> Vec<u8> {
         std::mem::take(&mut self.wire.lock().written)
     }
 
-    /// The same as frames.
+    /// Like [`take_written`](Self::take_written), as frames: first byte and payload.
     pub(super) fn take_frames(&self) -> Vec<(u8, Vec<u8>)> {
-        server_frames(&self.take())
+        server_frames(&self.take_written())
     }
 
-    /// The same as text messages.
+    /// Like [`take_written`](Self::take_written), as text messages. Panics at any other frame.
     pub(super) fn take_texts(&self) -> Vec<String> {
         let text = |(first, payload): (u8, Vec<u8>)| {
             assert_eq!(first, 0x81);
@@ -391,7 +406,7 @@ impl Peer {
     }
 }
 
-/// A masked frame.
+/// Returns a masked frame with the given first byte (FIN, RSV, opcode) and payload.
 pub(super) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -416,7 +431,7 @@ pub(super) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Whole unmasked frames: first byte and payload.
+/// Parses whole unmasked frames. Returns the first byte and the payload of each.
 pub(super) fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
@@ -434,5 +449,6 @@ pub(super) fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-pub(super) const REQUEST: &str = "GET /room HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+/// A valid opening handshake.
+pub(super) const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";

@@ -1,4 +1,5 @@
-//! Faults that a second review of the core found: a test for each.
+//! Regression tests: one for each fault that a second review has found. The comment of each test describes the fault, in the
+//! past tense; the name states what holds now.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -8,30 +9,30 @@ use crate::outbound::WALKED_FRAMES;
 use crate::proto::Message;
 use std::time::Duration;
 
-/// When a member lagged in the middle of a large publication, it got a copy of the rest: the memory of 20 members was 20
-/// times the message, and each copy delayed other sessions.
-fn rest_of_a_large_message_is_shared(policy: LagPolicy) {
+/// When a member lagged in the middle of a large publication, the unsent rest was copied for this member: 20 members took 20
+/// times the memory of the message, and each copy delayed other sessions.
+fn check_that_the_rest_of_a_large_message_is_shared(policy: LagPolicy) {
     let config = Config {
         lag_policy: policy,
         ..Config::default()
     };
-    // On both sides of the size from which on a frame has a chunk of its own, and of the default lag limit.
+    // Lengths below and above the size at which a frame gets a chunk of its own, and one above the default lag limit.
     for len in [20_000, 100_000, 200_000, 16 << 20] {
         let mut bench = Bench::new(config.clone(), |_, _, _| {});
         let members: Vec<Peer> = (0..20).map(|_| bench.open()).collect();
         for member in &members {
             bench.engine.subscribe(member.id, "t");
-            member.set_room(1_000);
+            member.set_writable_bytes(1_000);
         }
         bench.engine.publish("t", Message::binary(&vec![1; len]));
         bench.turns(40);
         for member in &members {
-            member.set_room(0);
+            member.set_writable_bytes(0);
         }
         let retained = |bench: &Bench| {
             let sessions = members
                 .iter()
-                .filter_map(|one| bench.engine.session(one.id));
+                .filter_map(|peer| bench.engine.session(peer.id));
             let owned: usize = sessions.map(|session| session.outbound.capacity()).sum();
             owned + bench.engine.topics.capacity()
         };
@@ -50,15 +51,15 @@ fn rest_of_a_large_message_is_shared(policy: LagPolicy) {
 
 #[test]
 fn the_rest_of_a_large_message_is_not_copied_for_each_lagging_member() {
-    rest_of_a_large_message_is_shared(LagPolicy::Disconnect);
+    check_that_the_rest_of_a_large_message_is_shared(LagPolicy::Disconnect);
 }
 
 #[test]
-fn the_rest_of_a_large_message_is_not_copied_for_each_skipping_member() {
-    rest_of_a_large_message_is_shared(LagPolicy::Skip);
+fn the_rest_of_a_large_message_is_not_copied_for_each_member_that_skips() {
+    check_that_the_rest_of_a_large_message_is_shared(LagPolicy::Skip);
 }
 
-/// What was claimed when a session left a topic was not checked: its queue grew beyond any limit.
+/// A session that left a topic claimed the unsent publications without a check for lag, so its queue grew without limit.
 #[test]
 fn a_member_that_leaves_topics_is_still_found_lagging() {
     let config = Config {
@@ -67,7 +68,7 @@ fn a_member_that_leaves_topics_is_still_found_lagging() {
     };
     let mut bench = Bench::new(config, |_, _, _| {});
     let member = bench.open();
-    member.set_room(0);
+    member.set_writable_bytes(0);
     for _ in 0..200 {
         bench.engine.subscribe(member.id, "group");
         bench.engine.publish("group", Message::binary(&[1; 60_000]));
@@ -81,9 +82,9 @@ fn a_member_that_leaves_topics_is_still_found_lagging() {
     }
 }
 
-/// A member whose stream became writable in each turn that published was never checked.
+/// A member was not checked for lag if its stream became writable in each turn that published.
 #[test]
-fn a_member_that_takes_a_little_in_each_turn_is_found_lagging() {
+fn a_member_that_reads_a_little_in_each_turn_is_found_lagging() {
     let config = Config {
         lag_bytes_max: 1 << 20,
         ..Config::default()
@@ -92,7 +93,7 @@ fn a_member_that_takes_a_little_in_each_turn_is_found_lagging() {
     let member = bench.open();
     bench.engine.subscribe(member.id, "t");
     for _ in 0..100 {
-        member.set_room(30_000);
+        member.set_writable_bytes(30_000);
         bench.engine.publish("t", Message::binary(&[1; 500_000]));
         bench.turn();
         let unsent = bench.engine.buffered_amount(member.id);
@@ -103,15 +104,15 @@ fn a_member_that_takes_a_little_in_each_turn_is_found_lagging() {
     }
 }
 
-/// A publication above 1 MiB by a timer or the host was written to all members in one turn.
+/// A publication of more than 1 MiB by a timer or by the host program was written to all members in one turn.
 #[test]
-fn a_large_publication_of_a_timer_is_written_in_slices() {
+fn a_large_publication_by_a_timer_is_spread_over_turns() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
     let members: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
     for member in &members {
         bench.engine.subscribe(member.id, "t");
     }
-    bench.handler.on_other = Some(Box::new(|cx| {
+    bench.handler.on_other_event = Some(Box::new(|cx| {
         cx.publish("t", Message::binary(&vec![1; 1_100_000]));
     }));
     bench.engine.set_timer(Duration::from_millis(1), 1, 0);
@@ -120,7 +121,7 @@ fn a_large_publication_of_a_timer_is_written_in_slices() {
         bench.turn_at(now);
         let total: usize = members
             .iter()
-            .map(|one| one.wire.lock().written.len())
+            .map(|peer| peer.wire.lock().written.len())
             .sum();
         written_max = written_max.max(total - written);
         written = total;
@@ -128,8 +129,8 @@ fn a_large_publication_of_a_timer_is_written_in_slices() {
     assert!(written_max <= 24 << 20, "{written_max}");
 }
 
-/// Connections that were accepted in one phase made room for each other, although the poll had not reported their requests
-/// yet.
+/// Connections that were accepted in the same phase evicted each other before the poll could report that their requests had
+/// arrived.
 #[test]
 fn requests_that_have_arrived_are_not_evicted_before_they_are_polled() {
     let config = Config {
@@ -140,32 +141,33 @@ fn requests_that_have_arrived_are_not_evicted_before_they_are_polled() {
     let peers: Vec<Peer> = (0..100)
         .map(|_| {
             let peer = bench.connect();
-            peer.say(super::script::REQUEST.as_bytes());
+            peer.send_bytes(super::script::REQUEST.as_bytes());
             peer
         })
         .collect();
     bench.turns(3);
     let open = peers
         .iter()
-        .filter(|one| bench.engine.is_open(one.id))
+        .filter(|peer| bench.engine.is_open(peer.id))
         .count();
     assert_eq!(open, 100);
 }
 
-/// Of the connections in the backlog of a server that stops, those above `handshakes_max` were closed before the poll had
+/// When a server stopped, the connections in its listen backlog above `handshakes_max` were closed before the poll had
 /// reported their requests.
 #[test]
 fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
-    use super::script::{REQUEST, Script, Wire};
+    use super::script::{REQUEST, ScriptedStream, Wire};
     use crate::engine::{Engine, Readiness};
     use crate::server::testing::shared::Shared;
     use crate::server::turn::{self, Environment};
     use crate::stream::Stream;
     use std::collections::VecDeque;
+    /// A listener whose backlog is accepted when the server stops.
     struct Backlog {
         waiting: usize,
         accepted: Vec<(Id, Shared<Wire>)>,
-        reset: usize,
+        deregistered: usize,
         wires: Vec<Shared<Wire>>,
     }
     impl Environment for Backlog {
@@ -174,16 +176,16 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
                 let wire = Shared::new(Wire {
                     reads: VecDeque::from([Ok(REQUEST.as_bytes().to_vec())]),
                     written: Vec::new(),
-                    room: usize::MAX,
-                    piece_max: usize::MAX,
+                    writable_bytes: usize::MAX,
+                    call_bytes_max: usize::MAX,
                     write_error: None,
                     write_calls: 0,
-                    is_shut: false,
+                    is_write_shut: false,
                     is_dropped: false,
                 });
                 self.waiting -= 1;
                 self.wires.push(wire.clone());
-                let id = engine.insert(Stream::memory(Script(wire.clone())), None);
+                let id = engine.insert(Stream::memory(ScriptedStream(wire.clone())), None);
                 self.accepted.push((id.unwrap(), wire));
             }
         }
@@ -201,14 +203,14 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
             Ok(false)
         }
         fn deregister(&mut self, _: &mut Stream) {
-            self.reset += 1;
+            self.deregistered += 1;
         }
     }
     let mut bench = Bench::echo(Config::default());
     let mut backlog = Backlog {
         waiting: 6_000,
         accepted: Vec::new(),
-        reset: 0,
+        deregistered: 0,
         wires: Vec::new(),
     };
     bench.engine.stop();
@@ -239,9 +241,10 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
     assert_eq!(answered, 6_000);
 }
 
-/// The count of skipped messages walked over frames for each range: minutes for a member of two topics in turns.
+/// To count skipped messages, the frames of a log were parsed again for each queued range. This took minutes for a member of
+/// two topics with alternating publications.
 #[test]
-fn messages_of_many_ranges_are_counted_without_walking_over_frames() {
+fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
     let config = Config {
         lag_policy: LagPolicy::Skip,
         ..Config::default()
@@ -251,9 +254,9 @@ fn messages_of_many_ranges_are_counted_without_walking_over_frames() {
     for topic in ["a", "b"] {
         bench.engine.subscribe(member.id, topic);
     }
-    member.set_room(0);
+    member.set_writable_bytes(0);
     let before = WALKED_FRAMES.get();
-    // Each range costs 128 bytes more than its message: the limit of 8 MiB is exceeded by some 64 000.
+    // Each range counts 128 bytes in addition to its message, so some 64 000 ranges exceed the limit of 8 MiB.
     let mut published = 0;
     while bench.engine.stats().messages_skipped == 0 {
         for topic in ["a", "b"] {
@@ -263,12 +266,12 @@ fn messages_of_many_ranges_are_counted_without_walking_over_frames() {
         bench.turn();
         assert!(published < 100_000);
     }
-    // Only the range whose first bytes were sent has to be walked over.
+    // Only the range whose first bytes were sent has to be parsed.
     assert!(WALKED_FRAMES.get() - before <= 2 * 4096);
 }
 
-/// Clients with messages of 1 MiB were read to the end of their messages in turns: a short message waited for all of
-/// them, 250 ms behind 64 clients.
+/// Each client was read to the end of its message before the next client, so a short message waited behind messages of
+/// 1 MiB: 250 ms with 64 clients.
 #[test]
 fn a_short_message_does_not_wait_for_long_ones() {
     let mut bench = Bench::echo(Config::default());
@@ -276,19 +279,19 @@ fn a_short_message_does_not_wait_for_long_ones() {
     let attackers: Vec<Peer> = (0..64).map(|_| bench.open()).collect();
     let short = bench.open();
     for attacker in &attackers {
-        attacker.say(&long);
+        attacker.send_bytes(&long);
     }
-    // All have begun their messages.
+    // The server has started to read the long messages. Most of them are not complete.
     bench.turns(4);
-    let are_under_way = attackers.iter().filter(|one| one.unread() > 0);
+    let are_under_way = attackers.iter().filter(|peer| peer.unread_bytes() > 0);
     assert!(are_under_way.count() >= 40);
-    short.say(&client_frame(0x81, b"short"));
+    short.send_bytes(&client_frame(0x81, b"short"));
     bench.turn();
     assert_eq!(short.take_texts(), ["short"]);
-    // And the long ones arrive, each once.
+    // Each long message is echoed, too.
     bench.turns(60);
     for attacker in &attackers {
-        assert_eq!(attacker.unread(), 0);
+        assert_eq!(attacker.unread_bytes(), 0);
         assert!(attacker.wire.lock().written.len() > 1 << 20);
     }
 }

@@ -1,4 +1,5 @@
-//! Smaller faults that a second review of the core found, and properties that no test had covered: a test for each.
+//! Regression tests: one for each minor fault that a second review has found, and for each property that no test covered.
+//! "No test failed when ..." describes a deliberate fault that the test now detects.
 
 use super::script::{Bench, NoEnvironment, Peer, REQUEST, client_frame};
 use crate::buffer::BufferPool;
@@ -20,9 +21,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// One topic that stayed retained the tables of all topics that had been there at the same time: 10 MB for 60 000 topics.
+/// While one topic existed, the tables stayed as large as for all topics that had existed at the same time: 10 MB for 60 000
+/// topics.
 #[test]
-fn tables_of_topics_that_are_gone_are_released_while_one_stays() {
+fn tables_of_removed_topics_are_released_while_one_topic_stays() {
     let mut buffers = BufferPool::new();
     for batch in [1, 100, 60_000] {
         let mut topics = Topics::default();
@@ -48,8 +50,8 @@ fn tables_of_topics_that_are_gone_are_released_while_one_stays() {
     }
 }
 
-/// A panic in `on_error` replaced how the session had ended: `on_close` was called with 1006 instead of 1002, and the end was
-/// logged twice.
+/// A panic in `on_error` replaced the recorded end of the session: `on_close` was called with 1006 instead of 1002, and the
+/// end was logged twice.
 #[test]
 fn a_panic_in_on_error_does_not_change_how_the_session_ended() {
     #[derive(Default)]
@@ -74,20 +76,20 @@ fn a_panic_in_on_error_does_not_change_how_the_session_ended() {
         harness.advance(Duration::from_secs(20));
     }));
     assert!(panicked.is_err());
-    assert_eq!(harness.count(), 1, "until `on_close` is called");
+    assert_eq!(harness.count(), 1, "`on_close` has not been called");
     harness.advance(Duration::from_secs(20));
     assert_eq!(harness.count(), 0);
     let Panics { errors, closes } = harness.handler();
-    assert_eq!(*errors, 1, "reported once");
+    assert_eq!(*errors, 1, "the error is reported once");
     assert_eq!(closes.len(), 1);
     assert_eq!(closes[0].0, 1002);
     assert_ne!(closes[0].1, "");
 }
 
-/// A ready source was reported to the outermost router alone: `watch` of a router inside it was never called, nor was
-/// `on_source` of a route.
+/// A ready source was reported to the outermost router only: neither a `watch` of a nested router nor `on_source` of a route
+/// was called.
 #[test]
-fn a_watch_of_a_router_inside_a_router_is_called() {
+fn a_watch_of_a_nested_router_is_called() {
     #[derive(Default)]
     struct Sources(Vec<usize>);
     impl Handler for Shared<Sources> {
@@ -113,56 +115,65 @@ fn a_watch_of_a_router_inside_a_router_is_called() {
     harness.source_is_ready(8);
     harness.advance(Duration::from_millis(5));
     assert_eq!(watched.lock().0, [7]);
-    assert_eq!(route.lock().0, [7, 8, 100, 100], "with its own timers");
+    assert_eq!(
+        route.lock().0,
+        [7, 8, 100, 100],
+        "the timers reach the route that set them"
+    );
 }
 
-/// A timer of zero that was set while reading was due in the same turn, although it is documented to wait for the next.
+/// A timer of zero that a handler set in the read phase fired in the same turn, although the documentation states the next
+/// turn.
 #[test]
 fn a_timer_of_zero_is_due_in_the_next_turn() {
     let mut bench = Bench::new(Config::default(), |cx, _, _| {
         cx.set_timer(Duration::ZERO, 9);
     });
     let peer = bench.open();
-    peer.text("set");
-    bench.events();
+    peer.send_text("set");
+    bench.take_events();
     bench.turn();
-    assert_eq!(bench.events(), [""; 0], "in the turn in which it was set");
+    assert_eq!(
+        bench.take_events(),
+        [""; 0],
+        "not in the turn that set the timer"
+    );
     assert_eq!(bench.engine.next_in(), Some(0));
     bench.turn();
-    assert_eq!(bench.events(), ["timer 9"]);
-    // Between two turns, the next turn is the one that follows.
+    assert_eq!(bench.take_events(), ["timer 9"]);
+    // A timer of zero that is set between two turns fires in the turn that follows.
     bench.engine.set_timer(Duration::ZERO, 10, 0);
     bench.turn();
-    assert_eq!(bench.events(), ["timer 10"]);
+    assert_eq!(bench.take_events(), ["timer 10"]);
 }
 
-/// The part of a message that had arrived before the peer ended its stream was retained until the backlog was sent.
+/// After the peer had ended its stream, the received part of an incomplete message was retained until the backlog was sent.
 #[test]
-fn a_message_under_way_is_dropped_when_the_peer_has_ended() {
+fn an_incomplete_message_is_dropped_when_the_peer_ends_its_stream() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
-    peer.set_room(0);
-    peer.text("backlog");
+    peer.set_writable_bytes(0);
+    peer.send_text("backlog");
     let mut frame = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0xF0, 0, 0, 0, 0, 0, 0];
     frame.extend(vec![0; 10 << 20]);
-    peer.say(&frame);
-    peer.end();
+    peer.send_bytes(&frame);
+    peer.end_stream();
     bench.turns(200);
     let session = bench.engine.session(peer.id).unwrap();
     assert_eq!(session.phase, Phase::Finishing);
     assert_eq!(
         session.connection.payload_missing(),
         0,
-        "a message under way is retained"
+        "the incomplete message is released"
     );
-    peer.set_room(usize::MAX);
+    peer.set_writable_bytes(usize::MAX);
     bench.turn();
     assert_eq!(peer.take_texts(), ["backlog"]);
 }
 
-/// No test failed when a flush took its queue as a whole, so that a panic in `on_drain` lost the sessions behind.
+/// No test failed when a flush emptied its queue at the start, so that a panic in `on_drain` lost the sessions that followed.
 #[test]
-fn a_panic_in_on_drain_loses_no_other_session() {
+fn a_panic_in_on_drain_does_not_stop_the_flush_of_other_sessions() {
     struct Panics;
     impl Handler for Panics {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -179,14 +190,14 @@ fn a_panic_in_on_drain_loses_no_other_session() {
     };
     let mut bench = Bench::echo(config);
     let (slow, other) = (bench.open(), bench.open());
-    slow.set_room(0);
+    slow.set_writable_bytes(0);
     let _ = bench.engine.send(slow.id, Message::binary(&[1; 5_000]));
     bench.turns(3);
-    slow.set_room(usize::MAX);
+    slow.set_writable_bytes(usize::MAX);
     let mut buf = vec![0; 80 * 1024];
     let mut panics = 0;
     for _ in 0..30 {
-        other.text("echo");
+        other.send_text("echo");
         bench.engine.begin_turn(0);
         let mark = |engine: &mut Engine, peer: &Peer| {
             let readiness = Readiness {
@@ -207,15 +218,15 @@ fn a_panic_in_on_drain_loses_no_other_session() {
     assert_eq!(other.take_texts().len(), 30);
 }
 
-/// No test failed when fragments were not counted as work: a message of empty fragments without end held a turn for all the
-/// bytes that it may read.
+/// No test failed when fragments were not counted as work: an endless message of empty fragments occupied a turn for all the
+/// bytes that a turn may read.
 #[test]
 fn a_turn_is_bounded_in_fragments() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
     let peers: Vec<Peer> = (0..64).map(|_| bench.open()).collect();
     for peer in &peers {
-        peer.say(&client_frame(0x02, b""));
-        peer.say(&client_frame(0x00, b"").repeat(20_000));
+        peer.send_bytes(&client_frame(0x02, b""));
+        peer.send_bytes(&client_frame(0x00, b"").repeat(20_000));
     }
     bench.turn();
     let unprocessed = |peer: &Peer| {
@@ -224,14 +235,15 @@ fn a_turn_is_bounded_in_fragments() {
         let stored = extra.map_or(0, |extra| {
             extra.unprocessed.bytes.len() - extra.unprocessed.start
         });
-        peer.unread() + stored
+        peer.unread_bytes() + stored
     };
     let left: usize = peers.iter().map(unprocessed).sum();
     let taken = (64 * 20_001 * 6 - left) / 6;
     assert!(taken <= 64 * 1_100, "{taken} fragments in one turn");
 }
 
-/// No test failed when a large publication was written to a member in one go: others would wait for all of it.
+/// No test failed when a large publication was written to a member at once: other sessions would wait until all of it was
+/// written.
 #[test]
 fn a_large_publication_is_written_to_its_members_in_slices() {
     const FRAME_LEN: usize = 10 + (4 << 20);
@@ -240,23 +252,23 @@ fn a_large_publication_is_written_to_its_members_in_slices() {
     let other = bench.open();
     for member in &members {
         bench.engine.subscribe(member.id, "t");
-        member.set_room(0);
+        member.set_writable_bytes(0);
     }
     bench
         .engine
         .publish("t", Message::binary(&vec![1; FRAME_LEN - 10]));
     bench.turns(3);
     for member in &members {
-        member.set_room(usize::MAX);
+        member.set_writable_bytes(usize::MAX);
     }
     let mut turns = 0;
     while members
         .iter()
-        .any(|one| one.wire.lock().written.len() < FRAME_LEN)
+        .any(|peer| peer.wire.lock().written.len() < FRAME_LEN)
     {
         turns += 1;
         let before = written(&members);
-        other.text("here?");
+        other.send_text("here?");
         bench.turn();
         assert_eq!(other.take_texts(), ["here?"], "an echo in the same turn");
         for (before, after) in before.iter().zip(written(&members)) {
@@ -278,21 +290,21 @@ fn written(peers: &[Peer]) -> Vec<usize> {
     peers.iter().map(len).collect()
 }
 
-/// No test failed when a server that stops read only once: requests that are more than one phase reads got 503.
+/// No test failed when a stopping server ran only one read phase: requests above the limit of one phase received 503.
 #[test]
-fn requests_that_one_phase_cannot_read_are_answered_before_a_stop() {
+fn requests_above_the_limit_of_one_read_phase_are_answered_before_a_stop() {
     let config = Config {
         handshakes_max: 2_000,
         ..Config::default()
     };
     let mut bench = Bench::echo(config);
-    // 12 MiB, of which one phase reads 4.
+    // The requests are 12 MiB. One phase reads 4 MiB.
     let padding = format!("Padding: {}\r\n\r\n", "x".repeat(12_000));
     let request = REQUEST.replace("\r\n\r\n", &format!("\r\n{padding}"));
     let peers: Vec<Peer> = (0..1_000)
         .map(|_| {
             let peer = bench.connect();
-            peer.say(request.as_bytes());
+            peer.send_bytes(request.as_bytes());
             peer
         })
         .collect();
@@ -302,11 +314,11 @@ fn requests_that_one_phase_cannot_read_are_answered_before_a_stop() {
     assert_eq!(peers.iter().filter(is_answered).count(), 1_000);
 }
 
-/// No test failed when a turn polled only before it read the clock, or polled only once: what had arrived, but was not in the
-/// events of that one poll, was too late for a deadline.
+/// No test failed when a turn polled only before it read the clock, or polled only once: input that had arrived in time, but
+/// was not among the events of that poll, was too late for its deadline.
 #[test]
-fn what_any_poll_of_a_turn_reports_counts_before_a_deadline() {
-    /// Returns the events of one peer from each poll.
+fn input_that_any_poll_of_a_turn_reports_counts_before_a_deadline() {
+    /// An environment in which each poll reports the events of one peer.
     struct Batches(VecDeque<(Option<Peer>, bool)>);
     impl Environment for Batches {
         fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
@@ -320,10 +332,10 @@ fn what_any_poll_of_a_turn_reports_counts_before_a_deadline() {
     let mut bench = Bench::echo(Config::default());
     let peers: Vec<Peer> = (0..5).map(|_| bench.connect()).collect();
     for peer in &peers {
-        peer.say(REQUEST.as_bytes());
+        peer.send_bytes(REQUEST.as_bytes());
     }
     let peer = |index: usize| Some(peers[index].clone());
-    // The third poll was interrupted by a signal. The process is stopped for a minute after the fourth.
+    // The third poll is interrupted by a signal. After the fourth, the process is suspended for a minute.
     let before_clock = [
         (peer(0), true),
         (peer(1), true),
@@ -334,7 +346,7 @@ fn what_any_poll_of_a_turn_reports_counts_before_a_deadline() {
     let mut batches = Batches(before_clock.into_iter().chain(after_clock).collect());
     bench.turn_with(60_000, &mut batches);
     for peer in &peers {
-        assert!(peer.take().starts_with(b"HTTP/1.1 101"));
+        assert!(peer.take_written().starts_with(b"HTTP/1.1 101"));
     }
     assert!(batches.0.is_empty());
 }

@@ -1,9 +1,9 @@
-//! What the loop counts is what happened.
+//! The counters of [`Stats`](crate::Stats) match the events of a scripted run.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
 
-/// The named counts that are not zero.
+/// Returns the named counts that are not zero.
 fn counted(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<(&'static str, u64)> {
     counts.filter(|(_, count)| *count > 0).collect()
 }
@@ -13,13 +13,13 @@ fn messages_out(bench: &Bench, peer: &Peer) -> u64 {
 }
 
 #[test]
-fn an_echo_counts_once_each_way() {
+fn an_echo_counts_once_in_each_direction() {
     let mut bench = Bench::echo(Config::default());
     let (peer, _other) = (bench.open(), bench.open());
     let opened = bench.engine.stats();
     assert_eq!((opened.connections, opened.connections_open), (2, 2));
-    peer.text("hi");
-    peer.text("you");
+    peer.send_text("hi");
+    peer.send_text("you");
     bench.turn();
     let stats = bench.engine.stats();
     assert_eq!((stats.messages_in, stats.messages_out), (2, 2));
@@ -27,48 +27,48 @@ fn an_echo_counts_once_each_way() {
     assert_eq!(stats.bytes_out - opened.bytes_out, 4 + 5);
     let session = bench.engine.session(peer.id).unwrap();
     assert_eq!((session.messages_in, session.messages_out), (2, 2));
-    peer.say(&client_frame(0x88, &4321_u16.to_be_bytes()));
-    peer.end();
+    peer.send_bytes(&client_frame(0x88, &4321_u16.to_be_bytes()));
+    peer.end_stream();
     bench.turns(3);
     let stats = bench.engine.stats();
     assert_eq!((stats.connections, stats.connections_open), (2, 1));
     assert_eq!(counted(stats.closes()), [("4000-4999", 1)]);
-    assert!(stats.turns.is_none(), "nobody has asked for it");
+    assert!(stats.turns.is_none(), "turn times are not requested");
 }
 
 #[test]
 fn a_publication_counts_once_for_each_member() {
     let mut bench = Bench::broadcast(Config::default());
     let members: Vec<Peer> = (0..3).map(|_| bench.open()).collect();
-    members[0].text("to all");
+    members[0].send_text("to all");
     bench.turn();
-    assert!(bench.engine.unsubscribe(members[1].id, "room"));
-    members[0].text("to two");
+    assert!(bench.engine.unsubscribe(members[1].id, "chat"));
+    members[0].send_text("to two");
     bench.turn();
     assert_eq!(bench.engine.stats().messages_out, 5);
-    assert!(bench.engine.unsubscribe(members[2].id, "room"));
+    assert!(bench.engine.unsubscribe(members[2].id, "chat"));
     assert_eq!(messages_out(&bench, &members[1]), 1);
     assert_eq!(messages_out(&bench, &members[2]), 2);
 }
 
 #[test]
-fn what_a_member_skips_is_not_counted_as_sent() {
+fn skipped_messages_are_not_counted_as_sent() {
     let mut bench = Bench::broadcast(Config {
         lag_bytes_max: 20_000,
         lag_policy: LagPolicy::Skip,
         ..Config::default()
     });
     let (fast, slow) = (bench.open(), bench.open());
-    slow.set_room(0);
+    slow.set_writable_bytes(0);
     for _ in 0..100 {
-        fast.text(&"x".repeat(1000));
+        fast.send_text(&"x".repeat(1000));
         bench.turn();
     }
     let stats = bench.engine.stats();
     assert_eq!(stats.members_lagging, 1);
-    let owed = bench.engine.buffered_amount(slow.id);
-    assert!(owed > 20_000 && stats.backlog_bytes == owed);
-    slow.set_room(usize::MAX);
+    let unsent = bench.engine.buffered_amount(slow.id);
+    assert!(unsent > 20_000 && stats.backlog_bytes == unsent);
+    slow.set_writable_bytes(usize::MAX);
     bench.turns(3);
     let arrived = slow.take_texts().len() as u64;
     let stats = bench.engine.stats();
@@ -76,7 +76,7 @@ fn what_a_member_skips_is_not_counted_as_sent() {
     assert_eq!(stats.messages_skipped, 100 - arrived);
     assert_eq!(stats.messages_out, 100 + arrived);
     assert_eq!((stats.members_lagging, stats.backlog_bytes), (0, 0));
-    assert!(bench.engine.unsubscribe(slow.id, "room"));
+    assert!(bench.engine.unsubscribe(slow.id, "chat"));
     assert_eq!(messages_out(&bench, &slow), arrived);
 }
 
@@ -94,12 +94,12 @@ fn a_refusal_is_counted_by_its_reason() {
         counted(bench.engine.stats().refused()),
         [("connections_max", 1)]
     );
-    wrong.say(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n");
-    wrong.end();
+    wrong.send_bytes(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n");
+    wrong.end_stream();
     bench.turns(3);
     let plain = bench.connect();
-    plain.say(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    plain.end();
+    plain.send_bytes(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    plain.end_stream();
     bench.turns(3);
     let stats = bench.engine.stats();
     assert_eq!(

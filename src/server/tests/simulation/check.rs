@@ -1,6 +1,7 @@
-//! What must hold: after every turn, at the end of every session, at the end of a run.
+//! The invariants that the simulation checks: after every turn ([`turn`]), at the end of every session ([`session`]) and at the
+//! end of a run ([`everything_is_released`]).
 
-use super::ledger::{HEADER_BYTES_MAX, Ledger, TOPICS};
+use super::model::{HEADER_BYTES_MAX, Model, TOPICS};
 use super::peer::Peer;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -12,16 +13,16 @@ use crate::outbound::CHUNK_BYTES;
 use crate::proto::Stage;
 use std::collections::BTreeSet;
 
-mod account;
+mod received;
 
-pub(super) use account::session;
+pub(super) use received::session;
 
-/// What the limits of a run allow it to hold.
+/// Upper bounds that follow from the limits of a run.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    /// Of a session's own bytes.
+    /// Maximum unsent bytes that a session owns, which excludes the logs of topics.
     owned_bytes_max: usize,
-    /// Of what was read and not yet processed.
+    /// Maximum bytes of a session that are read and not processed.
     unprocessed_bytes_max: usize,
     lag_bytes_max: usize,
     handshake_timeout: u64,
@@ -29,11 +30,12 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// For messages of the handler's that are not longer than `len_max`, or than those of peers.
+    /// Computes the bounds. `len_max`: maximum payload bytes of the handler's messages.
     pub(super) fn new(config: &Config, len_max: usize) -> Self {
         let message_bytes = config.message_bytes_max.max(len_max) + HEADER_BYTES_MAX;
         let sent = (config.high_water_bytes + message_bytes).max(config.backlog_bytes_max);
-        // What one turn reads is answered with no more pongs than that; a message of a log that was cut is owned.
+        // The pongs for the input of one turn are not longer than that input. The rest of a partly sent message of a log can
+        // become a session's own.
         let read = config.read_budget_bytes + config.receive_buffer_bytes;
         Self {
             owned_bytes_max: sent + read + message_bytes + CONTROL_BYTES,
@@ -45,10 +47,10 @@ impl Bounds {
     }
 }
 
-/// After a turn: nobody waits for what will not come, and nothing is held beyond its bound.
-pub(super) fn turn(engine: &Engine, peers: &[Peer], ledger: &Ledger, bounds: &Bounds) {
-    assert_eq!(engine.count(), ledger.open_count);
-    let next_timer = ledger.timers.first_key_value();
+/// Checks after a turn that no session waits for an event that will not come, and that nothing exceeds its bound.
+pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Bounds) {
+    assert_eq!(engine.count(), model.open_count);
+    let next_timer = model.timers.first_key_value();
     assert!(
         next_timer.is_none_or(|(timer, _)| timer.due >= engine.now),
         "a timer was due"
@@ -58,80 +60,99 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], ledger: &Ledger, bounds: &Bo
             assert!(peer.socket.lock().is_dropped(), "a session was lost");
             continue;
         };
-        held(session, ledger, bounds);
+        check_session_bytes(session, model, bounds);
         if !engine.has_work() {
-            awake(engine, session, peer, bounds);
+            check_wakeup(engine, session, peer, bounds);
         }
         if session.kind == Kind::Requesting {
-            let deadline = ledger.connected_at[&peer.id] + bounds.handshake_timeout;
-            assert!(engine.now < deadline, "late");
+            let deadline = model.connected_at[&peer.id] + bounds.handshake_timeout;
+            assert!(engine.now < deadline, "handshake_timeout has passed");
         }
     }
-    logs(engine, ledger, bounds);
+    check_log_bytes(engine, model, bounds);
     if !engine.has_work() {
         let next_in = engine.deadlines.next_in(engine.now as Millis);
         assert_ne!(next_in, Some(0), "a deadline was due");
     }
 }
 
-/// A session without work waits for something that will come.
-fn awake(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
+/// Checks that a session waits only for events that will come. Called when the engine has no work left.
+fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
     let socket = peer.socket.lock();
     let deadline = engine.deadlines.kind(peer.id.slot as usize);
-    assert!(!session.wants_input(), "input, and no work");
+    assert!(!session.wants_input(), "unread input without work");
     assert!(
         session.is_blocked || session.outbound.is_empty(),
-        "owed, and not blocked"
+        "unsent bytes, and not blocked"
     );
     if session.is_blocked {
-        assert!(socket.will_tell_writable(), "blocked, and will not be told");
+        assert!(
+            socket.will_report_writable(),
+            "blocked, and the poll will not report it as writable"
+        );
     }
     if !session.outbound.is_empty() {
-        assert_eq!(deadline, Some(Deadline::Write), "owed without a deadline");
+        assert_eq!(
+            deadline,
+            Some(Deadline::Write),
+            "unsent bytes without a deadline"
+        );
     }
-    if socket.has_input() && !socket.will_tell_readable() && session.input_end != InputEnd::Read {
-        assert!(session.is_readable, "input was forgotten");
+    if socket.has_input() && !socket.will_report_readable() && session.input_end != InputEnd::Read {
+        assert!(
+            session.is_readable,
+            "unread input that the poll will not report"
+        );
     }
     if session.is_paused {
-        assert!(!session.outbound.is_empty(), "paused for nothing");
+        assert!(!session.outbound.is_empty(), "paused without unsent bytes");
     }
     let may_wait = !bounds.has_idle_timeout && session.kind == Kind::Opened;
     assert!(deadline.is_some() || may_wait, "no deadline at all");
 }
 
-fn held(session: &Session, ledger: &Ledger, bounds: &Bounds) {
+/// Checks the unsent and the unprocessed bytes of a session.
+fn check_session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
-    // Checked when the session claims, which adds what was published in the turns of one round.
-    let lag_max = bounds.lag_bytes_max + 5 * ledger.published_bytes_max;
-    assert!(log_len <= lag_max, "owes {log_len} of logs, over {lag_max}");
+    // The limit is checked before a session claims. The claim adds what was published in the turns of one round: less than 5
+    // times the bytes of the turn that published most.
+    let lag_max = bounds.lag_bytes_max + 5 * model.published_bytes_max;
+    assert!(
+        log_len <= lag_max,
+        "{log_len} unsent bytes of logs, maximum {lag_max}"
+    );
     let len_max = bounds.owned_bytes_max + lag_max;
-    assert!(len <= len_max, "owes {len}, over {len_max}");
+    assert!(len <= len_max, "{len} unsent bytes, maximum {len_max}");
     let unprocessed = session.extra.as_ref().map_or(0, |extra| {
         extra.unprocessed.bytes.len() - extra.unprocessed.start
     });
     assert!(unprocessed <= bounds.unprocessed_bytes_max, "{unprocessed}");
 }
 
-/// The logs of all topics hold what the slowest member that is allowed owes, and what those owe that have left:
-/// neither makes them keep what comes after. Besides, chunks that are not full or not all owed.
-fn logs(engine: &Engine, ledger: &Ledger, bounds: &Bounds) {
+/// Checks the memory of the logs of all topics. A log retains what is unsent to its slowest member, which the lag limit
+/// bounds, and what is unsent to sessions that have left; for these, it retains nothing published later. Two chunks for each
+/// topic and one for each of these sessions may be partly used.
+fn check_log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
     let member = bounds.lag_bytes_max + 2 * CHUNK_BYTES;
     let has_left = |session: &Session, id: Id| {
         let is_open = session.phase == Phase::Live && session.connection.stage() == Stage::Open;
-        !is_open || ledger.accounts[&id].has_left
+        !is_open || model.sessions[&id].has_left_topic
     };
-    let leavers = engine.sessions.iter().filter_map(|(slot, session)| {
+    let left = engine.sessions.iter().filter_map(|(slot, session)| {
         let log_len = session.outbound.log_len();
-        let owes = log_len > 0 && has_left(session, engine.id_of(slot));
-        owes.then_some(log_len + CHUNK_BYTES)
+        let has_backlog = log_len > 0 && has_left(session, engine.id_of(slot));
+        has_backlog.then_some(log_len + CHUNK_BYTES)
     });
-    let held_max = TOPICS.len() * member + 2 * ledger.published_bytes_max + leavers.sum::<usize>();
-    let held = engine.topics.capacity();
-    assert!(held <= held_max, "logs hold {held}, over {held_max}");
+    let retained_max = TOPICS.len() * member + 2 * model.published_bytes_max + left.sum::<usize>();
+    let retained = engine.topics.capacity();
+    assert!(
+        retained <= retained_max,
+        "logs retain {retained} bytes, maximum {retained_max}"
+    );
 }
 
-/// The sessions about to be reaped that have sent all they owed and read the end of the stream.
-pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
+/// Returns the sessions about to be reaped that have sent everything and read the end of the stream.
+pub(super) fn complete_sessions(engine: &Engine) -> BTreeSet<Id> {
     let is_complete = |id: &&Id| {
         let session = engine.session(**id).expect("reaped only after this");
         assert_eq!(session.phase, Phase::Dead);
@@ -145,8 +166,8 @@ pub(super) fn complete(engine: &Engine) -> BTreeSet<Id> {
         .collect()
 }
 
-/// At the end of a run: everything is as it was at the start.
-pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
+/// Checks at the end of a run that the engine is as empty as at the start.
+pub(super) fn everything_is_released(engine: &Engine, model: &Model) {
     assert_eq!(engine.len(), 0);
     assert_eq!(engine.counts(), [0, 0, 0]);
     assert_eq!((engine.topics.count(), engine.topics.capacity()), (0, 0));
@@ -163,8 +184,8 @@ pub(super) fn nothing_is_left(engine: &Engine, ledger: &Ledger) {
     assert!(engine.reap_queue.is_empty());
     let paths = format!("{:?}", engine.paths);
     assert_eq!(paths, format!("{:?}", Paths::default()));
-    assert_eq!(ledger.open_count, 0, "open and close come in pairs");
+    assert_eq!(model.open_count, 0, "on_open without on_close");
 }
 
-/// A Close, a few pings, an answer in HTTP.
+/// Upper bound for a Close, a few pings and an HTTP response.
 const CONTROL_BYTES: usize = 1024;

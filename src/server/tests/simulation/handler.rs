@@ -1,9 +1,9 @@
-//! A handler that does anything at any time, and writes down in its ledger what it was promised.
+//! A handler that acts at random in every event, and records in the model what the server accepted or reported.
 
-use super::ledger::{Account, Addressee, Ledger, TOPICS};
+use super::counters::Counters;
+use super::model::{Model, Recipient, SessionModel, TOPICS};
 use super::peer::ping_number;
 use super::random::Random;
-use super::tally::Tally;
 use crate::config::LagPolicy;
 use crate::context::Context;
 use crate::error::{Close, Error, Limit, SendStatus};
@@ -15,40 +15,42 @@ use crate::router::Router;
 use crate::server::testing::shared::Shared;
 use std::time::Duration;
 
-/// What a [`Chaos`] panics with.
-pub(super) struct Bug;
+/// The payload of a [`RandomHandler`]'s panics.
+pub(super) struct InjectedPanic;
 
-/// See the module.
+/// A handler that acts at random; see the module.
 #[derive(Debug)]
-pub(super) struct Chaos {
+pub(super) struct RandomHandler {
     random: Random,
-    pub(super) ledger: Ledger,
-    pub(super) tally: Tally,
-    /// Actions that are left to this turn.
+    pub(super) model: Model,
+    pub(super) counters: Counters,
+    /// Number of actions that are left in this turn.
     pub(super) actions_left: usize,
-    /// Large messages, in 40, and their length.
+    /// Of 40 messages, this many are large.
     pub(super) large_in_40: usize,
+    /// Payload bytes of a large message.
     pub(super) large_len: usize,
-    /// Of [`TOPICS`], those that are used.
+    /// The first `topics` of [`TOPICS`] are used.
     pub(super) topics: usize,
-    /// See [`Profile`](super::Profile).
+    /// The handler panics in one of this many events. 0: never.
     pub(super) panic_one_in: usize,
     /// The handler may stop the server.
     pub(super) may_stop: bool,
-    /// The handler acts in one of its events: a timer that it sets comes back to it.
+    /// The current actions are in an event that a route has delivered, so a timer that they set fires on the same route.
+    /// Otherwise they set no timers.
     pub(super) is_in_event: bool,
-    /// Sessions that it has met lately, those that are gone as well: names outlive sessions.
-    known: Vec<Id>,
+    /// Ids of the last sessions that were opened. Some of these have ended, so that actions with stale ids are tested, too.
+    recent_ids: Vec<Id>,
     idle_timeout: Option<Duration>,
     handshake_timeout: Duration,
 }
 
-impl Chaos {
-    pub(super) fn new(random: Random, ledger: Ledger, config: &crate::Config) -> Self {
+impl RandomHandler {
+    pub(super) fn new(random: Random, model: Model, config: &crate::Config) -> Self {
         Self {
             random,
-            ledger,
-            tally: Tally::default(),
+            model,
+            counters: Counters::default(),
             actions_left: 0,
             large_in_40: 1,
             large_len: 0,
@@ -56,21 +58,21 @@ impl Chaos {
             panic_one_in: 0,
             may_stop: false,
             is_in_event: true,
-            known: Vec::new(),
+            recent_ids: Vec::new(),
             idle_timeout: config.idle_timeout,
             handshake_timeout: config.handshake_timeout,
         }
     }
 
-    /// A few actions, on the session at hand or on any other.
-    pub(super) fn act(&mut self, cx: &mut Context<'_>, at_hand: Option<Id>) {
+    /// Performs up to 3 actions, on the `current` session or on any other.
+    pub(super) fn act(&mut self, cx: &mut Context<'_>, current: Option<Id>) {
         for _ in 0..self.random.below(4) {
             if self.actions_left == 0 {
                 return;
             }
             self.actions_left -= 1;
-            let other = self.random.pick(&self.known);
-            let id = match at_hand {
+            let other = self.random.pick(&self.recent_ids);
+            let id = match current {
                 Some(id) if self.random.one_in(2) => id,
                 _ => match other {
                     Some(id) => id,
@@ -93,9 +95,9 @@ impl Chaos {
             87..=88 => assert!(!cx.ping(id, b"ours") || cx.is_open(id)),
             89..=93 if self.is_in_event => self.set_timer(cx),
             94..=95 => self.cancel_timer(cx),
-            96..=97 => self.ask(cx, id),
+            96..=97 => self.query(cx, id),
             98 if self.may_stop && self.random.one_in(8) => {
-                self.tally.stops += 1;
+                self.counters.stops += 1;
                 cx.stop();
             }
             _ => {}
@@ -105,33 +107,33 @@ impl Chaos {
     fn send(&mut self, cx: &mut Context<'_>, id: Id) {
         let was_open = cx.is_open(id);
         let len = self.len();
-        let message = self.ledger.message(Addressee::Session(id), len);
+        let message = self.model.message(Recipient::Session(id), len);
         match with_message(&message, |message| cx.send(id, message)) {
             SendStatus::Refused => {
                 assert!(!cx.is_open(id), "refused, and not terminated");
-                self.tally.overflows += u64::from(was_open);
+                self.counters.overflows += u64::from(was_open);
             }
             SendStatus::Queued | SendStatus::OverHighWater => {
                 assert!(was_open);
-                self.ledger.owe(id, message);
+                self.model.record_send(id, message);
             }
         }
     }
 
     fn publish(&mut self, cx: &mut Context<'_>, topic: usize) {
         let len = self.len();
-        let message = self.ledger.message(Addressee::Topic(topic), len);
-        self.ledger.members[topic].retain(|id| cx.is_open(*id));
+        let message = self.model.message(Recipient::Topic(topic), len);
+        self.model.members[topic].retain(|id| cx.is_open(*id));
         let count = with_message(&message, |message| cx.publish(TOPICS[topic], message));
         assert_eq!(
             count,
-            self.ledger.members[topic].len(),
-            "everyone who is in it is a member"
+            self.model.members[topic].len(),
+            "publish returns the number of members"
         );
-        self.ledger.owe_members(topic, message);
+        self.model.record_publication(topic, message);
     }
 
-    /// Bytes of a message: most are small, few are larger than what is written straight to a socket.
+    /// Returns the payload length of a message. Most are small; a few are large.
     fn len(&mut self) -> usize {
         match self.random.below(40) {
             small if small >= self.large_in_40 + 4 => self.random.below(130),
@@ -140,17 +142,17 @@ impl Chaos {
         }
     }
 
-    /// Panics at times, behind the ledger's back or in front of it, as an application with a bug does.
+    /// Panics in some events, as an application with a bug does, before or after the other actions of the event.
     fn maybe_panic(&mut self) {
         if self.panic_one_in > 0 && self.random.one_in(self.panic_one_in) {
-            self.tally.panics += 1;
-            // Without a message on stderr.
-            std::panic::resume_unwind(Box::new(Bug));
+            self.counters.panics += 1;
+            // Unlike `panic!`, this prints no message.
+            std::panic::resume_unwind(Box::new(InjectedPanic));
         }
     }
 
     fn subscribe(&mut self, cx: &mut Context<'_>, id: Id, topic: usize) {
-        let members = &mut self.ledger.members[topic];
+        let members = &mut self.model.members[topic];
         members.retain(|id| cx.is_open(*id));
         let is_new = cx.is_open(id) && !members.contains(&id);
         assert_eq!(cx.subscribe(id, TOPICS[topic]), is_new);
@@ -161,10 +163,10 @@ impl Chaos {
     }
 
     fn unsubscribe(&mut self, cx: &mut Context<'_>, id: Id, topic: usize) {
-        let was_member = self.ledger.members[topic].remove(&id) && cx.is_open(id);
+        let was_member = self.model.members[topic].remove(&id) && cx.is_open(id);
         assert_eq!(cx.unsubscribe(id, TOPICS[topic]), was_member);
         if was_member {
-            self.ledger.open(id).has_left = true;
+            self.model.open_session(id).has_left_topic = true;
         }
     }
 
@@ -175,7 +177,7 @@ impl Chaos {
     }
 
     fn terminate(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.tally.terminations += u64::from(cx.is_open(id));
+        self.counters.terminations += u64::from(cx.is_open(id));
         cx.terminate(id);
         assert!(!cx.is_open(id));
     }
@@ -183,50 +185,55 @@ impl Chaos {
     fn set_timer(&mut self, cx: &mut Context<'_>) {
         let (after, key) = (self.random.below(50), self.random.below(1000) as u64);
         let timer = cx.set_timer(Duration::from_millis(after as u64), key);
-        assert_eq!(timer.due, self.ledger.now + after as u64);
-        self.ledger.timers.insert(timer, key);
+        assert_eq!(timer.due, self.model.now + after as u64);
+        self.model.timers.insert(timer, key);
     }
 
     fn cancel_timer(&mut self, cx: &mut Context<'_>) {
-        let set: Vec<_> = self.ledger.timers.keys().copied().collect();
+        let set: Vec<_> = self.model.timers.keys().copied().collect();
         if let Some(timer) = self.random.pick(&set) {
             assert!(cx.cancel_timer(timer));
             assert!(!cx.cancel_timer(timer));
-            self.ledger.timers.remove(&timer);
+            self.model.timers.remove(&timer);
         }
     }
 
-    /// Questions are answered of the session that was meant, or not at all.
-    fn ask(&mut self, cx: &mut Context<'_>, id: Id) {
-        assert_eq!(cx.count(), self.ledger.open_count);
-        assert!(cx.ids().iter().all(|id| self.is_between(*id)));
-        // In its own `on_close` a session can still be asked.
+    /// Checks that queries return the values of the session that the id names, or nothing.
+    fn query(&mut self, cx: &mut Context<'_>, id: Id) {
+        assert_eq!(cx.count(), self.model.open_count);
+        assert!(
+            cx.ids()
+                .iter()
+                .all(|id| self.is_between_open_and_close(*id))
+        );
+        // In its own `on_close` a session still has its state.
         let is_own = |state: &mut Id| *state == id;
         assert!(cx.state::<Id>(id).is_none_or(is_own));
-        if self.is_between(id) {
-            assert_eq!(cx.path(id).as_deref(), Some("/room"));
+        if self.is_between_open_and_close(id) {
+            assert_eq!(cx.path(id).as_deref(), Some("/chat"));
             assert!(cx.state::<Id>(id).is_some());
         }
     }
 
-    /// Whether the session is between `on_open` and `on_close`.
-    fn is_between(&self, id: Id) -> bool {
-        let account = self.ledger.accounts.get(&id);
-        account.is_some_and(|account| !account.is_closed)
+    /// Returns whether the session is between `on_open` and `on_close`.
+    fn is_between_open_and_close(&self, id: Id) -> bool {
+        let session = self.model.sessions.get(&id);
+        session.is_some_and(|session| !session.is_closed)
     }
 
-    fn hear(&mut self, cx: &Context<'_>, id: Id) -> &mut Account {
-        let now = self.ledger.now;
-        let account = self.ledger.open(id);
-        // What comes after our Close does not count.
+    /// Records that input of a session arrived. Returns the model of the session.
+    fn record_input(&mut self, cx: &Context<'_>, id: Id) -> &mut SessionModel {
+        let now = self.model.now;
+        let session = self.model.open_session(id);
+        // Input after our Close does not postpone the idle timeout.
         if cx.is_open(id) {
-            account.last_heard_at = now;
+            session.last_input_at = now;
         }
-        account
+        session
     }
 }
 
-impl Handler for Chaos {
+impl Handler for RandomHandler {
     fn on_upgrade(
         &mut self,
         cx: &mut Context<'_>,
@@ -234,7 +241,7 @@ impl Handler for Chaos {
         _: &Request,
         _: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        assert!(!self.ledger.accounts.contains_key(&id) && !cx.is_open(id));
+        assert!(!self.model.sessions.contains_key(&id) && !cx.is_open(id));
         self.act(cx, Some(id));
         self.maybe_panic();
         if self.random.one_in(15) {
@@ -244,17 +251,17 @@ impl Handler for Chaos {
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, _: &Request) -> HttpResponse {
-        assert!(!self.ledger.accounts.contains_key(&id));
+        assert!(!self.model.sessions.contains_key(&id));
         self.act(cx, Some(id));
         HttpResponse::new(200, "a page\n")
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.ledger.begin(id);
-        self.tally.sessions += 1;
-        self.known.push(id);
-        if self.known.len() > KNOWN_MAX {
-            self.known.remove(0);
+        self.model.record_open(id);
+        self.counters.sessions += 1;
+        self.recent_ids.push(id);
+        if self.recent_ids.len() > RECENT_IDS_MAX {
+            self.recent_ids.remove(0);
         }
         cx.set_state(id, id);
         let topic = self.random.below(2);
@@ -266,130 +273,137 @@ impl Handler for Chaos {
         self.act(cx, Some(id));
     }
 
-    /// Messages come whole, once, in their order, from the one who sent them: each says who and its number.
+    /// Checks that each message arrives whole, once, in order and from its sender: the payload has the sender's id and the
+    /// number of the message.
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        let account = self.hear(cx, id);
+        let session = self.record_input(cx, id);
         let text = std::str::from_utf8(message.as_bytes()).unwrap();
-        let expected = format!("{id}:{}:", account.heard);
+        let expected = format!("{id}:{}:", session.messages_in);
         assert!(text.starts_with(&expected), "{expected} but {text}");
         let is_whole = text.ends_with(']') && text.matches('[').count() == 1;
         assert!(is_whole, "{text}");
-        account.heard += 1;
-        self.tally.messages_in += 1;
+        session.messages_in += 1;
+        self.counters.messages_in += 1;
         self.maybe_panic();
         self.act(cx, Some(id));
     }
 
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        let account = self.hear(cx, id);
-        // After our Close it is not answered.
+        let session = self.record_input(cx, id);
+        // A ping that arrives after our Close is not answered.
         if cx.is_open(id) {
-            account.pinged = Some(ping_number(payload));
+            session.last_ping = Some(ping_number(payload));
         }
         self.act(cx, Some(id));
     }
 
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, _: &[u8]) {
-        self.hear(cx, id);
+        self.record_input(cx, id);
         self.act(cx, Some(id));
     }
 
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.ledger.open(id);
-        self.tally.drains += 1;
+        self.model.open_session(id);
+        self.counters.drains += 1;
         self.act(cx, Some(id));
         self.maybe_panic();
     }
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
         let topic = TOPICS.iter().position(|name| *name == topic).unwrap();
-        assert_eq!(self.ledger.policies[topic], LagPolicy::Skip);
-        self.ledger.open(id).skipped[topic] += messages;
-        self.tally.skips += messages;
+        assert_eq!(self.model.policies[topic], LagPolicy::Skip);
+        self.model.open_session(id).skipped[topic] += messages;
+        self.counters.skips += messages;
         self.act(cx, Some(id));
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
         assert!(!cx.is_open(id));
         assert_eq!(cx.state::<Id>(id), Some(&mut { id }));
-        self.ledger.end(id, close.by);
+        self.model.record_close(id, close.by);
         self.maybe_panic();
         self.act(cx, Some(id));
     }
 
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         let id = id.expect("there are no listeners");
-        let now = self.ledger.now;
-        if let Some(account) = self.ledger.accounts.get_mut(&id) {
-            account.has_failed = true;
+        let now = self.model.now;
+        if let Some(session) = self.model.sessions.get_mut(&id) {
+            session.has_failed = true;
         }
         match error {
             Error::Limit(Limit::HandshakeTimeout) => {
-                let waited = now - self.ledger.connected_at[&id];
+                let waited = now - self.model.connected_at[&id];
                 assert!(waited >= self.handshake_timeout.as_millis() as u64, "early");
-                self.tally.timeouts += 1;
+                self.counters.timeouts += 1;
             }
             Error::Limit(Limit::IdleTimeout) => {
-                let waited = now - self.ledger.open(id).last_heard_at;
+                let waited = now - self.model.open_session(id).last_input_at;
                 let timeout = self.idle_timeout.expect("it was set").as_millis() as u64;
                 assert!(waited >= timeout, "early");
-                self.tally.timeouts += 1;
+                self.counters.timeouts += 1;
             }
-            Error::Limit(_) => self.tally.limits += 1,
-            Error::Protocol(_) => self.tally.violations += 1,
-            Error::Io(_) => self.tally.failures += 1,
-            Error::Shutdown => self.tally.limits += 1,
-            Error::HandlerPanicked => assert!(self.tally.panics > 0),
+            Error::Limit(_) => self.counters.limits += 1,
+            Error::Protocol(_) => self.counters.violations += 1,
+            Error::Io(_) => self.counters.failures += 1,
+            Error::Shutdown => self.counters.limits += 1,
+            Error::HandlerPanicked => assert!(self.counters.panics > 0),
             Error::Response(_) => panic!("{error}"),
         }
         self.maybe_panic();
-        // Of a connection that no route has, timers would come back to nobody.
-        self.is_in_event = self.ledger.accounts.contains_key(&id);
+        // A connection without a session has no route, so its timers would reach no handler.
+        self.is_in_event = self.model.sessions.contains_key(&id);
         self.act(cx, Some(id));
         self.is_in_event = true;
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        self.ledger.take_timer(key);
+        self.model.expire_timer(key);
         self.act(cx, None);
         self.maybe_panic();
     }
 }
 
-/// Calls `act` with the message as a handler would name it.
-fn with_message<R>(owed: &super::ledger::Owed, act: impl FnOnce(Message<'_>) -> R) -> R {
-    let payload = owed.payload();
-    if owed.is_text() {
+/// Calls `act` with the message as an argument for [`Context::send`] or [`Context::publish`].
+fn with_message<R>(
+    accepted: &super::model::AcceptedMessage,
+    act: impl FnOnce(Message<'_>) -> R,
+) -> R {
+    let payload = accepted.payload();
+    if accepted.is_text() {
         act(Message::text(std::str::from_utf8(&payload).unwrap()))
     } else {
         act(Message::binary(&payload))
     }
 }
 
-/// Sessions that the handler remembers.
-const KNOWN_MAX: usize = 40;
+/// Maximum length of `recent_ids`.
+const RECENT_IDS_MAX: usize = 40;
 
-/// The handler behind two routers, one inside the other.
-pub(super) fn routed(chaos: &Shared<Chaos>) -> Routed {
+/// Returns the handler behind two routers, one nested in the other.
+pub(super) fn behind_routers(random_handler: &Shared<RandomHandler>) -> RoutedHandler {
     let inner = Router::new()
         .route("/other", Echo::new())
-        .route("/room", Forward(chaos.clone()));
+        .route("/chat", Forward(random_handler.clone()));
     let router = Router::new()
         .route("/nothing", Echo::new())
-        .route("/", Forward(chaos.clone()))
+        .route("/", Forward(random_handler.clone()))
         .route("/*", inner);
-    let chaos = chaos.clone();
-    Routed { router, chaos }
+    let random_handler = random_handler.clone();
+    RoutedHandler {
+        router,
+        random_handler,
+    }
 }
 
-/// See [`routed`].
-pub(super) struct Routed {
+/// A [`RandomHandler`] behind two routers; see [`behind_routers`].
+pub(super) struct RoutedHandler {
     router: Router,
-    chaos: Shared<Chaos>,
+    random_handler: Shared<RandomHandler>,
 }
 
-/// Passes everything on to a handler that the simulation has as well.
-struct Forward(Shared<Chaos>);
+/// Forwards every event to a handler that the simulation also has access to.
+struct Forward(Shared<RandomHandler>);
 
 impl Handler for Forward {
     fn on_upgrade(
@@ -443,7 +457,7 @@ impl Handler for Forward {
     }
 }
 
-impl Handler for Routed {
+impl Handler for RoutedHandler {
     fn on_start(&mut self, cx: &mut Context<'_>) {
         self.router.on_start(cx);
     }
@@ -491,12 +505,12 @@ impl Handler for Routed {
     }
 
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
-        let is_session = |id| self.chaos.lock().ledger.accounts.contains_key(&id);
+        let is_session = |id| self.random_handler.lock().model.sessions.contains_key(&id);
         if id.is_some_and(is_session) {
             self.router.on_error(cx, id, error);
         } else {
-            // No route has it.
-            self.chaos.lock().on_error(cx, id, error);
+            // A connection without a session has no route.
+            self.random_handler.lock().on_error(cx, id, error);
         }
     }
 

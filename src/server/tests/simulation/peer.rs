@@ -1,5 +1,5 @@
-//! A client that may do anything: speak in pieces, in bursts or not at all, read slowly or not at all, break a rule,
-//! half-close, reset.
+//! A simulated client that acts at random: it sends whole or cut frames, singly or in bursts, reads at any speed or not at all,
+//! violates the protocol, half-closes or resets the connection.
 
 use super::super::script::{REQUEST, client_frame};
 use super::Profile;
@@ -9,64 +9,66 @@ use crate::id::Id;
 use crate::server::testing::shared::Shared;
 use std::collections::VecDeque;
 
-/// See the module.
+/// A simulated client; see the module.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) id: Id,
     pub(super) socket: Shared<Socket>,
-    /// All that it received.
+    /// All bytes received from the server.
     pub(super) received: Vec<u8>,
-    /// How many pings it sent; each carries its number.
+    /// Number of pings sent. The payload of each ping starts with its number.
     pub(super) pings: usize,
-    /// What it said before its last word; what it may say after that is to be ignored.
-    pub(super) said: Said,
-    /// On the way to the server.
+    /// What was sent before the last valid frame. The server must ignore everything after it.
+    pub(super) sent: Sent,
+    /// Bytes that have been sent and have not arrived at the server's socket.
     in_flight: VecDeque<u8>,
-    speech: Speech,
-    messages: usize,
+    send_state: SendState,
+    /// Number of messages of which at least the first frame was sent.
+    messages_begun: usize,
+    /// The peer reads slowly.
     is_slow: bool,
-    way: Way,
+    link: Link,
 }
 
-/// What is left of the way to the server.
+/// The state of the connection from the peer to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Link {
     Open,
     HalfClosed,
     Reset,
 }
 
-/// What a peer may say next.
+/// What a peer may send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speech {
+enum SendState {
     Request,
     Messages,
-    /// The first half of a message is said; the rest is its number and its kind.
+    /// The first fragment of a message is sent. The next frame that is no control frame must continue the message.
     InsideMessage,
-    /// It has said its last, and whatever it says now is to be ignored.
-    TooLate,
-    /// Half a request was the last of it.
-    Nothing,
+    /// A Close, a violation or a request that opens no session was sent. The server must ignore everything after it.
+    AfterLast,
+    /// Half a request was sent. Nothing follows.
+    Silent,
 }
 
-/// What a server that reads to the peer's last word must have heard.
+/// What a server must have handled if it has read to the end of the peer's input.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    /// Whole ones.
+pub(super) struct Sent {
+    /// Number of whole messages.
     pub(super) messages: u64,
-    /// The number of the newest.
+    /// Number of the newest ping.
     pub(super) ping: Option<usize>,
-    /// Its last word is said.
-    is_all: bool,
+    /// Nothing sent from now on counts.
+    is_final: bool,
 }
 
-impl Said {
+impl Sent {
     fn message(&mut self) {
-        self.messages += u64::from(!self.is_all);
+        self.messages += u64::from(!self.is_final);
     }
 
     fn ping(&mut self, number: usize) {
-        if !self.is_all {
+        if !self.is_final {
             self.ping = Some(number);
         }
     }
@@ -79,106 +81,113 @@ impl Peer {
             socket,
             received: Vec::new(),
             pings: 0,
-            said: Said::default(),
+            sent: Sent::default(),
             in_flight: VecDeque::new(),
-            speech: Speech::Request,
-            messages: 0,
+            send_state: SendState::Request,
+            messages_begun: 0,
             is_slow,
-            way: Way::Open,
+            link: Link::Open,
         }
     }
 
-    /// Speaks, reads, and suffers faults, as the profile has it.
+    /// Sends, delivers, reads and causes faults, with the probabilities of the profile.
     pub(super) fn act(&mut self, random: &mut Random, profile: &Profile) {
-        if self.way == Way::Open && random.one_in(3) {
-            self.speak(random, profile);
+        if self.link == Link::Open && random.one_in(3) {
+            self.send(random, profile);
         }
         self.deliver(random);
         self.read(random, profile);
-        if self.way == Way::Open && random.one_in(profile.fault_one_in) {
+        if self.link == Link::Open && random.one_in(profile.fault_one_in) {
             self.fault(random);
         }
     }
 
-    fn speak(&mut self, random: &mut Random, profile: &Profile) {
-        match self.speech {
-            Speech::Request if random.one_in(8) => {}
-            Speech::Request => self.request(random),
-            Speech::Messages | Speech::InsideMessage => {
-                for _ in 0..random.below(profile.burst) {
-                    self.say_something(random);
+    fn send(&mut self, random: &mut Random, profile: &Profile) {
+        match self.send_state {
+            SendState::Request if random.one_in(8) => {}
+            SendState::Request => self.request(random),
+            SendState::Messages | SendState::InsideMessage => {
+                for _ in 0..random.below(profile.burst_messages) {
+                    self.send_random_frame(random);
                 }
             }
-            Speech::TooLate if random.one_in(8) => self.say(&client_frame(0x81, b"too late")),
-            Speech::TooLate | Speech::Nothing => {}
+            SendState::AfterLast if random.one_in(8) => self.push(&client_frame(0x81, b"too late")),
+            SendState::AfterLast | SendState::Silent => {}
         }
     }
 
     fn request(&mut self, random: &mut Random) {
         let (request, next): (&[u8], _) = match random.below(40) {
-            0 | 1 => (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Speech::TooLate),
-            2 => (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", Speech::TooLate),
-            3 => (&REQUEST.as_bytes()[..60], Speech::Nothing),
-            _ => (REQUEST.as_bytes(), Speech::Messages),
+            0 | 1 => (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", SendState::AfterLast),
+            2 => (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", SendState::AfterLast),
+            3 => (&REQUEST.as_bytes()[..60], SendState::Silent),
+            _ => (REQUEST.as_bytes(), SendState::Messages),
         };
-        self.say(request);
-        self.speech = next;
+        self.push(request);
+        self.send_state = next;
     }
 
-    fn say_something(&mut self, random: &mut Random) {
-        match (random.below(200), self.speech) {
+    fn send_random_frame(&mut self, random: &mut Random) {
+        match (random.below(200), self.send_state) {
             (0..=9, _) => self.ping(0),
             (10, _) => (0..50).for_each(|_| self.ping(90)),
-            (11..=13, _) => self.say(&client_frame(0x8A, b"unasked")),
-            (14 | 15, _) => self.last(&client_frame(0x88, &1000_u16.to_be_bytes())),
-            (16, _) => self.last(&client_frame(0x83, b"of no kind")),
-            (17, _) => self.last(&client_frame(0x8B, b"")),
-            (_, Speech::InsideMessage) => self.finish_message(),
+            (11..=13, _) => self.push(&client_frame(0x8A, b"unasked")),
+            (14 | 15, _) => self.push_last(&client_frame(0x88, &1000_u16.to_be_bytes())),
+            (16, _) => self.push_last(&client_frame(0x83, b"of no kind")),
+            (17, _) => self.push_last(&client_frame(0x8B, b"")),
+            (_, SendState::InsideMessage) => self.finish_message(),
             (18..=29, _) => self.begin_message(random.below(2) as u8),
             (30..=32, _) => self.message(1 + random.below(2) as u8, random.below(20_000)),
             (_, _) => self.message(1 + random.below(2) as u8, random.below(40)),
         }
     }
 
+    /// Sends a ping with at least `padding` bytes.
     fn ping(&mut self, padding: usize) {
         let payload = format!("{}:{}", self.pings, "p".repeat(padding));
-        self.said.ping(self.pings);
+        self.sent.ping(self.pings);
         self.pings += 1;
-        self.say(&client_frame(0x89, payload.as_bytes()));
+        self.push(&client_frame(0x89, payload.as_bytes()));
     }
 
     fn message(&mut self, opcode: u8, padding: usize) {
-        let body = format!("{}:{}:[{}]", self.id, self.messages, "m".repeat(padding));
-        self.messages += 1;
-        self.said.message();
-        self.say(&client_frame(0x80 | opcode, body.as_bytes()));
+        let body = format!(
+            "{}:{}:[{}]",
+            self.id,
+            self.messages_begun,
+            "m".repeat(padding)
+        );
+        self.messages_begun += 1;
+        self.sent.message();
+        self.push(&client_frame(0x80 | opcode, body.as_bytes()));
     }
 
     fn begin_message(&mut self, kind: u8) {
-        let body = format!("{}:{}:[", self.id, self.messages);
-        self.messages += 1;
-        self.say(&client_frame(1 + kind, body.as_bytes()));
-        self.speech = Speech::InsideMessage;
+        let body = format!("{}:{}:[", self.id, self.messages_begun);
+        self.messages_begun += 1;
+        self.push(&client_frame(1 + kind, body.as_bytes()));
+        self.send_state = SendState::InsideMessage;
     }
 
     fn finish_message(&mut self) {
-        self.say(&client_frame(0x00, b"and"));
-        self.say(&client_frame(0x80, b" more]"));
-        self.said.message();
-        self.speech = Speech::Messages;
+        self.push(&client_frame(0x00, b"and"));
+        self.push(&client_frame(0x80, b" more]"));
+        self.sent.message();
+        self.send_state = SendState::Messages;
     }
 
-    fn last(&mut self, frame: &[u8]) {
-        self.say(frame);
-        self.said.is_all = true;
-        self.speech = Speech::TooLate;
+    /// Sends a frame after which the server must ignore all input.
+    fn push_last(&mut self, frame: &[u8]) {
+        self.push(frame);
+        self.sent.is_final = true;
+        self.send_state = SendState::AfterLast;
     }
 
-    fn say(&mut self, bytes: &[u8]) {
+    fn push(&mut self, bytes: &[u8]) {
         self.in_flight.extend(bytes);
     }
 
-    /// The network brings some of what is under way, cut anywhere.
+    /// Moves some or all of the bytes in flight to the server's socket.
     fn deliver(&mut self, random: &mut Random) {
         if self.in_flight.is_empty() || random.one_in(4) {
             return;
@@ -193,12 +202,12 @@ impl Peer {
     fn read(&mut self, random: &mut Random, profile: &Profile) {
         let mut socket = self.socket.lock();
         self.received.extend(socket.take_written());
-        // A short write leaves room, of which the poll is to be told.
-        socket.make_room(0);
+        // A simulated short write can leave the socket writable; then the poll must report it.
+        socket.add_writable_bytes(0);
         if !self.is_slow {
-            socket.make_room(1 << 20);
+            socket.add_writable_bytes(1 << 20);
         } else if random.one_in(5) {
-            socket.make_room(random.up_to(profile.room_step));
+            socket.add_writable_bytes(random.up_to(profile.slow_read_bytes_max));
         }
     }
 
@@ -208,7 +217,7 @@ impl Peer {
             0 | 1 => {
                 socket.reset(random.one_in(2));
                 self.in_flight.clear();
-                self.way = Way::Reset;
+                self.link = Link::Reset;
             }
             2 | 3 => {
                 drop(socket);
@@ -216,7 +225,7 @@ impl Peer {
             }
             4 => socket.interrupts += random.up_to(3),
             5 | 6 => socket.short_writes += random.up_to(3),
-            // From now on it reads slowly, or no longer does.
+            // A fast reader becomes slow, or a slow reader fast.
             _ => self.is_slow = !self.is_slow,
         }
     }
@@ -225,27 +234,27 @@ impl Peer {
         let mut socket = self.socket.lock();
         socket.arrive(self.in_flight.drain(..));
         socket.half_close();
-        self.way = Way::HalfClosed;
+        self.link = Link::HalfClosed;
     }
 
-    /// Reads all there is and ends its side, so that the session can come to its end.
+    /// Reads everything and ends the peer's side, so that the session can end.
     pub(super) fn leave(&mut self) {
-        if self.way == Way::Open {
+        if self.link == Link::Open {
             self.half_close();
         }
         let mut socket = self.socket.lock();
         self.received.extend(socket.take_written());
-        socket.make_room(1 << 30);
+        socket.add_writable_bytes(1 << 30);
     }
 
-    /// Takes what the session wrote last.
+    /// Reads everything that the session has written, without making the socket writable.
     pub(super) fn collect(&mut self) {
         let written = self.socket.lock().take_written();
         self.received.extend(written);
     }
 }
 
-/// The number in the payload of a ping, or of the pong that answers it.
+/// Returns the number in the payload of a ping, or of the pong that answers it.
 pub(super) fn ping_number(payload: &[u8]) -> usize {
     let number = payload.split(|byte| *byte == b':').next().unwrap();
     std::str::from_utf8(number).unwrap().parse().unwrap()

@@ -1,12 +1,12 @@
-//! A seeded sequence of choices: the same seed, the same run.
+//! Seeded pseudorandom choices. The same seed produces the same choices, and so the same run.
 
-/// Xorshift: fast, and good enough to choose from a handful.
+/// A xorshift generator: fast, and good enough to choose from a few values.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        // Neighbouring seeds must not begin alike, and the state must not be zero.
+        // Neighbouring seeds must not start with similar numbers, and the state must not be zero.
         let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         for _ in 0..4 {
             random.next();
@@ -21,21 +21,22 @@ impl Random {
         self.0 >> 11
     }
 
-    /// A number from 0 to below `end`.
+    /// Returns a number from 0 to `end - 1`.
     pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// A number from 1 to `last`.
+    /// Returns a number from 1 to `last`.
     pub(super) fn up_to(&mut self, last: usize) -> usize {
         1 + self.below(last)
     }
 
+    /// Returns `true` once in `count` calls on average.
     pub(super) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    /// One of `choices`; `None` if there is none.
+    /// Returns one of `choices`, or `None` if there are none.
     pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
         if choices.is_empty() {
             return None;
@@ -43,7 +44,7 @@ impl Random {
         Some(choices[self.below(choices.len())])
     }
 
-    /// A sequence of its own, so that what one part draws does not shift another's.
+    /// Returns an independent generator, so that the number of choices in one part does not change those of another.
     pub(super) fn fork(&mut self) -> Self {
         Self::new(self.next())
     }

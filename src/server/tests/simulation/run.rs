@@ -1,13 +1,14 @@
-//! One run: peers, handler and engine from a seed, turn by turn as the server would make them, to the end.
+//! One run of the simulation: creates peers, handler and engine from a seed, runs turns as the server does, ends all
+//! sessions, and checks after each step.
 
 use super::Profile;
 use super::check::{self, Bounds};
-use super::handler::{self, Bug, Chaos, Routed};
-use super::ledger::{self, Ledger};
+use super::counters::Counters;
+use super::handler::{self, InjectedPanic, RandomHandler, RoutedHandler};
+use super::model::{self, Model};
 use super::peer::Peer;
 use super::random::Random;
-use super::socket::{Connected, Socket};
-use super::tally::Tally;
+use super::socket::{Socket, SocketStream};
 use crate::config::{Config, LagPolicy};
 use crate::context::Context;
 use crate::engine::{Engine, Readiness, Stop};
@@ -21,18 +22,19 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-/// See the module.
+/// A run; see the module.
 pub(super) struct Simulation {
     random: Random,
     profile: Profile,
     engine: Engine,
     buf: Vec<u8>,
-    /// What the engine is given: the handler behind routers.
-    router: Routed,
-    handler: Shared<Chaos>,
+    /// The handler behind two routers. The engine calls it.
+    router: RoutedHandler,
+    handler: Shared<RandomHandler>,
     peers: Vec<Peer>,
-    /// Names of sessions that have ended lately.
+    /// Ids of the last sessions that have ended, for stale events.
     gone: Vec<Id>,
+    /// Milliseconds since the start of the run.
     now: u64,
     bounds: Bounds,
 }
@@ -42,20 +44,20 @@ impl Simulation {
         let mut random = Random::new(seed);
         let config = random_config(&mut random, &profile);
         config.check().unwrap();
-        let policies = [(); ledger::TOPICS.len()].map(|()| match random.below(3) {
+        let policies = [(); model::TOPICS.len()].map(|()| match random.below(3) {
             0 => LagPolicy::Skip,
             _ => LagPolicy::Disconnect,
         });
-        let mut handler = Chaos::new(random.fork(), Ledger::new(policies), &config);
+        let mut handler = RandomHandler::new(random.fork(), Model::new(policies), &config);
         handler.large_in_40 = profile.large_in_40;
         handler.large_len = profile.large_len;
         handler.topics = profile.topics;
         handler.panic_one_in = profile.panic_one_in;
         handler.may_stop = random.one_in(profile.stop_one_in);
         let handler = Shared::new(handler);
-        let mut router = handler::routed(&handler);
+        let mut router = handler::behind_routers(&handler);
         let mut engine = Engine::new(config.clone(), None);
-        for (topic, policy) in ledger::TOPICS.into_iter().zip(policies) {
+        for (topic, policy) in model::TOPICS.into_iter().zip(policies) {
             Context::new(&mut engine).set_lag_policy(topic, Some(policy));
         }
         router.on_start(&mut Context::new(&mut engine));
@@ -73,8 +75,8 @@ impl Simulation {
         }
     }
 
-    /// Turns for a while, then lets everybody leave.
-    pub(super) fn run(mut self) -> Tally {
+    /// Runs turns with random events, and then turns in which all sessions end. Returns the counters of the run.
+    pub(super) fn run(mut self) -> Counters {
         for _ in 0..TURNS {
             self.advance_clock();
             self.handler.lock().actions_left = self.profile.actions;
@@ -86,17 +88,17 @@ impl Simulation {
                 break;
             }
         }
-        self.wind_down();
+        self.end_all_sessions();
         let handler = self.handler.lock();
-        check::nothing_is_left(&self.engine, &handler.ledger);
-        handler.tally
+        check::everything_is_released(&self.engine, &handler.model);
+        handler.counters
     }
 
-    /// Everybody reads all there is and leaves; deadlines do the rest.
-    fn wind_down(&mut self) {
+    /// Lets all peers read everything and end their streams, and advances the clock until all sessions have ended.
+    fn end_all_sessions(&mut self) {
         self.handler.lock().actions_left = 0;
         self.handler.lock().panic_one_in = 0;
-        for _ in 0..WIND_DOWN_TURNS_MAX {
+        for _ in 0..ENDING_TURNS_MAX {
             if self.engine.len() == 0 {
                 break;
             }
@@ -106,44 +108,49 @@ impl Simulation {
         }
         let next_in = self.engine.next_in();
         if self.engine.len() > 0 {
-            panic!("not at the end, next in {next_in:?}: {:#?}", self.peers);
+            panic!(
+                "sessions are left after {ENDING_TURNS_MAX} turns, next deadline in {next_in:?} ms: {:#?}",
+                self.peers
+            );
         }
-        // Timers, large buffers that are kept and what the log has to sum up: nothing waits longer than a second.
+        // Timers, retained large buffers and suppressed log lines: all of them are done after at most one second.
         self.now += 1_001;
         self.turn(false);
         match self.engine.stop_state() {
-            Stop::No => assert_eq!(self.engine.next_in(), None, "it waits for nothing"),
-            stop => assert_eq!(stop, Stop::Now, "the grace is over"),
+            Stop::No => assert_eq!(self.engine.next_in(), None, "a deadline is left"),
+            stop => assert_eq!(stop, Stop::Now, "shutdown_grace has passed"),
         }
     }
 
+    /// Advances the clock: by seconds (a suspended process), to the next deadline or just before it, or by a few milliseconds.
     fn advance_clock(&mut self) {
-        let tally = &mut self.handler.lock().tally;
+        let counters = &mut self.handler.lock().counters;
         let next_in = self.engine.next_in().unwrap_or(0);
-        if self.profile.pause_one_in > 0 && self.random.one_in(self.profile.pause_one_in) {
+        if self.profile.suspend_one_in > 0 && self.random.one_in(self.profile.suspend_one_in) {
             self.now += 1_000 + self.random.below(5_000) as u64;
             return;
         }
-        self.now += match self.random.below(2 * self.profile.edge_one_in) {
+        self.now += match self.random.below(2 * self.profile.deadline_one_in) {
             0 if next_in > 0 => {
-                tally.turns_at_deadline += 1;
+                counters.turns_at_deadline += 1;
                 next_in
             }
             1 if next_in > 1 => {
-                tally.turns_before_deadline += 1;
+                counters.turns_before_deadline += 1;
                 next_in - 1
             }
             _ => (self.random.below(12) * self.random.below(2)) as u64,
         };
     }
 
-    /// One turn, as the server makes it.
+    /// Runs a turn as the server does, and checks its results. `is_busy`: there are connections, late and stale events, and
+    /// calls from outside of a handler.
     fn turn(&mut self, is_busy: bool) {
-        self.handler.lock().tally.turns += 1;
-        self.handler.lock().ledger.begin_turn(self.now);
+        self.handler.lock().counters.turns += 1;
+        self.handler.lock().model.begin_turn(self.now);
         self.begin(is_busy);
         if is_busy && self.random.one_in(20) {
-            // As the server's host does, and commands from other threads.
+            // Acts between two turns, as the host program and the commands of other threads do.
             let mut handler = self.handler.lock();
             handler.is_in_event = false;
             handler.act(&mut Context::new(&mut self.engine), None);
@@ -167,15 +174,16 @@ impl Simulation {
             Ok(has_stopped) => {
                 let Self { engine, peers, .. } = &*self;
                 assert_eq!(has_stopped, engine.is_stopping() && engine.len() == 0);
-                check::turn(engine, peers, &self.handler.lock().ledger, &self.bounds);
+                check::turn(engine, peers, &self.handler.lock().model, &self.bounds);
             }
-            // The turn ended in the middle; the next one goes on.
-            Err(payload) if payload.is::<Bug>() => {}
+            // The turn was left by a panic of the handler. The next turn continues.
+            Err(payload) if payload.is::<InjectedPanic>() => {}
             Err(payload) => resume_unwind(payload),
         }
-        self.part(&environment.complete);
+        self.check_ended_sessions(&environment.complete);
     }
 
+    /// Polls the sockets and begins a turn.
     fn begin(&mut self, is_busy: bool) {
         let Self {
             random,
@@ -197,26 +205,26 @@ impl Simulation {
     }
 
     fn connect(&mut self) {
-        // A server that stops has no listeners.
+        // A stopping server has no listeners.
         if !matches!(self.engine.stop_state(), Stop::No | Stop::Asked) {
             return;
         }
-        let room = self.random.below(30_000);
-        let socket = Socket::new(room);
-        let stream = Stream::memory(Connected(socket.clone()));
+        let writable_bytes = self.random.below(30_000);
+        let socket = Socket::new(writable_bytes);
+        let stream = Stream::memory(SocketStream(socket.clone()));
         match self.engine.insert(stream, None) {
             Some(id) => {
                 let mut handler = self.handler.lock();
-                handler.ledger.connected_at.insert(id, self.now);
+                handler.model.connected_at.insert(id, self.now);
                 let is_slow = self.random.one_in(self.profile.slow_one_in);
                 self.peers.push(Peer::new(id, socket, is_slow));
             }
-            None => self.handler.lock().tally.refusals += 1,
+            None => self.handler.lock().counters.refusals += 1,
         }
     }
 
-    /// Settles the accounts of the sessions that have ended.
-    fn part(&mut self, complete: &BTreeSet<Id>) {
+    /// Checks and removes the peers of the sessions that have ended. `complete`: those that have sent and read everything.
+    fn check_ended_sessions(&mut self, complete: &BTreeSet<Id>) {
         let Self {
             peers,
             handler,
@@ -238,10 +246,10 @@ impl Simulation {
     }
 }
 
-/// A poll that reports events late at times, a part of them at a time, and also of sessions that are gone.
+/// A poll of the sockets. Some events are reported late, in several parts, or for sessions that no longer exist.
 struct Events<'a> {
     random: &'a mut Random,
-    handler: &'a Shared<Chaos>,
+    handler: &'a Shared<RandomHandler>,
     peers: &'a [Peer],
     gone: &'a [Id],
     is_busy: bool,
@@ -266,7 +274,8 @@ impl Environment for Events<'_> {
 }
 
 impl Events<'_> {
-    /// An event of a session that is gone changes nothing, least of all the session that has its slot now.
+    /// Marks a session that no longer exists, and checks that neither the queue nor the session that uses the same slot now
+    /// changes.
     fn mark_stale(&mut self, engine: &mut Engine) {
         let Some(id) = self.random.pick(self.gone) else {
             return;
@@ -276,21 +285,21 @@ impl Events<'_> {
             is_writable: self.random.one_in(2),
             is_end: self.random.one_in(2),
         };
-        let heir = engine.id_at(id.slot as usize);
+        let successor = engine.id_at(id.slot as usize);
         let state = |engine: &Engine| {
-            let session = engine.session(heir?)?;
+            let session = engine.session(successor?)?;
             Some((session.is_readable, session.is_blocked, session.input_end))
         };
         let before = (state(engine), engine.read_queue.len());
         engine.mark(id, readiness);
         assert_eq!(before, (state(engine), engine.read_queue.len()));
-        let tally = &mut self.handler.lock().tally;
-        tally.stale_events += 1;
-        tally.stale_events_of_reborn_slots += u64::from(heir.is_some());
+        let counters = &mut self.handler.lock().counters;
+        counters.stale_events += 1;
+        counters.stale_events_of_reused_slots += u64::from(successor.is_some());
     }
 }
 
-/// Sees which of the sessions that end are complete.
+/// Records which of the ending sessions have sent and read everything.
 #[derive(Default)]
 struct Observer {
     complete: BTreeSet<Id>,
@@ -298,11 +307,11 @@ struct Observer {
 
 impl Environment for Observer {
     fn before_reap(&mut self, engine: &Engine) {
-        self.complete.extend(check::complete(engine));
+        self.complete.extend(check::complete_sessions(engine));
     }
 }
 
-/// Limits so small that they are met.
+/// Returns limits that are small enough to be reached in a run.
 fn random_config(random: &mut Random, profile: &Profile) -> Config {
     let idle_timeout = Some(Duration::from_millis(400));
     Config {
@@ -328,11 +337,11 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
     }
 }
 
-/// Turns of one run.
+/// Number of turns with random events in one run.
 const TURNS: usize = 500;
 
-/// Turns in which everybody is gone after that.
-const WIND_DOWN_TURNS_MAX: usize = 500;
+/// Maximum turns after that until all sessions have ended.
+const ENDING_TURNS_MAX: usize = 500;
 
-/// Names of the gone that are kept for stale events.
+/// Maximum ids of ended sessions that are retained for stale events.
 const GONE_MAX: usize = 30;

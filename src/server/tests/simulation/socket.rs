@@ -1,5 +1,5 @@
-//! A socket as the kernel keeps it, edge-triggered: readiness is told once for every change, never again for what
-//! is still so. A session that forgets one waits for ever, which is what the simulation is to find.
+//! A simulated socket with an edge-triggered poll: each change of readiness is reported once, and a lasting state is not
+//! reported again. A session that ignores a report waits forever; the simulation detects that.
 
 use super::random::Random;
 use crate::engine::Readiness;
@@ -8,24 +8,26 @@ use crate::stream::Transport;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
-/// What both ends share.
+/// The state of the socket, which the session and its peer share.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// Arrived and not read.
+    /// Bytes that have arrived and are not read.
     arrived: VecDeque<u8>,
     end: End,
-    /// Bytes that are taken before writes would block.
-    room: usize,
-    /// The last write took less than it was offered, so that room is news.
-    wants_room: bool,
-    /// What the poll has yet to tell.
+    /// Number of bytes that writes accept before they would block.
+    writable_bytes: usize,
+    /// A write has accepted less than it was offered, so the poll reports when the socket is writable again.
+    awaits_writable: bool,
+    /// Changes that the poll has not reported yet.
     edges: Edges,
-    /// Calls that a signal will interrupt.
+    /// Number of calls that will fail with `Interrupted`.
     pub(super) interrupts: usize,
-    /// Writes that will take only a part of what there is room for.
+    /// Number of writes that will accept only half of what they could.
     pub(super) short_writes: usize,
     written: Vec<u8>,
+    /// The session has shut down its write side.
     is_shut: bool,
+    /// The session has dropped its stream.
     is_dropped: bool,
 }
 
@@ -33,7 +35,7 @@ pub(super) struct Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Not,
-    /// A FIN: the other direction goes on.
+    /// By a FIN: the other direction stays open.
     HalfClosed,
     Reset,
 }
@@ -45,16 +47,16 @@ struct Edges {
 }
 
 impl Socket {
-    /// A new connection; the poll tells at the first turn that it is writable.
-    pub(super) fn new(room: usize) -> Shared<Self> {
+    /// Creates a socket. If it is writable, the first poll reports that.
+    pub(super) fn new(writable_bytes: usize) -> Shared<Self> {
         Shared::new(Self {
             arrived: VecDeque::new(),
             end: End::Not,
-            room,
-            wants_room: false,
+            writable_bytes,
+            awaits_writable: false,
             edges: Edges {
                 is_readable: false,
-                is_writable: room > 0,
+                is_writable: writable_bytes > 0,
             },
             interrupts: 0,
             short_writes: 0,
@@ -64,19 +66,19 @@ impl Socket {
         })
     }
 
-    /// Bytes arrive from the peer.
+    /// Adds bytes from the peer.
     pub(super) fn arrive(&mut self, bytes: impl IntoIterator<Item = u8>) {
         self.arrived.extend(bytes);
         self.edges.is_readable = true;
     }
 
-    /// The peer ends its side; it reads on.
+    /// Ends the peer's side. The peer still reads.
     pub(super) fn half_close(&mut self) {
         self.end = End::HalfClosed;
         self.edges.is_readable = true;
     }
 
-    /// The peer resets the connection; what arrived before may be lost with it.
+    /// Resets the connection. `is_unread_lost`: unread bytes are lost.
     pub(super) fn reset(&mut self, is_unread_lost: bool) {
         if is_unread_lost {
             self.arrived.clear();
@@ -88,15 +90,15 @@ impl Socket {
         };
     }
 
-    /// The peer has read: there is room for `more` bytes.
-    pub(super) fn make_room(&mut self, more: usize) {
-        self.room = self.room.saturating_add(more);
-        if self.room > 0 && std::mem::take(&mut self.wants_room) {
+    /// Lets writes accept `more` bytes, because the peer has read.
+    pub(super) fn add_writable_bytes(&mut self, more: usize) {
+        self.writable_bytes = self.writable_bytes.saturating_add(more);
+        if self.writable_bytes > 0 && std::mem::take(&mut self.awaits_writable) {
             self.edges.is_writable = true;
         }
     }
 
-    /// What the poll tells now, and not again.
+    /// Returns what the poll reports, and forgets it. `None` if nothing has changed.
     pub(super) fn take_readiness(&mut self, random: &mut Random) -> Option<Readiness> {
         let Edges {
             is_readable,
@@ -105,41 +107,42 @@ impl Socket {
         if !is_readable && !is_writable {
             return None;
         }
-        // A poll may tell of the other direction as well, when that is ready.
-        let tells_both = random.one_in(2);
+        // A poll may report the other direction as well, if it is ready.
+        let reports_both = random.one_in(2);
         Some(Readiness {
-            is_readable: is_readable || tells_both && !self.arrived.is_empty(),
-            is_writable: is_writable || tells_both && self.room > 0,
+            is_readable: is_readable || reports_both && !self.arrived.is_empty(),
+            is_writable: is_writable || reports_both && self.writable_bytes > 0,
             is_end: is_readable && self.end != End::Not,
         })
     }
 
-    /// Whether the poll will tell that a read gives something.
-    pub(super) fn will_tell_readable(&self) -> bool {
+    /// Returns whether the next poll will report the socket as readable.
+    pub(super) fn will_report_readable(&self) -> bool {
         self.edges.is_readable
     }
 
-    /// Whether the poll will tell, now or when the peer has read, that a write takes something.
-    pub(super) fn will_tell_writable(&self) -> bool {
-        self.edges.is_writable || self.wants_room
+    /// Returns whether the poll will report the socket as writable, at once or after the peer has read.
+    pub(super) fn will_report_writable(&self) -> bool {
+        self.edges.is_writable || self.awaits_writable
     }
 
-    /// Whether a read would give something.
+    /// Returns whether a read would return bytes, the end of the stream or an error.
     pub(super) fn has_input(&self) -> bool {
         !self.arrived.is_empty() || self.end != End::Not
     }
 
-    /// The session has closed its end.
+    /// Returns whether the session has dropped its stream.
     pub(super) fn is_dropped(&self) -> bool {
         self.is_dropped
     }
 
-    /// What the session wrote since the last call.
+    /// Returns and removes the bytes that the session has written since the last call.
     pub(super) fn take_written(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.written)
     }
 
-    fn interrupted(&mut self) -> io::Result<()> {
+    /// Fails with `Interrupted` if the call is to be interrupted.
+    fn check_interrupt(&mut self) -> io::Result<()> {
         if self.interrupts == 0 {
             return Ok(());
         }
@@ -148,14 +151,14 @@ impl Socket {
     }
 }
 
-/// The session's end.
+/// The session's end of a [`Socket`].
 #[derive(Debug)]
-pub(super) struct Connected(pub(super) Shared<Socket>);
+pub(super) struct SocketStream(pub(super) Shared<Socket>);
 
-impl Read for Connected {
+impl Read for SocketStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut socket = self.0.lock();
-        socket.interrupted()?;
+        socket.check_interrupt()?;
         if socket.arrived.is_empty() {
             return match socket.end {
                 End::Not => Err(ErrorKind::WouldBlock.into()),
@@ -163,7 +166,7 @@ impl Read for Connected {
                 End::Reset => Err(ErrorKind::ConnectionReset.into()),
             };
         }
-        // All that has arrived, as far as it fits: a short read means that there is no more.
+        // As on Linux, a read returns as much as fits, so a short read means that nothing is left.
         let len = socket.arrived.len().min(buf.len());
         for (into, byte) in buf.iter_mut().zip(socket.arrived.drain(..len)) {
             *into = byte;
@@ -172,7 +175,7 @@ impl Read for Connected {
     }
 }
 
-impl Write for Connected {
+impl Write for SocketStream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
     }
@@ -180,23 +183,23 @@ impl Write for Connected {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut socket = self.0.lock();
         assert!(!socket.is_shut, "a write after the write side was shut");
-        socket.interrupted()?;
+        socket.check_interrupt()?;
         if socket.end == End::Reset {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        assert!(offered > 0, "a write of nothing");
-        let mut len = offered.min(socket.room);
+        assert!(offered > 0, "a write of zero bytes");
+        let mut len = offered.min(socket.writable_bytes);
         if len > 1 && socket.short_writes > 0 {
             socket.short_writes -= 1;
             len /= 2;
         }
-        // As Linux does: after a short count, room is told of as soon as there is some.
-        socket.wants_room |= len < offered;
+        // As on Linux, the poll reports the next writable moment only after a write that was not accepted completely.
+        socket.awaits_writable |= len < offered;
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        socket.room -= len;
+        socket.writable_bytes -= len;
         let bytes = slices.iter().flat_map(|slice| slice.iter());
         socket.written.extend(bytes.take(len));
         Ok(len)
@@ -207,7 +210,7 @@ impl Write for Connected {
     }
 }
 
-impl Transport for Connected {
+impl Transport for SocketStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut socket = self.0.lock();
         if socket.end == End::Reset {
@@ -218,7 +221,7 @@ impl Transport for Connected {
     }
 }
 
-impl Drop for Connected {
+impl Drop for SocketStream {
     fn drop(&mut self) {
         self.0.lock().is_dropped = true;
     }

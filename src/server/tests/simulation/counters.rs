@@ -1,10 +1,10 @@
-//! What came to pass, so that a simulation in which nothing happens is noticed.
+//! Counters of the events in simulation runs, so that a simulation that no longer causes some kind of event fails.
 
 use std::ops::AddAssign;
 
-/// Counts of one run, or of many together.
+/// The counters of one run, or the sums of several runs.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) turns: u64,
     pub(super) sessions: u64,
     /// Connections that ended without a 101.
@@ -13,9 +13,9 @@ pub(super) struct Tally {
     pub(super) messages_out: u64,
     pub(super) pongs: u64,
     pub(super) skips: u64,
-    /// Sessions that were told 1013.
-    pub(super) too_far_behind: u64,
-    /// Sends that were refused for what was owed already.
+    /// Sessions that received Close 1013.
+    pub(super) disconnected_for_lag: u64,
+    /// Sends that were refused because of `backlog_bytes_max`.
     pub(super) overflows: u64,
     pub(super) drains: u64,
     pub(super) terminations: u64,
@@ -23,22 +23,24 @@ pub(super) struct Tally {
     pub(super) limits: u64,
     pub(super) violations: u64,
     pub(super) failures: u64,
-    /// Sessions that got all that was ever owed to them.
+    /// Sessions that received every message that was accepted for them and not reported as skipped.
     pub(super) complete: u64,
-    /// Sessions that their peers ended without a fault, so that all they had said must have been heard.
+    /// Sessions that were ended by their peers and had no error, so that all input up to the end must have been handled.
     pub(super) ended_by_peer: u64,
-    /// Events for sessions that were gone, and of those, for slots in use again.
+    /// Poll events of sessions that no longer exist.
     pub(super) stale_events: u64,
-    pub(super) stale_events_of_reborn_slots: u64,
-    /// Turns at exactly the next deadline, and one millisecond before.
+    /// Those of them whose slot is used by another session.
+    pub(super) stale_events_of_reused_slots: u64,
+    /// Turns at the time of the next deadline.
     pub(super) turns_at_deadline: u64,
+    /// Turns one millisecond before the next deadline.
     pub(super) turns_before_deadline: u64,
     pub(super) stops: u64,
-    /// Panics of the handler; only where the profile has them.
+    /// Panics of the handler. Always 0 unless the profile enables them.
     pub(super) panics: u64,
 }
 
-impl Tally {
+impl Counters {
     fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("turns", &mut self.turns),
@@ -48,7 +50,7 @@ impl Tally {
             ("messages out", &mut self.messages_out),
             ("pongs", &mut self.pongs),
             ("skips", &mut self.skips),
-            ("too far behind", &mut self.too_far_behind),
+            ("disconnected for lag", &mut self.disconnected_for_lag),
             ("overflows", &mut self.overflows),
             ("drains", &mut self.drains),
             ("terminations", &mut self.terminations),
@@ -59,33 +61,33 @@ impl Tally {
             ("complete", &mut self.complete),
             ("ended by the peer", &mut self.ended_by_peer),
             ("stale events", &mut self.stale_events),
-            ("of reborn slots", &mut self.stale_events_of_reborn_slots),
+            ("of reused slots", &mut self.stale_events_of_reused_slots),
             ("turns at a deadline", &mut self.turns_at_deadline),
-            ("turns before one", &mut self.turns_before_deadline),
+            ("turns before a deadline", &mut self.turns_before_deadline),
             ("stops", &mut self.stops),
             ("panics", &mut self.panics),
         ]
     }
 
-    /// One line for people.
+    /// Prints all counters in one line.
     pub(super) fn print(mut self, name: &str) {
         let counts = self.counts().map(|(what, count)| format!("{what} {count}"));
         println!("{name}: {}", counts.join(", "));
     }
 
-    /// Asserts that everything came to pass, panics if there should be some.
+    /// Asserts that no counter is 0. `has_panics`: the counter of panics is checked, too.
     pub(super) fn check(mut self, has_panics: bool) {
         for (what, count) in self.counts() {
             let is_expected = what != "panics" || has_panics;
             assert!(
                 *count > 0 || !is_expected,
-                "the simulation is worth nothing without {what}"
+                "the simulation caused no {what}"
             );
         }
     }
 }
 
-impl AddAssign for Tally {
+impl AddAssign for Counters {
     fn add_assign(&mut self, mut other: Self) {
         for ((_, sum), (_, count)) in self.counts().into_iter().zip(other.counts()) {
             *sum += *count;
