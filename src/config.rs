@@ -5,8 +5,10 @@ use std::time::Duration;
 
 /// The limits and timeouts of one server. [`guide::limits`](crate::guide::limits) shows which to set, and to what.
 ///
-/// Fields with `bytes` in their names are in bytes. Timeouts are from 1 ms to 7 days, in whole milliseconds.
-/// [`check`](Self::check) reports values that contradict each other.
+/// Fields with `bytes` in their names are in bytes. Timeouts are from 1 ms to 7 days; fractions of a
+/// millisecond are ignored.
+/// [`check`](Self::check), which
+/// [`Server::new`](crate::Server::new) calls, reports values that contradict each other.
 ///
 /// ```
 /// use wsloop::Config;
@@ -44,17 +46,18 @@ pub struct Config {
     /// longer answer reach the timeout. Default true.
     pub auto_ping: bool,
 
-    /// Maximum time from the server's last bytes (a Close, or an HTTP response) until the peer has sent its Close and ended the
-    /// stream. Default 5 s. It starts when the operating system has accepted those bytes. Then the socket is closed.
+    /// Maximum wait for the peer's Close after the server's Close; and again, for the end of the peer's stream after both
+    /// Closes or after an HTTP response. Default 5 s. Each wait starts when the operating system has accepted the server's
+    /// last bytes. When it has passed, the server closes the socket.
     pub close_timeout: Duration,
 
-    /// Time in which a peer with unsent bytes must accept 64 KiB of them, or all. Default 30 s. Else the session is
-    /// terminated. A session that is closing must send all its unsent bytes within this time.
+    /// If bytes for a peer are unsent, the peer must accept 64 KiB of them, or all, in this time. Default 30 s. Else the
+    /// session is terminated. A session that is closing must send all its unsent bytes within this time.
     pub write_timeout: Duration,
 
     /// Unsent bytes of a session above which the server stops reading from it, so that TCP makes the peer wait, until they
-    /// have fallen to `low_water_bytes`. Default 1 MiB. Each stretch of publications of one topic between other output counts
-    /// 128 bytes more, which is the memory that its queue entry takes.
+    /// have fallen to `low_water_bytes`. Default 1 MiB. Each queue entry counts 128 bytes more, which is its memory.
+    /// Consecutive publications of one topic share an entry.
     pub high_water_bytes: usize,
 
     /// Unsent bytes at which a session that has exceeded `high_water_bytes` is read again, and
@@ -62,14 +65,15 @@ pub struct Config {
     pub low_water_bytes: usize,
 
     /// Maximum unsent bytes of a session from direct sends. Default 18 MiB: the high-water mark, one message of
-    /// `message_bytes_max`, and 1 MiB for what an answer adds to it. At least `high_water_bytes`. A send that would exceed it
+    /// `message_bytes_max`, and a margin of
+    /// 1 MiB, for example for a prefix that the handler adds. At least `high_water_bytes`. A send that would exceed it
     /// is refused and the session is terminated, so that no message is dropped silently. A session at or below its high-water
     /// mark accepts one more message of any length.
     pub backlog_bytes_max: usize,
 
-    /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each stretch of one topic
-    /// between other output. Checked when something new is published to the member: if more than this is left unsent
-    /// from before, after its socket has accepted what it can. A member that reads fast enough never exceeds it, however much
+    /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry. Checked when the
+    /// server flushes a new publication to the member: it first writes what the socket accepts; if older publications of more
+    /// than this remain unsent, the lag policy applies. A member that reads fast enough never exceeds it, however much
     /// one turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above it: [`LagPolicy`].
     pub lag_bytes_max: usize,
 
@@ -82,8 +86,8 @@ pub struct Config {
     pub memberships_max: usize,
 
     /// Maximum connections at once, including those in their opening handshake. Default: the process's descriptor limit
-    /// minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes the oldest connection that has sent no
-    /// complete request for a second. If there is none, it answers the new connection with HTTP 503 (RFC 7231 section 6.6.4);
+    /// minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes the oldest connection that is at least
+    /// 1 s old and has sent no complete request. If there is none, it answers the new connection with HTTP 503 (RFC 7231 section 6.6.4);
     /// up to 16 connections at a time are held open until they have received that.
     pub connections_max: usize,
 
@@ -102,7 +106,8 @@ pub struct Config {
     pub receive_buffer_bytes: usize,
 
     /// Maximum bytes read from one session in a turn, before the other sessions are read. Default 256 KiB, at least 1. The
-    /// rest is read in the next turn. A read that brings only payload of one frame counts an eighth.
+    /// rest is read in the next turn. A read that brings only payload of one frame counts as an eighth of its
+    /// bytes.
     pub read_budget_bytes: usize,
 
     /// Maximum queued commands of other threads ([`Handle`](crate::Handle)). Default 4 096, at least 1. A caller with one
@@ -119,7 +124,8 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LagPolicy {
-    /// The member gets Close 1013 (try again later), and nothing else after the gap.
+    /// The server drops the member's publications of which no byte is sent, and all output queued after the first of them,
+    /// and sends Close 1013 (try again later).
     Disconnect,
     /// The member skips whole messages up to the newest; [`Handler::on_skip`](crate::Handler::on_skip) reports
     /// their number.

@@ -21,7 +21,8 @@ use std::time::Duration;
 /// [`Handle`](crate::Handle) on other threads.
 pub struct Context<'a> {
     engine: &'a mut Engine,
-    /// The handler of a router that this context was made for. Timers that it sets are reported to that handler.
+    /// Number of the route whose handler uses this context; 0 without a router. Timers that the handler sets are reported to
+    /// that handler.
     scope: u32,
 }
 
@@ -51,8 +52,9 @@ impl<'a> Context<'a> {
     }
 
     /// Sends a message to one session as one frame (RFC 6455 section 5.6), after everything that was sent or published to it
-    /// before. The message can have any length; it is refused if the session already has too many unsent bytes
-    /// ([`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max)).
+    /// before. If the unsent bytes of direct messages exceed [`Config::high_water_bytes`](crate::Config::high_water_bytes), and this message
+    /// would make them exceed [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max), the result is `Refused` and the
+    /// session is terminated. Otherwise the length is not limited.
     ///
     /// ```
     /// use wsloop::{Message, SendStatus};
@@ -90,14 +92,14 @@ impl<'a> Context<'a> {
         self.engine.close(id, code, reason)
     }
 
-    /// Ends the session without a closing handshake and drops its unsent bytes. `on_close` is called with code 1006, in the
-    /// reap phase of this turn.
+    /// Ends the session without a closing handshake and drops its unsent bytes. `on_close` is called in the reap phase of this
+    /// turn, with code 1006, or with the code of an ending that was recorded before, for example by [`close`](Self::close).
     pub fn terminate(&mut self, id: Id) {
         self.engine.terminate(id);
     }
 
-    /// Makes the session a member of `topic`. A topic needs no creation: any text is a name, and a topic without members
-    /// costs nothing. The member receives messages that are published from now on. Returns `false` if the session is a member already,
+    /// Makes the session a member of `topic`. A topic needs no creation: any text is a name, and a topic without members, unsent
+    /// bytes and policy takes no memory. The member receives messages that are published from now on. Returns `false` if the session is a member already,
     /// is not open, or is a member of [`Config::memberships_max`](crate::Config::memberships_max) topics.
     pub fn subscribe(&mut self, id: Id, topic: &str) -> bool {
         self.engine.subscribe(id, topic)
@@ -132,7 +134,7 @@ impl<'a> Context<'a> {
         self.engine.set_timer(after, key, self.scope)
     }
 
-    /// Cancels a timer. Returns `false` if it was due already.
+    /// Cancels a timer. Returns `false` if `on_timer` was already called for it, or if it was cancelled before.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.engine.cancel_timer(timer)
     }

@@ -14,7 +14,8 @@ pub enum Error {
     Io(io::Error),
     /// A response that `Handler::on_upgrade` altered violates the protocol. The client got a 500.
     Response(ResponseError),
-    /// A limit or a timeout of [`Config`](crate::Config) was exceeded.
+    /// One of the limits of [`Config`](crate::Config) that [`Limit`] lists was exceeded. Messages and requests that are too
+    /// large are [`Protocol`](Self::Protocol).
     Limit(Limit),
     /// The connection was refused because the server is stopping.
     Shutdown,
@@ -92,9 +93,10 @@ impl fmt::Display for Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Close<'a> {
-    /// The close code (section 7.4): the code received, or ours if we began or failed the connection; 1005
-    /// ([`CODE_NONE`](crate::proto::CODE_NONE)) if the Close had none, 1006
-    /// ([`CODE_ABNORMAL`](crate::proto::CODE_ABNORMAL)) if there was no Close.
+    /// The close code (section 7.4) of the side that began. If the server began or failed the connection, its code, even if
+    /// the peer did not answer (`is_clean` is false then, where section 7.1.5 has 1006). 1005
+    /// ([`CODE_NONE`](crate::proto::CODE_NONE)): the Close had no code. 1006
+    /// ([`CODE_ABNORMAL`](crate::proto::CODE_ABNORMAL)): neither side sent a Close.
     pub code: u16,
     /// The reason beside that code, at most 123 bytes if it came from the peer; often empty.
     pub reason: &'a str,
@@ -118,13 +120,13 @@ pub enum Side {
 #[must_use = "a refused message is lost, and above the high-water mark further messages should wait for on_drain"]
 #[non_exhaustive]
 pub enum SendStatus {
-    /// The message was written or is queued.
+    /// The message is queued, or was written at once.
     Queued,
     /// The message is queued, and the session has more unsent bytes than its high-water mark: wait for `on_drain` before
     /// sending more.
     OverHighWater,
-    /// The message is not sent: the session is closing or gone, or has too many unsent bytes already (then it is
-    /// terminated).
+    /// The message is not sent. The session is closing or has ended, or its unsent bytes exceed `high_water_bytes` and the
+    /// message would make them exceed `backlog_bytes_max` (then the session is terminated).
     Refused,
 }
 

@@ -7,7 +7,8 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 
 /// The events of a server's sessions. Only [`on_message`](Handler::on_message) is required.
 ///
-/// `on_open` and `on_close` are always called in pairs, in this order, also when the server is dropped. All other calls
+/// `on_open` and `on_close` are always called in pairs, in this order, also when the server is dropped (unless its thread is
+/// panicking). All other calls
 /// about a session come between them, with two exceptions: `on_upgrade` and `on_http` come before `on_open` or instead of
 /// it, and `on_error` is also called for clients that were refused.
 ///
@@ -76,7 +77,8 @@ pub trait Handler {
         Ok(())
     }
 
-    /// Called for a GET or HEAD request that is no opening handshake. Returns the response; the default is 426.
+    /// Called for a GET or HEAD request that does not attempt a WebSocket upgrade. Returns the response; the default is 426.
+    /// The server itself answers invalid opening handshakes (400, 405, 426, 431) and other methods (405).
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
         let _ = (cx, id, request);
         HttpResponse::new(426, "this path serves WebSockets only\n")
@@ -118,7 +120,7 @@ pub trait Handler {
         let _ = (cx, id, topic, messages);
     }
 
-    /// Called when a session has ended and its socket is closed. After a closing handshake that is when the peer has ended
+    /// Called when a session has ended; its socket is closed directly afterwards. After a closing handshake that is when the peer has ended
     /// the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The session's [`Context::state`], path and
     /// address are still available; sends are refused.
     ///

@@ -25,17 +25,20 @@
 //! The [`guide`] has chapters: the [architecture](guide::architecture), [one turn of the loop](guide::turn),
 //! the [way of a message](guide::message), [memory per connection](guide::memory), [choosing limits](guide::limits),
 //! [slow clients](guide::slow), [other threads](guide::threads), [other event loops](guide::embedding),
-//! [testing a handler](guide::testing), [whole programs](guide::programs).
+//! [testing a handler](guide::testing), [operating the binary](guide::operating), [whole programs](guide::programs).
 //!
 //! # In short
 //!
 //! - The methods of a [`Handler`] are called for the events of sessions; a [`Context`] has the operations on sessions. Both
 //!   are used on one thread, so there are no locks.
-//! - A turn of the loop has phases: poll, accept, read, expire, flush, reap. A handler's sends and closes are queued and
-//!   carried out in later phases. Everything that a turn produced for one peer leaves in one write.
+//! - A turn of the loop has phases: poll, accept, read, expire, flush, reap. Sends and closes of a
+//!   handler are queued, and written in the flush phase; a message of 16 KiB or more is written at once if nothing is queued
+//!   before it. Short messages of one turn to one peer leave in one write.
 //! - A [`Message`] borrows the receive buffer until the handler returns.
-//! - A topic is a log. [`Context::publish`] frames a message once; a turn's publications cost messages + members.
-//! - Every queue, buffer, count and wait has a limit in [`Config`]. A violation by a peer is answered with a Close code or an
+//! - A topic is a log; its members are the sessions that are subscribed to it. [`Context::publish`] frames a message once: a
+//!   turn with M publications to N members costs M frames and about N writes, not M x N.
+//! - A session is one connection, from accept to its end. Every queue, buffer, count and wait has a limit, nearly all of
+//!   them in [`Config`]. A violation by a peer is answered with a Close code or an
 //!   HTTP status, and the answer has time to arrive before the socket is closed.
 //! - Other threads use a [`Handle`].
 //!
@@ -90,7 +93,8 @@ pub use tungstenite::http;
 use std::io;
 use std::net::ToSocketAddrs;
 
-/// Serves WebSockets on `addr`, on this thread, with the default limits, until the process ends.
+/// Serves WebSockets on `addr`, on this thread, with the default limits, until the closure calls [`Context::stop`]. The
+/// closure is called for each message; its return value is ignored.
 ///
 /// ```no_run
 /// wsloop::serve("127.0.0.1:8080", |cx, id, message| cx.send(id, message))?;

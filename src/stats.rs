@@ -28,7 +28,7 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Unsent bytes of sessions whose sockets accept nothing at the moment; publications count once for each member.
     pub backlog_bytes: usize,
-    /// Members of topics whose sockets accept nothing at the moment.
+    /// Memberships of sessions whose sockets accept nothing at the moment: a session in three topics counts three times.
     pub members_lagging: usize,
     /// Durations of turns, from the poll's return to the end of the reap phase, if they are measured.
     pub turns: Option<TurnTimes>,
@@ -37,8 +37,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Returns the number of refused connections by reason: `protocol` (neither an opening handshake of RFC 6455 nor a valid
-    /// HTTP request), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it violates
+    /// Returns the number of refused connections by reason: `protocol` (the server itself answered the request
+    /// with 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it violates
     /// the protocol), `shutdown`, or the name of a limit of [`Config`](crate::Config).
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused)
@@ -159,7 +159,7 @@ const CLOSES: [&str; 19] = [
     "other",
 ];
 
-/// In microseconds: a turn with one small message takes some 10, one that reads its 4 MiB some 1 000.
+/// In microseconds: a turn with one small message takes some 10, one that reads 4 MiB, the maximum, some 1 000.
 const TURN_BOUNDS: [u64; 9] = [
     20, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000,
 ];

@@ -100,12 +100,12 @@ fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
         return;
     }
     let path = TempPath::new("descriptor");
-    let (tell_pause, pause) = mpsc::channel();
+    let (pause_sender, pause) = mpsc::channel();
     let (resume, resumed) = mpsc::channel();
     // Waits in the middle of a turn, so that everything has arrived when it is read.
     let handler = wsloop::handler_fn(move |cx, id, message| {
         if message.as_text() == Some("pause") {
-            tell_pause.send(()).unwrap();
+            pause_sender.send(()).unwrap();
             resumed.recv_timeout(WAIT).unwrap();
         } else {
             let _ = cx.send(id, message);
@@ -138,7 +138,7 @@ fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
 }
 
 /// Sends the halves of a message with a descriptor between them: the writing end of a pipe, whose reading end is at its end
-/// once nobody has the descriptor.
+/// once no process has the descriptor.
 const DESCRIPTOR_CLIENT: &str = r#"
 import array, os, select, socket, sys
 
