@@ -27,17 +27,25 @@ pub(super) fn parse(variable: Option<&str>) -> (String, Option<String>) {
     };
     let error = (!invalid.is_empty()).then(|| {
         let invalid = invalid.join(",");
-        format!("ignored {invalid:?} in RUST_LOG: expected LEVEL, TARGET or TARGET=LEVEL")
+        format!(
+            "ignored {invalid:?} in RUST_LOG: expected LEVEL (off, error, warn, info, debug or trace), TARGET (wsloop or mio) \
+             or TARGET=LEVEL"
+        )
     });
     (valid + text, error)
 }
 
 fn is_valid(directive: &str) -> bool {
-    directive.split_once('=').is_none_or(|(_, level)| {
-        let level = level.trim();
-        level.is_empty() || level.parse::<LevelFilter>().is_ok()
-    })
+    let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
+    match directive.split_once('=') {
+        Some((_, level)) => level.trim().is_empty() || is_level(level.trim()),
+        // env_logger takes every other word for a target, so a misspelt level would turn the log off.
+        None => is_level(directive) || TARGETS.iter().any(|target| directive.starts_with(target)),
+    }
 }
+
+/// What the targets of the binary's log records begin with.
+const TARGETS: [&str; 2] = ["wsloop", "mio"];
 
 const DEFAULT: &str = "info";
 
@@ -60,6 +68,9 @@ mod tests {
             (Some("wsloop=debug"), "DEBUG", "OFF", false),
             (Some("wsloop= DEBUG , warn"), "DEBUG", "WARN", false),
             (Some("wsloop="), "TRACE", "OFF", false),
+            (Some("wsloop::server"), "TRACE", "OFF", false),
+            (Some("inof"), "INFO", "INFO", true),
+            (Some("verbose,warn"), "WARN", "WARN", true),
             (Some("a=b=c"), "INFO", "INFO", true),
             (Some("a=b=c,debug"), "DEBUG", "DEBUG", true),
             (Some("wsloop=loud,other=debug"), "OFF", "DEBUG", true),
