@@ -544,8 +544,7 @@ impl Outbound {
             match segment {
                 segment if is_cut => segment.release(topics, buffers),
                 Segment::Range(range) => {
-                    retained.push_rest(range, topics, turn, buffers);
-                    is_cut = true;
+                    is_cut = retained.push_rest(range, topics, turn, buffers) > 0;
                 }
                 segment @ Segment::Bytes(_) => retained.push_segment(segment, turn, buffers),
             }

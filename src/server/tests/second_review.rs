@@ -295,3 +295,32 @@ fn a_short_message_does_not_wait_for_long_ones() {
         assert!(attacker.wire.lock().written.len() > 1 << 20);
     }
 }
+
+/// What was queued behind the rest of a partly sent publication was dropped as if a whole publication had been missing.
+#[test]
+fn a_direct_message_before_the_first_missing_publication_is_sent() {
+    let config = Config {
+        lag_bytes_max: 10_000,
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config, |_, _, _| {});
+    let member = bench.open();
+    bench.engine.subscribe(member.id, "t");
+    member.set_writable_bytes(1_000);
+    bench.engine.publish("t", Message::binary(&[1; 20_000]));
+    bench.turn();
+    let _ = bench.engine.send(member.id, Message::text("direct"));
+    for _ in 0..3 {
+        bench.engine.publish("t", Message::binary(&[2; 20_000]));
+        bench.turn();
+    }
+    member.set_writable_bytes(usize::MAX);
+    bench.turns(3);
+    let frames = member.take_frames();
+    let kinds: Vec<(u8, usize)> = frames
+        .iter()
+        .map(|(kind, payload)| (*kind, payload.len()))
+        .collect();
+    assert_eq!(kinds[..2], [(0x82, 20_000), (0x81, 6)]);
+    assert_eq!(kinds[2].0, 0x88, "the Close follows");
+}
