@@ -121,8 +121,10 @@ impl BufferPool {
     }
 
     /// Reserves capacity for `needed` bytes of a message, of which frame headers have announced at most `bytes_max`
-    /// bytes. A message that needs at least [`MAPPED_BYTES_MIN`] bytes moves to a mapped buffer: to a retained large buffer
-    /// if more than [`LARGE_BYTES`] bytes are announced, one is retained, and fewer than [`LARGE_COUNT_MAX`] are in use; else
+    /// bytes. A message that needs at least [`MAPPED_BYTES_MIN`] bytes moves to a mapped buffer: to a retained large
+    /// buffer
+    /// if more than [`LARGE_BYTES`] bytes are announced, one is retained, and fewer than [`LARGE_COUNT_MAX`] are in
+    /// use; else
     /// to a chunk.
     ///
     /// If fewer than [`MAPPED_BYTES_MIN`] bytes are announced, the capacity is a power of two. Allocators retain some
@@ -222,9 +224,12 @@ const SMALL_COUNT: usize = 64;
 /// Capacity up to which a buffer is not mapped, one page: to map so little memory costs more than it saves.
 const MIDDLE_BYTES: usize = 4096;
 
-/// Minimum bytes of a request or of an incomplete message that are stored in a mapped buffer, not in the allocator's heap. An
-/// allocator packs smaller buffers into pages of 64 KiB or more, and retains all of such a page while one of its buffers is
-/// in use: when every 16th of 4 000 messages of 31 000 bytes stayed, 132 MB remained resident, and 13 MB with this limit.
+/// Minimum bytes of a request's head or of an incomplete message for which a mapped buffer is used, not the
+/// allocator's heap. An
+/// allocator packs smaller buffers into pages of 64 KiB or more, and retains all of such a page while one of its
+/// buffers is
+/// in use: when every 16th of 4 000 messages of 31 000 bytes stayed, 132 MB remained resident, and 13 MB with this
+/// limit.
 /// With 32-bit addresses, of which each mapped buffer takes 128 KiB, it is higher.
 const MAPPED_BYTES_MIN: usize = if cfg!(target_pointer_width = "64") {
     4097
@@ -313,7 +318,8 @@ mod tests {
         assert!(buffers.take_large().is_some());
     }
 
-    /// Doubling once stepped over the size from which on a buffer is mapped: a message whose pieces had 1 200 bytes never
+    /// Doubling once stepped over the size from which on a buffer is mapped: a message whose pieces had 1 200 bytes
+    /// never
     /// moved.
     #[test]
     fn what_arrives_in_small_pieces_moves_to_a_mapped_buffer_as_well() {

@@ -13,7 +13,7 @@ pub(crate) type Millis = u32;
 pub(crate) enum Deadline {
     /// The request head must arrive within `handshake_timeout`. Otherwise the answer is 408.
     Handshake,
-    /// Nothing was received for the first half of `idle_timeout`. A ping is sent, and `Idle` follows.
+    /// Nothing was received for the first half of `idle_timeout`. A ping is sent if `auto_ping` is set. `Idle` follows.
     Quiet,
     /// Nothing was received for the second half of `idle_timeout` either. The session is closed.
     Idle,

@@ -1,6 +1,7 @@
 //! The state of the event loop: all sessions, the queues of each phase, topics, deadlines, timers and counters.
 //!
-//! An [`Engine`] has no poll, clock or handler. Its caller passes in the time and the readiness of streams, so that a
+//! An [`Engine`] has no poll or handler. Only `timers` reads a clock, when a timer is set, if [`Engine::new`] was given
+//! one. The caller passes in the time and the readiness of streams, so that a
 //! simulation can drive an engine as well as the server. The phases of a turn (`server`) and the methods of
 //! [`Context`](crate::Context) act on the engine.
 //!
@@ -67,7 +68,7 @@ pub(crate) struct Engine {
     pub(crate) touch_period: u32,
     /// Number of the newest connection that was accepted before the last poll.
     accepted_before_poll: u64,
-    /// Connections accepted since the start, and so the number of the newest one.
+    /// Connections inserted since the start, and so the number of the newest one.
     accepted: u64,
     counts: Counts,
     /// Slots of sessions with input to read or to process. An entry is valid only if the session in its slot is marked
@@ -77,7 +78,9 @@ pub(crate) struct Engine {
     pub(crate) long_read_queue: SlotQueue,
     /// Slots of sessions with unsent bytes, most of them queued in this turn. Valid only if `is_flush_queued`.
     pub(crate) flush_queue: SlotQueue,
-    /// Slots of sessions with many unsent bytes. They are flushed in slices, from the turn's budget for publications.
+    /// Slots of sessions with many unsent bytes. They are flushed in slices, within the limit of work that the flush
+    /// phase
+    /// spends on publications and on this queue (see `flush`).
     pub(crate) large_queue: SlotQueue,
     /// Sessions that published while too many bytes were unclaimed. They are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
@@ -103,7 +106,7 @@ struct Counts {
     requesting: usize,
     /// Sessions of [`Kind::Surplus`].
     surplus: usize,
-    /// Sessions of [`Kind::Opened`]: between `on_open` and `on_close`.
+    /// Sessions of [`Kind::Opened`] and [`Kind::Ended`]: between `on_open` and `on_close`.
     open: usize,
 }
 
@@ -196,7 +199,8 @@ impl Engine {
         }
     }
 
-    /// Begins a turn after a poll. `now` is in milliseconds of a monotonic clock.
+    /// Begins a turn, usually after a poll; also called before `on_start` and `Server::with_context`. `now` is in
+    /// milliseconds of a monotonic clock.
     pub(crate) fn begin_turn(&mut self, now: u64) {
         debug_assert!(self.now <= now);
         self.now = now;
@@ -278,9 +282,10 @@ impl Engine {
         None
     }
 
-    /// Ends the oldest connection without a request, if that connection is at least `age_min` milliseconds old and has
-    /// no input to be read. A connection that was accepted after the last poll is not ended: the poll has not reported
-    /// yet whether its request has arrived. Returns whether a connection was ended.
+    /// Ends the oldest connection that has neither sent a request nor has input to be read, if it is at least `age_min`
+    /// milliseconds old. Only the [`EVICTION_CANDIDATES_MAX`] oldest connections without a request are examined. A
+    /// connection that was accepted after the last poll is skipped: the poll has not reported yet whether its request
+    /// has arrived. Returns whether a connection was ended.
     fn evict(&mut self, reason: AdmissionError, age_min: u32) -> bool {
         let now = self.now as Millis;
         // Unread input may be the request.
@@ -623,7 +628,8 @@ pub(crate) fn millis(duration: Duration) -> Millis {
     duration.as_millis() as Millis
 }
 
-/// Capacity, in sessions, of the slots and of each queue that is reserved at the start and never released.
+/// Capacity, in sessions, that the slots and the read, flush and reap queues reserve at the start. The slots and all
+/// queues retain up to this capacity when they shrink.
 pub(crate) const SLOTS_RETAINED: usize = 1024;
 
 /// Maximum connections above a limit that stay until the peer has read the 503. Each has a descriptor; 16 is half of

@@ -8,7 +8,7 @@
 //! - A *hold*: a range of claimed bytes that overlaps the chunk is queued, and not sent yet. A hold retains no other
 //!   chunk.
 //!
-//! Each chunk counts its cursors and holds. [`Log::trim`] releases all other chunks.
+//! Each chunk counts its cursors and holds. [`Log::trim`] releases the chunks that neither reason retains.
 //!
 //! A frame never lies in two chunks, so every chunk begins with the first byte of a frame.
 

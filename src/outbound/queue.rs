@@ -4,7 +4,8 @@
 //!
 //! An empty queue owns no memory. Neither does a queue with a single range of a log, as usual for a member of one topic
 //! whose socket accepts all bytes, nor a queue whose bytes are all in the turn's buffer, as usual for the answer to a
-//! message. Owned bytes lie in chunks of [`CHUNK_BYTES`], so that chunks that were sent are released while others are
+//! message. Owned bytes lie in chunks that grow up to [`CHUNK_BYTES`] (a longer frame has a chunk of its own), so
+//! that chunks that were sent are released while others are
 //! unsent.
 
 use super::CHUNK_BYTES;
@@ -66,7 +67,7 @@ struct Bytes {
 #[derive(Clone, Copy, Debug)]
 struct Range {
     topic: TopicKey,
-    /// The number of messages. [`Self::UNCOUNTED`] if a part of the range was sent.
+    /// The number of messages. [`Self::UNCOUNTED`] if a part of the range was sent, or if the number does not fit.
     messages: u32,
     from: u64,
     to: u64,

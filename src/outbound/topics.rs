@@ -51,7 +51,8 @@ struct Topic {
     next_member: usize,
     /// The number of members without unclaimed bytes.
     caught_up: usize,
-    /// All members have claimed all bytes before this position. Recomputed when a chunk loses its last cursor.
+    /// All members have claimed all bytes before this position. Recomputed when a claim removes the last cursor of a
+    /// chunk, and when a member leaves.
     unclaimed_from: u64,
     policy: Option<LagPolicy>,
     /// Whether the topic is in [`Topics::dirty`].
@@ -258,8 +259,10 @@ impl Topics {
         (topic.log.end() - topic.members[index].cursor) as usize
     }
 
-    /// Returns the number of bytes that logs retain for members that have not claimed them. A chunk with a cursor
-    /// counts completely.
+    /// Returns the number of bytes that some member may not have claimed, in all logs. In each log, counting begins
+    /// at the
+    /// first chunk with a cursor, or at the position up to which all members were last known to have claimed, if that
+    /// is later.
     pub(crate) fn unclaimed_len(&self) -> usize {
         self.unclaimed_len
     }
@@ -373,10 +376,12 @@ impl Topics {
 
     /// Releases the memory of tables that less than a quarter of is in use.
     ///
-    /// The table of topics shrinks down to the highest place in use, because a key is a place: a topic that was created late
+    /// The table of topics shrinks down to the highest place in use, because a key is a place: a topic that was
+    /// created late
     /// and stays retains the places of topics that were created before it. New topics use those places first.
     ///
-    /// To shrink visits every place, so it is done only when half of the topics have gone since the last time: a constant
+    /// To shrink visits every place, so it is done only when half of the topics have gone since the last time: a
+    /// constant
     /// number of places per removed topic, unless topics in the highest places are removed one by one.
     fn shrink(&mut self) {
         let count = self.topics.len();

@@ -123,8 +123,8 @@ impl TurnBuffer {
     }
 }
 
-/// Copies `from` to `to`, which has the same length. A short payload is copied without a function call, in two pieces
-/// that overlap.
+/// Copies `from` to `to`, which has the same length. A payload of 16 to 32 bytes is copied without a function call,
+/// as its first and its last 16 bytes, which overlap below 32.
 #[inline(always)]
 fn copy(from: &[u8], to: &mut [u8]) {
     if let (Some(first), Some(last)) = (from.first_chunk(), from.last_chunk())

@@ -150,7 +150,7 @@ impl Connection {
     /// that arrived in pieces is owned by the event.
     ///
     /// # Errors
-    /// The rule that the peer broke. The reply is in `out`, and the connection has ended.
+    /// The rule that the peer broke. The reply is in `out`, unless our Close was sent before. The connection has ended.
     ///
     /// # Panics
     /// If the last event was a request, and it was not answered.
@@ -235,7 +235,9 @@ impl Connection {
     /// As `receive`.
     ///
     /// # Panics
-    /// If `len` is greater than the length of that memory, or if `assembly_space` returned `None`.
+    /// If the connection is not inside the payload of a data frame, or if `len` is greater than the number of missing
+    /// bytes or than the memory initialised so far. Call it only after `assembly_space` has returned memory, with a
+    /// `len` of at most its length: other misuse is not always detected.
     pub fn received_in_place(
         &mut self,
         len: usize,

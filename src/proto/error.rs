@@ -1,4 +1,6 @@
-//! Protocol violations of the peer on an open connection: one variant for each MUST of RFC 6455, with its close code.
+//! Protocol violations of the peer on an open connection: one variant for each rule of RFC 6455 that is checked and
+//! for each limit
+//! of the receiver, with its close code.
 //! Errors of the opening handshake are in `opening`, and have HTTP statuses instead.
 
 use super::opening::OpeningError;

@@ -1,8 +1,8 @@
 //! The WebSocket protocol (RFC 6455), server and client role, without I/O: there is no socket, clock, log or global
 //! variable in this module. Received bytes and limits are arguments; events and the bytes to send are results.
 //!
-//! - [`Connection`]: the state of one connection, from the first byte of the opening handshake to the last byte of the
-//!   closing handshake.
+//! - [`Connection`]: the state of one connection up to the end of the closing handshake. In the server role it includes
+//!   the opening handshake. In the client role, [`ClientOpening`] does the opening handshake before it.
 //! - `opening`: requests and responses of the opening handshake, and their errors.
 //! - `frame`: frame headers (section 5.2). `mask`: masking (section 5.3). `receiver` and `assembly`: messages of one
 //!   frame or of fragments (sections 5.4 to 5.6). `utf8`: text in pieces (section 8.1). `close`: the body of a Close

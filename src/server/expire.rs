@@ -1,6 +1,7 @@
 //! The expire phase: acts on deadlines that have passed, and calls the handler for timers that are due.
 //!
-//! A deadline or timer is due if its time is not later than the start of the turn.
+//! A deadline or timer is due if its time is not later than the start of the turn. A timer that is set during a turn
+//! is not due in that turn. Due timers are called in the order of their times.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -14,8 +15,9 @@ use crate::stats::Refusal;
 impl Engine {
     /// Acts on deadlines and timers that are due.
     ///
-    /// Before a deadline takes effect, the session's input is read and its unsent bytes are written as far as the
-    /// stream accepts them. So a peer that has met the deadline is not ended because the loop is late, for example
+    /// Before a deadline takes effect, the session's input is read. If the write deadline is set then, unsent
+    /// bytes are written as far as the stream accepts them. So a peer that has met the deadline is not ended because
+    /// the loop is late, for example
     /// after the process was suspended.
     pub(crate) fn expire(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
         for _ in 0..EXPIRED_PER_TURN_MAX {

@@ -427,7 +427,8 @@ fn write(
     }
 }
 
-/// Maximum bytes that one flush of a session writes in addition to what it claims: about 100 us.
+/// Maximum bytes that one flush of a session writes in addition to what it claims and to the excess of a member that
+/// lags: about 100 us.
 const SLICE_BYTES_MAX: usize = 256 * 1024;
 
 /// Work after which no further session of this turn's sends is flushed; the others follow in the next turn. This is

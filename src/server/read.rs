@@ -139,7 +139,8 @@ impl Engine {
         self.count_reads(sessions, read, published);
     }
 
-    /// Reads from a session to the end of its message, within its share, and queues the session again if there is more
+    /// Reads from a session to the end of the current frame, within its share, and queues the session again if there
+    /// is more
     /// to read. Returns the bytes and messages.
     #[inline(never)]
     fn read_long(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
@@ -415,7 +416,8 @@ impl Engine {
         }
     }
 
-    /// Processes input that does not begin with a complete message in one frame: consumes one event, or all of `input`.
+    /// Processes input that `receive_whole` has not consumed: consumes one event, all of `input`, or
+    /// `FRAGMENTS_PER_CALL` fragments.
     /// Returns the rest of `input`, and the cost of the call, in messages, in addition to one.
     #[inline(never)]
     fn process_any<'i>(
@@ -626,7 +628,8 @@ impl Engine {
         self.violation(slot, error);
     }
 
-    /// Called when the peer has violated the protocol. `replies` has the Close or the HTTP response that answers it.
+    /// Called when the peer has violated the protocol. `replies` has the Close or the HTTP response that answers it,
+    /// and is empty if our Close was sent before.
     fn violation(&mut self, slot: usize, error: ProtocolError) {
         let code = error.close_code().unwrap_or(CODE_ABNORMAL);
         let reason = error.to_string();

@@ -1,4 +1,5 @@
-//! The reap phase: deregisters the sessions that have ended, calls `on_close`, and frees their slots.
+//! The reap phase: for each session that has ended, calls `on_error` and `on_close`, frees the slot, and removes the
+//! stream from the poll.
 //!
 //! No other phase frees a slot, so a slot that a phase has checked stays valid until the phase is over.
 
@@ -39,7 +40,8 @@ impl Engine {
         reaped
     }
 
-    /// Reports to the log and to the handler how the session ended, once. If the handler panics, the next call reports what
+    /// Reports to the log and to the handler how the session ended, once. If the handler panics, the next call
+    /// reports what
     /// was not reported yet.
     fn report(&mut self, id: Id, handler: &mut impl Handler) {
         let slot = id.slot as usize;

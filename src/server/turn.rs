@@ -1,4 +1,5 @@
-//! The order of the phases of a turn: its poll ([`begin`]), then accept, read, expire, flush, reap, and the steps of a stop
+//! The order of the phases of a turn: its poll ([`begin`]), then accept, read, expire, flush, reap, and the steps of
+//! a stop
 //! ([`turn`]).
 //!
 //! The server, the test harness, the unit tests and the simulation all call both functions. They differ in their
@@ -18,7 +19,8 @@ pub(crate) trait Environment {
         let _ = (engine, handler, is_last);
     }
 
-    /// Waits for events, for at most `timeout` (`None`: without a limit), and marks their sessions. Returns whether there may
+    /// Waits for events, for at most `timeout` (`None`: without a limit), and marks their sessions. Returns whether
+    /// there may
     /// be more events already.
     fn poll_once(&mut self, engine: &mut Engine, timeout: Option<Duration>) -> io::Result<bool> {
         let _ = (engine, timeout);
@@ -43,7 +45,8 @@ pub(crate) trait Environment {
     fn close_listeners(&mut self) {}
 }
 
-/// Waits for events, at most `timeout`, marks what all of them report, and begins the turn at the time that `clock` returns
+/// Waits for events, at most `timeout`, marks what all of them report, and begins the turn at the time that `clock`
+/// returns
 /// after that, in milliseconds.
 pub(crate) fn begin(
     engine: &mut Engine,
@@ -60,8 +63,9 @@ pub(crate) fn begin(
     Ok(())
 }
 
-/// Waits for events, at most `timeout`, and marks what all of them report: deadlines are acted on only after that, and a single
-/// poll may not return all events, or none because of a signal.
+/// Waits for events, at most `timeout`, and marks what all of them report: deadlines are acted on only after that,
+/// and a single poll can return only some of the events, or none
+/// because a signal interrupted it, so it is repeated.
 fn poll(
     engine: &mut Engine,
     mut timeout: Option<Duration>,
