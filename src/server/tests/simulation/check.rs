@@ -179,6 +179,7 @@ pub(super) fn everything_is_released(engine: &Engine, model: &Model) {
     );
     assert_eq!(later, (None, None));
     assert!(engine.read_queue.is_empty() && engine.flush_queue.is_empty());
+    assert!(engine.long_read_queue.is_empty() && engine.deferred.is_empty());
     assert!(engine.large_queue.is_empty());
     assert_eq!(engine.topics.unclaimed_len(), 0);
     assert!(engine.reap_queue.is_empty());
