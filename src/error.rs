@@ -14,7 +14,8 @@ pub enum Error {
     Io(io::Error),
     /// A response that `Handler::on_upgrade` altered violates the protocol. The client got a 500.
     Response(ResponseError),
-    /// One of the limits of [`Config`](crate::Config) that [`Limit`] lists was exceeded. Messages and requests that are too
+    /// One of the limits of [`Config`](crate::Config) that [`Limit`] lists was exceeded. Messages and requests that
+    /// are too
     /// large are [`Protocol`](Self::Protocol).
     Limit(Limit),
     /// The connection was refused because the server is stopping.
@@ -48,7 +49,8 @@ impl std::error::Error for Error {
     }
 }
 
-/// A limit or timeout of [`Config`](crate::Config) that ends or refuses a connection. Displayed as the name of the field.
+/// A limit or timeout of [`Config`](crate::Config) that ends or refuses a connection. Displayed as the name of the
+/// field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limit {
@@ -93,7 +95,8 @@ impl fmt::Display for Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Close<'a> {
-    /// The close code (section 7.4) of the side that began. If the server began or failed the connection, its code, even if
+    /// The close code (section 7.4) of the side that began. If the server began or failed the connection, its code,
+    /// even if
     /// the peer did not answer (`is_clean` is false then, where section 7.1.5 has 1006). 1005
     /// ([`CODE_NONE`](crate::proto::CODE_NONE)): the Close had no code. 1006
     /// ([`CODE_ABNORMAL`](crate::proto::CODE_ABNORMAL)): neither side sent a Close.
@@ -109,9 +112,11 @@ pub struct Close<'a> {
 /// A side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// This server: `Context::close`, a limit, a timeout, a violation that the server found.
+    /// This server: `Context::close` or `terminate`, a stop, a limit, a timeout, a violation that the server found, a
+    /// handler
+    /// that panicked, or a socket error that is not listed at `Peer`.
     Us,
-    /// The client: a Close, an end of stream, a reset.
+    /// The client: a Close, an end of stream, a reset, a broken pipe at a write.
     Peer,
 }
 
@@ -122,11 +127,12 @@ pub enum Side {
 pub enum SendStatus {
     /// The message is queued, or was written at once.
     Queued,
-    /// The message is queued, and the session has more unsent bytes than its high-water mark: wait for `on_drain` before
+    /// The message is queued, and the session has more unsent bytes than its high-water mark: wait for `on_drain`
+    /// before
     /// sending more.
     OverHighWater,
-    /// The message is not sent. The session is closing or has ended, or its unsent bytes exceed `high_water_bytes` and the
-    /// message would make them exceed `backlog_bytes_max` (then the session is terminated).
+    /// The message is not sent. The session is closing or has ended, or its unsent bytes of direct messages exceed
+    /// `high_water_bytes` and the message would make them exceed `backlog_bytes_max` (then the session is terminated).
     Refused,
 }
 

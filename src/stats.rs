@@ -1,6 +1,7 @@
 //! The server's counters: totals since its start, and a few current values.
 //!
-//! Counting costs the loop one addition per message. Durations of turns cost one read of the clock per turn, and are measured
+//! Counting costs the loop one addition per message. Durations of turns cost one read of the clock per turn, and are
+//! measured
 //! only after [`Context::measure_turns`](crate::Context::measure_turns).
 
 use std::time::Duration;
@@ -17,18 +18,21 @@ pub struct Stats {
     pub http_requests: u64,
     /// Text and binary messages that were passed to `Handler::on_message`.
     pub messages_in: u64,
-    /// Messages that were queued or written: each message sent to a session, and each publication once per member, without
+    /// Messages that were queued or written: each message sent to a session, and each publication once per member,
+    /// without
     /// the messages that members have skipped.
     pub messages_out: u64,
     /// Messages that members have skipped ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
     pub messages_skipped: u64,
-    /// Bytes read from sockets, requests and frame headers included. Those of a turn are added when its read phase is over.
+    /// Bytes read from sockets, requests and frame headers included. Those of a turn are added when its read phase is
+    /// over.
     pub bytes_in: u64,
     /// Bytes that sockets have accepted, responses and frame headers included.
     pub bytes_out: u64,
     /// Unsent bytes of sessions whose sockets accept nothing at the moment; publications count once for each member.
     pub backlog_bytes: usize,
-    /// Memberships of sessions whose sockets accept nothing at the moment: a session in three topics counts three times.
+    /// Memberships of sessions whose sockets accept nothing at the moment: a session in three topics counts three
+    /// times.
     pub members_lagging: usize,
     /// Durations of turns, from the poll's return to the end of the reap phase, if they are measured.
     pub turns: Option<TurnTimes>,
@@ -38,13 +42,15 @@ pub struct Stats {
 
 impl Stats {
     /// Returns the number of refused connections by reason: `protocol` (the server itself answered the request
-    /// with 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it violates
+    /// with 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that
+    /// it violates
     /// the protocol), `shutdown`, or the name of a limit of [`Config`](crate::Config).
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused)
     }
 
-    /// Returns the number of ended sessions by the close code that `Handler::on_close` was given (RFC 6455 section 7.4): each
+    /// Returns the number of ended sessions by the close code that `Handler::on_close` was given (RFC 6455 section
+    /// 7.4): each
     /// registered code, `3000-3999`, `4000-4999` (which peers can choose freely), and `other`.
     pub fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CLOSES.into_iter().zip(self.closes)
@@ -99,7 +105,8 @@ impl Refusal {
 #[derive(Clone, Debug, Default)]
 pub struct TurnTimes {
     sum: Duration,
-    /// Counts by bucket: turns that took at most the bound and longer than the bound before. The last bucket has no bound.
+    /// Counts by bucket: turns that took at most the bound and longer than the bound before. The last bucket has no
+    /// bound.
     counts: [u64; TURN_BOUNDS.len() + 1],
 }
 
@@ -159,7 +166,7 @@ const CLOSES: [&str; 19] = [
     "other",
 ];
 
-/// In microseconds: a turn with one small message takes some 10, one that reads 4 MiB, the maximum, some 1 000.
+/// In microseconds: a turn with one small message takes some 10, one that reads 4 MiB some 1 000 or more.
 const TURN_BOUNDS: [u64; 9] = [
     20, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000,
 ];

@@ -6,12 +6,15 @@
 //! allocated later, and stays in an allocator's cache, prevents the allocator from returning the memory below it to the
 //! system.
 //!
-//! Larger buffers are *mapped* (see `buffer`): they occupy only the pages that were written to, whatever their
+//! Buffers of 128 KiB and more are *mapped* (see `buffer`): they occupy only the pages that were written to, whatever
+//! their
 //! capacity, and all of their memory returns to the system when they are freed. Used mapped buffers are retained for
 //! one second, because the page faults of a new buffer cost more than the copy into it. But a used buffer occupies all
 //! its pages, however few bytes it contains. Therefore:
 //!
-//! - Queues, logs and unprocessed input use chunks of 128 KiB.
+//! - Queues, logs, unprocessed input, and messages of which more than 4 KiB (32 KiB with 32-bit addresses) have
+//! arrived use
+//! chunks of 128 KiB. Smaller contents use small buffers or the heap.
 //! - Used buffers above 128 KiB are used again for a few messages at a time.
 //! - Requests use new buffers, because any client can begin a request.
 

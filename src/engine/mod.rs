@@ -12,6 +12,7 @@
 //! - `memberships`: join, leave, publish, claim
 //! - `operations`: everything else that a handler can request
 //! - `deadlines`, `timers`: what is due when
+//! - `slot_queue`: the queues of slots for the read and flush phases
 //! - `session_log`: log lines about sessions, rate-limited
 
 pub(crate) mod deadlines;
@@ -115,7 +116,8 @@ struct Counts {
 pub(crate) struct Published {
     /// All bytes published before the end of the last flush phase.
     pub(crate) total: u64,
-    /// Bytes that message handlers have published since then. Their sessions can be deferred.
+    /// Bytes that handlers have published since then while input was processed. The sessions of that input can be
+    /// deferred.
     pub(crate) by_messages: u64,
     /// Bytes published by anything else (timers, sources, commands of the host) and perhaps still unclaimed.
     pub(crate) by_others: u64,
@@ -431,7 +433,8 @@ impl Engine {
         self.stats.count_turn(time);
     }
 
-    /// Returns the numbers of sessions of `Kind::Requesting`, `Kind::Surplus` and `Kind::Opened`.
+    /// Returns the numbers of sessions of `Kind::Requesting`, of `Kind::Surplus`, and of `Kind::Opened` and `Kind::Ended`
+    /// together.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> [usize; 3] {
         let Counts {

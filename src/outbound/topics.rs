@@ -374,7 +374,7 @@ impl Topics {
         }
     }
 
-    /// Releases the memory of tables that less than a quarter of is in use.
+    /// Releases unused memory of the tables if less than a quarter of the topics' table is in use.
     ///
     /// The table of topics shrinks down to the highest place in use, because a key is a place: a topic that was
     /// created late

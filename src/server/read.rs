@@ -50,7 +50,8 @@ struct PayloadRead {
 }
 
 impl Engine {
-    /// Reads from each queued session once, until the limit of the turn is reached. The remaining sessions stay at the
+    /// Visits each queued session once, and reads within its share, until the limit of the turn is reached. The
+    /// remaining sessions stay at the
     /// front of the queue for the next turn. The limit lets the first sessions receive their answers before all others
     /// are read.
     pub(crate) fn read(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
@@ -111,7 +112,9 @@ impl Engine {
         self.read_work += sessions * WRITE_WORK + read.bytes * SMALL_MESSAGES_WORK;
     }
 
-    /// Reads once from each session that is in the middle of a long message, until the limit of the turn is reached.
+    /// Visits once each session that is in the middle of a long message, until the byte limit of the turn is reached.
+    /// A visit
+    /// reads within the session's share.
     /// The turn has read `bytes_read` bytes already.
     #[inline(never)]
     fn read_long_queued(&mut self, bytes_read: usize, buf: &mut [u8], handler: &mut impl Handler) {
@@ -693,7 +696,8 @@ const PAYLOAD_DISCOUNT: usize = 8;
 /// follows them and copied, which takes less time than another read.
 const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 
-/// Cost, in messages, of a call of `receive_with` that returns no event: it has consumed all input, or 64 fragments.
+/// Cost, in messages and in addition to one, of a call of `receive_with` that returns no event: it has consumed all
+/// input, or 64 fragments.
 const FRAGMENTS_WORK: usize = 31;
 
 /// Work of reading one byte of small messages: it takes as long as writing this many bytes of a publication.
