@@ -16,8 +16,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// A byte vector that may be large. With a capacity of at least [`LARGE_BYTES`], its memory returns to the system
-/// when it
-/// is dropped.
+/// when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer(Vec<u8>);
 

@@ -20,54 +20,46 @@ use std::time::Duration;
 pub struct Config {
     /// Maximum payload of a message in bytes, all fragments together. Default 16 MiB, at least 1. A longer message is
     /// answered with Close 1009 (RFC 6455 section 7.4.1) when its frame header arrives, before its payload. The
-    /// default is
-    /// lower than tungstenite's 64 MiB and npm ws' 100 MiB, so that a small host can hold a few messages of that size.
+    /// default is lower than tungstenite's 64 MiB and npm ws' 100 MiB, so that a small host can hold a few messages
+    /// of that size.
     pub message_bytes_max: usize,
 
     /// Maximum frames of a message. Default 131 072, at least 1. More are answered with Close 1008. It limits the
-    /// work that
-    /// empty fragments cause (RFC 6455 section 10.4). The default allows 16 MiB in fragments of 128 bytes.
+    /// work that empty fragments cause (RFC 6455 section 10.4). The default allows 16 MiB in fragments of 128 bytes.
     pub fragments_max: u32,
 
     /// Maximum bytes of a request's head: request line and headers together. Default 16 KiB, which is enough for the
-    /// cookies
-    /// that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5).
+    /// cookies that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5).
     pub head_bytes_max: usize,
 
     /// Maximum header fields of a request. Default 100, from 1 to 124 (the parser's maximum). More are answered with
-    /// HTTP
-    /// 431.
+    /// HTTP 431.
     pub headers_max: usize,
 
     /// Maximum time from accept until the request's head is complete. Default 10 s. Bytes that arrive do not extend
-    /// it. A
-    /// request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7).
+    /// it. A request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7).
     pub handshake_timeout: Duration,
 
     /// Time without any byte from the peer after which a session is closed with 1001. Default 120 s. `None`: no limit.
     pub idle_timeout: Option<Duration>,
 
     /// Whether a ping is sent when half of `idle_timeout` has passed without a byte from the peer, so that only peers
-    /// that no
-    /// longer answer reach the timeout. Default true.
+    /// that no longer answer reach the timeout. Default true.
     pub auto_ping: bool,
 
     /// Maximum wait for the peer's Close after the server's Close; and again, for the end of the peer's stream after
-    /// both
-    /// Closes, after the Close that answers a violation, or after an HTTP response. Default 5 s. Each wait starts
-    /// when the operating system has accepted the server's
-    /// last bytes. When it has passed, the server closes the socket.
+    /// both Closes, after the Close that answers a violation, or after an HTTP response. Default 5 s. Each wait
+    /// starts when the operating system has accepted the server's last bytes. When it has passed, the server closes
+    /// the socket.
     pub close_timeout: Duration,
 
     /// If bytes for a peer are unsent, the peer must accept 64 KiB of them, or all, in this time. Default 30 s. Else
-    /// the
-    /// session is terminated. A session that is closing must send all its unsent bytes within this time.
+    /// the session is terminated. A session that is closing must send all its unsent bytes within this time.
     pub write_timeout: Duration,
 
     /// Unsent bytes of a session above which the server stops reading from it, so that TCP makes the peer wait, until
-    /// they
-    /// have fallen to `low_water_bytes`. Default 1 MiB. Each queue entry counts 128 bytes more, which is its memory.
-    /// Consecutive publications of one topic share an entry.
+    /// they have fallen to `low_water_bytes`. Default 1 MiB. Each queue entry counts 128 bytes more, which is its
+    /// memory. Consecutive publications of one topic share an entry.
     pub high_water_bytes: usize,
 
     /// Unsent bytes at which a session that has exceeded `high_water_bytes` is read again, and
@@ -75,19 +67,16 @@ pub struct Config {
     pub low_water_bytes: usize,
 
     /// Maximum unsent bytes of a session from direct sends. Default 18 MiB: the high-water mark, one message of
-    /// `message_bytes_max`, and a margin of
-    /// 1 MiB, for example for a prefix that the handler adds. At least `high_water_bytes`. A send that would exceed it
-    /// is refused and the session is terminated, so that no message is dropped silently. A session at or below its
-    /// high-water
-    /// mark accepts one more message of any length.
+    /// `message_bytes_max`, and a margin of 1 MiB, for example for a prefix that the handler adds. At least
+    /// `high_water_bytes`. A send that would exceed it is refused and the session is terminated, so that no message
+    /// is dropped silently. A session at or below its high-water mark accepts one more message of any length.
     pub backlog_bytes_max: usize,
 
     /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry.
-    /// Checked when the
-    /// server flushes a new publication to the member: it first writes what the socket accepts; if older publications
-    /// of more
-    /// than this remain unsent, the lag policy applies. A member that reads fast enough never exceeds it, however much
-    /// one turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above it: [`LagPolicy`].
+    /// Checked when the server flushes a new publication to the member: it first writes what the socket accepts; if
+    /// older publications of more than this remain unsent, the lag policy applies. A member that reads fast enough
+    /// never exceeds it, however much one turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above
+    /// it: [`LagPolicy`].
     pub lag_bytes_max: usize,
 
     /// What happens to a member above `lag_bytes_max`. Default [`LagPolicy::Disconnect`]; a topic can have its own
@@ -95,25 +84,20 @@ pub struct Config {
     pub lag_policy: LagPolicy,
 
     /// Maximum topics of a session. Default 1 024. [`Context::subscribe`](crate::Context::subscribe) returns `false`
-    /// for more.
-    /// Each membership takes about 40 bytes, and each topic about 300.
+    /// for more. Each membership takes about 40 bytes, and each topic about 300.
     pub memberships_max: usize,
 
-    /// Maximum connections at once, including those in their opening handshake. Default: the process's descriptor limit
-    /// minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes the oldest connection that is
-    /// at least
-    /// 1 s old and has sent no complete request. If there is none, it answers the new connection with HTTP 503 (RFC
-    /// 7231 section 6.6.4);
-    /// up to 16 connections at a time are held open until they have received that.
+    /// Maximum connections at once, including those in their opening handshake. Default: the process's descriptor
+    /// limit minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes the oldest connection
+    /// that is at least 1 s old and has sent no complete request. If there is none, it answers the new connection
+    /// with HTTP 503 (RFC 7231 section 6.6.4); up to 16 connections at a time are held open until they have received
+    /// that.
     pub connections_max: usize,
 
     /// Maximum connections at once without a complete request. Default 4 096, the largest common listen backlog; at
-    /// least 1.
-    /// For one more, the oldest of them is closed, so that clients that send nothing cannot block others. Connections
-    /// that were
-    /// accepted after the last poll are not closed, because their requests may have arrived: for one turn there can
-    /// be 256 more
-    /// for each listener.
+    /// least 1. For one more, the oldest of them is closed, so that clients that send nothing cannot block others.
+    /// Connections that were accepted after the last poll are not closed, because their requests may have arrived:
+    /// for one turn there can be 256 more for each listener.
     pub handshakes_max: usize,
 
     /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the
@@ -121,19 +105,16 @@ pub struct Config {
     pub shutdown_grace: Duration,
 
     /// Size of the receive buffer that all sessions share. Default 80 KiB, at least 1 024. A message that fits into
-    /// it is not
-    /// copied, and messages of 64 KiB are common; 256 KiB did not make messages of 1 MiB faster.
+    /// it is not copied, and messages of 64 KiB are common; 256 KiB did not make messages of 1 MiB faster.
     pub receive_buffer_bytes: usize,
 
-    /// Maximum bytes read from one session in a turn, before the other sessions are read. Default 256 KiB, at least
-    /// 1. The
-    /// rest is read in the next turn. A read that brings only payload of one frame counts as an eighth of its
+    /// Maximum bytes read from one session in a turn, before the other sessions are read. Default 256 KiB, at
+    /// least 1. The rest is read in the next turn. A read that brings only payload of one frame counts as an eighth of its
     /// bytes.
     pub read_budget_bytes: usize,
 
     /// Maximum queued commands of other threads ([`Handle`](crate::Handle)). Default 4 096, at least 1. A caller with
-    /// one
-    /// more gets [`HandleError::Full`](crate::HandleError::Full).
+    /// one more gets [`HandleError::Full`](crate::HandleError::Full).
     pub handle_commands_max: usize,
 
     /// Maximum bytes of payloads, topic names and reasons in queued commands of other threads
@@ -147,8 +128,7 @@ pub struct Config {
 #[non_exhaustive]
 pub enum LagPolicy {
     /// The server drops the member's publications of which no byte is sent, and all output queued after the first of
-    /// them,
-    /// and sends Close 1013 (try again later).
+    /// them, and sends Close 1013 (try again later).
     Disconnect,
     /// The member skips whole messages up to the newest; [`Handler::on_skip`](crate::Handler::on_skip) reports
     /// their number.

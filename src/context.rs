@@ -15,16 +15,14 @@ use std::time::Duration;
 /// The operations that a handler can use in each of its events.
 ///
 /// Operations on a session take its [`Id`]. If the session has ended, they have no effect, and queries return `None`,
-/// `false`
-/// or zero. No operation blocks.
+/// `false` or zero. No operation blocks.
 ///
 /// Outside of events, use [`Server::with_context`](crate::Server::with_context) on the loop's thread, and
 /// [`Handle`](crate::Handle) on other threads.
 pub struct Context<'a> {
     engine: &'a mut Engine,
     /// Number of the route whose handler uses this context; 0 without a router. Timers that the handler sets are
-    /// reported to
-    /// that handler.
+    /// reported to that handler.
     scope: u32,
 }
 
@@ -35,8 +33,7 @@ impl<'a> Context<'a> {
     }
 
     /// Returns a context for one handler of a router. In [`on_timer`](crate::Handler::on_timer) the scope is that in
-    /// which
-    /// the timer was set.
+    /// which the timer was set.
     #[inline]
     pub(crate) fn scoped(&mut self, scope: u32) -> Context<'_> {
         Context {
@@ -55,12 +52,10 @@ impl<'a> Context<'a> {
     }
 
     /// Sends a message to one session as one frame (RFC 6455 section 5.6), after everything that was sent or
-    /// published to it
-    /// before. If the unsent bytes of direct messages exceed
+    /// published to it before. If the unsent bytes of direct messages exceed
     /// [`Config::high_water_bytes`](crate::Config::high_water_bytes), and this message
     /// would make them exceed [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max), the result is
-    /// `Refused` and the
-    /// session is terminated. Otherwise the length is not limited.
+    /// `Refused` and the session is terminated. Otherwise the length is not limited.
     ///
     /// ```
     /// use wsloop::{Message, SendStatus};
@@ -79,50 +74,44 @@ impl<'a> Context<'a> {
     }
 
     /// Sends a ping with the first 125 bytes of `payload` (RFC 6455 section 5.5.2). Returns `false` if the session is
-    /// not open
-    /// or has more unsent bytes of direct messages than
+    /// not open or has more unsent bytes of direct messages than
     /// [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max).
     pub fn ping(&mut self, id: Id, payload: &[u8]) -> bool {
         self.engine.ping(id, payload)
     }
 
     /// Returns the number of unsent bytes of the session: bytes that the operating system has not accepted yet, frame
-    /// headers
-    /// and unsent publications included.
+    /// headers and unsent publications included.
     pub fn buffered_amount(&self, id: Id) -> usize {
         self.engine.buffered_amount(id)
     }
 
     /// Begins the closing handshake (RFC 6455 section 7.1.2): queues a Close behind everything that is queued
-    /// already, and
-    /// ends the session's memberships. The reason is cut to 123 bytes at a character boundary. Code 1005 sends a Close
-    /// without code and reason. Returns `false` without any effect if the session is not open, or if `code` may not
-    /// be sent
-    /// ([`is_code_allowed`](crate::proto::is_code_allowed)).
+    /// already, and ends the session's memberships. The reason is cut to 123 bytes at a character boundary. Code 1005
+    /// sends a Close without code and reason. Returns `false` without any effect if the session is not open, or if
+    /// `code` may not be sent ([`is_code_allowed`](crate::proto::is_code_allowed)).
     pub fn close(&mut self, id: Id, code: u16, reason: &str) -> bool {
         self.engine.close(id, code, reason)
     }
 
     /// Ends the session without a closing handshake and drops its unsent bytes. `on_close` is called in the next reap
-    /// phase, normally
-    /// that of this turn, with code 1006, or with the code of an ending that was recorded before, for example by
+    /// phase, normally that of this turn, with code 1006, or with the code of an ending that was recorded before, for
+    /// example by
     /// [`close`](Self::close).
     pub fn terminate(&mut self, id: Id) {
         self.engine.terminate(id);
     }
 
     /// Makes the session a member of `topic`. A topic needs no creation: any text is a name, and a topic without
-    /// members, unsent
-    /// bytes and policy takes no memory. The member receives messages that are published from now on. Returns `false`
-    /// if the session is a member already,
-    /// is not open, or is a member of [`Config::memberships_max`](crate::Config::memberships_max) topics.
+    /// members, unsent bytes and policy takes no memory. The member receives messages that are published from now on.
+    /// Returns `false` if the session is a member already, is not open, or is a member of
+    /// [`Config::memberships_max`](crate::Config::memberships_max) topics.
     pub fn subscribe(&mut self, id: Id, topic: &str) -> bool {
         self.engine.subscribe(id, topic)
     }
 
     /// Ends the session's membership of `topic`. Messages that were published before are still sent to it. Returns
-    /// `false` if
-    /// the session was not a member.
+    /// `false` if the session was not a member.
     pub fn unsubscribe(&mut self, id: Id, topic: &str) -> bool {
         self.engine.unsubscribe(id, topic)
     }
@@ -139,15 +128,14 @@ impl<'a> Context<'a> {
     }
 
     /// Sets the lag policy of a topic, instead of [`Config::lag_policy`](crate::Config::lag_policy). `None` resets
-    /// it. The topic
-    /// need not have members.
+    /// it. The topic need not have members.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.engine.set_lag_policy(topic, policy);
     }
 
     /// Sets a timer: [`Handler::on_timer`](crate::Handler::on_timer) is called once with `key`, not earlier than
-    /// `after` from now,
-    /// rounded up to milliseconds. With zero it is called in the next turn. Several timers can have the same key.
+    /// `after` from now, rounded up to milliseconds. With zero it is called in the next turn. Several timers can have
+    /// the same key.
     pub fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
         self.engine.set_timer(after, key, self.scope)
     }
@@ -158,18 +146,15 @@ impl<'a> Context<'a> {
     }
 
     /// Returns the client's address; behind a proxy, that is the proxy's address. IPv6 scope and flow are zero.
-    /// Returns `None`
-    /// for Unix sockets.
+    /// Returns `None` for Unix sockets.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.engine.peer_addr(id)
     }
 
     /// Returns the path of the session's request as it was sent: percent-encoded, without the query. Returns `None`
-    /// if the path
-    /// is longer than 512 bytes: only its first 512 bytes are retained, for the log.
+    /// if the path is longer than 512 bytes: only its first 512 bytes are retained, for the log.
     /// ([`Handler::on_upgrade`](crate::Handler::on_upgrade) is given the whole path.) Sessions with the same path
-    /// share the
-    /// text.
+    /// share the text.
     pub fn path(&self, id: Id) -> Option<Arc<str>> {
         self.engine.path(id)
     }

@@ -15,8 +15,7 @@ pub enum Error {
     /// A response that `Handler::on_upgrade` altered violates the protocol. The client got a 500.
     Response(ResponseError),
     /// One of the limits of [`Config`](crate::Config) that [`Limit`] lists was exceeded. Messages and requests that
-    /// are too
-    /// large are [`Protocol`](Self::Protocol).
+    /// are too large are [`Protocol`](Self::Protocol).
     Limit(Limit),
     /// The connection was refused because the server is stopping.
     Shutdown,
@@ -96,8 +95,7 @@ impl fmt::Display for Limit {
 #[non_exhaustive]
 pub struct Close<'a> {
     /// The close code (section 7.4) of the side that began. If the server began or failed the connection, its code,
-    /// even if
-    /// the peer did not answer (`is_clean` is false then, where section 7.1.5 has 1006). 1005
+    /// even if the peer did not answer (`is_clean` is false then, where section 7.1.5 has 1006). 1005
     /// ([`CODE_NONE`](crate::proto::CODE_NONE)): the Close had no code. 1006
     /// ([`CODE_ABNORMAL`](crate::proto::CODE_ABNORMAL)): neither side sent a Close.
     pub code: u16,
@@ -113,8 +111,7 @@ pub struct Close<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// This server: `Context::close` or `terminate`, a stop, a limit, a timeout, a violation that the server found, a
-    /// handler
-    /// that panicked, or a socket error that is not listed at `Peer`.
+    /// handler that panicked, or a socket error that is not listed at `Peer`.
     Us,
     /// The client: a Close, an end of stream, a reset, a broken pipe at a write.
     Peer,
@@ -128,8 +125,7 @@ pub enum SendStatus {
     /// The message is queued, or was written at once.
     Queued,
     /// The message is queued, and the session has more unsent bytes than its high-water mark: wait for `on_drain`
-    /// before
-    /// sending more.
+    /// before sending more.
     OverHighWater,
     /// The message is not sent. The session is closing or has ended, or its unsent bytes of direct messages exceed
     /// `high_water_bytes` and the message would make them exceed `backlog_bytes_max` (then the session is terminated).

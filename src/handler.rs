@@ -8,15 +8,11 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 /// The events of a server's sessions. Only [`on_message`](Handler::on_message) is required.
 ///
 /// `on_open` and `on_close` are always called in pairs, in this order, also when the server is dropped (unless its
-/// thread is
-/// panicking). All other calls
-/// about a session come between them, with two exceptions: `on_upgrade` and `on_http` come before `on_open` or
-/// instead of
-/// it, and `on_error` is also called for clients that were refused.
+/// thread is panicking). All other calls about a session come between them, with two exceptions: `on_upgrade` and
+/// `on_http` come before `on_open` or instead of it, and `on_error` is also called for clients that were refused.
 ///
 /// All methods are called on the thread that runs the server, one at a time. A slow handler delays all sessions. A
-/// panic
-/// unwinds out of [`Server::turn`](crate::Server::turn).
+/// panic unwinds out of [`Server::turn`](crate::Server::turn).
 ///
 /// ```
 /// use wsloop::testing::{Harness, Received};
@@ -50,10 +46,9 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 /// ```
 pub trait Handler {
     /// Called when a whole message has arrived (RFC 6455 section 6.2). It has at most [`Config::message_bytes_max`]
-    /// bytes; a
-    /// text is valid UTF-8. `message` borrows a buffer of the loop: copy it to store it. After [`Context::close`],
-    /// messages
-    /// that the peer has sent before it answers the Close are still delivered here; sends are refused then.
+    /// bytes; a text is valid UTF-8. `message` borrows a buffer of the loop: copy it to store it. After
+    /// [`Context::close`], messages that the peer has sent before it answers the Close are still delivered here;
+    /// sends are refused then.
     ///
     /// [`Config::message_bytes_max`]: crate::Config::message_bytes_max
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>);
@@ -65,8 +60,7 @@ pub trait Handler {
 
     /// Called for a valid opening handshake (RFC 6455 section 4.2.1). `upgrade` is the 101 response before it is sent
     /// (section 4.2.2): add headers or choose a subprotocol. The session is not open yet, but [`Context::set_state`],
-    /// its
-    /// path and its address can be used. The default accepts every client.
+    /// its path and its address can be used. The default accepts every client.
     ///
     /// Check the `Origin` (section 10.2) or a token (section 10.5) here.
     ///
@@ -84,8 +78,8 @@ pub trait Handler {
     }
 
     /// Called for a GET or HEAD request that does not attempt a WebSocket upgrade. Returns the response; the default
-    /// is 426.
-    /// The server itself answers invalid opening handshakes (400, 405, 426, 431, 505) and other methods (405).
+    /// is 426. The server itself answers invalid opening handshakes (400, 405, 426, 431, 505) and other methods
+    /// (405).
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
         let _ = (cx, id, request);
         HttpResponse::new(426, "this path serves WebSockets only\n")
@@ -97,16 +91,14 @@ pub trait Handler {
     }
 
     /// Called when a ping has arrived (RFC 6455 section 5.5.2), with a `payload` of at most 125 bytes. Its pong is
-    /// already
-    /// queued, unless [`Context::close`] was called before. While the socket accepts nothing, only the newest pong is
-    /// retained.
+    /// already queued, unless [`Context::close`] was called before. While the socket accepts nothing, only the newest
+    /// pong is retained.
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         let _ = (cx, id, payload);
     }
 
     /// Called when a pong has arrived, solicited or not (RFC 6455 section 5.5.3), with a `payload` of at most 125
-    /// bytes.
-    /// Answers to automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are empty.
+    /// bytes. Answers to automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are empty.
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         let _ = (cx, id, payload);
     }
@@ -121,12 +113,9 @@ pub trait Handler {
     }
 
     /// Called when a member of `topic` had more than [`Config::lag_bytes_max`] unsent bytes and has skipped
-    /// `messages` whole
-    /// messages ([`LagPolicy::Skip`](crate::LagPolicy::Skip)). The publication that caused the skip is still
-    /// delivered to the
-    /// member; a message sent here follows that publication. Do not send on each call: the member does not read, and
-    /// its
-    /// queue would grow.
+    /// `messages` whole messages ([`LagPolicy::Skip`](crate::LagPolicy::Skip)). The publication that caused the skip
+    /// is still delivered to the member; a message sent here follows that publication. Do not send on each call: the
+    /// member does not read, and its queue would grow.
     ///
     /// [`Config::lag_bytes_max`]: crate::Config::lag_bytes_max
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
@@ -134,10 +123,8 @@ pub trait Handler {
     }
 
     /// Called when a session has ended; its socket is closed directly afterwards. After a closing handshake that is
-    /// when the peer has ended
-    /// the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The session's [`Context::state`],
-    /// path and
-    /// address are still available; sends are refused.
+    /// when the peer has ended the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The session's
+    /// [`Context::state`], path and address are still available; sends are refused.
     ///
     /// [`Config::close_timeout`]: crate::Config::close_timeout
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
@@ -156,8 +143,7 @@ pub trait Handler {
     }
 
     /// Called when a source of [`Server::register`](crate::Server::register) is readable. Readiness is
-    /// edge-triggered: read
-    /// until `WouldBlock`.
+    /// edge-triggered: read until `WouldBlock`.
     fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
         let _ = (cx, key);
     }

@@ -1,8 +1,7 @@
 //! The server's counters: totals since its start, and a few current values.
 //!
 //! Counting costs the loop one addition per message. Durations of turns cost one read of the clock per turn, and are
-//! measured
-//! only after [`Context::measure_turns`](crate::Context::measure_turns).
+//! measured only after [`Context::measure_turns`](crate::Context::measure_turns).
 
 use std::time::Duration;
 
@@ -19,8 +18,7 @@ pub struct Stats {
     /// Text and binary messages that were passed to `Handler::on_message`.
     pub messages_in: u64,
     /// Messages that were queued or written: each message sent to a session, and each publication once per member,
-    /// without
-    /// the messages that members have skipped.
+    /// without the messages that members have skipped.
     pub messages_out: u64,
     /// Messages that members have skipped ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
     pub messages_skipped: u64,
@@ -41,17 +39,15 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Returns the number of refused connections by reason: `protocol` (the server itself answered the request
-    /// with 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that
-    /// it violates
-    /// the protocol), `shutdown`, or the name of a limit of [`Config`](crate::Config).
+    /// Returns the number of refused connections by reason: `protocol` (the server itself answered the request with
+    /// 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it
+    /// violates the protocol), `shutdown`, or the name of a limit of [`Config`](crate::Config).
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused)
     }
 
     /// Returns the number of ended sessions by the close code that `Handler::on_close` was given (RFC 6455 section
-    /// 7.4): each
-    /// registered code, `3000-3999`, `4000-4999` (which peers can choose freely), and `other`.
+    /// 7.4): each registered code, `3000-3999`, `4000-4999` (which peers can choose freely), and `other`.
     pub fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CLOSES.into_iter().zip(self.closes)
     }

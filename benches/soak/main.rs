@@ -1,5 +1,5 @@
-//! Soak test: mixed load with faults against the binary, for a limited time. Every message sent must be accounted for, and
-//! at the end the server's memory and descriptors must be those of the start.
+//! Soak test: mixed load with faults against the binary, for a limited time. Every message sent must be accounted
+//! for, and at the end the server's memory and descriptors must be those of the start.
 //!
 //! `cargo bench --bench soak` runs for 60 seconds, `cargo bench --bench soak -- SECONDS SEED` for other times, with the
 //! seed that an earlier run has printed. Needs Linux (/proc). The exit code is 1 if a check fails.
@@ -13,9 +13,9 @@
 //! Every echo is compared with the message sent. One member of the topic, the witness, reads all the time and never
 //! leaves. Its order of messages is the reference: every other member must read the same messages in the same order
 //! without a gap, from the first message published after it joined to the last one that the witness had read when it
-//! left, unless the server disconnected it with 1013 (too far behind). A message is *delivered* if its echo arrived or the
-//! witness read it, and *ended* if its sender disconnected on purpose without waiting for it. All others are lost, and the
-//! run fails.
+//! left, unless the server disconnected it with 1013 (too far behind). A message is *delivered* if its echo arrived
+//! or the witness read it, and *ended* if its sender disconnected on purpose without waiting for it. All others are
+//! lost, and the run fails.
 
 mod broadcast;
 mod conversation;
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         (warm_up.lost() == 0, "messages were lost in the warm-up"),
         (
             totals.lost() == 0,
-            "messages that were sent are unaccounted for",
+            "messages that were sent are unaccounted for, or there were faults",
         ),
         (
             totals.sent.load(Relaxed) > 0 && totals.refused.load(Relaxed) > 0,
@@ -154,7 +154,8 @@ pub(crate) struct Totals {
     /// Messages that members of the topic other than the witness have read.
     pub(crate) received_by_members: AtomicU64,
     pub(crate) connections: AtomicU64,
-    /// Expected refusals: requests answered with an HTTP error, violations answered with 1002, members closed with 1013.
+    /// Expected refusals: requests answered with an HTTP error, violations answered with 1002, members closed with
+    /// 1013.
     pub(crate) refused: AtomicU64,
     /// Members closed with 1013.
     pub(crate) lagged: AtomicU64,

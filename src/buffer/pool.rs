@@ -7,14 +7,12 @@
 //! system.
 //!
 //! Buffers of 128 KiB and more are *mapped* (see `buffer`): they occupy only the pages that were written to, whatever
-//! their
-//! capacity, and all of their memory returns to the system when they are freed. Used mapped buffers are retained for
+//! their capacity, and all of their memory returns to the system when they are freed. Used mapped buffers are retained for
 //! one second, because the page faults of a new buffer cost more than the copy into it. But a used buffer occupies all
 //! its pages, however few bytes it contains. Therefore:
 //!
 //! - Queues, logs, unprocessed input, and messages of which more than 4 KiB (32 KiB with 32-bit addresses) have
-//! arrived use
-//! chunks of 128 KiB. Smaller contents use small buffers or the heap.
+//!   arrived use chunks of 128 KiB. Smaller contents use small buffers or the heap.
 //! - Used buffers above 128 KiB are used again for a few messages at a time.
 //! - Requests use new buffers, because any client can begin a request.
 
@@ -125,10 +123,8 @@ impl BufferPool {
 
     /// Reserves capacity for `needed` bytes of a message, of which frame headers have announced at most `bytes_max`
     /// bytes. A message that needs at least [`MAPPED_BYTES_MIN`] bytes moves to a mapped buffer: to a retained large
-    /// buffer
-    /// if more than [`LARGE_BYTES`] bytes are announced, one is retained, and fewer than [`LARGE_COUNT_MAX`] are in
-    /// use; else
-    /// to a chunk.
+    /// buffer if more than [`LARGE_BYTES`] bytes are announced, one is retained, and fewer than [`LARGE_COUNT_MAX`]
+    /// are in use; else to a chunk.
     ///
     /// If fewer than [`MAPPED_BYTES_MIN`] bytes are announced, the capacity is a power of two. Allocators retain some
     /// memory for each block size that was once in use, so fewer sizes leave less memory behind.
@@ -228,12 +224,10 @@ const SMALL_COUNT: usize = 64;
 const MIDDLE_BYTES: usize = 4096;
 
 /// Minimum bytes of a request's head or of an incomplete message for which a mapped buffer is used, not the
-/// allocator's heap. An
-/// allocator packs smaller buffers into pages of 64 KiB or more, and retains all of such a page while one of its
-/// buffers is
-/// in use: when every 16th of 4 000 messages of 31 000 bytes stayed, 132 MB remained resident, and 13 MB with this
-/// limit.
-/// With 32-bit addresses, of which each mapped buffer takes 128 KiB, it is higher.
+/// allocator's heap. An allocator packs smaller buffers into pages of 64 KiB or more, and retains all of such a page
+/// while one of its buffers is in use: when every 16th of 4 000 messages of 31 000 bytes stayed, 132 MB remained
+/// resident, and 13 MB with this limit. With 32-bit addresses, of which each mapped buffer takes 128 KiB, it is
+/// higher.
 const MAPPED_BYTES_MIN: usize = if cfg!(target_pointer_width = "64") {
     4097
 } else {
@@ -322,8 +316,7 @@ mod tests {
     }
 
     /// Doubling once stepped over the size from which on a buffer is mapped: a message whose pieces had 1 200 bytes
-    /// never
-    /// moved.
+    /// never moved.
     #[test]
     fn what_arrives_in_small_pieces_moves_to_a_mapped_buffer_as_well() {
         for piece in [1, 100, 1_200, 4_000, 4_097, 5_000] {

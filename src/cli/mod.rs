@@ -46,7 +46,7 @@ fn execute(args: Vec<OsString>) -> ExitCode {
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
             Ok(report) => {
                 let code = print(&report.text);
-                // Content differed (`--verify`).
+                // A received message was unexpected or differed (`--verify`).
                 if report.is_wrong {
                     ExitCode::FAILURE
                 } else {

@@ -1,8 +1,8 @@
 //! The state of the event loop: all sessions, the queues of each phase, topics, deadlines, timers and counters.
 //!
-//! An [`Engine`] has no poll or handler. Only `timers` reads a clock, when a timer is set, if [`Engine::new`] was given
-//! one. The caller passes in the time and the readiness of streams, so that a
-//! simulation can drive an engine as well as the server. The phases of a turn (`server`) and the methods of
+//! An [`Engine`] has no poll or handler. Only `timers` reads a clock, when a timer is set, if [`Engine::new`] was
+//! given one. The caller passes in the time and the readiness of streams, so that a simulation can drive an engine as
+//! well as the server. The phases of a turn (`server`) and the methods of
 //! [`Context`](crate::Context) act on the engine.
 //!
 //! This file inserts and evicts connections, finds sessions, and queues them for a phase. The other files:
@@ -80,8 +80,7 @@ pub(crate) struct Engine {
     /// Slots of sessions with unsent bytes, most of them queued in this turn. Valid only if `is_flush_queued`.
     pub(crate) flush_queue: SlotQueue,
     /// Slots of sessions with many unsent bytes. They are flushed in slices, within the limit of work that the flush
-    /// phase
-    /// spends on publications and on this queue (see `flush`).
+    /// phase spends on publications and on this queue (see `flush`).
     pub(crate) large_queue: SlotQueue,
     /// Sessions that published while too many bytes were unclaimed. They are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,

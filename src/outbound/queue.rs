@@ -2,11 +2,10 @@
 //! [`skip`](Outbound::skip), [`cut_at_log`](Outbound::cut_at_log) and [`clear`](Outbound::clear) drop unsent bytes;
 //! a newer pong replaces a pending one.
 //!
-//! An empty queue owns no memory. Neither does a queue with a single range of a log, as usual for a member of one topic
-//! whose socket accepts all bytes, nor a queue whose bytes are all in the turn's buffer, as usual for the answer to a
-//! message. Owned bytes lie in chunks that grow up to [`CHUNK_BYTES`] (a longer frame has a chunk of its own), so
-//! that chunks that were sent are released while others are
-//! unsent.
+//! An empty queue owns no memory. Neither does a queue with a single range of a log, as usual for a member of one
+//! topic whose socket accepts all bytes, nor a queue whose bytes are all in the turn's buffer, as usual for the
+//! answer to a message. Owned bytes lie in chunks that grow up to [`CHUNK_BYTES`] (a longer frame has a chunk of its
+//! own), so that chunks that were sent are released while others are unsent.
 
 use super::CHUNK_BYTES;
 use super::topics::{Claim, TopicKey, Topics};

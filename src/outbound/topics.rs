@@ -260,9 +260,8 @@ impl Topics {
     }
 
     /// Returns the number of bytes that some member may not have claimed, in all logs. In each log, counting begins
-    /// at the
-    /// first chunk with a cursor, or at the position up to which all members were last known to have claimed, if that
-    /// is later.
+    /// at the first chunk with a cursor, or at the position up to which all members were last known to have claimed,
+    /// if that is later.
     pub(crate) fn unclaimed_len(&self) -> usize {
         self.unclaimed_len
     }
@@ -377,12 +376,11 @@ impl Topics {
     /// Releases unused memory of the tables if less than a quarter of the topics' table is in use.
     ///
     /// The table of topics shrinks down to the highest place in use, because a key is a place: a topic that was
-    /// created late
-    /// and stays retains the places of topics that were created before it. New topics use those places first.
+    /// created late and stays retains the places of topics that were created before it. New topics use those places
+    /// first.
     ///
     /// To shrink visits every place, so it is done only when half of the topics have gone since the last time: a
-    /// constant
-    /// number of places per removed topic, unless topics in the highest places are removed one by one.
+    /// constant number of places per removed topic, unless topics in the highest places are removed one by one.
     fn shrink(&mut self) {
         let count = self.topics.len();
         if count == 0 && self.names.capacity() > 0 {

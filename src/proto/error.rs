@@ -1,7 +1,6 @@
 //! Protocol violations of the peer on an open connection: one variant for each rule of RFC 6455 that is checked and
-//! for each limit
-//! of the receiver, with its close code.
-//! Errors of the opening handshake are in `opening`, and have HTTP statuses instead.
+//! for each limit of the receiver, with its close code. Errors of the opening handshake are in `opening`, and have
+//! HTTP statuses instead.
 
 use super::opening::OpeningError;
 use std::fmt;

@@ -101,10 +101,9 @@ impl Receiver {
     }
 
     /// Consumes a message of one frame, with a length of 7 or 16 bits, that lies complete in `input`. May return
-    /// `None`,
-    /// and then consumes nothing: always for any other input, for `input` shorter than 8 bytes, beyond a limit, and
-    /// while
-    /// a frame or message is incomplete. Fast path with the same results as [`receive`](Self::receive).
+    /// `None`, and then consumes nothing: always for any other input, for `input` shorter than 8 bytes, beyond a
+    /// limit, and while a frame or message is incomplete. Fast path with the same results as
+    /// [`receive`](Self::receive).
     #[inline(always)]
     pub(super) fn receive_whole<'i>(
         &mut self,

@@ -51,9 +51,8 @@ struct PayloadRead {
 
 impl Engine {
     /// Visits each queued session once, and reads within its share, until the limit of the turn is reached. The
-    /// remaining sessions stay at the
-    /// front of the queue for the next turn. The limit lets the first sessions receive their answers before all others
-    /// are read.
+    /// remaining sessions stay at the front of the queue for the next turn. The limit lets the first sessions receive
+    /// their answers before all others are read.
     pub(crate) fn read(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
         // Sessions that move from the first queue to the second are read in this turn, too.
         let read = self.read_queued(self.read_queue.len(), buf, handler);
@@ -113,9 +112,7 @@ impl Engine {
     }
 
     /// Visits once each session that is in the middle of a long message, until the byte limit of the turn is reached.
-    /// A visit
-    /// reads within the session's share.
-    /// The turn has read `bytes_read` bytes already.
+    /// A visit reads within the session's share. The turn has read `bytes_read` bytes already.
     #[inline(never)]
     fn read_long_queued(&mut self, bytes_read: usize, buf: &mut [u8], handler: &mut impl Handler) {
         let published = self.topics.published_len();
@@ -143,8 +140,7 @@ impl Engine {
     }
 
     /// Reads from a session to the end of the current frame, within its share, and queues the session again if there
-    /// is more
-    /// to read. Returns the bytes and messages.
+    /// is more to read. Returns the bytes and messages.
     #[inline(never)]
     fn read_long(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
         self.reading = Some(slot as u32);
@@ -420,8 +416,8 @@ impl Engine {
     }
 
     /// Processes input that `receive_whole` has not consumed: consumes one event, all of `input`, or
-    /// `FRAGMENTS_PER_CALL` fragments.
-    /// Returns the rest of `input`, and the cost of the call, in messages, in addition to one.
+    /// `FRAGMENTS_PER_CALL` fragments. Returns the rest of `input`, and the cost of the call, in messages, in
+    /// addition to one.
     #[inline(never)]
     fn process_any<'i>(
         &mut self,

@@ -41,8 +41,7 @@ impl Engine {
     }
 
     /// Reports to the log and to the handler how the session ended, once. If the handler panics, the next call
-    /// reports what
-    /// was not reported yet.
+    /// reports what was not reported yet.
     fn report(&mut self, id: Id, handler: &mut impl Handler) {
         let slot = id.slot as usize;
         match self.sessions[slot].kind {

@@ -1,6 +1,5 @@
 //! The order of the phases of a turn: its poll ([`begin`]), then accept, read, expire, flush, reap, and the steps of
-//! a stop
-//! ([`turn`]).
+//! a stop ([`turn`]).
 //!
 //! The server, the test harness, the unit tests and the simulation all call both functions. They differ in their
 //! [`Environment`].
@@ -20,8 +19,7 @@ pub(crate) trait Environment {
     }
 
     /// Waits for events, for at most `timeout` (`None`: without a limit), and marks their sessions. Returns whether
-    /// there may
-    /// be more events already.
+    /// there may be more events already.
     fn poll_once(&mut self, engine: &mut Engine, timeout: Option<Duration>) -> io::Result<bool> {
         let _ = (engine, timeout);
         Ok(false)
@@ -46,8 +44,7 @@ pub(crate) trait Environment {
 }
 
 /// Waits for events, at most `timeout`, marks what all of them report, and begins the turn at the time that `clock`
-/// returns
-/// after that, in milliseconds.
+/// returns after that, in milliseconds.
 pub(crate) fn begin(
     engine: &mut Engine,
     timeout: Option<Duration>,
@@ -64,8 +61,7 @@ pub(crate) fn begin(
 }
 
 /// Waits for events, at most `timeout`, and marks what all of them report: deadlines are acted on only after that,
-/// and a single poll can return only some of the events, or none
-/// because a signal interrupted it, so it is repeated.
+/// and a single poll can return only some of the events, or none because a signal interrupted it, so it is repeated.
 fn poll(
     engine: &mut Engine,
     mut timeout: Option<Duration>,

@@ -78,8 +78,8 @@ fn publish_for(
     Ok(sent)
 }
 
-/// Scenario `large-publication`: one large message to the members of a topic, which all read or all do not. The victim's
-/// maximum latency must not exceed 60 ms.
+/// Scenario `large-publication`: one large message to the members of a topic, which all read or all do not. The
+/// victim's maximum latency must not exceed 60 ms.
 pub(crate) fn large_publication(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let full = [
         (500, 900_000),
@@ -175,7 +175,7 @@ pub(crate) fn join_leave(attack: &Attack, report: &mut Report) -> io::Result<()>
             let addr = server.addr;
             thread::spawn(move || join_and_leave(addr, until))
         });
-        // Publishes before all members have received the previous publication.
+        // Does not wait until all members have received the previous publication.
         let mut published = 0;
         while Instant::now() < until {
             publish_for(&publisher, &wire::text(20), 26, IO_TIMEOUT)?;

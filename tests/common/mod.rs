@@ -83,7 +83,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After a panic of the test, a second panic would hide the first one.
+        // After a panic of the test, a second panic would abort the process.
         if self.has_ended || thread::panicking() {
             let _ = self.handle.stop();
             return;
@@ -124,7 +124,7 @@ pub(crate) fn end(code: u16, reason: &str, is_clean: bool, by: Side) -> End {
     }
 }
 
-/// A handler that records each event and passes it to `inner`.
+/// A handler that passes each event to `inner` and records those of [`Seen`].
 pub(crate) struct Watched<H> {
     inner: H,
     events: Sender<Seen>,

@@ -54,8 +54,8 @@ pub(crate) enum Command {
 /// Configuration of a server to run.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// Addresses to listen on, without duplicates. If empty, the server listens on inherited sockets, or if there are
-    /// none on [`Listen::default_address`].
+    /// Addresses to listen on in addition to inherited sockets, without duplicates. If empty, the server listens on
+    /// inherited sockets, or if there are none on [`Listen::default_address`].
     pub(crate) listen: Vec<Listen>,
     pub(crate) sockets: SocketOptions,
     /// Paths and their handlers: at least one, without duplicate paths.

@@ -50,8 +50,8 @@ pub(super) struct Output {
 /// what was measured until then; the loss is also printed on stderr.
 ///
 /// # Errors
-/// Returns the reason why nothing was measured, in one line: no connection, no message received, or a system call
-/// that failed.
+/// Returns the reason why nothing was measured, in one line: no connection, a signal while connecting, no message
+/// received, or a system call that failed.
 pub(super) fn run(bench: &Bench) -> Result<Output, String> {
     measure(bench).map(|report| Output {
         text: if bench.json {

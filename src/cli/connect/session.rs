@@ -541,8 +541,8 @@ impl<'c> Session<'c> {
             // The server does not accept more bytes. It may have sent a Close with the reason before: continue to read
             // until its stream ends.
             Err(_) => {
-                // A server that has sent its Close may end the connection without waiting for ours, so unsent bytes of
-                // a Close are no failure.
+                // A server that has sent its Close may end the connection without waiting for ours, so unsent bytes
+                // that can all belong to a Close are no failure.
                 if matches!(self.phase, Phase::Flushing { .. })
                     && self.outbox.len() > CLOSE_BYTES_MAX
                 {

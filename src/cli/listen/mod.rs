@@ -23,7 +23,8 @@ pub(super) enum Listener {
 /// Opens all listeners. Returns them with the socket files that this process has created, which are removed on drop.
 ///
 /// # Errors
-/// The error of the first listener that cannot be opened, with its address.
+/// The first error, with the address or inherited descriptor of the listener, or with the flag of a socket option that
+/// cannot be set.
 pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)> {
     let options = &serve.sockets;
     let mut listeners = inherited::take()?;

@@ -53,7 +53,8 @@ pub(super) fn init(format: LogFormat) {
     }
 }
 
-/// Prints the error that ends the server, in the format of the log. `RUST_LOG` does not filter it.
+/// Prints the error that ends the server: as a JSON line if that is the format of the log, otherwise as `wsloop:
+/// ERROR`. `RUST_LOG` does not filter it.
 pub(super) fn print_failure(error: &dyn Display) {
     stderr::print(&match LAYOUT.get() {
         Some(layout) if layout.format == LogFormat::Json => {

@@ -1,7 +1,7 @@
 //! A test harness for handlers: the server's own engine over in-memory pipes, with a clock that the test advances.
 //!
-//! A handler behaves here as it does on sockets, because the same code runs each turn. Nothing sleeps: time advances only
-//! with [`Harness::advance`].
+//! A handler behaves here as it does on sockets, because the same code runs each turn. Nothing sleeps: time advances
+//! only with [`Harness::advance`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,8 +22,8 @@
 //! assert_eq!(harness.count(), 1);
 //! ```
 //!
-//! The harness has no listeners, no [`Handle`](crate::Handle) for other threads and no kernel buffers of limited size: a
-//! pipe accepts any number of bytes until its client is [stalled](Harness::stall). To test with those, run a
+//! The harness has no listeners, no [`Handle`](crate::Handle) for other threads and no kernel buffers of limited
+//! size: a pipe accepts any number of bytes until its client is [stalled](Harness::stall). To test with those, run a
 //! [`Server`](crate::Server) on port 0.
 
 mod pipe;
@@ -50,7 +50,8 @@ use std::time::Duration;
 
 /// A server without sockets, and its clients.
 ///
-/// Each call that acts on the server or on a client runs turns until neither has anything left to do at the current time.
+/// Each call that acts on the server or on a client, except [`stall`](Self::stall) and
+/// [`handler_mut`](Self::handler_mut), runs turns until neither has anything left to do at the current time.
 /// The clients behave as browsers do: they read everything that arrives, answer each ping and Close, and end the stream
 /// after the server has ended it.
 pub struct Harness<H: Handler> {
@@ -76,8 +77,8 @@ pub enum Received {
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
-    /// A Close: its code, 1005 if it has none, and its reason. The client has answered it, unless this Close is itself the
-    /// answer to one from the client.
+    /// A Close: its code, 1005 if it has none, and its reason. The client has answered it, unless this Close is
+    /// itself the answer to one from the client.
     Close(u16, String),
     /// The end of the stream. If no Close precedes it, the session was terminated.
     End,
@@ -141,8 +142,8 @@ impl<H: Handler> Harness<H> {
         &mut self.handler
     }
 
-    /// Calls `act` with a [`Context`] between two turns, then runs turns until nothing is left to do. Returns the result of
-    /// `act`.
+    /// Calls `act` with a [`Context`] between two turns, then runs turns until nothing is left to do. Returns the
+    /// result of `act`.
     pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let result = act(&mut Context::new(&mut self.engine));
         self.settle();
@@ -154,7 +155,8 @@ impl<H: Handler> Harness<H> {
         self.engine.count()
     }
 
-    /// Returns whether the server has stopped after [`Context::stop`]. It accepts no clients then: connecting one panics.
+    /// Returns whether the server has stopped after [`Context::stop`]. It accepts no clients then: connecting one
+    /// panics.
     pub fn has_stopped(&self) -> bool {
         self.has_stopped
     }
@@ -304,8 +306,8 @@ impl<H: Handler> Harness<H> {
         mem::take(&mut self.client(id).received)
     }
 
-    /// Reports that the event source with this `key` is ready, as a [`Server`](crate::Server) does for a source that the
-    /// host program has registered ([`Server::register`](crate::Server::register)): calls [`Handler::on_source`].
+    /// Reports that the event source with this `key` is ready, as a [`Server`](crate::Server) does for a source that
+    /// the host program has registered ([`Server::register`](crate::Server::register)): calls [`Handler::on_source`].
     pub fn source_is_ready(&mut self, key: usize) {
         self.handler
             .on_source(&mut Context::new(&mut self.engine), key);

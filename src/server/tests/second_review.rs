@@ -1,5 +1,5 @@
-//! Regression tests: one for each fault that a second review has found. The comment of each test describes the fault, in the
-//! past tense; the name states what holds now.
+//! Regression tests: one for each fault that a second review has found. The comment of each test describes the fault,
+//! in the past tense; the name states what holds now.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -9,8 +9,8 @@ use crate::outbound::WALKED_FRAMES;
 use crate::proto::Message;
 use std::time::Duration;
 
-/// When a member lagged in the middle of a large publication, the unsent rest was copied for this member: 20 members took 20
-/// times the memory of the message, and each copy delayed other sessions.
+/// When a member lagged in the middle of a large publication, the unsent rest was copied for this member: 20 members
+/// took 20 times the memory of the message, and each copy delayed other sessions.
 fn check_that_the_rest_of_a_large_message_is_shared(policy: LagPolicy) {
     let config = Config {
         lag_policy: policy,
@@ -59,7 +59,8 @@ fn the_rest_of_a_large_message_is_not_copied_for_each_member_that_skips() {
     check_that_the_rest_of_a_large_message_is_shared(LagPolicy::Skip);
 }
 
-/// A session that left a topic claimed the unsent publications without a check for lag, so its queue grew without limit.
+/// A session that left a topic claimed the unsent publications without a check for lag, so its queue grew without
+/// limit.
 #[test]
 fn a_member_that_leaves_topics_is_still_found_lagging() {
     let config = Config {
@@ -129,8 +130,8 @@ fn a_large_publication_by_a_timer_is_spread_over_turns() {
     assert!(written_max <= 24 << 20, "{written_max}");
 }
 
-/// Connections that were accepted in the same phase evicted each other before the poll could report that their requests had
-/// arrived.
+/// Connections that were accepted in the same phase evicted each other before the poll could report that their
+/// requests had arrived.
 #[test]
 fn requests_that_have_arrived_are_not_evicted_before_they_are_polled() {
     let config = Config {
@@ -241,8 +242,8 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
     assert_eq!(answered, 6_000);
 }
 
-/// To count skipped messages, the frames of a log were parsed again for each queued range. This took minutes for a member of
-/// two topics with alternating publications.
+/// To count skipped messages, the frames of a log were parsed again for each queued range. This took minutes for a
+/// member of two topics with alternating publications.
 #[test]
 fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
     let config = Config {
@@ -266,7 +267,7 @@ fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
         bench.turn();
         assert!(published < 100_000);
     }
-    // Only the range whose first bytes were sent has to be parsed.
+    // At most the frames since the last mark are parsed, once for each topic; `MARK_BYTES` bounds them.
     assert!(WALKED_FRAMES.get() - before <= 2 * 4096);
 }
 
