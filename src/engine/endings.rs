@@ -122,7 +122,8 @@ impl Engine {
         );
     }
 
-    /// Begins the closing handshake of an open session. Publications up to this point are sent before the Close.
+    /// Begins the closing handshake of a session, which must be open: a second call would extend the close timeout.
+    /// Publications up to this point are sent before the Close.
     pub(crate) fn close_slot(
         &mut self,
         slot: usize,
@@ -130,6 +131,7 @@ impl Engine {
         reason: &str,
         error: Option<Error>,
     ) {
+        debug_assert!(self.sessions[slot].is_open());
         self.leave_topics(slot);
         let session = &mut self.sessions[slot];
         self.replies.clear();
