@@ -4,6 +4,7 @@
 //! mark sessions; the phases act. The engine owns the sessions. The order of the phases is in `turn`, and each phase is
 //! in the file named after it (accept: `listener`). This file connects the phases to mio and to the clock.
 
+mod events;
 mod expire;
 mod flush;
 mod handle;
