@@ -95,15 +95,15 @@ const SLOTS_RESERVED: usize = 16 * 1024;
 const NO_KIND: u32 = Deadline::ALL.len() as u32;
 
 impl Deadlines {
-    /// Returns no deadlines, with capacity for `slots` sessions. `duration` returns the duration of each kind.
-    pub(crate) fn new(duration: impl Fn(Deadline) -> Option<Millis>, slots: usize) -> Self {
+    /// Returns no deadlines. `duration` returns the duration of each kind.
+    pub(crate) fn new(duration: impl Fn(Deadline) -> Option<Millis>) -> Self {
         let queues = Deadline::ALL.map(|kind| Queue {
             duration: duration(kind),
             first: NONE,
             last: NONE,
         });
         Self {
-            links: Vec::with_capacity(slots.max(SLOTS_RESERVED)),
+            links: Vec::with_capacity(SLOTS_RESERVED),
             queues,
         }
     }
@@ -182,7 +182,7 @@ impl Deadlines {
                 .all(|link| link.kind().is_none())
         );
         self.links.truncate(slots);
-        self.links.shrink_to(slots.max(SLOTS_RESERVED));
+        self.links.shrink_to(SLOTS_RESERVED);
     }
 
     /// Returns the slot and the kind of a deadline that is due at `now`.
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     fn with_durations(durations: [Option<Millis>; 5]) -> Deadlines {
-        Deadlines::new(|kind| durations[kind as usize], 0)
+        Deadlines::new(|kind| durations[kind as usize])
     }
 
     fn deadlines() -> Deadlines {

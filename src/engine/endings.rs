@@ -15,7 +15,6 @@ use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, InputEnd, Kind, Phase, id};
 use super::{Engine, Stop};
 use crate::error::{Error, Limit, Side};
-use crate::id::Id;
 use crate::proto::{HttpResponse, Stage};
 use crate::stream::Transport;
 use std::io::{self, ErrorKind};
@@ -37,16 +36,8 @@ impl Engine {
         }
     }
 
-    /// Ends a session whose socket has failed.
-    pub(crate) fn fail(&mut self, id: Id, error: io::Error) {
-        self.end_now(
-            id.slot as usize,
-            Ending::abnormal(Side::Us, Some(Error::Io(error))),
-        );
-    }
-
-    /// Ends a session after a write to its stream has failed. A reset or a broken pipe counts as an end by the peer.
-    pub(crate) fn write_failed(&mut self, slot: usize, error: io::Error) {
+    /// Ends a session whose stream has failed. A reset or a broken pipe counts as an end by the peer.
+    pub(crate) fn stream_failed(&mut self, slot: usize, error: io::Error) {
         let by = match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Side::Peer,
             _ => Side::Us,

@@ -78,7 +78,7 @@ impl Engine {
             && !session.is_blocked
         {
             if let Err(error) = self.write_through(slot, header.as_slice(), message.as_bytes()) {
-                self.write_failed(slot, error);
+                self.stream_failed(slot, error);
                 return SendStatus::Refused;
             }
         } else {

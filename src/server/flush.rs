@@ -223,7 +223,7 @@ impl Engine {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::Interrupted => self.flush_session(slot, handler),
             _ => {
-                self.write_failed(slot, error);
+                self.stream_failed(slot, error);
                 CLAIM_WORK
             }
         }
@@ -280,7 +280,7 @@ impl Engine {
                 }
                 self.queue_flush(slot);
             }
-            Err(error) => self.write_failed(slot, error),
+            Err(error) => self.stream_failed(slot, error),
         }
     }
 

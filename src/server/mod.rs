@@ -410,7 +410,7 @@ fn accept(engine: &mut Engine, registry: &Registry, stream: Stream, peer: Option
     let stream = engine.stream_mut(id).expect("inserted the line above");
     let registered = registry.register(stream, Token(token_of(id)), INTERESTS);
     if let Err(error) = registered {
-        engine.fail(id, error);
+        engine.stream_failed(id.slot as usize, error);
     }
 }
 

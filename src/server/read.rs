@@ -21,8 +21,7 @@ use super::events::count_message;
 use super::flush::{UNCLAIMED_BYTES_MAX, WRITE_WORK};
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::engine::session::{Ending, InputEnd, Phase, Unprocessed, id};
-use crate::error::{Error, Side};
+use crate::engine::session::{InputEnd, Phase, Unprocessed, id};
 use crate::handler::Handler;
 use std::io::{self, ErrorKind, Read};
 use std::mem;
@@ -302,14 +301,7 @@ impl Engine {
         match error.kind() {
             ErrorKind::WouldBlock => self.sessions[slot].is_readable = false,
             ErrorKind::Interrupted => {}
-            kind => {
-                let by = if kind == ErrorKind::ConnectionReset {
-                    Side::Peer
-                } else {
-                    Side::Us
-                };
-                self.end_now(slot, Ending::abnormal(by, Some(Error::Io(error))));
-            }
+            _ => self.stream_failed(slot, error),
         }
     }
 

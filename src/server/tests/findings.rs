@@ -124,8 +124,7 @@ fn memberships_of_a_session_are_limited() {
 #[test]
 fn more_slices_than_one_write_carries_do_not_block_a_session() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
-    let member = bench.open();
-    bench.engine.subscribe(member.id, "t");
+    let member = bench.open_member("t");
     for _ in 0..65 {
         bench.engine.publish("t", Message::binary(&[1; 70_000]));
     }
@@ -181,10 +180,7 @@ fn a_large_publication_to_many_members_is_spread_over_turns() {
     let mut bench = Bench::new(Config::default(), |cx, _, message| {
         cx.publish("t", message);
     });
-    let members: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
-    for member in &members {
-        bench.engine.subscribe(member.id, "t");
-    }
+    let members: Vec<Peer> = (0..50).map(|_| bench.open_member("t")).collect();
     let sender = bench.open();
     let mut frame = vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0];
     frame.extend(vec![0; 2 << 20]);
@@ -215,10 +211,7 @@ fn a_fast_publisher_waits_for_the_members_and_other_sessions_do_not_wait() {
             let _ = cx.send(id, message);
         }
     });
-    let members: Vec<Peer> = (0..60).map(|_| bench.open()).collect();
-    for member in &members {
-        bench.engine.subscribe(member.id, "t");
-    }
+    let members: Vec<Peer> = (0..60).map(|_| bench.open_member("t")).collect();
     let (sender, victim) = (bench.open(), bench.open());
     sender.send_bytes(&client_frame(0x82, &[0; 60_000]).repeat(200));
     for _ in 0..400 {

@@ -34,6 +34,21 @@ pub(super) struct Wire {
     pub(super) is_dropped: bool,
 }
 
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            reads: VecDeque::new(),
+            written: Vec::new(),
+            writable_bytes: usize::MAX,
+            call_bytes_max: usize::MAX,
+            write_error: None,
+            write_calls: 0,
+            is_write_shut: false,
+            is_dropped: false,
+        }
+    }
+}
+
 /// The session's end of a scripted connection.
 #[derive(Debug)]
 pub(super) struct ScriptedStream(pub(super) Shared<Wire>);
@@ -262,16 +277,7 @@ impl Bench {
 
     /// Adds a connection. Its request has not arrived.
     pub(super) fn connect(&mut self) -> Peer {
-        let wire = Shared::new(Wire {
-            reads: VecDeque::new(),
-            written: Vec::new(),
-            writable_bytes: usize::MAX,
-            call_bytes_max: usize::MAX,
-            write_error: None,
-            write_calls: 0,
-            is_write_shut: false,
-            is_dropped: false,
-        });
+        let wire = Shared::new(Wire::default());
         let id = self
             .engine
             .insert(Stream::memory(ScriptedStream(wire.clone())), None)
@@ -294,6 +300,13 @@ impl Bench {
         );
         peer.wire.lock().write_calls = 0;
         peer
+    }
+
+    /// Opens a session that subscribes to `topic`.
+    pub(super) fn open_member(&mut self, topic: &str) -> Peer {
+        let member = self.open();
+        assert!(self.engine.subscribe(member.id, topic));
+        member
     }
 
     /// Runs a turn at the time of the last one. The poll reports each stream with input or an error as readable, and each

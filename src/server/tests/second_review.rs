@@ -91,8 +91,7 @@ fn a_member_that_reads_a_little_in_each_turn_is_found_lagging() {
         ..Config::default()
     };
     let mut bench = Bench::new(config, |_, _, _| {});
-    let member = bench.open();
-    bench.engine.subscribe(member.id, "t");
+    let member = bench.open_member("t");
     for _ in 0..100 {
         member.set_writable_bytes(30_000);
         bench.engine.publish("t", Message::binary(&[1; 500_000]));
@@ -109,10 +108,7 @@ fn a_member_that_reads_a_little_in_each_turn_is_found_lagging() {
 #[test]
 fn a_large_publication_by_a_timer_is_spread_over_turns() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
-    let members: Vec<Peer> = (0..50).map(|_| bench.open()).collect();
-    for member in &members {
-        bench.engine.subscribe(member.id, "t");
-    }
+    let members: Vec<Peer> = (0..50).map(|_| bench.open_member("t")).collect();
     bench.handler.on_other_event = Some(Box::new(|cx| {
         cx.publish("t", Message::binary(&vec![1; 1_100_000]));
     }));
@@ -168,24 +164,15 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
     struct Backlog {
         waiting: usize,
         accepted: Vec<(Id, Shared<Wire>)>,
-        deregistered: usize,
-        wires: Vec<Shared<Wire>>,
     }
     impl Environment for Backlog {
         fn accept(&mut self, engine: &mut Engine, _: &mut impl Handler, is_last: bool) {
             for _ in 0..if is_last { self.waiting } else { 0 } {
                 let wire = Shared::new(Wire {
                     reads: VecDeque::from([Ok(REQUEST.as_bytes().to_vec())]),
-                    written: Vec::new(),
-                    writable_bytes: usize::MAX,
-                    call_bytes_max: usize::MAX,
-                    write_error: None,
-                    write_calls: 0,
-                    is_write_shut: false,
-                    is_dropped: false,
+                    ..Wire::default()
                 });
                 self.waiting -= 1;
-                self.wires.push(wire.clone());
                 let id = engine.insert(Stream::memory(ScriptedStream(wire.clone())), None);
                 self.accepted.push((id.unwrap(), wire));
             }
@@ -203,16 +190,12 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
             }
             Ok(false)
         }
-        fn deregister(&mut self, _: &mut Stream) {
-            self.deregistered += 1;
-        }
+        fn deregister(&mut self, _: &mut Stream) {}
     }
     let mut bench = Bench::echo(Config::default());
     let mut backlog = Backlog {
         waiting: 6_000,
         accepted: Vec::new(),
-        deregistered: 0,
-        wires: Vec::new(),
     };
     bench.engine.stop();
     let mut buf = vec![0; 80 * 1024];
@@ -235,9 +218,9 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
         .unwrap();
     }
     let answered = backlog
-        .wires
+        .accepted
         .iter()
-        .filter(|wire| wire.lock().written.starts_with(b"HTTP/1.1 101"))
+        .filter(|(_, wire)| wire.lock().written.starts_with(b"HTTP/1.1 101"))
         .count();
     assert_eq!(answered, 6_000);
 }
@@ -305,8 +288,7 @@ fn a_direct_message_before_the_first_missing_publication_is_sent() {
         ..Config::default()
     };
     let mut bench = Bench::new(config, |_, _, _| {});
-    let member = bench.open();
-    bench.engine.subscribe(member.id, "t");
+    let member = bench.open_member("t");
     member.set_writable_bytes(1_000);
     bench.engine.publish("t", Message::binary(&[1; 20_000]));
     bench.turn();
