@@ -111,7 +111,8 @@ impl ClientOpening {
     /// Adds a header, such as Origin, Cookie or Authorization.
     ///
     /// # Errors
-    /// The name is not a token, the value is not printable ASCII, or the header is set by the protocol.
+    /// The name is not a token, the value is not printable ASCII, or the header is one that this type sets (such as
+    /// Host), Sec-WebSocket-Extensions, Content-Length or Transfer-Encoding.
     pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, RequestError> {
         let name = HeaderName::try_from(name).map_err(|_| RequestError::Name)?;
         let value = printable(value).ok_or(RequestError::Value)?;
@@ -231,7 +232,8 @@ impl ServerResponse {
         })
     }
 
-    /// Returns the status: 101, or any other in [`ClientOpeningError::Status`].
+    /// Returns the status. It is 101 if [`ClientOpening::receive_response`] returned this response, and another one if
+    /// [`ClientOpeningError::Status`] contains it.
     pub fn status(&self) -> u16 {
         self.status
     }
@@ -283,7 +285,8 @@ fn check_status_line(line: &[u8]) -> Result<(), ClientOpeningError> {
     }
 }
 
-/// Headers that the caller must not add: those that this module sets, and those that announce a body.
+/// Headers that the caller must not add: those that this module sets, Sec-WebSocket-Extensions, because this client
+/// supports no extension, and those that announce a body.
 const RESERVED: [HeaderName; 9] = [
     HOST,
     CONNECTION,

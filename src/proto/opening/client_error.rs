@@ -21,7 +21,8 @@ pub enum RequestError {
     Name,
     /// A header's value is not printable ASCII.
     Value,
-    /// The caller must not add this header, because the protocol sets it.
+    /// The caller must not add this header. Either the protocol sets it, or it would offer an extension or announce a
+    /// body, neither of which this client supports.
     Reserved(HeaderName),
 }
 
@@ -36,8 +37,8 @@ pub enum ClientOpeningError {
     StatusLine,
     /// RFC 7230 section 2.6: the version is HTTP/1.0, or has a major version other than 1.
     HttpVersion,
-    /// Point 1: the status of the final response is not 101: a redirect, an error, or a resource that is not a
-    /// WebSocket. The body of the response, if it has one, is left in the input.
+    /// Point 1: the status of the final response is not 101. The server redirects, reports an error, or serves plain
+    /// HTTP at this target. The body of the response, if it has one, is left in the input.
     Status(Box<ServerResponse>),
     /// Point 2: Upgrade is missing, repeated, or has another value than "websocket".
     Upgrade,
@@ -57,11 +58,13 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("the host is malformed"),
-            Self::Target => f.write_str("the target is not a path without a fragment"),
+            Self::Target => {
+                f.write_str("the target is not a path with an optional query, or has a fragment")
+            }
             Self::Subprotocol => f.write_str("a subprotocol is not a token, or was offered before"),
             Self::Name => f.write_str("a header's name is not a token"),
             Self::Value => f.write_str("a header's value is not printable ASCII"),
-            Self::Reserved(name) => write!(f, "the header {name} is set by the protocol"),
+            Self::Reserved(name) => write!(f, "the header {name} is reserved for the protocol"),
         }
     }
 }

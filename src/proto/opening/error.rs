@@ -1,5 +1,5 @@
 //! Errors of a client's request: one variant for each MUST of RFC 6455 section 4.2.1 and RFC 7230, with the status of
-//! its response. Every error is answered with a complete HTTP response.
+//! its response. Every error is answered with a complete HTTP response, after which the connection is closed.
 
 use super::head::HeadError;
 use super::response::HttpResponse;
@@ -30,13 +30,13 @@ pub enum OpeningError {
     HostRepeated,
     /// RFC 7230 section 5.4: a server MUST answer 400 to an invalid Host. An empty Host counts as invalid.
     HostInvalid,
-    /// The request announces a body with Transfer-Encoding. If the server took a body for the first frames, a client of
-    /// a proxy could smuggle requests. 400.
+    /// The request announces a body with Transfer-Encoding. A server that mistakes a body for frames or for the next
+    /// request allows a client behind a proxy to smuggle requests. 400.
     TransferEncoding,
     /// The request announces a body, as with `TransferEncoding`: there is a Content-Length other than 0, or more than
     /// one. 400.
     ContentLength,
-    /// Section 4.1 point 2: the method of an opening handshake is HEAD. 405 with `Allow: GET`.
+    /// Section 4.1 point 2: "The method of the request MUST be GET", but it is HEAD. 405 with `Allow: GET`.
     UpgradeMethod,
     /// Section 4.2.1 point 3: "An |Upgrade| header field containing the value "websocket"". It is missing. 400.
     UpgradeMissing,
@@ -60,8 +60,8 @@ pub enum OpeningError {
     /// Section 9.1: Sec-WebSocket-Extensions is not a list of at least one well-formed extension. Unknown extensions
     /// are allowed. 400.
     Extensions,
-    /// Section 4.1 point 10: Sec-WebSocket-Protocol is not a list of at least one token, which "MUST all be unique
-    /// strings". 400.
+    /// Section 4.1 point 10: Sec-WebSocket-Protocol is not a list of at least one token, or a token is repeated, but
+    /// the elements "MUST all be unique strings". 400.
     Subprotocols,
     /// More than 16 extensions are offered. 431, for the reason given at `TooManySubprotocols`.
     TooManyExtensions,
@@ -77,7 +77,8 @@ impl OpeningError {
     /// Returns the HTTP status of the response.
     pub fn status(&self) -> u16 {
         match self {
-            // RFC 6585 section 5: "when a single header field is at fault", too.
+            // RFC 6585 section 5: 431 can be used "both when the set of request header fields in total is too large,
+            // and when a single header field is at fault".
             Self::Head(HeadError::TooLong | HeadError::TooManyHeaders)
             | Self::TooManyExtensions
             | Self::TooManySubprotocols => 431,
@@ -118,7 +119,7 @@ impl OpeningError {
     /// Returns the complete response: the status, the fields that the status demands, and the error as a line of text.
     pub fn response(&self) -> HttpResponse {
         let response = HttpResponse::new(self.status(), format!("{self}\n"));
-        // A 426 carries Upgrade and Sec-WebSocket-Version by itself.
+        // `HttpResponse::new` adds the fields that a 426 demands. A 405 demands one that depends on the error.
         if self.status() != 405 {
             return response;
         }

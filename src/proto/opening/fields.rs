@@ -1,5 +1,5 @@
 //! The grammar of values inside header fields: tokens and lists of tokens (RFC 7230 sections 3.2.6 and 7), and the
-//! base64 of the 16 bytes of a `Sec-WebSocket-Key`. What a field means is not known in this module.
+//! base64 of the 16 bytes of a `Sec-WebSocket-Key`. This module checks and splits values. It does not interpret them.
 
 use tungstenite::http::HeaderMap;
 
@@ -25,13 +25,14 @@ static TOKEN_BYTES: [bool; 256] = {
     table
 };
 
-/// Returns whether `text` is a token, as a method, a field's name or a subprotocol is.
+/// Returns whether `text` is a token. Methods, names of fields and subprotocols are tokens.
 pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }
 
-/// Returns the elements of a comma-separated field, of all its lines, in order, without the spaces and tabs around
-/// them. Empty elements are skipped, as RFC 7230 section 7 demands of a recipient.
+/// Returns the elements of the comma-separated field `name`, in order, without the spaces and tabs around them. If the
+/// field has several lines, their lists are joined. Empty elements are skipped, as RFC 7230 section 7 demands of a
+/// recipient.
 pub(super) fn list<'h>(
     headers: &'h HeaderMap,
     name: &str,
@@ -66,9 +67,10 @@ pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &str) -> Occurrence<'
     }
 }
 
-/// Returns whether `key` is 16 bytes in base64 (section 4.2.1 point 5): 22 letters and "==". The last letter encodes 2
-/// of the 128 bits, so its low 4 bits are 0 in canonical base64. A lenient decoder ignores these 4 bits. A strict
-/// decoder, such as tungstenite's, rejects the key if they are not 0, and so does this function.
+/// Returns whether `key` is 16 bytes in base64 (RFC 6455 section 4.2.1 point 5): 22 letters of the base64 alphabet,
+/// which includes digits, "+" and "/", and then "==". The last letter encodes 2 of the 128 bits, so its low 4 bits are 0
+/// in canonical base64. A lenient decoder ignores these 4 bits. A strict decoder, such as tungstenite's, rejects the key
+/// if they are not 0, and so does this function.
 pub(super) fn is_key(key: &[u8]) -> bool {
     let [letters @ .., b'=', b'='] = key else {
         return false;
@@ -110,12 +112,12 @@ mod tests {
             ("==", false),
             ("dGhlIHNhbXBsZSBub25jZQ=", false),
             ("dGhlIHNhbXBsZSBub25jZQ", false),
-            ("dGhlIHNhbXBsZSBub25jZR==", false), // low bits set
-            ("dGhlIHNhbXBsZSBub25jZ===", false), // 15 bytes and a bit
+            ("dGhlIHNhbXBsZSBub25jZR==", false), // the last 4 bits are not 0
+            ("dGhlIHNhbXBsZSBub25jZ===", false), // 15 bytes and 6 bits
             ("dGhlIHNhbXBsZSBub25j", false),     // 15 bytes
             ("dGhlIHNhbXBsZSBub25jZSE=", false), // 17 bytes
             ("AAAAAAAAAAAAAAAAAAAAAAAA", false), // 18 bytes
-            ("dGhlIHNhbXBsZSBub25j-Q==", false), // another alphabet
+            ("dGhlIHNhbXBsZSBub25j-Q==", false), // the URL-safe alphabet
             ("dGhlIHNhbXBsZSBub25 ZQ==", false),
             ("dGhlIHNhbXBsZSBub25jZQ==AA==", false),
         ];

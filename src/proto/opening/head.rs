@@ -1,6 +1,7 @@
 //! The head of a request or a response (RFC 7230 section 3): collects and checks its lines as they arrive, up to the
 //! blank line. It guarantees linear time however the input is split, memory for at most [`HeadLimits::head_bytes_max`]
-//! bytes, and an error at the first byte that makes the head invalid. The meaning of the fields is not checked.
+//! bytes, and an early error: for a control character, or a byte that the first word cannot contain, when that byte
+//! arrives, and for any other invalid line when the line is complete. The meaning of the fields is not checked.
 
 use super::fields::{is_token, is_token_byte};
 use crate::buffer::Buffer;
@@ -51,7 +52,7 @@ enum State {
     FirstWordAfterEmptyLine,
     /// The rest of the first line.
     FirstLine,
-    /// Header lines, of which so many were received.
+    /// The header lines. Contains the number of those that are complete.
     Fields(usize),
     /// The head is complete or invalid.
     Ended { is_head: bool },
@@ -71,7 +72,8 @@ pub enum HeadError {
     /// RFC 7230 sections 3.1.1 and 3.1.2: the first line begins neither with a token nor with a version. The peer uses
     /// another protocol, such as TLS on a port without TLS.
     NotHttp,
-    /// RFC 7230 section 3.2: the head contains a control character other than CRLF at the end of a line, and HTAB.
+    /// RFC 7230 section 3.2: the head contains a control character that is neither HTAB nor part of the CRLF at the end
+    /// of a line.
     ControlByte(u8),
     /// RFC 7230 section 3: a line ends with CRLF, but there is a CR without LF. It could be used to smuggle requests.
     BareCr,
@@ -119,8 +121,8 @@ impl Head {
         Self::default()
     }
 
-    /// Returns whether this is a HEAD request, whose response has no body. Valid when the first word has arrived, also
-    /// after an error.
+    /// Returns whether this is a HEAD request, whose response has no body. `false` until the space after the method has
+    /// arrived. The result remains available after an error.
     ///
     /// ```
     /// use wsloop::proto::{Head, HeadLimits};
@@ -337,8 +339,8 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
 /// Maximum header lines that tungstenite parses: `tungstenite::handshake::headers::MAX_HEADERS`.
 const PARSER_HEADERS_MAX: usize = 124;
 
-/// Returns how many bytes at the start of `bytes` are known to be no control characters: whole steps of [`PLAIN_STEP`]
-/// bytes, whose check compiles to vector instructions.
+/// Returns the length of a prefix of `bytes` that contains no control characters. It is a multiple of [`PLAIN_STEP`],
+/// because the check of that many bytes at once compiles to vector instructions.
 fn plain_len(bytes: &[u8]) -> usize {
     let is_plain = |step: &[u8; PLAIN_STEP]| {
         let controls = step.iter().map(|byte| byte.is_ascii_control());

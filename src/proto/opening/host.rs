@@ -1,8 +1,9 @@
 //! The grammar of a host and its port (RFC 7230 section 5.4, RFC 3986 sections 3.2.2 and 3.2.3) in `Host` and in an
-//! absolute target. The checks ensure that a proxy and this server read the same host and port from it. They do not
-//! check whether the host exists.
+//! absolute target. The checks ensure that a proxy and this server read the same host and port from a request. They do
+//! not check whether the host exists.
 
-// Parses addresses. From `core` and not from `std`, because `core` has no sockets, which are not used in this layer.
+// Imported from `core`, because `.ci/run` rejects `std::net` in `proto`, which must not use sockets. This type only
+// parses an address.
 use core::net::Ipv6Addr;
 use std::str;
 

@@ -1,7 +1,7 @@
-//! Requests to a server: opening handshakes (RFC 6455 section 4.2.1), and plain GET and HEAD requests. Errors in the
-//! request line are reported when that line has arrived, errors in header lines when the line has arrived, and errors
-//! of missing, repeated or malformed fields when the blank line has arrived. Whether a valid request is accepted is
-//! left to the application.
+//! Requests to a server: opening handshakes (RFC 6455 section 4.2.1), and plain GET and HEAD requests. An error in the
+//! request line or in a header line is reported at the latest when that line has arrived. A missing or repeated field,
+//! or a malformed value, is reported when the blank line has arrived. Whether a valid request is accepted is left to
+//! the application.
 
 use super::error::OpeningError;
 use super::extensions::is_extension;
@@ -136,7 +136,8 @@ impl Request {
 
     /// Returns the host and port that the client asks for, as sent: from an absolute target, else from `Host`.
     pub fn host(&self) -> &str {
-        // RFC 7230 section 5.5: of an absolute target, "the effective request URI is the same".
+        // RFC 7230 section 5.5: "If the request-target is in absolute-form, the effective request URI is the same as
+        // the request-target."
         match self.parsed.uri().authority() {
             Some(authority) => authority.as_str(),
             None => self
@@ -173,7 +174,7 @@ impl Request {
         &self.parsed
     }
 
-    /// Returns the key of an opening handshake, which was validated.
+    /// Returns the validated key of an opening handshake. Panics if this is a plain HTTP request.
     pub(super) fn key(&self) -> &[u8] {
         assert!(self.is_upgrade(), "only an opening handshake has a key");
         self.parsed.headers()[SEC_WEBSOCKET_KEY].as_bytes()
@@ -194,8 +195,8 @@ fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
     if target.is_empty() || !major.is_ascii_digit() || !minor.is_ascii_digit() {
         return Err(OpeningError::RequestLine);
     }
-    // The version is checked before the method and target, which are wrong as well in HTTP/2's preface "PRI *
-    // HTTP/2.0".
+    // The version is checked first, so that HTTP/2's preface "PRI * HTTP/2.0" is answered with an error about the
+    // version. Its method and target are invalid, too.
     if *major != b'1' || *minor == b'0' {
         return Err(OpeningError::HttpVersion);
     }
@@ -254,7 +255,7 @@ fn check_target(target: &[u8]) -> Result<(), OpeningError> {
 
 /// RFC 7230 section 5.4: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
 /// message that lacks a Host header field and to any request message that contains more than one Host header
-/// field or a Host header field with an invalid field-value." Also if the target is absolute.
+/// field or a Host header field with an invalid field-value." This includes requests with an absolute target.
 fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
     match fields::occurrence(headers, HOST.as_str()) {
         Occurrence::Missing => Err(OpeningError::HostMissing),
@@ -265,7 +266,7 @@ fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
 }
 
 /// Rejects every request with a body: neither an opening handshake nor a GET or HEAD needs one. If a proxy and this
-/// server disagreed on the length of a body, one of them would take the body for frames or for the next request.
+/// server disagreed on the length of a body, one of them would mistake the body for frames or for the next request.
 fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(OpeningError::TransferEncoding);
@@ -284,7 +285,8 @@ fn is_upgrade_attempt(headers: &HeaderMap) -> bool {
         || headers.contains_key(SEC_WEBSOCKET_VERSION)
 }
 
-/// Checks an opening handshake: section 4.2.1, points 3 to 6, and the offers.
+/// Checks an opening handshake: section 4.2.1, points 3 to 6, that there is at most one Origin, and the extensions and
+/// subprotocols that are offered.
 fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
     match fields::occurrence(headers, UPGRADE.as_str()) {
         Occurrence::Missing => return Err(OpeningError::UpgradeMissing),
@@ -316,7 +318,7 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
     check_subprotocols(headers)
 }
 
-/// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. At most [`EXTENSIONS_MAX`].
+/// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. Their maximum is [`EXTENSIONS_MAX`].
 fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
     let mut count = 0;
     for offer in fields::list(headers, SEC_WEBSOCKET_EXTENSIONS.as_str()) {
@@ -335,7 +337,7 @@ fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
 }
 
 /// Checks the offered subprotocols. Section 4.3: `Sec-WebSocket-Protocol-Client = 1#token`. Section 4.1 point 10: "MUST
-/// all be unique strings". At most [`SUBPROTOCOLS_MAX`].
+/// all be unique strings". Their maximum is [`SUBPROTOCOLS_MAX`].
 fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
     let mut names = Vec::new();
     for name in fields::list(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {

@@ -37,7 +37,8 @@ pub enum ResponseError {
     /// A header's value is not printable ASCII. RFC 7230 section 3.2.6 allows other bytes only as obsolete text. CR and
     /// LF would begin another header.
     Value,
-    /// The application must not add this header, or has changed, repeated or removed it, but the protocol sets it.
+    /// The application has added, changed, repeated or removed a header that only the protocol may set, or one that a
+    /// response of this kind must not have.
     Reserved(HeaderName),
     /// RFC 6455 section 4.2.2 point 5: the response selects a subprotocol that the client did not offer, or more than
     /// one.
@@ -49,7 +50,7 @@ impl fmt::Display for ResponseError {
         match self {
             Self::Name => f.write_str("a header's name is not a token"),
             Self::Value => f.write_str("a header's value is not printable ASCII"),
-            Self::Reserved(name) => write!(f, "the header {name} is set by the protocol"),
+            Self::Reserved(name) => write!(f, "the header {name} is reserved for the protocol"),
             Self::Subprotocol => f.write_str("the subprotocol is not one that was offered"),
         }
     }
@@ -61,7 +62,7 @@ impl HttpResponse {
     /// Returns a response with a body of UTF-8 text.
     ///
     /// # Panics
-    /// If `status` is not in 200 to 599. A status below 200 is no final response.
+    /// If `status` is not in 200 to 599. A response with a status below 200 is not final (RFC 7231 section 6.2).
     pub fn new(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
         let body = match body.into() {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),

@@ -54,8 +54,8 @@ impl Upgrade {
         self.response.headers()
     }
 
-    /// Returns the headers, to add to or change. [`encode`](Self::encode) reports a header that would make the 101
-    /// illegal.
+    /// Returns the headers, which the caller may change. [`encode`](Self::encode) fails if a header violates RFC 6455
+    /// or RFC 7230.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         self.response.headers_mut()
     }
@@ -74,7 +74,7 @@ impl Upgrade {
     /// Appends the 101 to `out`. `request` must be the request that was passed to [`new`](Self::new).
     ///
     /// # Errors
-    /// The header that would make the 101 illegal. Then nothing was appended.
+    /// The first header that violates RFC 6455 or RFC 7230. Nothing was appended to `out`.
     pub fn encode(&self, request: &Request, out: &mut Vec<u8>) -> Result<(), ResponseError> {
         self.check(request)?;
         let start = out.len();
@@ -98,7 +98,8 @@ impl Upgrade {
             value == accept.as_bytes()
         })?;
         // Section 4.1: "If the response includes a |Sec-WebSocket-Extensions| header field and this header field
-        // indicates the use of an extension that was not present" the client fails. This server negotiates none.
+        // indicates the use of an extension that was not present in the client's handshake (...), the client MUST _Fail
+        // the WebSocket Connection_." This server supports no extension.
         // RFC 7230 sections 3.3.1 and 3.3.2: "A server MUST NOT send a Transfer-Encoding header field in any
         // response with a status code of 1xx", nor Content-Length.
         for name in [SEC_WEBSOCKET_EXTENSIONS, CONTENT_LENGTH, TRANSFER_ENCODING] {
