@@ -68,9 +68,9 @@ pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &str) -> Occurrence<'
 }
 
 /// Returns whether `key` is 16 bytes in base64 (RFC 6455 section 4.2.1 point 5): 22 letters of the base64 alphabet,
-/// which includes digits, "+" and "/", and then "==". The last letter encodes 2 of the 128 bits, so its low 4 bits are 0
-/// in canonical base64. A lenient decoder ignores these 4 bits. A strict decoder, such as tungstenite's, rejects the key
-/// if they are not 0, and so does this function.
+/// which includes digits, "+" and "/", and then "==". The last letter encodes 2 of the 128 bits, so its low 4 bits are
+/// 0 in canonical base64. A lenient decoder ignores these 4 bits. A strict decoder, such as tungstenite's, rejects the
+/// key if they are not 0, and so does this function.
 pub(super) fn is_key(key: &[u8]) -> bool {
     let [letters @ .., b'=', b'='] = key else {
         return false;

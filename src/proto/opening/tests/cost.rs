@@ -1,5 +1,5 @@
-//! The cost of a head: retained bytes, examined bytes, limits. And a property of random input: it never causes a panic,
-//! and the result never depends on how the input is split.
+//! The cost of a head: retained bytes, examined bytes, limits. A test with random changes checks that no input causes a
+//! panic, and that the result never depends on how the input is split.
 
 use super::super::head::HeadError;
 use super::super::{Head, HeadLimits, OpeningError};
@@ -73,12 +73,15 @@ fn a_head_of_the_maximum_length_is_accepted_and_a_longer_one_fails_at_the_limit(
             head_bytes_max: max,
             headers_max: 100,
         };
-        let (result, taken) =
-            request_within("the last byte", request_of(max, 100).as_bytes(), limits);
+        let (result, taken) = request_within(
+            "a head of the maximum length",
+            request_of(max, 100).as_bytes(),
+            limits,
+        );
         assert!(matches!((result, taken), (Some(Ok(_)), len) if len == max));
         for longer in [max + 1, max + 50] {
             let (result, taken) =
-                request_within("one more", request_of(longer, 100).as_bytes(), limits);
+                request_within("a longer head", request_of(longer, 100).as_bytes(), limits);
             assert_eq!((result, taken), (too_long.clone(), max));
         }
         let endless = vec![b'G'; 2 * max];

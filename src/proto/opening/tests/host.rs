@@ -4,7 +4,7 @@
 use super::super::{ClientOpening, OpeningError, RequestError};
 use super::check;
 
-const HOSTS: &[&str] = &[
+const VALID_HOSTS: &[&str] = &[
     "a",
     "localhost:8080",
     "a:",
@@ -25,7 +25,7 @@ const HOSTS: &[&str] = &[
     "[::ffff:10.0.0.1]",
 ];
 
-const NO_HOSTS: &[&str] = &[
+const INVALID_HOSTS: &[&str] = &[
     "",
     ":",
     ":80",
@@ -82,11 +82,11 @@ const NO_HOSTS: &[&str] = &[
 
 #[test]
 fn the_host_header_is_a_name_or_an_address_with_an_optional_port() {
-    for host in HOSTS {
+    for host in VALID_HOSTS {
         let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         check(&[(host, &text, Ok(&format!("get / at {host}")))]);
     }
-    for host in NO_HOSTS {
+    for host in INVALID_HOSTS {
         let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         check(&[(host, &text, Err(OpeningError::HostInvalid))]);
     }
@@ -95,12 +95,12 @@ fn the_host_header_is_a_name_or_an_address_with_an_optional_port() {
 #[test]
 fn the_host_of_an_absolute_target_has_the_same_grammar() {
     // The `http` crate rejects a percent-encoded host.
-    for host in HOSTS.iter().filter(|host| !host.contains('%')) {
+    for host in VALID_HOSTS.iter().filter(|host| !host.contains('%')) {
         let text = format!("GET http://{host}/b HTTP/1.1\r\nHost: a\r\n\r\n");
         check(&[(host, &text, Ok(&format!("get /b at {host}")))]);
     }
     // A host ends before a slash or a question mark, and a target before a space.
-    for host in NO_HOSTS
+    for host in INVALID_HOSTS
         .iter()
         .filter(|host| !host.contains([' ', '/', '?']))
     {
@@ -113,10 +113,10 @@ fn the_host_of_an_absolute_target_has_the_same_grammar() {
 
 #[test]
 fn the_host_of_a_clients_request_has_the_same_grammar() {
-    for host in HOSTS {
+    for host in VALID_HOSTS {
         assert!(ClientOpening::new(host, "/", [0; 16]).is_ok(), "{host}");
     }
-    for host in NO_HOSTS.iter().chain(&["a\r\nX: y"]) {
+    for host in INVALID_HOSTS.iter().chain(&["a\r\nX: y"]) {
         assert_eq!(
             ClientOpening::new(host, "/", [0; 16]).err(),
             Some(RequestError::Host),

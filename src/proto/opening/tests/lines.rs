@@ -1,12 +1,12 @@
-//! RFC 7230 section 3: the request line and the header lines. Each error is reported at the first byte that makes the
-//! head invalid.
+//! RFC 7230 section 3: the request line and the header lines. An invalid character is reported when that byte arrives,
+//! any other invalid line when the line is complete.
 
 use super::super::head::HeadError::*;
 use super::super::{Head as RequestHead, HeadLimits, OpeningError};
 use super::{check, every_way, request_within};
 use OpeningError::*;
 
-/// Checks that each beginning of a request fails at its last byte.
+/// Checks that each of these incomplete requests fails when its last byte arrives, and not earlier.
 fn check_fails_at_last_byte(table: &[(&str, &[u8], OpeningError)]) {
     for (name, bytes, expected) in table {
         let (result, taken) = request_within(name, bytes, HeadLimits::default());
@@ -187,7 +187,7 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
 }
 
 #[test]
-fn errors_are_reported_at_the_first_invalid_byte() {
+fn errors_are_reported_at_the_invalid_byte_or_at_the_end_of_the_line() {
     check_fails_at_last_byte(&[
         ("a TLS hello", b"\x16", Head(NotHttp)),
         ("NUL", b"\0", Head(NotHttp)),
@@ -200,7 +200,7 @@ fn errors_are_reported_at_the_first_invalid_byte() {
         ),
         ("a second empty line", b"\r\n\r\n", Head(NotHttp)),
         ("a frame instead of a request", b"\x81", Head(NotHttp)),
-        ("a frame with text bytes first", b"AB\x85", Head(NotHttp)),
+        ("letters and then a frame", b"AB\x85", Head(NotHttp)),
         ("an LF as the first byte", b"\n", Head(BareLf)),
         ("a CR and something else", b"\rG", Head(BareCr)),
         ("NUL in the target", b"GET /\0", Head(ControlByte(0))),
@@ -216,12 +216,12 @@ fn errors_are_reported_at_the_first_invalid_byte() {
             Head(BareCr),
         ),
         ("two CRs", b"GET / HTTP/1.1\r\r", Head(BareCr)),
-        ("a bad request line", b"GET /\r\n", RequestLine),
+        ("a malformed request line", b"GET /\r\n", RequestLine),
         ("HTTP/2's preface", b"PRI * HTTP/2.0\r\n", HttpVersion),
         ("HTTP/1.0", b"GET / HTTP/1.0\r\n", HttpVersion),
         ("POST", b"POST / HTTP/1.1\r\n", Method),
         ("a fragment", b"GET /#a HTTP/1.1\r\n", TargetFragment),
-        ("a target", b"GET * HTTP/1.1\r\n", Target),
+        ("an invalid target", b"GET * HTTP/1.1\r\n", Target),
         (
             "an LF after a field",
             b"GET / HTTP/1.1\r\nHost: a\n",

@@ -1,5 +1,6 @@
-//! Vectors of the opening handshake. Each is received in every possible split into two pieces, one byte at a time, and
-//! with further bytes behind it. The split changes neither the result nor the number of consumed bytes.
+//! Vectors of the opening handshake. Each is received whole, in every possible split into two pieces, one byte at a
+//! time, and with further bytes behind it. The split changes neither the result nor the number of consumed bytes.
+//! Section numbers without another RFC are those of RFC 6455.
 
 mod cost;
 mod host;
@@ -66,7 +67,8 @@ fn play<R: Debug>(pieces: &[&[u8]], mut receive: Receiver<R>) -> (Option<R>, usi
     (None, taken)
 }
 
-/// Receives a request in every way, with these limits.
+/// Receives a request in every way, with these limits. Returns its summary or error, `None` if the request is
+/// incomplete, and the number of consumed bytes.
 fn request_within(
     name: &str,
     bytes: &[u8],
@@ -110,6 +112,7 @@ fn request(text: &str) -> Request {
         .unwrap()
 }
 
+/// Returns the kind, path, query and host of a request, such as "get /a?b at example.com".
 fn summary(request: &Request) -> String {
     let kind = match (request.is_upgrade(), request.is_head()) {
         (true, false) => "upgrade",
@@ -124,7 +127,7 @@ fn summary(request: &Request) -> String {
     format!("{kind} {}{query} at {}", request.path(), request.host())
 }
 
-/// The client's request in section 1.2.
+/// The client's request in RFC 6455 section 1.2.
 const RFC_EXAMPLE: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://example.com\r\n\
     Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Version: 13\r\n\r\n";

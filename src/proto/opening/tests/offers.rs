@@ -1,4 +1,4 @@
-//! Sections 9.1 and 4.1 point 10: well-formed and malformed offers of extensions and subprotocols.
+//! RFC 6455 sections 9.1 and 4.1 point 10: well-formed and malformed offers of extensions and subprotocols.
 
 use super::super::OpeningError;
 use super::{RFC_EXAMPLE, check, request};
@@ -20,6 +20,7 @@ fn offer(name: &str, values: &[&str]) -> String {
         )
 }
 
+/// Checks the result of a request for each element of `table`, which has the lines of the header `name`.
 fn check_offers(name: &str, table: &[&[&str]], expected: Result<&str, OpeningError>) {
     for values in table {
         let text = offer(name, values);

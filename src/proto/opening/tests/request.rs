@@ -1,4 +1,5 @@
-//! Section 4.2.1: requests with a complete head that are accepted, and the errors and responses of the others.
+//! RFC 6455 section 4.2.1: requests with a complete head that are accepted, and others that are rejected, with their
+//! errors and the responses.
 
 use super::super::OpeningError;
 use super::super::head::HeadError::*;
@@ -60,7 +61,7 @@ fn real_clients_are_accepted() {
             Ok("head / at localhost"),
         ),
         (
-            "curl --http2, which asks for h2c and takes HTTP/1.1",
+            "curl --http2, which requests h2c and accepts HTTP/1.1",
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
              HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
             Ok("get / at a"),
@@ -169,6 +170,7 @@ fn a_body_is_never_accepted() {
 #[test]
 fn an_opening_handshake_must_follow_every_rule() {
     const OK: Result<&str, OpeningError> = Ok("upgrade /chat at server.example.com");
+    // Name, beginning of a line of the RFC's example, replacement of that line, expected result.
     let table: &[(&str, &str, &str, Result<&str, OpeningError>)] = &[
         ("HEAD", "GET", "HEAD /chat HTTP/1.1\r\n", Err(UpgradeMethod)),
         (
@@ -325,7 +327,7 @@ fn an_opening_handshake_must_follow_every_rule() {
             Err(KeyInvalid),
         ),
         (
-            "a key with stray bits",
+            "a key whose last 4 bits are not 0",
             "Sec-WebSocket-Key",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n",
             Err(KeyInvalid),
@@ -369,7 +371,7 @@ fn an_opening_handshake_must_follow_every_rule() {
 }
 
 #[test]
-fn a_get_without_websocket_headers_is_a_plain_request() {
+fn a_get_is_a_plain_request_unless_it_has_upgrade_websocket_a_key_or_a_version() {
     let table: &[(&str, &str, Result<&str, OpeningError>)] = &[
         ("no Upgrade", "Connection: Upgrade", Ok("get / at a")),
         ("another Upgrade", "Upgrade: h2c", Ok("get / at a")),
@@ -394,7 +396,7 @@ fn a_get_without_websocket_headers_is_a_plain_request() {
             Err(ConnectionNotUpgrade),
         ),
         (
-            "websocket of 2010",
+            "a handshake of a draft of 2010",
             "Upgrade: WebSocket\r\nConnection: Upgrade",
             Err(WebSocketVersion),
         ),

@@ -1,4 +1,4 @@
-//! Section 4.1: the client's request, and the responses that a client accepts.
+//! RFC 6455 section 4.1: the client's request, and which responses a client accepts.
 
 use super::super::head::HeadError::*;
 use super::super::{ClientOpening, ClientOpeningError, Head, HeadLimits, RequestError, Upgrade};
@@ -45,6 +45,7 @@ fn the_request_is_the_rfcs_example() {
         ["", ""],
         "the blank line is the last"
     );
+    // The order of the headers is not specified. Sorting moves the two empty strings to the start.
     lines[1..].sort_unstable();
     assert_eq!(
         lines[3..],
@@ -89,8 +90,9 @@ fn client_and_server_accept_each_other() {
 
 #[test]
 fn a_response_must_follow_every_rule() {
+    // Name, text in `ANSWER`, replacement of that text, expected result.
     let table: &[(&str, &str, &str, Expected)] = &[
-        ("as it is", "", "", Ok(Some("chat"))),
+        ("unchanged", "", "", Ok(Some("chat"))),
         ("no reason", " Switching Protocols", "", Ok(Some("chat"))),
         (
             "an empty reason",
@@ -180,7 +182,7 @@ fn a_response_must_follow_every_rule() {
             Err(Accept),
         ),
         ("another accept", "s3pP", "S3pP", Err(Accept)),
-        ("an accept and more", "xOo=", "xOo=, x", Err(Accept)),
+        ("a list in accept", "xOo=", "xOo=, x", Err(Accept)),
         (
             "two accepts",
             "xOo=",

@@ -1,4 +1,4 @@
-//! Section 4.2.2: the 101 response, and changes of the application that make it illegal.
+//! RFC 6455 section 4.2.2: the 101 response, and changes by the application that make the response invalid.
 
 use super::super::{ResponseError, Upgrade};
 use super::{RFC_EXAMPLE, request};
@@ -89,7 +89,7 @@ impl Edit {
 }
 
 #[test]
-fn an_illegal_101_is_not_sent() {
+fn an_invalid_101_is_not_encoded() {
     use Edit::*;
     let reserved = |name| Err(ResponseError::Reserved(HeaderName::from_static(name)));
     let subprotocol = || Err(ResponseError::Subprotocol);
@@ -139,7 +139,7 @@ fn an_illegal_101_is_not_sent() {
 }
 
 #[test]
-fn two_subprotocols_are_not_sent() {
+fn a_101_with_two_subprotocols_is_not_encoded() {
     let result = encoded(RFC_EXAMPLE, |upgrade| {
         Edit::Add("sec-websocket-protocol", "chat").apply(upgrade.headers_mut());
         Edit::Add("sec-websocket-protocol", "chat").apply(upgrade.headers_mut());
