@@ -1,5 +1,5 @@
-//! New connections: inserted, or refused with 503 above the limits; and connections without a request, which are evicted
-//! in favour of new ones.
+//! New connections: inserted, or refused with 503 above the limits. Connections that have not sent a request are
+//! evicted in favour of new ones.
 
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, Kind, Session, id};
@@ -13,20 +13,23 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 impl Engine {
-    /// Ends the oldest connections without a request that exceed `handshakes_max`. Called after a poll, which has
-    /// reported the requests of the connections that the previous turn accepted, so that those can be evicted, too.
+    /// Evicts connections without a request, the oldest first, until there are at most `handshakes_max` or none can be
+    /// evicted. Called after the poll of a turn. The poll has reported the requests that have arrived, so that the
+    /// connections that the previous turn accepted can be evicted, too, if they have sent none.
     pub(crate) fn evict_excess_handshakes(&mut self) {
         while self.has_excess_handshakes() && self.evict(AdmissionError::HandshakesMax, 0) {}
     }
 
+    /// Returns whether more than `handshakes_max` connections are without a request.
     pub(super) fn has_excess_handshakes(&self) -> bool {
         self.counts.requesting > self.config.handshakes_max
     }
 
     /// Inserts a new connection. At `handshakes_max` and `connections_max`, the oldest connection without a request is
     /// evicted. If none can be evicted at `connections_max`, or the server is stopping, the new connection is answered
-    /// with 503. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers to read that answer already:
-    /// the new connection then gets the 503 and is closed at once.
+    /// with 503, and remains until the peer has read that answer. Returns `None` if there are [`SURPLUS_MAX`] such
+    /// connections already, including those that were evicted in this turn: the new connection then gets the 503 and is
+    /// closed at once.
     pub(crate) fn insert(&mut self, mut stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
         let error = self.admit();
         if let Some(error) = error
@@ -40,7 +43,7 @@ impl Engine {
             let mut response = Vec::new();
             error.response().encode(false, &mut response);
             // Closing a socket with unread input (the request) sends a reset, which can make the peer's system discard
-            // the response. To wait for the peer would take a descriptor.
+            // the response. Waiting for the peer would require a descriptor.
             let _ = stream.write(&response);
             let _ = stream.shutdown_write();
             return None;
@@ -64,7 +67,8 @@ impl Engine {
     /// Checks the limits for a new connection, and evicts one without a request if a limit is reached. Returns the
     /// reason to refuse the new connection, or `None` if it is admitted.
     fn admit(&mut self) -> Option<AdmissionError> {
-        // In `Stop::Asked`, connections come from the backlog: they were made before the stop, and are admitted.
+        // In `Stop::Asked`, connections come from the backlog. They were established before the stop begins, and are
+        // admitted.
         if let Stop::Until(_) | Stop::Now = self.stop {
             return Some(AdmissionError::Shutdown);
         }
@@ -145,8 +149,8 @@ impl AdmissionError {
     }
 }
 
-/// Maximum connections above a limit that stay until the peer has read the 503. Each has a descriptor; 16 is half of
-/// the default reserve of descriptors.
+/// Maximum connections above a limit that remain until the peer has read the 503. Each has a descriptor. 16 is half of
+/// the descriptors that the default of `connections_max` leaves unused.
 const SURPLUS_MAX: usize = 16;
 
 /// Maximum connections, the oldest first, that are examined to find one to evict.

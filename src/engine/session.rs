@@ -1,6 +1,7 @@
-//! One session: a stream, the protocol state of its connection, its unsent output, and its progress toward the end.
+//! One session: a stream, the protocol state of its connection, its unsent output, and its progress toward its end.
 //!
-//! A session has no access to other sessions, to topics, to timeouts or to the handler. `Engine` connects these.
+//! A session has no access to other sessions, to topics, to timeouts or to the handler. `Engine` has access to all of
+//! them, and coordinates them.
 
 use super::paths::PathKey;
 use crate::buffer::Buffer;
@@ -12,19 +13,20 @@ use crate::stream::Stream;
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The state of one connection, from accept to reap. An idle session consists of this struct and its link in the
-/// deadline queues, with nothing of its own on the heap: a server can have many.
+/// The state of one connection, from accept to reap. An idle session without [`Extra`] consists of this struct and its
+/// link in the deadline queues. It owns no further memory, so that a server can have many idle sessions.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) stream: Stream,
     pub(crate) connection: Connection,
     pub(crate) outbound: Outbound,
-    /// State that few sessions have, or that a session has only for a while.
+    /// State that few sessions have, or that a session has only for a while. `None` until it is needed.
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) messages_in: u64,
-    /// Messages sent, and publications claimed.
+    /// Messages queued for the peer: direct messages, and publications that were claimed (appended to the session's
+    /// queue). Publications that were skipped later are not included.
     pub(crate) messages_out: u64,
     /// Number of the connection, as in [`Id`].
     pub(crate) number: u64,
@@ -33,7 +35,7 @@ pub(crate) struct Session {
     pub(crate) path: Option<PathKey>,
     /// Time of `on_open`, in seconds of the loop's clock.
     pub(crate) opened_at: u32,
-    /// The low bits of `bytes_out` at the time when the write deadline was set.
+    /// The low 32 bits of `bytes_out` when the write deadline was last set.
     pub(crate) bytes_out_at_deadline: u32,
     /// Touch period in which the idle deadline was last postponed; see `Engine::touch`.
     pub(crate) touched_at: u32,
@@ -44,14 +46,18 @@ pub(crate) struct Session {
     pub(crate) is_readable: bool,
     /// The stream accepts no bytes until the poll reports that it is writable.
     pub(crate) is_blocked: bool,
-    /// The session has exceeded the high-water mark and has not returned to the low-water mark. It is not read.
+    /// The session's queue has exceeded the high-water mark and has not returned to the low-water mark. The stream is
+    /// not read meanwhile.
     pub(crate) is_paused: bool,
-    /// The session published while too many bytes were unclaimed. It is not read until members have caught up.
+    /// The session published while the members of topics had not claimed many earlier publications (see
+    /// `UNCLAIMED_BYTES_MAX`). The stream is not read until they have claimed enough of them.
     pub(crate) is_deferred: bool,
-    /// Publications were claimed outside of a flush, before something that must follow them. The lag was not checked
-    /// then.
+    /// Publications were claimed before the flush, because a direct message or the end of a membership had to follow
+    /// them. The next flush checks the lag limit for them.
     pub(crate) has_unchecked_claims: bool,
+    /// The session is queued for the read phase. Entries of unmarked sessions in `Engine::read_queue` are ignored.
     pub(crate) is_read_queued: bool,
+    /// The session is queued for the flush phase. Entries of unmarked sessions in `Engine::flush_queue` are ignored.
     pub(crate) is_flush_queued: bool,
 }
 
@@ -67,7 +73,8 @@ pub(crate) enum Kind {
     Surplus,
     /// The connection is a WebSocket: `on_open` was called, so `on_close` will be called.
     Opened,
-    /// A WebSocket that has ended. The end was logged, and `on_error` was called if there was an error; `on_close` follows.
+    /// A WebSocket that has ended. The end was logged, and `on_error` was called if there was an error. `on_close`
+    /// follows.
     Ended,
     /// The session has ended, and this was reported to the handler.
     Reported,
@@ -108,7 +115,7 @@ pub(crate) struct Extra {
     /// The handler's state; see [`Context::set_state`](crate::Context::set_state).
     pub(crate) state: Option<Box<dyn Any + Send>>,
     pub(crate) unprocessed: Unprocessed,
-    /// Bytes of input that are still read and discarded after the end of the protocol.
+    /// Maximum bytes of input that will still be read and discarded after the end of the protocol.
     pub(crate) discard_left: usize,
     /// How the session ends, once that is known.
     pub(crate) ending: Option<Ending>,
@@ -123,7 +130,7 @@ pub(crate) struct Unprocessed {
     pub(crate) start: usize,
 }
 
-/// A topic that the session is a member of, and its index among the members.
+/// A topic that the session is a member of, and the session's index among the topic's members.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Membership {
     pub(crate) topic: TopicKey,
@@ -188,7 +195,8 @@ impl Session {
             touched_at: 0,
             kind: Kind::Requesting,
             phase: Phase::Live,
-            // The first poll after the registration reports a readable stream. Until then, a read would likely block.
+            // If input has arrived already, the first poll after the registration reports it. A read before that poll
+            // would probably return `WouldBlock`.
             is_readable: false,
             is_blocked: false,
             is_paused: false,
@@ -210,6 +218,7 @@ impl Session {
         self.extra.get_or_insert_default()
     }
 
+    /// Returns the topics that the session is a member of.
     pub(crate) fn memberships(&self) -> &[Membership] {
         self.extra.as_ref().map_or(&[], |extra| &extra.memberships)
     }
@@ -256,13 +265,13 @@ impl Session {
         !(self.is_paused | self.is_deferred)
     }
 
-    /// Returns how the session ended; an abnormal end if none was recorded.
+    /// Returns how the session ended. Records an abnormal ending if none was recorded.
     pub(crate) fn ending_mut(&mut self) -> &mut Ending {
         let ending = &mut self.extra_mut().ending;
         ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None))
     }
 
-    /// Returns whether a frame is being received of which at least [`LONG_BYTES_MIN`] bytes are missing.
+    /// Returns whether a frame is being received, and at least [`LONG_BYTES_MIN`] bytes of its payload have not arrived.
     pub(crate) fn is_in_long_message(&self) -> bool {
         self.connection.payload_missing() >= LONG_BYTES_MIN && self.phase == Phase::Live
     }
@@ -344,8 +353,8 @@ pub(crate) fn id(slot: usize, number: u64) -> Id {
     }
 }
 
-/// A session that lacks at least this many bytes of a frame is read after the sessions with shorter messages. To read
-/// fewer bytes takes no longer than to process a receive buffer of short messages.
+/// Minimum missing bytes of a frame's payload for which a session is read after the sessions with shorter messages.
+/// Reading fewer bytes takes no longer than processing a receive buffer of short messages.
 const LONG_BYTES_MIN: u64 = 64 * 1024;
 
 #[cfg(test)]
@@ -353,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_small_enough_to_be_many() {
+    fn a_session_without_its_stream_has_at_most_160_bytes() {
         let session = size_of::<Session>();
         assert!(
             session - size_of::<Stream>() <= 160,

@@ -1,9 +1,10 @@
-//! The unsent output of one session: owned bytes and ranges of topic logs, in the order of sending. Only
-//! [`skip`](Outbound::skip), [`cut_at_log`](Outbound::cut_at_log) and [`clear`](Outbound::clear) drop unsent bytes;
-//! a newer pong replaces a pending one.
+//! The unsent output of one session: owned bytes and ranges of topic logs, in the order of sending. A range refers to
+//! the frames of publications, which all members of a topic share. Only [`skip`](Outbound::skip),
+//! [`cut_at_log`](Outbound::cut_at_log) and [`clear`](Outbound::clear) drop unsent bytes, and a newer pong replaces a
+//! pending one.
 //!
-//! An empty queue owns no memory. Neither does a queue with a single range of a log, as usual for a member of one
-//! topic whose socket accepts all bytes, nor a queue whose bytes are all in the turn's buffer, as usual for the
+//! Three queues own no memory: an empty one; one with a single range of a log, as usual for a member of one topic whose
+//! socket accepts all bytes; and one whose bytes are all in the turn's buffer (see `turn_buffer`), as usual for the
 //! answer to a message. Owned bytes lie in chunks that grow up to [`CHUNK_BYTES`] (a longer frame has a chunk of its
 //! own), so that chunks that were sent are released while others are unsent.
 
@@ -27,22 +28,26 @@ pub(crate) struct Outbound {
 enum Content {
     #[default]
     Empty,
-    /// Bytes in the turn's buffer. Only until the queue is flushed in the same turn.
+    /// All unsent bytes are in the turn's buffer. The flush of the same turn sends them or moves them to `Bytes`.
     Span(Span),
+    /// One segment of owned bytes.
     Bytes(Bytes),
+    /// One range of a topic's log.
     Range(Range),
     Many(Box<Many>),
 }
 
-/// Several segments, or a pending pong.
+/// Any number of segments, and the pending pong, if there is one.
 #[derive(Debug, Default)]
 struct Many {
     segments: VecDeque<Segment>,
     /// Unsent bytes in segments of owned bytes.
     owned_len: usize,
+    /// Segments of owned bytes.
     owned_count: usize,
     /// Unsent bytes in ranges of logs.
     log_len: usize,
+    /// Segments that are ranges of logs.
     log_count: usize,
     /// The pending pong, a complete frame: the newest pong that was pushed while the socket was blocked. Empty if there
     /// is none.
@@ -91,8 +96,8 @@ impl Outbound {
         }
     }
 
-    /// Returns the cost of direct messages: unsent owned bytes, and, in a queue of several segments, [`SEGMENT_COST`]
-    /// for each segment of owned bytes.
+    /// Returns the cost of everything except publications, which counts against the limits: the unsent owned bytes, and
+    /// [`SEGMENT_COST`] for each segment of owned bytes if there are several segments. Without the pending pong.
     pub(crate) fn owned_cost(&self) -> usize {
         match &self.content {
             Content::Empty | Content::Range(_) => 0,
@@ -102,8 +107,8 @@ impl Outbound {
         }
     }
 
-    /// Returns the cost of publications: unsent bytes of topic logs, and, in a queue of several segments,
-    /// [`SEGMENT_COST`] for each range.
+    /// Returns the cost of publications, which counts against the limits: the unsent bytes of topic logs, and
+    /// [`SEGMENT_COST`] for each range if there are several segments.
     pub(crate) fn log_cost(&self) -> usize {
         match &self.content {
             Content::Empty | Content::Span(_) | Content::Bytes(_) => 0,
@@ -160,7 +165,7 @@ impl Outbound {
         }
     }
 
-    /// Returns the bytes of memory that the queue owns, without topic logs.
+    /// Returns the total capacity of the buffers with owned bytes.
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         match &self.content {
@@ -206,8 +211,8 @@ impl Outbound {
     }
 
     /// Queues a message in the turn's buffer, and returns the number of unsent bytes. Returns `None`, and queues
-    /// nothing, if the queue has unsent bytes elsewhere, or if there is not enough space in the turn's buffer behind
-    /// its bytes.
+    /// nothing, if the queue has unsent bytes elsewhere, or if the turn's buffer does not have enough space directly
+    /// behind the bytes of this queue.
     #[inline(always)]
     pub(crate) fn push_in_turn(
         &mut self,
@@ -242,8 +247,7 @@ impl Outbound {
         }
     }
 
-    /// Removes the first `len` bytes, which were sent, from the queue, whose bytes are those of
-    /// [`span`](Self::turn_span).
+    /// Removes the first `len` bytes, which were sent. `span` must be the result of [`turn_span`](Self::turn_span).
     #[inline(always)]
     pub(crate) fn advance_in_turn(&mut self, mut span: Span, len: usize, turn: &mut TurnBuffer) {
         debug_assert_eq!(self.turn_span(), Some(span));
@@ -303,7 +307,8 @@ impl Outbound {
         }
     }
 
-    /// Queues claimed bytes of a topic's log, without a copy. The log retains them until they are sent or dropped.
+    /// Queues the bytes of a topic's log that the session has claimed, without a copy. The log retains them until they
+    /// are sent or dropped.
     pub(crate) fn push_range(
         &mut self,
         topic: TopicKey,
@@ -354,8 +359,8 @@ impl Outbound {
         many.segments.push_back(Segment::Range(range));
     }
 
-    /// Moves the pending pong, if there is one, to the end of the queue. To be called when the socket is writable
-    /// again.
+    /// Moves the pending pong, if there is one, to the end of the queue. Must be called before a write, and before the
+    /// last frame is queued, because the pending pong is not written otherwise.
     pub(crate) fn queue_pong(&mut self, buffers: &mut BufferPool) {
         let Content::Many(many) = &mut self.content else {
             return;
@@ -366,8 +371,8 @@ impl Outbound {
         }
     }
 
-    /// Returns all unsent bytes if they lie in one slice. `None` if the queue is empty, or if they lie in several
-    /// slices.
+    /// Returns all unsent bytes if they lie in one slice. `None` if the queue is empty, if the bytes lie in several
+    /// slices, or if there are or were several segments.
     #[inline]
     pub(crate) fn as_single_slice<'a>(
         &'a self,
@@ -387,8 +392,8 @@ impl Outbound {
         }
     }
 
-    /// Fills `slices` with the first unsent bytes, at most `len_max` bytes. Returns the number of filled slices and of
-    /// bytes.
+    /// Fills `slices` with the first unsent bytes, at most `len_max` bytes. The pending pong is not included. Returns
+    /// the number of filled slices and the number of bytes in them.
     pub(crate) fn gather<'a>(
         &'a self,
         topics: &'a Topics,
@@ -422,7 +427,7 @@ impl Outbound {
         (gather.filled, gather.len)
     }
 
-    /// Removes the first `len` unsent bytes, which were sent.
+    /// Removes the first `len` bytes, which were sent.
     #[inline]
     pub(crate) fn advance(
         &mut self,
@@ -523,7 +528,7 @@ impl Outbound {
     }
 
     /// Drops the first publication of which no byte was sent, and all bytes after it, so that the peer receives nothing
-    /// that was queued after a missing message. The bytes before it stay in the queue.
+    /// that was queued after a missing message. The bytes before it stay in the queue. The pending pong is dropped.
     pub(crate) fn cut_at_log(
         &mut self,
         topics: &mut Topics,
@@ -793,8 +798,8 @@ impl<'a> Gather<'a, '_> {
     }
 }
 
-/// Minimum bytes of the rest of a message that stays in its log when the member skips messages or is disconnected: an
-/// eighth of a chunk. A shorter rest is copied.
+/// Minimum bytes of the rest of a message that stays in its log when the member skips messages or is closed because of
+/// its lag: an eighth of a chunk. A shorter rest is copied.
 const SHARED_REST_BYTES_MIN: u64 = (CHUNK_BYTES / 8) as u64;
 
 /// Bytes of memory of a segment in addition to its unsent bytes: its entry in the queue, twice because the queue's

@@ -1,5 +1,5 @@
-//! The events of the protocol, as the read phase finds them: passes messages and requests to the handler, answers pings
-//! and requests, and ends sessions at a Close, a violation or the end of the stream.
+//! Acts on the events of the protocol that the read phase has found: passes messages and requests to the handler,
+//! answers pings and requests, and ends sessions at a Close, a violation or the end of the stream.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -24,6 +24,7 @@ impl Engine {
                 }
             }
             Event::Ping(payload) => {
+                // `replies` has the pong, unless our Close was sent before.
                 if !self.replies.is_empty() {
                     let session = &mut self.sessions[slot];
                     session.outbound.push_pong(
@@ -78,6 +79,7 @@ impl Engine {
         } = self;
         let session = &mut sessions[slot];
         if session.phase != Phase::Live {
+            // The handler has terminated the session.
             return;
         }
         // The handler may have closed another session, which uses the same scratch buffer.
@@ -147,7 +149,8 @@ impl Engine {
         );
     }
 
-    /// Called when a message that `receive_whole` has consumed violates the protocol. Generates the Close.
+    /// Called when a message that the fast path (`Connection::receive_whole`) has consumed violates the protocol.
+    /// Generates the Close, which the fast path does not.
     #[cold]
     pub(super) fn fail_protocol(&mut self, slot: usize, error: ProtocolError) {
         self.replies.clear();
@@ -181,13 +184,14 @@ impl Engine {
         );
     }
 
-    /// Called at the peer's end of stream. Unsent bytes of an open session are still sent, because the peer may still
-    /// read.
+    /// Called at the peer's end of stream. Unsent bytes of an opened or finishing session are still sent, because the
+    /// peer may still read.
     pub(super) fn end_of_stream(&mut self, slot: usize) {
         let ending = Ending::abnormal(Side::Peer, None);
         match self.sessions[slot].phase {
             Phase::Live if self.sessions[slot].kind == Kind::Opened => {
-                // No message can be completed any more; the backlog may take as long as the write timeout.
+                // No message can be completed any more. The memory of an incomplete one is released now, because
+                // sending the unsent bytes may take as long as the write timeout.
                 self.sessions[slot].connection.abandon();
                 self.replies.clear();
                 self.finish(slot, ending);

@@ -1,6 +1,6 @@
-//! Tables of frames with the expected events and replies, grouped by sections of RFC 6455. Every vector runs in one
-//! piece, one byte at a time, received in place, and with another frame behind it: the size of the pieces never changes
-//! events or replies.
+//! Tables of frames with the expected events and replies, named after sections of RFC 6455. Each vector that is passed
+//! to [`check`] is received in one piece, one byte at a time, in place (written directly into the buffer in which the
+//! message is assembled), and with another frame behind it. The size of the pieces never changes events or replies.
 
 use super::super::utf8::CHECKED_BYTES;
 use super::*;
@@ -83,6 +83,7 @@ fn open(role: Role) -> Connection {
     }
 }
 
+/// Receives all of `input`, also after an error. Returns the events and errors, and appends the replies to `out`.
 fn receive_all(connection: &mut Connection, input: &[u8], out: &mut Vec<u8>) -> Vec<Seen> {
     let mut bytes = input.to_vec();
     let mut input = &mut bytes[..];
@@ -387,7 +388,7 @@ fn section_5_1_masking_is_checked_by_role() {
 }
 
 #[test]
-fn section_5_5_control_frames_are_short_and_whole() {
+fn section_5_5_long_and_fragmented_control_frames_fail() {
     let payload = [b'x'; 125];
     check(
         "longest ping",
@@ -484,7 +485,7 @@ fn section_8_1_the_first_invalid_byte_fails_before_the_frame_ends() {
         assert_eq!(
             receive_all(&mut connection, &wire[..cut], &mut out),
             [],
-            "the first {cut} bytes are no fault"
+            "the first {cut} bytes are valid"
         );
         let seen = receive_all(&mut connection, &wire[cut..], &mut out);
         assert_eq!(seen, [Seen::Error(ProtocolError::TextNotUtf8)]);
@@ -539,7 +540,7 @@ fn section_5_5_1_a_close_is_answered_once_and_ends_the_connection() {
 }
 
 #[test]
-fn section_7_4_bad_close_bodies_fail() {
+fn section_7_4_invalid_close_bodies_fail() {
     use ProtocolError::*;
     check_error("half a code", &[(0x88, b"\x03")], &[], CloseCodeCut, 1002);
     for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
@@ -658,7 +659,7 @@ fn a_message_in_one_piece_borrows_the_input() {
     assert_eq!(message.capacity(), 0);
 }
 
-/// Returns the bytes of memory that the receiver owns.
+/// Returns the bytes of memory that an open connection owns for a frame or message that has arrived in part.
 fn held(connection: &Connection) -> usize {
     match &connection.state {
         State::Open(receiver) => receiver.bytes_held(),
@@ -694,12 +695,13 @@ fn memory_grows_with_received_bytes_and_is_released() {
 }
 
 #[test]
-fn space_grows_with_received_bytes_and_not_with_announced_ones() {
+fn assembly_space_grows_with_received_bytes_and_not_with_announced_ones() {
     let limits = Limits {
         message_bytes_max: 16 << 20,
         ..LIMITS
     };
-    for (mut buffers, arrived_min) in [
+    // With and without mapped buffers, and with a longer minimum of space.
+    for (mut buffers, len_min) in [
         (BufferPool::new(), 1),
         (BufferPool::default(), 1),
         (BufferPool::new(), 16_384),
@@ -714,14 +716,14 @@ fn space_grows_with_received_bytes_and_not_with_announced_ones() {
             assert!(matches!(event, Ok(None)));
             let mut arrived = arrived;
             for _ in 0..10 {
-                let space = connection.assembly_space_with(arrived_min, &mut buffers);
+                let space = connection.assembly_space_with(len_min, &mut buffers);
                 let offered = space.map_or(0, |space| space.len());
                 let allowed = arrived.min(256 * 1024);
                 assert!(
                     offered <= allowed,
                     "{offered} offered when {arrived} had arrived"
                 );
-                assert_eq!(offered > 0, allowed >= arrived_min);
+                assert_eq!(offered > 0, allowed >= len_min);
                 if offered > 0 {
                     assert!(matches!(
                         connection.received_in_place(offered, &mut out),
@@ -736,12 +738,13 @@ fn space_grows_with_received_bytes_and_not_with_announced_ones() {
 }
 
 #[test]
-fn space_in_a_used_buffer_extends_to_the_end_of_the_frame() {
+fn assembly_space_in_a_used_buffer_extends_to_the_end_of_the_frame() {
     let limits = Limits {
         message_bytes_max: 1 << 20,
         ..LIMITS
     };
     let (mut buffers, mut out) = (BufferPool::new(), Vec::new());
+    // The used buffer is initialised already, so space for the whole frame costs no additional memory.
     let mut used = AssemblyBuffer::new(Buffer::with_capacity(300_000), None);
     used.extend_from_slice(&[1; 290_000]);
     buffers.put_message(used);
@@ -772,7 +775,7 @@ fn receiving_more_bytes_in_place_than_the_frame_has_panics() {
 }
 
 #[test]
-fn a_large_buffer_is_not_in_use_any_more_after_its_message_is_completed_or_abandoned() {
+fn a_large_buffer_is_released_when_its_message_is_completed_or_its_connection_abandoned() {
     let limits = Limits {
         message_bytes_max: 1 << 20,
         ..LIMITS
@@ -780,7 +783,8 @@ fn a_large_buffer_is_not_in_use_any_more_after_its_message_is_completed_or_aband
     let (mut buffers, mut out) = (BufferPool::new(), Vec::new());
     let mut wire = frame(Role::Server, 0x82, &[7; 500_000]);
     let (begin, end) = wire.split_at_mut(100_000);
-    // More rounds than there can be large buffers in use.
+    // More rounds than the maximum number of large buffers in use. If a round did not release its buffers, a later one
+    // would get none, and the second assertion on `counts` would fail.
     for _ in 0..20 {
         let mut completed = open(Role::Server);
         let mut receive = |connection: &mut Connection, piece: &[u8], buffers: &mut BufferPool| {
@@ -794,6 +798,7 @@ fn a_large_buffer_is_not_in_use_any_more_after_its_message_is_completed_or_aband
         assert!(receive(&mut completed, begin, &mut buffers).is_none());
         let buffer = receive(&mut completed, end, &mut buffers);
         buffers.put_message(buffer.expect("the message was assembled"));
+        // The third count is that of the retained large buffers.
         assert_eq!(buffers.counts().2, 1, "the buffer is retained");
         let mut abandoned = open(Role::Server);
         assert!(receive(&mut abandoned, begin, &mut buffers).is_none());
@@ -819,7 +824,7 @@ fn memory_of_a_control_frame_in_two_pieces_is_released() {
 }
 
 #[test]
-fn control_frames_borrow_the_input_and_long_pings_are_cut() {
+fn received_control_frames_borrow_the_input_and_the_payload_of_a_sent_ping_is_truncated() {
     let mut connection = open(Role::Server);
     let mut wire = [
         frame(Role::Server, 0x89, b"a"),
@@ -899,7 +904,8 @@ fn a_frame_after_a_fragment_may_arrive_in_two_pieces() {
     }
 }
 
-/// Generates streams of frames that are mostly valid in their order, so that messages are assembled, and sometimes not.
+/// Generates streams of frames. Most are valid messages, so that messages are assembled. Some are a Close, violate the
+/// protocol, or end in the middle of a frame.
 struct Generator {
     seed: u32,
 }
@@ -944,7 +950,7 @@ impl Generator {
         wire.extend_from_slice(&frame(role, 0x80 | opcode, rest));
     }
 
-    /// Returns a stream of up to six messages and violations, sometimes incomplete.
+    /// Returns a stream of one to six messages, Closes and violations, sometimes incomplete.
     fn stream(&mut self, role: Role) -> Vec<u8> {
         let mut wire = Vec::new();
         for _ in 0..1 + self.random(6) {
