@@ -271,7 +271,7 @@ impl Session {
         ending.get_or_insert_with(|| Ending::abnormal(Side::Us, None))
     }
 
-    /// Returns whether a frame is being received, and at least [`LONG_BYTES_MIN`] bytes of its payload have not arrived.
+    /// Returns whether a frame is being received of whose payload at least [`LONG_BYTES_MIN`] bytes have not arrived.
     pub(crate) fn is_in_long_message(&self) -> bool {
         self.connection.payload_missing() >= LONG_BYTES_MIN && self.phase == Phase::Live
     }
