@@ -1,6 +1,8 @@
-//! Unit tests of the turn: the engine with in-memory streams and a clock that the tests set. No sockets, no sleeps.
+//! Unit tests of the turn (one pass of the event loop): the engine with in-memory streams and a clock that the tests set. No
+//! sockets, no sleeps.
 //!
-//! `script` has the streams and the test bench. `findings`, `second_review` and `second_review_low` are regression tests; the
+//! `script` has the streams and the test bench. Three files are regression tests, named after the review that found the
+//! faults: `findings` (the first), `second_review` (the second), and `second_review_low` (minor faults of the second). The
 //! other files are named after their subjects. `simulation` runs random input against a model.
 
 mod deadlines;
