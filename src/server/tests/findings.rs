@@ -403,8 +403,8 @@ fn a_nested_router_uses_its_own_routes() {
     }
 }
 
-/// A panic in `on_drain` lost the queue of sessions to be flushed. A panic in `on_message` lost the input that had been read
-/// and not yet processed.
+/// A panic in `on_drain` lost the queue of sessions to be flushed (tested in `second_review_low`). A panic in `on_message` lost
+/// the input that had been read and not yet processed.
 #[test]
 fn a_handler_panic_ends_only_the_session_of_the_event() {
     struct Panics;
