@@ -15,7 +15,7 @@ const AFTER_SMALL_MAX: usize = 200;
 /// Maximum bytes per idle connection after an echo of 256 KiB.
 const AFTER_LARGE_MAX: usize = 1024;
 
-/// Longer than the server retains used buffers.
+/// Time without traffic before a measurement: longer than the server retains used buffers, which is one second.
 const IDLE_MIN: Duration = Duration::from_millis(1500);
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         .find_map(|word| word.parse().ok())
         .unwrap_or(10_000);
     let server = Server::start();
-    // A warm-up, so that allocations which happen only once are not counted per connection.
+    // A warm-up, so that allocations that happen only once are not counted per connection.
     let warm_up: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
     for mut stream in warm_up {
         echo(&mut stream, 20);
@@ -94,8 +94,8 @@ impl Server {
         stream
     }
 
-    /// Returns the resident set of the idle server. It waits until used buffers are freed, which the server retains for a
-    /// second: they are no part of what an idle connection costs.
+    /// Returns the resident set of the idle server in bytes. Waits first until the server has freed the buffers that it retains
+    /// for reuse, because they are no part of what an idle connection costs, and until the figure does not change any more.
     fn idle_resident_bytes(&self) -> usize {
         std::thread::sleep(IDLE_MIN);
         let mut last = self.resident_bytes();

@@ -83,8 +83,8 @@ const LIMITS: Limits = Limits {
     },
 };
 
-/// Receives 64 KiB of messages of `len` bytes, at least one message, in pieces of 80 KiB. This is the size of the loop's
-/// receive buffer, so all messages but the one of 1 MiB arrive in one piece.
+/// Receives 64 KiB of messages of `len` bytes, at least one message, in pieces of 80 KiB, the size of the server's receive
+/// buffer. All messages but the one of 1 MiB arrive in one piece.
 #[divan::bench(args = [20, KIB, 64 * KIB, 1024 * KIB])]
 fn receive(bencher: Bencher<'_, '_>, len: usize) {
     let frame = text_frame(len);
@@ -201,7 +201,7 @@ fn read(clients: &mut [TcpStream], len: usize) {
     }
 }
 
-/// A turn in which `ready` of 100 sessions echo a message of 20 bytes. Includes the clients' writes and reads.
+/// Runs a turn in which `ready` of 100 sessions echo a message of 20 bytes. Includes the clients' writes and reads.
 #[divan::bench(args = [1, 10, 100])]
 fn turn_with_ready_sessions(bencher: Bencher<'_, '_>, ready: usize) {
     let mut scene = Scene::new(Echo::new(), 100);

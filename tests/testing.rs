@@ -185,7 +185,7 @@ mod the_end {
     }
 
     #[test]
-    fn a_graceful_stop_ends_after_the_grace() {
+    fn a_graceful_stop_ends_after_shutdown_grace() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
@@ -198,7 +198,7 @@ mod the_end {
     }
 
     #[test]
-    fn a_second_stop_ends_at_once() {
+    fn a_second_stop_terminates_all_sessions_at_once() {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.with_context(|cx| {
@@ -297,6 +297,7 @@ impl NameRecorder {
     }
 }
 
+// A new event of `Handler` must be added here, so that the test of the boxed handler covers it.
 #[deny(clippy::missing_trait_methods)]
 impl Handler for NameRecorder {
     fn on_start(&mut self, cx: &mut Context<'_>) {
@@ -369,7 +370,7 @@ impl Handler for NameRecorder {
     }
 }
 
-/// Causes every event of a handler. Returns what its clients received, and the names of the events that it got.
+/// Causes every event of a handler. Returns what the clients received, and the names of the handler's events.
 fn every_event<H: Handler>(wrap: impl FnOnce(NameRecorder) -> H) -> (Vec<Received>, Vec<String>) {
     let config = Config {
         lag_bytes_max: 1,

@@ -56,9 +56,9 @@ pub(crate) struct Topic {
     pub(crate) log: Log,
     /// Number of published messages, and the number of the next one.
     published: u64,
-    /// Messages that the witness has not read, with the ids of their senders.
+    /// Numbers of the messages that the witness has not read, with the ids of their senders.
     awaited: BTreeMap<u64, u64>,
-    /// Messages that the witness has not read, and may never read because the sender disconnected on purpose.
+    /// Numbers of the messages that the witness has not read, and may never read because the sender disconnected on purpose.
     possibly_lost: BTreeSet<u64>,
     /// Number of published bytes.
     pub(crate) bytes: u64,
@@ -93,7 +93,7 @@ impl Topic {
         let has_moved = witness.read_and_write();
         while let Some((first, payload)) = witness.wire.next_frame() {
             if first == 0x89 {
-                // The witness publishes nothing, so the server pings it after the idle time of a minute.
+                // The witness publishes nothing, so the server pings it after half of its idle timeout, one minute.
                 frame(&mut witness.wire.to_write, 0x8A, &payload, &mut load.random);
                 continue;
             }
@@ -130,7 +130,7 @@ impl Topic {
         if !member.wire.is_open() || member.is_leaving || member.wire.to_write.len() > 100_000 {
             return false;
         }
-        // Large messages while a member is to fall behind, because socket buffers alone hold megabytes.
+        // Messages are large while a member does not read, because the socket buffers alone hold megabytes.
         let len = if is_lagging {
             LAG_MESSAGE_BYTES
         } else {
@@ -146,7 +146,7 @@ impl Topic {
         true
     }
 
-    /// Runs one pass of each member, and removes finished members.
+    /// Lets each member read, write and check once, and removes finished members.
     fn turn(&mut self, load: &mut Load<'_>) {
         let Self {
             members,
@@ -169,7 +169,7 @@ impl Topic {
             }
             !member.is_over
         });
-        // Removes messages that all members have passed.
+        // Removes the messages that no member needs any more.
         let needed = members.iter().map(|member| member.unconfirmed_from).min();
         let needed = needed.unwrap_or(log.end());
         while log.start < needed && log.numbers.pop_front().is_some() {
@@ -195,7 +195,7 @@ pub(crate) fn number_in(first: u8, payload: &[u8]) -> Option<u64> {
 /// Number of members at a time, without the witness.
 const MEMBERS: usize = 12;
 
-/// Maximum messages in flight.
+/// Maximum messages in flight: sent by a member and not read by the witness.
 const AWAITED_MAX: usize = 20;
 
 /// Length of a message while a member does not read.

@@ -116,7 +116,9 @@ struct Conversation {
     is_leaving: bool,
     is_over: bool,
     began_at: Instant,
+    /// When bytes were last read or written.
     moved_at: Instant,
+    /// When the client may read again.
     reads_at: Instant,
 }
 
@@ -149,7 +151,7 @@ impl Conversation {
         }
     }
 
-    /// Runs one pass: writes, reads, checks the frames, and sends. Returns whether bytes were read or written.
+    /// Writes and reads once, checks the frames, and queues the next messages. Returns whether bytes were read or written.
     fn turn(&mut self, load: &mut Load<'_>) -> bool {
         let now = Instant::now();
         let mut has_moved = self.wire.write();
@@ -305,7 +307,7 @@ impl Conversation {
             Ending::Close => Some(1000),
             Ending::Violation => Some(1002),
             Ending::HalfClose | Ending::BadRequest => None,
-            // These clients end the connection first, so the server must not; 0 never matches.
+            // These clients end the connection, so it is a fault if the server ends it: no Close has the code 0.
             Ending::Drop | Ending::Reset | Ending::Abort => Some(0),
         };
         let is_right = if self.plan.ending == Ending::BadRequest {

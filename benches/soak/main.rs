@@ -1,5 +1,5 @@
-//! Soak test: mixed load with faults against the binary, for a limited time. Every message sent must be accounted
-//! for, and at the end the server's memory and descriptors must be those of the start.
+//! Soak test: mixed load with faults against the binary, for a limited time. No message may be lost, and at the end the
+//! server's memory and descriptors must be those of the start.
 //!
 //! `cargo bench --bench soak` runs for 60 seconds, `cargo bench --bench soak -- SECONDS SEED` for other times, with the
 //! seed that an earlier run has printed. Needs Linux (/proc). The exit code is 1 if a check fails.
@@ -11,11 +11,13 @@
 //! - members of a topic, which join, publish, fall behind and leave.
 //!
 //! Every echo is compared with the message sent. One member of the topic, the witness, reads all the time and never
-//! leaves. Its order of messages is the reference: every other member must read the same messages in the same order
-//! without a gap, from the first message published after it joined to the last one that the witness had read when it
-//! left, unless the server disconnected it with 1013 (too far behind). A message is *delivered* if its echo arrived
-//! or the witness read it, and *ended* if its sender disconnected on purpose without waiting for it. All others are
-//! lost, and the run fails.
+//! leaves. The order in which it reads the messages is the reference. Every other member must read the same messages in
+//! the same order without a gap. The first is the first message published after the member joined. The last is at least
+//! the last message that the witness had read when the member left. A member that the server disconnects with 1013 (too
+//! far behind) may miss messages at the end.
+//!
+//! A message is *delivered* if its echo arrived or the witness read it, and *ended* if its sender disconnected on purpose
+//! without waiting for it. All other messages are lost, and the run fails.
 
 mod broadcast;
 mod conversation;
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
     let mut server = Server::start();
     let descriptors_unused = server.descriptors();
 
-    // A warm-up with the same load, so that allocations which happen only once are not counted as growth.
+    // A warm-up with the same load, so that allocations that happen only once are not counted as growth.
     let warm_up = (seconds / 4).clamp(5, 30);
     let warm_up = run(&server, warm_up, seed ^ 1, "warm-up");
     let start = server.usage_at_rest(descriptors_unused);
@@ -229,11 +231,12 @@ impl Load<'_> {
 /// Maximum growth of the resident set between start and end. The figure of an idle process varies a little.
 const RSS_GROWTH_KIB_MAX: u64 = 1024;
 
-/// In a shorter run, possibly no member falls behind far enough to be closed with 1013.
+/// Minimum duration of a run in which a member must be closed with 1013. In a shorter run, possibly no member falls behind
+/// far enough.
 const LAG_SECONDS_MIN: u64 = 30;
 
-/// A client that waits for the server reports a fault if no byte is read or written for this time.
+/// Maximum time in which a client that waits for the server reads and writes no byte. After that, it reports a fault.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(20);
 
-/// How long a thread sleeps if none of its sockets could be read or written.
+/// Time that a thread sleeps if none of its sockets could be read or written.
 pub(crate) const PAUSE: Duration = Duration::from_micros(300);

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 pub(crate) struct Member {
     pub(crate) wire: Wire,
     pub(crate) id: u64,
-    /// The first position in the log that this member may still read: the log's end when the member sent its request,
-    /// later its position.
+    /// First position in the log that this member needs: the log's end when the member sent its request, later the position
+    /// after the last checked message.
     pub(crate) unconfirmed_from: u64,
-    /// Number of published messages when the 101 arrived. The member must receive all later ones.
+    /// Number of published messages when the 101 arrived. The member must receive all messages published later.
     joined_at: Option<u64>,
     /// Position in the log after the last checked message; `None` before the first one.
     position: Option<u64>,
@@ -29,7 +29,7 @@ pub(crate) struct Member {
     pub(crate) is_leaving: bool,
     /// The server has confirmed the end, so all messages of this member must have been published.
     pub(crate) has_left_cleanly: bool,
-    /// The log's end when the member began to leave. It must receive all messages before this position.
+    /// The log's end when the member began to leave. The member must receive all messages before this position.
     expected_end: u64,
     /// Code of the server's Close.
     close_code: Option<u16>,
@@ -76,8 +76,8 @@ impl Member {
         self.wire.read(usize::MAX) || has_written
     }
 
-    /// Runs one pass: reads and writes, checks the messages, and leaves if it is time. `published` and `bytes` are the
-    /// totals of the topic.
+    /// Reads and writes once, checks the messages, and leaves if it is time. `published` and `bytes` are the totals of the
+    /// topic.
     pub(crate) fn turn(&mut self, load: &Load<'_>, log: &Log, published: u64, bytes: u64) {
         let is_lagging = self.lag_until.is_some_and(|end| bytes < end) && !load.is_over();
         if !is_lagging {
@@ -150,7 +150,7 @@ impl Member {
             if passed == Some(number) {
                 return Some(position);
             }
-            if !self.is_before_it(passed) {
+            if !self.was_possibly_published_before_join(passed) {
                 self.fail(load, "missed the beginning");
                 return None;
             }
@@ -189,7 +189,7 @@ impl Member {
         self.is_over = true;
         let is_in_order = self.is_leaving && self.wire.end == Some(End::Stream);
         match self.close_code {
-            // The member was too far behind. The server may not have read the messages that it published meanwhile.
+            // The member was too far behind. The server may not have read all messages that the member published.
             Some(1013) => {
                 load.totals.refused.fetch_add(1, Relaxed);
                 load.totals.lagged.fetch_add(1, Relaxed);
@@ -202,7 +202,8 @@ impl Member {
         self.has_left_cleanly = true;
         // If the member has read no message, the position is that of the first message published after it joined.
         let position = self.position.unwrap_or_else(|| {
-            let is_before = |position: &u64| self.is_before_it(log.at(*position));
+            let is_before =
+                |position: &u64| self.was_possibly_published_before_join(log.at(*position));
             let mut missed = self.unconfirmed_from..self.expected_end;
             missed
                 .find(|position| !is_before(position))
@@ -217,7 +218,7 @@ impl Member {
     }
 
     /// Returns whether the message was possibly published before this member joined.
-    fn is_before_it(&self, number: Option<u64>) -> bool {
+    fn was_possibly_published_before_join(&self, number: Option<u64>) -> bool {
         number < Some(self.joined_at.unwrap_or(u64::MAX))
     }
 
@@ -242,5 +243,5 @@ impl Member {
     }
 }
 
-/// Bytes published while a member does not read: more than socket buffers and `--lag-bytes-max` hold together.
+/// Bytes published while a member does not read: more than the socket buffers and `--lag-bytes-max` together.
 const LAG_BYTES: u64 = 16 << 20;

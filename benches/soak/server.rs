@@ -66,8 +66,8 @@ impl Server {
         fs::read_dir(path).expect("Linux's /proc").count()
     }
 
-    /// Waits until the server has only `descriptors` open descriptors, so no clients, or for [`SETTLE_MAX`]. Returns its
-    /// resources.
+    /// Waits until the server has only `descriptors` open descriptors, which means that no client is connected, or for
+    /// [`SETTLE_MAX`]. Returns the resources of the server's process.
     pub(crate) fn usage_at_rest(&self, descriptors: usize) -> Usage {
         let deadline = Instant::now() + SETTLE_MAX;
         while self.descriptors() != descriptors && Instant::now() < deadline {
@@ -104,5 +104,6 @@ impl Drop for Server {
     }
 }
 
-/// Longer than the longest timeout of this server, the write timeout of 30 s.
+/// Maximum wait for the end of all connections or of the process: longer than the server's longest timeout for a
+/// connection that ends, the write timeout of 30 s.
 const SETTLE_MAX: Duration = Duration::from_secs(40);

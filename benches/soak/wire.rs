@@ -20,7 +20,7 @@ pub(crate) struct Wire {
     read: Vec<u8>,
     /// Number of bytes at the start of `read` that are decoded.
     taken: usize,
-    /// Status of the response to the opening handshake, 0 if it has none.
+    /// Status of the response to the opening handshake: `None` until the head has arrived, 0 if the head has no status.
     head: Option<u16>,
     is_write_shut: bool,
     pub(crate) end: Option<End>,

@@ -92,8 +92,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Panics unless each kind of result occurred in more than 2 % of the streams, and each fault and each allowed
-    /// difference at least once.
+    /// Panics unless there are, of each kind of result, more than 2 for each 100 streams, and each fault and each allowed
+    /// difference occurred at least once.
     pub(crate) fn check(&self) {
         let seen = self
             .events
@@ -102,7 +102,7 @@ impl Tally {
             .min(self.replies);
         assert!(
             seen > self.streams / 50,
-            "too few streams have events, closes, failures or replies: {self:?}"
+            "too few events, closes, failures or replies: {self:?}"
         );
         for fault in FAULTS {
             assert!(
@@ -208,6 +208,8 @@ fn find_difference(
         }
         (Some(_), _, Some(_)) => unlisted(),
         (Some(_), None, None) => {
+            // Tungstenite may wait for the rest of the frame. So it also receives the unsent rest of the stream, and enough
+            // zeros for any frame.
             let whole = [&stream.bytes[..], &[0; FRAME_BYTES_MAX]];
             let later = self::theirs(&whole, receiver);
             if later.failure.is_none() && later.events.len() == common {
@@ -337,7 +339,7 @@ fn theirs(pieces: &[&[u8]], receiver: Receiver) -> Outcome<Error> {
     let mut context = WebSocketContext::new(role, Some(config));
     let mut memory = Memory::default();
     let mut outcome = Outcome::default();
-    // An empty piece at the end makes tungstenite write its reply to the last one.
+    // An empty piece at the end causes one more `read`, which writes tungstenite's last reply.
     for piece in pieces.iter().copied().chain([&[][..]]) {
         memory.arrived = piece;
         loop {
@@ -360,7 +362,7 @@ fn theirs(pieces: &[&[u8]], receiver: Receiver) -> Outcome<Error> {
     outcome
 }
 
-/// A stream in memory that reads one piece and then blocks.
+/// A stream in memory. Its reads return the bytes of one piece, and then `WouldBlock`.
 #[derive(Default)]
 struct Memory<'b> {
     arrived: &'b [u8],
@@ -461,5 +463,5 @@ fn replies(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     replies
 }
 
-/// The largest frame within the limits: this many more bytes complete any such frame.
+/// Length of the largest frame within the limits. This number of additional bytes completes any such frame.
 const FRAME_BYTES_MAX: usize = LIMITS.message_bytes_max + 14;

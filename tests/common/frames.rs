@@ -12,6 +12,7 @@ pub(crate) trait Choices {
 
     /// Returns `true` once in `count` calls on average.
     fn one_in(&mut self, count: usize) -> bool {
+        // Not 0, which is the number that `Given` returns after its last byte.
         self.below(count) == count - 1
     }
 
@@ -72,9 +73,9 @@ pub(crate) enum Receiver {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) receiver: Receiver,
-    /// The receiver's limit: some messages have exactly this length, and few are longer.
+    /// The receiver's limit. Some messages have exactly this length; a longer one is a fault.
     pub(crate) message_bytes_max: usize,
-    /// The receiver's limit: few messages have more fragments.
+    /// The receiver's limit. More fragments are a fault.
     pub(crate) fragments_max: usize,
 }
 

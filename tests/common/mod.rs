@@ -2,7 +2,7 @@
 //! of its handler ([`watch`]), tungstenite's client ([`connect`]), and a client that writes bytes and reads frames
 //! ([`Raw`]).
 //!
-//! Every wait is bounded by [`WAIT`], which is far longer than anything here takes: a test that hangs fails.
+//! Every wait is limited to [`WAIT`], which is far longer than any expected wait. So a test that hangs fails.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -22,7 +22,7 @@ use wsloop::{
     Side, Upgrade,
 };
 
-/// The longest that a test waits for anything.
+/// Maximum time that a test waits for an event, a frame or a process.
 pub(crate) const WAIT: Duration = Duration::from_secs(10);
 
 /// A timeout that a test configures and waits for.
@@ -88,6 +88,7 @@ impl Drop for Running {
             let _ = self.handle.stop();
             return;
         }
+        // The first stop is graceful. The second one terminates all sessions at once.
         let _ = self.handle.stop();
         let _ = self.handle.stop();
         self.wait();
@@ -154,7 +155,7 @@ impl Events {
         }
     }
 
-    /// Returns how the next session to end has ended.
+    /// Reads events until a session has ended, and returns how it ended.
     pub(crate) fn end(&self) -> End {
         self.find(|seen| match seen {
             Seen::Close(_, end) => Some(end.clone()),
@@ -162,7 +163,7 @@ impl Events {
         })
     }
 
-    /// Returns the text of the next error of a session or listener.
+    /// Reads events until an error of a session or listener, and returns its text.
     pub(crate) fn error(&self) -> String {
         self.find(|seen| match seen {
             Seen::Error(_, error) => Some(error.clone()),
@@ -179,7 +180,7 @@ impl Events {
         skips.sum()
     }
 
-    /// Returns all unread events after the server has been dropped.
+    /// Waits until the server has been dropped. Returns all unread events.
     pub(crate) fn rest(&self) -> Vec<Seen> {
         let mut rest = Vec::new();
         loop {
@@ -312,8 +313,8 @@ pub(crate) fn text(client: &mut Client) -> String {
 }
 
 /// Sends a text and returns the next text that arrives. With an echo server this is also a barrier: when the echo
-/// has arrived, the server has read everything that other clients sent before, because those bytes were in its sockets
-/// already and a turn serves the sockets in order.
+/// arrives, the server has read everything that other clients sent before this call. Those bytes arrived at its sockets
+/// earlier, and the server reads the sockets in the order in which they became readable.
 pub(crate) fn ask(client: &mut Client, question: &str) -> String {
     client.send(Sent::text(question)).unwrap();
     text(client)
@@ -582,7 +583,7 @@ pub(crate) fn write_until_blocked(
     panic!("the server accepted {PIECES_MAX} pieces from a peer that does not read");
 }
 
-/// A write that blocks for this long is considered blocked for good: the server can only wait for this client to read.
+/// Time after which a blocked write is considered blocked until this client reads.
 const BLOCKED: Duration = Duration::from_millis(500);
 
 const PIECES_MAX: usize = 4096;

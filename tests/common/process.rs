@@ -16,7 +16,7 @@ pub(crate) struct Process {
     pub(crate) out: Receiver<String>,
     /// The unread lines of stderr.
     pub(crate) log: Receiver<String>,
-    /// The address of the first listener, after it was announced.
+    /// The address of the first listener. 0.0.0.0:0 before the process has announced it.
     pub(crate) addr: SocketAddr,
 }
 

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use tungstenite::WebSocket;
 
-/// A path that no other test uses. A file at this path is removed when this value is dropped.
+/// A path in the temporary directory, for one test. A file at this path is removed when this value is dropped.
 pub(crate) struct TempPath(pub(crate) PathBuf);
 
 impl TempPath {
+    /// Creates the path, not a file. `name` must be different for each use in a test program.
     pub(crate) fn new(name: &str) -> Self {
         Self(std::env::temp_dir().join(format!("wsloop-{}-{name}", std::process::id())))
     }

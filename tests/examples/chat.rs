@@ -1,11 +1,11 @@
 //! A chat server with topics and user names: `ws://127.0.0.1:8080/chat/TOPIC?name=NAME`.
 //!
-//! The path of the URL is also the name of the topic. Each line that a user sends is published to the topic: it is
+//! The path of the URL is also the name of the topic. Each line that a user sends is published to the topic: the line is
 //! framed once, however many members the topic has. The user's name is stored with the session
 //! ([`Context::set_state`]), so the handler needs no map from sessions to names.
 //! `/name NEW` changes the user's name, and `/names` lists the users of the topic; every other line is published.
 //!
-//! What it does not do: names need not be unique, and no line is stored, so a new member does not receive older ones.
+//! Limitations: two users can have the same name, and no line is stored, so a new member does not receive older lines.
 
 use std::sync::Arc;
 use wsloop::{
@@ -21,8 +21,8 @@ fn main() -> std::io::Result<()> {
     server.run()
 }
 
-/// Limits for lines that people type: 4 KiB is a long line. A member with more than 256 KiB of unsent chat no longer
-/// reads, and is disconnected with Close 1013.
+/// Limits for lines that people type: 4 KiB is a long line. A member with more than 256 KiB of unsent lines has probably
+/// stopped reading. The server disconnects it with Close 1013.
 pub(crate) fn config() -> Config {
     Config {
         message_bytes_max: 4 * 1024,
@@ -50,6 +50,7 @@ impl Handler for Chat {
         request: &Request,
         _: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
+        // The server retains paths of up to 512 bytes.
         if cx.path(id).is_none() {
             return Err(HttpResponse::new(
                 414,
@@ -102,7 +103,7 @@ impl Handler for Chat {
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
-        // The session is no longer a member of the topic: only the other members receive this line.
+        // The session is no longer a member of the topic, so only the other members receive this line.
         let (topic, name) = topic_and_name(cx, id);
         cx.publish(&topic, &format!("* {name} has left"));
     }

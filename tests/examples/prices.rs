@@ -88,7 +88,7 @@ impl Handler for Prices {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        // A timer fires once. Setting it again first ensures that no early return below skips it.
+        // A timer fires once. It is set again before anything else, so that the early return below cannot skip that.
         cx.set_timer(self.interval, key);
         self.change_prices();
         if cx.subscribers(TOPIC) == 0 {

@@ -28,7 +28,7 @@ pub(crate) struct Users {
 struct User(String);
 
 impl Users {
-    /// Takes pairs of name and token.
+    /// Creates the handler from pairs of name and token.
     pub(crate) fn new<'a>(users: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = |(name, token): (&str, &str)| (name.to_owned(), token.to_owned());
         Self {

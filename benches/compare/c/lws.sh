@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the libwebsockets peer: "lws.sh DEST" writes DEST/lws, which is run as "DEST/lws PORT".
-# Root installs Debian's package. Other users unpack the packages below DEST; then
-# only the poll loop works, not "lws PORT uv".
+# Root installs Debian's package. Other users, and root if LWS_UNPACK is set, unpack the
+# packages below DEST; then only the poll loop works, not "lws PORT uv".
 set -eu
 [ $# -eq 1 ] || { echo "usage: lws.sh DEST" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)

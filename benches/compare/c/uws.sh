@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the uWebSockets peer: "uws.sh DEST" writes DEST/uws, which is run as "DEST/uws PORT".
-# The sources are those in the crate libuwebsockets-sys, which ../Cargo.toml names and
-# ../Cargo.lock pins. Nothing else of the crate is used; its build script is not run.
+# The sources are those in the crate libuwebsockets-sys. ../Cargo.toml names the crate, and
+# ../Cargo.lock pins its version. Nothing else of the crate is used; its build script is not run.
 set -eu
 [ $# -eq 1 ] || { echo "usage: uws.sh DEST" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,7 +1,7 @@
 //! A test harness for handlers: the server's own engine over in-memory pipes, with a clock that the test advances.
 //!
-//! A handler behaves here as it does on sockets, because the same code runs each turn. Nothing sleeps: time advances
-//! only with [`Harness::advance`].
+//! A handler behaves here as it does on sockets, because the same code runs each turn (one pass of the server's event
+//! loop). Nothing sleeps: time advances only with [`Harness::advance`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -23,8 +23,8 @@
 //! ```
 //!
 //! The harness has no listeners, no [`Handle`](crate::Handle) for other threads and no kernel buffers of limited
-//! size: a pipe accepts any number of bytes until its client is [stalled](Harness::stall). To test with those, run a
-//! [`Server`](crate::Server) on port 0.
+//! size: a pipe accepts any number of bytes until its client is [stalled](Harness::stall). A test that needs any of
+//! these runs a [`Server`](crate::Server) on port 0.
 
 mod pipe;
 pub(crate) mod shared;
@@ -51,7 +51,9 @@ use std::time::Duration;
 /// A server without sockets, and its clients.
 ///
 /// Each call that acts on the server or on a client, except [`stall`](Self::stall) and
-/// [`handler_mut`](Self::handler_mut), runs turns until neither has anything left to do at the current time.
+/// [`handler_mut`](Self::handler_mut), runs turns until neither the server nor a client has anything left to do at the
+/// current time. So all replies have arrived when the call returns.
+///
 /// The clients behave as browsers do: they read everything that arrives, answer each ping and Close, and end the stream
 /// after the server has ended it.
 pub struct Harness<H: Handler> {
@@ -137,7 +139,7 @@ impl<H: Handler> Harness<H> {
         &self.handler
     }
 
-    /// Returns the handler for changes by the test.
+    /// Returns a mutable reference to the handler. Runs no turn.
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
     }
@@ -210,7 +212,8 @@ impl<H: Handler> Harness<H> {
         self.request(request, opening)
     }
 
-    /// Sends a plain GET request for `target` and returns the response of [`Handler::on_http`].
+    /// Sends a plain GET request for `target`. Returns the response, which is that of [`Handler::on_http`] unless a limit
+    /// refuses the client.
     ///
     /// # Panics
     /// If `target` is not a valid request path, or if the server has stopped.
@@ -256,7 +259,8 @@ impl<H: Handler> Harness<H> {
     /// Sends a message from the client. Has no effect once the client has sent or received a Close.
     ///
     /// # Panics
-    /// As all methods that take the id of a client: if no client of this harness has the id.
+    /// If no client of this harness has this id. The same holds for all methods that take the id of a client. The id of
+    /// a client whose session has ended remains valid.
     pub fn send<'m>(&mut self, id: Id, message: impl Into<Message<'m>>) {
         self.act(id, |connection, out| connection.send(message.into(), out));
     }
@@ -361,9 +365,9 @@ impl<H: Handler> Harness<H> {
 }
 
 impl<H: Handler> Drop for Harness<H> {
-    /// Terminates every session, so that `on_close` is called for each session that was opened.
+    /// Terminates the sessions that are still open, so that `on_close` is called for them.
     fn drop(&mut self) {
-        // A second panic, in the handler, while a failed test unwinds would abort the process.
+        // While a failed test unwinds, a panic in the handler would be a second one and abort the process.
         if !std::thread::panicking() {
             self.engine.terminate_all();
             self.engine.reap(&mut self.handler, |_| {});
@@ -413,5 +417,5 @@ impl Environment for Pipes<'_> {
 /// Address of every client, from a block that is reserved for documentation (RFC 5737).
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 50_000);
 
-/// Maximum turns of one [`Harness::settle`]: far more than any finite work needs.
+/// Maximum turns of one [`Harness::settle`]: far more than the work of any test needs.
 const TURNS_MAX: usize = 100_000;

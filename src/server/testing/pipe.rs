@@ -1,5 +1,5 @@
 //! An in-memory pipe between the engine and a client. The client behaves as a browser does: it reads what arrives, answers
-//! pings and Closes, and ends the stream after the server has ended it.
+//! pings and Closes, and ends the stream after the server has ended it. A pipe stores any number of bytes.
 
 use super::Received;
 use super::shared::Shared;
@@ -26,7 +26,7 @@ impl Client {
         }
     }
 
-    /// Reads and answers what has arrived. Returns whether there was anything to read, the end of the stream included.
+    /// Reads and answers what has arrived. Returns whether there was anything to read: bytes, or the end of the stream.
     pub(super) fn read(&mut self) -> bool {
         let mut wire = self.wire.lock();
         let Some(connection) = &mut self.connection else {

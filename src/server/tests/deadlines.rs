@@ -27,12 +27,13 @@ fn a_request_that_arrives_byte_by_byte_is_refused_at_the_handshake_timeout() {
 }
 
 #[test]
-fn a_silent_peer_is_pinged_after_half_the_idle_timeout_and_closed_without_an_answer() {
+fn a_silent_peer_is_pinged_after_half_the_idle_timeout_and_closed_if_it_does_not_answer() {
     let mut bench = Bench::echo(Config {
         idle_timeout: Some(Duration::from_secs(64)),
         ..Config::default()
     });
     let peer = bench.open();
+    // Each half of the timeout is extended by 1/64 of itself, so that the deadline is never early.
     bench.turn_at(32_000);
     assert_eq!(peer.take_written(), b"");
     bench.turn_at(32_500);
@@ -131,6 +132,7 @@ fn a_stalled_write_terminates_the_session_and_progress_restarts_the_timeout() {
     bench.turns(5);
     bench.turn_at(1_000);
     bench.turn_at(29_000);
+    // At least 64 KiB must be accepted to restart the timeout, 30 s.
     peer.set_writable_bytes(100_000);
     bench.turn_at(29_500);
     bench.turn_at(59_499);
@@ -173,7 +175,8 @@ fn a_closing_session_with_a_slow_reader_ends_at_the_write_timeout() {
         assert_eq!(bench.engine.len(), 1);
         peer.set_writable_bytes(10_000);
     }
-    // A closing session has 30 s for its whole backlog, although the peer accepted 290 000 bytes meanwhile.
+    // While a session is closing, accepted bytes do not restart `write_timeout`. So the session has 30 s for its whole
+    // backlog, although the peer accepted 290 000 bytes meanwhile.
     bench.turn_at(30_500);
     assert_eq!(bench.engine.len(), 0);
 }

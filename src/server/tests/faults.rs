@@ -11,7 +11,7 @@ fn close_frame(code: u16, reason: &str) -> Vec<u8> {
 }
 
 #[test]
-fn reads_and_writes_of_one_byte_change_nothing() {
+fn reads_and_writes_of_one_byte_do_not_change_the_result() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.connect();
     peer.wire.lock().call_bytes_max = 1;
@@ -182,6 +182,7 @@ fn a_violation_is_answered_and_a_bounded_amount_of_later_input_is_discarded() {
     let frames = peer.take_frames();
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0].1[..2], 1002_u16.to_be_bytes());
+    // The server discards `message_bytes_max` and a receive buffer, 300 000 + 81 920 bytes. One more read may exceed that.
     peer.send_bytes(&[0; 1_000_000]);
     bench.turns(20);
     assert!(
@@ -334,7 +335,7 @@ fn the_buffer_of_a_large_http_response_is_released() {
         .engine
         .refuse(peer.id.slot as usize, &response, false, None);
     peer.end_stream();
-    // The response is written in slices over several turns.
+    // The response is longer than the share of one session in a turn, so it is written over several turns.
     bench.turns(6);
     assert_eq!(bench.engine.len(), 0);
     assert!(bench.engine.replies.capacity() < 100_000);

@@ -1,5 +1,7 @@
-//! Regression tests: one for each fault that a review or an attack has found. The comment of each test describes the fault,
-//! in the past tense; the name states what holds now.
+//! Regression tests: one for each fault that a review or an attack test has found. The comment of each test describes the
+//! fault, in the past tense; the name states what holds now.
+//!
+//! A publication is stored once, in the log of its topic. The queue of a member refers to *ranges* of that log.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -15,8 +17,8 @@ use crate::server::testing::{Harness, Received};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// A session was written to once per turn, with at most 64 slices. A member of 200 topics needs 200 slices per turn, and no
-/// limit counted the bytes that were left.
+/// A session was written to once per turn, and one vectored write has at most 64 slices. A member of 200 topics needs 200
+/// slices per turn, so its unsent bytes grew, and no limit counted them.
 #[test]
 fn a_member_of_many_topics_with_a_fast_socket_does_not_lag() {
     let mut bench = Bench::new(Config::default(), |_, _, _| {});
@@ -38,8 +40,8 @@ fn a_member_of_many_topics_with_a_fast_socket_does_not_lag() {
     assert_eq!(member.take_frames().len(), 50 * 200);
 }
 
-/// A queue counted payload bytes only, not its entries. A member of several topics that read nothing was therefore not found
-/// lagging until its queue took several times the limit.
+/// The lag of a member counted payload bytes only, not the memory of the queue's entries. A member of several topics that read
+/// nothing was therefore not found lagging until its queue took several times the limit.
 #[test]
 fn the_overhead_of_queued_ranges_counts_as_lag() {
     for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {
@@ -76,8 +78,8 @@ fn the_overhead_of_queued_ranges_counts_as_lag() {
     }
 }
 
-/// The ranges of logs in a member's queue counted against `backlog_bytes_max`, so that a direct message to the member was
-/// refused and ended its session.
+/// Unsent publications of a member counted against `backlog_bytes_max`, so that a direct message to the member was refused and
+/// ended its session.
 #[test]
 fn a_direct_message_is_not_refused_because_of_queued_publications() {
     let config = Config {
@@ -138,9 +140,9 @@ fn more_slices_than_one_write_carries_do_not_block_a_session() {
     assert_eq!(member.take_frames().len(), 65);
 }
 
-/// Each join or leave during a round of the members started the checks for lag again. A member was then found lagging, or
-/// skipped the newest message, although nothing had been published since the last check. Direct messages do not start a check
-/// either.
+/// A publication is written to the members one after another, over several turns. Each join or leave meanwhile made all
+/// members be checked for lag again. A member was then found lagging, or skipped the newest message, although nothing had been
+/// published since the last check. The test also asserts that direct messages cause no check.
 #[test]
 fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     let config = Config {
@@ -157,7 +159,7 @@ fn a_member_is_checked_for_lag_only_when_something_new_is_published() {
     slow.set_writable_bytes(100);
     bench.engine.publish("t", Message::binary(&[1; 9_000]));
     bench.turns(10);
-    // This publication exceeds the limit. The member does not lag yet, because it was below the limit before.
+    // This publication exceeds the limit, but the check counts only earlier publications, which are below it.
     bench.engine.publish("t", Message::binary(&[1; 9_000]));
     for _ in 0..10 {
         assert!(bench.engine.subscribe(other.id, "t"));
@@ -197,7 +199,7 @@ fn a_large_publication_to_many_members_is_spread_over_turns() {
         written = now;
     }
     assert_eq!(written, 50 * (10 + (2 << 20)));
-    // The budget for publications is at least the work of the reads in the same turn, so it can be more than its minimum.
+    // A turn may spend as much work on publications as on its reads, which is more than the minimum budget of 128 KiB here.
     assert!(written_max <= 24 << 20, "{written_max}");
 }
 
@@ -242,6 +244,7 @@ fn a_turn_is_bounded_in_messages() {
     for _ in 0..200 {
         bench.turn();
         let now = counted.load(std::sync::atomic::Ordering::Relaxed);
+        // The limit is 16 384 messages. The last session may exceed it by its own limit, 512.
         assert!(now - before <= 17_000, "{}", now - before);
         before = now;
     }
@@ -290,16 +293,17 @@ fn the_oldest_connection_without_a_request_is_evicted() {
             ..Default::default()
         },
     );
-    for round in 0..30 {
+    for number in 0..30 {
         let peer = bench.open();
-        assert!(bench.engine.is_open(peer.id), "{round}");
+        assert!(bench.engine.is_open(peer.id), "{number}");
     }
     assert!(bench.engine.is_open(silent[0].id));
     let gone = silent.iter().filter(|peer| peer.wire.lock().is_dropped);
     assert!(gone.count() >= 1);
 }
 
-/// The same fault at `connections_max`. There, a connection is evicted only if it has sent no request for a second.
+/// Connections that sent no request also filled `connections_max`. At this limit, a connection is evicted only if it has sent
+/// no request for a second.
 #[test]
 fn silent_connections_are_evicted_at_connections_max() {
     let config = Config {
@@ -332,8 +336,8 @@ fn input_that_arrived_before_a_deadline_counts_even_if_the_turn_is_late() {
             let _ = cx.send(id, &payload);
         }
     });
-    // 40 times 512 messages are more than one read phase handles, and they are read first. All later input is therefore read
-    // only when the deadlines of its sessions are due.
+    // The busy sessions are read first, and their 40 * 512 messages are more than one read phase handles (16 384). So the phase
+    // ends before the input of the other sessions is read, and their deadlines are due next.
     let busy: Vec<Peer> = (0..40).map(|_| bench.open()).collect();
     let (quiet, slow) = (bench.open(), bench.open());
     slow.set_writable_bytes(1_000);
@@ -399,7 +403,8 @@ fn a_nested_router_uses_its_own_routes() {
     }
 }
 
-/// A panic in `on_drain` lost the queue of sessions to be flushed. A panic in `on_message` lost the rest of the input.
+/// A panic in `on_drain` lost the queue of sessions to be flushed (tested in `second_review_low`). A panic in `on_message` lost
+/// the input that had been read and not yet processed.
 #[test]
 fn a_handler_panic_ends_only_the_session_of_the_event() {
     struct Panics;
@@ -471,12 +476,13 @@ fn a_long_path_is_not_retained() {
     assert_eq!(path(&mut harness, long), None);
 }
 
-/// A short read was taken for the end of the available input. TCP urgent data, or a descriptor passed over a Unix socket,
-/// also shortens a read; the bytes after it were never read.
+/// The server assumed after a short read that no more input was available. But TCP urgent data, or a descriptor passed over a
+/// Unix socket, also shortens a read. The bytes after it were never read.
 #[test]
 fn a_short_read_after_urgent_data_does_not_end_reading() {
     let mut bench = Bench::echo(Config::default());
     let peer = bench.open();
+    // `is_end` is also reported for urgent data: a short read then does not mean that the stream is empty.
     bench.engine.mark(
         peer.id,
         crate::engine::Readiness {

@@ -1,6 +1,8 @@
-//! Unit tests of the turn: the engine with in-memory streams and a clock that the tests set. No sockets, no sleeps.
+//! Unit tests of the turn (one pass of the event loop): the engine with in-memory streams and a clock that the tests set. No
+//! sockets, no sleeps.
 //!
-//! `script` has the streams and the test bench. `findings`, `second_review` and `second_review_low` are regression tests; the
+//! `script` has the streams and the test bench. Three files are regression tests, one for each fault: `findings` (found by the
+//! first review and by attack tests), `second_review` (by the second review), and `second_review_low` (its minor faults). The
 //! other files are named after their subjects. `simulation` runs random input against a model.
 
 mod deadlines;

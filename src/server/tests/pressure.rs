@@ -176,7 +176,7 @@ fn a_busy_peer_uses_its_budget_and_does_not_delay_another() {
         bench.engine.has_work(),
         "the poll must not sleep while input is unread"
     );
-    // The rest is read without a further event.
+    // The rest is read in the following turns.
     bench.turns(60);
     assert_eq!(busy.unread_bytes(), 0);
     assert_eq!(busy.take_texts().len(), 100);
@@ -201,8 +201,8 @@ fn payload_is_read_up_to_eight_times_the_budget() {
     bench.turn();
     assert_eq!(sender.take_frames()[0].1.len(), 32_000);
     assert_eq!(quiet.take_texts(), ["me too"]);
-    // One read in the first pass over the sessions. Then reads of payload alone, which count an eighth of the budget: 16
-    // reads, and at most one more, because the budget is checked before each read.
+    // One read in the first pass over the sessions. Then come reads that are entirely payload. Only an eighth of their bytes
+    // is charged to the budget, so it allows 16 reads, and at most one more, because it is checked before each read.
     let read = 100_014 - longer.unread_bytes();
     assert!((17 * 4096..=18 * 4096).contains(&read), "{read}");
     bench.turns(3);
@@ -292,8 +292,8 @@ fn the_bytes_read_in_one_turn_are_bounded_and_complete_messages_answered() {
         let has_answer = |peer: &&Peer| peer.take_written().len() == 10 + LEN;
         peers.iter().filter(has_answer).count()
     });
-    // The first turn reads 80 KiB from each session, and then at least 1 MiB more to complete messages. Later turns read
-    // 4 MiB each.
+    // A turn reads at most 4 MiB. The first turn reads 80 KiB from each session, which is almost all of that, but long messages
+    // may always have 1 MiB: that completes 9 messages. Later turns read 4 MiB each.
     assert_eq!(answered, [9, 36, 5, 0]);
     assert!(!bench.engine.has_work());
 }

@@ -275,7 +275,7 @@ impl Bench {
         bench
     }
 
-    /// Adds a connection. Its request has not arrived.
+    /// Adds a connection whose request has not arrived yet.
     pub(super) fn connect(&mut self) -> Peer {
         let wire = Shared::new(Wire::default());
         let id = self
@@ -287,7 +287,8 @@ impl Bench {
         peer
     }
 
-    /// Adds a connection and completes its opening handshake. The 101 is removed from the written bytes.
+    /// Adds a connection and completes its opening handshake. The 101 response is removed from the written bytes, and the
+    /// count of write calls starts at 0.
     pub(super) fn open(&mut self) -> Peer {
         let peer = self.connect();
         peer.send_bytes(REQUEST.as_bytes());
@@ -309,13 +310,13 @@ impl Bench {
         member
     }
 
-    /// Runs a turn at the time of the last one. The poll reports each stream with input or an error as readable, and each
-    /// stream that accepts bytes as writable.
+    /// Runs a turn at the time of the previous turn. The poll is level-triggered: in every turn, it reports each stream with
+    /// input or an error as readable, and each stream that accepts bytes as writable.
     pub(super) fn turn(&mut self) {
         self.turn_at(self.now);
     }
 
-    /// Runs a turn at the time `now`, in milliseconds.
+    /// Runs a turn at the time `now`, in milliseconds, otherwise like [`turn`](Self::turn).
     pub(super) fn turn_at(&mut self, now: u64) {
         self.now = now;
         let mut streams = Streams(&self.peers);
@@ -323,14 +324,14 @@ impl Bench {
         self.turn_without_events();
     }
 
-    /// Runs a turn at the time `now`, in milliseconds, that begins with the polls of `environment`.
+    /// Runs a turn at the time `now`, in milliseconds. The turn begins with polls of `environment` instead of the streams.
     pub(super) fn turn_with(&mut self, now: u64, environment: &mut impl Environment) {
         self.now = now;
         turn::begin(&mut self.engine, None, || now, environment).unwrap();
         self.turn_without_events();
     }
 
-    /// Runs a turn at the time of the last one. The poll reports nothing.
+    /// Runs a turn at the time of the previous turn, without a poll.
     pub(super) fn turn_without_events(&mut self) {
         self.has_stopped = turn::turn(
             &mut self.engine,
@@ -341,7 +342,7 @@ impl Bench {
         .unwrap();
     }
 
-    /// Runs `count` turns at the time of the last one.
+    /// Runs `count` turns at the time of the previous turn.
     pub(super) fn turns(&mut self, count: usize) {
         (0..count).for_each(|_| self.turn());
     }
@@ -389,7 +390,7 @@ impl Peer {
             .sum()
     }
 
-    /// Lets the read after the bytes sent so far fail.
+    /// Makes the read that follows the bytes sent so far fail with `error`.
     pub(super) fn fail_read(&self, error: ErrorKind) {
         self.wire.lock().reads.push_back(Err(error));
     }
@@ -404,12 +405,12 @@ impl Peer {
         std::mem::take(&mut self.wire.lock().written)
     }
 
-    /// Like [`take_written`](Self::take_written), as frames: first byte and payload.
+    /// Like [`take_written`](Self::take_written), but returns frames: the first byte and the payload of each.
     pub(super) fn take_frames(&self) -> Vec<(u8, Vec<u8>)> {
         server_frames(&self.take_written())
     }
 
-    /// Like [`take_written`](Self::take_written), as text messages. Panics at any other frame.
+    /// Like [`take_written`](Self::take_written), but returns text messages. Panics if there is any other frame.
     pub(super) fn take_texts(&self) -> Vec<String> {
         let text = |(first, payload): (u8, Vec<u8>)| {
             assert_eq!(first, 0x81);

@@ -1,5 +1,8 @@
 //! Regression tests: one for each fault that a second review has found. The comment of each test describes the fault,
 //! in the past tense; the name states what holds now.
+//!
+//! A publication is stored once, in the log of its topic. To *claim* publications means to append ranges of that log to a
+//! member's queue.
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::{Config, LagPolicy};
@@ -9,8 +12,8 @@ use crate::outbound::WALKED_FRAMES;
 use crate::proto::Message;
 use std::time::Duration;
 
-/// When a member lagged in the middle of a large publication, the unsent rest was copied for this member: 20 members
-/// took 20 times the memory of the message, and each copy delayed other sessions.
+/// When a member lagged while a large publication was partly sent to it, the unsent rest was copied for this member: 20
+/// members took 20 times the memory of the message, and each copy delayed other sessions.
 fn check_that_the_rest_of_a_large_message_is_shared(policy: LagPolicy) {
     let config = Config {
         lag_policy: policy,
@@ -59,8 +62,8 @@ fn the_rest_of_a_large_message_is_not_copied_for_each_member_that_skips() {
     check_that_the_rest_of_a_large_message_is_shared(LagPolicy::Skip);
 }
 
-/// A session that left a topic claimed the unsent publications without a check for lag, so its queue grew without
-/// limit.
+/// A session that leaves a topic claims the unsent publications. It did so without a check for lag, so the queue of a
+/// session that joined and left again and again grew without limit.
 #[test]
 fn a_member_that_leaves_topics_is_still_found_lagging() {
     let config = Config {
@@ -126,7 +129,7 @@ fn a_large_publication_by_a_timer_is_spread_over_turns() {
     assert!(written_max <= 24 << 20, "{written_max}");
 }
 
-/// Connections that were accepted in the same phase evicted each other before the poll could report that their
+/// Connections that were accepted in one accept phase evicted each other before the poll could report that their
 /// requests had arrived.
 #[test]
 fn requests_that_have_arrived_are_not_evicted_before_they_are_polled() {
@@ -226,7 +229,7 @@ fn requests_in_the_backlog_of_a_stopping_server_are_answered() {
 }
 
 /// To count skipped messages, the frames of a log were parsed again for each queued range. This took minutes for a
-/// member of two topics with alternating publications.
+/// member of two topics with alternating publications, because each of its ranges has only one message.
 #[test]
 fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
     let config = Config {
@@ -250,7 +253,8 @@ fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
         bench.turn();
         assert!(published < 100_000);
     }
-    // At most the frames since the last mark are parsed, once for each topic; `MARK_BYTES` bounds them.
+    // A log has marks, the counted starts of frames, at distances of about `MARK_BYTES`, 4096. So for each of the two
+    // topics, less than 4096 frames are parsed: those after the last mark.
     assert!(WALKED_FRAMES.get() - before <= 2 * 4096);
 }
 
@@ -280,7 +284,8 @@ fn a_short_message_does_not_wait_for_long_ones() {
     }
 }
 
-/// What was queued behind the rest of a partly sent publication was dropped as if a whole publication had been missing.
+/// When a member was disconnected for lag, the Close followed directly after the rest of a partly sent publication. A
+/// direct message between this rest and the first publication that was not sent at all was dropped.
 #[test]
 fn a_direct_message_before_the_first_missing_publication_is_sent() {
     let config = Config {

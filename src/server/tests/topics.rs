@@ -1,4 +1,4 @@
-//! Publications to topics: each message is framed once, a member's messages leave in one write and in order, the log of a
+//! Publications to topics: each message is framed once, a member's messages are sent in one write and in order, the log of a
 //! topic is bounded by the lag limit, and its memory is released when all members have received it.
 
 use super::script::{Bench, Peer, client_frame};
@@ -65,6 +65,7 @@ fn a_publication_to_many_members_is_spread_over_turns_and_joined_by_later_ones()
             .filter(|(now, before)| now > before)
             .count()
     };
+    // The minimum budget of a turn for publications is 16 small writes.
     assert_eq!(reached(&members), 16);
     assert_eq!(bench.engine.next_in(), Some(0));
     members[1].send_text("two");
@@ -116,7 +117,8 @@ fn a_busy_topic_does_not_delay_another_topic() {
     assert_eq!(other.take_frames().len(), 1);
 }
 
-/// A round of the members started again with each publication, so it never ended, and the log grew without limit.
+/// A publication is written to the members one after another, over several turns. Each new publication started this pass again
+/// at the first member, so the pass never reached the last members, and the log grew without limit.
 #[test]
 fn publications_from_outside_retain_a_bounded_log_while_no_member_lags() {
     let mut bench = Bench::new(small(), |_, _, _| {});
@@ -130,7 +132,7 @@ fn publications_from_outside_retain_a_bounded_log_while_no_member_lags() {
         bench.engine.publish("chat", Message::text(&text));
         bench.turn();
         let retained = bench.engine.topics.capacity();
-        // Seven frames fit into a chunk and fill 7/8 of it.
+        // At most about 1 MiB may wait to be sent. Seven frames fit into a chunk of the log and fill 7/8 of it.
         assert!(
             retained <= (1 << 20) * 8 / 7 + 2 * CHUNK_BYTES,
             "{retained}"
@@ -144,8 +146,8 @@ fn publications_from_outside_retain_a_bounded_log_while_no_member_lags() {
     );
 }
 
-/// A turn wrote to 16 members of a topic however much it read, so that megabytes of input from other sessions starved the
-/// members.
+/// A turn wrote to 16 members of a topic, no matter how much it read, so that megabytes of input from other sessions starved
+/// the members.
 #[test]
 fn read_work_does_not_starve_publications() {
     let mut bench = Bench::new(Config::default(), |cx, id, message| {
@@ -176,8 +178,8 @@ fn read_work_does_not_starve_publications() {
     }
 }
 
-/// Publications that were claimed because a direct message had to follow them did not count as lag, so their number was
-/// unlimited.
+/// To preserve the order, a direct message to a member is queued after all earlier publications. Publications that were queued
+/// for this reason did not count as lag, so their number was unlimited.
 #[test]
 fn lag_is_checked_although_direct_messages_follow_each_publication() {
     for policy in [LagPolicy::Disconnect, LagPolicy::Skip] {

@@ -34,9 +34,10 @@ struct Conn {
     kind: Kind,
     /// Payload bytes of a long frame that have not arrived yet.
     left: usize,
-    /// The masking key of that frame, rotated to its next byte.
+    /// The masking key of that frame, rotated so that it begins at the frame's next byte.
     key: u32,
-    /// The bytes of an incomplete frame or request. Of a member's long frame, the part to be published that has arrived.
+    /// Input: the bytes of an incomplete frame or request. But while a member's long frame arrives, `rest` is output: the part
+    /// of the frame that has arrived and is published when the frame is complete.
     rest: Vec<u8>,
     /// Bytes that the socket has not accepted.
     unsent: Vec<u8>,
@@ -140,7 +141,7 @@ impl Conn {
     /// and after errors.
     fn read(&mut self, is_end: bool, buf: &mut [u8], published: &mut Vec<u8>) -> bool {
         loop {
-            // `rest` is input to be continued, except during a member's long frame, when it is output to be published.
+            // `rest` is input, to which this read appends, unless `left` is not 0: then it is empty or output.
             let carried = if self.left > 0 { 0 } else { self.rest.len() };
             let target = buf[carried..].as_mut_ptr();
             let len = unsafe { libc::recv(self.fd, target.cast(), BUFFER - carried, 0) };
@@ -174,8 +175,8 @@ impl Conn {
         }
     }
 
-    /// Converts the client frames in `buf[..end]` to contiguous server frames, and returns where these are. Input that is
-    /// neither converted nor forwarded is stored in `rest`.
+    /// Converts the client frames in `buf[..end]` to contiguous server frames, and returns their range. An incomplete frame
+    /// that has to wait for its rest is stored in `rest`.
     #[inline(always)]
     fn frames(&mut self, buf: &mut [u8], end: usize) -> Output {
         let start = buf.as_mut_ptr();

@@ -34,8 +34,8 @@ impl Bounds {
     pub(super) fn new(config: &Config, len_max: usize) -> Self {
         let message_bytes = config.message_bytes_max.max(len_max) + HEADER_BYTES_MAX;
         let sent = (config.high_water_bytes + message_bytes).max(config.backlog_bytes_max);
-        // The pongs for the input of one turn are not longer than that input. The rest of a partly sent message of a log can
-        // become a session's own.
+        // The pongs for the input of one turn are not longer than that input. When a member lags, the rest of a partly sent
+        // publication can be copied from the topic's log to the session's own bytes.
         let read = config.read_budget_bytes + config.receive_buffer_bytes;
         Self {
             owned_bytes_max: sent + read + message_bytes + CONTROL_BYTES,
@@ -114,8 +114,8 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds
 /// Checks the unsent and the unprocessed bytes of a session.
 fn check_session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
-    // The limit is checked before a session claims. The claim adds what was published in the turns of one round: less than 5
-    // times the bytes of the turn that published most.
+    // The limit is checked before new publications are added to a session's queue. Until all members have had their turn (a
+    // round), several turns pass: less than 5 times the bytes of the turn that published most are added.
     let lag_max = bounds.lag_bytes_max + 5 * model.published_bytes_max;
     assert!(
         log_len <= lag_max,
@@ -129,9 +129,9 @@ fn check_session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     assert!(unprocessed <= bounds.unprocessed_bytes_max, "{unprocessed}");
 }
 
-/// Checks the memory of the logs of all topics. A log retains what is unsent to its slowest member, which the lag limit
-/// bounds, and what is unsent to sessions that have left; for these, it retains nothing published later. Two chunks for each
-/// topic and one for each of these sessions may be partly used.
+/// Checks the memory of the logs of all topics. A log retains the bytes that are unsent to its slowest member, which the lag
+/// limit bounds. It also retains the bytes that are unsent to sessions that have left the topic, but nothing that was published
+/// after they left. Logs are stored in chunks: two for each topic, and one for each session that has left, may be partly used.
 fn check_log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
     let member = bounds.lag_bytes_max + 2 * CHUNK_BYTES;
     let has_left = |session: &Session, id: Id| {
@@ -151,7 +151,8 @@ fn check_log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
     );
 }
 
-/// Returns the sessions about to be reaped that have sent everything and read the end of the stream.
+/// Returns those of the sessions to be reaped that have sent everything and read the end of the stream. Called before the reap
+/// phase.
 pub(super) fn complete_sessions(engine: &Engine) -> BTreeSet<Id> {
     let is_complete = |id: &&Id| {
         let session = engine.session(**id).expect("reaped only after this");

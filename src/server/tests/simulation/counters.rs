@@ -6,22 +6,33 @@ use std::ops::AddAssign;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
     pub(super) turns: u64,
+    /// Calls of `on_open`.
     pub(super) sessions: u64,
     /// Connections that ended without a 101.
     pub(super) refusals: u64,
+    /// Messages that the handler received.
     pub(super) messages_in: u64,
+    /// Messages that the peers received.
     pub(super) messages_out: u64,
+    /// Pongs that the peers received.
     pub(super) pongs: u64,
+    /// Messages that `on_skip` reported.
     pub(super) skips: u64,
     /// Sessions that received Close 1013.
     pub(super) disconnected_for_lag: u64,
     /// Sends that were refused because of `backlog_bytes_max`.
     pub(super) overflows: u64,
+    /// Calls of `on_drain`.
     pub(super) drains: u64,
+    /// Sessions that the handler terminated.
     pub(super) terminations: u64,
+    /// Calls of `on_error` for a handshake or idle timeout.
     pub(super) timeouts: u64,
+    /// Calls of `on_error` for another limit or a stop.
     pub(super) limits: u64,
+    /// Calls of `on_error` for a violation of the protocol.
     pub(super) violations: u64,
+    /// Calls of `on_error` for an I/O error.
     pub(super) failures: u64,
     /// Sessions that received every message that was accepted for them and not reported as skipped.
     pub(super) complete: u64,
@@ -29,12 +40,13 @@ pub(super) struct Counters {
     pub(super) ended_by_peer: u64,
     /// Poll events of sessions that no longer exist.
     pub(super) stale_events: u64,
-    /// Those of them whose slot is used by another session.
+    /// Stale events of a slot that another session uses now.
     pub(super) stale_events_of_reused_slots: u64,
     /// Turns at the time of the next deadline.
     pub(super) turns_at_deadline: u64,
     /// Turns one millisecond before the next deadline.
     pub(super) turns_before_deadline: u64,
+    /// Calls of `Context::stop`.
     pub(super) stops: u64,
     /// Panics of the handler. Always 0 unless the profile enables them.
     pub(super) panics: u64,
@@ -61,7 +73,10 @@ impl Counters {
             ("complete", &mut self.complete),
             ("ended by the peer", &mut self.ended_by_peer),
             ("stale events", &mut self.stale_events),
-            ("of reused slots", &mut self.stale_events_of_reused_slots),
+            (
+                "stale events of reused slots",
+                &mut self.stale_events_of_reused_slots,
+            ),
             ("turns at a deadline", &mut self.turns_at_deadline),
             ("turns before a deadline", &mut self.turns_before_deadline),
             ("stops", &mut self.stops),
@@ -75,7 +90,7 @@ impl Counters {
         println!("{name}: {}", counts.join(", "));
     }
 
-    /// Asserts that no counter is 0. `has_panics`: the counter of panics is checked, too.
+    /// Asserts that no counter is 0. The counter of panics is checked only if `has_panics`.
     pub(super) fn check(mut self, has_panics: bool) {
         for (what, count) in self.counts() {
             let is_expected = what != "panics" || has_panics;

@@ -36,8 +36,8 @@ pub(super) struct RandomHandler {
     pub(super) panic_one_in: usize,
     /// The handler may stop the server.
     pub(super) may_stop: bool,
-    /// The current actions are in an event that a route has delivered, so a timer that they set fires on the same route.
-    /// Otherwise they set no timers.
+    /// Whether the actions are performed in an event that a route has delivered. A timer fires on the route that set it, so
+    /// actions outside of such an event set no timers.
     pub(super) is_in_event: bool,
     /// Ids of the last sessions that were opened. Some of these have ended, so that actions with stale ids are tested, too.
     recent_ids: Vec<Id>,
@@ -64,7 +64,7 @@ impl RandomHandler {
         }
     }
 
-    /// Performs up to 3 actions, on the `current` session or on any other.
+    /// Performs up to 3 actions, each on the `current` session or on a recent one.
     pub(super) fn act(&mut self, cx: &mut Context<'_>, current: Option<Id>) {
         for _ in 0..self.random.below(4) {
             if self.actions_left == 0 {
@@ -380,7 +380,7 @@ fn with_message<R>(
 /// Maximum length of `recent_ids`.
 const RECENT_IDS_MAX: usize = 40;
 
-/// Returns the handler behind two routers, one nested in the other.
+/// Returns the handler behind two routers, one nested in the other, so that the simulation tests the routers, too.
 pub(super) fn behind_routers(random_handler: &Shared<RandomHandler>) -> RoutedHandler {
     let inner = Router::new()
         .route("/other", Echo::new())

@@ -1,6 +1,7 @@
 //! A randomized simulation of the server: the engine with edge-triggered simulated sockets, a simulated clock, and peers and a
 //! handler that act at random. After every turn, at the end of every session and at the end of every run, `check` compares
-//! the engine and the bytes that the peers received with a model of what the handler was promised.
+//! the engine and the bytes that the peers received with a model: what the server accepted for sending and reported to the
+//! handler.
 //!
 //! Property: no message is lost, reordered, altered or sent to a wrong peer without a report; no session waits for an event
 //! that will not come; all memory is within its limits, and is released at the end.
@@ -160,7 +161,8 @@ fn sessions_may_be_members_of_many_topics() {
     simulate("sessions_may_be_members_of_many_topics", many);
 }
 
-/// A round of the members takes several turns. Meanwhile, members join and leave.
+/// A publication to many members is written to them one after another, over several turns (a round). Meanwhile, members join
+/// and leave.
 #[test]
 fn members_may_join_and_leave_during_a_round() {
     let rounds = Profile {
@@ -174,7 +176,7 @@ fn members_may_join_and_leave_during_a_round() {
     simulate("members_may_join_and_leave_during_a_round", rounds);
 }
 
-/// Logs have more chunks than one write carries, and publications are written in slices.
+/// A slow member lags by more than one vectored write can carry, and a large publication is written to it over several turns.
 #[test]
 fn logs_may_be_long() {
     let long = Profile {
@@ -210,7 +212,8 @@ fn the_process_may_be_suspended() {
     simulate("the_process_may_be_suspended", suspensions);
 }
 
-/// Runs the seed in `WSLOOP_SEED`, or the number of seeds in `WSLOOP_SEEDS`, or [`SEEDS`].
+/// Runs the profile with the seed in `WSLOOP_SEED`. Without it, runs as many seeds as `WSLOOP_SEEDS` states, by default
+/// [`SEEDS`], and checks that they caused every kind of event.
 fn simulate(name: &'static str, profile: Profile) {
     let variable = |name| {
         let value = std::env::var(name).ok()?;
@@ -228,8 +231,8 @@ fn simulate(name: &'static str, profile: Profile) {
         drop(note);
     }
     counters.print(name);
-    // The default number of seeds is enough for every kind of event. The profile with
-    // long logs is exempt, because its members rarely lag.
+    // The default number of seeds is enough for every kind of event. The profile with long logs is exempt, because its members
+    // rarely lag.
     if seeds >= SEEDS && profile.lag_bytes_max == 0 {
         counters.check(profile.panic_one_in > 0);
     }

@@ -19,11 +19,11 @@ pub(super) const TOPICS: [&str; 40] = [
 pub(super) struct Model {
     /// Time of the turn in milliseconds.
     pub(super) now: u64,
-    /// Every connection that the engine accepted, and the time of it.
+    /// Ids of all connections that the engine accepted, and the times at which it did so.
     pub(super) connected_at: BTreeMap<Id, u64>,
     /// Every session whose `on_open` was called.
     pub(super) sessions: BTreeMap<Id, SessionModel>,
-    /// Members of each of [`TOPICS`]. Members that are no longer open do not count.
+    /// Members of each of [`TOPICS`]. Sessions that are no longer open are removed before each use.
     pub(super) members: [BTreeSet<Id>; TOPICS.len()],
     /// Lag policy of each of [`TOPICS`].
     pub(super) policies: [LagPolicy; TOPICS.len()],
@@ -35,7 +35,7 @@ pub(super) struct Model {
     sequence: u64,
     /// Bytes published in this turn.
     published_bytes: usize,
-    /// Most bytes published in one turn.
+    /// Maximum bytes published in one turn so far.
     pub(super) published_bytes_max: usize,
 }
 

@@ -1,5 +1,5 @@
-//! A simulated client that acts at random: it sends whole or cut frames, singly or in bursts, reads at any speed or not at all,
-//! violates the protocol, half-closes or resets the connection.
+//! A simulated client that acts at random: it sends frames singly or in bursts, which arrive whole or in parts. It reads at any
+//! speed or not at all, violates the protocol, and half-closes or resets the connection.
 
 use super::super::script::{REQUEST, client_frame};
 use super::Profile;
@@ -18,7 +18,7 @@ pub(super) struct Peer {
     pub(super) received: Vec<u8>,
     /// Number of pings sent. The payload of each ping starts with its number.
     pub(super) pings: usize,
-    /// What was sent before the last valid frame. The server must ignore everything after it.
+    /// What was sent before the first Close or violation. The server must ignore everything after that.
     pub(super) sent: Sent,
     /// Bytes that have been sent and have not arrived at the server's socket.
     in_flight: VecDeque<u8>,
@@ -58,7 +58,7 @@ pub(super) struct Sent {
     pub(super) messages: u64,
     /// Number of the newest ping.
     pub(super) ping: Option<usize>,
-    /// Nothing sent from now on counts.
+    /// A Close or a violation was sent. What is sent after it is not counted.
     is_final: bool,
 }
 
@@ -202,7 +202,7 @@ impl Peer {
     fn read(&mut self, random: &mut Random, profile: &Profile) {
         let mut socket = self.socket.lock();
         self.received.extend(socket.take_written());
-        // A simulated short write can leave the socket writable; then the poll must report it.
+        // After a simulated short write, the socket can still be writable. The poll must report that, too.
         socket.add_writable_bytes(0);
         if !self.is_slow {
             socket.add_writable_bytes(1 << 20);

@@ -32,7 +32,7 @@ pub(super) struct Simulation {
     router: RoutedHandler,
     handler: Shared<RandomHandler>,
     peers: Vec<Peer>,
-    /// Ids of the last sessions that have ended, for stale events.
+    /// Ids of the last sessions that have ended. The poll still reports events for them (stale events).
     gone: Vec<Id>,
     /// Milliseconds since the start of the run.
     now: u64,
@@ -113,7 +113,7 @@ impl Simulation {
                 self.peers
             );
         }
-        // Timers, retained large buffers and suppressed log lines: all of them are done after at most one second.
+        // Timers, large buffers that are retained for reuse, and reports of suppressed log lines are due within one second.
         self.now += 1_001;
         self.turn(false);
         match self.engine.stop_state() {
@@ -143,8 +143,8 @@ impl Simulation {
         };
     }
 
-    /// Runs a turn as the server does, and checks its results. `is_busy`: there are connections, late and stale events, and
-    /// calls from outside of a handler.
+    /// Runs a turn as the server does, and checks its results. If `is_busy`, clients connect, events are late, and the host
+    /// program acts between two turns.
     fn turn(&mut self, is_busy: bool) {
         self.handler.lock().counters.turns += 1;
         self.handler.lock().model.begin_turn(self.now);
@@ -176,7 +176,7 @@ impl Simulation {
                 assert_eq!(has_stopped, engine.is_stopping() && engine.len() == 0);
                 check::turn(engine, peers, &self.handler.lock().model, &self.bounds);
             }
-            // The turn was left by a panic of the handler. The next turn continues.
+            // A panic of the handler ended the turn early. The next turn does the work that is left.
             Err(payload) if payload.is::<InjectedPanic>() => {}
             Err(payload) => resume_unwind(payload),
         }
@@ -223,7 +223,8 @@ impl Simulation {
         }
     }
 
-    /// Checks and removes the peers of the sessions that have ended. `complete`: those that have sent and read everything.
+    /// Checks and removes the peers of the sessions that have ended. `complete`: the sessions that have sent and read
+    /// everything.
     fn check_ended_sessions(&mut self, complete: &BTreeSet<Id>) {
         let Self {
             peers,
@@ -274,8 +275,8 @@ impl Environment for Events<'_> {
 }
 
 impl Events<'_> {
-    /// Marks a session that no longer exists, and checks that neither the queue nor the session that uses the same slot now
-    /// changes.
+    /// Marks a session that no longer exists. Checks that this changes neither the read queue nor the session that has reused
+    /// the slot.
     fn mark_stale(&mut self, engine: &mut Engine) {
         let Some(id) = self.random.pick(self.gone) else {
             return;
@@ -340,7 +341,7 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
 /// Number of turns with random events in one run.
 const TURNS: usize = 500;
 
-/// Maximum turns after that until all sessions have ended.
+/// Maximum number of turns after [`TURNS`] until all sessions have ended.
 const ENDING_TURNS_MAX: usize = 500;
 
 /// Maximum ids of ended sessions that are retained for stale events.

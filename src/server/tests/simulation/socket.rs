@@ -98,7 +98,7 @@ impl Socket {
         }
     }
 
-    /// Returns what the poll reports, and forgets it. `None` if nothing has changed.
+    /// Returns what the poll reports, which is then not reported again. `None` if nothing has changed.
     pub(super) fn take_readiness(&mut self, random: &mut Random) -> Option<Readiness> {
         let Edges {
             is_readable,
@@ -194,7 +194,7 @@ impl Write for SocketStream {
             socket.short_writes -= 1;
             len /= 2;
         }
-        // As on Linux, the poll reports the next writable moment only after a write that was not accepted completely.
+        // As on Linux, the poll reports that the socket is writable again only after a write that was not accepted completely.
         socket.awaits_writable |= len < offered;
         if len == 0 {
             return Err(ErrorKind::WouldBlock.into());
