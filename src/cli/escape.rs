@@ -6,8 +6,8 @@ use std::fmt::{self, Display, Write};
 ///
 /// These are not printable: control characters (C0, DEL, C1), characters that change the direction of text (U+202A to
 /// U+202E, U+2066 to U+2069), line separators (U+2028, U+2029), characters without a width (U+200B to U+200F, U+FEFF),
-/// combining marks, and others in Unicode's categories format, private use and unassigned. The result is the same as
-/// that of `{:?}`, from the standard library's table.
+/// combining marks, and others in Unicode's categories format, private use and unassigned. Uses the standard library's
+/// table: printable are the characters that `{:?}` does not escape, and quotes and backslashes.
 pub(super) fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -16,7 +16,7 @@ pub(super) fn is_printable(c: char) -> bool {
 }
 
 /// Displays a value with all non-printable characters escaped in Rust's notation (`\n`, `\u{1b}`). Backslashes and
-/// quotes are not escaped, because this is for text in which quoted parts have already been escaped.
+/// quotes are not escaped: the text is a log message, in which quoted parts have already been escaped with `{:?}`.
 pub(super) struct Printable<T>(pub(super) T);
 
 impl<T: Display> Display for Printable<T> {

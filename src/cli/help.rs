@@ -110,32 +110,34 @@ Connections:
                              64 KiB, or all of it, default 30s; above: the
                              connection is terminated
 
-Unsent data of one peer:
-  --high-water-bytes BYTES   above it, the server stops reading from the peer,
-                             default 1M
-  --low-water-bytes BYTES    below it, the server reads from the peer again,
-                             default 256K, or a quarter of --high-water-bytes
-                             if that is at most 256K
-  --backlog-bytes-max BYTES  maximum, broadcasts not included, default 18M, or
-                             --high-water-bytes + --message-bytes-max + 1M if
-                             either of them is raised; above: the connection
-                             is terminated
-  --lag-bytes-max BYTES      maximum of broadcasts, default 8M; above: what
-                             --lag selects
-  --lag disconnect|skip      close 1013, or skip whole messages up to the
-                             newest, default disconnect
+Data queued for one peer and not yet sent:
+  --high-water-bytes BYTES   when more is queued, the server stops reading from
+                             the peer, default 1M
+  --low-water-bytes BYTES    when no more than this is queued, the server reads
+                             from the peer again, default 256K, or a quarter of
+                             --high-water-bytes if that is at most 256K
+  --backlog-bytes-max BYTES  maximum queued, broadcasts not included, default
+                             18M, or --high-water-bytes + --message-bytes-max
+                             + 1M if either of them is raised; above: the
+                             connection is terminated
+  --lag-bytes-max BYTES      maximum of queued broadcasts, default 8M; above:
+                             what --lag selects
+  --lag disconnect|skip      above --lag-bytes-max, close 1013, or skip whole
+                             messages up to the newest, default disconnect
 
 The server:
   --connections-max N        open connections, default the descriptor limit
-                             less 32; above: the oldest connection without a
-                             request for 1s is closed; if there is none, the
-                             new one is answered HTTP 503. At start, the
-                             descriptor limit is raised to its hard limit
+                             less 32; above: the oldest connection that has
+                             sent no complete request within 1s is closed; if
+                             there is none, the new one is answered HTTP 503.
+                             At start, the descriptor limit is raised to its
+                             hard limit
   --handshakes-max N         connections without a complete request, default
                              4096; above: the oldest of them is closed
-  --shutdown-grace TIME      after a signal, time for peers to answer the
-                             close 1001, default 10s; above: their connections
-                             are terminated. A second signal does so at once
+  --shutdown-grace TIME      after SIGINT or SIGTERM, time for peers to answer
+                             the close 1001, default 10s; above: their
+                             connections are terminated. A second signal
+                             terminates them immediately
 
 Every flag has an environment variable: WSLOOP_IDLE_TIMEOUT=2m stands for
 --idle-timeout 2m, and WSLOOP_NO_PING=1 for --no-ping. A flag overrides its
@@ -146,9 +148,12 @@ with a warning and is no error, because Kubernetes sets some (WSLOOP_PORT).
 There is no configuration file.
 
 The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
-message, RUST_LOG=off nothing. The server does not wait for the reader of the
-log: when 128 KiB are unread, lines are dropped, and the log reports how many.
+received message, RUST_LOG=off nothing. The server does not wait for the reader
+of the log: when 128 KiB are unwritten, lines are dropped, and the log reports
+how many.
 GET /healthz is answered with 200, unless -r or --metrics names that path.
+The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
+argument or a variable is invalid.
 "#;
 
 /// Text of `wsloop echo --help`.
@@ -206,8 +211,8 @@ The load:
   -s, --size BYTES        payload of each message, default 20
   -p, --in-flight N       unanswered messages per connection, default 1: the
                           next message is sent when an answer arrives
-      --rate N            instead, messages per second over all connections,
-                          sent on schedule even if answers are pending;
+      --rate N            instead of -p: messages per second over all
+                          connections, sent even if answers are pending;
                           latency is counted from the scheduled time, which
                           corrects for coordinated omission
       --text, --binary    type of the messages, default text
@@ -219,11 +224,12 @@ The load:
                           connections
       --burst N           messages per sender and round, default 1
       --connect-rate N    connections to start per second; without it as many
-                          as the server accepts, up to 4096 handshakes at a
-                          time
+                          as the server accepts. At most 4096 opening
+                          handshakes are pending at a time
       --warmup TIME       load before the measurement, default 1s
-      --timeout TIME      a connection that receives nothing for this time
-                          while an answer is pending is an error, default 10s
+      --timeout TIME      maximum time of an opening handshake, and maximum
+                          time without received data while an answer is
+                          pending, default 10s; above: an error is counted
 
 The report:
       --latency           add latency percentiles
@@ -242,8 +248,9 @@ encoded before the start. Errors are failed connects, reads and writes,
 timeouts, mismatches (an unexpected message or, with --verify, one with other
 content) and missing messages. They are counted over the whole run, including
 the opening handshakes and the warm-up.
-SIGINT ends the run early and prints the results until then. The exit code is 1
-if nothing was measured or, with --verify, if some content differed.
+SIGINT or SIGTERM ends the run early; the results until then are printed. The
+exit code is 1 if nothing was measured, or with --verify if there were
+mismatches.
 
 Examples:
   wsloop bench ws://127.0.0.1:8080/
@@ -278,14 +285,16 @@ Sending:
                            terminal)
 
 Closing:
-  A Close is sent immediately after the last line. The server answers it after
-  all earlier messages; until then, messages are printed. With -x, the Close is
-  sent when as many messages have arrived as were sent, or after 2s.
+  A Close is sent immediately after the last line. Messages that arrive before
+  the server's Close are printed. With -x, the Close is sent when as many
+  messages have arrived as were sent, or after 2s.
   -w, --wait TIME          send the Close this long after the last line or -x
   -n, --no-close           do not send a Close: stay connected until the server
                            closes or a signal arrives
-      --close-timeout TIME  maximum without a message or a Close from the
-                           server after our Close, default 10s; above: error
+      --close-timeout TIME  maximum time without a message or a Close from the
+                           server after our Close, default 10s; above: error.
+                           If the server continues to send messages, error
+                           after 60s, or after TIME if that is longer
   Ctrl-C also sends a Close. If a Close was already sent, Ctrl-C ends the
   program immediately.
 

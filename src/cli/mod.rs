@@ -46,7 +46,7 @@ fn execute(args: Vec<OsString>) -> ExitCode {
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
             Ok(report) => {
                 let code = print(&report.text);
-                // A received message was unexpected or differed (`--verify`).
+                // `--verify` was given, and a received message was unexpected or differed from the one sent.
                 if report.is_wrong {
                     ExitCode::FAILURE
                 } else {
@@ -85,7 +85,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Writes text to stdout and flushes it. A closed pipe (EPIPE) is not an error: the reader has ended.
+/// Writes text to stdout and flushes stdout. A closed pipe (EPIPE) is not an error: the reader has exited, as `head`
+/// does when it needs no more input.
 fn write_stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout

@@ -32,9 +32,10 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     server.register(&mut signals, SIGNALS)?;
     server.handler_mut().watch(SIGNALS, move |cx| {
-        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop.
+        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
         if signals.pending().count() > 0 {
-            // Removes the socket files while the sockets are still open, so that the files cannot yet be a successor's.
+            // Removes the socket files while the sockets are still open: until the sockets are closed, another server
+            // that starts finds a path in use and does not replace its file.
             files.clear();
             cx.stop();
         }
@@ -61,8 +62,8 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     server.run()
 }
 
-/// Returns the server's limits. Computes the default of `connections_max` anew, because the limit on open files has
-/// been raised since the arguments were parsed.
+/// Returns the server's limits. Computes the default of `connections_max` again, because `descriptors::raise` has
+/// changed the limit on open files since the arguments were parsed.
 fn config(serve: &Serve) -> Config {
     let config = serve.config.clone();
     if serve.has_connections_max {

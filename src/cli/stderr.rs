@@ -3,8 +3,8 @@
 //! - [`print`] and [`Log`] return immediately. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the log are
 //!   dropped and counted until half of the bytes are written. One line then reports the count, in place of the dropped
 //!   lines.
-//! - Lines that the system refuses (the reader has ended, the disk is full) are dropped and counted as well. The next
-//!   line is attempted again, after the report.
+//! - Lines that cannot be written (the reader has exited, the disk is full) are dropped and counted as well. The next
+//!   line is written again, after the report.
 //! - The thread starts with the first line and sleeps while the queue is empty. If the system refuses a thread, the
 //!   caller writes the line and can wait. Memory is allocated when lines are queued and freed when they are written, in
 //!   chunks of [`CHUNK_BYTES`].
@@ -66,8 +66,8 @@ fn start_writer_if(is_first_line: bool) {
     }
 }
 
-/// Waits until everything is written or refused, at most for [`FLUSH_TIMEOUT`]. Returns `false` if this time did not
-/// suffice.
+/// Waits until each queued line is written or its write has failed, at most for [`FLUSH_TIMEOUT`]. Returns `false` if
+/// the timeout elapsed first.
 pub(super) fn flush() -> bool {
     STDERR.flush(FLUSH_TIMEOUT)
 }
@@ -121,8 +121,8 @@ enum Writer {
 #[derive(Debug, Default)]
 struct Chunk {
     text: Vec<u8>,
-    /// Number of lines that are lost if the chunk is not written. A report of dropped lines counts as many as it
-    /// reports.
+    /// Number of log lines that are lost if the chunk is not written. A report of dropped lines counts as the number
+    /// of lines that it reports, so that they are reported again if the report itself is lost.
     lines: u64,
 }
 
@@ -210,8 +210,8 @@ impl Queue {
     /// Waits for the next chunk and removes it from the queue.
     fn next(&self) -> Chunk {
         let mut state = thread::lock(&self.state);
-        // The queue is empty, so that the report can be queued even if no line follows. After a write error the
-        // report is queued with the next line instead: retrying it alone would fail in a loop.
+        // If the queue is empty, queues the report of dropped lines now: no further line may follow. After a write
+        // error the report waits for the next line instead, because writing only the report could fail in a loop.
         if state.chunks.is_empty() && state.dropped.error.is_none() {
             state.report_dropped();
         }
@@ -235,7 +235,7 @@ impl Queue {
         }
     }
 
-    /// Waits until everything is written, at most for `timeout`. Returns whether it is.
+    /// Waits until [`State::is_settled`], at most for `timeout`. Returns `false` if the timeout elapsed first.
     ///
     /// Polls instead of waiting for a condition, because a panic can flush while the mutex is locked by the same
     /// thread.
@@ -287,7 +287,8 @@ impl State {
         self.append(report.as_bytes(), lines);
     }
 
-    /// Returns whether nothing remains to be written until the next line is queued.
+    /// Returns whether the writer has nothing to do until the next line is queued: all chunks are written or dropped,
+    /// and there is no report of dropped lines to write, or, after a write error, it waits for the next line.
     fn is_settled(&self) -> bool {
         self.bytes == 0 && (self.dropped.lines == 0 || self.dropped.error.is_some())
     }

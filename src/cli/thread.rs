@@ -1,5 +1,7 @@
-//! Threads, mutexes and condition variables for the binary: wrappers around std, so that its code is in the binary
-//! once. Mutex poisoning is ignored, because a panic ends the process.
+//! Threads, mutexes and condition variables for the binary: wrappers around std.
+//!
+//! [`spawn`] takes a boxed closure, so that std's generic code for threads is compiled once and not for each closure.
+//! Mutex poisoning is ignored, because a panic ends the process (`panic = "abort"` in release builds).
 
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

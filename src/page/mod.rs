@@ -1,7 +1,7 @@
 //! Web pages on the port of the WebSockets: bytes with an ETag, sent in answer to plain GET and HEAD requests. One
 //! page is built in; it connects to the server from a browser.
 //!
-//! This module decides whether a client already has the bytes (`If-None-Match`). The router selects the page by the
+//! This module decides from `If-None-Match` whether a client already has the bytes. The router selects the page by its
 //! path.
 
 use crate::context::Context;
@@ -91,7 +91,7 @@ impl<H> Page<H> {
         }
     }
 
-    /// Returns the handler beside the page, for an embedding program that changes it between turns.
+    /// Returns the handler beside the page, for an embedding program that changes the handler between turns.
     pub fn sockets_mut(&mut self) -> &mut H {
         &mut self.sockets
     }

@@ -82,8 +82,8 @@ fn is_ipv6_byte(byte: u8) -> bool {
     byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'
 }
 
-/// Returns whether `byte` can be part of a host name. Names with other bytes (of a scheme, a path, a blank) are
-/// rejected without a query to a resolver.
+/// Returns whether `byte` can be part of a host name. A name with another byte, such as `/` or a blank, is rejected
+/// without a query to a resolver.
 pub(super) fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }

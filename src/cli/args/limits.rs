@@ -160,8 +160,8 @@ pub(super) fn finish(
     let is_raised =
         config.high_water_bytes > high_water_bytes || config.message_bytes_max > message_bytes_max;
     if is_raised && !is_given(BACKLOG) {
-        // The same sum as the default. A session with slightly less than the high water unsent can receive one more
-        // message of maximum size, plus 1 MiB for what an answer adds to it.
+        // The same sum as the default: while no more than the high-water mark is unsent, the server reads one more
+        // message. Its answer can have the maximum size, plus 1 MiB, for example for the prefix of an echo.
         config.backlog_bytes_max = config
             .high_water_bytes
             .saturating_add(config.message_bytes_max)

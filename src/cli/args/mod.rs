@@ -65,7 +65,7 @@ pub(crate) struct Serve {
     /// Path of the metrics; differs from the paths of all routes.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
-    /// Whether a plain GET of `/` is answered with the built-in page.
+    /// Whether a GET of `/` that requests no WebSocket is answered with the built-in page.
     pub(crate) page: bool,
     pub(crate) config: Config,
     /// Whether `connections_max` was given. If not, it is derived from the limit on open files.

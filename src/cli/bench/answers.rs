@@ -23,7 +23,7 @@ pub(super) struct Counted {
     pub(super) messages: u64,
     /// How many of `messages` differ from the message that was sent, in type or content.
     pub(super) mismatched: u64,
-    /// The server's Close was received. Input after the Close is ignored.
+    /// Whether the server's Close was received. Input after the Close is ignored.
     pub(super) is_closed: bool,
 }
 
@@ -53,7 +53,7 @@ impl Answers {
                     let end = *position + equal;
                     counted.messages += (end / expected.period()) as u64;
                     *position = end % expected.period();
-                    // False at the end of the cycle as well, after which the comparison starts again.
+                    // At the end of the cycle, `differs` is false as well: the comparison starts again.
                     let differs = equal < input.len() && equal < cycle.len();
                     input = &mut input[equal..];
                     if differs {

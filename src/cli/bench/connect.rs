@@ -26,7 +26,7 @@ pub(super) struct Opened {
     pub(super) seconds: f64,
     /// Time from the start of an attempt to the end of its opening handshake.
     pub(super) latency: Latency,
-    /// A signal arrived before all connections were open.
+    /// Whether a signal arrived before all connections were open.
     pub(super) is_interrupted: bool,
 }
 
@@ -42,7 +42,8 @@ enum Slot {
 }
 
 /// Opens the connections that `bench` requests. Returns when each of them is open or has failed, or when a signal
-/// arrives. `expected` repeats the message that the server will send, so that an early one can be parsed.
+/// arrives. `expected` repeats the message that the server will send. Early messages are compared
+/// with it.
 ///
 /// # Errors
 /// Returns an error of the poll. A connection that fails is counted instead.
@@ -53,7 +54,7 @@ pub(super) fn open(
     signals: &mut Signals,
     expected: &Cycle,
 ) -> io::Result<Opened> {
-    // Reading /proc later needs descriptors even if the connections use up all others.
+    // Reserves descriptors for reading /proc later, because the connections may use up all others.
     let reserved: Vec<_> = (0..RESERVED_DESCRIPTORS)
         .map(|_| poll.registry().try_clone())
         .collect();
@@ -210,7 +211,8 @@ impl Connecting<'_> {
             },
             Slot::Open(connection) => {
                 // No message has been sent yet. Messages of the server (greetings) are read without being counted, and
-                // pings are answered. `true` reads until the socket would block, since the event is not known here.
+                // pings are answered. `is_ended` is `true`, so that the stream is read until it would block or ends: it
+                // is not known here which event has arrived.
                 let mut greeting = Received::default();
                 let read = connection.read(buf, expected, true, &mut greeting);
                 connection.unblock();
@@ -278,7 +280,8 @@ impl Connecting<'_> {
     }
 }
 
-/// Describes a failure in one line. For an HTTP response other than 101 that includes the first line of its body.
+/// Describes a failure in one line. For an HTTP response other than 101, the description includes the first line of the
+/// body.
 fn refusal(failure: &Failure) -> String {
     let Failure::Refused(_, body, _) = failure else {
         return failure.to_string();
@@ -294,7 +297,7 @@ fn refusal(failure: &Failure) -> String {
 fn describe(error: &io::Error, open: usize) -> String {
     if is_out_of_descriptors(error) {
         format!(
-            "out of file descriptors after {open} connections; `ulimit -n` prints and raises the limit"
+            "out of file descriptors after {open} connections; raise the limit with `ulimit -n`"
         )
     } else {
         format!("cannot connect: {error}")

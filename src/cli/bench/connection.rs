@@ -16,7 +16,7 @@ pub(super) struct LoadConnection<S> {
     position: usize,
     /// Unsent control frames (pongs, a Close). They are written between two messages.
     control: Vec<u8>,
-    /// The last write was short. Nothing is written until [`unblock`](Self::unblock).
+    /// Whether the last write was short. If so, nothing is written until [`unblock`](Self::unblock) is called.
     is_blocked: bool,
 }
 
@@ -135,8 +135,8 @@ impl<S: Read + Write> LoadConnection<S> {
         Ok(false)
     }
 
-    /// Writes queued messages and control frames until all are written or the socket would block. One call of the
-    /// system writes as many messages as a cycle contains.
+    /// Writes queued messages and control frames until all are written or the socket would block. One system call
+    /// writes at most as many messages as a cycle contains.
     ///
     /// # Errors
     /// The connection is lost.
@@ -211,8 +211,8 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Maximum unsent bytes of pongs. A read of 64 KiB brings pings for at most 192 KiB of pongs, so a server that reads never
-/// exceeds it.
+/// Maximum unsent bytes of pongs. The smallest ping has 2 bytes and its pong 6, so a connection exceeds the limit only
+/// if the server does not read, or if more than 340 KiB of the smallest pings arrive in one turn.
 const CONTROL_BYTES_MAX: usize = 1024 * 1024;
 
 /// Maximum number of reads of one connection before the others are served.

@@ -1,4 +1,4 @@
-//! A frame repeated without end.
+//! A frame that is repeated as often as needed.
 //!
 //! All messages of a run are identical, so the bytes that a connection sends, and those that it should receive, repeat
 //! with the length of a frame. The state of a connection in that stream is one number, its position in the frame; no
@@ -16,9 +16,9 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
-    /// Creates the masked frames that a client sends. RFC 6455 section 5.3: "The client MUST pick a fresh masking key
-    /// from the set of allowed 32-bit values." All frames have the same key instead, for speed. The fresh key protects
-    /// intermediaries from content that an attacker chooses; here the content is fixed.
+    /// Creates the masked frames that a client sends. RFC 6455 section 5.3: "When preparing a masked frame, the client
+    /// MUST pick a fresh masking key from the set of allowed 32-bit values." All frames have the same key instead, for
+    /// speed. A fresh key protects intermediaries from content that an attacker chooses; here the content is fixed.
     pub(super) fn of_requests(message: Message<'_>) -> Self {
         Self::new(Connection::client_open(|| MASKING_KEY), message)
     }

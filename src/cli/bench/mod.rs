@@ -42,7 +42,7 @@ use wsloop::Message;
 pub(super) struct Output {
     /// The report, to be printed on stdout.
     pub(super) text: String,
-    /// `--verify` was given, and at least one received message was unexpected or differed from the one sent.
+    /// Whether `--verify` was given and at least one received message was unexpected or differed from the one sent.
     pub(super) is_wrong: bool,
 }
 
@@ -176,8 +176,8 @@ fn connect(opened: &Opened) -> Connect {
     }
 }
 
-/// Waits until the server has finished setting up the last connections: a server may subscribe a client to its topic
-/// after it has answered the opening handshake, and its memory is to be read when it includes all connections.
+/// Waits until the server has finished setting up the last connections. A server may subscribe a client to a topic
+/// only after it has answered the opening handshake, and its memory is read when it should include all connections.
 fn settle(bench: &Bench) {
     let is_broadcast = matches!(bench.load, Load::Broadcast { .. });
     if is_broadcast || bench.pid.is_some() {

@@ -11,7 +11,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Checks that the figures of the process can be read.
+    /// Checks that the CPU time and the memory of the process can be read.
     ///
     /// # Errors
     /// The process does not exist or may not be read, or the system has no Linux /proc.
@@ -24,8 +24,8 @@ impl Process {
         Ok(process)
     }
 
-    /// Returns the CPU time of all threads, user and system time together. The resolution is a nanosecond if the kernel
-    /// provides schedstat, else a tick of 10 ms.
+    /// Returns the sum of user and system time of all threads. The resolution is a nanosecond if the kernel provides
+    /// schedstat; then threads that have exited are not included. Otherwise it is a tick of 10 ms.
     ///
     /// # Errors
     /// The process has exited, or the file has an unexpected format.
@@ -43,7 +43,7 @@ impl Process {
 
     fn thread_nanos(&self) -> Option<u64> {
         let threads = fs::read_dir(self.dir.join("task")).ok()?;
-        // A thread that ends between the two calls is skipped: its time is in no other file.
+        // A thread that ends between the two calls is skipped: no schedstat file contains its time any more.
         let times = threads.filter_map(|thread| {
             let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
             text.split(' ').next()?.parse::<u64>().ok()

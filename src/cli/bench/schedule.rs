@@ -292,7 +292,7 @@ impl Rounds {
         }
     }
 
-    /// Returns whether a connection that sends is left.
+    /// Returns whether any connection that sends has not been removed.
     pub(super) fn has_senders(&self) -> bool {
         self.received[..self.senders].iter().any(Option::is_some)
     }

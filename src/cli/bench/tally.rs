@@ -7,11 +7,11 @@ pub(super) struct Tally {
     started: u64,
     /// Expected messages received.
     pub(super) messages: u64,
-    /// Messages queued for sending, including those of the phase before that were not answered at its end.
+    /// Messages queued for sending, including those that were unanswered when the previous phase ended.
     pub(super) sent: u64,
     /// Bytes received, including frame headers and control frames.
     pub(super) bytes: u64,
-    /// In nanoseconds: of each message, or of each round in a broadcast.
+    /// Latencies in nanoseconds: one per message, or one per round in a broadcast.
     pub(super) latencies: Histogram<u64>,
     /// Received messages per second, one value per [`SAMPLE_INTERVAL`].
     rates: Vec<f64>,
@@ -113,7 +113,8 @@ impl Tally {
 
     /// Ends counting. `unsent` is the number of messages in `sent` that are not completely written.
     pub(super) fn finish(mut self, now: u64, unsent: u64) -> Totals {
-        // A last interval shorter than half is ignored: a rate over so few messages would distort the deviation.
+        // A last interval shorter than half of SAMPLE_INTERVAL is ignored: a rate over so few messages would distort
+        // the standard deviation.
         if self.rates.is_empty() || now - self.sampled.0 > SAMPLE_INTERVAL / 2 {
             self.sample(now);
         }
@@ -128,7 +129,7 @@ impl Tally {
     }
 }
 
-/// Returns an empty histogram for nanoseconds, up to an hour, with three significant digits.
+/// Returns an empty histogram for latencies in nanoseconds: from 64 ns to an hour, with three significant digits.
 pub(super) fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(64, 3_600_000_000_000, 3).expect("the bounds are in order")
 }

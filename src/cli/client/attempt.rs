@@ -8,7 +8,7 @@ use wsloop::proto::{ClientOpening, ClientOpeningError, HeadLimits, ServerRespons
 
 /// An opening handshake in progress. It has no timeout: the caller drops an attempt that takes too long.
 pub(in super::super) struct Attempt {
-    /// `None` after the whole response has been read.
+    /// `None` after the end of the attempt: the response's head has been read or was malformed.
     stream: Option<TcpStream>,
     opening: ClientOpening,
     /// Unsent bytes of the request.
@@ -43,7 +43,8 @@ pub(in super::super) enum Failure {
 }
 
 impl Attempt {
-    /// Creates the attempt. Writes nothing.
+    /// Creates an attempt on a stream whose TCP connection may still be pending. Writes nothing:
+    /// [`advance`](Self::advance) sends the request.
     pub(in super::super) fn new(stream: TcpStream, opening: ClientOpening) -> Self {
         let mut request = Vec::new();
         opening.encode_request(&mut request);

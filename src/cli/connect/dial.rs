@@ -34,15 +34,15 @@ pub(super) fn dial(
     let deadline = Instant::now() + connect.connect_timeout;
     let mut reason = "the host has no address".to_owned();
     for (index, &socket) in sockets.iter().enumerate() {
-        // The time is divided evenly among the addresses that are left. One that never responds then leaves time for
-        // the others.
+        // Divides the remaining time evenly among the remaining addresses, so that an address that never responds
+        // leaves time for the next ones.
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(sockets.len() - index).unwrap_or(u32::MAX);
         reason = match try_one(connect, socket, Instant::now() + share, poll, signals)? {
             Ok(dialled) => return Ok(dialled),
             Err(AddressError::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
             Err(AddressError::TimedOut) => {
-                // The share is not a round number: print two decimals.
+                // Prints two decimal places, because the share is a quotient such as 3.333333333 s.
                 let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
                 format!("no answer from {socket} in {seconds} s")
             }
@@ -111,7 +111,7 @@ fn try_one(
     Ok(Err(AddressError::TimedOut))
 }
 
-/// Waits until the socket is ready. Returns false if the deadline passes before.
+/// Waits until the socket is ready. Returns false if the deadline passes first.
 ///
 /// # Errors
 /// A signal arrived, or the poll failed.

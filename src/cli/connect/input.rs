@@ -2,7 +2,7 @@
 //! blocking mode because the shell shares it.
 //!
 //! The thread reads one chunk ahead and waits until the session has taken it. A mutex and a condition variable need a
-//! tenth of the code of the standard library's channels, which add 25 KiB to a binary that must stay below 1 MiB.
+//! tenth of the code of the standard library's channels, which add 25 KiB to a binary whose size CI limits.
 
 use crate::cli::thread;
 use mio::Waker;
@@ -22,7 +22,7 @@ struct Shared {
 pub(super) enum Available {
     /// At most [`CHUNK_BYTES`], at least one.
     Chunk(Vec<u8>),
-    /// No input yet. The waker is called when there is.
+    /// No input yet. The waker is woken when input arrives.
     Nothing,
     End,
     Failed(io::Error),
@@ -43,7 +43,7 @@ impl Input {
         Ok(input)
     }
 
-    /// Takes the next input, without blocking. After `End` or `Failed` returns `Nothing` forever.
+    /// Returns the next input and removes it, without blocking. After `End` or `Failed`, always returns `Nothing`.
     pub(super) fn take(&self) -> Available {
         let mut slot = thread::lock(&self.0.slot);
         self.0.consumed.notify_one();

@@ -8,9 +8,9 @@
 //! - `screen`: formats output for terminals and pipes. `printer`: writes stdout and stderr on a thread, because they
 //!   may block without limit and Ctrl-C must work meanwhile.
 //!
-//! Memory is bounded: above a limit of unsent bytes, stdin is not read; above a limit of unprinted bytes, the server is
-//! not read. Unsent bytes do not stop reading from the server: otherwise, client and server could each wait until the
-//! other one reads, forever.
+//! Memory is bounded: above a limit of unsent bytes, the client stops reading stdin; above a limit of unprinted bytes,
+//! it stops reading from the server. Unsent bytes do not stop it from reading from the server: otherwise, client and
+//! server could each wait forever until the other one reads.
 
 mod chunked;
 mod dial;

@@ -13,10 +13,10 @@ pub(super) struct Outbox {
     written: usize,
     /// Position in `frames` of the end of the last pong. At most `written` if that pong is sent.
     pong_end: usize,
-    /// A pong that is appended to `frames` when the last pong there is sent. RFC 6455 section 5.5.3: "If an endpoint
-    /// receives a Ping frame and has not yet sent Pong frame(s) in response to previous Ping frame(s), the endpoint MAY
-    /// elect to send a Pong frame for only the most recently processed Ping frame." So a server that sends pings
-    /// without reading cannot fill the memory of the client.
+    /// The waiting pong, or empty. It is appended to `frames` when the last pong in `frames` is sent. RFC 6455 section
+    /// 5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to previous Ping
+    /// frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed Ping frame." A
+    /// server that sends pings without reading therefore cannot fill the memory of the client.
     pong: Vec<u8>,
 }
 

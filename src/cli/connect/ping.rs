@@ -23,7 +23,7 @@ pub(super) enum Due {
 }
 
 impl Pings {
-    /// The first ping is due at once.
+    /// Creates a schedule. The first ping is due immediately.
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
         Self {
             interval,

@@ -1,5 +1,5 @@
-//! Formats messages and notes. Programs that read a pipe get plain lines; a terminal gets a prompt, colours, and
-//! escaped control characters.
+//! Formats messages and status lines. A program that reads a pipe gets plain lines; a terminal gets a prompt, colours,
+//! and escaped control characters.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -11,19 +11,19 @@ pub(super) struct Screen {
     pub(super) out: Vec<u8>,
     /// Output for stderr.
     pub(super) err: Vec<u8>,
-    /// The cursor is in a line that begins with the prompt.
+    /// Whether the cursor is in a line that begins with the prompt.
     is_prompted: bool,
 }
 
 /// How output is formatted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Style {
-    /// stdout is a terminal.
+    /// Whether stdout is a terminal.
     pub(super) is_terminal: bool,
-    /// A prompt is shown: stdin and stdout are a terminal, and lines are read from stdin.
+    /// Whether a prompt is shown: stdin and stdout are a terminal, and lines are read from stdin.
     pub(super) has_prompt: bool,
     pub(super) has_colour: bool,
-    /// Binary messages are written unchanged instead of in hexadecimal, unless stdout is a terminal.
+    /// Whether binary messages are written unchanged instead of in hexadecimal. Ignored if stdout is a terminal.
     pub(super) is_raw: bool,
 }
 
@@ -99,7 +99,7 @@ impl Screen {
         self.info(&format!("no pong for {:.3} s", time.as_secs_f64()));
     }
 
-    /// Formats a line that is no message: for stdout if it is a terminal, else for stderr.
+    /// Formats a line that is no message: for stdout if stdout is a terminal, else for stderr.
     fn info(&mut self, text: &str) {
         if self.style.is_terminal {
             self.line(GREEN, "", text);

@@ -29,9 +29,9 @@ pub(super) struct Session<'c> {
     connect: &'c Connect,
     limits: Limits,
     stream: TcpStream,
-    /// The socket may have input. Registration is edge-triggered, so this stays set until a read would block.
+    /// Whether the socket may have input. Events are edge-triggered, so this stays set until a read would block.
     is_readable: bool,
-    /// The last write was not short, so the socket may accept more bytes.
+    /// Whether the socket may accept bytes: the last write was not short, or the socket has become writable since then.
     is_writable: bool,
     connection: Connection,
     outbox: Outbox,
@@ -44,7 +44,7 @@ pub(super) struct Session<'c> {
     received: usize,
     screen: Screen,
     printer: Printer,
-    /// The printer was full in the last turn, so that the server was not read.
+    /// Whether the printer was full in the last turn. If so, nothing was read from the server.
     was_full: bool,
     buf: Vec<u8>,
 }
@@ -69,13 +69,14 @@ enum Phase {
         /// Our Close is sent earlier if this many messages have been received.
         answers: Option<usize>,
     },
-    /// Our Close is queued, and the server's Close is expected before both deadlines. Each received message postpones
-    /// `idle_deadline`. Both are postponed while the printer is full, and when unsent bytes are written.
+    /// Our Close is queued. The server's Close must arrive before `idle_deadline` and before `until`. Each received
+    /// message postpones `idle_deadline`. Both deadlines are postponed while the printer is full, and when queued bytes
+    /// are written.
     Closing {
         idle_deadline: Instant,
         until: Instant,
     },
-    /// Nothing is read any more. Unsent frames, with our Close, are written until this time.
+    /// The session no longer reads. Unsent frames, including our Close, are written until this time.
     Flushing { until: Instant },
     /// The connection has ended. Queued output is printed.
     Printing,
@@ -538,8 +539,8 @@ impl<'c> Session<'c> {
                     self.phase = self.closing_phase(Instant::now());
                 }
             }
-            // The server does not accept more bytes. It may have sent a Close with the reason before: continue to read
-            // until its stream ends.
+            // The server does not accept more bytes. A Close with the reason may have arrived before: continues to read
+            // until the end of the stream.
             Err(_) => {
                 // A server that has sent its Close may end the connection without waiting for ours, so unsent bytes
                 // that can all belong to a Close are no failure.

@@ -13,7 +13,8 @@ use std::os::fd::AsFd;
 /// Returns the inherited sockets; none if `LISTEN_PID` is not the id of this process.
 ///
 /// # Errors
-/// `LISTEN_FDS` is not a number, or a descriptor is not a listening TCP or Unix stream socket. The message names it.
+/// `LISTEN_FDS` is not a number, or a descriptor is not a listening TCP or Unix stream socket. The message names the
+/// variable or the descriptor.
 pub(super) fn take() -> io::Result<Vec<Listener>> {
     // Without LISTEN_PID no process is addressed, and the sockets are ignored. listenfd would accept them.
     let pid = env::var("LISTEN_PID").ok();
@@ -23,7 +24,7 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
     let Ok(count) = env::var("LISTEN_FDS") else {
         return Ok(Vec::new());
     };
-    // listenfd allocates an entry for each socket; u16 bounds that.
+    // listenfd allocates an entry for each socket. The type u16 limits their number.
     let Ok(count) = count.parse::<u16>() else {
         return Err(invalid(format!(
             "LISTEN_FDS {count:?} is not a number from 0 to 65535"

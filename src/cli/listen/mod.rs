@@ -57,11 +57,11 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
 }
 
 /// Opens a TCP listener. Differs from `TcpListener::bind` in its backlog and, if requested, in `SO_REUSEPORT`: the
-/// backlog of std is 128, which a burst of connects overflows.
+/// backlog of std is 128, which a burst of new connections overflows.
 fn listen_tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address.socket);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    // Allows a new server to use the port while connections of an ended one are in TIME_WAIT.
+    // Allows a restarted server to use the port while connections of its predecessor are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if options.is_port_shared {
         share_port(&socket).map_err(|error| with_context(error, "--reuse-port"))?;

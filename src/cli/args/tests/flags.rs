@@ -145,7 +145,7 @@ fn every_limit_sets_its_field_and_nothing_else() {
 
 #[test]
 fn limits_not_given_are_derived_from_those_given() {
-    // BenchArgs; high water, low water, message size, backlog.
+    // Arguments; expected high-water mark, low-water mark, maximum message size and maximum backlog.
     let table: [(&[&str], [usize; 4]); 10] = [
         (&[], [1 << 20, 256 << 10, 16 << 20, 18 << 20]),
         (

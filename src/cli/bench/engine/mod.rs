@@ -27,8 +27,8 @@ pub(super) struct Engine<'b> {
     connections: Vec<Option<LoadConnection<TcpStream>>>,
     /// Number of connections that are not lost.
     live: usize,
-    /// For each connection, the later of two times: the last read, and the last send at a time when no answer was
-    /// expected. A connection that expects answers has been silent since then.
+    /// For each connection, when it last received something, or, if that is later, when a message was sent while no
+    /// answer was expected. Compared with `--timeout` while a connection expects answers.
     waiting_since: Vec<u64>,
     schedule: Schedule,
     phase: Phase,
@@ -79,7 +79,7 @@ pub(super) struct Outcome {
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Its time elapsed.
+    /// The time of the run elapsed.
     Time,
     /// SIGINT or SIGTERM arrived.
     Signal,
@@ -211,7 +211,7 @@ impl<'b> Engine<'b> {
         })
     }
 
-    /// Sends the first messages of a closed loop.
+    /// With [`Schedule::Window`], sends the first messages on each connection.
     fn fill_windows(&mut self) {
         if let Schedule::Window(window) = &self.schedule {
             let in_flight = window.in_flight;
@@ -336,7 +336,7 @@ impl<'b> Engine<'b> {
         self.errors.missing += self.awaited();
     }
 
-    /// Returns whether no connection that sends is left.
+    /// Returns whether all connections that send are lost.
     fn has_no_senders(&self) -> bool {
         match &self.schedule {
             Schedule::Window(_) | Schedule::Pace(_) => self.live == 0,
@@ -397,10 +397,10 @@ impl<'b> Engine<'b> {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos())
-        .expect("a TIME of the command line is at most a day, a u64 holds 584 years")
+        .expect("durations of the command line are at most a day, and a u64 holds 584 years")
 }
 
-/// In nanoseconds.
+/// Nanoseconds per millisecond.
 const MILLISECOND: u64 = 1_000_000;
 
 /// Maximum time between two searches for silent connections, which also update the progress line.

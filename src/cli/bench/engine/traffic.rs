@@ -38,8 +38,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Reads from a connection and counts what arrives. `is_ended` is set when an event has reported the end of the
-    /// stream or an error.
+    /// Reads from a connection and counts the received messages. `is_ended` is set when an event has reported the end
+    /// of the stream or an error.
     pub(super) fn read(&mut self, index: usize, is_ended: bool) {
         let Some(connection) = &mut self.connections[index] else {
             return;
@@ -60,7 +60,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Counts what arrived. In a closed loop, sends one message for each answer.
+    /// Counts the received messages and bytes. With [`Schedule::Window`], sends one message for each answer.
     fn count(&mut self, index: usize, received: Received) {
         let now = self.clock.now();
         self.waiting_since[index] = now;
@@ -123,8 +123,8 @@ impl Engine<'_> {
         };
         if let Schedule::Rounds(rounds) = &mut self.schedule {
             if !rounds.is_complete() && now.saturating_sub(rounds.last_received) >= timeout {
-                // The connections stay: the server may have lost messages without a fault of the receivers. If a
-                // connection is dead, the next round ends the same way.
+                // No connection is dropped: the server may have lost messages although all connections work. If a
+                // connection is dead, the next round times out as well.
                 let (waiting, missing) = rounds.abandon();
                 self.errors.timeout += waiting;
                 self.errors.missing += missing;
