@@ -88,17 +88,18 @@ impl From<Vec<u8>> for Buffer {
 #[derive(Debug, Default)]
 pub(crate) struct AssemblyBuffer {
     /// The initialised memory. Its length is the number of initialised bytes, because safe code reads only into
-    /// initialised memory. It is initialised when it is used for the first time, and is still initialised for the next
-    /// message.
+    /// initialised memory. Memory is initialised when it is used for the first time, and stays initialised for later
+    /// messages.
     storage: Buffer,
     /// The number of bytes of the message.
     len: usize,
-    /// Counts the storage as in use until this buffer is dropped, if it is one of the pool's large buffers.
+    /// Counts the storage as in use until this buffer is dropped. `None` if the storage is not one of the pool's large
+    /// buffers.
     _use_count: Option<UseCount>,
 }
 
 impl AssemblyBuffer {
-    /// Returns an empty buffer with the memory of `storage`, which counts as in use in `use_count`.
+    /// Returns an empty buffer with the memory of `storage`. `use_count` counts the storage as in use.
     pub(crate) fn new(storage: Buffer, use_count: Option<UseCount>) -> Self {
         Self {
             storage,
@@ -151,7 +152,7 @@ impl AssemblyBuffer {
         self.storage.grow(needed, bytes_max);
     }
 
-    /// Returns the memory, to be used for other bytes.
+    /// Returns the memory, to be used for another message or for other bytes.
     pub(crate) fn into_storage(self) -> Buffer {
         self.storage
     }

@@ -20,8 +20,8 @@ use std::time::Duration;
 pub struct Config {
     /// Maximum payload of a message in bytes, all fragments together. Default 16 MiB, at least 1. A longer message is
     /// answered with Close 1009 (RFC 6455 section 7.4.1) when its frame header arrives, before its payload. The
-    /// default is lower than tungstenite's 64 MiB and npm ws' 100 MiB, so that a small host can hold a few messages
-    /// of that size.
+    /// default is lower than tungstenite's 64 MiB and npm ws' 100 MiB, so that a small machine can hold a few
+    /// messages of that size.
     pub message_bytes_max: usize,
 
     /// Maximum frames of a message. Default 131 072, at least 1. More are answered with Close 1008. It limits the
@@ -47,19 +47,21 @@ pub struct Config {
     /// that no longer answer reach the timeout. Default true.
     pub auto_ping: bool,
 
-    /// Maximum wait for the peer's Close after the server's Close; and again, for the end of the peer's stream after
-    /// both Closes, after the Close that answers a violation, or after an HTTP response. Default 5 s. Each wait
-    /// starts when the operating system has accepted the server's last bytes. When it has passed, the server closes
-    /// the socket.
+    /// Maximum duration of each of two waits: first, after the server's Close, for the peer's Close; second, for the
+    /// end of the peer's stream, after both Closes, after the Close that answers a violation, or after an HTTP
+    /// response. Default 5 s. Each wait starts when the operating system has accepted the server's last bytes. When
+    /// this time has passed, the server closes the socket.
     pub close_timeout: Duration,
 
-    /// If bytes for a peer are unsent, the peer must accept 64 KiB of them, or all, in this time. Default 30 s. Else
-    /// the session is terminated. A session that is closing must send all its unsent bytes within this time.
+    /// Maximum time in which a peer with unsent bytes must accept 64 KiB of them, or all if there are fewer. Otherwise
+    /// the session is terminated. Default 30 s. The time starts again after each 64 KiB. If the session is closing, the
+    /// peer must accept all unsent bytes within this time.
     pub write_timeout: Duration,
 
     /// Unsent bytes of a session above which the server stops reading from it, so that TCP makes the peer wait, until
-    /// they have fallen to `low_water_bytes`. Default 1 MiB. Each queue entry counts 128 bytes more, which is its
-    /// memory. Consecutive publications of one topic share an entry.
+    /// they have fallen to `low_water_bytes`. Default 1 MiB. Direct messages and publications both
+    /// count. In a queue of several entries, each entry counts 128 bytes more, which is its memory. Consecutive
+    /// publications of one topic share an entry.
     pub high_water_bytes: usize,
 
     /// Unsent bytes at which a session that has exceeded `high_water_bytes` is read again, and
@@ -74,9 +76,9 @@ pub struct Config {
 
     /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry.
     /// Checked when the server flushes a new publication to the member: it first writes what the socket accepts; if
-    /// older publications of more than this remain unsent, the lag policy applies. A member that reads fast enough
-    /// never exceeds it, however much one turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above
-    /// it: [`LagPolicy`].
+    /// more than this of older publications remains unsent, the lag policy applies. A member that reads fast enough
+    /// never exceeds it, however much one turn publishes. Default 8 MiB, which is some seconds of a busy feed. At
+    /// least 1. See [`LagPolicy`].
     pub lag_bytes_max: usize,
 
     /// What happens to a member above `lag_bytes_max`. Default [`LagPolicy::Disconnect`]; a topic can have its own
@@ -91,7 +93,7 @@ pub struct Config {
     /// limit minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes the oldest connection
     /// that is at least 1 s old and has sent no complete request. If there is none, it answers the new connection
     /// with HTTP 503 (RFC 7231 section 6.6.4); up to 16 connections at a time are held open until they have received
-    /// that.
+    /// that response.
     pub connections_max: usize,
 
     /// Maximum connections at once without a complete request. Default 4 096, the largest common listen backlog; at
@@ -109,8 +111,8 @@ pub struct Config {
     pub receive_buffer_bytes: usize,
 
     /// Maximum bytes read from one session in a turn, before the other sessions are read. Default 256 KiB, at
-    /// least 1. The rest is read in the next turn. A read that brings only payload of one frame counts as an eighth of its
-    /// bytes.
+    /// least 1. The rest is read in the next turn. A read that returns only payload of one frame counts as an eighth of
+    /// its bytes, because payload takes less time per byte than small frames do.
     pub read_budget_bytes: usize,
 
     /// Maximum queued commands of other threads ([`Handle`](crate::Handle)). Default 4 096, at least 1. A caller with
@@ -127,8 +129,8 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LagPolicy {
-    /// The server drops the member's publications of which no byte is sent, and all output queued after the first of
-    /// them, and sends Close 1013 (try again later).
+    /// The server drops the member's publications of which no byte was sent, and all output queued after the first of
+    /// them. Then it sends Close 1013 (try again later).
     Disconnect,
     /// The member skips whole messages up to the newest; [`Handler::on_skip`](crate::Handler::on_skip) reports
     /// their number.
@@ -283,18 +285,19 @@ pub fn descriptors_max() -> usize {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// The maximum of tungstenite's request parser.
+/// Maximum header fields that tungstenite's request parser accepts.
 const HEADERS_MAX: usize = tungstenite::handshake::headers::MAX_HEADERS;
 
-/// For standard streams, the poll, the waker, listeners, a log file, and descriptors that the host itself opens.
+/// Descriptors that are not for connections: standard streams, the poll, the waker, listeners, a log file, and those
+/// that the embedding program opens.
 const DESCRIPTORS_RESERVE: usize = 32;
 
 const DESCRIPTORS_FALLBACK: usize = 256;
 
 const DURATION_MIN: Duration = Duration::from_millis(1);
 
-/// Deadlines are stored as wrapping milliseconds in 32 bits (`engine::deadlines`), which order times correctly that are
-/// less than 24 days apart.
+/// Maximum of each timeout. Deadlines are stored as wrapping milliseconds in 32 bits (`engine::deadlines`), which order
+/// times correctly that are less than 24 days apart.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 #[cfg(test)]

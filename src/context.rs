@@ -128,7 +128,7 @@ impl<'a> Context<'a> {
     }
 
     /// Sets the lag policy of a topic, instead of [`Config::lag_policy`](crate::Config::lag_policy). `None` resets
-    /// it. The topic need not have members.
+    /// the topic to that policy. The topic need not have members.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.engine.set_lag_policy(topic, policy);
     }
@@ -140,7 +140,8 @@ impl<'a> Context<'a> {
         self.engine.set_timer(after, key, self.scope)
     }
 
-    /// Cancels a timer. Returns `false` if `on_timer` was already called for it, or if it was cancelled before.
+    /// Cancels a timer. Returns `false` if `on_timer` was already called for the timer, or if the timer was
+    /// cancelled before.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.engine.cancel_timer(timer)
     }

@@ -94,16 +94,18 @@ impl fmt::Display for Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Close<'a> {
-    /// The close code (section 7.4) of the side that began. If the server began or failed the connection, its code,
-    /// even if the peer did not answer (`is_clean` is false then, where section 7.1.5 has 1006). 1005
-    /// ([`CODE_NONE`](crate::proto::CODE_NONE)): the Close had no code. 1006
+    /// The close code (section 7.4) of the side that began to close, or the server's code if the peer violated the
+    /// protocol. 1005 ([`CODE_NONE`](crate::proto::CODE_NONE)): the Close had no code. 1006
     /// ([`CODE_ABNORMAL`](crate::proto::CODE_ABNORMAL)): neither side sent a Close.
+    ///
+    /// If the server has sent a Close and the peer has not answered, this is the server's code, and `is_clean` is
+    /// false. Section 7.1.5 has 1006 in this case.
     pub code: u16,
-    /// The reason beside that code, at most 123 bytes if it came from the peer; often empty.
+    /// The reason that belongs to `code`, often empty. A reason from the peer has at most 123 bytes.
     pub reason: &'a str,
     /// Whether both Closes were exchanged.
     pub is_clean: bool,
-    /// Which side began.
+    /// Which side ended the session first; [`Side`] lists the causes.
     pub by: Side,
 }
 

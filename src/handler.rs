@@ -131,8 +131,8 @@ pub trait Handler {
         let _ = (cx, id, close);
     }
 
-    /// Called when a session or a connection attempt has failed, or a listener (`id` is `None`). For a session that was
-    /// open, `on_close` follows.
+    /// Called when a session, a connection attempt or a listener has failed. For a listener, `id` is `None`. For a
+    /// session that was open, `on_close` follows.
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         let _ = (cx, id, error);
     }
@@ -165,7 +165,7 @@ where
     HandlerFn(on_message)
 }
 
-/// See [`handler_fn`].
+/// The handler that [`handler_fn`] returns.
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerFn<F>(F);
 

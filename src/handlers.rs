@@ -36,7 +36,7 @@ impl Echo {
     }
 
     /// Sends the prefix and a text. Not inlined, so that `on_message` saves fewer registers for an echo without a
-    /// prefix: 16 instructions less.
+    /// prefix: 16 instructions fewer.
     #[inline(never)]
     fn send_with_prefix(
         &mut self,
@@ -145,8 +145,8 @@ mod tests {
             harness.send(id, &text);
             let answer = format!("{prefix}{text}");
             assert_eq!(harness.received(id), [Received::Text(answer.clone())]);
-            // The client checks the answer. The server checks no byte: it has found the text to be ASCII while
-            // unmasking it.
+            // The harness's client checks the answer. The server checks no byte: while unmasking the text, it has
+            // found that the text is ASCII.
             assert_eq!(CHECKED_BYTES.get() - before, answer.len());
         }
     }

@@ -17,29 +17,30 @@
 //! let mut server = Server::new(Config::default(), Shout)?;
 //! server.listen("127.0.0.1:0")?;
 //! # server.handle().stop().unwrap();
-//! server.run()?; // until `Context::stop` or `Handle::stop`
+//! server.run()?; // returns after `Context::stop` or `Handle::stop`
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! The [`guide`] has chapters: the [architecture](guide::architecture), [one turn of the loop](guide::turn),
-//! the [way of a message](guide::message), [memory per connection](guide::memory), [choosing limits](guide::limits),
-//! [slow clients](guide::slow), [other threads](guide::threads), [other event loops](guide::embedding),
-//! [testing a handler](guide::testing), [operating the binary](guide::operating), [whole programs](guide::programs).
+//! [how a message is received and sent](guide::message), [memory per connection](guide::memory),
+//! [choosing limits](guide::limits), [slow clients](guide::slow), [other threads](guide::threads),
+//! [other event loops](guide::embedding), [testing a handler](guide::testing), [operating the binary](guide::operating),
+//! [whole programs](guide::programs).
 //!
 //! # In short
 //!
-//! - The methods of a [`Handler`] are called for the events of sessions; a [`Context`] has the operations on sessions. Both
-//!   are used on one thread, so there are no locks.
-//! - A turn of the loop has phases: poll, accept, read, expire, flush, reap. Sends and closes of a
-//!   handler are queued, and written in the flush phase; a message of 16 KiB or more is written at once if nothing is queued
+//! - The methods of a [`Handler`] are called for the events of sessions; a [`Context`] has the operations on sessions.
+//!   Both are used on one thread, so there are no locks.
+//! - A turn of the loop has phases: poll, accept, read, expire, flush, reap. The messages and Closes that a handler sends
+//!   are queued, and written in the flush phase; a message of 16 KiB or more is written at once if nothing is queued
 //!   before it. Short messages of one turn to one peer leave in one write.
-//! - A [`Message`] borrows the receive buffer until the handler returns.
-//! - A topic is a log; its members are the sessions that are subscribed to it. [`Context::publish`] frames a message once: a
-//!   turn with M publications to N members costs M frames and about N writes, not M x N.
+//! - A [`Message`] borrows a buffer of the loop until the handler returns.
+//! - A topic is a log; its members are the sessions that are subscribed to it. [`Context::publish`] frames a message
+//!   once: a turn with M publications to N members costs M frames and about N writes, not M x N.
 //! - A session is one connection, from accept to its end. Every queue, buffer, count and wait has a limit, nearly all of
-//!   them in [`Config`]. A violation by a peer is answered with a Close code or an
-//!   HTTP status, and the answer has time to arrive before the socket is closed.
+//!   them in [`Config`]. A violation by a peer is answered with a Close code or an HTTP status, and the answer has time
+//!   to arrive before the socket is closed.
 //! - Other threads use a [`Handle`].
 //!
 //! # Features
@@ -55,7 +56,7 @@
 //! It logs through [`log`]: at level info when a session opens and when it ends, at level debug each message. The loop calls
 //! the logger directly, so choose a logger that does not block.
 
-// A library does not print; and both macros panic if they cannot write.
+// A library does not print. Besides, `println!` and `eprintln!` panic if they cannot write.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod buffer;
@@ -87,14 +88,14 @@ pub use router::Router;
 pub use server::{Handle, HandleError, Server, Turn, testing};
 pub use stats::{Stats, TurnTimes};
 
-/// The types of requests' and responses' parts: `HeaderMap`, `Uri` and others of the `http` crate.
+/// The `http` crate, which has the types of the parts of requests and responses: `HeaderMap`, `Uri` and others.
 pub use tungstenite::http;
 
 use std::io;
 use std::net::ToSocketAddrs;
 
-/// Serves WebSockets on `addr`, on this thread, with the default limits, until the closure calls [`Context::stop`]. The
-/// closure is called for each message; its return value is ignored.
+/// Serves WebSockets on `addr`, on this thread, with the default limits. The closure `on_message` is called for each
+/// message; its return value is ignored. Returns after `on_message` has called [`Context::stop`].
 ///
 /// ```no_run
 /// wsloop::serve("127.0.0.1:8080", |cx, id, message| cx.send(id, message))?;

@@ -32,11 +32,11 @@ pub struct Router {
     sessions: Vec<SessionRoute>,
     /// Allowed origins. Empty: all origins are allowed.
     origins: Vec<String>,
-    /// Keys of the host's sources, with their callbacks.
+    /// Keys of the embedding program's sources, with their callbacks.
     sources: Vec<(usize, SourceCallback)>,
 }
 
-/// Called when a source of the host is ready.
+/// Callback for a source of the embedding program that is ready.
 type SourceCallback = Box<dyn FnMut(&mut Context<'_>) + Send>;
 
 struct Route {
@@ -48,8 +48,8 @@ struct Route {
 }
 
 /// The route of a session, in 4 bytes because each session has one. The low bits of the session's number distinguish it
-/// from an earlier session in the same slot. They suffice, because they only matter for a session that ends with an
-/// error before its request.
+/// from an earlier session in the same slot. The low bits suffice, because they only matter for a session that ends
+/// with an error before its request arrives.
 #[derive(Clone, Copy, Debug)]
 struct SessionRoute {
     number: u16,
@@ -322,7 +322,8 @@ impl Handler for Router {
         }
     }
 
-    /// Calls what watches the source, and `on_source` of all routes: a router inside may watch it.
+    /// Calls the callbacks for the source, and then `on_source` of all routes, because a route's handler can use the
+    /// source, too.
     fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
         for (_, ready) in self.sources.iter_mut().filter(|(source, _)| *source == key) {
             ready(cx);

@@ -22,8 +22,8 @@ pub struct Stats {
     pub messages_out: u64,
     /// Messages that members have skipped ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
     pub messages_skipped: u64,
-    /// Bytes read from sockets, requests and frame headers included. Those of a turn are added when its read phase is
-    /// over.
+    /// Bytes read from sockets, requests and frame headers included. The bytes of a turn are added at the end of its
+    /// read phase.
     pub bytes_in: u64,
     /// Bytes that sockets have accepted, responses and frame headers included.
     pub bytes_out: u64,
@@ -101,8 +101,8 @@ impl Refusal {
 #[derive(Clone, Debug, Default)]
 pub struct TurnTimes {
     sum: Duration,
-    /// Counts by bucket: turns that took at most the bound and longer than the bound before. The last bucket has no
-    /// bound.
+    /// Number of turns in each bucket of `TURN_BOUNDS`: those that took at most the bucket's bound, and longer than the
+    /// bound before. The last bucket has no bound.
     counts: [u64; TURN_BOUNDS.len() + 1],
 }
 
@@ -139,7 +139,7 @@ impl TurnTimes {
     }
 }
 
-/// The names of close codes and their ranges.
+/// The names of close codes, and of ranges of close codes.
 const CLOSES: [&str; 19] = [
     "1000",
     "1001",
@@ -162,7 +162,8 @@ const CLOSES: [&str; 19] = [
     "other",
 ];
 
-/// In microseconds: a turn with one small message takes some 10, one that reads 4 MiB some 1 000 or more.
+/// Upper bounds of the histogram's buckets, in microseconds. A turn with one small message takes some 10 microseconds,
+/// a turn that reads 4 MiB some 1 000 or more.
 const TURN_BOUNDS: [u64; 9] = [
     20, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000,
 ];

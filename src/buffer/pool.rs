@@ -7,19 +7,20 @@
 //! system.
 //!
 //! Buffers of 128 KiB and more are *mapped* (see `buffer`): they occupy only the pages that were written to, whatever
-//! their capacity, and all of their memory returns to the system when they are freed. Used mapped buffers are retained for
-//! one second, because the page faults of a new buffer cost more than the copy into it. But a used buffer occupies all
+//! their capacity, and all of their memory returns to the system when they are freed. Used mapped buffers are retained
+//! for one second, because the page faults of a new buffer cost more than the copy into it. But a used buffer occupies all
 //! its pages, however few bytes it contains. Therefore:
 //!
 //! - Queues, logs, unprocessed input, and messages of which more than 4 KiB (32 KiB with 32-bit addresses) have
 //!   arrived use chunks of 128 KiB. Smaller contents use small buffers or the heap.
-//! - Used buffers above 128 KiB are used again for a few messages at a time.
-//! - Requests use new buffers, because any client can begin a request.
+//! - Used buffers above 128 KiB are used again for at most four messages at a time.
+//! - Requests use new buffers, of which only the pages that were written to are resident, because any client can begin
+//!   a request.
 
 use super::{AssemblyBuffer, Buffer, LARGE_BYTES, UseCount};
 use std::mem;
 
-/// The buffer pool: see the module. The default has no buffers, and does not use mapped buffers for heads and messages:
+/// The buffer pool. [`BufferPool::default`] has no buffers, and does not use mapped buffers for heads and messages:
 /// their buffers grow by reallocation.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
@@ -103,7 +104,7 @@ impl BufferPool {
         Buffer::with_capacity(len)
     }
 
-    /// Returns whether a buffer that is to hold `needed` bytes has to be mapped and is not yet.
+    /// Returns whether `needed` bytes belong into a mapped buffer, and a buffer of `capacity` bytes is not mapped.
     fn must_be_mapped(&self, capacity: usize, needed: usize) -> bool {
         self.uses_mapped_buffers && needed >= MAPPED_BYTES_MIN && capacity < LARGE_BYTES
     }
@@ -135,7 +136,7 @@ impl BufferPool {
         bytes_max: u64,
     ) {
         if self.must_be_mapped(message.capacity(), needed) {
-            // A large buffer is for a message that is announced to need it.
+            // Only a message that is announced to be larger than a chunk gets a large buffer.
             let large = (bytes_max > LARGE_BYTES as u64)
                 .then(|| self.take_large())
                 .flatten();
@@ -217,17 +218,18 @@ impl BufferPool {
 /// Capacity of a small buffer: enough for several messages of 20 bytes, or for one of 1 KiB with its header.
 const SMALL_BYTES: usize = 1024 + 16;
 
-/// Number of small buffers that are retained: about as many as sessions are often ready at once. 65 KiB in total.
+/// Number of small buffers that are retained. Often about as many sessions are ready in one turn. 65 KiB in total.
 const SMALL_COUNT: usize = 64;
 
-/// Capacity up to which a buffer is not mapped, one page: to map so little memory costs more than it saves.
+/// Capacity up to which `take` returns a buffer that is not mapped. One page: to map so little memory costs more than
+/// it saves.
 const MIDDLE_BYTES: usize = 4096;
 
 /// Minimum bytes of a request's head or of an incomplete message for which a mapped buffer is used, not the
 /// allocator's heap. An allocator packs smaller buffers into pages of 64 KiB or more, and retains all of such a page
 /// while one of its buffers is in use: when every 16th of 4 000 messages of 31 000 bytes stayed, 132 MB remained
-/// resident, and 13 MB with this limit. With 32-bit addresses, of which each mapped buffer takes 128 KiB, it is
-/// higher.
+/// resident, and 13 MB with this limit. With 32-bit addresses this minimum is
+/// higher, because each mapped buffer takes 128 KiB of the addresses.
 const MAPPED_BYTES_MIN: usize = if cfg!(target_pointer_width = "64") {
     4097
 } else {
@@ -315,10 +317,10 @@ mod tests {
         assert!(buffers.take_large().is_some());
     }
 
-    /// Doubling once stepped over the size from which on a buffer is mapped: a message whose pieces had 1 200 bytes
-    /// never moved.
+    /// In an earlier version, doubling the capacity skipped the size from which on a buffer is mapped: a message that
+    /// arrived in pieces of 1 200 bytes never moved to a mapped buffer.
     #[test]
-    fn what_arrives_in_small_pieces_moves_to_a_mapped_buffer_as_well() {
+    fn messages_and_heads_in_small_pieces_move_to_a_mapped_buffer() {
         for piece in [1, 100, 1_200, 4_000, 4_097, 5_000] {
             let mut buffers = BufferPool::new();
             let (mut message, mut head) = (AssemblyBuffer::default(), Buffer::default());

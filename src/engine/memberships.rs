@@ -161,7 +161,7 @@ impl Engine {
     }
 
     /// Removes a member from a topic. The caller has removed the membership from the member's session. The topic moves
-    /// its last member to the free index, so the membership of that session is updated.
+    /// its last member to the free index, so the membership of the moved member's session is updated.
     fn leave(&mut self, membership: Membership) {
         let Membership { topic, index } = membership;
         let Some(moved) = self.topics.leave(topic, index) else {

@@ -76,7 +76,8 @@ pub(crate) struct Engine {
     pub(crate) read_queue: SlotQueue,
     /// Slots of sessions in the middle of a long message. They are read after those of `read_queue`.
     pub(crate) long_read_queue: SlotQueue,
-    /// Slots of sessions with unsent bytes, most of them queued in this turn. Valid only if `is_flush_queued`.
+    /// Slots of sessions with unsent bytes, most of them queued in this turn. An entry is valid only if the session in
+    /// its slot is marked as queued (`is_flush_queued`).
     pub(crate) flush_queue: SlotQueue,
     /// Slots of sessions with many unsent bytes. They are flushed in slices, within the limit of work that the flush
     /// phase spends on publications and on this queue (see `flush`).
@@ -117,7 +118,8 @@ pub(crate) struct Published {
     /// Bytes that handlers have published since then while input was processed. The sessions of that input can be
     /// deferred.
     pub(crate) by_messages: u64,
-    /// Bytes published by anything else (timers, sources, commands of the host) and perhaps still unclaimed.
+    /// Bytes published by anything else (timers, sources, other threads, the embedding program) and perhaps still
+    /// unclaimed.
     pub(crate) by_others: u64,
 }
 
@@ -360,7 +362,7 @@ impl Engine {
             .filter(|session| session.number == id.number)
     }
 
-    /// Returns the session as [`session`](Self::session) does.
+    /// Returns a mutable reference to the session, as [`session`](Self::session) does.
     #[inline]
     pub(crate) fn session_mut(&mut self, id: Id) -> Option<&mut Session> {
         self.sessions
@@ -499,10 +501,10 @@ pub(crate) fn millis(duration: Duration) -> Millis {
 /// queues retain up to this capacity when they shrink.
 pub(crate) const SLOTS_RETAINED: usize = 1024;
 
-/// A session with more unsent bytes is flushed in slices, after the others. To write this many bytes takes as long as
-/// ten small writes.
+/// Unsent bytes above which a session is flushed in slices, after the other sessions. To write this many bytes takes as
+/// long as ten small writes.
 const LARGE_BYTES_MIN: usize = 64 * 1024;
 
-/// Touch periods in the duration of an idle deadline. A busy session so moves its link in the deadline queue about once
-/// a second, not with each message.
+/// Touch periods in the duration of an idle deadline. So a busy session moves its link in the deadline queue about
+/// once a second at the default timeout, not with each message.
 const TOUCH_FRACTION: Millis = 64;

@@ -6,7 +6,8 @@
 //! bytes, round-robin. A round can take several turns of the loop. A member that is visited late in a round also claims
 //! what was published since the round began.
 //!
-//! A topic exists while it has members, or while a queue refers to bytes of its log.
+//! A queued range *holds* its bytes: they stay in the log until they are sent or dropped from the queue. A topic exists
+//! while it has members, or while a queue holds bytes of its log.
 
 use super::log::Log;
 use crate::buffer::BufferPool;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TopicKey(u32);
 
-/// The topics of one server: see the module.
+/// The topics of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     names: HashMap<Arc<str>, TopicKey>,
@@ -51,8 +52,9 @@ struct Topic {
     next_member: usize,
     /// The number of members without unclaimed bytes.
     caught_up: usize,
-    /// All members have claimed all bytes before this position. Recomputed when a claim removes the last cursor of a
-    /// chunk, and when a member leaves.
+    /// A position up to which all members have claimed. It can be lower than the lowest cursor, because cursors are
+    /// counted per chunk, and because it is recomputed only when a claim removes the last cursor of a chunk, and when a
+    /// member leaves.
     unclaimed_from: u64,
     policy: Option<LagPolicy>,
     /// Whether the topic is in [`Topics::dirty`].
@@ -61,7 +63,7 @@ struct Topic {
     is_trim_candidate: bool,
 }
 
-/// A session's membership in a topic.
+/// A member of a topic: a session and how far it has claimed.
 #[derive(Clone, Copy, Debug)]
 struct Member {
     /// The session's slot.
@@ -88,7 +90,7 @@ pub(crate) struct Moved {
 }
 
 impl Topic {
-    /// Returns whether no member has unclaimed bytes.
+    /// Returns whether all members have claimed all bytes.
     fn all_caught_up(&self) -> bool {
         self.caught_up == self.members.len()
     }
@@ -200,7 +202,7 @@ impl Topics {
     }
 
     /// Appends `message` as one frame to the topic's log. Returns the number of members. Appends nothing if there are
-    /// none.
+    /// no members.
     pub(crate) fn publish(
         &mut self,
         key: TopicKey,
@@ -230,7 +232,7 @@ impl Topics {
         topic.members.len()
     }
 
-    /// Claims all unclaimed bytes of the member at `index`. `None` if it has none.
+    /// Claims all unclaimed bytes of the member at `index`. Returns `None` if the member has none.
     pub(crate) fn claim(&mut self, key: TopicKey, index: usize) -> Option<Claim> {
         let topic = &mut self.topics[key.0 as usize];
         let member = &mut topic.members[index];
@@ -259,9 +261,9 @@ impl Topics {
         (topic.log.end() - topic.members[index].cursor) as usize
     }
 
-    /// Returns the number of bytes that some member may not have claimed, in all logs. In each log, counting begins
-    /// at the first chunk with a cursor, or at the position up to which all members were last known to have claimed,
-    /// if that is later.
+    /// Returns an upper bound of the number of bytes that not all members have claimed, in all logs. The bound is the
+    /// sum of the bytes of each log from `Topic::unclaimed_from` on, which can include bytes that all members have
+    /// claimed.
     pub(crate) fn unclaimed_len(&self) -> usize {
         self.unclaimed_len
     }
@@ -281,8 +283,8 @@ impl Topics {
         !self.dirty.is_empty()
     }
 
-    /// Returns the slot of the next session with unclaimed bytes, and their number in one of its topics. `None` if no
-    /// member has unclaimed bytes.
+    /// Returns the slot of the next session with unclaimed bytes, and the number of its unclaimed bytes in the visited
+    /// topic. Returns `None` if no member has unclaimed bytes.
     ///
     /// One member of a topic is visited, then one member of the next topic, so that a topic that always has unclaimed
     /// bytes does not delay the others.
@@ -314,7 +316,7 @@ impl Topics {
         None
     }
 
-    /// Returns the bytes `from..to` of a topic's log, one slice for each chunk.
+    /// Returns the bytes `from..to` of a topic's log, as slices: one for each chunk of the log.
     pub(crate) fn slices(&self, key: TopicKey, from: u64, to: u64) -> impl Iterator<Item = &[u8]> {
         self.topic(key).log.slices(from, to)
     }
@@ -324,7 +326,7 @@ impl Topics {
         self.topic(key).log.first_slice(from, to)
     }
 
-    /// See [`Log::frame_boundary`].
+    /// Returns the position of the first frame that begins at or after `position`; see [`Log::frame_boundary`].
     pub(super) fn frame_boundary(&self, key: TopicKey, position: u64) -> u64 {
         self.topic(key).log.frame_boundary(position)
     }
@@ -335,17 +337,17 @@ impl Topics {
         log.messages_before(to) - log.messages_before(from)
     }
 
-    /// See [`Log::hold`].
+    /// Retains the bytes `from..to` of the log until they are released; see [`Log::hold`].
     pub(super) fn hold(&mut self, key: TopicKey, from: u64, to: u64) {
         self.topic_mut(key).log.hold(from, to);
     }
 
-    /// See [`Log::extend_hold`].
+    /// Extends a hold that ends at `from`, so that it ends at `to`; see [`Log::extend_hold`].
     pub(super) fn extend_hold(&mut self, key: TopicKey, from: u64, to: u64) {
         self.topic_mut(key).log.extend_hold(from, to);
     }
 
-    /// See [`Log::release`].
+    /// Shortens a hold of `from..to` to `new_from..to`; see [`Log::release`].
     pub(super) fn release(&mut self, key: TopicKey, from: u64, new_from: u64, to: u64) {
         if self.topic_mut(key).log.release(from, new_from, to) {
             self.add_trim_candidate(key);
@@ -375,12 +377,12 @@ impl Topics {
 
     /// Releases unused memory of the tables if less than a quarter of the topics' table is in use.
     ///
-    /// The table of topics shrinks down to the highest place in use, because a key is a place: a topic that was
-    /// created late and stays retains the places of topics that were created before it. New topics use those places
-    /// first.
+    /// A key is an index into the table of topics, so the table shrinks only down to the highest index in use. A topic
+    /// that was created late and stays retains the entries below its own. New topics use those entries first.
     ///
-    /// To shrink visits every place, so it is done only when half of the topics have gone since the last time: a
-    /// constant number of places per removed topic, unless topics in the highest places are removed one by one.
+    /// Shrinking the table visits all of its entries. Therefore it is done only when half of the topics have been
+    /// removed since the last time. Amortized, that is a constant number of visited entries per removed topic, unless
+    /// the topics at the highest indices are removed one by one.
     fn shrink(&mut self) {
         let count = self.topics.len();
         if count == 0 && self.names.capacity() > 0 {
@@ -391,7 +393,7 @@ impl Topics {
             && count <= self.count_max / 2
             && self.topics.capacity() > TABLE_ENTRIES_RETAINED
         {
-            // The map's own `capacity` does not include the places of removed names.
+            // The map is not checked on its own, because its `capacity` does not include the entries of removed names.
             self.names.shrink_to(2 * count);
             self.topics.shrink_to_fit();
             self.count_max = count;
@@ -419,7 +421,7 @@ impl Topics {
         logs.sum()
     }
 
-    /// Bytes of the tables of topics.
+    /// Returns the bytes of the tables of topics.
     #[cfg(test)]
     pub(crate) fn table_bytes(&self) -> usize {
         self.topics.capacity() * size_of::<Topic>()

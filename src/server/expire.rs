@@ -16,8 +16,8 @@ impl Engine {
     /// Acts on deadlines and timers that are due.
     ///
     /// Before a deadline takes effect, the session's input is read. If the write deadline is set then, unsent bytes
-    /// are written as far as the stream accepts them. So a peer that has met the deadline is not ended because the
-    /// loop is late, for example after the process was suspended.
+    /// are written as far as the stream accepts them. So a session whose peer has met the deadline does not end
+    /// because the loop is late, for example after the process was suspended.
     pub(crate) fn expire(&mut self, buf: &mut [u8], handler: &mut impl Handler) {
         for _ in 0..EXPIRED_PER_TURN_MAX {
             let now = self.now as Millis;

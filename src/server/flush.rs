@@ -1,6 +1,7 @@
 //! The flush phase: writes the output of a turn, usually with one write per session.
 //!
-//! Flushing a session claims the unclaimed publications of its topics, and then writes until the stream accepts no more
+//! Flushing a session *claims* the unclaimed publications of its topics, which means to append them to the session's
+//! queue (see `engine::memberships`). Then it writes until the stream accepts no more
 //! bytes, or until the session has written its share ([`SLICE_BYTES_MAX`] and what was claimed).
 //!
 //! The phase first flushes the sessions to which something was sent in this turn. Then it alternates, within a budget,
@@ -107,9 +108,10 @@ impl Engine {
         }
     }
 
-    /// Limits the unclaimed bytes that timers, sources and the host have published: above the limit, flushes members
-    /// without a budget until the rest is below it. A session that publishes too much is deferred instead, but timers,
-    /// sources and the host cannot be deferred.
+    /// Limits the unclaimed bytes that timers, sources and the embedding program have published: above the limit, flushes
+    /// members without a budget until the unclaimed bytes have fallen to the limit. A session that publishes too much is
+    /// deferred instead, and commands of other threads stay in their inbox, but timers, sources and the embedding program
+    /// cannot be deferred.
     ///
     /// The limit is [`UNCLAIMED_BYTES_MAX`] or `lag_bytes_max`, whichever is larger, and the newest message, so that a
     /// single large message is written within the budget, as any other.
@@ -184,7 +186,8 @@ impl Engine {
         self.flush_session(slot, handler)
     }
 
-    /// Claims unclaimed publications and writes. Enforces the lag limit first, if there are any. Returns the work.
+    /// Claims unclaimed publications and writes. If there are unclaimed publications, enforces the lag limit first.
+    /// Returns the work.
     #[inline(never)]
     pub(super) fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &self.sessions[slot];
@@ -196,7 +199,7 @@ impl Engine {
         let mut len_max = SLICE_BYTES_MAX;
         if self.has_unclaimed(slot) || session.has_unchecked_claims {
             self.enforce_lag_limit(slot, handler);
-            // A handler may have ended the session; then it has no memberships.
+            // A handler may have ended the session. Such a session has no memberships, so nothing is claimed.
             self.sessions[slot].has_unchecked_claims = false;
             // The limit of this flush grows by what is claimed, so that the queue of a member whose stream accepts
             // everything never grows.
@@ -248,7 +251,7 @@ impl Engine {
     }
 
     /// Writes queued bytes until the stream accepts no more or has accepted `len_max` bytes. Sets or postpones the
-    /// write deadline if bytes remain.
+    /// write deadline if unsent bytes remain.
     fn write_session(&mut self, slot: usize, len_max: usize) {
         let Self {
             sessions,
@@ -306,7 +309,8 @@ impl Engine {
             turn_buffer,
             buffers,
         );
-        // Not counted: of topics that may skip, only the rest of a partially sent message remains.
+        // Topics whose messages may be skipped are not counted. Of these, only the rest of a partially sent message is
+        // left in the queue.
         let is_over = session
             .outbound
             .log_cost_of(|topic| !Self::may_skip(topics, topic, policy))
@@ -427,12 +431,12 @@ fn write(
     }
 }
 
-/// Maximum bytes that one flush of a session writes in addition to what it claims and to the excess of a member that
-/// lags: about 100 us.
+/// Maximum bytes that one flush of a session writes, in addition to the bytes that it claims, and to the bytes above
+/// `lag_bytes_max` of a member that lags. Writing them takes about 100 us.
 const SLICE_BYTES_MAX: usize = 256 * 1024;
 
-/// Work after which no further session of this turn's sends is flushed; the others follow in the next turn. This is
-/// some 2 000 small writes, 5 to 10 ms.
+/// Work after which the flushing of sessions to which something was sent in this turn stops. The remaining sessions
+/// follow in the next turn. The work is that of some 2 000 small writes, 5 to 10 ms.
 const TURN_WORK_MAX: usize = 16 * 1024 * 1024;
 
 /// Work of a write in addition to its bytes: the fixed cost of a write takes as long as writing this many bytes.
@@ -441,7 +445,7 @@ pub(super) const WRITE_WORK: usize = 8 * 1024;
 /// Work of visiting a session without a write.
 const CLAIM_WORK: usize = 256;
 
-/// Minimum budget of one turn for publications and large queues: 16 small writes, or what takes as long.
+/// Minimum budget of one turn for publications and large queues: the work of 16 small writes.
 const PUBLICATION_WORK_MIN: usize = 16 * WRITE_WORK;
 
 /// Unclaimed bytes of publications above which sessions that publish are deferred: they are not read until at most half

@@ -3,6 +3,9 @@
 //! A turn of the loop consists of a poll and the phases accept, read, expire, flush and reap. Events of the poll only
 //! mark sessions; the phases act. The engine owns the sessions. The order of the phases is in `turn`, and each phase is
 //! in the file named after it (accept: `listener`). This file connects the phases to mio and to the clock.
+//!
+//! The *host* is the program that embeds the server. Its sources are the event sources that it has registered with the
+//! server's poll ([`Server::register`]).
 
 mod events;
 mod expire;
@@ -230,7 +233,7 @@ impl<H: Handler> Server<H> {
         &self.handler
     }
 
-    /// Returns the handler.
+    /// Returns a mutable reference to the handler.
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
     }
@@ -282,8 +285,8 @@ impl<H: Handler> Server<H> {
             start.as_millis() as u64
         };
         turn::begin(&mut self.engine, sleep, clock, &mut self.polling)?;
-        // While too many bytes are unclaimed, commands stay in the inbox. Once it is full, senders get
-        // `HandleError::Full`.
+        // While there are too many published bytes that not all members have claimed (see `flush`), commands stay in the
+        // inbox. Once the inbox is full, senders get `HandleError::Full`.
         self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });
@@ -318,8 +321,8 @@ impl<H: Handler> Server<H> {
         let polling = self.polling.next_in(now);
         let at_once = (self.state == State::New || self.has_commands).then_some(0);
         let wait = earlier(earlier(engine, polling), at_once)?;
-        // `now` is rounded down to milliseconds. `wait` is not reduced by the rest: to wake up that much too early
-        // would cost another turn.
+        // `now` is rounded down to milliseconds. `wait` is not reduced by the fraction: to wake up a fraction of a
+        // millisecond too early would cost another turn.
         Some(Duration::from_millis(wait))
     }
 }
@@ -450,12 +453,13 @@ fn token_of(id: Id) -> usize {
     (number | id.slot as usize) & SESSION_TOKENS
 }
 
-/// Converts an event. The conditions are joined by `|`, which compilers turn into fewer branches than `||`.
+/// Converts an event of mio to a [`Readiness`]. The conditions are joined by `|`, which compilers turn into fewer
+/// branches than `||`.
 #[inline]
 fn readiness(event: &Event) -> Readiness {
     let is_end = event.is_error() | event.is_priority() | event.is_read_closed();
     Readiness {
-        // A read returns the error.
+        // A read returns the stream's error or its end.
         is_readable: event.is_readable() | is_end,
         is_writable: event.is_writable(),
         is_end,
@@ -503,6 +507,7 @@ const LISTENERS: usize = SESSION_TOKENS + 1;
 const SOURCES: usize = LISTENERS + (1 << 16);
 /// Maximum number of keys of sources.
 const SOURCES_MAX: usize = 1 << 16;
+/// The token of the waker.
 const WAKER: Token = Token(usize::MAX);
 
 #[cfg(test)]

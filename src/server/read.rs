@@ -13,8 +13,8 @@
 //! fragments cannot occupy the loop. Messages are counted because a tiny message costs as much as a longer one. Input
 //! that was read and cannot be processed yet is stored in the session, and processed before the next read.
 //!
-//! Sessions in the middle of a long message have their own queue, which is read after the other one, so that many long
-//! messages delay short ones by one turn at most. A read that is entirely payload of one frame is charged at a fraction
+//! Sessions in the middle of a long message have their own queue. It is read after the queue of the other sessions, so
+//! that many long messages delay short ones by one turn at most. A read that is entirely payload of one frame is charged at a fraction
 //! of its bytes, so that a long message is read in few turns.
 
 use super::events::count_message;
@@ -38,7 +38,7 @@ struct Amount {
 #[derive(Clone, Copy, Debug)]
 struct PayloadRead {
     bytes: usize,
-    /// Bytes of these that do not count against the session's share.
+    /// The part of `bytes` that does not count against the session's share.
     discount: usize,
     /// Messages of the session in this turn, including those of this read.
     messages: usize,
@@ -77,7 +77,7 @@ impl Engine {
     /// and messages.
     ///
     /// The common path of a message is inlined here, and rare paths are not, so that registers are saved once per turn:
-    /// 79 instructions less per message of 20 B.
+    /// 79 instructions fewer per message of 20 B.
     #[inline(never)]
     fn read_queued(&mut self, count: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
         let published = self.topics.published_len();
@@ -405,7 +405,7 @@ impl Engine {
 
     /// Processes input that `receive_whole` has not consumed: consumes one event, all of `input`, or
     /// `FRAGMENTS_PER_CALL` fragments. Returns the rest of `input`, and the cost of the call, in messages, in
-    /// addition to one.
+    /// addition to the one that the caller counts for each call.
     #[inline(never)]
     fn process_any<'i>(
         &mut self,
@@ -478,15 +478,16 @@ impl Engine {
 /// that is read in four parts with other sessions between, because of the processor's caches.
 const PAYLOAD_DISCOUNT: usize = 8;
 
-/// Minimum missing bytes of a frame for a read directly into the message. Fewer bytes are read together with what
-/// follows them and copied, which takes less time than another read.
+/// Minimum missing bytes of a frame for a read directly into the buffer of the message. Fewer bytes are read into the
+/// receive buffer, together with the bytes that follow them, and copied. That takes less time than another read.
 const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 
-/// Cost, in messages and in addition to one, of a call of `receive_with` that returns no event: it has consumed all
-/// input, or 64 fragments.
+/// Cost, in messages, of a call of `receive_with` that returns no event, in addition to the one that is counted for each
+/// call. Such a call has consumed all input, or 64 fragments.
 const FRAGMENTS_WORK: usize = 31;
 
-/// Work of reading one byte of small messages: it takes as long as writing this many bytes of a publication.
+/// Work of reading one byte of small messages, in the unit of the flush phase: reading one byte takes as long as writing
+/// this many bytes of a publication.
 const SMALL_MESSAGES_WORK: usize = 8;
 
 /// Maximum bytes that one turn reads, of all sessions together: some milliseconds of work.

@@ -36,7 +36,7 @@ pub(crate) trait Environment {
         let _ = stream;
     }
 
-    /// Called when descriptors have become free: accept may succeed after a failure.
+    /// Called when descriptors have become free: accept, which failed before, may succeed now.
     fn retry_accept(&mut self) {}
 
     /// Closes the listeners.
@@ -54,14 +54,16 @@ pub(crate) fn begin(
     poll(engine, timeout, environment)?;
     engine.begin_turn(clock());
     if engine.has_due_deadline() {
-        // Whatever has arrived by now counts. The process may have been stopped since the poll returned.
+        // Input that has arrived by now can still meet its deadline: the process may have been suspended between the
+        // poll and the reading of the clock.
         poll(engine, Some(Duration::ZERO), environment)?;
     }
     Ok(())
 }
 
-/// Waits for events, at most `timeout`, and marks what all of them report: deadlines are acted on only after that,
-/// and a single poll can return only some of the events, or none because a signal interrupted it, so it is repeated.
+/// Waits for events, at most `timeout`, and marks what all of them report. Repeats the poll until there are no more
+/// events: a single poll can return only some of them, or none because a signal interrupted it, and deadlines must not
+/// be acted on while events are missing.
 fn poll(
     engine: &mut Engine,
     mut timeout: Option<Duration>,
@@ -99,7 +101,8 @@ pub(crate) fn turn(
                 environment.close_listeners();
                 engine.begin_stop();
             }
-            // Otherwise a handler has requested a second stop meanwhile, and the next turn terminates all sessions.
+            // Otherwise a handler has requested a second stop while the backlog was read. The next turn terminates all
+            // sessions.
         }
         Stop::Until(end) if end <= engine.now() => {
             let sessions = engine.len();
@@ -152,7 +155,7 @@ fn drain_backlog(
 }
 
 /// Maximum read phases before a stop. Each reads as much as a turn, some 10 000 requests. The limit ends the reading of
-/// sessions that send all the time.
+/// sessions that send continuously.
 const BACKLOG_READS_MAX: usize = 16;
 
 /// Maximum polls in one turn. With the 1 024 events that a poll of the server returns, these are the events of 131 072
