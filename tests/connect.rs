@@ -424,6 +424,7 @@ mod flags {
         assert_eq!(keys.len(), 51);
         keys.sort_unstable();
         keys.dedup();
+        // Two of 51 random keys may be equal by chance.
         assert!(keys.len() >= 50, "{keys:?}");
     }
 }
@@ -580,7 +581,7 @@ mod ends {
     #[test]
     fn a_server_that_closes_without_reading_all_messages_is_an_error() {
         let addr = open_server(|mut stream| {
-            // Meanwhile the buffers of both sockets fill up. The server never reads, and stays connected.
+            // During this second the client's messages fill the socket buffers, because the server never reads.
             thread::sleep(Duration::from_secs(1));
             stream.write_all(&server_frame(0x88, &[3, 0xE8])).unwrap();
             thread::sleep(Duration::from_secs(4));
@@ -709,6 +710,7 @@ mod pressure {
         client.write("a\n");
         assert_eq!(client.line(), "a\n");
         let stdin = client.stdin.take();
+        // Takes the child out of the client: dropping the client then closes stdout, and does not kill the child.
         let mut child = std::mem::replace(&mut client.child, Command::new("true").spawn().unwrap());
         drop(client);
         let mut stdin = stdin.unwrap();

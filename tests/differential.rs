@@ -1,5 +1,6 @@
-//! Differential test: random streams of frames are passed to our protocol core and to tungstenite's, and the results
-//! are compared. `common/frames.rs` generates the streams, and `common/compare.rs` defines what must be equal.
+//! Differential test: random streams of frames are passed to wsloop's protocol core ([`wsloop::proto`]) and to
+//! tungstenite, and the results are compared. `common/frames.rs` generates the streams, and `common/compare.rs`
+//! defines what must be equal.
 //!
 //! A failure prints its seed. `WSLOOP_SEED=<seed>` runs this seed alone, and `WSLOOP_SEEDS=<count>` sets the number of
 //! seeds.
@@ -13,7 +14,7 @@ use compare::{Tally, compare};
 use frames::{Given, Seeded};
 
 #[test]
-fn our_core_and_tungstenite_agree_on_random_streams() {
+fn the_protocol_core_and_tungstenite_agree_on_random_streams() {
     let variable = |name| {
         let value = std::env::var(name).ok()?;
         Some(value.parse().expect("a number"))
@@ -30,12 +31,13 @@ fn our_core_and_tungstenite_agree_on_random_streams() {
         drop(note);
     }
     println!("{tally:#?}");
+    // Fewer seeds may not produce every fault and every allowed difference.
     if seeds >= SEEDS {
         tally.check();
     }
 }
 
-/// The fuzz target makes the same call with the fuzzer's bytes.
+/// The fuzz target `differential` in `tests/fuzz` also calls [`compare`] with [`Given`] bytes instead of a seed.
 #[test]
 fn choices_can_come_from_a_fuzzers_bytes() {
     let mut tally = Tally::default();

@@ -1,6 +1,6 @@
 //! Tests with hostile peers that send floods: pings, pongs, tiny and empty frames, endless messages, and announced
-//! lengths without payload. Their memory is bounded by the bytes that have arrived, and other clients are served
-//! meanwhile.
+//! lengths without payload. The memory that the server uses for such a peer is bounded by the bytes that have arrived,
+//! and other clients are served meanwhile.
 
 #![cfg(feature = "serve")]
 
@@ -88,7 +88,7 @@ fn a_ping_flood_of_peers_that_read_is_answered_up_to_the_last_ping() {
 }
 
 #[test]
-fn a_ping_flood_of_peers_that_do_not_read_costs_one_pong_each() {
+fn a_ping_flood_of_peers_that_do_not_read_queues_one_pong_per_peer() {
     // If the server queued all pongs, this would be 30 MB for each peer. Measured: 52 000 to 75 000 pongs, which fit
     // into the socket buffers, and then the last one.
     const PINGS: u64 = 240_000;
@@ -252,7 +252,8 @@ fn the_cost_of_small_fragments_is_linear() {
     }
     .run(|server| {
         let mut peers: Vec<Raw> = (0..4).map(|_| open(server)).collect();
-        // After a message of this size an allocator may place the next large one among small allocations.
+        // After a buffer of this size is freed, an allocator may place the next large buffer among small allocations,
+        // where the buffer cannot grow without being copied.
         for raw in &mut peers {
             write_and_read(raw, &whole, |raw| assert_eq!(raw.frame().1.len(), 16 * MIB));
             raw.send(frame(BINARY_FIRST, b""));
@@ -358,8 +359,8 @@ fn announced_lengths_without_payload_reserve_no_memory() {
 #[test]
 fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
     const PEERS: usize = 200;
-    // Sizes below and above three thresholds: from one on, a message is read directly into its buffer; from another
-    // on, the allocator maps the buffer; from the third on, the buffer has to grow.
+    // Sizes below and above three thresholds: the size from which a message is read directly into its buffer, the size
+    // from which the allocator maps the buffer, and the size from which the buffer has to grow.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
         let peak = PEERS * 2 * arrived + 4 * MIB;
         AttackTest {

@@ -39,8 +39,9 @@ fn expect_close(raw: &mut Raw, name: &str, way: &str, code: u16) {
     );
 }
 
-/// Sends the bytes of each row whole, one byte at a time, after a message and a ping that must be answered, and
-/// followed by a MiB of noise. Checks the Close of each, and that the server closes its descriptors.
+/// Sends the bytes of each row in four ways, each on a new connection: whole; one byte at a time, if there are fewer
+/// than 300; after a message and a ping that must be answered; and followed by a MiB of noise. Checks the Close of each,
+/// and that the server closes its descriptors.
 fn check(server: &Wsloop, table: &[Row]) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);
@@ -71,6 +72,7 @@ fn check(server: &Wsloop, table: &[Row]) {
     }
 }
 
+/// Runs [`check`] as an [`AttackTest`], which also measures memory and the latency of another client.
 fn check_under_attack(table: &[Row]) {
     AttackTest::default().run(|server| check(server, table));
 }

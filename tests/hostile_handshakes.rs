@@ -49,8 +49,8 @@ fn refusal(name: &str, raw: &Raw, is_head: bool) -> Response {
     response
 }
 
-/// Sends each request whole, in two pieces, and followed by a MiB of noise. Checks the response of each, and that the
-/// server closes its descriptors.
+/// Sends each request in three ways, each on a new connection: whole, in two writes, and followed by a MiB of noise.
+/// Checks the response of each, and that the server closes its descriptors.
 fn check(server: &Wsloop, table: &Table<'_>) {
     let descriptors = server.descriptors();
     let garbage = noise(MIB);
@@ -93,6 +93,7 @@ fn check(server: &Wsloop, table: &Table<'_>) {
     }
 }
 
+/// Runs [`check`] as an [`AttackTest`], which also measures memory and the latency of another client.
 fn check_under_attack(table: &Table<'_>) {
     AttackTest::default().run(|server| check(server, table));
 }

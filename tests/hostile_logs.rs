@@ -183,7 +183,7 @@ fn a_field_without_special_characters_is_logged_as_the_peer_sent_it() {
     server.expect_clean_exit();
 }
 
-/// Regression: such a flood caused 43 MB of log in a second.
+/// Regression: a flood of long paths and reasons caused 43 MB of log in a second.
 #[test]
 fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
     let (path, reason) = (long_path(), "\x01".repeat(123));
@@ -199,7 +199,8 @@ fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
             }
             sessions += raws.len();
         }
-        // The logger limits lines per second. Its seconds begin with a line, so one more may have begun just now.
+        // The limit applies to each second of the session log. Such a second begins with the first line after the
+        // previous one, so the elapsed time can overlap one more than its whole seconds.
         let seconds = start.elapsed().as_secs() as usize + 2;
         server.terminate();
         let (_, log) = server.end();
@@ -222,7 +223,7 @@ fn connections_without_a_request_are_not_logged() {
     // `--no-page`, because the line about the page at the start contains the same address as the peers' lines.
     let server = Wsloop::start(&["serve", "--no-page"]);
     for _ in 0..50 {
-        // A connection as of a port scan or of a load balancer's health check.
+        // Like the connections of a port scan or of a load balancer's health check.
         drop(Raw::new(server.addr));
         http(
             server.addr,
@@ -247,7 +248,8 @@ fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     for _ in 0..COUNT {
         attack(&server);
     }
-    // The logger limits lines per second. Its seconds begin with a line, so one more may have begun just now.
+    // The limit applies to each second of the session log. Such a second begins with the first line after the previous
+    // one, so the elapsed time can overlap one more than its whole seconds.
     let seconds = start.elapsed().as_secs() as usize + 1;
     within(
         Duration::from_secs(4),

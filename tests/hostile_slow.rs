@@ -21,7 +21,7 @@ fn flood(raw: &Raw, bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn a_peer_that_never_reads_costs_its_high_water_mark() {
+fn the_memory_for_a_peer_that_never_reads_is_bounded_by_the_high_water_mark() {
     // For each of six peers: the queue at the high-water mark with the capacity that it allocates ahead, and a receive
     // buffer with unprocessed input.
     let peak = 6 * (2 * MIB + 256 * KIB) + 2 * MIB;
@@ -38,7 +38,7 @@ fn a_peer_that_never_reads_costs_its_high_water_mark() {
                         let raw = Raw::open(server.addr, "/echo");
                         let taken = flood(&raw, &frame(opcode, &vec![b'x'; len]));
                         // This includes what the kernel's socket buffers hold.
-                        assert!(taken * len < 64 * MIB, "{taken} of {len} bytes");
+                        assert!(taken * len < 64 * MIB, "{taken} messages of {len} bytes");
                     });
                 }
             }
@@ -79,7 +79,7 @@ fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
     AttackTest {
         args: &args,
         peak_growth_max: 24 * MIB,
-        // The last buffers of twelve peers, which are too small for mappings of their own.
+        // The last buffers of twelve peers: too small to be mapped one by one, so the allocator may retain their memory.
         growth_max: 2 * MIB,
     }
     .run(|server| {
@@ -183,7 +183,7 @@ fn a_thousand_members_with_8_mib_unsent_each_cost_8_mib_together() {
 }
 
 /// Regression: a peer that sent part of a request or message while another peer sent large messages got a large buffer,
-/// which was all in memory: 4 MiB for 4 200 bytes.
+/// all of which was resident: 4 MiB for 4 200 bytes.
 #[test]
 fn incomplete_input_beside_large_messages_costs_the_bytes_that_arrived() {
     const PEERS: usize = 200;

@@ -107,7 +107,8 @@ fn two_thousand_disconnects_at_once_leak_nothing() {
     });
 }
 
-/// Regression: the server stopped, because a handshake deadline referred to a session that had ended in the same turn.
+/// Regression: the server process ended, because a handshake deadline referred to a session that had ended in the same
+/// turn.
 #[test]
 fn disconnects_at_the_handshake_timeout_leak_nothing() {
     const TIMEOUT: Duration = Duration::from_millis(300);
@@ -167,7 +168,7 @@ fn resets_with_unread_echoes_leak_nothing() {
     });
 }
 
-/// Regression: the server stopped when a member was reset while messages of its topic were being written.
+/// Regression: the server process ended when a member was reset while messages of its topic were being written.
 #[test]
 fn resets_of_members_during_publications_do_not_disturb_other_members() {
     const TIME: Duration = Duration::from_millis(1500);

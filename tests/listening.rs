@@ -86,7 +86,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn they_are_announced_served_closed_with_1001_and_removed() {
+    fn unix_sockets_are_announced_served_closed_with_1001_and_removed() {
         let path = TempPath::new("served");
         let mut process = start_echo(&path);
         check_echo(&path);
@@ -108,7 +108,7 @@ mod unix_sockets {
     }
 
     #[test]
-    fn they_are_announced_with_tcp_listeners_in_the_order_of_the_flags() {
+    fn unix_and_tcp_listeners_are_announced_in_the_order_of_the_flags() {
         let path = TempPath::new("beside");
         let args = ["echo", "-l", "127.0.0.1:0", "-l", &path.flag(), "-l", "0"];
         let (_process, urls) = start(wsloop(&args), 3);

@@ -291,7 +291,7 @@ mod sockets {
 
         fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
             self.record("timer");
-            // Publishes while there is a member, so that it lags even if its socket buffers are large.
+            // Publishes as long as the topic has a member. The member then lags even if its socket buffers are large.
             if key == PUBLISH && cx.publish("topic", &[0; MIB][..]) > 0 {
                 cx.set_timer(Duration::from_millis(1), PUBLISH);
             }

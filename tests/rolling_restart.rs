@@ -111,7 +111,7 @@ fn client(addr: SocketAddr, tally: &Tally, is_over: &AtomicBool) {
     let mut unanswered: VecDeque<usize> = VecDeque::new();
     'connection: loop {
         let mut socket = connect_until(addr, tally);
-        // How many of them were sent on this connection.
+        // How many of the unanswered numbers were sent on this connection.
         let mut sent = 0;
         loop {
             while sent < AHEAD && (sent < unanswered.len() || !is_over.load(Ordering::Relaxed)) {

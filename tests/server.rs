@@ -85,7 +85,8 @@ mod echo {
         let server = serve(Config::default(), Echo::new());
         let mut client = Raw::open(server.addr, "/");
         let mut writer = client.0.try_clone().unwrap();
-        // Lengths for each way of processing: echoed directly from the input, queued, and assembled.
+        // A frame of which at least 32 KiB are missing is read directly into the buffer of its message (possible for
+        // 70 000 bytes only). The other lengths are processed in the receive buffer.
         let payload = |i: usize| vec![i as u8; [1, 300, 16_384, 70_000, 5][i % 5]];
         let writing = thread::spawn(move || {
             let burst: Vec<u8> = (0..300).flat_map(|i| frame(BINARY, &payload(i))).collect();
@@ -488,7 +489,7 @@ mod opening {
     }
 
     #[test]
-    fn connection_may_list_upgrade_among_others() {
+    fn the_connection_header_may_list_other_options_with_upgrade() {
         let server = serve(Config::default(), Echo::new());
         for connection in [
             "keep-alive, Upgrade",
@@ -536,7 +537,7 @@ mod violations {
                 vec![0x81, 0xFE, 0, 1, 0, 0, 0, 0, 0],
                 1002,
             ),
-            ("a close code of one byte", frame(CLOSE, b"a"), 1002),
+            ("a Close payload of one byte", frame(CLOSE, b"a"), 1002),
             ("a reserved close code", close_frame(1005, ""), 1002),
             ("text that is not UTF-8", frame(TEXT, b"\xFF"), 1007),
             (

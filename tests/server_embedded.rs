@@ -53,7 +53,7 @@ impl<H: Handler> Host<H> {
         self.server.turn(Some(Duration::ZERO)).unwrap()
     }
 
-    /// Runs passes until `is_done`. Panics after [`WAIT`].
+    /// Runs passes until `is_done` returns `true`. Panics after [`WAIT`].
     fn pass_until(&mut self, mut is_done: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !is_done(self) {
@@ -195,8 +195,8 @@ fn messages_sent_between_turns_need_no_event_to_be_written() {
     assert_eq!(text(&mut client), "from the host");
 }
 
-/// One poll of the server returns at most 1 024 events. The host's edge-triggered poll reports the readiness of the
-/// server's descriptor only once, also if more sessions are ready.
+/// One poll of the server returns at most 1 024 events. The host's edge-triggered poll reports the server's descriptor
+/// only once, even if more than 1 024 sessions are ready, so the server must process the others without another event.
 #[test]
 fn more_ready_sessions_than_one_poll_returns_are_all_served() -> std::io::Result<()> {
     const CLIENTS: usize = 1500;

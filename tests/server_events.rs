@@ -1,5 +1,6 @@
-//! Tests of the events of a [`Handler`] and of the methods of a [`Context`], over real sockets: upgrade, open and
-//! close in pairs, how a session ended, errors, timers, sources, and the properties of sessions.
+//! Tests of the events of a [`Handler`] and of the methods of a [`Context`], over real sockets: `on_upgrade`, one
+//! `on_close` for each `on_open`, the reported end of a session, errors, timers, sources, and the properties of
+//! sessions.
 
 mod common;
 
@@ -105,7 +106,7 @@ mod upgrade {
     }
 
     #[test]
-    fn a_101_that_the_handler_broke_is_a_500_and_an_error() {
+    fn a_101_that_the_handler_has_made_invalid_is_a_500_and_an_error() {
         let (handler, events) = watch(TokenCheck);
         let server = serve(Config::default(), handler);
         let request = request(server.addr, "/?broken").with_header("X-Token", "anna");
@@ -378,7 +379,7 @@ mod ends {
         assert_eq!((opens, closes), (is_opened + 1, is_opened + 1));
     }
 
-    /// Connects and disconnects in one of ten ways. Returns whether the session was open.
+    /// Connects and disconnects in one of ten ways, selected by `way` modulo ten. Returns whether the session was open.
     fn come_and_go(addr: SocketAddr, way: usize) -> bool {
         let ways = 10;
         if way % ways < 2 {
@@ -621,7 +622,7 @@ mod timers {
 mod sources {
     use super::*;
 
-    /// Sends what arrives on its own socket, `source`, to every session.
+    /// Sends the bytes that arrive on its socket `source` to every session.
     struct Relay {
         source: UnixStream,
         key: usize,

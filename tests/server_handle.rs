@@ -44,8 +44,9 @@ mod handle {
         assert_eq!(ask(&mut other, "hello"), "hello");
     }
 
-    /// Commands wait while members have more than 1 MiB to claim. A member that does not read claims that in one turn, and
-    /// causes no event afterwards: the loop slept, and nothing woke it for the commands that had waited.
+    /// Regression: commands stay queued while more than 1 MiB of publications is unclaimed, that is, not yet in the
+    /// queues of the members. A member that does not read claims its publications in one turn and causes no event
+    /// afterwards, so the loop slept and did not execute the queued commands.
     fn commands_behind_large_publications_are_carried_out(
         command: impl Fn(&Handle),
         expected: impl Fn(Client),
@@ -58,7 +59,7 @@ mod handle {
         let _stalled = Raw::open(server.addr, "/news");
         let other = connect(server.addr, "/other");
         let text = "x".repeat(700_000);
-        // Until the kernel's buffers are full, one in each turn.
+        // One publication per turn, until the kernel's buffers for the stalled member are full.
         for _ in 0..12 {
             server.handle.publish("/news", &text).unwrap();
             thread::sleep(Duration::from_millis(30));
@@ -296,7 +297,6 @@ mod turns {
         assert_eq!(raw.response_head().status, 408);
     }
 
-    /// `SourceFd` needs mio's feature `os-ext`, which only packages of the binary enable.
     #[cfg(feature = "serve")]
     #[test]
     fn a_server_can_be_registered_in_another_poll() {
@@ -437,7 +437,7 @@ mod listeners {
     }
 
     #[test]
-    fn a_listener_of_the_caller_and_its_backlog_are_served() {
+    fn connections_in_the_listen_backlog_of_the_callers_listener_are_served() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
         // The clients connect before the server exists.

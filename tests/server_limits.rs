@@ -42,19 +42,21 @@ mod connections {
     }
 
     #[test]
-    fn connections_without_a_request_count() {
+    fn connections_without_a_request_count_towards_connections_max() {
         let config = Config {
             connections_max: 2,
             ..Config::default()
         };
         let server = serve(config, Echo::new());
+        // Less than 1 s old, so the server does not close it in favour of a new connection.
         let _silent = Raw::new(server.addr);
         let _client = connect(server.addr, "/");
         assert_eq!(http(server.addr, &upgrade_request("/")).status, 503);
     }
 
+    /// Up to 16 refused connections stay open until the peer has read the 503. Further ones are closed at once.
     #[test]
-    fn more_refusals_at_once_than_reserved_slots_do_not_disturb_open_sessions() {
+    fn more_than_16_refusals_at_once_do_not_disturb_open_sessions() {
         let config = Config {
             connections_max: 1,
             ..Config::default()
@@ -70,7 +72,7 @@ mod connections {
                     assert_eq!(&start, b"HTTP/1.1 503");
                     answered += 1;
                 }
-                // With no reserved slot left, the server closes the connection without an answer.
+                // A connection that is closed at once can be reset before the client has read the 503.
                 Err(error) => assert!(matches!(
                     error.kind(),
                     ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
@@ -157,17 +159,17 @@ mod requests {
             ..Config::default()
         };
         let server = serve(config, Echo::new());
-        let fits = |len: usize| {
+        let with_bytes = |len: usize| {
             let request = upgrade_request("/");
             let cookie = "c".repeat(len - request.len() - "Cookie: \r\n".len());
             request.replace("Host:", &format!("Cookie: {cookie}\r\nHost:"))
         };
         let mut raw = Raw::new(server.addr);
-        raw.send(fits(1024));
+        raw.send(with_bytes(1024));
         assert_eq!(raw.response_head().status, 101, "exactly the limit");
-        assert_eq!(http(server.addr, &fits(1025)).status, 431);
+        assert_eq!(http(server.addr, &with_bytes(1025)).status, 431);
         // The answer arrives although the client sends much more.
-        assert_eq!(http(server.addr, &fits(MIB)).status, 431);
+        assert_eq!(http(server.addr, &with_bytes(MIB)).status, 431);
     }
 
     #[test]
@@ -350,7 +352,7 @@ mod backpressure {
 
     fn config() -> Config {
         Config {
-            // Less than one turn may read, so that reading pauses in the middle of a turn.
+            // Both marks are below `read_budget_bytes` (256 KiB), so that reading pauses in the middle of a turn.
             high_water_bytes: 128 * KIB,
             low_water_bytes: 32 * KIB,
             ..Config::default()
@@ -430,7 +432,7 @@ mod backpressure {
         let mut raw = Raw::open(server.addr, "/");
         let payload = noise(MIB);
         let messages: Vec<u8> = frame(BINARY, &payload).repeat(4);
-        // 4 MiB fit into the buffers on the way: the server has read them, or they are in its socket.
+        // `send` returns before an echo is read: the server's queue and the socket buffers hold 4 MiB together.
         raw.send(messages);
         raw.shut_write();
         for i in 0..4 {
@@ -455,7 +457,7 @@ mod backpressure {
     fn pings_of_a_client_that_does_not_read_wait_or_share_a_pong() {
         let server = serve(config(), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
-        // Fills the buffers in the other direction, so that the server cannot write pongs.
+        // Fills the socket buffers in both directions, so that the server cannot write pongs.
         let (count, rest) = write_until_blocked(&raw.0, |i| frame(BINARY, &numbered(i)));
         let mut writer = raw.0.try_clone().unwrap();
         let writing = thread::spawn(move || {
@@ -508,8 +510,9 @@ mod backpressure {
         drop(server);
     }
 
-    /// The system would hold the socket's buffer, megabytes of it, for a peer that reads nothing, long after the session is
-    /// gone. A reset frees that buffer. Without the feature `serve`, the connection is closed in the ordinary way.
+    /// After an orderly close, the kernel would retain the unsent bytes in the socket's send buffer, megabytes of them,
+    /// long after the session has ended, because the peer does not read. A reset frees them. Without the feature
+    /// `serve`, the connection is closed in the ordinary way.
     #[cfg(feature = "serve")]
     #[test]
     fn after_a_write_stall_the_connection_is_reset() {
@@ -525,7 +528,7 @@ mod backpressure {
         assert_eq!(events.end(), end(1006, "", false, Side::Us));
         let mut rest = Vec::new();
         let error = raw.0.read_to_end(&mut rest);
-        let error = error.expect_err("an orderly end, behind all that was in the socket's buffer");
+        let error = error.expect_err("an orderly end instead of a reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert!(rest.len() < 64 * MIB);
         drop(server);
@@ -714,7 +717,7 @@ mod lag {
             assert_eq!(publish(&mut sender, published), 1);
             published += 1;
             assert!(published < 4000, "the member never exceeded lag_bytes_max");
-            // The answer to a publication arrives after the events of the previous one were recorded.
+            // When the sender has its answer, the handler's events of the previous publication are recorded.
             skipped = events.skipped();
         }
         // The newest message is never skipped.

@@ -12,7 +12,7 @@ use tungstenite::Message as Sent;
 use wsloop::handlers::{Broadcast, Echo};
 use wsloop::{Config, HandleError, Message, Server, Side, Turn, handler_fn};
 
-/// Timeouts that are longer than any test.
+/// Returns a config whose timeouts are longer than any test.
 fn with_long_timeouts() -> Config {
     Config {
         shutdown_grace: Duration::from_secs(600),
@@ -266,7 +266,7 @@ fn a_server_that_is_dropped_ends_every_session() {
 }
 
 #[test]
-fn clients_in_the_backlog_are_served_before_they_get_1001() {
+fn clients_in_the_listen_backlog_are_served_before_they_get_1001() {
     let mut server = Server::new(with_long_timeouts(), Echo::new()).unwrap();
     let addr = server.listen("127.0.0.1:0").unwrap();
     // The clients send before the first turn of the server.

@@ -89,11 +89,11 @@ fn a_message_larger_than_the_socket_buffers_is_echoed() {
     end.recv_timeout(WAIT).unwrap().unwrap();
 }
 
-/// A read ends behind bytes that a descriptor was sent with, although more bytes follow: those must be read as well. The
-/// server must not retain the descriptor. No safe function of the standard library sends one, so a Python program is the
-/// client.
+/// A read from a Unix socket stops after the bytes that were sent together with a descriptor (`SCM_RIGHTS`), even if
+/// more bytes are queued. The server must read those as well, and must not retain the descriptor. The client is a
+/// Python program, because no safe function of the standard library sends a descriptor.
 #[test]
-fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
+fn a_descriptor_from_a_client_is_discarded_and_the_bytes_after_it_are_read() {
     let python = Command::new("python3").arg("--version").output();
     if !python.is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: it needs python3 to send a descriptor");
@@ -102,7 +102,7 @@ fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
     let path = TempPath::new("descriptor");
     let (pause_sender, pause) = mpsc::channel();
     let (resume, resumed) = mpsc::channel();
-    // Waits in the middle of a turn, so that everything has arrived when it is read.
+    // Blocks the loop in the middle of a turn until the client has sent everything.
     let handler = wsloop::handler_fn(move |cx, id, message| {
         if message.as_text() == Some("pause") {
             pause_sender.send(()).unwrap();
@@ -137,8 +137,8 @@ fn a_descriptor_that_a_client_passes_is_dropped_and_what_follows_is_read() {
     end.recv_timeout(WAIT).unwrap().unwrap();
 }
 
-/// Sends the halves of a message with a descriptor between them: the writing end of a pipe, whose reading end is at its end
-/// once no process has the descriptor.
+/// Sends a message in two halves, and a descriptor with the first one: the writing end of a pipe. The reading end
+/// reports the end of the file once no process has the writing end open.
 const DESCRIPTOR_CLIENT: &str = r#"
 import array, os, select, socket, sys
 

@@ -46,7 +46,7 @@ struct Attack {
     is_quick: bool,
     /// `--patient`: measures memory after 1 s and after 10 s, even if the wanted value is reached earlier.
     is_patient: bool,
-    /// Maximum connections per scenario: this process's descriptor limit less 200.
+    /// Maximum connections per scenario: this process's descriptor limit less 200, which remain for other purposes.
     connections_max: usize,
 }
 

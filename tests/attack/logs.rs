@@ -83,7 +83,7 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
             connections::reset(streams)?;
         }
         let seconds = start.elapsed().as_secs_f64();
-        // Wait for the next second, in which the rate limit of the log starts again and does not suppress these lines.
+        // Waits until the log's rate limit starts a new second, so that it does not suppress the following lines.
         thread::sleep(Duration::from_millis(1_200));
         for reason in HOSTILE {
             short_connection(server.addr, "/echo", reason)?;
@@ -106,7 +106,8 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
 }
 
 fn check_log(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f64) {
-    // The server's rate limit applies to whole seconds of its own clock, so a run touches one more second.
+    // The rate limit applies to each second of the session log. Such a second begins with the first line after the
+    // previous one, so a run can overlap one more than its whole seconds.
     let rate = log.len() as f64 / (seconds + 1.0) / 1_000.0;
     report.row(
         title,
@@ -159,7 +160,8 @@ const HOSTILE: [&str; 5] = [
     "before\u{1b}[2Jafter\r\n",
 ];
 
-/// Scenario `closed-stderr`: the exit codes of failing commands must be the usual ones if stderr cannot be written to.
+/// Scenario `closed-stderr`: if stderr cannot be written to, failing commands must still exit with their usual code, 1 or
+/// 2, and must not be ended by a signal.
 pub(crate) fn closed_stderr(attack: &Attack, report: &mut Report) -> io::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let addr = taken.local_addr()?.to_string();

@@ -66,7 +66,7 @@ impl Report {
         let measured = measured.to_string();
         let wanted = wanted.to_string();
         println!("{title:90} | {measured:>48} | {wanted:>14} | {verdict}");
-        // Shows each row at once, also if stdout is a pipe.
+        // Shows each row at once, even if stdout is a pipe.
         let _ = io::stdout().flush();
     }
 

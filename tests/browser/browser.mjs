@@ -11,7 +11,7 @@ export async function visit(url, { expected, options }, body) {
   const context = await chrome.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   context.setDefaultTimeout(WAIT_MS_MAX);
   const problems = [];
-  context.on('page', (page) => watch(page, new URL(url).host, expected ?? /^\b$/, problems));
+  context.on('page', (page) => watch(page, new URL(url).host, expected ?? MATCHES_NOTHING, problems));
   try {
     const page = await context.newPage();
     assert.equal((await page.goto(url)).status(), 200);
@@ -43,7 +43,7 @@ export async function shows(page, selector, pattern) {
   await eventually(page, async () => pattern.test(await text()), async () => `${selector} is "${await text()}", not ${pattern}`);
 }
 
-/** Waits until readyState is shown as `name`. */
+/** Waits until the page shows the readyState `name`: the list `#rail` has all states and marks the current one. */
 export const state = (page, name) => shows(page, '#rail [aria-current]', new RegExp(`^${name}$`));
 
 /** Waits until the log has `count` lines with all classes of `kind` and a text that matches. Returns their locator. */
@@ -73,6 +73,9 @@ export async function eventually(page, isDone, message) {
     if (Date.now() > end) assert.fail(await message());
   }
 }
+
+/** The default of `expected`. */
+const MATCHES_NOTHING = /^\b$/;
 
 const START_MS_MAX = 30_000;
 const WAIT_MS_MAX = 8_000;

@@ -25,7 +25,7 @@ pub(crate) struct Wsloop {
     pub(crate) addr: SocketAddr,
     /// The lines of stderr so far.
     log: Arc<Mutex<Vec<String>>>,
-    /// The thread that reads them.
+    /// The thread that reads stderr.
     log_reader: Option<JoinHandle<()>>,
 }
 
@@ -236,8 +236,8 @@ pub(crate) struct AttackTest<'a> {
 /// Maximum time after the end of an attack until its memory is released.
 const RELEASE_MAX: Duration = Duration::from_secs(3);
 
-/// The default of [`AttackTest::growth_max`]: memory that an allocator retains after a few hundred small allocations
-/// were made and freed between others.
+/// The default of [`AttackTest::growth_max`]: memory that an allocator may retain after a few hundred small allocations
+/// are freed, because other allocations lie between them.
 pub(crate) const GROWTH_MAX: usize = MIB;
 
 impl Default for AttackTest<'_> {

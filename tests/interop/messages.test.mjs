@@ -40,7 +40,7 @@ test('a ping between fragments is answered, and the fragments are one message', 
   assert.deepEqual((await client.close()).rest, []);
 });
 
-test('a character cut in two by a fragment is still text', async (t) => {
+test('a character divided between two fragments is valid text', async (t) => {
   const server = await serve(t, ECHO);
   const client = await open(t, server.ws());
   const [head, tail] = [Buffer.from('😀').subarray(0, 2), Buffer.from('😀').subarray(2)];
@@ -57,7 +57,7 @@ for (const size of [125, 126, 65_535, 65_536, MIB, 16 * MIB]) {
     client.ws.send(text);
     assert.ok((await client.text()) === text, 'the text is not the same');
 
-    const bytes = Buffer.alloc(size, Buffer.from([...Array(251).keys()])); // 251 is prime: no period fits a buffer
+    const bytes = Buffer.alloc(size, Buffer.from([...Array(251).keys()])); // 251 is prime, so shifted bytes differ from the original
     client.ws.send(bytes);
     const { data, isBinary } = await client.message();
     assert.ok(isBinary && data.equals(bytes), 'the bytes are not the same');
@@ -116,7 +116,7 @@ test('a Close without a code is answered without a code', async (t) => {
   assert.deepEqual(await client.close(), { code: 1005, reason: '', rest: [] });
 });
 
-test('what was sent before a Close is answered before it', async (t) => {
+test('messages sent before a Close are answered before the Close', async (t) => {
   const server = await serve(t, ECHO);
   const client = await open(t, server.ws());
   for (let n = 0; n < 100; n++) client.ws.send(`${n}`);

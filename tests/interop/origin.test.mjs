@@ -17,7 +17,7 @@ test('without --origin every origin may connect', async (t) => {
   await open(t, server.ws());
 });
 
-test('with --origin that one connects and others get 403', async (t) => {
+test('with --origin the given origin connects and others get 403', async (t) => {
   const server = await serve(t, ['echo', '--origin', FIRST]);
   const client = await open(t, server.ws(), { origin: FIRST });
   client.ws.send('hello');

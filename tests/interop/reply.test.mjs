@@ -17,8 +17,8 @@ test('each message, text or binary, empty or not, is answered with the JSON as a
   assert.deepEqual((await client.close()).rest, []);
 });
 
-for (const [how, together] of [['one after the other', false], ['in a single write', true]]) {
-  test(`four texts and ten zero bytes sent in one go, ${how}, get exactly five answers`, async (t) => {
+for (const [how, together] of [['in separate writes', false], ['in a single write', true]]) {
+  test(`four texts and a binary message, sent ${how}, get exactly five answers`, async (t) => {
     const server = await serve(t, REPLY);
     const client = await open(t, server.ws());
     // The underlying socket is not part of ws's public API, but only it can put five messages into one segment.

@@ -15,7 +15,7 @@ use wsloop::proto::{
 /// The actions of the endpoint under test besides receiving.
 #[derive(Clone, Copy)]
 pub(crate) struct Script {
-    /// How it answers a request.
+    /// How the endpoint answers a request.
     pub(crate) answer: Answer,
     /// An action, and the number of events after which it happens.
     pub(crate) act: Option<(Act, usize)>,
@@ -46,7 +46,7 @@ impl From<u8> for Answer {
     }
 }
 
-/// An action that does not answer an event.
+/// An action that is no reply to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Send,
@@ -168,6 +168,7 @@ impl<'l> Run<'l> {
         }
     }
 
+    /// Feeds all pieces to the connection, checks the replies, and returns the outcome.
     fn over(mut self, pieces: &[&[u8]]) -> Outcome {
         if self.script.act.is_some_and(|(_, at)| at == 0) {
             self.act();

@@ -3,9 +3,9 @@
 //!
 //! | target | input | invariants |
 //! |---|---|---|
-//! | [`opening_server`] | a request and the bytes after it | the request or error, the byte at which it is known, and the response do not depend on how the input is split; a refusal is a complete HTTP response with its length; allocated bytes stay within the limits |
+//! | [`opening_server`] | a request and the bytes after it | the request or error, the number of bytes after which it is reported, and the response do not depend on how the input is split; a refusal is a complete HTTP response with a correct Content-Length (none for 204 and 304); allocated bytes stay within the limits |
 //! | [`opening_client`] | a response to the client's request; or the parts of a request | responses: as for requests; requests: the server parses every request that the client agrees to encode, and the client accepts the server's 101 |
-//! | [`frames_server`], [`frames_client`] | a peer's bytes on an open connection, verbatim or as a list of frames to encode | events, replies, error and stage do not depend on how the input is split; the replies are exactly the required pongs and at most one Close, well-formed, masked only by a client, and nothing follows the Close; allocated bytes stay within the limits |
+//! | [`frames_server`], [`frames_client`] | a peer's bytes on an open connection, verbatim or as a list of frames to encode | events, replies, error and stage do not depend on how the input is split; the replies are exactly the required pongs and at most one Close; they are well-formed and masked only by a client; nothing follows the Close; allocated bytes stay within the limits |
 //! | [`differential`] | the choices of the generator of `tests/differential.rs` | wsloop and tungstenite interpret the stream alike, except for the differences that the test lists |
 //! | [`session`] | a scenario: peers that connect, send, read, stop reading, half-close and reset; a server with small buffers and limits | with a real [`wsloop::Server`]: messages accepted for sending arrive complete and in order, or the connection ends; peers' messages reach the handler in order; at most one Close, as the last frame; one `on_close` for each `on_open`; every connection ends; memory is released |
 

@@ -15,8 +15,8 @@ pub fn opening_client(data: &[u8]) {
     }
 }
 
-/// Checks that the result of parsing a response, and the byte at which it is known, do not depend on how the response is
-/// split.
+/// Checks that the result of parsing a response, and the number of bytes after which it is returned, do not depend on
+/// how the response is split.
 fn answer(input: &Input<'_>) {
     let limits = crate::head_limits(input.settings[0]);
     if input.body.is_empty() {
@@ -46,10 +46,11 @@ fn answer(input: &Input<'_>) {
     }
 }
 
+/// The result of parsing a response; `None`: the response is incomplete.
 type Verdict = Option<Result<ServerResponse, ClientOpeningError>>;
 
-/// Parses a response that arrives in `pieces`. Returns the result (`None`: the response is incomplete) and the number of
-/// bytes consumed. Panics if more bytes are consumed or allocated than `limits` allow.
+/// Parses a response that arrives in `pieces`. Returns the result and the number of bytes consumed. Panics if more bytes
+/// are consumed or allocated than `limits` allow.
 fn receive(pieces: &[&[u8]], limits: &HeadLimits) -> (Verdict, usize) {
     let mut opening = ClientOpening::new("example.com", "/chat", *b"the sample nonce")
         .expect("a host and a path");
@@ -80,7 +81,8 @@ fn receive(pieces: &[&[u8]], limits: &HeadLimits) -> (Verdict, usize) {
 }
 
 /// Checks that the server parses every request that the client agrees to encode, with the same values, and that the
-/// client accepts the server's 101.
+/// client accepts the server's 101. `parts` are lines: host, target, two subprotocols, and the name and value of a
+/// header.
 fn request(parts: &[u8]) {
     let mut parts = parts
         .split(|byte| *byte == b'\n')

@@ -313,7 +313,7 @@ struct Peer {
 enum End {
     /// The end of the stream was read.
     Stream,
-    /// A read failed; bytes in flight may be lost.
+    /// A read failed. Bytes that the server had sent may be lost.
     Reset,
     /// The peer closed its socket first.
     Left,
@@ -794,8 +794,11 @@ const LAGGING: [u8; 2] = 1013_u16.to_be_bytes();
 
 const TOPIC: &str = "chat";
 
-/// First bytes of messages that are commands to the handler; it echoes all other messages. Published messages begin with
-/// other bytes than messages sent to one session, so that the checks can distinguish them.
+/// First bytes of the peers' messages. The handler echoes messages that begin with `e`. It executes the others as
+/// commands: `C` close, `T` terminate, `P` ping, `B` publish the message, `K` publish it 20 times, `M` publish, send and
+/// publish, `L` send 100 times its length, `D` echo three times, `S` subscribe, `U` unsubscribe, `O` send to another
+/// session, `Q` no reply. Published messages begin with other bytes than messages sent to one session, so that the
+/// checks can distinguish them.
 const COMMANDS: &[u8] = b"eeCTPBKMLDSUOQ";
 
 /// Returns an opening handshake. Sessions with the path /chat subscribe to the topic in `on_open`.

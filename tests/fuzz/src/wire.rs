@@ -233,5 +233,5 @@ pub(crate) fn check_101(bytes: &[u8]) {
     assert_eq!(head.header("content-length"), None);
 }
 
-/// Maximum length of an encoded list of frames. Longer lists find nothing more.
+/// Length in encoded bytes at which [`compose`] ends the list. More frames find nothing further.
 const COMPOSED_BYTES_MAX: usize = 10_000;
