@@ -124,7 +124,7 @@ fn an_error_names_the_invalid_argument() {
         ),
         (
             &["-H", "Host:a"],
-            "-H \"Host:a\" is invalid: the header host is set",
+            "-H \"Host:a\" is invalid: the header host is reserved",
         ),
         (
             &["-s", "a b"],
