@@ -53,15 +53,15 @@ pub struct Config {
     /// this time has passed, the server closes the socket.
     pub close_timeout: Duration,
 
-    /// Maximum time in which a peer with unsent bytes must accept 64 KiB of them, or all if there are fewer. Otherwise
-    /// the session is terminated. Default 30 s. The time starts again after each 64 KiB. If the session is closing, the
-    /// peer must accept all unsent bytes within this time.
+    /// Maximum time for a peer to accept the next 64 KiB of its unsent bytes, or all of them if there are fewer. When
+    /// this time has passed, the session is terminated. Default 30 s. The time starts again after each 64 KiB. If the
+    /// session is closing, the peer must accept all unsent bytes within this time.
     pub write_timeout: Duration,
 
     /// Unsent bytes of a session above which the server stops reading from it, so that TCP makes the peer wait, until
-    /// they have fallen to `low_water_bytes`. Default 1 MiB. Direct messages and publications both
-    /// count. In a queue of several entries, each entry counts 128 bytes more, which is its memory. Consecutive
-    /// publications of one topic share an entry.
+    /// they have fallen to `low_water_bytes`. Default 1 MiB. Direct messages and publications both count. In a queue of
+    /// several entries, each entry counts 128 bytes more, for its own memory. Consecutive publications of one topic
+    /// share an entry.
     pub high_water_bytes: usize,
 
     /// Unsent bytes at which a session that has exceeded `high_water_bytes` is read again, and
@@ -76,9 +76,9 @@ pub struct Config {
 
     /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry.
     /// Checked when the server flushes a new publication to the member: it first writes what the socket accepts; if
-    /// more than this of older publications remains unsent, the lag policy applies. A member that reads fast enough
-    /// never exceeds it, however much one turn publishes. Default 8 MiB, which is some seconds of a busy feed. At
-    /// least 1. See [`LagPolicy`].
+    /// more than `lag_bytes_max` of older publications remains unsent, the lag policy applies. A member that reads fast
+    /// enough never exceeds the limit, however much one turn publishes. Default 8 MiB, which is some seconds of a busy
+    /// feed. At least 1. See [`LagPolicy`].
     pub lag_bytes_max: usize,
 
     /// What happens to a member above `lag_bytes_max`. Default [`LagPolicy::Disconnect`]; a topic can have its own

@@ -25,22 +25,22 @@
 //! The [`guide`] has chapters: the [architecture](guide::architecture), [one turn of the loop](guide::turn),
 //! [how a message is received and sent](guide::message), [memory per connection](guide::memory),
 //! [choosing limits](guide::limits), [slow clients](guide::slow), [other threads](guide::threads),
-//! [other event loops](guide::embedding), [testing a handler](guide::testing), [operating the binary](guide::operating),
-//! [whole programs](guide::programs).
+//! [other event loops](guide::embedding), [testing a handler](guide::testing),
+//! [operating the binary](guide::operating), [whole programs](guide::programs).
 //!
 //! # In short
 //!
 //! - The methods of a [`Handler`] are called for the events of sessions; a [`Context`] has the operations on sessions.
 //!   Both are used on one thread, so there are no locks.
-//! - A turn of the loop has phases: poll, accept, read, expire, flush, reap. The messages and Closes that a handler sends
-//!   are queued, and written in the flush phase; a message of 16 KiB or more is written at once if nothing is queued
-//!   before it. Short messages of one turn to one peer leave in one write.
+//! - A turn of the loop has phases: poll, accept, read, expire, flush, reap. The messages and Closes that a handler
+//!   sends are queued, and written in the flush phase; a message of 16 KiB or more is written at once if nothing is
+//!   queued before it. Short messages of one turn to one peer leave in one write.
 //! - A [`Message`] borrows a buffer of the loop until the handler returns.
 //! - A topic is a log; its members are the sessions that are subscribed to it. [`Context::publish`] frames a message
 //!   once: a turn with M publications to N members costs M frames and about N writes, not M x N.
-//! - A session is one connection, from accept to its end. Every queue, buffer, count and wait has a limit, nearly all of
-//!   them in [`Config`]. A violation by a peer is answered with a Close code or an HTTP status, and the answer has time
-//!   to arrive before the socket is closed.
+//! - A session is one connection, from accept to its end. Every queue, buffer, count and wait has a limit, nearly all
+//!   of them in [`Config`]. A violation by a peer is answered with a Close code or an HTTP status, and the answer has
+//!   time to arrive before the socket is closed.
 //! - Other threads use a [`Handle`].
 //!
 //! # Features

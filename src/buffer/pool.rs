@@ -8,8 +8,8 @@
 //!
 //! Buffers of 128 KiB and more are *mapped* (see `buffer`): they occupy only the pages that were written to, whatever
 //! their capacity, and all of their memory returns to the system when they are freed. Used mapped buffers are retained
-//! for one second, because the page faults of a new buffer cost more than the copy into it. But a used buffer occupies all
-//! its pages, however few bytes it contains. Therefore:
+//! for one second, because the page faults of a new buffer cost more than the copy into it. But a used buffer occupies
+//! all its pages, however few bytes it contains. Therefore:
 //!
 //! - Queues, logs, unprocessed input, and messages of which more than 4 KiB (32 KiB with 32-bit addresses) have
 //!   arrived use chunks of 128 KiB. Smaller contents use small buffers or the heap.
@@ -104,7 +104,8 @@ impl BufferPool {
         Buffer::with_capacity(len)
     }
 
-    /// Returns whether `needed` bytes belong into a mapped buffer, and a buffer of `capacity` bytes is not mapped.
+    /// Returns whether a buffer with a capacity of `capacity` bytes must be replaced by a mapped one to hold `needed`
+    /// bytes.
     fn must_be_mapped(&self, capacity: usize, needed: usize) -> bool {
         self.uses_mapped_buffers && needed >= MAPPED_BYTES_MIN && capacity < LARGE_BYTES
     }
@@ -218,7 +219,8 @@ impl BufferPool {
 /// Capacity of a small buffer: enough for several messages of 20 bytes, or for one of 1 KiB with its header.
 const SMALL_BYTES: usize = 1024 + 16;
 
-/// Number of small buffers that are retained. Often about as many sessions are ready in one turn. 65 KiB in total.
+/// Number of small buffers that are allocated at the start, and maximum number that are retained: about as many as the
+/// sessions that are often ready in one turn. 65 KiB in total.
 const SMALL_COUNT: usize = 64;
 
 /// Capacity up to which `take` returns a buffer that is not mapped. One page: to map so little memory costs more than
@@ -228,8 +230,8 @@ const MIDDLE_BYTES: usize = 4096;
 /// Minimum bytes of a request's head or of an incomplete message for which a mapped buffer is used, not the
 /// allocator's heap. An allocator packs smaller buffers into pages of 64 KiB or more, and retains all of such a page
 /// while one of its buffers is in use: when every 16th of 4 000 messages of 31 000 bytes stayed, 132 MB remained
-/// resident, and 13 MB with this limit. With 32-bit addresses this minimum is
-/// higher, because each mapped buffer takes 128 KiB of the addresses.
+/// resident, and 13 MB with this minimum. With 32-bit addresses the minimum is higher, because each mapped buffer takes
+/// 128 KiB of the address space.
 const MAPPED_BYTES_MIN: usize = if cfg!(target_pointer_width = "64") {
     4097
 } else {

@@ -362,7 +362,7 @@ impl Engine {
             .filter(|session| session.number == id.number)
     }
 
-    /// Returns a mutable reference to the session, as [`session`](Self::session) does.
+    /// Returns a mutable reference to the session, unless it has been reaped. The session may have ended in this turn.
     #[inline]
     pub(crate) fn session_mut(&mut self, id: Id) -> Option<&mut Session> {
         self.sessions

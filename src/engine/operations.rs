@@ -23,8 +23,8 @@ impl Engine {
     /// See [`Context::send`](crate::Context::send).
     #[inline]
     pub(crate) fn send(&mut self, id: Id, message: Message<'_>) -> SendStatus {
-        // Fast path with the same result as `send_any`: a short message to a session whose unsent bytes, if any,
-        // are all of this turn.
+        // Fast path with the same result as `send_any`: a short message to a session whose unsent bytes, if any, were
+        // all queued in this turn.
         if let Some(session) = self.sessions.get_mut(id.slot as usize)
             && session.number == id.number
             && session.extra.is_none()

@@ -49,8 +49,8 @@ pub(crate) struct Session {
     /// The session's queue has exceeded the high-water mark and has not returned to the low-water mark. The stream is
     /// not read meanwhile.
     pub(crate) is_paused: bool,
-    /// The session published while the members of topics had not claimed many earlier publications (see
-    /// `UNCLAIMED_BYTES_MAX`). The stream is not read until they have claimed enough of them.
+    /// The session published while more than `UNCLAIMED_BYTES_MAX` published bytes were unclaimed. The stream is not
+    /// read until the members of the topics have claimed enough of them.
     pub(crate) is_deferred: bool,
     /// Publications were claimed before the flush, because a direct message or the end of a membership had to follow
     /// them. The next flush checks the lag limit for them.

@@ -96,8 +96,8 @@ impl Outbound {
         }
     }
 
-    /// Returns the cost of everything except publications, which counts against the limits: the unsent owned bytes, and
-    /// [`SEGMENT_COST`] for each segment of owned bytes if there are several segments. Without the pending pong.
+    /// Returns the bytes that count against the limits, except those of publications: the unsent owned bytes, and
+    /// [`SEGMENT_COST`] for each segment of owned bytes if there are several segments. The pending pong does not count.
     pub(crate) fn owned_cost(&self) -> usize {
         match &self.content {
             Content::Empty | Content::Range(_) => 0,
@@ -107,7 +107,7 @@ impl Outbound {
         }
     }
 
-    /// Returns the cost of publications, which counts against the limits: the unsent bytes of topic logs, and
+    /// Returns the bytes of publications that count against the limits: the unsent bytes of topic logs, and
     /// [`SEGMENT_COST`] for each range if there are several segments.
     pub(crate) fn log_cost(&self) -> usize {
         match &self.content {
@@ -359,8 +359,8 @@ impl Outbound {
         many.segments.push_back(Segment::Range(range));
     }
 
-    /// Moves the pending pong, if there is one, to the end of the queue. Must be called before a write, and before the
-    /// last frame is queued, because the pending pong is not written otherwise.
+    /// Moves the pending pong, if there is one, to the end of the queue. Must be called before a write, because a write
+    /// does not include the pending pong, and before a Close is queued, because no frame may follow a Close.
     pub(crate) fn queue_pong(&mut self, buffers: &mut BufferPool) {
         let Content::Many(many) = &mut self.content else {
             return;

@@ -1,8 +1,8 @@
 //! The flush phase: writes the output of a turn, usually with one write per session.
 //!
-//! Flushing a session *claims* the unclaimed publications of its topics, which means to append them to the session's
-//! queue (see `engine::memberships`). Then it writes until the stream accepts no more
-//! bytes, or until the session has written its share ([`SLICE_BYTES_MAX`] and what was claimed).
+//! Flushing a session first *claims* the unclaimed publications of its topics: appends them to the session's queue (see
+//! `engine::memberships`). Then it writes until the stream accepts no more bytes, or until the session has written its
+//! share ([`SLICE_BYTES_MAX`], plus the bytes that were claimed).
 //!
 //! The phase first flushes the sessions to which something was sent in this turn. Then it alternates, within a budget,
 //! between sessions with many unsent bytes and members with unclaimed publications. The rest follow in later turns,
@@ -108,10 +108,10 @@ impl Engine {
         }
     }
 
-    /// Limits the unclaimed bytes that timers, sources and the embedding program have published: above the limit, flushes
-    /// members without a budget until the unclaimed bytes have fallen to the limit. A session that publishes too much is
-    /// deferred instead, and commands of other threads stay in their inbox, but timers, sources and the embedding program
-    /// cannot be deferred.
+    /// Limits the unclaimed bytes that timers, sources and the embedding program have published: above the limit,
+    /// flushes members without a budget until the unclaimed bytes have fallen to the limit. A session that publishes
+    /// too much is deferred instead, and commands of other threads stay in their inbox, but timers, sources and the
+    /// embedding program cannot be deferred.
     ///
     /// The limit is [`UNCLAIMED_BYTES_MAX`] or `lag_bytes_max`, whichever is larger, and the newest message, so that a
     /// single large message is written within the budget, as any other.
@@ -186,8 +186,8 @@ impl Engine {
         self.flush_session(slot, handler)
     }
 
-    /// Claims unclaimed publications and writes. If there are unclaimed publications, enforces the lag limit first.
-    /// Returns the work.
+    /// Claims unclaimed publications and writes. If there are unclaimed publications, or some were claimed since the
+    /// last flush (`has_unchecked_claims`), enforces the lag limit first. Returns the work.
     #[inline(never)]
     pub(super) fn flush_session(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &self.sessions[slot];
@@ -250,8 +250,9 @@ impl Engine {
         }
     }
 
-    /// Writes queued bytes until the stream accepts no more or has accepted `len_max` bytes. Sets or postpones the
-    /// write deadline if unsent bytes remain.
+    /// Writes queued bytes until the stream accepts no more or has accepted `len_max` bytes. If the stream accepts no
+    /// more, sets the write deadline. Postpones a deadline that is set if enough bytes were sent (see
+    /// `expect_progress`).
     fn write_session(&mut self, slot: usize, len_max: usize) {
         let Self {
             sessions,
@@ -431,12 +432,12 @@ fn write(
     }
 }
 
-/// Maximum bytes that one flush of a session writes, in addition to the bytes that it claims, and to the bytes above
-/// `lag_bytes_max` of a member that lags. Writing them takes about 100 us.
+/// Maximum bytes that one flush of a session writes, in addition to the bytes that it claims: about 100 us. For a
+/// member above `lag_bytes_max`, the flush first writes its excess, or this many bytes if the excess is smaller.
 const SLICE_BYTES_MAX: usize = 256 * 1024;
 
-/// Work after which the flushing of sessions to which something was sent in this turn stops. The remaining sessions
-/// follow in the next turn. The work is that of some 2 000 small writes, 5 to 10 ms.
+/// Maximum work of one turn for the sessions to which something was sent in this turn: some 2 000 small writes, 5 to
+/// 10 ms. The remaining sessions follow in the next turn.
 const TURN_WORK_MAX: usize = 16 * 1024 * 1024;
 
 /// Work of a write in addition to its bytes: the fixed cost of a write takes as long as writing this many bytes.

@@ -4,8 +4,8 @@
 //! mark sessions; the phases act. The engine owns the sessions. The order of the phases is in `turn`, and each phase is
 //! in the file named after it (accept: `listener`). This file connects the phases to mio and to the clock.
 //!
-//! The *host* is the program that embeds the server. Its sources are the event sources that it has registered with the
-//! server's poll ([`Server::register`]).
+//! The *host* is the program that embeds the server. The host's sources are the event sources that the host has
+//! registered with the server's poll ([`Server::register`]).
 
 mod events;
 mod expire;
@@ -285,8 +285,8 @@ impl<H: Handler> Server<H> {
             start.as_millis() as u64
         };
         turn::begin(&mut self.engine, sleep, clock, &mut self.polling)?;
-        // While there are too many published bytes that not all members have claimed (see `flush`), commands stay in the
-        // inbox. Once the inbox is full, senders get `HandleError::Full`.
+        // While there are too many published bytes that not all members have claimed (see `flush`), commands stay in
+        // the inbox. Once the inbox is full, senders get `HandleError::Full`.
         self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });

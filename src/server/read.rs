@@ -14,8 +14,8 @@
 //! that was read and cannot be processed yet is stored in the session, and processed before the next read.
 //!
 //! Sessions in the middle of a long message have their own queue. It is read after the queue of the other sessions, so
-//! that many long messages delay short ones by one turn at most. A read that is entirely payload of one frame is charged at a fraction
-//! of its bytes, so that a long message is read in few turns.
+//! that many long messages delay short ones by one turn at most. A read that is entirely payload of one frame is
+//! charged at a fraction of its bytes, so that a long message is read in few turns.
 
 use super::events::count_message;
 use super::flush::{UNCLAIMED_BYTES_MAX, WRITE_WORK};
@@ -482,12 +482,12 @@ const PAYLOAD_DISCOUNT: usize = 8;
 /// receive buffer, together with the bytes that follow them, and copied. That takes less time than another read.
 const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 
-/// Cost, in messages, of a call of `receive_with` that returns no event, in addition to the one that is counted for each
-/// call. Such a call has consumed all input, or 64 fragments.
+/// Cost, in messages, of a call of `receive_with` that returns no event, in addition to the one that is counted for
+/// each call. Such a call has consumed all input, or 64 fragments.
 const FRAGMENTS_WORK: usize = 31;
 
-/// Work of reading one byte of small messages, in the unit of the flush phase: reading one byte takes as long as writing
-/// this many bytes of a publication.
+/// Work of reading one byte of small messages, in the unit of the flush phase: reading one byte takes as long as
+/// writing this many bytes of a publication.
 const SMALL_MESSAGES_WORK: usize = 8;
 
 /// Maximum bytes that one turn reads, of all sessions together: some milliseconds of work.

@@ -1,7 +1,8 @@
 //! The head of a request or a response (RFC 7230 section 3): collects and checks its lines as they arrive, up to the
 //! blank line. It guarantees linear time however the input is split, memory for at most [`HeadLimits::head_bytes_max`]
-//! bytes, and an early error: for a control character, or a byte that the first word cannot contain, when that byte
-//! arrives, and for any other invalid line when the line is complete. The meaning of the fields is not checked.
+//! bytes, and early errors. A control character, or a byte that the first word cannot contain, is reported when that
+//! byte arrives. Any other invalid line is reported when the line is complete. The meaning of the fields is not
+//! checked.
 
 use super::fields::{is_token, is_token_byte};
 use crate::buffer::Buffer;

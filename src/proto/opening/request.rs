@@ -318,7 +318,7 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
     check_subprotocols(headers)
 }
 
-/// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. Their maximum is [`EXTENSIONS_MAX`].
+/// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. Accepts at most [`EXTENSIONS_MAX`].
 fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
     let mut count = 0;
     for offer in fields::list(headers, SEC_WEBSOCKET_EXTENSIONS.as_str()) {
@@ -337,7 +337,7 @@ fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
 }
 
 /// Checks the offered subprotocols. Section 4.3: `Sec-WebSocket-Protocol-Client = 1#token`. Section 4.1 point 10: "MUST
-/// all be unique strings". Their maximum is [`SUBPROTOCOLS_MAX`].
+/// all be unique strings". Accepts at most [`SUBPROTOCOLS_MAX`].
 fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
     let mut names = Vec::new();
     for name in fields::list(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {

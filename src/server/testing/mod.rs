@@ -212,8 +212,8 @@ impl<H: Handler> Harness<H> {
         self.request(request, opening)
     }
 
-    /// Sends a plain GET request for `target`. Returns the response, which is that of [`Handler::on_http`] unless a limit
-    /// refuses the client.
+    /// Sends a plain GET request for `target`. Returns the response, which is that of [`Handler::on_http`] unless the
+    /// server refuses the client because of a limit or a stop.
     ///
     /// # Panics
     /// If `target` is not a valid request path, or if the server has stopped.
