@@ -359,13 +359,14 @@ fn announced_lengths_without_payload_reserve_no_memory() {
 #[test]
 fn incomplete_messages_cost_at_most_twice_the_bytes_that_arrived() {
     const PEERS: usize = 200;
-    // Sizes below and above three thresholds: the size from which a message is read directly into its buffer, the size
-    // from which the allocator maps the buffer, and the size from which the buffer has to grow.
+    // Sizes below and above two thresholds. From 32 KiB on, further payload is read directly into the buffer of the
+    // message; with 32-bit pointers, this buffer is mapped from 32 KiB on. Above 128 KiB, a mapped buffer has to grow.
     for arrived in [10, 20, 31, 33, 100, 130, 300].map(|kib| kib * KIB) {
         let peak = PEERS * 2 * arrived + 4 * MIB;
         AttackTest {
             peak_growth_max: peak,
-            // A message up to 32 KiB is in the allocator's heap, which may retain the memory.
+            // A message up to 4 KiB, or up to 32 KiB with 32-bit pointers, is in the allocator's heap, which may retain
+            // the memory.
             growth_max: peak,
             ..AttackTest::default()
         }

@@ -199,8 +199,9 @@ fn a_flood_of_long_paths_and_reasons_logs_no_more_than_200_kb_a_second() {
             }
             sessions += raws.len();
         }
-        // The limit applies to each second of the session log. Such a second begins with the first line after the
-        // previous one, so the elapsed time can overlap one more than its whole seconds.
+        // The limit applies to each second of the session log. The first of these seconds begins with the first line,
+        // each later one with the first line after the end of the second before. So N seconds and a fraction can have
+        // lines in N + 1 of them, and the lines about the last sessions can be in one more.
         let seconds = start.elapsed().as_secs() as usize + 2;
         server.terminate();
         let (_, log) = server.end();
@@ -248,8 +249,9 @@ fn check_flood(args: &[&str], rule: &str, attack: impl Fn(&Wsloop)) {
     for _ in 0..COUNT {
         attack(&server);
     }
-    // The limit applies to each second of the session log. Such a second begins with the first line after the previous
-    // one, so the elapsed time can overlap one more than its whole seconds.
+    // The limit applies to each second of the session log. The first of these seconds begins with the first line, each
+    // later one with the first line after the end of the second before. So N seconds and a fraction can have lines in
+    // N + 1 of them. The assertions below allow one more, for lines that are logged during the wait.
     let seconds = start.elapsed().as_secs() as usize + 1;
     within(
         Duration::from_secs(4),

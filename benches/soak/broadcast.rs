@@ -93,7 +93,7 @@ impl Topic {
         let has_moved = witness.read_and_write();
         while let Some((first, payload)) = witness.wire.next_frame() {
             if first == 0x89 {
-                // The witness publishes nothing, so the server pings it after half of its idle timeout, one minute.
+                // The witness publishes nothing, so the server pings it after one minute, half of the idle timeout.
                 frame(&mut witness.wire.to_write, 0x8A, &payload, &mut load.random);
                 continue;
             }

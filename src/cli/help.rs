@@ -115,7 +115,7 @@ Data queued for one peer and not yet sent:
                              the peer, default 1M
   --low-water-bytes BYTES    when no more than this is queued, the server reads
                              from the peer again, default 256K, or a quarter of
-                             --high-water-bytes if that is at most 256K
+                             --high-water-bytes if that flag is at most 256K
   --backlog-bytes-max BYTES  maximum queued, broadcasts not included, default
                              18M, or --high-water-bytes + --message-bytes-max
                              + 1M if either of them is raised; above: the

@@ -34,8 +34,8 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     server.handler_mut().watch(SIGNALS, move |cx| {
         // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
         if signals.pending().count() > 0 {
-            // Removes the socket files while the sockets are still open: until the sockets are closed, another server
-            // that starts finds a path in use and does not replace its file.
+            // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
+            // starts finds its path in use and does not replace the file. So no file of another server is removed here.
             files.clear();
             cx.stop();
         }

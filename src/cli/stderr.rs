@@ -3,8 +3,8 @@
 //! - [`print`] and [`Log`] return immediately. When [`QUEUED_BYTES_MAX`] bytes are unwritten, new lines of the log are
 //!   dropped and counted until half of the bytes are written. One line then reports the count, in place of the dropped
 //!   lines.
-//! - Lines that cannot be written (the reader has exited, the disk is full) are dropped and counted as well. The next
-//!   line is written again, after the report.
+//! - Lines that cannot be written (the reader has exited, the disk is full) are dropped and counted as well. The
+//!   report is written when the next line is queued, and precedes that line.
 //! - The thread starts with the first line and sleeps while the queue is empty. If the system refuses a thread, the
 //!   caller writes the line and can wait. Memory is allocated when lines are queued and freed when they are written, in
 //!   chunks of [`CHUNK_BYTES`].
@@ -288,7 +288,7 @@ impl State {
     }
 
     /// Returns whether the writer has nothing to do until the next line is queued: all chunks are written or dropped,
-    /// and there is no report of dropped lines to write, or, after a write error, it waits for the next line.
+    /// and no report of dropped lines is due. After a write error, a report is not due before the next line is queued.
     fn is_settled(&self) -> bool {
         self.bytes == 0 && (self.dropped.lines == 0 || self.dropped.error.is_some())
     }

@@ -106,8 +106,9 @@ pub(crate) fn bounded(attack: &Attack, report: &mut Report) -> io::Result<()> {
 }
 
 fn check_log(report: &mut Report, format: &str, log: &[u8], title: &str, seconds: f64) {
-    // The rate limit applies to each second of the session log. Such a second begins with the first line after the
-    // previous one, so a run can overlap one more than its whole seconds.
+    // The rate limit applies to each second of the session log. The first of these seconds begins with the first line,
+    // each later one with the first line after the end of the second before. So a run of N seconds and a fraction can
+    // have lines in N + 1 of them.
     let rate = log.len() as f64 / (seconds + 1.0) / 1_000.0;
     report.row(
         title,

@@ -92,8 +92,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Panics unless there are, of each kind of result, more than 2 for each 100 streams, and each fault and each allowed
-    /// difference occurred at least once.
+    /// Panics unless each kind of result (events, closes, failures, replies) was counted more than twice per 100 streams,
+    /// and each fault and each allowed difference occurred at least once.
     pub(crate) fn check(&self) {
         let seen = self
             .events

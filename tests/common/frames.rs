@@ -12,7 +12,7 @@ pub(crate) trait Choices {
 
     /// Returns `true` once in `count` calls on average.
     fn one_in(&mut self, count: usize) -> bool {
-        // Not 0, which is the number that `Given` returns after its last byte.
+        // Compares with the last number and not with 0, because `Given` returns 0 for every choice after its last byte.
         self.below(count) == count - 1
     }
 

@@ -583,7 +583,7 @@ pub(crate) fn write_until_blocked(
     panic!("the server accepted {PIECES_MAX} pieces from a peer that does not read");
 }
 
-/// Time after which a blocked write is considered blocked until this client reads.
+/// Time without progress after which a write counts as blocked: the server accepts nothing more before the client reads.
 const BLOCKED: Duration = Duration::from_millis(500);
 
 const PIECES_MAX: usize = 4096;

@@ -42,8 +42,8 @@ enum Slot {
 }
 
 /// Opens the connections that `bench` requests. Returns when each of them is open or has failed, or when a signal
-/// arrives. `expected` repeats the message that the server will send. Early messages are compared
-/// with it.
+/// arrives. `expected` repeats the message that the server will send; the parser of each connection needs it. Messages
+/// that arrive before the load starts are neither counted nor reported as mismatches.
 ///
 /// # Errors
 /// Returns an error of the poll. A connection that fails is counted instead.

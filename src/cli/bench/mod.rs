@@ -177,7 +177,7 @@ fn connect(opened: &Opened) -> Connect {
 }
 
 /// Waits until the server has finished setting up the last connections. A server may subscribe a client to a topic
-/// only after it has answered the opening handshake, and its memory is read when it should include all connections.
+/// only after the 101 response. The server's memory is measured after this wait, so that it includes all connections.
 fn settle(bench: &Bench) {
     let is_broadcast = matches!(bench.load, Load::Broadcast { .. });
     if is_broadcast || bench.pid.is_some() {

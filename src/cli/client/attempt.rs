@@ -8,7 +8,7 @@ use wsloop::proto::{ClientOpening, ClientOpeningError, HeadLimits, ServerRespons
 
 /// An opening handshake in progress. It has no timeout: the caller drops an attempt that takes too long.
 pub(in super::super) struct Attempt {
-    /// `None` after the end of the attempt: the response's head has been read or was malformed.
+    /// `None` after the response's head has been read or was malformed. After an I/O error, the stream remains here.
     stream: Option<TcpStream>,
     opening: ClientOpening,
     /// Unsent bytes of the request.

@@ -42,7 +42,7 @@ pub(super) fn dial(
             Ok(dialled) => return Ok(dialled),
             Err(AddressError::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
             Err(AddressError::TimedOut) => {
-                // Prints two decimal places, because the share is a quotient such as 3.333333333 s.
+                // Rounds to two decimal places, because the share is a quotient such as 3.333333333 s.
                 let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
                 format!("no answer from {socket} in {seconds} s")
             }

@@ -44,7 +44,7 @@ pub(super) struct Session<'c> {
     received: usize,
     screen: Screen,
     printer: Printer,
-    /// Whether the printer was full in the last turn. If so, nothing was read from the server.
+    /// Whether the printer was full at the last [`tick`](Self::tick). While it is full, nothing is read from the server.
     was_full: bool,
     buf: Vec<u8>,
 }
@@ -539,8 +539,8 @@ impl<'c> Session<'c> {
                     self.phase = self.closing_phase(Instant::now());
                 }
             }
-            // The server does not accept more bytes. A Close with the reason may have arrived before: continues to read
-            // until the end of the stream.
+            // The server accepts no more bytes. Its Close, which has the reason, may have arrived before the error. So the
+            // session still reads until a Close or the end of the stream.
             Err(_) => {
                 // A server that has sent its Close may end the connection without waiting for ours, so unsent bytes
                 // that can all belong to a Close are no failure.

@@ -253,8 +253,8 @@ fn skipped_messages_of_many_ranges_are_counted_without_parsing_frames() {
         bench.turn();
         assert!(published < 100_000);
     }
-    // A log has marks, the counted starts of frames, at distances of about `MARK_BYTES`, 4096. So for each of the two
-    // topics, less than 4096 frames are parsed: those after the last mark.
+    // A log has marks at distances of about `MARK_BYTES`, 4096 bytes. A mark is the start of a frame, with the number of
+    // frames before it. So only the frames after a mark are parsed, fewer than 4096 for each of the two topics.
     assert!(WALKED_FRAMES.get() - before <= 2 * 4096);
 }
 

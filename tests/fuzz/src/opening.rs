@@ -49,8 +49,8 @@ fn answer(input: &Input<'_>) {
 /// The result of parsing a response; `None`: the response is incomplete.
 type Verdict = Option<Result<ServerResponse, ClientOpeningError>>;
 
-/// Parses a response that arrives in `pieces`. Returns the result and the number of bytes consumed. Panics if more bytes
-/// are consumed or allocated than `limits` allow.
+/// Parses a response that arrives in `pieces`. Returns the result and the number of bytes consumed. Panics if, without a
+/// result, more bytes are consumed or allocated than `limits` allow.
 fn receive(pieces: &[&[u8]], limits: &HeadLimits) -> (Verdict, usize) {
     let mut opening = ClientOpening::new("example.com", "/chat", *b"the sample nonce")
         .expect("a host and a path");

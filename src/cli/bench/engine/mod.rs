@@ -27,8 +27,8 @@ pub(super) struct Engine<'b> {
     connections: Vec<Option<LoadConnection<TcpStream>>>,
     /// Number of connections that are not lost.
     live: usize,
-    /// For each connection, when it last received something, or, if that is later, when a message was sent while no
-    /// answer was expected. Compared with `--timeout` while a connection expects answers.
+    /// For each connection, the later of two times: when bytes were last received, and when a message was last sent
+    /// while no answer was expected. While answers are expected, the time since then must stay below `--timeout`.
     waiting_since: Vec<u64>,
     schedule: Schedule,
     phase: Phase,

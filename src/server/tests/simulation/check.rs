@@ -114,8 +114,9 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds
 /// Checks the unsent and the unprocessed bytes of a session.
 fn check_session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
-    // The limit is checked before new publications are added to a session's queue. Until all members have had their turn (a
-    // round), several turns pass: less than 5 times the bytes of the turn that published most are added.
+    // The limit is checked before new publications are added to a session's queue, so the queue may then exceed it. A round
+    // over all members takes several turns; in a round, fewer bytes are published than 5 times those of the turn that
+    // published most.
     let lag_max = bounds.lag_bytes_max + 5 * model.published_bytes_max;
     assert!(
         log_len <= lag_max,
