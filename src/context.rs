@@ -2,15 +2,20 @@
 
 use crate::config::LagPolicy;
 use crate::engine::Engine;
+use crate::engine::session::{Kind, Phase};
+use crate::engine::sources::Owner;
+use crate::engine::timers::When;
 use crate::error::SendStatus;
-use crate::id::{Id, TimerId};
+use crate::id::{Id, SourceId, TimerId};
 use crate::proto::Message;
 use crate::stats::Stats;
-use std::any::Any;
+use mio::Interest;
+use mio::event::Source;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 /// The operations that a handler can use in each of its events.
 ///
@@ -46,6 +51,12 @@ impl<'a> Context<'a> {
         self.scope
     }
 
+    /// Returns whether events of the session are called: `on_open` was called, and the session has not ended.
+    pub(crate) fn has_events(&self, id: Id) -> bool {
+        let session = self.engine.session(id);
+        session.is_some_and(|session| session.kind == Kind::Opened && session.phase != Phase::Dead)
+    }
+
     /// Returns a scope that no other handler has.
     pub(crate) fn new_scope(&mut self) -> u32 {
         self.engine.new_scope()
@@ -78,6 +89,39 @@ impl<'a> Context<'a> {
     /// [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max).
     pub fn ping(&mut self, id: Id, payload: &[u8]) -> bool {
         self.engine.ping(id, payload)
+    }
+
+    /// Stops reading from the session until [`resume`](Self::resume), so that TCP makes the peer wait. Returns `false`
+    /// without any effect if the session is not open or is paused already.
+    ///
+    /// No event of the session's input is called while it is paused: what the server has read already, at most
+    /// [`Config::receive_buffer_bytes`](crate::Config::receive_buffer_bytes) and the part of one incomplete message,
+    /// is processed after `resume`. Messages can still be sent to the session.
+    ///
+    /// Automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are still sent, but pongs are not read, so
+    /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. That the peer has ended
+    /// the stream is noticed after `resume`; a reset of the connection is noticed at once. [`close`](Self::close) and
+    /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close.
+    ///
+    /// ```
+    /// use wsloop::testing::Harness;
+    /// use wsloop::{Config, handler_fn};
+    ///
+    /// // A worker that accepts one job at a time.
+    /// let mut harness = Harness::new(Config::default(), handler_fn(|cx, id, _| cx.pause(id)));
+    /// let id = harness.connect("/");
+    /// harness.send(id, "job 1");
+    /// harness.send(id, "job 2"); // waits
+    /// assert!(harness.with_context(|cx| cx.resume(id)));
+    /// ```
+    pub fn pause(&mut self, id: Id) -> bool {
+        self.engine.pause(id)
+    }
+
+    /// Reads again from a session that [`pause`](Self::pause) has paused, from the next read phase on. The idle timeout
+    /// starts again. Returns `false` if the session was not paused.
+    pub fn resume(&mut self, id: Id) -> bool {
+        self.engine.resume(id)
     }
 
     /// Returns the number of unsent bytes of the session: bytes that the operating system has not accepted yet, frame
@@ -133,17 +177,136 @@ impl<'a> Context<'a> {
         self.engine.set_lag_policy(topic, policy);
     }
 
-    /// Sets a timer: [`Handler::on_timer`](crate::Handler::on_timer) is called once with `key`, not earlier than
-    /// `after` from now, rounded up to milliseconds. With zero it is called in the next turn. Several timers can have
-    /// the same key.
-    pub fn set_timer(&mut self, after: Duration, key: u64) -> TimerId {
-        self.engine.set_timer(after, key, self.scope)
+    /// Sets a timer: [`Handler::on_timer`](crate::Handler::on_timer) is called with `key`, once after a `Duration`, or
+    /// as [`When`] states: at a time, or repeatedly. Times are rounded up to milliseconds; a timer is never early.
+    /// Several timers can have the same key. Costs O(log timers).
+    pub fn set_timer(&mut self, when: impl Into<When>, key: u64) -> TimerId {
+        self.engine.set_timer(when.into(), key, self.scope)
+    }
+
+    /// Sets a timer that belongs to a session: [`Handler::on_session_timer`](crate::Handler::on_session_timer) is
+    /// called with the session's id and `key`. When the session ends, its timers are cancelled. Returns `None` if the
+    /// session has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, Context, Handler, Id, Message};
+    ///
+    /// /// Closes sessions that send no login within ten seconds.
+    /// struct Login;
+    ///
+    /// impl Handler for Login {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+    ///         cx.set_session_timer(id, Duration::from_secs(10), 0);
+    ///     }
+    ///     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+    ///     fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, _: u64) {
+    ///         cx.close(id, 1008, "no login");
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Login);
+    /// let id = harness.connect("/");
+    /// harness.advance(Duration::from_secs(10));
+    /// assert_eq!(harness.received(id)[0], Received::Close(1008, "no login".into()));
+    /// ```
+    pub fn set_session_timer(
+        &mut self,
+        id: Id,
+        when: impl Into<When>,
+        key: u64,
+    ) -> Option<TimerId> {
+        self.engine
+            .set_session_timer(id, when.into(), key, self.scope)
+    }
+
+    /// Returns the time at the start of this turn, in whole milliseconds since the start of the server. In a
+    /// [`Harness`](crate::testing::Harness), the time that the test has advanced to.
+    pub fn now(&self) -> Instant {
+        self.engine.instant()
     }
 
     /// Cancels a timer. Returns `false` if `on_timer` was already called for the timer, or if the timer was
     /// cancelled before.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.engine.cancel_timer(timer)
+    }
+
+    /// Adds an event source to the server's poll: any mio socket, pipe or signal source.
+    /// [`Handler::on_source`](crate::Handler::on_source) is called with `key` when the source becomes ready for
+    /// `interest`, on the route that has registered it. The handler retains the source; several sources can have the
+    /// same key.
+    ///
+    /// Call [`deregister`](Self::deregister) before the source is dropped: a dropped source causes no events, but its
+    /// entry in the table of sources (48 bytes) stays.
+    ///
+    /// # Errors
+    /// The system's error. `OutOfMemory` if 2^32 - 1 sources are registered (65 535 on 32-bit targets).
+    pub fn register(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        key: u64,
+        interest: Interest,
+    ) -> io::Result<SourceId> {
+        let owner = Owner {
+            key,
+            scope: self.scope,
+            session: None,
+        };
+        self.engine.sources.register(source, owner, interest)
+    }
+
+    /// Adds an event source that belongs to a session, such as the upstream connection of a proxy:
+    /// [`Handler::on_session_source`](crate::Handler::on_session_source) is called with the session's id and `key`.
+    /// When the session ends, further events of the source are ignored, and it needs no
+    /// [`deregister`](Self::deregister).
+    ///
+    /// # Errors
+    /// As [`register`](Self::register); `NotFound` if the session has ended.
+    pub fn register_for_session(
+        &mut self,
+        id: Id,
+        source: &mut (impl Source + ?Sized),
+        key: u64,
+        interest: Interest,
+    ) -> io::Result<SourceId> {
+        let session = self.engine.session(id);
+        if session.is_none_or(|session| session.phase == Phase::Dead) {
+            let error = io::Error::new(ErrorKind::NotFound, "the session has ended");
+            return Err(error);
+        }
+        let owner = Owner {
+            key,
+            scope: self.scope,
+            session: Some(id),
+        };
+        self.engine.sources.register(source, owner, interest)
+    }
+
+    /// Changes the interest of a registered source. An event follows if the source is ready for `interest` already.
+    ///
+    /// # Errors
+    /// The system's error; `NotFound` if the source was deregistered, or its session has ended.
+    pub fn reregister(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        id: SourceId,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.engine.sources.reregister(source, id, interest)
+    }
+
+    /// Removes a source from the server's poll. Events that were reported already are ignored.
+    ///
+    /// # Errors
+    /// The system's error; `NotFound` if the source was deregistered, or its session has ended.
+    pub fn deregister(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        id: SourceId,
+    ) -> io::Result<()> {
+        self.engine.sources.deregister(source, id)
     }
 
     /// Returns the client's address; behind a proxy, that is the proxy's address. IPv6 scope and flow are zero.
@@ -176,16 +339,6 @@ impl<'a> Context<'a> {
     /// [`close`](Self::close) or the peer's Close.
     pub fn is_open(&self, id: Id) -> bool {
         self.engine.is_open(id)
-    }
-
-    /// Stores a value with the session, and drops the previous one. The value is dropped after `on_close`.
-    pub fn set_state<T: Any + Send>(&mut self, id: Id, state: T) {
-        self.engine.set_state(id, Box::new(state));
-    }
-
-    /// Returns the value that is stored with the session, if it is a `T`.
-    pub fn state<T: Any + Send>(&mut self, id: Id) -> Option<&mut T> {
-        self.engine.state(id)?.downcast_mut()
     }
 
     /// Returns the server's counters.

@@ -1,6 +1,7 @@
 //! The trait that an application implements: [`Handler`].
 
 use crate::context::Context;
+use crate::engine::sources::Ready;
 use crate::error::{Close, Error};
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
@@ -16,29 +17,30 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 ///
 /// ```
 /// use wsloop::testing::{Harness, Received};
-/// use wsloop::{Close, Config, Context, Handler, Id, Message};
+/// use wsloop::{Close, Config, Context, Handler, Id, Message, SessionMap};
 ///
 /// /// Counts the messages of each session, and answers with the count.
 /// #[derive(Default)]
-/// struct Count;
+/// struct Count {
+///     counts: SessionMap<u64>,
+/// }
 ///
 /// impl Handler for Count {
-///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-///         cx.set_state(id, 0_u64);
+///     fn on_open(&mut self, _: &mut Context<'_>, id: Id) {
+///         self.counts.insert(id, 0);
 ///     }
 ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
-///         if let Some(count) = cx.state::<u64>(id) {
-///             *count += 1;
-///             let text = count.to_string();
-///             let _ = cx.send(id, &text);
-///         }
+///         let count = &mut self.counts[id];
+///         *count += 1;
+///         let _ = cx.send(id, &count.to_string());
 ///     }
 ///     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
-///         println!("{:?} sent {:?} messages and ended with {}", cx.peer_addr(id), cx.state::<u64>(id), close.code);
+///         println!("{:?} sent {:?} messages and ended with {}", cx.peer_addr(id), self.counts[id], close.code);
+///         self.counts.remove(id);
 ///     }
 /// }
 ///
-/// let mut harness = Harness::new(Config::default(), Count);
+/// let mut harness = Harness::new(Config::default(), Count::default());
 /// let id = harness.connect("/");
 /// harness.send(id, "a");
 /// harness.send(id, "b");
@@ -53,14 +55,61 @@ pub trait Handler {
     /// [`Config::message_bytes_max`]: crate::Config::message_bytes_max
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>);
 
+    /// Returns the handler that this one wraps, if there is one. Every event that this handler does not implement is
+    /// passed to it. The default is `None`: such events are ignored.
+    ///
+    /// ```
+    /// use wsloop::handlers::Echo;
+    /// use wsloop::testing::{Harness, Received, opening};
+    /// use wsloop::{Config, Context, Handler, HttpResponse, Id, Message, Request, Upgrade};
+    ///
+    /// /// Refuses clients without the right token. All other events go to `app`.
+    /// struct Login<H> {
+    ///     token: &'static str,
+    ///     app: H,
+    /// }
+    ///
+    /// impl<H: Handler> Handler for Login<H> {
+    ///     fn inner(&mut self) -> Option<&mut dyn Handler> {
+    ///         Some(&mut self.app)
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    ///         self.app.on_message(cx, id, message);
+    ///     }
+    ///     fn on_upgrade(
+    ///         &mut self,
+    ///         cx: &mut Context<'_>,
+    ///         id: Id,
+    ///         request: &Request,
+    ///         upgrade: &mut Upgrade,
+    ///     ) -> Result<(), HttpResponse> {
+    ///         if request.header("x-token") != Some(self.token) {
+    ///             return Err(HttpResponse::new(401, "the header x-token is required\n"));
+    ///         }
+    ///         self.app.on_upgrade(cx, id, request, upgrade)
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Login { token: "t", app: Echo::new() });
+    /// assert_eq!(harness.open(opening("/")).unwrap_err().status(), 401);
+    /// let id = harness.open(opening("/").with_header("x-token", "t").unwrap()).unwrap();
+    /// harness.send(id, "hi");
+    /// assert_eq!(harness.received(id), [Received::Text("hi".into())]);
+    /// ```
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        None
+    }
+
     /// Called once, before the first turn. Set timers here.
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        let _ = cx;
+        if let Some(inner) = self.inner() {
+            inner.on_start(cx);
+        }
     }
 
     /// Called for a valid opening handshake (RFC 6455 section 4.2.1). `upgrade` is the 101 response before it is sent
-    /// (section 4.2.2): add headers or choose a subprotocol. The session is not open yet, but [`Context::set_state`],
-    /// its path and its address can be used. The default accepts every client.
+    /// (section 4.2.2): add headers or choose a subprotocol. The session is not open yet, but its path and its
+    /// address can be used. The default accepts every client.
     ///
     /// Check the `Origin` (section 10.2) or a token (section 10.5) here.
     ///
@@ -73,34 +122,44 @@ pub trait Handler {
         request: &Request,
         upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        let _ = (cx, id, request, upgrade);
-        Ok(())
+        match self.inner() {
+            Some(inner) => inner.on_upgrade(cx, id, request, upgrade),
+            None => Ok(()),
+        }
     }
 
     /// Called for a GET or HEAD request that does not attempt a WebSocket upgrade. Returns the response; the default
     /// is 426. The server itself answers invalid opening handshakes (400, 405, 426, 431, 505) and other methods
     /// (405).
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
-        let _ = (cx, id, request);
-        HttpResponse::new(426, "this path serves WebSockets only\n")
+        match self.inner() {
+            Some(inner) => inner.on_http(cx, id, request),
+            None => HttpResponse::new(426, "this path serves WebSockets only\n"),
+        }
     }
 
     /// Called when a session opens. Its 101 is queued; messages sent from here on follow the 101.
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        let _ = (cx, id);
+        if let Some(inner) = self.inner() {
+            inner.on_open(cx, id);
+        }
     }
 
     /// Called when a ping has arrived (RFC 6455 section 5.5.2), with a `payload` of at most 125 bytes. Its pong is
     /// already queued, unless [`Context::close`] was called before. While the socket accepts nothing, only the newest
     /// pong is retained.
     fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        let _ = (cx, id, payload);
+        if let Some(inner) = self.inner() {
+            inner.on_ping(cx, id, payload);
+        }
     }
 
     /// Called when a pong has arrived, solicited or not (RFC 6455 section 5.5.3), with a `payload` of at most 125
     /// bytes. Answers to automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are empty.
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        let _ = (cx, id, payload);
+        if let Some(inner) = self.inner() {
+            inner.on_pong(cx, id, payload);
+        }
     }
 
     /// Called when the unsent bytes of a session have exceeded [`Config::high_water_bytes`] and then fallen to
@@ -109,7 +168,9 @@ pub trait Handler {
     /// [`Config::high_water_bytes`]: crate::Config::high_water_bytes
     /// [`Config::low_water_bytes`]: crate::Config::low_water_bytes
     fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        let _ = (cx, id);
+        if let Some(inner) = self.inner() {
+            inner.on_drain(cx, id);
+        }
     }
 
     /// Called when a member of `topic` had more than [`Config::lag_bytes_max`] unsent bytes and has skipped
@@ -119,33 +180,59 @@ pub trait Handler {
     ///
     /// [`Config::lag_bytes_max`]: crate::Config::lag_bytes_max
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        let _ = (cx, id, topic, messages);
+        if let Some(inner) = self.inner() {
+            inner.on_skip(cx, id, topic, messages);
+        }
     }
 
     /// Called when a session has ended; its socket is closed directly afterwards. After a closing handshake that is
     /// when the peer has ended the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The session's
-    /// [`Context::state`], path and address are still available; sends are refused.
+    /// path and address are still available; sends are refused.
     ///
     /// [`Config::close_timeout`]: crate::Config::close_timeout
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
-        let _ = (cx, id, close);
+        if let Some(inner) = self.inner() {
+            inner.on_close(cx, id, close);
+        }
     }
 
     /// Called when a session, a connection attempt or a listener has failed. For a listener, `id` is `None`. For a
     /// session that was open, `on_close` follows.
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
-        let _ = (cx, id, error);
+        if let Some(inner) = self.inner() {
+            inner.on_error(cx, id, error);
+        }
     }
 
-    /// Called once for each timer of [`Context::set_timer`] when it is due. To repeat a timer, set it again.
+    /// Called when a timer of [`Context::set_timer`] is due: once, or each time if the timer is an interval.
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        let _ = (cx, key);
+        if let Some(inner) = self.inner() {
+            inner.on_timer(cx, key);
+        }
     }
 
-    /// Called when a source of [`Server::register`](crate::Server::register) is readable. Readiness is
-    /// edge-triggered: read until `WouldBlock`.
-    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-        let _ = (cx, key);
+    /// Called when a timer of [`Context::set_session_timer`] is due: once, or each time if the timer is an interval.
+    /// Only between `on_open` and `on_close`.
+    fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
+        if let Some(inner) = self.inner() {
+            inner.on_session_timer(cx, id, key);
+        }
+    }
+
+    /// Called when a source of [`Context::register`] is ready. Readiness is edge-triggered: read or write until
+    /// `WouldBlock`, or no further call follows.
+    fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {
+        if let Some(inner) = self.inner() {
+            inner.on_source(cx, key, ready);
+        }
+    }
+
+    /// Called when a source of [`Context::register_for_session`] is ready. Readiness is edge-triggered: read or write
+    /// until `WouldBlock`, or no further call follows. Only between `on_open` and `on_close`.
+    fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
+        if let Some(inner) = self.inner() {
+            inner.on_session_source(cx, id, key, ready);
+        }
     }
 }
 
@@ -195,6 +282,10 @@ where
 impl<H: Handler + ?Sized> Handler for Box<H> {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         (**self).on_message(cx, id, message);
+    }
+
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        (**self).inner()
     }
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
@@ -247,7 +338,15 @@ impl<H: Handler + ?Sized> Handler for Box<H> {
         (**self).on_timer(cx, key);
     }
 
-    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-        (**self).on_source(cx, key);
+    fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
+        (**self).on_session_timer(cx, id, key);
+    }
+
+    fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {
+        (**self).on_source(cx, key, ready);
+    }
+
+    fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
+        (**self).on_session_source(cx, id, key, ready);
     }
 }

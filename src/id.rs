@@ -1,4 +1,4 @@
-//! Identifiers of sessions and timers.
+//! Identifiers of sessions, timers and event sources.
 
 use std::fmt;
 
@@ -26,4 +26,13 @@ pub struct TimerId {
     pub(crate) due: u64,
     /// Distinguishes timers with the same due time; they are due in the order of setting.
     pub(crate) sequence: u64,
+}
+
+/// Identifies a registered event source; see [`Context::register`](crate::Context::register).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId {
+    /// Place in the table of sources.
+    pub(crate) index: u32,
+    /// Number of the registration, from 1. 64 bits, so that it never repeats.
+    pub(crate) number: u64,
 }

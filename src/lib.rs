@@ -74,18 +74,22 @@ pub mod page;
 pub mod proto;
 mod router;
 mod server;
+mod session_map;
 
 mod stats;
 mod stream;
 
 pub use config::{Config, ConfigError, LagPolicy, descriptors_max};
 pub use context::Context;
+pub use engine::sources::Ready;
+pub use engine::timers::When;
 pub use error::{Close, Error, Limit, SendStatus, Side};
 pub use handler::{Handler, HandlerFn, handler_fn};
-pub use id::{Id, TimerId};
+pub use id::{Id, SourceId, TimerId};
 pub use proto::{HttpResponse, Message, Request, Upgrade};
-pub use router::Router;
+pub use router::{RouteHandler, Router};
 pub use server::{Handle, HandleError, Server, Turn, testing};
+pub use session_map::SessionMap;
 pub use stats::{Stats, TurnTimes};
 
 /// The `http` crate, which has the types of the parts of requests and responses: `HeaderMap`, `Uri` and others.

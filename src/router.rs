@@ -1,10 +1,12 @@
 //! [`Router`]: dispatches sessions to handlers by the path of the request.
 
 use crate::context::Context;
+use crate::engine::sources::Ready;
 use crate::error::{Close, Error};
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
@@ -22,27 +24,37 @@ use std::ops::Range;
 /// # let _ = router;
 /// ```
 ///
-/// `on_timer` is called for the handler that has set the timer. All handlers share the same topics. A handler may
-/// itself be a router. [`on_source`](Handler::on_source) is called for all
-/// routes.
-#[derive(Default)]
-pub struct Router {
-    routes: Vec<Route>,
+/// `on_timer` and `on_source` are called for the handler that has set the timer or registered the source. Timers and
+/// sources of the embedding program do not reach the routes: wrap the router in a handler of your own
+/// ([`Handler::inner`]), as in [`guide::embedding`](crate::guide::embedding). All handlers share the same topics. A
+/// handler may itself be a router.
+///
+/// The handlers of [`Router::new`] can share state of their thread in an `Rc`. A server that is created on one thread
+/// and run on another needs [`Router::sendable`].
+pub struct Router<R: ?Sized = dyn RouteHandler> {
+    routes: Vec<Route<R>>,
     /// The route of the session in each slot.
     sessions: Vec<SessionRoute>,
     /// Allowed origins. Empty: all origins are allowed.
     origins: Vec<String>,
-    /// Keys of the embedding program's sources, with their callbacks.
-    sources: Vec<(usize, SourceCallback)>,
 }
 
-/// Callback for a source of the embedding program that is ready.
-type SourceCallback = Box<dyn FnMut(&mut Context<'_>) + Send>;
+/// A handler of a [`Router`]: every [`Handler`] without borrowed data.
+pub trait RouteHandler: Handler + Any {
+    #[doc(hidden)]
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
 
-struct Route {
+impl<H: Handler + Any> RouteHandler for H {
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+struct Route<R: ?Sized> {
     pattern: Pattern,
-    handler: Box<dyn Handler + Send>,
-    /// Scopes of this route's timers. The first is the route's own, the others are those of routers inside its handler.
+    handler: Box<R>,
+    /// Scopes of this route's timers and sources. The first is the route's own, the others are those of routers inside its handler.
     /// Empty before `on_start`.
     scopes: Range<u32>,
 }
@@ -64,9 +76,9 @@ enum Pattern {
 }
 
 impl Router {
-    /// Returns a router without routes, which answers every request with 404.
+    /// Returns a router without routes, which answers every request with 404. Its handlers need not be `Send`.
     pub fn new() -> Self {
-        Self::default()
+        Self::empty()
     }
 
     /// Adds a route: `handler` serves the requests whose path matches `pattern`.
@@ -75,12 +87,50 @@ impl Router {
     /// If `pattern` does not begin with a slash, has a `*` elsewhere than as its last segment, or was added before, or
     /// if the router has 65 535 routes.
     #[must_use]
+    pub fn route(self, pattern: &str, handler: impl Handler + 'static) -> Self {
+        self.route_boxed(pattern, Box::new(handler))
+    }
+}
+
+impl Router<dyn RouteHandler + Send> {
+    /// As [`Router::new`], but the handlers must be `Send`, and so the server can be sent to another thread before it
+    /// runs.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use wsloop::{Config, Router, Server, handlers::Echo};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Router::sendable().route("/echo", Echo::new()))?;
+    /// # server.handle().stop().unwrap();
+    /// thread::spawn(move || server.run()).join().unwrap()
+    /// # }
+    /// ```
+    pub fn sendable() -> Self {
+        Self::empty()
+    }
+
+    /// Adds a route: `handler` serves the requests whose path matches `pattern`.
+    ///
+    /// # Panics
+    /// As the method of the same name of a router whose handlers need not be `Send`.
+    #[must_use]
     pub fn route(self, pattern: &str, handler: impl Handler + Send + 'static) -> Self {
         self.route_boxed(pattern, Box::new(handler))
     }
+}
 
-    /// Implements `route` without its type parameter, so that the code exists once and not for each type of handler.
-    fn route_boxed(mut self, pattern: &str, handler: Box<dyn Handler + Send>) -> Self {
+impl<R: RouteHandler + ?Sized> Router<R> {
+    fn empty() -> Self {
+        Self {
+            routes: Vec::new(),
+            sessions: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+
+    /// Implements `route` without the type of the handler, so that the code exists once and not for each type.
+    fn route_boxed(mut self, pattern: &str, handler: Box<R>) -> Self {
         let pattern = Pattern::parse(pattern);
         assert!(
             self.routes.iter().all(|route| route.pattern != pattern),
@@ -109,10 +159,40 @@ impl Router {
         self
     }
 
-    /// Calls `ready` when the source that was registered with `key` (`Server::register`) is ready. No route receives
-    /// the timers that `ready` sets.
-    pub fn watch(&mut self, key: usize, ready: impl FnMut(&mut Context<'_>) + Send + 'static) {
-        self.sources.push((key, Box::new(ready)));
+    /// Calls `act` with the handler of the route that was added with `pattern`, and returns its result. Timers that
+    /// `act` sets and sources that it registers with its context belong to the route. `None` if there is no such route,
+    /// or its handler is not an `H`.
+    ///
+    /// ```
+    /// use wsloop::{Config, Context, Handler, Id, Message, Router, Server};
+    ///
+    /// struct Count(u64);
+    /// impl Handler for Count {
+    ///     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {
+    ///         self.0 += 1;
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Router::new().route("/count", Count(0)))?;
+    /// let count = server.with_handler(|router, cx| {
+    ///     router.with_route(cx, "/count", |count: &mut Count, _| count.0)
+    /// });
+    /// assert_eq!(count, Some(0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_route<H: Handler + 'static, T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        pattern: &str,
+        act: impl FnOnce(&mut H, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let pattern = Pattern::parse(pattern);
+        let mut routes = self.routes.iter_mut();
+        let route = routes.find(|route| route.pattern == pattern)?;
+        let handler = (*route.handler).as_any_mut().downcast_mut()?;
+        Some(act(handler, &mut cx.scoped(route.scopes.start)))
     }
 
     /// Returns whether the request's origin is allowed.
@@ -164,13 +244,20 @@ impl Router {
         has_route.then_some(usize::from(entry.route))
     }
 
+    /// Returns the handler of the route in whose scope a timer was set or a source was registered.
+    fn handler_in_scope(&mut self, cx: &Context<'_>) -> Option<&mut R> {
+        let mut routes = self.routes.iter_mut();
+        let route = routes.find(|route| route.scopes.contains(&cx.scope()))?;
+        Some(&mut *route.handler)
+    }
+
     /// Returns the handler of a session, and a context with the route's scope of timers.
     #[inline]
     fn handler_of<'r, 'c>(
         &'r mut self,
         cx: &'c mut Context<'_>,
         id: Id,
-    ) -> (&'r mut dyn Handler, Context<'c>) {
+    ) -> (&'r mut R, Context<'c>) {
         let entry = self.sessions.get(id.slot as usize);
         let entry = entry.filter(|entry| entry.number == id.number as u16);
         // The route of `NO_ROUTE` is out of bounds.
@@ -225,7 +312,12 @@ impl Pattern {
 
 // The lint reports a method that is added to the trait and is missing here: routes would never receive its event.
 #[deny(clippy::missing_trait_methods)]
-impl Handler for Router {
+impl<R: RouteHandler + ?Sized> Handler for Router<R> {
+    /// Returns `None`: each event goes to one route.
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        None
+    }
+
     fn on_start(&mut self, cx: &mut Context<'_>) {
         for route in &mut self.routes {
             let first = cx.new_scope();
@@ -315,23 +407,31 @@ impl Handler for Router {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        let scope = cx.scope();
-        let mut routes = self.routes.iter_mut();
-        if let Some(route) = routes.find(|route| route.scopes.contains(&scope)) {
-            route.handler.on_timer(cx, key);
+        match self.handler_in_scope(cx) {
+            Some(handler) => handler.on_timer(cx, key),
+            None => log::warn!(
+                "timer {key} was set outside of all routes and no handler around the router has on_timer: ignored"
+            ),
         }
     }
 
-    /// Calls the callbacks for the source, and then `on_source` of all routes, because a route's handler can use the
-    /// source, too.
-    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-        for (_, ready) in self.sources.iter_mut().filter(|(source, _)| *source == key) {
-            ready(cx);
+    fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
+        let (handler, mut cx) = self.handler_of(cx, id);
+        handler.on_session_timer(&mut cx, id, key);
+    }
+
+    fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {
+        match self.handler_in_scope(cx) {
+            Some(handler) => handler.on_source(cx, key, ready),
+            None => log::warn!(
+                "source {key} was registered outside of all routes and no handler around the router has on_source:                  ignored"
+            ),
         }
-        for route in &mut self.routes {
-            let mut cx = cx.scoped(route.scopes.start);
-            route.handler.on_source(&mut cx, key);
-        }
+    }
+
+    fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
+        let (handler, mut cx) = self.handler_of(cx, id);
+        handler.on_session_source(&mut cx, id, key, ready);
     }
 }
 
@@ -339,7 +439,13 @@ fn not_found() -> HttpResponse {
     HttpResponse::new(404, "nothing is served at this path\n")
 }
 
-impl fmt::Debug for Router {
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: ?Sized> fmt::Debug for Router<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.routes.iter().map(|route| &route.pattern))

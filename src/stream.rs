@@ -48,6 +48,16 @@ impl Stream {
         }
     }
 
+    /// Returns the pending error of the stream, if the system has one.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+            Self::Memory(_) => Ok(None),
+        }
+        .unwrap_or_else(Some)
+    }
+
     /// Makes closing the socket reset the connection, so that the kernel discards unsent bytes at once instead of
     /// holding them for a peer that accepts nothing. Has no effect without the feature `serve`, and on streams other
     /// than TCP.

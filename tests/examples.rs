@@ -33,7 +33,7 @@ mod chats {
     /// handler panic.
     #[test]
     fn a_path_that_is_too_long_for_a_topic_is_refused() {
-        let server = serve(chat::config(), chat::router());
+        let server = serve_made(chat::config(), chat::router);
         let path = format!("/chat/{}?name=anna", "x".repeat(600));
         match try_connect(server.addr, &path) {
             Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 414),
@@ -43,7 +43,7 @@ mod chats {
 
     #[test]
     fn lines_reach_the_members_of_the_topic_with_the_senders_name() {
-        let server = serve(chat::config(), chat::router());
+        let server = serve_made(chat::config(), chat::router);
         let mut anna = connect(server.addr, "/chat/garden?name=anna");
         assert_eq!(text(&mut anna), "* anna is here");
         let mut bert = connect(server.addr, "/chat/garden?x=y&name=bert");
@@ -74,7 +74,7 @@ mod chats {
 
     #[test]
     fn a_request_without_a_valid_name_gets_400() {
-        let server = serve(chat::config(), chat::router());
+        let server = serve_made(chat::config(), chat::router);
         for path in [
             "/chat/garden",
             "/chat/garden?name=",
@@ -86,7 +86,7 @@ mod chats {
 
     #[test]
     fn a_binary_message_ends_the_session_with_1003() {
-        let server = serve(chat::config(), chat::router());
+        let server = serve_made(chat::config(), chat::router);
         let mut client = connect(server.addr, "/chat/garden?name=anna");
         assert_eq!(text(&mut client), "* anna is here");
         client.send(Sent::binary(vec![0])).unwrap();

@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use mio::Interest;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -12,8 +13,8 @@ use tungstenite::Message as Sent;
 use wsloop::handlers::{Broadcast, Echo};
 use wsloop::page::Page;
 use wsloop::{
-    Close, Config, Context, Error, Handler, HttpResponse, Id, LagPolicy, Message, Request, Router,
-    SendStatus, Server, Upgrade,
+    Close, Config, Context, Error, Handler, HttpResponse, Id, LagPolicy, Message, Ready, Request,
+    Router, SendStatus, Server, Upgrade,
 };
 
 /// Runs a server with the built-in page at `/` (with an echo) and `/topic/*` (with a broadcast), and a custom page
@@ -24,7 +25,7 @@ fn routed() -> Running {
         .unwrap()
         .with_header("X-Own", "yes")
         .unwrap();
-    let router = Router::new()
+    let router = Router::sendable()
         .route("/", Page::new().beside(Echo::new()))
         .route("/own", own)
         .route("/topic/*", Page::default().beside(Broadcast));
@@ -297,7 +298,7 @@ mod sockets {
             }
         }
 
-        fn on_source(&mut self, _: &mut Context<'_>, _: usize) {
+        fn on_source(&mut self, _: &mut Context<'_>, _: u64, _: Ready) {
             self.record("source");
         }
     }
@@ -317,7 +318,9 @@ mod sockets {
         let mut server = Server::new(config, Page::new().beside(Named(event_sender))).unwrap();
         server.listen("127.0.0.1:0").unwrap();
         let (mut sender, mut receiver) = mio::net::UnixStream::pair().unwrap();
-        server.register(&mut receiver, 7).unwrap();
+        server
+            .with_context(|cx| cx.register(&mut receiver, 7, Interest::READABLE))
+            .unwrap();
         let server = run(server);
         assert_eq!(get(server.addr, "/").status, 200);
         let expect = |names: &[&str]| {

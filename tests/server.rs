@@ -269,7 +269,7 @@ mod http {
 
     fn routed() -> Running {
         let page = Page::bytes("text/html", &b"<p>hello</p>"[..]);
-        let router = Router::new()
+        let router = Router::sendable()
             .route("/echo", Echo::new())
             .route("/chat/*", Broadcast)
             .route("/page", page);
@@ -340,7 +340,7 @@ mod http {
 
     #[test]
     fn a_foreign_origin_is_403() {
-        let router = Router::new()
+        let router = Router::sendable()
             .route("/*", Echo::new())
             .allow_origin("https://example.org");
         let server = serve(Config::default(), router);

@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use mio::Interest;
 use mio::net::UnixStream;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -14,15 +15,19 @@ use tungstenite::http::HeaderValue;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{HandshakeError, Message as Sent};
 use wsloop::{
-    Close, Config, Context, Handler, HttpResponse, Id, Message, Request, SendStatus, Server, Side,
-    TimerId, Upgrade, handler_fn,
+    Close, Config, Context, Handler, HttpResponse, Id, Message, Ready, Request, SendStatus, Server,
+    SessionMap, Side, SourceId, TimerId, Upgrade, handler_fn,
 };
 
 mod upgrade {
     use super::*;
 
     /// Accepts requests with a token, and returns the token in a header of the 101 response.
-    struct TokenCheck;
+    #[derive(Default)]
+    struct TokenCheck {
+        /// What the handler saw in each session's request.
+        seen: SessionMap<String>,
+    }
 
     impl Handler for TokenCheck {
         fn on_upgrade(
@@ -49,13 +54,12 @@ mod upgrade {
             let offered: Vec<&str> = request.subprotocols().collect();
             let peer = cx.peer_addr(id).unwrap();
             let seen = format!("{} {offered:?} {peer} {}", request.path(), cx.is_open(id));
-            cx.set_state(id, seen);
+            self.seen.insert(id, seen);
             Ok(())
         }
 
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
-            let seen = cx.state::<String>(id).unwrap().clone();
-            let _ = cx.send(id, &seen);
+            let _ = cx.send(id, &self.seen[id]);
         }
     }
 
@@ -75,7 +79,7 @@ mod upgrade {
 
     #[test]
     fn the_handler_sees_the_request_and_alters_the_101() {
-        let server = serve(Config::default(), TokenCheck);
+        let server = serve(Config::default(), TokenCheck::default());
         let request = request(server.addr, "/door?key=1")
             .with_header("X-Token", "anna")
             .with_sub_protocol("v1")
@@ -93,7 +97,7 @@ mod upgrade {
 
     #[test]
     fn the_handler_refuses_with_a_status_a_header_and_a_body() {
-        let (handler, events) = watch(TokenCheck);
+        let (handler, events) = watch(TokenCheck::default());
         let server = serve(Config::default(), handler);
         assert_eq!(
             refusal(request(server.addr, "/"), server.addr),
@@ -107,7 +111,7 @@ mod upgrade {
 
     #[test]
     fn a_101_that_the_handler_has_made_invalid_is_a_500_and_an_error() {
-        let (handler, events) = watch(TokenCheck);
+        let (handler, events) = watch(TokenCheck::default());
         let server = serve(Config::default(), handler);
         let request = request(server.addr, "/?broken").with_header("X-Token", "anna");
         assert_eq!(refusal(request, server.addr).0, 500);
@@ -316,21 +320,16 @@ mod ends {
     }
 
     #[test]
-    fn in_on_close_the_session_has_its_state_and_refuses_messages() {
+    fn in_on_close_the_session_has_its_path_and_refuses_messages() {
         struct Last(mpsc::Sender<String>);
         impl Handler for Last {
-            fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-                cx.set_state(id, 7_u32);
-            }
-
             fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
 
             fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
-                let state = cx.state::<u32>(id).copied();
                 let (path, peer) = (cx.path(id), cx.peer_addr(id));
                 let sent = cx.send(id, "too late");
                 let answer = format!(
-                    "{state:?} {path:?} {} {sent:?} {} {:?}",
+                    "{path:?} {} {sent:?} {} {:?}",
                     peer.is_some(),
                     cx.count(),
                     cx.ids()
@@ -343,7 +342,7 @@ mod ends {
         drop(Raw::open(server.addr, "/last"));
         assert_eq!(
             answer.recv_timeout(WAIT).unwrap(),
-            r#"Some(7) Some("/last") true Refused 0 []"#
+            r#"Some("/last") true Refused 0 []"#
         );
         drop(server);
     }
@@ -440,21 +439,9 @@ mod ends {
 mod properties {
     use super::*;
 
-    /// Answers questions about the session and the server. Counts the questions of each session in its state.
+    /// Answers questions about the session and the server.
     fn answer(cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        let asked = match cx.state::<usize>(id) {
-            Some(asked) => {
-                *asked += 1;
-                *asked
-            }
-            None => {
-                cx.set_state(id, 1_usize);
-                1
-            }
-        };
-        assert_eq!(cx.state::<String>(id), None, "the state is not a String");
         let answer = match message.as_text().unwrap() {
-            "how often?" => asked.to_string(),
             "peer" => cx.peer_addr(id).unwrap().to_string(),
             "path" => cx.path(id).unwrap().to_string(),
             "count" => cx.count().to_string(),
@@ -472,21 +459,6 @@ mod properties {
             other => panic!("unknown question {other:?}"),
         };
         let _ = cx.send(id, &answer);
-    }
-
-    #[test]
-    fn each_session_has_its_own_state() {
-        let server = serve(Config::default(), handler_fn(answer));
-        let mut first = connect(server.addr, "/");
-        let mut second = connect(server.addr, "/");
-        assert_eq!(ask(&mut first, "how often?"), "1");
-        assert_eq!(ask(&mut first, "how often?"), "2");
-        assert_eq!(ask(&mut second, "how often?"), "1");
-        drop(first);
-        // A new session may reuse the slot of the ended one, but has no state.
-        let mut third = connect(server.addr, "/");
-        assert_eq!(ask(&mut third, "how often?"), "1");
-        assert_eq!(ask(&mut second, "how often?"), "2");
     }
 
     #[test]
@@ -625,16 +597,21 @@ mod sources {
     /// Sends the bytes that arrive on its socket `source` to every session.
     struct Relay {
         source: UnixStream,
-        key: usize,
+        key: u64,
     }
 
     impl Handler for Relay {
+        fn on_start(&mut self, cx: &mut Context<'_>) {
+            cx.register(&mut self.source, self.key, Interest::READABLE)
+                .unwrap();
+        }
+
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
             let _ = cx.send(id, message);
         }
 
-        fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-            assert_eq!(key, self.key);
+        fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {
+            assert_eq!((key, ready.is_readable), (self.key, true));
             let mut buf = [0; 64];
             // The source is edge-triggered, so it is read until it would block.
             while let Ok(len @ 1..) = self.source.read(&mut buf) {
@@ -647,14 +624,10 @@ mod sources {
 
     #[test]
     fn a_registered_source_wakes_the_handler() {
-        for key in [0, 65_535] {
+        for key in [0, u64::MAX] {
             let (mut other, source) = UnixStream::pair().unwrap();
             let mut server = Server::new(Config::default(), Relay { source, key }).unwrap();
             server.listen("127.0.0.1:0").unwrap();
-            let (mut registered, _peer) = UnixStream::pair().unwrap();
-            let error = server.register(&mut registered, 65_536).unwrap_err();
-            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
-            register(&mut server, key);
             let server = run(server);
             let mut client = connect(server.addr, "/");
             for word in ["one", "two", "three"] {
@@ -668,12 +641,78 @@ mod sources {
         }
     }
 
-    fn register(server: &mut Server<Relay>, key: usize) {
-        // The handler, and thereby the server, owns the source. A placeholder replaces it during the registration.
-        let (_, placeholder) = UnixStream::pair().unwrap();
-        let mut source = std::mem::replace(&mut server.handler_mut().source, placeholder);
-        server.register(&mut source, key).unwrap();
-        server.handler_mut().source = source;
+    /// A handler with a source for each session: sends what arrives on it, and reports writability.
+    #[derive(Default)]
+    struct Upstreams {
+        /// The end that the handler registers, and the other end, which the test controls by messages.
+        pairs: SessionMap<(UnixStream, UnixStream, Option<SourceId>)>,
+    }
+
+    impl Handler for Upstreams {
+        fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+            let (mut near, far) = UnixStream::pair().unwrap();
+            let interest = Interest::READABLE;
+            let source = cx.register_for_session(id, &mut near, 9, interest).unwrap();
+            self.pairs.insert(id, (near, far, Some(source)));
+        }
+
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+            let (near, far, source) = &mut self.pairs[id];
+            match message.as_text().unwrap() {
+                "deregister" => {
+                    let source = source.take().unwrap();
+                    cx.deregister(near, source).unwrap();
+                    let error = cx.deregister(near, source).unwrap_err();
+                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                    let error = cx.reregister(near, source, Interest::READABLE);
+                    assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+                }
+                "writable" => {
+                    let source = source.unwrap();
+                    cx.reregister(near, source, Interest::WRITABLE).unwrap();
+                }
+                text => far.write_all(text.as_bytes()).unwrap(),
+            }
+        }
+
+        fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
+            assert_eq!(key, 9);
+            if ready.is_writable {
+                let _ = cx.send(id, "writable");
+            }
+            let mut buf = [0; 64];
+            while let Ok(len @ 1..) = self.pairs[id].0.read(&mut buf) {
+                let _ = cx.send(id, &buf[..len]);
+            }
+        }
+
+        fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
+            let mut pair = self.pairs.remove(id).unwrap();
+            let error = cx.register_for_session(id, &mut pair.1, 9, Interest::READABLE);
+            assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn sources_of_sessions_are_registered_and_dropped_from_handlers() {
+        let server = serve(Config::default(), Upstreams::default());
+        // Sessions use the slots and the sources of earlier ones.
+        for _ in 0..3 {
+            let mut first = connect(server.addr, "/");
+            let mut second = connect(server.addr, "/");
+            first.send(Sent::text("to the first")).unwrap();
+            assert_eq!(first.read().unwrap(), Sent::binary("to the first"));
+            second.send(Sent::text("to the second")).unwrap();
+            assert_eq!(second.read().unwrap(), Sent::binary("to the second"));
+            // An event follows, because the source is writable already.
+            assert_eq!(ask(&mut first, "writable"), "writable");
+            first.send(Sent::text("deregister")).unwrap();
+            first.send(Sent::text("unseen")).unwrap();
+            second.send(Sent::text("again")).unwrap();
+            assert_eq!(second.read().unwrap(), Sent::binary("again"));
+            first.send(Sent::Ping("".into())).unwrap();
+            assert_eq!(first.read().unwrap(), Sent::Pong("".into()));
+        }
     }
 }
 

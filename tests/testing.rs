@@ -1,15 +1,18 @@
 //! Tests of `wsloop::testing`, which runs a handler without sockets, and of `Box<dyn Handler>`, which must pass every
 //! event to the handler in the box.
 
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use wsloop::handlers::{Broadcast, Echo};
 use wsloop::page::Page;
 use wsloop::testing::{Harness, Received, opening};
 use wsloop::{
-    Close, Config, Context, Error, Handler, HttpResponse, Id, LagPolicy, Message, Request, Router,
-    Side, Upgrade, handler_fn,
+    Close, Config, Context, Error, Handler, HttpResponse, Id, LagPolicy, Message, Ready, Request,
+    Router, Side, Upgrade, handler_fn,
 };
 
 fn text(text: &str) -> Received {
@@ -297,12 +300,34 @@ impl NameRecorder {
     }
 }
 
+/// A source for a harness, which polls none.
+struct Unpolled;
+
+impl Source for Unpolled {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        unreachable!("a harness has no poll")
+    }
+
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        unreachable!("a harness has no poll")
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        unreachable!("a harness has no poll")
+    }
+}
+
 // A new event of `Handler` must be added here, so that the test of the boxed handler covers it.
 #[deny(clippy::missing_trait_methods)]
 impl Handler for NameRecorder {
     fn on_start(&mut self, cx: &mut Context<'_>) {
         self.record("on_start");
         cx.set_timer(Duration::from_secs(1), 0);
+        cx.register(&mut Unpolled, 5, Interest::READABLE).unwrap();
+    }
+
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        None
     }
 
     fn on_upgrade(
@@ -330,6 +355,9 @@ impl Handler for NameRecorder {
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         self.record("on_open");
         cx.subscribe(id, "news");
+        cx.set_session_timer(id, Duration::from_secs(1), 0);
+        cx.register_for_session(id, &mut Unpolled, 6, Interest::WRITABLE)
+            .unwrap();
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, _: Id, message: Message<'_>) {
@@ -365,8 +393,16 @@ impl Handler for NameRecorder {
         self.record("on_timer");
     }
 
-    fn on_source(&mut self, _: &mut Context<'_>, _: usize) {
+    fn on_session_timer(&mut self, _: &mut Context<'_>, _: Id, _: u64) {
+        self.record("on_session_timer");
+    }
+
+    fn on_source(&mut self, _: &mut Context<'_>, _: u64, _: Ready) {
         self.record("on_source");
+    }
+
+    fn on_session_source(&mut self, _: &mut Context<'_>, _: Id, _: u64, _: Ready) {
+        self.record("on_session_source");
     }
 }
 
@@ -394,7 +430,8 @@ fn every_event<H: Handler>(wrap: impl FnOnce(NameRecorder) -> H) -> (Vec<Receive
     // An empty pong.
     harness.send_raw(sender, b"\x8A\x80\0\0\0\0");
     harness.advance(Duration::from_secs(1));
-    harness.source_is_ready(5);
+    harness.source_is_ready(5, Ready::READABLE);
+    harness.session_source_is_ready(sender, 6, Ready::WRITABLE);
     harness.send_raw(stalled, b"no frame");
     harness.close(sender, 1000, "");
     let received = [harness.received(sender), harness.received(stalled)].concat();
@@ -419,6 +456,8 @@ fn a_boxed_handler_gets_every_event() {
             "on_open",
             "on_ping",
             "on_pong",
+            "on_session_source",
+            "on_session_timer",
             "on_skip",
             "on_source",
             "on_start",

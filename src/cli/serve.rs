@@ -2,15 +2,16 @@
 
 use super::args::{Route, Serve};
 use super::descriptors;
-use super::listen::{self, Listener};
+use super::listen::{self, Listener, SocketFile};
 use super::logging;
 use super::write_stdout;
+use mio::Interest;
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::Page;
-use wsloop::{Config, Handler, Router, Server};
+use wsloop::{Config, Context, Handler, Id, Message, Ready, Router, Server};
 
 /// Opens the listeners, prints their URLs on stdout and serves until a signal arrives. The first signal stops the
 /// server gracefully, the second immediately.
@@ -24,22 +25,16 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
             "ignored the environment variable {name}: no flag has this name; see 'wsloop serve --help'"
         );
     }
-    let (listeners, mut files) = listen::open(&serve)?;
+    let (listeners, files) = listen::open(&serve)?;
     descriptors::raise();
-    let router = router(&serve);
-    let mut server = Server::new(config(&serve), router)?;
+    let handler = Stoppable {
+        router: router(&serve),
+        signals: Signals::new([SIGINT, SIGTERM])?,
+        files,
+    };
+    let mut server = Server::new(config(&serve), handler)?;
     // Registered before the URLs are printed, so that a program that waits for a URL can stop the server immediately.
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    server.register(&mut signals, SIGNALS)?;
-    server.handler_mut().watch(SIGNALS, move |cx| {
-        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
-        if signals.pending().count() > 0 {
-            // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
-            // starts finds its path in use and does not replace the file. So no file of another server is removed here.
-            files.clear();
-            cx.stop();
-        }
-    });
+    server.with_handler(|handler, cx| cx.register(&mut handler.signals, 0, Interest::READABLE))?;
     let mut announcement = String::new();
     for listener in listeners {
         let url = match listener {
@@ -60,6 +55,34 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
         log::info!("the built-in test page is at http://{address}/");
     }
     server.run()
+}
+
+/// Stops the server when a signal arrives. All other events go to the router.
+struct Stoppable {
+    router: Router,
+    signals: Signals,
+    /// The files of Unix sockets, which are removed when they are dropped.
+    files: Vec<SocketFile>,
+}
+
+impl Handler for Stoppable {
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.router)
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        self.router.on_message(cx, id, message);
+    }
+
+    fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
+        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
+        if self.signals.pending().count() > 0 {
+            // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
+            // starts finds its path in use and does not replace the file. So no file of another server is removed here.
+            self.files.clear();
+            cx.stop();
+        }
+    }
 }
 
 /// Returns the server's limits. Computes the default of `connections_max` again, because `descriptors::raise` has
@@ -129,7 +152,7 @@ fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> R
     fn add_with_page(
         router: Router,
         path: &str,
-        handler: impl Handler + Send + 'static,
+        handler: impl Handler + 'static,
         page: Option<Page>,
     ) -> Router {
         match page {
@@ -147,9 +170,6 @@ fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> R
 /// Signal numbers. POSIX defines the same ones on every system.
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
-
-/// Key of the signals among the server's event sources.
-const SIGNALS: usize = 0;
 
 /// Path of the built-in page.
 const ROOT: &str = "/";

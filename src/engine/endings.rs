@@ -125,6 +125,8 @@ impl Engine {
         debug_assert!(self.sessions[slot].is_open());
         self.leave_topics(slot);
         let session = &mut self.sessions[slot];
+        // The peer's Close must be read.
+        session.is_paused_by_handler = false;
         self.replies.clear();
         session.connection.close(code, reason, &mut self.replies);
         session.outbound.queue_pong(&mut self.buffers);
@@ -140,6 +142,7 @@ impl Engine {
         });
         self.expect_close(slot);
         self.queue_flush(slot);
+        self.queue_read(slot);
     }
 
     /// Closes a member with more than `lag_bytes_max` of unsent publications that may not be skipped. The first

@@ -13,6 +13,7 @@
 //! - `memberships`: join, leave, publish, claim
 //! - `operations`: everything else that a handler can request
 //! - `deadlines`, `timers`: what is due when
+//! - `sources`: the event sources of handlers
 //! - `slot_queue`: the queues of slots for the read and flush phases
 //! - `session_log`: log lines about sessions, rate-limited
 
@@ -25,7 +26,8 @@ pub(crate) mod paths;
 pub(crate) mod session;
 pub(crate) mod session_log;
 mod slot_queue;
-mod timers;
+pub(crate) mod sources;
+pub(crate) mod timers;
 
 use crate::buffer::BufferPool;
 use crate::config::Config;
@@ -35,12 +37,15 @@ use crate::proto::{HeadLimits, Limits};
 use crate::stats::Stats;
 use crate::stream::Stream;
 use deadlines::{Deadline, Deadlines, Millis};
+use mio::Registry;
 use paths::Paths;
 use session::{InputEnd, Kind, Session, id};
 use session_log::SessionLog;
 use slab::Slab;
 use slot_queue::SlotQueue;
+use sources::Sources;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::mem;
 use std::time::{Duration, Instant};
 use timers::Timers;
@@ -57,6 +62,7 @@ pub(crate) struct Engine {
     pub(crate) paths: Paths,
     pub(crate) deadlines: Deadlines,
     pub(crate) timers: Timers,
+    pub(crate) sources: Sources,
     pub(crate) session_log: SessionLog,
     /// Totals. [`Engine::stats`] adds the current values.
     pub(crate) stats: Stats,
@@ -141,14 +147,17 @@ pub(crate) enum Stop {
 pub(crate) struct Readiness {
     pub(crate) is_readable: bool,
     pub(crate) is_writable: bool,
-    /// The peer has ended its side of the stream, or a read may stop before the stream is empty (urgent data).
+    /// The peer has ended its side of the stream, or a read may stop before the stream is empty (urgent data), or the
+    /// stream has failed.
     pub(crate) is_end: bool,
+    /// The stream has failed. `is_end` is set, too.
+    pub(crate) is_error: bool,
 }
 
 impl Engine {
     /// Returns an engine without sessions at time 0. `clock` is the instant of time 0, or `None` if a test controls the
-    /// time.
-    pub(crate) fn new(config: Config, clock: Option<Instant>) -> Self {
+    /// time. `registry` is that of the server's poll, or `None` if a test reports the readiness of sources.
+    pub(crate) fn new(config: Config, clock: Option<Instant>, registry: Option<Registry>) -> Self {
         let limits = Limits {
             message_bytes_max: config.message_bytes_max,
             fragments_max: config.fragments_max,
@@ -178,6 +187,7 @@ impl Engine {
             turn_buffer: TurnBuffer::new(),
             paths: Paths::default(),
             timers: Timers::new(clock),
+            sources: Sources::new(registry),
             session_log: SessionLog::default(),
             stats: Stats::default(),
             now: 0,
@@ -237,8 +247,16 @@ impl Engine {
         if !is_meant(session.number) {
             return;
         }
-        if readiness.is_end && session.input_end == InputEnd::Unknown {
-            session.input_end = InputEnd::Announced;
+        if readiness.is_end {
+            if session.input_end == InputEnd::Unknown {
+                session.input_end = InputEnd::Announced;
+            }
+            if readiness.is_error && session.is_paused_by_handler {
+                // The read phase, which finds the errors of other sessions, does not read this one.
+                let error = session.stream.take_error();
+                let error = error.unwrap_or_else(|| ErrorKind::ConnectionReset.into());
+                return self.stream_failed(slot, error);
+            }
         }
         if readiness.is_readable {
             session.is_readable = true;
@@ -261,6 +279,7 @@ impl Engine {
             || !self.reap_queue.is_empty()
             || self.topics.is_dirty()
             || self.reading.is_some()
+            || self.sources.has_ready()
             || self.has_excess_handshakes()
             || matches!(self.stop, Stop::Asked | Stop::Now)
     }
@@ -300,6 +319,11 @@ impl Engine {
     /// Returns the time at the start of this turn, in milliseconds of the loop's clock.
     pub(crate) fn now(&self) -> u64 {
         self.now
+    }
+
+    /// Returns the instant of the start of this turn.
+    pub(crate) fn instant(&self) -> Instant {
+        self.timers.instant(self.now)
     }
 
     /// Returns the id of the session in `slot`.
@@ -442,6 +466,9 @@ impl Engine {
     pub(crate) fn remove(&mut self, slot: usize) -> Stream {
         self.set_kind(slot, Kind::Reported);
         self.deadlines.clear(slot);
+        let id = self.id_of(slot);
+        self.timers.cancel_all_of(id);
+        self.sources.remove_all_of(id);
         let mut session = self.sessions.remove(slot);
         session
             .outbound

@@ -6,18 +6,17 @@
 
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, Phase, Session, id};
+use super::timers::When;
 use super::{Engine, Stop};
 use crate::error::{Error, Limit, SendStatus, Side};
 use crate::id::{Id, TimerId};
 use crate::proto::{CODE_NONE, Message, Stage, is_code_allowed};
 use crate::stats::Stats;
 use crate::stream::Stream;
-use std::any::Any;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 impl Engine {
     /// See [`Context::send`](crate::Context::send).
@@ -28,7 +27,7 @@ impl Engine {
         if let Some(session) = self.sessions.get_mut(id.slot as usize)
             && session.number == id.number
             && session.extra.is_none()
-            && !session.is_paused
+            && !session.is_above_high_water
             && session.is_open()
             && message.len() < WRITE_THROUGH_BYTES
             && let Some(header) = message.short_header()
@@ -45,7 +44,7 @@ impl Engine {
             if unsent <= self.config.high_water_bytes {
                 return SendStatus::Queued;
             }
-            session.is_paused = true;
+            session.is_above_high_water = true;
             return SendStatus::OverHighWater;
         }
         self.send_any(id, message)
@@ -142,6 +141,30 @@ impl Engine {
         true
     }
 
+    /// See [`Context::pause`](crate::Context::pause).
+    pub(crate) fn pause(&mut self, id: Id) -> bool {
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        !mem::replace(&mut self.sessions[slot].is_paused_by_handler, true)
+    }
+
+    /// See [`Context::resume`](crate::Context::resume).
+    pub(crate) fn resume(&mut self, id: Id) -> bool {
+        let Some(slot) = self.open_slot(id) else {
+            return false;
+        };
+        if !mem::take(&mut self.sessions[slot].is_paused_by_handler) {
+            return false;
+        }
+        if let Some(Deadline::Quiet | Deadline::Idle) = self.deadlines.kind(slot) {
+            self.deadlines
+                .set(slot, Deadline::Quiet, self.now as Millis);
+        }
+        self.queue_read(slot);
+        true
+    }
+
     /// See [`Context::terminate`](crate::Context::terminate).
     pub(crate) fn terminate(&mut self, id: Id) {
         if self.session(id).is_some() {
@@ -151,8 +174,22 @@ impl Engine {
 
     /// See [`Context::set_timer`](crate::Context::set_timer). The timer carries `scope`, which a router uses to find
     /// the route that set it.
-    pub(crate) fn set_timer(&mut self, after: Duration, key: u64, scope: u32) -> TimerId {
-        self.timers.set(after, key, scope, self.now)
+    pub(crate) fn set_timer(&mut self, when: When, key: u64, scope: u32) -> TimerId {
+        self.timers.set(when, key, scope, None, self.now)
+    }
+
+    /// See [`Context::set_session_timer`](crate::Context::set_session_timer).
+    pub(crate) fn set_session_timer(
+        &mut self,
+        id: Id,
+        when: When,
+        key: u64,
+        scope: u32,
+    ) -> Option<TimerId> {
+        if self.session(id)?.phase == Phase::Dead {
+            return None;
+        }
+        Some(self.timers.set(when, key, scope, Some(id), self.now))
     }
 
     /// See [`Context::cancel_timer`](crate::Context::cancel_timer).
@@ -181,19 +218,6 @@ impl Engine {
     /// See [`Context::is_open`](crate::Context::is_open).
     pub(crate) fn is_open(&self, id: Id) -> bool {
         self.open_slot(id).is_some()
-    }
-
-    /// See [`Context::set_state`](crate::Context::set_state).
-    pub(crate) fn set_state(&mut self, id: Id, state: Box<dyn Any + Send>) {
-        if let Some(session) = self.session_mut(id) {
-            session.extra_mut().state = Some(state);
-        }
-    }
-
-    /// See [`Context::state`](crate::Context::state).
-    pub(crate) fn state(&mut self, id: Id) -> Option<&mut (dyn Any + Send)> {
-        let extra = self.session_mut(id)?.extra.as_deref_mut()?;
-        extra.state.as_deref_mut()
     }
 
     /// See [`Context::stats`](crate::Context::stats).
@@ -269,7 +293,7 @@ impl Engine {
         if session.outbound.cost() <= self.config.high_water_bytes {
             return SendStatus::Queued;
         }
-        session.is_paused = true;
+        session.is_above_high_water = true;
         SendStatus::OverHighWater
     }
 }

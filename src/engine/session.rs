@@ -10,7 +10,6 @@ use crate::id::Id;
 use crate::outbound::{Outbound, TopicKey};
 use crate::proto::{CODE_ABNORMAL, Connection, Stage};
 use crate::stream::Stream;
-use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The state of one connection, from accept to reap. An idle session without [`Extra`] consists of this struct and its
@@ -48,7 +47,10 @@ pub(crate) struct Session {
     pub(crate) is_blocked: bool,
     /// The session's queue has exceeded the high-water mark and has not returned to the low-water mark. The stream is
     /// not read meanwhile.
-    pub(crate) is_paused: bool,
+    pub(crate) is_above_high_water: bool,
+    /// The handler has paused the session. The stream is not read until the handler resumes it; see
+    /// [`Context::pause`](crate::Context::pause).
+    pub(crate) is_paused_by_handler: bool,
     /// The session published while more than `UNCLAIMED_BYTES_MAX` published bytes were unclaimed. The stream is not
     /// read until the members of the topics have claimed enough of them.
     pub(crate) is_deferred: bool,
@@ -112,8 +114,6 @@ pub(crate) enum InputEnd {
 #[derive(Debug, Default)]
 pub(crate) struct Extra {
     pub(crate) memberships: Vec<Membership>,
-    /// The handler's state; see [`Context::set_state`](crate::Context::set_state).
-    pub(crate) state: Option<Box<dyn Any + Send>>,
     pub(crate) unprocessed: Unprocessed,
     /// Maximum bytes of input that will still be read and discarded after the end of the protocol.
     pub(crate) discard_left: usize,
@@ -199,7 +199,8 @@ impl Session {
             // would probably return `WouldBlock`.
             is_readable: false,
             is_blocked: false,
-            is_paused: false,
+            is_above_high_water: false,
+            is_paused_by_handler: false,
             is_deferred: false,
             has_unchecked_claims: false,
             is_read_queued: false,
@@ -260,9 +261,10 @@ impl Session {
             .is_some_and(|extra| !extra.unprocessed.bytes.is_empty())
     }
 
-    /// Returns whether messages may be processed: the session is neither paused nor deferred.
+    /// Returns whether messages may be processed: the session is neither above the high-water mark nor paused nor
+    /// deferred.
     pub(crate) fn may_process(&self) -> bool {
-        !(self.is_paused | self.is_deferred)
+        !(self.is_above_high_water | self.is_paused_by_handler | self.is_deferred)
     }
 
     /// Returns how the session ended. Records an abnormal ending if none was recorded.

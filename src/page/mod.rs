@@ -5,7 +5,6 @@
 //! path.
 
 use crate::context::Context;
-use crate::error::{Close, Error};
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, ResponseError, Upgrade};
@@ -206,62 +205,16 @@ const fn fnv_1a(bytes: &[u8]) -> u64 {
 }
 
 impl<H: Handler> Handler for Page<H> {
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.sockets)
+    }
+
     fn on_http(&mut self, _: &mut Context<'_>, _: Id, request: &Request) -> HttpResponse {
         self.content.answer(request)
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         self.sockets.on_message(cx, id, message);
-    }
-
-    fn on_start(&mut self, cx: &mut Context<'_>) {
-        self.sockets.on_start(cx);
-    }
-
-    fn on_upgrade(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: Id,
-        request: &Request,
-        upgrade: &mut Upgrade,
-    ) -> Result<(), HttpResponse> {
-        self.sockets.on_upgrade(cx, id, request, upgrade)
-    }
-
-    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.sockets.on_open(cx, id);
-    }
-
-    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.sockets.on_ping(cx, id, payload);
-    }
-
-    fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.sockets.on_pong(cx, id, payload);
-    }
-
-    fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.sockets.on_drain(cx, id);
-    }
-
-    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        self.sockets.on_skip(cx, id, topic, messages);
-    }
-
-    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
-        self.sockets.on_close(cx, id, close);
-    }
-
-    fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
-        self.sockets.on_error(cx, id, error);
-    }
-
-    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        self.sockets.on_timer(cx, key);
-    }
-
-    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-        self.sockets.on_source(cx, key);
     }
 }
 

@@ -32,7 +32,13 @@ impl Engine {
         }
         self.session_log.report_if_due(self.now);
         while let Some(timer) = self.timers.take_due(self.now) {
-            handler.on_timer(&mut Context::new(self).scoped(timer.scope), timer.key);
+            let mut cx = Context::new(self);
+            let mut cx = cx.scoped(timer.scope);
+            match timer.session {
+                None => handler.on_timer(&mut cx, timer.key),
+                Some(id) if cx.has_events(id) => handler.on_session_timer(&mut cx, id, timer.key),
+                Some(_) => {}
+            }
         }
     }
 
@@ -61,10 +67,20 @@ impl Engine {
                 self.refuse(slot, &response, false, error);
             }
             Deadline::Quiet => {
-                self.deadlines.set(slot, Deadline::Idle, self.now as Millis);
+                let next = if self.sessions[slot].is_paused_by_handler {
+                    Deadline::Quiet
+                } else {
+                    Deadline::Idle
+                };
+                self.deadlines.set(slot, next, self.now as Millis);
                 if self.config.auto_ping {
                     self.ping_slot(slot, &[]);
                 }
+            }
+            // The peer may have sent something that is not read.
+            Deadline::Idle if self.sessions[slot].is_paused_by_handler => {
+                self.deadlines
+                    .set(slot, Deadline::Quiet, self.now as Millis);
             }
             Deadline::Idle => {
                 if self.sessions[slot].is_open() {

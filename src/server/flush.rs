@@ -165,7 +165,7 @@ impl Engine {
         // Fast path: all unsent bytes are messages of this turn, and the stream accepts them. Otherwise `flush_session`
         // continues.
         if session.phase == Phase::Live
-            && !(session.is_blocked | session.is_paused | session.has_unchecked_claims)
+            && !(session.is_blocked | session.is_above_high_water | session.has_unchecked_claims)
             && !self.topics.is_dirty()
             && let Some(span) = session.outbound.turn_span()
         {
@@ -363,15 +363,15 @@ impl Engine {
     /// its high-water mark.
     fn resume_if_low(&mut self, slot: usize, handler: &mut impl Handler) {
         let session = &mut self.sessions[slot];
-        if !session.is_paused {
+        if !session.is_above_high_water {
             // Publications count as well as direct messages.
-            session.is_paused = session.outbound.cost() > self.config.high_water_bytes;
+            session.is_above_high_water = session.outbound.cost() > self.config.high_water_bytes;
             return;
         }
         if session.outbound.cost() > self.config.low_water_bytes {
             return;
         }
-        session.is_paused = false;
+        session.is_above_high_water = false;
         self.queue_read(slot);
         if self.sessions[slot].is_open() {
             let id = self.id_of(slot);

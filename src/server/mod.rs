@@ -4,8 +4,8 @@
 //! mark sessions; the phases act. The engine owns the sessions. The order of the phases is in `turn`, and each phase is
 //! in the file named after it (accept: `listener`). This file connects the phases to mio and to the clock.
 //!
-//! The *host* is the program that embeds the server. The host's sources are the event sources that the host has
-//! registered with the server's poll ([`Server::register`]).
+//! The *host* is the program that embeds the server. Its handlers can register event sources of their own with the
+//! server's poll ([`Context::register`]); `sources` calls the handlers when these are ready.
 
 mod events;
 mod expire;
@@ -14,6 +14,7 @@ mod handle;
 mod listener;
 mod read;
 mod reap;
+mod sources;
 pub mod testing;
 mod turn;
 
@@ -21,6 +22,7 @@ pub use handle::{Handle, HandleError};
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::engine::sources::{FIRST_SOURCE_TOKEN, Ready};
 use crate::engine::{Engine, Readiness, earlier};
 use crate::handler::Handler;
 use crate::id::Id;
@@ -28,10 +30,9 @@ use crate::stats::Stats;
 use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
 use listener::{ACCEPTS_PER_TURN, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
-use mio::event::{Event, Source};
+use mio::event::Event;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -71,8 +72,6 @@ struct Polling {
     poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
-    /// Keys of the host's sources for which `on_source` is to be called.
-    ready_sources: VecDeque<usize>,
     /// Whether the last poll may have left events behind. If the host polls this poll's descriptor edge-triggered, the
     /// host's poll does not report those events again.
     has_more_events: bool,
@@ -109,19 +108,19 @@ impl<H: Handler> Server<H> {
             .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
+        let registry = poll.registry().try_clone()?;
         let clock = Instant::now();
         Ok(Self {
             polling: Polling {
                 poll,
                 events: Events::with_capacity(EVENTS_PER_POLL),
                 listeners: Vec::new(),
-                ready_sources: VecDeque::new(),
                 has_more_events: false,
             },
             handle: Handle::new(waker, config.handle_commands_max, config.handle_bytes_max),
             has_commands: false,
             buf: vec![0; config.receive_buffer_bytes],
-            engine: Engine::new(config, Some(clock)),
+            engine: Engine::new(config, Some(clock), Some(registry)),
             handler,
             clock,
             state: State::New,
@@ -205,24 +204,6 @@ impl<H: Handler> Server<H> {
         listeners.filter_map(|listener| listener.addr)
     }
 
-    /// Registers an event source of the host with the server's poll. [`Handler::on_source`] is called with `key` when
-    /// the source becomes readable. Readiness is edge-triggered: read until `WouldBlock`.
-    ///
-    /// The host retains the source and reads from it. Dropping the source removes it from the poll.
-    ///
-    /// # Errors
-    /// `InvalidInput` if `key` is 65 536 or more, or the system's error if the source cannot be registered.
-    pub fn register(&mut self, source: &mut impl Source, key: usize) -> io::Result<()> {
-        if key >= SOURCES_MAX {
-            return Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                format!("the key of a source must be below {SOURCES_MAX}: {key}"),
-            ));
-        }
-        let registry = self.polling.poll.registry();
-        registry.register(source, Token(SOURCES + key), Interest::READABLE)
-    }
-
     /// Returns a handle with which other threads can send, publish, close and stop.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -236,6 +217,37 @@ impl<H: Handler> Server<H> {
     /// Returns a mutable reference to the handler.
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
+    }
+
+    /// Calls `act` with the handler and a [`Context`], between two turns, and returns its result. For a handler that
+    /// is a [`Router`](crate::Router), see also [`Router::with_route`](crate::Router::with_route).
+    ///
+    /// ```
+    /// use wsloop::{Config, Context, Handler, Id, Message, Server};
+    ///
+    /// struct Board {
+    ///     price: u64,
+    /// }
+    /// impl Handler for Board {
+    ///     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+    /// }
+    /// impl Board {
+    ///     fn set_price(&mut self, cx: &mut Context<'_>, price: u64) {
+    ///         self.price = price;
+    ///         cx.publish("prices", &price.to_string());
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Board { price: 0 })?;
+    /// server.with_handler(|board, cx| board.set_price(cx, 42));
+    /// assert_eq!(server.handler().price, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_handler<R>(&mut self, act: impl FnOnce(&mut H, &mut Context<'_>) -> R) -> R {
+        self.engine.begin_turn(millis_since(self.clock));
+        act(&mut self.handler, &mut Context::new(&mut self.engine))
     }
 
     /// Calls `act` with a [`Context`], between two turns, and returns its result. Messages that `act` queues are
@@ -290,10 +302,6 @@ impl<H: Handler> Server<H> {
         self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });
-        while let Some(key) = self.polling.ready_sources.pop_front() {
-            self.handler
-                .on_source(&mut Context::new(&mut self.engine), key);
-        }
         let has_stopped = turn::turn(
             &mut self.engine,
             &mut self.buf,
@@ -330,10 +338,7 @@ impl<H: Handler> Server<H> {
 impl Polling {
     fn mark_events(&mut self, engine: &mut Engine) {
         let Self {
-            events,
-            listeners,
-            ready_sources,
-            ..
+            events, listeners, ..
         } = self;
         for event in &*events {
             match event.token() {
@@ -341,7 +346,9 @@ impl Polling {
                     mark_token(engine, token, readiness(event));
                 }
                 WAKER => {}
-                Token(token) if token >= SOURCES => ready_sources.push_back(token - SOURCES),
+                Token(token) if token >= FIRST_SOURCE_TOKEN => {
+                    engine.sources.mark(event.token(), ready(event));
+                }
                 Token(token) => {
                     if let Some(listener) = listeners.get_mut(token - LISTENERS) {
                         listener.mark();
@@ -355,8 +362,7 @@ impl Polling {
     fn next_in(&self, now: u64) -> Option<u64> {
         let listeners = self.listeners.iter();
         let listeners = listeners.filter_map(|listener| listener.next_in(now));
-        let has_events = self.has_more_events || !self.ready_sources.is_empty();
-        listeners.chain(has_events.then_some(0)).min()
+        listeners.chain(self.has_more_events.then_some(0)).min()
     }
 }
 
@@ -463,6 +469,16 @@ fn readiness(event: &Event) -> Readiness {
         is_readable: event.is_readable() | is_end,
         is_writable: event.is_writable(),
         is_end,
+        is_error: event.is_error(),
+    }
+}
+
+/// Converts an event of a handler's source. After an error or the end of the stream, both directions are tried.
+fn ready(event: &Event) -> Ready {
+    let is_end = event.is_error() || event.is_read_closed() || event.is_write_closed();
+    Ready {
+        is_readable: event.is_readable() || event.is_priority() || is_end,
+        is_writable: event.is_writable() || is_end,
     }
 }
 
@@ -503,11 +519,6 @@ const SLOT_BITS: u32 = if usize::BITS == 64 { 32 } else { 20 };
 const SESSION_TOKENS: usize = usize::MAX >> 1;
 /// The token of the first listener.
 const LISTENERS: usize = SESSION_TOKENS + 1;
-/// The token of the source with key 0.
-const SOURCES: usize = LISTENERS + (1 << 16);
-/// Maximum number of keys of sources.
-const SOURCES_MAX: usize = 1 << 16;
-/// The token of the waker.
 const WAKER: Token = Token(usize::MAX);
 
 #[cfg(test)]

@@ -85,6 +85,7 @@ pub(crate) fn turn(
     handler: &mut impl Handler,
     environment: &mut impl Environment,
 ) -> io::Result<bool> {
+    engine.call_ready_sources(handler);
     engine.evict_excess_handshakes();
     environment.accept(engine, handler, false);
     engine.read(buf, handler);

@@ -17,10 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message as Sent, WebSocket};
-use wsloop::{
-    Close, Config, Context, Error, Handle, Handler, HttpResponse, Id, Message, Request, Server,
-    Side, Upgrade,
-};
+use wsloop::{Close, Config, Context, Error, Handle, Handler, Id, Message, Server, Side};
 
 /// Maximum time that a test waits for an event, a frame or a process.
 pub(crate) const WAIT: Duration = Duration::from_secs(10);
@@ -47,16 +44,36 @@ pub(crate) fn serve(config: Config, handler: impl Handler + Send + 'static) -> R
     run(server)
 }
 
+/// As [`serve`], with a handler that is created on the server's thread and so need not be `Send`.
+pub(crate) fn serve_made<H: Handler>(
+    config: Config,
+    make_handler: impl FnOnce() -> H + Send + 'static,
+) -> Running {
+    run_made(move || {
+        let mut server = Server::new(config, make_handler()).unwrap();
+        server.listen("127.0.0.1:0").unwrap();
+        server
+    })
+}
+
 /// Runs a server that already listens.
-pub(crate) fn run(mut server: Server<impl Handler + Send + 'static>) -> Running {
-    let addr = server.local_addrs().next().unwrap();
-    let handle = server.handle();
+pub(crate) fn run(server: Server<impl Handler + Send + 'static>) -> Running {
+    run_made(move || server)
+}
+
+/// Creates a server that already listens on a thread, and runs it there.
+fn run_made<H: Handler>(make_server: impl FnOnce() -> Server<H> + Send + 'static) -> Running {
+    let (start_sender, start) = mpsc::channel();
     let (end_sender, end) = mpsc::channel();
     thread::spawn(move || {
+        let mut server = make_server();
+        let addr = server.local_addrs().next().unwrap();
+        start_sender.send((addr, server.handle())).unwrap();
         let result = server.run();
         drop(server);
         let _ = end_sender.send(result);
     });
+    let (addr, handle) = start.recv_timeout(WAIT).expect("the server starts");
     Running {
         addr,
         handle,
@@ -201,26 +218,12 @@ impl<H> Watched<H> {
 }
 
 impl<H: Handler> Handler for Watched<H> {
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.inner)
+    }
+
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         self.inner.on_message(cx, id, message);
-    }
-
-    fn on_start(&mut self, cx: &mut Context<'_>) {
-        self.inner.on_start(cx);
-    }
-
-    fn on_upgrade(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: Id,
-        request: &Request,
-        upgrade: &mut Upgrade,
-    ) -> Result<(), HttpResponse> {
-        self.inner.on_upgrade(cx, id, request, upgrade)
-    }
-
-    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
-        self.inner.on_http(cx, id, request)
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
@@ -263,14 +266,6 @@ impl<H: Handler> Handler for Watched<H> {
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
         self.record(Seen::Error(id, error.to_string()));
         self.inner.on_error(cx, id, error);
-    }
-
-    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        self.inner.on_timer(cx, key);
-    }
-
-    fn on_source(&mut self, cx: &mut Context<'_>, key: usize) {
-        self.inner.on_source(cx, key);
     }
 }
 

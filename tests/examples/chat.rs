@@ -1,15 +1,15 @@
 //! A chat server with topics and user names: `ws://127.0.0.1:8080/chat/TOPIC?name=NAME`.
 //!
 //! The path of the URL is also the name of the topic. Each line that a user sends is published to the topic: the line is
-//! framed once, however many members the topic has. The user's name is stored with the session
-//! ([`Context::set_state`]), so the handler needs no map from sessions to names.
+//! framed once, however many members the topic has. The names are in a [`SessionMap`] of the handler.
 //! `/name NEW` changes the user's name, and `/names` lists the users of the topic; every other line is published.
 //!
 //! Limitations: two users can have the same name, and no line is stored, so a new member does not receive older lines.
 
 use std::sync::Arc;
 use wsloop::{
-    Close, Config, Context, Handler, HttpResponse, Id, Message, Request, Router, Server, Upgrade,
+    Close, Config, Context, Handler, HttpResponse, Id, Message, Request, Router, Server,
+    SessionMap, Upgrade,
 };
 
 fn main() -> std::io::Result<()> {
@@ -33,14 +33,15 @@ pub(crate) fn config() -> Config {
 
 /// Serves [`Chat`] on every path below `/chat/`. Other paths get 404.
 pub(crate) fn router() -> Router {
-    Router::new().route("/chat/*", Chat)
+    Router::new().route("/chat/*", Chat::default())
 }
 
-/// Publishes each line to the topic of its sender. Has no state of its own: topics and names belong to sessions.
-pub(crate) struct Chat;
-
-/// The user's name, stored with the session.
-struct Name(String);
+/// Publishes each line to the topic of its sender.
+#[derive(Default)]
+pub(crate) struct Chat {
+    /// The user's name in each session.
+    names: SessionMap<String>,
+}
 
 impl Handler for Chat {
     fn on_upgrade(
@@ -63,7 +64,7 @@ impl Handler for Chat {
         match name {
             // ASCII letters and digits need no percent-decoding, and a name of them cannot imitate other text.
             Some(name) if is_name(name) => {
-                cx.set_state(id, Name(name.to_owned()));
+                self.names.insert(id, name.to_owned());
                 Ok(())
             }
             _ => Err(HttpResponse::new(
@@ -74,9 +75,9 @@ impl Handler for Chat {
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        let (topic, name) = topic_and_name(cx, id);
+        let topic = topic(cx, id);
         cx.subscribe(id, &topic);
-        cx.publish(&topic, &format!("* {name} is here"));
+        cx.publish(&topic, &format!("* {} is here", self.names[id]));
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -84,16 +85,17 @@ impl Handler for Chat {
             cx.close(id, 1003, "text only");
             return;
         };
-        let (topic, name) = topic_and_name(cx, id);
+        let topic = topic(cx, id);
+        let name = &mut self.names[id];
         if line == "/names" {
-            let names = names(cx, &topic).join(", ");
+            let names = self.names_in(cx, &topic).join(", ");
             // The status needs no check: if the message is refused, this session is ending, and `on_close` informs the
             // other members.
             let _ = cx.send(id, &format!("* here: {names}"));
         } else if let Some(new) = line.strip_prefix("/name ") {
             if is_name(new) {
-                cx.set_state(id, Name(new.to_owned()));
                 cx.publish(&topic, &format!("* {name} is now {new}"));
+                *name = new.to_owned();
             } else {
                 let _ = cx.send(id, "* a name has 1 to 20 letters and digits");
             }
@@ -104,29 +106,27 @@ impl Handler for Chat {
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
         // The session is no longer a member of the topic, so only the other members receive this line.
-        let (topic, name) = topic_and_name(cx, id);
-        cx.publish(&topic, &format!("* {name} has left"));
-    }
-}
-
-/// Returns the topic and the user name of a session. Can be called from `on_open` to `on_close`.
-fn topic_and_name(cx: &mut Context<'_>, id: Id) -> (Arc<str>, String) {
-    let topic = cx.path(id).expect("on_upgrade has refused longer paths");
-    let name = cx.state::<Name>(id).expect("set in on_upgrade");
-    (topic, name.0.clone())
-}
-
-/// Returns the user names of a topic, sorted. Visits every open session of the server, which is cheap enough for a
-/// command that people type.
-fn names(cx: &mut Context<'_>, topic: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    for id in cx.ids() {
-        if cx.path(id).as_deref() == Some(topic) {
-            names.push(topic_and_name(cx, id).1);
+        if let Some(name) = self.names.remove(id) {
+            cx.publish(&topic(cx, id), &format!("* {name} has left"));
         }
     }
-    names.sort();
-    names
+}
+
+impl Chat {
+    /// Returns the user names of a topic, sorted. Visits every open session of the server, which is cheap enough for a
+    /// command that people type.
+    fn names_in(&self, cx: &Context<'_>, topic: &str) -> Vec<&str> {
+        let mut ids = cx.ids();
+        ids.retain(|id| cx.path(*id).as_deref() == Some(topic));
+        let mut names: Vec<&str> = ids.iter().map(|id| &*self.names[*id]).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Returns the topic of a session. Can be called from `on_open` to `on_close`.
+fn topic(cx: &Context<'_>, id: Id) -> Arc<str> {
+    cx.path(id).expect("on_upgrade has refused longer paths")
 }
 
 fn is_name(name: &str) -> bool {

@@ -9,7 +9,10 @@
 //! Use TLS, for example by a reverse proxy in front of this server: without it, the token can be read on the network.
 
 use std::hint::black_box;
-use wsloop::{Config, Context, Handler, HttpResponse, Id, Message, Request, Server, Upgrade};
+use wsloop::{
+    Close, Config, Context, Handler, HttpResponse, Id, Message, Request, Server, SessionMap,
+    Upgrade,
+};
 
 fn main() -> std::io::Result<()> {
     let users = Users::new([("anna", "s3cret-of-anna"), ("bert", "s3cret-of-bert")]);
@@ -22,10 +25,9 @@ fn main() -> std::io::Result<()> {
 pub(crate) struct Users {
     /// Pairs of name and token.
     users: Vec<(String, String)>,
+    /// The name of each session's user.
+    names: SessionMap<String>,
 }
-
-/// The user's name, stored with the session.
-struct User(String);
 
 impl Users {
     /// Creates the handler from pairs of name and token.
@@ -33,6 +35,7 @@ impl Users {
         let owned = |(name, token): (&str, &str)| (name.to_owned(), token.to_owned());
         Self {
             users: users.into_iter().map(owned).collect(),
+            names: SessionMap::new(),
         }
     }
 
@@ -53,7 +56,7 @@ impl Users {
 impl Handler for Users {
     fn on_upgrade(
         &mut self,
-        cx: &mut Context<'_>,
+        _: &mut Context<'_>,
         id: Id,
         request: &Request,
         upgrade: &mut Upgrade,
@@ -61,7 +64,7 @@ impl Handler for Users {
         let Some(name) = token(request).and_then(|token| self.find(token)) else {
             return Err(unauthorized());
         };
-        cx.set_state(id, User(name.to_owned()));
+        self.names.insert(id, name.to_owned());
         // A browser that offered subprotocols fails the connection unless the server selects one of them. For a request
         // that did not offer `whoami`, this call selects nothing.
         upgrade.select_subprotocol(request, "whoami");
@@ -69,10 +72,12 @@ impl Handler for Users {
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
-        let User(name) = cx.state(id).expect("set in on_upgrade");
-        let name = name.clone();
         // The status needs no check: if the message is refused, the session is ending and needs no answer.
-        let _ = cx.send(id, &name);
+        let _ = cx.send(id, &self.names[id]);
+    }
+
+    fn on_close(&mut self, _: &mut Context<'_>, id: Id, _: &Close<'_>) {
+        self.names.remove(id);
     }
 }
 

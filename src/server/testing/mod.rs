@@ -33,6 +33,7 @@ use super::turn::{self, Environment};
 use crate::config::Config;
 use crate::context::Context;
 use crate::engine::Engine;
+use crate::engine::sources::Ready;
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::proto::{
@@ -120,7 +121,7 @@ impl<H: Handler> Harness<H> {
         config.check().expect("invalid Config");
         let mut harness = Self {
             buf: vec![0; config.receive_buffer_bytes],
-            engine: Engine::new(config, None),
+            engine: Engine::new(config, None, None),
             handler,
             now: 0,
             clients: BTreeMap::new(),
@@ -142,6 +143,14 @@ impl<H: Handler> Harness<H> {
     /// Returns a mutable reference to the handler. Runs no turn.
     pub fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
+    }
+
+    /// Calls `act` with the handler and a [`Context`] between two turns, then runs turns until nothing is left to do.
+    /// Returns the result of `act`.
+    pub fn with_handler<R>(&mut self, act: impl FnOnce(&mut H, &mut Context<'_>) -> R) -> R {
+        let result = act(&mut self.handler, &mut Context::new(&mut self.engine));
+        self.settle();
+        result
     }
 
     /// Calls `act` with a [`Context`] between two turns, then runs turns until nothing is left to do. Returns the
@@ -310,11 +319,26 @@ impl<H: Handler> Harness<H> {
         mem::take(&mut self.client(id).received)
     }
 
-    /// Reports that the event source with this `key` is ready, as a [`Server`](crate::Server) does for a source that
-    /// the host program has registered ([`Server::register`](crate::Server::register)): calls [`Handler::on_source`].
-    pub fn source_is_ready(&mut self, key: usize) {
-        self.handler
-            .on_source(&mut Context::new(&mut self.engine), key);
+    /// Reports that a source that was registered with `key` is ready, as the poll of a [`Server`](crate::Server) does,
+    /// and runs turns until nothing is left to do. The handler's [`on_source`](Handler::on_source) is called. No source
+    /// is polled in a harness, so any value that implements `Source` can stand for a real one.
+    ///
+    /// # Panics
+    /// If no handler has registered a source with this key.
+    pub fn source_is_ready(&mut self, key: u64, ready: Ready) {
+        let is_registered = self.engine.sources.mark_key(key, None, ready);
+        assert!(is_registered, "no source has the key {key}");
+        self.settle();
+    }
+
+    /// As [`source_is_ready`](Self::source_is_ready), for a source of a session: calls
+    /// [`on_session_source`](Handler::on_session_source).
+    ///
+    /// # Panics
+    /// If no handler has registered a source of this session with this key.
+    pub fn session_source_is_ready(&mut self, id: Id, key: u64, ready: Ready) {
+        let is_registered = self.engine.sources.mark_key(key, Some(id), ready);
+        assert!(is_registered, "no source of {id} has the key {key}");
         self.settle();
     }
 

@@ -78,6 +78,7 @@ impl Wire {
             is_readable: !self.to_server.is_empty() || self.is_client_gone,
             is_writable: !self.is_stalled,
             is_end: self.is_client_gone,
+            is_error: false,
         }
     }
 }

@@ -211,7 +211,7 @@ fn a_timer_of_zero_set_by_a_timer_fires_in_the_next_turn() {
     bench.handler.on_other_event = Some(Box::new(|cx| {
         cx.set_timer(Duration::ZERO, 7);
     }));
-    bench.engine.set_timer(Duration::ZERO, 7, 0);
+    bench.engine.set_timer(Duration::ZERO.into(), 7, 0);
     bench.turn();
     assert_eq!(bench.take_events(), ["timer 7"]);
     assert_eq!(bench.engine.next_in(), Some(0));
@@ -240,10 +240,12 @@ fn the_idle_deadline_is_restored_after_a_stall() {
 fn timers_fire_once_in_order_and_can_be_cancelled() {
     let mut bench = Bench::echo(Config::default());
     let millis = Duration::from_millis;
-    bench.engine.set_timer(millis(20), 2, 0);
-    let third = bench.engine.set_timer(millis(30), 3, 0);
-    bench.engine.set_timer(millis(10), 1, 0);
-    bench.engine.set_timer(Duration::from_micros(1), 0, 0);
+    bench.engine.set_timer(millis(20).into(), 2, 0);
+    let third = bench.engine.set_timer(millis(30).into(), 3, 0);
+    bench.engine.set_timer(millis(10).into(), 1, 0);
+    bench
+        .engine
+        .set_timer(Duration::from_micros(1).into(), 0, 0);
     assert_eq!(bench.engine.next_in(), Some(1));
     bench.turn_at(25);
     assert_eq!(bench.take_events(), ["timer 0", "timer 1", "timer 2"]);

@@ -3,6 +3,9 @@
 
 use super::script::{Bench, Peer, client_frame};
 use crate::config::Config;
+use crate::engine::Readiness;
+use crate::error::SendStatus;
+use std::time::Duration;
 
 fn small() -> Config {
     Config {
@@ -296,4 +299,143 @@ fn the_bytes_read_in_one_turn_are_bounded_and_complete_messages_answered() {
     // may always have 1 MiB: that completes 9 messages. Later turns read 4 MiB each.
     assert_eq!(answered, [9, 36, 5, 0]);
     assert!(!bench.engine.has_work());
+}
+
+/// Returns a bench whose handler echoes each message, and pauses the session at the message "pause".
+fn pausing(config: Config) -> Bench {
+    Bench::new(config, |cx, id, message| {
+        if message.as_text() == Some("pause") {
+            assert!(cx.pause(id));
+            assert!(!cx.pause(id), "paused already");
+        }
+        let _ = cx.send(id, message);
+    })
+}
+
+#[test]
+fn a_paused_session_is_not_read_and_its_messages_arrive_after_resume() {
+    let mut bench = pausing(small());
+    let peer = bench.open();
+    let mut burst = client_frame(0x81, b"pause");
+    for index in 0..1000 {
+        burst.extend(client_frame(0x81, format!("{index:>500}").as_bytes()));
+    }
+    peer.send_bytes(&burst);
+    bench.turns(20);
+    // One receive buffer was read. The rest waits in the socket, as much as the peer may send.
+    assert_eq!(peer.unread_bytes(), burst.len() - 4096);
+    assert_eq!(peer.take_texts(), ["pause"]);
+    assert!(bench.engine.send(peer.id, "still sent".into()) == SendStatus::Queued);
+    bench.turns(2);
+    assert_eq!(peer.take_texts(), ["still sent"]);
+    assert!(bench.engine.resume(peer.id));
+    assert!(!bench.engine.resume(peer.id), "not paused");
+    bench.turns(300);
+    let texts = peer.take_texts();
+    assert_eq!(texts.len(), 1000);
+    for (index, text) in texts.iter().enumerate() {
+        assert_eq!(text.trim(), index.to_string());
+    }
+}
+
+#[test]
+fn a_pause_in_the_middle_of_a_long_message_stops_its_reading() {
+    let mut bench = pausing(Config {
+        message_bytes_max: 400_000,
+        backlog_bytes_max: 500_000,
+        ..small()
+    });
+    let peer = bench.open();
+    let long = vec![b'x'; 300_000];
+    peer.send_bytes(&client_frame(0x81, &long)[..100_000]);
+    bench.turns(20);
+    assert!(bench.engine.pause(peer.id));
+    peer.send_bytes(&client_frame(0x81, &long)[100_000..]);
+    let unread = peer.unread_bytes();
+    bench.turns(20);
+    assert_eq!(peer.unread_bytes(), unread);
+    bench.engine.resume(peer.id);
+    bench.turns(200);
+    assert_eq!(peer.take_texts(), [String::from_utf8(long).unwrap()]);
+}
+
+#[test]
+fn a_paused_session_gets_pings_and_is_not_closed_as_idle() {
+    let mut bench = pausing(Config {
+        idle_timeout: Some(Duration::from_secs(10)),
+        ..small()
+    });
+    let peer = bench.open();
+    assert!(bench.engine.pause(peer.id));
+    for second in 1..100 {
+        bench.turn_at(second * 1000);
+    }
+    let pings = peer.take_frames();
+    assert!((15..=20).contains(&pings.len()), "{pings:?}");
+    assert!(bench.engine.is_open(peer.id));
+    // The idle timeout starts again. A session that was paused in its second half is not closed either.
+    bench.engine.resume(peer.id);
+    for second in 100..107 {
+        bench.turn_at(second * 1000);
+    }
+    assert!(bench.engine.is_open(peer.id));
+    assert!(bench.engine.pause(peer.id));
+    for second in 107..200 {
+        bench.turn_at(second * 1000);
+    }
+    assert!(bench.engine.is_open(peer.id));
+    bench.engine.resume(peer.id);
+    for second in 200..215 {
+        bench.turn_at(second * 1000);
+    }
+    assert!(!bench.engine.is_open(peer.id), "idle after resume");
+}
+
+#[test]
+fn close_and_stop_resume_a_paused_session() {
+    for stops in [false, true] {
+        let mut bench = pausing(small());
+        let peer = bench.open();
+        peer.send_text("pause");
+        bench.turn();
+        peer.send_text("before the Close");
+        peer.send_bytes(&client_frame(0x88, &1000_u16.to_be_bytes()));
+        if stops {
+            bench.engine.stop();
+        } else {
+            assert!(bench.engine.close(peer.id, 1000, ""));
+            assert!(!bench.engine.pause(peer.id), "closing");
+        }
+        bench.turns(3);
+        peer.send_bytes(b"");
+        bench.turns(3);
+        let close = format!("close 0 {} ", if stops { 1001 } else { 1000 });
+        let events = bench.take_events();
+        let is_close = |event: &String| event.starts_with(&close) && event.contains("true");
+        assert!(events.iter().any(is_close), "{events:?}");
+    }
+}
+
+#[test]
+fn a_paused_session_whose_connection_is_reset_ends_at_once() {
+    let mut bench = pausing(small());
+    let peer = bench.open();
+    assert!(bench.engine.pause(peer.id));
+    peer.send_text("never read");
+    bench.turn();
+    bench.engine.mark(
+        peer.id,
+        Readiness {
+            is_readable: true,
+            is_end: true,
+            is_error: true,
+            ..Readiness::default()
+        },
+    );
+    bench.turn();
+    let events = bench.take_events();
+    assert_eq!(events.len(), 3, "{events:?}");
+    assert!(events[1].starts_with("error 0 "), "{events:?}");
+    assert!(events[2].starts_with("close 0 1006 "), "{events:?}");
+    assert!(!bench.engine.resume(peer.id), "the session has ended");
 }

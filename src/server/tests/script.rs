@@ -250,7 +250,7 @@ impl Bench {
             topic: None,
         };
         Self {
-            engine: Engine::new(config, None),
+            engine: Engine::new(config, None, None),
             handler,
             now: 0,
             has_stopped: false,
@@ -362,6 +362,7 @@ impl Peer {
             is_readable: !wire.reads.is_empty(),
             is_writable: wire.writable_bytes > 0,
             is_end: wire.reads.iter().any(is_end),
+            is_error: false,
         }
     }
 

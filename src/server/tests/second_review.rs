@@ -115,7 +115,9 @@ fn a_large_publication_by_a_timer_is_spread_over_turns() {
     bench.handler.on_other_event = Some(Box::new(|cx| {
         cx.publish("t", Message::binary(&vec![1; 1_100_000]));
     }));
-    bench.engine.set_timer(Duration::from_millis(1), 1, 0);
+    bench
+        .engine
+        .set_timer(Duration::from_millis(1).into(), 1, 0);
     let (mut written, mut written_max) = (0, 0);
     for now in 1..100 {
         bench.turn_at(now);

@@ -104,7 +104,7 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds
             "unread input that the poll will not report"
         );
     }
-    if session.is_paused {
+    if session.is_above_high_water {
         assert!(!session.outbound.is_empty(), "paused without unsent bytes");
     }
     let may_wait = !bounds.has_idle_timeout && session.kind == Kind::Opened;
@@ -115,9 +115,9 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds
 fn check_session_bytes(session: &Session, model: &Model, bounds: &Bounds) {
     let (len, log_len) = (session.outbound.len(), session.outbound.log_len());
     // The limit is checked before new publications are added to a session's queue, so the queue may then exceed it. A round
-    // over all members takes several turns; in a round, fewer bytes are published than 5 times those of the turn that
-    // published most.
-    let lag_max = bounds.lag_bytes_max + 5 * model.published_bytes_max;
+    // over all members takes up to 20 turns, most of which publish little. A session that does nothing itself, because it is
+    // paused, waits for the whole round: up to 6 times the bytes of the turn that published most are added then.
+    let lag_max = bounds.lag_bytes_max + 8 * model.published_bytes_max;
     assert!(
         log_len <= lag_max,
         "{log_len} unsent bytes of logs, maximum {lag_max}"
@@ -174,7 +174,7 @@ pub(super) fn everything_is_released(engine: &Engine, model: &Model) {
     assert_eq!(engine.counts(), [0, 0, 0]);
     assert_eq!((engine.topics.count(), engine.topics.capacity()), (0, 0));
     assert_eq!(engine.deadlines.next_in(engine.now as Millis), None);
-    assert_eq!(engine.timers.next_in(engine.now), None);
+    assert!(engine.timers.is_empty());
     let later = (
         engine.buffers.next_in(),
         engine.session_log.next_in(engine.now),

@@ -24,6 +24,8 @@ pub(super) struct Counters {
     pub(super) overflows: u64,
     /// Calls of `on_drain`.
     pub(super) drains: u64,
+    /// Sessions that the handler has paused.
+    pub(super) pauses: u64,
     /// Sessions that the handler terminated.
     pub(super) terminations: u64,
     /// Calls of `on_error` for a handshake or idle timeout.
@@ -53,7 +55,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 24] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -65,6 +67,7 @@ impl Counters {
             ("disconnected for lag", &mut self.disconnected_for_lag),
             ("overflows", &mut self.overflows),
             ("drains", &mut self.drains),
+            ("pauses", &mut self.pauses),
             ("terminations", &mut self.terminations),
             ("timeouts", &mut self.timeouts),
             ("limits", &mut self.limits),

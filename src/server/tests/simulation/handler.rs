@@ -13,6 +13,8 @@ use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::router::Router;
 use crate::server::testing::shared::Shared;
+use std::collections::BTreeSet;
+use std::mem;
 use std::time::Duration;
 
 /// The payload of a [`RandomHandler`]'s panics.
@@ -41,6 +43,8 @@ pub(super) struct RandomHandler {
     pub(super) is_in_event: bool,
     /// Ids of the last sessions that were opened. Some of these have ended, so that actions with stale ids are tested, too.
     recent_ids: Vec<Id>,
+    /// Sessions that the handler has paused and not resumed. Some of these have ended.
+    paused: BTreeSet<Id>,
     idle_timeout: Option<Duration>,
     handshake_timeout: Duration,
 }
@@ -59,6 +63,7 @@ impl RandomHandler {
             may_stop: false,
             is_in_event: true,
             recent_ids: Vec::new(),
+            paused: BTreeSet::new(),
             idle_timeout: config.idle_timeout,
             handshake_timeout: config.handshake_timeout,
         }
@@ -92,6 +97,7 @@ impl RandomHandler {
             80..=84 => self.unsubscribe(cx, id, topic),
             85 => self.close(cx, id),
             86 => self.terminate(cx, id),
+            87 if self.random.one_in(2) => self.pause_or_resume(cx, id),
             87..=88 => assert!(!cx.ping(id, b"ours") || cx.is_open(id)),
             89..=93 if self.is_in_event => self.set_timer(cx),
             94..=95 => self.cancel_timer(cx),
@@ -101,6 +107,24 @@ impl RandomHandler {
                 cx.stop();
             }
             _ => {}
+        }
+    }
+
+    fn pause_or_resume(&mut self, cx: &mut Context<'_>, id: Id) {
+        let was_paused = self.paused.remove(&id) && cx.is_open(id);
+        assert_eq!(cx.resume(id), was_paused);
+        if !was_paused && cx.is_open(id) {
+            assert!(cx.pause(id));
+            assert!(!cx.pause(id));
+            self.paused.insert(id);
+            self.counters.pauses += 1;
+        }
+    }
+
+    /// Resumes all sessions, so that the ends of their streams are noticed.
+    pub(super) fn resume_all(&mut self, cx: &mut Context<'_>) {
+        for id in mem::take(&mut self.paused) {
+            assert_eq!(cx.resume(id), cx.is_open(id));
         }
     }
 
@@ -206,12 +230,8 @@ impl RandomHandler {
                 .iter()
                 .all(|id| self.is_between_open_and_close(*id))
         );
-        // In its own `on_close` a session still has its state.
-        let is_own = |state: &mut Id| *state == id;
-        assert!(cx.state::<Id>(id).is_none_or(is_own));
         if self.is_between_open_and_close(id) {
             assert_eq!(cx.path(id).as_deref(), Some("/chat"));
-            assert!(cx.state::<Id>(id).is_some());
         }
     }
 
@@ -224,6 +244,7 @@ impl RandomHandler {
     /// Records that input of a session arrived. Returns the model of the session.
     fn record_input(&mut self, cx: &Context<'_>, id: Id) -> &mut SessionModel {
         let now = self.model.now;
+        assert!(!cx.is_open(id) || !self.paused.contains(&id), "paused");
         let session = self.model.open_session(id);
         // Input after our Close does not postpone the idle timeout.
         if cx.is_open(id) {
@@ -263,7 +284,6 @@ impl Handler for RandomHandler {
         if self.recent_ids.len() > RECENT_IDS_MAX {
             self.recent_ids.remove(0);
         }
-        cx.set_state(id, id);
         let topic = self.random.below(2);
         self.subscribe(cx, id, topic);
         for _ in 0..self.random.below(1 + self.topics / 4) {
@@ -319,7 +339,6 @@ impl Handler for RandomHandler {
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
         assert!(!cx.is_open(id));
-        assert_eq!(cx.state::<Id>(id), Some(&mut { id }));
         self.model.record_close(id, close.by);
         self.maybe_panic();
         self.act(cx, Some(id));
@@ -455,53 +474,19 @@ impl Handler for Forward {
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
         self.0.lock().on_timer(cx, key);
     }
+
+    fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
+        self.0.lock().on_session_timer(cx, id, key);
+    }
 }
 
 impl Handler for RoutedHandler {
-    fn on_start(&mut self, cx: &mut Context<'_>) {
-        self.router.on_start(cx);
-    }
-
-    fn on_upgrade(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: Id,
-        request: &Request,
-        upgrade: &mut Upgrade,
-    ) -> Result<(), HttpResponse> {
-        self.router.on_upgrade(cx, id, request, upgrade)
-    }
-
-    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
-        self.router.on_http(cx, id, request)
-    }
-
-    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.router.on_open(cx, id);
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.router)
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         self.router.on_message(cx, id, message);
-    }
-
-    fn on_ping(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.router.on_ping(cx, id, payload);
-    }
-
-    fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
-        self.router.on_pong(cx, id, payload);
-    }
-
-    fn on_drain(&mut self, cx: &mut Context<'_>, id: Id) {
-        self.router.on_drain(cx, id);
-    }
-
-    fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
-        self.router.on_skip(cx, id, topic, messages);
-    }
-
-    fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
-        self.router.on_close(cx, id, close);
     }
 
     fn on_error(&mut self, cx: &mut Context<'_>, id: Option<Id>, error: &Error) {
@@ -512,9 +497,5 @@ impl Handler for RoutedHandler {
             // A connection without a session has no route.
             self.random_handler.lock().on_error(cx, id, error);
         }
-    }
-
-    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        self.router.on_timer(cx, key);
     }
 }

@@ -56,7 +56,7 @@ impl Simulation {
         handler.may_stop = random.one_in(profile.stop_one_in);
         let handler = Shared::new(handler);
         let mut router = handler::behind_routers(&handler);
-        let mut engine = Engine::new(config.clone(), None);
+        let mut engine = Engine::new(config.clone(), None, None);
         for (topic, policy) in model::TOPICS.into_iter().zip(policies) {
             Context::new(&mut engine).set_lag_policy(topic, Some(policy));
         }
@@ -98,6 +98,8 @@ impl Simulation {
     fn end_all_sessions(&mut self) {
         self.handler.lock().actions_left = 0;
         self.handler.lock().panic_one_in = 0;
+        let mut cx = Context::new(&mut self.engine);
+        self.handler.lock().resume_all(&mut cx);
         for _ in 0..ENDING_TURNS_MAX {
             if self.engine.len() == 0 {
                 break;
@@ -285,6 +287,7 @@ impl Events<'_> {
             is_readable: self.random.one_in(2),
             is_writable: self.random.one_in(2),
             is_end: self.random.one_in(2),
+            is_error: false,
         };
         let successor = engine.id_at(id.slot as usize);
         let state = |engine: &Engine| {

@@ -113,6 +113,7 @@ impl Socket {
             is_readable: is_readable || reports_both && !self.arrived.is_empty(),
             is_writable: is_writable || reports_both && self.writable_bytes > 0,
             is_end: is_readable && self.end != End::Not,
+            is_error: false,
         })
     }
 
