@@ -13,11 +13,11 @@ use wsloop::{
 };
 
 fn main() -> std::io::Result<()> {
+    let addr = std::env::args()
+        .nth(1)
+        .unwrap_or("127.0.0.1:8080".to_owned());
     let mut server = Server::new(config(), router())?;
-    println!(
-        "listening on ws://{}/chat/lobby",
-        server.listen("127.0.0.1:8080")?
-    );
+    println!("listening on ws://{}/chat/lobby", server.listen(addr)?);
     server.run()
 }
 
