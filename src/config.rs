@@ -118,7 +118,8 @@ pub struct Config {
     pub handle_commands_max: usize,
 
     /// Maximum bytes of payloads, topic names and reasons in queued commands of other threads
-    /// ([`Handle`](crate::Handle)). Default 16 MiB. A caller that exceeds it gets
+    /// ([`Handle`](crate::Handle)). Default 16 MiB. A `String` or `Vec<u8>` that is moved into a command counts its
+    /// capacity, because that memory is retained. A caller that exceeds it gets
     /// [`HandleError::Full`](crate::HandleError::Full); a message that is longer than this is always refused.
     pub handle_bytes_max: usize,
 }

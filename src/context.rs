@@ -4,7 +4,7 @@ use crate::config::LagPolicy;
 use crate::engine::Engine;
 use crate::error::SendStatus;
 use crate::id::{Id, TimerId};
-use crate::proto::Message;
+use crate::proto::ToMessage;
 use crate::stats::Stats;
 use std::any::Any;
 use std::fmt;
@@ -69,8 +69,9 @@ impl<'a> Context<'a> {
     /// }));
     /// # let _ = server;
     /// ```
-    pub fn send<'m>(&mut self, id: Id, message: impl Into<Message<'m>>) -> SendStatus {
-        self.engine.send(id, message.into())
+    #[inline]
+    pub fn send(&mut self, id: Id, message: impl ToMessage) -> SendStatus {
+        self.engine.send(id, message.to_message())
     }
 
     /// Sends a ping with the first 125 bytes of `payload` (RFC 6455 section 5.5.2). Returns `false` if the session is
@@ -118,8 +119,8 @@ impl<'a> Context<'a> {
 
     /// Sends a message to every member of `topic`, and returns the number of members. The message is framed once. Costs
     /// O(1) here; flushing costs O(messages + members) per turn. Members that do not read: see [`LagPolicy`].
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
-        self.engine.publish(topic, message.into())
+    pub fn publish(&mut self, topic: &str, message: impl ToMessage) -> usize {
+        self.engine.publish(topic, message.to_message())
     }
 
     /// Returns the number of members of `topic`.

@@ -82,7 +82,7 @@ pub use context::Context;
 pub use error::{Close, Error, Limit, SendStatus, Side};
 pub use handler::{Handler, HandlerFn, handler_fn};
 pub use id::{Id, TimerId};
-pub use proto::{HttpResponse, Message, Request, Upgrade};
+pub use proto::{HttpResponse, Message, OwnedMessage, Request, ToMessage, Upgrade};
 pub use router::Router;
 pub use server::{Handle, HandleError, Server, Turn, testing};
 pub use stats::{Stats, TurnTimes};

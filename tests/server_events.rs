@@ -563,7 +563,7 @@ mod timers {
             assert_eq!(key, self.ticks);
             self.ticks += 1;
             for id in cx.ids() {
-                let _ = cx.send(id, &self.ticks.to_string());
+                let _ = cx.send(id, self.ticks.to_string());
             }
             cx.set_timer(TICK, self.ticks);
         }
@@ -604,7 +604,7 @@ mod timers {
                 assert!(cx.cancel_timer(timer));
                 assert!(!cx.cancel_timer(timer), "already cancelled");
             }
-            let _ = cx.send(self.asked_by.unwrap(), &key.to_string());
+            let _ = cx.send(self.asked_by.unwrap(), key.to_string());
         }
     }
 

@@ -517,7 +517,7 @@ mod backpressure {
             write_timeout: SHORT,
             ..config()
         };
-        let (handler, events) = watch(handler_fn(|cx, id, _| cx.send(id, &vec![1; 64 * MIB])));
+        let (handler, events) = watch(handler_fn(|cx, id, _| cx.send(id, vec![1; 64 * MIB])));
         let server = serve(config, handler);
         let mut raw = Raw::open(server.addr, "/");
         raw.send(frame(TEXT, b"go"));
@@ -586,7 +586,7 @@ mod backpressure {
     impl Feed {
         fn push(&mut self, cx: &mut Context<'_>, id: Id) {
             while self.next < FEED {
-                let status = cx.send(id, &numbered(self.next));
+                let status = cx.send(id, numbered(self.next));
                 self.next += 1;
                 match status {
                     SendStatus::Queued => {}
@@ -634,7 +634,7 @@ mod lag {
 
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
             let members = cx.publish("topic", message);
-            let _ = cx.send(id, &members.to_string());
+            let _ = cx.send(id, members.to_string());
         }
     }
 

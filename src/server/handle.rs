@@ -5,7 +5,7 @@
 
 use crate::engine::Engine;
 use crate::id::Id;
-use crate::proto::Message;
+use crate::proto::{OwnedMessage, ToMessage};
 use mio::Waker;
 use std::collections::VecDeque;
 use std::fmt;
@@ -62,11 +62,6 @@ enum Command {
     Stop,
 }
 
-struct OwnedMessage {
-    bytes: Vec<u8>,
-    is_text: bool,
-}
-
 /// The reason for which a [`Handle`] has refused a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -102,26 +97,25 @@ impl Handle {
         }
     }
 
-    /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. The message is copied. `Ok`
-    /// means that the command was queued; the session may have ended when the command is executed.
+    /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. A `String` or a `Vec<u8>` is
+    /// moved to the loop; of a reference, the payload is copied. `Ok` means that the command was queued; the session may have ended when the command is executed.
     ///
     /// # Errors
     /// [`HandleError`] if the command was not queued.
-    pub fn send<'m>(&self, id: Id, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
-        self.push(Command::Send(id, message.into().into()))
+    pub fn send(&self, id: Id, message: impl ToMessage) -> Result<(), HandleError> {
+        self.push(Command::Send(id, message.into_owned_message()))
     }
 
-    /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. The message
-    /// is copied once, not for each member.
+    /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. A `String` or
+    /// a `Vec<u8>` is moved to the loop; of a reference, the payload is copied once, not for each member.
     ///
     /// # Errors
     /// [`HandleError`] if the command was not queued.
-    pub fn publish<'m>(
-        &self,
-        topic: &str,
-        message: impl Into<Message<'m>>,
-    ) -> Result<(), HandleError> {
-        self.push(Command::Publish(topic.to_owned(), message.into().into()))
+    pub fn publish(&self, topic: &str, message: impl ToMessage) -> Result<(), HandleError> {
+        self.push(Command::Publish(
+            topic.to_owned(),
+            message.into_owned_message(),
+        ))
     }
 
     /// Begins the closing handshake of a session, as [`Context::close`](crate::Context::close) does. `Ok` means that
@@ -194,9 +188,15 @@ impl Handle {
             done += command.len();
             match command {
                 // Results are dropped: the thread that queued the command does not wait for them.
-                Command::Send(id, message) => drop(engine.send(id, message.borrow())),
-                Command::Publish(topic, message) => drop(engine.publish(&topic, message.borrow())),
-                Command::Close(id, code, reason) => drop(engine.close(id, code, &reason)),
+                Command::Send(id, message) => {
+                    let _ = engine.send(id, message.as_message());
+                }
+                Command::Publish(topic, message) => {
+                    engine.publish(&topic, message.as_message());
+                }
+                Command::Close(id, code, reason) => {
+                    engine.close(id, code, &reason);
+                }
                 Command::Terminate(id) => engine.terminate(id),
                 Command::Stop => engine.stop(),
             }
@@ -238,32 +238,14 @@ impl fmt::Debug for Handle {
 }
 
 impl Command {
-    /// Returns the bytes that the command counts against `handle_bytes_max`.
+    /// Returns the bytes that the command counts against `handle_bytes_max`: the memory that it owns, which for a moved
+    /// `String` or `Vec<u8>` is its capacity.
     fn len(&self) -> usize {
         match self {
-            Self::Send(_, message) => message.borrow().len(),
-            Self::Publish(topic, message) => topic.len() + message.borrow().len(),
+            Self::Send(_, message) => message.capacity(),
+            Self::Publish(topic, message) => topic.len() + message.capacity(),
             Self::Close(_, _, reason) => reason.len(),
             Self::Terminate(_) | Self::Stop => 0,
-        }
-    }
-}
-
-impl From<Message<'_>> for OwnedMessage {
-    fn from(message: Message<'_>) -> Self {
-        Self {
-            bytes: message.as_bytes().to_owned(),
-            is_text: message.is_text(),
-        }
-    }
-}
-
-impl OwnedMessage {
-    fn borrow(&self) -> Message<'_> {
-        if self.is_text {
-            Message::checked_text(&self.bytes)
-        } else {
-            Message::binary(&self.bytes)
         }
     }
 }

@@ -75,7 +75,7 @@ impl Handler for Chat {
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         let (topic, name) = topic_and_name(cx, id);
         cx.subscribe(id, &topic);
-        cx.publish(&topic, &format!("* {name} is here"));
+        cx.publish(&topic, format!("* {name} is here"));
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -88,23 +88,23 @@ impl Handler for Chat {
             let names = names(cx, &topic).join(", ");
             // The status needs no check: if the message is refused, this session is ending, and `on_close` informs the
             // other members.
-            let _ = cx.send(id, &format!("* here: {names}"));
+            let _ = cx.send(id, format!("* here: {names}"));
         } else if let Some(new) = line.strip_prefix("/name ") {
             if is_name(new) {
                 cx.set_state(id, Name(new.to_owned()));
-                cx.publish(&topic, &format!("* {name} is now {new}"));
+                cx.publish(&topic, format!("* {name} is now {new}"));
             } else {
                 let _ = cx.send(id, "* a name has 1 to 20 letters and digits");
             }
         } else {
-            cx.publish(&topic, &format!("{name}: {line}"));
+            cx.publish(&topic, format!("{name}: {line}"));
         }
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
         // The session is no longer a member of the topic: only the other members receive this line.
         let (topic, name) = topic_and_name(cx, id);
-        cx.publish(&topic, &format!("* {name} has left"));
+        cx.publish(&topic, format!("* {name} has left"));
     }
 }
 

@@ -370,7 +370,7 @@ fn a_nested_router_uses_its_own_routes() {
             let _ = cx.send(id, self.0);
         }
         fn on_timer(&mut self, cx: &mut Context<'_>, _: u64) {
-            cx.publish(self.0, &format!("timer of {}", self.0));
+            cx.publish(self.0, format!("timer of {}", self.0));
         }
     }
     let inner = Router::new()
