@@ -55,7 +55,7 @@ impl<'a> Context<'a> {
     /// published to it before. If the unsent bytes of direct messages exceed
     /// [`Config::high_water_bytes`](crate::Config::high_water_bytes), and this message
     /// would make them exceed [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max), the result is
-    /// `Refused` and the session is terminated. Otherwise the length is not limited.
+    /// [`OverLimit`](SendStatus::OverLimit) and the session is terminated. Otherwise the length is not limited.
     ///
     /// ```
     /// use wsloop::{Message, SendStatus};

@@ -55,7 +55,7 @@ impl Echo {
 
 impl Handler for Echo {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        // A refusal means that the session is ending: no answer is needed.
+        // If the session has ended, no answer is needed.
         let _ = if message.is_text() && !self.prefix.is_empty() {
             self.send_with_prefix(cx, id, message)
         } else {
@@ -115,7 +115,7 @@ impl Reply {
 
 impl Handler for Reply {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
-        // A refusal means that the session is ending: no answer is needed.
+        // If the session has ended, no answer is needed.
         let _ = cx.send(id, &self.text);
     }
 }

@@ -155,7 +155,7 @@ mod ends {
                 let _ = cx.send(id, "before");
                 assert!(cx.close(id, 4003, ""));
                 assert!(!cx.is_open(id));
-                assert_eq!(cx.send(id, "after"), SendStatus::Refused);
+                assert_eq!(cx.send(id, "after"), SendStatus::Closed);
                 assert!(!cx.close(id, 4004, ""), "the session is closing");
                 assert!(!cx.ping(id, b""));
             }
@@ -342,7 +342,7 @@ mod ends {
         drop(Raw::open(server.addr, "/last"));
         assert_eq!(
             answer.recv_timeout(WAIT).unwrap(),
-            r#"Some(7) Some("/last") true Refused 0 []"#
+            r#"Some(7) Some("/last") true Closed 0 []"#
         );
         drop(server);
     }
@@ -694,7 +694,7 @@ fn the_id_of_an_ended_session_has_no_effect() {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
             let first = self.0[0];
             assert!(!cx.is_open(first));
-            assert_eq!(cx.send(first, "anyone?"), SendStatus::Refused);
+            assert_eq!(cx.send(first, "anyone?"), SendStatus::Closed);
             assert!(!cx.close(first, 1000, ""));
             cx.terminate(first);
             assert!(!cx.subscribe(first, "topic"));

@@ -364,7 +364,7 @@ mod backpressure {
         let handler = handler_fn(move |cx, id, message: Message<'_>| {
             let status = cx.send(id, message);
             queued.fetch_max(cx.buffered_amount(id), Ordering::Relaxed);
-            assert_ne!(status, SendStatus::Refused);
+            assert_ne!(status, SendStatus::OverLimit);
         });
         let server = serve(config(), handler);
         let mut raw = Raw::open(server.addr, "/");
@@ -564,7 +564,7 @@ mod backpressure {
         let (handler, events) = watch(handler_fn(|cx, id, _| {
             let payload = numbered(0);
             let mut statuses = (0..10_000).map(|_| cx.send(id, &payload));
-            assert!(statuses.any(|status| status == SendStatus::Refused));
+            assert!(statuses.any(|status| status == SendStatus::OverLimit));
             assert!(!cx.is_open(id));
         }));
         let server = serve(config, handler);

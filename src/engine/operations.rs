@@ -54,7 +54,7 @@ impl Engine {
     #[inline(never)]
     fn send_any(&mut self, id: Id, message: Message<'_>) -> SendStatus {
         let Some(slot) = self.open_slot(id) else {
-            return SendStatus::Refused;
+            return SendStatus::Closed;
         };
         let session = &self.sessions[slot];
         let unsent = session.outbound.owned_cost();
@@ -66,7 +66,7 @@ impl Engine {
                 slot,
                 Ending::abnormal(Side::Us, Some(Error::Limit(Limit::BacklogBytesMax))),
             );
-            return SendStatus::Refused;
+            return SendStatus::OverLimit;
         }
         if session.extra.is_some() {
             self.claim_before_message(slot);
@@ -79,7 +79,7 @@ impl Engine {
         {
             if let Err(error) = self.write_through(slot, header.as_slice(), message.as_bytes()) {
                 self.stream_failed(slot, error);
-                return SendStatus::Refused;
+                return SendStatus::Closed;
             }
         } else {
             session.outbound.push(

@@ -96,8 +96,8 @@ fn a_send_above_backlog_bytes_max_is_refused_and_ends_the_session() {
                 OverHighWater,
                 OverHighWater,
                 OverHighWater,
-                Refused,
-                Refused
+                OverLimit,
+                Closed
             ]
         );
     });

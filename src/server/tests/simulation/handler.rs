@@ -109,9 +109,13 @@ impl RandomHandler {
         let len = self.len();
         let message = self.model.message(Recipient::Session(id), len);
         match with_message(&message, |message| cx.send(id, message)) {
-            SendStatus::Refused => {
-                assert!(!cx.is_open(id), "refused, and not terminated");
-                self.counters.overflows += u64::from(was_open);
+            SendStatus::Closed => assert!(!cx.is_open(id), "closed, and still open"),
+            SendStatus::OverLimit => {
+                assert!(
+                    was_open && !cx.is_open(id),
+                    "over the limit, and not terminated"
+                );
+                self.counters.overflows += 1;
             }
             SendStatus::Queued | SendStatus::OverHighWater => {
                 assert!(was_open);
