@@ -119,8 +119,70 @@ impl<'a> Context<'a> {
 
     /// Sends a message to every member of `topic`, and returns the number of members. The message is framed once. Costs
     /// O(1) here; flushing costs O(messages + members) per turn. Members that do not read: see [`LagPolicy`].
+    ///
+    /// # Order
+    ///
+    /// - All members receive the publications of one topic in the order of the calls.
+    /// - A session receives publications, direct messages ([`send`](Self::send)), pings ([`ping`](Self::ping)) and the
+    ///   Close ([`close`](Self::close)) in the order of the calls. [`terminate`](Self::terminate) drops what is unsent.
+    /// - Publications of different topics to one session can change places, unless a direct message, a ping or the Close
+    ///   was queued for this session between the two calls.
+    /// - A session receives what is published after [`subscribe`](Self::subscribe) and before
+    ///   [`unsubscribe`](Self::unsubscribe) or [`close`](Self::close), also within a turn.
     pub fn publish(&mut self, topic: &str, message: impl ToMessage) -> usize {
         self.engine.publish(topic, message.to_message())
+    }
+
+    /// Sends a message to every member of `topic` except the session `id`, and returns the number of these members. As
+    /// [`publish`](Self::publish) if the session is not a member. Costs in addition O(topics of the session).
+    ///
+    /// The session receives the publications before and after this one. While it has unsent publications, this one counts
+    /// against its [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) with up to 128 KiB, because the topic's log may
+    /// have to retain it.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, Context, Handler, Id, Message};
+    ///
+    /// struct Chat;
+    ///
+    /// impl Handler for Chat {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+    ///         cx.publish("chat", format!("{id} joins"));
+    ///         cx.subscribe(id, "chat");
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    ///         cx.publish_except(id, "chat", message);
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Chat);
+    /// let (anna, bert) = (harness.connect("/"), harness.connect("/"));
+    /// harness.received(anna);
+    /// harness.send(anna, "hello");
+    /// assert_eq!(harness.received(anna), []);
+    /// assert_eq!(harness.received(bert), [Received::Text("hello".into())]);
+    /// ```
+    pub fn publish_except(&mut self, id: Id, topic: &str, message: impl ToMessage) -> usize {
+        self.engine.publish_except(id, topic, message.to_message())
+    }
+
+    /// Returns the members of `topic`, in no particular order. All of them are open. O(members): to send to all members,
+    /// use [`publish`](Self::publish); for their number, [`subscribers`](Self::subscribers).
+    pub fn members(&self, topic: &str) -> Vec<Id> {
+        self.engine.members(topic)
+    }
+
+    /// Returns the names of the topics of which the session is a member, in no particular order. O(topics of the
+    /// session). None for a session that is closing or has ended: its memberships end with the first Close, before
+    /// `on_close`.
+    pub fn topics(&self, id: Id) -> Vec<Arc<str>> {
+        self.engine.topics(id)
+    }
+
+    /// Returns whether the session is a member of `topic`. O(topics of the session).
+    pub fn is_subscribed(&self, id: Id, topic: &str) -> bool {
+        self.engine.is_subscribed(id, topic)
     }
 
     /// Returns the number of members of `topic`.

@@ -5,11 +5,12 @@
 //! that must follow the publication.
 
 use super::Engine;
-use super::session::Membership;
+use super::session::{Membership, Session};
 use crate::config::LagPolicy;
 use crate::id::Id;
 use crate::outbound::{TopicKey, Topics};
 use crate::proto::Message;
+use std::sync::Arc;
 
 impl Engine {
     /// See [`Context::subscribe`](crate::Context::subscribe).
@@ -36,7 +37,8 @@ impl Engine {
             let name = path.filter(|path| **path == *topic);
             self.topics.insert(name.unwrap_or_else(|| topic.into()))
         });
-        let index = self.topics.join(topic, slot);
+        let unsent_to = self.sessions[slot].outbound.unsent_to(topic);
+        let index = self.topics.join(topic, slot, unsent_to);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         if memberships.is_empty() {
             // Most members have only one membership.
@@ -72,9 +74,61 @@ impl Engine {
         let Some(topic) = self.topics.find(topic) else {
             return 0;
         };
-        let members = self.topics.publish(topic, message, &mut self.buffers);
+        let members = self.topics.publish(topic, message, None, &mut self.buffers);
         self.stats.messages_out += members as u64;
         members
+    }
+
+    /// See [`Context::publish_except`](crate::Context::publish_except).
+    pub(crate) fn publish_except(&mut self, id: Id, topic: &str, message: Message<'_>) -> usize {
+        let Some(topic) = self.topics.find(topic) else {
+            return 0;
+        };
+        let index = self.member_index(id, topic);
+        if let Some(index) = index
+            && self.topics.unclaimed(topic, index) > 0
+        {
+            // A claim takes all unclaimed bytes, so that the message cannot be excepted between two others.
+            let slot = id.slot as usize;
+            self.claim_before_message(slot);
+            self.queue_flush(slot);
+        }
+        let members = self
+            .topics
+            .publish(topic, message, index, &mut self.buffers);
+        self.stats.messages_out += members as u64;
+        members
+    }
+
+    /// See [`Context::is_subscribed`](crate::Context::is_subscribed).
+    pub(crate) fn is_subscribed(&self, id: Id, topic: &str) -> bool {
+        let topic = self.topics.find(topic);
+        topic.is_some_and(|topic| self.member_index(id, topic).is_some())
+    }
+
+    /// See [`Context::topics`](crate::Context::topics).
+    pub(crate) fn topics(&self, id: Id) -> Vec<Arc<str>> {
+        let memberships = self.session(id).map_or(&[][..], Session::memberships);
+        let names = memberships.iter().map(|one| self.topics.name(one.topic));
+        names.cloned().collect()
+    }
+
+    /// See [`Context::members`](crate::Context::members).
+    pub(crate) fn members(&self, topic: &str) -> Vec<Id> {
+        let topic = self.topics.find(topic);
+        let slots = topic.map(|topic| self.topics.member_slots(topic));
+        slots
+            .into_iter()
+            .flatten()
+            .map(|slot| self.id_of(slot))
+            .collect()
+    }
+
+    /// Returns the session's index among the members of the topic. O(memberships).
+    fn member_index(&self, id: Id, topic: TopicKey) -> Option<usize> {
+        let mut memberships = self.session(id)?.memberships().iter();
+        let membership = memberships.find(|one| one.topic == topic)?;
+        Some(membership.index)
     }
 
     /// See [`Context::subscribers`](crate::Context::subscribers).

@@ -66,6 +66,9 @@ struct Topic {
 struct Member {
     /// The session's slot.
     slot: u32,
+    /// Bytes of the log between the end of the member's last claim and `cursor`, which the member does not receive.
+    /// [`u32::MAX`] if there are more. See [`Claim::gap`].
+    gap: u32,
     /// Position in the log up to which the session has claimed.
     cursor: u64,
     /// The number of messages before `cursor`.
@@ -78,6 +81,10 @@ pub(crate) struct Claim {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) messages: u64,
+    /// Bytes of the log between the session's previous claim and this one, which the session does not receive: what was
+    /// published while it was not a member, and publications from which it was excepted. [`u32::MAX`] if there are more.
+    /// If the previous claim is unsent, the log may retain these bytes for the sake of the two claims around them.
+    pub(crate) gap: u32,
 }
 
 /// A member whose index in a topic's list of members has changed.
@@ -163,11 +170,13 @@ impl Topics {
         self.topic(key).policy
     }
 
-    /// Adds a member, which will receive later publications. Returns its index in the list of members.
-    pub(crate) fn join(&mut self, key: TopicKey, slot: usize) -> usize {
+    /// Adds a member, which will receive later publications. `unsent_to`: where the unsent part of the log ends that is
+    /// in the session's queue from an earlier membership. Returns the member's index in the list of members.
+    pub(crate) fn join(&mut self, key: TopicKey, slot: usize, unsent_to: Option<u64>) -> usize {
         let topic = self.topic_mut(key);
         topic.members.push(Member {
             slot: slot as u32,
+            gap: unsent_to.map_or(0, |to| saturate(topic.log.end() - to)),
             cursor: topic.log.end(),
             messages: topic.log.messages(),
         });
@@ -194,21 +203,30 @@ impl Topics {
         moved
     }
 
+    /// Returns the slots of the topic's members, in no particular order.
+    pub(crate) fn member_slots(&self, key: TopicKey) -> impl Iterator<Item = usize> {
+        let members = self.topic(key).members.iter();
+        members.map(|member| member.slot as usize)
+    }
+
     /// Returns the number of the topic's members.
     pub(crate) fn member_count(&self, key: TopicKey) -> usize {
         self.topic(key).members.len()
     }
 
-    /// Appends `message` as one frame to the topic's log. Returns the number of members. Appends nothing if there are
-    /// none.
+    /// Appends `message` as one frame to the topic's log, for all members but the one at index `except`, which must have
+    /// no unclaimed bytes. Returns the number of these members. Appends nothing if there are none.
+    #[inline]
     pub(crate) fn publish(
         &mut self,
         key: TopicKey,
         message: Message<'_>,
+        except: Option<usize>,
         buffers: &mut BufferPool,
     ) -> usize {
         let topic = &mut self.topics[key.0 as usize];
-        if topic.members.is_empty() {
+        let receivers = topic.members.len() - usize::from(except.is_some());
+        if receivers == 0 {
             return 0;
         }
         let header = message.server_header();
@@ -216,18 +234,27 @@ impl Topics {
         topic
             .log
             .append(header.as_slice(), message.as_bytes(), buffers);
-        let caught_up = mem::take(&mut topic.caught_up);
+        let len = header.as_slice().len() + message.len();
+        let mut caught_up = mem::take(&mut topic.caught_up);
+        if let Some(index) = except {
+            let member = &mut topic.members[index];
+            debug_assert_eq!(member.cursor, start);
+            member.cursor = topic.log.end();
+            member.messages = topic.log.messages();
+            member.gap = member.gap.saturating_add(saturate(len as u64));
+            caught_up -= 1;
+            topic.caught_up = 1;
+        }
         if caught_up > 0 {
             topic.log.add_cursors(start, caught_up as u32);
         }
-        let len = header.as_slice().len() + message.len();
         self.unclaimed_len += len;
         self.published_len += len as u64;
         self.newest_len = len;
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push_back(key);
         }
-        topic.members.len()
+        receivers
     }
 
     /// Claims all unclaimed bytes of the member at `index`. `None` if it has none.
@@ -241,6 +268,7 @@ impl Topics {
         let from = mem::replace(&mut member.cursor, end);
         let messages = topic.log.messages();
         let messages = messages - mem::replace(&mut member.messages, messages);
+        let gap = mem::take(&mut member.gap);
         topic.caught_up += 1;
         if topic.log.remove_cursor(from) {
             self.unclaimed_len -= topic.update_unclaimed();
@@ -250,6 +278,7 @@ impl Topics {
             from,
             to: end,
             messages,
+            gap,
         })
     }
 
@@ -431,6 +460,11 @@ impl Topics {
     pub(crate) fn count(&self) -> usize {
         self.topics.len()
     }
+}
+
+/// Converts to 32 bits. A larger number becomes [`u32::MAX`].
+fn saturate(len: u64) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// Entries of the table of topics that are retained while there is a topic: about 10 KB.

@@ -7,6 +7,7 @@ mod deadlines;
 mod faults;
 mod findings;
 mod pressure;
+mod publications;
 mod script;
 mod second_review;
 mod second_review_low;

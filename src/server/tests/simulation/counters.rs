@@ -12,6 +12,8 @@ pub(super) struct Counters {
     pub(super) messages_in: u64,
     pub(super) messages_out: u64,
     pub(super) pongs: u64,
+    /// Publications to all members of a topic but one.
+    pub(super) exceptions: u64,
     pub(super) skips: u64,
     /// Sessions that received Close 1013.
     pub(super) disconnected_for_lag: u64,
@@ -41,7 +43,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 23] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 24] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -49,6 +51,7 @@ impl Counters {
             ("messages in", &mut self.messages_in),
             ("messages out", &mut self.messages_out),
             ("pongs", &mut self.pongs),
+            ("exceptions", &mut self.exceptions),
             ("skips", &mut self.skips),
             ("disconnected for lag", &mut self.disconnected_for_lag),
             ("overflows", &mut self.overflows),

@@ -13,6 +13,7 @@ use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::router::Router;
 use crate::server::testing::shared::Shared;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The payload of a [`RandomHandler`]'s panics.
@@ -87,7 +88,8 @@ impl RandomHandler {
         let topic = self.random.below(self.topics);
         match self.random.below(100) {
             0..=33 => self.send(cx, id),
-            34..=67 => self.publish(cx, topic),
+            34..=60 => self.publish(cx, topic, None),
+            61..=67 => self.publish(cx, topic, Some(id)),
             68..=79 => self.subscribe(cx, id, topic),
             80..=84 => self.unsubscribe(cx, id, topic),
             85 => self.close(cx, id),
@@ -111,10 +113,7 @@ impl RandomHandler {
         match with_message(&message, |message| cx.send(id, message)) {
             SendStatus::Closed => assert!(!cx.is_open(id), "closed, and still open"),
             SendStatus::OverLimit => {
-                assert!(
-                    was_open && !cx.is_open(id),
-                    "over the limit, and not terminated"
-                );
+                assert!(was_open && !cx.is_open(id), "OverLimit, and not terminated");
                 self.counters.overflows += 1;
             }
             SendStatus::Queued | SendStatus::OverHighWater => {
@@ -124,17 +123,23 @@ impl RandomHandler {
         }
     }
 
-    fn publish(&mut self, cx: &mut Context<'_>, topic: usize) {
+    fn publish(&mut self, cx: &mut Context<'_>, topic: usize, except: Option<Id>) {
         let len = self.len();
         let message = self.model.message(Recipient::Topic(topic), len);
-        self.model.members[topic].retain(|id| cx.is_open(*id));
-        let count = with_message(&message, |message| cx.publish(TOPICS[topic], message));
+        let members = &mut self.model.members[topic];
+        members.retain(|id| cx.is_open(*id));
+        let count = with_message(&message, |message| match except {
+            None => cx.publish(TOPICS[topic], message),
+            Some(id) => cx.publish_except(id, TOPICS[topic], message),
+        });
+        let is_excepted = except.is_some_and(|id| members.contains(&id));
+        self.counters.exceptions += u64::from(is_excepted && count > 0);
         assert_eq!(
             count,
-            self.model.members[topic].len(),
+            members.len() - usize::from(is_excepted),
             "publish returns the number of members"
         );
-        self.model.record_publication(topic, message);
+        self.model.record_publication(topic, message, except);
     }
 
     /// Returns the payload length of a message. Most are small; a few are large.
@@ -204,6 +209,16 @@ impl RandomHandler {
 
     /// Checks that queries return the values of the session that the id names, or nothing.
     fn query(&mut self, cx: &mut Context<'_>, id: Id) {
+        for (name, members) in TOPICS.iter().zip(&mut self.model.members) {
+            members.retain(|id| cx.is_open(*id));
+            assert_eq!(
+                cx.members(name).into_iter().collect::<BTreeSet<_>>(),
+                *members
+            );
+            assert_eq!(cx.is_subscribed(id, name), members.contains(&id));
+        }
+        let topics = cx.topics(id);
+        assert!(topics.iter().all(|topic| cx.is_subscribed(id, topic)));
         assert_eq!(cx.count(), self.model.open_count);
         assert!(
             cx.ids()

@@ -150,12 +150,19 @@ impl Model {
         self.open_session(id).accepted.push(message);
     }
 
-    /// Records a publication, as a message to every member.
-    pub(super) fn record_publication(&mut self, topic: usize, message: AcceptedMessage) {
+    /// Records a publication, as a message to every member but `except`.
+    pub(super) fn record_publication(
+        &mut self,
+        topic: usize,
+        message: AcceptedMessage,
+        except: Option<Id>,
+    ) {
         self.published_bytes += message.len + HEADER_BYTES_MAX;
         self.published_bytes_max = self.published_bytes_max.max(self.published_bytes);
         for id in self.members[topic].clone() {
-            self.record_send(id, message);
+            if Some(id) != except {
+                self.record_send(id, message);
+            }
         }
     }
 
