@@ -83,6 +83,14 @@ pub struct Config {
     /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)).
     pub lag_policy: LagPolicy,
 
+    /// Maximum bytes that all topics together retain for members that join later ([`Replay`]), plus 1 KiB and the length
+    /// of the name for each topic that retains messages. Default 16 MiB: some thousand topics with their last 20 messages
+    /// of 200 bytes. When it is exceeded, the topic that was published to least recently loses all that it retains; a
+    /// publication that is longer than this is not retained, nor is what precedes it. The memory is at most twice as
+    /// large, because logs have unused capacity; what members have not received yet is not included
+    /// (`lag_bytes_max`).
+    pub replay_bytes_max: usize,
+
     /// Maximum topics of a session. Default 1 024. [`Context::subscribe`](crate::Context::subscribe) returns `false`
     /// for more. Each membership takes about 40 bytes, and each topic about 300.
     pub memberships_max: usize,
@@ -136,6 +144,17 @@ pub enum LagPolicy {
     Skip,
 }
 
+/// The messages that a topic retains for members that join later
+/// ([`Context::set_replay`](crate::Context::set_replay)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Replay {
+    /// The last messages, at most this many.
+    Messages(usize),
+    /// The last messages that together have at most this many bytes, each with a frame header of 2 to 10 bytes.
+    Bytes(usize),
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -153,6 +172,7 @@ impl Default for Config {
             backlog_bytes_max: 18 * MIB,
             lag_bytes_max: 8 * MIB,
             lag_policy: LagPolicy::Disconnect,
+            replay_bytes_max: 16 * MIB,
             memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,

@@ -1,6 +1,6 @@
 //! The operations that a handler can use: [`Context`].
 
-use crate::config::LagPolicy;
+use crate::config::{LagPolicy, Replay};
 use crate::engine::Engine;
 use crate::error::SendStatus;
 use crate::id::{Id, TimerId};
@@ -104,11 +104,19 @@ impl<'a> Context<'a> {
     }
 
     /// Makes the session a member of `topic`. A topic needs no creation: any text is a name, and a topic without
-    /// members, unsent bytes and policy takes no memory. The member receives messages that are published from now on.
+    /// members, unsent bytes, retained messages and settings takes no memory. The member receives the messages that the
+    /// topic retains ([`set_replay`](Self::set_replay)), and then those that are published from now on.
     /// Returns `false` if the session is a member already, is not open, or is a member of
     /// [`Config::memberships_max`](crate::Config::memberships_max) topics.
     pub fn subscribe(&mut self, id: Id, topic: &str) -> bool {
         self.engine.subscribe(id, topic)
+    }
+
+    /// As [`subscribe`](Self::subscribe), and sets what the topic retains for members that join later, as long as the topic
+    /// exists: while it has members or retains messages. Use this instead of [`set_replay`](Self::set_replay) if clients
+    /// choose the names of topics, because settings by name stay until they are removed. A setting by name has precedence.
+    pub fn subscribe_with_replay(&mut self, id: Id, topic: &str, replay: Replay) -> bool {
+        self.engine.subscribe_with_replay(id, topic, replay)
     }
 
     /// Ends the session's membership of `topic`. Messages that were published before are still sent to it. Returns
@@ -194,6 +202,55 @@ impl<'a> Context<'a> {
     /// it. The topic need not have members.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.engine.set_lag_policy(topic, policy);
+    }
+
+    /// Sets what `topic` retains for members that join later: the last lines of a chat, the last value of a price.
+    /// `None`, the default, resets it and releases what is retained. The topic need not have members: it retains what is
+    /// published while it has none, too.
+    ///
+    /// A session that subscribes receives the retained messages at once: after everything that was sent or published to
+    /// it before, before everything that is sent or published to it later, and none of them twice. A publication from which
+    /// a member was excepted ([`publish_except`](Self::publish_except)) is retained as well. Each call of
+    /// [`subscribe`](Self::subscribe) that returns `true` replays them, also to a session that was a member before.
+    ///
+    /// The messages are stored once, in the topic's log, and are not copied for a new member. All topics together retain
+    /// at most [`Config::replay_bytes_max`](crate::Config::replay_bytes_max). The replayed messages count as unsent
+    /// publications; a session receives at most the newest
+    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) (less 128) bytes of a topic, and several topics that it joins
+    /// at once can exceed that limit.
+    ///
+    /// Costs O(1), and O(messages) if it releases some.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, Context, Handler, Id, Message, Replay};
+    ///
+    /// struct Chat;
+    ///
+    /// impl Handler for Chat {
+    ///     fn on_start(&mut self, cx: &mut Context<'_>) {
+    ///         cx.set_replay("chat", Some(Replay::Messages(2)));
+    ///     }
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+    ///         cx.subscribe(id, "chat");
+    ///         let _ = cx.send(id, "welcome");
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, _: Id, message: Message<'_>) {
+    ///         cx.publish("chat", message);
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Chat);
+    /// let first = harness.connect("/");
+    /// for text in ["a", "b", "c"] {
+    ///     harness.send(first, text);
+    /// }
+    /// let late = harness.connect("/");
+    /// let texts = ["b", "c", "welcome"].map(|text| Received::Text(text.into()));
+    /// assert_eq!(harness.received(late), texts);
+    /// ```
+    pub fn set_replay(&mut self, topic: &str, replay: Option<Replay>) {
+        self.engine.set_replay(topic, replay);
     }
 
     /// Sets a timer: [`Handler::on_timer`](crate::Handler::on_timer) is called once with `key`, not earlier than

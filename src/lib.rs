@@ -77,7 +77,7 @@ mod server;
 mod stats;
 mod stream;
 
-pub use config::{Config, ConfigError, LagPolicy, descriptors_max};
+pub use config::{Config, ConfigError, LagPolicy, Replay, descriptors_max};
 pub use context::Context;
 pub use error::{Close, Error, Limit, SendStatus, Side};
 pub use handler::{Handler, HandlerFn, handler_fn};

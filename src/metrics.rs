@@ -112,6 +112,12 @@ fn print(stats: &Stats) -> String {
         "Members of topics whose sockets accept nothing at the moment.",
         stats.members_lagging,
     );
+    text.single(
+        "replay_bytes",
+        "gauge",
+        "Bytes that topics retain for members that join later.",
+        stats.replay_bytes,
+    );
     let name = "refused_total";
     text.family(
         name,

@@ -32,6 +32,9 @@ pub struct Stats {
     /// Memberships of sessions whose sockets accept nothing at the moment: a session in three topics counts three
     /// times.
     pub members_lagging: usize,
+    /// Bytes that topics retain for members that join later ([`Replay`](crate::Replay)), as counted against
+    /// [`Config::replay_bytes_max`](crate::Config::replay_bytes_max).
+    pub replay_bytes: usize,
     /// Durations of turns, from the poll's return to the end of the reap phase, if they are measured.
     pub turns: Option<TurnTimes>,
     pub(crate) refused: [u64; Refusal::NAMES.len()],

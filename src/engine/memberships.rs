@@ -6,15 +6,26 @@
 
 use super::Engine;
 use super::session::{Membership, Session};
-use crate::config::LagPolicy;
+use crate::config::{LagPolicy, Replay};
 use crate::id::Id;
-use crate::outbound::{TopicKey, Topics};
+use crate::outbound::{Claim, SEGMENT_COST, TopicKey, Topics};
 use crate::proto::Message;
 use std::sync::Arc;
 
 impl Engine {
     /// See [`Context::subscribe`](crate::Context::subscribe).
     pub(crate) fn subscribe(&mut self, id: Id, topic: &str) -> bool {
+        self.join(id, topic, None)
+    }
+
+    /// See [`Context::subscribe_with_replay`](crate::Context::subscribe_with_replay).
+    pub(crate) fn subscribe_with_replay(&mut self, id: Id, topic: &str, replay: Replay) -> bool {
+        self.join(id, topic, Some(replay))
+    }
+
+    /// Makes the session a member, and queues what the topic retains for replay. `replay`: what the topic retains from
+    /// now on, if that was not set by name.
+    fn join(&mut self, id: Id, topic: &str, replay: Option<Replay>) -> bool {
         let Some(slot) = self.open_slot(id) else {
             return false;
         };
@@ -37,7 +48,14 @@ impl Engine {
             let name = path.filter(|path| **path == *topic);
             self.topics.insert(name.unwrap_or_else(|| topic.into()))
         });
+        if let Some(replay) = replay {
+            self.topics.set_replay_while_it_exists(topic, replay);
+        }
         let unsent_to = self.sessions[slot].outbound.unsent_to(topic);
+        // As many bytes as a member may have unsent.
+        let len_max = self.config.lag_bytes_max.saturating_sub(SEGMENT_COST);
+        let replayed = self.topics.replay(topic, len_max, unsent_to);
+        let unsent_to = unsent_to.filter(|_| replayed.is_none());
         let index = self.topics.join(topic, slot, unsent_to);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         if memberships.is_empty() {
@@ -45,7 +63,33 @@ impl Engine {
             memberships.reserve_exact(1);
         }
         memberships.push(Membership { topic, index });
+        if let Some(claim) = replayed {
+            self.queue_replay(slot, topic, claim);
+        }
         true
+    }
+
+    /// Queues what a topic has retained for a new member, after everything that was sent or published to the session.
+    #[inline(never)]
+    fn queue_replay(&mut self, slot: usize, topic: TopicKey, claim: Claim) {
+        self.claim_before_message(slot);
+        let Self {
+            sessions,
+            topics,
+            turn_buffer,
+            buffers,
+            stats,
+            ..
+        } = self;
+        let session = &mut sessions[slot];
+        session.messages_out += claim.messages;
+        stats.messages_out += claim.messages;
+        session
+            .outbound
+            .push_range(topic, claim, topics, turn_buffer, buffers);
+        // A peer that does not read, and joins often, lags.
+        session.has_unchecked_claims = true;
+        self.queue_flush(slot);
     }
 
     /// See [`Context::unsubscribe`](crate::Context::unsubscribe).
@@ -71,7 +115,7 @@ impl Engine {
 
     /// See [`Context::publish`](crate::Context::publish).
     pub(crate) fn publish(&mut self, topic: &str, message: Message<'_>) -> usize {
-        let Some(topic) = self.topics.find(topic) else {
+        let Some(topic) = self.find_to_publish(topic) else {
             return 0;
         };
         let members = self.topics.publish(topic, message, None, &mut self.buffers);
@@ -81,7 +125,7 @@ impl Engine {
 
     /// See [`Context::publish_except`](crate::Context::publish_except).
     pub(crate) fn publish_except(&mut self, id: Id, topic: &str, message: Message<'_>) -> usize {
-        let Some(topic) = self.topics.find(topic) else {
+        let Some(topic) = self.find_to_publish(topic) else {
             return 0;
         };
         let index = self.member_index(id, topic);
@@ -98,6 +142,12 @@ impl Engine {
             .publish(topic, message, index, &mut self.buffers);
         self.stats.messages_out += members as u64;
         members
+    }
+
+    /// Returns the topic of that name, if a publication to it has an effect. Creates the topic if only its replay was set.
+    fn find_to_publish(&mut self, topic: &str) -> Option<TopicKey> {
+        let found = self.topics.find(topic);
+        found.or_else(|| self.topics.insert_for_replay(topic))
     }
 
     /// See [`Context::is_subscribed`](crate::Context::is_subscribed).
@@ -141,6 +191,11 @@ impl Engine {
     /// See [`Context::set_lag_policy`](crate::Context::set_lag_policy).
     pub(crate) fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.topics.set_policy(topic, policy);
+    }
+
+    /// See [`Context::set_replay`](crate::Context::set_replay).
+    pub(crate) fn set_replay(&mut self, topic: &str, replay: Option<Replay>) {
+        self.topics.set_replay(topic, replay);
     }
 
     /// Returns whether a member may skip messages of the topic. `default` is the policy of topics without their own.

@@ -200,6 +200,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
         stats.connections_open = self.count();
+        stats.replay_bytes = self.topics.replay_len();
         // A session whose socket accepts nothing has this deadline.
         for slot in self.deadlines.slots(Deadline::Write) {
             let session = &self.sessions[slot];

@@ -845,4 +845,4 @@ const SCANNED_SEGMENTS_MAX: usize = 256;
 /// Bytes of memory of a segment in addition to its unsent bytes: its entry in the queue, twice because the queue's
 /// capacity can be twice its length, and for owned bytes the overhead of an allocation. Counted against the limits, so
 /// that small messages of alternating topics cannot occupy more memory than the limits allow.
-const SEGMENT_COST: usize = 128;
+pub(crate) const SEGMENT_COST: usize = 128;

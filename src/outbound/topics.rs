@@ -6,11 +6,16 @@
 //! bytes, round-robin. A round can take several turns of the loop. A member that is visited late in a round also claims
 //! what was published since the round began.
 //!
-//! A topic exists while it has members, or while a queue refers to bytes of its log.
+//! A topic with [`Replay`] retains its newest frames for members that join later. All topics together retain at most
+//! [`Topics::replay_max`] bytes: above that, the topic that was published to least recently loses what it retains.
+//!
+//! A topic exists while it has members, while it retains messages for replay, or while a queue refers to bytes of its
+//! log.
 
 use super::log::Log;
+use super::recency::Recency;
 use crate::buffer::BufferPool;
-use crate::config::LagPolicy;
+use crate::config::{LagPolicy, Replay};
 use crate::proto::Message;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +26,17 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TopicKey(u32);
 
+impl TopicKey {
+    #[cfg(test)]
+    pub(super) fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The topics of one server: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
@@ -28,6 +44,14 @@ pub(crate) struct Topics {
     topics: Slab<Topic>,
     /// By name, because a policy stays set while the topic does not exist.
     policies: HashMap<Arc<str>, LagPolicy>,
+    /// By name, because the setting stays while the topic does not exist.
+    replays: HashMap<Arc<str>, Replay>,
+    /// The topics that retain messages for replay.
+    replayed: Recency,
+    /// The sum of [`Topic::replay_cost`].
+    replay_len: usize,
+    /// Maximum of `replay_len`.
+    replay_max: usize,
     /// Topics that may have unclaimed bytes, in the order in which they are visited.
     dirty: VecDeque<TopicKey>,
     /// Topics to check for chunks that can be released, and for removal.
@@ -55,10 +79,20 @@ struct Topic {
     /// chunk, and when a member leaves.
     unclaimed_from: u64,
     policy: Option<LagPolicy>,
+    replay: Option<Box<Window>>,
     /// Whether the topic is in [`Topics::dirty`].
     is_dirty: bool,
     /// Whether the topic is in [`Topics::trim_candidates`].
     is_trim_candidate: bool,
+}
+
+/// The frames that a topic retains for replay: those from `from` to the end of its log.
+#[derive(Debug)]
+struct Window {
+    setting: Replay,
+    from: u64,
+    /// The number of frames.
+    messages: u64,
 }
 
 /// A session's membership in a topic.
@@ -109,9 +143,78 @@ impl Topic {
         };
         (from - mem::replace(&mut self.unclaimed_from, from)) as usize
     }
+
+    /// Returns the position from which on frames are retained for replay. The end of the log if none are.
+    fn replay_from(&self) -> u64 {
+        self.replay
+            .as_ref()
+            .map_or(self.log.end(), |window| window.from)
+    }
+
+    /// Returns what the topic counts against [`Topics::replay_max`]: the bytes of the frames that it retains for replay,
+    /// its name, and [`REPLAY_TOPIC_COST`]; 0 if it retains none.
+    fn replay_cost(&self) -> usize {
+        match (self.log.end() - self.replay_from()) as usize {
+            0 => 0,
+            len => len + self.name.len() + REPLAY_TOPIC_COST,
+        }
+    }
+
+    /// Releases the oldest frames that are retained for replay, until the rest is within the topic's setting and has at
+    /// most `len_max` bytes. After a publication, usually releases one frame.
+    fn fit_replay(&mut self, len_max: usize) {
+        let Self { log, replay, .. } = self;
+        let Some(window) = replay else {
+            return;
+        };
+        let (messages_max, len_max) = match window.setting {
+            Replay::Messages(messages) => (messages as u64, len_max),
+            Replay::Bytes(bytes) => (u64::MAX, len_max.min(bytes)),
+        };
+        if messages_max == 0 || len_max == 0 {
+            window.clear(log);
+            return;
+        }
+        while window.messages > messages_max {
+            window.release_first(log);
+        }
+        let exceeds = |window: &Window| log.end() - window.from > len_max as u64;
+        for _ in 0..RELEASED_SINGLY_MAX {
+            if !exceeds(window) {
+                return;
+            }
+            window.release_first(log);
+        }
+        if exceeds(window) {
+            window.from = log.frame_boundary(log.end() - len_max as u64);
+            window.messages = log.messages() - log.messages_before(window.from);
+        }
+    }
+}
+
+impl Window {
+    /// Releases the oldest frame.
+    fn release_first(&mut self, log: &Log) {
+        self.from = log.frame_end(self.from);
+        self.messages -= 1;
+    }
+
+    /// Releases all frames.
+    fn clear(&mut self, log: &Log) {
+        self.from = log.end();
+        self.messages = 0;
+    }
 }
 
 impl Topics {
+    /// Returns an empty table. `replay_max`: see the module.
+    pub(crate) fn new(replay_max: usize) -> Self {
+        Self {
+            replay_max,
+            ..Self::default()
+        }
+    }
+
     /// Returns the topic of that name, if it exists.
     pub(crate) fn find(&self, name: &str) -> Option<TopicKey> {
         self.names.get(name).copied()
@@ -134,6 +237,13 @@ impl Topics {
             caught_up: 0,
             unclaimed_from: 0,
             policy: self.policies.get(&name).copied(),
+            replay: self.replays.get(&name).map(|setting| {
+                Box::new(Window {
+                    setting: *setting,
+                    from: 0,
+                    messages: 0,
+                })
+            }),
             is_dirty: false,
             is_trim_candidate: false,
         };
@@ -168,6 +278,115 @@ impl Topics {
     /// Returns the topic's lag policy, if one was set.
     pub(crate) fn policy(&self, key: TopicKey) -> Option<LagPolicy> {
         self.topic(key).policy
+    }
+
+    /// Sets what the topic of that name retains for replay, whether the topic exists now or is created later. `None`
+    /// removes the setting, and releases what is retained.
+    pub(crate) fn set_replay(&mut self, name: &str, replay: Option<Replay>) {
+        match replay {
+            Some(replay) => {
+                self.replays.insert(name.into(), replay);
+            }
+            None => {
+                self.replays.remove(name);
+            }
+        }
+        if let Some(key) = self.find(name) {
+            self.set_topic_replay(key, replay);
+        }
+    }
+
+    /// Sets what the topic retains for replay as long as it exists, unless this was set by name.
+    pub(crate) fn set_replay_while_it_exists(&mut self, key: TopicKey, replay: Replay) {
+        if !self.replays.contains_key(&self.topic(key).name) {
+            self.set_topic_replay(key, Some(replay));
+        }
+    }
+
+    fn set_topic_replay(&mut self, key: TopicKey, replay: Option<Replay>) {
+        let topic = &mut self.topics[key.0 as usize];
+        match (&mut topic.replay, replay) {
+            (Some(window), Some(setting)) if window.setting == setting => return,
+            (Some(window), Some(setting)) => window.setting = setting,
+            (none @ None, Some(setting)) => {
+                *none = Some(Box::new(Window {
+                    setting,
+                    from: topic.log.end(),
+                    messages: 0,
+                }));
+            }
+            (Some(window), None) => window.setting = Replay::Messages(0),
+            (None, None) => return,
+        }
+        let before = topic.replay_cost();
+        self.fit_replay(key, before, false);
+        if replay.is_none() {
+            self.topic_mut(key).replay = None;
+        }
+    }
+
+    /// Creates the topic of that name, which does not exist, if replay was set for the name.
+    pub(crate) fn insert_for_replay(&mut self, name: &str) -> Option<TopicKey> {
+        let is_set = self.replays.contains_key(name);
+        is_set.then(|| self.insert(name.into()))
+    }
+
+    /// Returns the newest frames that the topic retains for replay, at most `len_max` bytes, as the claim of a member that
+    /// joins. `None` if there are none. `unsent_to`: see [`join`](Self::join).
+    pub(crate) fn replay(
+        &self,
+        key: TopicKey,
+        len_max: usize,
+        unsent_to: Option<u64>,
+    ) -> Option<Claim> {
+        let topic = self.topic(key);
+        let Topic { log, .. } = topic;
+        let (from, to) = (topic.replay_from(), log.end());
+        let from = if (to - from) as usize > len_max {
+            log.frame_boundary(to - len_max as u64)
+        } else {
+            from
+        };
+        (from < to).then(|| Claim {
+            from,
+            to,
+            messages: log.messages() - log.messages_before(from),
+            gap: unsent_to.map_or(0, |unsent_to| saturate(from.saturating_sub(unsent_to))),
+        })
+    }
+
+    /// Returns the number of bytes that are retained for replay, as counted against [`Topics::replay_max`].
+    pub(crate) fn replay_len(&self) -> usize {
+        self.replay_len
+    }
+
+    /// Releases frames that are retained for replay, until the topic is within its setting, and all topics together are
+    /// within their maximum. `before`: what the topic has counted before the change. `is_published`: the change is a
+    /// publication.
+    fn fit_replay(&mut self, key: TopicKey, before: usize, is_published: bool) {
+        let topic = &mut self.topics[key.0 as usize];
+        let overhead = topic.name.len() + REPLAY_TOPIC_COST;
+        // With this maximum, a topic alone never exceeds the maximum of all.
+        topic.fit_replay(self.replay_max.saturating_sub(overhead));
+        let after = topic.replay_cost();
+        self.replay_len = self.replay_len - before + after;
+        if after == 0 {
+            self.replayed.remove(key);
+        } else if is_published {
+            self.replayed.touch(key);
+        }
+        self.add_trim_candidate(key);
+        while self.replay_len > self.replay_max
+            && let Some(oldest) = self.replayed.oldest()
+        {
+            let topic = &mut self.topics[oldest.0 as usize];
+            self.replay_len -= topic.replay_cost();
+            if let Some(window) = &mut topic.replay {
+                window.clear(&topic.log);
+            }
+            self.replayed.remove(oldest);
+            self.add_trim_candidate(oldest);
+        }
     }
 
     /// Adds a member, which will receive later publications. `unsent_to`: where the unsent part of the log ends that is
@@ -215,7 +434,8 @@ impl Topics {
     }
 
     /// Appends `message` as one frame to the topic's log, for all members but the one at index `except`, which must have
-    /// no unclaimed bytes. Returns the number of these members. Appends nothing if there are none.
+    /// no unclaimed bytes. Returns the number of these members. If there are none, appends the frame only if the topic
+    /// retains messages for replay.
     #[inline]
     pub(crate) fn publish(
         &mut self,
@@ -226,9 +446,11 @@ impl Topics {
     ) -> usize {
         let topic = &mut self.topics[key.0 as usize];
         let receivers = topic.members.len() - usize::from(except.is_some());
-        if receivers == 0 {
+        if receivers == 0 && topic.replay.is_none() {
             return 0;
         }
+        let has_replay = topic.replay.is_some();
+        let replay_cost = if has_replay { topic.replay_cost() } else { 0 };
         let header = message.server_header();
         let start = topic.log.end();
         topic
@@ -248,11 +470,23 @@ impl Topics {
         if caught_up > 0 {
             topic.log.add_cursors(start, caught_up as u32);
         }
+        if let Some(window) = &mut topic.replay {
+            window.messages += 1;
+            if receivers == 0 {
+                // Neither no members nor the excepted one have unclaimed bytes.
+                topic.unclaimed_from = topic.log.end();
+                self.fit_replay(key, replay_cost, true);
+                return 0;
+            }
+        }
         self.unclaimed_len += len;
         self.published_len += len as u64;
         self.newest_len = len;
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push_back(key);
+        }
+        if has_replay {
+            self.fit_replay(key, replay_cost, true);
         }
         receivers
     }
@@ -389,7 +623,7 @@ impl Topics {
         while let Some(key) = self.trim_candidates.pop() {
             let topic = self.topic_mut(key);
             topic.is_trim_candidate = false;
-            topic.log.trim(buffers);
+            topic.log.trim(topic.replay_from(), buffers);
             // A topic in `dirty` becomes a candidate again when it is removed from `dirty`.
             if topic.members.is_empty() && topic.log.is_empty() && !topic.is_dirty {
                 let topic = self.topics.remove(key.0 as usize);
@@ -415,6 +649,7 @@ impl Topics {
         if count == 0 && self.names.capacity() > 0 {
             self.names = HashMap::new();
             self.topics = Slab::new();
+            self.replayed.shrink_to(0);
             self.count_max = 0;
         } else if count < self.topics.capacity() / 4
             && count <= self.count_max / 2
@@ -423,6 +658,7 @@ impl Topics {
             // The map's own `capacity` does not include the places of removed names.
             self.names.shrink_to(2 * count);
             self.topics.shrink_to_fit();
+            self.replayed.shrink_to(self.topics.capacity());
             self.count_max = count;
         }
     }
@@ -466,6 +702,14 @@ impl Topics {
 fn saturate(len: u64) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
+
+/// Maximum frames that are released one by one after a publication. A large publication can replace many more frames;
+/// their end is then searched for, which takes as long as about 100 single steps.
+const RELEASED_SINGLY_MAX: usize = 100;
+
+/// Bytes that each topic with messages for replay counts in addition to them and to its name: its memory in the tables,
+/// and the unused capacity of its log. With it, many topics with short messages cannot take more than twice the maximum.
+const REPLAY_TOPIC_COST: usize = 1024;
 
 /// Entries of the table of topics that are retained while there is a topic: about 10 KB.
 const TABLE_ENTRIES_RETAINED: usize = 64;

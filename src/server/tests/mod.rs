@@ -8,6 +8,7 @@ mod faults;
 mod findings;
 mod pressure;
 mod publications;
+mod replay;
 mod script;
 mod second_review;
 mod second_review_low;

@@ -14,6 +14,8 @@ pub(super) struct Counters {
     pub(super) pongs: u64,
     /// Publications to all members of a topic but one.
     pub(super) exceptions: u64,
+    /// Retained messages that were queued for sessions that joined later.
+    pub(super) replays: u64,
     pub(super) skips: u64,
     /// Sessions that received Close 1013.
     pub(super) disconnected_for_lag: u64,
@@ -43,7 +45,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 24] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 25] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -52,6 +54,7 @@ impl Counters {
             ("messages out", &mut self.messages_out),
             ("pongs", &mut self.pongs),
             ("exceptions", &mut self.exceptions),
+            ("replays", &mut self.replays),
             ("skips", &mut self.skips),
             ("disconnected for lag", &mut self.disconnected_for_lag),
             ("overflows", &mut self.overflows),

@@ -4,7 +4,7 @@ use super::counters::Counters;
 use super::model::{Model, Recipient, SessionModel, TOPICS};
 use super::peer::ping_number;
 use super::random::Random;
-use crate::config::LagPolicy;
+use crate::config::{LagPolicy, Replay};
 use crate::context::Context;
 use crate::error::{Close, Error, Limit, SendStatus};
 use crate::handler::Handler;
@@ -98,6 +98,7 @@ impl RandomHandler {
             89..=93 if self.is_in_event => self.set_timer(cx),
             94..=95 => self.cancel_timer(cx),
             96..=97 => self.query(cx, id),
+            99 => self.set_replay(cx, topic),
             98 if self.may_stop && self.random.one_in(8) => {
                 self.counters.stops += 1;
                 cx.stop();
@@ -166,8 +167,9 @@ impl RandomHandler {
         let is_new = cx.is_open(id) && !members.contains(&id);
         assert_eq!(cx.subscribe(id, TOPICS[topic]), is_new);
         if is_new {
-            members.insert(id);
+            self.counters.replays += self.model.record_join(topic, id) as u64;
         }
+        let members = &self.model.members[topic];
         assert_eq!(cx.subscribers(TOPICS[topic]), members.len());
     }
 
@@ -177,6 +179,16 @@ impl RandomHandler {
         if was_member {
             self.model.open_session(id).has_left_topic = true;
         }
+    }
+
+    fn set_replay(&mut self, cx: &mut Context<'_>, topic: usize) {
+        let setting = match self.random.below(5) {
+            0 => None,
+            1 | 2 => Some(Replay::Messages(self.random.below(30))),
+            _ => Some(Replay::Bytes(self.random.below(20_000))),
+        };
+        cx.set_replay(TOPICS[topic], setting);
+        self.model.record_replay(topic, setting);
     }
 
     fn close(&mut self, cx: &mut Context<'_>, id: Id) {
