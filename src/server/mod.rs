@@ -220,7 +220,7 @@ impl<H: Handler> Server<H> {
         registry.register(source, Token(SOURCES + key), Interest::READABLE)
     }
 
-    /// Returns a handle with which other threads can send, publish, close and stop.
+    /// Returns a handle with which other threads can act on the server.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -284,6 +284,8 @@ impl<H: Handler> Server<H> {
         turn::begin(&mut self.engine, sleep, clock, &mut self.polling)?;
         // While too many bytes are unclaimed, commands stay in the inbox. Once it is full, senders get
         // `HandleError::Full`.
+        // Set first: if a closure of a command panics, the next turn executes the others.
+        self.has_commands = true;
         self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });
