@@ -72,7 +72,9 @@ pub struct Config {
     /// is dropped silently. A session at or below its high-water mark accepts one more message of any length.
     pub backlog_bytes_max: usize,
 
-    /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry.
+    /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry, and
+    /// up to 128 KiB for bytes of a topic between two unsent entries that the member does not receive, because it was not
+    /// a member then or was excepted ([`Context::publish_except`](crate::Context::publish_except)).
     /// Checked when the server flushes a new publication to the member: it first writes what the socket accepts; if
     /// older publications of more than this remain unsent, the lag policy applies. A member that reads fast enough
     /// never exceeds it, however much one turn publishes. Default 8 MiB: seconds of a busy feed. At least 1. Above

@@ -215,9 +215,9 @@ impl<'a> Context<'a> {
     ///
     /// The messages are stored once, in the topic's log, and are not copied for a new member. All topics together retain
     /// at most [`Config::replay_bytes_max`](crate::Config::replay_bytes_max). The replayed messages count as unsent
-    /// publications; a session receives at most the newest
-    /// [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) (less 128) bytes of a topic, and several topics that it joins
-    /// at once can exceed that limit.
+    /// publications. A session receives only the newest messages with which its unsent publications, 128 bytes for each
+    /// queue entry included, do not exceed [`Config::lag_bytes_max`](crate::Config::lag_bytes_max): so a replay alone
+    /// does not make a session lag, and a client that joins many topics at once receives a limited number of bytes.
     ///
     /// Costs O(1), and O(messages) if it releases some.
     ///

@@ -18,7 +18,7 @@ pub struct Stats {
     /// Text and binary messages that were passed to `Handler::on_message`.
     pub messages_in: u64,
     /// Messages that were queued or written: each message sent to a session, and each publication once per member,
-    /// without the messages that members have skipped.
+    /// each retained message once per session that joined later, without the messages that members have skipped.
     pub messages_out: u64,
     /// Messages that members have skipped ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
     pub messages_skipped: u64,

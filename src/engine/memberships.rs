@@ -52,8 +52,11 @@ impl Engine {
             self.topics.set_replay_while_it_exists(topic, replay);
         }
         let unsent_to = self.sessions[slot].outbound.unsent_to(topic);
-        // As many bytes as a member may have unsent.
-        let len_max = self.config.lag_bytes_max.saturating_sub(SEGMENT_COST);
+        // As many bytes as a member may have unsent. A peer can make its session join many times in a turn, and a flush
+        // writes all that exceeds the limit at once.
+        let unsent = self.sessions[slot].outbound.log_cost();
+        let len_max = self.config.lag_bytes_max;
+        let len_max = len_max.saturating_sub(unsent + SEGMENT_COST);
         let replayed = self.topics.replay(topic, len_max, unsent_to);
         let unsent_to = unsent_to.filter(|_| replayed.is_none());
         let index = self.topics.join(topic, slot, unsent_to);
@@ -87,7 +90,7 @@ impl Engine {
         session
             .outbound
             .push_range(topic, claim, topics, turn_buffer, buffers);
-        // A peer that does not read, and joins often, lags.
+        // Together with earlier claims, or with its gap, the claim may exceed the lag limit.
         session.has_unchecked_claims = true;
         self.queue_flush(slot);
     }

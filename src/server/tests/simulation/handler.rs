@@ -165,10 +165,14 @@ impl RandomHandler {
         let members = &mut self.model.members[topic];
         members.retain(|id| cx.is_open(*id));
         let is_new = cx.is_open(id) && !members.contains(&id);
+        let has_unsent = cx.buffered_amount(id) > 0;
+        let before = cx.stats().messages_out;
         assert_eq!(cx.subscribe(id, TOPICS[topic]), is_new);
+        let replayed = (cx.stats().messages_out - before) as usize;
         if is_new {
-            self.counters.replays += self.model.record_join(topic, id) as u64;
+            self.model.record_join(topic, id, replayed, has_unsent);
         }
+        self.counters.replays += replayed as u64;
         let members = &self.model.members[topic];
         assert_eq!(cx.subscribers(TOPICS[topic]), members.len());
     }

@@ -198,24 +198,26 @@ impl Model {
         self.release_retained(topic);
     }
 
-    /// Records a join, with which the session receives what the topic retains. Returns the number of messages.
-    pub(super) fn record_join(&mut self, topic: usize, id: Id) -> usize {
+    /// Records a join, with which the session receives the newest `count` messages that the topic retains: as many as the
+    /// lag limit allows. Panics if there are too few. `has_unsent`: the session had unsent bytes before, so that it may
+    /// receive fewer.
+    pub(super) fn record_join(&mut self, topic: usize, id: Id, count: usize, has_unsent: bool) {
         self.members[topic].insert(id);
+        let retained = &self.retained[topic].messages;
         let mut len = 0;
-        let newest = self.retained[topic].messages.iter().rev();
-        let mut replayed: Vec<AcceptedMessage> = newest
-            .copied()
-            .take_while(|message| {
-                len += message.frame_len();
-                len + SEGMENT_COST <= self.lag_bytes_max
-            })
-            .collect();
-        replayed.reverse();
+        let allowed = retained.iter().rev().take_while(|message| {
+            len += message.frame_len();
+            len + SEGMENT_COST <= self.lag_bytes_max
+        });
+        let allowed = allowed.count();
+        assert!(
+            count == allowed || has_unsent && count < allowed,
+            "{count} messages replayed of {allowed}"
+        );
+        let replayed: Vec<_> = retained.range(retained.len() - count..).copied().collect();
         self.published_bytes += len;
         self.published_bytes_max = self.published_bytes_max.max(self.published_bytes);
-        let count = replayed.len();
         self.open_session(id).accepted.extend(replayed);
-        count
     }
 
     /// Releases messages until the topic is within its setting, and all topics are within `replay_bytes_max`.
