@@ -200,6 +200,7 @@ mod tests {
         let mut stats = Stats {
             connections_open: 3,
             backlog_bytes: 77,
+            replay_bytes: 99,
             turns: Some(TurnTimes::default()),
             ..Stats::default()
         };
@@ -218,6 +219,7 @@ mod tests {
         for line in [
             "wsloop_connections_open 3",
             "wsloop_backlog_bytes 77",
+            "wsloop_replay_bytes 99",
             "wsloop_closes_total{code=\"1000\"} 1",
             "wsloop_closes_total{code=\"1001\"} 0",
             "wsloop_refused_total{reason=\"connections_max\"} 0",

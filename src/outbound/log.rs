@@ -478,6 +478,70 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_shrunk_finds_and_counts_frames_as_before() {
+        let mut log = Log::default();
+        let mut starts = Vec::new();
+        for number in 0..60_000_usize {
+            starts.push(log.end());
+            append(&mut log, &[number as u8; 3][..number % 4]);
+            if number % 1_000 != 999 {
+                continue;
+            }
+            // Of up to two chunks, the last 100 to 5 900 frames are retained.
+            let first = number + 1 - 100 * (1 + number / 1_000);
+            log.trim(starts[first], &mut BufferPool::new());
+            let used = (log.end() - starts[first]) as usize;
+            let chunks = log.chunks.len();
+            assert!(log.capacity() <= 2 * used + chunks * REPLAY_SLACK_BYTES);
+            for at in (first..=number).step_by(37) {
+                let position = starts[at];
+                assert_eq!(log.messages_before(position), at as u64);
+                assert_eq!(log.frame_boundary(position), position);
+                let next = starts.get(at + 1).copied().unwrap_or(log.end());
+                assert_eq!(log.frame_boundary(position + 1), next);
+                assert_eq!(log.frame_end(position), next);
+                let frame: Vec<u8> = log.slices(position, next).flatten().copied().collect();
+                assert_eq!(frame[2..], [at as u8; 3][..at % 4]);
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_with_cursors_or_holds_are_not_shrunk() {
+        let mut log = Log::default();
+        for _ in 0..100 {
+            append(&mut log, &[7; 998]);
+        }
+        let (end, frame) = (log.end(), log.end() / 100);
+        let capacity = log.capacity();
+        log.add_cursors(0, 1);
+        log.trim(end - frame, &mut BufferPool::new());
+        assert_eq!(log.capacity(), capacity);
+        log.hold(frame, 2 * frame);
+        assert!(log.remove_cursor(0));
+        log.trim(end - frame, &mut BufferPool::new());
+        assert_eq!(
+            log.slices(frame, 2 * frame).map(<[u8]>::len).sum::<usize>(),
+            1002
+        );
+        assert_eq!(log.capacity(), capacity);
+        assert!(log.release(frame, 2 * frame, 2 * frame));
+        log.trim(end - frame, &mut BufferPool::new());
+        assert!(log.capacity() < 2_000);
+        // Later frames follow in the smaller chunk.
+        append(&mut log, b"more");
+        let bytes: Vec<u8> = log
+            .slices(end - frame, log.end())
+            .flatten()
+            .copied()
+            .collect();
+        assert_eq!(bytes.len() as u64, frame + 6);
+        assert!(bytes.ends_with(b"more"));
+        log.trim(log.end(), &mut BufferPool::new());
+        assert!(log.is_empty());
+    }
+
+    #[test]
     fn an_older_chunk_that_is_held_is_not_appended_to() {
         let mut log = Log::default();
         append(&mut log, &[1; 120_000]);

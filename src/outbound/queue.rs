@@ -719,6 +719,7 @@ impl Many {
                     (taken, range.len() == 0)
                 }
             };
+            debug_assert!(self.log_count > 0 || (self.log_len, self.gaps_len) == (0, 0));
             len -= taken;
             if is_sent && let Some(Segment::Bytes(bytes)) = self.segments.pop_front() {
                 buffers.put(bytes.buf);
