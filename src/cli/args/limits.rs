@@ -29,7 +29,7 @@ enum Kind {
     Disable(Field<bool>),
 }
 
-pub(super) static LIMITS: [Limit; 17] = [
+pub(super) static LIMITS: [Limit; 18] = [
     limit(
         "--message-bytes-max",
         Kind::Bytes(|config| &mut config.message_bytes_max),
@@ -74,6 +74,10 @@ pub(super) static LIMITS: [Limit; 17] = [
         Kind::Bytes(|config| &mut config.lag_bytes_max),
     ),
     limit("--lag", Kind::Lag(|config| &mut config.lag_policy)),
+    limit(
+        "--replay-bytes-max",
+        Kind::Bytes(|config| &mut config.replay_bytes_max),
+    ),
     limit(
         CONNECTIONS_MAX,
         Kind::Count(|config| &mut config.connections_max),
