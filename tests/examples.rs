@@ -48,11 +48,12 @@ mod chats {
     }
 
     #[test]
-    fn lines_reach_the_members_of_the_topic_with_the_senders_name() {
+    fn lines_reach_the_members_of_the_topic_and_later_ones() {
         let server = serve_made(chat::config(), chat::router);
         let mut anna = connect(server.addr, "/chat/garden?name=anna");
         assert_eq!(text(&mut anna), "* anna is here");
         let mut bert = connect(server.addr, "/chat/garden?x=y&name=bert");
+        assert_eq!(text(&mut bert), "* anna is here", "an earlier line");
         assert_eq!(text(&mut bert), "* bert is here");
         assert_eq!(text(&mut anna), "* bert is here");
         let mut carl = connect(server.addr, "/chat/cellar?name=carl");

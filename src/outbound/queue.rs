@@ -316,6 +316,7 @@ impl Outbound {
 
     /// Queues the bytes of a topic's log that the session has claimed, without a copy. The log retains them until they
     /// are sent or dropped.
+    #[inline]
     pub(crate) fn push_range(
         &mut self,
         topic: TopicKey,
@@ -324,32 +325,44 @@ impl Outbound {
         turn: &mut TurnBuffer,
         buffers: &mut BufferPool,
     ) {
-        let Claim {
-            from,
-            to,
-            messages,
-            gap,
-        } = claim;
-        debug_assert!(from < to);
-        let messages = u32::try_from(messages).unwrap_or(Range::UNCOUNTED);
+        debug_assert!(claim.from < claim.to);
         let range = Range {
+            topic,
+            messages: u32::try_from(claim.messages).unwrap_or(Range::UNCOUNTED),
+            from: claim.from,
+            to: claim.to,
+        };
+        if self.is_empty() {
+            topics.hold(topic, range.from, range.to);
+            self.replace_content(Content::Range(range));
+        } else {
+            self.push_range_behind(range, claim.gap, topics, turn, buffers);
+        }
+    }
+
+    /// Queues a range behind other bytes.
+    #[inline(never)]
+    fn push_range_behind(
+        &mut self,
+        range: Range,
+        gap: u32,
+        topics: &mut Topics,
+        turn: &mut TurnBuffer,
+        buffers: &mut BufferPool,
+    ) {
+        let Range {
             topic,
             messages,
             from,
             to,
-        };
+        } = range;
         let last = match &mut self.content {
-            Content::Empty => {
-                topics.hold(topic, from, to);
-                self.content = Content::Range(range);
-                return;
-            }
             Content::Range(range) => Some(range),
             Content::Many(many) => match many.segments.back_mut() {
                 Some(Segment::Range(range, _)) => Some(range),
                 Some(Segment::Bytes(_)) | None => None,
             },
-            Content::Span(_) | Content::Bytes(_) => None,
+            Content::Empty | Content::Span(_) | Content::Bytes(_) => None,
         };
         if let Some(last) = last
             && (last.topic, last.to) == (topic, from)

@@ -147,6 +147,7 @@ fn the_server_may_be_stopped() {
         stop_one_in: 1,
         // The runs are short, and each kind of event must occur.
         slow_one_in: 1,
+        large_in_40: 4,
         ..MIXED
     };
     simulate("the_server_may_be_stopped", stops);
