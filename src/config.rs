@@ -100,6 +100,18 @@ pub struct Config {
     /// for one turn there can be 256 more for each listener.
     pub handshakes_max: usize,
 
+    /// Maximum connections at once of one client address: an IPv4 address, or the first 64 bits of an IPv6 address,
+    /// because a provider assigns at least those to a customer. Default `None`: no limit, because the clients behind
+    /// a proxy or a carrier's address translation share an address; at least 1. One more connection is answered with
+    /// HTTP 503. Unix sockets have no address and are not limited.
+    pub connections_per_address_max: Option<usize>,
+
+    /// Maximum requests per second of one client address (as in `connections_per_address_max`): opening handshakes and
+    /// plain requests together, each counted when its connection is accepted. Default `None`: no limit; from 1 to
+    /// 1 000 000. A client that has made no request for a second can make this many at once. One more is answered with
+    /// HTTP 429 (RFC 6585 section 4) and `Retry-After: 1`, before the request is read.
+    pub handshakes_per_address_max: Option<u32>,
+
     /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the
     /// remaining sessions are terminated.
     pub shutdown_grace: Duration,
@@ -155,6 +167,8 @@ impl Default for Config {
             memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,
+            connections_per_address_max: None,
+            handshakes_per_address_max: None,
             shutdown_grace: Duration::from_secs(10),
             receive_buffer_bytes: 80 * KIB,
             read_budget_bytes: 256 * KIB,
@@ -200,6 +214,15 @@ impl Config {
             (
                 self.handshakes_max >= 1,
                 "handshakes_max must be at least 1",
+            ),
+            (
+                self.connections_per_address_max != Some(0),
+                "connections_per_address_max must be at least 1",
+            ),
+            (
+                self.handshakes_per_address_max
+                    .is_none_or(|rate| (1..=REQUESTS_PER_SECOND_MAX).contains(&rate)),
+                "handshakes_per_address_max must be from 1 to 1000000",
             ),
             (
                 self.receive_buffer_bytes >= 1024,
@@ -285,6 +308,9 @@ const MIB: usize = 1024 * KIB;
 
 /// The maximum of tungstenite's request parser.
 const HEADERS_MAX: usize = tungstenite::handshake::headers::MAX_HEADERS;
+
+/// Far more requests than one thread answers in a second, and few enough for the integers of `engine::addresses`.
+const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// For standard streams, the poll, the waker, listeners, a log file, and descriptors that the host itself opens.
 const DESCRIPTORS_RESERVE: usize = 32;

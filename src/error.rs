@@ -57,6 +57,10 @@ pub enum Limit {
     ConnectionsMax,
     /// [`Config::handshakes_max`](crate::Config::handshakes_max)
     HandshakesMax,
+    /// [`Config::connections_per_address_max`](crate::Config::connections_per_address_max)
+    ConnectionsPerAddressMax,
+    /// [`Config::handshakes_per_address_max`](crate::Config::handshakes_per_address_max)
+    HandshakesPerAddressMax,
     /// [`Config::handshake_timeout`](crate::Config::handshake_timeout)
     HandshakeTimeout,
     /// [`Config::idle_timeout`](crate::Config::idle_timeout)
@@ -75,6 +79,8 @@ impl Limit {
         match self {
             Self::ConnectionsMax => "connections_max",
             Self::HandshakesMax => "handshakes_max",
+            Self::ConnectionsPerAddressMax => "connections_per_address_max",
+            Self::HandshakesPerAddressMax => "handshakes_per_address_max",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::WriteTimeout => "write_timeout",

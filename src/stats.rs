@@ -83,10 +83,12 @@ pub(crate) enum Refusal {
     ConnectionsMax,
     HandshakesMax,
     HandshakeTimeout,
+    ConnectionsPerAddressMax,
+    HandshakesPerAddressMax,
 }
 
 impl Refusal {
-    const NAMES: [&'static str; 7] = [
+    const NAMES: [&'static str; 9] = [
         "protocol",
         "handler",
         "response",
@@ -94,6 +96,8 @@ impl Refusal {
         "connections_max",
         "handshakes_max",
         "handshake_timeout",
+        "connections_per_address_max",
+        "handshakes_per_address_max",
     ];
 }
 
@@ -196,6 +200,14 @@ mod tests {
             (Refusal::ConnectionsMax, Limit::ConnectionsMax),
             (Refusal::HandshakesMax, Limit::HandshakesMax),
             (Refusal::HandshakeTimeout, Limit::HandshakeTimeout),
+            (
+                Refusal::ConnectionsPerAddressMax,
+                Limit::ConnectionsPerAddressMax,
+            ),
+            (
+                Refusal::HandshakesPerAddressMax,
+                Limit::HandshakesPerAddressMax,
+            ),
         ];
         for (refusal, limit) in names {
             assert_eq!(Refusal::NAMES[refusal as usize], limit.name());

@@ -1,8 +1,9 @@
-//! New connections: inserted, or refused with 503 above the limits; and connections without a request, which are evicted
-//! in favour of new ones.
+//! New connections: inserted, or refused with 503 or 429 above the limits; and connections without a request, which are
+//! evicted in favour of new ones.
 
+use super::addresses::{AddressKey, AddressLimit};
 use super::deadlines::{Deadline, Millis};
-use super::session::{Ending, Kind, Session, id};
+use super::session::{AddressState, Ending, Kind, Peer, Session, id};
 use super::{Engine, Stop};
 use crate::error::{Error, Limit, Side};
 use crate::id::Id;
@@ -24,17 +25,18 @@ impl Engine {
     }
 
     /// Inserts a new connection. At `handshakes_max` and `connections_max`, the oldest connection without a request is
-    /// evicted. If none can be evicted at `connections_max`, or the server is stopping, the new connection is answered
-    /// with 503. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers to read that answer already:
-    /// the new connection then gets the 503 and is closed at once.
+    /// evicted. If none can be evicted at `connections_max`, the server is stopping, or the client's address has
+    /// reached a limit, the new connection is answered with 503 or 429. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers to read that answer already:
+    /// the new connection then gets the answer and is closed at once.
     pub(crate) fn insert(&mut self, mut stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
-        let error = self.admit();
+        let error = self.admit(peer.into());
         if let Some(error) = error
             && self.counts.surplus >= SURPLUS_MAX
         {
             self.stats.count_refusal(error.refusal());
             log::debug!(
-                "answered a new connection with 503 and closed it: {}; {SURPLUS_MAX} others are being refused",
+                "answered a new connection with {} and closed it: {}; {SURPLUS_MAX} others are being refused",
+                error.response().status(),
                 error.as_error()
             );
             let mut response = Vec::new();
@@ -55,18 +57,23 @@ impl Engine {
             self.stats.count_refusal(error.refusal());
             self.refuse(slot, &error.response(), false, Some(error.as_error()));
         } else {
+            self.count_address(slot);
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
         }
         Some(id(slot, self.accepted))
     }
 
-    /// Checks the limits for a new connection, and evicts one without a request if a limit is reached. Returns the
-    /// reason to refuse the new connection, or `None` if it is admitted.
-    fn admit(&mut self) -> Option<AdmissionError> {
+    /// Checks the limits for a new connection, and evicts one without a request if a limit of all connections is
+    /// reached. Returns the reason to refuse the new connection, or `None` if it is admitted.
+    fn admit(&mut self, peer: Peer) -> Option<AdmissionError> {
         // In `Stop::Asked`, connections come from the backlog: they were made before the stop, and are admitted.
         if let Stop::Until(_) | Stop::Now = self.stop {
             return Some(AdmissionError::Shutdown);
+        }
+        // First, so that an address above its limits cannot evict the connections of others.
+        if let Err(error) = self.check_address(peer) {
+            return Some(error);
         }
         // A new connection takes precedence over an old one without a request, which may never send any. Otherwise
         // silent connections, which cost a client nothing, would lock out all others until the handshake timeout.
@@ -105,7 +112,53 @@ impl Engine {
         // The slot and the descriptor are freed at the end of the turn. Until then, the connection must not count
         // against a limit.
         self.set_kind(slot, Kind::Surplus);
+        self.release_address(slot);
         true
+    }
+
+    /// Checks the limits of a client's address for one more connection, with its request.
+    fn check_address(&mut self, peer: Peer) -> Result<(), AdmissionError> {
+        let Some(addresses) = &mut self.addresses else {
+            return Ok(());
+        };
+        AddressKey::of(peer).map_or(Ok(()), |key| {
+            addresses.check(key, self.now).map_err(|limit| match limit {
+                AddressLimit::Connections => AdmissionError::ConnectionsPerAddressMax,
+                AddressLimit::Handshakes => AdmissionError::HandshakesPerAddressMax,
+            })
+        })
+    }
+
+    /// Counts a connection for its client's address, until [`release_address`](Self::release_address).
+    fn count_address(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        debug_assert!(session.address_state != AddressState::Counted);
+        if let Some(addresses) = &mut self.addresses
+            && let Some(key) = AddressKey::of(session.peer)
+        {
+            addresses.add(key);
+            session.address_state = AddressState::Counted;
+        }
+    }
+
+    /// Stops counting a connection for its client's address, if it is counted.
+    pub(super) fn release_address(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        if session.address_state == AddressState::Counted
+            && let Some(addresses) = &mut self.addresses
+            && let Some(key) = AddressKey::of(session.peer)
+        {
+            session.address_state = AddressState::Uncounted;
+            addresses.remove(key, self.now);
+        }
+    }
+
+    /// Returns the connections that are counted by address.
+    #[cfg(test)]
+    pub(crate) fn connections_by_address(&self) -> Option<u64> {
+        self.addresses
+            .as_ref()
+            .map(|addresses| addresses.connections())
     }
 }
 
@@ -115,6 +168,8 @@ enum AdmissionError {
     Shutdown,
     HandshakesMax,
     ConnectionsMax,
+    ConnectionsPerAddressMax,
+    HandshakesPerAddressMax,
 }
 
 impl AdmissionError {
@@ -123,6 +178,8 @@ impl AdmissionError {
             Self::Shutdown => Error::Shutdown,
             Self::HandshakesMax => Error::Limit(Limit::HandshakesMax),
             Self::ConnectionsMax => Error::Limit(Limit::ConnectionsMax),
+            Self::ConnectionsPerAddressMax => Error::Limit(Limit::ConnectionsPerAddressMax),
+            Self::HandshakesPerAddressMax => Error::Limit(Limit::HandshakesPerAddressMax),
         }
     }
 
@@ -131,21 +188,37 @@ impl AdmissionError {
             Self::Shutdown => Refusal::Shutdown,
             Self::HandshakesMax => Refusal::HandshakesMax,
             Self::ConnectionsMax => Refusal::ConnectionsMax,
+            Self::ConnectionsPerAddressMax => Refusal::ConnectionsPerAddressMax,
+            Self::HandshakesPerAddressMax => Refusal::HandshakesPerAddressMax,
         }
     }
 
     fn response(self) -> HttpResponse {
-        let body = match self {
-            Self::Shutdown => "the server is shutting down\n",
-            Self::HandshakesMax | Self::ConnectionsMax => {
-                "the server has reached its limit of connections; try again later\n"
+        let (status, body) = match self {
+            Self::Shutdown => (503, "the server is shutting down\n"),
+            Self::HandshakesMax | Self::ConnectionsMax => (
+                503,
+                "the server has reached its limit of connections; try again later\n",
+            ),
+            Self::ConnectionsPerAddressMax => {
+                (503, "there are too many connections from this address\n")
+            }
+            Self::HandshakesPerAddressMax => {
+                (429, "there are too many requests from this address\n")
             }
         };
-        HttpResponse::new(503, body)
+        let response = HttpResponse::new(status, body);
+        match self {
+            Self::HandshakesPerAddressMax => response.with_static("retry-after", "1"),
+            Self::Shutdown
+            | Self::HandshakesMax
+            | Self::ConnectionsMax
+            | Self::ConnectionsPerAddressMax => response,
+        }
     }
 }
 
-/// Maximum connections above a limit that stay until the peer has read the 503. Each has a descriptor; 16 is half of
+/// Maximum connections above a limit that stay until the peer has read the answer. Each has a descriptor; 16 is half of
 /// the default reserve of descriptors.
 const SURPLUS_MAX: usize = 16;
 

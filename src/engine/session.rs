@@ -38,6 +38,7 @@ pub(crate) struct Session {
     /// Touch period in which the idle deadline was last postponed; see `Engine::touch`.
     pub(crate) touched_at: u32,
     pub(crate) kind: Kind,
+    pub(crate) address_state: AddressState,
     pub(crate) phase: Phase,
     pub(crate) input_end: InputEnd,
     /// A hint: a read may return something.
@@ -71,6 +72,15 @@ pub(crate) enum Kind {
     Ended,
     /// The session has ended, and this was reported to the handler.
     Reported,
+}
+
+/// Whether the connection counts against the limits of its client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressState {
+    /// The connection does not count: no limit is set, the peer has no address, or the connection is refused.
+    Uncounted,
+    /// `Engine::addresses` counts the connection for the address of [`Session::peer`].
+    Counted,
 }
 
 /// Progress of the socket toward its end. `Connection` has the stages of the WebSocket protocol.
@@ -187,6 +197,7 @@ impl Session {
             bytes_out_at_deadline: 0,
             touched_at: 0,
             kind: Kind::Requesting,
+            address_state: AddressState::Uncounted,
             phase: Phase::Live,
             // The first poll after the registration reports a readable stream. Until then, a read would likely block.
             is_readable: false,

@@ -3,6 +3,7 @@
 //! `script` has the streams and the test bench. `findings`, `second_review` and `second_review_low` are regression tests; the
 //! other files are named after their subjects. `simulation` runs random input against a model.
 
+mod addresses;
 mod deadlines;
 mod faults;
 mod findings;

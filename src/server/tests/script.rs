@@ -13,6 +13,7 @@ use crate::server::turn::{self, Environment};
 use crate::stream::{Stream, Transport};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The state of a scripted connection: what the session will read, and what it has written.
@@ -277,10 +278,15 @@ impl Bench {
 
     /// Adds a connection. Its request has not arrived.
     pub(super) fn connect(&mut self) -> Peer {
+        self.connect_from(None)
+    }
+
+    /// Adds a connection from an address. Its request has not arrived.
+    pub(super) fn connect_from(&mut self, address: Option<SocketAddr>) -> Peer {
         let wire = Shared::new(Wire::default());
         let id = self
             .engine
-            .insert(Stream::memory(ScriptedStream(wire.clone())), None)
+            .insert(Stream::memory(ScriptedStream(wire.clone())), address)
             .expect("fewer connections than connections_max");
         let peer = Peer { id, wire };
         self.peers.push(peer.clone());
