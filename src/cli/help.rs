@@ -133,6 +133,12 @@ The server:
                              descriptor limit is raised to its hard limit
   --handshakes-max N         connections without a complete request, default
                              4096; above: the oldest of them is closed
+  --connections-per-address-max N
+                             open connections of one IPv4 address or IPv6 /64,
+                             default off; above: HTTP 503
+  --handshakes-per-address-max N
+                             requests per second of one such address, default
+                             off; above: HTTP 429
   --shutdown-grace TIME      after a signal, time for peers to answer the
                              close 1001, default 10s; above: their connections
                              are terminated. A second signal does so at once

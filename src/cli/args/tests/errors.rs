@@ -128,7 +128,7 @@ fn echo_and_broadcast_take_no_routes() {
 
 #[test]
 fn inconsistent_limits_are_reported_by_flag_name() {
-    let table: [(&[&str], &str); 16] = [
+    let table: [(&[&str], &str); 17] = [
         (
             &["--message-bytes-max", "0"],
             "--message-bytes-max must be at least 1",
@@ -168,6 +168,10 @@ fn inconsistent_limits_are_reported_by_flag_name() {
         (
             &["--handshakes-max", "0"],
             "--handshakes-max must be at least 1",
+        ),
+        (
+            &["--handshakes-per-address-max", "1000001"],
+            "--handshakes-per-address-max must be from 1 to 1000000",
         ),
         (
             &["--handshake-timeout", "0"],

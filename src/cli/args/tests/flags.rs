@@ -72,7 +72,7 @@ fn the_page_is_served_unless_no_page_is_given() {
 #[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
-    let table: [(&[&str], Change); 22] = [
+    let table: [(&[&str], Change); 26] = [
         (&["--message-bytes-max", "64K"], |config| {
             config.message_bytes_max = 65_536
         }),
@@ -122,6 +122,18 @@ fn every_limit_sets_its_field_and_nothing_else() {
         }),
         (&["--handshakes-max", "9"], |config| {
             config.handshakes_max = 9
+        }),
+        (&["--connections-per-address-max", "9"], |config| {
+            config.connections_per_address_max = Some(9)
+        }),
+        (&["--connections-per-address-max=off"], |config| {
+            config.connections_per_address_max = None
+        }),
+        (&["--handshakes-per-address-max", "9"], |config| {
+            config.handshakes_per_address_max = Some(9)
+        }),
+        (&["--handshakes-per-address-max", "0"], |config| {
+            config.handshakes_per_address_max = None
         }),
         (&["--shutdown-grace", "0"], |config| {
             config.shutdown_grace = Duration::ZERO
