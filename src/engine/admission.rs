@@ -5,9 +5,11 @@ use super::addresses::{AddressKey, AddressLimit};
 use super::deadlines::{Deadline, Millis};
 use super::session::{AddressState, Ending, Kind, Peer, Session, id};
 use super::{Engine, Stop};
+use crate::config::Config;
 use crate::error::{Error, Limit, Side};
+use crate::forwarded::client_address;
 use crate::id::Id;
-use crate::proto::HttpResponse;
+use crate::proto::{HttpResponse, Request};
 use crate::stats::Refusal;
 use crate::stream::{Stream, Transport};
 use std::io::Write;
@@ -29,7 +31,8 @@ impl Engine {
     /// reached a limit, the new connection is answered with 503 or 429. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers to read that answer already:
     /// the new connection then gets the answer and is closed at once.
     pub(crate) fn insert(&mut self, mut stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
-        let error = self.admit(peer.into());
+        let is_proxy = self.is_trusted_proxy(peer.into());
+        let error = self.admit((!is_proxy).then_some(peer.into()));
         if let Some(error) = error
             && self.counts.surplus >= SURPLUS_MAX
         {
@@ -57,7 +60,11 @@ impl Engine {
             self.stats.count_refusal(error.refusal());
             self.refuse(slot, &error.response(), false, Some(error.as_error()));
         } else {
-            self.count_address(slot);
+            if is_proxy {
+                self.sessions[slot].address_state = AddressState::Awaited;
+            } else {
+                self.count_address(slot);
+            }
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
         }
@@ -65,14 +72,17 @@ impl Engine {
     }
 
     /// Checks the limits for a new connection, and evicts one without a request if a limit of all connections is
-    /// reached. Returns the reason to refuse the new connection, or `None` if it is admitted.
-    fn admit(&mut self, peer: Peer) -> Option<AdmissionError> {
+    /// reached. `client` is `None` if the client's address is not known yet. Returns the reason to refuse the new
+    /// connection, or `None` if it is admitted.
+    fn admit(&mut self, client: Option<Peer>) -> Option<AdmissionError> {
         // In `Stop::Asked`, connections come from the backlog: they were made before the stop, and are admitted.
         if let Stop::Until(_) | Stop::Now = self.stop {
             return Some(AdmissionError::Shutdown);
         }
         // First, so that an address above its limits cannot evict the connections of others.
-        if let Err(error) = self.check_address(peer) {
+        if let Some(client) = client
+            && let Err(error) = self.check_address(client)
+        {
             return Some(error);
         }
         // A new connection takes precedence over an old one without a request, which may never send any. Otherwise
@@ -114,6 +124,40 @@ impl Engine {
         self.set_kind(slot, Kind::Surplus);
         self.release_address(slot);
         true
+    }
+
+    fn is_trusted_proxy(&self, peer: Peer) -> bool {
+        let mut trusted = self.config.trusted_proxies.iter();
+        trusted.any(|network| network.contains_peer(peer.ip()))
+    }
+
+    /// Determines the client's address of a session whose peer is a trusted proxy, from its request. Returns `false` if
+    /// that address has reached a limit: the request is then answered with 503 or 429.
+    pub(crate) fn identify(&mut self, slot: usize, request: &Request) -> bool {
+        let Config {
+            trusted_proxies,
+            forwarded_header,
+            ..
+        } = &self.config;
+        let client = client_address(request.headers(), *forwarded_header, trusted_proxies);
+        let session = &mut self.sessions[slot];
+        debug_assert!(session.address_state == AddressState::Awaited);
+        if client.is_some() {
+            session.peer = client.into();
+        }
+        session.address_state = AddressState::Uncounted;
+        match self.check_address(self.sessions[slot].peer) {
+            Ok(()) => {
+                self.count_address(slot);
+                true
+            }
+            Err(error) => {
+                self.stats.count_refusal(error.refusal());
+                let (response, is_head) = (error.response(), request.is_head());
+                self.refuse(slot, &response, is_head, Some(error.as_error()));
+                false
+            }
+        }
     }
 
     /// Checks the limits of a client's address for one more connection, with its request.

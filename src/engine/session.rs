@@ -81,6 +81,8 @@ pub(crate) enum AddressState {
     Uncounted,
     /// `Engine::addresses` counts the connection for the address of [`Session::peer`].
     Counted,
+    /// [`Session::peer`] is a proxy. The connection will count for the address of the client that the proxy names.
+    Awaited,
 }
 
 /// Progress of the socket toward its end. `Connection` has the stages of the WebSocket protocol.
@@ -309,7 +311,7 @@ impl Session {
     }
 }
 
-/// The peer's address in 20 bytes, without the scope and the flow of IPv6. A `SocketAddr` has 32 bytes.
+/// The client's address, or its proxy's as long as the client's is not known, in 20 bytes, without the scope and the flow of IPv6. A `SocketAddr` has 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Unknown,
@@ -328,6 +330,14 @@ impl From<Option<SocketAddr>> for Peer {
 }
 
 impl Peer {
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Unknown => None,
+            Self::V4(ip, _) => Some(IpAddr::V4(ip)),
+            Self::V6(ip, _) => Some(IpAddr::V6(ip)),
+        }
+    }
+
     pub(crate) fn address(self) -> Option<SocketAddr> {
         match self {
             Self::Unknown => None,

@@ -1,7 +1,9 @@
-//! Limits per client address: what a client above them receives, and that each connection is counted exactly once.
+//! Limits per client address: what a client above them receives, and that each connection is counted exactly once. The
+//! addresses of clients behind trusted proxies.
 
 use super::script::{Bench, Peer, REQUEST, ScriptedStream, Wire, client_frame};
-use crate::config::Config;
+use crate::config::{Config, ForwardedHeader};
+use crate::network::Network;
 use crate::server::testing::shared::Shared;
 use crate::stream::Stream;
 use std::io::ErrorKind;
@@ -259,4 +261,160 @@ fn a_flood_from_one_address_has_16_slots_at_most() {
     assert_eq!(refused(&bench, "connections_per_address_max"), 107);
     assert_eq!(refused(&bench, "handshakes_per_address_max"), 1_890);
     assert_eq!(status(&mut bench, "192.0.2.2:1"), "101");
+}
+
+/// Returns a configuration that trusts 10/8 and Unix sockets.
+fn trusting(config: Config) -> Config {
+    Config {
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), Network::UNIX],
+        ..config
+    }
+}
+
+/// Creates a bench whose handler answers each message with the address of its client.
+fn reporting(config: Config) -> Bench {
+    Bench::new(config, |cx, id, _| {
+        let address = cx.peer_addr(id);
+        let text = address.map_or("none".to_owned(), |address| address.to_string());
+        let _ = cx.send(id, &text);
+    })
+}
+
+/// Adds a connection from `from` that sends an opening handshake with more header lines, and runs a turn.
+fn request_with(bench: &mut Bench, from: Option<SocketAddr>, lines: &str) -> Peer {
+    let peer = bench.connect_from(from);
+    let (request_line, headers) = REQUEST.split_once("\r\n").unwrap();
+    peer.send_bytes(format!("{request_line}\r\n{lines}{headers}").as_bytes());
+    bench.turn();
+    peer
+}
+
+/// As [`request_with`]. Returns the address that the handler sees.
+fn seen(bench: &mut Bench, from: Option<SocketAddr>, lines: &str) -> String {
+    let peer = request_with(bench, from, lines);
+    assert!(peer.take_written().starts_with(b"HTTP/1.1 101 "));
+    peer.send_text("");
+    bench.turn();
+    peer.take_texts().pop().unwrap()
+}
+
+#[test]
+fn the_client_of_a_trusted_proxy_is_the_one_that_the_proxy_names() {
+    let mut bench = reporting(trusting(Config::default()));
+    let proxy = address("10.0.0.1:9");
+    let table = [
+        (proxy, "X-Forwarded-For: 192.0.2.1\r\n", "192.0.2.1:0"),
+        (
+            proxy,
+            "x-forwarded-for: 198.51.100.9, 192.0.2.1:7, 10.0.0.2\r\n",
+            "192.0.2.1:7",
+        ),
+        (
+            proxy,
+            "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-For: 10.0.0.2\r\n",
+            "192.0.2.1:0",
+        ),
+        (proxy, "X-Forwarded-For: unknown\r\n", "10.0.0.1:9"),
+        (proxy, "Forwarded: for=192.0.2.1\r\n", "10.0.0.1:9"),
+        (proxy, "", "10.0.0.1:9"),
+        (
+            address("[::ffff:10.0.0.1]:9"),
+            "X-Forwarded-For: 192.0.2.1\r\n",
+            "192.0.2.1:0",
+        ),
+        (None, "X-Forwarded-For: 2001:db8::1\r\n", "[2001:db8::1]:0"),
+        (None, "", "none"),
+        // Not trusted.
+        (
+            address("192.0.2.9:9"),
+            "X-Forwarded-For: 192.0.2.1\r\n",
+            "192.0.2.9:9",
+        ),
+        (
+            address("11.0.0.1:9"),
+            "X-Forwarded-For: 10.0.0.1\r\n",
+            "11.0.0.1:9",
+        ),
+    ];
+    for (from, lines, expected) in table {
+        assert_eq!(seen(&mut bench, from, lines), expected, "{from:?} {lines}");
+    }
+    let mut bench = reporting(Config {
+        forwarded_header: ForwardedHeader::Forwarded,
+        ..trusting(Config::default())
+    });
+    let lines = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=\"[2001:db8::1]:7\";proto=https\r\n";
+    assert_eq!(seen(&mut bench, proxy, lines), "[2001:db8::1]:7");
+    // By default no proxy is trusted.
+    let mut bench = reporting(Config::default());
+    let lines = "X-Forwarded-For: 192.0.2.1\r\n";
+    assert_eq!(seen(&mut bench, proxy, lines), "10.0.0.1:9");
+    assert_eq!(seen(&mut bench, None, lines), "none");
+}
+
+#[test]
+fn clients_behind_a_proxy_are_limited_each_by_its_own_address() {
+    let mut bench = Bench::echo(trusting(limited(Some(1), Some(3))));
+    let proxy = address("10.0.0.1:9");
+    let mut status = |from, client: &str| {
+        let peer = request_with(&mut bench, from, &format!("X-Forwarded-For: {client}\r\n"));
+        let written = peer.take_written();
+        (peer, String::from_utf8_lossy(&written[9..12]).into_owned())
+    };
+    let (_first, of_first) = status(proxy, "192.0.2.1");
+    let (_second, of_second) = status(proxy, "192.0.2.2");
+    assert_eq!([of_first, of_second], ["101", "101"]);
+    // Through another proxy and without one, the client is the same.
+    assert_eq!(status(address("10.9.9.9:9"), "192.0.2.1").1, "503");
+    assert_eq!(status(None, "192.0.2.1").1, "503");
+    assert_eq!(status(proxy, "192.0.2.1").1, "429");
+    assert_eq!(status(proxy, "10.0.0.2, 192.0.2.1").1, "429");
+    assert_eq!(status(address("192.0.2.2:5"), "192.0.2.3").1, "503");
+    assert_eq!(refused(&bench, "connections_per_address_max"), 3);
+    assert_eq!(refused(&bench, "handshakes_per_address_max"), 2);
+    assert_eq!(bench.engine.connections_by_address(), Some(2));
+    bench.engine.terminate_all();
+    bench.turn();
+    assert_eq!(bench.engine.connections_by_address(), Some(0));
+}
+
+#[test]
+fn connections_of_a_proxy_count_for_no_address_before_their_requests() {
+    let mut bench = Bench::echo(trusting(limited(Some(1), Some(1))));
+    let proxy = address("10.0.0.1:9");
+    let waiting = [(); 5].map(|()| bench.connect_from(proxy));
+    bench.turn();
+    assert_eq!(bench.engine.connections_by_address(), Some(0));
+    waiting[0].end_stream();
+    waiting[1].send_bytes(b"BAD\r\n");
+    waiting[2].send_bytes(b"HEAD / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
+    waiting[3].send_bytes(b"HEAD / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n");
+    bench.turn();
+    let written = waiting[3].take_written();
+    assert!(
+        written.starts_with(b"HTTP/1.1 429 "),
+        "{}",
+        written.escape_ascii()
+    );
+    assert!(
+        written.ends_with(b"\r\n\r\n"),
+        "the answer to HEAD has no body"
+    );
+    bench.turn_at(10_000);
+    assert!(waiting[4].take_written().starts_with(b"HTTP/1.1 408 "));
+    for _ in 0..10 {
+        bench.turn_at(bench.now + 1000);
+    }
+    assert_eq!(bench.engine.len(), 0);
+    assert_eq!(bench.engine.connections_by_address(), Some(0));
+}
+
+#[test]
+fn a_proxy_that_names_no_client_is_limited_as_a_client() {
+    let mut bench = Bench::echo(trusting(limited(Some(1), None)));
+    let proxy = address("10.0.0.1:9");
+    let first = request_with(&mut bench, proxy, "");
+    let second = request_with(&mut bench, proxy, "X-Forwarded-For: unknown\r\n");
+    assert!(first.take_written().starts_with(b"HTTP/1.1 101 "));
+    assert!(second.take_written().starts_with(b"HTTP/1.1 503 "));
 }
