@@ -64,6 +64,15 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       Answer GET PATH with metrics in the Prometheus text format: connections,
       messages, bytes, refusals, closes and durations of loop turns. Every
       client that can reach the server can read them. Default: no metrics.
+  --trusted-proxy NETWORK
+      Read the client's address, for the log and the limits per address, from
+      a header of the request if the peer is in NETWORK; repeatable. NETWORK is
+      an address (127.0.0.1, ::1), an address with a prefix length (10.0.0.0/8)
+      or unix, for the peers on Unix sockets. The client's address is the last
+      one in the header that is in no NETWORK. Default: no peer is trusted.
+  --forwarded-header x-forwarded-for|forwarded
+      Header in which the trusted proxies name the client, X-Forwarded-For or
+      Forwarded (RFC 7239); the other one is ignored. Default x-forwarded-for.
   --log-format text|json
       Print the log as text, or as one JSON object per line with a field for
       each figure. Default text.

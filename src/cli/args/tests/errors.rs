@@ -81,7 +81,7 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 13] = [
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),
         (&["-l", "--no-ping"], "-l \"--no-ping\" has no port"),
@@ -94,6 +94,26 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
         (
             &["--lag", "Skip"],
             "--lag \"Skip\" is neither disconnect nor skip",
+        ),
+        (
+            &["--trusted-proxy", "localhost"],
+            "--trusted-proxy \"localhost\" is not an address, such as 10.0.0.0/8",
+        ),
+        (
+            &["--trusted-proxy", "10.0.0.0/33"],
+            "--trusted-proxy \"10.0.0.0/33\" has no prefix length from 0 to 32",
+        ),
+        (
+            &["--trusted-proxy", "10.0.0.1/8"],
+            "--trusted-proxy \"10.0.0.1/8\" has bits after its prefix",
+        ),
+        (
+            &["--trusted-proxy=::1", "--forwarded-header", "x-real-ip"],
+            "--forwarded-header \"x-real-ip\" is neither x-forwarded-for nor forwarded",
+        ),
+        (
+            &["--forwarded-header", "forwarded"],
+            "--forwarded-header needs a trusted proxy; add --trusted-proxy NETWORK or remove",
         ),
         (
             &["--handshake-timeout", "off"],

@@ -56,6 +56,29 @@ fn origins_are_stored_in_lower_case() {
 }
 
 #[test]
+fn trusted_proxies_are_networks() {
+    let args = [
+        "echo",
+        "--trusted-proxy",
+        "10.0.0.0/8",
+        "--trusted-proxy=unix",
+    ];
+    let expected = ["10.0.0.0/8", "unix"].map(|text| text.parse().unwrap());
+    assert_eq!(config(&args).trusted_proxies, expected);
+    assert_eq!(
+        config(&args).forwarded_header,
+        ForwardedHeader::XForwardedFor
+    );
+    for (name, header) in [
+        ("forwarded", ForwardedHeader::Forwarded),
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+    ] {
+        let args = ["--trusted-proxy=::1", "--forwarded-header", name];
+        assert_eq!(config(&args).forwarded_header, header);
+    }
+}
+
+#[test]
 fn the_page_is_served_unless_no_page_is_given() {
     let table: [(&[&str], bool); 5] = [
         (&[], true),
