@@ -30,7 +30,8 @@ pub struct Config {
     pub fragments_max: u32,
 
     /// Maximum bytes of a request's head: request line and headers together. Default 16 KiB, which is enough for the
-    /// cookies that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5).
+    /// cookies that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5). Also the
+    /// maximum of a header of the PROXY protocol (`ListenOptions::proxy_protocol`), above which the connection is closed.
     pub head_bytes_max: usize,
 
     /// Maximum header fields of a request. Default 100, from 1 to 124 (the parser's maximum). More are answered with
@@ -118,8 +119,8 @@ pub struct Config {
 
     /// Maximum connections at once of one client address: an IPv4 address, or the first 64 bits of an IPv6 address,
     /// because a provider assigns at least those to a customer. Default `None`: no limit, because the clients behind
-    /// a proxy that is not trusted, or behind a carrier's address translation, share an address; at least 1. One more connection is answered with
-    /// HTTP 503. Unix sockets have no address and are not limited.
+    /// a proxy that is not trusted, or behind a carrier's address translation, share an address; at least 1. One more
+    /// connection is answered with HTTP 503. Unix sockets have no address and are not limited.
     pub connections_per_address_max: Option<usize>,
 
     /// Maximum requests per second of one client address (as in `connections_per_address_max`): opening handshakes and

@@ -49,6 +49,7 @@
 //! | `serve` | yes | the server binary; enables `simd` |
 //! | `connect`, `bench` | yes | the binary's commands of that name |
 //! | `mimalloc` | yes | the binary's allocator, which returns memory after a burst |
+//! | `proxy-protocol` | yes | listeners for proxies that send the PROXY protocol (`ListenOptions::proxy_protocol`) |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
 //!
 //! Without default features the library depends on `mio`, `tungstenite` (its parts without sockets), `slab` and `log` only.
@@ -73,6 +74,8 @@ mod network;
 mod outbound;
 pub mod page;
 pub mod proto;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod router;
 mod server;
 
@@ -87,7 +90,7 @@ pub use id::{Id, TimerId};
 pub use network::{Network, NetworkError};
 pub use proto::{HttpResponse, Message, Request, Upgrade};
 pub use router::Router;
-pub use server::{Handle, HandleError, Server, Turn, testing};
+pub use server::{Handle, HandleError, ListenOptions, Server, Turn, testing};
 pub use stats::{Stats, TurnTimes};
 
 /// The types of requests' and responses' parts: `HeaderMap`, `Uri` and others of the `http` crate.

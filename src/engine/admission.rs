@@ -28,10 +28,21 @@ impl Engine {
 
     /// Inserts a new connection. At `handshakes_max` and `connections_max`, the oldest connection without a request is
     /// evicted. If none can be evicted at `connections_max`, the server is stopping, or the client's address has
-    /// reached a limit, the new connection is answered with 503 or 429. Returns `None` if [`SURPLUS_MAX`] connections are waiting for their peers to read that answer already:
-    /// the new connection then gets the answer and is closed at once.
-    pub(crate) fn insert(&mut self, mut stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
-        let is_proxy = self.is_trusted_proxy(peer.into());
+    /// reached a limit, the new connection is answered with 503 or 429. Returns `None` if [`SURPLUS_MAX`] connections
+    /// are waiting for their peers to read that answer already: the new connection then gets the answer and is closed
+    /// at once.
+    pub(crate) fn insert(&mut self, stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
+        self.insert_with(stream, peer, false)
+    }
+
+    /// As [`insert`](Self::insert). `is_proxied`: a header of the PROXY protocol precedes the request.
+    pub(crate) fn insert_with(
+        &mut self,
+        mut stream: Stream,
+        peer: Option<SocketAddr>,
+        is_proxied: bool,
+    ) -> Option<Id> {
+        let is_proxy = is_proxied || self.is_trusted_proxy(peer.into());
         let error = self.admit((!is_proxy).then_some(peer.into()));
         if let Some(error) = error
             && self.counts.surplus >= SURPLUS_MAX
@@ -64,6 +75,10 @@ impl Engine {
                 self.sessions[slot].address_state = AddressState::Awaited;
             } else {
                 self.count_address(slot);
+            }
+            #[cfg(feature = "proxy-protocol")]
+            if is_proxied {
+                self.expect_proxy_header(slot);
             }
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
@@ -133,18 +148,39 @@ impl Engine {
 
     /// Determines the client's address of a session whose peer is a trusted proxy, from its request. Returns `false` if
     /// that address has reached a limit: the request is then answered with 503 or 429.
-    pub(crate) fn identify(&mut self, slot: usize, request: &Request) -> bool {
+    pub(crate) fn identify_by_request(&mut self, slot: usize, request: &Request) -> bool {
         let Config {
             trusted_proxies,
             forwarded_header,
             ..
         } = &self.config;
         let client = client_address(request.headers(), *forwarded_header, trusted_proxies);
+        if client.is_some() {
+            self.sessions[slot].peer = client.into();
+        }
+        self.admit_client(slot, request.is_head())
+    }
+
+    /// Acts on the header of the PROXY protocol, which names `client`. If that is a trusted proxy, the client's address
+    /// is still awaited, from the request. Returns `false` as
+    /// [`identify_by_request`](Self::identify_by_request) does.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn identify_by_proxy_header(
+        &mut self,
+        slot: usize,
+        client: Option<SocketAddr>,
+    ) -> bool {
+        if client.is_some() {
+            self.sessions[slot].peer = client.into();
+        }
+        self.is_trusted_proxy(self.sessions[slot].peer) || self.admit_client(slot, false)
+    }
+
+    /// Checks the limits of the client's address, which was awaited, and counts the connection. Above a limit, the
+    /// connection is answered with 503 or 429, and the result is `false`.
+    fn admit_client(&mut self, slot: usize, is_head: bool) -> bool {
         let session = &mut self.sessions[slot];
         debug_assert!(session.address_state == AddressState::Awaited);
-        if client.is_some() {
-            session.peer = client.into();
-        }
         session.address_state = AddressState::Uncounted;
         match self.check_address(self.sessions[slot].peer) {
             Ok(()) => {
@@ -153,8 +189,7 @@ impl Engine {
             }
             Err(error) => {
                 self.stats.count_refusal(error.refusal());
-                let (response, is_head) = (error.response(), request.is_head());
-                self.refuse(slot, &response, is_head, Some(error.as_error()));
+                self.refuse(slot, &error.response(), is_head, Some(error.as_error()));
                 false
             }
         }

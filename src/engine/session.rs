@@ -99,6 +99,9 @@ pub(crate) enum Phase {
     Draining,
     /// The session has ended and is in the reap queue.
     Dead,
+    /// Before `Live`: the header of the PROXY protocol has not arrived completely. Its bytes are in
+    /// [`Extra::unprocessed`].
+    Prologue,
 }
 
 /// What is known about the end of a session's input.
@@ -127,7 +130,7 @@ pub(crate) struct Extra {
 }
 
 /// Input that was read and not processed, because the session was paused, deferred or out of budget in the middle of
-/// it.
+/// it, or because the header of the PROXY protocol is incomplete.
 #[derive(Debug, Default)]
 pub(crate) struct Unprocessed {
     pub(crate) bytes: Buffer,
@@ -223,6 +226,28 @@ impl Session {
         self.extra.get_or_insert_default()
     }
 
+    /// Releases the extra state if nothing is in it.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn release_empty_extra(&mut self) {
+        if let Some(extra) = &self.extra {
+            let Extra {
+                memberships,
+                state,
+                unprocessed,
+                discard_left,
+                ending,
+            } = &**extra;
+            if memberships.is_empty()
+                && state.is_none()
+                && unprocessed.bytes.is_empty()
+                && *discard_left == 0
+                && ending.is_none()
+            {
+                self.extra = None;
+            }
+        }
+    }
+
     pub(crate) fn memberships(&self) -> &[Membership] {
         self.extra.as_ref().map_or(&[], |extra| &extra.memberships)
     }
@@ -253,7 +278,7 @@ impl Session {
                 let left = &mut self.extra_mut().discard_left;
                 *left = left.saturating_sub(len);
             }
-            Phase::Live | Phase::Dead => {}
+            Phase::Prologue | Phase::Live | Phase::Dead => {}
         }
     }
 
@@ -291,6 +316,8 @@ impl Session {
         }
         self.is_readable
             && match self.phase {
+                // See `server::prologue`, which reads the stream itself.
+                Phase::Prologue => false,
                 Phase::Live => self.may_process() && !self.has_unprocessed(),
                 Phase::Finishing | Phase::Draining => self
                     .extra
@@ -307,11 +334,13 @@ impl Session {
             return self.is_readable && self.phase == Phase::Live && self.may_process();
         }
         let can_process = self.phase == Phase::Live && self.may_process() && self.has_unprocessed();
-        can_process || self.may_read()
+        let has_prologue = self.phase == Phase::Prologue && self.is_readable;
+        can_process || has_prologue || self.may_read()
     }
 }
 
-/// The client's address, or its proxy's as long as the client's is not known, in 20 bytes, without the scope and the flow of IPv6. A `SocketAddr` has 32 bytes.
+/// The client's address, or its proxy's as long as the client's is not known, in 20 bytes, without the scope and the
+/// flow of IPv6. A `SocketAddr` has 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Unknown,

@@ -54,7 +54,7 @@ impl Engine {
     fn answer(&mut self, slot: usize, request: &Request, handler: &mut impl Handler) {
         let id = self.id_of(slot);
         if self.sessions[slot].address_state == AddressState::Awaited
-            && !self.identify(slot, request)
+            && !self.identify_by_request(slot, request)
         {
             return;
         }
@@ -198,7 +198,7 @@ impl Engine {
                 self.finish(slot, ending);
             }
             Phase::Finishing => {}
-            Phase::Live | Phase::Draining => self.end_now(slot, ending),
+            Phase::Prologue | Phase::Live | Phase::Draining => self.end_now(slot, ending),
             Phase::Dead => {}
         }
     }

@@ -350,7 +350,7 @@ impl Engine {
                 }
             }
             Phase::Finishing => self.drain(slot),
-            Phase::Draining | Phase::Dead => {}
+            Phase::Prologue | Phase::Draining | Phase::Dead => {}
         }
     }
 

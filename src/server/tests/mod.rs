@@ -8,6 +8,8 @@ mod deadlines;
 mod faults;
 mod findings;
 mod pressure;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod script;
 mod second_review;
 mod second_review_low;

@@ -283,10 +283,16 @@ impl Bench {
 
     /// Adds a connection from an address. Its request has not arrived.
     pub(super) fn connect_from(&mut self, address: Option<SocketAddr>) -> Peer {
+        self.connect_with(address, false)
+    }
+
+    /// Adds a connection from an address, of a listener that expects the PROXY protocol if `is_proxied`.
+    pub(super) fn connect_with(&mut self, address: Option<SocketAddr>, is_proxied: bool) -> Peer {
         let wire = Shared::new(Wire::default());
+        let stream = Stream::memory(ScriptedStream(wire.clone()));
         let id = self
             .engine
-            .insert(Stream::memory(ScriptedStream(wire.clone())), address)
+            .insert_with(stream, address, is_proxied)
             .expect("fewer connections than connections_max");
         let peer = Peer { id, wire };
         self.peers.push(peer.clone());
