@@ -41,8 +41,13 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       ADDR can also be unix:PATH, a Unix socket. A socket file at PATH is
       replaced if no process listens on it. The server removes its socket
       files when it stops.
+      proxy:ADDR, such as proxy:127.0.0.1:9700 or proxy:unix:PATH, demands that
+      each connection begins with a header of the PROXY protocol, version 1 or
+      2, in which a proxy names the client. Make it accessible to the proxy
+      only.
       Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
-      -l, and instead of the default address if there is no -l.
+      -l, and instead of the default address if there is no -l. If the name of
+      a socket (FileDescriptorName) is proxy, it is as proxy:ADDR.
   -r, --route PATH=HANDLER
       Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in

@@ -2,7 +2,7 @@
 
 use super::args::{Route, Serve};
 use super::descriptors;
-use super::listen::{self, Listener};
+use super::listen::{self, Listener, ListeningSocket};
 use super::logging;
 use super::write_stdout;
 use signal_hook_mio::v1_0::Signals;
@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::Page;
-use wsloop::{Config, Handler, Router, Server};
+use wsloop::{Config, Handler, ListenOptions, Router, Server};
 
 /// Opens the listeners, prints their URLs on stdout and serves until a signal arrives. The first signal stops the
 /// server gracefully, the second immediately.
@@ -40,25 +40,46 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
         }
     });
     let mut announcement = String::new();
-    for listener in listeners {
-        let url = match listener {
-            Listener::Tcp(listener) => format!("ws://{}/", server.listen_on(listener)?),
-            Listener::Unix(listener) => {
+    let mut page_address = None;
+    for Listener { socket, is_proxied } in listeners {
+        let options = options(is_proxied);
+        let url = match socket {
+            ListeningSocket::Tcp(listener) => {
+                let address = server.listen_on_with(listener, &options)?;
+                if !is_proxied {
+                    page_address.get_or_insert(address);
+                }
+                format!("ws://{address}/")
+            }
+            ListeningSocket::Unix(listener) => {
                 let url = unix_url(&listener)?;
-                server.listen_on_unix(listener)?;
+                server.listen_on_unix_with(listener, &options)?;
                 url
             }
         };
-        announcement += &format!("listening on {url}\n");
+        let how = if is_proxied { " (PROXY protocol)" } else { "" };
+        announcement += &format!("listening on {url}{how}\n");
     }
     // Stdout, so that a program can wait for the URLs; the log goes to stderr.
     write_stdout(&announcement)?;
     if serve.page
-        && let Some(address) = server.local_addrs().next()
+        && let Some(address) = page_address
     {
         log::info!("the built-in test page is at http://{address}/");
     }
     server.run()
+}
+
+/// Returns the options of a listener.
+fn options(is_proxied: bool) -> ListenOptions {
+    let options = ListenOptions::new();
+    #[cfg(feature = "proxy-protocol")]
+    if is_proxied {
+        return options.proxy_protocol();
+    }
+    // Without the feature, the arguments and the names of inherited sockets were rejected.
+    debug_assert!(!is_proxied);
+    options
 }
 
 /// Returns the server's limits. Computes the default of `connections_max` anew, because the limit on open files has

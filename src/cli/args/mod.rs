@@ -23,7 +23,7 @@ pub(crate) use address::Address;
 pub(crate) use bench::{Bench, Load};
 #[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Stay};
-pub(crate) use listen::{Listen, SocketOptions};
+pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
 pub(crate) use route::Route;
 
 use super::help;

@@ -15,9 +15,9 @@ fn listeners_stay_in_order() {
         let sockets: Vec<_> = serve
             .listen
             .iter()
-            .map(|one| match one {
-                Listen::Tcp(address) => address.socket.to_string(),
-                Listen::Unix(path) => panic!("{path}"),
+            .map(|one| match &one.at {
+                ListenAddress::Tcp(address) => address.socket.to_string(),
+                ListenAddress::Unix(path) => panic!("{path}"),
             })
             .collect();
         assert_eq!(
