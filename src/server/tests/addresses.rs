@@ -8,6 +8,7 @@ use crate::server::testing::shared::Shared;
 use crate::stream::Stream;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 fn address(text: &str) -> Option<SocketAddr> {
@@ -417,4 +418,17 @@ fn a_proxy_that_names_no_client_is_limited_as_a_client() {
     let second = request_with(&mut bench, proxy, "X-Forwarded-For: unknown\r\n");
     assert!(first.take_written().starts_with(b"HTTP/1.1 101 "));
     assert!(second.take_written().starts_with(b"HTTP/1.1 503 "));
+}
+
+#[test]
+fn a_connection_whose_handler_panics_is_counted_until_it_has_ended() {
+    let mut bench = Bench::new(limited(Some(1), None), |_, _, _| panic!("a fault"));
+    let (peer, _) = request(&mut bench, "192.0.2.1:1");
+    peer.send_text("hi");
+    let turn = catch_unwind(AssertUnwindSafe(|| bench.turn()));
+    assert!(turn.is_err());
+    assert_eq!(bench.engine.connections_by_address(), Some(1));
+    bench.turns(2);
+    assert!(peer.wire.lock().is_dropped);
+    assert_eq!(bench.engine.connections_by_address(), Some(0));
 }
