@@ -1,6 +1,7 @@
 //! All limits and timeouts of a server: [`Config`]. This module only holds and checks the values; the modules that they
 //! concern enforce them.
 
+use crate::network::Network;
 use std::time::Duration;
 
 /// The limits and timeouts of one server. [`guide::limits`](crate::guide::limits) shows which to set, and to what.
@@ -29,7 +30,8 @@ pub struct Config {
     pub fragments_max: u32,
 
     /// Maximum bytes of a request's head: request line and headers together. Default 16 KiB, which is enough for the
-    /// cookies that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5).
+    /// cookies that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5). Also the
+    /// maximum of a header of the PROXY protocol (`ListenOptions::proxy_protocol`), above which the connection is closed.
     pub head_bytes_max: usize,
 
     /// Maximum header fields of a request. Default 100, from 1 to 124 (the parser's maximum). More are answered with
@@ -112,6 +114,34 @@ pub struct Config {
     /// for one turn there can be 256 more for each listener.
     pub handshakes_max: usize,
 
+    /// Proxies whose [`forwarded_header`](Self::forwarded_header) is believed. Default: none. If the peer of a
+    /// connection is in one of these networks, the client's address is the rightmost address in that header that is
+    /// in none of them. [`Context::peer_addr`](crate::Context::peer_addr), the log and the limits per address then use
+    /// the client's address, from its request on. An element that is no address ends the search with the last address
+    /// that was found; without any, the client's address is the proxy's.
+    ///
+    /// List proxies only: clients in such a network can choose the address under which they appear. See
+    /// [`guide::operating`](crate::guide::operating).
+    pub trusted_proxies: Vec<Network>,
+
+    /// The header in which [`trusted_proxies`](Self::trusted_proxies) name the client. Default
+    /// [`ForwardedHeader::XForwardedFor`], which more proxies write. The other header is ignored: a proxy passes on
+    /// the header that it does not write as the client has sent it.
+    pub forwarded_header: ForwardedHeader,
+
+    /// Maximum connections at once of one client address: an IPv4 address, or the first 64 bits of an IPv6 address,
+    /// because a provider assigns at least those to a customer. Default `None`: no limit, because the clients behind
+    /// a proxy that is not trusted, or behind a carrier's address translation, share an address; at least 1. One more
+    /// connection is answered with HTTP 503. Unix sockets have no address and are not limited.
+    pub connections_per_address_max: Option<usize>,
+
+    /// Maximum requests per second of one client address (as in `connections_per_address_max`): opening handshakes and
+    /// plain requests together, each counted when its connection is accepted or, behind a trusted proxy, when the
+    /// request has arrived. Default `None`: no limit; from 1 to
+    /// 1 000 000. A client that has made no request for a second can make this many at once. One more is answered with
+    /// HTTP 429 (RFC 6585 section 4) and `Retry-After: 1`.
+    pub handshakes_per_address_max: Option<u32>,
+
     /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the
     /// remaining sessions are terminated.
     pub shutdown_grace: Duration,
@@ -134,6 +164,26 @@ pub struct Config {
     /// capacity, because that memory is retained. A caller that exceeds it gets
     /// [`HandleError::Full`](crate::HandleError::Full); a message that is longer than this is always refused.
     pub handle_bytes_max: usize,
+}
+
+/// A header in which proxies name the client; see [`Config::forwarded_header`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: a list of addresses, each with or without a port.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239): the parameter `for` of each element.
+    Forwarded,
+}
+
+impl ForwardedHeader {
+    /// Returns the name of the header, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 /// What happens to a member that has more unsent published bytes than [`Config::lag_bytes_max`].
@@ -180,6 +230,10 @@ impl Default for Config {
             memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            connections_per_address_max: None,
+            handshakes_per_address_max: None,
             shutdown_grace: Duration::from_secs(10),
             receive_buffer_bytes: 80 * KIB,
             read_budget_bytes: 256 * KIB,
@@ -225,6 +279,15 @@ impl Config {
             (
                 self.handshakes_max >= 1,
                 "handshakes_max must be at least 1",
+            ),
+            (
+                self.connections_per_address_max != Some(0),
+                "connections_per_address_max must be at least 1",
+            ),
+            (
+                self.handshakes_per_address_max
+                    .is_none_or(|rate| (1..=REQUESTS_PER_SECOND_MAX).contains(&rate)),
+                "handshakes_per_address_max must be from 1 to 1000000",
             ),
             (
                 self.receive_buffer_bytes >= 1024,
@@ -310,6 +373,9 @@ const MIB: usize = 1024 * KIB;
 
 /// Maximum header fields that tungstenite's request parser accepts.
 const HEADERS_MAX: usize = tungstenite::handshake::headers::MAX_HEADERS;
+
+/// Far more requests than one thread answers in a second, and few enough for the integers of `engine::addresses`.
+const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// Descriptors that are not for connections: standard streams, the poll, the waker, listeners, a log file, and those
 /// that the embedding program opens.

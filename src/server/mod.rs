@@ -12,6 +12,8 @@ mod expire;
 mod flush;
 mod handle;
 mod listener;
+#[cfg(feature = "proxy-protocol")]
+mod prologue;
 mod read;
 mod reap;
 mod sources;
@@ -19,6 +21,7 @@ pub mod testing;
 mod turn;
 
 pub use handle::{Handle, HandleError};
+pub use listener::ListenOptions;
 
 use crate::config::Config;
 use crate::context::Context;
@@ -29,7 +32,7 @@ use crate::id::Id;
 use crate::stats::Stats;
 use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
-use listener::{ACCEPTS_PER_TURN, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
+use listener::{ACCEPTS_PER_TURN, Accepted, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
 use mio::event::Event;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -135,10 +138,22 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// The system's error for the last address, with the address in the text.
     pub fn listen(&mut self, addr: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        self.listen_with(addr, &ListenOptions::new())
+    }
+
+    /// As [`listen`](Self::listen), with options.
+    ///
+    /// # Errors
+    /// As `listen`.
+    pub fn listen_with(
+        &mut self,
+        addr: impl ToSocketAddrs,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
         let mut last = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
         for addr in addr.to_socket_addrs()? {
             match TcpListener::bind(addr) {
-                Ok(socket) => return self.add_tcp_listener(socket),
+                Ok(socket) => return self.add_tcp_listener(socket, options),
                 Err(error) => {
                     last =
                         io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
@@ -153,8 +168,20 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// The system's error if the socket cannot be made non-blocking or registered.
     pub fn listen_on(&mut self, socket: std::net::TcpListener) -> io::Result<SocketAddr> {
+        self.listen_on_with(socket, &ListenOptions::new())
+    }
+
+    /// As [`listen_on`](Self::listen_on), with options.
+    ///
+    /// # Errors
+    /// As `listen_on`.
+    pub fn listen_on_with(
+        &mut self,
+        socket: std::net::TcpListener,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
         socket.set_nonblocking(true)?;
-        self.add_tcp_listener(TcpListener::from_std(socket))
+        self.add_tcp_listener(TcpListener::from_std(socket), options)
     }
 
     /// Listens on a Unix socket that is bound and listening already. [`Context::peer_addr`] returns `None` for its
@@ -174,17 +201,40 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// The system's error if the socket cannot be made non-blocking or registered.
     pub fn listen_on_unix(&mut self, socket: std::os::unix::net::UnixListener) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
-        self.add_listener(ListeningSocket::Unix(UnixListener::from_std(socket)))
+        self.listen_on_unix_with(socket, &ListenOptions::new())
     }
 
-    fn add_tcp_listener(&mut self, socket: TcpListener) -> io::Result<SocketAddr> {
+    /// As [`listen_on_unix`](Self::listen_on_unix), with options.
+    ///
+    /// # Errors
+    /// As `listen_on_unix`.
+    pub fn listen_on_unix_with(
+        &mut self,
+        socket: std::os::unix::net::UnixListener,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        self.add_listener(
+            ListeningSocket::Unix(UnixListener::from_std(socket)),
+            options,
+        )
+    }
+
+    fn add_tcp_listener(
+        &mut self,
+        socket: TcpListener,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
         let addr = socket.local_addr()?;
-        self.add_listener(ListeningSocket::Tcp(socket))?;
+        self.add_listener(ListeningSocket::Tcp(socket), options)?;
         Ok(addr)
     }
 
-    fn add_listener(&mut self, mut socket: ListeningSocket) -> io::Result<()> {
+    fn add_listener(
+        &mut self,
+        mut socket: ListeningSocket,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
         if self.state == State::Stopped || self.engine.is_stopping() {
             return Err(io::Error::other("the server is stopping"));
         }
@@ -194,7 +244,7 @@ impl<H: Handler> Server<H> {
         let token = Token(LISTENERS + listeners.len());
         poll.registry()
             .register(&mut socket, token, Interest::READABLE)?;
-        listeners.push(Listener::new(socket)?);
+        listeners.push(Listener::new(socket, options)?);
         Ok(())
     }
 
@@ -380,8 +430,8 @@ impl Environment for Polling {
             ACCEPTS_PER_TURN
         };
         for listener in listeners {
-            listener.accept(budget, engine, handler, |engine, stream, peer| {
-                accept(engine, poll.registry(), stream, peer);
+            listener.accept(budget, engine, handler, |engine, accepted| {
+                accept(engine, poll.registry(), accepted);
             });
         }
     }
@@ -414,8 +464,13 @@ impl Environment for Polling {
 }
 
 /// Inserts a connection, and registers its stream once for both directions.
-fn accept(engine: &mut Engine, registry: &Registry, stream: Stream, peer: Option<SocketAddr>) {
-    let Some(id) = engine.insert(stream, peer) else {
+fn accept(engine: &mut Engine, registry: &Registry, accepted: Accepted) {
+    let Accepted {
+        stream,
+        peer,
+        is_proxied,
+    } = accepted;
+    let Some(id) = engine.insert_with(stream, peer, is_proxied) else {
         return;
     };
     let stream = engine.stream_mut(id).expect("inserted the line above");
