@@ -1,7 +1,9 @@
 //! The stream of one session: a TCP or Unix socket, or a transport in memory for tests.
 
 use mio::event::Source;
-use mio::net::{TcpStream, UnixStream};
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -17,6 +19,7 @@ pub(crate) trait Transport: Read + Write {
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    #[cfg(unix)]
     Unix(UnixStream),
     /// A stream without a socket. Boxed twice, because a boxed trait object has two words, which would enlarge every
     /// `Stream`.
@@ -39,23 +42,35 @@ impl Stream {
     /// Returns whether a read that returns less than was requested has emptied the stream, so that the next byte causes
     /// an event.
     ///
-    /// This holds for TCP. A read of a Unix socket stops where ancillary data was sent (unix(7)), even if more bytes
-    /// follow.
+    /// This holds for TCP with epoll and kqueue. On Windows, mio reports further bytes only after a read that would
+    /// block. A read of a Unix socket stops where ancillary data was sent (unix(7)), even if more bytes follow.
     pub(crate) fn is_drained_by_short_read(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Memory(_) => true,
+            Self::Tcp(_) => cfg!(unix),
+            Self::Memory(_) => true,
+            #[cfg(unix)]
             Self::Unix(_) => false,
         }
     }
 
     /// Makes closing the socket reset the connection, so that the kernel discards unsent bytes at once instead of
-    /// holding them for a peer that accepts nothing. Has no effect without the feature `serve`, and on streams other
-    /// than TCP.
+    /// holding them for a peer that accepts nothing. Has no effect without the feature `serve`, on Windows, and on
+    /// streams other than TCP.
     pub(crate) fn reset_on_close(&self) {
-        #[cfg(feature = "serve")]
+        #[cfg(all(unix, feature = "serve"))]
         if let Self::Tcp(stream) = self {
             // A failure means that the connection has ended already.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+        }
+    }
+
+    /// Returns the socket, or `Unsupported` for a stream without one.
+    fn source(&mut self) -> io::Result<&mut dyn Source> {
+        match self {
+            Self::Tcp(stream) => Ok(stream),
+            #[cfg(unix)]
+            Self::Unix(stream) => Ok(stream),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -65,6 +80,7 @@ impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buf),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.read(buf),
             Self::Memory(memory) => memory.transport.read(buf),
         }
@@ -76,6 +92,7 @@ impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.write(bytes),
             Self::Memory(memory) => memory.transport.write(bytes),
         }
@@ -84,6 +101,7 @@ impl Write for Stream {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write_vectored(slices),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.write_vectored(slices),
             Self::Memory(memory) => memory.transport.write_vectored(slices),
         }
@@ -98,6 +116,7 @@ impl Transport for Stream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Memory(memory) => memory.transport.shutdown_write(),
         }
@@ -111,11 +130,7 @@ impl Source for Stream {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.register(registry, token, interests),
-            Self::Unix(stream) => stream.register(registry, token, interests),
-            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.source()?.register(registry, token, interests)
     }
 
     fn reregister(
@@ -124,19 +139,11 @@ impl Source for Stream {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.reregister(registry, token, interests),
-            Self::Unix(stream) => stream.reregister(registry, token, interests),
-            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.source()?.reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.deregister(registry),
-            Self::Unix(stream) => stream.deregister(registry),
-            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.source()?.deregister(registry)
     }
 }
 

@@ -316,7 +316,7 @@ mod sockets {
         };
         let mut server = Server::new(config, Page::new().beside(Named(event_sender))).unwrap();
         server.listen("127.0.0.1:0").unwrap();
-        let (mut sender, mut receiver) = mio::net::UnixStream::pair().unwrap();
+        let (mut sender, mut receiver) = socket_pair();
         server.register(&mut receiver, 7).unwrap();
         let server = run(server);
         assert_eq!(get(server.addr, "/").status, 200);

@@ -4,7 +4,6 @@
 mod common;
 
 use common::*;
-use mio::net::UnixStream;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -623,7 +622,7 @@ mod sources {
 
     /// Sends what arrives on its own socket, `source`, to every session.
     struct Relay {
-        source: UnixStream,
+        source: mio::net::TcpStream,
         key: usize,
     }
 
@@ -647,10 +646,10 @@ mod sources {
     #[test]
     fn a_registered_source_wakes_the_handler() {
         for key in [0, 65_535] {
-            let (mut other, source) = UnixStream::pair().unwrap();
+            let (mut other, source) = socket_pair();
             let mut server = Server::new(Config::default(), Relay { source, key }).unwrap();
             server.listen("127.0.0.1:0").unwrap();
-            let (mut registered, _peer) = UnixStream::pair().unwrap();
+            let (_peer, mut registered) = socket_pair();
             let error = server.register(&mut registered, 65_536).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
             register(&mut server, key);
@@ -669,7 +668,7 @@ mod sources {
 
     fn register(server: &mut Server<Relay>, key: usize) {
         // The handler, and thereby the server, owns the source. A placeholder replaces it during the registration.
-        let (_, placeholder) = UnixStream::pair().unwrap();
+        let (_, placeholder) = socket_pair();
         let mut source = std::mem::replace(&mut server.handler_mut().source, placeholder);
         server.register(&mut source, key).unwrap();
         server.handler_mut().source = source;
