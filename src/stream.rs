@@ -91,6 +91,9 @@ impl Write for Stream {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
+            #[cfg(windows)]
+            Self::Tcp(stream) => write_until_blocked(stream, &[IoSlice::new(bytes)]),
+            #[cfg(not(windows))]
             Self::Tcp(stream) => stream.write(bytes),
             #[cfg(unix)]
             Self::Unix(stream) => stream.write(bytes),
@@ -100,6 +103,9 @@ impl Write for Stream {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
+            #[cfg(windows)]
+            Self::Tcp(stream) => write_until_blocked(stream, slices),
+            #[cfg(not(windows))]
             Self::Tcp(stream) => stream.write_vectored(slices),
             #[cfg(unix)]
             Self::Unix(stream) => stream.write_vectored(slices),
@@ -150,5 +156,76 @@ impl Source for Stream {
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+/// Writes until the stream has accepted everything or would block. The server takes a short write as a full stream. On
+/// Windows, mio reports that there is space again only after a write that would block.
+#[cfg(any(windows, test))]
+fn write_until_blocked(stream: &mut impl Write, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut total = 0;
+    for slice in slices {
+        let mut rest = &slice[..];
+        while !rest.is_empty() {
+            match stream.write(rest) {
+                Ok(0) => return Ok(total),
+                Ok(len) => {
+                    total += len;
+                    rest = &rest[len..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Also after another error: the poll reports that, too.
+                Err(_) if total > 0 => return Ok(total),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::io::ErrorKind;
+
+    /// A stream with the results of its next writes.
+    struct Script(VecDeque<Result<usize, ErrorKind>>);
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let result = self.0.pop_front().expect("no further write");
+            Ok(result?.min(bytes.len()))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_short_write_is_continued_until_all_is_written_or_the_stream_is_blocked() {
+        use ErrorKind::{ConnectionReset, Interrupted, WouldBlock};
+        let table: &[(&[Result<usize, ErrorKind>], Result<usize, ErrorKind>)] = &[
+            (&[Ok(9), Ok(9)], Ok(7)),
+            (&[Ok(1), Ok(1), Ok(1), Ok(9)], Ok(7)),
+            (&[Ok(3), Ok(2), Err(WouldBlock)], Ok(5)),
+            (&[Ok(1), Err(Interrupted), Ok(2), Ok(4)], Ok(7)),
+            (&[Err(WouldBlock)], Err(WouldBlock)),
+            (&[Ok(2), Err(ConnectionReset)], Ok(2)),
+            (&[Err(ConnectionReset)], Err(ConnectionReset)),
+            (&[Ok(2), Ok(0)], Ok(2)),
+        ];
+        for (writes, expected) in table {
+            let mut stream = Script(writes.iter().copied().collect());
+            let slices = [
+                IoSlice::new(b"abc"),
+                IoSlice::new(b""),
+                IoSlice::new(b"defg"),
+            ];
+            let written = write_until_blocked(&mut stream, &slices);
+            assert_eq!(written.map_err(|error| error.kind()), *expected);
+            assert!(stream.0.is_empty(), "{writes:?}");
+        }
     }
 }
