@@ -189,8 +189,10 @@ mod tests {
     use std::collections::VecDeque;
     use std::io::ErrorKind;
 
+    type Written = Result<usize, ErrorKind>;
+
     /// A stream with the results of its next writes.
-    struct Script(VecDeque<Result<usize, ErrorKind>>);
+    struct Script(VecDeque<Written>);
 
     impl Write for Script {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn a_short_write_is_continued_until_all_is_written_or_the_stream_is_blocked() {
         use ErrorKind::{ConnectionReset, Interrupted, WouldBlock};
-        let table: &[(&[Result<usize, ErrorKind>], Result<usize, ErrorKind>)] = &[
+        let table: &[(&[Written], Written)] = &[
             (&[Ok(9), Ok(9)], Ok(7)),
             (&[Ok(1), Ok(1), Ok(1), Ok(9)], Ok(7)),
             (&[Ok(3), Ok(2), Err(WouldBlock)], Ok(5)),
