@@ -87,6 +87,10 @@ pub use router::Router;
 pub use server::{Handle, HandleError, Server, Turn, testing};
 pub use stats::{Stats, TurnTimes};
 
+/// mio 1, whose sources [`Server::register`] takes: depend on the same major version, or use this export. Sources such as
+/// `mio::unix::SourceFd` need mio's feature `os-ext`, which a program enables in its own dependency on mio.
+pub use mio;
+
 /// The types of requests' and responses' parts: `HeaderMap`, `Uri` and others of the `http` crate.
 pub use tungstenite::http;
 

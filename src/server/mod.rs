@@ -208,7 +208,8 @@ impl<H: Handler> Server<H> {
     /// Registers an event source of the host with the server's poll. [`Handler::on_source`] is called with `key` when
     /// the source becomes readable. Readiness is edge-triggered: read until `WouldBlock`.
     ///
-    /// The host retains the source and reads from it. Dropping the source removes it from the poll.
+    /// The host retains the source and reads from it. Dropping the source removes it from the poll. `Source` is the trait
+    /// of mio 1, which this crate exports as [`wsloop::mio`](crate::mio).
     ///
     /// # Errors
     /// `InvalidInput` if `key` is 65 536 or more, or the system's error if the source cannot be registered.
