@@ -337,7 +337,8 @@ fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
         if !fields::is_token(name) {
             return Err(OpeningError::Subprotocols);
         }
-        // So few are compared faster than sorted, and a program is 4 KB smaller without the code that sorts them.
+        // Each with each other: at most 16 us for a head of 16 KiB. A program without the code that sorts them is 4 KB
+        // smaller.
         are_unique &= !names.contains(&name);
         names.push(name);
     }
