@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::stream::Stream;
 use mio::event::Source;
-use mio::net::{TcpListener, UnixListener};
+use mio::net::TcpListener;
+#[cfg(unix)]
+use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -185,10 +187,19 @@ impl Listener {
 #[derive(Debug)]
 pub(super) enum ListeningSocket {
     Tcp(TcpListener),
+    #[cfg(unix)]
     Unix(UnixListener),
 }
 
 impl ListeningSocket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            #[cfg(unix)]
+            Self::Unix(listener) => listener,
+        }
+    }
+
     /// Accepts a connection. Returns its stream, and the address of the peer if the connection is TCP.
     pub(super) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
@@ -199,6 +210,7 @@ impl ListeningSocket {
                 drop(stream.set_nodelay(true));
                 Ok((Stream::Tcp(stream), Some(peer)))
             }
+            #[cfg(unix)]
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 Ok((Stream::Unix(stream), None))
@@ -210,6 +222,7 @@ impl ListeningSocket {
     pub(super) fn addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Some),
+            #[cfg(unix)]
             Self::Unix(_) => Ok(None),
         }
     }
@@ -220,6 +233,7 @@ impl ListeningSocket {
             Self::Tcp(listener) => listener
                 .local_addr()
                 .map_or_else(|error| error.to_string(), |addr| addr.to_string()),
+            #[cfg(unix)]
             Self::Unix(listener) => match listener.local_addr() {
                 Ok(addr) => addr
                     .as_pathname()
@@ -239,10 +253,7 @@ impl Source for ListeningSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(source) => source.register(registry, token, interests),
-            Self::Unix(source) => source.register(registry, token, interests),
-        }
+        self.source().register(registry, token, interests)
     }
 
     fn reregister(
@@ -251,17 +262,11 @@ impl Source for ListeningSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(source) => source.reregister(registry, token, interests),
-            Self::Unix(source) => source.reregister(registry, token, interests),
-        }
+        self.source().reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(source) => source.deregister(registry),
-            Self::Unix(source) => source.deregister(registry),
-        }
+        self.source().deregister(registry)
     }
 }
 

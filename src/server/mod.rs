@@ -34,11 +34,12 @@ use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
 use listener::{ACCEPTS_PER_TURN, Accepted, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
 use mio::event::Event;
-use mio::net::{TcpListener, UnixListener};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+#[cfg(unix)]
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 use turn::Environment;
@@ -200,6 +201,7 @@ impl<H: Handler> Server<H> {
     ///
     /// # Errors
     /// The system's error if the socket cannot be made non-blocking or registered.
+    #[cfg(unix)]
     pub fn listen_on_unix(&mut self, socket: std::os::unix::net::UnixListener) -> io::Result<()> {
         self.listen_on_unix_with(socket, &ListenOptions::new())
     }
@@ -208,6 +210,7 @@ impl<H: Handler> Server<H> {
     ///
     /// # Errors
     /// As `listen_on_unix`.
+    #[cfg(unix)]
     pub fn listen_on_unix_with(
         &mut self,
         socket: std::os::unix::net::UnixListener,
@@ -215,7 +218,7 @@ impl<H: Handler> Server<H> {
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         self.add_listener(
-            ListeningSocket::Unix(UnixListener::from_std(socket)),
+            ListeningSocket::Unix(mio::net::UnixListener::from_std(socket)),
             options,
         )
     }
@@ -372,7 +375,7 @@ impl<H: Handler> Server<H> {
     }
 
     /// Returns the time until the server has work without an event, for example a timer; `None`: only an event can
-    /// bring work. For a host that polls [`as_raw_fd`](AsRawFd::as_raw_fd) in its own loop: call [`turn`](Self::turn)
+    /// bring work. For a host that polls the server's descriptor ([`AsRawFd`]) in its own loop: call [`turn`](Self::turn)
     /// when the descriptor is readable or this time has passed.
     pub fn next_timeout(&self) -> Option<Duration> {
         let now = millis_since(self.clock);
@@ -480,6 +483,7 @@ fn accept(engine: &mut Engine, registry: &Registry, accepted: Accepted) {
     }
 }
 
+#[cfg(unix)]
 impl<H: Handler> AsRawFd for Server<H> {
     /// Returns the descriptor of the server's poll, which is readable when the server has events. A host can add this
     /// descriptor to its own poll (with mio: as a `SourceFd`, which needs mio's feature `os-ext`). See also
