@@ -374,7 +374,7 @@ impl<'a> Context<'a> {
             scope: self.scope,
             session: None,
         };
-        self.engine.sources.register(source, owner, interest)
+        self.engine.sources.register(source, owner, None, interest)
     }
 
     /// Adds an event source that belongs to a session, such as the upstream connection of a proxy:
@@ -391,17 +391,20 @@ impl<'a> Context<'a> {
         key: u64,
         interest: Interest,
     ) -> io::Result<SourceId> {
-        let session = self.engine.session(id);
-        if session.is_none_or(|session| session.phase == Phase::Dead) {
-            let error = io::Error::new(ErrorKind::NotFound, "the session has ended");
-            return Err(error);
-        }
+        let Engine {
+            sessions, sources, ..
+        } = self.engine;
+        let session = sessions.get_mut(id.slot as usize);
+        let session = session
+            .filter(|session| session.number == id.number && session.phase != Phase::Dead)
+            .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the session has ended"))?;
         let owner = Owner {
             key,
             scope: self.scope,
             session: Some(id),
         };
-        self.engine.sources.register(source, owner, interest)
+        let first = &mut session.extra_mut().first_source;
+        sources.register(source, owner, Some(first), interest)
     }
 
     /// Changes the interest of a registered source. An event follows if the source is ready for `interest` already.
@@ -426,7 +429,14 @@ impl<'a> Context<'a> {
         source: &mut (impl Source + ?Sized),
         id: SourceId,
     ) -> io::Result<()> {
-        self.engine.sources.deregister(source, id)
+        let Engine {
+            sessions, sources, ..
+        } = self.engine;
+        // The session of a registered source has not been removed.
+        let first = sources
+            .session(id)
+            .map(|id| &mut sessions[id.slot as usize].extra_mut().first_source);
+        sources.deregister(source, id, first)
     }
 
     /// Returns the client's address. Behind a proxy, that is the proxy's address, or if the proxy is

@@ -26,6 +26,8 @@ pub struct TimerId {
     pub(crate) due: u64,
     /// Distinguishes timers with the same due time; they are due in the order of setting.
     pub(crate) sequence: u64,
+    /// Place in the table of timers.
+    pub(crate) index: u32,
 }
 
 /// Identifies a registered event source; see [`Context::register`](crate::Context::register).

@@ -15,6 +15,7 @@
 //! - `operations`: everything else that a handler can request
 //! - `deadlines`, `timers`: what is due when
 //! - `sources`: the event sources of handlers
+//! - `session_list`: the list of the timers, or of the sources, of one session
 //! - `slot_queue`: the queues of slots for the read and flush phases
 //! - `session_log`: log lines about sessions, rate-limited
 
@@ -26,6 +27,7 @@ mod memberships;
 pub(crate) mod operations;
 pub(crate) mod paths;
 pub(crate) mod session;
+mod session_list;
 pub(crate) mod session_log;
 mod slot_queue;
 pub(crate) mod sources;
@@ -473,10 +475,11 @@ impl Engine {
         self.set_kind(slot, Kind::Reported);
         self.release_address(slot);
         self.deadlines.clear(slot);
-        let id = self.id_of(slot);
-        self.timers.cancel_all_of(id);
-        self.sources.remove_all_of(id);
         let mut session = self.sessions.remove(slot);
+        if let Some(extra) = &mut session.extra {
+            self.timers.cancel_all(&mut extra.first_timer);
+            self.sources.remove_all(&mut extra.first_source);
+        }
         session
             .outbound
             .clear(&mut self.topics, &mut self.turn_buffer, &mut self.buffers);

@@ -6,7 +6,7 @@
 
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, Phase, Session, id};
-use super::timers::When;
+use super::timers::{Call, When};
 use super::{Engine, Stop};
 use crate::error::{Error, Limit, SendStatus, Side};
 use crate::id::{Id, TimerId};
@@ -175,7 +175,12 @@ impl Engine {
     /// See [`Context::set_timer`](crate::Context::set_timer). The timer carries `scope`, which a router uses to find
     /// the route that set it.
     pub(crate) fn set_timer(&mut self, when: When, key: u64, scope: u32) -> TimerId {
-        self.timers.set(when, key, scope, None, self.now)
+        let call = Call {
+            key,
+            scope,
+            session: None,
+        };
+        self.timers.set(when, call, None, self.now)
     }
 
     /// See [`Context::set_session_timer`](crate::Context::set_session_timer).
@@ -186,15 +191,30 @@ impl Engine {
         key: u64,
         scope: u32,
     ) -> Option<TimerId> {
-        if self.session(id)?.phase == Phase::Dead {
+        let now = self.now;
+        let session = self.sessions.get_mut(id.slot as usize)?;
+        if session.number != id.number || session.phase == Phase::Dead {
             return None;
         }
-        Some(self.timers.set(when, key, scope, Some(id), self.now))
+        let call = Call {
+            key,
+            scope,
+            session: Some(id),
+        };
+        let first = &mut session.extra_mut().first_timer;
+        Some(self.timers.set(when, call, Some(first), now))
     }
 
     /// See [`Context::cancel_timer`](crate::Context::cancel_timer).
     pub(crate) fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        self.timers.cancel(timer)
+        let Self {
+            sessions, timers, ..
+        } = self;
+        // The session of a timer that is set has not been removed.
+        let first = timers
+            .session(timer)
+            .map(|id| &mut sessions[id.slot as usize].extra_mut().first_timer);
+        timers.cancel(timer, first)
     }
 
     /// See [`Context::peer_addr`](crate::Context::peer_addr).

@@ -4,6 +4,7 @@
 //! them, and coordinates them.
 
 use super::paths::PathKey;
+use super::session_list::Link;
 use crate::buffer::Buffer;
 use crate::error::{Close, Error, Side};
 use crate::id::Id;
@@ -130,6 +131,9 @@ pub(crate) enum InputEnd {
 pub(crate) struct Extra {
     pub(crate) memberships: Vec<Membership>,
     pub(crate) unprocessed: Unprocessed,
+    /// The timers and the event sources that belong to the session.
+    pub(crate) first_timer: Link,
+    pub(crate) first_source: Link,
     /// Maximum bytes of input that will still be read and discarded after the end of the protocol.
     pub(crate) discard_left: usize,
     /// How the session ends, once that is known.
@@ -242,11 +246,14 @@ impl Session {
             let Extra {
                 memberships,
                 unprocessed,
+                first_timer,
+                first_source,
                 discard_left,
                 ending,
             } = &**extra;
             if memberships.is_empty()
                 && unprocessed.bytes.is_empty()
+                && (*first_timer, *first_source) == Default::default()
                 && *discard_left == 0
                 && ending.is_none()
             {

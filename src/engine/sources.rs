@@ -1,10 +1,11 @@
 //! Event sources of handlers in the server's poll: which handler and session each belongs to, and which are ready.
 
+use super::session_list::{self, Link, Listed, Neighbours};
 use crate::id::{Id, SourceId};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
 /// What a source of [`Context::register`](crate::Context::register) is ready for. A hint: try until `WouldBlock`.
@@ -35,8 +36,6 @@ pub(crate) struct Sources {
     /// The server's poll; `None` in a test, which reports readiness itself.
     registry: Option<Registry>,
     sources: Slab<Registered>,
-    /// The places of the sources of sessions, by session.
-    by_session: BTreeSet<(Id, u32)>,
     /// Number of registrations since the start.
     registrations: u64,
     /// Sources that the poll has reported, in that order. Some may have been deregistered since.
@@ -48,6 +47,14 @@ struct Registered {
     /// The number of the registration, as in [`SourceId`].
     number: u64,
     owner: Owner,
+    /// The neighbours in the list of the sources of its session.
+    neighbours: Neighbours,
+}
+
+impl Listed for Registered {
+    fn neighbours_mut(&mut self) -> &mut Neighbours {
+        &mut self.neighbours
+    }
 }
 
 /// Which event of which handler a source belongs to.
@@ -67,17 +74,17 @@ impl Sources {
         Self {
             registry,
             sources: Slab::new(),
-            by_session: BTreeSet::new(),
             registrations: 0,
             ready: VecDeque::new(),
         }
     }
 
-    /// Registers a source.
+    /// Registers a source. `first` is the first source of the session that the source belongs to.
     pub(crate) fn register(
         &mut self,
         source: &mut (impl Source + ?Sized),
         owner: Owner,
+        first: Option<&mut Link>,
         interest: Interest,
     ) -> io::Result<SourceId> {
         let entry = self.sources.vacant_entry();
@@ -98,9 +105,10 @@ impl Sources {
         entry.insert(Registered {
             number: id.number,
             owner,
+            neighbours: Neighbours::default(),
         });
-        if let Some(session) = owner.session {
-            self.by_session.insert((session, id.index));
+        if let Some(first) = first {
+            session_list::push_first(&mut self.sources, id.index, first);
         }
         Ok(id)
     }
@@ -119,34 +127,39 @@ impl Sources {
         }
     }
 
-    /// Removes a source from the poll.
+    /// Returns the session of a source, if the source is registered and has one.
+    pub(crate) fn session(&self, id: SourceId) -> Option<Id> {
+        self.find(id)?.session
+    }
+
+    /// Removes a source from the poll. `first` is the first source of its session, if it has one.
     pub(crate) fn deregister(
         &mut self,
         source: &mut (impl Source + ?Sized),
         id: SourceId,
+        first: Option<&mut Link>,
     ) -> io::Result<()> {
         self.find(id).ok_or_else(not_registered)?;
-        self.remove(id.index);
+        let removed = self.sources.remove(id.index as usize);
+        if let Some(first) = first {
+            session_list::unlink(&mut self.sources, removed.neighbours, first);
+        }
+        self.release_table();
         match &self.registry {
             Some(registry) => registry.deregister(source),
             None => Ok(()),
         }
     }
 
-    /// Ignores all further events of the sources of a session, which has ended. O(log n) for each.
-    pub(crate) fn remove_all_of(&mut self, session: Id) {
-        while let Some(&(owner, index)) = self.by_session.range((session, 0)..).next()
-            && owner == session
-        {
-            self.remove(index);
+    /// Ignores all further events of the sources in the list of a session, which has ended.
+    pub(crate) fn remove_all(&mut self, first: &mut Link) {
+        if *first != Link::default() {
+            while session_list::pop_first(&mut self.sources, first).is_some() {}
+            self.release_table();
         }
     }
 
-    fn remove(&mut self, index: u32) {
-        let source = self.sources.remove(index as usize);
-        if let Some(session) = source.owner.session {
-            self.by_session.remove(&(session, index));
-        }
+    fn release_table(&mut self) {
         if self.sources.is_empty() {
             self.sources = Slab::new();
         }

@@ -31,12 +31,19 @@ impl Engine {
             }
         }
         self.session_log.report_if_due(self.now);
-        while let Some(timer) = self.timers.take_due(self.now) {
+        while let Some((call, due)) = self.timers.first_due(self.now) {
+            let Self {
+                sessions, timers, ..
+            } = self;
+            let first = call
+                .session
+                .map(|id| &mut sessions[id.slot as usize].extra_mut().first_timer);
+            timers.take(due, self.now, first);
             let mut cx = Context::new(self);
-            let mut cx = cx.scoped(timer.scope);
-            match timer.session {
-                None => handler.on_timer(&mut cx, timer.key),
-                Some(id) if cx.has_events(id) => handler.on_session_timer(&mut cx, id, timer.key),
+            let mut cx = cx.scoped(call.scope);
+            match call.session {
+                None => handler.on_timer(&mut cx, call.key),
+                Some(id) if cx.has_events(id) => handler.on_session_timer(&mut cx, id, call.key),
                 Some(_) => {}
             }
         }
