@@ -47,9 +47,10 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `serve` | yes | the server binary; enables `simd` |
+//! | `serve` | yes | the server binary; enables `simd` and `socket-options` |
 //! | `connect`, `bench` | yes | the binary's commands of that name |
 //! | `mimalloc` | yes | the binary's allocator, which returns memory after a burst |
+//! | `socket-options` | with `serve` | [`Config::kernel_unsent_bytes_max`]; a reset, which frees the kernel's memory, for peers that accept nothing |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
 //!
 //! Without default features the library depends on `mio`, `tungstenite` (its parts without sockets), `slab` and `log` only.

@@ -59,10 +59,10 @@ impl Stream {
     }
 
     /// Makes closing the socket reset the connection, so that the kernel discards unsent bytes at once instead of
-    /// holding them for a peer that accepts nothing. Has no effect without the feature `serve`, and on streams other
-    /// than TCP.
+    /// holding them for a peer that accepts nothing. Has no effect without the feature `socket-options`, and on
+    /// streams other than TCP.
     pub(crate) fn reset_on_close(&self) {
-        #[cfg(feature = "serve")]
+        #[cfg(feature = "socket-options")]
         if let Self::Tcp(stream) = self {
             // A failure means that the connection has ended already.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));

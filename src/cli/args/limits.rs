@@ -19,6 +19,8 @@ type Field<T> = fn(&mut Config) -> &mut T;
 
 enum Kind {
     Bytes(Field<usize>),
+    /// 0 and `off` are parsed as `None`.
+    BytesOrOff(Field<Option<u32>>),
     Count(Field<usize>),
     CountU32(Field<u32>),
     Duration(Field<Duration>),
@@ -29,7 +31,7 @@ enum Kind {
     Disable(Field<bool>),
 }
 
-pub(super) static LIMITS: [Limit; 17] = [
+pub(super) static LIMITS: [Limit; 18] = [
     limit(
         "--message-bytes-max",
         Kind::Bytes(|config| &mut config.message_bytes_max),
@@ -74,6 +76,10 @@ pub(super) static LIMITS: [Limit; 17] = [
         Kind::Bytes(|config| &mut config.lag_bytes_max),
     ),
     limit("--lag", Kind::Lag(|config| &mut config.lag_policy)),
+    limit(
+        "--kernel-unsent-bytes-max",
+        Kind::BytesOrOff(|config| &mut config.kernel_unsent_bytes_max),
+    ),
     limit(
         CONNECTIONS_MAX,
         Kind::Count(|config| &mut config.connections_max),
@@ -122,6 +128,7 @@ impl Limit {
     pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), &'static str> {
         match self.kind {
             Kind::Bytes(field) => *field(config) = units::bytes(text)?,
+            Kind::BytesOrOff(field) => *field(config) = units::bytes_or_off(text)?,
             Kind::Count(field) => *field(config) = units::count(text)?,
             Kind::CountU32(field) => *field(config) = units::count(text)?,
             Kind::Duration(field) => *field(config) = units::duration(text)?,
