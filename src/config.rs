@@ -74,7 +74,9 @@ pub struct Config {
     /// is dropped silently. A session at or below its high-water mark accepts one more message of any length.
     pub backlog_bytes_max: usize,
 
-    /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry.
+    /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry, and
+    /// up to 128 KiB for bytes of a topic between two unsent entries that the member does not receive, because it was not
+    /// a member then or was excepted ([`Context::publish_except`](crate::Context::publish_except)).
     /// Checked when the server flushes a new publication to the member: it first writes what the socket accepts; if
     /// more than `lag_bytes_max` of older publications remains unsent, the lag policy applies. A member that reads fast
     /// enough never exceeds the limit, however much one turn publishes. Default 8 MiB, which is some seconds of a busy
@@ -100,6 +102,14 @@ pub struct Config {
     /// therefore also limits the throughput of long paths. The option is set on listeners; accepted connections inherit
     /// it. Unix sockets are not limited. Needs the cargo feature `socket-options`.
     pub kernel_unsent_bytes_max: Option<u32>,
+
+    /// Maximum bytes that all topics together retain for members that join later ([`Replay`]), plus 1 KiB and the length
+    /// of the name for each topic that retains messages. Default 16 MiB: some thousand topics with their last 20 messages
+    /// of 200 bytes. When it is exceeded, the topic that was published to least recently loses all that it retains; a
+    /// publication that is longer than this is not retained, nor is what precedes it. The memory is at most twice as
+    /// large, because logs have unused capacity; what members have not received yet is not included
+    /// (`lag_bytes_max`).
+    pub replay_bytes_max: usize,
 
     /// Maximum topics of a session. Default 1 024. [`Context::subscribe`](crate::Context::subscribe) returns `false`
     /// for more. Each membership takes about 40 bytes, and each topic about 300.
@@ -136,7 +146,8 @@ pub struct Config {
     pub handle_commands_max: usize,
 
     /// Maximum bytes of payloads, topic names and reasons in queued commands of other threads
-    /// ([`Handle`](crate::Handle)). Default 16 MiB. A caller that exceeds it gets
+    /// ([`Handle`](crate::Handle)). Default 16 MiB. A `String` or `Vec<u8>` that is moved into a command counts its
+    /// capacity, because that memory is retained. A caller that exceeds it gets
     /// [`HandleError::Full`](crate::HandleError::Full); a message that is longer than this is always refused.
     pub handle_bytes_max: usize,
 }
@@ -151,6 +162,17 @@ pub enum LagPolicy {
     /// The member skips whole messages up to the newest; [`Handler::on_skip`](crate::Handler::on_skip) reports
     /// their number.
     Skip,
+}
+
+/// The messages that a topic retains for members that join later
+/// ([`Context::set_replay`](crate::Context::set_replay)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Replay {
+    /// The last messages, at most this many.
+    Messages(usize),
+    /// The last messages that together have at most this many bytes, each with a frame header of 2 to 10 bytes.
+    Bytes(usize),
 }
 
 impl Default for Config {
@@ -171,6 +193,7 @@ impl Default for Config {
             lag_bytes_max: 8 * MIB,
             lag_policy: LagPolicy::Disconnect,
             kernel_unsent_bytes_max: None,
+            replay_bytes_max: 16 * MIB,
             memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,

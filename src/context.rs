@@ -1,13 +1,13 @@
 //! The operations that a handler can use: [`Context`].
 
-use crate::config::LagPolicy;
+use crate::config::{LagPolicy, Replay};
 use crate::engine::Engine;
 use crate::engine::session::{Kind, Phase};
 use crate::engine::sources::Owner;
 use crate::engine::timers::When;
 use crate::error::SendStatus;
 use crate::id::{Id, SourceId, TimerId};
-use crate::proto::Message;
+use crate::proto::ToMessage;
 use crate::stats::Stats;
 use mio::Interest;
 use mio::event::Source;
@@ -66,7 +66,7 @@ impl<'a> Context<'a> {
     /// published to it before. If the unsent bytes of direct messages exceed
     /// [`Config::high_water_bytes`](crate::Config::high_water_bytes), and this message
     /// would make them exceed [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max), the result is
-    /// `Refused` and the session is terminated. Otherwise the length is not limited.
+    /// [`OverLimit`](SendStatus::OverLimit) and the session is terminated. Otherwise the length is not limited.
     ///
     /// ```
     /// use wsloop::{Message, SendStatus};
@@ -80,8 +80,9 @@ impl<'a> Context<'a> {
     /// }));
     /// # let _ = server;
     /// ```
-    pub fn send<'m>(&mut self, id: Id, message: impl Into<Message<'m>>) -> SendStatus {
-        self.engine.send(id, message.into())
+    #[inline]
+    pub fn send(&mut self, id: Id, message: impl ToMessage) -> SendStatus {
+        self.engine.send(id, message.to_message())
     }
 
     /// Sends a ping with the first 125 bytes of `payload` (RFC 6455 section 5.5.2). Returns `false` if the session is
@@ -147,11 +148,19 @@ impl<'a> Context<'a> {
     }
 
     /// Makes the session a member of `topic`. A topic needs no creation: any text is a name, and a topic without
-    /// members, unsent bytes and policy takes no memory. The member receives messages that are published from now on.
+    /// members, unsent bytes, retained messages and settings takes no memory. The member receives the messages that the
+    /// topic retains ([`set_replay`](Self::set_replay)), and then those that are published from now on.
     /// Returns `false` if the session is a member already, is not open, or is a member of
     /// [`Config::memberships_max`](crate::Config::memberships_max) topics.
     pub fn subscribe(&mut self, id: Id, topic: &str) -> bool {
         self.engine.subscribe(id, topic)
+    }
+
+    /// As [`subscribe`](Self::subscribe), and sets what the topic retains for members that join later, as long as the topic
+    /// exists: while it has members or retains messages. Use this instead of [`set_replay`](Self::set_replay) if clients
+    /// choose the names of topics, because settings by name stay until they are removed. A setting by name has precedence.
+    pub fn subscribe_with_replay(&mut self, id: Id, topic: &str, replay: Replay) -> bool {
+        self.engine.subscribe_with_replay(id, topic, replay)
     }
 
     /// Ends the session's membership of `topic`. Messages that were published before are still sent to it. Returns
@@ -162,8 +171,70 @@ impl<'a> Context<'a> {
 
     /// Sends a message to every member of `topic`, and returns the number of members. The message is framed once. Costs
     /// O(1) here; flushing costs O(messages + members) per turn. Members that do not read: see [`LagPolicy`].
-    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Message<'m>>) -> usize {
-        self.engine.publish(topic, message.into())
+    ///
+    /// # Order
+    ///
+    /// - All members receive the publications of one topic in the order of the calls.
+    /// - A session receives publications, direct messages ([`send`](Self::send)), pings ([`ping`](Self::ping)) and the
+    ///   Close ([`close`](Self::close)) in the order of the calls. [`terminate`](Self::terminate) drops what is unsent.
+    /// - Publications of different topics to one session can change places, unless a direct message, a ping or the Close
+    ///   was queued for this session between the two calls.
+    /// - A session receives what is published after [`subscribe`](Self::subscribe) and before
+    ///   [`unsubscribe`](Self::unsubscribe) or [`close`](Self::close), also within a turn.
+    pub fn publish(&mut self, topic: &str, message: impl ToMessage) -> usize {
+        self.engine.publish(topic, message.to_message())
+    }
+
+    /// Sends a message to every member of `topic` except the session `id`, and returns the number of these members. As
+    /// [`publish`](Self::publish) if the session is not a member. Costs in addition O(topics of the session).
+    ///
+    /// The session receives the publications before and after this one. While it has unsent publications, this one counts
+    /// against its [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) with up to 128 KiB, because the topic's log may
+    /// have to retain it.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, Context, Handler, Id, Message};
+    ///
+    /// struct Chat;
+    ///
+    /// impl Handler for Chat {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+    ///         cx.publish("chat", format!("{id} joins"));
+    ///         cx.subscribe(id, "chat");
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    ///         cx.publish_except(id, "chat", message);
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Chat);
+    /// let (anna, bert) = (harness.connect("/"), harness.connect("/"));
+    /// harness.received(anna);
+    /// harness.send(anna, "hello");
+    /// assert_eq!(harness.received(anna), []);
+    /// assert_eq!(harness.received(bert), [Received::Text("hello".into())]);
+    /// ```
+    pub fn publish_except(&mut self, id: Id, topic: &str, message: impl ToMessage) -> usize {
+        self.engine.publish_except(id, topic, message.to_message())
+    }
+
+    /// Returns the members of `topic`, in no particular order. All of them are open. O(members): to send to all members,
+    /// use [`publish`](Self::publish); for their number, [`subscribers`](Self::subscribers).
+    pub fn members(&self, topic: &str) -> Vec<Id> {
+        self.engine.members(topic)
+    }
+
+    /// Returns the names of the topics of which the session is a member, in no particular order. O(topics of the
+    /// session). None for a session that is closing or has ended: its memberships end with the first Close, before
+    /// `on_close`.
+    pub fn topics(&self, id: Id) -> Vec<Arc<str>> {
+        self.engine.topics(id)
+    }
+
+    /// Returns whether the session is a member of `topic`. O(topics of the session).
+    pub fn is_subscribed(&self, id: Id, topic: &str) -> bool {
+        self.engine.is_subscribed(id, topic)
     }
 
     /// Returns the number of members of `topic`.
@@ -175,6 +246,55 @@ impl<'a> Context<'a> {
     /// the topic to that policy. The topic need not have members.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.engine.set_lag_policy(topic, policy);
+    }
+
+    /// Sets what `topic` retains for members that join later: the last lines of a chat, the last value of a price.
+    /// `None`, the default, resets it and releases what is retained. The topic need not have members: it retains what is
+    /// published while it has none, too.
+    ///
+    /// A session that subscribes receives the retained messages at once: after everything that was sent or published to
+    /// it before, before everything that is sent or published to it later, and none of them twice. A publication from which
+    /// a member was excepted ([`publish_except`](Self::publish_except)) is retained as well. Each call of
+    /// [`subscribe`](Self::subscribe) that returns `true` replays them, also to a session that was a member before.
+    ///
+    /// The messages are stored once, in the topic's log, and are not copied for a new member. All topics together retain
+    /// at most [`Config::replay_bytes_max`](crate::Config::replay_bytes_max). The replayed messages count as unsent
+    /// publications. A session receives only the newest messages with which its unsent publications, 128 bytes for each
+    /// queue entry included, do not exceed [`Config::lag_bytes_max`](crate::Config::lag_bytes_max): so a replay alone
+    /// does not make a session lag, and a client that joins many topics at once receives a limited number of bytes.
+    ///
+    /// Costs O(1), and O(messages) if it releases some.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, Context, Handler, Id, Message, Replay};
+    ///
+    /// struct Chat;
+    ///
+    /// impl Handler for Chat {
+    ///     fn on_start(&mut self, cx: &mut Context<'_>) {
+    ///         cx.set_replay("chat", Some(Replay::Messages(2)));
+    ///     }
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+    ///         cx.subscribe(id, "chat");
+    ///         let _ = cx.send(id, "welcome");
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, _: Id, message: Message<'_>) {
+    ///         cx.publish("chat", message);
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Chat);
+    /// let first = harness.connect("/");
+    /// for text in ["a", "b", "c"] {
+    ///     harness.send(first, text);
+    /// }
+    /// let late = harness.connect("/");
+    /// let texts = ["b", "c", "welcome"].map(|text| Received::Text(text.into()));
+    /// assert_eq!(harness.received(late), texts);
+    /// ```
+    pub fn set_replay(&mut self, topic: &str, replay: Option<Replay>) {
+        self.engine.set_replay(topic, replay);
     }
 
     /// Sets a timer: [`Handler::on_timer`](crate::Handler::on_timer) is called with `key`, once after a `Duration`, or

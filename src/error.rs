@@ -121,7 +121,7 @@ pub enum Side {
 
 /// The result of [`Context::send`](crate::Context::send). See [`guide::slow`](crate::guide::slow).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a refused message is lost, and above the high-water mark further messages should wait for on_drain"]
+#[must_use = "a message to a session that has ended is lost, and above the high-water mark further messages should wait for on_drain"]
 #[non_exhaustive]
 pub enum SendStatus {
     /// The message is queued, or was written at once.
@@ -129,9 +129,13 @@ pub enum SendStatus {
     /// The message is queued, and the session has more unsent bytes than its high-water mark: wait for `on_drain`
     /// before sending more.
     OverHighWater,
-    /// The message is not sent. The session is closing or has ended, or its unsent bytes of direct messages exceed
-    /// `high_water_bytes` and the message would make them exceed `backlog_bytes_max` (then the session is terminated).
-    Refused,
+    /// The message is not sent: the session is closing or has ended, or its socket failed while this message was
+    /// written. `on_close` follows, or was called already.
+    Closed,
+    /// The message is not sent, and the session is terminated: its unsent bytes of direct messages exceed
+    /// [`Config::high_water_bytes`](crate::Config::high_water_bytes), and the message would make them exceed
+    /// [`Config::backlog_bytes_max`](crate::Config::backlog_bytes_max). Later sends return [`Closed`](Self::Closed).
+    OverLimit,
 }
 
 #[cfg(test)]

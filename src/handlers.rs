@@ -1,7 +1,8 @@
-//! Ready-made implementations of [`Handler`]: [`Echo`], [`Broadcast`], [`Reply`], [`Metrics`].
+//! Ready-made implementations of [`Handler`]: [`Echo`], [`Broadcast`], [`BroadcastWithReplay`], [`Reply`], [`Metrics`].
 
 pub use crate::metrics::Metrics;
 
+use crate::config::Replay;
 use crate::context::Context;
 use crate::error::SendStatus;
 use crate::handler::Handler;
@@ -55,7 +56,7 @@ impl Echo {
 
 impl Handler for Echo {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        // A refusal means that the session is ending: no answer is needed.
+        // If the session has ended, no answer is needed.
         let _ = if message.is_text() && !self.prefix.is_empty() {
             self.send_with_prefix(cx, id, message)
         } else {
@@ -69,6 +70,54 @@ impl Handler for Echo {
 /// bytes with 414 (RFC 9110 section 15.5.15).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broadcast;
+
+impl Broadcast {
+    /// Returns a handler that also sends the last messages on the path to each session that connects, before any newer
+    /// message. A path retains its messages also while no session is connected, within
+    /// [`Config::replay_bytes_max`](crate::Config::replay_bytes_max) for all paths together.
+    ///
+    /// ```
+    /// use wsloop::Replay;
+    /// use wsloop::handlers::Broadcast;
+    /// use wsloop::testing::{Harness, Received};
+    ///
+    /// let mut harness = Harness::new(Default::default(), Broadcast.with_replay(Replay::Messages(20)));
+    /// let first = harness.connect("/chat");
+    /// harness.send(first, "hello");
+    /// let late = harness.connect("/chat");
+    /// assert_eq!(harness.received(late), [Received::Text("hello".into())]);
+    /// ```
+    pub fn with_replay(self, replay: Replay) -> BroadcastWithReplay {
+        let Self = self;
+        BroadcastWithReplay(replay)
+    }
+}
+
+/// [`Broadcast`] with the last messages for each session that connects: see [`Broadcast::with_replay`].
+#[derive(Clone, Copy, Debug)]
+pub struct BroadcastWithReplay(Replay);
+
+impl Handler for BroadcastWithReplay {
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        Broadcast.on_upgrade(cx, id, request, upgrade)
+    }
+
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        if let Some(path) = cx.path(id) {
+            cx.subscribe_with_replay(id, &path, self.0);
+        }
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        Broadcast.on_message(cx, id, message);
+    }
+}
 
 impl Handler for Broadcast {
     fn on_upgrade(
@@ -115,7 +164,7 @@ impl Reply {
 
 impl Handler for Reply {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
-        // A refusal means that the session is ending: no answer is needed.
+        // If the session has ended, no answer is needed.
         let _ = cx.send(id, &self.text);
     }
 }
@@ -129,6 +178,43 @@ mod tests {
     use crate::config::Config;
     use crate::proto::CHECKED_BYTES;
     use crate::server::testing::{Harness, Received};
+
+    #[test]
+    fn a_path_replays_its_last_messages_and_endless_paths_are_forgotten() {
+        let config = Config {
+            replay_bytes_max: 40_000,
+            ..Config::default()
+        };
+        let replay = Broadcast.with_replay(Replay::Messages(2));
+        let mut harness = Harness::new(config, replay);
+        let connect_and_send = |harness: &mut Harness<_>, path: &str, text: &str| {
+            let id = harness.connect(path);
+            harness.send(id, text);
+            harness.close(id, 1000, "");
+            harness.received(id)
+        };
+        let texts = |received: Vec<Received>| -> Vec<String> {
+            let texts = received.into_iter().filter_map(|one| match one {
+                Received::Text(text) => Some(text),
+                _ => None,
+            });
+            texts.collect()
+        };
+        for number in 0..4 {
+            connect_and_send(&mut harness, "/a", &number.to_string());
+        }
+        let received = connect_and_send(&mut harness, "/a", "x");
+        assert_eq!(texts(received), ["2", "3", "x"]);
+        let bytes = harness.with_context(|cx| cx.stats().replay_bytes);
+        assert_eq!(bytes, 1024 + 2 + 2 * 3);
+        for number in 0..100 {
+            connect_and_send(&mut harness, &format!("/{number}"), "y");
+            let bytes = harness.with_context(|cx| cx.stats().replay_bytes);
+            assert!(bytes <= 40_000);
+        }
+        let received = connect_and_send(&mut harness, "/a", "z");
+        assert_eq!(texts(received), ["z"]);
+    }
 
     #[test]
     fn a_text_that_is_only_forwarded_is_not_checked_again() {

@@ -80,14 +80,14 @@ mod session_map;
 mod stats;
 mod stream;
 
-pub use config::{Config, ConfigError, LagPolicy, descriptors_max};
+pub use config::{Config, ConfigError, LagPolicy, Replay, descriptors_max};
 pub use context::Context;
 pub use engine::sources::Ready;
 pub use engine::timers::When;
 pub use error::{Close, Error, Limit, SendStatus, Side};
 pub use handler::{Handler, HandlerFn, handler_fn};
 pub use id::{Id, SourceId, TimerId};
-pub use proto::{HttpResponse, Message, Request, Upgrade};
+pub use proto::{HttpResponse, Message, OwnedMessage, Request, ToMessage, Upgrade};
 pub use router::{RouteHandler, Router};
 pub use server::{Handle, HandleError, Server, Turn, testing};
 pub use session_map::SessionMap;

@@ -112,6 +112,12 @@ fn print(stats: &Stats) -> String {
         "Members of topics whose sockets accept nothing at the moment.",
         stats.members_lagging,
     );
+    text.single(
+        "replay_bytes",
+        "gauge",
+        "Bytes that topics retain for members that join later.",
+        stats.replay_bytes,
+    );
     let name = "refused_total";
     text.family(
         name,
@@ -194,6 +200,7 @@ mod tests {
         let mut stats = Stats {
             connections_open: 3,
             backlog_bytes: 77,
+            replay_bytes: 99,
             turns: Some(TurnTimes::default()),
             ..Stats::default()
         };
@@ -212,6 +219,7 @@ mod tests {
         for line in [
             "wsloop_connections_open 3",
             "wsloop_backlog_bytes 77",
+            "wsloop_replay_bytes 99",
             "wsloop_closes_total{code=\"1000\"} 1",
             "wsloop_closes_total{code=\"1001\"} 0",
             "wsloop_refused_total{reason=\"connections_max\"} 0",

@@ -18,7 +18,7 @@ pub struct Stats {
     /// Text and binary messages that were passed to `Handler::on_message`.
     pub messages_in: u64,
     /// Messages that were queued or written: each message sent to a session, and each publication once per member,
-    /// without the messages that members have skipped.
+    /// each retained message once per session that joined later, without the messages that members have skipped.
     pub messages_out: u64,
     /// Messages that members have skipped ([`LagPolicy::Skip`](crate::LagPolicy::Skip)).
     pub messages_skipped: u64,
@@ -32,6 +32,9 @@ pub struct Stats {
     /// Memberships of sessions whose sockets accept nothing at the moment: a session in three topics counts three
     /// times.
     pub members_lagging: usize,
+    /// Bytes that topics retain for members that join later ([`Replay`](crate::Replay)), as counted against
+    /// [`Config::replay_bytes_max`](crate::Config::replay_bytes_max).
+    pub replay_bytes: usize,
     /// Durations of turns, from the poll's return to the end of the reap phase, if they are measured.
     pub turns: Option<TurnTimes>,
     pub(crate) refused: [u64; Refusal::NAMES.len()],

@@ -66,6 +66,50 @@ mod serving {
     }
 
     #[test]
+    fn a_broadcast_replays_its_last_messages_to_clients_that_connect_later() {
+        let args = ["-r", "/chat/*=broadcast", "-r", "/=echo", "--replay", "2"];
+        let process = Process::start(&[&["serve", "-l", "127.0.0.1:0"], &args[..]].concat());
+        let mut early = connect(process.addr, "/chat/a");
+        for message in ["1", "2", "3"] {
+            assert_eq!(ask(&mut early, message), message);
+        }
+        drop(early);
+        let mut late = connect(process.addr, "/chat/a");
+        assert_eq!([text(&mut late), text(&mut late)], ["2", "3"]);
+        assert_eq!(ask(&mut late, "4"), "4");
+        let mut other = connect(process.addr, "/chat/b");
+        assert_eq!(ask(&mut other, "alone"), "alone");
+    }
+
+    #[test]
+    fn a_replay_in_bytes_is_limited_for_all_paths() {
+        let args = ["--replay", "1K", "--replay-bytes-max", "2K"];
+        let process = Process::start(&[&["broadcast", "-l", "127.0.0.1:0"], &args[..]].concat());
+        let long = "x".repeat(600);
+        for path in ["/a", "/b"] {
+            let mut client = connect(process.addr, path);
+            for message in [&long, "short"] {
+                assert_eq!(ask(&mut client, message), message);
+            }
+        }
+        // Two paths with 600 bytes and 1 KiB each exceed 2 KiB.
+        let mut late = connect(process.addr, "/b");
+        assert_eq!([text(&mut late), text(&mut late)], [&*long, "short"]);
+        let mut late = connect(process.addr, "/a");
+        assert_eq!(ask(&mut late, "first"), "first");
+    }
+
+    #[test]
+    fn a_replay_without_a_broadcast_is_a_usage_error() {
+        let (code, out, err) = output(&["echo", "--replay", "20"]);
+        assert_eq!((code, &*out), (Some(2), ""));
+        assert!(
+            err.starts_with("wsloop: --replay needs a broadcast"),
+            "{err}"
+        );
+    }
+
+    #[test]
     fn routes_and_health_are_served() {
         let routes = ["serve", "-r", "/e=echo:You sent: ", "-r", "/r=reply:{}"];
         let process = Process::start(&routes);

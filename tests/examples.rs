@@ -6,12 +6,18 @@ mod common;
 #[path = "examples/chat.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod chat;
+#[path = "examples/host.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod host;
 #[path = "examples/json.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod json;
 #[path = "examples/prices.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod prices;
+#[path = "examples/proxy.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod proxy;
 #[path = "examples/token.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod token;
@@ -42,11 +48,12 @@ mod chats {
     }
 
     #[test]
-    fn lines_reach_the_members_of_the_topic_with_the_senders_name() {
+    fn lines_reach_the_members_of_the_topic_and_later_ones() {
         let server = serve_made(chat::config(), chat::router);
         let mut anna = connect(server.addr, "/chat/garden?name=anna");
         assert_eq!(text(&mut anna), "* anna is here");
         let mut bert = connect(server.addr, "/chat/garden?x=y&name=bert");
+        assert_eq!(text(&mut bert), "* anna is here", "an earlier line");
         assert_eq!(text(&mut bert), "* bert is here");
         assert_eq!(text(&mut anna), "* bert is here");
         let mut carl = connect(server.addr, "/chat/cellar?name=carl");
@@ -333,6 +340,124 @@ mod workers {
             client.send(Sent::text("10000000000037")).unwrap();
         }
         assert_eq!(text(&mut client), "busy");
+    }
+}
+
+mod proxies {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Starts the proxy and returns it with the listener of its upstream.
+    fn start() -> (Running, TcpListener) {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = upstream.local_addr().unwrap();
+        (serve(Config::default(), proxy::Proxy::new(addr)), upstream)
+    }
+
+    #[test]
+    fn bytes_go_both_ways_and_each_end_ends_the_other() {
+        let (server, listener) = start();
+        for closes_first in [false, true] {
+            let mut client = connect(server.addr, "/");
+            client.send(Sent::text("hello ")).unwrap();
+            client.send(Sent::binary("there")).unwrap();
+            let (mut upstream, _) = listener.accept().unwrap();
+            let mut hello = [0; 11];
+            upstream.read_exact(&mut hello).unwrap();
+            assert_eq!(&hello, b"hello there");
+            upstream.write_all(b"hi").unwrap();
+            assert_eq!(client.read().unwrap(), Sent::binary("hi"));
+            if closes_first {
+                drop(upstream);
+                assert_eq!(closed(client), (1000, "the upstream has closed".to_owned()));
+            } else {
+                drop(client);
+                assert_eq!(upstream.read(&mut hello).unwrap(), 0);
+            }
+        }
+    }
+
+    /// Without `pause`, the proxy stored everything that the client sent: 300 MiB.
+    #[test]
+    fn a_stalled_upstream_blocks_the_client() {
+        let (server, listener) = start();
+        let mut raw = Raw::open(server.addr, "/");
+        let (upstream, _) = listener.accept().unwrap();
+        let message = frame(BINARY, &vec![7; 64 * KIB]);
+        let (messages, rest) = write_until_blocked(&raw.0, |_| message.clone());
+        // The buffers of four sockets, and one message in the proxy.
+        assert!(messages < 40 * MIB / (64 * KIB), "{messages} messages");
+        // When the upstream reads again, nothing is lost.
+        let reading = std::thread::spawn(move || read_all(upstream));
+        raw.send(rest);
+        raw.send(frame(0x88, &1000_u16.to_be_bytes()));
+        assert_eq!(reading.join().unwrap(), messages * 64 * KIB);
+    }
+
+    /// Reads to the end of the stream. Returns the number of bytes.
+    fn read_all(mut stream: TcpStream) -> usize {
+        let mut buf = vec![0; MIB];
+        let mut total = 0;
+        loop {
+            match stream.read(&mut buf).unwrap() {
+                0 => return total,
+                len => total += len,
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_stops_the_reading_of_the_upstream() {
+        let (server, listener) = start();
+        let mut client = connect(server.addr, "/");
+        let (upstream, _) = listener.accept().unwrap();
+        let (pieces, rest) = write_until_blocked(&upstream, |_| vec![7; 64 * KIB]);
+        let sent = pieces * 64 * KIB - rest.len();
+        assert!(sent < 40 * MIB, "{sent} bytes");
+        let mut received = 0;
+        while received < sent {
+            received += client.read().unwrap().len();
+        }
+        assert_eq!(received, sent);
+        drop(upstream);
+        assert_eq!(closed(client).0, 1000);
+    }
+
+    #[test]
+    fn an_upstream_that_refuses_is_reported_with_1011() {
+        let (server, listener) = start();
+        drop(listener);
+        let (code, reason) = closed(connect(server.addr, "/"));
+        assert_eq!(code, 1011);
+        assert!(reason.contains("refused"), "{reason}");
+    }
+}
+
+mod hosts {
+    use super::*;
+
+    #[test]
+    fn datagrams_of_the_host_reach_every_client() {
+        let mut host = host::Host::new("127.0.0.1:0", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let (addr, udp) = (host.addr().unwrap(), host.udp_addr().unwrap());
+        let handle = host.server.handle();
+        let clients = std::thread::spawn(move || {
+            let mut clients = [connect(addr, "/"), connect(addr, "/")];
+            // A member once its first message has come back.
+            for client in &mut clients {
+                client.send(Sent::text("joined")).unwrap();
+                assert_eq!(text(client), "joined");
+            }
+            let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            sender.send_to(b"rain", udp).unwrap();
+            for client in &mut clients {
+                while client.read().unwrap() != Sent::binary("rain") {}
+            }
+            handle.stop().unwrap();
+        });
+        while host.pass().unwrap() == wsloop::Turn::Running {}
+        clients.join().unwrap();
     }
 }
 

@@ -160,7 +160,7 @@ mod ends {
                 let _ = cx.send(id, "before");
                 assert!(cx.close(id, 4003, ""));
                 assert!(!cx.is_open(id));
-                assert_eq!(cx.send(id, "after"), SendStatus::Refused);
+                assert_eq!(cx.send(id, "after"), SendStatus::Closed);
                 assert!(!cx.close(id, 4004, ""), "the session is closing");
                 assert!(!cx.ping(id, b""));
             }
@@ -342,7 +342,7 @@ mod ends {
         drop(Raw::open(server.addr, "/last"));
         assert_eq!(
             answer.recv_timeout(WAIT).unwrap(),
-            r#"Some("/last") true Refused 0 []"#
+            r#"Some("/last") true Closed 0 []"#
         );
         drop(server);
     }
@@ -536,7 +536,7 @@ mod timers {
             assert_eq!(key, self.ticks);
             self.ticks += 1;
             for id in cx.ids() {
-                let _ = cx.send(id, &self.ticks.to_string());
+                let _ = cx.send(id, self.ticks.to_string());
             }
             cx.set_timer(TICK, self.ticks);
         }
@@ -577,7 +577,7 @@ mod timers {
                 assert!(cx.cancel_timer(timer));
                 assert!(!cx.cancel_timer(timer), "already cancelled");
             }
-            let _ = cx.send(self.asked_by.unwrap(), &key.to_string());
+            let _ = cx.send(self.asked_by.unwrap(), key.to_string());
         }
     }
 
@@ -734,7 +734,7 @@ fn the_id_of_an_ended_session_has_no_effect() {
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
             let first = self.0[0];
             assert!(!cx.is_open(first));
-            assert_eq!(cx.send(first, "anyone?"), SendStatus::Refused);
+            assert_eq!(cx.send(first, "anyone?"), SendStatus::Closed);
             assert!(!cx.close(first, 1000, ""));
             cx.terminate(first);
             assert!(!cx.subscribe(first, "topic"));

@@ -207,6 +207,171 @@ mod handle {
     }
 
     #[test]
+    fn memberships_change_in_order_with_publications() {
+        let (handler, events) = watch(Echo::new());
+        let server = serve(Config::default(), handler);
+        let mut first = connect(server.addr, "/");
+        let first_id = opened(&events);
+        let mut second = connect(server.addr, "/");
+        let second_id = opened(&events);
+        let handle = &server.handle;
+        handle.publish("news", "0").unwrap();
+        handle.subscribe(first_id, "news").unwrap();
+        handle.subscribe(second_id, "news").unwrap();
+        handle.publish("news", String::from("1")).unwrap();
+        handle.publish_except(first_id, "news", "2").unwrap();
+        handle.publish("news", vec![3]).unwrap();
+        handle.unsubscribe(second_id, "news").unwrap();
+        handle.publish("news", "4").unwrap();
+        handle.close(second_id, 1000, "").unwrap();
+        assert_eq!(text(&mut first), "1");
+        assert_eq!(first.read().unwrap().into_data(), &[3][..]);
+        assert_eq!(text(&mut first), "4");
+        assert_eq!([text(&mut second), text(&mut second)], ["1", "2"]);
+        assert_eq!(second.read().unwrap().into_data(), &[3][..]);
+        assert_eq!(closed(second).0, 1000);
+        // Without effect: a session that has ended.
+        handle.subscribe(second_id, "news").unwrap();
+        handle.unsubscribe(second_id, "news").unwrap();
+        assert_eq!(ask(&mut first, "still here"), "still here");
+    }
+
+    #[test]
+    fn closures_run_on_the_loop_in_order_with_other_commands() {
+        let (handler, events) = watch(Echo::new());
+        let server = serve(Config::default(), handler);
+        let mut client = connect(server.addr, "/");
+        let id = opened(&events);
+        let (sender, receiver) = mpsc::channel();
+        server.handle.send(id, "1").unwrap();
+        let again = server.handle.clone();
+        server
+            .handle
+            .run(move |cx| {
+                let _ = cx.send(id, "2");
+                // Queued behind the commands that are queued already.
+                again.send(id, "4").unwrap();
+                sender.send((thread::current().id(), cx.ids())).unwrap();
+            })
+            .unwrap();
+        server.handle.send(id, "3").unwrap();
+        for expected in ["1", "2"] {
+            assert_eq!(text(&mut client), expected);
+        }
+        // The third may have been queued while the closure ran.
+        let mut rest = [text(&mut client), text(&mut client)];
+        rest.sort();
+        assert_eq!(rest, ["3", "4"]);
+        let (thread, ids) = receiver.recv_timeout(WAIT).unwrap();
+        assert_ne!(thread, thread::current().id());
+        assert_eq!(ids, [id]);
+    }
+
+    /// The commands after the closure were lost, and still counted against the limits.
+    #[test]
+    fn a_closure_that_panics_leaves_the_server_usable_and_the_other_commands_queued() {
+        let config = Config {
+            handle_commands_max: 3,
+            handle_bytes_max: 100,
+            ..Config::default()
+        };
+        let mut server = Server::new(config, Echo::new()).unwrap();
+        let addr = server.listen("127.0.0.1:0").unwrap();
+        let handle = server.handle();
+        let client = thread::spawn(move || {
+            let mut client = connect(addr, "/");
+            let received = [text(&mut client), text(&mut client)];
+            (received, ask(&mut client, "still here"), closed(client).0)
+        });
+        turn_until(&mut server, |server| server.count() == 1);
+        let id = server.with_context(|cx| cx.ids()[0]);
+        handle.send(id, "before").unwrap();
+        handle.run(|_| panic!("as intended by the test")).unwrap();
+        handle.send(id, "after").unwrap();
+        assert_eq!(handle.run(|_| {}), Err(HandleError::Full));
+        let turn = std::panic::AssertUnwindSafe(|| server.turn(Some(WAIT)));
+        assert!(std::panic::catch_unwind(turn).is_err());
+        assert_eq!(server.next_timeout(), Some(Duration::ZERO));
+        // One command is left.
+        handle.run(|_| {}).unwrap();
+        handle.run(|_| {}).unwrap();
+        assert_eq!(handle.run(|_| {}), Err(HandleError::Full));
+        turn_until(&mut server, |server| server.stats().messages_in == 1);
+        for _ in 0..3 {
+            handle.publish("no members", "x".repeat(80)).unwrap();
+            let _ = server.turn(Some(Duration::ZERO)).unwrap();
+        }
+        handle.stop().unwrap();
+        turn_to_the_end(&mut server);
+        let (received, answer, code) = client.join().unwrap();
+        assert_eq!(received, ["before", "after"]);
+        assert_eq!(answer, "still here");
+        assert_eq!(code, 1001);
+    }
+
+    #[test]
+    fn a_closure_counts_its_own_size() {
+        let config = Config {
+            handle_bytes_max: 100,
+            ..Config::default()
+        };
+        let server = Server::new(config, Echo::new()).unwrap();
+        let handle = server.handle();
+        let large = [0_u8; 101];
+        assert_eq!(
+            handle.run(move |_| assert_eq!(large[100], 0)),
+            Err(HandleError::Full)
+        );
+        handle.run(|_| {}).unwrap();
+    }
+
+    /// The closure was dropped while the inbox was locked.
+    #[test]
+    fn a_closure_that_uses_the_handle_when_it_is_dropped_does_not_block_the_server() {
+        struct OnDrop(Handle, mpsc::Sender<Result<(), HandleError>>);
+        impl Drop for OnDrop {
+            fn drop(&mut self) {
+                self.1.send(self.0.publish("topic", "dropped")).unwrap();
+            }
+        }
+        let server = Server::new(Config::default(), Echo::new()).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let on_drop = OnDrop(server.handle(), sender);
+        server.handle().run(move |_| drop(on_drop)).unwrap();
+        let stopped = thread::spawn(move || drop(server));
+        let result = receiver.recv_timeout(WAIT).unwrap();
+        assert_eq!(result, Err(HandleError::Stopped));
+        stopped.join().unwrap();
+    }
+
+    #[test]
+    fn wake_runs_a_turn_even_if_the_inbox_is_full() {
+        let config = Config {
+            handle_commands_max: 1,
+            ..Config::default()
+        };
+        let mut server = Server::new(config, Echo::new()).unwrap();
+        let handle = server.handle();
+        let _ = server.turn(Some(Duration::ZERO)).unwrap();
+        assert_eq!(server.next_timeout(), None);
+        let waker = handle.clone();
+        let waking = thread::spawn(move || {
+            thread::sleep(SHORT);
+            waker.wake()
+        });
+        let start = Instant::now();
+        assert_eq!(server.turn(Some(10 * WAIT)).unwrap(), Turn::Running);
+        assert!(start.elapsed() < WAIT);
+        waking.join().unwrap().unwrap();
+        handle.publish("topic", "x").unwrap();
+        assert_eq!(handle.publish("topic", "x"), Err(HandleError::Full));
+        handle.wake().unwrap();
+        drop(server);
+        assert_eq!(handle.wake(), Err(HandleError::Stopped));
+        assert_eq!(handle.run(|_| {}), Err(HandleError::Stopped));
+    }
+
+    #[test]
     fn the_handle_of_a_dropped_server_returns_an_error() {
         let server = Server::new(Config::default(), Echo::new()).unwrap();
         let handle = server.handle();

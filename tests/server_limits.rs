@@ -366,7 +366,7 @@ mod backpressure {
         let handler = handler_fn(move |cx, id, message: Message<'_>| {
             let status = cx.send(id, message);
             queued.fetch_max(cx.buffered_amount(id), Ordering::Relaxed);
-            assert_ne!(status, SendStatus::Refused);
+            assert_ne!(status, SendStatus::OverLimit);
         });
         let server = serve(config(), handler);
         let mut raw = Raw::open(server.addr, "/");
@@ -524,7 +524,7 @@ mod backpressure {
         let (queued, answer) = std::sync::mpsc::channel();
         let handler = handler_fn(move |cx: &mut Context<'_>, id: Id, message: Message<'_>| {
             if message.as_text() == Some("send") {
-                let _ = cx.send(id, &noise(MIB));
+                let _ = cx.send(id, noise(MIB));
             } else {
                 queued.send(cx.buffered_amount(id)).unwrap();
             }
@@ -590,7 +590,7 @@ mod backpressure {
             write_timeout: SHORT,
             ..config()
         };
-        let (handler, events) = watch(handler_fn(|cx, id, _| cx.send(id, &vec![1; 64 * MIB])));
+        let (handler, events) = watch(handler_fn(|cx, id, _| cx.send(id, vec![1; 64 * MIB])));
         let server = serve(config, handler);
         let mut raw = Raw::open(server.addr, "/");
         raw.send(frame(TEXT, b"go"));
@@ -637,7 +637,7 @@ mod backpressure {
         let (handler, events) = watch(handler_fn(|cx, id, _| {
             let payload = numbered(0);
             let mut statuses = (0..10_000).map(|_| cx.send(id, &payload));
-            assert!(statuses.any(|status| status == SendStatus::Refused));
+            assert!(statuses.any(|status| status == SendStatus::OverLimit));
             assert!(!cx.is_open(id));
         }));
         let server = serve(config, handler);
@@ -659,7 +659,7 @@ mod backpressure {
     impl Feed {
         fn push(&mut self, cx: &mut Context<'_>, id: Id) {
             while self.next < FEED {
-                let status = cx.send(id, &numbered(self.next));
+                let status = cx.send(id, numbered(self.next));
                 self.next += 1;
                 match status {
                     SendStatus::Queued => {}
@@ -707,7 +707,7 @@ mod lag {
 
         fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
             let members = cx.publish("topic", message);
-            let _ = cx.send(id, &members.to_string());
+            let _ = cx.send(id, members.to_string());
         }
     }
 

@@ -32,7 +32,7 @@ mod clients {
         let mut harness = Harness::new(Config::default(), Echo::new());
         let id = harness.connect("/");
         harness.send(id, "ä");
-        harness.send(id, &vec![7; 300_000]);
+        harness.send(id, vec![7; 300_000]);
         harness.ping(id, b"?");
         assert_eq!(
             harness.received(id),
@@ -237,7 +237,7 @@ mod pressure {
         harness.with_context(|cx| cx.subscribe(id, "news"));
         harness.stall(id);
         for number in 0..10 {
-            harness.with_context(|cx| cx.publish("news", &format!("message {number}")));
+            harness.with_context(|cx| cx.publish("news", format!("message {number}")));
         }
         harness.resume(id);
         let received = harness.received(id);
@@ -252,7 +252,7 @@ mod pressure {
         let mut harness = Harness::new(Config::default(), Recorder::default());
         let id = harness.connect("/");
         harness.stall(id);
-        let status = harness.with_context(|cx| cx.send(id, &vec![0; 2 << 20]));
+        let status = harness.with_context(|cx| cx.send(id, vec![0; 2 << 20]));
         assert_eq!(status, wsloop::SendStatus::OverHighWater);
         assert_eq!(harness.handler().drains, 0);
         harness.resume(id);
@@ -423,7 +423,7 @@ fn every_event<H: Handler>(wrap: impl FnOnce(NameRecorder) -> H) -> (Vec<Receive
     let stalled = harness.connect("/");
     harness.stall(stalled);
     for _ in 0..3 {
-        harness.send(sender, &"x".repeat(100));
+        harness.send(sender, "x".repeat(100));
     }
     harness.resume(stalled);
     harness.ping(sender, b"?");
@@ -473,7 +473,7 @@ fn a_boxed_handler_gets_every_event() {
 fn a_closure_can_be_tested_as_a_handler() {
     let mut harness = Harness::new(
         Config::default(),
-        handler_fn(|cx, id, message| cx.send(id, &message.len().to_string())),
+        handler_fn(|cx, id, message| cx.send(id, message.len().to_string())),
     );
     let id = harness.connect("/");
     harness.send(id, "four");

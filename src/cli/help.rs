@@ -131,6 +131,15 @@ Data queued for one peer and not yet sent:
                              is current for slow clients. A small limit costs
                              throughput. TCP only
 
+Broadcasts:
+  --replay N|BYTES           send the last messages on a path to each client
+                             that connects to it later: N messages, or with K,
+                             M or G as many bytes; default none
+  --replay-bytes-max BYTES   messages that all paths together retain for
+                             --replay, and 1 KiB for each path, default 16M;
+                             above: the path that was published to least
+                             recently loses all of its messages
+
 The server:
   --connections-max N        open connections, default the descriptor limit
                              less 32; above: the oldest connection that has
@@ -199,6 +208,7 @@ here too, except -r.
 Examples:
   wsloop broadcast -l 127.0.0.1:8181
   wsloop broadcast --lag skip --lag-bytes-max 1M
+  wsloop broadcast --replay 20
 "#;
 
 /// Text of `wsloop bench --help`.

@@ -114,14 +114,14 @@ fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
-            router = add_route(router, path, route, None);
+            router = add_route(router, serve, path, route, None);
         }
     }
     if serve.page {
         // WebSockets at `/` use the same route as without the page.
         let find = |name: &str| serve.routes.iter().find(|(path, _)| path == name);
         router = match find(ROOT).or_else(|| find("/*")) {
-            Some((_, route)) => add_route(router, ROOT, route, Some(Page::new())),
+            Some((_, route)) => add_route(router, serve, ROOT, route, Some(Page::new())),
             None => router.route(ROOT, Page::new()),
         };
     }
@@ -134,7 +134,7 @@ fn router(serve: &Serve) -> Router {
     if paths.all(|path| path != HEALTH) {
         let health = Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]);
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
-            Some((_, route)) => add_route(router, HEALTH, route, Some(health)),
+            Some((_, route)) => add_route(router, serve, HEALTH, route, Some(health)),
             None => router.route(HEALTH, health),
         };
     }
@@ -148,7 +148,13 @@ fn router(serve: &Serve) -> Router {
 }
 
 /// Adds a route. If there is a page, the route answers plain GET with it.
-fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router {
+fn add_route(
+    router: Router,
+    serve: &Serve,
+    path: &str,
+    route: &Route,
+    page: Option<Page>,
+) -> Router {
     fn add_with_page(
         router: Router,
         path: &str,
@@ -162,7 +168,10 @@ fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> R
     }
     match route {
         Route::Echo { prefix } => add_with_page(router, path, Echo::with_prefix(prefix), page),
-        Route::Broadcast => add_with_page(router, path, Broadcast, page),
+        Route::Broadcast => match serve.replay {
+            None => add_with_page(router, path, Broadcast, page),
+            Some(replay) => add_with_page(router, path, Broadcast.with_replay(replay), page),
+        },
         Route::Reply { text } => add_with_page(router, path, Reply::new(text), page),
     }
 }

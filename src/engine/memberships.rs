@@ -5,15 +5,27 @@
 //! that must follow the publication.
 
 use super::Engine;
-use super::session::Membership;
-use crate::config::LagPolicy;
+use super::session::{Membership, Session};
+use crate::config::{LagPolicy, Replay};
 use crate::id::Id;
-use crate::outbound::{TopicKey, Topics};
+use crate::outbound::{Claim, SEGMENT_COST, TopicKey, Topics};
 use crate::proto::Message;
+use std::sync::Arc;
 
 impl Engine {
     /// See [`Context::subscribe`](crate::Context::subscribe).
     pub(crate) fn subscribe(&mut self, id: Id, topic: &str) -> bool {
+        self.join(id, topic, None)
+    }
+
+    /// See [`Context::subscribe_with_replay`](crate::Context::subscribe_with_replay).
+    pub(crate) fn subscribe_with_replay(&mut self, id: Id, topic: &str, replay: Replay) -> bool {
+        self.join(id, topic, Some(replay))
+    }
+
+    /// Makes the session a member, and queues what the topic retains for replay. `replay`: what the topic retains from
+    /// now on, if that was not set by name.
+    fn join(&mut self, id: Id, topic: &str, replay: Option<Replay>) -> bool {
         let Some(slot) = self.open_slot(id) else {
             return false;
         };
@@ -36,14 +48,51 @@ impl Engine {
             let name = path.filter(|path| **path == *topic);
             self.topics.insert(name.unwrap_or_else(|| topic.into()))
         });
-        let index = self.topics.join(topic, slot);
+        if let Some(replay) = replay {
+            self.topics.set_replay_while_it_exists(topic, replay);
+        }
+        let unsent_to = self.sessions[slot].outbound.unsent_to(topic);
+        // As many bytes as a member may have unsent. A peer can make its session join many times in a turn, and a flush
+        // writes all that exceeds the limit at once.
+        let unsent = self.sessions[slot].outbound.log_cost();
+        let len_max = self.config.lag_bytes_max;
+        let len_max = len_max.saturating_sub(unsent + SEGMENT_COST);
+        let replayed = self.topics.replay(topic, len_max, unsent_to);
+        let unsent_to = unsent_to.filter(|_| replayed.is_none());
+        let index = self.topics.join(topic, slot, unsent_to);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         if memberships.is_empty() {
             // Most members have only one membership.
             memberships.reserve_exact(1);
         }
         memberships.push(Membership { topic, index });
+        if let Some(claim) = replayed {
+            self.queue_replay(slot, topic, claim);
+        }
         true
+    }
+
+    /// Queues what a topic has retained for a new member, after everything that was sent or published to the session.
+    #[inline(never)]
+    fn queue_replay(&mut self, slot: usize, topic: TopicKey, claim: Claim) {
+        self.claim_before_message(slot);
+        let Self {
+            sessions,
+            topics,
+            turn_buffer,
+            buffers,
+            stats,
+            ..
+        } = self;
+        let session = &mut sessions[slot];
+        session.messages_out += claim.messages;
+        stats.messages_out += claim.messages;
+        session
+            .outbound
+            .push_range(topic, claim, topics, turn_buffer, buffers);
+        // Together with earlier claims, or with its gap, the claim may exceed the lag limit.
+        session.has_unchecked_claims = true;
+        self.queue_flush(slot);
     }
 
     /// See [`Context::unsubscribe`](crate::Context::unsubscribe).
@@ -69,12 +118,70 @@ impl Engine {
 
     /// See [`Context::publish`](crate::Context::publish).
     pub(crate) fn publish(&mut self, topic: &str, message: Message<'_>) -> usize {
-        let Some(topic) = self.topics.find(topic) else {
+        let Some(topic) = self.find_to_publish(topic) else {
             return 0;
         };
-        let members = self.topics.publish(topic, message, &mut self.buffers);
+        let members = self.topics.publish(topic, message, None, &mut self.buffers);
         self.stats.messages_out += members as u64;
         members
+    }
+
+    /// See [`Context::publish_except`](crate::Context::publish_except).
+    pub(crate) fn publish_except(&mut self, id: Id, topic: &str, message: Message<'_>) -> usize {
+        let Some(topic) = self.find_to_publish(topic) else {
+            return 0;
+        };
+        let index = self.member_index(id, topic);
+        if let Some(index) = index
+            && self.topics.unclaimed(topic, index) > 0
+        {
+            // A claim takes all unclaimed bytes, so that the message cannot be excepted between two others.
+            let slot = id.slot as usize;
+            self.claim_before_message(slot);
+            self.queue_flush(slot);
+        }
+        let members = self
+            .topics
+            .publish(topic, message, index, &mut self.buffers);
+        self.stats.messages_out += members as u64;
+        members
+    }
+
+    /// Returns the topic of that name, if a publication to it has an effect. Creates the topic if only its replay was set.
+    fn find_to_publish(&mut self, topic: &str) -> Option<TopicKey> {
+        let found = self.topics.find(topic);
+        found.or_else(|| self.topics.insert_for_replay(topic))
+    }
+
+    /// See [`Context::is_subscribed`](crate::Context::is_subscribed).
+    pub(crate) fn is_subscribed(&self, id: Id, topic: &str) -> bool {
+        let topic = self.topics.find(topic);
+        topic.is_some_and(|topic| self.member_index(id, topic).is_some())
+    }
+
+    /// See [`Context::topics`](crate::Context::topics).
+    pub(crate) fn topics(&self, id: Id) -> Vec<Arc<str>> {
+        let memberships = self.session(id).map_or(&[][..], Session::memberships);
+        let names = memberships.iter().map(|one| self.topics.name(one.topic));
+        names.cloned().collect()
+    }
+
+    /// See [`Context::members`](crate::Context::members).
+    pub(crate) fn members(&self, topic: &str) -> Vec<Id> {
+        let topic = self.topics.find(topic);
+        let slots = topic.map(|topic| self.topics.member_slots(topic));
+        slots
+            .into_iter()
+            .flatten()
+            .map(|slot| self.id_of(slot))
+            .collect()
+    }
+
+    /// Returns the session's index among the members of the topic. O(memberships).
+    fn member_index(&self, id: Id, topic: TopicKey) -> Option<usize> {
+        let mut memberships = self.session(id)?.memberships().iter();
+        let membership = memberships.find(|one| one.topic == topic)?;
+        Some(membership.index)
     }
 
     /// See [`Context::subscribers`](crate::Context::subscribers).
@@ -87,6 +194,11 @@ impl Engine {
     /// See [`Context::set_lag_policy`](crate::Context::set_lag_policy).
     pub(crate) fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.topics.set_policy(topic, policy);
+    }
+
+    /// See [`Context::set_replay`](crate::Context::set_replay).
+    pub(crate) fn set_replay(&mut self, topic: &str, replay: Option<Replay>) {
+        self.topics.set_replay(topic, replay);
     }
 
     /// Returns whether a member may skip messages of the topic. `default` is the policy of topics without their own.

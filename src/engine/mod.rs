@@ -179,10 +179,10 @@ impl Engine {
         };
         Self {
             deadlines: Deadlines::new(duration),
+            topics: Topics::new(config.replay_bytes_max),
             config,
             limits,
             sessions: Slab::with_capacity(SLOTS_RETAINED),
-            topics: Topics::default(),
             buffers: BufferPool::new(),
             turn_buffer: TurnBuffer::new(),
             paths: Paths::default(),

@@ -53,7 +53,7 @@ impl Engine {
     #[inline(never)]
     fn send_any(&mut self, id: Id, message: Message<'_>) -> SendStatus {
         let Some(slot) = self.open_slot(id) else {
-            return SendStatus::Refused;
+            return SendStatus::Closed;
         };
         let session = &self.sessions[slot];
         let unsent = session.outbound.owned_cost();
@@ -65,7 +65,7 @@ impl Engine {
                 slot,
                 Ending::abnormal(Side::Us, Some(Error::Limit(Limit::BacklogBytesMax))),
             );
-            return SendStatus::Refused;
+            return SendStatus::OverLimit;
         }
         if session.extra.is_some() {
             self.claim_before_message(slot);
@@ -78,7 +78,7 @@ impl Engine {
         {
             if let Err(error) = self.write_through(slot, header.as_slice(), message.as_bytes()) {
                 self.stream_failed(slot, error);
-                return SendStatus::Refused;
+                return SendStatus::Closed;
             }
         } else {
             session.outbound.push(
@@ -224,6 +224,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.stats.clone();
         stats.connections_open = self.count();
+        stats.replay_bytes = self.topics.replay_len();
         // A session whose socket accepts nothing has this deadline.
         for slot in self.deadlines.slots(Deadline::Write) {
             let session = &self.sessions[slot];

@@ -1,14 +1,16 @@
 //! The log of one topic: the published frames, one behind another. A *position* is the number of bytes that were
 //! appended before. Members and queues store positions, not copies of frames.
 //!
-//! The log is a sequence of chunks. A chunk is retained for one of two reasons:
+//! The log is a sequence of chunks. A chunk is retained for one of three reasons:
 //!
 //! - A *cursor*: a member's next unclaimed byte lies in the chunk or in an earlier chunk. The member will claim all
 //!   bytes from its cursor on, so all later chunks are retained as well.
 //! - A *hold*: a range of claimed bytes that overlaps the chunk is queued, and not sent yet. A hold retains no other
 //!   chunk.
+//! - *Replay*: the newest bytes, from a position that the topic chooses, are retained for members that join later.
 //!
-//! Each chunk counts its cursors and holds. [`Log::trim`] releases the chunks that neither reason retains.
+//! Each chunk counts its cursors and holds. [`Log::trim`] releases the chunks that no reason retains, and the unused
+//! part of chunks that only replay retains.
 //!
 //! A frame never lies in two chunks, so every chunk begins with the first byte of a frame.
 
@@ -186,31 +188,73 @@ impl Log {
         is_free
     }
 
-    /// Releases all chunks without a hold that lie before the first cursor.
-    pub(super) fn trim(&mut self, buffers: &mut BufferPool) {
+    /// Releases all chunks without a hold that lie before the first cursor and end before `replay_from`, which must be a
+    /// boundary of frames in a retained chunk, or the end.
+    pub(super) fn trim(&mut self, replay_from: u64, buffers: &mut BufferPool) {
         let claimed = self.chunks.iter().position(|chunk| chunk.cursors > 0);
         let mut claimed = claimed.unwrap_or(self.chunks.len());
-        while claimed > 0 && self.chunks[0].holds == 0 {
+        let is_free = |chunk: &Chunk| chunk.holds == 0 && chunk.end() <= replay_from;
+        while claimed > 0 && is_free(&self.chunks[0]) {
             if let Some(chunk) = self.chunks.pop_front() {
                 buffers.put(chunk.bytes);
             }
             claimed -= 1;
         }
-        if self
-            .chunks
-            .iter()
-            .take(claimed)
-            .any(|chunk| chunk.holds == 0)
-        {
+        if self.chunks.iter().take(claimed).any(is_free) {
             let mut index = 0;
+            let mut retained = 0;
             self.chunks.retain(|chunk| {
                 index += 1;
-                index > claimed || chunk.holds > 0
+                let is_retained = index > claimed || !is_free(chunk);
+                retained += usize::from(is_retained && index <= claimed);
+                is_retained
             });
+            claimed = retained;
         }
         if self.chunks.is_empty() {
             self.chunks = VecDeque::new();
+        } else if replay_from < self.end {
+            self.shrink_replay(replay_from, claimed, buffers);
         }
+    }
+
+    /// Moves what is to be replayed of the first `claimed` chunks to smaller buffers, where less than half of a buffer is
+    /// used for it and for nothing else. So the bytes retained for replay take at most twice their number, and
+    /// [`REPLAY_SLACK_BYTES`] for each chunk, and each appended byte is moved twice on average.
+    fn shrink_replay(&mut self, replay_from: u64, claimed: usize, buffers: &mut BufferPool) {
+        let first = self
+            .chunks
+            .partition_point(|chunk| chunk.end() <= replay_from);
+        for index in first..claimed {
+            let chunk = &self.chunks[index];
+            let cut = replay_from.saturating_sub(chunk.start) as usize;
+            let len = chunk.bytes.len() - cut;
+            if chunk.holds > 0 || chunk.bytes.capacity() <= 2 * len + REPLAY_SLACK_BYTES {
+                continue;
+            }
+            // Space for some more messages. Not a buffer of the pool: its sizes are for contents of one turn.
+            let capacity = (len + len / 2 + REPLAY_SLACK_BYTES / 2).min(CHUNK_BYTES.max(len));
+            let mut bytes = Buffer::with_capacity(capacity);
+            bytes.extend_from_slice(&chunk.bytes[cut..]);
+            let start = chunk.start + cut as u64;
+            let messages_before = self.messages_before(start);
+            let chunk = &mut self.chunks[index];
+            buffers.put(mem::replace(&mut chunk.bytes, bytes));
+            let dropped = (messages_before - chunk.messages_before) as u32;
+            chunk.marks.retain(|mark| mark.offset as usize > cut);
+            for mark in &mut chunk.marks {
+                mark.offset -= cut as u32;
+                mark.messages -= dropped;
+            }
+            chunk.start = start;
+            chunk.messages_before = messages_before;
+        }
+    }
+
+    /// Returns the end of the frame that begins at `position`, which must be below the end and retained.
+    pub(super) fn frame_end(&self, position: u64) -> u64 {
+        let chunk = &self.chunks[self.chunk_at(position)];
+        position + frame_len(&chunk.bytes[(position - chunk.start) as usize..])
     }
 
     /// Returns the position of the first frame that begins at or after `position`.
@@ -284,6 +328,9 @@ fn frame_len(bytes: &[u8]) -> u64 {
         len => 2 + u64::from(len),
     }
 }
+
+/// Bytes that a chunk may have for replay in addition to twice its content.
+const REPLAY_SLACK_BYTES: usize = 512;
 
 /// Minimum distance between two marks. 4 KiB contain at most 2 048 frames, which take some microseconds to
 /// iterate. A chunk of several frames has at most 32 marks.
@@ -370,7 +417,7 @@ mod tests {
     }
 
     fn held(log: &mut Log) -> usize {
-        log.trim(&mut BufferPool::new());
+        log.trim(log.end(), &mut BufferPool::new());
         log.capacity().div_ceil(CHUNK_BYTES)
     }
 
@@ -431,13 +478,77 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_shrunk_finds_and_counts_frames_as_before() {
+        let mut log = Log::default();
+        let mut starts = Vec::new();
+        for number in 0..60_000_usize {
+            starts.push(log.end());
+            append(&mut log, &[number as u8; 3][..number % 4]);
+            if number % 1_000 != 999 {
+                continue;
+            }
+            // Of up to two chunks, the last 100 to 5 900 frames are retained.
+            let first = number + 1 - 100 * (1 + number / 1_000);
+            log.trim(starts[first], &mut BufferPool::new());
+            let used = (log.end() - starts[first]) as usize;
+            let chunks = log.chunks.len();
+            assert!(log.capacity() <= 2 * used + chunks * REPLAY_SLACK_BYTES);
+            for at in (first..=number).step_by(37) {
+                let position = starts[at];
+                assert_eq!(log.messages_before(position), at as u64);
+                assert_eq!(log.frame_boundary(position), position);
+                let next = starts.get(at + 1).copied().unwrap_or(log.end());
+                assert_eq!(log.frame_boundary(position + 1), next);
+                assert_eq!(log.frame_end(position), next);
+                let frame: Vec<u8> = log.slices(position, next).flatten().copied().collect();
+                assert_eq!(frame[2..], [at as u8; 3][..at % 4]);
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_with_cursors_or_holds_are_not_shrunk() {
+        let mut log = Log::default();
+        for _ in 0..100 {
+            append(&mut log, &[7; 998]);
+        }
+        let (end, frame) = (log.end(), log.end() / 100);
+        let capacity = log.capacity();
+        log.add_cursors(0, 1);
+        log.trim(end - frame, &mut BufferPool::new());
+        assert_eq!(log.capacity(), capacity);
+        log.hold(frame, 2 * frame);
+        assert!(log.remove_cursor(0));
+        log.trim(end - frame, &mut BufferPool::new());
+        assert_eq!(
+            log.slices(frame, 2 * frame).map(<[u8]>::len).sum::<usize>(),
+            1002
+        );
+        assert_eq!(log.capacity(), capacity);
+        assert!(log.release(frame, 2 * frame, 2 * frame));
+        log.trim(end - frame, &mut BufferPool::new());
+        assert!(log.capacity() < 2_000);
+        // Later frames follow in the smaller chunk.
+        append(&mut log, b"more");
+        let bytes: Vec<u8> = log
+            .slices(end - frame, log.end())
+            .flatten()
+            .copied()
+            .collect();
+        assert_eq!(bytes.len() as u64, frame + 6);
+        assert!(bytes.ends_with(b"more"));
+        log.trim(log.end(), &mut BufferPool::new());
+        assert!(log.is_empty());
+    }
+
+    #[test]
     fn an_older_chunk_that_is_held_is_not_appended_to() {
         let mut log = Log::default();
         append(&mut log, &[1; 120_000]);
         let first_end = log.end();
         append(&mut log, &[2; 120_000]);
         log.hold(0, first_end);
-        log.trim(&mut BufferPool::new());
+        log.trim(log.end(), &mut BufferPool::new());
         let start = log.end();
         append(&mut log, b"new");
         let bytes: Vec<u8> = log.slices(start, log.end()).flatten().copied().collect();

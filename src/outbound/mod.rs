@@ -4,17 +4,19 @@
 //! - `queue`: the queue of one session.
 //! - `topics`: all topics, with their members.
 //! - `log`: the published frames of one topic.
+//! - `recency`: the order in which topics lose the messages that they retain for replay.
 //! - `turn_buffer`: one buffer that all queues share for the bytes of one turn of the loop.
 
 mod log;
 mod queue;
+mod recency;
 mod topics;
 mod turn_buffer;
 
 #[cfg(test)]
 pub(crate) use log::WALKED_FRAMES;
-pub(crate) use queue::Outbound;
-pub(crate) use topics::{TopicKey, Topics};
+pub(crate) use queue::{Outbound, SEGMENT_COST};
+pub(crate) use topics::{Claim, TopicKey, Topics};
 pub(crate) use turn_buffer::TurnBuffer;
 
 use crate::buffer;

@@ -49,6 +49,8 @@ struct Many {
     log_len: usize,
     /// Segments that are ranges of logs.
     log_count: usize,
+    /// The sum of the gaps of all ranges.
+    gaps_len: usize,
     /// The pending pong, a complete frame: the newest pong that was pushed while the socket was blocked. Empty if there
     /// is none.
     pong: Vec<u8>,
@@ -57,7 +59,10 @@ struct Many {
 #[derive(Debug)]
 enum Segment {
     Bytes(Bytes),
-    Range(Range),
+    /// A range, and its gap: the number of bytes before it that the log may retain because an earlier range of the same
+    /// topic was unsent when this one was queued; at most [`GAP_MAX`]. It counts as a cost, so that short ranges in
+    /// otherwise unsent chunks cannot retain much more memory than the limits allow.
+    Range(Range, u32),
 }
 
 /// Owned bytes, of which the first `sent` are sent.
@@ -107,13 +112,13 @@ impl Outbound {
         }
     }
 
-    /// Returns the bytes of publications that count against the limits: the unsent bytes of topic logs, and
-    /// [`SEGMENT_COST`] for each range if there are several segments.
+    /// Returns the bytes of publications that count against the limits: the unsent bytes of topic logs, and, if there are
+    /// several segments, [`SEGMENT_COST`] and the gap of each range.
     pub(crate) fn log_cost(&self) -> usize {
         match &self.content {
             Content::Empty | Content::Span(_) | Content::Bytes(_) => 0,
             Content::Range(range) => range.len(),
-            Content::Many(many) => many.log_len + many.log_count * SEGMENT_COST,
+            Content::Many(many) => many.log_len + many.log_count * SEGMENT_COST + many.gaps_len,
         }
     }
 
@@ -126,8 +131,10 @@ impl Outbound {
             Content::Range(_) => 0,
             Content::Many(many) => {
                 let costs = many.segments.iter().map(|segment| match segment {
-                    Segment::Range(range) if counts(range.topic) => range.len() + SEGMENT_COST,
-                    Segment::Range(_) | Segment::Bytes(_) => 0,
+                    Segment::Range(range, gap) if counts(range.topic) => {
+                        range.len() + SEGMENT_COST + *gap as usize
+                    }
+                    Segment::Range(..) | Segment::Bytes(_) => 0,
                 });
                 costs.sum()
             }
@@ -174,7 +181,7 @@ impl Outbound {
             Content::Many(many) => {
                 let owned = many.segments.iter().map(|segment| match segment {
                     Segment::Bytes(bytes) => bytes.buf.capacity(),
-                    Segment::Range(_) => 0,
+                    Segment::Range(..) => 0,
                 });
                 owned.sum()
             }
@@ -309,6 +316,7 @@ impl Outbound {
 
     /// Queues the bytes of a topic's log that the session has claimed, without a copy. The log retains them until they
     /// are sent or dropped.
+    #[inline]
     pub(crate) fn push_range(
         &mut self,
         topic: TopicKey,
@@ -317,27 +325,44 @@ impl Outbound {
         turn: &mut TurnBuffer,
         buffers: &mut BufferPool,
     ) {
-        let Claim { from, to, messages } = claim;
-        debug_assert!(from < to);
-        let messages = u32::try_from(messages).unwrap_or(Range::UNCOUNTED);
+        debug_assert!(claim.from < claim.to);
         let range = Range {
+            topic,
+            messages: u32::try_from(claim.messages).unwrap_or(Range::UNCOUNTED),
+            from: claim.from,
+            to: claim.to,
+        };
+        if self.is_empty() {
+            topics.hold(topic, range.from, range.to);
+            self.replace_content(Content::Range(range));
+        } else {
+            self.push_range_behind(range, claim.gap, topics, turn, buffers);
+        }
+    }
+
+    /// Queues a range behind other bytes.
+    #[inline(never)]
+    fn push_range_behind(
+        &mut self,
+        range: Range,
+        gap: u32,
+        topics: &mut Topics,
+        turn: &mut TurnBuffer,
+        buffers: &mut BufferPool,
+    ) {
+        let Range {
             topic,
             messages,
             from,
             to,
-        };
+        } = range;
         let last = match &mut self.content {
-            Content::Empty => {
-                topics.hold(topic, from, to);
-                self.content = Content::Range(range);
-                return;
-            }
             Content::Range(range) => Some(range),
             Content::Many(many) => match many.segments.back_mut() {
-                Some(Segment::Range(range)) => Some(range),
+                Some(Segment::Range(range, _)) => Some(range),
                 Some(Segment::Bytes(_)) | None => None,
             },
-            Content::Span(_) | Content::Bytes(_) => None,
+            Content::Empty | Content::Span(_) | Content::Bytes(_) => None,
         };
         if let Some(last) = last
             && (last.topic, last.to) == (topic, from)
@@ -353,10 +378,32 @@ impl Outbound {
         }
         topics.hold(topic, from, to);
         let many = self.many(turn, buffers);
-        many.log_len += (to - from) as usize;
-        many.log_count += 1;
+        // Without unsent ranges, the log does not retain the bytes in the gap for this queue.
+        let gap = if many.log_count > 0 {
+            gap.min(GAP_MAX)
+        } else {
+            0
+        };
         many.shrink_last();
-        many.segments.push_back(Segment::Range(range));
+        many.push_segment(Segment::Range(range, gap));
+    }
+
+    /// Returns the end of the last unsent range of a topic. If it is not among the last [`SCANNED_SEGMENTS_MAX`]
+    /// segments, and there are more, returns 0 as the earliest possible end.
+    pub(crate) fn unsent_to(&self, topic: TopicKey) -> Option<u64> {
+        match &self.content {
+            Content::Empty | Content::Span(_) | Content::Bytes(_) => None,
+            Content::Range(range) => (range.topic == topic).then_some(range.to),
+            Content::Many(many) => {
+                let last = many.segments.iter().rev().take(SCANNED_SEGMENTS_MAX);
+                let mut ranges = last.filter_map(|segment| match segment {
+                    Segment::Range(range, _) if range.topic == topic => Some(range.to),
+                    Segment::Range(..) | Segment::Bytes(_) => None,
+                });
+                let has_more = many.segments.len() > SCANNED_SEGMENTS_MAX;
+                ranges.next().or(has_more.then_some(0))
+            }
+        }
     }
 
     /// Moves the pending pong, if there is one, to the end of the queue. Must be called before a write, because a write
@@ -416,7 +463,7 @@ impl Outbound {
                 for segment in &many.segments {
                     match segment {
                         Segment::Bytes(bytes) => gather.bytes(bytes.unsent()),
-                        Segment::Range(range) => gather.range(*range, topics),
+                        Segment::Range(range, _) => gather.range(*range, topics),
                     }
                     if gather.is_full() {
                         break;
@@ -499,7 +546,7 @@ impl Outbound {
         let mut retained = Self::default();
         let many = match mem::take(&mut self.content) {
             Content::Range(range) => Many {
-                segments: [Segment::Range(range)].into(),
+                segments: [Segment::Range(range, 0)].into(),
                 ..Many::default()
             },
             Content::Many(many) => *many,
@@ -510,7 +557,7 @@ impl Outbound {
         };
         for segment in many.segments {
             match segment {
-                Segment::Range(range) if may_skip(topics, range.topic) => {
+                Segment::Range(range, _) if may_skip(topics, range.topic) => {
                     let messages = retained.push_rest(range, topics, turn, buffers);
                     if messages > 0 {
                         let topic = range.topic;
@@ -536,7 +583,7 @@ impl Outbound {
         buffers: &mut BufferPool,
     ) {
         let segments = match mem::take(&mut self.content) {
-            Content::Range(range) => [Segment::Range(range)].into(),
+            Content::Range(range) => [Segment::Range(range, 0)].into(),
             Content::Many(many) => many.segments,
             content @ (Content::Empty | Content::Span(_) | Content::Bytes(_)) => {
                 self.content = content;
@@ -548,7 +595,7 @@ impl Outbound {
         for segment in segments {
             match segment {
                 segment if is_cut => segment.release(topics, buffers),
-                Segment::Range(range) => {
+                Segment::Range(range, _) => {
                     is_cut = retained.push_rest(range, topics, turn, buffers) > 0;
                 }
                 segment @ Segment::Bytes(_) => retained.push_segment(segment, turn, buffers),
@@ -584,7 +631,7 @@ impl Outbound {
                 to: boundary,
                 ..range
             };
-            self.push_segment(Segment::Range(rest), turn, buffers);
+            self.push_segment(Segment::Range(rest, 0), turn, buffers);
         } else {
             for rest in topics.slices(topic, from, boundary) {
                 self.push_owned(rest, &[], turn, buffers);
@@ -598,7 +645,7 @@ impl Outbound {
     fn push_segment(&mut self, segment: Segment, turn: &mut TurnBuffer, buffers: &mut BufferPool) {
         match (&self.content, segment) {
             (Content::Empty, Segment::Bytes(bytes)) => self.content = Content::Bytes(bytes),
-            (Content::Empty, Segment::Range(range)) => self.content = Content::Range(range),
+            (Content::Empty, Segment::Range(range, _)) => self.content = Content::Range(range),
             (_, segment) => self.many(turn, buffers).push_segment(segment),
         }
     }
@@ -611,7 +658,7 @@ impl Outbound {
             match mem::take(&mut self.content) {
                 Content::Empty | Content::Span(_) | Content::Many(_) => {}
                 Content::Bytes(bytes) => many.push_segment(Segment::Bytes(bytes)),
-                Content::Range(range) => many.push_segment(Segment::Range(range)),
+                Content::Range(range) => many.push_segment(Segment::Range(range, 0)),
             }
             self.content = Content::Many(many);
         }
@@ -644,9 +691,10 @@ impl Many {
                 self.owned_len += bytes.len();
                 self.owned_count += 1;
             }
-            Segment::Range(range) => {
+            Segment::Range(range, gap) => {
                 self.log_len += range.len();
                 self.log_count += 1;
+                self.gaps_len += *gap as usize;
             }
         }
         self.segments.push_back(segment);
@@ -679,14 +727,17 @@ impl Many {
                     self.owned_count -= usize::from(bytes.is_sent());
                     (taken, bytes.is_sent())
                 }
-                Segment::Range(range) => {
+                Segment::Range(range, gap) => {
                     let taken = len.min(range.len());
                     range.advance(taken, topics);
                     self.log_len -= taken;
+                    // All earlier ranges are sent.
+                    self.gaps_len -= mem::take(gap) as usize;
                     self.log_count -= usize::from(range.len() == 0);
                     (taken, range.len() == 0)
                 }
             };
+            debug_assert!(self.log_count > 0 || (self.log_len, self.gaps_len) == (0, 0));
             len -= taken;
             if is_sent && let Some(Segment::Bytes(bytes)) = self.segments.pop_front() {
                 buffers.put(bytes.buf);
@@ -759,7 +810,7 @@ impl Segment {
     fn release(self, topics: &mut Topics, buffers: &mut BufferPool) {
         match self {
             Self::Bytes(bytes) => buffers.put(bytes.buf),
-            Self::Range(range) => range.release(topics),
+            Self::Range(range, _) => range.release(topics),
         }
     }
 }
@@ -802,7 +853,15 @@ impl<'a> Gather<'a, '_> {
 /// its lag: an eighth of a chunk. A shorter rest is copied.
 const SHARED_REST_BYTES_MIN: u64 = (CHUNK_BYTES / 8) as u64;
 
+/// Maximum gap of a range: a range retains at most this many bytes before it, the rest of its first chunk. (A chunk that
+/// is larger is a single frame.)
+const GAP_MAX: u32 = CHUNK_BYTES as u32;
+
+/// Maximum segments that [`Outbound::unsent_to`] looks at, because a peer can make a session join topics often: to look
+/// at so many takes less than a microsecond.
+const SCANNED_SEGMENTS_MAX: usize = 256;
+
 /// Bytes of memory of a segment in addition to its unsent bytes: its entry in the queue, twice because the queue's
 /// capacity can be twice its length, and for owned bytes the overhead of an allocation. Counted against the limits, so
 /// that small messages of alternating topics cannot occupy more memory than the limits allow.
-const SEGMENT_COST: usize = 128;
+pub(crate) const SEGMENT_COST: usize = 128;

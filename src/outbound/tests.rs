@@ -9,7 +9,7 @@ use std::io::IoSlice;
 
 fn publish(topics: &mut Topics, key: TopicKey, payload: &[u8]) -> Vec<u8> {
     let message = Message::binary(payload);
-    topics.publish(key, message, &mut BufferPool::new());
+    topics.publish(key, message, None, &mut BufferPool::new());
     [message.server_header().as_slice(), payload].concat()
 }
 
@@ -130,7 +130,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
                 0 | 1 => {
                     keys[at] = topics.find_or_insert(["a", "b", "c"][at]);
                     if readers[reader].memberships[at].is_none() {
-                        let index = topics.join(keys[at], reader);
+                        let index = topics.join(keys[at], reader, None);
                         readers[reader].memberships[at] = Some(index);
                     }
                 }
@@ -233,7 +233,7 @@ fn readers_of_several_topics_send_what_a_plain_model_sends() {
 fn messages_are_counted_at_every_boundary() {
     let mut topics = Topics::default();
     let key = topics.find_or_insert("t");
-    topics.join(key, 0);
+    topics.join(key, 0, None);
     let mut random = Random(7);
     let mut starts = vec![0];
     for _ in 0..3_000 {
@@ -258,7 +258,7 @@ fn small_messages_between_publications_cost_what_is_counted() {
         (Outbound::default(), Topics::default(), BufferPool::new());
     let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
-    topics.join(key, 0);
+    topics.join(key, 0, None);
     for _ in 0..1000 {
         queue_published(&mut queue, &mut topics, &mut turn, key, b"");
         queue.push(b"", b"ok", &mut turn, &mut buffers);
@@ -284,7 +284,7 @@ fn random_pushes_and_writes_preserve_all_bytes_and_their_order() {
     let mut turn = TurnBuffer::new();
     let keys = [topics.find_or_insert("a"), topics.find_or_insert("b")];
     keys.iter()
-        .for_each(|key| assert_eq!(topics.join(*key, 0), 0));
+        .for_each(|key| assert_eq!(topics.join(*key, 0, None), 0));
     let mut expected: Vec<u8> = Vec::new();
     for round in 0..5_000 {
         match random(4) {
@@ -385,8 +385,8 @@ fn skipping_retains_the_cut_message_direct_messages_and_other_topics() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     let (feed, chat) = (topics.find_or_insert("feed"), topics.find_or_insert("chat"));
-    topics.join(feed, 0);
-    topics.join(chat, 0);
+    topics.join(feed, 0, None);
+    topics.join(chat, 0, None);
     let cut = queue_published(
         &mut queue,
         &mut topics,
@@ -419,7 +419,7 @@ fn a_cut_drops_all_bytes_from_the_first_unsent_publication_on() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
-    topics.join(key, 0);
+    topics.join(key, 0, None);
     queue.push(b"before", &[], &mut turn, &mut BufferPool::new());
     queue_published(&mut queue, &mut topics, &mut turn, key, b"gone");
     queue.push(b"after the gap", &[], &mut turn, &mut BufferPool::new());
@@ -447,7 +447,7 @@ fn clearing_releases_all_memory() {
     let (mut queue, mut topics) = (Outbound::default(), Topics::default());
     let mut turn = TurnBuffer::new();
     let key = topics.find_or_insert("t");
-    topics.join(key, 0);
+    topics.join(key, 0, None);
     queue_published(&mut queue, &mut topics, &mut turn, key, &[1; 100_000]);
     queue.push(b"direct", &[], &mut turn, &mut BufferPool::new());
     queue.push_pong(b"p", true, &mut turn, &mut BufferPool::new());

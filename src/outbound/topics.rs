@@ -6,12 +6,17 @@
 //! bytes, round-robin. A round can take several turns of the loop. A member that is visited late in a round also claims
 //! what was published since the round began.
 //!
-//! A queued range *holds* its bytes: they stay in the log until they are sent or dropped from the queue. A topic exists
-//! while it has members, or while a queue holds bytes of its log.
+//! A queued range *holds* its bytes: they stay in the log until they are sent or dropped from the queue.
+//!
+//! A topic with [`Replay`] retains its newest frames for members that join later. All topics together retain at most
+//! [`Topics::replay_max`] bytes: above that, the topic that was published to least recently loses what it retains.
+//!
+//! A topic exists while it has members, while it retains messages for replay, or while a queue holds bytes of its log.
 
 use super::log::Log;
+use super::recency::Recency;
 use crate::buffer::BufferPool;
-use crate::config::LagPolicy;
+use crate::config::{LagPolicy, Replay};
 use crate::proto::Message;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +27,17 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TopicKey(u32);
 
+impl TopicKey {
+    #[cfg(test)]
+    pub(super) fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The topics of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
@@ -29,6 +45,14 @@ pub(crate) struct Topics {
     topics: Slab<Topic>,
     /// By name, because a policy stays set while the topic does not exist.
     policies: HashMap<Arc<str>, LagPolicy>,
+    /// By name, because the setting stays while the topic does not exist.
+    replays: HashMap<Arc<str>, Replay>,
+    /// The topics that retain messages for replay.
+    replayed: Recency,
+    /// The sum of [`Topic::replay_cost`].
+    replay_len: usize,
+    /// Maximum of `replay_len`.
+    replay_max: usize,
     /// Topics that may have unclaimed bytes, in the order in which they are visited.
     dirty: VecDeque<TopicKey>,
     /// Topics to check for chunks that can be released, and for removal.
@@ -57,10 +81,20 @@ struct Topic {
     /// member leaves.
     unclaimed_from: u64,
     policy: Option<LagPolicy>,
+    replay: Option<Box<Window>>,
     /// Whether the topic is in [`Topics::dirty`].
     is_dirty: bool,
     /// Whether the topic is in [`Topics::trim_candidates`].
     is_trim_candidate: bool,
+}
+
+/// The frames that a topic retains for replay: those from `from` to the end of its log.
+#[derive(Debug)]
+struct Window {
+    setting: Replay,
+    from: u64,
+    /// The number of frames.
+    messages: u64,
 }
 
 /// A member of a topic: a session and how far it has claimed.
@@ -68,6 +102,9 @@ struct Topic {
 struct Member {
     /// The session's slot.
     slot: u32,
+    /// Bytes of the log between the end of the member's last claim and `cursor`, which the member does not receive.
+    /// [`u32::MAX`] if there are more. See [`Claim::gap`].
+    gap: u32,
     /// Position in the log up to which the session has claimed.
     cursor: u64,
     /// The number of messages before `cursor`.
@@ -80,6 +117,10 @@ pub(crate) struct Claim {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) messages: u64,
+    /// Bytes of the log between the session's previous claim and this one, which the session does not receive: what was
+    /// published while it was not a member, and publications from which it was excepted. [`u32::MAX`] if there are more.
+    /// If the previous claim is unsent, the log may retain these bytes for the sake of the two claims around them.
+    pub(crate) gap: u32,
 }
 
 /// A member whose index in a topic's list of members has changed.
@@ -104,9 +145,78 @@ impl Topic {
         };
         (from - mem::replace(&mut self.unclaimed_from, from)) as usize
     }
+
+    /// Returns the position from which on frames are retained for replay. The end of the log if none are.
+    fn replay_from(&self) -> u64 {
+        self.replay
+            .as_ref()
+            .map_or(self.log.end(), |window| window.from)
+    }
+
+    /// Returns what the topic counts against [`Topics::replay_max`]: the bytes of the frames that it retains for replay,
+    /// its name, and [`REPLAY_TOPIC_COST`]; 0 if it retains none.
+    fn replay_cost(&self) -> usize {
+        match (self.log.end() - self.replay_from()) as usize {
+            0 => 0,
+            len => len + self.name.len() + REPLAY_TOPIC_COST,
+        }
+    }
+
+    /// Releases the oldest frames that are retained for replay, until the rest is within the topic's setting and has at
+    /// most `len_max` bytes. After a publication, usually releases one frame.
+    fn fit_replay(&mut self, len_max: usize) {
+        let Self { log, replay, .. } = self;
+        let Some(window) = replay else {
+            return;
+        };
+        let (messages_max, len_max) = match window.setting {
+            Replay::Messages(messages) => (messages as u64, len_max),
+            Replay::Bytes(bytes) => (u64::MAX, len_max.min(bytes)),
+        };
+        if messages_max == 0 || len_max == 0 {
+            window.clear(log);
+            return;
+        }
+        while window.messages > messages_max {
+            window.release_first(log);
+        }
+        let exceeds = |window: &Window| log.end() - window.from > len_max as u64;
+        for _ in 0..RELEASED_SINGLY_MAX {
+            if !exceeds(window) {
+                return;
+            }
+            window.release_first(log);
+        }
+        if exceeds(window) {
+            window.from = log.frame_boundary(log.end() - len_max as u64);
+            window.messages = log.messages() - log.messages_before(window.from);
+        }
+    }
+}
+
+impl Window {
+    /// Releases the oldest frame.
+    fn release_first(&mut self, log: &Log) {
+        self.from = log.frame_end(self.from);
+        self.messages -= 1;
+    }
+
+    /// Releases all frames.
+    fn clear(&mut self, log: &Log) {
+        self.from = log.end();
+        self.messages = 0;
+    }
 }
 
 impl Topics {
+    /// Returns an empty table. `replay_max`: see the module.
+    pub(crate) fn new(replay_max: usize) -> Self {
+        Self {
+            replay_max,
+            ..Self::default()
+        }
+    }
+
     /// Returns the topic of that name, if it exists.
     pub(crate) fn find(&self, name: &str) -> Option<TopicKey> {
         self.names.get(name).copied()
@@ -129,6 +239,13 @@ impl Topics {
             caught_up: 0,
             unclaimed_from: 0,
             policy: self.policies.get(&name).copied(),
+            replay: self.replays.get(&name).map(|setting| {
+                Box::new(Window {
+                    setting: *setting,
+                    from: 0,
+                    messages: 0,
+                })
+            }),
             is_dirty: false,
             is_trim_candidate: false,
         };
@@ -165,11 +282,122 @@ impl Topics {
         self.topic(key).policy
     }
 
-    /// Adds a member, which will receive later publications. Returns its index in the list of members.
-    pub(crate) fn join(&mut self, key: TopicKey, slot: usize) -> usize {
+    /// Sets what the topic of that name retains for replay, whether the topic exists now or is created later. `None`
+    /// removes the setting, and releases what is retained.
+    pub(crate) fn set_replay(&mut self, name: &str, replay: Option<Replay>) {
+        match replay {
+            Some(replay) => {
+                self.replays.insert(name.into(), replay);
+            }
+            None => {
+                self.replays.remove(name);
+            }
+        }
+        if let Some(key) = self.find(name) {
+            self.set_topic_replay(key, replay);
+        }
+    }
+
+    /// Sets what the topic retains for replay as long as it exists, unless this was set by name.
+    pub(crate) fn set_replay_while_it_exists(&mut self, key: TopicKey, replay: Replay) {
+        if !self.replays.contains_key(&self.topic(key).name) {
+            self.set_topic_replay(key, Some(replay));
+        }
+    }
+
+    fn set_topic_replay(&mut self, key: TopicKey, replay: Option<Replay>) {
+        let topic = &mut self.topics[key.0 as usize];
+        match (&mut topic.replay, replay) {
+            (Some(window), Some(setting)) if window.setting == setting => return,
+            (Some(window), Some(setting)) => window.setting = setting,
+            (none @ None, Some(setting)) => {
+                *none = Some(Box::new(Window {
+                    setting,
+                    from: topic.log.end(),
+                    messages: 0,
+                }));
+            }
+            (Some(window), None) => window.setting = Replay::Messages(0),
+            (None, None) => return,
+        }
+        let before = topic.replay_cost();
+        self.fit_replay(key, before, false);
+        if replay.is_none() {
+            self.topic_mut(key).replay = None;
+        }
+    }
+
+    /// Creates the topic of that name, which does not exist, if replay was set for the name.
+    pub(crate) fn insert_for_replay(&mut self, name: &str) -> Option<TopicKey> {
+        let is_set = self.replays.contains_key(name);
+        is_set.then(|| self.insert(name.into()))
+    }
+
+    /// Returns the newest frames that the topic retains for replay, at most `len_max` bytes, as the claim of a member that
+    /// joins. `None` if there are none. `unsent_to`: see [`join`](Self::join).
+    pub(crate) fn replay(
+        &self,
+        key: TopicKey,
+        len_max: usize,
+        unsent_to: Option<u64>,
+    ) -> Option<Claim> {
+        let topic = self.topic(key);
+        let Topic { log, .. } = topic;
+        let (from, to) = (topic.replay_from(), log.end());
+        let from = if (to - from) as usize > len_max {
+            log.frame_boundary(to - len_max as u64)
+        } else {
+            from
+        };
+        (from < to).then(|| Claim {
+            from,
+            to,
+            messages: log.messages() - log.messages_before(from),
+            gap: unsent_to.map_or(0, |unsent_to| saturate(from.saturating_sub(unsent_to))),
+        })
+    }
+
+    /// Returns the number of bytes that are retained for replay, as counted against [`Topics::replay_max`].
+    pub(crate) fn replay_len(&self) -> usize {
+        self.replay_len
+    }
+
+    /// Releases frames that are retained for replay, until the topic is within its setting, and all topics together are
+    /// within their maximum. `before`: what the topic has counted before the change. `is_published`: the change is a
+    /// publication.
+    fn fit_replay(&mut self, key: TopicKey, before: usize, is_published: bool) {
+        let topic = &mut self.topics[key.0 as usize];
+        let overhead = topic.name.len() + REPLAY_TOPIC_COST;
+        // With this maximum, a topic alone never exceeds the maximum of all.
+        topic.fit_replay(self.replay_max.saturating_sub(overhead));
+        let after = topic.replay_cost();
+        self.replay_len = self.replay_len - before + after;
+        if after == 0 {
+            self.replayed.remove(key);
+        } else if is_published {
+            self.replayed.touch(key);
+        }
+        self.add_trim_candidate(key);
+        while self.replay_len > self.replay_max
+            && let Some(oldest) = self.replayed.oldest()
+        {
+            let topic = &mut self.topics[oldest.0 as usize];
+            self.replay_len -= topic.replay_cost();
+            if let Some(window) = &mut topic.replay {
+                window.clear(&topic.log);
+            }
+            self.replayed.remove(oldest);
+            self.add_trim_candidate(oldest);
+        }
+    }
+
+    /// Adds a member, which will receive later publications. `unsent_to`: where the unsent part of the log ends that is
+    /// in the session's queue from an earlier membership. Returns the member's index in the list of members.
+    pub(crate) fn join(&mut self, key: TopicKey, slot: usize, unsent_to: Option<u64>) -> usize {
         let topic = self.topic_mut(key);
         topic.members.push(Member {
             slot: slot as u32,
+            gap: unsent_to.map_or(0, |to| saturate(topic.log.end() - to)),
             cursor: topic.log.end(),
             messages: topic.log.messages(),
         });
@@ -196,40 +424,73 @@ impl Topics {
         moved
     }
 
+    /// Returns the slots of the topic's members, in no particular order.
+    pub(crate) fn member_slots(&self, key: TopicKey) -> impl Iterator<Item = usize> {
+        let members = self.topic(key).members.iter();
+        members.map(|member| member.slot as usize)
+    }
+
     /// Returns the number of the topic's members.
     pub(crate) fn member_count(&self, key: TopicKey) -> usize {
         self.topic(key).members.len()
     }
 
-    /// Appends `message` as one frame to the topic's log. Returns the number of members. Appends nothing if there are
-    /// no members.
+    /// Appends `message` as one frame to the topic's log, for all members but the one at index `except`, which must have
+    /// no unclaimed bytes. Returns the number of these members. If there are none, appends the frame only if the topic
+    /// retains messages for replay.
+    #[inline]
     pub(crate) fn publish(
         &mut self,
         key: TopicKey,
         message: Message<'_>,
+        except: Option<usize>,
         buffers: &mut BufferPool,
     ) -> usize {
         let topic = &mut self.topics[key.0 as usize];
-        if topic.members.is_empty() {
+        let receivers = topic.members.len() - usize::from(except.is_some());
+        if receivers == 0 && topic.replay.is_none() {
             return 0;
         }
+        let has_replay = topic.replay.is_some();
+        let replay_cost = if has_replay { topic.replay_cost() } else { 0 };
         let header = message.server_header();
         let start = topic.log.end();
         topic
             .log
             .append(header.as_slice(), message.as_bytes(), buffers);
-        let caught_up = mem::take(&mut topic.caught_up);
+        let len = header.as_slice().len() + message.len();
+        let mut caught_up = mem::take(&mut topic.caught_up);
+        if let Some(index) = except {
+            let member = &mut topic.members[index];
+            debug_assert_eq!(member.cursor, start);
+            member.cursor = topic.log.end();
+            member.messages = topic.log.messages();
+            member.gap = member.gap.saturating_add(saturate(len as u64));
+            caught_up -= 1;
+            topic.caught_up = 1;
+        }
         if caught_up > 0 {
             topic.log.add_cursors(start, caught_up as u32);
         }
-        let len = header.as_slice().len() + message.len();
+        if let Some(window) = &mut topic.replay {
+            window.messages += 1;
+            if receivers == 0 {
+                // Neither no members nor the excepted one have unclaimed bytes.
+                topic.unclaimed_from = topic.log.end();
+                self.fit_replay(key, replay_cost, true);
+                return 0;
+            }
+        }
         self.unclaimed_len += len;
         self.published_len += len as u64;
         self.newest_len = len;
         if !mem::replace(&mut topic.is_dirty, true) {
             self.dirty.push_back(key);
         }
-        topic.members.len()
+        if has_replay {
+            self.fit_replay(key, replay_cost, true);
+        }
+        receivers
     }
 
     /// Claims all unclaimed bytes of the member at `index`. Returns `None` if the member has none.
@@ -243,6 +504,7 @@ impl Topics {
         let from = mem::replace(&mut member.cursor, end);
         let messages = topic.log.messages();
         let messages = messages - mem::replace(&mut member.messages, messages);
+        let gap = mem::take(&mut member.gap);
         topic.caught_up += 1;
         if topic.log.remove_cursor(from) {
             self.unclaimed_len -= topic.update_unclaimed();
@@ -252,6 +514,7 @@ impl Topics {
             from,
             to: end,
             messages,
+            gap,
         })
     }
 
@@ -362,7 +625,7 @@ impl Topics {
         while let Some(key) = self.trim_candidates.pop() {
             let topic = self.topic_mut(key);
             topic.is_trim_candidate = false;
-            topic.log.trim(buffers);
+            topic.log.trim(topic.replay_from(), buffers);
             // A topic in `dirty` becomes a candidate again when it is removed from `dirty`.
             if topic.members.is_empty() && topic.log.is_empty() && !topic.is_dirty {
                 let topic = self.topics.remove(key.0 as usize);
@@ -388,6 +651,7 @@ impl Topics {
         if count == 0 && self.names.capacity() > 0 {
             self.names = HashMap::new();
             self.topics = Slab::new();
+            self.replayed.shrink_to(0);
             self.count_max = 0;
         } else if count < self.topics.capacity() / 4
             && count <= self.count_max / 2
@@ -396,6 +660,7 @@ impl Topics {
             // The map is not checked on its own, because its `capacity` does not include the entries of removed names.
             self.names.shrink_to(2 * count);
             self.topics.shrink_to_fit();
+            self.replayed.shrink_to(self.topics.capacity());
             self.count_max = count;
         }
     }
@@ -434,6 +699,19 @@ impl Topics {
         self.topics.len()
     }
 }
+
+/// Converts to 32 bits. A larger number becomes [`u32::MAX`].
+fn saturate(len: u64) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+/// Maximum frames that are released one by one after a publication. A large publication can replace many more frames;
+/// their end is then searched for, which takes as long as about 100 single steps.
+const RELEASED_SINGLY_MAX: usize = 100;
+
+/// Bytes that each topic with messages for replay counts in addition to them and to its name: its memory in the tables,
+/// and the unused capacity of its log. With it, many topics with short messages cannot take more than twice the maximum.
+const REPLAY_TOPIC_COST: usize = 1024;
 
 /// Entries of the table of topics that are retained while there is a topic: about 10 KB.
 const TABLE_ENTRIES_RETAINED: usize = 64;

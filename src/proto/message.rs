@@ -3,8 +3,11 @@
 use super::frame::{FINAL, HeaderBytes, Kind, LENGTH_IN_2_BYTES};
 use super::utf8::from_utf8;
 use crate::buffer::AssemblyBuffer;
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// A complete message, text or binary. Its payload is borrowed.
 ///
@@ -184,6 +187,217 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Message<'a> {
     }
 }
 
+/// What can be sent as a message: strings as text, bytes as binary, a [`Message`] as what it is. Owned values,
+/// references, `Box`, `Rc`, `Arc` and `Cow` of them can be passed alike. Passing a value instead of a reference saves a
+/// copy only with a [`Handle`](crate::Handle).
+///
+/// ```
+/// use wsloop::{Message, ToMessage};
+///
+/// fn is_text(message: impl ToMessage) -> bool {
+///     message.to_message().is_text()
+/// }
+/// assert!(is_text("a") && is_text(String::from("a")) && is_text(&String::from("a")) && is_text(format!("{}", 1)));
+/// assert!(is_text(Message::text("a")) && is_text(std::sync::Arc::<str>::from("a")));
+/// assert!(!is_text(b"a") && !is_text(vec![1, 2]) && !is_text(&[1, 2][..]));
+/// ```
+///
+/// An application can implement it for its own types:
+///
+/// ```
+/// use wsloop::{Message, ToMessage};
+///
+/// struct Json(String);
+///
+/// impl ToMessage for Json {
+///     fn to_message(&self) -> Message<'_> {
+///         Message::text(&self.0)
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent as a message",
+    label = "neither text nor bytes",
+    note = "pass a `Message`, a string or bytes, for example `format!(..)` or `&bytes[..]`"
+)]
+pub trait ToMessage {
+    /// Returns the message, which borrows its payload from `self`.
+    fn to_message(&self) -> Message<'_>;
+
+    /// Converts the value to a message that owns its payload. `String` and `Vec<u8>` are moved. The default copies.
+    fn into_owned_message(self) -> OwnedMessage
+    where
+        Self: Sized,
+    {
+        self.to_message().into()
+    }
+}
+
+impl ToMessage for Message<'_> {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        *self
+    }
+}
+
+impl ToMessage for str {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        Message::text(self)
+    }
+}
+
+impl ToMessage for String {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        Message::text(self)
+    }
+
+    fn into_owned_message(self) -> OwnedMessage {
+        OwnedMessage {
+            bytes: self.into_bytes(),
+            is_text: true,
+        }
+    }
+}
+
+impl ToMessage for [u8] {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        Message::binary(self)
+    }
+}
+
+impl<const N: usize> ToMessage for [u8; N] {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        Message::binary(self)
+    }
+}
+
+impl ToMessage for Vec<u8> {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        Message::binary(self)
+    }
+
+    fn into_owned_message(self) -> OwnedMessage {
+        OwnedMessage {
+            bytes: self,
+            is_text: false,
+        }
+    }
+}
+
+impl<T: ToMessage + ?Sized> ToMessage for &T {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        (**self).to_message()
+    }
+}
+
+impl<T: ToMessage + ?Sized> ToMessage for &mut T {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        (**self).to_message()
+    }
+}
+
+impl<T: ToMessage + ?Sized> ToMessage for Box<T> {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        (**self).to_message()
+    }
+}
+
+impl<T: ToMessage + ?Sized> ToMessage for Rc<T> {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        (**self).to_message()
+    }
+}
+
+impl<T: ToMessage + ?Sized> ToMessage for Arc<T> {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        (**self).to_message()
+    }
+}
+
+impl<T: ToMessage + ToOwned<Owned: ToMessage> + ?Sized> ToMessage for Cow<'_, T> {
+    #[inline]
+    fn to_message(&self) -> Message<'_> {
+        (**self).to_message()
+    }
+
+    fn into_owned_message(self) -> OwnedMessage {
+        self.into_owned().into_owned_message()
+    }
+}
+
+/// A message that owns its payload, to be stored or passed to another thread.
+///
+/// ```
+/// use wsloop::{Message, OwnedMessage, ToMessage};
+///
+/// let stored: OwnedMessage = Message::text("later").into();
+/// assert_eq!(stored.as_message(), Message::text("later"));
+/// assert_eq!(String::from("later").into_owned_message(), stored);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct OwnedMessage {
+    bytes: Vec<u8>,
+    /// The bytes are UTF-8.
+    is_text: bool,
+}
+
+impl OwnedMessage {
+    /// Returns the message, which borrows the payload.
+    pub fn as_message(&self) -> Message<'_> {
+        if self.is_text {
+            Message::checked_text(&self.bytes)
+        } else {
+            Message::binary(&self.bytes)
+        }
+    }
+
+    /// Returns the payload.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Returns the bytes of memory that the message owns, at least its length.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+impl ToMessage for OwnedMessage {
+    fn to_message(&self) -> Message<'_> {
+        self.as_message()
+    }
+
+    fn into_owned_message(self) -> OwnedMessage {
+        self
+    }
+}
+
+/// Copies the payload.
+impl From<Message<'_>> for OwnedMessage {
+    fn from(message: Message<'_>) -> Self {
+        Self {
+            bytes: message.as_bytes().to_owned(),
+            is_text: message.is_text(),
+        }
+    }
+}
+
+impl fmt::Debug for OwnedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_message().fmt(f)
+    }
+}
+
 /// A message that [`Connection::receive`](super::Connection::receive) returned. Its payload is borrowed from the input
 /// if it was complete there. Otherwise it was assembled from pieces, and is owned.
 #[derive(Debug)]
@@ -248,6 +462,72 @@ impl<'i> From<Message<'i>> for ReceivedMessage<'i> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "references to what can be sent are tested, too"
+    )]
+    fn values_and_references_and_pointers_to_both_can_be_sent() {
+        fn sent(message: impl ToMessage) -> OwnedMessage {
+            let borrowed = OwnedMessage::from(message.to_message());
+            assert_eq!(message.into_owned_message(), borrowed);
+            borrowed
+        }
+        let (string, bytes) = (String::from("ab"), vec![b'a', b'b']);
+        let texts = [
+            sent("ab"),
+            sent(&"ab"),
+            sent(&string),
+            sent(string.clone()),
+            sent(&mut string.clone()),
+            sent(Box::<str>::from("ab")),
+            sent(Rc::<str>::from("ab")),
+            sent(&Arc::<str>::from("ab")),
+            sent(Arc::new(string.clone())),
+            sent(Cow::Borrowed("ab")),
+            sent(Cow::<str>::Owned(string)),
+            sent(Message::text("ab")),
+            sent(&Message::checked_text(b"ab")),
+        ];
+        let binaries = [
+            sent(b"ab"),
+            sent(*b"ab"),
+            sent(&b"ab"[..]),
+            sent(&bytes),
+            sent(bytes.clone()),
+            sent(Box::<[u8]>::from(&b"ab"[..])),
+            sent(Arc::<[u8]>::from(&b"ab"[..])),
+            sent(Cow::Borrowed(&b"ab"[..])),
+            sent(Cow::<[u8]>::Owned(bytes)),
+            sent(Message::binary(b"ab")),
+            sent(OwnedMessage::from(Message::binary(b"ab"))),
+        ];
+        assert!(
+            texts
+                .iter()
+                .all(|text| text.as_message() == Message::text("ab"))
+        );
+        assert!(
+            binaries
+                .iter()
+                .all(|binary| binary.as_message() == Message::binary(b"ab"))
+        );
+        assert_ne!(texts[0], binaries[0]);
+        assert_eq!(format!("{:?}", texts[0]), "Text(\"ab\")");
+    }
+
+    #[test]
+    fn an_owned_string_or_vector_is_moved() {
+        let text = String::from("text");
+        let address = text.as_ptr();
+        let moved = text.into_owned_message();
+        assert_eq!(moved.bytes.as_ptr(), address);
+        let bytes = vec![1, 2];
+        let address = bytes.as_ptr();
+        let moved = Cow::<[u8]>::Owned(bytes).into_owned_message();
+        assert_eq!(moved.bytes.as_ptr(), address);
+    }
 
     #[test]
     fn a_text_from_a_str_equals_a_text_from_checked_bytes() {

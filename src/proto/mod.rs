@@ -29,7 +29,7 @@ pub use connection::{Connection, Event, Limits, Stage};
 pub use error::ProtocolError;
 pub use frame::{HeaderBytes, Role};
 pub(crate) use message::ShortHeader;
-pub use message::{Message, ReceivedMessage};
+pub use message::{Message, OwnedMessage, ReceivedMessage, ToMessage};
 pub use opening::{
     ClientOpening, ClientOpeningError, Head, HeadError, HeadLimits, HttpResponse, OpeningError,
     Request, RequestError, ResponseError, ServerResponse, Upgrade,

@@ -3,17 +3,18 @@
 //! Commands are executed at the start of the loop's next turn, in order. The waker is used only when the inbox was
 //! empty, so a burst of commands costs one wake-up.
 
+use crate::context::Context;
 use crate::engine::Engine;
 use crate::id::Id;
-use crate::proto::Message;
+use crate::proto::{OwnedMessage, ToMessage};
 use mio::Waker;
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Sends, publishes, closes and stops from any thread. Clones refer to the same server. See
-/// [`guide::threads`](crate::guide::threads).
+/// Acts on a server from any thread: sends, publishes, closes, stops, or runs a closure on the loop. Clones refer to the
+/// same server. See [`guide::threads`](crate::guide::threads).
 ///
 /// A method only queues a command, and does not wait for its execution.
 ///
@@ -57,14 +58,22 @@ struct Inbox {
 enum Command {
     Send(Id, OwnedMessage),
     Publish(String, OwnedMessage),
+    PublishExcept(Id, String, OwnedMessage),
+    Subscribe(Id, String),
+    Unsubscribe(Id, String),
     Close(Id, u16, String),
     Terminate(Id),
+    Run(Box<dyn FnOnce(&mut Context<'_>) + Send>),
     Stop,
 }
 
-struct OwnedMessage {
-    bytes: Vec<u8>,
-    is_text: bool,
+/// Commands that were taken from the inbox. When this is dropped, also because a closure panicked, the commands that were
+/// not executed return to the inbox.
+struct Draining<'a> {
+    handle: &'a Handle,
+    commands: VecDeque<Command>,
+    /// Bytes of the commands that were executed, as counted in [`Inbox::len`].
+    len: usize,
 }
 
 /// The reason for which a [`Handle`] has refused a command.
@@ -102,26 +111,111 @@ impl Handle {
         }
     }
 
-    /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. The message is copied. `Ok`
-    /// means that the command was queued; the session may have ended when the command is executed.
+    /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. A `String` or a `Vec<u8>` is
+    /// moved to the loop; of a reference, the payload is copied. `Ok` means that the command was queued; the session may have ended when the command is executed.
     ///
     /// # Errors
     /// [`HandleError`] if the command was not queued.
-    pub fn send<'m>(&self, id: Id, message: impl Into<Message<'m>>) -> Result<(), HandleError> {
-        self.push(Command::Send(id, message.into().into()))
+    pub fn send(&self, id: Id, message: impl ToMessage) -> Result<(), HandleError> {
+        self.push(Command::Send(id, message.into_owned_message()))
     }
 
-    /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. The message
-    /// is copied once, not for each member.
+    /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. A `String` or
+    /// a `Vec<u8>` is moved to the loop; of a reference, the payload is copied once, not for each member.
     ///
     /// # Errors
     /// [`HandleError`] if the command was not queued.
-    pub fn publish<'m>(
+    pub fn publish(&self, topic: &str, message: impl ToMessage) -> Result<(), HandleError> {
+        self.push(Command::Publish(
+            topic.to_owned(),
+            message.into_owned_message(),
+        ))
+    }
+
+    /// Sends a message to every member of a topic except one session, as
+    /// [`Context::publish_except`](crate::Context::publish_except) does. The message is moved or copied as by
+    /// [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// [`HandleError`] if the command was not queued.
+    pub fn publish_except(
         &self,
+        id: Id,
         topic: &str,
-        message: impl Into<Message<'m>>,
+        message: impl ToMessage,
     ) -> Result<(), HandleError> {
-        self.push(Command::Publish(topic.to_owned(), message.into().into()))
+        self.push(Command::PublishExcept(
+            id,
+            topic.to_owned(),
+            message.into_owned_message(),
+        ))
+    }
+
+    /// Makes a session a member of a topic, as [`Context::subscribe`](crate::Context::subscribe) does. Has no effect if
+    /// the session has ended or has too many memberships.
+    ///
+    /// # Errors
+    /// [`HandleError`] if the command was not queued.
+    pub fn subscribe(&self, id: Id, topic: &str) -> Result<(), HandleError> {
+        self.push(Command::Subscribe(id, topic.to_owned()))
+    }
+
+    /// Ends a session's membership of a topic, as [`Context::unsubscribe`](crate::Context::unsubscribe) does.
+    ///
+    /// # Errors
+    /// [`HandleError`] if the command was not queued.
+    pub fn unsubscribe(&self, id: Id, topic: &str) -> Result<(), HandleError> {
+        self.push(Command::Unsubscribe(id, topic.to_owned()))
+    }
+
+    /// Calls `act` on the loop's thread with a [`Context`], at the start of the next turn, in order with the other
+    /// commands. `act` delays all sessions while it runs. It is dropped without a call if the server stops before.
+    ///
+    /// The closure counts as one command and with its own size, without what it owns on the heap. If it panics, the panic
+    /// unwinds out of [`Server::turn`](crate::Server::turn), as that of a handler; the next turn executes the commands
+    /// after it. Timers that it sets are reported as those of [`Server::with_context`](crate::Server::with_context).
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use wsloop::{Config, HandleError, Server, handlers::Echo};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Echo::new())?;
+    /// let handle = server.handle();
+    /// let worker = std::thread::spawn(move || -> Result<usize, HandleError> {
+    ///     let (sender, count) = mpsc::channel();
+    ///     handle.run(move |cx| drop(sender.send(cx.count())))?;
+    ///     let count = count.recv().expect("the server runs");
+    ///     handle.stop()?;
+    ///     Ok(count)
+    /// });
+    /// server.run()?;
+    /// assert_eq!(worker.join().unwrap(), Ok(0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`HandleError`] if the command was not queued.
+    pub fn run(
+        &self,
+        act: impl FnOnce(&mut Context<'_>) + Send + 'static,
+    ) -> Result<(), HandleError> {
+        self.push(Command::Run(Box::new(act)))
+    }
+
+    /// Makes the loop run a turn, even if it has no work: [`Server::turn`](crate::Server::turn) returns, for a host that
+    /// has changed something that it checks between two turns. Several calls before that turn cause one turn. Never
+    /// refused because the inbox is full.
+    ///
+    /// # Errors
+    /// [`HandleError::Stopped`] if the server has stopped already.
+    pub fn wake(&self) -> Result<(), HandleError> {
+        if self.inbox().is_closed {
+            return Err(HandleError::Stopped);
+        }
+        self.wake_loop();
+        Ok(())
     }
 
     /// Begins the closing handshake of a session, as [`Context::close`](crate::Context::close) does. `Ok` means that
@@ -165,61 +259,59 @@ impl Handle {
         inbox.commands.push_back(command);
         let is_first = inbox.commands.len() == 1;
         drop(inbox);
-        if is_first && let Err(error) = self.shared.waker.wake() {
-            // The command is in the inbox.
-            log::error!(
-                "cannot wake the server: {error}; commands from other threads wait for its next turn"
-            );
+        if is_first {
+            self.wake_loop();
         }
         Ok(())
     }
 
+    fn wake_loop(&self) {
+        if let Err(error) = self.shared.waker.wake() {
+            // Commands stay in the inbox.
+            log::error!(
+                "cannot wake the server: {error}; commands from other threads wait for its next turn"
+            );
+        }
+    }
+
     /// Executes queued commands as long as `may_continue` returns `true`. The others stay in the inbox and count
     /// against its limits. Returns whether commands stay.
+    ///
+    /// # Panics
+    /// If the closure of a command does. The commands after it stay.
     pub(super) fn drain(
         &self,
         engine: &mut Engine,
         may_continue: impl Fn(&Engine) -> bool,
     ) -> bool {
-        let mut inbox = self.inbox();
-        if inbox.commands.is_empty() {
-            return false;
-        }
-        let mut commands = mem::take(&mut inbox.commands);
-        drop(inbox);
-        let mut done = 0;
-        while may_continue(engine)
-            && let Some(command) = commands.pop_front()
-        {
-            done += command.len();
-            match command {
-                // Results are dropped: the thread that queued the command does not wait for them.
-                Command::Send(id, message) => drop(engine.send(id, message.borrow())),
-                Command::Publish(topic, message) => drop(engine.publish(&topic, message.borrow())),
-                Command::Close(id, code, reason) => drop(engine.close(id, code, &reason)),
-                Command::Terminate(id) => engine.terminate(id),
-                Command::Stop => engine.stop(),
-            }
-        }
-        let mut inbox = self.inbox();
-        inbox.len -= done.min(inbox.len);
+        let commands = mem::take(&mut self.inbox().commands);
         if commands.is_empty() {
-            // Commands that were queued meanwhile have woken the loop.
             return false;
         }
-        // Commands that were queued meanwhile follow those that stay.
-        commands.append(&mut inbox.commands);
-        inbox.commands = commands;
-        true
+        let mut draining = Draining {
+            handle: self,
+            commands,
+            len: 0,
+        };
+        while may_continue(engine)
+            && let Some(command) = draining.commands.pop_front()
+        {
+            draining.len += command.len();
+            command.execute(engine);
+        }
+        // Commands that were queued meanwhile have woken the loop.
+        !draining.commands.is_empty()
     }
 
     /// Refuses all further commands, and discards queued ones.
     pub(super) fn close_inbox(&self) {
-        let mut inbox = self.inbox();
-        *inbox = Inbox {
+        let closed = Inbox {
             is_closed: true,
             ..Inbox::default()
         };
+        // Dropped without the lock: a closure may own something that uses the handle when it is dropped.
+        let discarded = mem::replace(&mut *self.inbox(), closed);
+        drop(discarded);
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -237,33 +329,58 @@ impl fmt::Debug for Handle {
     }
 }
 
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        let mut inbox = self.handle.inbox();
+        inbox.len -= self.len.min(inbox.len);
+        if !self.commands.is_empty() {
+            // Commands that were queued meanwhile follow those that stay.
+            self.commands.append(&mut inbox.commands);
+            inbox.commands = mem::take(&mut self.commands);
+        }
+    }
+}
+
 impl Command {
-    /// Returns the bytes that the command counts against `handle_bytes_max`.
+    /// Executes the command. Results are dropped: the thread that queued the command does not wait for them.
+    fn execute(self, engine: &mut Engine) {
+        match self {
+            Self::Send(id, message) => {
+                let _ = engine.send(id, message.as_message());
+            }
+            Self::Publish(topic, message) => {
+                engine.publish(&topic, message.as_message());
+            }
+            Self::PublishExcept(id, topic, message) => {
+                engine.publish_except(id, &topic, message.as_message());
+            }
+            Self::Subscribe(id, topic) => {
+                engine.subscribe(id, &topic);
+            }
+            Self::Unsubscribe(id, topic) => {
+                engine.unsubscribe(id, &topic);
+            }
+            Self::Close(id, code, reason) => {
+                engine.close(id, code, &reason);
+            }
+            Self::Terminate(id) => engine.terminate(id),
+            Self::Run(act) => act(&mut Context::new(engine)),
+            Self::Stop => engine.stop(),
+        }
+    }
+
+    /// Returns the bytes that the command counts against `handle_bytes_max`: the memory that it owns, which for a moved
+    /// `String` or `Vec<u8>` is its capacity.
     fn len(&self) -> usize {
         match self {
-            Self::Send(_, message) => message.borrow().len(),
-            Self::Publish(topic, message) => topic.len() + message.borrow().len(),
+            Self::Send(_, message) => message.capacity(),
+            Self::Publish(topic, message) | Self::PublishExcept(_, topic, message) => {
+                topic.len() + message.capacity()
+            }
+            Self::Subscribe(_, topic) | Self::Unsubscribe(_, topic) => topic.len(),
+            Self::Run(act) => size_of_val(&**act),
             Self::Close(_, _, reason) => reason.len(),
             Self::Terminate(_) | Self::Stop => 0,
-        }
-    }
-}
-
-impl From<Message<'_>> for OwnedMessage {
-    fn from(message: Message<'_>) -> Self {
-        Self {
-            bytes: message.as_bytes().to_owned(),
-            is_text: message.is_text(),
-        }
-    }
-}
-
-impl OwnedMessage {
-    fn borrow(&self) -> Message<'_> {
-        if self.is_text {
-            Message::checked_text(&self.bytes)
-        } else {
-            Message::binary(&self.bytes)
         }
     }
 }

@@ -208,7 +208,7 @@ impl<H: Handler> Server<H> {
         listeners.filter_map(|listener| listener.addr)
     }
 
-    /// Returns a handle with which other threads can send, publish, close and stop.
+    /// Returns a handle with which other threads can act on the server.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
@@ -303,6 +303,8 @@ impl<H: Handler> Server<H> {
         turn::begin(&mut self.engine, sleep, clock, &mut self.polling)?;
         // While there are too many published bytes that not all members have claimed (see `flush`), commands stay in
         // the inbox. Once the inbox is full, senders get `HandleError::Full`.
+        // Set first: if a closure of a command panics, the next turn executes the others.
+        self.has_commands = true;
         self.has_commands = self.handle.drain(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });

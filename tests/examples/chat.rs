@@ -2,22 +2,21 @@
 //!
 //! The path of the URL is also the name of the topic. Each line that a user sends is published to the topic: the line is
 //! framed once, however many members the topic has. The names are in a [`SessionMap`] of the handler.
-//! `/name NEW` changes the user's name, and `/names` lists the users of the topic; every other line is published.
-//!
-//! Limitations: two users can have the same name, and no line is stored, so a new member does not receive older lines.
+//! `/name NEW` changes the user's name, and `/names` lists the users of the topic; every other line is published. A new
+//! member receives the last 20 lines first. Limitation: two users can have the same name.
 
 use std::sync::Arc;
 use wsloop::{
-    Close, Config, Context, Handler, HttpResponse, Id, Message, Request, Router, Server,
+    Close, Config, Context, Handler, HttpResponse, Id, Message, Replay, Request, Router, Server,
     SessionMap, Upgrade,
 };
 
 fn main() -> std::io::Result<()> {
+    let addr = std::env::args()
+        .nth(1)
+        .unwrap_or("127.0.0.1:8080".to_owned());
     let mut server = Server::new(config(), router())?;
-    println!(
-        "listening on ws://{}/chat/lobby",
-        server.listen("127.0.0.1:8080")?
-    );
+    println!("listening on ws://{}/chat/lobby", server.listen(addr)?);
     server.run()
 }
 
@@ -73,8 +72,9 @@ impl Handler for Chat {
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         let topic = topic(cx, id);
-        cx.subscribe(id, &topic);
-        cx.publish(&topic, &format!("* {} is here", self.names[id]));
+        // Not `set_replay`, which would store a setting for each name that a client invents.
+        cx.subscribe_with_replay(id, &topic, Replay::Messages(20));
+        cx.publish(&topic, format!("* {} is here", self.names[id]));
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -85,39 +85,30 @@ impl Handler for Chat {
         let topic = topic(cx, id);
         let name = &mut self.names[id];
         if line == "/names" {
-            let names = self.names_in(cx, &topic).join(", ");
+            let members = cx.members(&topic).into_iter();
+            let mut names: Vec<&str> = members.map(|id| &*self.names[id]).collect();
+            names.sort_unstable();
+            let names = names.join(", ");
             // The status needs no check: if the message is refused, this session is ending, and `on_close` informs the
             // other members.
-            let _ = cx.send(id, &format!("* here: {names}"));
+            let _ = cx.send(id, format!("* here: {names}"));
         } else if let Some(new) = line.strip_prefix("/name ") {
             if is_name(new) {
-                cx.publish(&topic, &format!("* {name} is now {new}"));
+                cx.publish(&topic, format!("* {name} is now {new}"));
                 *name = new.to_owned();
             } else {
                 let _ = cx.send(id, "* a name has 1 to 20 letters and digits");
             }
         } else {
-            cx.publish(&topic, &format!("{name}: {line}"));
+            cx.publish(&topic, format!("{name}: {line}"));
         }
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
         // The session is no longer a member of the topic, so only the other members receive this line.
         if let Some(name) = self.names.remove(id) {
-            cx.publish(&topic(cx, id), &format!("* {name} has left"));
+            cx.publish(&topic(cx, id), format!("* {name} has left"));
         }
-    }
-}
-
-impl Chat {
-    /// Returns the user names of a topic, sorted. Visits every open session of the server, which is cheap enough for a
-    /// command that people type.
-    fn names_in(&self, cx: &Context<'_>, topic: &str) -> Vec<&str> {
-        let mut ids = cx.ids();
-        ids.retain(|id| cx.path(*id).as_deref() == Some(topic));
-        let mut names: Vec<&str> = ids.iter().map(|id| &*self.names[*id]).collect();
-        names.sort_unstable();
-        names
     }
 }
 

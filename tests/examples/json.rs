@@ -45,7 +45,7 @@ impl Handler for Calculator {
         // The status needs no check. While unsent responses exceed the high-water mark, the server does not read from
         // this session: further requests wait in the socket buffers and at the client. If the message is refused, the
         // session is ending, and the response is no longer needed.
-        let _ = cx.send(id, &answer.to_string());
+        let _ = cx.send(id, answer.to_string());
     }
 }
 

@@ -6,14 +6,14 @@
 
 use std::fmt::Write;
 use std::time::Duration;
-use wsloop::{Config, Context, Handler, Id, LagPolicy, Message, Server};
+use wsloop::{Config, Context, Handler, Id, LagPolicy, Message, Server, When};
 
 fn main() -> std::io::Result<()> {
+    let addr = std::env::args()
+        .nth(1)
+        .unwrap_or("127.0.0.1:8080".to_owned());
     let mut server = Server::new(config(), Prices::new(20, Duration::from_millis(100)))?;
-    println!(
-        "listening on ws://{}/prices",
-        server.listen("127.0.0.1:8080")?
-    );
+    println!("listening on ws://{}/prices", server.listen(addr)?);
     server.run()
 }
 
@@ -76,7 +76,7 @@ impl Handler for Prices {
         // Applies to this topic only. `Config::lag_policy` stays the default for all other topics, so this does not
         // skip messages of a topic that must deliver all of them.
         cx.set_lag_policy(TOPIC, Some(LagPolicy::Skip));
-        cx.set_timer(self.interval, 0);
+        cx.set_timer(When::Every(self.interval), 0);
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
@@ -87,9 +87,7 @@ impl Handler for Prices {
         cx.close(id, 1008, "this feed accepts no messages");
     }
 
-    fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        // A timer fires once. It is set again before anything else, so that the early return below cannot skip that.
-        cx.set_timer(self.interval, key);
+    fn on_timer(&mut self, cx: &mut Context<'_>, _: u64) {
         self.change_prices();
         if cx.subscribers(TOPIC) == 0 {
             return;

@@ -15,9 +15,12 @@ use wsloop::{
 };
 
 fn main() -> std::io::Result<()> {
+    let addr = std::env::args()
+        .nth(1)
+        .unwrap_or("127.0.0.1:8080".to_owned());
     let users = Users::new([("anna", "s3cret-of-anna"), ("bert", "s3cret-of-bert")]);
     let mut server = Server::new(Config::default(), users)?;
-    println!("listening on ws://{}/", server.listen("127.0.0.1:8080")?);
+    println!("listening on ws://{}/", server.listen(addr)?);
     server.run()
 }
 

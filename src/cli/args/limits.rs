@@ -31,7 +31,7 @@ enum Kind {
     Disable(Field<bool>),
 }
 
-pub(super) static LIMITS: [Limit; 18] = [
+pub(super) static LIMITS: [Limit; 19] = [
     limit(
         "--message-bytes-max",
         Kind::Bytes(|config| &mut config.message_bytes_max),
@@ -79,6 +79,10 @@ pub(super) static LIMITS: [Limit; 18] = [
     limit(
         "--kernel-unsent-bytes-max",
         Kind::BytesOrOff(|config| &mut config.kernel_unsent_bytes_max),
+    ),
+    limit(
+        "--replay-bytes-max",
+        Kind::Bytes(|config| &mut config.replay_bytes_max),
     ),
     limit(
         CONNECTIONS_MAX,

@@ -32,7 +32,7 @@ use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
 use std::fmt;
-use wsloop::Config;
+use wsloop::{Config, Replay};
 
 /// A command with its arguments.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct Serve {
     pub(crate) sockets: SocketOptions,
     /// Paths and their handlers: at least one, without duplicate paths.
     pub(crate) routes: Vec<(String, Route)>,
+    /// What each path of a broadcast retains for clients that connect later.
+    pub(crate) replay: Option<Replay>,
     /// Allowed origins in lower case, as browsers send them. If empty, every origin is allowed.
     pub(crate) origins: Vec<String>,
     /// Path of the metrics; differs from the paths of all routes.
@@ -187,10 +189,14 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 10] = [
+static FLAGS: [Flag<ServeArgs>; 11] = [
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
     Flag::with_value(None, "--origin", ServeArgs::origin).repeatable(),
+    Flag::with_value(None, REPLAY, |serve, text| {
+        serve.replay = Some(units::replay(text)?);
+        Ok(())
+    }),
     Flag::switch(None, "--no-page", |serve| serve.no_page = true),
     Flag::with_value(None, "--metrics", ServeArgs::metrics),
     Flag::with_value(None, "--log-format", ServeArgs::log_format),
@@ -210,6 +216,8 @@ static FLAGS: [Flag<ServeArgs>; 10] = [
         Ok(())
     }),
 ];
+
+const REPLAY: &str = "--replay";
 
 /// A flag of a server, from [`FLAGS`] or [`LIMITS`].
 #[derive(Clone, Copy)]
@@ -258,6 +266,7 @@ struct ServeArgs {
     listen: Vec<Listen>,
     sockets: SocketOptions,
     routes: Vec<(String, Route)>,
+    replay: Option<Replay>,
     origins: Vec<String>,
     metrics: Option<String>,
     log_format: LogFormat,
@@ -366,6 +375,7 @@ impl ServeArgs {
             listen,
             sockets,
             mut routes,
+            replay,
             origins,
             metrics,
             log_format,
@@ -375,7 +385,7 @@ impl ServeArgs {
             by_variable,
             unknown_variables,
         } = self;
-        let needs = |flag: &str, listener, example| {
+        let needs = |flag: &str, what, example| {
             let is_by_variable = by_variable.contains(&flag);
             let name = if is_by_variable {
                 variables::name_of(flag)
@@ -383,7 +393,7 @@ impl ServeArgs {
                 flag.to_owned()
             };
             Err(UsageError(format!(
-                "{name} needs {listener}; add {example} or remove {name}"
+                "{name} needs {what}; add {example} or remove {name}"
             )))
         };
         if sockets.unix_mode.is_some() && !listen.iter().any(Listen::is_unix) {
@@ -394,6 +404,9 @@ impl ServeArgs {
         }
         if routes.is_empty() {
             routes = command.routes();
+        }
+        if replay.is_some() && !routes.iter().any(|(_, route)| *route == Route::Broadcast) {
+            return needs(REPLAY, "a broadcast", "-r PATH=broadcast");
         }
         if let Some(path) = &metrics
             && routes.iter().any(|(other, _)| other == path)
@@ -413,6 +426,7 @@ impl ServeArgs {
             listen,
             sockets,
             routes,
+            replay,
             origins,
             metrics,
             log_format,

@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 use std::time::Duration;
+use wsloop::Replay;
 
 /// Parses a number that consists of digits only. Rejects the leading `+` that `FromStr` accepts.
 pub(super) fn count<T: FromStr>(text: &str) -> Result<T, &'static str> {
@@ -38,6 +39,23 @@ pub(super) fn bytes_or_off(text: &str) -> Result<Option<u32>, &'static str> {
     }
     let bytes = u32::try_from(bytes(text)?).map_err(|_| TOO_LARGE)?;
     Ok(Some(bytes).filter(|bytes| *bytes > 0))
+}
+
+/// Parses what is retained for replay: a number of messages, or a number of bytes with K, M or G. At least 1.
+pub(super) fn replay(text: &str) -> Result<Replay, &'static str> {
+    let replay = if is_digits(text) {
+        Replay::Messages(count(text)?)
+    } else {
+        let parsed = bytes(text).map_err(|reason| match reason {
+            NOT_BYTES => NOT_REPLAY,
+            reason => reason,
+        });
+        Replay::Bytes(parsed?)
+    };
+    match replay {
+        Replay::Messages(0) | Replay::Bytes(0) => Err(NO_REPLAY),
+        replay => Ok(replay),
+    }
 }
 
 /// Parses a duration: a number of seconds, or a number followed by ms, s, m or h. Fractions are allowed, exponents
@@ -96,6 +114,8 @@ fn split(text: &str, is_number: impl Fn(char) -> bool) -> (&str, &str) {
 
 const TOO_LARGE: &str = "is too large";
 const NOT_BYTES: &str = "is not a number of bytes, such as 65536, 64K or 16M";
+const NOT_REPLAY: &str = "is neither a number of messages, such as 20, nor of bytes, such as 64K";
+const NO_REPLAY: &str = "retains no message; without the flag, none is retained";
 const NOT_DURATION: &str = "is not a duration, such as 30, 0.5, 500ms, 2m or 1h";
 
 #[cfg(test)]
@@ -161,6 +181,23 @@ mod tests {
             "99999999999999999999K",
         ] {
             assert_eq!(bytes(text), Err(TOO_LARGE), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_replay_is_a_number_of_messages_or_bytes_with_a_unit() {
+        assert_eq!(replay("20"), Ok(Replay::Messages(20)));
+        assert_eq!(replay("65536"), Ok(Replay::Messages(65_536)));
+        assert_eq!(replay("64K"), Ok(Replay::Bytes(65_536)));
+        assert_eq!(replay("1mib"), Ok(Replay::Bytes(1 << 20)));
+        for text in ["0", "0K", "000"] {
+            assert_eq!(replay(text), Err(NO_REPLAY), "{text:?}");
+        }
+        for text in ["", "-1", "1.5K", "20 messages", "64KB", "off", "K"] {
+            assert_eq!(replay(text), Err(NOT_REPLAY), "{text:?}");
+        }
+        for text in ["18446744073709551616", "17179869184G"] {
+            assert_eq!(replay(text), Err(TOO_LARGE), "{text:?}");
         }
     }
 

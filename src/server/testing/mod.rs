@@ -37,7 +37,7 @@ use crate::engine::sources::Ready;
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::proto::{
-    ClientOpening, ClientOpeningError, Connection, HeadLimits, Message, ServerResponse,
+    ClientOpening, ClientOpeningError, Connection, HeadLimits, Message, ServerResponse, ToMessage,
 };
 use crate::stream::Stream;
 use pipe::{Client, Pipe, Wire};
@@ -270,8 +270,10 @@ impl<H: Handler> Harness<H> {
     /// # Panics
     /// If no client of this harness has this id. The same holds for all methods that take the id of a client. The id of
     /// a client whose session has ended remains valid.
-    pub fn send<'m>(&mut self, id: Id, message: impl Into<Message<'m>>) {
-        self.act(id, |connection, out| connection.send(message.into(), out));
+    pub fn send(&mut self, id: Id, message: impl ToMessage) {
+        self.act(id, |connection, out| {
+            connection.send(message.to_message(), out)
+        });
     }
 
     /// Sends a ping from the client, with at most the first 125 bytes of `payload`. Has no effect once the client has

@@ -164,7 +164,7 @@ fn a_peer_that_reads_one_byte_a_second_reaches_the_write_timeout() {
 #[test]
 fn a_closing_session_with_a_slow_reader_ends_at_the_write_timeout() {
     let mut bench = Bench::new(Config::default(), |cx, id, _| {
-        let _ = cx.send(id, &"x".repeat(300_000));
+        let _ = cx.send(id, "x".repeat(300_000));
         cx.close(id, 1000, "");
     });
     let peer = bench.open();
@@ -184,7 +184,7 @@ fn a_closing_session_with_a_slow_reader_ends_at_the_write_timeout() {
 #[test]
 fn a_closing_session_has_the_close_deadline_once_its_backlog_is_sent() {
     let mut bench = Bench::new(Config::default(), |cx, id, _| {
-        let _ = cx.send(id, &"x".repeat(1_000));
+        let _ = cx.send(id, "x".repeat(1_000));
         cx.close(id, 1000, "");
     });
     let peer = bench.open();

@@ -154,7 +154,7 @@ fn our_close_answered_by_the_peer_is_a_clean_close_by_us() {
     let mut bench = Bench::new(Config::default(), |cx, id, _| {
         assert!(cx.close(id, 4000, "enough"));
         assert!(!cx.close(id, 4001, "twice"));
-        assert_eq!(cx.send(id, "late"), crate::SendStatus::Refused);
+        assert_eq!(cx.send(id, "late"), crate::SendStatus::Closed);
     });
     let peer = bench.open();
     peer.send_text("go");
@@ -251,7 +251,7 @@ fn an_id_of_an_ended_session_does_not_reach_a_later_session_in_the_same_slot() {
     assert_eq!(first.id.slot, second.id.slot);
     assert_eq!(
         bench.engine.send(first.id, Message::text("for the first")),
-        crate::SendStatus::Refused
+        crate::SendStatus::Closed
     );
     bench.engine.terminate(first.id);
     assert!(!bench.engine.close(first.id, 1000, ""));

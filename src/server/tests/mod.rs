@@ -9,6 +9,8 @@ mod deadlines;
 mod faults;
 mod findings;
 mod pressure;
+mod publications;
+mod replay;
 mod script;
 mod second_review;
 mod second_review_low;

@@ -31,11 +31,11 @@ fn tables_of_removed_topics_are_released_while_one_topic_stays() {
     for batch in [1, 100, 60_000] {
         let mut topics = Topics::default();
         let stays = topics.find_or_insert("stays");
-        topics.join(stays, 0);
+        topics.join(stays, 0, None);
         let keys: Vec<_> = (0..60_000)
             .map(|number| {
                 let key = topics.find_or_insert(&format!("/{number}"));
-                topics.join(key, 1);
+                topics.join(key, 1, None);
                 key
             })
             .collect();

@@ -233,8 +233,8 @@ fn direct_messages_between_publications_do_not_make_a_fast_member_lag() {
 fn direct_messages_stay_in_order_with_publications() {
     let mut bench = Bench::new(small(), |cx, id, _| {
         for round in 0..3 {
-            cx.publish("chat", &format!("p{round}"));
-            let _ = cx.send(id, &format!("d{round}"));
+            cx.publish("chat", format!("p{round}"));
+            let _ = cx.send(id, format!("d{round}"));
         }
         cx.publish("chat", "p3");
     });
@@ -278,8 +278,8 @@ fn a_ping_stays_in_order_with_publications() {
 fn a_member_of_several_topics_receives_each_topic_in_order() {
     let mut bench = Bench::new(small(), |cx, _, _| {
         for round in 0..3 {
-            cx.publish("a", &format!("a{round}"));
-            cx.publish("b", &format!("b{round}"));
+            cx.publish("a", format!("a{round}"));
+            cx.publish("b", format!("b{round}"));
         }
     });
     let member = bench.open();
@@ -457,7 +457,7 @@ fn a_member_that_skips_misses_whole_messages_and_their_number_is_reported() {
 fn a_fast_member_does_not_lag_however_much_one_turn_publishes() {
     let mut bench = Bench::new(small(), |cx, _, _| {
         for _ in 0..100 {
-            cx.publish("chat", &"x".repeat(1000));
+            cx.publish("chat", "x".repeat(1000));
         }
     });
     bench.handler.topic = Some("chat");
@@ -540,7 +540,7 @@ fn the_bytes_that_one_session_publishes_in_a_turn_are_bounded() {
         ..Config::default()
     };
     let mut bench = Bench::new(config, |cx, _, _| {
-        cx.publish("chat", &"x".repeat(10_000));
+        cx.publish("chat", "x".repeat(10_000));
     });
     bench.handler.topic = Some("chat");
     let (sender, slow) = (bench.open(), bench.open());

@@ -773,7 +773,8 @@ fn send(records: &mut BTreeMap<Id, Record>, cx: &mut Context<'_>, id: Id, messag
         SendStatus::Queued | SendStatus::OverHighWater => {
             record.accepted.push(Accepted::new(message, false));
         }
-        // Refused although the session was open: its unsent bytes exceed the limit, and it is terminated.
+        SendStatus::OverLimit => record.is_aborted = true,
+        // The socket of an open session failed while a large message was written.
         _ => record.is_aborted |= was_open,
     }
 }

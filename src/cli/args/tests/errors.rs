@@ -81,7 +81,7 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 12] = [
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),
         (&["-l", "--no-ping"], "-l \"--no-ping\" has no port"),
@@ -94,6 +94,19 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
         (
             &["--lag", "Skip"],
             "--lag \"Skip\" is neither disconnect nor skip",
+        ),
+        (
+            &["--replay", "64KB"],
+            "--replay \"64KB\" is neither a number of messages, such as 20, nor of bytes, such as 64K",
+        ),
+        (&["--replay", "0"], "--replay \"0\" retains no message"),
+        (
+            &["echo", "--replay", "20"],
+            "--replay needs a broadcast; add -r PATH=broadcast or remove --replay",
+        ),
+        (
+            &["--replay", "20", "-r", "/=echo"],
+            "--replay needs a broadcast; add -r PATH=broadcast or remove --replay",
         ),
         (
             &["--handshake-timeout", "off"],

@@ -50,6 +50,26 @@ fn routes_stay_in_order_and_replace_the_default_ones() {
 }
 
 #[test]
+fn a_replay_is_for_all_broadcasts() {
+    assert_eq!(serve(&[]).replay, None);
+    let table: [(&[&str], Replay); 4] = [
+        (&["--replay", "20"], Replay::Messages(20)),
+        (&["broadcast", "--replay=64K"], Replay::Bytes(65_536)),
+        (
+            &["-r", "/a=echo", "-r", "/b=broadcast", "--replay", "1M"],
+            Replay::Bytes(1 << 20),
+        ),
+        (
+            &["--replay", "1", "-r", "/b=broadcast"],
+            Replay::Messages(1),
+        ),
+    ];
+    for (args, expected) in table {
+        assert_eq!(serve(args).replay, Some(expected), "{args:?}");
+    }
+}
+
+#[test]
 fn origins_are_stored_in_lower_case() {
     let args = ["echo", "--origin", "https://Example.org", "--origin=null"];
     assert_eq!(serve(&args).origins, ["https://example.org", "null"]);
@@ -72,7 +92,7 @@ fn the_page_is_served_unless_no_page_is_given() {
 #[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
-    let table: [(&[&str], Change); 24] = [
+    let table: [(&[&str], Change); 25] = [
         (&["--message-bytes-max", "64K"], |config| {
             config.message_bytes_max = 65_536
         }),
@@ -122,6 +142,9 @@ fn every_limit_sets_its_field_and_nothing_else() {
         }),
         (&["--kernel-unsent-bytes-max=off"], |config| {
             config.kernel_unsent_bytes_max = None
+        }),
+        (&["--replay-bytes-max", "0"], |config| {
+            config.replay_bytes_max = 0
         }),
         (&["--connections-max", "9"], |config| {
             config.connections_max = 9

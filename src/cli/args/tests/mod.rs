@@ -12,7 +12,7 @@ mod variables;
 use super::url::Url;
 use super::*;
 use std::time::Duration;
-use wsloop::LagPolicy;
+use wsloop::{LagPolicy, Replay};
 
 fn parse_args(args: &[&str]) -> Result<Command, UsageError> {
     parse(args.iter().map(OsString::from), [])

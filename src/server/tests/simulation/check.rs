@@ -25,6 +25,7 @@ pub(super) struct Bounds {
     /// Maximum bytes of a session that are read and not processed.
     unprocessed_bytes_max: usize,
     lag_bytes_max: usize,
+    replay_bytes_max: usize,
     handshake_timeout: u64,
     has_idle_timeout: bool,
 }
@@ -41,6 +42,7 @@ impl Bounds {
             owned_bytes_max: sent + read + message_bytes + CONTROL_BYTES,
             unprocessed_bytes_max: config.receive_buffer_bytes,
             lag_bytes_max: config.lag_bytes_max,
+            replay_bytes_max: config.replay_bytes_max,
             handshake_timeout: config.handshake_timeout.as_millis() as u64,
             has_idle_timeout: config.idle_timeout.is_some(),
         }
@@ -144,7 +146,9 @@ fn check_log_bytes(engine: &Engine, model: &Model, bounds: &Bounds) {
         let has_backlog = log_len > 0 && has_left(session, engine.id_of(slot));
         has_backlog.then_some(log_len + CHUNK_BYTES)
     });
-    let retained_max = TOPICS.len() * member + 2 * model.published_bytes_max + left.sum::<usize>();
+    let replay = 2 * bounds.replay_bytes_max;
+    let retained_max =
+        TOPICS.len() * member + 2 * model.published_bytes_max + left.sum::<usize>() + replay;
     let retained = engine.topics.capacity();
     assert!(
         retained <= retained_max,

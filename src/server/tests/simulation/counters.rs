@@ -16,6 +16,10 @@ pub(super) struct Counters {
     pub(super) messages_out: u64,
     /// Pongs that the peers received.
     pub(super) pongs: u64,
+    /// Publications to all members of a topic but one.
+    pub(super) exceptions: u64,
+    /// Retained messages that were queued for sessions that joined later.
+    pub(super) replays: u64,
     /// Messages that `on_skip` reported.
     pub(super) skips: u64,
     /// Sessions that received Close 1013.
@@ -55,7 +59,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 24] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 26] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -63,6 +67,8 @@ impl Counters {
             ("messages in", &mut self.messages_in),
             ("messages out", &mut self.messages_out),
             ("pongs", &mut self.pongs),
+            ("exceptions", &mut self.exceptions),
+            ("replays", &mut self.replays),
             ("skips", &mut self.skips),
             ("disconnected for lag", &mut self.disconnected_for_lag),
             ("overflows", &mut self.overflows),

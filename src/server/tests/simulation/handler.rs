@@ -4,7 +4,7 @@ use super::counters::Counters;
 use super::model::{Model, Recipient, SessionModel, TOPICS};
 use super::peer::ping_number;
 use super::random::Random;
-use crate::config::LagPolicy;
+use crate::config::{LagPolicy, Replay};
 use crate::context::Context;
 use crate::error::{Close, Error, Limit, SendStatus};
 use crate::handler::Handler;
@@ -92,7 +92,8 @@ impl RandomHandler {
         let topic = self.random.below(self.topics);
         match self.random.below(100) {
             0..=33 => self.send(cx, id),
-            34..=67 => self.publish(cx, topic),
+            34..=60 => self.publish(cx, topic, None),
+            61..=67 => self.publish(cx, topic, Some(id)),
             68..=79 => self.subscribe(cx, id, topic),
             80..=84 => self.unsubscribe(cx, id, topic),
             85 => self.close(cx, id),
@@ -102,6 +103,7 @@ impl RandomHandler {
             89..=93 if self.is_in_event => self.set_timer(cx),
             94..=95 => self.cancel_timer(cx),
             96..=97 => self.query(cx, id),
+            99 => self.set_replay(cx, topic),
             98 if self.may_stop && self.random.one_in(8) => {
                 self.counters.stops += 1;
                 cx.stop();
@@ -133,9 +135,10 @@ impl RandomHandler {
         let len = self.len();
         let message = self.model.message(Recipient::Session(id), len);
         match with_message(&message, |message| cx.send(id, message)) {
-            SendStatus::Refused => {
-                assert!(!cx.is_open(id), "refused, and not terminated");
-                self.counters.overflows += u64::from(was_open);
+            SendStatus::Closed => assert!(!cx.is_open(id), "closed, and still open"),
+            SendStatus::OverLimit => {
+                assert!(was_open && !cx.is_open(id), "OverLimit, and not terminated");
+                self.counters.overflows += 1;
             }
             SendStatus::Queued | SendStatus::OverHighWater => {
                 assert!(was_open);
@@ -144,17 +147,23 @@ impl RandomHandler {
         }
     }
 
-    fn publish(&mut self, cx: &mut Context<'_>, topic: usize) {
+    fn publish(&mut self, cx: &mut Context<'_>, topic: usize, except: Option<Id>) {
         let len = self.len();
         let message = self.model.message(Recipient::Topic(topic), len);
-        self.model.members[topic].retain(|id| cx.is_open(*id));
-        let count = with_message(&message, |message| cx.publish(TOPICS[topic], message));
+        let members = &mut self.model.members[topic];
+        members.retain(|id| cx.is_open(*id));
+        let count = with_message(&message, |message| match except {
+            None => cx.publish(TOPICS[topic], message),
+            Some(id) => cx.publish_except(id, TOPICS[topic], message),
+        });
+        let is_excepted = except.is_some_and(|id| members.contains(&id));
+        self.counters.exceptions += u64::from(is_excepted && count > 0);
         assert_eq!(
             count,
-            self.model.members[topic].len(),
+            members.len() - usize::from(is_excepted),
             "publish returns the number of members"
         );
-        self.model.record_publication(topic, message);
+        self.model.record_publication(topic, message, except);
     }
 
     /// Returns the payload length of a message. Most are small; a few are large.
@@ -179,10 +188,15 @@ impl RandomHandler {
         let members = &mut self.model.members[topic];
         members.retain(|id| cx.is_open(*id));
         let is_new = cx.is_open(id) && !members.contains(&id);
+        let has_unsent = cx.buffered_amount(id) > 0;
+        let before = cx.stats().messages_out;
         assert_eq!(cx.subscribe(id, TOPICS[topic]), is_new);
+        let replayed = (cx.stats().messages_out - before) as usize;
         if is_new {
-            members.insert(id);
+            self.model.record_join(topic, id, replayed, has_unsent);
         }
+        self.counters.replays += replayed as u64;
+        let members = &self.model.members[topic];
         assert_eq!(cx.subscribers(TOPICS[topic]), members.len());
     }
 
@@ -192,6 +206,16 @@ impl RandomHandler {
         if was_member {
             self.model.open_session(id).has_left_topic = true;
         }
+    }
+
+    fn set_replay(&mut self, cx: &mut Context<'_>, topic: usize) {
+        let setting = match self.random.below(5) {
+            0 => None,
+            1 | 2 => Some(Replay::Messages(self.random.below(30))),
+            _ => Some(Replay::Bytes(self.random.below(20_000))),
+        };
+        cx.set_replay(TOPICS[topic], setting);
+        self.model.record_replay(topic, setting);
     }
 
     fn close(&mut self, cx: &mut Context<'_>, id: Id) {
@@ -224,6 +248,16 @@ impl RandomHandler {
 
     /// Checks that queries return the values of the session that the id names, or nothing.
     fn query(&mut self, cx: &mut Context<'_>, id: Id) {
+        for (name, members) in TOPICS.iter().zip(&mut self.model.members) {
+            members.retain(|id| cx.is_open(*id));
+            assert_eq!(
+                cx.members(name).into_iter().collect::<BTreeSet<_>>(),
+                *members
+            );
+            assert_eq!(cx.is_subscribed(id, name), members.contains(&id));
+        }
+        let topics = cx.topics(id);
+        assert!(topics.iter().all(|topic| cx.is_subscribed(id, topic)));
         assert_eq!(cx.count(), self.model.open_count);
         assert!(
             cx.ids()

@@ -145,6 +145,9 @@ fn turns_may_fall_exactly_on_deadlines() {
 fn the_server_may_be_stopped() {
     let stops = Profile {
         stop_one_in: 1,
+        // The runs are short, and each kind of event must occur.
+        slow_one_in: 1,
+        large_in_40: 4,
         ..MIXED
     };
     simulate("the_server_may_be_stopped", stops);

@@ -2,10 +2,11 @@
 //! `check` compares it with what the peers sent and received. The model is updated only by what a handler can observe, never
 //! from the engine's state.
 
-use crate::config::LagPolicy;
+use crate::config::{Config, LagPolicy, Replay};
 use crate::error::Side;
 use crate::id::{Id, TimerId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::outbound::SEGMENT_COST;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Names of the topics. Most profiles use the first four.
 pub(super) const TOPICS: [&str; 40] = [
@@ -27,6 +28,12 @@ pub(super) struct Model {
     pub(super) members: [BTreeSet<Id>; TOPICS.len()],
     /// Lag policy of each of [`TOPICS`].
     pub(super) policies: [LagPolicy; TOPICS.len()],
+    /// What each of [`TOPICS`] retains for members that join later.
+    pub(super) retained: [Retained; TOPICS.len()],
+    /// [`Config::replay_bytes_max`]
+    replay_bytes_max: usize,
+    /// [`Config::lag_bytes_max`]
+    lag_bytes_max: usize,
     /// Pending timers and their keys, in the order in which they are due.
     pub(super) timers: BTreeMap<TimerId, u64>,
     /// Number of sessions between `on_open` and `on_close`.
@@ -62,6 +69,16 @@ pub(super) struct SessionModel {
     pub(super) has_left_topic: bool,
 }
 
+/// The messages that a topic retains for members that join later.
+#[derive(Debug)]
+pub(super) struct Retained {
+    pub(super) setting: Option<Replay>,
+    /// Oldest first.
+    messages: VecDeque<AcceptedMessage>,
+    /// Sequence number of the last publication.
+    published_at: u64,
+}
+
 /// A message that was accepted for sending. The payload is derived from the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AcceptedMessage {
@@ -79,13 +96,16 @@ pub(super) enum Recipient {
 }
 
 impl Model {
-    pub(super) fn new(policies: [LagPolicy; TOPICS.len()]) -> Self {
+    pub(super) fn new(policies: [LagPolicy; TOPICS.len()], config: &Config) -> Self {
         Self {
             now: 0,
             connected_at: BTreeMap::new(),
             sessions: BTreeMap::new(),
             members: [const { BTreeSet::new() }; TOPICS.len()],
             policies,
+            retained: [const { Retained::new() }; TOPICS.len()],
+            replay_bytes_max: config.replay_bytes_max,
+            lag_bytes_max: config.lag_bytes_max,
             timers: BTreeMap::new(),
             open_count: 0,
             sequence: 0,
@@ -150,12 +170,78 @@ impl Model {
         self.open_session(id).accepted.push(message);
     }
 
-    /// Records a publication, as a message to every member.
-    pub(super) fn record_publication(&mut self, topic: usize, message: AcceptedMessage) {
+    /// Records a publication, as a message to every member but `except`.
+    pub(super) fn record_publication(
+        &mut self,
+        topic: usize,
+        message: AcceptedMessage,
+        except: Option<Id>,
+    ) {
         self.published_bytes += message.len + HEADER_BYTES_MAX;
         self.published_bytes_max = self.published_bytes_max.max(self.published_bytes);
         for id in self.members[topic].clone() {
-            self.record_send(id, message);
+            if Some(id) != except {
+                self.record_send(id, message);
+            }
+        }
+        let retained = &mut self.retained[topic];
+        if retained.setting.is_some() {
+            retained.messages.push_back(message);
+            retained.published_at = message.sequence;
+            self.release_retained(topic);
+        }
+    }
+
+    /// Records that what a topic retains was set. `None`: the setting was removed.
+    pub(super) fn record_replay(&mut self, topic: usize, setting: Option<Replay>) {
+        self.retained[topic].setting = setting;
+        self.release_retained(topic);
+    }
+
+    /// Records a join, with which the session receives the newest `count` messages that the topic retains: as many as the
+    /// lag limit allows. Panics if there are too few. `has_unsent`: the session had unsent bytes before, so that it may
+    /// receive fewer.
+    pub(super) fn record_join(&mut self, topic: usize, id: Id, count: usize, has_unsent: bool) {
+        self.members[topic].insert(id);
+        let retained = &self.retained[topic].messages;
+        let mut len = 0;
+        let allowed = retained.iter().rev().take_while(|message| {
+            len += message.frame_len();
+            len + SEGMENT_COST <= self.lag_bytes_max
+        });
+        let allowed = allowed.count();
+        assert!(
+            count == allowed || has_unsent && count < allowed,
+            "{count} messages replayed of {allowed}"
+        );
+        let replayed: Vec<_> = retained.range(retained.len() - count..).copied().collect();
+        self.published_bytes += len;
+        self.published_bytes_max = self.published_bytes_max.max(self.published_bytes);
+        self.open_session(id).accepted.extend(replayed);
+    }
+
+    /// Releases messages until the topic is within its setting, and all topics are within `replay_bytes_max`.
+    fn release_retained(&mut self, topic: usize) {
+        let bytes_max = self.replay_bytes_max;
+        let retained = &mut self.retained[topic];
+        let is_within = |retained: &Retained| match retained.setting {
+            None => retained.messages.is_empty(),
+            Some(Replay::Messages(count)) => retained.messages.len() <= count,
+            Some(Replay::Bytes(bytes)) => retained.len() <= bytes,
+        };
+        while !is_within(retained) || retained.cost(topic) > bytes_max {
+            retained.messages.pop_front();
+        }
+        loop {
+            let topics = self.retained.iter().enumerate();
+            let costs = topics.map(|(topic, retained)| retained.cost(topic));
+            if costs.sum::<usize>() <= bytes_max {
+                return;
+            }
+            let filled = self.retained.iter_mut();
+            let filled = filled.filter(|retained| !retained.messages.is_empty());
+            let oldest = filled.min_by_key(|retained| retained.published_at);
+            oldest.expect("one exceeds the limit").messages.clear();
         }
     }
 
@@ -168,7 +254,40 @@ impl Model {
     }
 }
 
+impl Retained {
+    const fn new() -> Self {
+        Self {
+            setting: None,
+            messages: VecDeque::new(),
+            published_at: 0,
+        }
+    }
+
+    /// Returns the bytes of the frames.
+    fn len(&self) -> usize {
+        self.messages.iter().map(AcceptedMessage::frame_len).sum()
+    }
+
+    /// Returns what the topic counts against [`Config::replay_bytes_max`].
+    fn cost(&self, topic: usize) -> usize {
+        match self.len() {
+            0 => 0,
+            len => len + TOPICS[topic].len() + 1024,
+        }
+    }
+}
+
 impl AcceptedMessage {
+    /// Returns the bytes of the frame, header and payload.
+    fn frame_len(&self) -> usize {
+        let header = match self.len {
+            0..=125 => 2,
+            126..=65_535 => 4,
+            _ => 10,
+        };
+        header + self.len
+    }
+
     /// Returns the whole payload: recipient, sequence number, and padding that depends on the sequence number.
     pub(super) fn payload(&self) -> Vec<u8> {
         let mut payload = payload_start(self.to, self.sequence).into_bytes();

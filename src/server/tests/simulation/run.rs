@@ -9,7 +9,7 @@ use super::model::{self, Model};
 use super::peer::Peer;
 use super::random::Random;
 use super::socket::{Socket, SocketStream};
-use crate::config::{Config, LagPolicy};
+use crate::config::{Config, LagPolicy, Replay};
 use crate::context::Context;
 use crate::engine::{Engine, Readiness, Stop};
 use crate::handler::Handler;
@@ -48,7 +48,7 @@ impl Simulation {
             0 => LagPolicy::Skip,
             _ => LagPolicy::Disconnect,
         });
-        let mut handler = RandomHandler::new(random.fork(), Model::new(policies), &config);
+        let mut handler = RandomHandler::new(random.fork(), Model::new(policies, &config), &config);
         handler.large_in_40 = profile.large_in_40;
         handler.large_len = profile.large_len;
         handler.topics = profile.topics;
@@ -59,6 +59,13 @@ impl Simulation {
         let mut engine = Engine::new(config.clone(), None, None);
         for (topic, policy) in model::TOPICS.into_iter().zip(policies) {
             Context::new(&mut engine).set_lag_policy(topic, Some(policy));
+        }
+        for (topic, name) in model::TOPICS.into_iter().enumerate() {
+            if random.one_in(2) {
+                let replay = Some(Replay::Messages(random.below(30)));
+                Context::new(&mut engine).set_replay(name, replay);
+                handler.lock().model.record_replay(topic, replay);
+            }
         }
         router.on_start(&mut Context::new(&mut engine));
         Self {
@@ -114,6 +121,9 @@ impl Simulation {
                 "sessions are left after {ENDING_TURNS_MAX} turns, next deadline in {next_in:?} ms: {:#?}",
                 self.peers
             );
+        }
+        for topic in model::TOPICS {
+            Context::new(&mut self.engine).set_replay(topic, None);
         }
         // Timers, large buffers that are retained for reuse, and reports of suppressed log lines are due within one second.
         self.now += 1_001;
@@ -326,6 +336,10 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
         lag_bytes_max: match profile.lag_bytes_max {
             0 => 1_000 + random.below(40_000),
             bytes => bytes,
+        },
+        replay_bytes_max: match random.below(4) {
+            0 => 16 << 20,
+            _ => random.below(60_000),
         },
         receive_buffer_bytes: 1024 << random.below(4),
         read_budget_bytes: random.up_to(9_000),

@@ -5,6 +5,7 @@ use super::super::model::{AcceptedMessage, Model, Recipient, SessionModel, TOPIC
 use super::super::peer::{Peer, ping_number};
 use crate::config::LagPolicy;
 use crate::id::Id;
+use std::collections::BTreeMap;
 
 /// The frames that a peer received after the head of the 101 response.
 #[derive(Debug, Default)]
@@ -111,13 +112,18 @@ fn check_topic(
 /// Parses all whole frames. A reset or a deadline can have cut the last frame, which is ignored.
 fn parse_frames(mut bytes: &[u8], model: &Model, id: Id) -> Received {
     let mut received = Received::default();
+    // By sequence number. A message can be accepted again, as a replay.
+    let accepted = model.sessions[&id].accepted.iter();
+    let accepted = accepted
+        .map(|message| (message.sequence, message))
+        .collect();
     while let Some((first, payload, rest)) = split_frame(bytes) {
         assert!(received.close.is_none(), "a frame after the Close");
         bytes = rest;
         match first {
             0x81 | 0x82 => received
                 .messages
-                .push(accepted_message(first, payload, model, id)),
+                .push(accepted_message(first, payload, &accepted, id)),
             0x88 => received.close = Some(close_code(payload)),
             0x89 => assert!(payload.is_empty() || payload == b"ours"),
             0x8A => received.pongs.push(ping_number(payload)),
@@ -133,15 +139,19 @@ fn parse_frames(mut bytes: &[u8], model: &Model, id: Id) -> Received {
 
 /// Returns the accepted message whose sequence number is in the payload. Panics unless the message was accepted for this
 /// peer, and payload and opcode are unchanged.
-fn accepted_message(first: u8, payload: &[u8], model: &Model, id: Id) -> AcceptedMessage {
+fn accepted_message(
+    first: u8,
+    payload: &[u8],
+    accepted: &BTreeMap<u64, &AcceptedMessage>,
+    id: Id,
+) -> AcceptedMessage {
     let sequence = payload
         .split(|byte| *byte == b':')
         .nth(1)
         .expect("a sequence number");
     let sequence: u64 = std::str::from_utf8(sequence).unwrap().parse().unwrap();
-    let accepted = &model.sessions[&id].accepted;
-    let position = accepted.binary_search_by_key(&sequence, |accepted| accepted.sequence);
-    let message = accepted[position.expect("a message of another peer")];
+    let message = accepted.get(&sequence);
+    let message = **message.expect("a message of another peer");
     assert!(!matches!(message.to, Recipient::Session(to) if to != id));
     assert!(
         payload == message.payload(),
