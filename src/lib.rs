@@ -22,10 +22,10 @@
 //! # }
 //! ```
 //!
-//! The [`guide`] has chapters: the [architecture](guide::architecture), [one turn of the loop](guide::turn),
-//! [how a message is received and sent](guide::message), [memory per connection](guide::memory),
-//! [choosing limits](guide::limits), [slow clients](guide::slow), [other threads](guide::threads),
-//! [other event loops](guide::embedding), [testing a handler](guide::testing),
+//! The [`guide`] has chapters: [the first hour](guide::first_hour), the [architecture](guide::architecture),
+//! [one turn of the loop](guide::turn), [how a message is received and sent](guide::message),
+//! [memory per connection](guide::memory), [choosing limits](guide::limits), [slow clients](guide::slow),
+//! [other threads](guide::threads), [other event loops](guide::embedding), [testing a handler](guide::testing),
 //! [operating the binary](guide::operating), [whole programs](guide::programs).
 //!
 //! # In short
