@@ -12,6 +12,11 @@ fn main() {
     let is_glibc = var("CARGO_CFG_TARGET_OS") == "linux" && var("CARGO_CFG_TARGET_ENV") == "gnu";
     // Without this feature only the library is built, and an embedding program is linked by its own build script.
     let has_binary = env::var_os("CARGO_FEATURE_SERVE").is_some();
+    // A compiler that links passes on what follows `-Wl,`. lld itself, with which cross builds link, takes no such prefix.
+    let prefix = match var("RUSTC_LINKER").ends_with("lld") {
+        true => "",
+        false => "-Wl,",
+    };
     if has_binary && is_native && is_glibc && glibc_version() >= Some((2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
@@ -19,7 +24,7 @@ fn main() {
     // use. Debuggers do without that table.
     let is_small = matches!(var("OPT_LEVEL").as_str(), "s" | "z");
     if has_binary && is_small && var("CARGO_CFG_TARGET_OS") == "linux" {
-        println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+        println!("cargo:rustc-link-arg-bins={prefix}--no-eh-frame-hdr");
     }
 }
 

@@ -1,6 +1,9 @@
 //! All limits and timeouts of a server: [`Config`]. This module only holds and checks the values; the modules that they
 //! concern enforce them.
 
+use crate::network::Network;
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 /// The limits and timeouts of one server. [`guide::limits`](crate::guide::limits) shows which to set, and to what.
@@ -29,7 +32,8 @@ pub struct Config {
     pub fragments_max: u32,
 
     /// Maximum bytes of a request's head: request line and headers together. Default 16 KiB, which is enough for the
-    /// cookies that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5).
+    /// cookies that browsers send; at least 256. A longer head is answered with HTTP 431 (RFC 6585 section 5). Also the
+    /// maximum of a header of the PROXY protocol (`ListenOptions::proxy_protocol`), above which the connection is closed.
     pub head_bytes_max: usize,
 
     /// Maximum header fields of a request. Default 100, from 1 to 124 (the parser's maximum). More are answered with
@@ -100,7 +104,7 @@ pub struct Config {
     /// acknowledged. The kernel can exceed it by one segment, which has up to 64 KiB if the peer's receive window is
     /// large. On other systems it is the size of the send buffer (SO_SNDBUF), which includes unacknowledged bytes and
     /// therefore also limits the throughput of long paths. The option is set on listeners; accepted connections inherit
-    /// it. Unix sockets are not limited. Needs the cargo feature `socket-options`.
+    /// it. Unix sockets are not limited. Needs a Unix system and the cargo feature `socket-options`.
     pub kernel_unsent_bytes_max: Option<u32>,
 
     /// Maximum bytes that all topics together retain for members that join later ([`Replay`]), plus 1 KiB and the length
@@ -128,6 +132,34 @@ pub struct Config {
     /// for one turn there can be 256 more for each listener.
     pub handshakes_max: usize,
 
+    /// Proxies whose [`forwarded_header`](Self::forwarded_header) is believed. Default: none. If the peer of a
+    /// connection is in one of these networks, the client's address is the rightmost address in that header that is
+    /// in none of them. [`Context::peer_addr`](crate::Context::peer_addr), the log and the limits per address then use
+    /// the client's address, from its request on. An element that is no address ends the search with the last address
+    /// that was found; without any, the client's address is the proxy's.
+    ///
+    /// List proxies only: clients in such a network can choose the address under which they appear. See
+    /// [`guide::operating`](crate::guide::operating).
+    pub trusted_proxies: Vec<Network>,
+
+    /// The header in which [`trusted_proxies`](Self::trusted_proxies) name the client. Default
+    /// [`ForwardedHeader::XForwardedFor`], which more proxies write. The other header is ignored: a proxy passes on
+    /// the header that it does not write as the client has sent it.
+    pub forwarded_header: ForwardedHeader,
+
+    /// Maximum connections at once of one client address: an IPv4 address, or the first 64 bits of an IPv6 address,
+    /// because a provider assigns at least those to a customer. Default `None`: no limit, because the clients behind
+    /// a proxy that is not trusted, or behind a carrier's address translation, share an address; at least 1. One more
+    /// connection is answered with HTTP 503. Unix sockets have no address and are not limited.
+    pub connections_per_address_max: Option<usize>,
+
+    /// Maximum requests per second of one client address (as in `connections_per_address_max`): opening handshakes and
+    /// plain requests together, each counted when its connection is accepted or, behind a trusted proxy, when the
+    /// request has arrived. Default `None`: no limit; from 1 to
+    /// 1 000 000. A client that has made no request for a second can make this many at once. One more is answered with
+    /// HTTP 429 (RFC 6585 section 4) and `Retry-After: 1`.
+    pub handshakes_per_address_max: Option<u32>,
+
     /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the
     /// remaining sessions are terminated.
     pub shutdown_grace: Duration,
@@ -150,6 +182,26 @@ pub struct Config {
     /// capacity, because that memory is retained. A caller that exceeds it gets
     /// [`HandleError::Full`](crate::HandleError::Full); a message that is longer than this is always refused.
     pub handle_bytes_max: usize,
+}
+
+/// A header in which proxies name the client; see [`Config::forwarded_header`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: a list of addresses, each with or without a port.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239): the parameter `for` of each element.
+    Forwarded,
+}
+
+impl ForwardedHeader {
+    /// Returns the name of the header, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 /// What happens to a member that has more unsent published bytes than [`Config::lag_bytes_max`].
@@ -197,6 +249,10 @@ impl Default for Config {
             memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            connections_per_address_max: None,
+            handshakes_per_address_max: None,
             shutdown_grace: Duration::from_secs(10),
             receive_buffer_bytes: 80 * KIB,
             read_budget_bytes: 256 * KIB,
@@ -242,8 +298,9 @@ impl Config {
                 "kernel_unsent_bytes_max must be from 1 to 2147483647",
             ),
             (
-                self.kernel_unsent_bytes_max.is_none() || cfg!(feature = "socket-options"),
-                "kernel_unsent_bytes_max needs the cargo feature socket-options",
+                self.kernel_unsent_bytes_max.is_none()
+                    || cfg!(all(unix, feature = "socket-options")),
+                "kernel_unsent_bytes_max needs a Unix system and the cargo feature socket-options",
             ),
             (
                 self.connections_max >= 1,
@@ -252,6 +309,15 @@ impl Config {
             (
                 self.handshakes_max >= 1,
                 "handshakes_max must be at least 1",
+            ),
+            (
+                self.connections_per_address_max != Some(0),
+                "connections_per_address_max must be at least 1",
+            ),
+            (
+                self.handshakes_per_address_max
+                    .is_none_or(|rate| (1..=REQUESTS_PER_SECOND_MAX).contains(&rate)),
+                "handshakes_per_address_max must be from 1 to 1000000",
             ),
             (
                 self.receive_buffer_bytes >= 1024,
@@ -317,17 +383,22 @@ impl std::error::Error for ConfigError {}
 /// Returns the maximum number of descriptors of this process: on Linux the soft limit RLIMIT_NOFILE from
 /// `/proc/self/limits`, elsewhere 256, the smallest common default.
 pub fn descriptors_max() -> usize {
-    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
-        return DESCRIPTORS_FALLBACK;
-    };
-    let soft = limits.lines().find_map(|line| {
-        line.strip_prefix("Max open files")?
-            .split_whitespace()
-            .next()
+    // One read of a file in /proc returns up to a page; this file has 1.4 KB. To read bytes into an array, and not text
+    // into a string, makes a small program 2 KB smaller.
+    let mut limits = [0; 4096];
+    let len = File::open("/proc/self/limits")
+        .and_then(|mut file| file.read(&mut limits))
+        .unwrap_or(0);
+    let soft = limits[..len].split(|&byte| byte == b'\n').find_map(|line| {
+        let limits = line.strip_prefix(b"Max open files")?.trim_ascii_start();
+        limits.split(u8::is_ascii_whitespace).next()
     });
     match soft {
-        Some("unlimited") => usize::MAX,
-        Some(number) => number.parse().unwrap_or(DESCRIPTORS_FALLBACK),
+        Some(b"unlimited") => usize::MAX,
+        Some(number) => std::str::from_utf8(number)
+            .ok()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(DESCRIPTORS_FALLBACK),
         None => DESCRIPTORS_FALLBACK,
     }
 }
@@ -337,6 +408,9 @@ const MIB: usize = 1024 * KIB;
 
 /// Maximum header fields that tungstenite's request parser accepts.
 const HEADERS_MAX: usize = tungstenite::handshake::headers::MAX_HEADERS;
+
+/// Far more requests than one thread answers in a second, and few enough for the integers of `engine::addresses`.
+const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// Descriptors that are not for connections: standard streams, the poll, the waker, listeners, a log file, and those
 /// that the embedding program opens.
@@ -402,10 +476,10 @@ mod tests {
             assert_eq!(check(bytes).unwrap_err(), range);
         }
         for bytes in [1, 4096, i32::MAX as u32] {
-            if cfg!(feature = "socket-options") {
+            if cfg!(all(unix, feature = "socket-options")) {
                 assert_eq!(check(bytes), Ok(()));
             } else {
-                let expected = "kernel_unsent_bytes_max needs the cargo feature socket-options";
+                let expected = "kernel_unsent_bytes_max needs a Unix system and the cargo feature socket-options";
                 assert_eq!(check(bytes).unwrap_err(), expected);
             }
         }

@@ -429,8 +429,9 @@ impl<'a> Context<'a> {
         self.engine.sources.deregister(source, id)
     }
 
-    /// Returns the client's address; behind a proxy, that is the proxy's address. IPv6 scope and flow are zero.
-    /// Returns `None` for Unix sockets.
+    /// Returns the client's address. Behind a proxy, that is the proxy's address, or if the proxy is
+    /// [trusted](crate::Config::trusted_proxies) the address that it names, with port 0 if it names none. IPv6 scope
+    /// and flow are zero. Returns `None` for Unix sockets, unless a trusted proxy names the client.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.engine.peer_addr(id)
     }

@@ -19,6 +19,9 @@ pub enum Error {
     Limit(Limit),
     /// The connection was refused because the server is stopping.
     Shutdown,
+    /// The connection did not begin with a valid header of the PROXY protocol, which its listener demands
+    /// (`ListenOptions::proxy_protocol`).
+    ProxyHeader,
     /// The handler panicked while this session's input was processed. The rest of that input is lost, so the session
     /// was terminated.
     HandlerPanicked,
@@ -32,6 +35,7 @@ impl fmt::Display for Error {
             Self::Response(error) => error.fmt(f),
             Self::Limit(limit) => write!(f, "{limit} reached"),
             Self::Shutdown => f.write_str("the server is stopping"),
+            Self::ProxyHeader => f.write_str("no valid header of the PROXY protocol"),
             Self::HandlerPanicked => f.write_str("the handler panicked"),
         }
     }
@@ -43,7 +47,7 @@ impl std::error::Error for Error {
             Self::Protocol(error) => Some(error),
             Self::Io(error) => Some(error),
             Self::Response(error) => Some(error),
-            Self::Limit(_) | Self::Shutdown | Self::HandlerPanicked => None,
+            Self::Limit(_) | Self::Shutdown | Self::ProxyHeader | Self::HandlerPanicked => None,
         }
     }
 }
@@ -57,6 +61,10 @@ pub enum Limit {
     ConnectionsMax,
     /// [`Config::handshakes_max`](crate::Config::handshakes_max)
     HandshakesMax,
+    /// [`Config::connections_per_address_max`](crate::Config::connections_per_address_max)
+    ConnectionsPerAddressMax,
+    /// [`Config::handshakes_per_address_max`](crate::Config::handshakes_per_address_max)
+    HandshakesPerAddressMax,
     /// [`Config::handshake_timeout`](crate::Config::handshake_timeout)
     HandshakeTimeout,
     /// [`Config::idle_timeout`](crate::Config::idle_timeout)
@@ -75,6 +83,8 @@ impl Limit {
         match self {
             Self::ConnectionsMax => "connections_max",
             Self::HandshakesMax => "handshakes_max",
+            Self::ConnectionsPerAddressMax => "connections_per_address_max",
+            Self::HandshakesPerAddressMax => "handshakes_per_address_max",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::WriteTimeout => "write_timeout",

@@ -51,6 +51,7 @@
 //! | `connect`, `bench` | yes | the binary's commands of that name |
 //! | `mimalloc` | yes | the binary's allocator, which returns memory after a burst |
 //! | `socket-options` | with `serve` | [`Config::kernel_unsent_bytes_max`]; a reset, which frees the kernel's memory, for peers that accept nothing |
+//! | `proxy-protocol` | yes | listeners for proxies that send the PROXY protocol (`ListenOptions::proxy_protocol`) |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
 //!
 //! Without default features the library depends on `mio`, `tungstenite` (its parts without sockets), `slab` and `log` only.
@@ -65,14 +66,18 @@ mod config;
 mod context;
 mod engine;
 mod error;
+mod forwarded;
 pub mod guide;
 mod handler;
 pub mod handlers;
 mod id;
 mod metrics;
+mod network;
 mod outbound;
 pub mod page;
 pub mod proto;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod router;
 mod server;
 mod session_map;
@@ -80,18 +85,23 @@ mod session_map;
 mod stats;
 mod stream;
 
-pub use config::{Config, ConfigError, LagPolicy, Replay, descriptors_max};
+pub use config::{Config, ConfigError, ForwardedHeader, LagPolicy, Replay, descriptors_max};
 pub use context::Context;
 pub use engine::sources::Ready;
 pub use engine::timers::When;
 pub use error::{Close, Error, Limit, SendStatus, Side};
 pub use handler::{Handler, HandlerFn, handler_fn};
 pub use id::{Id, SourceId, TimerId};
+pub use network::{Network, NetworkError};
 pub use proto::{HttpResponse, Message, OwnedMessage, Request, ToMessage, Upgrade};
 pub use router::{RouteHandler, Router};
-pub use server::{Handle, HandleError, Server, Turn, testing};
+pub use server::{Handle, HandleError, ListenOptions, Server, Turn, testing};
 pub use session_map::SessionMap;
 pub use stats::{Stats, TurnTimes};
+
+/// mio 1, whose sources [`Context::register`] takes: depend on the same major version, or use this export. Sources such as
+/// `mio::unix::SourceFd` need mio's feature `os-ext`, which a program enables in its own dependency on mio.
+pub use mio;
 
 /// The `http` crate, which has the types of the parts of requests and responses: `HeaderMap`, `Uri` and others.
 pub use tungstenite::http;

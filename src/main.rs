@@ -5,14 +5,21 @@
 // `cli::write_stdout`, and `write_all` in `cli::connect` and `cli::bench`.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-#[cfg(feature = "mimalloc")]
+#[cfg(all(unix, feature = "mimalloc"))]
 mod allocator;
+#[cfg(unix)]
 mod cli;
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+#[cfg(unix)]
+fn main() -> std::process::ExitCode {
     #[cfg(feature = "mimalloc")]
     allocator::set_up();
     cli::run(std::env::args_os().skip(1))
 }
+
+#[cfg(not(unix))]
+compile_error!(
+    "the binary needs Unix (signals, Unix sockets); the library does not: build it with `default-features = false`"
+);
+#[cfg(not(unix))]
+fn main() {}

@@ -44,7 +44,8 @@ pub struct Stats {
 impl Stats {
     /// Returns the number of refused connections by reason: `protocol` (the server itself answered the request with
     /// 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it
-    /// violates the protocol), `shutdown`, or the name of a limit of [`Config`](crate::Config).
+    /// violates the protocol), `shutdown`, `proxy_header` (no valid header of the PROXY protocol), or the name of a
+    /// limit of [`Config`](crate::Config).
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused)
     }
@@ -86,10 +87,17 @@ pub(crate) enum Refusal {
     ConnectionsMax,
     HandshakesMax,
     HandshakeTimeout,
+    ConnectionsPerAddressMax,
+    HandshakesPerAddressMax,
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        expect(dead_code, reason = "no listener expects a header")
+    )]
+    ProxyHeader,
 }
 
 impl Refusal {
-    const NAMES: [&'static str; 7] = [
+    const NAMES: [&'static str; 10] = [
         "protocol",
         "handler",
         "response",
@@ -97,6 +105,9 @@ impl Refusal {
         "connections_max",
         "handshakes_max",
         "handshake_timeout",
+        "connections_per_address_max",
+        "handshakes_per_address_max",
+        "proxy_header",
     ];
 }
 
@@ -200,6 +211,14 @@ mod tests {
             (Refusal::ConnectionsMax, Limit::ConnectionsMax),
             (Refusal::HandshakesMax, Limit::HandshakesMax),
             (Refusal::HandshakeTimeout, Limit::HandshakeTimeout),
+            (
+                Refusal::ConnectionsPerAddressMax,
+                Limit::ConnectionsPerAddressMax,
+            ),
+            (
+                Refusal::HandshakesPerAddressMax,
+                Limit::HandshakesPerAddressMax,
+            ),
         ];
         for (refusal, limit) in names {
             assert_eq!(Refusal::NAMES[refusal as usize], limit.name());

@@ -1,7 +1,9 @@
 //! The stream of one session: a TCP or Unix socket, or a transport in memory for tests.
 
 use mio::event::Source;
-use mio::net::{TcpStream, UnixStream};
+use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -17,6 +19,7 @@ pub(crate) trait Transport: Read + Write {
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    #[cfg(unix)]
     Unix(UnixStream),
     /// A stream without a socket. Boxed twice, because a boxed trait object has two words, which would enlarge every
     /// `Stream`.
@@ -39,11 +42,13 @@ impl Stream {
     /// Returns whether a read that returns less than was requested has emptied the stream, so that the next byte causes
     /// an event.
     ///
-    /// This holds for TCP. A read of a Unix socket stops where ancillary data was sent (unix(7)), even if more bytes
-    /// follow.
+    /// This holds for TCP with epoll and kqueue. On Windows, mio reports further bytes only after a read that would
+    /// block. A read of a Unix socket stops where ancillary data was sent (unix(7)), even if more bytes follow.
     pub(crate) fn is_drained_by_short_read(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Memory(_) => true,
+            Self::Tcp(_) => cfg!(unix),
+            Self::Memory(_) => true,
+            #[cfg(unix)]
             Self::Unix(_) => false,
         }
     }
@@ -52,6 +57,7 @@ impl Stream {
     pub(crate) fn take_error(&self) -> Option<io::Error> {
         match self {
             Self::Tcp(stream) => stream.take_error(),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.take_error(),
             Self::Memory(_) => Ok(None),
         }
@@ -59,13 +65,23 @@ impl Stream {
     }
 
     /// Makes closing the socket reset the connection, so that the kernel discards unsent bytes at once instead of
-    /// holding them for a peer that accepts nothing. Has no effect without the feature `socket-options`, and on
-    /// streams other than TCP.
+    /// holding them for a peer that accepts nothing. Has no effect without the feature `socket-options`, on Windows, and
+    /// on streams other than TCP.
     pub(crate) fn reset_on_close(&self) {
-        #[cfg(feature = "socket-options")]
+        #[cfg(all(unix, feature = "socket-options"))]
         if let Self::Tcp(stream) = self {
             // A failure means that the connection has ended already.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+        }
+    }
+
+    /// Returns the socket, or `Unsupported` for a stream without one.
+    fn source(&mut self) -> io::Result<&mut dyn Source> {
+        match self {
+            Self::Tcp(stream) => Ok(stream),
+            #[cfg(unix)]
+            Self::Unix(stream) => Ok(stream),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -75,6 +91,7 @@ impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buf),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.read(buf),
             Self::Memory(memory) => memory.transport.read(buf),
         }
@@ -85,7 +102,11 @@ impl Write for Stream {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
+            #[cfg(windows)]
+            Self::Tcp(stream) => write_until_blocked(stream, &[IoSlice::new(bytes)]),
+            #[cfg(not(windows))]
             Self::Tcp(stream) => stream.write(bytes),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.write(bytes),
             Self::Memory(memory) => memory.transport.write(bytes),
         }
@@ -93,7 +114,11 @@ impl Write for Stream {
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
+            #[cfg(windows)]
+            Self::Tcp(stream) => write_until_blocked(stream, slices),
+            #[cfg(not(windows))]
             Self::Tcp(stream) => stream.write_vectored(slices),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.write_vectored(slices),
             Self::Memory(memory) => memory.transport.write_vectored(slices),
         }
@@ -108,6 +133,7 @@ impl Transport for Stream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(unix)]
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Memory(memory) => memory.transport.shutdown_write(),
         }
@@ -121,11 +147,7 @@ impl Source for Stream {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.register(registry, token, interests),
-            Self::Unix(stream) => stream.register(registry, token, interests),
-            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.source()?.register(registry, token, interests)
     }
 
     fn reregister(
@@ -134,24 +156,89 @@ impl Source for Stream {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.reregister(registry, token, interests),
-            Self::Unix(stream) => stream.reregister(registry, token, interests),
-            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.source()?.reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.deregister(registry),
-            Self::Unix(stream) => stream.deregister(registry),
-            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        self.source()?.deregister(registry)
     }
 }
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+/// Writes until the stream has accepted everything or would block. The server takes a short write as a full stream. On
+/// Windows, mio reports that there is space again only after a write that would block.
+#[cfg(any(windows, test))]
+fn write_until_blocked(stream: &mut impl Write, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut total = 0;
+    for slice in slices {
+        let mut rest = &slice[..];
+        while !rest.is_empty() {
+            match stream.write(rest) {
+                Ok(0) => return Ok(total),
+                Ok(len) => {
+                    total += len;
+                    rest = &rest[len..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Also after another error: the poll reports that, too.
+                Err(_) if total > 0 => return Ok(total),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::io::ErrorKind;
+
+    type Written = Result<usize, ErrorKind>;
+
+    /// A stream with the results of its next writes.
+    struct Script(VecDeque<Written>);
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let result = self.0.pop_front().expect("no further write");
+            Ok(result?.min(bytes.len()))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_short_write_is_continued_until_all_is_written_or_the_stream_is_blocked() {
+        use ErrorKind::{ConnectionReset, Interrupted, WouldBlock};
+        let table: &[(&[Written], Written)] = &[
+            (&[Ok(9), Ok(9)], Ok(7)),
+            (&[Ok(1), Ok(1), Ok(1), Ok(9)], Ok(7)),
+            (&[Ok(3), Ok(2), Err(WouldBlock)], Ok(5)),
+            (&[Ok(1), Err(Interrupted), Ok(2), Ok(4)], Ok(7)),
+            (&[Err(WouldBlock)], Err(WouldBlock)),
+            (&[Ok(2), Err(ConnectionReset)], Ok(2)),
+            (&[Err(ConnectionReset)], Err(ConnectionReset)),
+            (&[Ok(2), Ok(0)], Ok(2)),
+        ];
+        for (writes, expected) in table {
+            let mut stream = Script(writes.iter().copied().collect());
+            let slices = [
+                IoSlice::new(b"abc"),
+                IoSlice::new(b""),
+                IoSlice::new(b"defg"),
+            ];
+            let written = write_until_blocked(&mut stream, &slices);
+            assert_eq!(written.map_err(|error| error.kind()), *expected);
+            assert!(stream.0.is_empty(), "{writes:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod common;
 #[path = "examples/chat.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod chat;
+#[cfg(unix)]
 #[path = "examples/host.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod host;
@@ -434,6 +435,7 @@ mod proxies {
     }
 }
 
+#[cfg(unix)]
 mod hosts {
     use super::*;
 

@@ -309,6 +309,25 @@ mod inherited {
         assert_eq!(end(child), Some(0));
     }
 
+    #[cfg(feature = "proxy-protocol")]
+    #[test]
+    fn an_inherited_socket_with_the_name_proxy_expects_the_proxy_protocol() {
+        let path = TempPath::new("inherited-proxy");
+        let (tcp, unix) = sockets(&path);
+        let addr = tcp.local_addr().unwrap();
+        let line = "export LISTEN_FDS=2 LISTEN_FDNAMES=proxy:wsloop.socket";
+        let (child, lines) = spawn(with_sockets(line, &["echo"], tcp.into(), unix.into()));
+        let first = lines.recv_timeout(WAIT).unwrap();
+        assert_eq!(first, format!("listening on ws://{addr}/ (PROXY protocol)"));
+        lines.recv_timeout(WAIT).unwrap();
+        check_echo(&path);
+        let mut client = Raw::new(addr);
+        client.send(format!("PROXY UNKNOWN\r\n{}", upgrade_request("/")));
+        assert_eq!(client.response_head().status, 101);
+        drop(client);
+        assert_eq!(end(child), Some(0));
+    }
+
     #[test]
     fn sockets_for_another_process_or_without_a_process_id_are_ignored() {
         for line in [
@@ -375,6 +394,66 @@ mod inherited {
             assert_eq!(lines, [format!("wsloop: {expected}")]);
         }
     }
+}
+
+#[cfg(feature = "proxy-protocol")]
+mod proxies {
+    use super::*;
+
+    #[test]
+    fn the_client_that_a_proxy_names_is_logged_and_limited() {
+        let path = TempPath::new("proxied");
+        let proxied_path = format!("proxy:{}", path.flag());
+        let args = [
+            "echo",
+            "-l=proxy:127.0.0.1:0",
+            "-l",
+            &proxied_path,
+            "-l=127.0.0.1:0",
+            "--trusted-proxy=127.0.0.1",
+            "--connections-per-address-max=1",
+        ];
+        let (process, urls) = start(wsloop(&args), 3);
+        let addr = addr_of(urls[0].strip_suffix(" (PROXY protocol)").unwrap());
+        let unix = format!("ws+unix:{} (PROXY protocol)", path.0.display());
+        assert_eq!(urls[1], unix);
+        let plain = addr_of(&urls[2]);
+        // The built-in page is not accessible to browsers at the first two.
+        process.logged(&format!("page is at http://{plain}/"));
+
+        let header = "PROXY TCP4 192.0.2.1 127.0.0.1 4660 80\r\n";
+        let mut client = Raw::new(addr);
+        client.send(format!("{header}{}", upgrade_request("/")));
+        assert_eq!(client.response_head().status, 101);
+        process.logged("192.0.2.1:4660 connected, path \"/\"");
+
+        let forwarded = "\r\nX-Forwarded-For: 192.0.2.1\r\n";
+        let mut second = Raw::new(plain);
+        second.send(upgrade_request("/").replacen("\r\n", forwarded, 1));
+        assert_eq!(second.response_head().status, 503);
+        let line = process.logged("192.0.2.1:0 refused");
+        assert!(
+            line.contains("connections_per_address_max reached"),
+            "{line}"
+        );
+
+        let mut third = Raw::new(addr);
+        third.send(upgrade_request("/"));
+        third.expect_end_or_reset();
+        let line = process.logged("no valid header of the PROXY protocol");
+        assert!(line.contains("127.0.0.1:"), "{line}");
+    }
+}
+
+#[cfg(not(feature = "proxy-protocol"))]
+#[test]
+fn a_binary_without_the_proxy_protocol_names_its_feature() {
+    let (code, _, error) = process::output(&["echo", "-l", "proxy:9700"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        error.contains("cargo feature \"proxy-protocol\""),
+        "{error}"
+    );
 }
 
 mod ports {

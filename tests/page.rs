@@ -317,7 +317,7 @@ mod sockets {
         };
         let mut server = Server::new(config, Page::new().beside(Named(event_sender))).unwrap();
         server.listen("127.0.0.1:0").unwrap();
-        let (mut sender, mut receiver) = mio::net::UnixStream::pair().unwrap();
+        let (mut sender, mut receiver) = socket_pair();
         server
             .with_context(|cx| cx.register(&mut receiver, 7, Interest::READABLE))
             .unwrap();

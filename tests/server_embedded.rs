@@ -3,6 +3,8 @@
 //! host's poll is a mio poll, which is edge-triggered; the first poll after a registration reports the current
 //! readiness (the level).
 
+#![cfg(unix)]
+
 mod common;
 
 use common::*;

@@ -6,7 +6,6 @@ mod common;
 
 use common::*;
 use mio::Interest;
-use mio::net::UnixStream;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -680,7 +679,7 @@ mod sources {
 
     /// Sends the bytes that arrive on its socket `source` to every session.
     struct Relay {
-        source: UnixStream,
+        source: mio::net::TcpStream,
         key: u64,
     }
 
@@ -709,7 +708,7 @@ mod sources {
     #[test]
     fn a_registered_source_wakes_the_handler() {
         for key in [0, u64::MAX] {
-            let (mut other, source) = UnixStream::pair().unwrap();
+            let (mut other, source) = socket_pair();
             let mut server = Server::new(Config::default(), Relay { source, key }).unwrap();
             server.listen("127.0.0.1:0").unwrap();
             let server = run(server);
@@ -729,12 +728,12 @@ mod sources {
     #[derive(Default)]
     struct Upstreams {
         /// The end that the handler registers, and the other end, which the test controls by messages.
-        pairs: SessionMap<(UnixStream, UnixStream, Option<SourceId>)>,
+        pairs: SessionMap<(mio::net::TcpStream, std::net::TcpStream, Option<SourceId>)>,
     }
 
     impl Handler for Upstreams {
         fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
-            let (mut near, far) = UnixStream::pair().unwrap();
+            let (far, mut near) = socket_pair();
             let interest = Interest::READABLE;
             let source = cx.register_for_session(id, &mut near, 9, interest).unwrap();
             self.pairs.insert(id, (near, far, Some(source)));
@@ -772,7 +771,7 @@ mod sources {
 
         fn on_close(&mut self, cx: &mut Context<'_>, id: Id, _: &Close<'_>) {
             let mut pair = self.pairs.remove(id).unwrap();
-            let error = cx.register_for_session(id, &mut pair.1, 9, Interest::READABLE);
+            let error = cx.register_for_session(id, &mut pair.0, 9, Interest::READABLE);
             assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::NotFound);
         }
     }

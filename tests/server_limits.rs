@@ -512,7 +512,7 @@ mod backpressure {
 
     /// Sends 1 MiB to a client that does not read and has a receive buffer of 4 KiB. Returns the number of bytes that
     /// remain in the session's queue.
-    #[cfg(feature = "socket-options")]
+    #[cfg(all(unix, feature = "socket-options"))]
     fn queued_of_1_mib(kernel_unsent_bytes_max: Option<u32>) -> usize {
         use socket2::{Domain, Socket, Type};
 
@@ -556,7 +556,7 @@ mod backpressure {
         }
     }
 
-    #[cfg(feature = "socket-options")]
+    #[cfg(all(unix, feature = "socket-options"))]
     #[test]
     fn a_limit_of_one_unsent_byte_in_the_kernel_loses_no_message_and_stops_none() {
         let config = Config {
@@ -583,7 +583,7 @@ mod backpressure {
     /// After an orderly close, the kernel would retain the unsent bytes in the socket's send buffer, megabytes of them,
     /// long after the session has ended, because the peer does not read. A reset frees them. Without the feature
     /// `socket-options`, the connection is closed in the ordinary way.
-    #[cfg(feature = "socket-options")]
+    #[cfg(all(unix, feature = "socket-options"))]
     #[test]
     fn after_a_write_stall_the_connection_is_reset() {
         let config = Config {

@@ -1,5 +1,7 @@
 //! Tests of [`Server::listen_on_unix`]: a server on a Unix socket, embedded in a program.
 
+#![cfg(unix)]
+
 mod common;
 
 use common::unix::TempPath;

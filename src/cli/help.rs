@@ -41,8 +41,13 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       ADDR can also be unix:PATH, a Unix socket. A socket file at PATH is
       replaced if no process listens on it. The server removes its socket
       files when it stops.
+      proxy:ADDR, such as proxy:127.0.0.1:9700 or proxy:unix:PATH, demands that
+      each connection begins with a header of the PROXY protocol, version 1 or
+      2, in which a proxy names the client. Make it accessible to the proxy
+      only.
       Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
-      -l, and instead of the default address if there is no -l.
+      -l, and instead of the default address if there is no -l. If the name of
+      a socket (FileDescriptorName) is proxy, it is as proxy:ADDR.
   -r, --route PATH=HANDLER
       Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
@@ -64,6 +69,15 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       Answer GET PATH with metrics in the Prometheus text format: connections,
       messages, bytes, refusals, closes and durations of loop turns. Every
       client that can reach the server can read them. Default: no metrics.
+  --trusted-proxy NETWORK
+      Read the client's address, for the log and the limits per address, from
+      a header of the request if the peer is in NETWORK; repeatable. NETWORK is
+      an address (127.0.0.1, ::1), an address with a prefix length (10.0.0.0/8)
+      or unix, for the peers on Unix sockets. The client's address is the last
+      one in the header that is in no NETWORK. Default: no peer is trusted.
+  --forwarded-header x-forwarded-for|forwarded
+      Header in which the trusted proxies name the client, X-Forwarded-For or
+      Forwarded (RFC 7239); the other one is ignored. Default x-forwarded-for.
   --log-format text|json
       Print the log as text, or as one JSON object per line with a field for
       each figure. Default text.
@@ -149,10 +163,15 @@ The server:
                              hard limit
   --handshakes-max N         connections without a complete request, default
                              4096; above: the oldest of them is closed
-  --shutdown-grace TIME      after SIGINT or SIGTERM, time for peers to answer
-                             the close 1001, default 10s; above: their
-                             connections are terminated. A second signal
-                             terminates them immediately
+  --connections-per-address-max N
+                             open connections of one IPv4 address or IPv6 /64,
+                             default off; above: HTTP 503
+  --handshakes-per-address-max N
+                             requests per second of one such address, default
+                             off; above: HTTP 429
+  --shutdown-grace TIME      after a signal, time for peers to answer the
+                             close 1001, default 10s; above: their connections
+                             are terminated. A second signal does so at once
 
 Every flag has an environment variable: WSLOOP_IDLE_TIMEOUT=2m stands for
 --idle-timeout 2m, and WSLOOP_NO_PING=1 for --no-ping. A flag overrides its

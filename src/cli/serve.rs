@@ -2,7 +2,7 @@
 
 use super::args::{Route, Serve};
 use super::descriptors;
-use super::listen::{self, Listener, SocketFile};
+use super::listen::{self, Listener, ListeningSocket, SocketFile};
 use super::logging;
 use super::write_stdout;
 use mio::Interest;
@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::Page;
-use wsloop::{Config, Context, Handler, Id, Message, Ready, Router, Server};
+use wsloop::{Config, Context, Handler, Id, ListenOptions, Message, Ready, Router, Server};
 
 /// Opens the listeners, prints their URLs on stdout and serves until a signal arrives. The first signal stops the
 /// server gracefully, the second immediately.
@@ -36,21 +36,30 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     // Registered before the URLs are printed, so that a program that waits for a URL can stop the server immediately.
     server.with_handler(|handler, cx| cx.register(&mut handler.signals, 0, Interest::READABLE))?;
     let mut announcement = String::new();
-    for listener in listeners {
-        let url = match listener {
-            Listener::Tcp(listener) => format!("ws://{}/", server.listen_on(listener)?),
-            Listener::Unix(listener) => {
+    let mut page_address = None;
+    for Listener { socket, is_proxied } in listeners {
+        let options = options(is_proxied);
+        let url = match socket {
+            ListeningSocket::Tcp(listener) => {
+                let address = server.listen_on_with(listener, &options)?;
+                if !is_proxied {
+                    page_address.get_or_insert(address);
+                }
+                format!("ws://{address}/")
+            }
+            ListeningSocket::Unix(listener) => {
                 let url = unix_url(&listener)?;
-                server.listen_on_unix(listener)?;
+                server.listen_on_unix_with(listener, &options)?;
                 url
             }
         };
-        announcement += &format!("listening on {url}\n");
+        let how = if is_proxied { " (PROXY protocol)" } else { "" };
+        announcement += &format!("listening on {url}{how}\n");
     }
     // Stdout, so that a program can wait for the URLs; the log goes to stderr.
     write_stdout(&announcement)?;
     if serve.page
-        && let Some(address) = server.local_addrs().next()
+        && let Some(address) = page_address
     {
         log::info!("the built-in test page is at http://{address}/");
     }
@@ -83,6 +92,18 @@ impl Handler for Stoppable {
             cx.stop();
         }
     }
+}
+
+/// Returns the options of a listener.
+fn options(is_proxied: bool) -> ListenOptions {
+    let options = ListenOptions::new();
+    #[cfg(feature = "proxy-protocol")]
+    if is_proxied {
+        return options.proxy_protocol();
+    }
+    // Without the feature, the arguments and the names of inherited sockets were rejected.
+    debug_assert!(!is_proxied);
+    options
 }
 
 /// Returns the server's limits. Computes the default of `connections_max` again, because `descriptors::raise` has

@@ -1,12 +1,15 @@
-//! New connections: inserted, or refused with 503 above the limits. Connections that have not sent a request are
+//! New connections: inserted, or refused with 503 or 429 above the limits. Connections that have not sent a request are
 //! evicted in favour of new ones.
 
+use super::addresses::{AddressKey, AddressLimit};
 use super::deadlines::{Deadline, Millis};
-use super::session::{Ending, Kind, Session, id};
+use super::session::{AddressState, Ending, Kind, Peer, Session, id};
 use super::{Engine, Stop};
+use crate::config::Config;
 use crate::error::{Error, Limit, Side};
+use crate::forwarded::client_address;
 use crate::id::Id;
-use crate::proto::HttpResponse;
+use crate::proto::{HttpResponse, Request};
 use crate::stats::Refusal;
 use crate::stream::{Stream, Transport};
 use std::io::Write;
@@ -26,18 +29,30 @@ impl Engine {
     }
 
     /// Inserts a new connection. At `handshakes_max` and `connections_max`, the oldest connection without a request is
-    /// evicted. If none can be evicted at `connections_max`, or the server is stopping, the new connection is answered
-    /// with 503, and remains until the peer has read that answer. Returns `None` if there are [`SURPLUS_MAX`] such
-    /// connections already, including those that were evicted in this turn: the new connection then gets the 503 and is
-    /// closed at once.
-    pub(crate) fn insert(&mut self, mut stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
-        let error = self.admit();
+    /// evicted. If none can be evicted at `connections_max`, the server is stopping, or the client's address has
+    /// reached a limit, the new connection is answered with 503 or 429, and remains until the peer has read that answer.
+    /// Returns `None` if there are [`SURPLUS_MAX`] such connections already, including those that were evicted in this
+    /// turn: the new connection then gets the answer and is closed at once.
+    pub(crate) fn insert(&mut self, stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
+        self.insert_with(stream, peer, false)
+    }
+
+    /// As [`insert`](Self::insert). `is_proxied`: a header of the PROXY protocol precedes the request.
+    pub(crate) fn insert_with(
+        &mut self,
+        mut stream: Stream,
+        peer: Option<SocketAddr>,
+        is_proxied: bool,
+    ) -> Option<Id> {
+        let is_proxy = is_proxied || self.is_trusted_proxy(peer.into());
+        let error = self.admit((!is_proxy).then_some(peer.into()));
         if let Some(error) = error
             && self.counts.surplus >= SURPLUS_MAX
         {
             self.stats.count_refusal(error.refusal());
             log::debug!(
-                "answered a new connection with 503 and closed it: {}; {SURPLUS_MAX} others are being refused",
+                "answered a new connection with {} and closed it: {}; {SURPLUS_MAX} others are being refused",
+                error.response().status(),
                 error.as_error()
             );
             let mut response = Vec::new();
@@ -58,19 +73,35 @@ impl Engine {
             self.stats.count_refusal(error.refusal());
             self.refuse(slot, &error.response(), false, Some(error.as_error()));
         } else {
+            if is_proxy {
+                self.sessions[slot].address_state = AddressState::Awaited;
+            } else {
+                self.count_address(slot);
+            }
+            #[cfg(feature = "proxy-protocol")]
+            if is_proxied {
+                self.expect_proxy_header(slot);
+            }
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);
         }
         Some(id(slot, self.accepted))
     }
 
-    /// Checks the limits for a new connection, and evicts one without a request if a limit is reached. Returns the
-    /// reason to refuse the new connection, or `None` if it is admitted.
-    fn admit(&mut self) -> Option<AdmissionError> {
+    /// Checks the limits for a new connection, and evicts one without a request if a limit of all connections is
+    /// reached. `client` is `None` if the client's address is not known yet. Returns the reason to refuse the new
+    /// connection, or `None` if it is admitted.
+    fn admit(&mut self, client: Option<Peer>) -> Option<AdmissionError> {
         // In `Stop::Asked`, connections come from the backlog. They were established before the stop begins, and are
         // admitted.
         if let Stop::Until(_) | Stop::Now = self.stop {
             return Some(AdmissionError::Shutdown);
+        }
+        // First, so that an address above its limits cannot evict the connections of others.
+        if let Some(client) = client
+            && let Err(error) = self.check_address(client)
+        {
+            return Some(error);
         }
         // A new connection takes precedence over an old one without a request, which may never send any. Otherwise
         // silent connections, which cost a client nothing, would lock out all others until the handshake timeout.
@@ -109,7 +140,107 @@ impl Engine {
         // The slot and the descriptor are freed at the end of the turn. Until then, the connection must not count
         // against a limit.
         self.set_kind(slot, Kind::Surplus);
+        self.release_address(slot);
         true
+    }
+
+    fn is_trusted_proxy(&self, peer: Peer) -> bool {
+        let mut trusted = self.config.trusted_proxies.iter();
+        trusted.any(|network| network.contains_peer(peer.ip()))
+    }
+
+    /// Determines the client's address of a session whose peer is a trusted proxy, from its request. Returns `false` if
+    /// that address has reached a limit: the request is then answered with 503 or 429.
+    pub(crate) fn identify_by_request(&mut self, slot: usize, request: &Request) -> bool {
+        let Config {
+            trusted_proxies,
+            forwarded_header,
+            ..
+        } = &self.config;
+        let client = client_address(request.headers(), *forwarded_header, trusted_proxies);
+        if client.is_some() {
+            self.sessions[slot].peer = client.into();
+        }
+        self.admit_client(slot, request.is_head())
+    }
+
+    /// Acts on the header of the PROXY protocol, which names `client`. If that is a trusted proxy, the client's address
+    /// is still awaited, from the request. Returns `false` as
+    /// [`identify_by_request`](Self::identify_by_request) does.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn identify_by_proxy_header(
+        &mut self,
+        slot: usize,
+        client: Option<SocketAddr>,
+    ) -> bool {
+        if client.is_some() {
+            self.sessions[slot].peer = client.into();
+        }
+        self.is_trusted_proxy(self.sessions[slot].peer) || self.admit_client(slot, false)
+    }
+
+    /// Checks the limits of the client's address, which was awaited, and counts the connection. Above a limit, the
+    /// connection is answered with 503 or 429, and the result is `false`.
+    fn admit_client(&mut self, slot: usize, is_head: bool) -> bool {
+        let session = &mut self.sessions[slot];
+        debug_assert!(session.address_state == AddressState::Awaited);
+        session.address_state = AddressState::Uncounted;
+        match self.check_address(self.sessions[slot].peer) {
+            Ok(()) => {
+                self.count_address(slot);
+                true
+            }
+            Err(error) => {
+                self.stats.count_refusal(error.refusal());
+                self.refuse(slot, &error.response(), is_head, Some(error.as_error()));
+                false
+            }
+        }
+    }
+
+    /// Checks the limits of a client's address for one more connection, with its request.
+    fn check_address(&mut self, peer: Peer) -> Result<(), AdmissionError> {
+        let Some(addresses) = &mut self.addresses else {
+            return Ok(());
+        };
+        AddressKey::of(peer).map_or(Ok(()), |key| {
+            addresses.check(key, self.now).map_err(|limit| match limit {
+                AddressLimit::Connections => AdmissionError::ConnectionsPerAddressMax,
+                AddressLimit::Handshakes => AdmissionError::HandshakesPerAddressMax,
+            })
+        })
+    }
+
+    /// Counts a connection for its client's address, until [`release_address`](Self::release_address).
+    fn count_address(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        debug_assert!(session.address_state != AddressState::Counted);
+        if let Some(addresses) = &mut self.addresses
+            && let Some(key) = AddressKey::of(session.peer)
+        {
+            addresses.add(key);
+            session.address_state = AddressState::Counted;
+        }
+    }
+
+    /// Stops counting a connection for its client's address, if it is counted.
+    pub(super) fn release_address(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        if session.address_state == AddressState::Counted
+            && let Some(addresses) = &mut self.addresses
+            && let Some(key) = AddressKey::of(session.peer)
+        {
+            session.address_state = AddressState::Uncounted;
+            addresses.remove(key, self.now);
+        }
+    }
+
+    /// Returns the connections that are counted by address.
+    #[cfg(test)]
+    pub(crate) fn connections_by_address(&self) -> Option<u64> {
+        self.addresses
+            .as_ref()
+            .map(|addresses| addresses.connections())
     }
 }
 
@@ -119,6 +250,8 @@ enum AdmissionError {
     Shutdown,
     HandshakesMax,
     ConnectionsMax,
+    ConnectionsPerAddressMax,
+    HandshakesPerAddressMax,
 }
 
 impl AdmissionError {
@@ -127,6 +260,8 @@ impl AdmissionError {
             Self::Shutdown => Error::Shutdown,
             Self::HandshakesMax => Error::Limit(Limit::HandshakesMax),
             Self::ConnectionsMax => Error::Limit(Limit::ConnectionsMax),
+            Self::ConnectionsPerAddressMax => Error::Limit(Limit::ConnectionsPerAddressMax),
+            Self::HandshakesPerAddressMax => Error::Limit(Limit::HandshakesPerAddressMax),
         }
     }
 
@@ -135,22 +270,38 @@ impl AdmissionError {
             Self::Shutdown => Refusal::Shutdown,
             Self::HandshakesMax => Refusal::HandshakesMax,
             Self::ConnectionsMax => Refusal::ConnectionsMax,
+            Self::ConnectionsPerAddressMax => Refusal::ConnectionsPerAddressMax,
+            Self::HandshakesPerAddressMax => Refusal::HandshakesPerAddressMax,
         }
     }
 
     fn response(self) -> HttpResponse {
-        let body = match self {
-            Self::Shutdown => "the server is shutting down\n",
-            Self::HandshakesMax | Self::ConnectionsMax => {
-                "the server has reached its limit of connections; try again later\n"
+        let (status, body) = match self {
+            Self::Shutdown => (503, "the server is shutting down\n"),
+            Self::HandshakesMax | Self::ConnectionsMax => (
+                503,
+                "the server has reached its limit of connections; try again later\n",
+            ),
+            Self::ConnectionsPerAddressMax => {
+                (503, "there are too many connections from this address\n")
+            }
+            Self::HandshakesPerAddressMax => {
+                (429, "there are too many requests from this address\n")
             }
         };
-        HttpResponse::new(503, body)
+        let response = HttpResponse::new(status, body);
+        match self {
+            Self::HandshakesPerAddressMax => response.with_static("retry-after", "1"),
+            Self::Shutdown
+            | Self::HandshakesMax
+            | Self::ConnectionsMax
+            | Self::ConnectionsPerAddressMax => response,
+        }
     }
 }
 
-/// Maximum connections above a limit that remain until the peer has read the 503. Each has a descriptor. 16 is half of
-/// the descriptors that the default of `connections_max` leaves unused.
+/// Maximum connections above a limit that remain until the peer has read the answer. Each has a descriptor. 16 is half
+/// of the descriptors that the default of `connections_max` leaves unused.
 const SURPLUS_MAX: usize = 16;
 
 /// Maximum connections, the oldest first, that are examined to find one to evict.

@@ -67,7 +67,10 @@ impl Engine {
     /// Ends the protocol of a session: queues `replies` as the last bytes, and then only sends unsent bytes. Input is
     /// discarded from here on.
     pub(crate) fn finish(&mut self, slot: usize, ending: Ending) {
-        debug_assert!(self.sessions[slot].phase == Phase::Live);
+        debug_assert!(matches!(
+            self.sessions[slot].phase,
+            Phase::Prologue | Phase::Live
+        ));
         self.end_handshake(slot);
         self.leave_topics(slot);
         // A message of the maximum size, which the peer may be sending, and a receive buffer.
@@ -205,7 +208,7 @@ impl Engine {
         let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let session = &self.sessions[slot];
-            if session.phase != Phase::Live {
+            if !matches!(session.phase, Phase::Prologue | Phase::Live) {
                 continue;
             }
             match session.connection.stage() {

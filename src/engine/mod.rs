@@ -8,6 +8,7 @@
 //! This file finds sessions, and queues them for a phase. The other files:
 //!
 //! - `admission`: inserts new connections, and evicts or refuses connections above the limits
+//! - `addresses`: counts connections and requests by the address of the client
 //! - `session`: the state of one session; `paths`: the request paths of all sessions
 //! - `endings`: every way in which a session ends
 //! - `memberships`: join, leave, publish, claim
@@ -17,6 +18,7 @@
 //! - `slot_queue`: the queues of slots for the read and flush phases
 //! - `session_log`: log lines about sessions, rate-limited
 
+mod addresses;
 mod admission;
 pub(crate) mod deadlines;
 mod endings;
@@ -36,6 +38,7 @@ use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::{HeadLimits, Limits};
 use crate::stats::Stats;
 use crate::stream::Stream;
+use addresses::Addresses;
 use deadlines::{Deadline, Deadlines, Millis};
 use mio::Registry;
 use paths::Paths;
@@ -77,6 +80,8 @@ pub(crate) struct Engine {
     /// Connections inserted since the start, and so the number of the newest one.
     accepted: u64,
     counts: Counts,
+    /// `None` without a limit per address.
+    addresses: Option<Box<Addresses>>,
     /// Slots of sessions with input to read or to process. An entry is valid only if the session in its slot is marked
     /// as queued (`is_read_queued`): the session that was queued may have ended, and its slot may have been reused.
     pub(crate) read_queue: SlotQueue,
@@ -180,6 +185,7 @@ impl Engine {
         Self {
             deadlines: Deadlines::new(duration),
             topics: Topics::new(config.replay_bytes_max),
+            addresses: Addresses::new(&config),
             config,
             limits,
             sessions: Slab::with_capacity(SLOTS_RETAINED),
@@ -465,6 +471,7 @@ impl Engine {
     /// Removes a session that has ended, and frees its slot. Returns its stream.
     pub(crate) fn remove(&mut self, slot: usize) -> Stream {
         self.set_kind(slot, Kind::Reported);
+        self.release_address(slot);
         self.deadlines.clear(slot);
         let id = self.id_of(slot);
         self.timers.cancel_all_of(id);

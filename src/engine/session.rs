@@ -39,6 +39,7 @@ pub(crate) struct Session {
     /// Touch period in which the idle deadline was last postponed; see `Engine::touch`.
     pub(crate) touched_at: u32,
     pub(crate) kind: Kind,
+    pub(crate) address_state: AddressState,
     pub(crate) phase: Phase,
     pub(crate) input_end: InputEnd,
     /// A hint: a read may return something.
@@ -82,6 +83,17 @@ pub(crate) enum Kind {
     Reported,
 }
 
+/// Whether the connection counts against the limits of its client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressState {
+    /// The connection does not count: no limit is set, the peer has no address, or the connection is refused.
+    Uncounted,
+    /// `Engine::addresses` counts the connection for the address of [`Session::peer`].
+    Counted,
+    /// [`Session::peer`] is a proxy. The connection will count for the address of the client that the proxy names.
+    Awaited,
+}
+
 /// Progress of the socket toward its end. `Connection` has the stages of the WebSocket protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -96,6 +108,9 @@ pub(crate) enum Phase {
     Draining,
     /// The session has ended and is in the reap queue.
     Dead,
+    /// Before `Live`: the header of the PROXY protocol has not arrived completely. Its bytes are in
+    /// [`Extra::unprocessed`].
+    Prologue,
 }
 
 /// What is known about the end of a session's input.
@@ -122,7 +137,7 @@ pub(crate) struct Extra {
 }
 
 /// Input that was read and not processed, because the session was paused, deferred or out of budget in the middle of
-/// it.
+/// it, or because the header of the PROXY protocol is incomplete.
 #[derive(Debug, Default)]
 pub(crate) struct Unprocessed {
     pub(crate) bytes: Buffer,
@@ -194,6 +209,7 @@ impl Session {
             bytes_out_at_deadline: 0,
             touched_at: 0,
             kind: Kind::Requesting,
+            address_state: AddressState::Uncounted,
             phase: Phase::Live,
             // If input has arrived already, the first poll after the registration reports it. A read before that poll
             // would probably return `WouldBlock`.
@@ -217,6 +233,26 @@ impl Session {
     /// Returns the extra state, which is allocated if the session has none.
     pub(crate) fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// Releases the extra state if nothing is in it.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn release_empty_extra(&mut self) {
+        if let Some(extra) = &self.extra {
+            let Extra {
+                memberships,
+                unprocessed,
+                discard_left,
+                ending,
+            } = &**extra;
+            if memberships.is_empty()
+                && unprocessed.bytes.is_empty()
+                && *discard_left == 0
+                && ending.is_none()
+            {
+                self.extra = None;
+            }
+        }
     }
 
     /// Returns the topics that the session is a member of.
@@ -250,7 +286,7 @@ impl Session {
                 let left = &mut self.extra_mut().discard_left;
                 *left = left.saturating_sub(len);
             }
-            Phase::Live | Phase::Dead => {}
+            Phase::Prologue | Phase::Live | Phase::Dead => {}
         }
     }
 
@@ -289,6 +325,8 @@ impl Session {
         }
         self.is_readable
             && match self.phase {
+                // See `server::prologue`, which reads the stream itself.
+                Phase::Prologue => false,
                 Phase::Live => self.may_process() && !self.has_unprocessed(),
                 Phase::Finishing | Phase::Draining => self
                     .extra
@@ -305,11 +343,13 @@ impl Session {
             return self.is_readable && self.phase == Phase::Live && self.may_process();
         }
         let can_process = self.phase == Phase::Live && self.may_process() && self.has_unprocessed();
-        can_process || self.may_read()
+        let has_prologue = self.phase == Phase::Prologue && self.is_readable;
+        can_process || has_prologue || self.may_read()
     }
 }
 
-/// The peer's address in 20 bytes, without the scope and the flow of IPv6. A `SocketAddr` has 32 bytes.
+/// The client's address, or its proxy's as long as the client's is not known, in 20 bytes, without the scope and the
+/// flow of IPv6. A `SocketAddr` has 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Unknown,
@@ -328,6 +368,14 @@ impl From<Option<SocketAddr>> for Peer {
 }
 
 impl Peer {
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Unknown => None,
+            Self::V4(ip, _) => Some(IpAddr::V4(ip)),
+            Self::V6(ip, _) => Some(IpAddr::V6(ip)),
+        }
+    }
+
     pub(crate) fn address(self) -> Option<SocketAddr> {
         match self {
             Self::Unknown => None,

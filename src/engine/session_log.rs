@@ -90,6 +90,7 @@ impl SessionLog {
                 | Error::Limit(_)
                 | Error::Response(_)
                 | Error::Shutdown
+                | Error::ProxyHeader
                 | Error::HandlerPanicked,
             ) => Kind::Fault,
             Some(Error::Io(_)) | None => Kind::Session,

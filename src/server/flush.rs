@@ -355,7 +355,7 @@ impl Engine {
                 }
             }
             Phase::Finishing => self.drain(slot),
-            Phase::Draining | Phase::Dead => {}
+            Phase::Prologue | Phase::Draining | Phase::Dead => {}
         }
     }
 

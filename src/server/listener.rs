@@ -10,10 +10,62 @@ use crate::error::Error;
 use crate::handler::Handler;
 use crate::stream::Stream;
 use mio::event::Source;
-use mio::net::{TcpListener, UnixListener};
+use mio::net::TcpListener;
+#[cfg(unix)]
+use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+
+/// Options of a listener; see [`Server::listen_with`](crate::Server::listen_with).
+#[derive(Clone, Debug, Default)]
+pub struct ListenOptions {
+    is_proxied: bool,
+}
+
+impl ListenOptions {
+    /// Returns the options that [`Server::listen`](crate::Server::listen) uses.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Demands that each connection begins with a header of the PROXY protocol, version 1 or 2, as proxies send it. Its
+    /// source address is the client's address for [`Context::peer_addr`](crate::Context::peer_addr), the log and the
+    /// limits per address. If the header names no address (`LOCAL`, `UNKNOWN`), the address of the socket stays.
+    ///
+    /// A connection that does not begin with a valid header is closed without an answer
+    /// ([`Error::ProxyHeader`](crate::Error::ProxyHeader)). The header must arrive within
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) together with the request, and can have
+    /// [`Config::head_bytes_max`](crate::Config::head_bytes_max) bytes. Its extensions (TLVs) are ignored.
+    ///
+    /// Any peer that can connect to such a listener can choose its address: make it accessible to the proxy only.
+    ///
+    /// ```no_run
+    /// use wsloop::{Config, ListenOptions, Server, handlers::Echo};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Echo::new())?;
+    /// server.listen_with("127.0.0.1:9700", &ListenOptions::new().proxy_protocol())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "proxy-protocol")]
+    #[must_use]
+    pub fn proxy_protocol(mut self) -> Self {
+        self.is_proxied = true;
+        self
+    }
+}
+
+/// A connection that a listener has accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    /// The address of the peer if the connection is TCP.
+    pub(super) peer: Option<SocketAddr>,
+    /// The connection begins with a header of the PROXY protocol.
+    pub(super) is_proxied: bool,
+}
 
 /// A listening socket that is registered with the poll.
 #[derive(Debug)]
@@ -21,6 +73,7 @@ pub(super) struct Listener {
     pub(super) socket: ListeningSocket,
     /// The address with the actual port; `None` for a Unix socket.
     pub(super) addr: Option<SocketAddr>,
+    options: ListenOptions,
     state: State,
 }
 
@@ -39,11 +92,12 @@ enum State {
 
 impl Listener {
     /// Returns a listener that is to be tried, because connections may have arrived before its registration.
-    pub(super) fn new(socket: ListeningSocket) -> io::Result<Self> {
+    pub(super) fn new(socket: ListeningSocket, options: &ListenOptions) -> io::Result<Self> {
         let addr = socket.addr()?;
         Ok(Self {
             socket,
             addr,
+            options: options.clone(),
             state: State::Pending,
         })
     }
@@ -77,7 +131,7 @@ impl Listener {
         budget: usize,
         engine: &mut Engine,
         handler: &mut H,
-        mut register: impl FnMut(&mut Engine, Stream, Option<SocketAddr>),
+        mut register: impl FnMut(&mut Engine, Accepted),
     ) {
         if self.next_in(engine.now()) != Some(0) {
             return;
@@ -85,7 +139,14 @@ impl Listener {
         self.retry();
         for _ in 0..budget {
             match self.socket.accept() {
-                Ok((stream, peer)) => register(engine, stream, peer),
+                Ok((stream, peer)) => {
+                    let accepted = Accepted {
+                        stream,
+                        peer,
+                        is_proxied: self.options.is_proxied,
+                    };
+                    register(engine, accepted);
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         self.state = State::Drained;
@@ -126,10 +187,19 @@ impl Listener {
 #[derive(Debug)]
 pub(super) enum ListeningSocket {
     Tcp(TcpListener),
+    #[cfg(unix)]
     Unix(UnixListener),
 }
 
 impl ListeningSocket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            #[cfg(unix)]
+            Self::Unix(listener) => listener,
+        }
+    }
+
     /// Accepts a connection. Returns its stream, and the address of the peer if the connection is TCP.
     pub(super) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
@@ -140,6 +210,7 @@ impl ListeningSocket {
                 drop(stream.set_nodelay(true));
                 Ok((Stream::Tcp(stream), Some(peer)))
             }
+            #[cfg(unix)]
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
                 Ok((Stream::Unix(stream), None))
@@ -153,7 +224,7 @@ impl ListeningSocket {
     ///
     /// # Errors
     /// The system's error, with the name of the limit.
-    #[cfg(feature = "socket-options")]
+    #[cfg(all(unix, feature = "socket-options"))]
     pub(super) fn limit_unsent_bytes(&self, bytes: u32) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => set_unsent_bytes_max(socket2::SockRef::from(listener), bytes)
@@ -170,6 +241,7 @@ impl ListeningSocket {
     pub(super) fn addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Some),
+            #[cfg(unix)]
             Self::Unix(_) => Ok(None),
         }
     }
@@ -180,6 +252,7 @@ impl ListeningSocket {
             Self::Tcp(listener) => listener
                 .local_addr()
                 .map_or_else(|error| error.to_string(), |addr| addr.to_string()),
+            #[cfg(unix)]
             Self::Unix(listener) => match listener.local_addr() {
                 Ok(addr) => addr
                     .as_pathname()
@@ -199,10 +272,7 @@ impl Source for ListeningSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(source) => source.register(registry, token, interests),
-            Self::Unix(source) => source.register(registry, token, interests),
-        }
+        self.source().register(registry, token, interests)
     }
 
     fn reregister(
@@ -211,17 +281,11 @@ impl Source for ListeningSocket {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(source) => source.reregister(registry, token, interests),
-            Self::Unix(source) => source.reregister(registry, token, interests),
-        }
+        self.source().reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(source) => source.deregister(registry),
-            Self::Unix(source) => source.deregister(registry),
-        }
+        self.source().deregister(registry)
     }
 }
 
@@ -234,6 +298,7 @@ fn set_unsent_bytes_max(socket: socket2::SockRef<'_>, bytes: u32) -> io::Result<
 }
 
 #[cfg(all(
+    unix,
     feature = "socket-options",
     not(any(target_os = "linux", target_os = "android"))
 ))]

@@ -12,6 +12,8 @@ mod expire;
 mod flush;
 mod handle;
 mod listener;
+#[cfg(feature = "proxy-protocol")]
+mod prologue;
 mod read;
 mod reap;
 mod sources;
@@ -19,6 +21,7 @@ pub mod testing;
 mod turn;
 
 pub use handle::{Handle, HandleError};
+pub use listener::ListenOptions;
 
 use crate::config::Config;
 use crate::context::Context;
@@ -29,13 +32,14 @@ use crate::id::Id;
 use crate::stats::Stats;
 use crate::stream::Stream;
 use flush::UNCLAIMED_BYTES_MAX;
-use listener::{ACCEPTS_PER_TURN, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
+use listener::{ACCEPTS_PER_TURN, Accepted, BACKLOG_ACCEPTS_MAX, Listener, ListeningSocket};
 use mio::event::Event;
-use mio::net::{TcpListener, UnixListener};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+#[cfg(unix)]
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 use turn::Environment;
@@ -135,10 +139,22 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// The system's error for the last address, with the address in the text.
     pub fn listen(&mut self, addr: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        self.listen_with(addr, &ListenOptions::new())
+    }
+
+    /// As [`listen`](Self::listen), with options.
+    ///
+    /// # Errors
+    /// As `listen`.
+    pub fn listen_with(
+        &mut self,
+        addr: impl ToSocketAddrs,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
         let mut last = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
         for addr in addr.to_socket_addrs()? {
             match TcpListener::bind(addr) {
-                Ok(socket) => return self.add_tcp_listener(socket),
+                Ok(socket) => return self.add_tcp_listener(socket, options),
                 Err(error) => {
                     last =
                         io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
@@ -153,8 +169,20 @@ impl<H: Handler> Server<H> {
     /// # Errors
     /// The system's error if the socket cannot be made non-blocking or registered.
     pub fn listen_on(&mut self, socket: std::net::TcpListener) -> io::Result<SocketAddr> {
+        self.listen_on_with(socket, &ListenOptions::new())
+    }
+
+    /// As [`listen_on`](Self::listen_on), with options.
+    ///
+    /// # Errors
+    /// As `listen_on`.
+    pub fn listen_on_with(
+        &mut self,
+        socket: std::net::TcpListener,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
         socket.set_nonblocking(true)?;
-        self.add_tcp_listener(TcpListener::from_std(socket))
+        self.add_tcp_listener(TcpListener::from_std(socket), options)
     }
 
     /// Listens on a Unix socket that is bound and listening already. [`Context::peer_addr`] returns `None` for its
@@ -173,22 +201,47 @@ impl<H: Handler> Server<H> {
     ///
     /// # Errors
     /// The system's error if the socket cannot be made non-blocking or registered.
+    #[cfg(unix)]
     pub fn listen_on_unix(&mut self, socket: std::os::unix::net::UnixListener) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
-        self.add_listener(ListeningSocket::Unix(UnixListener::from_std(socket)))
+        self.listen_on_unix_with(socket, &ListenOptions::new())
     }
 
-    fn add_tcp_listener(&mut self, socket: TcpListener) -> io::Result<SocketAddr> {
+    /// As [`listen_on_unix`](Self::listen_on_unix), with options.
+    ///
+    /// # Errors
+    /// As `listen_on_unix`.
+    #[cfg(unix)]
+    pub fn listen_on_unix_with(
+        &mut self,
+        socket: std::os::unix::net::UnixListener,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        self.add_listener(
+            ListeningSocket::Unix(mio::net::UnixListener::from_std(socket)),
+            options,
+        )
+    }
+
+    fn add_tcp_listener(
+        &mut self,
+        socket: TcpListener,
+        options: &ListenOptions,
+    ) -> io::Result<SocketAddr> {
         let addr = socket.local_addr()?;
-        self.add_listener(ListeningSocket::Tcp(socket))?;
+        self.add_listener(ListeningSocket::Tcp(socket), options)?;
         Ok(addr)
     }
 
-    fn add_listener(&mut self, mut socket: ListeningSocket) -> io::Result<()> {
+    fn add_listener(
+        &mut self,
+        mut socket: ListeningSocket,
+        options: &ListenOptions,
+    ) -> io::Result<()> {
         if self.state == State::Stopped || self.engine.is_stopping() {
             return Err(io::Error::other("the server is stopping"));
         }
-        #[cfg(feature = "socket-options")]
+        #[cfg(all(unix, feature = "socket-options"))]
         if let Some(bytes) = self.engine.config.kernel_unsent_bytes_max {
             socket.limit_unsent_bytes(bytes)?;
         }
@@ -198,7 +251,7 @@ impl<H: Handler> Server<H> {
         let token = Token(LISTENERS + listeners.len());
         poll.registry()
             .register(&mut socket, token, Interest::READABLE)?;
-        listeners.push(Listener::new(socket)?);
+        listeners.push(Listener::new(socket, options)?);
         Ok(())
     }
 
@@ -326,7 +379,7 @@ impl<H: Handler> Server<H> {
     }
 
     /// Returns the time until the server has work without an event, for example a timer; `None`: only an event can
-    /// bring work. For a host that polls [`as_raw_fd`](AsRawFd::as_raw_fd) in its own loop: call [`turn`](Self::turn)
+    /// bring work. For a host that polls the server's descriptor ([`AsRawFd`]) in its own loop: call [`turn`](Self::turn)
     /// when the descriptor is readable or this time has passed.
     pub fn next_timeout(&self) -> Option<Duration> {
         let now = millis_since(self.clock);
@@ -384,8 +437,8 @@ impl Environment for Polling {
             ACCEPTS_PER_TURN
         };
         for listener in listeners {
-            listener.accept(budget, engine, handler, |engine, stream, peer| {
-                accept(engine, poll.registry(), stream, peer);
+            listener.accept(budget, engine, handler, |engine, accepted| {
+                accept(engine, poll.registry(), accepted);
             });
         }
     }
@@ -418,8 +471,13 @@ impl Environment for Polling {
 }
 
 /// Inserts a connection, and registers its stream once for both directions.
-fn accept(engine: &mut Engine, registry: &Registry, stream: Stream, peer: Option<SocketAddr>) {
-    let Some(id) = engine.insert(stream, peer) else {
+fn accept(engine: &mut Engine, registry: &Registry, accepted: Accepted) {
+    let Accepted {
+        stream,
+        peer,
+        is_proxied,
+    } = accepted;
+    let Some(id) = engine.insert_with(stream, peer, is_proxied) else {
         return;
     };
     let stream = engine.stream_mut(id).expect("inserted the line above");
@@ -429,6 +487,7 @@ fn accept(engine: &mut Engine, registry: &Registry, stream: Stream, peer: Option
     }
 }
 
+#[cfg(unix)]
 impl<H: Handler> AsRawFd for Server<H> {
     /// Returns the descriptor of the server's poll, which is readable when the server has events. A host can add this
     /// descriptor to its own poll (with mio: as a `SourceFd`, which needs mio's feature `os-ext`). See also

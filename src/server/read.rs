@@ -288,7 +288,7 @@ impl Engine {
 
     /// Called when a read has returned the end of the stream.
     #[inline(never)]
-    fn end_of_input(&mut self, slot: usize) {
+    pub(super) fn end_of_input(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         session.is_readable = false;
         session.input_end = InputEnd::Read;
@@ -297,7 +297,7 @@ impl Engine {
 
     /// Called when a read has returned an error.
     #[inline(never)]
-    fn read_failed(&mut self, slot: usize, error: io::Error) {
+    pub(super) fn read_failed(&mut self, slot: usize, error: io::Error) {
         match error.kind() {
             ErrorKind::WouldBlock => self.sessions[slot].is_readable = false,
             ErrorKind::Interrupted => {}
@@ -305,11 +305,15 @@ impl Engine {
         }
     }
 
-    /// Processes input that was stored before, unless the session is still paused or deferred. Returns the number of
-    /// messages.
+    /// Processes input that was stored before, unless the session is still paused or deferred. Before the protocol,
+    /// reads the header of the PROXY protocol. Returns the number of messages.
     #[inline(never)]
-    fn process_unprocessed(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
+    pub(super) fn process_unprocessed(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &mut self.sessions[slot];
+        #[cfg(feature = "proxy-protocol")]
+        if session.phase == Phase::Prologue {
+            return self.read_prologue(slot, handler);
+        }
         if session.phase != Phase::Live || !session.may_process() {
             return 0;
         }

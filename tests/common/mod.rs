@@ -8,10 +8,11 @@
 
 #[cfg(feature = "serve")]
 pub(crate) mod process;
+#[cfg(unix)]
 pub(crate) mod unix;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -276,6 +277,15 @@ pub(crate) fn tcp(addr: SocketAddr) -> TcpStream {
     stream.set_write_timeout(Some(WAIT)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
+}
+
+/// Returns two connected sockets. The second one can be registered with a server's poll.
+pub(crate) fn socket_pair() -> (TcpStream, mio::net::TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (source, _) = listener.accept().unwrap();
+    source.set_nonblocking(true).unwrap();
+    (ours, mio::net::TcpStream::from_std(source))
 }
 
 /// tungstenite's client.

@@ -70,7 +70,7 @@ impl Proxy {
         cx.resume(id);
     }
 
-    /// Reads from the upstream until it would block, or the client does not keep up. Then `on_drain` continues.
+    /// Reads from the upstream until it would block, or too much is unsent to the client. Then `on_drain` continues.
     fn read(&mut self, cx: &mut Context<'_>, id: Id) {
         let Some(upstream) = self.upstreams.get_mut(id) else {
             return;

@@ -30,6 +30,13 @@ export async function serve(t, args, { env, listeners = 1 } = {}) {
   return Server.announced(launch(t, command, { env }), listeners);
 }
 
+/** Starts the example program `name`, and waits until it announces its listener. */
+export async function example(t, name, ...args) {
+  const process_ = new Process(args, {}, `${EXAMPLES}/${name}`);
+  t.after(() => process_.kill());
+  return Server.announced(process_, 1);
+}
+
 /** Starts `wsloop ...args`. Its `ended` resolves to `{ code, signal, stdout, stderr }`, the last two as arrays of lines. */
 export function launch(t, args, { env } = {}) {
   const process_ = new Process(args, env);
@@ -38,10 +45,10 @@ export function launch(t, args, { env } = {}) {
 }
 
 class Process {
-  constructor(args, env) {
+  constructor(args, env, program = PROGRAM) {
     // Each test sets its own log level, so RUST_LOG is not inherited from the caller's environment.
     const { RUST_LOG, ...inherited } = process.env;
-    this.child = spawn(PROGRAM, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...inherited, ...env } });
+    this.child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...inherited, ...env } });
     running.add(this.child);
     this.child.once('exit', () => running.delete(this.child));
     this.stdout = new Lines(this.child.stdout);
@@ -72,7 +79,7 @@ class Server {
       }),
     ]);
     const urls = lines.map((line) => {
-      const [, url] = line.match(/^listening on (ws:\/\/\S+:\d+\/)$/) ?? assert.fail(`not an announcement of a listener: ${line}`);
+      const [, url] = line.match(/^listening on (ws:\/\/\S+:\d+\/\S*)$/) ?? assert.fail(`not an announcement of a listener: ${line}`);
       return url;
     });
     return Object.assign(new Server(), { process: process_, log: process_.stderr, urls });
@@ -130,6 +137,9 @@ const TEST_MS_MAX = 10_000;
 
 const PROGRAM = process.env.WSLOOP;
 assert.ok(PROGRAM, 'the variable WSLOOP must be the path of the server binary; tests/interop/run sets it');
+
+const EXAMPLES = process.env.WSLOOP_EXAMPLES;
+assert.ok(EXAMPLES, 'the variable WSLOOP_EXAMPLES must be the directory of the example programs; tests/interop/run sets it');
 
 // Each test kills its own processes. This handler kills the others if a signal ends the test file early.
 const running = new Set();

@@ -23,6 +23,10 @@ enum Kind {
     BytesOrOff(Field<Option<u32>>),
     Count(Field<usize>),
     CountU32(Field<u32>),
+    /// 0 and `off` are parsed as `None`.
+    CountOrOff(Field<Option<usize>>),
+    /// 0 and `off` are parsed as `None`.
+    CountU32OrOff(Field<Option<u32>>),
     Duration(Field<Duration>),
     /// 0 and `off` are parsed as `None`.
     DurationOrOff(Field<Option<Duration>>),
@@ -31,7 +35,7 @@ enum Kind {
     Disable(Field<bool>),
 }
 
-pub(super) static LIMITS: [Limit; 19] = [
+pub(super) static LIMITS: [Limit; 21] = [
     limit(
         "--message-bytes-max",
         Kind::Bytes(|config| &mut config.message_bytes_max),
@@ -93,6 +97,14 @@ pub(super) static LIMITS: [Limit; 19] = [
         Kind::Count(|config| &mut config.handshakes_max),
     ),
     limit(
+        "--connections-per-address-max",
+        Kind::CountOrOff(|config| &mut config.connections_per_address_max),
+    ),
+    limit(
+        "--handshakes-per-address-max",
+        Kind::CountU32OrOff(|config| &mut config.handshakes_per_address_max),
+    ),
+    limit(
         "--shutdown-grace",
         Kind::Duration(|config| &mut config.shutdown_grace),
     ),
@@ -135,6 +147,8 @@ impl Limit {
             Kind::BytesOrOff(field) => *field(config) = units::bytes_or_off(text)?,
             Kind::Count(field) => *field(config) = units::count(text)?,
             Kind::CountU32(field) => *field(config) = units::count(text)?,
+            Kind::CountOrOff(field) => *field(config) = units::count_or_off(text)?,
+            Kind::CountU32OrOff(field) => *field(config) = units::count_u32_or_off(text)?,
             Kind::Duration(field) => *field(config) = units::duration(text)?,
             Kind::DurationOrOff(field) => *field(config) = units::duration_or_off(text)?,
             Kind::Lag(field) => *field(config) = lag(text)?,

@@ -3,9 +3,17 @@
 use super::{Address, flag, units};
 use std::time::Duration;
 
+/// A listener to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listen {
+    pub(crate) at: ListenAddress,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub(crate) is_proxied: bool,
+}
+
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Listen {
+pub(crate) enum ListenAddress {
     Tcp(Address),
     /// The path of a Unix socket.
     Unix(String),
@@ -25,11 +33,46 @@ pub(crate) struct SocketOptions {
 }
 
 impl Listen {
-    /// Parses `unix:PATH` or a TCP address.
+    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`.
     ///
     /// # Errors
     /// The reason for a [`UsageError::invalid_value`](super::UsageError).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (address, is_proxied) = match text.strip_prefix("proxy:") {
+            Some(_) if cfg!(not(feature = "proxy-protocol")) => {
+                return Err(NO_PROXY_PROTOCOL.to_owned());
+            }
+            Some(address) => (address, true),
+            None => (text, false),
+        };
+        let at = ListenAddress::parse(address)?;
+        Ok(Self { at, is_proxied })
+    }
+
+    /// Returns the listener of a server without `-l` and without inherited sockets.
+    pub(crate) fn default_address() -> Self {
+        Self::parse(LISTEN_DEFAULT).expect("an address with a port")
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self.at, ListenAddress::Unix(_))
+    }
+
+    /// Returns whether a server cannot open both. Port 0 never conflicts, because it selects a free port each time.
+    pub(super) fn conflicts_with(&self, other: &Self) -> bool {
+        match (&self.at, &other.at) {
+            (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
+                one.socket.port() != 0 && one.socket == other.socket
+            }
+            (ListenAddress::Unix(one), ListenAddress::Unix(other)) => one == other,
+            (ListenAddress::Tcp(_), ListenAddress::Unix(_))
+            | (ListenAddress::Unix(_), ListenAddress::Tcp(_)) => false,
+        }
+    }
+}
+
+impl ListenAddress {
+    fn parse(text: &str) -> Result<Self, String> {
         let Some(path) = text.strip_prefix("unix:") else {
             return Address::parse(text).map(Self::Tcp);
         };
@@ -45,27 +88,6 @@ impl Listen {
             ));
         }
         Ok(Self::Unix(path.into()))
-    }
-
-    /// Returns the address for a server without `-l` and without inherited sockets.
-    pub(crate) fn default_address() -> Self {
-        Self::Tcp(Address::parse(LISTEN_DEFAULT).expect("an address with a port"))
-    }
-
-    pub(super) fn is_unix(&self) -> bool {
-        matches!(self, Self::Unix(_))
-    }
-
-    /// Returns whether a server cannot listen on both. Port 0 never conflicts, because it selects a free port each
-    /// time.
-    pub(super) fn conflicts_with(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Tcp(one), Self::Tcp(other)) => {
-                one.socket.port() != 0 && one.socket == other.socket
-            }
-            (Self::Unix(one), Self::Unix(other)) => one == other,
-            (Self::Tcp(_), Self::Unix(_)) | (Self::Unix(_), Self::Tcp(_)) => false,
-        }
     }
 }
 
@@ -106,6 +128,10 @@ pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
+/// The reason to reject `proxy:ADDR`, or an inherited socket of that name, in a binary without the PROXY protocol.
+pub(crate) const NO_PROXY_PROTOCOL: &str =
+    "needs the PROXY protocol; rebuild the binary with the cargo feature \"proxy-protocol\"";
+
 pub(super) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
 /// Length of `sun_path` in the system's `sockaddr_un`, without the NUL after the path.
@@ -128,13 +154,55 @@ mod tests {
             (&longest, &longest["unix:".len()..]),
         ];
         for (text, path) in table {
-            assert_eq!(Listen::parse(text), Ok(Listen::Unix(path.into())));
+            let at = ListenAddress::Unix(path.into());
+            let is_proxied = false;
+            assert_eq!(Listen::parse(text), Ok(Listen { at, is_proxied }));
         }
-        let address = Address::parse("[::1]:80").unwrap();
-        assert_eq!(Listen::parse("[::1]:80"), Ok(Listen::Tcp(address)));
+        let at = ListenAddress::Tcp(Address::parse("[::1]:80").unwrap());
+        let is_proxied = false;
+        assert_eq!(Listen::parse("[::1]:80"), Ok(Listen { at, is_proxied }));
         assert_eq!(
             Listen::default_address(),
             Listen::parse("127.0.0.1:8080").unwrap()
+        );
+    }
+
+    #[cfg(feature = "proxy-protocol")]
+    #[test]
+    fn an_address_behind_proxy_is_that_of_a_listener_with_the_proxy_protocol() {
+        for text in [
+            "9700",
+            "0.0.0.0:80",
+            "[::1]:80",
+            "unix:/run/ws",
+            "unix:proxy:",
+        ] {
+            let Listen { at, is_proxied } = Listen::parse(text).unwrap();
+            assert!(!is_proxied);
+            let is_proxied = true;
+            let proxied = Listen::parse(&format!("proxy:{text}"));
+            assert_eq!(proxied, Ok(Listen { at, is_proxied }));
+        }
+        for (text, expected) in [
+            ("proxy:", "has no port"),
+            ("proxy", "has no port"),
+            ("proxy:unix:", "has no path"),
+            ("unix:proxy", ""),
+            ("proxy:proxy:unix:/x", "is not an address"),
+            ("PROXY:[::1]:80", "is not an address"),
+        ] {
+            let reason = Listen::parse(text).err().unwrap_or_default();
+            assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+    }
+
+    #[cfg(not(feature = "proxy-protocol"))]
+    #[test]
+    fn a_listener_with_the_proxy_protocol_needs_its_feature() {
+        let reason = Listen::parse("proxy:9700").unwrap_err();
+        assert!(
+            reason.contains("cargo feature \"proxy-protocol\""),
+            "{reason}"
         );
     }
 

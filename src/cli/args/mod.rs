@@ -23,7 +23,7 @@ pub(crate) use address::Address;
 pub(crate) use bench::{Bench, Load};
 #[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Stay};
-pub(crate) use listen::{Listen, SocketOptions};
+pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
 pub(crate) use route::Route;
 
 use super::help;
@@ -32,7 +32,7 @@ use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
 use std::fmt;
-use wsloop::{Config, Replay};
+use wsloop::{Config, ForwardedHeader, Network, Replay};
 
 /// A command with its arguments.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 11] = [
+static FLAGS: [Flag<ServeArgs>; 13] = [
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
     Flag::with_value(None, "--origin", ServeArgs::origin).repeatable(),
@@ -200,6 +200,8 @@ static FLAGS: [Flag<ServeArgs>; 11] = [
     Flag::switch(None, "--no-page", |serve| serve.no_page = true),
     Flag::with_value(None, "--metrics", ServeArgs::metrics),
     Flag::with_value(None, "--log-format", ServeArgs::log_format),
+    Flag::with_value(None, "--trusted-proxy", ServeArgs::trusted_proxy).repeatable(),
+    Flag::with_value(None, FORWARDED_HEADER, ServeArgs::forwarded_header),
     Flag::with_value(None, "--unix-mode", |serve, text| {
         serve.sockets.unix_mode = Some(listen::mode(text)?);
         Ok(())
@@ -357,6 +359,22 @@ impl ServeArgs {
         Ok(())
     }
 
+    /// Applies `--trusted-proxy`.
+    fn trusted_proxy(&mut self, text: &str) -> Result<(), String> {
+        let network = text.parse::<Network>();
+        let network = network.map_err(|error| error.to_string())?;
+        self.config.trusted_proxies.push(network);
+        Ok(())
+    }
+
+    /// Applies `--forwarded-header`.
+    fn forwarded_header(&mut self, text: &str) -> Result<(), String> {
+        let all = [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
+        let header = all.into_iter().find(|one| one.name() == text);
+        self.config.forwarded_header = header.ok_or("is neither x-forwarded-for nor forwarded")?;
+        Ok(())
+    }
+
     /// Applies `--log-format`.
     fn log_format(&mut self, text: &str) -> Result<(), String> {
         self.log_format = match text {
@@ -401,6 +419,17 @@ impl ServeArgs {
         }
         if sockets.is_port_shared && !listen.is_empty() && listen.iter().all(Listen::is_unix) {
             return needs("--reuse-port", "a TCP port", "-l PORT");
+        }
+        if [&given, &by_variable]
+            .iter()
+            .any(|flags| flags.contains(&FORWARDED_HEADER))
+            && config.trusted_proxies.is_empty()
+        {
+            return needs(
+                FORWARDED_HEADER,
+                "a trusted proxy",
+                "--trusted-proxy NETWORK",
+            );
         }
         if routes.is_empty() {
             routes = command.routes();
@@ -472,6 +501,8 @@ impl ServerCommand {
         }
     }
 }
+
+const FORWARDED_HEADER: &str = "--forwarded-header";
 
 /// Maximum number of routes. Routing compares a request with each route in turn.
 const ROUTES_MAX: usize = 1000;

@@ -15,6 +15,20 @@ pub(super) fn count<T: FromStr>(text: &str) -> Result<T, &'static str> {
     text.parse().map_err(|_| TOO_LARGE)
 }
 
+/// Parses a number, as [`count`] does. 0 and `off` are `None`.
+pub(super) fn count_or_off(text: &str) -> Result<Option<usize>, &'static str> {
+    if text == "off" {
+        return Ok(None);
+    }
+    Ok(Some(count(text)?).filter(|count| *count > 0))
+}
+
+/// As [`count_or_off`], for a number of 32 bits.
+pub(super) fn count_u32_or_off(text: &str) -> Result<Option<u32>, &'static str> {
+    let count = count_or_off(text)?.map(u32::try_from);
+    count.transpose().map_err(|_| TOO_LARGE)
+}
+
 /// Parses a number of bytes: digits, optionally followed by K, M or G (or KiB, MiB, GiB), which are powers of 1024.
 pub(super) fn bytes(text: &str) -> Result<usize, &'static str> {
     let (digits, unit) = split(text, |c| c.is_ascii_digit());
@@ -133,6 +147,19 @@ mod tests {
                 Err("is not a whole number"),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_count_can_be_off() {
+        for (text, expected) in [("off", None), ("0", None), ("00", None), ("7", Some(7))] {
+            assert_eq!(count_or_off(text), Ok(expected), "{text:?}");
+            let expected = expected.map(|count| count as u32);
+            assert_eq!(count_u32_or_off(text), Ok(expected), "{text:?}");
+        }
+        assert_eq!(count_u32_or_off("4294967296"), Err(TOO_LARGE));
+        for text in ["Off", "no", "-1", "off "] {
+            assert_eq!(count_or_off(text), Err("is not a whole number"), "{text:?}");
         }
     }
 

@@ -2,12 +2,16 @@
 //! descriptor 3 on, for the process with the id `LISTEN_PID`.
 //!
 //! The parent owns the sockets: wsloop does not remove their files and does not change their backlogs or permissions.
+//! The connections of a socket with the name `proxy` (`FileDescriptorName` of the socket unit, `LISTEN_FDNAMES` here)
+//! begin with a header of the PROXY protocol.
 
-use super::{Listener, with_context};
+use super::super::args::NO_PROXY_PROTOCOL;
+use super::{Listener, ListeningSocket, with_context};
 use listenfd::ListenFd;
 use socket2::SockRef;
 use std::env;
 use std::io::{self, ErrorKind};
+use std::iter;
 use std::os::fd::AsFd;
 
 /// Returns the inherited sockets; none if `LISTEN_PID` is not the id of this process.
@@ -30,30 +34,40 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
             "LISTEN_FDS {count:?} is not a number from 0 to 65535"
         )));
     };
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.split(':').chain(iter::repeat(""));
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();
-    for index in 0..usize::from(count) {
-        listeners.push(take_socket(&mut sockets, index)?);
+    for (index, name) in (0..usize::from(count)).zip(names) {
+        let is_proxied = name == "proxy";
+        if is_proxied && cfg!(not(feature = "proxy-protocol")) {
+            let number = FIRST_DESCRIPTOR + index;
+            return Err(invalid(format!(
+                "inherited descriptor {number}, which has the name {name:?}, {NO_PROXY_PROTOCOL}"
+            )));
+        }
+        let socket = take_socket(&mut sockets, index)?;
+        listeners.push(Listener { socket, is_proxied });
     }
     Ok(listeners)
 }
 
 /// Takes over one socket.
-fn take_socket(sockets: &mut ListenFd, index: usize) -> io::Result<Listener> {
+fn take_socket(sockets: &mut ListenFd, index: usize) -> io::Result<ListeningSocket> {
     let name = format!("inherited descriptor {}", FIRST_DESCRIPTOR + index);
     // A failed `take_tcp_listener` leaves the descriptor in place for `take_unix_listener`.
     let listener = if let Ok(Some(tcp)) = sockets.take_tcp_listener(index) {
-        Listener::Tcp(tcp)
+        ListeningSocket::Tcp(tcp)
     } else if let Ok(Some(unix)) = sockets.take_unix_listener(index) {
-        Listener::Unix(unix)
+        ListeningSocket::Unix(unix)
     } else {
         return Err(invalid(format!(
             "{name} is neither a TCP nor a Unix stream socket"
         )));
     };
     let is_listening = match &listener {
-        Listener::Tcp(tcp) => is_listening(tcp),
-        Listener::Unix(unix) => is_listening(unix),
+        ListeningSocket::Tcp(tcp) => is_listening(tcp),
+        ListeningSocket::Unix(unix) => is_listening(unix),
     };
     match is_listening {
         Ok(true) => Ok(listener),

@@ -7,15 +7,23 @@ mod unix;
 
 pub(super) use unix::SocketFile;
 
-use super::args::{Address, Listen, Serve, SocketOptions};
+use super::args::{Address, Listen, ListenAddress, Serve, SocketOptions};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
+/// A listener that is open.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: ListeningSocket,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub(super) is_proxied: bool,
+}
+
 /// A listening socket.
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(super) enum ListeningSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -35,21 +43,25 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
         listen => listen,
     };
     for one in listen {
-        match one {
-            Listen::Tcp(address) => {
+        let socket = match &one.at {
+            ListenAddress::Tcp(address) => {
                 let listener = listen_tcp(address, options)
                     .map_err(|error| with_context(error, format!("cannot listen on {address}")))?;
-                listeners.push(Listener::Tcp(listener));
+                ListeningSocket::Tcp(listener)
             }
-            Listen::Unix(path) => {
+            ListenAddress::Unix(path) => {
                 let (listener, file) = unix::bind(path, options.unix_mode, BACKLOG)?;
-                listeners.push(Listener::Unix(listener));
                 files.push(file);
+                ListeningSocket::Unix(listener)
             }
-        }
+        };
+        listeners.push(Listener {
+            socket,
+            is_proxied: one.is_proxied,
+        });
     }
     for listener in &listeners {
-        if let Listener::Tcp(listener) = listener {
+        if let ListeningSocket::Tcp(listener) = &listener.socket {
             set_options(listener, options)?;
         }
     }
@@ -137,7 +149,7 @@ mod tests {
     use std::time::Duration;
 
     fn listener(options: &SocketOptions) -> TcpListener {
-        let Listen::Tcp(mut address) = Listen::default_address() else {
+        let ListenAddress::Tcp(mut address) = Listen::default_address().at else {
             panic!("the default is a TCP address");
         };
         address.socket.set_port(0);

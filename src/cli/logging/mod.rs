@@ -97,8 +97,8 @@ impl Layout {
             .format(self.writer())
             .build();
         let mut record = Record::builder();
-        let args = format_args!("{message}");
-        logger.log(&record.level(level).args(args).build());
+        let record = record.level(level);
+        logger.log(&record.args(format_args!("{message}")).build());
         drop(logger);
         memory.into_text()
     }

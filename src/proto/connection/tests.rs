@@ -49,22 +49,27 @@ fn fixed_key() -> [u8; 4] {
 fn frame(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
     match role {
         Role::Server => masked_frame(first, payload, [0x37, 0xFA, 0x21, 0x3D]),
-        Role::Client => [&header(first, 0, payload.len())[..], payload].concat(),
+        Role::Client => [&header(first, 0, payload.len() as u64)[..], payload].concat(),
     }
 }
 
 fn masked_frame(first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
     let mut payload = payload.to_vec();
     apply_mask(&mut payload, key, 0);
-    [&header(first, 0x80, payload.len())[..], &key, &payload].concat()
+    [
+        &header(first, 0x80, payload.len() as u64)[..],
+        &key,
+        &payload,
+    ]
+    .concat()
 }
 
 /// Returns a header without its masking key.
-fn header(first: u8, mask_bit: u8, len: usize) -> Vec<u8> {
+fn header(first: u8, mask_bit: u8, len: u64) -> Vec<u8> {
     match len {
         0..=125 => vec![first, mask_bit | len as u8],
         126..=65535 => [&[first, mask_bit | 126], &(len as u16).to_be_bytes()[..]].concat(),
-        _ => [&[first, mask_bit | 127], &(len as u64).to_be_bytes()[..]].concat(),
+        _ => [&[first, mask_bit | 127], &len.to_be_bytes()[..]].concat(),
     }
 }
 
@@ -634,9 +639,9 @@ fn section_10_4_a_message_fails_at_the_header_that_exceeds_the_limit() {
         1008,
     );
     // The error is reported at the header, before any payload is received.
-    for len in [1001_u64, 1 << 40, (1 << 63) - 1] {
+    for len in [1001, 1 << 32, (1 << 32) + 5, 1 << 40, (1 << 63) - 1] {
         let (mut connection, mut out) = (open(Role::Server), Vec::new());
-        let wire = header(0x82, 0x80, len as usize);
+        let wire = header(0x82, 0x80, len);
         assert_eq!(
             receive_all(&mut connection, &wire, &mut out),
             [Seen::Error(MessageTooBig)]

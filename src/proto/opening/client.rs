@@ -180,17 +180,17 @@ impl ClientOpening {
 
     /// Checks a 101 response: section 4.1, points 2 to 6 of the list of checks.
     fn check_accepted(&self, headers: &HeaderMap) -> Result<(), ClientOpeningError> {
-        match fields::occurrence(headers, UPGRADE.as_str()) {
+        match fields::occurrence(headers, &UPGRADE) {
             Occurrence::Once(value) if value.eq_ignore_ascii_case(b"websocket") => {}
             Occurrence::Missing | Occurrence::Once(_) | Occurrence::Repeated => {
                 return Err(ClientOpeningError::Upgrade);
             }
         }
-        if !fields::list_contains(headers, CONNECTION.as_str(), "upgrade") {
+        if !fields::list_contains(headers, &CONNECTION, "upgrade") {
             return Err(ClientOpeningError::Connection);
         }
         let accept = derive_accept_key(self.key.as_bytes());
-        match fields::occurrence(headers, SEC_WEBSOCKET_ACCEPT.as_str()) {
+        match fields::occurrence(headers, &SEC_WEBSOCKET_ACCEPT) {
             Occurrence::Once(value) if value == accept.as_bytes() => {}
             Occurrence::Missing | Occurrence::Once(_) | Occurrence::Repeated => {
                 return Err(ClientOpeningError::Accept);
@@ -201,7 +201,7 @@ impl ClientOpening {
         if extensions.iter().any(|line| !line.is_empty()) {
             return Err(ClientOpeningError::Extension);
         }
-        match fields::occurrence(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {
+        match fields::occurrence(headers, &SEC_WEBSOCKET_PROTOCOL) {
             Occurrence::Missing => Ok(()),
             Occurrence::Once(value)
                 if self

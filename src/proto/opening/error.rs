@@ -4,6 +4,7 @@
 use super::head::HeadError;
 use super::response::HttpResponse;
 use std::fmt;
+use tungstenite::http::header::ALLOW;
 
 /// A rule of the opening handshake that the client broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +130,7 @@ impl OpeningError {
         } else {
             "GET, HEAD"
         };
-        response.with_static("allow", methods)
+        response.and_static(ALLOW, methods)
     }
 }
 

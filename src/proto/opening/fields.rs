@@ -1,7 +1,7 @@
 //! The grammar of values inside header fields: tokens and lists of tokens (RFC 7230 sections 3.2.6 and 7), and the
 //! base64 of the 16 bytes of a `Sec-WebSocket-Key`. This module checks and splits values. It does not interpret them.
 
-use tungstenite::http::HeaderMap;
+use tungstenite::http::header::{HeaderMap, HeaderName, HeaderValue, ValueIter};
 
 /// Returns whether a token may contain `byte`.
 #[inline]
@@ -33,20 +33,46 @@ pub(super) fn is_token(text: &[u8]) -> bool {
 /// Returns the elements of the comma-separated field `name`, in order, without the spaces and tabs around them. If the
 /// field has several lines, their lists are joined. Empty elements are skipped, as RFC 7230 section 7 demands of a
 /// recipient.
-pub(super) fn list<'h>(
-    headers: &'h HeaderMap,
-    name: &str,
-) -> impl Iterator<Item = &'h [u8]> + use<'h> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|element| !element.is_empty())
+pub(super) fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> List<'h> {
+    List {
+        lines: headers.get_all(name).into_iter(),
+        rest: None,
+    }
+}
+
+/// The iterator of [`list`]. Its users share one `next`; iterator adapters would be compiled once for each of them.
+pub(super) struct List<'h> {
+    lines: ValueIter<'h, HeaderValue>,
+    /// The part of a line that is not split yet.
+    rest: Option<&'h [u8]>,
+}
+
+impl<'h> Iterator for List<'h> {
+    type Item = &'h [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let rest = match self.rest.take() {
+                Some(rest) => rest,
+                None => self.lines.next()?.as_bytes(),
+            };
+            let element = match rest.iter().position(|&byte| byte == b',') {
+                Some(comma) => {
+                    self.rest = Some(&rest[comma + 1..]);
+                    &rest[..comma]
+                }
+                None => rest,
+            };
+            let element = element.trim_ascii();
+            if !element.is_empty() {
+                return Some(element);
+            }
+        }
+    }
 }
 
 /// Returns whether the comma-separated field `name` contains `token`, regardless of case.
-pub(super) fn list_contains(headers: &HeaderMap, name: &str, token: &str) -> bool {
+pub(super) fn list_contains(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     list(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
@@ -58,7 +84,7 @@ pub(super) enum Occurrence<'h> {
 }
 
 /// Returns how often the field `name` occurs, and its value if it occurs once.
-pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &str) -> Occurrence<'h> {
+pub(super) fn occurrence<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Occurrence<'h> {
     let mut lines = headers.get_all(name).into_iter();
     match (lines.next(), lines.next()) {
         (None, _) => Occurrence::Missing,

@@ -20,7 +20,7 @@ use tungstenite::http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, ORIGIN, SEC_WEBSOCKET_EXTENSIONS,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
-use tungstenite::http::uri::{Scheme, Uri};
+use tungstenite::http::uri::Uri;
 
 /// A complete, valid request: an opening handshake that meets section 4.2.1, or a plain GET or HEAD.
 #[derive(Clone, Debug)]
@@ -237,19 +237,14 @@ impl Request {
     /// Returns the subprotocols that the client offers, in its order of preference. An opening handshake has at most
     /// 64, each a different token.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
-        fields::list(self.parsed.headers(), SEC_WEBSOCKET_PROTOCOL.as_str())
+        fields::list(self.parsed.headers(), &SEC_WEBSOCKET_PROTOCOL)
             .filter_map(|name| str::from_utf8(name).ok())
-    }
-
-    /// Returns the request as tungstenite parsed it. The method of a HEAD request is GET in it.
-    pub(super) fn parsed(&self) -> &server::Request {
-        &self.parsed
     }
 
     /// Returns the validated key of an opening handshake. Panics if this is a plain HTTP request.
     pub(super) fn key(&self) -> &[u8] {
         assert!(self.is_upgrade(), "only an opening handshake has a key");
-        self.parsed.headers()[SEC_WEBSOCKET_KEY].as_bytes()
+        self.parsed.headers()[&SEC_WEBSOCKET_KEY].as_bytes()
     }
 }
 
@@ -306,12 +301,9 @@ fn check_target(target: &[u8]) -> Result<(), OpeningError> {
     };
     let is_served = match uri.scheme() {
         None => target[0] == b'/',
-        Some(scheme) => {
-            [&Scheme::HTTP, &Scheme::HTTPS].contains(&scheme)
-                || ["ws", "wss"]
-                    .iter()
-                    .any(|name| scheme.as_str().eq_ignore_ascii_case(name))
-        }
+        Some(scheme) => ["http", "https", "ws", "wss"]
+            .iter()
+            .any(|name| scheme.as_str().eq_ignore_ascii_case(name)),
     };
     // RFC 7230 section 2.7.1: "A sender MUST NOT generate an "http" URI with an empty host identifier", nor with user
     // information, which can make one host look like another. is_host rejects both: it allows no "@".
@@ -329,7 +321,7 @@ fn check_target(target: &[u8]) -> Result<(), OpeningError> {
 /// message that lacks a Host header field and to any request message that contains more than one Host header
 /// field or a Host header field with an invalid field-value." This includes requests with an absolute target.
 fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
-    match fields::occurrence(headers, HOST.as_str()) {
+    match fields::occurrence(headers, &HOST) {
         Occurrence::Missing => Err(OpeningError::HostMissing),
         Occurrence::Repeated => Err(OpeningError::HostRepeated),
         Occurrence::Once(value) if is_host(value) => Ok(()),
@@ -340,10 +332,10 @@ fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
 /// Rejects every request with a body: neither an opening handshake nor a GET or HEAD needs one. If a proxy and this
 /// server disagreed on the length of a body, one of them would mistake the body for frames or for the next request.
 fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if headers.contains_key(&TRANSFER_ENCODING) {
         return Err(OpeningError::TransferEncoding);
     }
-    match fields::occurrence(headers, CONTENT_LENGTH.as_str()) {
+    match fields::occurrence(headers, &CONTENT_LENGTH) {
         Occurrence::Missing | Occurrence::Once(b"0") => Ok(()),
         Occurrence::Once(_) | Occurrence::Repeated => Err(OpeningError::ContentLength),
     }
@@ -352,37 +344,37 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
 /// Returns whether the client attempts to open a WebSocket, correctly or not. A request with only `Upgrade: h2c` is a
 /// plain request: RFC 7230 section 6.7 allows a server to answer it without the upgrade.
 fn is_upgrade_attempt(headers: &HeaderMap) -> bool {
-    fields::list_contains(headers, UPGRADE.as_str(), "websocket")
-        || headers.contains_key(SEC_WEBSOCKET_KEY)
-        || headers.contains_key(SEC_WEBSOCKET_VERSION)
+    fields::list_contains(headers, &UPGRADE, "websocket")
+        || headers.contains_key(&SEC_WEBSOCKET_KEY)
+        || headers.contains_key(&SEC_WEBSOCKET_VERSION)
 }
 
 /// Checks an opening handshake: section 4.2.1, points 3 to 6, that there is at most one Origin, and the extensions and
 /// subprotocols that are offered.
 fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
-    match fields::occurrence(headers, UPGRADE.as_str()) {
+    match fields::occurrence(headers, &UPGRADE) {
         Occurrence::Missing => return Err(OpeningError::UpgradeMissing),
         Occurrence::Once(value) if value.eq_ignore_ascii_case(b"websocket") => {}
         Occurrence::Once(_) | Occurrence::Repeated => {
             return Err(OpeningError::UpgradeNotWebSocket);
         }
     }
-    if !fields::list_contains(headers, CONNECTION.as_str(), "upgrade") {
+    if !fields::list_contains(headers, &CONNECTION, "upgrade") {
         return Err(OpeningError::ConnectionNotUpgrade);
     }
-    match fields::occurrence(headers, SEC_WEBSOCKET_VERSION.as_str()) {
+    match fields::occurrence(headers, &SEC_WEBSOCKET_VERSION) {
         Occurrence::Once(b"13") => {}
         Occurrence::Missing | Occurrence::Once(_) | Occurrence::Repeated => {
             return Err(OpeningError::WebSocketVersion);
         }
     }
-    match fields::occurrence(headers, SEC_WEBSOCKET_KEY.as_str()) {
+    match fields::occurrence(headers, &SEC_WEBSOCKET_KEY) {
         Occurrence::Missing => return Err(OpeningError::KeyMissing),
         Occurrence::Repeated => return Err(OpeningError::KeyRepeated),
         Occurrence::Once(key) if fields::is_key(key) => {}
         Occurrence::Once(_) => return Err(OpeningError::KeyInvalid),
     }
-    match fields::occurrence(headers, ORIGIN.as_str()) {
+    match fields::occurrence(headers, &ORIGIN) {
         Occurrence::Missing | Occurrence::Once(_) => {}
         Occurrence::Repeated => return Err(OpeningError::OriginRepeated),
     }
@@ -393,7 +385,7 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
 /// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. Accepts at most [`EXTENSIONS_MAX`].
 fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
     let mut count = 0;
-    for offer in fields::list(headers, SEC_WEBSOCKET_EXTENSIONS.as_str()) {
+    for offer in fields::list(headers, &SEC_WEBSOCKET_EXTENSIONS) {
         if count == EXTENSIONS_MAX {
             return Err(OpeningError::TooManyExtensions);
         }
@@ -402,7 +394,7 @@ fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
         }
         count += 1;
     }
-    if count == 0 && headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+    if count == 0 && headers.contains_key(&SEC_WEBSOCKET_EXTENSIONS) {
         return Err(OpeningError::Extensions);
     }
     Ok(())
@@ -411,19 +403,20 @@ fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
 /// Checks the offered subprotocols. Section 4.3: `Sec-WebSocket-Protocol-Client = 1#token`. Section 4.1 point 10: "MUST
 /// all be unique strings". Accepts at most [`SUBPROTOCOLS_MAX`].
 fn check_subprotocols(headers: &HeaderMap) -> Result<(), OpeningError> {
-    let mut names = Vec::new();
-    for name in fields::list(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {
+    let (mut names, mut are_unique) = (Vec::new(), true);
+    for name in fields::list(headers, &SEC_WEBSOCKET_PROTOCOL) {
         if names.len() == SUBPROTOCOLS_MAX {
             return Err(OpeningError::TooManySubprotocols);
         }
         if !fields::is_token(name) {
             return Err(OpeningError::Subprotocols);
         }
+        // Each with each other: at most 16 us for a head of 16 KiB. A program without the code that sorts them is 4 KB
+        // smaller.
+        are_unique &= !names.contains(&name);
         names.push(name);
     }
-    names.sort_unstable();
-    let are_unique = names.windows(2).all(|pair| pair[0] != pair[1]);
-    let is_empty = names.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
+    let is_empty = names.is_empty() && headers.contains_key(&SEC_WEBSOCKET_PROTOCOL);
     if are_unique && !is_empty {
         Ok(())
     } else {

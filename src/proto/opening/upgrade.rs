@@ -3,9 +3,8 @@
 
 use super::fields::{self, Occurrence};
 use super::request::Request;
-use super::response::ResponseError;
+use super::response::{ResponseError, encode_headers, encode_status_line, is_printable};
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::handshake::server::{self, create_response, write_response};
 use tungstenite::http::StatusCode;
 use tungstenite::http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
@@ -29,7 +28,7 @@ use tungstenite::http::header::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Upgrade {
-    response: server::Response,
+    headers: HeaderMap,
 }
 
 impl Upgrade {
@@ -42,22 +41,24 @@ impl Upgrade {
             request.is_upgrade(),
             "only an opening handshake is answered with 101"
         );
-        // tungstenite accepts "upgrade" only in the first Connection line, and not after a tab. `Request` has checked
-        // all lines, so a request that tungstenite rejects gets the same response.
-        let response =
-            create_response(request.parsed()).unwrap_or_else(|_| switching_protocols(request));
-        Self { response }
+        let accept =
+            HeaderValue::try_from(derive_accept_key(request.key())).expect("base64 is ASCII");
+        let mut headers = HeaderMap::new();
+        headers.append(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.append(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.append(SEC_WEBSOCKET_ACCEPT, accept);
+        Self { headers }
     }
 
     /// Returns the headers that will be sent.
     pub fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        &self.headers
     }
 
     /// Returns the headers, which the caller may change. [`encode`](Self::encode) fails if a header violates RFC 6455
     /// or RFC 7230.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        self.response.headers_mut()
+        &mut self.headers
     }
 
     /// Selects one of the subprotocols that `request` offers. Returns `false`, and changes nothing, if `name` was not
@@ -77,11 +78,13 @@ impl Upgrade {
     /// The first header that violates RFC 6455 or RFC 7230. Nothing was appended to `out`.
     pub fn encode(&self, request: &Request, out: &mut Vec<u8>) -> Result<(), ResponseError> {
         self.check(request)?;
-        let start = out.len();
-        write_response(&mut *out, &self.response).map_err(|_| {
-            out.truncate(start);
-            ResponseError::Value
-        })
+        if !self.headers.values().all(is_printable) {
+            return Err(ResponseError::Value);
+        }
+        encode_status_line(StatusCode::SWITCHING_PROTOCOLS, out);
+        encode_headers(&self.headers, out);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
     fn check(&self, request: &Request) -> Result<(), ResponseError> {
@@ -109,7 +112,7 @@ impl Upgrade {
         }
         // Section 11.3.4: Sec-WebSocket-Protocol "MUST NOT appear more than once in an HTTP response". Section 4.2.2:
         // its value is one of those in the request.
-        match fields::occurrence(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) {
+        match fields::occurrence(headers, &SEC_WEBSOCKET_PROTOCOL) {
             Occurrence::Missing => Ok(()),
             Occurrence::Once(value)
                 if request.subprotocols().any(|name| name.as_bytes() == value) =>
@@ -126,22 +129,10 @@ fn check_once(
     name: HeaderName,
     is_right: impl Fn(&[u8]) -> bool,
 ) -> Result<(), ResponseError> {
-    match fields::occurrence(headers, name.as_str()) {
+    match fields::occurrence(headers, &name) {
         Occurrence::Once(value) if is_right(value) => Ok(()),
         Occurrence::Missing | Occurrence::Once(_) | Occurrence::Repeated => {
             Err(ResponseError::Reserved(name))
         }
     }
-}
-
-/// Returns the 101 that tungstenite's `create_response` would return.
-fn switching_protocols(request: &Request) -> server::Response {
-    let accept = HeaderValue::try_from(derive_accept_key(request.key())).expect("base64 is ASCII");
-    let mut response = server::Response::new(());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    response
 }

@@ -5,10 +5,13 @@
 //! first review and by attack tests), `second_review` (by the second review), and `second_review_low` (its minor faults). The
 //! other files are named after their subjects. `simulation` runs random input against a model.
 
+mod addresses;
 mod deadlines;
 mod faults;
 mod findings;
 mod pressure;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod publications;
 mod replay;
 mod script;

@@ -13,6 +13,7 @@ use crate::server::turn::{self, Environment};
 use crate::stream::{Stream, Transport};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The state of a scripted connection: what the session will read, and what it has written.
@@ -277,10 +278,21 @@ impl Bench {
 
     /// Adds a connection whose request has not arrived yet.
     pub(super) fn connect(&mut self) -> Peer {
+        self.connect_from(None)
+    }
+
+    /// Adds a connection from an address. Its request has not arrived.
+    pub(super) fn connect_from(&mut self, address: Option<SocketAddr>) -> Peer {
+        self.connect_with(address, false)
+    }
+
+    /// Adds a connection from an address, of a listener that expects the PROXY protocol if `is_proxied`.
+    pub(super) fn connect_with(&mut self, address: Option<SocketAddr>, is_proxied: bool) -> Peer {
         let wire = Shared::new(Wire::default());
+        let stream = Stream::memory(ScriptedStream(wire.clone()));
         let id = self
             .engine
-            .insert(Stream::memory(ScriptedStream(wire.clone())), None)
+            .insert_with(stream, address, is_proxied)
             .expect("fewer connections than connections_max");
         let peer = Peer { id, wire };
         self.peers.push(peer.clone());

@@ -96,7 +96,8 @@ fn the_sources_and_timers_of_a_nested_route_reach_it_only() {
     impl Handler for Shared<Seen> {
         fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
         fn on_start(&mut self, cx: &mut Context<'_>) {
-            let (mut source, _) = mio::net::UnixStream::pair().unwrap();
+            let any = "127.0.0.1:0".parse().unwrap();
+            let mut source = mio::net::UdpSocket::bind(any).unwrap();
             cx.register(&mut source, 7, Interest::READABLE).unwrap();
         }
         fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {

@@ -81,7 +81,7 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
-    let table: [(&[&str], &str); 12] = [
+    let table: [(&[&str], &str); 17] = [
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),
         (&["-l", "--no-ping"], "-l \"--no-ping\" has no port"),
@@ -107,6 +107,26 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
         (
             &["--replay", "20", "-r", "/=echo"],
             "--replay needs a broadcast; add -r PATH=broadcast or remove --replay",
+        ),
+        (
+            &["--trusted-proxy", "localhost"],
+            "--trusted-proxy \"localhost\" is not an address, such as 10.0.0.0/8",
+        ),
+        (
+            &["--trusted-proxy", "10.0.0.0/33"],
+            "--trusted-proxy \"10.0.0.0/33\" has no prefix length from 0 to 32",
+        ),
+        (
+            &["--trusted-proxy", "10.0.0.1/8"],
+            "--trusted-proxy \"10.0.0.1/8\" has bits after its prefix",
+        ),
+        (
+            &["--trusted-proxy=::1", "--forwarded-header", "x-real-ip"],
+            "--forwarded-header \"x-real-ip\" is neither x-forwarded-for nor forwarded",
+        ),
+        (
+            &["--forwarded-header", "forwarded"],
+            "--forwarded-header needs a trusted proxy; add --trusted-proxy NETWORK or remove",
         ),
         (
             &["--handshake-timeout", "off"],
@@ -141,7 +161,7 @@ fn echo_and_broadcast_take_no_routes() {
 
 #[test]
 fn inconsistent_limits_are_reported_by_flag_name() {
-    let table: [(&[&str], &str); 17] = [
+    let table: [(&[&str], &str); 18] = [
         (
             &["--message-bytes-max", "0"],
             "--message-bytes-max must be at least 1",
@@ -185,6 +205,10 @@ fn inconsistent_limits_are_reported_by_flag_name() {
         (
             &["--handshakes-max", "0"],
             "--handshakes-max must be at least 1",
+        ),
+        (
+            &["--handshakes-per-address-max", "1000001"],
+            "--handshakes-per-address-max must be from 1 to 1000000",
         ),
         (
             &["--handshake-timeout", "0"],

@@ -15,9 +15,9 @@ fn listeners_stay_in_order() {
         let sockets: Vec<_> = serve
             .listen
             .iter()
-            .map(|one| match one {
-                Listen::Tcp(address) => address.socket.to_string(),
-                Listen::Unix(path) => panic!("{path}"),
+            .map(|one| match &one.at {
+                ListenAddress::Tcp(address) => address.socket.to_string(),
+                ListenAddress::Unix(path) => panic!("{path}"),
             })
             .collect();
         assert_eq!(
@@ -76,6 +76,29 @@ fn origins_are_stored_in_lower_case() {
 }
 
 #[test]
+fn trusted_proxies_are_networks() {
+    let args = [
+        "echo",
+        "--trusted-proxy",
+        "10.0.0.0/8",
+        "--trusted-proxy=unix",
+    ];
+    let expected = ["10.0.0.0/8", "unix"].map(|text| text.parse().unwrap());
+    assert_eq!(config(&args).trusted_proxies, expected);
+    assert_eq!(
+        config(&args).forwarded_header,
+        ForwardedHeader::XForwardedFor
+    );
+    for (name, header) in [
+        ("forwarded", ForwardedHeader::Forwarded),
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+    ] {
+        let args = ["--trusted-proxy=::1", "--forwarded-header", name];
+        assert_eq!(config(&args).forwarded_header, header);
+    }
+}
+
+#[test]
 fn the_page_is_served_unless_no_page_is_given() {
     let table: [(&[&str], bool); 5] = [
         (&[], true),
@@ -92,7 +115,7 @@ fn the_page_is_served_unless_no_page_is_given() {
 #[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
-    let table: [(&[&str], Change); 25] = [
+    let table: [(&[&str], Change); 29] = [
         (&["--message-bytes-max", "64K"], |config| {
             config.message_bytes_max = 65_536
         }),
@@ -151,6 +174,18 @@ fn every_limit_sets_its_field_and_nothing_else() {
         }),
         (&["--handshakes-max", "9"], |config| {
             config.handshakes_max = 9
+        }),
+        (&["--connections-per-address-max", "9"], |config| {
+            config.connections_per_address_max = Some(9)
+        }),
+        (&["--connections-per-address-max=off"], |config| {
+            config.connections_per_address_max = None
+        }),
+        (&["--handshakes-per-address-max", "9"], |config| {
+            config.handshakes_per_address_max = Some(9)
+        }),
+        (&["--handshakes-per-address-max", "0"], |config| {
+            config.handshakes_per_address_max = None
         }),
         (&["--shutdown-grace", "0"], |config| {
             config.shutdown_grace = Duration::ZERO

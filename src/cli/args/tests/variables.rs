@@ -32,6 +32,8 @@ fn every_flag_has_a_variable_that_does_the_same() {
             "--listen" => ("unix:x", &[]),
             "--route" => ("/x=echo: a, b ", &[]),
             "--origin" => ("https://example.org", &[]),
+            "--trusted-proxy" => ("10.0.0.0/8", &[]),
+            "--forwarded-header" => ("forwarded", &["--trusted-proxy=::1"]),
             "--unix-mode" => ("600", &["-l", "unix:y"]),
             "--lag" => ("skip", &[]),
             "--metrics" => ("/m", &[]),
@@ -83,6 +85,7 @@ fn several_values_are_separated_by_blanks_and_routes_by_line_ends() {
     let variables = [
         ("WSLOOP_LISTEN", " 0\t[::1]:0  unix:x\n"),
         ("WSLOOP_ORIGIN", "null https://example.org"),
+        ("WSLOOP_TRUSTED_PROXY", "unix 10.0.0.0/8"),
         (
             "WSLOOP_ROUTE",
             "\n  /a=echo:You sent: \n/b=reply:{\"a\": 1, \"b\": 2}\n\n",
@@ -92,6 +95,8 @@ fn several_values_are_separated_by_blanks_and_routes_by_line_ends() {
     let expected = ["0", "[::1]:0", "unix:x"].map(|text| Listen::parse(text).unwrap());
     assert_eq!(serve.listen, expected);
     assert_eq!(serve.origins, ["null", "https://example.org"]);
+    let networks = ["unix", "10.0.0.0/8"].map(|text| text.parse().unwrap());
+    assert_eq!(serve.config.trusted_proxies, networks);
     let echo = Route::Echo {
         prefix: "You sent: ".to_owned(),
     };

@@ -2,6 +2,8 @@
 
 use super::super::{ResponseError, Upgrade};
 use super::{RFC_EXAMPLE, request};
+use tungstenite::handshake::machine::TryParse;
+use tungstenite::handshake::server;
 use tungstenite::http::HeaderMap;
 use tungstenite::http::header::{HeaderName, HeaderValue};
 
@@ -33,6 +35,16 @@ fn the_rfcs_example_is_answered_as_in_the_rfc() {
         "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
     );
+}
+
+#[test]
+fn the_101_has_the_bytes_of_tungstenites() {
+    let (_, request) = server::Request::try_parse(RFC_EXAMPLE.as_bytes())
+        .unwrap()
+        .unwrap();
+    let mut expected = Vec::new();
+    server::write_response(&mut expected, &server::create_response(&request).unwrap()).unwrap();
+    assert_eq!(encoded(RFC_EXAMPLE, |_| {}).unwrap().as_bytes(), expected);
 }
 
 #[test]

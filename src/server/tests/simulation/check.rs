@@ -7,11 +7,11 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::deadlines::{Deadline, Millis};
 use crate::engine::paths::Paths;
-use crate::engine::session::{InputEnd, Kind, Phase, Session};
+use crate::engine::session::{AddressState, InputEnd, Kind, Peer as Address, Phase, Session};
 use crate::id::Id;
 use crate::outbound::CHUNK_BYTES;
 use crate::proto::Stage;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 mod received;
 
@@ -26,6 +26,7 @@ pub(super) struct Bounds {
     unprocessed_bytes_max: usize,
     lag_bytes_max: usize,
     replay_bytes_max: usize,
+    connections_per_address_max: usize,
     handshake_timeout: u64,
     has_idle_timeout: bool,
 }
@@ -43,6 +44,7 @@ impl Bounds {
             unprocessed_bytes_max: config.receive_buffer_bytes,
             lag_bytes_max: config.lag_bytes_max,
             replay_bytes_max: config.replay_bytes_max,
+            connections_per_address_max: config.connections_per_address_max.expect("it was set"),
             handshake_timeout: config.handshake_timeout.as_millis() as u64,
             has_idle_timeout: config.idle_timeout.is_some(),
         }
@@ -71,11 +73,34 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
             assert!(engine.now < deadline, "handshake_timeout has passed");
         }
     }
+    check_addresses(engine, bounds);
     check_log_bytes(engine, model, bounds);
     if !engine.has_work() {
         let next_in = engine.deadlines.next_in(engine.now as Millis);
         assert_ne!(next_in, Some(0), "a deadline was due");
     }
+}
+
+/// Checks that each connection with an address is counted for it once, and that no address is above its limit.
+fn check_addresses(engine: &Engine, bounds: &Bounds) {
+    let mut counts = HashMap::new();
+    for (_, session) in &engine.sessions {
+        let may_be_uncounted = match session.kind {
+            Kind::Requesting => session.address_state == AddressState::Awaited,
+            // Refused, or ended before its request.
+            Kind::Answered | Kind::Surplus | Kind::Reported => true,
+            Kind::Opened | Kind::Ended => false,
+        };
+        if session.address_state == AddressState::Counted {
+            *counts.entry(session.peer.ip()).or_insert(0) += 1;
+        } else {
+            assert!(session.peer == Address::Unknown || may_be_uncounted);
+        }
+    }
+    let total = counts.values().sum::<usize>();
+    assert_eq!(engine.connections_by_address(), Some(total as u64));
+    let largest = counts.values().max();
+    assert!(largest.is_none_or(|count| *count <= bounds.connections_per_address_max));
 }
 
 /// Checks that a session waits only for events that will come. Called when the engine has no work left.
@@ -189,6 +214,7 @@ pub(super) fn everything_is_released(engine: &Engine, model: &Model) {
     assert!(engine.large_queue.is_empty());
     assert_eq!(engine.topics.unclaimed_len(), 0);
     assert!(engine.reap_queue.is_empty());
+    assert_eq!(engine.connections_by_address(), Some(0));
     let paths = format!("{:?}", engine.paths);
     assert_eq!(paths, format!("{:?}", Paths::default()));
     assert_eq!(model.open_count, 0, "on_open without on_close");

@@ -401,7 +401,7 @@ impl Handler for RandomHandler {
             Error::Io(_) => self.counters.failures += 1,
             Error::Shutdown => self.counters.limits += 1,
             Error::HandlerPanicked => assert!(self.counters.panics > 0),
-            Error::Response(_) => panic!("{error}"),
+            Error::Response(_) | Error::ProxyHeader => panic!("{error}"),
         }
         self.maybe_panic();
         // A connection without a session has no route, so its timers would reach no handler.

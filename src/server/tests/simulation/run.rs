@@ -14,11 +14,13 @@ use crate::context::Context;
 use crate::engine::{Engine, Readiness, Stop};
 use crate::handler::Handler;
 use crate::id::Id;
+use crate::network::Network;
 use crate::server::testing::shared::Shared;
 use crate::server::turn::{self, Environment};
 use crate::stream::Stream;
 use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -224,7 +226,9 @@ impl Simulation {
         let writable_bytes = self.random.below(30_000);
         let socket = Socket::new(writable_bytes);
         let stream = Stream::memory(SocketStream(socket.clone()));
-        match self.engine.insert(stream, None) {
+        let address = ADDRESSES[self.now as usize % ADDRESSES.len()];
+        let address = address.map(|ip| SocketAddr::new(ip, 9));
+        match self.engine.insert(stream, address) {
             Some(id) => {
                 let mut handler = self.handler.lock();
                 handler.model.connected_at.insert(id, self.now);
@@ -351,9 +355,19 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
         shutdown_grace: Duration::from_millis(120),
         connections_max: profile.connections,
         handshakes_max: 10,
+        connections_per_address_max: Some(profile.connections / 6 + 1),
+        trusted_proxies: ADDRESSES[3].map(Network::from).into_iter().collect(),
         ..Config::default()
     }
 }
+
+/// Addresses of the clients. The last is that of a trusted proxy.
+const ADDRESSES: [Option<IpAddr>; 4] = [
+    None,
+    Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+    Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+];
 
 /// Number of turns with random events in one run.
 const TURNS: usize = 500;
