@@ -104,7 +104,7 @@ pub struct Config {
     /// acknowledged. The kernel can exceed it by one segment, which has up to 64 KiB if the peer's receive window is
     /// large. On other systems it is the size of the send buffer (SO_SNDBUF), which includes unacknowledged bytes and
     /// therefore also limits the throughput of long paths. The option is set on listeners; accepted connections inherit
-    /// it. Unix sockets are not limited. Needs a Unix system and the cargo feature `socket-options`.
+    /// it, also those of another process that shares or inherits the listener. Unix sockets are not limited. Needs a Unix system and the cargo feature `socket-options`.
     pub kernel_unsent_bytes_max: Option<u32>,
 
     /// Maximum bytes that all topics together retain for members that join later ([`Replay`]), plus 1 KiB and the length
