@@ -91,6 +91,22 @@ pub struct Config {
     /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)).
     pub lag_policy: LagPolicy,
 
+    /// Maximum bytes of one TCP session that the kernel accepts before it has sent them. Default `None`: the kernel's
+    /// own limit, which on Linux grows to 4 MB. From 1 to 2 147 483 647. The kernel accepts no more bytes until it has
+    /// sent some; the rest stays in the session's queue, where the limits above apply to it.
+    ///
+    /// With [`LagPolicy::Skip`], a small value such as 4 KiB makes a slow client current: publications in the kernel's
+    /// buffer cannot be skipped ([`guide::slow`](crate::guide::slow#freshness)). It also limits the kernel's memory for
+    /// clients that do not read. No limit is the default because a small one costs throughput: the server has to write
+    /// more often.
+    ///
+    /// On Linux and Android this is the option TCP_NOTSENT_LOWAT, which does not count bytes that are sent and not yet
+    /// acknowledged. The kernel can exceed it by one segment, which has up to 64 KiB if the peer's receive window is
+    /// large. On other systems it is the size of the send buffer (SO_SNDBUF), which includes unacknowledged bytes and
+    /// therefore also limits the throughput of long paths. The option is set on listeners; accepted connections inherit
+    /// it, also those of another process that shares or inherits the listener. Unix sockets are not limited. Needs a Unix system and the cargo feature `socket-options`.
+    pub kernel_unsent_bytes_max: Option<u32>,
+
     /// Maximum bytes that all topics together retain for members that join later ([`Replay`]), plus 1 KiB and the length
     /// of the name for each topic that retains messages. Default 16 MiB: some thousand topics with their last 20 messages
     /// of 200 bytes. When it is exceeded, the topic that was published to least recently loses all that it retains; a
@@ -228,6 +244,7 @@ impl Default for Config {
             backlog_bytes_max: 18 * MIB,
             lag_bytes_max: 8 * MIB,
             lag_policy: LagPolicy::Disconnect,
+            kernel_unsent_bytes_max: None,
             replay_bytes_max: 16 * MIB,
             memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
@@ -274,6 +291,17 @@ impl Config {
                 "backlog_bytes_max must be at least high_water_bytes",
             ),
             (self.lag_bytes_max >= 1, "lag_bytes_max must be at least 1"),
+            (
+                // Zero means "no limit" to Linux. Sockets' options are signed.
+                self.kernel_unsent_bytes_max
+                    .is_none_or(|bytes| (1..=i32::MAX as u32).contains(&bytes)),
+                "kernel_unsent_bytes_max must be from 1 to 2147483647",
+            ),
+            (
+                self.kernel_unsent_bytes_max.is_none()
+                    || cfg!(all(unix, feature = "socket-options")),
+                "kernel_unsent_bytes_max needs a Unix system and the cargo feature socket-options",
+            ),
             (
                 self.connections_max >= 1,
                 "connections_max must be at least 1",
@@ -432,6 +460,29 @@ mod tests {
             config.check().unwrap_err().to_string(),
             "headers_max must be from 1 to 124"
         );
+    }
+
+    #[test]
+    fn the_limit_of_unsent_bytes_in_the_kernel_needs_its_feature() {
+        let check = |bytes| {
+            let config = Config {
+                kernel_unsent_bytes_max: Some(bytes),
+                ..Config::default()
+            };
+            config.check().map_err(|error| error.to_string())
+        };
+        let range = "kernel_unsent_bytes_max must be from 1 to 2147483647";
+        for bytes in [0, 1 << 31, u32::MAX] {
+            assert_eq!(check(bytes).unwrap_err(), range);
+        }
+        for bytes in [1, 4096, i32::MAX as u32] {
+            if cfg!(all(unix, feature = "socket-options")) {
+                assert_eq!(check(bytes), Ok(()));
+            } else {
+                let expected = "kernel_unsent_bytes_max needs a Unix system and the cargo feature socket-options";
+                assert_eq!(check(bytes).unwrap_err(), expected);
+            }
+        }
     }
 
     #[test]

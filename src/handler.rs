@@ -113,6 +113,13 @@ pub trait Handler {
     ///
     /// Check the `Origin` (section 10.2) or a token (section 10.5) here.
     ///
+    /// After `Ok`, `on_open` is called at once: no other method of the handler is called in between, and bytes that the
+    /// client has sent after its request are processed later. There are two exceptions, in which neither `on_open` nor
+    /// `on_close` follows: this method has called [`Context::terminate`] for this session, or it has made the 101
+    /// response invalid, which is answered with 500 and reported to `on_error`. A wrapper that refuses a client after
+    /// its inner handler has accepted it is a third one for the inner handler. So count and subscribe sessions in
+    /// `on_open`.
+    ///
     /// # Errors
     /// The response that refuses the client. Neither `on_open` nor `on_close` follows.
     fn on_upgrade(

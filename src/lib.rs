@@ -22,10 +22,10 @@
 //! # }
 //! ```
 //!
-//! The [`guide`] has chapters: the [architecture](guide::architecture), [one turn of the loop](guide::turn),
-//! [how a message is received and sent](guide::message), [memory per connection](guide::memory),
-//! [choosing limits](guide::limits), [slow clients](guide::slow), [other threads](guide::threads),
-//! [other event loops](guide::embedding), [testing a handler](guide::testing),
+//! The [`guide`] has chapters: [the first hour](guide::first_hour), the [architecture](guide::architecture),
+//! [one turn of the loop](guide::turn), [how a message is received and sent](guide::message),
+//! [memory per connection](guide::memory), [choosing limits](guide::limits), [slow clients](guide::slow),
+//! [other threads](guide::threads), [other event loops](guide::embedding), [testing a handler](guide::testing),
 //! [operating the binary](guide::operating), [whole programs](guide::programs).
 //!
 //! # In short
@@ -47,9 +47,10 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `serve` | yes | the server binary; enables `simd` |
+//! | `serve` | yes | the server binary; enables `simd` and `socket-options` |
 //! | `connect`, `bench` | yes | the binary's commands of that name |
 //! | `mimalloc` | yes | the binary's allocator, which returns memory after a burst |
+//! | `socket-options` | with `serve` | [`Config::kernel_unsent_bytes_max`]; a reset, which frees the kernel's memory, for peers that accept nothing |
 //! | `proxy-protocol` | yes | listeners for proxies that send the PROXY protocol (`ListenOptions::proxy_protocol`) |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
 //!

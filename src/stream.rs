@@ -65,10 +65,10 @@ impl Stream {
     }
 
     /// Makes closing the socket reset the connection, so that the kernel discards unsent bytes at once instead of
-    /// holding them for a peer that accepts nothing. Has no effect without the feature `serve`, on Windows, and on
-    /// streams other than TCP.
+    /// holding them for a peer that accepts nothing. Has no effect without the feature `socket-options`, on Windows, and
+    /// on streams other than TCP.
     pub(crate) fn reset_on_close(&self) {
-        #[cfg(all(unix, feature = "serve"))]
+        #[cfg(all(unix, feature = "socket-options"))]
         if let Self::Tcp(stream) = self {
             // A failure means that the connection has ended already.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));

@@ -20,6 +20,7 @@ use wsloop::{
 
 mod upgrade {
     use super::*;
+    use std::sync::mpsc;
 
     /// Accepts requests with a token, and returns the token in a header of the 101 response.
     #[derive(Default)]
@@ -136,6 +137,89 @@ mod upgrade {
         let server = serve(Config::default(), Front);
         let response = http(server.addr, "GET /a/b?c=d HTTP/1.1\r\nHost: me:1\r\n\r\n");
         assert_eq!(response.body, r#"/a/b Some("c=d") me:1"#);
+    }
+
+    /// Records which methods are called. Terminates sessions on `/terminated`.
+    struct Calls(mpsc::Sender<&'static str>);
+
+    impl Calls {
+        fn record(&self, method: &'static str) {
+            self.0.send(method).unwrap();
+        }
+    }
+
+    impl Handler for Calls {
+        fn on_upgrade(
+            &mut self,
+            cx: &mut Context<'_>,
+            id: Id,
+            request: &Request,
+            _: &mut Upgrade,
+        ) -> Result<(), HttpResponse> {
+            self.record("on_upgrade");
+            // Both are due at once, in the next turn.
+            cx.set_timer(Duration::ZERO, 0);
+            cx.set_session_timer(id, Duration::ZERO, 0);
+            assert_eq!(cx.send(id, "too early"), SendStatus::Closed);
+            assert!(!cx.subscribe(id, "too early"));
+            if request.path() == "/terminated" {
+                cx.terminate(id);
+            }
+            Ok(())
+        }
+
+        fn on_open(&mut self, _: &mut Context<'_>, _: Id) {
+            self.record("on_open");
+        }
+
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {
+            self.record("on_message");
+        }
+
+        fn on_close(&mut self, _: &mut Context<'_>, _: Id, _: &Close<'_>) {
+            self.record("on_close");
+        }
+
+        fn on_timer(&mut self, _: &mut Context<'_>, _: u64) {
+            self.record("on_timer");
+        }
+
+        fn on_session_timer(&mut self, _: &mut Context<'_>, _: Id, _: u64) {
+            self.record("on_session_timer");
+        }
+    }
+
+    /// Sends an opening handshake with a message and a Close behind it. Returns the methods that are called, and the bytes
+    /// that the client receives.
+    fn calls(path: &str) -> (Vec<&'static str>, Vec<u8>) {
+        let (sender, receiver) = mpsc::channel();
+        let server = serve(Config::default(), Calls(sender));
+        let mut raw = Raw::new(server.addr);
+        let mut bytes = upgrade_request(path).into_bytes();
+        bytes.extend(frame(TEXT, b"at once"));
+        bytes.extend(close_frame(1000, ""));
+        raw.send(bytes);
+        let mut received = Vec::new();
+        // A reset ends the stream as well.
+        let _ = raw.0.read_to_end(&mut received);
+        drop(server);
+        (receiver.into_iter().collect(), received)
+    }
+
+    #[test]
+    fn nothing_is_called_between_on_upgrade_and_on_open() {
+        let (calls, received) = calls("/");
+        assert_eq!(calls[..3], ["on_upgrade", "on_open", "on_message"]);
+        assert!(calls.contains(&"on_timer"), "{calls:?}");
+        assert!(received.starts_with(b"HTTP/1.1 101 "));
+    }
+
+    #[test]
+    fn a_session_that_on_upgrade_terminates_has_neither_on_open_nor_on_close() {
+        let (mut calls, received) = calls("/terminated");
+        calls.retain(|call| *call != "on_timer");
+        assert_eq!(calls, ["on_upgrade"]);
+        assert_eq!(received, []);
     }
 }
 

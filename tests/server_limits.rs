@@ -510,10 +510,80 @@ mod backpressure {
         drop(server);
     }
 
+    /// Sends 1 MiB to a client that does not read and has a receive buffer of 4 KiB. Returns the number of bytes that
+    /// remain in the session's queue.
+    #[cfg(all(unix, feature = "socket-options"))]
+    fn queued_of_1_mib(kernel_unsent_bytes_max: Option<u32>) -> usize {
+        use socket2::{Domain, Socket, Type};
+
+        let config = Config {
+            kernel_unsent_bytes_max,
+            high_water_bytes: 4 * MIB,
+            ..Config::default()
+        };
+        let (queued, answer) = std::sync::mpsc::channel();
+        let handler = handler_fn(move |cx: &mut Context<'_>, id: Id, message: Message<'_>| {
+            if message.as_text() == Some("send") {
+                let _ = cx.send(id, noise(MIB));
+            } else {
+                queued.send(cx.buffered_amount(id)).unwrap();
+            }
+        });
+        let server = serve(config, handler);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Set before connecting, so that the client's kernel never announces a larger window.
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&server.addr.into()).unwrap();
+        let mut raw = Raw(socket.into());
+        raw.send(upgrade_request("/"));
+        assert_eq!(raw.response_head().status, 101);
+        raw.send(frame(TEXT, b"send"));
+        // So that a later turn receives the question. If the same turn receives it, more bytes are queued.
+        thread::park_timeout(SHORT);
+        raw.send(frame(TEXT, b"how many"));
+        answer.recv_timeout(WAIT).unwrap()
+    }
+
+    #[cfg(all(feature = "socket-options", target_os = "linux"))]
+    #[test]
+    fn an_accepted_connection_has_the_limit_of_unsent_bytes_in_the_kernel() {
+        assert_eq!(queued_of_1_mib(None), 0);
+        for bytes in [1, 4096, 64 * 1024] {
+            let queued = queued_of_1_mib(Some(bytes));
+            // The rest is in the kernel: up to the limit, one segment and the client's receive buffer.
+            let expected = MIB - bytes as usize - 64 * 1024..=MIB;
+            assert!(expected.contains(&queued), "{bytes}: {queued}");
+        }
+    }
+
+    #[cfg(all(unix, feature = "socket-options"))]
+    #[test]
+    fn a_limit_of_one_unsent_byte_in_the_kernel_loses_no_message_and_stops_none() {
+        let config = Config {
+            kernel_unsent_bytes_max: Some(1),
+            ..config()
+        };
+        let server = serve(config, Echo::new());
+        let mut raw = Raw::open(server.addr, "/");
+        let mut writer = raw.0.try_clone().unwrap();
+        let count = 200;
+        let writing = thread::spawn(move || {
+            for i in 0..count {
+                writer.write_all(&frame(BINARY, &numbered(i))).unwrap();
+            }
+        });
+        for i in 0..count {
+            assert!(raw.frame() == (BINARY, numbered(i)), "echo {i}");
+        }
+        writing.join().unwrap();
+        raw.send(frame(TEXT, b"still here"));
+        assert_eq!(raw.frame(), (TEXT, b"still here".to_vec()));
+    }
+
     /// After an orderly close, the kernel would retain the unsent bytes in the socket's send buffer, megabytes of them,
     /// long after the session has ended, because the peer does not read. A reset frees them. Without the feature
-    /// `serve`, the connection is closed in the ordinary way.
-    #[cfg(feature = "serve")]
+    /// `socket-options`, the connection is closed in the ordinary way.
+    #[cfg(all(unix, feature = "socket-options"))]
     #[test]
     fn after_a_write_stall_the_connection_is_reset() {
         let config = Config {

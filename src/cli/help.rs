@@ -138,6 +138,12 @@ Data queued for one peer and not yet sent:
                              what --lag selects
   --lag disconnect|skip      above --lag-bytes-max, close 1013, or skip whole
                              messages up to the newest, default disconnect
+  --kernel-unsent-bytes-max BYTES
+                             maximum that the kernel accepts from the server
+                             and has not sent, default off (up to megabytes);
+                             above: the server queues it. With 1K, --lag skip
+                             is current for slow clients. A small limit costs
+                             throughput. TCP only
 
 Broadcasts:
   --replay N|BYTES           send the last messages on a path to each client

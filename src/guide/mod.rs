@@ -2,6 +2,7 @@
 //!
 //! | chapter | the question |
 //! |---|---|
+//! | [`first_hour`] | how is a server embedded, from `[dependencies]` to a build for a small machine? |
 //! | [`architecture`] | which module does what, and where is a feature added? |
 //! | [`turn`] | what happens in one pass of the loop, and in which order? |
 //! | [`message`] | from the receive buffer to a socket: what is borrowed, what is copied, and when? |
@@ -18,6 +19,8 @@
 pub mod architecture {}
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
+#[doc = include_str!("first_hour.md")]
+pub mod first_hour {}
 #[doc = include_str!("limits.md")]
 pub mod limits {}
 #[doc = include_str!("memory.md")]

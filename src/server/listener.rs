@@ -218,6 +218,25 @@ impl ListeningSocket {
         }
     }
 
+    /// Limits the bytes that the kernel accepts before it has sent them, for each connection accepted later
+    /// ([`Config::kernel_unsent_bytes_max`](crate::Config::kernel_unsent_bytes_max)). Accepted connections inherit the
+    /// option from the listener, which saves a system call for each.
+    ///
+    /// # Errors
+    /// The system's error, with the name of the limit.
+    #[cfg(all(unix, feature = "socket-options"))]
+    pub(super) fn limit_unsent_bytes(&self, bytes: u32) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => set_unsent_bytes_max(socket2::SockRef::from(listener), bytes)
+                .map_err(|error| {
+                    let text = format!("cannot set kernel_unsent_bytes_max to {bytes}: {error}");
+                    io::Error::new(error.kind(), text)
+                }),
+            // A write to a Unix socket appends to the peer's receive queue: the kernel has nothing to send later.
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
     /// Returns the address with the actual port; `None` for a Unix socket.
     pub(super) fn addr(&self) -> io::Result<Option<SocketAddr>> {
         match self {
@@ -268,6 +287,23 @@ impl Source for ListeningSocket {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.source().deregister(registry)
     }
+}
+
+#[cfg(all(
+    feature = "socket-options",
+    any(target_os = "linux", target_os = "android")
+))]
+fn set_unsent_bytes_max(socket: socket2::SockRef<'_>, bytes: u32) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(bytes)
+}
+
+#[cfg(all(
+    unix,
+    feature = "socket-options",
+    not(any(target_os = "linux", target_os = "android"))
+))]
+fn set_unsent_bytes_max(socket: socket2::SockRef<'_>, bytes: u32) -> io::Result<()> {
+    socket.set_send_buffer_size(bytes as usize)
 }
 
 /// Maximum connections that one turn accepts from one listener, so that other listeners and the sessions are not

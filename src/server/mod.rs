@@ -241,6 +241,10 @@ impl<H: Handler> Server<H> {
         if self.state == State::Stopped || self.engine.is_stopping() {
             return Err(io::Error::other("the server is stopping"));
         }
+        #[cfg(all(unix, feature = "socket-options"))]
+        if let Some(bytes) = self.engine.config.kernel_unsent_bytes_max {
+            socket.limit_unsent_bytes(bytes)?;
+        }
         let Polling {
             poll, listeners, ..
         } = &mut self.polling;

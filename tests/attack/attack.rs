@@ -23,6 +23,7 @@ mod broadcast;
 mod child;
 mod clock;
 mod connections;
+mod feed;
 mod floods;
 mod handshakes;
 mod logs;
@@ -68,13 +69,14 @@ struct Scenario {
     is_timed: bool,
 }
 
-const SCENARIOS: [Scenario; 20] = [
+const SCENARIOS: [Scenario; 21] = [
     once("memory-cut-messages", memory::cut_messages),
     once("memory-aged", memory::aged),
     once("memory-heads", memory::heads),
     once("memory-queues", queues::outbound),
     once("memory-paths", queues::paths),
     timed("skip-slow-members", broadcast::skip_slow_members),
+    timed("slow-feed", feed::slow_reader),
     timed("large-publication", broadcast::large_publication),
     once("stopped-handshakes", clock::handshakes),
     once("stopped-idle", clock::idle),

@@ -23,12 +23,12 @@ pub(crate) fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Opens a TCP connection with a receive buffer of 4 KiB, so that the kernel accepts little from the server before the
-/// client reads.
-fn connect_narrow(addr: SocketAddr) -> io::Result<TcpStream> {
+/// Opens a TCP connection with a receive buffer of `bytes` bytes, so that the kernel accepts little from the server
+/// before the client reads.
+fn connect_narrow(addr: SocketAddr, bytes: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     // Set before connecting, so that the kernel never announces a larger window.
-    socket.set_recv_buffer_size(4096)?;
+    socket.set_recv_buffer_size(bytes)?;
     socket.connect_timeout(&addr.into(), IO_TIMEOUT)?;
     let stream = TcpStream::from(socket);
     prepare(&stream)?;
@@ -54,14 +54,22 @@ pub(crate) fn open_many(addr: SocketAddr, count: usize, path: &str) -> io::Resul
     open_each(addr, count, |_| wire::request(path))
 }
 
-/// Opens `count` WebSocket connections on one path, with small receive buffers in the kernel.
+/// Opens a WebSocket connection with the smallest receive buffer that the kernel allows, about 1 KiB of payload.
+pub(crate) fn open_narrowest(addr: SocketAddr, path: &str) -> io::Result<TcpStream> {
+    let stream = connect_narrow(addr, 1)?;
+    (&stream).write_all(&wire::request(path))?;
+    expect_open(&stream)?;
+    Ok(stream)
+}
+
+/// Opens `count` WebSocket connections on one path, with receive buffers of 4 KiB in the kernel.
 pub(crate) fn open_narrow(
     addr: SocketAddr,
     count: usize,
     path: &str,
 ) -> io::Result<Vec<TcpStream>> {
     let request = wire::request(path);
-    connect_in_batches(count, |_| connect_narrow(addr), |_| request.clone())
+    connect_in_batches(count, |_| connect_narrow(addr, 4096), |_| request.clone())
 }
 
 /// Opens `count` WebSocket connections; `request` returns the request of each connection from its number.

@@ -57,13 +57,10 @@ impl Handler for Chat {
                 "the path is longer than 512 bytes\n",
             ));
         }
-        let name = request
-            .query()
-            .and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("name=")));
-        match name {
-            // ASCII letters and digits need no percent-decoding, and a name of them cannot imitate other text.
-            Some(name) if is_name(name) => {
-                self.names.insert(id, name.to_owned());
+        match request.query_value("name") {
+            // A name of ASCII letters and digits cannot imitate other text.
+            Some(name) if is_name(&name) => {
+                self.names.insert(id, name.into_owned());
                 Ok(())
             }
             _ => Err(HttpResponse::new(

@@ -19,6 +19,8 @@ type Field<T> = fn(&mut Config) -> &mut T;
 
 enum Kind {
     Bytes(Field<usize>),
+    /// 0 and `off` are parsed as `None`.
+    BytesOrOff(Field<Option<u32>>),
     Count(Field<usize>),
     CountU32(Field<u32>),
     /// 0 and `off` are parsed as `None`.
@@ -33,7 +35,7 @@ enum Kind {
     Disable(Field<bool>),
 }
 
-pub(super) static LIMITS: [Limit; 20] = [
+pub(super) static LIMITS: [Limit; 21] = [
     limit(
         "--message-bytes-max",
         Kind::Bytes(|config| &mut config.message_bytes_max),
@@ -78,6 +80,10 @@ pub(super) static LIMITS: [Limit; 20] = [
         Kind::Bytes(|config| &mut config.lag_bytes_max),
     ),
     limit("--lag", Kind::Lag(|config| &mut config.lag_policy)),
+    limit(
+        "--kernel-unsent-bytes-max",
+        Kind::BytesOrOff(|config| &mut config.kernel_unsent_bytes_max),
+    ),
     limit(
         "--replay-bytes-max",
         Kind::Bytes(|config| &mut config.replay_bytes_max),
@@ -138,6 +144,7 @@ impl Limit {
     pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), &'static str> {
         match self.kind {
             Kind::Bytes(field) => *field(config) = units::bytes(text)?,
+            Kind::BytesOrOff(field) => *field(config) = units::bytes_or_off(text)?,
             Kind::Count(field) => *field(config) = units::count(text)?,
             Kind::CountU32(field) => *field(config) = units::count(text)?,
             Kind::CountOrOff(field) => *field(config) = units::count_or_off(text)?,

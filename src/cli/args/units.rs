@@ -46,6 +46,15 @@ pub(super) fn bytes(text: &str) -> Result<usize, &'static str> {
     number.checked_mul(factor).ok_or(TOO_LARGE)
 }
 
+/// Parses a number of bytes, as [`bytes`] does. 0 and `off` are `None`.
+pub(super) fn bytes_or_off(text: &str) -> Result<Option<u32>, &'static str> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let bytes = u32::try_from(bytes(text)?).map_err(|_| TOO_LARGE)?;
+    Ok(Some(bytes).filter(|bytes| *bytes > 0))
+}
+
 /// Parses what is retained for replay: a number of messages, or a number of bytes with K, M or G. At least 1.
 pub(super) fn replay(text: &str) -> Result<Replay, &'static str> {
     let replay = if is_digits(text) {
@@ -169,6 +178,19 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(bytes(text), Ok(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_optional_byte_count_is_none_if_it_is_0_or_off() {
+        for text in ["0", "0K", "off"] {
+            assert_eq!(bytes_or_off(text), Ok(None), "{text:?}");
+        }
+        assert_eq!(bytes_or_off("4K"), Ok(Some(4096)));
+        assert_eq!(bytes_or_off("4294967295"), Ok(Some(u32::MAX)));
+        assert_eq!(bytes_or_off("4G"), Err(TOO_LARGE));
+        for text in ["Off", "", "none", "-1"] {
+            assert_eq!(bytes_or_off(text), Err(NOT_BYTES), "{text:?}");
         }
     }
 

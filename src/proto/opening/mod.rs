@@ -8,6 +8,7 @@
 //! - `head`: collects the bytes of a request or response up to the blank line, and has the limits on them.
 //! - `fields`: the grammar of tokens, token lists and the key. `host`: the grammar of a host and port. `extensions`:
 //!   the grammar of an extension.
+//! - `query`: percent-decoding of a target. `cookies`: the pairs of the `Cookie` field.
 //! - `request`: the checks of a request (section 4.2.1). `error`: the errors of these checks, with HTTP statuses.
 //! - `upgrade`: the 101 response (section 4.2.2). `response`: all other HTTP responses.
 //! - `client`: the client's request, and the checks of the server's response (section 4.1). `client_error`: the errors
@@ -19,11 +20,13 @@
 
 mod client;
 mod client_error;
+mod cookies;
 mod error;
 mod extensions;
 mod fields;
 mod head;
 mod host;
+mod query;
 mod request;
 mod response;
 #[cfg(test)]

@@ -3,13 +3,16 @@
 //! or a malformed value, is reported when the blank line has arrived. Whether a valid request is accepted is left to
 //! the application.
 
+use super::cookies;
 use super::error::OpeningError;
 use super::extensions::is_extension;
 use super::fields::{self, Occurrence};
 use super::head::{Head, HeadKind, HeadLimits};
 use super::host::is_host;
+use super::query::{self, Plus};
 use crate::buffer::Buffer;
 use crate::buffer::BufferPool;
+use std::borrow::Cow;
 use std::str;
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server;
@@ -112,9 +115,52 @@ impl Request {
         self.parsed.uri().path()
     }
 
+    /// Returns the path with its percent sequences decoded. Invalid sequences stay as they are, and bytes that are not
+    /// UTF-8 become U+FFFD. Allocates only if there is something to decode. O(length).
+    ///
+    /// The decoded path is for text such as the name of a topic. It can contain any character, and a "/" in it may have
+    /// been "%2F": for routes and permissions, and for paths of files, use [`path`](Self::path), as a
+    /// [`Router`](crate::Router) does.
+    ///
+    /// ```
+    /// use wsloop::proto::{Head, HeadLimits};
+    ///
+    /// let mut bytes = *b"GET /tea%20%26%20cake HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// let request = Head::new().receive_request(&mut &mut bytes[..], &HeadLimits::default()).unwrap().unwrap();
+    /// assert_eq!((request.path(), &*request.decoded_path()), ("/tea%20%26%20cake", "/tea & cake"));
+    /// ```
+    pub fn decoded_path(&self) -> Cow<'_, str> {
+        query::decode(self.path(), Plus::Plus)
+    }
+
     /// Returns the query: the part of the target after the "?".
     pub fn query(&self) -> Option<&str> {
         self.parsed.uri().query()
+    }
+
+    /// Returns the decoded names and values of the query's pairs, in order, as HTML forms encode them
+    /// (`application/x-www-form-urlencoded`): pairs are separated by "&", and "+" is a space. Empty pairs are skipped;
+    /// a pair without "=" has an empty value. Invalid percent sequences stay as they are, and bytes that are not UTF-8
+    /// become U+FFFD. Allocates only if there is something to decode.
+    ///
+    /// ```
+    /// use wsloop::proto::{Head, HeadLimits};
+    ///
+    /// let mut bytes = *b"GET /?name=J%C3%B6rg+Lee&topic=tea&topic=cake HTTP/1.1\r\nHost: example.com\r\n\r\n";
+    /// let request = Head::new().receive_request(&mut &mut bytes[..], &HeadLimits::default()).unwrap().unwrap();
+    /// let topics: Vec<_> = request.query_pairs().filter(|(name, _)| name == "topic").map(|(_, topic)| topic).collect();
+    /// assert_eq!(topics, ["tea", "cake"]);
+    /// assert_eq!(request.query_value("name").as_deref(), Some("Jörg Lee"));
+    /// assert_eq!(request.query_value("age"), None);
+    /// ```
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        query::pairs(self.query().unwrap_or_default())
+    }
+
+    /// Returns the value of the first of the [`query_pairs`](Self::query_pairs) with this name. O(length of the query).
+    pub fn query_value(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.query_pairs()
+            .find_map(|(one, value)| (one == name).then_some(value))
     }
 
     /// Returns the target as it was sent: a path, or an absolute URI.
@@ -132,6 +178,32 @@ impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         let value = self.parsed.headers().get(name)?;
         str::from_utf8(value.as_bytes()).ok()
+    }
+
+    /// Returns the names and values of the cookies (RFC 6265 section 4.2), in order, of all `Cookie` lines. Names are
+    /// case-sensitive. Values are as they were sent: with quotes, if a server has set them so, and without decoding.
+    /// What is not `name=value`, and what is not UTF-8, is skipped.
+    ///
+    /// ```
+    /// use wsloop::proto::{Head, HeadLimits};
+    ///
+    /// let mut bytes = *b"GET / HTTP/1.1\r\nHost: example.com\r\nCookie: theme=dark; session=31d4d96e\r\n\r\n";
+    /// let request = Head::new().receive_request(&mut &mut bytes[..], &HeadLimits::default()).unwrap().unwrap();
+    /// assert_eq!(request.cookie("session"), Some("31d4d96e"));
+    /// assert_eq!(request.cookies().collect::<Vec<_>>(), [("theme", "dark"), ("session", "31d4d96e")]);
+    /// ```
+    pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        cookies::cookies(self.parsed.headers())
+    }
+
+    /// Returns the value of the first of the [`cookies`](Self::cookies) with this name: if several have it, that with
+    /// the longest path (RFC 6265 section 5.4). O(length of the `Cookie` lines).
+    ///
+    /// A browser also sends its cookies when a page of another site opens the connection: check the origin, too
+    /// ([`Router::allow_origin`](crate::Router::allow_origin)).
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies()
+            .find_map(|(one, value)| (one == name).then_some(value))
     }
 
     /// Returns the host and port that the client asks for, as sent: from an absolute target, else from `Host`.

@@ -161,7 +161,7 @@ fn echo_and_broadcast_take_no_routes() {
 
 #[test]
 fn inconsistent_limits_are_reported_by_flag_name() {
-    let table: [(&[&str], &str); 17] = [
+    let table: [(&[&str], &str); 18] = [
         (
             &["--message-bytes-max", "0"],
             "--message-bytes-max must be at least 1",
@@ -193,6 +193,10 @@ fn inconsistent_limits_are_reported_by_flag_name() {
         (
             &["--lag-bytes-max", "0"],
             "--lag-bytes-max must be at least 1",
+        ),
+        (
+            &["--kernel-unsent-bytes-max", "2G"],
+            "--kernel-unsent-bytes-max must be from 1 to 2147483647",
         ),
         (
             &["--connections-max", "0"],

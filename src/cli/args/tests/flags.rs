@@ -115,7 +115,7 @@ fn the_page_is_served_unless_no_page_is_given() {
 #[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
-    let table: [(&[&str], Change); 27] = [
+    let table: [(&[&str], Change); 29] = [
         (&["--message-bytes-max", "64K"], |config| {
             config.message_bytes_max = 65_536
         }),
@@ -159,6 +159,12 @@ fn every_limit_sets_its_field_and_nothing_else() {
         }),
         (&["--lag", "skip"], |config| {
             config.lag_policy = LagPolicy::Skip
+        }),
+        (&["--kernel-unsent-bytes-max", "4K"], |config| {
+            config.kernel_unsent_bytes_max = Some(4096)
+        }),
+        (&["--kernel-unsent-bytes-max=off"], |config| {
+            config.kernel_unsent_bytes_max = None
         }),
         (&["--replay-bytes-max", "0"], |config| {
             config.replay_bytes_max = 0

@@ -497,3 +497,46 @@ fn every_error_response_is_complete_and_states_the_error() {
         }
     }
 }
+
+#[test]
+fn the_path_the_query_and_the_cookies_are_decoded() {
+    let cookies = "Cookie: a=1; b=\"2\"\r\nx: y\r\nCookie: a=3; \u{e9}=\u{e9}\r\n";
+    let head = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n{cookies}\r\n");
+    for target in ["/%e2%82%ac/+?a=%20+&b", "http://a/%e2%82%ac/+?a=%20+&b"] {
+        let request = request(&head(target));
+        assert_eq!(request.decoded_path(), "/\u{20ac}/+", "{target}");
+        let pairs: Vec<_> = request.query_pairs().collect();
+        assert_eq!(pairs, [("a".into(), "  ".into()), ("b".into(), "".into())]);
+        assert_eq!(request.query_value("b").as_deref(), Some(""));
+        assert_eq!(request.query_value("c"), None);
+        let cookies: Vec<_> = request.cookies().collect();
+        assert_eq!(
+            cookies,
+            [("a", "1"), ("b", "\"2\""), ("a", "3"), ("\u{e9}", "\u{e9}")]
+        );
+        assert_eq!(
+            (request.cookie("a"), request.cookie("A")),
+            (Some("1"), None)
+        );
+    }
+    for target in ["/", "/?", "http://a", "http://a?"] {
+        let request = request(&head(target));
+        assert_eq!(request.decoded_path(), "/", "{target}");
+        assert_eq!(request.query_pairs().count(), 0, "{target}");
+        assert_eq!(request.query_value(""), None, "{target}");
+    }
+    // A head of the default maximum length: every byte is looked at a few times at most, and nothing grows.
+    for piece in ["&", "=", "+", "%", "%41", "%ff", "a&"] {
+        let long = piece.repeat(15_000 / piece.len());
+        let request = request(&head(&format!("/{long}?{long}")[..15_000]));
+        let len: usize = request
+            .query_pairs()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        assert!(len <= request.query().map_or(0, str::len), "{piece}");
+        assert!(
+            request.decoded_path().len() <= request.path().len(),
+            "{piece}"
+        );
+    }
+}
