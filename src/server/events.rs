@@ -59,6 +59,11 @@ impl Engine {
         if !request.is_upgrade() {
             self.stats.http_requests += 1;
             let response = handler.on_http(&mut Context::new(self), id, request);
+            // The only status of a plain HTTP response that an operator must see in the log: it depends on the
+            // configuration of this server or of a proxy before it.
+            if response.status() == MISDIRECTED {
+                self.log_declined(slot, request, &response);
+            }
             self.refuse_live(slot, &response, request.is_head(), None);
             return;
         }
@@ -67,10 +72,7 @@ impl Engine {
             handler.on_upgrade(&mut Context::new(self), id, request, &mut upgrade)
         {
             self.stats.count_refusal(Refusal::Handler);
-            let status = response.status();
-            let (session, now) = (&self.sessions[slot], self.now);
-            self.session_log
-                .declined(session, request.path(), status, now);
+            self.log_declined(slot, request, &response);
             self.refuse_live(slot, &response, false, None);
             return;
         }
@@ -112,6 +114,11 @@ impl Engine {
         } = self;
         session_log.opened(&sessions[slot], request.path(), *now);
         handler.on_open(&mut Context::new(self), id);
+    }
+
+    fn log_declined(&mut self, slot: usize, request: &Request, response: &HttpResponse) {
+        let (session, now) = (&self.sessions[slot], self.now);
+        self.session_log.declined(session, request, response, now);
     }
 
     /// Refuses the connection, unless the handler has terminated it meanwhile.
@@ -215,3 +222,6 @@ pub(super) fn count_message(session: &mut Session, stats: &mut Stats, message: M
         message.len()
     );
 }
+
+/// RFC 9110 section 15.5.20: the status of a request for a host that is not served.
+const MISDIRECTED: u16 = 421;
