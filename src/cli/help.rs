@@ -53,10 +53,19 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
         broadcast       send each message to all clients on the same path,
                         the sender included
         reply:TEXT      answer each message with TEXT
+  --host NAME
+      Answer only requests with this Host header: a name or an IP address, with
+      any port, or NAME:PORT; repeatable; * allows every host. Requests with
+      another Host are refused with HTTP 421. Default: localhost, 127.0.0.1,
+      [::1] and the hosts of -l if all TCP ports are on loopback addresses,
+      against websites that use DNS rebinding; otherwise every host.
   --origin ORIGIN
       Accept only WebSocket requests with this Origin header, such as
-      https://example.org, or null; repeatable. Requests with another Origin,
-      or with none, are refused with HTTP 403. Default: accept every request.
+      https://example.org, or null; repeatable. `none` accepts requests without
+      the header, which browsers always send; * accepts every request. Others
+      are refused with HTTP 403. Default: if hosts are restricted, requests
+      from pages of these hosts, on any port, and requests without an Origin;
+      otherwise every request.
   --no-page
       Do not answer GET / with the built-in page, which connects to the server
       from a browser. WebSockets at / are not affected.

@@ -1,6 +1,6 @@
 //! `wsloop serve`, `echo` and `broadcast`: runs a server configured by arguments, until SIGINT or SIGTERM.
 
-use super::args::{Route, Serve};
+use super::args::{Host, Listen, Origin, Route, Serve};
 use super::descriptors;
 use super::listen::{self, Listener, SocketFile};
 use super::logging;
@@ -8,10 +8,13 @@ use super::write_stdout;
 use mio::Interest;
 use signal_hook_mio::v1_0::Signals;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::Page;
-use wsloop::{Config, Context, Handler, Id, Message, Ready, Router, Server};
+use wsloop::{
+    Config, Context, Handler, HttpResponse, Id, Message, Ready, Request, Router, Server, Upgrade,
+};
 
 /// Opens the listeners, prints their URLs on stdout and serves until a signal arrives. The first signal stops the
 /// server gracefully, the second immediately.
@@ -28,7 +31,7 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     let (listeners, files) = listen::open(&serve)?;
     descriptors::raise();
     let handler = Stoppable {
-        router: router(&serve),
+        router: restrict(router(&serve), &serve, &allowed_hosts(&serve, &listeners)?),
         signals: Signals::new([SIGINT, SIGTERM])?,
         files,
     };
@@ -74,6 +77,22 @@ impl Handler for Stoppable {
         self.router.on_message(cx, id, message);
     }
 
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        self.router
+            .on_upgrade(cx, id, request, upgrade)
+            .map_err(with_flag)
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+        with_flag(self.router.on_http(cx, id, request))
+    }
+
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
         // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
         if self.signals.pending().count() > 0 {
@@ -83,6 +102,80 @@ impl Handler for Stoppable {
             cx.stop();
         }
     }
+}
+
+/// Names the flag that allows a refused request, in the body and so in the log. Only the router answers with 421 and
+/// 403.
+fn with_flag(response: HttpResponse) -> HttpResponse {
+    match response.status() {
+        421 => HttpResponse::new(421, "this Host is not allowed; --host NAME allows it\n"),
+        403 => HttpResponse::new(
+            403,
+            "this Origin is not allowed; --origin ORIGIN allows it\n",
+        ),
+        _ => response,
+    }
+}
+
+/// Returns the hosts to serve: those of `--host`, or if there are none and all TCP listeners are on loopback addresses,
+/// the names of these. Empty: all hosts.
+///
+/// A website can reach a loopback address only by the browser of this machine, under its own name by DNS rebinding. It
+/// cannot reach a Unix socket: requests there come from a proxy, with any host.
+fn allowed_hosts(serve: &Serve, listeners: &[Listener]) -> io::Result<Vec<String>> {
+    if !serve.hosts.is_empty() {
+        let listed = serve.hosts.iter().map(|host| match host {
+            Host::Listed(host) => Some(host.clone()),
+            Host::Any => None,
+        });
+        return Ok(listed.collect::<Option<_>>().unwrap_or_default());
+    }
+    let mut hosts = Vec::new();
+    for listener in listeners {
+        let Listener::Tcp(listener) = listener else {
+            continue;
+        };
+        let ip = listener.local_addr()?.ip();
+        if !ip.to_canonical().is_loopback() {
+            return Ok(Vec::new());
+        }
+        hosts.push(match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        });
+    }
+    if hosts.is_empty() {
+        return Ok(hosts);
+    }
+    hosts.extend(LOOPBACK_HOSTS.map(str::to_owned));
+    let names = serve.listen.iter().filter_map(|listen| match listen {
+        Listen::Tcp(address) => address.host(),
+        Listen::Unix(_) => None,
+    });
+    hosts.extend(names.map(str::to_owned));
+    Ok(hosts)
+}
+
+/// Restricts the router to `hosts`, and to the origins of `--origin`. Without `--origin`, clients of restricted hosts
+/// are programs, which send no origin, and pages of these hosts.
+fn restrict(router: Router, serve: &Serve, hosts: &[String]) -> Router {
+    let router = hosts
+        .iter()
+        .fold(router, |router, host| router.allow_host(host));
+    if serve.origins.contains(&Origin::Any) {
+        return router;
+    }
+    if serve.origins.is_empty() && !hosts.is_empty() {
+        return router.allow_origins_of_hosts().allow_no_origin();
+    }
+    serve
+        .origins
+        .iter()
+        .fold(router, |router, origin| match origin {
+            Origin::Listed(origin) => router.allow_origin(origin),
+            Origin::None => router.allow_no_origin(),
+            Origin::Any => router,
+        })
 }
 
 /// Returns the server's limits. Computes the default of `connections_max` again, because `descriptors::raise` has
@@ -109,7 +202,7 @@ fn unix_url(listener: &UnixListener) -> io::Result<String> {
     )
 }
 
-/// Builds the router: the given routes, the page at `/`, `/healthz`, the metrics, and the allowed origins.
+/// Builds the router: the given routes, the page at `/`, `/healthz` and the metrics.
 fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
@@ -141,10 +234,7 @@ fn router(serve: &Serve) -> Router {
     if let Some(path) = &serve.metrics {
         router = router.route(path, Metrics);
     }
-    serve
-        .origins
-        .iter()
-        .fold(router, |router, origin| router.allow_origin(origin))
+    router
 }
 
 /// Adds a route. If there is a page, the route answers plain GET with it.
@@ -170,6 +260,9 @@ fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> R
 /// Signal numbers. POSIX defines the same ones on every system.
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
+
+/// Hosts of a server that listens on loopback addresses only.
+const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Path of the built-in page.
 const ROOT: &str = "/";

@@ -9,6 +9,7 @@ mod bench;
 #[cfg(feature = "connect")]
 mod connect;
 mod flag;
+mod host;
 mod limits;
 mod listen;
 mod origin;
@@ -23,7 +24,9 @@ pub(crate) use address::Address;
 pub(crate) use bench::{Bench, Load};
 #[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Stay};
+pub(crate) use host::Host;
 pub(crate) use listen::{Listen, SocketOptions};
+pub(crate) use origin::Origin;
 pub(crate) use route::Route;
 
 use super::help;
@@ -60,8 +63,10 @@ pub(crate) struct Serve {
     pub(crate) sockets: SocketOptions,
     /// Paths and their handlers: at least one, without duplicate paths.
     pub(crate) routes: Vec<(String, Route)>,
-    /// Allowed origins in lower case, as browsers send them. If empty, every origin is allowed.
-    pub(crate) origins: Vec<String>,
+    /// Allowed hosts. If empty, the listeners determine them.
+    pub(crate) hosts: Vec<Host>,
+    /// Allowed origins. If empty, the allowed hosts determine them.
+    pub(crate) origins: Vec<Origin>,
     /// Path of the metrics; differs from the paths of all routes.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
@@ -187,9 +192,10 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 10] = [
+static FLAGS: [Flag<ServeArgs>; 11] = [
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
+    Flag::with_value(None, "--host", ServeArgs::host).repeatable(),
     Flag::with_value(None, "--origin", ServeArgs::origin).repeatable(),
     Flag::switch(None, "--no-page", |serve| serve.no_page = true),
     Flag::with_value(None, "--metrics", ServeArgs::metrics),
@@ -258,7 +264,8 @@ struct ServeArgs {
     listen: Vec<Listen>,
     sockets: SocketOptions,
     routes: Vec<(String, Route)>,
-    origins: Vec<String>,
+    hosts: Vec<Host>,
+    origins: Vec<Origin>,
     metrics: Option<String>,
     log_format: LogFormat,
     no_page: bool,
@@ -332,6 +339,12 @@ impl ServeArgs {
         Ok(())
     }
 
+    /// Applies `--host`.
+    fn host(&mut self, text: &str) -> Result<(), String> {
+        self.hosts.push(host::parse(text)?);
+        Ok(())
+    }
+
     /// Applies `--origin`.
     fn origin(&mut self, text: &str) -> Result<(), String> {
         self.origins.push(origin::parse(text)?);
@@ -366,6 +379,7 @@ impl ServeArgs {
             listen,
             sockets,
             mut routes,
+            hosts,
             origins,
             metrics,
             log_format,
@@ -413,6 +427,7 @@ impl ServeArgs {
             listen,
             sockets,
             routes,
+            hosts,
             origins,
             metrics,
             log_format,

@@ -81,7 +81,8 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 9] = [
+        (&["--host", "http://x"], "--host \"http://x\" is not a host"),
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),
         (&["-l", "--no-ping"], "-l \"--no-ping\" has no port"),

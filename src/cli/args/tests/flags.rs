@@ -51,8 +51,36 @@ fn routes_stay_in_order_and_replace_the_default_ones() {
 
 #[test]
 fn origins_are_stored_in_lower_case() {
-    let args = ["echo", "--origin", "https://Example.org", "--origin=null"];
-    assert_eq!(serve(&args).origins, ["https://example.org", "null"]);
+    let args = [
+        "echo",
+        "--origin",
+        "https://Example.org",
+        "--origin=null",
+        "--origin=none",
+        "--origin=*",
+    ];
+    let listed = |text: &str| Origin::Listed(text.to_owned());
+    let expected = [
+        listed("https://example.org"),
+        listed("null"),
+        Origin::None,
+        Origin::Any,
+    ];
+    assert_eq!(serve(&args).origins, expected);
+}
+
+#[test]
+fn hosts_stay_in_order() {
+    let args = [
+        "echo",
+        "--host",
+        "Example.org",
+        "--host=[::1]:80",
+        "--host=*",
+    ];
+    let listed = |text: &str| Host::Listed(text.to_owned());
+    let expected = [listed("Example.org"), listed("[::1]:80"), Host::Any];
+    assert_eq!(serve(&args).hosts, expected);
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn every_flag_has_a_variable_that_does_the_same() {
             "--listen" => ("unix:x", &[]),
             "--route" => ("/x=echo: a, b ", &[]),
             "--origin" => ("https://example.org", &[]),
+            "--host" => ("example.org", &[]),
             "--unix-mode" => ("600", &["-l", "unix:y"]),
             "--lag" => ("skip", &[]),
             "--metrics" => ("/m", &[]),
@@ -91,7 +92,8 @@ fn several_values_are_separated_by_blanks_and_routes_by_line_ends() {
     let serve = serve_with(&variables, &["serve"]);
     let expected = ["0", "[::1]:0", "unix:x"].map(|text| Listen::parse(text).unwrap());
     assert_eq!(serve.listen, expected);
-    assert_eq!(serve.origins, ["null", "https://example.org"]);
+    let origins = ["null", "https://example.org"].map(|text| Origin::Listed(text.to_owned()));
+    assert_eq!(serve.origins, origins);
     let echo = Route::Echo {
         prefix: "You sent: ".to_owned(),
     };
