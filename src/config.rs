@@ -102,8 +102,13 @@ pub struct Config {
     /// for one turn there can be 256 more for each listener.
     pub handshakes_max: usize,
 
-    /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the
-    /// remaining sessions are terminated.
+    /// Time over which a graceful stop spreads the Closes of the open sessions, evenly, so that the clients of a large
+    /// server do not all connect to the next one in the same second. Default 0: all sessions are closed at once.
+    /// Sessions that are not closed yet continue meanwhile, but the listeners are closed already.
+    pub stop_spread: Duration,
+
+    /// Maximum time that a graceful stop waits for peers to answer Close 1001, from the last Close on. Default 10 s;
+    /// zero is allowed. Then the remaining sessions are terminated.
     pub shutdown_grace: Duration,
 
     /// Size of the receive buffer that all sessions share. Default 80 KiB, at least 1 024. A message that fits into
@@ -157,6 +162,7 @@ impl Default for Config {
             memberships_max: 1024,
             connections_max: descriptors_max().saturating_sub(DESCRIPTORS_RESERVE).max(1),
             handshakes_max: 4096,
+            stop_spread: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             receive_buffer_bytes: 80 * KIB,
             read_budget_bytes: 256 * KIB,
@@ -237,6 +243,10 @@ impl Config {
             (
                 Some(self.write_timeout),
                 "write_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                Some(self.stop_spread.max(DURATION_MIN)),
+                "stop_spread must be at most 7 days",
             ),
             (
                 Some(self.shutdown_grace.max(DURATION_MIN)),

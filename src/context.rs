@@ -351,10 +351,36 @@ impl<'a> Context<'a> {
         self.engine.measure_turns();
     }
 
-    /// Stops the server gracefully: its listeners are closed, and every session gets Close 1001. Sessions that are
-    /// left after
-    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) are terminated. A second call terminates all
-    /// immediately.
+    /// Refuses new sessions from now on, as the first step of a shutdown without lost requests: opening handshakes are
+    /// answered with 503, and open sessions continue. The listeners stay open and plain HTTP requests are still passed
+    /// to [`Handler::on_http`](crate::Handler::on_http), so that a health check can report the state
+    /// ([`is_draining`](Self::is_draining)). When load balancers have noticed, call [`stop`](Self::stop). Further calls
+    /// have no effect.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, opening};
+    /// use wsloop::{Config, handlers::Echo};
+    ///
+    /// let mut harness = Harness::new(Config::default(), Echo::new());
+    /// harness.connect("/");
+    /// harness.with_context(|cx| cx.drain());
+    /// assert_eq!(harness.open(opening("/")).unwrap_err().status(), 503);
+    /// assert_eq!(harness.count(), 1);
+    /// ```
+    pub fn drain(&mut self) {
+        self.engine.refuse_new_sessions();
+    }
+
+    /// Returns whether [`drain`](Self::drain) or [`stop`](Self::stop) was called.
+    pub fn is_draining(&self) -> bool {
+        self.engine.is_draining()
+    }
+
+    /// Stops the server gracefully: [`Handler::on_stop`](crate::Handler::on_stop) is called, the listeners are closed,
+    /// and every session gets Close 1001, all at once or spread over
+    /// [`Config::stop_spread`](crate::Config::stop_spread). Sessions that are left
+    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) after the last Close are terminated. A second call
+    /// terminates all immediately.
     pub fn stop(&mut self) {
         self.engine.stop();
     }

@@ -379,6 +379,12 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
         }
     }
 
+    fn on_stop(&mut self, cx: &mut Context<'_>) {
+        for route in &mut self.routes {
+            route.handler.on_stop(&mut cx.scoped(route.scopes.start));
+        }
+    }
+
     fn on_upgrade(
         &mut self,
         cx: &mut Context<'_>,

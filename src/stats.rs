@@ -41,7 +41,7 @@ pub struct Stats {
 impl Stats {
     /// Returns the number of refused connections by reason: `protocol` (the server itself answered the request with
     /// 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it
-    /// violates the protocol), `shutdown`, or the name of a limit of [`Config`](crate::Config).
+    /// violates the protocol), `shutdown` (the server drains or stops), or the name of a limit of [`Config`](crate::Config).
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused)
     }

@@ -251,7 +251,7 @@ mod serving {
             assert!(response.body.contains("--host NAME"), "{}", response.body);
             assert!(!response.body.contains("wsloop"), "{}", response.body);
         }
-        let line = process.logged("421");
+        let line = process.logged(": 421 ");
         assert!(
             line.contains("evil.example") && line.contains("--host NAME"),
             "{line}"
@@ -337,7 +337,7 @@ mod serving {
             }
             for origin in refused {
                 assert_eq!(status(with_origin(origin)), 403, "{flags:?} {origin}");
-                let line = process.logged("403");
+                let line = process.logged(": 403 ");
                 assert!(line.contains(origin), "{line}");
                 assert!(line.contains("--origin ORIGIN"), "{line}");
             }
@@ -378,6 +378,39 @@ mod serving {
             }
             assert_eq!(process.code(), Some(0), "SIG{signal}");
         }
+    }
+
+    #[test]
+    fn sigusr1_drains_and_sigterm_stops_afterwards() {
+        for route in ["/*=echo", "/echo=echo"] {
+            let mut process = Process::start(&["serve", "-r", route]);
+            let mut client = connect(process.addr, "/echo");
+            assert_eq!(get(&process, "/healthz").status, 200, "{route}");
+            process.signal("USR1");
+            process.logged("draining");
+            let health = get(&process, "/healthz");
+            assert_eq!((health.status, &*health.body), (503, "draining\n"));
+            assert_eq!(get(&process, "/").status, 200, "{route}");
+            assert_eq!(http(process.addr, &upgrade_request("/echo")).status, 503);
+            process.signal("USR1");
+            assert_eq!(ask(&mut client, "hello"), "hello");
+            process.signal("TERM");
+            assert_eq!(closed(client).0, 1001);
+            assert_eq!(process.code(), Some(0));
+        }
+    }
+
+    #[test]
+    fn the_closes_after_a_signal_are_spread() {
+        let mut process = Process::start(&["echo", "--stop-spread", "400ms"]);
+        let clients: Vec<Client> = (0..4).map(|_| connect(process.addr, "/")).collect();
+        let start = std::time::Instant::now();
+        process.signal("TERM");
+        for (n, client) in (0..).zip(clients) {
+            assert_eq!(closed(client).0, 1001);
+            assert!(start.elapsed() >= Duration::from_millis(100) * n, "{n}");
+        }
+        assert_eq!(process.code(), Some(0));
     }
 
     #[test]

@@ -172,6 +172,238 @@ mod time {
 
 mod the_end {
     use super::*;
+    use std::cell::RefCell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
+
+    /// Calls a function in `on_stop`. All sessions are members of the topic "all".
+    struct Stopping<F>(F);
+
+    impl<F: FnMut(&mut Context<'_>)> Handler for Stopping<F> {
+        fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+            cx.subscribe(id, "all");
+        }
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+            let _ = cx.send(id, message);
+        }
+        fn on_stop(&mut self, cx: &mut Context<'_>) {
+            (self.0)(cx);
+        }
+    }
+
+    fn stop(harness: &mut Harness<impl Handler>) {
+        harness.with_context(|cx| cx.stop());
+    }
+
+    fn closed_for_stop() -> Vec<Received> {
+        close_and_end(1001, "the server is shutting down").to_vec()
+    }
+
+    #[test]
+    fn while_draining_new_sessions_get_503_and_open_ones_continue() {
+        struct Health;
+        impl Handler for Health {
+            fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+                let _ = cx.send(id, message);
+            }
+            fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+                HttpResponse::new(if cx.is_draining() { 503 } else { 200 }, "")
+            }
+        }
+        let mut harness = Harness::new(Config::default(), Health);
+        let id = harness.connect("/");
+        assert_eq!(harness.get("/").status(), 200);
+        harness.with_context(|cx| cx.drain());
+        harness.with_context(|cx| cx.drain());
+        for _ in 0..3 {
+            let response = harness.open(opening("/")).unwrap_err();
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.header("connection"), Some("close"));
+            assert_eq!(harness.get("/").status(), 503);
+        }
+        let refused = harness.with_context(|cx| cx.stats().refused().collect::<Vec<_>>());
+        assert!(refused.contains(&("shutdown", 3)), "{refused:?}");
+        harness.send(id, "hello");
+        assert_eq!(harness.received(id), [text("hello")]);
+        harness.advance(Duration::from_secs(3600));
+        assert_eq!(harness.count(), 1);
+        harness.received(id);
+        stop(&mut harness);
+        assert_eq!(harness.received(id), closed_for_stop());
+        assert!(harness.has_stopped());
+    }
+
+    #[test]
+    fn the_closes_of_a_stop_are_spread_over_stop_spread() {
+        let config = Config {
+            stop_spread: Duration::from_secs(4),
+            shutdown_grace: Duration::from_secs(1),
+            ..Config::default()
+        };
+        let mut harness = Harness::new(config, Recorder::default());
+        let ids = [(); 4].map(|()| harness.connect("/"));
+        harness.stall(ids[3]);
+        stop(&mut harness);
+        for closed in 1..=4 {
+            let open = harness.with_context(|cx| cx.ids().len());
+            assert_eq!(open, 4 - closed, "after {closed} s");
+            if closed < 4 {
+                assert_eq!(harness.received(ids[closed - 1]), closed_for_stop());
+                assert_eq!(harness.open(opening("/")).unwrap_err().status(), 503);
+                harness.advance(Duration::from_millis(999));
+                assert_eq!(harness.with_context(|cx| cx.ids().len()), 4 - closed);
+                harness.advance(Duration::from_millis(1));
+            }
+        }
+        // The grace begins with the last Close.
+        harness.advance(Duration::from_millis(999));
+        assert!(!harness.has_stopped());
+        harness.advance(Duration::from_millis(1));
+        assert!(harness.has_stopped());
+    }
+
+    #[test]
+    fn a_spread_stop_ends_when_the_last_session_has_ended() {
+        let config = Config {
+            stop_spread: Duration::from_secs(60),
+            ..Config::default()
+        };
+        let mut harness = Harness::new(config.clone(), Echo::new());
+        let ids = [(); 5].map(|()| harness.connect("/"));
+        stop(&mut harness);
+        harness.send(ids[4], "still served");
+        assert_eq!(harness.received(ids[4]), [text("still served")]);
+        for id in &ids[1..] {
+            harness.close(*id, 1000, "");
+        }
+        assert!(harness.has_stopped());
+
+        let mut empty = Harness::new(config.clone(), Recorder::default());
+        stop(&mut empty);
+        assert!(empty.has_stopped());
+
+        let mut twice = Harness::new(config, Recorder::default());
+        let ids = [(); 3].map(|()| twice.connect("/"));
+        stop(&mut twice);
+        stop(&mut twice);
+        assert!(twice.has_stopped());
+        assert_eq!(twice.received(ids[2]), [Received::End]);
+    }
+
+    #[test]
+    fn more_sessions_than_milliseconds_are_closed_in_slices() {
+        let config = Config {
+            stop_spread: Duration::from_millis(3),
+            ..Config::default()
+        };
+        let mut harness = Harness::new(config, Recorder::default());
+        for _ in 0..10 {
+            harness.connect("/");
+        }
+        stop(&mut harness);
+        let mut counts = vec![harness.count()];
+        while !harness.has_stopped() {
+            harness.advance(Duration::from_millis(1));
+            counts.push(harness.count());
+        }
+        assert_eq!(counts, [9, 6, 3, 0]);
+    }
+
+    #[test]
+    fn messages_of_on_stop_arrive_before_the_close() {
+        let mut harness = Harness::new(
+            Config::default(),
+            Stopping(|cx: &mut Context<'_>| {
+                cx.publish("all", "we are closing");
+                for id in cx.ids() {
+                    let _ = cx.send(id, "good night");
+                }
+                // A session that was closed here keeps its own code.
+                let first = cx.ids()[0];
+                cx.close(first, 4000, "you first");
+            }),
+        );
+        let ids = [(); 3].map(|()| harness.connect("/"));
+        stop(&mut harness);
+        assert!(harness.has_stopped());
+        let mut closes: Vec<u16> = ids
+            .map(|id| match &harness.received(id)[..] {
+                [first, second, Received::Close(code, _), Received::End] => {
+                    assert_eq!(
+                        [first, second],
+                        [&text("we are closing"), &text("good night")]
+                    );
+                    *code
+                }
+                other => panic!("{other:?}"),
+            })
+            .to_vec();
+        closes.sort();
+        assert_eq!(closes, [1001, 1001, 4000]);
+    }
+
+    #[test]
+    fn every_route_gets_on_stop_once_and_its_own_timers() {
+        struct Route(&'static str, Rc<RefCell<Vec<String>>>);
+        impl Handler for Route {
+            fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+            fn on_stop(&mut self, cx: &mut Context<'_>) {
+                self.1.borrow_mut().push(format!("{} stop", self.0));
+                cx.set_timer(Duration::from_secs(1), 0);
+            }
+            fn on_timer(&mut self, _: &mut Context<'_>, _: u64) {
+                self.1.borrow_mut().push(format!("{} timer", self.0));
+            }
+        }
+        let log = Rc::default();
+        let inner = Router::new().route("/b", Route("b", Rc::clone(&log)));
+        let router = Router::new()
+            .route("/a", Route("a", Rc::clone(&log)))
+            .route("/*", inner);
+        let mut harness = Harness::new(Config::default(), router);
+        let id = harness.connect("/a");
+        harness.stall(id);
+        stop(&mut harness);
+        harness.advance(Duration::from_secs(2));
+        assert_eq!(*log.borrow(), ["a stop", "b stop", "a timer", "b timer"]);
+    }
+
+    #[test]
+    fn on_stop_is_called_once_whatever_happens() {
+        let calls = Rc::new(RefCell::new(0));
+        // A second stop in `on_stop`, a panic in it, and two stops in one turn.
+        for case in 0..3 {
+            *calls.borrow_mut() = 0;
+            let count = Rc::clone(&calls);
+            let on_stop = move |cx: &mut Context<'_>| {
+                *count.borrow_mut() += 1;
+                match case {
+                    0 => cx.stop(),
+                    1 => panic!("in on_stop"),
+                    _ => {}
+                }
+            };
+            let mut harness = Harness::new(Config::default(), Stopping(on_stop));
+            let id = harness.connect("/");
+            let stopped = catch_unwind(AssertUnwindSafe(|| {
+                harness.with_context(|cx| {
+                    cx.stop();
+                    if case == 2 {
+                        cx.stop();
+                    }
+                });
+            }));
+            assert_eq!(stopped.is_err(), case == 1);
+            harness.advance(Duration::ZERO);
+            assert!(harness.has_stopped(), "case {case}");
+            assert_eq!(*calls.borrow(), 1, "case {case}");
+            let expected = match case {
+                1 => closed_for_stop(),
+                _ => vec![Received::End],
+            };
+            assert_eq!(harness.received(id), expected, "case {case}");
+        }
+    }
 
     #[test]
     fn a_graceful_stop_sends_1001() {
@@ -404,6 +636,10 @@ impl Handler for NameRecorder {
     fn on_session_source(&mut self, _: &mut Context<'_>, _: Id, _: u64, _: Ready) {
         self.record("on_session_source");
     }
+
+    fn on_stop(&mut self, _: &mut Context<'_>) {
+        self.record("on_stop");
+    }
 }
 
 /// Causes every event of a handler. Returns what the clients received, and the names of the handler's events.
@@ -434,6 +670,7 @@ fn every_event<H: Handler>(wrap: impl FnOnce(NameRecorder) -> H) -> (Vec<Receive
     harness.session_source_is_ready(sender, 6, Ready::WRITABLE);
     harness.send_raw(stalled, b"no frame");
     harness.close(sender, 1000, "");
+    harness.with_context(|cx| cx.stop());
     let received = [harness.received(sender), harness.received(stalled)].concat();
     drop(harness);
     (received, log.take())
@@ -461,6 +698,7 @@ fn a_boxed_handler_gets_every_event() {
             "on_skip",
             "on_source",
             "on_start",
+            "on_stop",
             "on_timer",
             "on_upgrade"
         ]

@@ -143,9 +143,12 @@ The server:
                              hard limit
   --handshakes-max N         connections without a complete request, default
                              4096; above: the oldest of them is closed
-  --shutdown-grace TIME      after SIGINT or SIGTERM, time for peers to answer
-                             the close 1001, default 10s; above: their
-                             connections are terminated. A second signal
+  --stop-spread TIME         after SIGINT or SIGTERM, the peers are closed with
+                             1001 one after the other within this time, default
+                             0, all at once
+  --shutdown-grace TIME      after the last of these closes, time for the peers
+                             to answer, default 10s; above: their connections
+                             are terminated. A second SIGINT or SIGTERM
                              terminates them immediately
 
 Every flag has an environment variable: WSLOOP_IDLE_TIMEOUT=2m stands for
@@ -161,6 +164,8 @@ received message, RUST_LOG=off nothing. The server does not wait for the reader
 of the log: when 128 KiB are unwritten, lines are dropped, and the log reports
 how many.
 GET /healthz is answered with 200, unless -r or --metrics names that path.
+After SIGUSR1 the server drains: it answers GET /healthz and new WebSockets
+with 503, and serves the open ones until SIGINT or SIGTERM.
 The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
 argument or a variable is invalid.
 "#;

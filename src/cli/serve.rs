@@ -6,18 +6,19 @@ use super::listen::{self, Listener, SocketFile};
 use super::logging;
 use super::write_stdout;
 use mio::Interest;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
-use wsloop::page::Page;
+use wsloop::page::{NoWebSockets, Page};
 use wsloop::{
     Config, Context, Handler, HttpResponse, Id, Message, Ready, Request, Router, Server, Upgrade,
 };
 
-/// Opens the listeners, prints their URLs on stdout and serves until a signal arrives. The first signal stops the
-/// server gracefully, the second immediately.
+/// Opens the listeners, prints their URLs on stdout and serves until SIGINT or SIGTERM arrives. The first one stops the
+/// server gracefully, the second immediately. SIGUSR1 drains it.
 ///
 /// # Errors
 /// The error of a system call. If a listener cannot be opened, the message names its address.
@@ -32,7 +33,7 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     descriptors::raise();
     let handler = Stoppable {
         router: restrict(router(&serve), &serve, &allowed_hosts(&serve, &listeners)?),
-        signals: Signals::new([SIGINT, SIGTERM])?,
+        signals: Signals::new([SIGINT, SIGTERM, SIGUSR1])?,
         files,
     };
     let mut server = Server::new(config(&serve), handler)?;
@@ -60,7 +61,7 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     server.run()
 }
 
-/// Stops the server when a signal arrives. All other events go to the router.
+/// Stops or drains the server when a signal arrives. All other events go to the router.
 struct Stoppable {
     router: Router,
     signals: Signals,
@@ -94,8 +95,12 @@ impl Handler for Stoppable {
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
+        let signals: Vec<i32> = self.signals.pending().collect();
+        if signals.contains(&SIGUSR1) {
+            cx.drain();
+        }
         // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
-        if self.signals.pending().count() > 0 {
+        if signals.iter().any(|signal| *signal != SIGUSR1) {
             // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
             // starts finds its path in use and does not replace the file. So no file of another server is removed here.
             self.files.clear();
@@ -207,14 +212,14 @@ fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
-            router = add_route(router, path, route, None);
+            router = add_route(router, path, route, Front::None);
         }
     }
     if serve.page {
         // WebSockets at `/` use the same route as without the page.
         let find = |name: &str| serve.routes.iter().find(|(path, _)| path == name);
         router = match find(ROOT).or_else(|| find("/*")) {
-            Some((_, route)) => add_route(router, ROOT, route, Some(Page::new())),
+            Some((_, route)) => add_route(router, ROOT, route, Front::Page),
             None => router.route(ROOT, Page::new()),
         };
     }
@@ -225,10 +230,9 @@ fn router(serve: &Serve) -> Router {
         .map(|(path, _)| path)
         .chain(&serve.metrics);
     if paths.all(|path| path != HEALTH) {
-        let health = Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]);
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
-            Some((_, route)) => add_route(router, HEALTH, route, Some(health)),
-            None => router.route(HEALTH, health),
+            Some((_, route)) => add_route(router, HEALTH, route, Front::Health),
+            None => router.route(HEALTH, Health(NoWebSockets)),
         };
     }
     if let Some(path) = &serve.metrics {
@@ -237,29 +241,56 @@ fn router(serve: &Serve) -> Router {
     router
 }
 
-/// Adds a route. If there is a page, the route answers plain GET with it.
-fn add_route(router: Router, path: &str, route: &Route, page: Option<Page>) -> Router {
-    fn add_with_page(
+/// What answers plain GET requests on the path of a route.
+#[derive(Clone, Copy)]
+enum Front {
+    /// The route's handler, with 426.
+    None,
+    Page,
+    Health,
+}
+
+/// Adds a route.
+fn add_route(router: Router, path: &str, route: &Route, front: Front) -> Router {
+    fn add_behind(
         router: Router,
         path: &str,
         handler: impl Handler + 'static,
-        page: Option<Page>,
+        front: Front,
     ) -> Router {
-        match page {
-            Some(page) => router.route(path, page.beside(handler)),
-            None => router.route(path, handler),
+        match front {
+            Front::None => router.route(path, handler),
+            Front::Page => router.route(path, Page::new().beside(handler)),
+            Front::Health => router.route(path, Health(handler)),
         }
     }
     match route {
-        Route::Echo { prefix } => add_with_page(router, path, Echo::with_prefix(prefix), page),
-        Route::Broadcast => add_with_page(router, path, Broadcast, page),
-        Route::Reply { text } => add_with_page(router, path, Reply::new(text), page),
+        Route::Echo { prefix } => add_behind(router, path, Echo::with_prefix(prefix), front),
+        Route::Broadcast => add_behind(router, path, Broadcast, front),
+        Route::Reply { text } => add_behind(router, path, Reply::new(text), front),
     }
 }
 
-/// Signal numbers. POSIX defines the same ones on every system.
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;
+/// Answers plain GET with 200, or with 503 if the server drains or stops. Passes WebSockets to the handler in it.
+struct Health<H>(H);
+
+impl<H: Handler> Handler for Health<H> {
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.0)
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        self.0.on_message(cx, id, message);
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+        if cx.is_draining() {
+            HttpResponse::new(503, "draining\n")
+        } else {
+            HttpResponse::new(200, "ok\n")
+        }
+    }
+}
 
 /// Hosts of a server that listens on loopback addresses only.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];

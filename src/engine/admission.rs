@@ -1,9 +1,9 @@
 //! New connections: inserted, or refused with 503 above the limits. Connections that have not sent a request are
 //! evicted in favour of new ones.
 
+use super::Engine;
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, Kind, Session, id};
-use super::{Engine, Stop};
 use crate::error::{Error, Limit, Side};
 use crate::id::Id;
 use crate::proto::HttpResponse;
@@ -69,7 +69,7 @@ impl Engine {
     fn admit(&mut self) -> Option<AdmissionError> {
         // In `Stop::Asked`, connections come from the backlog. They were established before the stop begins, and are
         // admitted.
-        if let Stop::Until(_) | Stop::Now = self.stop {
+        if self.is_stopping() {
             return Some(AdmissionError::Shutdown);
         }
         // A new connection takes precedence over an old one without a request, which may never send any. Otherwise

@@ -92,6 +92,9 @@ pub(crate) struct Engine {
     pub(crate) deferred: Vec<Id>,
     /// Sessions that have ended. The reap phase frees them.
     pub(crate) reap_queue: VecDeque<Id>,
+    /// Sessions that were open when a stop began that closes them one after the other, except those that it has closed
+    /// already. Some may have ended.
+    unclosed: Vec<Id>,
     /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
     /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).
@@ -101,6 +104,10 @@ pub(crate) struct Engine {
     /// Scratch buffer for bytes that the protocol layer produces: control frames and HTTP responses.
     pub(crate) replies: Vec<u8>,
     pub(crate) stop: Stop,
+    /// Whether `on_stop` was called.
+    pub(crate) is_stop_announced: bool,
+    /// Whether opening handshakes are refused with 503.
+    refuses_new_sessions: bool,
     /// The newest scope of timers; see [`Context`](crate::Context).
     newest_scope: u32,
 }
@@ -136,10 +143,32 @@ pub(crate) enum Stop {
     No,
     /// A stop was requested. The turn has not begun it yet.
     Asked,
-    /// Sessions are closing. Those that remain at this time (milliseconds of the loop's clock) are terminated.
+    /// Sessions are closed one after the other; see [`Engine::close_due`].
+    Spreading(Spread),
+    /// All sessions are closing. Those that remain at this time (milliseconds of the loop's clock) are terminated.
     Until(u64),
     /// All sessions are terminated at once.
     Now,
+}
+
+/// The schedule of a stop in which not all sessions are closed at once: session `n` of `count` at `start` plus `n` times
+/// `duration` divided by `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    /// Time of the first Close in milliseconds of the loop's clock.
+    start: u64,
+    /// Milliseconds.
+    duration: u64,
+    /// Number of sessions at the start.
+    count: u64,
+}
+
+impl Spread {
+    /// Returns the time of the next Close if `left` sessions are not closed yet.
+    fn next_at(self, left: usize) -> u64 {
+        let closed = self.count - left as u64;
+        self.start + (closed * self.duration).div_ceil(self.count.max(1))
+    }
 }
 
 /// Readiness of a stream, as reported by the poll.
@@ -207,6 +236,9 @@ impl Engine {
             published: Published::default(),
             replies: Vec::new(),
             stop: Stop::No,
+            is_stop_announced: false,
+            refuses_new_sessions: false,
+            unclosed: Vec::new(),
             newest_scope: 0,
         }
     }
@@ -292,6 +324,10 @@ impl Engine {
         let deadline = self.deadlines.next_in(self.now as Millis).map(u64::from);
         let timer = self.timers.next_in(self.now);
         let stop = match self.stop {
+            Stop::Spreading(spread) => {
+                let next = spread.next_at(self.unclosed.len());
+                Some(next.saturating_sub(self.now))
+            }
             Stop::Until(end) => Some(end.saturating_sub(self.now)),
             Stop::No | Stop::Asked | Stop::Now => None,
         };
@@ -313,7 +349,17 @@ impl Engine {
 
     /// Returns whether the stop has begun, so that no connection is accepted any more.
     pub(crate) fn is_stopping(&self) -> bool {
-        matches!(self.stop, Stop::Until(_) | Stop::Now)
+        matches!(self.stop, Stop::Spreading(_) | Stop::Until(_) | Stop::Now)
+    }
+
+    /// Returns whether opening handshakes are refused with 503.
+    pub(crate) fn refuses_new_sessions(&self) -> bool {
+        self.refuses_new_sessions
+    }
+
+    /// Returns whether new sessions are refused, or a stop was requested.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.refuses_new_sessions || self.stop != Stop::No
     }
 
     /// Returns the time at the start of this turn, in milliseconds of the loop's clock.

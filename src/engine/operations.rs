@@ -242,8 +242,18 @@ impl Engine {
     pub(crate) fn stop(&mut self) {
         self.stop = match self.stop {
             Stop::No => Stop::Asked,
-            Stop::Asked | Stop::Until(_) | Stop::Now => Stop::Now,
+            Stop::Asked | Stop::Spreading(_) | Stop::Until(_) | Stop::Now => Stop::Now,
         };
+    }
+
+    /// See [`Context::drain`](crate::Context::drain).
+    pub(crate) fn refuse_new_sessions(&mut self) {
+        if !mem::replace(&mut self.refuses_new_sessions, true) {
+            let sessions = self.count();
+            log::info!(
+                "draining: new WebSockets are refused with 503; {sessions} sessions continue"
+            );
+        }
     }
 
     /// Writes a large message directly from the caller's memory, and queues the bytes that the stream does not accept.

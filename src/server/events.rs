@@ -67,6 +67,13 @@ impl Engine {
             self.refuse_live(slot, &response, request.is_head(), None);
             return;
         }
+        if self.refuses_new_sessions() {
+            let response =
+                HttpResponse::new(503, "the server is draining: it accepts no new sessions\n");
+            self.stats.count_refusal(Refusal::Shutdown);
+            self.refuse(slot, &response, false, Some(Error::Shutdown));
+            return;
+        }
         let mut upgrade = Upgrade::new(request);
         if let Err(response) =
             handler.on_upgrade(&mut Context::new(self), id, request, &mut upgrade)

@@ -59,6 +59,7 @@ enum Command {
     Publish(String, OwnedMessage),
     Close(Id, u16, String),
     Terminate(Id),
+    Drain,
     Stop,
 }
 
@@ -141,6 +142,14 @@ impl Handle {
         self.push(Command::Terminate(id))
     }
 
+    /// Refuses new sessions, as [`Context::drain`](crate::Context::drain) does.
+    ///
+    /// # Errors
+    /// [`HandleError`] if the command was not queued.
+    pub fn drain(&self) -> Result<(), HandleError> {
+        self.push(Command::Drain)
+    }
+
     /// Stops the server as [`Context::stop`](crate::Context::stop) does: gracefully, and at a second call at once.
     /// Never refused because the inbox is full.
     ///
@@ -176,7 +185,7 @@ impl Handle {
 
     /// Executes queued commands as long as `may_continue` returns `true`. The others stay in the inbox and count
     /// against its limits. Returns whether commands stay.
-    pub(super) fn drain(
+    pub(super) fn execute(
         &self,
         engine: &mut Engine,
         may_continue: impl Fn(&Engine) -> bool,
@@ -198,6 +207,7 @@ impl Handle {
                 Command::Publish(topic, message) => drop(engine.publish(&topic, message.borrow())),
                 Command::Close(id, code, reason) => drop(engine.close(id, code, &reason)),
                 Command::Terminate(id) => engine.terminate(id),
+                Command::Drain => engine.refuse_new_sessions(),
                 Command::Stop => engine.stop(),
             }
         }
@@ -244,7 +254,7 @@ impl Command {
             Self::Send(_, message) => message.borrow().len(),
             Self::Publish(topic, message) => topic.len() + message.borrow().len(),
             Self::Close(_, _, reason) => reason.len(),
-            Self::Terminate(_) | Self::Stop => 0,
+            Self::Terminate(_) | Self::Drain | Self::Stop => 0,
         }
     }
 }

@@ -299,7 +299,7 @@ impl<H: Handler> Server<H> {
         turn::begin(&mut self.engine, sleep, clock, &mut self.polling)?;
         // While there are too many published bytes that not all members have claimed (see `flush`), commands stay in
         // the inbox. Once the inbox is full, senders get `HandleError::Full`.
-        self.has_commands = self.handle.drain(&mut self.engine, |engine| {
+        self.has_commands = self.handle.execute(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });
         let has_stopped = turn::turn(

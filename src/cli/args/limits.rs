@@ -29,7 +29,7 @@ enum Kind {
     Disable(Field<bool>),
 }
 
-pub(super) static LIMITS: [Limit; 17] = [
+pub(super) static LIMITS: [Limit; 18] = [
     limit(
         "--message-bytes-max",
         Kind::Bytes(|config| &mut config.message_bytes_max),
@@ -81,6 +81,10 @@ pub(super) static LIMITS: [Limit; 17] = [
     limit(
         "--handshakes-max",
         Kind::Count(|config| &mut config.handshakes_max),
+    ),
+    limit(
+        "--stop-spread",
+        Kind::Duration(|config| &mut config.stop_spread),
     ),
     limit(
         "--shutdown-grace",

@@ -129,7 +129,7 @@ fn echo_and_broadcast_take_no_routes() {
 
 #[test]
 fn inconsistent_limits_are_reported_by_flag_name() {
-    let table: [(&[&str], &str); 16] = [
+    let table: [(&[&str], &str); 17] = [
         (
             &["--message-bytes-max", "0"],
             "--message-bytes-max must be at least 1",
@@ -189,6 +189,10 @@ fn inconsistent_limits_are_reported_by_flag_name() {
         (
             &["--write-timeout", "0"],
             "--write-timeout must be from 1 ms to 7 days",
+        ),
+        (
+            &["--stop-spread", "169h"],
+            "--stop-spread must be at most 7 days",
         ),
         (
             &["--shutdown-grace", "169h"],

@@ -100,7 +100,7 @@ fn the_page_is_served_unless_no_page_is_given() {
 #[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
-    let table: [(&[&str], Change); 22] = [
+    let table: [(&[&str], Change); 23] = [
         (&["--message-bytes-max", "64K"], |config| {
             config.message_bytes_max = 65_536
         }),
@@ -150,6 +150,9 @@ fn every_limit_sets_its_field_and_nothing_else() {
         }),
         (&["--handshakes-max", "9"], |config| {
             config.handshakes_max = 9
+        }),
+        (&["--stop-spread", "30s"], |config| {
+            config.stop_spread = MS * 30_000
         }),
         (&["--shutdown-grace", "0"], |config| {
             config.shutdown_grace = Duration::ZERO
