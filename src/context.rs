@@ -15,7 +15,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The operations that a handler can use in each of its events.
 ///
@@ -313,6 +313,29 @@ impl<'a> Context<'a> {
     /// Returns `None` for Unix sockets.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.engine.peer_addr(id)
+    }
+
+    /// Returns the time between the newest automatic ping ([`Config::auto_ping`](crate::Config::auto_ping)) that the peer
+    /// has answered and its pong, in whole milliseconds. It includes the time that either side took to read: the server
+    /// measures from the start of one turn to the start of another. `None` if the peer has not answered one yet.
+    ///
+    /// Only peers that are silent for half of [`Config::idle_timeout`](crate::Config::idle_timeout) get automatic pings.
+    /// Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not counted, and an
+    /// unsolicited one changes nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::testing::Harness;
+    /// use wsloop::{Config, handlers::Echo};
+    ///
+    /// let mut harness = Harness::new(Config::default(), Echo::new());
+    /// let id = harness.connect("/");
+    /// assert_eq!(harness.with_context(|cx| cx.rtt(id)), None);
+    /// harness.advance(Duration::from_secs(100));
+    /// assert_eq!(harness.with_context(|cx| cx.rtt(id)), Some(Duration::ZERO)); // no time passes on the way
+    /// ```
+    pub fn rtt(&self, id: Id) -> Option<Duration> {
+        self.engine.rtt(id)
     }
 
     /// Returns the path of the session's request as it was sent: percent-encoded, without the query. Returns `None`

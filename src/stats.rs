@@ -27,6 +27,10 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes that sockets have accepted, responses and frame headers included.
     pub bytes_out: u64,
+    /// Automatic pings that were answered; see [`Context::rtt`](crate::Context::rtt).
+    pub rtts: u64,
+    /// Sum of the round-trip times of those pings.
+    pub rtt_sum: Duration,
     /// Unsent bytes of sessions whose sockets accept nothing at the moment; publications count once for each member.
     pub backlog_bytes: usize,
     /// Memberships of sessions whose sockets accept nothing at the moment: a session in three topics counts three
@@ -64,6 +68,11 @@ impl Stats {
             _ => 18,
         };
         self.closes[index] += 1;
+    }
+
+    pub(crate) fn count_round_trip(&mut self, time: Duration) {
+        self.rtts += 1;
+        self.rtt_sum += time;
     }
 
     pub(crate) fn count_turn(&mut self, time: Duration) {

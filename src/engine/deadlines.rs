@@ -146,6 +146,11 @@ impl Deadlines {
             .map(|slot| slot as usize)
     }
 
+    /// Returns the duration of the deadlines of a kind.
+    pub(crate) fn duration(&self, kind: Deadline) -> Option<Millis> {
+        self.queues[kind as usize].duration
+    }
+
     /// Returns the time at which the session's deadline was set, if it has one of this kind.
     pub(crate) fn set_at(&self, slot: usize, kind: Deadline) -> Option<Millis> {
         let link = self.links.get(slot)?;

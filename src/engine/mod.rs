@@ -13,6 +13,7 @@
 //! - `memberships`: join, leave, publish, claim
 //! - `operations`: everything else that a handler can request
 //! - `deadlines`, `timers`: what is due when
+//! - `round_trips`: the round-trip times of automatic pings
 //! - `sources`: the event sources of handlers
 //! - `slot_queue`: the queues of slots for the read and flush phases
 //! - `session_log`: log lines about sessions, rate-limited
@@ -23,6 +24,7 @@ mod endings;
 mod memberships;
 pub(crate) mod operations;
 pub(crate) mod paths;
+mod round_trips;
 pub(crate) mod session;
 pub(crate) mod session_log;
 mod slot_queue;
@@ -39,6 +41,7 @@ use crate::stream::Stream;
 use deadlines::{Deadline, Deadlines, Millis};
 use mio::Registry;
 use paths::Paths;
+use round_trips::RoundTrips;
 use session::{InputEnd, Kind, Session, id};
 use session_log::SessionLog;
 use slab::Slab;
@@ -61,6 +64,7 @@ pub(crate) struct Engine {
     pub(crate) turn_buffer: TurnBuffer,
     pub(crate) paths: Paths,
     pub(crate) deadlines: Deadlines,
+    pub(crate) round_trips: RoundTrips,
     pub(crate) timers: Timers,
     pub(crate) sources: Sources,
     pub(crate) session_log: SessionLog,
@@ -215,6 +219,7 @@ impl Engine {
             buffers: BufferPool::new(),
             turn_buffer: TurnBuffer::new(),
             paths: Paths::default(),
+            round_trips: RoundTrips::default(),
             timers: Timers::new(clock),
             sources: Sources::new(registry),
             session_log: SessionLog::default(),
@@ -499,6 +504,11 @@ impl Engine {
             return;
         }
         session.touched_at = self.touch_period;
+        if self.config.auto_ping
+            && let Some(sent_at) = self.deadlines.set_at(slot, Deadline::Idle)
+        {
+            self.round_trips.answer_began(slot, sent_at);
+        }
         match self.deadlines.kind(slot) {
             Some(Deadline::Quiet | Deadline::Idle) => {
                 self.deadlines
@@ -508,10 +518,22 @@ impl Engine {
         }
     }
 
+    /// Called for a pong. An automatic ping is empty, so the pong that answers it is empty, too.
+    pub(crate) fn pong_received(&mut self, slot: usize, payload: &[u8]) {
+        if payload.is_empty()
+            && let Some(max) = self.deadlines.duration(Deadline::Idle)
+            && let Some(time) = self.round_trips.pong(slot, self.now as Millis, max)
+        {
+            self.stats
+                .count_round_trip(Duration::from_millis(u64::from(time)));
+        }
+    }
+
     /// Removes a session that has ended, and frees its slot. Returns its stream.
     pub(crate) fn remove(&mut self, slot: usize) -> Stream {
         self.set_kind(slot, Kind::Reported);
         self.deadlines.clear(slot);
+        self.round_trips.clear(slot);
         let id = self.id_of(slot);
         self.timers.cancel_all_of(id);
         self.sources.remove_all_of(id);
@@ -534,6 +556,7 @@ impl Engine {
             self.sessions
                 .reserve(SLOTS_RETAINED.saturating_sub(self.sessions.len()));
             self.deadlines.shrink_to(self.sessions.capacity());
+            self.round_trips.shrink_to(self.sessions.capacity());
             self.read_queue.shrink_to(SLOTS_RETAINED);
             self.long_read_queue.shrink_to(SLOTS_RETAINED);
             self.flush_queue.shrink_to(SLOTS_RETAINED);

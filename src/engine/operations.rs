@@ -17,6 +17,7 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Engine {
     /// See [`Context::send`](crate::Context::send).
@@ -200,6 +201,13 @@ impl Engine {
     /// See [`Context::peer_addr`](crate::Context::peer_addr).
     pub(crate) fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.session(id)?.peer.address()
+    }
+
+    /// See [`Context::rtt`](crate::Context::rtt).
+    pub(crate) fn rtt(&self, id: Id) -> Option<Duration> {
+        self.session(id)?;
+        let millis = self.round_trips.newest(id.slot as usize)?;
+        Some(Duration::from_millis(u64::from(millis)))
     }
 
     /// See [`Context::path`](crate::Context::path).

@@ -37,7 +37,10 @@ impl Engine {
                 }
                 handler.on_ping(&mut Context::new(self), id, &payload);
             }
-            Event::Pong(payload) => handler.on_pong(&mut Context::new(self), id, &payload),
+            Event::Pong(payload) => {
+                self.pong_received(slot, &payload);
+                handler.on_pong(&mut Context::new(self), id, &payload);
+            }
             Event::Close(frame) => self.close_received(slot, frame),
             Event::Request(request) => self.answer(slot, &request, handler),
         }
