@@ -142,6 +142,39 @@ pub enum LagPolicy {
     Skip,
 }
 
+/// Limits of a session that replace those of [`Config`]. A field that is `None` replaces nothing.
+///
+/// Set for the sessions of a route ([`Router::route_with`](crate::Router::route_with)) or for one session
+/// ([`Context::set_limits`](crate::Context::set_limits)). A server can have 15 different sets of values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Replaces [`Config::message_bytes_max`]: at least 1. An echo of longer messages needs a
+    /// [`Config::backlog_bytes_max`] that fits them.
+    pub message_bytes_max: Option<usize>,
+    /// Replaces [`Config::idle_timeout`]: from 1 ms to 7 days. `Some(None)`: no limit.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// Replaces [`Config::lag_policy`] when the session lags as a member. The policy of a topic
+    /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)) takes precedence over it.
+    pub lag_policy: Option<LagPolicy>,
+}
+
+impl SessionLimits {
+    /// Checks that no limit is out of range.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first such limit and its rule.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.message_bytes_max == Some(0) {
+            return Err(ConfigError(MESSAGE_BYTES_RULE));
+        }
+        let is_valid = |timeout| (DURATION_MIN..=DURATION_MAX).contains(&timeout);
+        match self.idle_timeout.flatten() {
+            Some(timeout) if !is_valid(timeout) => Err(ConfigError(IDLE_TIMEOUT_RULE)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -179,10 +212,7 @@ impl Config {
     /// [`ConfigError`] names the first such limit and its rule.
     pub fn check(&self) -> Result<(), ConfigError> {
         let rules = [
-            (
-                self.message_bytes_max >= 1,
-                "message_bytes_max must be at least 1",
-            ),
+            (self.message_bytes_max >= 1, MESSAGE_BYTES_RULE),
             (self.fragments_max >= 1, "fragments_max must be at least 1"),
             (
                 self.head_bytes_max >= 256,
@@ -232,10 +262,7 @@ impl Config {
                 Some(self.handshake_timeout),
                 "handshake_timeout must be from 1 ms to 7 days",
             ),
-            (
-                self.idle_timeout,
-                "idle_timeout must be from 1 ms to 7 days",
-            ),
+            (self.idle_timeout, IDLE_TIMEOUT_RULE),
             (
                 Some(self.close_timeout),
                 "close_timeout must be from 1 ms to 7 days",
@@ -266,6 +293,10 @@ impl Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigError(&'static str);
 
+impl ConfigError {
+    pub(crate) const TOO_MANY_SETS: Self = Self("a server has at most 15 different SessionLimits");
+}
+
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0)
@@ -291,6 +322,9 @@ pub fn descriptors_max() -> usize {
         None => DESCRIPTORS_FALLBACK,
     }
 }
+
+const MESSAGE_BYTES_RULE: &str = "message_bytes_max must be at least 1";
+const IDLE_TIMEOUT_RULE: &str = "idle_timeout must be from 1 ms to 7 days";
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -1,6 +1,6 @@
 //! The operations that a handler can use: [`Context`].
 
-use crate::config::LagPolicy;
+use crate::config::{ConfigError, LagPolicy, SessionLimits};
 use crate::engine::Engine;
 use crate::engine::session::{Kind, Phase};
 use crate::engine::sources::Owner;
@@ -124,6 +124,47 @@ impl<'a> Context<'a> {
         self.engine.resume(id)
     }
 
+    /// Replaces limits of [`Config`](crate::Config) for one session, in place of those that an earlier call has set. In
+    /// [`Handler::on_upgrade`](crate::Handler::on_upgrade), for the whole session; later, for example after a login, from
+    /// the next frame on, and the idle timeout starts again. See also
+    /// [`Router::route_with`](crate::Router::route_with).
+    ///
+    /// # Errors
+    /// A limit is out of range, or the server has 15 other [`SessionLimits`] already: each different set of values
+    /// counts, as long as the server runs. The limits of the session are unchanged.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, Context, Handler, Id, Message, SessionLimits};
+    ///
+    /// /// Accepts messages of up to 8 bytes until the client has sent the password.
+    /// struct Login;
+    ///
+    /// impl Handler for Login {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+    ///         let limits = SessionLimits { message_bytes_max: Some(8), ..SessionLimits::default() };
+    ///         cx.set_limits(id, limits).expect("the only set of limits");
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    ///         if message.as_text() == Some("password") {
+    ///             cx.set_limits(id, SessionLimits::default()).expect("the limits of Config");
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Login);
+    /// let (guest, user) = (harness.connect("/"), harness.connect("/"));
+    /// harness.send(user, "password");
+    /// for id in [guest, user] {
+    ///     harness.send(id, "a longer message");
+    /// }
+    /// assert!(matches!(harness.received(guest)[0], Received::Close(1009, _)));
+    /// assert_eq!(harness.received(user), []);
+    /// ```
+    pub fn set_limits(&mut self, id: Id, limits: SessionLimits) -> Result<(), ConfigError> {
+        self.engine.set_limits(id, limits)
+    }
+
     /// Returns the number of unsent bytes of the session: bytes that the operating system has not accepted yet, frame
     /// headers and unsent publications included.
     pub fn buffered_amount(&self, id: Id) -> usize {
@@ -171,8 +212,8 @@ impl<'a> Context<'a> {
         self.engine.subscribers(topic)
     }
 
-    /// Sets the lag policy of a topic, instead of [`Config::lag_policy`](crate::Config::lag_policy). `None` resets
-    /// the topic to that policy. The topic need not have members.
+    /// Sets the lag policy of a topic, instead of [`Config::lag_policy`](crate::Config::lag_policy) and that of the
+    /// member's [`SessionLimits`]. `None` resets the topic to those policies. The topic need not have members.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.engine.set_lag_policy(topic, policy);
     }

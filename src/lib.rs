@@ -79,7 +79,7 @@ mod session_map;
 mod stats;
 mod stream;
 
-pub use config::{Config, ConfigError, LagPolicy, descriptors_max};
+pub use config::{Config, ConfigError, LagPolicy, SessionLimits, descriptors_max};
 pub use context::Context;
 pub use engine::sources::Ready;
 pub use engine::timers::When;

@@ -2,6 +2,7 @@
 
 mod access;
 
+use crate::config::SessionLimits;
 use crate::context::Context;
 use crate::engine::sources::Ready;
 use crate::error::{Close, Error};
@@ -56,6 +57,7 @@ impl<H: Handler + Any> RouteHandler for H {
 struct Route<R: ?Sized> {
     pattern: Pattern,
     handler: Box<R>,
+    limits: SessionLimits,
     /// Scopes of this route's timers and sources. The first is the route's own, the others are those of routers inside its handler.
     /// Empty before `on_start`.
     scopes: Range<u32>,
@@ -90,7 +92,43 @@ impl Router {
     /// if the router has 65 535 routes.
     #[must_use]
     pub fn route(self, pattern: &str, handler: impl Handler + 'static) -> Self {
-        self.route_boxed(pattern, Box::new(handler))
+        self.route_boxed(pattern, SessionLimits::default(), Box::new(handler))
+    }
+
+    /// As [`route`](Self::route), with limits for the sessions of the route that replace those of
+    /// [`Config`](crate::Config). The handler can replace them by others ([`Context::set_limits`]).
+    ///
+    /// ```
+    /// use wsloop::handlers::{Broadcast, Echo};
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, LagPolicy, Router, SessionLimits};
+    ///
+    /// let upload = SessionLimits { message_bytes_max: Some(64 << 20), ..SessionLimits::default() };
+    /// let prices = SessionLimits { lag_policy: Some(LagPolicy::Skip), idle_timeout: Some(None), ..Default::default() };
+    /// let router = Router::new()
+    ///     .route("/chat", Broadcast)
+    ///     .route_with("/upload", upload, Echo::new())
+    ///     .route_with("/prices", prices, Broadcast);
+    /// let mut harness = Harness::new(Config { message_bytes_max: 10, ..Config::default() }, router);
+    /// let (chat, upload) = (harness.connect("/chat"), harness.connect("/upload"));
+    /// for id in [chat, upload] {
+    ///     harness.send(id, "longer than ten");
+    /// }
+    /// assert!(matches!(harness.received(chat)[0], Received::Close(1009, _)));
+    /// assert_eq!(harness.received(upload), [Received::Text("longer than ten".into())]);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`route`](Self::route), or if a limit is out of range. If the server has 15 other [`SessionLimits`] already
+    /// when a client connects, the client is answered with 500.
+    #[must_use]
+    pub fn route_with(
+        self,
+        pattern: &str,
+        limits: SessionLimits,
+        handler: impl Handler + 'static,
+    ) -> Self {
+        self.route_boxed(pattern, limits, Box::new(handler))
     }
 }
 
@@ -118,7 +156,21 @@ impl Router<dyn RouteHandler + Send> {
     /// As the method of the same name of a router whose handlers need not be `Send`.
     #[must_use]
     pub fn route(self, pattern: &str, handler: impl Handler + Send + 'static) -> Self {
-        self.route_boxed(pattern, Box::new(handler))
+        self.route_boxed(pattern, SessionLimits::default(), Box::new(handler))
+    }
+
+    /// Adds a route with limits for its sessions.
+    ///
+    /// # Panics
+    /// As the method of the same name of a router whose handlers need not be `Send`.
+    #[must_use]
+    pub fn route_with(
+        self,
+        pattern: &str,
+        limits: SessionLimits,
+        handler: impl Handler + Send + 'static,
+    ) -> Self {
+        self.route_boxed(pattern, limits, Box::new(handler))
     }
 }
 
@@ -132,8 +184,11 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     }
 
     /// Implements `route` without the type of the handler, so that the code exists once and not for each type.
-    fn route_boxed(mut self, pattern: &str, handler: Box<R>) -> Self {
+    fn route_boxed(mut self, pattern: &str, limits: SessionLimits, handler: Box<R>) -> Self {
         let pattern = Pattern::parse(pattern);
+        if let Err(error) = limits.check() {
+            panic!("route {pattern:?}: {error}");
+        }
         assert!(
             self.routes.iter().all(|route| route.pattern != pattern),
             "route {pattern:?} was added before"
@@ -145,6 +200,7 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         self.routes.push(Route {
             pattern,
             handler,
+            limits,
             scopes: 0..0,
         });
         self
@@ -396,6 +452,13 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
         let index = self.find(request.path()).ok_or_else(not_found)?;
         self.access.check_origin(request)?;
         self.record_route(id, index);
+        let limits = self.routes[index].limits;
+        // A router inside the handler of a route does not change the route's limits, unless it has others.
+        if limits != SessionLimits::default()
+            && let Err(error) = cx.set_limits(id, limits)
+        {
+            return Err(HttpResponse::new(500, format!("{error}\n")));
+        }
         let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_upgrade(&mut cx, id, request, upgrade)
     }

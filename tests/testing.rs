@@ -12,7 +12,7 @@ use wsloop::page::Page;
 use wsloop::testing::{Harness, Received, opening};
 use wsloop::{
     Close, Config, Context, Error, Handler, HttpResponse, Id, LagPolicy, Message, Ready, Request,
-    Router, Side, Upgrade, handler_fn,
+    Router, SessionLimits, Side, Upgrade, handler_fn,
 };
 
 fn text(text: &str) -> Received {
@@ -167,6 +167,281 @@ mod time {
             }
         }
         drop(Harness::new(Config::default(), AlwaysDue));
+    }
+}
+
+mod limits_of_sessions {
+    use super::*;
+
+    fn message(max: usize) -> SessionLimits {
+        SessionLimits {
+            message_bytes_max: Some(max),
+            ..SessionLimits::default()
+        }
+    }
+
+    fn idle(timeout: Option<Duration>) -> SessionLimits {
+        SessionLimits {
+            idle_timeout: Some(timeout),
+            ..SessionLimits::default()
+        }
+    }
+
+    /// Sends `len` bytes in one frame or in fragments of 5 bytes. Returns whether they are echoed.
+    fn is_accepted(
+        harness: &mut Harness<impl Handler>,
+        id: Id,
+        len: usize,
+        fragmented: bool,
+    ) -> bool {
+        if fragmented {
+            let mut left = len;
+            let mut first = 0x02;
+            while left > 0 {
+                let fragment = left.min(5);
+                left -= fragment;
+                let fin = if left == 0 { 0x80 } else { 0 };
+                let frame = [
+                    &[fin | first, 0x80 | fragment as u8, 0, 0, 0, 0],
+                    &[b'x'; 5][..fragment],
+                ];
+                harness.send_raw(id, &frame.concat());
+                first = 0;
+            }
+        } else {
+            harness.send(id, &*vec![b'x'; len]);
+        }
+        match &harness.received(id)[..] {
+            [Received::Binary(bytes)] => bytes.len() == len,
+            [Received::Close(1009, _), Received::End] => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_route_has_its_own_maximum_of_a_message() {
+        let config = Config {
+            message_bytes_max: 100,
+            ..Config::default()
+        };
+        let inner =
+            Router::new()
+                .route("/in/a", Echo::new())
+                .route_with("/in/b", message(7), Echo::new());
+        let router = Router::new()
+            .route("/*", Echo::new())
+            .route_with("/small", message(10), Echo::new())
+            .route_with("/large", message(100_000), Echo::new())
+            .route_with("/in/*", message(20), inner);
+        let mut harness = Harness::new(config, router);
+        let table = [
+            ("/", 100),
+            ("/small", 10),
+            ("/large", 100_000),
+            ("/in/a", 20),
+            ("/in/b", 7),
+        ];
+        for (path, max) in table {
+            for fragmented in [false, true].into_iter().filter(|is| !is || max <= 100) {
+                let id = harness.connect(path);
+                assert!(is_accepted(&mut harness, id, max, fragmented), "{path}");
+                assert!(
+                    !is_accepted(&mut harness, id, max + 1, fragmented),
+                    "{path}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_route_has_its_own_idle_timeout() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for default in [seconds(60), None] {
+            let config = Config {
+                idle_timeout: default,
+                auto_ping: false,
+                ..Config::default()
+            };
+            let router = Router::new()
+                .route("/default", Echo::new())
+                .route_with("/short", idle(seconds(2)), Echo::new())
+                .route_with("/long", idle(seconds(600)), Echo::new())
+                .route_with("/never", idle(None), Echo::new());
+            let mut harness = Harness::new(config, router);
+            let paths = ["/short", "/default", "/long", "/never"];
+            let timeouts = [seconds(2), default, seconds(600), None];
+            let ids = paths.map(|path| harness.connect(path));
+            for second in 0..700 {
+                for (id, timeout) in ids.into_iter().zip(timeouts) {
+                    let is_open = harness.with_context(|cx| cx.is_open(id));
+                    let (earliest, latest) = timeout.map_or((u64::MAX, u64::MAX), |timeout| {
+                        // Each half can be longer by a 64th of the shortest half.
+                        (
+                            timeout.as_secs(),
+                            timeout.as_secs() + timeout.as_secs() / 32 + 1,
+                        )
+                    });
+                    assert!(is_open || second >= earliest, "{timeout:?} {second}");
+                    assert!(!is_open || second <= latest, "{timeout:?} {second}");
+                }
+                harness.advance(Duration::from_secs(1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_busy_session_with_a_short_idle_timeout_stays_open_and_is_pinged_when_silent() {
+        let router =
+            Router::new().route_with("/*", idle(Some(Duration::from_millis(1000))), Echo::new());
+        let mut harness = Harness::new(Config::default(), router);
+        let id = harness.connect("/");
+        for _ in 0..100 {
+            harness.advance(Duration::from_millis(400));
+            harness.send(id, "busy");
+            assert_eq!(harness.received(id), [text("busy")]);
+        }
+        harness.advance(Duration::from_secs(10));
+        let pings = harness.received(id).len();
+        assert!((18..=20).contains(&pings), "{pings}");
+        assert_eq!(harness.count(), 1);
+        assert_eq!(harness.with_context(|cx| cx.rtt(id)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn each_route_has_its_own_lag_policy_and_that_of_a_topic_takes_precedence() {
+        let skip = SessionLimits {
+            lag_policy: Some(LagPolicy::Skip),
+            ..SessionLimits::default()
+        };
+        let config = Config {
+            lag_bytes_max: 100,
+            ..Config::default()
+        };
+        for (topic_policy, expected) in [
+            (None, [1013, 0]),
+            (Some(LagPolicy::Disconnect), [1013, 1013]),
+            (Some(LagPolicy::Skip), [0, 0]),
+        ] {
+            let router = Router::new()
+                .route("/disconnect", InTopic)
+                .route_with("/skip", skip, InTopic);
+            let mut harness = Harness::new(config.clone(), router);
+            harness.with_context(|cx| cx.set_lag_policy("topic", topic_policy));
+            let ids = ["/disconnect", "/skip"].map(|path| harness.connect(path));
+            ids.iter().for_each(|id| harness.stall(*id));
+            for _ in 0..10 {
+                harness.with_context(|cx| cx.publish("topic", &"x".repeat(90)));
+            }
+            ids.iter().for_each(|id| harness.resume(*id));
+            let codes = ids.map(|id| {
+                let closes = harness.received(id).into_iter().find_map(|one| match one {
+                    Received::Close(code, _) => Some(code),
+                    _ => None,
+                });
+                closes.unwrap_or(0)
+            });
+            assert_eq!(codes, expected, "{topic_policy:?}");
+        }
+    }
+
+    #[test]
+    fn limits_can_be_set_and_reset_while_a_session_is_open() {
+        let config = Config {
+            idle_timeout: None,
+            ..Config::default()
+        };
+        let mut harness = Harness::new(config, Echo::new());
+        let [id, silent] = [(); 2].map(|()| harness.connect("/"));
+        let set = |harness: &mut Harness<Echo>, id, limits| {
+            harness.with_context(|cx| cx.set_limits(id, limits).unwrap());
+        };
+        // In the middle of a message, the new limit is that of the next frame.
+        harness.send_raw(id, b"\x02\x85\0\0\0\0xxx");
+        set(&mut harness, id, message(4));
+        harness.send_raw(id, b"xx");
+        harness.advance(Duration::from_secs(1));
+        assert_eq!(harness.received(id), []);
+        set(&mut harness, id, SessionLimits::default());
+        harness.send_raw(id, b"\x80\x81\0\0\0\0y");
+        assert_eq!(harness.received(id), [Received::Binary(b"xxxxxy".to_vec())]);
+
+        harness.advance(Duration::from_secs(1_000_000));
+        set(&mut harness, silent, idle(Some(Duration::from_secs(2))));
+        harness.advance(Duration::from_secs(10));
+        assert!(harness.received(silent).len() >= 8, "pings");
+        set(&mut harness, silent, SessionLimits::default());
+        harness.advance(Duration::from_secs(1_000_000));
+        assert_eq!(harness.received(silent), []);
+        set(&mut harness, silent, idle(Some(Duration::from_secs(2))));
+        harness.stall(silent);
+        let _ = harness.with_context(|cx| cx.send(silent, "blocked"));
+        set(&mut harness, silent, idle(Some(Duration::from_secs(4))));
+        harness.resume(silent);
+        harness.advance(Duration::from_secs(5));
+        assert!(harness.received(silent).len() >= 2, "a text, pings");
+        assert_eq!(harness.count(), 2);
+    }
+
+    #[test]
+    fn limits_out_of_range_and_a_sixteenth_set_are_errors() {
+        let router = (1..=20).fold(Router::new(), |router, n| {
+            router.route_with(&format!("/{n}"), message(n), Echo::new())
+        });
+        let mut harness = Harness::new(Config::default(), router);
+        for n in 1..=20 {
+            for _ in 0..2 {
+                match harness.open(opening(&format!("/{n}"))) {
+                    Ok(_) => assert!(n <= 15, "{n}"),
+                    Err(response) => {
+                        assert_eq!((response.status(), n > 15), (500, true), "{n}");
+                        let body = std::str::from_utf8(response.body()).unwrap();
+                        assert_eq!(body, "a server has at most 15 different SessionLimits\n");
+                    }
+                }
+            }
+        }
+        let id = harness.connect("/15");
+        for (limits, rule) in [
+            (message(0), "message_bytes_max must be at least 1"),
+            (
+                idle(Some(Duration::ZERO)),
+                "idle_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                idle(Some(Duration::from_secs(8 * 24 * 3600))),
+                "idle_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                message(16),
+                "a server has at most 15 different SessionLimits",
+            ),
+        ] {
+            let error = harness.with_context(|cx| cx.set_limits(id, limits));
+            assert_eq!(error.unwrap_err().to_string(), rule);
+        }
+        assert!(is_accepted(&mut harness, id, 15, false));
+        assert!(!is_accepted(&mut harness, id, 16, false));
+        // The session has ended.
+        assert_eq!(
+            harness.with_context(|cx| cx.set_limits(id, message(3))),
+            Ok(())
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "message_bytes_max must be at least 1")]
+    fn a_route_with_a_limit_out_of_range_panics() {
+        let _ = Router::new().route_with("/", message(0), Echo::new());
+    }
+
+    /// Subscribes each session to the topic "topic".
+    struct InTopic;
+
+    impl Handler for InTopic {
+        fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+            cx.subscribe(id, "topic");
+        }
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
     }
 }
 

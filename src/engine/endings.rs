@@ -71,11 +71,11 @@ impl Engine {
         self.end_handshake(slot);
         self.leave_topics(slot);
         // A message of the maximum size, which the peer may be sending, and a receive buffer.
-        let discard_left = self
-            .config
-            .message_bytes_max
-            .saturating_add(self.config.receive_buffer_bytes);
         let session = &mut self.sessions[slot];
+        let discard_left = self
+            .limit_sets
+            .message_bytes_max(session.limits)
+            .saturating_add(self.config.receive_buffer_bytes);
         session.end_with(ending);
         session.extra_mut().discard_left = discard_left;
         // Nothing may follow the Close, so a pending pong is queued before it.

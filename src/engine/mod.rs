@@ -12,6 +12,7 @@
 //! - `endings`: every way in which a session ends
 //! - `memberships`: join, leave, publish, claim
 //! - `operations`: everything else that a handler can request
+//! - `limit_sets`: the limits of sessions
 //! - `deadlines`, `timers`: what is due when
 //! - `round_trips`: the round-trip times of automatic pings
 //! - `sources`: the event sources of handlers
@@ -21,6 +22,7 @@
 mod admission;
 pub(crate) mod deadlines;
 mod endings;
+pub(crate) mod limit_sets;
 mod memberships;
 pub(crate) mod operations;
 pub(crate) mod paths;
@@ -32,13 +34,14 @@ pub(crate) mod sources;
 pub(crate) mod timers;
 
 use crate::buffer::BufferPool;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, SessionLimits};
 use crate::id::Id;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::{HeadLimits, Limits};
 use crate::stats::Stats;
 use crate::stream::Stream;
-use deadlines::{Deadline, Deadlines, Millis};
+use deadlines::{Deadline, Deadlines, IdleClass, Millis};
+use limit_sets::LimitSets;
 use mio::Registry;
 use paths::Paths;
 use round_trips::RoundTrips;
@@ -56,8 +59,8 @@ use timers::Timers;
 /// The sessions and everything that they share.
 pub(crate) struct Engine {
     pub(crate) config: Config,
-    /// The part of `config` that the protocol enforces.
-    pub(crate) limits: Limits,
+    /// The limits of sessions, from `config` or from the handler.
+    pub(crate) limit_sets: LimitSets,
     pub(crate) sessions: Slab<Session>,
     pub(crate) topics: Topics,
     pub(crate) buffers: BufferPool,
@@ -213,7 +216,7 @@ impl Engine {
         Self {
             deadlines: Deadlines::new(duration),
             config,
-            limits,
+            limit_sets: LimitSets::new(limits),
             sessions: Slab::with_capacity(SLOTS_RETAINED),
             topics: Topics::default(),
             buffers: BufferPool::new(),
@@ -511,17 +514,66 @@ impl Engine {
         }
         match self.deadlines.kind(slot) {
             Some(Deadline::Quiet | Deadline::Idle) => {
-                self.deadlines
-                    .set(slot, Deadline::Quiet, self.now as Millis);
+                self.set_idle_deadline(slot, Deadline::Quiet);
             }
             Some(Deadline::Handshake | Deadline::Write | Deadline::Close) | None => {}
         }
     }
 
+    /// Sets the deadline of one half of the session's idle timeout: `Quiet` or `Idle`.
+    pub(crate) fn set_idle_deadline(&mut self, slot: usize, kind: Deadline) {
+        let idle = self.limit_sets.idle(self.sessions[slot].limits);
+        self.deadlines
+            .set_idle(slot, kind, idle, self.now as Millis);
+    }
+
+    /// See [`Context::set_limits`](crate::Context::set_limits).
+    pub(crate) fn set_limits(&mut self, id: Id, limits: SessionLimits) -> Result<(), ConfigError> {
+        limits.check()?;
+        let Some(session) = self.session(id) else {
+            return Ok(());
+        };
+        let old = session.limits;
+        let Self {
+            limit_sets,
+            deadlines,
+            touch_millis,
+            ..
+        } = self;
+        let set = limit_sets.add(limits, |limits| {
+            let Some(timeout) = limits.idle_timeout else {
+                return IdleClass::default();
+            };
+            let half = timeout.map(|timeout| millis(timeout) / 2);
+            if let Some(half) = half {
+                // A longer period would make the deadline late by much. With a shorter one, the deadlines that were set
+                // before are later than needed.
+                *touch_millis = (half / TOUCH_FRACTION).clamp(1, *touch_millis);
+            }
+            deadlines.add_idle(half.map(|half| half + *touch_millis))
+        })?;
+        let slot = id.slot as usize;
+        self.sessions[slot].limits = set;
+        if self.limit_sets.idle(old) != self.limit_sets.idle(set) {
+            match self.deadlines.kind(slot) {
+                Some(Deadline::Quiet | Deadline::Idle) => {
+                    self.set_idle_deadline(slot, Deadline::Quiet);
+                }
+                // The old idle timeout was `None`.
+                None if self.sessions[slot].is_open() => {
+                    self.set_idle_deadline(slot, Deadline::Quiet);
+                }
+                Some(Deadline::Handshake | Deadline::Write | Deadline::Close) | None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Called for a pong. An automatic ping is empty, so the pong that answers it is empty, too.
     pub(crate) fn pong_received(&mut self, slot: usize, payload: &[u8]) {
+        let idle = self.limit_sets.idle(self.sessions[slot].limits);
         if payload.is_empty()
-            && let Some(max) = self.deadlines.duration(Deadline::Idle)
+            && let Some(max) = self.deadlines.idle_half(idle)
             && let Some(time) = self.round_trips.pong(slot, self.now as Millis, max)
         {
             self.stats

@@ -159,8 +159,7 @@ impl Engine {
             return false;
         }
         if let Some(Deadline::Quiet | Deadline::Idle) = self.deadlines.kind(slot) {
-            self.deadlines
-                .set(slot, Deadline::Quiet, self.now as Millis);
+            self.set_idle_deadline(slot, Deadline::Quiet);
         }
         self.queue_read(slot);
         true

@@ -3,7 +3,7 @@
 
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::engine::deadlines::{Deadline, Millis};
+use crate::engine::deadlines::Deadline;
 use crate::engine::session::{Ending, Kind, Phase, Session, id};
 use crate::error::{Error, Side};
 use crate::handler::Handler;
@@ -113,8 +113,7 @@ impl Engine {
         session.opened_at = (self.now / 1000) as u32;
         self.stats.connections += 1;
         self.set_kind(slot, Kind::Opened);
-        self.deadlines
-            .set(slot, Deadline::Quiet, self.now as Millis);
+        self.set_idle_deadline(slot, Deadline::Quiet);
         self.queue_flush(slot);
         let Self {
             sessions,
