@@ -26,7 +26,6 @@ pub(super) struct Bounds {
     unprocessed_bytes_max: usize,
     lag_bytes_max: usize,
     handshake_timeout: u64,
-    has_idle_timeout: bool,
 }
 
 impl Bounds {
@@ -42,7 +41,6 @@ impl Bounds {
             unprocessed_bytes_max: config.receive_buffer_bytes,
             lag_bytes_max: config.lag_bytes_max,
             handshake_timeout: config.handshake_timeout.as_millis() as u64,
-            has_idle_timeout: config.idle_timeout.is_some(),
         }
     }
 }
@@ -62,7 +60,7 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
         };
         check_session_bytes(session, model, bounds);
         if !engine.has_work() {
-            check_wakeup(engine, session, peer, bounds);
+            check_wakeup(engine, session, peer);
         }
         if session.kind == Kind::Requesting {
             let deadline = model.connected_at[&peer.id] + bounds.handshake_timeout;
@@ -77,7 +75,7 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
 }
 
 /// Checks that a session waits only for events that will come. Called when the engine has no work left.
-fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
+fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer) {
     let socket = peer.socket.lock();
     let deadline = engine.deadlines.kind(peer.id.slot as usize);
     assert!(!session.wants_input(), "unread input without work");
@@ -107,7 +105,9 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds
     if session.is_above_high_water {
         assert!(!session.outbound.is_empty(), "paused without unsent bytes");
     }
-    let may_wait = !bounds.has_idle_timeout && session.kind == Kind::Opened;
+    let idle = engine.limit_sets.idle(session.limits);
+    let has_idle_timeout = engine.deadlines.idle_half(idle).is_some();
+    let may_wait = !has_idle_timeout && session.kind == Kind::Opened;
     assert!(deadline.is_some() || may_wait, "no deadline at all");
 }
 
