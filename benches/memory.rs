@@ -79,7 +79,7 @@ impl Server {
     fn connect(&self) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).expect("the server accepts");
         stream.set_nodelay(true).expect("a TCP option");
-        let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        let request = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
         stream
             .write_all(request.as_bytes())

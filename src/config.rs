@@ -160,8 +160,13 @@ pub struct Config {
     /// HTTP 429 (RFC 6585 section 4) and `Retry-After: 1`.
     pub handshakes_per_address_max: Option<u32>,
 
-    /// Maximum time that a graceful stop waits for peers to answer Close 1001. Default 10 s; zero is allowed. Then the
-    /// remaining sessions are terminated.
+    /// Time over which a graceful stop spreads the Closes of the open sessions, evenly, so that the clients of a large
+    /// server do not all connect to the next one in the same second. Default 0: all sessions are closed at once.
+    /// Sessions that are not closed yet continue meanwhile, but the listeners are closed already.
+    pub stop_spread: Duration,
+
+    /// Maximum time that a graceful stop waits for peers to answer Close 1001, from the last Close on. Default 10 s;
+    /// zero is allowed. Then the remaining sessions are terminated.
     pub shutdown_grace: Duration,
 
     /// Size of the receive buffer that all sessions share. Default 80 KiB, at least 1 024. A message that fits into
@@ -227,6 +232,39 @@ pub enum Replay {
     Bytes(usize),
 }
 
+/// Limits of a session that replace those of [`Config`]. A field that is `None` replaces nothing.
+///
+/// Set for the sessions of a route ([`Router::route_with`](crate::Router::route_with)) or for one session
+/// ([`Context::set_limits`](crate::Context::set_limits)). A server can have 15 different sets of values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Replaces [`Config::message_bytes_max`]: at least 1. An echo of longer messages needs a
+    /// [`Config::backlog_bytes_max`] that fits them.
+    pub message_bytes_max: Option<usize>,
+    /// Replaces [`Config::idle_timeout`]: from 1 ms to 7 days. `Some(None)`: no limit.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// Replaces [`Config::lag_policy`] when the session lags as a member. The policy of a topic
+    /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)) takes precedence over it.
+    pub lag_policy: Option<LagPolicy>,
+}
+
+impl SessionLimits {
+    /// Checks that no limit is out of range.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first such limit and its rule.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.message_bytes_max == Some(0) {
+            return Err(ConfigError(MESSAGE_BYTES_RULE));
+        }
+        let is_valid = |timeout| (DURATION_MIN..=DURATION_MAX).contains(&timeout);
+        match self.idle_timeout.flatten() {
+            Some(timeout) if !is_valid(timeout) => Err(ConfigError(IDLE_TIMEOUT_RULE)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -253,6 +291,7 @@ impl Default for Config {
             forwarded_header: ForwardedHeader::default(),
             connections_per_address_max: None,
             handshakes_per_address_max: None,
+            stop_spread: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             receive_buffer_bytes: 80 * KIB,
             read_budget_bytes: 256 * KIB,
@@ -269,10 +308,7 @@ impl Config {
     /// [`ConfigError`] names the first such limit and its rule.
     pub fn check(&self) -> Result<(), ConfigError> {
         let rules = [
-            (
-                self.message_bytes_max >= 1,
-                "message_bytes_max must be at least 1",
-            ),
+            (self.message_bytes_max >= 1, MESSAGE_BYTES_RULE),
             (self.fragments_max >= 1, "fragments_max must be at least 1"),
             (
                 self.head_bytes_max >= 256,
@@ -342,10 +378,7 @@ impl Config {
                 Some(self.handshake_timeout),
                 "handshake_timeout must be from 1 ms to 7 days",
             ),
-            (
-                self.idle_timeout,
-                "idle_timeout must be from 1 ms to 7 days",
-            ),
+            (self.idle_timeout, IDLE_TIMEOUT_RULE),
             (
                 Some(self.close_timeout),
                 "close_timeout must be from 1 ms to 7 days",
@@ -353,6 +386,10 @@ impl Config {
             (
                 Some(self.write_timeout),
                 "write_timeout must be from 1 ms to 7 days",
+            ),
+            (
+                Some(self.stop_spread.max(DURATION_MIN)),
+                "stop_spread must be at most 7 days",
             ),
             (
                 Some(self.shutdown_grace.max(DURATION_MIN)),
@@ -371,6 +408,10 @@ impl Config {
 /// A limit that is out of range or contradicts another. Displayed as its name and rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigError(&'static str);
+
+impl ConfigError {
+    pub(crate) const TOO_MANY_SETS: Self = Self("a server has at most 15 different SessionLimits");
+}
 
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -402,6 +443,9 @@ pub fn descriptors_max() -> usize {
         None => DESCRIPTORS_FALLBACK,
     }
 }
+
+const MESSAGE_BYTES_RULE: &str = "message_bytes_max must be at least 1";
+const IDLE_TIMEOUT_RULE: &str = "idle_timeout must be from 1 ms to 7 days";
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

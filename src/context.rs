@@ -1,6 +1,6 @@
 //! The operations that a handler can use: [`Context`].
 
-use crate::config::{LagPolicy, Replay};
+use crate::config::{ConfigError, LagPolicy, Replay, SessionLimits};
 use crate::engine::Engine;
 use crate::engine::session::{Kind, Phase};
 use crate::engine::sources::Owner;
@@ -15,7 +15,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The operations that a handler can use in each of its events.
 ///
@@ -123,6 +123,47 @@ impl<'a> Context<'a> {
     /// starts again. Returns `false` if the session was not paused.
     pub fn resume(&mut self, id: Id) -> bool {
         self.engine.resume(id)
+    }
+
+    /// Replaces limits of [`Config`](crate::Config) for one session, in place of those that an earlier call has set. In
+    /// [`Handler::on_upgrade`](crate::Handler::on_upgrade), for the whole session; later, for example after a login, from
+    /// the next frame on, and the idle timeout starts again. See also
+    /// [`Router::route_with`](crate::Router::route_with).
+    ///
+    /// # Errors
+    /// A limit is out of range, or the server has 15 other [`SessionLimits`] already: each different set of values
+    /// counts, as long as the server runs. The limits of the session are unchanged.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, Context, Handler, Id, Message, SessionLimits};
+    ///
+    /// /// Accepts messages of up to 8 bytes until the client has sent the password.
+    /// struct Login;
+    ///
+    /// impl Handler for Login {
+    ///     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+    ///         let limits = SessionLimits { message_bytes_max: Some(8), ..SessionLimits::default() };
+    ///         cx.set_limits(id, limits).expect("the only set of limits");
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    ///         if message.as_text() == Some("password") {
+    ///             cx.set_limits(id, SessionLimits::default()).expect("the limits of Config");
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let mut harness = Harness::new(Config::default(), Login);
+    /// let (guest, user) = (harness.connect("/"), harness.connect("/"));
+    /// harness.send(user, "password");
+    /// for id in [guest, user] {
+    ///     harness.send(id, "a longer message");
+    /// }
+    /// assert!(matches!(harness.received(guest)[0], Received::Close(1009, _)));
+    /// assert_eq!(harness.received(user), []);
+    /// ```
+    pub fn set_limits(&mut self, id: Id, limits: SessionLimits) -> Result<(), ConfigError> {
+        self.engine.set_limits(id, limits)
     }
 
     /// Returns the number of unsent bytes of the session: bytes that the operating system has not accepted yet, frame
@@ -242,8 +283,8 @@ impl<'a> Context<'a> {
         self.engine.subscribers(topic)
     }
 
-    /// Sets the lag policy of a topic, instead of [`Config::lag_policy`](crate::Config::lag_policy). `None` resets
-    /// the topic to that policy. The topic need not have members.
+    /// Sets the lag policy of a topic, instead of [`Config::lag_policy`](crate::Config::lag_policy) and that of the
+    /// member's [`SessionLimits`]. `None` resets the topic to those policies. The topic need not have members.
     pub fn set_lag_policy(&mut self, topic: &str, policy: Option<LagPolicy>) {
         self.engine.set_lag_policy(topic, policy);
     }
@@ -446,6 +487,29 @@ impl<'a> Context<'a> {
         self.engine.peer_addr(id)
     }
 
+    /// Returns the time between the newest automatic ping ([`Config::auto_ping`](crate::Config::auto_ping)) that the peer
+    /// has answered and its pong, in whole milliseconds. It includes the time that either side took to read: the server
+    /// measures from the start of one turn to the start of another. `None` if the peer has not answered one yet.
+    ///
+    /// Only peers that are silent for half of [`Config::idle_timeout`](crate::Config::idle_timeout) get automatic pings.
+    /// Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not counted, and an
+    /// unsolicited one changes nothing.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use wsloop::testing::Harness;
+    /// use wsloop::{Config, handlers::Echo};
+    ///
+    /// let mut harness = Harness::new(Config::default(), Echo::new());
+    /// let id = harness.connect("/");
+    /// assert_eq!(harness.with_context(|cx| cx.rtt(id)), None);
+    /// harness.advance(Duration::from_secs(100));
+    /// assert_eq!(harness.with_context(|cx| cx.rtt(id)), Some(Duration::ZERO)); // no time passes on the way
+    /// ```
+    pub fn rtt(&self, id: Id) -> Option<Duration> {
+        self.engine.rtt(id)
+    }
+
     /// Returns the path of the session's request as it was sent: percent-encoded, without the query. Returns `None`
     /// if the path is longer than 512 bytes: only its first 512 bytes are retained, for the log.
     /// ([`Handler::on_upgrade`](crate::Handler::on_upgrade) is given the whole path.) Sessions with the same path
@@ -482,10 +546,36 @@ impl<'a> Context<'a> {
         self.engine.measure_turns();
     }
 
-    /// Stops the server gracefully: its listeners are closed, and every session gets Close 1001. Sessions that are
-    /// left after
-    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) are terminated. A second call terminates all
-    /// immediately.
+    /// Refuses new sessions from now on, as the first step of a shutdown without lost requests: opening handshakes are
+    /// answered with 503, and open sessions continue. The listeners stay open and plain HTTP requests are still passed
+    /// to [`Handler::on_http`](crate::Handler::on_http), so that a health check can report the state
+    /// ([`is_draining`](Self::is_draining)). When load balancers have noticed, call [`stop`](Self::stop). Further calls
+    /// have no effect.
+    ///
+    /// ```
+    /// use wsloop::testing::{Harness, opening};
+    /// use wsloop::{Config, handlers::Echo};
+    ///
+    /// let mut harness = Harness::new(Config::default(), Echo::new());
+    /// harness.connect("/");
+    /// harness.with_context(|cx| cx.drain());
+    /// assert_eq!(harness.open(opening("/")).unwrap_err().status(), 503);
+    /// assert_eq!(harness.count(), 1);
+    /// ```
+    pub fn drain(&mut self) {
+        self.engine.refuse_new_sessions();
+    }
+
+    /// Returns whether [`drain`](Self::drain) or [`stop`](Self::stop) was called.
+    pub fn is_draining(&self) -> bool {
+        self.engine.is_draining()
+    }
+
+    /// Stops the server gracefully: [`Handler::on_stop`](crate::Handler::on_stop) is called, the listeners are closed,
+    /// and every session gets Close 1001, all at once or spread over
+    /// [`Config::stop_spread`](crate::Config::stop_spread). Sessions that are left
+    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) after the last Close are terminated. A second call
+    /// terminates all immediately.
     pub fn stop(&mut self) {
         self.engine.stop();
     }

@@ -107,6 +107,15 @@ pub trait Handler {
         }
     }
 
+    /// Called once, when the server begins to stop ([`Context::stop`]), before it closes the sessions. A message that is
+    /// sent or published here arrives before the session's Close, unless the stop is immediate. New clients are still
+    /// connected that were in the backlog of a listener. Not called if the server is dropped without a stop.
+    fn on_stop(&mut self, cx: &mut Context<'_>) {
+        if let Some(inner) = self.inner() {
+            inner.on_stop(cx);
+        }
+    }
+
     /// Called for a valid opening handshake (RFC 6455 section 4.2.1). `upgrade` is the 101 response before it is sent
     /// (section 4.2.2): add headers or choose a subprotocol. The session is not open yet, but its path and its
     /// address can be used. The default accepts every client.
@@ -297,6 +306,10 @@ impl<H: Handler + ?Sized> Handler for Box<H> {
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
         (**self).on_start(cx);
+    }
+
+    fn on_stop(&mut self, cx: &mut Context<'_>) {
+        (**self).on_stop(cx);
     }
 
     fn on_upgrade(

@@ -85,7 +85,9 @@ mod session_map;
 mod stats;
 mod stream;
 
-pub use config::{Config, ConfigError, ForwardedHeader, LagPolicy, Replay, descriptors_max};
+pub use config::{
+    Config, ConfigError, ForwardedHeader, LagPolicy, Replay, SessionLimits, descriptors_max,
+};
 pub use context::Context;
 pub use engine::sources::Ready;
 pub use engine::timers::When;

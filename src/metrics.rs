@@ -136,6 +136,15 @@ fn print(stats: &Stats) -> String {
     for (code, count) in stats.closes() {
         text.labelled(name, "code", code, count);
     }
+    let name = "ping_rtt_seconds";
+    text.family(
+        name,
+        "summary",
+        "Time between an automatic ping and its pong.",
+    );
+    let sum = stats.rtt_sum.as_secs_f64();
+    text.line(format_args!("wsloop_{name}_sum {sum}"));
+    text.line(format_args!("wsloop_{name}_count {}", stats.rtts));
     if let Some(turns) = &stats.turns {
         text.histogram(
             "turn_seconds",
@@ -201,6 +210,8 @@ mod tests {
             connections_open: 3,
             backlog_bytes: 77,
             replay_bytes: 99,
+            rtts: 2,
+            rtt_sum: std::time::Duration::from_millis(30),
             turns: Some(TurnTimes::default()),
             ..Stats::default()
         };
@@ -223,6 +234,8 @@ mod tests {
             "wsloop_closes_total{code=\"1000\"} 1",
             "wsloop_closes_total{code=\"1001\"} 0",
             "wsloop_refused_total{reason=\"connections_max\"} 0",
+            "wsloop_ping_rtt_seconds_sum 0.03",
+            "wsloop_ping_rtt_seconds_count 2",
             "wsloop_turn_seconds_bucket{le=\"0.00002\"} 0",
             "wsloop_turn_seconds_bucket{le=\"0.0001\"} 1",
             "wsloop_turn_seconds_bucket{le=\"1\"} 1",

@@ -1,11 +1,15 @@
 //! [`Router`]: dispatches sessions to handlers by the path of the request.
 
+mod access;
+
+use crate::config::SessionLimits;
 use crate::context::Context;
 use crate::engine::sources::Ready;
 use crate::error::{Close, Error};
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
+use access::Access;
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
@@ -35,8 +39,7 @@ pub struct Router<R: ?Sized = dyn RouteHandler> {
     routes: Vec<Route<R>>,
     /// The route of the session in each slot.
     sessions: Vec<SessionRoute>,
-    /// Allowed origins. Empty: all origins are allowed.
-    origins: Vec<String>,
+    access: Access,
 }
 
 /// A handler of a [`Router`]: every [`Handler`] without borrowed data.
@@ -54,6 +57,7 @@ impl<H: Handler + Any> RouteHandler for H {
 struct Route<R: ?Sized> {
     pattern: Pattern,
     handler: Box<R>,
+    limits: SessionLimits,
     /// Scopes of this route's timers and sources. The first is the route's own, the others are those of routers inside its handler.
     /// Empty before `on_start`.
     scopes: Range<u32>,
@@ -88,7 +92,43 @@ impl Router {
     /// if the router has 65 535 routes.
     #[must_use]
     pub fn route(self, pattern: &str, handler: impl Handler + 'static) -> Self {
-        self.route_boxed(pattern, Box::new(handler))
+        self.route_boxed(pattern, SessionLimits::default(), Box::new(handler))
+    }
+
+    /// As [`route`](Self::route), with limits for the sessions of the route that replace those of
+    /// [`Config`](crate::Config). The handler can replace them by others ([`Context::set_limits`]).
+    ///
+    /// ```
+    /// use wsloop::handlers::{Broadcast, Echo};
+    /// use wsloop::testing::{Harness, Received};
+    /// use wsloop::{Config, LagPolicy, Router, SessionLimits};
+    ///
+    /// let upload = SessionLimits { message_bytes_max: Some(64 << 20), ..SessionLimits::default() };
+    /// let prices = SessionLimits { lag_policy: Some(LagPolicy::Skip), idle_timeout: Some(None), ..Default::default() };
+    /// let router = Router::new()
+    ///     .route("/chat", Broadcast)
+    ///     .route_with("/upload", upload, Echo::new())
+    ///     .route_with("/prices", prices, Broadcast);
+    /// let mut harness = Harness::new(Config { message_bytes_max: 10, ..Config::default() }, router);
+    /// let (chat, upload) = (harness.connect("/chat"), harness.connect("/upload"));
+    /// for id in [chat, upload] {
+    ///     harness.send(id, "longer than ten");
+    /// }
+    /// assert!(matches!(harness.received(chat)[0], Received::Close(1009, _)));
+    /// assert_eq!(harness.received(upload), [Received::Text("longer than ten".into())]);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`route`](Self::route), or if a limit is out of range. If the server has 15 other [`SessionLimits`] already
+    /// when a client connects, the client is answered with 500.
+    #[must_use]
+    pub fn route_with(
+        self,
+        pattern: &str,
+        limits: SessionLimits,
+        handler: impl Handler + 'static,
+    ) -> Self {
+        self.route_boxed(pattern, limits, Box::new(handler))
     }
 }
 
@@ -116,7 +156,21 @@ impl Router<dyn RouteHandler + Send> {
     /// As the method of the same name of a router whose handlers need not be `Send`.
     #[must_use]
     pub fn route(self, pattern: &str, handler: impl Handler + Send + 'static) -> Self {
-        self.route_boxed(pattern, Box::new(handler))
+        self.route_boxed(pattern, SessionLimits::default(), Box::new(handler))
+    }
+
+    /// Adds a route with limits for its sessions.
+    ///
+    /// # Panics
+    /// As the method of the same name of a router whose handlers need not be `Send`.
+    #[must_use]
+    pub fn route_with(
+        self,
+        pattern: &str,
+        limits: SessionLimits,
+        handler: impl Handler + Send + 'static,
+    ) -> Self {
+        self.route_boxed(pattern, limits, Box::new(handler))
     }
 }
 
@@ -125,13 +179,16 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         Self {
             routes: Vec::new(),
             sessions: Vec::new(),
-            origins: Vec::new(),
+            access: Access::default(),
         }
     }
 
     /// Implements `route` without the type of the handler, so that the code exists once and not for each type.
-    fn route_boxed(mut self, pattern: &str, handler: Box<R>) -> Self {
+    fn route_boxed(mut self, pattern: &str, limits: SessionLimits, handler: Box<R>) -> Self {
         let pattern = Pattern::parse(pattern);
+        if let Err(error) = limits.check() {
+            panic!("route {pattern:?}: {error}");
+        }
         assert!(
             self.routes.iter().all(|route| route.pattern != pattern),
             "route {pattern:?} was added before"
@@ -143,6 +200,7 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         self.routes.push(Route {
             pattern,
             handler,
+            limits,
             scopes: 0..0,
         });
         self
@@ -151,11 +209,75 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// Allows WebSocket clients whose `Origin` (RFC 6454) is `origin`: `scheme://host[:port]`, compared without regard
     /// to case. Can be called for several origins.
     ///
-    /// Once an origin is allowed, opening handshakes with another `Origin`, or without one, are refused with 403. Plain
-    /// HTTP requests are not checked. By default, all origins are allowed.
+    /// Once an origin is allowed by this or one of the two following methods, opening handshakes with another `Origin`,
+    /// or without one, are refused with 403. Plain HTTP requests are not checked. By default, all origins are allowed.
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
-        self.origins.push(origin.to_owned());
+        self.access.allow_origin(origin);
+        self
+    }
+
+    /// Allows WebSocket clients that send no `Origin`: programs. Browsers always send one.
+    ///
+    /// ```
+    /// use wsloop::handlers::Echo;
+    /// use wsloop::testing::{Harness, opening};
+    /// use wsloop::{Config, Router};
+    ///
+    /// let router = Router::new()
+    ///     .route("/echo", Echo::new())
+    ///     .allow_origin("https://example.org")
+    ///     .allow_no_origin();
+    /// let mut harness = Harness::new(Config::default(), router);
+    /// assert!(harness.open(opening("/echo")).is_ok());
+    /// let page = opening("/echo").with_header("origin", "https://example.com").unwrap();
+    /// assert_eq!(harness.open(page).unwrap_err().status(), 403);
+    /// ```
+    #[must_use]
+    pub fn allow_no_origin(mut self) -> Self {
+        self.access.allow_no_origin();
+        self
+    }
+
+    /// Allows WebSocket clients whose `Origin` has a host that [`allow_host`](Self::allow_host) allows, whatever its
+    /// scheme.
+    #[must_use]
+    pub fn allow_origins_of_hosts(mut self) -> Self {
+        self.access.allow_origins_of_hosts();
+        self
+    }
+
+    /// Allows requests for `host`: a name or an IP address (IPv6 in brackets), compared without regard to case. With a
+    /// port, as in `localhost:8080`, only requests for that port. Can be called for several hosts.
+    ///
+    /// Once a host is allowed, all requests for other hosts, plain HTTP and opening handshakes, are answered with 421
+    /// (RFC 9110 section 15.5.20). By default, all hosts are allowed.
+    ///
+    /// Call this for a server that trusts its clients because of its address, such as one on 127.0.0.1. By DNS
+    /// rebinding, a website gives its own name the address of the server, so that a browser lets the website's pages
+    /// read the server's responses. Those requests have the website's name as their `Host`. Opening handshakes from
+    /// pages of other websites are a different matter: they have the server's own name as their `Host`, and only their
+    /// `Origin` differs.
+    ///
+    /// ```
+    /// use wsloop::page::Page;
+    /// use wsloop::Router;
+    ///
+    /// let router = Router::new()
+    ///     .route("/", Page::new())
+    ///     .allow_host("localhost")
+    ///     .allow_host("127.0.0.1")
+    ///     .allow_host("[::1]")
+    ///     .allow_origins_of_hosts()
+    ///     .allow_no_origin();
+    /// # let _ = router;
+    /// ```
+    ///
+    /// # Panics
+    /// If `host` is not a name or an IP address with an optional port.
+    #[must_use]
+    pub fn allow_host(mut self, host: &str) -> Self {
+        self.access.allow_host(host);
         self
     }
 
@@ -193,20 +315,6 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         let route = routes.find(|route| route.pattern == pattern)?;
         let handler = (*route.handler).as_any_mut().downcast_mut()?;
         Some(act(handler, &mut cx.scoped(route.scopes.start)))
-    }
-
-    /// Returns whether the request's origin is allowed.
-    fn allows(&self, request: &Request) -> bool {
-        let is_listed = |origin: &str| {
-            self.origins
-                .iter()
-                .any(|allowed| allowed.eq_ignore_ascii_case(origin))
-        };
-        let mut origins = request.headers().get_all("origin").iter();
-        let is_allowed = origins
-            .next()
-            .is_some_and(|origin| origin.to_str().is_ok_and(is_listed));
-        self.origins.is_empty() || is_allowed && origins.next().is_none()
     }
 
     /// Returns the index of the route for `path`. O(routes).
@@ -327,6 +435,12 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
         }
     }
 
+    fn on_stop(&mut self, cx: &mut Context<'_>) {
+        for route in &mut self.routes {
+            route.handler.on_stop(&mut cx.scoped(route.scopes.start));
+        }
+    }
+
     fn on_upgrade(
         &mut self,
         cx: &mut Context<'_>,
@@ -334,16 +448,25 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
         request: &Request,
         upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
+        self.access.check_host(request)?;
         let index = self.find(request.path()).ok_or_else(not_found)?;
-        if !self.allows(request) {
-            return Err(HttpResponse::new(403, "this origin is not allowed\n"));
-        }
+        self.access.check_origin(request)?;
         self.record_route(id, index);
+        let limits = self.routes[index].limits;
+        // A router inside the handler of a route does not change the route's limits, unless it has others.
+        if limits != SessionLimits::default()
+            && let Err(error) = cx.set_limits(id, limits)
+        {
+            return Err(HttpResponse::new(500, format!("{error}\n")));
+        }
         let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_upgrade(&mut cx, id, request, upgrade)
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+        if let Err(response) = self.access.check_host(request) {
+            return response;
+        }
         let Some(index) = self.find(request.path()) else {
             return not_found();
         };

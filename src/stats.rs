@@ -27,6 +27,10 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes that sockets have accepted, responses and frame headers included.
     pub bytes_out: u64,
+    /// Automatic pings that were answered; see [`Context::rtt`](crate::Context::rtt).
+    pub rtts: u64,
+    /// Sum of the round-trip times of those pings.
+    pub rtt_sum: Duration,
     /// Unsent bytes of sessions whose sockets accept nothing at the moment; publications count once for each member.
     pub backlog_bytes: usize,
     /// Memberships of sessions whose sockets accept nothing at the moment: a session in three topics counts three
@@ -44,8 +48,8 @@ pub struct Stats {
 impl Stats {
     /// Returns the number of refused connections by reason: `protocol` (the server itself answered the request with
     /// 4xx or 505), `handler` (refused by `Handler::on_upgrade`), `response` (a handler altered the 101 so that it
-    /// violates the protocol), `shutdown`, `proxy_header` (no valid header of the PROXY protocol), or the name of a
-    /// limit of [`Config`](crate::Config).
+    /// violates the protocol), `shutdown` (the server drains or stops), `proxy_header` (no valid header of the PROXY
+    /// protocol), or the name of a limit of [`Config`](crate::Config).
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::NAMES.into_iter().zip(self.refused)
     }
@@ -68,6 +72,11 @@ impl Stats {
             _ => 18,
         };
         self.closes[index] += 1;
+    }
+
+    pub(crate) fn count_round_trip(&mut self, time: Duration) {
+        self.rtts += 1;
+        self.rtt_sum += time;
     }
 
     pub(crate) fn count_turn(&mut self, time: Duration) {

@@ -116,14 +116,14 @@ mod serving {
         let mut echo = connect(process.addr, "/e");
         assert_eq!(ask(&mut echo, "X"), "You sent: X");
         assert_eq!(ask(&mut connect(process.addr, "/r"), "X"), "{}");
-        let health = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
+        let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
         assert_eq!(http(process.addr, health).status, 200);
-        let page = "GET /e HTTP/1.1\r\nHost: here\r\n\r\n";
+        let page = "GET /e HTTP/1.1\r\nHost: localhost\r\n\r\n";
         assert_eq!(http(process.addr, page).status, 426);
     }
 
     fn get(process: &Process, path: &str) -> Response {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         http(process.addr, &request)
     }
 
@@ -248,7 +248,7 @@ mod serving {
             ask(&mut connect(process.addr, "/healthz"), "hello"),
             "hello"
         );
-        let health = "GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n";
+        let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
         assert_eq!(http(process.addr, health).status, 200);
     }
 
@@ -264,9 +264,135 @@ mod serving {
         }
     }
 
+    /// Returns the status of a GET of `/healthz` and that of an opening handshake, both with this `Host`.
+    fn statuses_of_host(process: &Process, host: &str) -> [u16; 2] {
+        let get = format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let upgrade = upgrade_request("/").replace("localhost", host);
+        let mut raw = Raw::new(process.addr);
+        raw.send(upgrade);
+        [http(process.addr, &get).status, raw.response_head().status]
+    }
+
+    #[test]
+    fn on_a_loopback_address_requests_for_other_hosts_are_421() {
+        let process = Process::start(&["echo", "--metrics", "/metrics"]);
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1",
+            "[::1]:8080",
+            &process.addr.to_string(),
+        ] {
+            assert_eq!(statuses_of_host(&process, host), [200, 101], "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1"] {
+            assert_eq!(statuses_of_host(&process, host), [421, 421], "{host}");
+        }
+        for path in ["/", "/metrics", "/missing"] {
+            let rebound = format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+            let response = http(process.addr, &rebound);
+            assert_eq!(response.status, 421, "{path}");
+            assert!(response.body.contains("--host NAME"), "{}", response.body);
+            assert!(!response.body.contains("wsloop"), "{}", response.body);
+        }
+        let line = process.logged(": 421 ");
+        assert!(
+            line.contains("evil.example") && line.contains("--host NAME"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn host_names_the_hosts_and_a_star_allows_all() {
+        let process = Process::start(&["echo", "--host", "a.example", "--host", "[::1]:80"]);
+        for host in ["a.example", "A.example:9", "[::1]"] {
+            assert_eq!(statuses_of_host(&process, host), [200, 101], "{host}");
+        }
+        for host in ["localhost", "127.0.0.1", "[::1]:81"] {
+            assert_eq!(statuses_of_host(&process, host), [421, 421], "{host}");
+        }
+        let process = Process::start(&["echo", "--host", "*"]);
+        assert_eq!(statuses_of_host(&process, "b.example"), [200, 101]);
+        let mut raw = Raw::new(process.addr);
+        raw.send(with_origin("http://b.example"));
+        assert_eq!(raw.response_head().status, 101);
+    }
+
+    #[test]
+    fn on_other_addresses_every_host_and_origin_is_accepted() {
+        let mut command = Command::new(WSLOOP);
+        command.args(["echo", "-l", "127.0.0.1:0", "-l", "0.0.0.0:0"]);
+        let process = Process::announced(command);
+        assert_eq!(statuses_of_host(&process, "b.example"), [200, 101]);
+        let mut raw = Raw::new(process.addr);
+        raw.send(with_origin("http://b.example"));
+        assert_eq!(raw.response_head().status, 101);
+    }
+
+    fn with_origin(origin: &str) -> String {
+        upgrade_request("/").replace("Host:", &format!("Origin: {origin}\r\nHost:"))
+    }
+
+    #[test]
+    fn on_a_loopback_address_pages_of_other_hosts_are_403() {
+        // Flags, origins that are accepted, origins that are refused, and whether no origin is accepted.
+        type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], bool);
+        let table: [Row<'_>; 5] = [
+            (
+                &[],
+                &["http://localhost:3000", "https://127.0.0.1", "http://[::1]"],
+                &["http://a.example", "null", "http://localhost.a.example"],
+                true,
+            ),
+            (
+                &["--host", "localhost", "--host", "a.example"],
+                &["https://a.example", "http://localhost:3000"],
+                &["http://b.example", "http://127.0.0.1"],
+                true,
+            ),
+            (
+                &["--origin", "http://a.example"],
+                &["http://a.example"],
+                &["http://localhost", "null"],
+                false,
+            ),
+            (
+                &["--origin", "http://a.example", "--origin", "none"],
+                &["http://a.example"],
+                &["http://localhost", "null"],
+                true,
+            ),
+            (
+                &["--origin", "*"],
+                &["http://a.example", "null", "http://localhost"],
+                &[],
+                true,
+            ),
+        ];
+        for (flags, accepted, refused, accepts_none) in table {
+            let process = Process::start(&[&["echo"], flags].concat());
+            let status = |request: String| {
+                let mut raw = Raw::new(process.addr);
+                raw.send(request);
+                raw.response_head().status
+            };
+            for origin in accepted {
+                assert_eq!(status(with_origin(origin)), 101, "{flags:?} {origin}");
+            }
+            for origin in refused {
+                assert_eq!(status(with_origin(origin)), 403, "{flags:?} {origin}");
+                let line = process.logged(": 403 ");
+                assert!(line.contains(origin), "{line}");
+                assert!(line.contains("--origin ORIGIN"), "{line}");
+            }
+            let none = if accepts_none { 101 } else { 403 };
+            assert_eq!(status(upgrade_request("/")), none, "{flags:?}");
+        }
+    }
+
     #[test]
     fn metrics_are_served_on_their_path_only() {
-        let ask_for = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+        let ask_for = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let process = Process::start(&["serve", "--metrics", "/m"]);
         let mut client = connect(process.addr, "/echo");
         assert_eq!(ask(&mut client, "hello"), "hello");
@@ -296,6 +422,39 @@ mod serving {
             }
             assert_eq!(process.code(), Some(0), "SIG{signal}");
         }
+    }
+
+    #[test]
+    fn sigusr1_drains_and_sigterm_stops_afterwards() {
+        for route in ["/*=echo", "/echo=echo"] {
+            let mut process = Process::start(&["serve", "-r", route]);
+            let mut client = connect(process.addr, "/echo");
+            assert_eq!(get(&process, "/healthz").status, 200, "{route}");
+            process.signal("USR1");
+            process.logged("draining");
+            let health = get(&process, "/healthz");
+            assert_eq!((health.status, &*health.body), (503, "draining\n"));
+            assert_eq!(get(&process, "/").status, 200, "{route}");
+            assert_eq!(http(process.addr, &upgrade_request("/echo")).status, 503);
+            process.signal("USR1");
+            assert_eq!(ask(&mut client, "hello"), "hello");
+            process.signal("TERM");
+            assert_eq!(closed(client).0, 1001);
+            assert_eq!(process.code(), Some(0));
+        }
+    }
+
+    #[test]
+    fn the_closes_after_a_signal_are_spread() {
+        let mut process = Process::start(&["echo", "--stop-spread", "400ms"]);
+        let clients: Vec<Client> = (0..4).map(|_| connect(process.addr, "/")).collect();
+        let start = std::time::Instant::now();
+        process.signal("TERM");
+        for (n, client) in (0..).zip(clients) {
+            assert_eq!(closed(client).0, 1001);
+            assert!(start.elapsed() >= Duration::from_millis(100) * n, "{n}");
+        }
+        assert_eq!(process.code(), Some(0));
     }
 
     #[test]

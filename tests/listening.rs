@@ -90,7 +90,7 @@ mod unix_sockets {
         let path = TempPath::new("served");
         let mut process = start_echo(&path);
         check_echo(&path);
-        let answer = path.http("GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n");
+        let answer = path.http("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let mut client = path.connect();
         process.signal("TERM");

@@ -170,6 +170,32 @@ fn a_pending_handshake_is_answered_with_503() {
 }
 
 #[test]
+fn a_draining_server_accepts_connections_and_refuses_sessions() {
+    let server = serve(with_long_timeouts(), Echo::new());
+    let mut client = connect(server.addr, "/");
+    // The request of this connection is complete only after the drain has begun.
+    let mut half = Raw::new(server.addr);
+    half.send("GET / HTTP/1.1\r\nHo");
+    ask(&mut client, "tick");
+    server.handle.drain().unwrap();
+    ask(&mut client, "tick");
+    half.send(&upgrade_request("/")["GET / HTTP/1.1\r\nHo".len()..]);
+    let new = http(server.addr, &upgrade_request("/"));
+    for response in [new, half.response()] {
+        assert_eq!(response.status, 503);
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(response.body.contains("draining"), "{}", response.body);
+    }
+    let plain = http(server.addr, "GET / HTTP/1.1\r\nHost: here\r\n\r\n");
+    assert_eq!(plain.status, 426);
+    assert_eq!(ask(&mut client, "hello"), "hello");
+    drop(half);
+    server.handle.stop().unwrap();
+    assert_eq!(closed(client).0, 1001);
+    server.join();
+}
+
+#[test]
 fn queued_messages_arrive_before_the_close() {
     let answer = "x".repeat(8 * MIB);
     let expected = answer.clone();

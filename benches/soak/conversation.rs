@@ -127,9 +127,9 @@ impl Conversation {
         let request = if plan.ending == Ending::BadRequest {
             let nonsense: [&str; 4] = [
                 "GET /echo HTTP/1.1\r\nHost : a\r\n\r\n",
-                "POST /echo HTTP/1.1\r\nHost: a\r\n\r\n",
+                "POST /echo HTTP/1.1\r\nHost: localhost\r\n\r\n",
                 "\x16\x03\x01\x02",
-                "GET /unknown HTTP/1.1\r\nHost: a\r\n\r\n",
+                "GET /unknown HTTP/1.1\r\nHost: localhost\r\n\r\n",
             ];
             nonsense[load.random.below(4)].to_owned()
         } else {

@@ -195,7 +195,7 @@ pub(crate) fn close_code(payload: &[u8]) -> u16 {
 /// Returns an opening handshake for this path.
 pub(crate) fn request(path: &str) -> String {
     format!(
-        "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
 }

@@ -58,10 +58,19 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
         broadcast       send each message to all clients on the same path,
                         the sender included
         reply:TEXT      answer each message with TEXT
+  --host NAME
+      Answer only requests with this Host header: a name or an IP address, with
+      any port, or NAME:PORT; repeatable; * allows every host. Requests with
+      another Host are refused with HTTP 421. Default: localhost, 127.0.0.1,
+      [::1] and the hosts of -l if all TCP ports are on loopback addresses,
+      against websites that use DNS rebinding; otherwise every host.
   --origin ORIGIN
       Accept only WebSocket requests with this Origin header, such as
-      https://example.org, or null; repeatable. Requests with another Origin,
-      or with none, are refused with HTTP 403. Default: accept every request.
+      https://example.org, or null; repeatable. `none` accepts requests without
+      the header, which browsers always send; * accepts every request. Others
+      are refused with HTTP 403. Default: if hosts are restricted, requests
+      from pages of these hosts, on any port, and requests without an Origin;
+      otherwise every request.
   --no-page
       Do not answer GET / with the built-in page, which connects to the server
       from a browser. WebSockets at / are not affected.
@@ -169,9 +178,13 @@ The server:
   --handshakes-per-address-max N
                              requests per second of one such address, default
                              off; above: HTTP 429
-  --shutdown-grace TIME      after a signal, time for peers to answer the
-                             close 1001, default 10s; above: their connections
-                             are terminated. A second signal does so at once
+  --stop-spread TIME         after SIGINT or SIGTERM, the peers are closed with
+                             1001 one after the other within this time, default
+                             0, all at once
+  --shutdown-grace TIME      after the last of these closes, time for the peers
+                             to answer, default 10s; above: their connections
+                             are terminated. A second SIGINT or SIGTERM
+                             terminates them immediately
 
 Every flag has an environment variable: WSLOOP_IDLE_TIMEOUT=2m stands for
 --idle-timeout 2m, and WSLOOP_NO_PING=1 for --no-ping. A flag overrides its
@@ -186,6 +199,8 @@ received message, RUST_LOG=off nothing. The server does not wait for the reader
 of the log: when 128 KiB are unwritten, lines are dropped, and the log reports
 how many.
 GET /healthz is answered with 200, unless -r or --metrics names that path.
+After SIGUSR1 the server drains: it answers GET /healthz and new WebSockets
+with 503, and serves the open ones until SIGINT or SIGTERM.
 The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
 argument or a variable is invalid.
 "#;

@@ -1,20 +1,25 @@
 //! `wsloop serve`, `echo` and `broadcast`: runs a server configured by arguments, until SIGINT or SIGTERM.
 
-use super::args::{Route, Serve};
+use super::args::{Host, ListenAddress, Origin, Route, Serve};
 use super::descriptors;
 use super::listen::{self, Listener, ListeningSocket, SocketFile};
 use super::logging;
 use super::write_stdout;
 use mio::Interest;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
-use wsloop::page::Page;
-use wsloop::{Config, Context, Handler, Id, ListenOptions, Message, Ready, Router, Server};
+use wsloop::page::{NoWebSockets, Page};
+use wsloop::{
+    Config, Context, Handler, HttpResponse, Id, ListenOptions, Message, Ready, Request, Router,
+    Server, Upgrade,
+};
 
-/// Opens the listeners, prints their URLs on stdout and serves until a signal arrives. The first signal stops the
-/// server gracefully, the second immediately.
+/// Opens the listeners, prints their URLs on stdout and serves until SIGINT or SIGTERM arrives. The first one stops the
+/// server gracefully, the second immediately. SIGUSR1 drains it.
 ///
 /// # Errors
 /// The error of a system call. If a listener cannot be opened, the message names its address.
@@ -28,8 +33,8 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     let (listeners, files) = listen::open(&serve)?;
     descriptors::raise();
     let handler = Stoppable {
-        router: router(&serve),
-        signals: Signals::new([SIGINT, SIGTERM])?,
+        router: restrict(router(&serve), &serve, &allowed_hosts(&serve, &listeners)?),
+        signals: Signals::new([SIGINT, SIGTERM, SIGUSR1])?,
         files,
     };
     let mut server = Server::new(config(&serve), handler)?;
@@ -66,7 +71,7 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     server.run()
 }
 
-/// Stops the server when a signal arrives. All other events go to the router.
+/// Stops or drains the server when a signal arrives. All other events go to the router.
 struct Stoppable {
     router: Router,
     signals: Signals,
@@ -83,9 +88,29 @@ impl Handler for Stoppable {
         self.router.on_message(cx, id, message);
     }
 
+    fn on_upgrade(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        self.router
+            .on_upgrade(cx, id, request, upgrade)
+            .map_err(with_flag)
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+        with_flag(self.router.on_http(cx, id, request))
+    }
+
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
+        let signals: Vec<i32> = self.signals.pending().collect();
+        if signals.contains(&SIGUSR1) {
+            cx.drain();
+        }
         // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
-        if self.signals.pending().count() > 0 {
+        if signals.iter().any(|signal| *signal != SIGUSR1) {
             // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
             // starts finds its path in use and does not replace the file. So no file of another server is removed here.
             self.files.clear();
@@ -104,6 +129,84 @@ fn options(is_proxied: bool) -> ListenOptions {
     // Without the feature, the arguments and the names of inherited sockets were rejected.
     debug_assert!(!is_proxied);
     options
+}
+
+/// Names the flag that allows a refused request, in the body and so in the log. Only the router answers with 421 and
+/// 403.
+fn with_flag(response: HttpResponse) -> HttpResponse {
+    match response.status() {
+        421 => HttpResponse::new(421, "this Host is not allowed; --host NAME allows it\n"),
+        403 => HttpResponse::new(
+            403,
+            "this Origin is not allowed; --origin ORIGIN allows it\n",
+        ),
+        _ => response,
+    }
+}
+
+/// Returns the hosts to serve: those of `--host`, or if there are none and all TCP listeners are on loopback addresses,
+/// the names of these. Empty: all hosts.
+///
+/// A website can reach a loopback address only by the browser of this machine, under its own name by DNS rebinding. It
+/// cannot reach a Unix socket: requests there come from a proxy, with any host.
+fn allowed_hosts(serve: &Serve, listeners: &[Listener]) -> io::Result<Vec<String>> {
+    if !serve.hosts.is_empty() {
+        let listed = serve.hosts.iter().map(|host| match host {
+            Host::Listed(host) => Some(host.clone()),
+            Host::Any => None,
+        });
+        return Ok(listed.collect::<Option<_>>().unwrap_or_default());
+    }
+    let mut hosts = Vec::new();
+    for listener in listeners {
+        let ListeningSocket::Tcp(socket) = &listener.socket else {
+            continue;
+        };
+        // A browser cannot send a header of the PROXY protocol.
+        if listener.is_proxied {
+            continue;
+        }
+        let ip = socket.local_addr()?.ip();
+        if !ip.to_canonical().is_loopback() {
+            return Ok(Vec::new());
+        }
+        hosts.push(match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        });
+    }
+    if hosts.is_empty() {
+        return Ok(hosts);
+    }
+    hosts.extend(LOOPBACK_HOSTS.map(str::to_owned));
+    let names = serve.listen.iter().filter_map(|listen| match &listen.at {
+        ListenAddress::Tcp(address) => address.host(),
+        ListenAddress::Unix(_) => None,
+    });
+    hosts.extend(names.map(str::to_owned));
+    Ok(hosts)
+}
+
+/// Restricts the router to `hosts`, and to the origins of `--origin`. Without `--origin`, clients of restricted hosts
+/// are programs, which send no origin, and pages of these hosts.
+fn restrict(router: Router, serve: &Serve, hosts: &[String]) -> Router {
+    let router = hosts
+        .iter()
+        .fold(router, |router, host| router.allow_host(host));
+    if serve.origins.contains(&Origin::Any) {
+        return router;
+    }
+    if serve.origins.is_empty() && !hosts.is_empty() {
+        return router.allow_origins_of_hosts().allow_no_origin();
+    }
+    serve
+        .origins
+        .iter()
+        .fold(router, |router, origin| match origin {
+            Origin::Listed(origin) => router.allow_origin(origin),
+            Origin::None => router.allow_no_origin(),
+            Origin::Any => router,
+        })
 }
 
 /// Returns the server's limits. Computes the default of `connections_max` again, because `descriptors::raise` has
@@ -130,19 +233,19 @@ fn unix_url(listener: &UnixListener) -> io::Result<String> {
     )
 }
 
-/// Builds the router: the given routes, the page at `/`, `/healthz`, the metrics, and the allowed origins.
+/// Builds the router: the given routes, the page at `/`, `/healthz` and the metrics.
 fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
-            router = add_route(router, serve, path, route, None);
+            router = add_route(router, serve, path, route, Front::None);
         }
     }
     if serve.page {
         // WebSockets at `/` use the same route as without the page.
         let find = |name: &str| serve.routes.iter().find(|(path, _)| path == name);
         router = match find(ROOT).or_else(|| find("/*")) {
-            Some((_, route)) => add_route(router, serve, ROOT, route, Some(Page::new())),
+            Some((_, route)) => add_route(router, serve, ROOT, route, Front::Page),
             None => router.route(ROOT, Page::new()),
         };
     }
@@ -153,53 +256,73 @@ fn router(serve: &Serve) -> Router {
         .map(|(path, _)| path)
         .chain(&serve.metrics);
     if paths.all(|path| path != HEALTH) {
-        let health = Page::bytes("text/plain; charset=utf-8", &b"ok\n"[..]);
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
-            Some((_, route)) => add_route(router, serve, HEALTH, route, Some(health)),
-            None => router.route(HEALTH, health),
+            Some((_, route)) => add_route(router, serve, HEALTH, route, Front::Health),
+            None => router.route(HEALTH, Health(NoWebSockets)),
         };
     }
     if let Some(path) = &serve.metrics {
         router = router.route(path, Metrics);
     }
-    serve
-        .origins
-        .iter()
-        .fold(router, |router, origin| router.allow_origin(origin))
+    router
 }
 
-/// Adds a route. If there is a page, the route answers plain GET with it.
-fn add_route(
-    router: Router,
-    serve: &Serve,
-    path: &str,
-    route: &Route,
-    page: Option<Page>,
-) -> Router {
-    fn add_with_page(
+/// What answers plain GET requests on the path of a route.
+#[derive(Clone, Copy)]
+enum Front {
+    /// The route's handler, with 426.
+    None,
+    Page,
+    Health,
+}
+
+/// Adds a route.
+fn add_route(router: Router, serve: &Serve, path: &str, route: &Route, front: Front) -> Router {
+    fn add_behind(
         router: Router,
         path: &str,
         handler: impl Handler + 'static,
-        page: Option<Page>,
+        front: Front,
     ) -> Router {
-        match page {
-            Some(page) => router.route(path, page.beside(handler)),
-            None => router.route(path, handler),
+        match front {
+            Front::None => router.route(path, handler),
+            Front::Page => router.route(path, Page::new().beside(handler)),
+            Front::Health => router.route(path, Health(handler)),
         }
     }
     match route {
-        Route::Echo { prefix } => add_with_page(router, path, Echo::with_prefix(prefix), page),
+        Route::Echo { prefix } => add_behind(router, path, Echo::with_prefix(prefix), front),
         Route::Broadcast => match serve.replay {
-            None => add_with_page(router, path, Broadcast, page),
-            Some(replay) => add_with_page(router, path, Broadcast.with_replay(replay), page),
+            None => add_behind(router, path, Broadcast, front),
+            Some(replay) => add_behind(router, path, Broadcast.with_replay(replay), front),
         },
-        Route::Reply { text } => add_with_page(router, path, Reply::new(text), page),
+        Route::Reply { text } => add_behind(router, path, Reply::new(text), front),
     }
 }
 
-/// Signal numbers. POSIX defines the same ones on every system.
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;
+/// Answers plain GET with 200, or with 503 if the server drains or stops. Passes WebSockets to the handler in it.
+struct Health<H>(H);
+
+impl<H: Handler> Handler for Health<H> {
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.0)
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+        self.0.on_message(cx, id, message);
+    }
+
+    fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+        if cx.is_draining() {
+            HttpResponse::new(503, "draining\n")
+        } else {
+            HttpResponse::new(200, "ok\n")
+        }
+    }
+}
+
+/// Hosts of a server that listens on loopback addresses only.
+const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Path of the built-in page.
 const ROOT: &str = "/";

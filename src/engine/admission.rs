@@ -1,10 +1,10 @@
 //! New connections: inserted, or refused with 503 or 429 above the limits. Connections that have not sent a request are
 //! evicted in favour of new ones.
 
+use super::Engine;
 use super::addresses::{AddressKey, AddressLimit};
 use super::deadlines::{Deadline, Millis};
 use super::session::{AddressState, Ending, Kind, Peer, Session, id};
-use super::{Engine, Stop};
 use crate::config::Config;
 use crate::error::{Error, Limit, Side};
 use crate::forwarded::client_address;
@@ -94,7 +94,7 @@ impl Engine {
     fn admit(&mut self, client: Option<Peer>) -> Option<AdmissionError> {
         // In `Stop::Asked`, connections come from the backlog. They were established before the stop begins, and are
         // admitted.
-        if let Stop::Until(_) | Stop::Now = self.stop {
+        if self.is_stopping() {
             return Some(AdmissionError::Shutdown);
         }
         // First, so that an address above its limits cannot evict the connections of others.

@@ -1,7 +1,7 @@
 //! Deadlines of sessions: at most one per session at a time.
 //!
 //! Every deadline of a kind has the same duration, so a first-in, first-out queue per kind is in the order of due
-//! times. Setting, moving and cancelling a deadline is O(1), without a timer wheel or a heap. The queues are doubly
+//! times. Only idle timeouts can differ: each class of them has two queues of its own, for the two halves. Setting, moving and cancelling a deadline is O(1), without a timer wheel or a heap. The queues are doubly
 //! linked lists through one vector of links, indexed by slot, so that a cancelled deadline leaves no entry behind.
 
 /// Milliseconds of the loop's clock, modulo 2^32. Two times can be compared if they are less than 24 days apart.
@@ -24,7 +24,7 @@ pub(crate) enum Deadline {
 }
 
 impl Deadline {
-    /// All kinds in the order of the variants. `Deadlines::queues` is indexed by this order.
+    /// All kinds in the order of the variants. The first queues of `Deadlines::queues` are in this order.
     pub(crate) const ALL: [Self; 5] = [
         Self::Handshake,
         Self::Quiet,
@@ -38,7 +38,23 @@ impl Deadline {
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     links: Vec<Link>,
-    queues: [Queue; Deadline::ALL.len()],
+    /// A queue for each kind, and then two for each class of idle timeouts: `Quiet` and `Idle`.
+    queues: Vec<Queue>,
+}
+
+/// Idle timeouts of one duration. The default is the class of `Config::idle_timeout`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IdleClass(u8);
+
+impl IdleClass {
+    /// Returns the number of a queue of this class.
+    fn queue(self, kind: Deadline) -> usize {
+        debug_assert!(matches!(kind, Deadline::Quiet | Deadline::Idle));
+        match usize::from(self.0).checked_sub(1) {
+            None => kind as usize,
+            Some(index) => Deadline::ALL.len() + 2 * index + usize::from(kind == Deadline::Idle),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +66,11 @@ struct Queue {
     last: u32,
 }
 
-/// A session's place in the queue of its deadline. 12 bytes, because each session has one: the upper 3 bits of
-/// `previous_and_kind` are the kind.
+/// A session's place in the queue of its deadline. 12 bytes, because each session has one: the upper 6 bits of
+/// `previous_and_queue` are the number of the queue.
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    previous_and_kind: u32,
+    previous_and_queue: u32,
     next: u32,
     due: Millis,
 }
@@ -62,27 +78,41 @@ struct Link {
 /// Stands for "no slot". No process has this many descriptors, so no session has this slot.
 const NONE: u32 = (1 << SLOT_BITS) - 1;
 
-const SLOT_BITS: u32 = 29;
+const SLOT_BITS: u32 = 26;
+
+impl Queue {
+    fn new(duration: Option<Millis>) -> Self {
+        Self {
+            duration,
+            first: NONE,
+            last: NONE,
+        }
+    }
+}
 
 impl Link {
     const UNUSED: Self = Self {
-        previous_and_kind: NONE | NO_KIND << SLOT_BITS,
+        previous_and_queue: NONE | NO_QUEUE << SLOT_BITS,
         next: NONE,
         due: 0,
     };
 
+    /// Returns the number of the queue that the link is in.
+    fn queue(self) -> Option<usize> {
+        let queue = self.previous_and_queue >> SLOT_BITS;
+        (queue != NO_QUEUE).then_some(queue as usize)
+    }
+
     fn kind(self) -> Option<Deadline> {
-        Deadline::ALL
-            .get((self.previous_and_kind >> SLOT_BITS) as usize)
-            .copied()
+        self.queue().map(kind_of)
     }
 
     fn previous(self) -> u32 {
-        self.previous_and_kind & NONE
+        self.previous_and_queue & NONE
     }
 
     fn set_previous(&mut self, previous: u32) {
-        self.previous_and_kind = self.previous_and_kind & !NONE | previous;
+        self.previous_and_queue = self.previous_and_queue & !NONE | previous;
     }
 }
 
@@ -91,27 +121,49 @@ impl Link {
 /// bytes for each of 10 000 sessions.
 const SLOTS_RESERVED: usize = 16 * 1024;
 
-/// Stands for "no deadline" in the place of a kind's number.
-const NO_KIND: u32 = Deadline::ALL.len() as u32;
+/// Stands for "no deadline" in the place of a queue's number. There are at most 5 queues for the kinds, and 2 for each of
+/// 15 classes.
+const NO_QUEUE: u32 = (1 << (u32::BITS - SLOT_BITS)) - 1;
+
+/// Returns the kind of the deadlines in a queue.
+fn kind_of(queue: usize) -> Deadline {
+    match queue.checked_sub(Deadline::ALL.len()) {
+        None => Deadline::ALL[queue],
+        Some(own) if own % 2 == 0 => Deadline::Quiet,
+        Some(_) => Deadline::Idle,
+    }
+}
 
 impl Deadlines {
     /// Returns no deadlines. `duration` returns the duration of each kind.
     pub(crate) fn new(duration: impl Fn(Deadline) -> Option<Millis>) -> Self {
-        let queues = Deadline::ALL.map(|kind| Queue {
-            duration: duration(kind),
-            first: NONE,
-            last: NONE,
-        });
         Self {
             links: Vec::with_capacity(SLOTS_RESERVED),
-            queues,
+            queues: Deadline::ALL.map(|kind| Queue::new(duration(kind))).into(),
         }
+    }
+
+    /// Adds a class of idle timeouts. `half`: the duration of each half; `None`: they are never due.
+    pub(crate) fn add_idle(&mut self, half: Option<Millis>) -> IdleClass {
+        let class = IdleClass(((self.queues.len() - Deadline::ALL.len()) / 2 + 1) as u8);
+        self.queues.extend([Queue::new(half), Queue::new(half)]);
+        debug_assert!(self.queues.len() < NO_QUEUE as usize);
+        class
     }
 
     /// Sets the deadline of the session in `slot`, and cancels any other that the session has.
     pub(crate) fn set(&mut self, slot: usize, kind: Deadline, now: Millis) {
+        self.set_in(slot, kind as usize, now);
+    }
+
+    /// As [`set`](Self::set), for a deadline of the kind `Quiet` or `Idle` of a class.
+    pub(crate) fn set_idle(&mut self, slot: usize, kind: Deadline, class: IdleClass, now: Millis) {
+        self.set_in(slot, class.queue(kind), now);
+    }
+
+    fn set_in(&mut self, slot: usize, number: usize, now: Millis) {
         self.clear(slot);
-        let queue = &mut self.queues[kind as usize];
+        let queue = &mut self.queues[number];
         let Some(duration) = queue.duration else {
             return;
         };
@@ -122,7 +174,7 @@ impl Deadlines {
         let id = slot as u32;
         let due = now.wrapping_add(duration);
         self.links[slot] = Link {
-            previous_and_kind: queue.last | (kind as u32) << SLOT_BITS,
+            previous_and_queue: queue.last | (number as u32) << SLOT_BITS,
             next: NONE,
             due,
         };
@@ -138,19 +190,27 @@ impl Deadlines {
         self.links.get(slot)?.kind()
     }
 
-    /// Returns the slots of the sessions that have this deadline, in the order of due times.
+    /// Returns the slots of the sessions that have this deadline, in the order of due times. Not for idle timeouts, which
+    /// have several queues.
     pub(crate) fn slots(&self, kind: Deadline) -> impl Iterator<Item = usize> {
+        debug_assert!(!matches!(kind, Deadline::Quiet | Deadline::Idle));
         let first = self.queues[kind as usize].first;
         let next = |slot: &u32| Some(self.links[*slot as usize].next).filter(|next| *next != NONE);
         std::iter::successors(Some(first).filter(|first| *first != NONE), next)
             .map(|slot| slot as usize)
     }
 
+    /// Returns the duration of each half of the idle timeouts of a class.
+    pub(crate) fn idle_half(&self, class: IdleClass) -> Option<Millis> {
+        self.queues[class.queue(Deadline::Idle)].duration
+    }
+
     /// Returns the time at which the session's deadline was set, if it has one of this kind.
     pub(crate) fn set_at(&self, slot: usize, kind: Deadline) -> Option<Millis> {
         let link = self.links.get(slot)?;
-        let duration = self.queues[kind as usize].duration?;
-        (link.kind() == Some(kind)).then(|| link.due.wrapping_sub(duration))
+        let queue = link.queue().filter(|queue| kind_of(*queue) == kind)?;
+        let duration = self.queues[queue].duration?;
+        Some(link.due.wrapping_sub(duration))
     }
 
     /// Cancels the session's deadline.
@@ -159,10 +219,10 @@ impl Deadlines {
         let Some(link) = self.links.get_mut(slot) else {
             return;
         };
-        let Some(kind) = link.kind() else { return };
+        let Some(number) = link.queue() else { return };
         let (previous, next) = (link.previous(), link.next);
         *link = Link::UNUSED;
-        let queue = &mut self.queues[kind as usize];
+        let queue = &mut self.queues[number];
         match previous {
             NONE => queue.first = next,
             previous => self.links[previous as usize].next = next,
@@ -187,10 +247,11 @@ impl Deadlines {
 
     /// Returns the slot and the kind of a deadline that is due at `now`.
     pub(crate) fn first_due(&self, now: Millis) -> Option<(usize, Deadline)> {
-        Deadline::ALL.into_iter().find_map(|kind| {
-            let first = self.queues[kind as usize].first;
+        let mut queues = self.queues.iter().enumerate();
+        queues.find_map(|(number, queue)| {
+            let first = queue.first;
             let is_due = first != NONE && !is_before(now, self.links[first as usize].due);
-            is_due.then_some((first as usize, kind))
+            is_due.then(|| (first as usize, kind_of(number)))
         })
     }
 
@@ -288,6 +349,48 @@ mod tests {
         deadlines.set(0, Deadline::Quiet, 0);
         assert_eq!(deadlines.next_in(1000), None);
         assert_eq!(deadlines.first_due(1000), None);
+    }
+
+    #[test]
+    fn each_class_of_idle_timeouts_has_its_own_duration() {
+        let mut deadlines = deadlines();
+        let short = deadlines.add_idle(Some(7));
+        let never = deadlines.add_idle(None);
+        let long = deadlines.add_idle(Some(600));
+        deadlines.set(0, Deadline::Quiet, 0);
+        deadlines.set_idle(1, Deadline::Quiet, long, 0);
+        deadlines.set_idle(2, Deadline::Idle, short, 1);
+        deadlines.set_idle(3, Deadline::Quiet, never, 0);
+        deadlines.set_idle(4, Deadline::Quiet, short, 2);
+        deadlines.set_idle(5, Deadline::Idle, IdleClass::default(), 3);
+        assert_eq!(deadlines.set_at(2, Deadline::Idle), Some(1));
+        assert_eq!(deadlines.set_at(2, Deadline::Quiet), None);
+        assert_eq!(deadlines.idle_half(short), Some(7));
+        assert_eq!((deadlines.kind(3), deadlines.next_in(0)), (None, Some(8)));
+        assert_eq!(due(&mut deadlines, 8), [(2, Deadline::Idle)]);
+        assert_eq!(due(&mut deadlines, 9), [(4, Deadline::Quiet)]);
+        let default = [(0, Deadline::Quiet), (5, Deadline::Idle)];
+        assert_eq!(due(&mut deadlines, 63), default);
+        deadlines.set(1, Deadline::Close, 100);
+        assert_eq!(due(&mut deadlines, 10_000), [(1, Deadline::Close)]);
+    }
+
+    #[test]
+    fn fifteen_classes_have_different_queues() {
+        let mut deadlines = deadlines();
+        let classes: Vec<_> = (1..=15)
+            .map(|half| deadlines.add_idle(Some(half)))
+            .collect();
+        for (slot, class) in classes.into_iter().enumerate() {
+            deadlines.set_idle(slot, Deadline::Idle, class, 0);
+            assert_eq!(deadlines.set_at(slot, Deadline::Idle), Some(0));
+        }
+        for slot in 0..15 {
+            assert_eq!(
+                due(&mut deadlines, slot + 1),
+                [(slot as usize, Deadline::Idle)]
+            );
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, InputEnd, Kind, Phase, id};
-use super::{Engine, Stop};
+use super::{Engine, Spread, Stop};
 use crate::error::{Error, Limit, Side};
 use crate::proto::{HttpResponse, Stage};
 use crate::stream::Transport;
@@ -74,11 +74,11 @@ impl Engine {
         self.end_handshake(slot);
         self.leave_topics(slot);
         // A message of the maximum size, which the peer may be sending, and a receive buffer.
-        let discard_left = self
-            .config
-            .message_bytes_max
-            .saturating_add(self.config.receive_buffer_bytes);
         let session = &mut self.sessions[slot];
+        let discard_left = self
+            .limit_sets
+            .message_bytes_max(session.limits)
+            .saturating_add(self.config.receive_buffer_bytes);
         session.end_with(ending);
         session.extra_mut().discard_left = discard_left;
         // Nothing may follow the Close, so a pending pong is queued before it.
@@ -201,10 +201,9 @@ impl Engine {
         }
     }
 
-    /// Begins the graceful stop that was requested: closes each open session with code 1001, and answers each
-    /// connection without a request with 503.
+    /// Begins the graceful stop that was requested: closes each open session with code 1001, at once or spread over
+    /// `stop_spread`, and answers each connection without a request with 503.
     pub(crate) fn begin_stop(&mut self) {
-        self.stop = Stop::Until(self.now + self.config.shutdown_grace.as_millis() as u64);
         let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let session = &self.sessions[slot];
@@ -212,9 +211,7 @@ impl Engine {
                 continue;
             }
             match session.connection.stage() {
-                Stage::Open => {
-                    self.close_slot(slot, 1001, "the server is shutting down", None);
-                }
+                Stage::Open => self.unclosed.push(id(slot, session.number)),
                 Stage::Opening => {
                     let response = HttpResponse::new(503, "the server is shutting down\n");
                     self.stats.count_refusal(crate::stats::Refusal::Shutdown);
@@ -223,11 +220,39 @@ impl Engine {
                 Stage::Closing | Stage::Closed | Stage::Ended => {}
             }
         }
+        // Taken from the end, so that the first slots are closed first.
+        self.unclosed.reverse();
+        self.stop = Stop::Spreading(Spread {
+            start: self.now,
+            duration: self.config.stop_spread.as_millis() as u64,
+            count: self.unclosed.len() as u64,
+        });
+        self.close_due();
+    }
+
+    /// Closes the sessions that are due in a stop that closes them one after the other. The wait for the peers' Closes
+    /// begins with the last one.
+    pub(crate) fn close_due(&mut self) {
+        let Stop::Spreading(spread) = self.stop else {
+            return;
+        };
+        while spread.next_at(self.unclosed.len()) <= self.now
+            && let Some(id) = self.unclosed.pop()
+        {
+            if let Some(slot) = self.open_slot(id) {
+                self.close_slot(slot, 1001, "the server is shutting down", None);
+            }
+        }
+        if self.unclosed.is_empty() {
+            self.unclosed = Vec::new();
+            self.stop = Stop::Until(self.now + self.config.shutdown_grace.as_millis() as u64);
+        }
     }
 
     /// Ends every session at once, without a closing handshake.
     pub(crate) fn terminate_all(&mut self) {
         self.stop = Stop::Now;
+        self.unclosed = Vec::new();
         let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.end_now(slot, Ending::abnormal(Side::Us, None));

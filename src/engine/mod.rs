@@ -13,7 +13,9 @@
 //! - `endings`: every way in which a session ends
 //! - `memberships`: join, leave, publish, claim
 //! - `operations`: everything else that a handler can request
+//! - `limit_sets`: the limits of sessions
 //! - `deadlines`, `timers`: what is due when
+//! - `round_trips`: the round-trip times of automatic pings
 //! - `sources`: the event sources of handlers
 //! - `session_list`: the list of the timers, or of the sources, of one session
 //! - `slot_queue`: the queues of slots for the read and flush phases
@@ -23,9 +25,11 @@ mod addresses;
 mod admission;
 pub(crate) mod deadlines;
 mod endings;
+pub(crate) mod limit_sets;
 mod memberships;
 pub(crate) mod operations;
 pub(crate) mod paths;
+mod round_trips;
 pub(crate) mod session;
 mod session_list;
 pub(crate) mod session_log;
@@ -34,16 +38,18 @@ pub(crate) mod sources;
 pub(crate) mod timers;
 
 use crate::buffer::BufferPool;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, SessionLimits};
 use crate::id::Id;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::{HeadLimits, Limits};
 use crate::stats::Stats;
 use crate::stream::Stream;
 use addresses::Addresses;
-use deadlines::{Deadline, Deadlines, Millis};
+use deadlines::{Deadline, Deadlines, IdleClass, Millis};
+use limit_sets::LimitSets;
 use mio::Registry;
 use paths::Paths;
+use round_trips::RoundTrips;
 use session::{InputEnd, Kind, Session, id};
 use session_log::SessionLog;
 use slab::Slab;
@@ -58,14 +64,15 @@ use timers::Timers;
 /// The sessions and everything that they share.
 pub(crate) struct Engine {
     pub(crate) config: Config,
-    /// The part of `config` that the protocol enforces.
-    pub(crate) limits: Limits,
+    /// The limits of sessions, from `config` or from the handler.
+    pub(crate) limit_sets: LimitSets,
     pub(crate) sessions: Slab<Session>,
     pub(crate) topics: Topics,
     pub(crate) buffers: BufferPool,
     pub(crate) turn_buffer: TurnBuffer,
     pub(crate) paths: Paths,
     pub(crate) deadlines: Deadlines,
+    pub(crate) round_trips: RoundTrips,
     pub(crate) timers: Timers,
     pub(crate) sources: Sources,
     pub(crate) session_log: SessionLog,
@@ -99,6 +106,9 @@ pub(crate) struct Engine {
     pub(crate) deferred: Vec<Id>,
     /// Sessions that have ended. The reap phase frees them.
     pub(crate) reap_queue: VecDeque<Id>,
+    /// Sessions that were open when a stop began that closes them one after the other, except those that it has closed
+    /// already. Some may have ended.
+    unclosed: Vec<Id>,
     /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
     /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).
@@ -108,6 +118,10 @@ pub(crate) struct Engine {
     /// Scratch buffer for bytes that the protocol layer produces: control frames and HTTP responses.
     pub(crate) replies: Vec<u8>,
     pub(crate) stop: Stop,
+    /// Whether `on_stop` was called.
+    pub(crate) is_stop_announced: bool,
+    /// Whether opening handshakes are refused with 503.
+    refuses_new_sessions: bool,
     /// The newest scope of timers; see [`Context`](crate::Context).
     newest_scope: u32,
 }
@@ -143,10 +157,32 @@ pub(crate) enum Stop {
     No,
     /// A stop was requested. The turn has not begun it yet.
     Asked,
-    /// Sessions are closing. Those that remain at this time (milliseconds of the loop's clock) are terminated.
+    /// Sessions are closed one after the other; see [`Engine::close_due`].
+    Spreading(Spread),
+    /// All sessions are closing. Those that remain at this time (milliseconds of the loop's clock) are terminated.
     Until(u64),
     /// All sessions are terminated at once.
     Now,
+}
+
+/// The schedule of a stop in which not all sessions are closed at once: session `n` of `count` at `start` plus `n` times
+/// `duration` divided by `count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    /// Time of the first Close in milliseconds of the loop's clock.
+    start: u64,
+    /// Milliseconds.
+    duration: u64,
+    /// Number of sessions at the start.
+    count: u64,
+}
+
+impl Spread {
+    /// Returns the time of the next Close if `left` sessions are not closed yet.
+    fn next_at(self, left: usize) -> u64 {
+        let closed = self.count - left as u64;
+        self.start + (closed * self.duration).div_ceil(self.count.max(1))
+    }
 }
 
 /// Readiness of a stream, as reported by the poll.
@@ -189,11 +225,12 @@ impl Engine {
             topics: Topics::new(config.replay_bytes_max),
             addresses: Addresses::new(&config),
             config,
-            limits,
+            limit_sets: LimitSets::new(limits),
             sessions: Slab::with_capacity(SLOTS_RETAINED),
             buffers: BufferPool::new(),
             turn_buffer: TurnBuffer::new(),
             paths: Paths::default(),
+            round_trips: RoundTrips::default(),
             timers: Timers::new(clock),
             sources: Sources::new(registry),
             session_log: SessionLog::default(),
@@ -215,6 +252,9 @@ impl Engine {
             published: Published::default(),
             replies: Vec::new(),
             stop: Stop::No,
+            is_stop_announced: false,
+            refuses_new_sessions: false,
+            unclosed: Vec::new(),
             newest_scope: 0,
         }
     }
@@ -300,6 +340,10 @@ impl Engine {
         let deadline = self.deadlines.next_in(self.now as Millis).map(u64::from);
         let timer = self.timers.next_in(self.now);
         let stop = match self.stop {
+            Stop::Spreading(spread) => {
+                let next = spread.next_at(self.unclosed.len());
+                Some(next.saturating_sub(self.now))
+            }
             Stop::Until(end) => Some(end.saturating_sub(self.now)),
             Stop::No | Stop::Asked | Stop::Now => None,
         };
@@ -321,7 +365,17 @@ impl Engine {
 
     /// Returns whether the stop has begun, so that no connection is accepted any more.
     pub(crate) fn is_stopping(&self) -> bool {
-        matches!(self.stop, Stop::Until(_) | Stop::Now)
+        matches!(self.stop, Stop::Spreading(_) | Stop::Until(_) | Stop::Now)
+    }
+
+    /// Returns whether opening handshakes are refused with 503.
+    pub(crate) fn refuses_new_sessions(&self) -> bool {
+        self.refuses_new_sessions
+    }
+
+    /// Returns whether new sessions are refused, or a stop was requested.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.refuses_new_sessions || self.stop != Stop::No
     }
 
     /// Returns the time at the start of this turn, in milliseconds of the loop's clock.
@@ -461,12 +515,77 @@ impl Engine {
             return;
         }
         session.touched_at = self.touch_period;
+        if self.config.auto_ping
+            && let Some(sent_at) = self.deadlines.set_at(slot, Deadline::Idle)
+        {
+            self.round_trips.answer_began(slot, sent_at);
+        }
         match self.deadlines.kind(slot) {
             Some(Deadline::Quiet | Deadline::Idle) => {
-                self.deadlines
-                    .set(slot, Deadline::Quiet, self.now as Millis);
+                self.set_idle_deadline(slot, Deadline::Quiet);
             }
             Some(Deadline::Handshake | Deadline::Write | Deadline::Close) | None => {}
+        }
+    }
+
+    /// Sets the deadline of one half of the session's idle timeout: `Quiet` or `Idle`.
+    pub(crate) fn set_idle_deadline(&mut self, slot: usize, kind: Deadline) {
+        let idle = self.limit_sets.idle(self.sessions[slot].limits);
+        self.deadlines
+            .set_idle(slot, kind, idle, self.now as Millis);
+    }
+
+    /// See [`Context::set_limits`](crate::Context::set_limits).
+    pub(crate) fn set_limits(&mut self, id: Id, limits: SessionLimits) -> Result<(), ConfigError> {
+        limits.check()?;
+        let Some(session) = self.session(id) else {
+            return Ok(());
+        };
+        let old = session.limits;
+        let Self {
+            limit_sets,
+            deadlines,
+            touch_millis,
+            ..
+        } = self;
+        let set = limit_sets.add(limits, |limits| {
+            let Some(timeout) = limits.idle_timeout else {
+                return IdleClass::default();
+            };
+            let half = timeout.map(|timeout| millis(timeout) / 2);
+            if let Some(half) = half {
+                // A longer period would make the deadline late by much. With a shorter one, the deadlines that were set
+                // before are later than needed.
+                *touch_millis = (half / TOUCH_FRACTION).clamp(1, *touch_millis);
+            }
+            deadlines.add_idle(half.map(|half| half + *touch_millis))
+        })?;
+        let slot = id.slot as usize;
+        self.sessions[slot].limits = set;
+        if self.limit_sets.idle(old) != self.limit_sets.idle(set) {
+            match self.deadlines.kind(slot) {
+                Some(Deadline::Quiet | Deadline::Idle) => {
+                    self.set_idle_deadline(slot, Deadline::Quiet);
+                }
+                // The old idle timeout was `None`.
+                None if self.sessions[slot].is_open() => {
+                    self.set_idle_deadline(slot, Deadline::Quiet);
+                }
+                Some(Deadline::Handshake | Deadline::Write | Deadline::Close) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Called for a pong. An automatic ping is empty, so the pong that answers it is empty, too.
+    pub(crate) fn pong_received(&mut self, slot: usize, payload: &[u8]) {
+        let idle = self.limit_sets.idle(self.sessions[slot].limits);
+        if payload.is_empty()
+            && let Some(max) = self.deadlines.idle_half(idle)
+            && let Some(time) = self.round_trips.pong(slot, self.now as Millis, max)
+        {
+            self.stats
+                .count_round_trip(Duration::from_millis(u64::from(time)));
         }
     }
 
@@ -475,6 +594,7 @@ impl Engine {
         self.set_kind(slot, Kind::Reported);
         self.release_address(slot);
         self.deadlines.clear(slot);
+        self.round_trips.clear(slot);
         let mut session = self.sessions.remove(slot);
         if let Some(extra) = &mut session.extra {
             self.timers.cancel_all(&mut extra.first_timer);
@@ -498,6 +618,7 @@ impl Engine {
             self.sessions
                 .reserve(SLOTS_RETAINED.saturating_sub(self.sessions.len()));
             self.deadlines.shrink_to(self.sessions.capacity());
+            self.round_trips.shrink_to(self.sessions.capacity());
             self.read_queue.shrink_to(SLOTS_RETAINED);
             self.long_read_queue.shrink_to(SLOTS_RETAINED);
             self.flush_queue.shrink_to(SLOTS_RETAINED);

@@ -17,6 +17,7 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Engine {
     /// See [`Context::send`](crate::Context::send).
@@ -158,8 +159,7 @@ impl Engine {
             return false;
         }
         if let Some(Deadline::Quiet | Deadline::Idle) = self.deadlines.kind(slot) {
-            self.deadlines
-                .set(slot, Deadline::Quiet, self.now as Millis);
+            self.set_idle_deadline(slot, Deadline::Quiet);
         }
         self.queue_read(slot);
         true
@@ -222,6 +222,13 @@ impl Engine {
         self.session(id)?.peer.address()
     }
 
+    /// See [`Context::rtt`](crate::Context::rtt).
+    pub(crate) fn rtt(&self, id: Id) -> Option<Duration> {
+        self.session(id)?;
+        let millis = self.round_trips.newest(id.slot as usize)?;
+        Some(Duration::from_millis(u64::from(millis)))
+    }
+
     /// See [`Context::path`](crate::Context::path).
     pub(crate) fn path(&self, id: Id) -> Option<Arc<str>> {
         self.paths.whole_path(self.session(id)?.path?)
@@ -263,8 +270,18 @@ impl Engine {
     pub(crate) fn stop(&mut self) {
         self.stop = match self.stop {
             Stop::No => Stop::Asked,
-            Stop::Asked | Stop::Until(_) | Stop::Now => Stop::Now,
+            Stop::Asked | Stop::Spreading(_) | Stop::Until(_) | Stop::Now => Stop::Now,
         };
+    }
+
+    /// See [`Context::drain`](crate::Context::drain).
+    pub(crate) fn refuse_new_sessions(&mut self) {
+        if !mem::replace(&mut self.refuses_new_sessions, true) {
+            let sessions = self.count();
+            log::info!(
+                "draining: new WebSockets are refused with 503; {sessions} sessions continue"
+            );
+        }
     }
 
     /// Writes a large message directly from the caller's memory, and queues the bytes that the stream does not accept.

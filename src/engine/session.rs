@@ -3,6 +3,7 @@
 //! A session has no access to other sessions, to topics, to timeouts or to the handler. `Engine` has access to all of
 //! them, and coordinates them.
 
+use super::limit_sets::LimitSet;
 use super::paths::PathKey;
 use super::session_list::Link;
 use crate::buffer::Buffer;
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) bytes_out_at_deadline: u32,
     /// Touch period in which the idle deadline was last postponed; see `Engine::touch`.
     pub(crate) touched_at: u32,
+    /// The session's limits. Stored in `Engine::limit_sets`.
+    pub(crate) limits: LimitSet,
     pub(crate) kind: Kind,
     pub(crate) address_state: AddressState,
     pub(crate) phase: Phase,
@@ -212,6 +215,7 @@ impl Session {
             opened_at: 0,
             bytes_out_at_deadline: 0,
             touched_at: 0,
+            limits: LimitSet::default(),
             kind: Kind::Requesting,
             address_state: AddressState::Uncounted,
             phase: Phase::Live,

@@ -11,6 +11,7 @@
 
 use super::session::{self, Ending, Session};
 use crate::error::{Error, Side};
+use crate::proto::{HttpResponse, Request};
 use std::fmt::{self, Display};
 
 /// Writes the session log and counts the lines of this second.
@@ -59,20 +60,34 @@ impl SessionLog {
         self.charge(Kind::Session, &text);
     }
 
-    /// Logs that the handler has refused an opening handshake.
+    /// Logs that the handler has refused a request, and the first line of its response.
     pub(crate) fn declined(
         &mut self,
         session: &Session,
-        path: &str,
-        status: impl Display,
+        request: &Request,
+        response: &HttpResponse,
         now: u64,
     ) {
         if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Fault, now) {
             return;
         }
         let peer = session.peer;
-        let text = format!("{peer} refused, path {}: {status}", quoted(path));
-        log::info!(event = "refused", peer:%, path = field(path), status:%; "{text}");
+        let (path, host, origin) = (request.path(), request.host(), request.origin());
+        let status = response.status();
+        let reason = response.body().split(|&byte| byte == b'\n').next();
+        let reason = reason.map_or(String::new(), |line| field(&String::from_utf8_lossy(line)));
+        let from = origin.map_or(String::new(), |origin| {
+            format!(", origin {}", quoted(origin))
+        });
+        let text = format!(
+            "{peer} refused, path {}, host {}{from}: {status} {reason}",
+            quoted(path),
+            quoted(host)
+        );
+        log::info!(
+            event = "refused", peer:%, path = field(path), host = field(host), origin = origin.map(field),
+            status:%, reason; "{text}"
+        );
         self.charge(Kind::Fault, &text);
     }
 

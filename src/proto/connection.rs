@@ -180,7 +180,10 @@ impl Connection {
         buffers: &mut BufferPool,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'i>>, ProtocolError> {
-        match self.receive_whole(input, limits) {
+        if limits.fragments_max == 0 {
+            return self.receive_any(input, limits, buffers, out);
+        }
+        match self.receive_whole(input, limits.message_bytes_max) {
             Some(Ok(message)) => Ok(Some(Event::Message(message.into()))),
             Some(Err(error)) => Err(self.fail(error, out)),
             None => self.receive_any(input, limits, buffers, out),
@@ -256,8 +259,9 @@ impl Connection {
         }
     }
 
-    /// Consumes a message of one frame, shorter than 64 KiB, that lies complete in `input`. Returns `None`, and
-    /// consumes nothing, for any other input. After an error, the caller passes it to [`fail`](Self::fail).
+    /// Consumes a message of one frame, shorter than 64 KiB and not longer than `len_max`, that lies complete in `input`.
+    /// Returns `None`, and consumes nothing, for any other input. [`Limits::fragments_max`] must be at least 1. After an
+    /// error, the caller passes it to [`fail`](Self::fail).
     ///
     /// Fast path with the same results as [`receive`](Self::receive). Most messages take it. For them, storing an
     /// [`Event`] in memory and loading it again would cost as much as the rest of the work.
@@ -265,12 +269,12 @@ impl Connection {
     pub(crate) fn receive_whole<'i>(
         &mut self,
         input: &mut &'i mut [u8],
-        limits: &Limits,
+        len_max: usize,
     ) -> Option<Result<Message<'i>, ProtocolError>> {
         let (State::Open(receiver), Endpoint::Server) = (&mut self.state, &self.endpoint) else {
             return None;
         };
-        receiver.receive_whole(input, limits)
+        receiver.receive_whole(input, len_max)
     }
 
     /// The general case of [`receive_with`](Self::receive_with).

@@ -30,6 +30,7 @@ pub use error::ProtocolError;
 pub use frame::{HeaderBytes, Role};
 pub(crate) use message::ShortHeader;
 pub use message::{Message, OwnedMessage, ReceivedMessage, ToMessage};
+pub(crate) use opening::is_host;
 pub use opening::{
     ClientOpening, ClientOpeningError, Head, HeadError, HeadLimits, HttpResponse, OpeningError,
     Request, RequestError, ResponseError, ServerResponse, Upgrade,

@@ -108,7 +108,7 @@ impl Receiver {
     pub(super) fn receive_whole<'i>(
         &mut self,
         input: &mut &'i mut [u8],
-        limits: &Limits,
+        len_max: usize,
     ) -> Option<Result<Message<'i>, ProtocolError>> {
         let bytes: &[u8; 8] = input.first_chunk()?;
         let kind = match bytes[0] {
@@ -125,8 +125,7 @@ impl Receiver {
             },
             _ => return None,
         };
-        let is_allowed = len <= limits.message_bytes_max && limits.fragments_max > 0;
-        if input.len() < header + len || !is_allowed || self.partial.is_some() {
+        if input.len() < header + len || len > len_max || self.partial.is_some() {
             return None;
         }
         let (header, payload) = take(input, header + len).split_at_mut(header);

@@ -3,7 +3,7 @@
 
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::engine::deadlines::{Deadline, Millis};
+use crate::engine::deadlines::Deadline;
 use crate::engine::session::{AddressState, Ending, Kind, Phase, Session, id};
 use crate::error::{Error, Side};
 use crate::handler::Handler;
@@ -37,7 +37,10 @@ impl Engine {
                 }
                 handler.on_ping(&mut Context::new(self), id, &payload);
             }
-            Event::Pong(payload) => handler.on_pong(&mut Context::new(self), id, &payload),
+            Event::Pong(payload) => {
+                self.pong_received(slot, &payload);
+                handler.on_pong(&mut Context::new(self), id, &payload);
+            }
             Event::Close(frame) => self.close_received(slot, frame),
             Event::Request(request) => self.answer(slot, &request, handler),
         }
@@ -64,7 +67,19 @@ impl Engine {
         if !request.is_upgrade() {
             self.stats.http_requests += 1;
             let response = handler.on_http(&mut Context::new(self), id, request);
+            // The only status of a plain HTTP response that an operator must see in the log: it depends on the
+            // configuration of this server or of a proxy before it.
+            if response.status() == MISDIRECTED {
+                self.log_declined(slot, request, &response);
+            }
             self.refuse_live(slot, &response, request.is_head(), None);
+            return;
+        }
+        if self.refuses_new_sessions() {
+            let response =
+                HttpResponse::new(503, "the server is draining: it accepts no new sessions\n");
+            self.stats.count_refusal(Refusal::Shutdown);
+            self.refuse(slot, &response, false, Some(Error::Shutdown));
             return;
         }
         let mut upgrade = Upgrade::new(request);
@@ -72,10 +87,7 @@ impl Engine {
             handler.on_upgrade(&mut Context::new(self), id, request, &mut upgrade)
         {
             self.stats.count_refusal(Refusal::Handler);
-            let status = response.status();
-            let (session, now) = (&self.sessions[slot], self.now);
-            self.session_log
-                .declined(session, request.path(), status, now);
+            self.log_declined(slot, request, &response);
             self.refuse_live(slot, &response, false, None);
             return;
         }
@@ -106,8 +118,7 @@ impl Engine {
         session.opened_at = (self.now / 1000) as u32;
         self.stats.connections += 1;
         self.set_kind(slot, Kind::Opened);
-        self.deadlines
-            .set(slot, Deadline::Quiet, self.now as Millis);
+        self.set_idle_deadline(slot, Deadline::Quiet);
         self.queue_flush(slot);
         let Self {
             sessions,
@@ -117,6 +128,11 @@ impl Engine {
         } = self;
         session_log.opened(&sessions[slot], request.path(), *now);
         handler.on_open(&mut Context::new(self), id);
+    }
+
+    fn log_declined(&mut self, slot: usize, request: &Request, response: &HttpResponse) {
+        let (session, now) = (&self.sessions[slot], self.now);
+        self.session_log.declined(session, request, response, now);
     }
 
     /// Refuses the connection, unless the handler has terminated it meanwhile.
@@ -220,3 +236,6 @@ pub(super) fn count_message(session: &mut Session, stats: &mut Stats, message: M
         message.len()
     );
 }
+
+/// RFC 9110 section 15.5.20: the status of a request for a host that is not served.
+const MISDIRECTED: u16 = 421;

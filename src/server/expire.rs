@@ -79,15 +79,14 @@ impl Engine {
                 } else {
                     Deadline::Idle
                 };
-                self.deadlines.set(slot, next, self.now as Millis);
+                self.set_idle_deadline(slot, next);
                 if self.config.auto_ping {
                     self.ping_slot(slot, &[]);
                 }
             }
             // The peer may have sent something that is not read.
             Deadline::Idle if self.sessions[slot].is_paused_by_handler => {
-                self.deadlines
-                    .set(slot, Deadline::Quiet, self.now as Millis);
+                self.set_idle_deadline(slot, Deadline::Quiet);
             }
             Deadline::Idle => {
                 if self.sessions[slot].is_open() {

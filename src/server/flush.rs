@@ -299,11 +299,13 @@ impl Engine {
             turn_buffer,
             buffers,
             config,
+            limit_sets,
             stats,
             ..
         } = self;
         let session = &mut sessions[slot];
-        let policy = config.lag_policy;
+        let policy = limit_sets.lag_policy(session.limits);
+        let policy = policy.unwrap_or(config.lag_policy);
         let skipped = session.outbound.skip(
             |topics, topic| Self::may_skip(topics, topic, policy),
             topics,
@@ -345,13 +347,12 @@ impl Engine {
         match session.phase {
             Phase::Live => {
                 if self.deadlines.kind(slot) == Some(Deadline::Write) {
-                    let next = match session.connection.stage() {
-                        Stage::Open => Deadline::Quiet,
+                    match session.connection.stage() {
+                        Stage::Open => self.set_idle_deadline(slot, Deadline::Quiet),
                         Stage::Opening | Stage::Closing | Stage::Closed | Stage::Ended => {
-                            Deadline::Close
+                            self.deadlines.set(slot, Deadline::Close, self.now as u32);
                         }
-                    };
-                    self.deadlines.set(slot, next, self.now as u32);
+                    }
                 }
             }
             Phase::Finishing => self.drain(slot),

@@ -64,6 +64,7 @@ enum Command {
     Close(Id, u16, String),
     Terminate(Id),
     Run(Box<dyn FnOnce(&mut Context<'_>) + Send>),
+    Drain,
     Stop,
 }
 
@@ -235,6 +236,14 @@ impl Handle {
         self.push(Command::Terminate(id))
     }
 
+    /// Refuses new sessions, as [`Context::drain`](crate::Context::drain) does.
+    ///
+    /// # Errors
+    /// [`HandleError`] if the command was not queued.
+    pub fn drain(&self) -> Result<(), HandleError> {
+        self.push(Command::Drain)
+    }
+
     /// Stops the server as [`Context::stop`](crate::Context::stop) does: gracefully, and at a second call at once.
     /// Never refused because the inbox is full.
     ///
@@ -279,7 +288,7 @@ impl Handle {
     ///
     /// # Panics
     /// If the closure of a command does. The commands after it stay.
-    pub(super) fn drain(
+    pub(super) fn execute(
         &self,
         engine: &mut Engine,
         may_continue: impl Fn(&Engine) -> bool,
@@ -365,6 +374,7 @@ impl Command {
             }
             Self::Terminate(id) => engine.terminate(id),
             Self::Run(act) => act(&mut Context::new(engine)),
+            Self::Drain => engine.refuse_new_sessions(),
             Self::Stop => engine.stop(),
         }
     }
@@ -380,7 +390,7 @@ impl Command {
             Self::Subscribe(_, topic) | Self::Unsubscribe(_, topic) => topic.len(),
             Self::Run(act) => size_of_val(&**act),
             Self::Close(_, _, reason) => reason.len(),
-            Self::Terminate(_) | Self::Stop => 0,
+            Self::Terminate(_) | Self::Drain | Self::Stop => 0,
         }
     }
 }

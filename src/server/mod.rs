@@ -358,7 +358,7 @@ impl<H: Handler> Server<H> {
         // the inbox. Once the inbox is full, senders get `HandleError::Full`.
         // Set first: if a closure of a command panics, the next turn executes the others.
         self.has_commands = true;
-        self.has_commands = self.handle.drain(&mut self.engine, |engine| {
+        self.has_commands = self.handle.execute(&mut self.engine, |engine| {
             engine.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX
         });
         let has_stopped = turn::turn(

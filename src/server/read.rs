@@ -377,7 +377,11 @@ impl Engine {
             let session = &mut self.sessions[slot];
             messages += 1;
             let unclaimed = self.topics.unclaimed_len();
-            match session.connection.receive_whole(&mut input, &self.limits) {
+            let message_bytes_max = self.limit_sets.message_bytes_max(session.limits);
+            match session
+                .connection
+                .receive_whole(&mut input, message_bytes_max)
+            {
                 Some(Ok(message)) => {
                     count_message(session, &mut self.stats, message);
                     let id = id(slot, session.number);
@@ -419,14 +423,16 @@ impl Engine {
     ) -> (&'i mut [u8], usize) {
         let Self {
             sessions,
-            limits,
+            limit_sets,
             replies,
             buffers,
             ..
         } = self;
         replies.clear();
-        let connection = &mut sessions[slot].connection;
-        match connection.receive_with(&mut input, limits, buffers, replies) {
+        let session = &mut sessions[slot];
+        let limits = limit_sets.protocol(session.limits);
+        let connection = &mut session.connection;
+        match connection.receive_with(&mut input, &limits, buffers, replies) {
             Ok(Some(event)) => {
                 self.dispatch(slot, event, handler);
                 (input, 0)

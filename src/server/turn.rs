@@ -4,10 +4,12 @@
 //! The server, the test harness, the unit tests and the simulation all call both functions. They differ in their
 //! [`Environment`].
 
+use crate::context::Context;
 use crate::engine::{Engine, Stop};
 use crate::handler::Handler;
 use crate::stream::Stream;
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 /// The listeners and the poll of a turn. The default methods are those of an environment without them.
@@ -96,15 +98,19 @@ pub(crate) fn turn(
         Stop::No => return Ok(false),
         Stop::Asked => {
             drain_backlog(engine, buf, handler, environment)?;
+            announce_stop(engine, handler);
             if engine.stop_state() == Stop::Asked {
                 let sessions = engine.count();
-                log::info!("stopping: closing {sessions} sessions with code 1001");
+                let spread = engine.config.stop_spread.as_secs_f64();
+                log::info!(
+                    "stopping: closing {sessions} sessions with code 1001 within {spread} s"
+                );
                 environment.close_listeners();
                 engine.begin_stop();
             }
-            // Otherwise a handler has requested a second stop while the backlog was read. The next turn terminates all
-            // sessions.
+            // Otherwise a handler has requested a second stop meanwhile. The next turn terminates all sessions.
         }
+        Stop::Spreading(_) => engine.close_due(),
         Stop::Until(end) if end <= engine.now() => {
             let sessions = engine.len();
             log::warn!(
@@ -114,12 +120,21 @@ pub(crate) fn turn(
         }
         Stop::Until(_) => {}
         Stop::Now => {
+            announce_stop(engine, handler);
             environment.close_listeners();
             engine.terminate_all();
             reap(engine, handler, environment);
         }
     }
     Ok(engine.is_stopping() && engine.len() == 0)
+}
+
+/// Calls `on_stop`, unless it was called before.
+fn announce_stop(engine: &mut Engine, handler: &mut impl Handler) {
+    // Set before the call, so that a panic in it is not repeated.
+    if !mem::replace(&mut engine.is_stop_announced, true) {
+        handler.on_stop(&mut Context::new(engine));
+    }
 }
 
 /// Runs the reap phase, and retries accept if it has freed descriptors.

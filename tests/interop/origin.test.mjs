@@ -10,10 +10,17 @@ import { serve, test } from './server.mjs';
 const FIRST = 'http://first.example';
 const SECOND = 'https://second.example:8443';
 
-test('without --origin every origin may connect', async (t) => {
+test('without --origin pages of this machine and programs may connect', async (t) => {
   const server = await serve(t, ['echo']);
+  await open(t, server.ws(), { origin: 'http://localhost:3000' });
+  await open(t, server.ws(), { origin: new URL(server.http()).origin });
+  await open(t, server.ws());
+  for (const origin of [FIRST, 'null', 'http://localhost.evil.example']) await assertForbidden(t, server, origin);
+});
+
+test('with --origin * every origin may connect', async (t) => {
+  const server = await serve(t, ['echo', '--origin', '*']);
   await open(t, server.ws(), { origin: FIRST });
-  await open(t, server.ws(), { origin: 'http://other.example' });
   await open(t, server.ws());
 });
 

@@ -44,6 +44,11 @@ impl Address {
             socket,
         })
     }
+
+    /// Returns the host of the argument: a name or an IP address. `None` if the argument is only a port.
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.text.rsplit_once(':').map(|(host, _)| host)
+    }
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, String> {

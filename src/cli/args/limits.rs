@@ -35,7 +35,7 @@ enum Kind {
     Disable(Field<bool>),
 }
 
-pub(super) static LIMITS: [Limit; 21] = [
+pub(super) static LIMITS: [Limit; 22] = [
     limit(
         "--message-bytes-max",
         Kind::Bytes(|config| &mut config.message_bytes_max),
@@ -103,6 +103,10 @@ pub(super) static LIMITS: [Limit; 21] = [
     limit(
         "--handshakes-per-address-max",
         Kind::CountU32OrOff(|config| &mut config.handshakes_per_address_max),
+    ),
+    limit(
+        "--stop-spread",
+        Kind::Duration(|config| &mut config.stop_spread),
     ),
     limit(
         "--shutdown-grace",

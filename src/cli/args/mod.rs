@@ -9,6 +9,7 @@ mod bench;
 #[cfg(feature = "connect")]
 mod connect;
 mod flag;
+mod host;
 mod limits;
 mod listen;
 mod origin;
@@ -23,7 +24,9 @@ pub(crate) use address::Address;
 pub(crate) use bench::{Bench, Load};
 #[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Stay};
+pub(crate) use host::Host;
 pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
+pub(crate) use origin::Origin;
 pub(crate) use route::Route;
 
 use super::help;
@@ -62,8 +65,10 @@ pub(crate) struct Serve {
     pub(crate) routes: Vec<(String, Route)>,
     /// What each path of a broadcast retains for clients that connect later.
     pub(crate) replay: Option<Replay>,
-    /// Allowed origins in lower case, as browsers send them. If empty, every origin is allowed.
-    pub(crate) origins: Vec<String>,
+    /// Allowed hosts. If empty, the listeners determine them.
+    pub(crate) hosts: Vec<Host>,
+    /// Allowed origins. If empty, the allowed hosts determine them.
+    pub(crate) origins: Vec<Origin>,
     /// Path of the metrics; differs from the paths of all routes.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
@@ -189,9 +194,10 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 13] = [
+static FLAGS: [Flag<ServeArgs>; 14] = [
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
+    Flag::with_value(None, "--host", ServeArgs::host).repeatable(),
     Flag::with_value(None, "--origin", ServeArgs::origin).repeatable(),
     Flag::with_value(None, REPLAY, |serve, text| {
         serve.replay = Some(units::replay(text)?);
@@ -269,7 +275,8 @@ struct ServeArgs {
     sockets: SocketOptions,
     routes: Vec<(String, Route)>,
     replay: Option<Replay>,
-    origins: Vec<String>,
+    hosts: Vec<Host>,
+    origins: Vec<Origin>,
     metrics: Option<String>,
     log_format: LogFormat,
     no_page: bool,
@@ -343,6 +350,12 @@ impl ServeArgs {
         Ok(())
     }
 
+    /// Applies `--host`.
+    fn host(&mut self, text: &str) -> Result<(), String> {
+        self.hosts.push(host::parse(text)?);
+        Ok(())
+    }
+
     /// Applies `--origin`.
     fn origin(&mut self, text: &str) -> Result<(), String> {
         self.origins.push(origin::parse(text)?);
@@ -394,6 +407,7 @@ impl ServeArgs {
             sockets,
             mut routes,
             replay,
+            hosts,
             origins,
             metrics,
             log_format,
@@ -456,6 +470,7 @@ impl ServeArgs {
             sockets,
             routes,
             replay,
+            hosts,
             origins,
             metrics,
             log_format,

@@ -1,4 +1,4 @@
-//! Origins to allow (RFC 6454 section 6.2): `scheme://host[:port]`, or `null`.
+//! Origins to allow (RFC 6454 section 6.2): `scheme://host[:port]`, `null`, `none` (no origin) or `*` (all).
 //!
 //! Parsing normalises an origin to the form that browsers send: lower case, without the scheme's default port. Text
 //! that no browser sends (with a path, or with characters other than ASCII) is rejected, because it would never
@@ -8,24 +8,39 @@ use super::address::is_host_byte;
 use super::units;
 use std::net::Ipv6Addr;
 
-/// Parses and normalises an origin.
+/// A value of `--origin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An origin as browsers send it.
+    Listed(String),
+    /// Requests without an origin.
+    None,
+    /// Every request.
+    Any,
+}
+
+/// Parses and normalises a value of `--origin`.
 ///
 /// # Errors
 /// The reason for a [`UsageError::invalid_value`](super::UsageError).
-pub(super) fn parse(text: &str) -> Result<String, &'static str> {
-    let origin = text.to_ascii_lowercase();
-    if origin == "null" {
-        return Ok(origin);
+pub(super) fn parse(text: &str) -> Result<Origin, &'static str> {
+    match &*text.to_ascii_lowercase() {
+        "none" => Ok(Origin::None),
+        "*" => Ok(Origin::Any),
+        "null" => Ok(Origin::Listed("null".to_owned())),
+        origin => normalised(origin).map(Origin::Listed),
     }
-    if origin == "*" {
-        return Err("is not an origin; remove the flag to allow every origin");
-    }
+}
+
+fn normalised(origin: &str) -> Result<String, &'static str> {
     let (scheme, rest) = origin.split_once("://").ok_or(NOT_AN_ORIGIN)?;
     let (host, port) = split_port(rest);
     if !is_scheme(scheme) || !is_host(host) {
         return Err(NOT_AN_ORIGIN);
     }
-    let Some(port) = port else { return Ok(origin) };
+    let Some(port) = port else {
+        return Ok(origin.to_owned());
+    };
     let port: u16 = units::count(port).map_err(|_| NOT_AN_ORIGIN)?;
     match (scheme, port) {
         // RFC 6454 section 6.2, step 5: only a port that is not the scheme's default is part of the text.
@@ -35,7 +50,7 @@ pub(super) fn parse(text: &str) -> Result<String, &'static str> {
 }
 
 /// Splits the port off. The colons of an IPv6 address are within its brackets.
-fn split_port(rest: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(rest: &str) -> (&str, Option<&str>) {
     match rest.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         Some(_) | None => (rest, None),
@@ -50,7 +65,7 @@ fn is_scheme(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     match text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'))
@@ -60,8 +75,7 @@ fn is_host(text: &str) -> bool {
     }
 }
 
-const NOT_AN_ORIGIN: &str =
-    "is not an origin; expected scheme://host or scheme://host:port without a path, or null";
+const NOT_AN_ORIGIN: &str = "is not an origin; expected scheme://host or scheme://host:port without a path, null, none or *";
 
 #[cfg(test)]
 mod tests {
@@ -84,8 +98,11 @@ mod tests {
             ("NULL", "null"),
         ];
         for (text, expected) in table {
-            assert_eq!(parse(text).as_deref(), Ok(expected), "{text:?}");
+            let expected = Origin::Listed(expected.to_owned());
+            assert_eq!(parse(text), Ok(expected), "{text:?}");
         }
+        assert_eq!(parse("None"), Ok(Origin::None));
+        assert_eq!(parse("*"), Ok(Origin::Any));
     }
 
     #[test]
@@ -111,10 +128,10 @@ mod tests {
             "http://[::1",
             "http://[localhost]",
             "http://::1",
+            "**",
         ];
         for text in texts {
             assert_eq!(parse(text), Err(NOT_AN_ORIGIN), "{text:?}");
         }
-        assert!(parse("*").unwrap_err().contains("to allow every origin"));
     }
 }

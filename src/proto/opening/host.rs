@@ -9,7 +9,7 @@ use std::str;
 
 /// Returns whether `value` is `uri-host [ ":" port ]` with a host that is not empty. The form IPvFuture is rejected,
 /// because no such address version is defined.
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (host, port) = value.split_at(host_len(value));
     (is_ip_literal(host) || is_reg_name(host)) && is_port(port)
 }

@@ -37,6 +37,7 @@ pub use client::{ClientOpening, ServerResponse};
 pub use client_error::{ClientOpeningError, RequestError};
 pub use error::OpeningError;
 pub use head::{Head, HeadError, HeadLimits};
+pub(crate) use host::is_host;
 pub use request::Request;
 pub use response::{HttpResponse, ResponseError};
 pub use upgrade::Upgrade;

@@ -1,6 +1,6 @@
 //! Deadlines of sessions and timers of the handler. The tests set the time.
 
-use super::script::{Bench, client_frame};
+use super::script::{Bench, Peer, client_frame};
 use crate::config::Config;
 use std::time::Duration;
 
@@ -69,6 +69,110 @@ fn a_peer_that_answers_pings_is_never_idle() {
     // ping is sent after 6 s and its pong is read one second later: one ping every 7 s.
     assert_eq!(pings, 14);
     assert_eq!(bench.take_events(), ["open 0"]);
+}
+
+/// A bench with one session, to which an automatic ping was sent at the returned time.
+fn pinged() -> (Bench, Peer, u64) {
+    let mut bench = Bench::echo(Config {
+        idle_timeout: Some(Duration::from_secs(64)),
+        ..Config::default()
+    });
+    let peer = bench.open();
+    bench.turn_at(32_500);
+    assert_eq!(peer.take_frames(), [(0x89, vec![])]);
+    (bench, peer, 32_500)
+}
+
+fn rtt(bench: &Bench, peer: &Peer) -> Option<u128> {
+    bench.engine.rtt(peer.id).map(|time| time.as_millis())
+}
+
+const EMPTY_PONG: u8 = 0x8A;
+
+#[test]
+fn the_round_trip_of_an_automatic_ping_is_measured() {
+    let (mut bench, peer, now) = pinged();
+    assert_eq!(rtt(&bench, &peer), None);
+    // A message that crossed the ping, and half of the pong.
+    peer.send_text("crossed");
+    bench.turn_at(now + 20);
+    let pong = client_frame(EMPTY_PONG, b"");
+    peer.send_bytes(&pong[..3]);
+    bench.turn_at(now + 30);
+    assert_eq!(rtt(&bench, &peer), None);
+    peer.send_bytes(&pong[3..]);
+    bench.turn_at(now + 45);
+    assert_eq!(rtt(&bench, &peer), Some(45));
+    let stats = bench.engine.stats();
+    assert_eq!((stats.rtts, stats.rtt_sum), (1, Duration::from_millis(45)));
+    // The next one replaces it.
+    bench.turn_at(now + 40_000);
+    assert_eq!(rtt(&bench, &peer), Some(45));
+    peer.send_bytes(&pong);
+    bench.turn_at(now + 40_007);
+    assert_eq!(rtt(&bench, &peer), Some(7));
+}
+
+#[test]
+fn unsolicited_and_late_pongs_give_no_round_trip() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.open();
+    let pong = client_frame(EMPTY_PONG, b"");
+    peer.send_bytes(&pong.repeat(3));
+    bench.turn_at(50_000);
+    assert_eq!(rtt(&bench, &peer), None);
+
+    let (mut bench, peer, now) = pinged();
+    peer.send_bytes(&client_frame(EMPTY_PONG, b"other"));
+    bench.turn_at(now + 10);
+    assert_eq!(rtt(&bench, &peer), None);
+    peer.send_bytes(&pong);
+    bench.turn_at(now + 11);
+    assert_eq!(rtt(&bench, &peer), Some(11));
+    peer.send_bytes(&pong.repeat(1000));
+    bench.turn_at(now + 5000);
+    assert_eq!(rtt(&bench, &peer), Some(11));
+
+    // A peer that sends messages for an hour, and then the pong.
+    let (mut bench, peer, now) = pinged();
+    for second in 1..3600 {
+        peer.send_text("busy");
+        bench.turn_at(now + second * 1000);
+    }
+    peer.send_bytes(&pong);
+    bench.turn_at(now + 3_600_000);
+    assert_eq!(rtt(&bench, &peer), None);
+    assert_eq!(bench.engine.stats().rtts, 0);
+}
+
+#[test]
+fn a_new_session_in_the_slot_has_no_round_trip() {
+    let (mut bench, peer, now) = pinged();
+    peer.send_bytes(&client_frame(EMPTY_PONG, b""));
+    bench.turn_at(now + 1);
+    assert_eq!(rtt(&bench, &peer), Some(1));
+    bench.engine.terminate(peer.id);
+    bench.turn();
+    assert_eq!(rtt(&bench, &peer), None);
+    let next = bench.open();
+    assert_eq!(next.id.slot, peer.id.slot);
+    assert_eq!(rtt(&bench, &next), None);
+    next.send_bytes(&client_frame(EMPTY_PONG, b""));
+    bench.turn();
+    assert_eq!(rtt(&bench, &next), None);
+}
+
+#[test]
+fn a_pause_during_a_ping_gives_no_round_trip() {
+    let (mut bench, peer, now) = pinged();
+    assert!(bench.engine.pause(peer.id));
+    peer.send_bytes(&client_frame(EMPTY_PONG, b""));
+    bench.turn_at(now + 10);
+    bench.turn_at(now + 200_000);
+    assert!(bench.engine.resume(peer.id));
+    bench.turn();
+    assert_eq!(rtt(&bench, &peer), None);
+    assert!(bench.engine.is_open(peer.id));
 }
 
 #[test]

@@ -81,7 +81,8 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
-    let table: [(&[&str], &str); 17] = [
+    let table: [(&[&str], &str); 18] = [
+        (&["--host", "http://x"], "--host \"http://x\" is not a host"),
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),
         (&["-l", "--no-ping"], "-l \"--no-ping\" has no port"),
@@ -161,7 +162,7 @@ fn echo_and_broadcast_take_no_routes() {
 
 #[test]
 fn inconsistent_limits_are_reported_by_flag_name() {
-    let table: [(&[&str], &str); 18] = [
+    let table: [(&[&str], &str); 19] = [
         (
             &["--message-bytes-max", "0"],
             "--message-bytes-max must be at least 1",
@@ -229,6 +230,10 @@ fn inconsistent_limits_are_reported_by_flag_name() {
         (
             &["--write-timeout", "0"],
             "--write-timeout must be from 1 ms to 7 days",
+        ),
+        (
+            &["--stop-spread", "169h"],
+            "--stop-spread must be at most 7 days",
         ),
         (
             &["--shutdown-grace", "169h"],

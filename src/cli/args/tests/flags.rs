@@ -71,8 +71,36 @@ fn a_replay_is_for_all_broadcasts() {
 
 #[test]
 fn origins_are_stored_in_lower_case() {
-    let args = ["echo", "--origin", "https://Example.org", "--origin=null"];
-    assert_eq!(serve(&args).origins, ["https://example.org", "null"]);
+    let args = [
+        "echo",
+        "--origin",
+        "https://Example.org",
+        "--origin=null",
+        "--origin=none",
+        "--origin=*",
+    ];
+    let listed = |text: &str| Origin::Listed(text.to_owned());
+    let expected = [
+        listed("https://example.org"),
+        listed("null"),
+        Origin::None,
+        Origin::Any,
+    ];
+    assert_eq!(serve(&args).origins, expected);
+}
+
+#[test]
+fn hosts_stay_in_order() {
+    let args = [
+        "echo",
+        "--host",
+        "Example.org",
+        "--host=[::1]:80",
+        "--host=*",
+    ];
+    let listed = |text: &str| Host::Listed(text.to_owned());
+    let expected = [listed("Example.org"), listed("[::1]:80"), Host::Any];
+    assert_eq!(serve(&args).hosts, expected);
 }
 
 #[test]
@@ -115,7 +143,7 @@ fn the_page_is_served_unless_no_page_is_given() {
 #[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
-    let table: [(&[&str], Change); 29] = [
+    let table: [(&[&str], Change); 30] = [
         (&["--message-bytes-max", "64K"], |config| {
             config.message_bytes_max = 65_536
         }),
@@ -186,6 +214,9 @@ fn every_limit_sets_its_field_and_nothing_else() {
         }),
         (&["--handshakes-per-address-max", "0"], |config| {
             config.handshakes_per_address_max = None
+        }),
+        (&["--stop-spread", "30s"], |config| {
+            config.stop_spread = MS * 30_000
         }),
         (&["--shutdown-grace", "0"], |config| {
             config.shutdown_grace = Duration::ZERO

@@ -34,6 +34,7 @@ fn every_flag_has_a_variable_that_does_the_same() {
             "--origin" => ("https://example.org", &[]),
             "--trusted-proxy" => ("10.0.0.0/8", &[]),
             "--forwarded-header" => ("forwarded", &["--trusted-proxy=::1"]),
+            "--host" => ("example.org", &[]),
             "--unix-mode" => ("600", &["-l", "unix:y"]),
             "--lag" => ("skip", &[]),
             "--metrics" => ("/m", &[]),
@@ -94,7 +95,8 @@ fn several_values_are_separated_by_blanks_and_routes_by_line_ends() {
     let serve = serve_with(&variables, &["serve"]);
     let expected = ["0", "[::1]:0", "unix:x"].map(|text| Listen::parse(text).unwrap());
     assert_eq!(serve.listen, expected);
-    assert_eq!(serve.origins, ["null", "https://example.org"]);
+    let origins = ["null", "https://example.org"].map(|text| Origin::Listed(text.to_owned()));
+    assert_eq!(serve.origins, origins);
     let networks = ["unix", "10.0.0.0/8"].map(|text| text.parse().unwrap());
     assert_eq!(serve.config.trusted_proxies, networks);
     let echo = Route::Echo {

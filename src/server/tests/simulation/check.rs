@@ -28,7 +28,6 @@ pub(super) struct Bounds {
     replay_bytes_max: usize,
     connections_per_address_max: usize,
     handshake_timeout: u64,
-    has_idle_timeout: bool,
 }
 
 impl Bounds {
@@ -46,7 +45,6 @@ impl Bounds {
             replay_bytes_max: config.replay_bytes_max,
             connections_per_address_max: config.connections_per_address_max.expect("it was set"),
             handshake_timeout: config.handshake_timeout.as_millis() as u64,
-            has_idle_timeout: config.idle_timeout.is_some(),
         }
     }
 }
@@ -66,7 +64,7 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
         };
         check_session_bytes(session, model, bounds);
         if !engine.has_work() {
-            check_wakeup(engine, session, peer, bounds);
+            check_wakeup(engine, session, peer);
         }
         if session.kind == Kind::Requesting {
             let deadline = model.connected_at[&peer.id] + bounds.handshake_timeout;
@@ -104,7 +102,7 @@ fn check_addresses(engine: &Engine, bounds: &Bounds) {
 }
 
 /// Checks that a session waits only for events that will come. Called when the engine has no work left.
-fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds) {
+fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer) {
     let socket = peer.socket.lock();
     let deadline = engine.deadlines.kind(peer.id.slot as usize);
     assert!(!session.wants_input(), "unread input without work");
@@ -134,7 +132,9 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer, bounds: &Bounds
     if session.is_above_high_water {
         assert!(!session.outbound.is_empty(), "paused without unsent bytes");
     }
-    let may_wait = !bounds.has_idle_timeout && session.kind == Kind::Opened;
+    let idle = engine.limit_sets.idle(session.limits);
+    let has_idle_timeout = engine.deadlines.idle_half(idle).is_some();
+    let may_wait = !has_idle_timeout && session.kind == Kind::Opened;
     assert!(deadline.is_some() || may_wait, "no deadline at all");
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Counters {
     pub(super) drains: u64,
     /// Sessions that the handler has paused.
     pub(super) pauses: u64,
+    /// Calls of `Context::set_limits`.
+    pub(super) limit_changes: u64,
     /// Sessions that the handler terminated.
     pub(super) terminations: u64,
     /// Calls of `on_error` for a handshake or idle timeout.
@@ -59,7 +61,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 26] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); 27] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -74,6 +76,7 @@ impl Counters {
             ("overflows", &mut self.overflows),
             ("drains", &mut self.drains),
             ("pauses", &mut self.pauses),
+            ("limit changes", &mut self.limit_changes),
             ("terminations", &mut self.terminations),
             ("timeouts", &mut self.timeouts),
             ("limits", &mut self.limits),

@@ -4,7 +4,7 @@ use super::counters::Counters;
 use super::model::{Model, Recipient, SessionModel, TOPICS};
 use super::peer::ping_number;
 use super::random::Random;
-use crate::config::{LagPolicy, Replay};
+use crate::config::{LagPolicy, Replay, SessionLimits};
 use crate::context::Context;
 use crate::error::{Close, Error, Limit, SendStatus};
 use crate::handler::Handler;
@@ -13,7 +13,7 @@ use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::router::Router;
 use crate::server::testing::shared::Shared;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::Duration;
 
@@ -45,7 +45,10 @@ pub(super) struct RandomHandler {
     recent_ids: Vec<Id>,
     /// Sessions that the handler has paused and not resumed. Some of these have ended.
     paused: BTreeSet<Id>,
+    /// The idle timeout of sessions that have no other.
     idle_timeout: Option<Duration>,
+    /// The limits of sessions that have others than those of `Config`.
+    limits: BTreeMap<Id, SessionLimits>,
     handshake_timeout: Duration,
 }
 
@@ -65,6 +68,7 @@ impl RandomHandler {
             recent_ids: Vec::new(),
             paused: BTreeSet::new(),
             idle_timeout: config.idle_timeout,
+            limits: BTreeMap::new(),
             handshake_timeout: config.handshake_timeout,
         }
     }
@@ -103,12 +107,28 @@ impl RandomHandler {
             89..=93 if self.is_in_event => self.set_timer(cx),
             94..=95 => self.cancel_timer(cx),
             96..=97 => self.query(cx, id),
-            99 => self.set_replay(cx, topic),
             98 if self.may_stop && self.random.one_in(8) => {
                 self.counters.stops += 1;
                 cx.stop();
             }
+            98 => self.set_limits(cx, id),
+            99 => self.set_replay(cx, topic),
             _ => {}
+        }
+    }
+
+    fn set_limits(&mut self, cx: &mut Context<'_>, id: Id) {
+        let idle_timeouts = [None, Some(None), Some(Some(100)), Some(Some(2_000))];
+        let idle_timeout = self.random.pick(&idle_timeouts).flatten();
+        let limits = SessionLimits {
+            idle_timeout: idle_timeout.map(|timeout| timeout.map(Duration::from_millis)),
+            ..SessionLimits::default()
+        };
+        assert_eq!(cx.set_limits(id, limits), Ok(()));
+        // The idle timeout of a session that is closing has no effect any more.
+        if cx.is_open(id) || !self.model.sessions.contains_key(&id) {
+            self.limits.insert(id, limits);
+            self.counters.limit_changes += 1;
         }
     }
 
@@ -392,7 +412,9 @@ impl Handler for RandomHandler {
             }
             Error::Limit(Limit::IdleTimeout) => {
                 let waited = now - self.model.open_session(id).last_input_at;
-                let timeout = self.idle_timeout.expect("it was set").as_millis() as u64;
+                let limits = self.limits.get(&id).copied().unwrap_or_default();
+                let timeout = limits.idle_timeout.unwrap_or(self.idle_timeout);
+                let timeout = timeout.expect("it was set").as_millis() as u64;
                 assert!(waited >= timeout, "early");
                 self.counters.timeouts += 1;
             }

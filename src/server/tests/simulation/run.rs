@@ -130,6 +130,9 @@ impl Simulation {
         // Timers, large buffers that are retained for reuse, and reports of suppressed log lines are due within one second.
         self.now += 1_001;
         self.turn(false);
+        // A stop that is spread over a time ends with the grace, even if all sessions have ended before that time.
+        self.now += 1_001;
+        self.turn(false);
         match self.engine.stop_state() {
             Stop::No => assert_eq!(self.engine.next_in(), None, "a deadline is left"),
             stop => assert_eq!(stop, Stop::Now, "shutdown_grace has passed"),
@@ -352,6 +355,7 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
         auto_ping: !random.one_in(4),
         close_timeout: Duration::from_millis(60),
         write_timeout: Duration::from_millis(if random.one_in(3) { 3_000 } else { 150 }),
+        stop_spread: Duration::from_millis(random.below(2) as u64 * 300),
         shutdown_grace: Duration::from_millis(120),
         connections_max: profile.connections,
         handshakes_max: 10,

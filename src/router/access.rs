@@ -1,0 +1,203 @@
+//! The hosts and origins that a [`Router`](super::Router) serves.
+
+use crate::proto::{HttpResponse, Request, is_host};
+use std::net::Ipv6Addr;
+
+/// Allowed values of `Host` and `Origin`. The default allows all.
+#[derive(Debug, Default)]
+pub(super) struct Access {
+    /// Allowed hosts, each with an optional port. Empty: all hosts are allowed.
+    hosts: Vec<String>,
+    /// Allowed origins. `None`: all origins are allowed, and clients without one.
+    origins: Option<Origins>,
+}
+
+#[derive(Debug, Default)]
+struct Origins {
+    listed: Vec<String>,
+    /// Whether clients that send no origin are allowed.
+    allows_none: bool,
+    /// Whether origins are allowed whose host is one of `Access::hosts`.
+    allows_hosts: bool,
+}
+
+impl Access {
+    pub(super) fn allow_host(&mut self, host: &str) {
+        assert!(
+            is_host(host.as_bytes()),
+            "host {host:?} must be a name or an IP address, with an optional port"
+        );
+        self.hosts.push(host.to_owned());
+    }
+
+    pub(super) fn allow_origin(&mut self, origin: &str) {
+        self.origins_mut().listed.push(origin.to_owned());
+    }
+
+    pub(super) fn allow_no_origin(&mut self) {
+        self.origins_mut().allows_none = true;
+    }
+
+    pub(super) fn allow_origins_of_hosts(&mut self) {
+        self.origins_mut().allows_hosts = true;
+    }
+
+    fn origins_mut(&mut self) -> &mut Origins {
+        self.origins.get_or_insert_default()
+    }
+
+    /// Checks the host of a request.
+    ///
+    /// # Errors
+    /// RFC 9110 section 15.5.20: 421 "indicates that the request was directed at a server that is unable or unwilling
+    /// to produce an authoritative response for the target URI".
+    pub(super) fn check_host(&self, request: &Request) -> Result<(), HttpResponse> {
+        if self.hosts.is_empty() || self.is_host(request.host()) {
+            return Ok(());
+        }
+        Err(HttpResponse::new(421, "this Host is not allowed\n"))
+    }
+
+    /// Checks the origin of an opening handshake. The protocol has checked that there is at most one.
+    ///
+    /// # Errors
+    /// 403, as RFC 6455 section 4.2.2 point 4 demands.
+    pub(super) fn check_origin(&self, request: &Request) -> Result<(), HttpResponse> {
+        let Some(origins) = &self.origins else {
+            return Ok(());
+        };
+        let is_allowed = if request.headers().contains_key("origin") {
+            request.origin().is_some_and(|origin| {
+                let is_listed = origins
+                    .listed
+                    .iter()
+                    .any(|one| one.eq_ignore_ascii_case(origin));
+                is_listed || origins.allows_hosts && self.is_origin_of_host(origin)
+            })
+        } else {
+            origins.allows_none
+        };
+        if is_allowed {
+            return Ok(());
+        }
+        Err(HttpResponse::new(403, "this Origin is not allowed\n"))
+    }
+
+    /// Returns whether the origin's host is one of the allowed hosts.
+    fn is_origin_of_host(&self, origin: &str) -> bool {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| is_host(authority.as_bytes()) && self.is_host(authority))
+    }
+
+    /// Returns whether `host`, which can have a port, is one of the allowed hosts.
+    fn is_host(&self, host: &str) -> bool {
+        let (name, port) = split_port(host);
+        self.hosts.iter().any(|allowed| {
+            let (allowed_name, allowed_port) = split_port(allowed);
+            is_same_name(name, allowed_name)
+                && match (port, allowed_port) {
+                    (_, None) => true,
+                    (Some(port), Some(allowed)) => port == allowed,
+                    // Clients omit the default port of http or https. A proxy may have decrypted the request, so the
+                    // server cannot know which of the two it is.
+                    (None, Some(allowed)) => allowed == 80 || allowed == 443,
+                }
+        })
+    }
+}
+
+/// Compares two hosts without their ports. An IPv6 address can be written in several ways.
+fn is_same_name(one: &str, other: &str) -> bool {
+    match (ipv6(one), ipv6(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
+    }
+}
+
+fn ipv6(name: &str) -> Option<Ipv6Addr> {
+    name.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+/// Splits the port off a valid host. The colons of an IPv6 address are within its brackets. The port can be empty.
+fn split_port(host: &str) -> (&str, Option<u16>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port.parse().ok()),
+        Some(_) | None => (host, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(hosts: &[&str]) -> Access {
+        let mut access = Access::default();
+        hosts.iter().for_each(|host| access.allow_host(host));
+        access
+    }
+
+    #[test]
+    fn a_host_is_allowed_on_its_port_or_on_every_port() {
+        let access = access(&[
+            "Localhost",
+            "[::1]",
+            "127.0.0.1",
+            "a.example:8080",
+            "b.example:443",
+        ]);
+        let table = [
+            ("localhost", true),
+            ("LOCALHOST:80", true),
+            ("localhost:", true),
+            ("localhost.", false),
+            ("localhost.evil.example", false),
+            ("evil.localhost", false),
+            ("[::1]", true),
+            ("[0:0::0001]:9", true),
+            ("[::2]", false),
+            ("127.0.0.1:1", true),
+            ("127.0.0.2", false),
+            ("127.0.0.1.evil.example", false),
+            ("a.example", false),
+            ("a.example:8080", true),
+            ("A.EXAMPLE:8080", true),
+            ("a.example:8081", false),
+            ("b.example", true),
+            ("b.example:443", true),
+            ("b.example:444", false),
+        ];
+        for (host, is_allowed) in table {
+            assert_eq!(access.is_host(host), is_allowed, "{host}");
+        }
+    }
+
+    #[test]
+    fn an_origin_of_a_host_is_a_scheme_and_that_host_and_nothing_more() {
+        let access = access(&["localhost", "[::1]:3000"]);
+        let table = [
+            ("http://localhost", true),
+            ("https://LOCALHOST:3000", true),
+            ("http://[::1]:3000", true),
+            ("http://[::1]:3001", false),
+            ("http://localhost/", false),
+            ("http://localhost@evil.example", false),
+            ("http://evil.example@localhost", false),
+            ("http://localhost evil.example", false),
+            ("http://evil.example://localhost", false),
+            ("http://localhost.evil.example", false),
+            ("localhost", false),
+            ("null", false),
+            ("", false),
+            ("http://", false),
+        ];
+        for (origin, is_allowed) in table {
+            assert_eq!(access.is_origin_of_host(origin), is_allowed, "{origin}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "must be a name or an IP address")]
+    fn a_url_is_no_host() {
+        access(&["http://localhost"]);
+    }
+}
