@@ -108,8 +108,9 @@ pub trait Handler {
     }
 
     /// Called once, when the server begins to stop ([`Context::stop`]), before it closes the sessions. A message that is
-    /// sent or published here arrives before the session's Close, unless the stop is immediate. New clients are still
-    /// connected that were in the backlog of a listener. Not called if the server is dropped without a stop.
+    /// sent or published here arrives before the session's Close, unless the stop is immediate. Clients that were in the
+    /// backlog of a listener have been accepted by then, and no others will be. Not called if the server is dropped
+    /// without a stop.
     fn on_stop(&mut self, cx: &mut Context<'_>) {
         if let Some(inner) = self.inner() {
             inner.on_stop(cx);

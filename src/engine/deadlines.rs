@@ -1,8 +1,9 @@
 //! Deadlines of sessions: at most one per session at a time.
 //!
 //! Every deadline of a kind has the same duration, so a first-in, first-out queue per kind is in the order of due
-//! times. Only idle timeouts can differ: each class of them has two queues of its own, for the two halves. Setting, moving and cancelling a deadline is O(1), without a timer wheel or a heap. The queues are doubly
-//! linked lists through one vector of links, indexed by slot, so that a cancelled deadline leaves no entry behind.
+//! times. Only idle timeouts can differ: each class of them has two queues of its own, for the two halves. Setting,
+//! moving and cancelling a deadline is O(1), without a timer wheel or a heap. The queues are doubly linked lists through
+//! one vector of links, indexed by slot, so that a cancelled deadline leaves no entry behind.
 
 /// Milliseconds of the loop's clock, modulo 2^32. Two times can be compared if they are less than 24 days apart.
 /// `Config` limits every duration to 7 days.
@@ -75,10 +76,15 @@ struct Link {
     due: Millis,
 }
 
-/// Stands for "no slot". No process has this many descriptors, so no session has this slot.
+/// Stands for "no slot". [`CONNECTIONS_MAX`] ensures that no session has this slot.
 const NONE: u32 = (1 << SLOT_BITS) - 1;
 
 const SLOT_BITS: u32 = 26;
+
+/// Maximum of `Config::connections_max` that is used: 67 million, whose sockets would take more than 100 GB of the
+/// kernel's memory. Less than the number of slots, because connections above the limit have slots, too, until the end of
+/// the turn.
+pub(crate) const CONNECTIONS_MAX: usize = NONE as usize - 1024 * 1024;
 
 impl Queue {
     fn new(duration: Option<Millis>) -> Self {

@@ -200,7 +200,12 @@ pub(crate) struct Readiness {
 impl Engine {
     /// Returns an engine without sessions at time 0. `clock` is the instant of time 0, or `None` if a test controls the
     /// time. `registry` is that of the server's poll, or `None` if a test reports the readiness of sources.
-    pub(crate) fn new(config: Config, clock: Option<Instant>, registry: Option<Registry>) -> Self {
+    pub(crate) fn new(
+        mut config: Config,
+        clock: Option<Instant>,
+        registry: Option<Registry>,
+    ) -> Self {
+        config.connections_max = config.connections_max.min(deadlines::CONNECTIONS_MAX);
         let limits = Limits {
             message_bytes_max: config.message_bytes_max,
             fragments_max: config.fragments_max,

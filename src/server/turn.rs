@@ -101,10 +101,11 @@ pub(crate) fn turn(
             announce_stop(engine, handler);
             if engine.stop_state() == Stop::Asked {
                 let sessions = engine.count();
-                let spread = engine.config.stop_spread.as_secs_f64();
-                log::info!(
-                    "stopping: closing {sessions} sessions with code 1001 within {spread} s"
-                );
+                let spread = match engine.config.stop_spread {
+                    Duration::ZERO => String::new(),
+                    spread => format!(" within {} s", spread.as_secs_f64()),
+                };
+                log::info!("stopping: closing {sessions} sessions with code 1001{spread}");
                 environment.close_listeners();
                 engine.begin_stop();
             }
