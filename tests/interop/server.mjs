@@ -138,8 +138,8 @@ const TEST_MS_MAX = 10_000;
 const PROGRAM = process.env.WSLOOP;
 assert.ok(PROGRAM, 'the variable WSLOOP must be the path of the server binary; tests/interop/run sets it');
 
-const EXAMPLES = process.env.WSLOOP_EXAMPLES;
-assert.ok(EXAMPLES, 'the variable WSLOOP_EXAMPLES must be the directory of the example programs; tests/interop/run sets it');
+const EXAMPLES = process.env.EXAMPLES_DIR;
+assert.ok(EXAMPLES, 'the variable EXAMPLES_DIR must be the directory of the example programs; tests/interop/run sets it');
 
 // Each test kills its own processes. This handler kills the others if a signal ends the test file early.
 const running = new Set();
