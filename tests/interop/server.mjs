@@ -32,7 +32,9 @@ export async function serve(t, args, { env, listeners = 1 } = {}) {
 
 /** Starts the example program `name`, and waits until it announces its listener. */
 export async function example(t, name, ...args) {
-  const process_ = new Process(args, {}, `${EXAMPLES}/${name}`);
+  const directory = process.env.EXAMPLES_DIR;
+  assert.ok(directory, 'the variable EXAMPLES_DIR must be the directory of the example programs; tests/interop/run sets it');
+  const process_ = new Process(args, {}, `${directory}/${name}`);
   t.after(() => process_.kill());
   return Server.announced(process_, 1);
 }
@@ -137,9 +139,6 @@ const TEST_MS_MAX = 10_000;
 
 const PROGRAM = process.env.WSLOOP;
 assert.ok(PROGRAM, 'the variable WSLOOP must be the path of the server binary; tests/interop/run sets it');
-
-const EXAMPLES = process.env.EXAMPLES_DIR;
-assert.ok(EXAMPLES, 'the variable EXAMPLES_DIR must be the directory of the example programs; tests/interop/run sets it');
 
 // Each test kills its own processes. This handler kills the others if a signal ends the test file early.
 const running = new Set();
