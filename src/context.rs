@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 /// [`Handle`](crate::Handle) on other threads.
 pub struct Context<'a> {
     engine: &'a mut Engine,
-    /// Number of the route whose handler uses this context; 0 without a router. Timers that the handler sets are
-    /// reported to that handler.
+    /// Number of the route whose handler uses this context; 0 without a router. Timers that the handler sets and sources
+    /// that it registers are reported to that handler.
     scope: u32,
 }
 

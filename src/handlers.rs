@@ -88,34 +88,33 @@ impl Broadcast {
     /// assert_eq!(harness.received(late), [Received::Text("hello".into())]);
     /// ```
     pub fn with_replay(self, replay: Replay) -> BroadcastWithReplay {
-        let Self = self;
-        BroadcastWithReplay(replay)
+        BroadcastWithReplay {
+            broadcast: self,
+            replay,
+        }
     }
 }
 
 /// [`Broadcast`] with the last messages for each session that connects: see [`Broadcast::with_replay`].
 #[derive(Clone, Copy, Debug)]
-pub struct BroadcastWithReplay(Replay);
+pub struct BroadcastWithReplay {
+    broadcast: Broadcast,
+    replay: Replay,
+}
 
 impl Handler for BroadcastWithReplay {
-    fn on_upgrade(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: Id,
-        request: &Request,
-        upgrade: &mut Upgrade,
-    ) -> Result<(), HttpResponse> {
-        Broadcast.on_upgrade(cx, id, request, upgrade)
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.broadcast)
     }
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         if let Some(path) = cx.path(id) {
-            cx.subscribe_with_replay(id, &path, self.0);
+            cx.subscribe_with_replay(id, &path, self.replay);
         }
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        Broadcast.on_message(cx, id, message);
+        self.broadcast.on_message(cx, id, message);
     }
 }
 

@@ -547,7 +547,8 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
         match self.handler_in_scope(cx) {
             Some(handler) => handler.on_source(cx, key, ready),
             None => log::warn!(
-                "source {key} was registered outside of all routes and no handler around the router has on_source:                  ignored"
+                "source {key} was registered outside of all routes and no handler around the router has \
+                 on_source: ignored"
             ),
         }
     }

@@ -310,8 +310,7 @@ impl<H: Handler> Server<H> {
     /// Calls `act` with a [`Context`], between two turns, and returns its result. Messages that `act` queues are
     /// written in the next turn; until then, [`next_timeout`](Self::next_timeout) is zero.
     pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        self.engine.begin_turn(millis_since(self.clock));
-        act(&mut Context::new(&mut self.engine))
+        self.with_handler(|_, cx| act(cx))
     }
 
     /// Returns the number of sessions between `on_open` and `on_close`.

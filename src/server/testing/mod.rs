@@ -156,9 +156,7 @@ impl<H: Handler> Harness<H> {
     /// Calls `act` with a [`Context`] between two turns, then runs turns until nothing is left to do. Returns the
     /// result of `act`.
     pub fn with_context<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
-        let result = act(&mut Context::new(&mut self.engine));
-        self.settle();
-        result
+        self.with_handler(|_, cx| act(cx))
     }
 
     /// Returns the number of sessions for which `on_open` was called and `on_close` was not.
