@@ -57,9 +57,14 @@ impl<'a> Context<'a> {
         session.is_some_and(|session| session.kind == Kind::Opened && session.phase != Phase::Dead)
     }
 
-    /// Returns a scope that no other handler has.
+    /// Returns a scope that no other handler has, inside the scope of this context.
     pub(crate) fn new_scope(&mut self) -> u32 {
-        self.engine.new_scope()
+        self.engine.new_scope(self.scope)
+    }
+
+    /// Returns whether the scope of this context is `outer`, or inside it.
+    pub(crate) fn is_within(&self, outer: u32) -> bool {
+        self.engine.is_scope_within(self.scope, outer)
     }
 
     /// Sends a message to one session as one frame (RFC 6455 section 5.6), after everything that was sent or

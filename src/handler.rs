@@ -58,6 +58,10 @@ pub trait Handler {
     /// Returns the handler that this one wraps, if there is one. Every event that this handler does not implement is
     /// passed to it. The default is `None`: such events are ignored.
     ///
+    /// If the innermost handler is a [`Router`](crate::Router), events of timers and sources of its routes reach those
+    /// routes directly: a handler around the router receives only the events of its own timers and sources, even if the
+    /// keys are the same.
+    ///
     /// ```
     /// use wsloop::handlers::Echo;
     /// use wsloop::testing::{Harness, Received, opening};
@@ -250,6 +254,17 @@ pub trait Handler {
         if let Some(inner) = self.inner() {
             inner.on_session_source(cx, id, key, ready);
         }
+    }
+}
+
+/// Calls `act` with the innermost of the handlers that `handler` wraps, or with `handler` if it wraps none.
+///
+/// An event of a timer or a source in a scope that is not the handler's own belongs to a route of a router that the
+/// handler wraps. Handlers in between do not see it, so that they cannot take it for an event of their own.
+pub(crate) fn with_innermost(handler: &mut dyn Handler, act: &mut dyn FnMut(&mut dyn Handler)) {
+    match handler.inner() {
+        Some(inner) => with_innermost(inner, act),
+        None => act(handler),
     }
 }
 

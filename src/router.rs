@@ -6,13 +6,12 @@ use crate::config::SessionLimits;
 use crate::context::Context;
 use crate::engine::sources::Ready;
 use crate::error::{Close, Error};
-use crate::handler::Handler;
+use crate::handler::{Handler, with_innermost};
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use access::Access;
 use std::any::Any;
 use std::fmt;
-use std::ops::Range;
 
 /// A handler that combines several handlers, each for the request paths that match its pattern.
 ///
@@ -46,10 +45,16 @@ pub struct Router<R: ?Sized = dyn RouteHandler> {
 pub trait RouteHandler: Handler + Any {
     #[doc(hidden)]
     fn as_any_mut(&mut self) -> &mut dyn Any;
+    #[doc(hidden)]
+    fn as_handler_mut(&mut self) -> &mut dyn Handler;
 }
 
 impl<H: Handler + Any> RouteHandler for H {
     fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn as_handler_mut(&mut self) -> &mut dyn Handler {
         self
     }
 }
@@ -58,9 +63,33 @@ struct Route<R: ?Sized> {
     pattern: Pattern,
     handler: Box<R>,
     limits: SessionLimits,
-    /// Scopes of this route's timers and sources. The first is the route's own, the others are those of routers inside its handler.
-    /// Empty before `on_start`.
-    scopes: Range<u32>,
+    /// Scope of this route's timers and sources. It contains those of routers inside the route's handler. 0 before it is
+    /// first used.
+    scope: u32,
+}
+
+impl<R: RouteHandler + ?Sized> Route<R> {
+    /// Returns the route's scope, which is created by the first call. `cx` is the router's context.
+    fn scope(&mut self, cx: &mut Context<'_>) -> u32 {
+        if self.scope == 0 {
+            self.scope = cx.new_scope();
+        }
+        self.scope
+    }
+
+    /// Calls `act` for an event of a timer or source, whose scope is that of `cx`, with the handler that it belongs to.
+    fn call_in_scope(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: &mut dyn FnMut(&mut dyn Handler, &mut Context<'_>),
+    ) {
+        let handler = self.handler.as_handler_mut();
+        if cx.scope() != self.scope && cx.is_within(self.scope) {
+            with_innermost(handler, &mut |handler| act(handler, cx));
+        } else {
+            act(handler, &mut cx.scoped(self.scope));
+        }
+    }
 }
 
 /// The route of a session, in 4 bytes because each session has one. The low bits of the session's number distinguish it
@@ -201,7 +230,7 @@ impl<R: RouteHandler + ?Sized> Router<R> {
             pattern,
             handler,
             limits,
-            scopes: 0..0,
+            scope: 0,
         });
         self
     }
@@ -313,8 +342,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         let pattern = Pattern::parse(pattern);
         let mut routes = self.routes.iter_mut();
         let route = routes.find(|route| route.pattern == pattern)?;
+        let scope = route.scope(cx);
         let handler = (*route.handler).as_any_mut().downcast_mut()?;
-        Some(act(handler, &mut cx.scoped(route.scopes.start)))
+        Some(act(handler, &mut cx.scoped(scope)))
     }
 
     /// Returns the index of the route for `path`. O(routes).
@@ -352,11 +382,10 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         has_route.then_some(usize::from(entry.route))
     }
 
-    /// Returns the handler of the route in whose scope a timer was set or a source was registered.
-    fn handler_in_scope(&mut self, cx: &Context<'_>) -> Option<&mut R> {
+    /// Returns the route in whose scope a timer was set or a source was registered.
+    fn route_in_scope(&mut self, cx: &Context<'_>) -> Option<&mut Route<R>> {
         let mut routes = self.routes.iter_mut();
-        let route = routes.find(|route| route.scopes.contains(&cx.scope()))?;
-        Some(&mut *route.handler)
+        routes.find(|route| route.scope != 0 && cx.is_within(route.scope))
     }
 
     /// Returns the handler of a session, and a context with the route's scope of timers.
@@ -366,12 +395,18 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         cx: &'c mut Context<'_>,
         id: Id,
     ) -> (&'r mut R, Context<'c>) {
+        let route = self.recorded_route(id);
+        (&mut *route.handler, cx.scoped(route.scope))
+    }
+
+    /// Returns the route of a session whose request has arrived.
+    #[inline]
+    fn recorded_route(&mut self, id: Id) -> &mut Route<R> {
         let entry = self.sessions.get(id.slot as usize);
         let entry = entry.filter(|entry| entry.number == id.number as u16);
         // The route of `NO_ROUTE` is out of bounds.
         let route = entry.and_then(|entry| self.routes.get_mut(usize::from(entry.route)));
-        let route = route.expect("on_upgrade or on_http has recorded the session's route");
-        (&mut *route.handler, cx.scoped(route.scopes.start))
+        route.expect("on_upgrade or on_http has recorded the session's route")
     }
 }
 
@@ -428,16 +463,14 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
         for route in &mut self.routes {
-            let first = cx.new_scope();
-            route.handler.on_start(&mut cx.scoped(first));
-            // Scopes are numbered in the order of creation, so this range includes those of routers inside the handler.
-            route.scopes = first..cx.new_scope();
+            let scope = route.scope(cx);
+            route.handler.on_start(&mut cx.scoped(scope));
         }
     }
 
     fn on_stop(&mut self, cx: &mut Context<'_>) {
         for route in &mut self.routes {
-            route.handler.on_stop(&mut cx.scoped(route.scopes.start));
+            route.handler.on_stop(&mut cx.scoped(route.scope));
         }
     }
 
@@ -522,7 +555,7 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
             }
             None => {
                 for route in &mut self.routes {
-                    let mut cx = cx.scoped(route.scopes.start);
+                    let mut cx = cx.scoped(route.scope);
                     route.handler.on_error(&mut cx, None, error);
                 }
             }
@@ -530,8 +563,8 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        match self.handler_in_scope(cx) {
-            Some(handler) => handler.on_timer(cx, key),
+        match self.route_in_scope(cx) {
+            Some(route) => route.call_in_scope(cx, &mut |handler, cx| handler.on_timer(cx, key)),
             None => log::warn!(
                 "timer {key} was set outside of all routes and no handler around the router has on_timer: ignored"
             ),
@@ -539,13 +572,17 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
     }
 
     fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
-        let (handler, mut cx) = self.handler_of(cx, id);
-        handler.on_session_timer(&mut cx, id, key);
+        let route = self.recorded_route(id);
+        route.call_in_scope(cx, &mut |handler, cx| {
+            handler.on_session_timer(cx, id, key);
+        });
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {
-        match self.handler_in_scope(cx) {
-            Some(handler) => handler.on_source(cx, key, ready),
+        match self.route_in_scope(cx) {
+            Some(route) => route.call_in_scope(cx, &mut |handler, cx| {
+                handler.on_source(cx, key, ready);
+            }),
             None => log::warn!(
                 "source {key} was registered outside of all routes and no handler around the router has \
                  on_source: ignored"
@@ -554,8 +591,10 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
     }
 
     fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
-        let (handler, mut cx) = self.handler_of(cx, id);
-        handler.on_session_source(&mut cx, id, key, ready);
+        let route = self.recorded_route(id);
+        route.call_in_scope(cx, &mut |handler, cx| {
+            handler.on_session_source(cx, id, key, ready);
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::deadlines::{Deadline, Millis};
 use crate::engine::session::Ending;
 use crate::error::{Error, Limit, Side};
-use crate::handler::Handler;
+use crate::handler::{Handler, with_innermost};
 use crate::proto::HttpResponse;
 use crate::stats::Refusal;
 
@@ -41,10 +41,14 @@ impl Engine {
             timers.take(due, self.now, first);
             let mut cx = Context::new(self);
             let mut cx = cx.scoped(call.scope);
-            match call.session {
+            let mut act = |handler: &mut dyn Handler| match call.session {
                 None => handler.on_timer(&mut cx, call.key),
                 Some(id) if cx.has_events(id) => handler.on_session_timer(&mut cx, id, call.key),
                 Some(_) => {}
+            };
+            match call.scope {
+                0 => act(handler),
+                _ => with_innermost(handler, &mut act),
             }
         }
     }

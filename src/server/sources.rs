@@ -3,7 +3,7 @@
 
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::handler::Handler;
+use crate::handler::{Handler, with_innermost};
 
 impl Engine {
     /// Calls the handler for each source that the poll has reported.
@@ -11,12 +11,16 @@ impl Engine {
         while let Some((owner, ready)) = self.sources.next_ready() {
             let mut cx = Context::new(self);
             let mut cx = cx.scoped(owner.scope);
-            match owner.session {
+            let mut call = |handler: &mut dyn Handler| match owner.session {
                 None => handler.on_source(&mut cx, owner.key, ready),
                 Some(id) if cx.has_events(id) => {
                     handler.on_session_source(&mut cx, id, owner.key, ready);
                 }
                 Some(_) => {}
+            };
+            match owner.scope {
+                0 => call(handler),
+                _ => with_innermost(handler, &mut call),
             }
         }
     }

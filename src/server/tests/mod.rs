@@ -14,6 +14,7 @@ mod pressure;
 mod proxy_protocol;
 mod publications;
 mod replay;
+mod scopes;
 mod script;
 mod second_review;
 mod second_review_low;
