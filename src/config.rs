@@ -44,7 +44,8 @@ pub struct Config {
     /// it. A request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7).
     pub handshake_timeout: Duration,
 
-    /// Time without any byte from the peer after which a session is closed with 1001. Default 120 s. `None`: no limit.
+    /// Time without any byte from the peer after which a session is closed with 1001, up to a 64th of the time later.
+    /// Default 120 s. `None`: no limit.
     pub idle_timeout: Option<Duration>,
 
     /// Whether a ping is sent when half of `idle_timeout` has passed without a byte from the peer, so that only peers

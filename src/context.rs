@@ -107,7 +107,8 @@ impl<'a> Context<'a> {
     /// Automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are still sent, but pongs are not read, so
     /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. That the peer has ended
     /// the stream is noticed after `resume`; a reset of the connection is noticed at once. [`close`](Self::close) and
-    /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close.
+    /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close; with
+    /// [`Config::stop_spread`](crate::Config::stop_spread), a stop does so when it closes the session.
     ///
     /// ```
     /// use wsloop::testing::Harness;
@@ -393,8 +394,8 @@ impl<'a> Context<'a> {
         self.engine.instant()
     }
 
-    /// Cancels a timer. Returns `false` if `on_timer` was already called for the timer, or if the timer was
-    /// cancelled before.
+    /// Cancels a timer. Returns `false` if the timer is not set any more: it was due, and is not an interval, or it was
+    /// cancelled, or its session has ended.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.engine.cancel_timer(timer)
     }
@@ -426,7 +427,8 @@ impl<'a> Context<'a> {
     /// Adds an event source that belongs to a session, such as the upstream connection of a proxy:
     /// [`Handler::on_session_source`](crate::Handler::on_session_source) is called with the session's id and `key`.
     /// When the session ends, further events of the source are ignored, and it needs no
-    /// [`deregister`](Self::deregister).
+    /// [`deregister`](Self::deregister) if it is dropped. To register it again, for example for another session,
+    /// deregister it in [`Handler::on_close`](crate::Handler::on_close) at the latest.
     ///
     /// # Errors
     /// As [`register`](Self::register); `NotFound` if the session has ended.
@@ -497,8 +499,9 @@ impl<'a> Context<'a> {
     /// measures from the start of one turn to the start of another. `None` if the peer has not answered one yet.
     ///
     /// Only peers that are silent for half of [`Config::idle_timeout`](crate::Config::idle_timeout) get automatic pings.
-    /// Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not counted, and an
-    /// unsolicited one changes nothing.
+    /// Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not counted, nor is
+    /// one to a ping that was sent during a [`pause`](Self::pause). An unsolicited one
+    /// changes nothing.
     ///
     /// ```
     /// use std::time::Duration;
