@@ -14,6 +14,7 @@ use crate::stats::Refusal;
 use crate::stream::{Stream, Transport};
 use std::io::Write;
 use std::net::SocketAddr;
+use tungstenite::http::header::RETRY_AFTER;
 
 impl Engine {
     /// Evicts connections without a request, the oldest first, until there are at most `handshakes_max` or none can be
@@ -291,7 +292,7 @@ impl AdmissionError {
         };
         let response = HttpResponse::new(status, body);
         match self {
-            Self::HandshakesPerAddressMax => response.with_static("retry-after", "1"),
+            Self::HandshakesPerAddressMax => response.and_static(RETRY_AFTER, "1"),
             Self::Shutdown
             | Self::HandshakesMax
             | Self::ConnectionsMax
