@@ -275,7 +275,7 @@ mod tokens {
     fn server() -> Running {
         serve(
             Config::default(),
-            Users::new([("anna", "s3cret"), ("bert", "other")]),
+            Users::new(&[("anna", "s3cret"), ("bert", "other")]),
         )
     }
 

@@ -9,9 +9,8 @@ use std::time::Duration;
 use wsloop::{Config, Context, Handler, Id, LagPolicy, Message, Server, When};
 
 fn main() -> std::io::Result<()> {
-    let addr = std::env::args()
-        .nth(1)
-        .unwrap_or("127.0.0.1:8080".to_owned());
+    let addr = std::env::args().nth(1);
+    let addr = addr.as_deref().unwrap_or("127.0.0.1:8080");
     let mut server = Server::new(config(), Prices::new(20, Duration::from_millis(100)))?;
     println!("listening on ws://{}/prices", server.listen(addr)?);
     server.run()
