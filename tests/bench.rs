@@ -453,6 +453,30 @@ mod servers_that_misbehave {
         assert!(Json(out).errors()[4] > 0, "{err}");
     }
 
+    /// Regression test: a connection was dropped if more than 340 KiB of pings arrived at once.
+    #[test]
+    fn a_megabyte_of_pings_is_answered() {
+        let addr = misbehave(|mut stream| {
+            let Some(payload) = message(&mut stream) else {
+                return;
+            };
+            let mut writer = stream.try_clone().unwrap();
+            let pings = thread::spawn(move || {
+                writer.write_all(&b"\x89\0".repeat(512 * 1024)).unwrap();
+                writer.write_all(&frame_of(TEXT, &payload)).unwrap();
+            });
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            pings.join().unwrap();
+        });
+        let load = ["-c", "1", "--warmup", "0", "--timeout", "1s", "--json"];
+        let (code, out, err) = bench(addr, &load);
+        assert_eq!(code, Some(0), "{err}");
+        let json = Json(out);
+        // The second message is not answered.
+        assert_eq!(json.count(&["messages"]), 1, "{}", json.0);
+        assert_eq!(json.errors(), [0, 0, 0, 1, 0, 1], "{}", json.0);
+    }
+
     fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
         [&[first, u8::try_from(payload.len()).unwrap()], payload].concat()
     }
