@@ -456,6 +456,8 @@ mod serving {
             assert_eq!((health.status, &*health.body), (503, "draining\n"));
             assert_eq!(get(&process, "/").status, 200, "{route}");
             assert_eq!(http(process.addr, &upgrade_request("/echo")).status, 503);
+            // Regression test: the line said that the server was stopping.
+            process.logged("the server is draining or stopping");
             process.signal("USR1");
             assert_eq!(ask(&mut client, "hello"), "hello");
             process.signal("TERM");
