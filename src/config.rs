@@ -139,7 +139,7 @@ pub struct Config {
     /// that was found; without any, the client's address is the proxy's.
     ///
     /// List proxies only: clients in such a network can choose the address under which they appear. See
-    /// [`guide::operating`](crate::guide::operating).
+    /// [`guide::operating`](crate::guide::operating). Needs the cargo feature `client-addresses`.
     pub trusted_proxies: Vec<Network>,
 
     /// The header in which [`trusted_proxies`](Self::trusted_proxies) name the client. Default
@@ -150,7 +150,8 @@ pub struct Config {
     /// Maximum connections at once of one client address: an IPv4 address, or the first 64 bits of an IPv6 address,
     /// because a provider assigns at least those to a customer. Default `None`: no limit, because the clients behind
     /// a proxy that is not trusted, or behind a carrier's address translation, share an address; at least 1. One more
-    /// connection is answered with HTTP 503. Unix sockets have no address and are not limited.
+    /// connection is answered with HTTP 503. Unix sockets have no address and are not limited. Needs the cargo feature
+    /// `client-addresses`.
     pub connections_per_address_max: Option<usize>,
 
     /// Maximum requests per second of one client address (as in `connections_per_address_max`): opening handshakes and
@@ -356,6 +357,13 @@ impl Config {
                 "handshakes_per_address_max must be from 1 to 1000000",
             ),
             (
+                cfg!(feature = "client-addresses")
+                    || self.connections_per_address_max.is_none()
+                        && self.handshakes_per_address_max.is_none()
+                        && self.trusted_proxies.is_empty(),
+                CLIENT_ADDRESSES_RULE,
+            ),
+            (
                 self.receive_buffer_bytes >= 1024,
                 "receive_buffer_bytes must be at least 1024",
             ),
@@ -444,6 +452,8 @@ pub fn descriptors_max() -> usize {
     }
 }
 
+const CLIENT_ADDRESSES_RULE: &str = "connections_per_address_max, handshakes_per_address_max and trusted_proxies need \
+                                     the cargo feature client-addresses";
 const MESSAGE_BYTES_RULE: &str = "message_bytes_max must be at least 1";
 const IDLE_TIMEOUT_RULE: &str = "idle_timeout must be from 1 ms to 7 days";
 
@@ -526,6 +536,32 @@ mod tests {
                 let expected = "kernel_unsent_bytes_max needs a Unix system and the cargo feature socket-options";
                 assert_eq!(check(bytes).unwrap_err(), expected);
             }
+        }
+    }
+
+    #[test]
+    fn limits_per_address_and_trusted_proxies_need_their_feature() {
+        let configs = [
+            Config {
+                connections_per_address_max: Some(1),
+                ..Config::default()
+            },
+            Config {
+                handshakes_per_address_max: Some(1),
+                ..Config::default()
+            },
+            Config {
+                trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
+                ..Config::default()
+            },
+        ];
+        for config in configs {
+            let expected = if cfg!(feature = "client-addresses") {
+                Ok(())
+            } else {
+                Err(ConfigError(CLIENT_ADDRESSES_RULE))
+            };
+            assert_eq!(config.check(), expected, "{config:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::stats::Stats;
 use mio::Interest;
 use mio::event::Source;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -415,7 +415,7 @@ impl<'a> Context<'a> {
             scope: self.scope,
             session: None,
         };
-        self.engine.sources.register(source, owner, None, interest)
+        self.engine.register(source, owner, interest)
     }
 
     /// Adds an event source that belongs to a session, such as the upstream connection of a proxy:
@@ -432,20 +432,12 @@ impl<'a> Context<'a> {
         key: u64,
         interest: Interest,
     ) -> io::Result<SourceId> {
-        let Engine {
-            sessions, sources, ..
-        } = self.engine;
-        let session = sessions.get_mut(id.slot as usize);
-        let session = session
-            .filter(|session| session.number == id.number && session.phase != Phase::Dead)
-            .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the session has ended"))?;
         let owner = Owner {
             key,
             scope: self.scope,
             session: Some(id),
         };
-        let first = &mut session.extra_mut().first_source;
-        sources.register(source, owner, Some(first), interest)
+        self.engine.register(source, owner, interest)
     }
 
     /// Changes the interest of a registered source. An event follows if the source is ready for `interest` already.
@@ -470,14 +462,7 @@ impl<'a> Context<'a> {
         source: &mut (impl Source + ?Sized),
         id: SourceId,
     ) -> io::Result<()> {
-        let Engine {
-            sessions, sources, ..
-        } = self.engine;
-        // The session of a registered source has not been removed.
-        let first = sources
-            .session(id)
-            .map(|id| &mut sessions[id.slot as usize].extra_mut().first_source);
-        sources.deregister(source, id, first)
+        self.engine.deregister(source, id)
     }
 
     /// Returns the client's address. Behind a proxy, that is the proxy's address, or if the proxy is

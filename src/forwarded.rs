@@ -7,7 +7,9 @@ use crate::config::ForwardedHeader;
 use crate::network::Network;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str;
-use tungstenite::http::HeaderMap;
+use tungstenite::http::header::{FORWARDED, HeaderMap, HeaderName};
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Returns the address of the client whose request has come through proxies, of which the last is trusted: the
 /// rightmost address that is not in `trusted`, or the leftmost if all are. An element that is no address (`unknown`,
@@ -21,7 +23,11 @@ pub(crate) fn client_address(
     trusted: &[Network],
 ) -> Option<SocketAddr> {
     let mut client = None;
-    for line in headers.get_all(header.name()).into_iter().rev() {
+    let name = match header {
+        ForwardedHeader::XForwardedFor => &X_FORWARDED_FOR,
+        ForwardedHeader::Forwarded => &FORWARDED,
+    };
+    for line in headers.get_all(name).into_iter().rev() {
         let mut rest = Some(line.as_bytes());
         while let Some(text) = rest {
             let (left, element) = split_last(text, b',');

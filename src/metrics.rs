@@ -6,7 +6,8 @@ use crate::id::Id;
 use crate::page::NoWebSockets;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::stats::{Stats, TurnTimes};
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
+use std::time::Duration;
 
 /// Answers plain GET and HEAD requests with the server's [`Stats`] in version 0.0.4 of Prometheus' text format. Refuses
 /// opening handshakes with 404. Enables the measurement of turns ([`Context::measure_turns`]).
@@ -142,7 +143,7 @@ fn print(stats: &Stats) -> String {
         "summary",
         "Time between an automatic ping and its pong.",
     );
-    let sum = stats.rtt_sum.as_secs_f64();
+    let sum = Seconds(stats.rtt_sum);
     text.line(format_args!("wsloop_{name}_sum {sum}"));
     text.line(format_args!("wsloop_{name}_count {}", stats.rtts));
     if let Some(turns) = &stats.turns {
@@ -181,17 +182,35 @@ impl Text {
         self.family(name, "histogram", help);
         let bucket = format!("{name}_bucket");
         for (bound, count) in turns.at_most() {
-            self.labelled(&bucket, "le", bound.as_secs_f64(), count);
+            self.labelled(&bucket, "le", Seconds(bound), count);
         }
         self.labelled(&bucket, "le", "+Inf", turns.count_all());
-        let sum = turns.sum().as_secs_f64();
+        let sum = Seconds(turns.sum());
         self.line(format_args!("wsloop_{name}_sum {sum}"));
         self.line(format_args!("wsloop_{name}_count {}", turns.count_all()));
     }
 
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{line}");
+    }
+}
+
+/// A duration in seconds, exact, without trailing zeros. Not as a floating-point number, whose formatting adds 15 KB to the
+/// smallest server.
+struct Seconds(Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_secs())?;
+        let (mut fraction, mut digits) = (self.0.subsec_nanos(), 9);
+        if fraction == 0 {
+            return Ok(());
+        }
+        while fraction % 10 == 0 {
+            (fraction, digits) = (fraction / 10, digits - 1);
+        }
+        write!(f, ".{fraction:0digits$}")
     }
 }
 
@@ -205,18 +224,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn seconds_are_printed_exactly() {
+        for (nanos, expected) in [
+            (0, "0"),
+            (1, "0.000000001"),
+            (30_000_000, "0.03"),
+            (1_000_000_000, "1"),
+            (120_500_000_000, "120.5"),
+            (1_234_567_890, "1.23456789"),
+        ] {
+            assert_eq!(Seconds(Duration::from_nanos(nanos)).to_string(), expected);
+        }
+    }
+
+    #[test]
     fn every_sample_belongs_to_the_family_above_it() {
         let mut stats = Stats {
             connections_open: 3,
             backlog_bytes: 77,
             replay_bytes: 99,
             rtts: 2,
-            rtt_sum: std::time::Duration::from_millis(30),
+            rtt_sum: Duration::from_millis(30),
             turns: Some(TurnTimes::default()),
             ..Stats::default()
         };
         stats.count_close(1000);
-        stats.count_turn(std::time::Duration::from_micros(30));
+        stats.count_turn(Duration::from_micros(30));
         let text = print(&stats);
         assert!(text.len() <= TEXT_BYTES, "{} bytes", text.len());
         let mut family = "";

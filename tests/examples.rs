@@ -154,6 +154,34 @@ mod price_feed {
         assert!(missing > 0);
     }
 
+    /// A client whose link accepts nothing for 400 tables receives a few old ones, which were in the kernels' buffers, and
+    /// then new ones: old tables would arrive for a long time if the server's kernel held all of them.
+    #[cfg(all(target_os = "linux", feature = "socket-options"))]
+    #[test]
+    fn a_client_on_a_slow_link_receives_few_old_tables() {
+        use socket2::{Domain, Socket, Type};
+
+        let feed = Prices::new(20, Duration::from_millis(1));
+        let server = serve(prices::config(), feed);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Set before connecting, so that the client's kernel never announces a larger window.
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&server.addr.into()).unwrap();
+        let url = format!("ws://{}/prices", server.addr);
+        let (mut slow, _) = tungstenite::client(url, std::net::TcpStream::from(socket)).unwrap();
+        let mut keen = connect(server.addr, "/prices");
+        let first = tick(&text(&mut keen));
+        let mut newest = first;
+        while newest < first + 400 {
+            newest = tick(&text(&mut keen));
+        }
+        let mut old = 0;
+        while tick(slow.read().unwrap().to_text().unwrap()) < newest {
+            old += 1;
+        }
+        assert!(old < 100, "{old} of 400 tables are old");
+    }
+
     #[test]
     fn skipped_tables_are_counted() {
         let feed = Prices::new(1000, Duration::from_millis(100));
@@ -247,7 +275,7 @@ mod tokens {
     fn server() -> Running {
         serve(
             Config::default(),
-            Users::new([("anna", "s3cret"), ("bert", "other")]),
+            Users::new(&[("anna", "s3cret"), ("bert", "other")]),
         )
     }
 

@@ -1,5 +1,7 @@
 //! Clients behind proxies, over sockets: trusted headers, the PROXY protocol, and the limits per address.
 
+#![cfg(feature = "client-addresses")]
+
 mod common;
 
 use common::{Raw, TEXT, close_frame, frame, serve, upgrade_request};

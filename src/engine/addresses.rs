@@ -181,6 +181,10 @@ impl Requests {
     }
 }
 
+/// Whether addresses are counted, and determined from what proxies say. A constant, and not conditional compilation: the
+/// compiler removes the code of what cannot happen.
+pub(crate) const IS_AVAILABLE: bool = cfg!(feature = "client-addresses");
+
 /// Maximum entries of each of the two tables of requests, which so take up to 0.6 MB together. 7 of 8 places of a table
 /// can be used. A client that sends from more addresses than this within a second hardly exceeds a limit with one of
 /// them.

@@ -2,7 +2,7 @@
 //! evicted in favour of new ones.
 
 use super::Engine;
-use super::addresses::{AddressKey, AddressLimit};
+use super::addresses::{AddressKey, AddressLimit, Addresses, IS_AVAILABLE};
 use super::deadlines::{Deadline, Millis};
 use super::session::{AddressState, Ending, Kind, Peer, Session, id};
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::stats::Refusal;
 use crate::stream::{Stream, Transport};
 use std::io::Write;
 use std::net::SocketAddr;
+use tungstenite::http::header::RETRY_AFTER;
 
 impl Engine {
     /// Evicts connections without a request, the oldest first, until there are at most `handshakes_max` or none can be
@@ -146,7 +147,12 @@ impl Engine {
 
     fn is_trusted_proxy(&self, peer: Peer) -> bool {
         let mut trusted = self.config.trusted_proxies.iter();
-        trusted.any(|network| network.contains_peer(peer.ip()))
+        IS_AVAILABLE && trusted.any(|network| network.contains_peer(peer.ip()))
+    }
+
+    /// Returns whether the client's address is to be determined from the request.
+    pub(crate) fn awaits_address(&self, slot: usize) -> bool {
+        IS_AVAILABLE && self.sessions[slot].address_state == AddressState::Awaited
     }
 
     /// Determines the client's address of a session whose peer is a trusted proxy, from its request. Returns `false` if
@@ -200,11 +206,12 @@ impl Engine {
 
     /// Checks the limits of a client's address for one more connection, with its request.
     fn check_address(&mut self, peer: Peer) -> Result<(), AdmissionError> {
-        let Some(addresses) = &mut self.addresses else {
+        let now = self.now;
+        let Some(addresses) = self.addresses() else {
             return Ok(());
         };
         AddressKey::of(peer).map_or(Ok(()), |key| {
-            addresses.check(key, self.now).map_err(|limit| match limit {
+            addresses.check(key, now).map_err(|limit| match limit {
                 AddressLimit::Connections => AdmissionError::ConnectionsPerAddressMax,
                 AddressLimit::Handshakes => AdmissionError::HandshakesPerAddressMax,
             })
@@ -213,26 +220,36 @@ impl Engine {
 
     /// Counts a connection for its client's address, until [`release_address`](Self::release_address).
     fn count_address(&mut self, slot: usize) {
-        let session = &mut self.sessions[slot];
+        let session = &self.sessions[slot];
         debug_assert!(session.address_state != AddressState::Counted);
-        if let Some(addresses) = &mut self.addresses
-            && let Some(key) = AddressKey::of(session.peer)
+        let key = AddressKey::of(session.peer);
+        if let Some(addresses) = self.addresses()
+            && let Some(key) = key
         {
             addresses.add(key);
-            session.address_state = AddressState::Counted;
+            self.sessions[slot].address_state = AddressState::Counted;
         }
     }
 
     /// Stops counting a connection for its client's address, if it is counted.
     pub(super) fn release_address(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
-        if session.address_state == AddressState::Counted
-            && let Some(addresses) = &mut self.addresses
-            && let Some(key) = AddressKey::of(session.peer)
-        {
-            session.address_state = AddressState::Uncounted;
-            addresses.remove(key, self.now);
+        if session.address_state != AddressState::Counted {
+            return;
         }
+        session.address_state = AddressState::Uncounted;
+        let (key, now) = (AddressKey::of(session.peer), self.now);
+        if let Some(addresses) = self.addresses()
+            && let Some(key) = key
+        {
+            addresses.remove(key, now);
+        }
+    }
+
+    /// Returns what counts connections and requests by address, if one of the limits is set.
+    fn addresses(&mut self) -> Option<&mut Addresses> {
+        let addresses = self.addresses.as_deref_mut();
+        addresses.filter(|_| IS_AVAILABLE)
     }
 
     /// Returns the connections that are counted by address.
@@ -291,7 +308,7 @@ impl AdmissionError {
         };
         let response = HttpResponse::new(status, body);
         match self {
-            Self::HandshakesPerAddressMax => response.with_static("retry-after", "1"),
+            Self::HandshakesPerAddressMax => response.and_static(RETRY_AFTER, "1"),
             Self::Shutdown
             | Self::HandshakesMax
             | Self::ConnectionsMax

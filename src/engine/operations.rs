@@ -5,14 +5,17 @@
 //! [`Engine::send`], which writes a large message at once if nothing is queued before it, to save a copy.
 
 use super::deadlines::{Deadline, Millis};
-use super::session::{Ending, Phase, Session, id};
+use super::session::{Ending, Phase, Session, extra_of, id, living};
+use super::sources::Owner;
 use super::timers::{Call, When};
 use super::{Engine, Stop};
 use crate::error::{Error, Limit, SendStatus, Side};
-use crate::id::{Id, TimerId};
+use crate::id::{Id, SourceId, TimerId};
 use crate::proto::{CODE_NONE, Message, Stage, is_code_allowed};
 use crate::stats::Stats;
 use crate::stream::Stream;
+use mio::Interest;
+use mio::event::Source;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::mem;
 use std::net::SocketAddr;
@@ -192,10 +195,7 @@ impl Engine {
         scope: u32,
     ) -> Option<TimerId> {
         let now = self.now;
-        let session = self.sessions.get_mut(id.slot as usize)?;
-        if session.number != id.number || session.phase == Phase::Dead {
-            return None;
-        }
+        let session = living(&mut self.sessions, id)?;
         let call = Call {
             key,
             scope,
@@ -207,14 +207,39 @@ impl Engine {
 
     /// See [`Context::cancel_timer`](crate::Context::cancel_timer).
     pub(crate) fn cancel_timer(&mut self, timer: TimerId) -> bool {
-        let Self {
-            sessions, timers, ..
-        } = self;
-        // The session of a timer that is set has not been removed.
-        let first = timers
-            .session(timer)
-            .map(|id| &mut sessions[id.slot as usize].extra_mut().first_timer);
-        timers.cancel(timer, first)
+        let extra = extra_of(&mut self.sessions, self.timers.session(timer));
+        let first = extra.map(|extra| &mut extra.first_timer);
+        self.timers.cancel(timer, first)
+    }
+
+    /// See [`Context::register`](crate::Context::register) and
+    /// [`register_for_session`](crate::Context::register_for_session).
+    pub(crate) fn register(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        owner: Owner,
+        interest: Interest,
+    ) -> io::Result<SourceId> {
+        let first = match owner.session {
+            None => None,
+            Some(id) => {
+                let session = living(&mut self.sessions, id)
+                    .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the session has ended"))?;
+                Some(&mut session.extra_mut().first_source)
+            }
+        };
+        self.sources.register(source, owner, first, interest)
+    }
+
+    /// See [`Context::deregister`](crate::Context::deregister).
+    pub(crate) fn deregister(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        id: SourceId,
+    ) -> io::Result<()> {
+        let extra = extra_of(&mut self.sessions, self.sources.session(id));
+        let first = extra.map(|extra| &mut extra.first_source);
+        self.sources.deregister(source, id, first)
     }
 
     /// See [`Context::peer_addr`](crate::Context::peer_addr).

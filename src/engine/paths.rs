@@ -4,8 +4,8 @@
 //! At most [`PATH_BYTES_MAX`] bytes of a path are stored, so that a connection cannot make the server retain a whole
 //! request head.
 
+use crate::names::Names;
 use slab::Slab;
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use std::sync::Arc;
 pub(crate) struct PathKey(NonZeroU32);
 
 impl PathKey {
-    fn new(index: usize) -> Self {
-        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
-        Self(number.expect("there are no more paths than sessions"))
+    fn new(index: u32) -> Self {
+        let number = index.checked_add(1).and_then(NonZeroU32::new);
+        Self(number.expect(FEWER_THAN_SESSIONS))
     }
 
     fn index(self) -> usize {
@@ -28,7 +28,7 @@ impl PathKey {
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
     /// Paths that are stored whole.
-    keys: HashMap<Arc<str>, PathKey>,
+    indices: Names,
     paths: Slab<Entry>,
 }
 
@@ -51,9 +51,9 @@ impl Paths {
         let is_cut = end < path.len();
         let path = &path[..end];
         // Truncated paths are not shared: they may differ in what was cut.
-        if !is_cut && let Some(&key) = self.keys.get(path) {
-            self.paths[key.index()].users += 1;
-            return key;
+        if !is_cut && let Some(index) = self.indices.get(path) {
+            self.paths[index as usize].users += 1;
+            return PathKey::new(index);
         }
         let path: Arc<str> = path.into();
         let index = self.paths.insert(Entry {
@@ -61,11 +61,11 @@ impl Paths {
             is_cut,
             users: 1,
         });
-        let key = PathKey::new(index);
+        let index = u32::try_from(index).expect(FEWER_THAN_SESSIONS);
         if !is_cut {
-            self.keys.insert(path, key);
+            self.indices.insert(path, index);
         }
-        key
+        PathKey::new(index)
     }
 
     /// Removes a user, and releases the path if there is no other.
@@ -75,11 +75,11 @@ impl Paths {
         if entry.users == 0 {
             let entry = self.paths.remove(key.index());
             if !entry.is_cut {
-                self.keys.remove(&entry.path);
+                self.indices.remove(&entry.path);
             }
             if self.paths.len() < self.paths.capacity() / 4 {
                 self.paths.shrink_to_fit();
-                self.keys.shrink_to_fit();
+                self.indices.shrink_to(0);
             }
         }
     }
@@ -100,6 +100,8 @@ impl Paths {
 /// below 1 KiB.
 pub(crate) const PATH_BYTES_MAX: usize = 512;
 
+const FEWER_THAN_SESSIONS: &str = "there are no more paths than sessions";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +120,7 @@ mod tests {
         assert_eq!(paths.path(second), "/a");
         paths.release(second);
         paths.release(other);
-        assert!(paths.keys.is_empty() && paths.paths.is_empty());
+        assert!(paths.indices.is_empty() && paths.paths.is_empty());
     }
 
     #[test]
@@ -132,6 +134,6 @@ mod tests {
         assert_eq!(paths.whole_path(keys[1]), None);
         assert_eq!(paths.path(keys[1]), longest);
         keys.into_iter().for_each(|key| paths.release(key));
-        assert!(paths.keys.is_empty() && paths.paths.is_empty());
+        assert!(paths.indices.is_empty() && paths.paths.is_empty());
     }
 }

@@ -12,6 +12,7 @@ use crate::id::Id;
 use crate::outbound::{Outbound, TopicKey};
 use crate::proto::{CODE_ABNORMAL, Connection, Stage};
 use crate::stream::Stream;
+use slab::Slab;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The state of one connection, from accept to reap. An idle session without [`Extra`] consists of this struct and its
@@ -403,6 +404,19 @@ impl std::fmt::Display for Peer {
             None => f.write_str("a peer without address"),
         }
     }
+}
+
+/// Returns the session, unless it has ended.
+pub(super) fn living(sessions: &mut Slab<Session>, id: Id) -> Option<&mut Session> {
+    sessions
+        .get_mut(id.slot as usize)
+        .filter(|session| session.number == id.number && session.phase != Phase::Dead)
+}
+
+/// Returns the extra state of the session that a timer or source belongs to, if it belongs to one. The timer must be set,
+/// or the source registered: their session has not been removed.
+pub(crate) fn extra_of(sessions: &mut Slab<Session>, owner: Option<Id>) -> Option<&mut Extra> {
+    owner.map(|id| sessions[id.slot as usize].extra_mut())
 }
 
 /// Returns the id of the session in `slot`.

@@ -8,6 +8,7 @@ use crate::id::{Id, TimerId};
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::mem;
 use std::time::{Duration, Instant};
 
 /// The due times of a timer: argument of [`Context::set_timer`](crate::Context::set_timer) and
@@ -233,8 +234,13 @@ impl Timers {
             timer.is_some_and(|timer| timer.sequence == due.sequence)
         };
         if queue.len() > 2 * timers.len() + CANCELLED_MAX {
-            queue.retain(|Reverse(due)| is_set(due));
-            queue.shrink_to(2 * timers.len());
+            // `BinaryHeap::retain` has more code, because it keeps what can be kept of the order.
+            let dues = mem::replace(queue, BinaryHeap::with_capacity(2 * timers.len()));
+            for due in dues.into_vec() {
+                if is_set(&due.0) {
+                    queue.push(due);
+                }
+            }
         }
         while queue.peek().is_some_and(|Reverse(due)| !is_set(due)) {
             queue.pop();
@@ -296,7 +302,7 @@ impl Interval {
     /// Sets `due` to the first multiple of the period after `now`, in milliseconds.
     fn advance(&mut self, now: u64) {
         let late = Duration::from_millis(now).saturating_sub(self.due);
-        let missed = late.as_nanos() / self.period.as_nanos();
+        let missed = nanos(late) / nanos(self.period);
         let missed = u32::try_from(missed).unwrap_or(u32::MAX);
         let step = self.period.saturating_mul(missed.saturating_add(1));
         self.due = self.due.saturating_add(step);
@@ -305,7 +311,14 @@ impl Interval {
 
 /// Converts to milliseconds, rounded up.
 fn millis_up(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    let whole = time.as_secs().saturating_mul(1000);
+    whole.saturating_add(time.subsec_nanos().div_ceil(1_000_000).into())
+}
+
+/// Converts to nanoseconds. More than 584 years become `u64::MAX`.
+fn nanos(time: Duration) -> u64 {
+    let whole = time.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(time.subsec_nanos().into())
 }
 
 /// Minimum period of an interval: the resolution of the loop's clock.

@@ -17,6 +17,7 @@ use super::log::Log;
 use super::recency::Recency;
 use crate::buffer::BufferPool;
 use crate::config::{LagPolicy, Replay};
+use crate::names::Names;
 use crate::proto::Message;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
@@ -41,12 +42,11 @@ impl TopicKey {
 /// The topics of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
-    names: HashMap<Arc<str>, TopicKey>,
+    /// The indices of topics, by name.
+    names: Names,
     topics: Slab<Topic>,
-    /// By name, because a policy stays set while the topic does not exist.
-    policies: HashMap<Arc<str>, LagPolicy>,
-    /// By name, because the setting stays while the topic does not exist.
-    replays: HashMap<Arc<str>, Replay>,
+    /// By name, because settings stay while the topic does not exist.
+    settings: HashMap<Arc<str>, Settings>,
     /// The topics that retain messages for replay.
     replayed: Recency,
     /// The sum of [`Topic::replay_cost`].
@@ -65,6 +65,13 @@ pub(crate) struct Topics {
     published_len: u64,
     /// See [`Topics::newest_len`].
     newest_len: usize,
+}
+
+/// What is set for a topic's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Settings {
+    policy: Option<LagPolicy>,
+    replay: Option<Replay>,
 }
 
 #[derive(Debug)]
@@ -219,7 +226,7 @@ impl Topics {
 
     /// Returns the topic of that name, if it exists.
     pub(crate) fn find(&self, name: &str) -> Option<TopicKey> {
-        self.names.get(name).copied()
+        self.names.get(name).map(TopicKey)
     }
 
     /// Returns the topic of that name. Creates it if it does not exist.
@@ -230,6 +237,7 @@ impl Topics {
 
     /// Creates a topic. No topic of that name may exist.
     pub(crate) fn insert(&mut self, name: Arc<str>) -> TopicKey {
+        let Settings { policy, replay } = self.settings(&name);
         let topic = Topic {
             name: Arc::clone(&name),
             log: Log::default(),
@@ -238,10 +246,10 @@ impl Topics {
             next_member: 0,
             caught_up: 0,
             unclaimed_from: 0,
-            policy: self.policies.get(&name).copied(),
-            replay: self.replays.get(&name).map(|setting| {
+            policy,
+            replay: replay.map(|setting| {
                 Box::new(Window {
-                    setting: *setting,
+                    setting,
                     from: 0,
                     messages: 0,
                 })
@@ -249,11 +257,11 @@ impl Topics {
             is_dirty: false,
             is_trim_candidate: false,
         };
-        let key = u32::try_from(self.topics.insert(topic));
-        let key = TopicKey(key.expect("memory holds fewer than 2^32 topics"));
-        self.names.insert(name, key);
+        let index = u32::try_from(self.topics.insert(topic));
+        let index = index.expect("memory holds fewer than 2^32 topics");
+        self.names.insert(name, index);
         self.count_max = self.count_max.max(self.topics.len());
-        key
+        TopicKey(index)
     }
 
     /// Returns the topic's name.
@@ -264,14 +272,8 @@ impl Topics {
     /// Sets the lag policy of the topic of that name, whether the topic exists now or is created later. `None` removes
     /// the policy.
     pub(crate) fn set_policy(&mut self, name: &str, policy: Option<LagPolicy>) {
-        match policy {
-            Some(policy) => {
-                self.policies.insert(name.into(), policy);
-            }
-            None => {
-                self.policies.remove(name);
-            }
-        }
+        let settings = self.settings(name);
+        self.set(name, Settings { policy, ..settings });
         if let Some(key) = self.find(name) {
             self.topic_mut(key).policy = policy;
         }
@@ -285,14 +287,8 @@ impl Topics {
     /// Sets what the topic of that name retains for replay, whether the topic exists now or is created later. `None`
     /// removes the setting, and releases what is retained.
     pub(crate) fn set_replay(&mut self, name: &str, replay: Option<Replay>) {
-        match replay {
-            Some(replay) => {
-                self.replays.insert(name.into(), replay);
-            }
-            None => {
-                self.replays.remove(name);
-            }
-        }
+        let settings = self.settings(name);
+        self.set(name, Settings { replay, ..settings });
         if let Some(key) = self.find(name) {
             self.set_topic_replay(key, replay);
         }
@@ -300,8 +296,20 @@ impl Topics {
 
     /// Sets what the topic retains for replay as long as it exists, unless this was set by name.
     pub(crate) fn set_replay_while_it_exists(&mut self, key: TopicKey, replay: Replay) {
-        if !self.replays.contains_key(&self.topic(key).name) {
+        if self.settings(&self.topic(key).name).replay.is_none() {
             self.set_topic_replay(key, Some(replay));
+        }
+    }
+
+    fn settings(&self, name: &str) -> Settings {
+        self.settings.get(name).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, name: &str, settings: Settings) {
+        if settings == Settings::default() {
+            self.settings.remove(name);
+        } else {
+            self.settings.insert(name.into(), settings);
         }
     }
 
@@ -329,7 +337,7 @@ impl Topics {
 
     /// Creates the topic of that name, which does not exist, if replay was set for the name.
     pub(crate) fn insert_for_replay(&mut self, name: &str) -> Option<TopicKey> {
-        let is_set = self.replays.contains_key(name);
+        let is_set = self.settings(name).replay.is_some();
         is_set.then(|| self.insert(name.into()))
     }
 
@@ -649,7 +657,7 @@ impl Topics {
     fn shrink(&mut self) {
         let count = self.topics.len();
         if count == 0 && self.names.capacity() > 0 {
-            self.names = HashMap::new();
+            self.names.shrink_to(0);
             self.topics = Slab::new();
             self.replayed.shrink_to(0);
             self.count_max = 0;
@@ -690,7 +698,7 @@ impl Topics {
     #[cfg(test)]
     pub(crate) fn table_bytes(&self) -> usize {
         self.topics.capacity() * size_of::<Topic>()
-            + self.names.capacity() * size_of::<(Arc<str>, TopicKey)>()
+            + self.names.capacity() * size_of::<(Arc<str>, u32)>()
     }
 
     /// Returns the number of topics.

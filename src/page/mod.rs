@@ -10,7 +10,7 @@ use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, ResponseError, Upgrade};
 use std::borrow::Cow;
 use tungstenite::http::HeaderValue;
-use tungstenite::http::header::ETAG;
+use tungstenite::http::header::{ETAG, HeaderName};
 
 /// Answers plain GET and HEAD requests with fixed bytes. WebSockets are passed to another handler
 /// ([`beside`](Page::beside)), or refused with 404.
@@ -130,21 +130,22 @@ impl Content {
         let etag = format!("\"{:016x}\"", fnv_1a(full.body()));
         let etag = HeaderValue::try_from(etag).expect("hexadecimal digits in quotes");
         Self {
-            full: full.with_value("etag", etag.clone()),
-            not_modified: HttpResponse::new(304, "").with_value("etag", etag.clone()),
+            full: full.with_value(ETAG, etag.clone()),
+            not_modified: HttpResponse::new(304, "").with_value(ETAG, etag.clone()),
             etag,
         }
     }
 
-    /// Adds a header that is known at compile time.
+    /// Adds a header that the responses do not have yet, known at compile time.
     fn with_static(self, (name, value): (&'static str, &'static str)) -> Self {
         let not_modified = if belongs_in_304(name) {
-            self.not_modified.with_static(name, value)
+            self.not_modified
+                .and_static(HeaderName::from_static(name), value)
         } else {
             self.not_modified
         };
         Self {
-            full: self.full.with_static(name, value),
+            full: self.full.and_static(HeaderName::from_static(name), value),
             not_modified,
             etag: self.etag,
         }

@@ -4,7 +4,7 @@
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::engine::deadlines::Deadline;
-use crate::engine::session::{AddressState, Ending, Kind, Phase, Session, id};
+use crate::engine::session::{Ending, Kind, Phase, Session, id};
 use crate::error::{Error, Side};
 use crate::handler::Handler;
 use crate::proto::{
@@ -57,9 +57,7 @@ impl Engine {
     /// Passes a request to the handler, which accepts the opening handshake or returns an HTTP response.
     fn answer(&mut self, slot: usize, request: &Request, handler: &mut impl Handler) {
         let id = self.id_of(slot);
-        if self.sessions[slot].address_state == AddressState::Awaited
-            && !self.identify_by_request(slot, request)
-        {
+        if self.awaits_address(slot) && !self.identify_by_request(slot, request) {
             return;
         }
         let path = self.paths.acquire(request.path());

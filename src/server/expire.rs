@@ -6,7 +6,7 @@
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::engine::deadlines::{Deadline, Millis};
-use crate::engine::session::Ending;
+use crate::engine::session::{Ending, extra_of};
 use crate::error::{Error, Limit, Side};
 use crate::handler::Handler;
 use crate::proto::HttpResponse;
@@ -32,13 +32,9 @@ impl Engine {
         }
         self.session_log.report_if_due(self.now);
         while let Some((call, due)) = self.timers.first_due(self.now) {
-            let Self {
-                sessions, timers, ..
-            } = self;
-            let first = call
-                .session
-                .map(|id| &mut sessions[id.slot as usize].extra_mut().first_timer);
-            timers.take(due, self.now, first);
+            let extra = extra_of(&mut self.sessions, call.session);
+            let first = extra.map(|extra| &mut extra.first_timer);
+            self.timers.take(due, self.now, first);
             let mut cx = Context::new(self);
             let mut cx = cx.scoped(call.scope);
             match call.session {

@@ -6,7 +6,7 @@
 use crate::context::Context;
 use crate::engine::Engine;
 use crate::id::Id;
-use crate::proto::{OwnedMessage, ToMessage};
+use crate::proto::ToMessage;
 use mio::Waker;
 use std::collections::VecDeque;
 use std::fmt;
@@ -55,17 +55,13 @@ struct Inbox {
     is_closed: bool,
 }
 
-enum Command {
-    Send(Id, OwnedMessage),
-    Publish(String, OwnedMessage),
-    PublishExcept(Id, String, OwnedMessage),
-    Subscribe(Id, String),
-    Unsubscribe(Id, String),
-    Close(Id, u16, String),
-    Terminate(Id),
-    Run(Box<dyn FnOnce(&mut Context<'_>) + Send>),
-    Drain,
-    Stop,
+/// A command is a closure instead of a variant of an enum, so that the linker removes the code of commands that a program
+/// does not use: 8 KB of the smallest.
+struct Command {
+    act: Box<dyn FnOnce(&mut Engine) + Send>,
+    /// Bytes that the command counts against `handle_bytes_max`: the memory that it owns, which for a moved `String` or
+    /// `Vec<u8>` is its capacity.
+    len: usize,
 }
 
 /// Commands that were taken from the inbox. When this is dropped, also because a closure panicked, the commands that were
@@ -113,12 +109,16 @@ impl Handle {
     }
 
     /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. A `String` or a `Vec<u8>` is
-    /// moved to the loop; of a reference, the payload is copied. `Ok` means that the command was queued; the session may have ended when the command is executed.
+    /// moved to the loop; of a reference, the payload is copied. `Ok` means that the command was queued; the session may have ended when the
+    /// command is executed.
     ///
     /// # Errors
     /// [`HandleError`] if the command was not queued.
     pub fn send(&self, id: Id, message: impl ToMessage) -> Result<(), HandleError> {
-        self.push(Command::Send(id, message.into_owned_message()))
+        let message = message.into_owned_message();
+        self.push(message.capacity(), move |engine| {
+            let _ = engine.send(id, message.as_message());
+        })
     }
 
     /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. A `String` or
@@ -127,10 +127,10 @@ impl Handle {
     /// # Errors
     /// [`HandleError`] if the command was not queued.
     pub fn publish(&self, topic: &str, message: impl ToMessage) -> Result<(), HandleError> {
-        self.push(Command::Publish(
-            topic.to_owned(),
-            message.into_owned_message(),
-        ))
+        let (topic, message) = (topic.to_owned(), message.into_owned_message());
+        self.push(topic.len() + message.capacity(), move |engine| {
+            engine.publish(&topic, message.as_message());
+        })
     }
 
     /// Sends a message to every member of a topic except one session, as
@@ -145,11 +145,10 @@ impl Handle {
         topic: &str,
         message: impl ToMessage,
     ) -> Result<(), HandleError> {
-        self.push(Command::PublishExcept(
-            id,
-            topic.to_owned(),
-            message.into_owned_message(),
-        ))
+        let (topic, message) = (topic.to_owned(), message.into_owned_message());
+        self.push(topic.len() + message.capacity(), move |engine| {
+            engine.publish_except(id, &topic, message.as_message());
+        })
     }
 
     /// Makes a session a member of a topic, as [`Context::subscribe`](crate::Context::subscribe) does. Has no effect if
@@ -158,7 +157,10 @@ impl Handle {
     /// # Errors
     /// [`HandleError`] if the command was not queued.
     pub fn subscribe(&self, id: Id, topic: &str) -> Result<(), HandleError> {
-        self.push(Command::Subscribe(id, topic.to_owned()))
+        let topic = topic.to_owned();
+        self.push(topic.len(), move |engine| {
+            engine.subscribe(id, &topic);
+        })
     }
 
     /// Ends a session's membership of a topic, as [`Context::unsubscribe`](crate::Context::unsubscribe) does.
@@ -166,7 +168,10 @@ impl Handle {
     /// # Errors
     /// [`HandleError`] if the command was not queued.
     pub fn unsubscribe(&self, id: Id, topic: &str) -> Result<(), HandleError> {
-        self.push(Command::Unsubscribe(id, topic.to_owned()))
+        let topic = topic.to_owned();
+        self.push(topic.len(), move |engine| {
+            engine.unsubscribe(id, &topic);
+        })
     }
 
     /// Calls `act` on the loop's thread with a [`Context`], at the start of the next turn, in order with the other
@@ -202,7 +207,9 @@ impl Handle {
         &self,
         act: impl FnOnce(&mut Context<'_>) + Send + 'static,
     ) -> Result<(), HandleError> {
-        self.push(Command::Run(Box::new(act)))
+        self.push(size_of_val(&act), move |engine| {
+            act(&mut Context::new(engine));
+        })
     }
 
     /// Makes the loop run a turn, even if it has no work: [`Server::turn`](crate::Server::turn) returns, for a host that
@@ -212,9 +219,7 @@ impl Handle {
     /// # Errors
     /// [`HandleError::Stopped`] if the server has stopped already.
     pub fn wake(&self) -> Result<(), HandleError> {
-        if self.inbox().is_closed {
-            return Err(HandleError::Stopped);
-        }
+        drop(self.open_inbox()?);
         self.wake_loop();
         Ok(())
     }
@@ -225,7 +230,10 @@ impl Handle {
     /// # Errors
     /// [`HandleError`] if the command was not queued.
     pub fn close(&self, id: Id, code: u16, reason: &str) -> Result<(), HandleError> {
-        self.push(Command::Close(id, code, reason.to_owned()))
+        let reason = reason.to_owned();
+        self.push(reason.len(), move |engine| {
+            engine.close(id, code, &reason);
+        })
     }
 
     /// Ends a session without a closing handshake, as [`Context::terminate`](crate::Context::terminate) does.
@@ -233,7 +241,7 @@ impl Handle {
     /// # Errors
     /// [`HandleError`] if the command was not queued.
     pub fn terminate(&self, id: Id) -> Result<(), HandleError> {
-        self.push(Command::Terminate(id))
+        self.push(0, move |engine| engine.terminate(id))
     }
 
     /// Refuses new sessions, as [`Context::drain`](crate::Context::drain) does.
@@ -241,7 +249,7 @@ impl Handle {
     /// # Errors
     /// [`HandleError`] if the command was not queued.
     pub fn drain(&self) -> Result<(), HandleError> {
-        self.push(Command::Drain)
+        self.push(0, Engine::refuse_new_sessions)
     }
 
     /// Stops the server as [`Context::stop`](crate::Context::stop) does: gracefully, and at a second call at once.
@@ -250,28 +258,47 @@ impl Handle {
     /// # Errors
     /// [`HandleError::Stopped`] if the server has stopped already.
     pub fn stop(&self) -> Result<(), HandleError> {
-        self.push(Command::Stop)
+        let stop = Command {
+            act: Box::new(Engine::stop),
+            len: 0,
+        };
+        self.push_into(self.open_inbox()?, stop);
+        Ok(())
     }
 
-    fn push(&self, command: Command) -> Result<(), HandleError> {
-        let mut inbox = self.inbox();
-        if inbox.is_closed {
-            return Err(HandleError::Stopped);
-        }
-        let len = inbox.len + command.len();
-        let is_full =
-            inbox.commands.len() >= self.shared.commands_max || len > self.shared.bytes_max;
-        if is_full && !matches!(command, Command::Stop) {
+    fn push(
+        &self,
+        len: usize,
+        act: impl FnOnce(&mut Engine) + Send + 'static,
+    ) -> Result<(), HandleError> {
+        let act = Box::new(act);
+        let inbox = self.open_inbox()?;
+        if inbox.commands.len() >= self.shared.commands_max
+            || inbox.len + len > self.shared.bytes_max
+        {
             return Err(HandleError::Full);
         }
-        inbox.len = len;
+        self.push_into(inbox, Command { act, len });
+        Ok(())
+    }
+
+    /// Queues a command, and wakes the loop if it is the only one.
+    fn push_into(&self, mut inbox: MutexGuard<'_, Inbox>, command: Command) {
+        inbox.len += command.len;
         inbox.commands.push_back(command);
         let is_first = inbox.commands.len() == 1;
         drop(inbox);
         if is_first {
             self.wake_loop();
         }
-        Ok(())
+    }
+
+    fn open_inbox(&self) -> Result<MutexGuard<'_, Inbox>, HandleError> {
+        let inbox = self.inbox();
+        if inbox.is_closed {
+            return Err(HandleError::Stopped);
+        }
+        Ok(inbox)
     }
 
     fn wake_loop(&self) {
@@ -305,8 +332,8 @@ impl Handle {
         while may_continue(engine)
             && let Some(command) = draining.commands.pop_front()
         {
-            draining.len += command.len();
-            command.execute(engine);
+            draining.len += command.len;
+            (command.act)(engine);
         }
         // Commands that were queued meanwhile have woken the loop.
         !draining.commands.is_empty()
@@ -342,55 +369,10 @@ impl Drop for Draining<'_> {
     fn drop(&mut self) {
         let mut inbox = self.handle.inbox();
         inbox.len -= self.len.min(inbox.len);
-        if !self.commands.is_empty() {
-            // Commands that were queued meanwhile follow those that stay.
-            self.commands.append(&mut inbox.commands);
-            inbox.commands = mem::take(&mut self.commands);
-        }
-    }
-}
-
-impl Command {
-    /// Executes the command. Results are dropped: the thread that queued the command does not wait for them.
-    fn execute(self, engine: &mut Engine) {
-        match self {
-            Self::Send(id, message) => {
-                let _ = engine.send(id, message.as_message());
-            }
-            Self::Publish(topic, message) => {
-                engine.publish(&topic, message.as_message());
-            }
-            Self::PublishExcept(id, topic, message) => {
-                engine.publish_except(id, &topic, message.as_message());
-            }
-            Self::Subscribe(id, topic) => {
-                engine.subscribe(id, &topic);
-            }
-            Self::Unsubscribe(id, topic) => {
-                engine.unsubscribe(id, &topic);
-            }
-            Self::Close(id, code, reason) => {
-                engine.close(id, code, &reason);
-            }
-            Self::Terminate(id) => engine.terminate(id),
-            Self::Run(act) => act(&mut Context::new(engine)),
-            Self::Drain => engine.refuse_new_sessions(),
-            Self::Stop => engine.stop(),
-        }
-    }
-
-    /// Returns the bytes that the command counts against `handle_bytes_max`: the memory that it owns, which for a moved
-    /// `String` or `Vec<u8>` is its capacity.
-    fn len(&self) -> usize {
-        match self {
-            Self::Send(_, message) => message.capacity(),
-            Self::Publish(topic, message) | Self::PublishExcept(_, topic, message) => {
-                topic.len() + message.capacity()
-            }
-            Self::Subscribe(_, topic) | Self::Unsubscribe(_, topic) => topic.len(),
-            Self::Run(act) => size_of_val(&**act),
-            Self::Close(_, _, reason) => reason.len(),
-            Self::Terminate(_) | Self::Drain | Self::Stop => 0,
+        // Commands that were queued meanwhile follow those that stay.
+        mem::swap(&mut inbox.commands, &mut self.commands);
+        while let Some(command) = self.commands.pop_front() {
+            inbox.commands.push_back(command);
         }
     }
 }

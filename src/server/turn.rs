@@ -103,7 +103,12 @@ pub(crate) fn turn(
                 let sessions = engine.count();
                 let spread = match engine.config.stop_spread {
                     Duration::ZERO => String::new(),
-                    spread => format!(" within {} s", spread.as_secs_f64()),
+                    // Floating-point numbers in one log line would add 15 KB to the smallest program.
+                    spread => format!(
+                        " within {}.{:03} s",
+                        spread.as_secs(),
+                        spread.subsec_millis()
+                    ),
                 };
                 log::info!("stopping: closing {sessions} sessions with code 1001{spread}");
                 environment.close_listeners();

@@ -12,9 +12,8 @@ use wsloop::{
 };
 
 fn main() -> std::io::Result<()> {
-    let addr = std::env::args()
-        .nth(1)
-        .unwrap_or("127.0.0.1:8080".to_owned());
+    let addr = std::env::args().nth(1);
+    let addr = addr.as_deref().unwrap_or("127.0.0.1:8080");
     let mut server = Server::new(config(), router())?;
     println!("listening on ws://{}/chat/lobby", server.listen(addr)?);
     server.run()

@@ -9,21 +9,21 @@ use std::time::Duration;
 use wsloop::{Config, Context, Handler, Id, LagPolicy, Message, Server, When};
 
 fn main() -> std::io::Result<()> {
-    let addr = std::env::args()
-        .nth(1)
-        .unwrap_or("127.0.0.1:8080".to_owned());
+    let addr = std::env::args().nth(1);
+    let addr = addr.as_deref().unwrap_or("127.0.0.1:8080");
     let mut server = Server::new(config(), Prices::new(20, Duration::from_millis(100)))?;
     println!("listening on ws://{}/prices", server.listen(addr)?);
     server.run()
 }
 
-/// Clients only receive, so `message_bytes_max` is small. A member skips when the server holds more than 64 KiB of
-/// unsent messages for it, in addition to what is in the kernel's socket buffers. This is some seconds of prices;
-/// older prices are of no use.
+/// Clients only receive, so `message_bytes_max` is small. A member skips when the server holds more than 1 KiB of unsent
+/// messages for it, a few tables. The kernel may hold as much: by default it holds megabytes, and a client on a slow link
+/// would receive prices that are minutes old. That limit needs a cargo feature.
 pub(crate) fn config() -> Config {
     Config {
         message_bytes_max: 1024,
-        lag_bytes_max: 64 * 1024,
+        lag_bytes_max: 1024,
+        kernel_unsent_bytes_max: cfg!(all(unix, feature = "socket-options")).then_some(1024),
         ..Config::default()
     }
 }

@@ -15,11 +15,10 @@ use wsloop::{
 };
 
 fn main() -> std::io::Result<()> {
-    let addr = std::env::args()
-        .nth(1)
-        .unwrap_or("127.0.0.1:8080".to_owned());
-    let users = Users::new([("anna", "s3cret-of-anna"), ("bert", "s3cret-of-bert")]);
-    let mut server = Server::new(Config::default(), users)?;
+    let addr = std::env::args().nth(1);
+    let addr = addr.as_deref().unwrap_or("127.0.0.1:8080");
+    let users = &[("anna", "s3cret-of-anna"), ("bert", "s3cret-of-bert")];
+    let mut server = Server::new(Config::default(), Users::new(users))?;
     println!("listening on ws://{}/", server.listen(addr)?);
     server.run()
 }
@@ -27,32 +26,29 @@ fn main() -> std::io::Result<()> {
 /// Answers every message with the name of the user that the session's token belongs to.
 pub(crate) struct Users {
     /// Pairs of name and token.
-    users: Vec<(String, String)>,
+    users: &'static [(&'static str, &'static str)],
     /// The name of each session's user.
     names: SessionMap<String>,
 }
 
 impl Users {
     /// Creates the handler from pairs of name and token.
-    pub(crate) fn new<'a>(users: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let owned = |(name, token): (&str, &str)| (name.to_owned(), token.to_owned());
-        Self {
-            users: users.into_iter().map(owned).collect(),
-            names: SessionMap::new(),
-        }
+    pub(crate) fn new(users: &'static [(&'static str, &'static str)]) -> Self {
+        let names = SessionMap::new();
+        Self { users, names }
     }
 
     /// Returns the name that belongs to a token.
-    fn find(&self, token: &str) -> Option<&str> {
-        // The loop compares all tokens and does not end at a match, so its duration does not depend on which token
-        // matched, or nearly matched.
-        let mut found = None;
-        for (name, known) in &self.users {
+    fn find(&self, token: &str) -> Option<&'static str> {
+        // All tokens are compared, also after a match, so that the duration does not depend on which token matched, or
+        // nearly matched.
+        self.users.iter().fold(None, |found, (name, known)| {
             if is_same(known.as_bytes(), token.as_bytes()) {
-                found = Some(name.as_str());
+                Some(*name)
+            } else {
+                found
             }
-        }
-        found
+        })
     }
 }
 

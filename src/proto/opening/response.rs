@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::fmt;
 use tungstenite::http::StatusCode;
 use tungstenite::http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING, UPGRADE,
 };
 
 /// A complete HTTP response. It always has `Connection: close`, and `Content-Length` if a response with its status has
@@ -23,7 +23,8 @@ use tungstenite::http::header::{
 #[derive(Clone, Debug)]
 pub struct HttpResponse {
     status: StatusCode,
-    headers: HeaderMap,
+    /// In the order in which they are sent. Not a `HeaderMap`, which is made for more headers and for lookups.
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Cow<'static, [u8]>,
 }
 
@@ -86,7 +87,7 @@ impl HttpResponse {
         let status = StatusCode::from_u16(status).expect("it is in 200 to 599");
         let response = Self {
             status,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             body: body.into(),
         }
         .and_static(CONTENT_TYPE, content_type);
@@ -113,28 +114,28 @@ impl HttpResponse {
             return Err(ResponseError::Reserved(name));
         }
         if [CONTENT_TYPE, UPGRADE, SEC_WEBSOCKET_VERSION].contains(&name) {
-            self.headers.insert(name, value);
+            self.set(name, value);
         } else {
-            self.headers.append(name, value);
+            self.headers.push((name, value));
         }
         Ok(self)
     }
 
-    /// Appends a header that the response does not have yet, and whose value is known to be printable. A server needs
-    /// [`HeaderMap::append`] anyway, to parse requests; without a use of `insert` a small program has 2 KB less.
-    pub(super) fn and_static(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.append(name, HeaderValue::from_static(value));
+    /// Appends a header that the response does not have yet, and whose value is known to be printable.
+    pub(crate) fn and_static(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.push((name, HeaderValue::from_static(value)));
         self
     }
 
-    /// Sets a header whose name (in lower case) and value (printable) are known at compile time.
-    pub(crate) fn with_static(self, name: &'static str, value: &'static str) -> Self {
-        self.with_value(name, HeaderValue::from_static(value))
+    /// Sets a header, and removes others of the same name.
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.retain(|(other, _)| *other != name);
+        self.headers.push((name, value));
     }
 
-    /// Sets a header whose name (in lower case) is known at compile time, and whose value is known to be printable.
-    pub(crate) fn with_value(mut self, name: &'static str, value: HeaderValue) -> Self {
-        self.headers.insert(HeaderName::from_static(name), value);
+    /// Sets a header whose value is known to be printable.
+    pub(crate) fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.set(name, value);
         self
     }
 
@@ -151,7 +152,8 @@ impl HttpResponse {
     /// Returns the value of a header, of its first line if it has several. `None` for headers that
     /// [`encode`](Self::encode) sets.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        let header = self.headers.iter().find(|(other, _)| other == name);
+        header?.1.to_str().ok()
     }
 
     /// Appends the response to `out`. With `head_only`, for a response to HEAD, the head is the same and the body is
@@ -162,17 +164,13 @@ impl HttpResponse {
         let has_body =
             self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED;
         encode_status_line(self.status, out);
-        if has_body {
-            encode_headers(&self.headers, out);
-        } else {
-            let without_type = self
-                .headers
-                .iter()
-                .filter(|(name, _)| *name != CONTENT_TYPE);
-            encode_headers(without_type, out);
-        }
+        let headers = self.headers.iter().map(|(name, value)| (name, value));
+        encode_headers(
+            headers.filter(|(name, _)| has_body || **name != CONTENT_TYPE),
+            out,
+        );
         // RFC 7230 section 6.7: "A sender of Upgrade MUST also send an "Upgrade" connection option".
-        out.extend_from_slice(if self.headers.contains_key(&UPGRADE) {
+        out.extend_from_slice(if self.headers.iter().any(|(name, _)| *name == UPGRADE) {
             b"connection: close, upgrade\r\n"
         } else {
             b"connection: close\r\n"

@@ -5,6 +5,7 @@
 //! first review and by attack tests), `second_review` (by the second review), and `second_review_low` (its minor faults). The
 //! other files are named after their subjects. `simulation` runs random input against a model.
 
+#[cfg(feature = "client-addresses")]
 mod addresses;
 mod deadlines;
 mod faults;

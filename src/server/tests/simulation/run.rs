@@ -359,11 +359,18 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
         shutdown_grace: Duration::from_millis(120),
         connections_max: profile.connections,
         handshakes_max: 10,
-        connections_per_address_max: Some(profile.connections / 6 + 1),
-        trusted_proxies: ADDRESSES[3].map(Network::from).into_iter().collect(),
+        connections_per_address_max: HAS_ADDRESSES.then_some(profile.connections / 6 + 1),
+        trusted_proxies: ADDRESSES[3]
+            .filter(|_| HAS_ADDRESSES)
+            .map(Network::from)
+            .into_iter()
+            .collect(),
         ..Config::default()
     }
 }
+
+/// Whether the server can count addresses and trust proxies.
+pub(super) const HAS_ADDRESSES: bool = cfg!(feature = "client-addresses");
 
 /// Addresses of the clients. The last is that of a trusted proxy.
 const ADDRESSES: [Option<IpAddr>; 4] = [
