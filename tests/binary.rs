@@ -456,7 +456,7 @@ mod serving {
             assert_eq!((health.status, &*health.body), (503, "draining\n"));
             assert_eq!(get(&process, "/").status, 200, "{route}");
             assert_eq!(http(process.addr, &upgrade_request("/echo")).status, 503);
-            // Regression test: the line said that the server was stopping.
+            // Regression test: the line named a stop only.
             process.logged("the server is draining or stopping");
             process.signal("USR1");
             assert_eq!(ask(&mut client, "hello"), "hello");
