@@ -48,9 +48,11 @@ pub struct Config {
     /// Default 120 s. `None`: no limit.
     pub idle_timeout: Option<Duration>,
 
-    /// Whether a ping is sent when half of `idle_timeout` has passed without a byte from the peer, so that only peers
-    /// that no longer answer reach the timeout. Default true.
-    pub auto_ping: bool,
+    /// Time without any byte from the peer after which a ping is sent: after half of `idle_timeout` if that is less.
+    /// Default 25 s: proxies and address translators, many of which close connections that are silent for 60 s, see a
+    /// ping and its pong in time, and only peers that no longer answer reach the timeout. Without an `idle_timeout`,
+    /// pings are repeated until the peer answers. From 1 ms to 7 days; `None`: no pings.
+    pub ping_interval: Option<Duration>,
 
     /// Maximum duration of each of two waits: first, after the server's Close, for the peer's Close; second, for the
     /// end of the peer's stream, after both Closes, after the Close that answers a violation, or after an HTTP
@@ -276,7 +278,7 @@ impl Default for Config {
             headers_max: 100,
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Some(Duration::from_secs(120)),
-            auto_ping: true,
+            ping_interval: Some(Duration::from_secs(25)),
             close_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(30),
             high_water_bytes: MIB,
@@ -388,6 +390,10 @@ impl Config {
                 "handshake_timeout must be from 1 ms to 7 days",
             ),
             (self.idle_timeout, IDLE_TIMEOUT_RULE),
+            (
+                self.ping_interval,
+                "ping_interval must be from 1 ms to 7 days",
+            ),
             (
                 Some(self.close_timeout),
                 "close_timeout must be from 1 ms to 7 days",

@@ -104,7 +104,7 @@ impl<'a> Context<'a> {
     /// [`Config::receive_buffer_bytes`](crate::Config::receive_buffer_bytes) and the part of one incomplete message,
     /// is processed after `resume`. Messages can still be sent to the session.
     ///
-    /// Automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are still sent, but pongs are not read, so
+    /// Automatic pings ([`Config::ping_interval`](crate::Config::ping_interval)) are still sent, but pongs are not read, so
     /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. That the peer has ended
     /// the stream is noticed after `resume`; a reset of the connection is noticed at once. [`close`](Self::close) and
     /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close; with
@@ -479,14 +479,14 @@ impl<'a> Context<'a> {
         self.engine.peer_addr(id)
     }
 
-    /// Returns the time between the newest automatic ping ([`Config::auto_ping`](crate::Config::auto_ping)) that the peer
-    /// has answered and its pong, in whole milliseconds. It includes the time that either side took to read: the server
-    /// measures from the start of one turn to the start of another. `None` if the peer has not answered one yet.
+    /// Returns the time between the newest automatic ping
+    /// ([`Config::ping_interval`](crate::Config::ping_interval)) that the peer has answered and its pong, in whole
+    /// milliseconds. It includes the time that either side took to read: the server measures from the start of one turn to
+    /// the start of another. `None` if the peer has not answered one yet.
     ///
-    /// Only peers that are silent for half of [`Config::idle_timeout`](crate::Config::idle_timeout) get automatic pings.
-    /// Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not counted, nor is
-    /// one to a ping that was sent during a [`pause`](Self::pause). An unsolicited one
-    /// changes nothing.
+    /// Only peers that are silent for [`Config::ping_interval`](crate::Config::ping_interval) get automatic pings.
+    /// Measure busy peers with [`ping`](Self::ping). A pong after the rest of the idle timeout is not counted, nor is one
+    /// to a ping that was sent during a [`pause`](Self::pause). An unsolicited one changes nothing.
     ///
     /// ```
     /// use std::time::Duration;

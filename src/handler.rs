@@ -176,7 +176,7 @@ pub trait Handler {
     }
 
     /// Called when a pong has arrived, solicited or not (RFC 6455 section 5.5.3), with a `payload` of at most 125
-    /// bytes. Answers to automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are empty.
+    /// bytes. Answers to automatic pings ([`Config::ping_interval`](crate::Config::ping_interval)) are empty.
     fn on_pong(&mut self, cx: &mut Context<'_>, id: Id, payload: &[u8]) {
         if let Some(inner) = self.inner() {
             inner.on_pong(cx, id, payload);

@@ -261,10 +261,10 @@ mod idle {
 
     const IDLE: Duration = Duration::from_secs(1);
 
-    fn config(auto_ping: bool) -> Config {
+    fn config(pings: bool) -> Config {
         Config {
             idle_timeout: Some(IDLE),
-            auto_ping,
+            ping_interval: pings.then_some(IDLE),
             ..Config::default()
         }
     }
@@ -304,7 +304,7 @@ mod idle {
     }
 
     #[test]
-    fn without_auto_ping_a_silent_client_gets_1001() {
+    fn without_automatic_pings_a_silent_client_gets_1001() {
         let server = serve(config(false), Echo::new());
         let mut raw = Raw::open(server.addr, "/");
         assert_eq!(raw.close_frame().0, 1001);

@@ -259,7 +259,7 @@ mod limits_of_sessions {
         for default in [seconds(60), None] {
             let config = Config {
                 idle_timeout: default,
-                auto_ping: false,
+                ping_interval: None,
                 ..Config::default()
             };
             let router = Router::new()
@@ -365,13 +365,15 @@ mod limits_of_sessions {
         harness.send_raw(id, b"\x80\x81\0\0\0\0y");
         assert_eq!(harness.received(id), [Received::Binary(b"xxxxxy".to_vec())]);
 
-        harness.advance(Duration::from_secs(1_000_000));
+        harness.advance(Duration::from_secs(1_000));
+        harness.received(silent);
         set(&mut harness, silent, idle(Some(Duration::from_secs(2))));
         harness.advance(Duration::from_secs(10));
         assert!(harness.received(silent).len() >= 8, "pings");
         set(&mut harness, silent, SessionLimits::default());
-        harness.advance(Duration::from_secs(1_000_000));
-        assert_eq!(harness.received(silent), []);
+        harness.advance(Duration::from_secs(100));
+        let pings = harness.received(silent).len();
+        assert!((2..=4).contains(&pings), "{pings} pings, one each 25 s");
         set(&mut harness, silent, idle(Some(Duration::from_secs(2))));
         harness.stall(silent);
         let _ = harness.with_context(|cx| cx.send(silent, "blocked"));

@@ -126,8 +126,9 @@ Connections:
                              10s; above: HTTP 408
   --idle-timeout TIME        time without a byte from the peer, default 120s,
                              no limit if 0 or off; above: close 1001
-  --no-ping                  do not ping a peer when half of the idle timeout
-                             has passed without a byte from it
+  --ping-interval TIME       time without a byte from the peer until a ping,
+                             default 25s, or half of the idle timeout if that
+                             is less; no pings if 0 or off
   --close-timeout TIME       time to wait for the peer's Close, default 5s;
                              above: the socket is closed
   --write-timeout TIME       time in which a peer with unsent data must accept
@@ -189,7 +190,7 @@ The server:
                              terminates them immediately
 
 Every flag has an environment variable: WSLOOP_IDLE_TIMEOUT=2m stands for
---idle-timeout 2m, and WSLOOP_NO_PING=1 for --no-ping. A flag overrides its
+--idle-timeout 2m, and WSLOOP_NO_PAGE=1 for --no-page. A flag overrides its
 variable. Several values are separated by blanks, as in
 WSLOOP_LISTEN='80 unix:/run/ws', but in WSLOOP_ROUTE by line ends. An empty
 variable is ignored. A variable WSLOOP_* that belongs to no flag is ignored

@@ -14,9 +14,11 @@ pub(crate) type Millis = u32;
 pub(crate) enum Deadline {
     /// The request head must arrive within `handshake_timeout`. Otherwise the answer is 408.
     Handshake,
-    /// Nothing was received for the first half of `idle_timeout`. A ping is sent if `auto_ping` is set. `Idle` follows.
+    /// Nothing was received for the first part of `idle_timeout`, or for `ping_interval`. A ping is sent if
+    /// `ping_interval` is set. `Idle` follows.
     Quiet,
-    /// Nothing was received for the second half of `idle_timeout` either. The session is closed.
+    /// Nothing was received for the rest of `idle_timeout` either. The session is closed. Without an `idle_timeout`,
+    /// another ping is sent.
     Idle,
     /// The peer must accept unsent bytes within `write_timeout`. Otherwise the session is ended.
     Write,
@@ -149,10 +151,11 @@ impl Deadlines {
         }
     }
 
-    /// Adds a class of idle timeouts. `half`: the duration of each half; `None`: they are never due.
-    pub(crate) fn add_idle(&mut self, half: Option<Millis>) -> IdleClass {
+    /// Adds a class of idle timeouts. `waits`: the durations of `Quiet` and `Idle`; `None`: they are never due.
+    pub(crate) fn add_idle(&mut self, waits: Option<(Millis, Millis)>) -> IdleClass {
         let class = IdleClass(((self.queues.len() - Deadline::ALL.len()) / 2 + 1) as u8);
-        self.queues.extend([Queue::new(half), Queue::new(half)]);
+        let (quiet, idle) = waits.unzip();
+        self.queues.extend([Queue::new(quiet), Queue::new(idle)]);
         debug_assert!(self.queues.len() < NO_QUEUE as usize);
         class
     }
@@ -206,8 +209,8 @@ impl Deadlines {
             .map(|slot| slot as usize)
     }
 
-    /// Returns the duration of each half of the idle timeouts of a class.
-    pub(crate) fn idle_half(&self, class: IdleClass) -> Option<Millis> {
+    /// Returns the duration of `Idle` of a class: the time that a peer has to answer an automatic ping.
+    pub(crate) fn idle_wait(&self, class: IdleClass) -> Option<Millis> {
         self.queues[class.queue(Deadline::Idle)].duration
     }
 
@@ -360,9 +363,9 @@ mod tests {
     #[test]
     fn each_class_of_idle_timeouts_has_its_own_duration() {
         let mut deadlines = deadlines();
-        let short = deadlines.add_idle(Some(7));
+        let short = deadlines.add_idle(Some((6, 7)));
         let never = deadlines.add_idle(None);
-        let long = deadlines.add_idle(Some(600));
+        let long = deadlines.add_idle(Some((600, 600)));
         deadlines.set(0, Deadline::Quiet, 0);
         deadlines.set_idle(1, Deadline::Quiet, long, 0);
         deadlines.set_idle(2, Deadline::Idle, short, 1);
@@ -371,10 +374,11 @@ mod tests {
         deadlines.set_idle(5, Deadline::Idle, IdleClass::default(), 3);
         assert_eq!(deadlines.set_at(2, Deadline::Idle), Some(1));
         assert_eq!(deadlines.set_at(2, Deadline::Quiet), None);
-        assert_eq!(deadlines.idle_half(short), Some(7));
+        assert_eq!(deadlines.idle_wait(short), Some(7));
         assert_eq!((deadlines.kind(3), deadlines.next_in(0)), (None, Some(8)));
-        assert_eq!(due(&mut deadlines, 8), [(2, Deadline::Idle)]);
-        assert_eq!(due(&mut deadlines, 9), [(4, Deadline::Quiet)]);
+        assert_eq!(due(&mut deadlines, 7), []);
+        let both = [(4, Deadline::Quiet), (2, Deadline::Idle)];
+        assert_eq!(due(&mut deadlines, 8), both);
         let default = [(0, Deadline::Quiet), (5, Deadline::Idle)];
         assert_eq!(due(&mut deadlines, 63), default);
         deadlines.set(1, Deadline::Close, 100);
@@ -385,7 +389,7 @@ mod tests {
     fn fifteen_classes_have_different_queues() {
         let mut deadlines = deadlines();
         let classes: Vec<_> = (1..=15)
-            .map(|half| deadlines.add_idle(Some(half)))
+            .map(|wait| deadlines.add_idle(Some((1000, wait))))
             .collect();
         for (slot, class) in classes.into_iter().enumerate() {
             deadlines.set_idle(slot, Deadline::Idle, class, 0);

@@ -5,6 +5,7 @@
 use super::deadlines::IdleClass;
 use crate::config::{ConfigError, LagPolicy, SessionLimits};
 use crate::proto::Limits;
+use std::time::Duration;
 
 /// The number of a set of limits. The default is that of `Config`'s limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +60,11 @@ impl LimitSets {
     /// Returns the class of the set's idle deadlines.
     pub(crate) fn idle(&self, set: LimitSet) -> IdleClass {
         self.own(set).map_or(IdleClass::default(), |own| own.idle)
+    }
+
+    /// Returns the idle timeout of the set, if it has its own.
+    pub(crate) fn idle_timeout(&self, set: LimitSet) -> Option<Option<Duration>> {
+        self.own(set)?.limits.idle_timeout
     }
 
     fn own(&self, set: LimitSet) -> Option<&Own> {

@@ -214,14 +214,13 @@ impl Engine {
                 headers_max: config.headers_max,
             },
         };
-        let half_idle = config.idle_timeout.map(|idle| millis(idle) / 2);
-        let touch_millis = half_idle.map_or(1, |half| half / TOUCH_FRACTION).max(1);
-        // `touch` may leave a deadline unchanged for one touch period. Adding that period ensures that the deadline is
-        // never early.
-        let half_idle = half_idle.map(|half| half + touch_millis);
+        let waits = idle_waits(config.idle_timeout, config.ping_interval);
+        let touch_millis = waits.map_or(1, |(quiet, _)| quiet / TOUCH_FRACTION).max(1);
+        let (quiet, idle) = waits.map(|waits| lengthened(waits, touch_millis)).unzip();
         let duration = |kind| match kind {
             Deadline::Handshake => Some(millis(config.handshake_timeout)),
-            Deadline::Quiet | Deadline::Idle => half_idle,
+            Deadline::Quiet => quiet,
+            Deadline::Idle => idle,
             Deadline::Write => Some(millis(config.write_timeout)),
             Deadline::Close => Some(millis(config.close_timeout)),
         };
@@ -521,7 +520,7 @@ impl Engine {
     }
 
     /// Postpones the idle deadline of an open session from which something was received, at most once per touch period
-    /// (a 64th of the deadline's duration).
+    /// (a 64th of the duration of `Quiet`).
     #[inline(never)]
     pub(crate) fn touch(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
@@ -529,7 +528,7 @@ impl Engine {
             return;
         }
         session.touched_at = self.touch_period;
-        if self.config.auto_ping
+        if self.config.ping_interval.is_some()
             && let Some(sent_at) = self.deadlines.set_at(slot, Deadline::Idle)
         {
             self.round_trips.answer_began(slot, sent_at);
@@ -542,11 +541,17 @@ impl Engine {
         }
     }
 
-    /// Sets the deadline of one half of the session's idle timeout: `Quiet` or `Idle`.
+    /// Sets the deadline of one part of the session's idle timeout: `Quiet` or `Idle`.
     pub(crate) fn set_idle_deadline(&mut self, slot: usize, kind: Deadline) {
         let idle = self.limit_sets.idle(self.sessions[slot].limits);
         self.deadlines
             .set_idle(slot, kind, idle, self.now as Millis);
+    }
+
+    /// Returns the idle timeout of a session.
+    pub(crate) fn idle_timeout(&self, slot: usize) -> Option<Duration> {
+        let own = self.limit_sets.idle_timeout(self.sessions[slot].limits);
+        own.unwrap_or(self.config.idle_timeout)
     }
 
     /// See [`Context::set_limits`](crate::Context::set_limits).
@@ -560,19 +565,20 @@ impl Engine {
             limit_sets,
             deadlines,
             touch_millis,
+            config,
             ..
         } = self;
         let set = limit_sets.add(limits, |limits| {
             let Some(timeout) = limits.idle_timeout else {
                 return IdleClass::default();
             };
-            let half = timeout.map(|timeout| millis(timeout) / 2);
-            if let Some(half) = half {
+            let waits = idle_waits(timeout, config.ping_interval);
+            if let Some((quiet, _)) = waits {
                 // A longer period would make the deadline late by much. With a shorter one, the deadlines that were set
                 // before are later than needed.
-                *touch_millis = (half / TOUCH_FRACTION).clamp(1, *touch_millis);
+                *touch_millis = (quiet / TOUCH_FRACTION).clamp(1, *touch_millis);
             }
-            deadlines.add_idle(half.map(|half| half + *touch_millis))
+            deadlines.add_idle(waits.map(|waits| lengthened(waits, *touch_millis)))
         })?;
         let slot = id.slot as usize;
         self.sessions[slot].limits = set;
@@ -595,7 +601,7 @@ impl Engine {
     pub(crate) fn pong_received(&mut self, slot: usize, payload: &[u8]) {
         let idle = self.limit_sets.idle(self.sessions[slot].limits);
         if payload.is_empty()
-            && let Some(max) = self.deadlines.idle_half(idle)
+            && let Some(max) = self.deadlines.idle_wait(idle)
             && let Some(time) = self.round_trips.pong(slot, self.now as Millis, max)
         {
             self.stats
@@ -667,6 +673,27 @@ pub(crate) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 /// Converts a duration of `Config` to milliseconds. [`Config::check`] limits durations to 7 days, which fit.
 pub(crate) fn millis(duration: Duration) -> Millis {
     duration.as_millis() as Millis
+}
+
+/// Returns the durations of `Quiet` and `Idle`: a ping is due after `ping_interval`, or after half of `idle_timeout` if
+/// that is less; the rest of `idle_timeout` follows. Without an `idle_timeout`, each wait is `ping_interval`.
+fn idle_waits(
+    idle_timeout: Option<Duration>,
+    ping_interval: Option<Duration>,
+) -> Option<(Millis, Millis)> {
+    let interval = ping_interval.map(millis);
+    let Some(timeout) = idle_timeout.map(millis) else {
+        return interval.map(|interval| (interval, interval));
+    };
+    let half = timeout / 2;
+    let quiet = interval.map_or(half, |interval| interval.min(half));
+    Some((quiet, timeout - quiet))
+}
+
+/// Adds a touch period to both durations: `touch` may leave a deadline unchanged for that long, and a deadline must never
+/// be early.
+fn lengthened((quiet, idle): (Millis, Millis), touch_millis: Millis) -> (Millis, Millis) {
+    (quiet + touch_millis, idle + touch_millis)
 }
 
 /// Capacity, in sessions, that the slots and the read, flush and reap queues reserve at the start. The slots and all

@@ -1,6 +1,6 @@
 //! Round-trip times of automatic pings.
 //!
-//! A session that is quiet for half of the idle timeout gets a ping. The first bytes that arrive afterwards postpone the
+//! A session that is quiet for `ping_interval` gets a ping. The first bytes that arrive afterwards postpone the
 //! idle deadline, whose time was that of the ping. From these bytes until the pong, the time of the ping is stored here.
 //! So only sessions that have answered a ping have an entry. An unsolicited pong changes nothing, because it finds no
 //! time of a ping.

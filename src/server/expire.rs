@@ -83,13 +83,18 @@ impl Engine {
                     Deadline::Idle
                 };
                 self.set_idle_deadline(slot, next);
-                if self.config.auto_ping {
+                if self.config.ping_interval.is_some() {
                     self.ping_slot(slot, &[]);
                 }
             }
             // The peer may have sent something that is not read.
             Deadline::Idle if self.sessions[slot].is_paused_by_handler => {
                 self.set_idle_deadline(slot, Deadline::Quiet);
+            }
+            // There is no idle timeout: only pings have an interval.
+            Deadline::Idle if self.idle_timeout(slot).is_none() => {
+                self.set_idle_deadline(slot, Deadline::Idle);
+                self.ping_slot(slot, &[]);
             }
             Deadline::Idle => {
                 if self.sessions[slot].is_open() {

@@ -158,7 +158,7 @@ mod tests {
             ("127.0.0.1:-1", "is not an address"),
             ("ws://localhost:80", "is not an address"),
             ("local host:80", "is not an address"),
-            ("--no-ping", "has no port"),
+            ("--no-page", "has no port"),
         ];
         for (text, expected) in table {
             let reason = Address::parse(text).unwrap_err();

@@ -1,6 +1,6 @@
 //! The flags that set limits: each row has the name of a flag and its field in [`Config`].
 //!
-//! The name of a flag is that of its field with dashes, except for `--lag` and `--no-ping`. `config.rs` and `help.rs`
+//! The name of a flag is that of its field with dashes, except for `--lag`. `config.rs` and `help.rs`
 //! document the limits and their defaults.
 
 use super::flag::FlagSpec;
@@ -31,8 +31,6 @@ enum Kind {
     /// 0 and `off` are parsed as `None`.
     DurationOrOff(Field<Option<Duration>>),
     Lag(Field<LagPolicy>),
-    /// Takes no value; sets its field to `false`.
-    Disable(Field<bool>),
 }
 
 pub(super) static LIMITS: [Limit; 22] = [
@@ -60,7 +58,10 @@ pub(super) static LIMITS: [Limit; 22] = [
         "--idle-timeout",
         Kind::DurationOrOff(|config| &mut config.idle_timeout),
     ),
-    limit("--no-ping", Kind::Disable(|config| &mut config.auto_ping)),
+    limit(
+        "--ping-interval",
+        Kind::DurationOrOff(|config| &mut config.ping_interval),
+    ),
     limit(
         "--close-timeout",
         Kind::Duration(|config| &mut config.close_timeout),
@@ -128,20 +129,15 @@ impl Limit {
         LIMITS.iter().find(|limit| limit.flag == flag)
     }
 
-    #[cfg(test)]
-    pub(super) fn takes_value(&self) -> bool {
-        self.spec().takes_value
-    }
-
     pub(super) fn spec(&self) -> FlagSpec {
         FlagSpec {
             long: self.flag,
-            takes_value: !matches!(self.kind, Kind::Disable(_)),
+            takes_value: true,
             is_repeatable: false,
         }
     }
 
-    /// Parses `text` and sets the field in `config`. `text` is empty for a flag without a value.
+    /// Parses `text` and sets the field in `config`.
     ///
     /// # Errors
     /// The reason for a [`UsageError`].
@@ -156,7 +152,6 @@ impl Limit {
             Kind::Duration(field) => *field(config) = units::duration(text)?,
             Kind::DurationOrOff(field) => *field(config) = units::duration_or_off(text)?,
             Kind::Lag(field) => *field(config) = lag(text)?,
-            Kind::Disable(field) => *field(config) = false,
         }
         Ok(())
     }

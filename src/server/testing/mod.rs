@@ -78,7 +78,7 @@ pub enum Received {
     Text(String),
     /// A binary message.
     Binary(Vec<u8>),
-    /// A ping, also an automatic one ([`Config::auto_ping`]). The client has answered it.
+    /// A ping, also an automatic one ([`Config::ping_interval`]). The client has answered it.
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),

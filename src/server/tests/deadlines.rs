@@ -1,7 +1,7 @@
 //! Deadlines of sessions and timers of the handler. The tests set the time.
 
 use super::script::{Bench, Peer, client_frame};
-use crate::config::Config;
+use crate::config::{Config, SessionLimits};
 use std::time::Duration;
 
 #[test]
@@ -27,13 +27,14 @@ fn a_request_that_arrives_byte_by_byte_is_refused_at_the_handshake_timeout() {
 }
 
 #[test]
-fn a_silent_peer_is_pinged_after_half_the_idle_timeout_and_closed_if_it_does_not_answer() {
+fn a_silent_peer_is_pinged_after_half_a_short_idle_timeout_and_closed_if_it_does_not_answer() {
     let mut bench = Bench::echo(Config {
         idle_timeout: Some(Duration::from_secs(64)),
+        ping_interval: Some(Duration::from_secs(40)),
         ..Config::default()
     });
     let peer = bench.open();
-    // Each half of the timeout is extended by 1/64 of itself, so that the deadline is never early.
+    // Each half of the timeout is extended by 1/64 of the first, so that the deadline is never early.
     bench.turn_at(32_000);
     assert_eq!(peer.take_written(), b"");
     bench.turn_at(32_500);
@@ -47,6 +48,66 @@ fn a_silent_peer_is_pinged_after_half_the_idle_timeout_and_closed_if_it_does_not
         events[2],
         r#"close 0 1001 "nothing arrived for too long" false Us"#
     );
+}
+
+#[test]
+fn by_default_a_silent_peer_is_pinged_after_25_s_and_closed_after_120_s() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = bench.open();
+    bench.turn_at(25_000);
+    assert_eq!(peer.take_written(), b"");
+    bench.turn_at(25_400);
+    assert_eq!(peer.take_frames(), [(0x89, vec![])]);
+    bench.turn_at(120_000);
+    assert_eq!(peer.take_written(), b"");
+    bench.turn_at(120_800);
+    assert_eq!(peer.take_frames()[0].1[..2], 1001_u16.to_be_bytes());
+}
+
+#[test]
+fn without_an_idle_timeout_pings_are_repeated_and_the_session_stays_open() {
+    let mut bench = Bench::echo(Config {
+        idle_timeout: None,
+        ping_interval: Some(Duration::from_secs(10)),
+        ..Config::default()
+    });
+    let peer = bench.open();
+    for second in [11, 22, 33, 44, 55] {
+        bench.turn_at(second * 1_000);
+        assert_eq!(peer.take_frames(), [(0x89, vec![])], "{second}");
+    }
+    peer.send_bytes(&client_frame(EMPTY_PONG, b""));
+    bench.turn_at(55_020);
+    assert_eq!(rtt(&bench, &peer), Some(20));
+    bench.turn_at(65_100);
+    assert_eq!(peer.take_frames(), []);
+    bench.turn_at(66_000);
+    assert_eq!(peer.take_frames(), [(0x89, vec![])]);
+    assert_eq!(bench.take_events(), ["open 0"]);
+}
+
+#[test]
+fn a_session_with_an_idle_timeout_of_its_own_is_pinged_after_the_interval_or_half_of_the_timeout() {
+    let mut bench = Bench::echo(Config {
+        ping_interval: Some(Duration::from_secs(10)),
+        ..Config::default()
+    });
+    let open = |bench: &mut Bench, seconds| {
+        let peer = bench.open();
+        let limits = SessionLimits {
+            idle_timeout: Some(Some(Duration::from_secs(seconds))),
+            ..SessionLimits::default()
+        };
+        bench.engine.set_limits(peer.id, limits).unwrap();
+        peer
+    };
+    let (short, long) = (open(&mut bench, 6), open(&mut bench, 60));
+    bench.turn_at(3_100);
+    assert_eq!(short.take_frames(), [(0x89, vec![])]);
+    bench.turn_at(9_999);
+    assert_eq!(long.take_written(), b"");
+    bench.turn_at(10_200);
+    assert_eq!(long.take_frames(), [(0x89, vec![])]);
 }
 
 #[test]
@@ -179,7 +240,7 @@ fn a_pause_during_a_ping_gives_no_round_trip() {
 fn without_automatic_pings_an_idle_session_is_closed_no_earlier_than_the_timeout() {
     let config = Config {
         idle_timeout: Some(Duration::from_secs(10)),
-        auto_ping: false,
+        ping_interval: None,
         ..Config::default()
     };
     let mut bench = Bench::echo(config);
@@ -201,9 +262,10 @@ fn without_automatic_pings_an_idle_session_is_closed_no_earlier_than_the_timeout
 }
 
 #[test]
-fn without_an_idle_timeout_a_silent_session_stays_open() {
+fn without_an_idle_timeout_and_pings_a_silent_session_waits_for_nothing() {
     let mut bench = Bench::echo(Config {
         idle_timeout: None,
+        ping_interval: None,
         ..Config::default()
     });
     let peer = bench.open();

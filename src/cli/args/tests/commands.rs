@@ -15,7 +15,7 @@ fn every_command_has_default_routes_and_no_listener() {
     let table: [(&[&str], &Routes<'_>); 5] = [
         (&[], &three),
         (&["serve"], &three),
-        (&["--no-ping"], &three),
+        (&["--lag=skip"], &three),
         (&["echo"], &echo),
         (&["broadcast"], &broadcast),
     ];
@@ -89,7 +89,7 @@ fn an_extra_positional_argument_is_rejected() {
         &["serve", "9000"],
         &["echo", "9000"],
         &["-l", "9000", "9000"],
-        &["--no-ping", "9000"],
+        &["--no-page", "9000"],
         &["echo", "--", "9000"],
     ];
     for args in table {

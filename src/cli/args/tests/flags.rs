@@ -143,7 +143,7 @@ fn the_page_is_served_unless_no_page_is_given() {
 #[test]
 fn every_limit_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Config);
-    let table: [(&[&str], Change); 30] = [
+    let table: [(&[&str], Change); 31] = [
         (&["--message-bytes-max", "64K"], |config| {
             config.message_bytes_max = 65_536
         }),
@@ -165,7 +165,12 @@ fn every_limit_sets_its_field_and_nothing_else() {
             config.idle_timeout = None
         }),
         (&["--idle-timeout=off"], |config| config.idle_timeout = None),
-        (&["--no-ping"], |config| config.auto_ping = false),
+        (&["--ping-interval", "10s"], |config| {
+            config.ping_interval = Some(MS * 10_000)
+        }),
+        (&["--ping-interval=off"], |config| {
+            config.ping_interval = None
+        }),
         (&["--close-timeout", "50ms"], |config| {
             config.close_timeout = MS * 50
         }),

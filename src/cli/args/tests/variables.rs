@@ -112,7 +112,7 @@ fn several_values_are_separated_by_blanks_and_routes_by_line_ends() {
 fn an_empty_variable_is_ignored() {
     let variables = [
         ("WSLOOP_LISTEN", ""),
-        ("WSLOOP_NO_PING", ""),
+        ("WSLOOP_NO_PAGE", ""),
         ("WSLOOP_LAG", ""),
     ];
     let plain = serve(&[]);
@@ -134,12 +134,12 @@ fn a_switch_is_on_or_off() {
         ("no", false),
         ("off", false),
     ] {
-        let serve = serve_with(&[("WSLOOP_NO_PING", value)], &[]);
-        assert_eq!(serve.config.auto_ping, !is_on, "{value}");
+        let serve = serve_with(&[("WSLOOP_NO_PAGE", value)], &[]);
+        assert_eq!(serve.page, !is_on, "{value}");
     }
     assert_eq!(
-        error_with(&[("WSLOOP_NO_PING", "2")], &[]),
-        "WSLOOP_NO_PING \"2\" is neither on (1, true, yes, on) nor off (0, false, no, off)"
+        error_with(&[("WSLOOP_NO_PAGE", "2")], &[]),
+        "WSLOOP_NO_PAGE \"2\" is neither on (1, true, yes, on) nor off (0, false, no, off)"
     );
 }
 

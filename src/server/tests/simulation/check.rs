@@ -135,7 +135,7 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer) {
         assert!(!session.outbound.is_empty(), "paused without unsent bytes");
     }
     let idle = engine.limit_sets.idle(session.limits);
-    let has_idle_timeout = engine.deadlines.idle_half(idle).is_some();
+    let has_idle_timeout = engine.deadlines.idle_wait(idle).is_some();
     let may_wait = !has_idle_timeout && session.kind == Kind::Opened;
     assert!(deadline.is_some() || may_wait, "no deadline at all");
 }

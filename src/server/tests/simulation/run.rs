@@ -335,6 +335,7 @@ impl Environment for Observer {
 /// Returns limits that are small enough to be reached in a run.
 fn random_config(random: &mut Random, profile: &Profile) -> Config {
     let idle_timeout = Some(Duration::from_millis(400));
+    let ping_interval = Some(Duration::from_millis(30 + random.below(300) as u64));
     Config {
         high_water_bytes: 20_000,
         low_water_bytes: 5_000,
@@ -352,7 +353,7 @@ fn random_config(random: &mut Random, profile: &Profile) -> Config {
         read_budget_bytes: random.up_to(9_000),
         handshake_timeout: Duration::from_millis(100),
         idle_timeout: idle_timeout.filter(|_| !random.one_in(8)),
-        auto_ping: !random.one_in(4),
+        ping_interval: ping_interval.filter(|_| !random.one_in(4)),
         close_timeout: Duration::from_millis(60),
         write_timeout: Duration::from_millis(if random.one_in(3) { 3_000 } else { 150 }),
         stop_spread: Duration::from_millis(random.below(2) as u64 * 300),
