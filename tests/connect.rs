@@ -303,6 +303,97 @@ mod messages {
             assert_eq!((code, &*out, &*err), (Some(0), "hi\n", ""), "{url}");
         }
     }
+
+    #[test]
+    fn a_port_is_that_of_loopback_and_a_unix_socket_has_a_path_of_its_own() {
+        let dir = std::env::temp_dir().join(format!("wsloop-connect-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let socket = format!("unix:{}", dir.join("ws:1.sock").display());
+        let mut command = Command::new(WSLOOP);
+        command.args(["serve", "-r", "/echo=echo", "-r", "/=reply:root"]);
+        command.args(["-l", "127.0.0.1:0", "-l", &socket]);
+        let server = Process::announced(command);
+        let announced = server.out.recv_timeout(WAIT).unwrap();
+        let announced = announced.strip_prefix("listening on ").unwrap();
+        let port = server.addr.port();
+        for (url, answer) in [
+            (port.to_string(), "root"),
+            (format!("{port}/echo"), "hi"),
+            (format!(":{port}/echo?a=b"), "hi"),
+            (socket.clone(), "root"),
+            (format!("{socket}:/echo"), "hi"),
+            (format!("{announced}:/echo"), "hi"),
+        ] {
+            let (code, out, err) = output(&["connect", "-x", "hi", &url]);
+            assert_eq!(
+                (code, out.trim_end(), &*err),
+                (Some(0), answer, ""),
+                "{url}"
+            );
+        }
+        drop(server);
+        let missing = format!("unix:{}:/a", dir.join("none").display());
+        let (code, _, err) = output(&["connect", &missing]);
+        assert_eq!(code, Some(1), "{err}");
+        let start = format!(
+            "wsloop: cannot connect to {}: ",
+            &missing[..missing.len() - 3]
+        );
+        assert!(err.starts_with(&start), "{err}");
+        let _ = std::fs::remove_dir_all(&dir);
+    }
+
+    /// Regression test: the Close followed the last line immediately, and such answers were lost.
+    #[test]
+    fn answers_that_take_time_are_printed_after_the_end_of_stdin() {
+        let addr = open_server(|mut stream| {
+            for answer in [&b"1"[..], b"2"] {
+                let (first, _, _) = client_frame(&mut stream);
+                assert_eq!(first, TEXT);
+                thread::sleep(SHORT);
+                stream.write_all(&server_frame(TEXT, answer)).unwrap();
+            }
+            let (first, _, payload) = client_frame(&mut stream);
+            assert_eq!(first, CLOSE);
+            stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
+        });
+        assert_eq!(printed(addr, "/", &[], "a\nb\n"), b"1\n2\n");
+    }
+
+    #[test]
+    fn missing_answers_are_reported_and_are_no_failure() {
+        let answer_to = |answered: usize, expected: &str| {
+            let addr = open_server(move |mut stream| {
+                // A greeting is no answer.
+                stream.write_all(&server_frame(TEXT, b"hi")).unwrap();
+                let mut frames = 0;
+                loop {
+                    let (first, _, payload) = client_frame(&mut stream);
+                    if first == CLOSE {
+                        break stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
+                    }
+                    frames += 1;
+                    if frames <= answered {
+                        stream.write_all(&server_frame(TEXT, b"a")).unwrap();
+                    }
+                }
+            });
+            let started = Instant::now();
+            let mut client = Client::start(addr, "/", &[]);
+            assert_eq!(client.line(), "hi\n");
+            client.write("1\n2\n3\n");
+            client.stdin = None;
+            let (code, out, err) = client.end();
+            assert!(started.elapsed() >= Duration::from_secs(2));
+            assert_eq!((code, out), (Some(0), "a\n".repeat(answered)));
+            assert_eq!(err, expected);
+        };
+        answer_to(0, "no message arrived in 2 s (--wait TIME waits longer)\n");
+        answer_to(
+            2,
+            "no more messages arrived in 2 s: 2 after 3 were sent (--wait TIME waits longer)\n",
+        );
+    }
 }
 
 mod flags {
@@ -408,6 +499,52 @@ mod flags {
     }
 
     #[test]
+    fn the_host_and_credentials_are_sent_and_verbose_shows_both_heads() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let addr = bare_server(move |mut stream| {
+            sender.send(head(&mut stream)).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 401 Nope\r\nX-Odd: yes\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+        });
+        let url = format!("aladdin:open%20sesame@{addr}");
+        let args = ["connect", "-v", "-H", "Host: example.com:1", &url];
+        let (code, _, err) = output(&args);
+        assert_eq!(code, Some(1), "{err}");
+        let head = receiver.recv_timeout(WAIT).unwrap();
+        assert!(head.contains("\nhost: example.com:1\n"), "{head}");
+        let basic = "\nauthorization: Basic YWxhZGRpbjpvcGVuIHNlc2FtZQ==\n";
+        assert!(head.contains(basic), "{head}");
+        let err = err.to_lowercase();
+        for part in [
+            &format!("* trying {addr}\n> get / http/1.1\n"),
+            "\n> host: example.com:1\n",
+            "\n> authorization: basic (hidden)\n",
+            "\n>\n< http/1.1 401 nope\n< x-odd: yes\n< content-length: 0\n<\nwsloop: the server",
+        ] {
+            assert!(err.contains(part), "{part:?}: {err}");
+        }
+        assert!(!err.contains("sesame") && !err.contains("ywxh"), "{err}");
+        let (code, _, err) = output(&["connect", "ws://u:secret/x@127.0.0.1:1/"]);
+        assert_eq!(code, Some(2));
+        assert!(!err.contains("secret"), "{err}");
+    }
+
+    #[test]
+    fn an_ignored_subprotocol_is_reported() {
+        let addr = open_server(|mut stream| {
+            client_frame(&mut stream);
+            stream.write_all(&server_frame(TEXT, b"a")).unwrap();
+            let (_, _, payload) = client_frame(&mut stream);
+            stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
+        });
+        let output = run(addr, "/", &["-s", "chat"], b"hi\n");
+        let err = String::from_utf8(output.stderr).unwrap();
+        let expected = (Some(0), "the server chose no subprotocol\n");
+        assert_eq!((output.status.code(), &*err), expected);
+    }
+
+    #[test]
     fn every_frame_has_a_different_masking_key() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
@@ -477,6 +614,14 @@ mod ends {
         });
         let (_, err) = failed(garbage, "/", &[], b"");
         assert_eq!(err.lines().count(), 1, "{err}");
+    }
+
+    #[test]
+    fn a_name_without_addresses_is_a_failure_and_no_usage_error() {
+        let (code, _, err) = output(&["connect", "ws://wsloop.invalid/"]);
+        assert_eq!(code, Some(1), "{err}");
+        let start = "wsloop: cannot resolve the host name \"wsloop.invalid\": ";
+        assert!(err.starts_with(start) && err.lines().count() == 1, "{err}");
     }
 
     #[test]

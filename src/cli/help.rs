@@ -319,15 +319,20 @@ prints each received message on a line of stdout.
 
 Usage: wsloop connect [FLAG]... URL
 
-URL is ws://HOST[:PORT][/PATH][?QUERY]; ws:// can be omitted. TIME is in
-seconds, or a number with ms, s, m or h. BYTES is a number of bytes, or a
-number with K, M or G (powers of 1024).
+URL is one of these:
+  [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY]
+  PORT[/PATH]              on 127.0.0.1; also :PORT[/PATH]
+  unix:SOCKET[:/PATH]      the path of a Unix socket, and the path to request
+TIME is in seconds, or a number with ms, s, m or h. BYTES is a number of bytes,
+or a number with K, M or G (powers of 1024).
 
 The opening handshake:
-  -H, --header NAME:VALUE  add a header; repeatable
+  -H, --header NAME:VALUE  add a header, or replace Host; repeatable
   -s, --subprotocol NAME   offer a subprotocol; repeatable
   -o, --origin ORIGIN      set the Origin header, exactly as written
       --connect-timeout TIME  maximum until the server's response, default 10s
+  -v, --verbose            print the heads of request and response on stderr;
+                           the value of Authorization is hidden
 
 Sending:
   -x, --execute MESSAGE    send MESSAGE and do not read stdin; repeatable

@@ -1,7 +1,8 @@
 //! `wsloop connect`: an interactive client. Sends lines of stdin to a server and prints its messages on stdout, as
 //! wscat does.
 //!
-//! - `dial`: the TCP connection and the opening handshake. `chunked`: decodes the body of a refused handshake.
+//! - `stream`: a TCP or Unix stream. `dial`: the connection and the opening handshake. `heads`: formats both heads.
+//!   `chunked`: decodes the body of a refused handshake.
 //! - `session`: the poll loop, from the open connection to its end.
 //! - `input`: reads stdin on a thread. `messages`: splits the bytes of stdin into messages.
 //! - `outbox`: queues unsent frames. `ping`: schedules pings and measures round trips.
@@ -14,6 +15,7 @@
 
 mod chunked;
 mod dial;
+mod heads;
 mod input;
 mod messages;
 mod outbox;
@@ -21,6 +23,7 @@ mod ping;
 mod printer;
 mod screen;
 mod session;
+mod stream;
 
 use super::args::Connect;
 use mio::{Interest, Poll, Token, Waker};
@@ -35,13 +38,15 @@ use std::sync::Arc;
 /// Returns why the connection was not opened, or why it did not end with a Close from both sides: one line. For a
 /// refused opening handshake, the body of the response follows on the next lines.
 pub(super) fn run(connect: &Connect) -> Result<(), String> {
+    // Before signals are handled, so that Ctrl-C ends the process while a name is resolved.
+    let addresses = dial::addresses(&connect.endpoint.place)?;
     let mut poll = Poll::new().map_err(describe)?;
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
         .map_err(describe)?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(describe)?;
-    let dialled = dial::dial(connect, &mut poll, &mut signals)?;
+    let dialled = dial::dial(connect, &addresses, &mut poll, &mut signals)?;
     let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(describe)?;
     session.run(&mut poll, &mut signals)
 }

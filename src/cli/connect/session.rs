@@ -10,10 +10,10 @@ use super::outbox::Outbox;
 use super::ping::{Due, Pings};
 use super::printer::Printer;
 use super::screen::{Screen, Style, escaped};
+use super::stream::Stream;
 use super::{SERVER, SIGNALS, describe};
 use crate::cli::args::{Connect, Stay};
 use crate::cli::client::MaskingKeys;
-use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
 use signal_hook_mio::v1_0::Signals;
 use std::io::{self, ErrorKind, IsTerminal, Read};
@@ -28,7 +28,7 @@ use wsloop::proto::{
 pub(super) struct Session<'c> {
     connect: &'c Connect,
     limits: Limits,
-    stream: TcpStream,
+    stream: Stream,
     /// Whether the socket may have input. Events are edge-triggered, so this stays set until a read would block.
     is_readable: bool,
     /// Whether the socket may accept bytes: the last write was not short, or the socket has become writable since then.
@@ -121,7 +121,7 @@ impl<'c> Session<'c> {
         let subprotocol = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
         session.screen.note(&format!(
             "connected to {}{subprotocol} (Ctrl-C to close)",
-            connect.url.text
+            connect.endpoint.text
         ));
         if reads_stdin {
             session.source = Source::stdin(connect, waker)?;

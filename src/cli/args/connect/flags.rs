@@ -5,10 +5,18 @@ use super::super::units;
 use super::{Connect, Stay};
 use wsloop::proto::{ClientOpening, RequestError};
 
-pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
+pub(in super::super) static FLAGS: [Flag<Connect>; 13] = [
     Flag::<Connect>::with_value(Some("-H"), "--header", |connect, text| {
         let (name, value) = text.split_once(':').ok_or("is not NAME:VALUE")?;
         let (name, value) = (name.trim_end(), value.trim());
+        if name.eq_ignore_ascii_case("Host") {
+            if connect.host.is_some() {
+                return Err("is a second Host".to_owned());
+            }
+            ClientOpening::new(value, "/", [0; 16]).map_err(reason)?;
+            connect.host = Some(value.to_owned());
+            return Ok(());
+        }
         probe().with_header(name, value).map_err(reason)?;
         connect.headers.push((name.to_owned(), value.to_owned()));
         Ok(())
@@ -46,6 +54,8 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
         Ok(())
     }),
     Flag::switch(None, "--binary", |connect| connect.is_binary = true),
+    Flag::switch(None, "--plain", |connect| connect.is_plain = true),
+    Flag::switch(Some("-v"), "--verbose", |connect| connect.is_verbose = true),
     Flag::with_value(None, "--message-bytes-max", |connect, text| {
         connect.message_bytes_max = units::bytes(text)?;
         if connect.message_bytes_max == 0 || connect.message_bytes_max > MESSAGE_BYTES_MAX {

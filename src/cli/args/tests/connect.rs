@@ -16,13 +16,16 @@ fn error_after_url(args: &[&str]) -> String {
 
 fn default() -> Connect {
     Connect {
-        url: Url::parse(URL).unwrap(),
+        endpoint: connect_of(&["connect", URL]).endpoint,
+        host: None,
         headers: vec![],
         subprotocols: vec![],
         execute: vec![],
         stay: Stay::Answered,
         ping: None,
         is_binary: false,
+        is_plain: false,
+        is_verbose: false,
         message_bytes_max: 64 << 20,
         connect_timeout: SECOND * 10,
         close_timeout: SECOND * 10,
@@ -36,8 +39,8 @@ fn only_the_url_is_required_and_its_scheme_is_optional() {
     assert_eq!(connect(&[]), default());
     for host in ["127.0.0.1", "[::1]:80/a?b=c", "localhost:9"] {
         let full = format!("ws://{host}");
-        let url = connect_of(&["connect", host]).url;
-        assert_eq!(url, Url::parse(&full).unwrap());
+        let endpoint = connect_of(&["connect", host]).endpoint;
+        assert_eq!(endpoint, connect_of(&["connect", &full]).endpoint);
     }
 }
 
@@ -47,7 +50,7 @@ fn every_flag_sets_its_field_and_nothing_else() {
         connect.headers.push((name.to_owned(), value.to_owned()));
     }
     type Change = fn(&mut Connect);
-    let table: [(&[&str], Change); 17] = [
+    let table: [(&[&str], Change); 21] = [
         (&["-H", "A: b:c ", "--header=D:"], |c| {
             header(c, "A", "b:c");
             header(c, "D", "");
@@ -55,6 +58,13 @@ fn every_flag_sets_its_field_and_nothing_else() {
         (&["-s", "a", "--subprotocol", "b"], |c| {
             c.subprotocols = vec!["a".to_owned(), "b".to_owned()];
         }),
+        (&["-H", "host: A:9", "-H", "A:b"], |c| {
+            c.host = Some("A:9".to_owned());
+            header(c, "A", "b");
+        }),
+        (&["--plain"], |c| c.is_plain = true),
+        (&["-v"], |c| c.is_verbose = true),
+        (&["--verbose"], |c| c.is_verbose = true),
         (&["-o", "https://a"], |c| header(c, "Origin", "https://a")),
         (&["--origin=null"], |c| header(c, "Origin", "null")),
         (&["-x", "", "--execute", "b c"], |c| {
@@ -107,11 +117,27 @@ fn the_request_has_the_given_headers_and_subprotocols() {
     ] {
         assert!(request.contains(line), "{line:?} {request}");
     }
+    let request = |args: &[&str]| {
+        let mut request = Vec::new();
+        let connect = connect_of(&[&["connect"], args].concat());
+        let opening = connect.opening([0; 16]).unwrap();
+        opening.encode_request(&mut request);
+        String::from_utf8(request).unwrap().to_ascii_lowercase()
+    };
+    let named = request(&["a:b@10.0.0.1", "-H", "Host: example.com"]);
+    assert!(named.contains("\r\nhost: example.com\r\n"), "{named}");
+    assert!(
+        named.contains("\r\nauthorization: basic ytpi\r\n"),
+        "{named}"
+    );
+    let own = request(&["a:b@10.0.0.1", "-H", "authorization: Bearer x"]);
+    assert!(own.contains("\r\nauthorization: bearer x\r\n"), "{own}");
+    assert_eq!(own.matches("authorization").count(), 1, "{own}");
 }
 
 #[test]
 fn an_error_names_the_invalid_argument() {
-    let table: [(&[&str], &str); 17] = [
+    let table: [(&[&str], &str); 18] = [
         (
             &["hello"],
             "unexpected argument \"hello\" (connect takes one URL",
@@ -122,9 +148,10 @@ fn an_error_names_the_invalid_argument() {
             &["-H", "a:\u{1}"],
             "-H \"a:\\u{1}\" is invalid: a header's value",
         ),
+        (&["-H", "Host:a b"], "-H \"Host:a b\" is invalid: the host"),
         (
-            &["-H", "Host:a"],
-            "-H \"Host:a\" is invalid: the header host is reserved",
+            &["-H", "Host:a", "-H", "host:b"],
+            "-H \"host:b\" is a second Host",
         ),
         (
             &["-s", "a b"],
