@@ -556,7 +556,7 @@ mod flags {
                 }
             }
         });
-        printed(addr, "/", &[], "a\n".repeat(50));
+        printed(addr, "/", &["-w0"], "a\n".repeat(50));
         let mut keys: Vec<_> = receiver.iter().collect();
         assert_eq!(keys.len(), 51);
         keys.sort_unstable();
@@ -644,7 +644,7 @@ mod ends {
                     thread::sleep(WAIT);
                 }
             });
-            let (_, err) = failed(addr, "/", &["--close-timeout", "300ms"], b"hi\n");
+            let (_, err) = failed(addr, "/", &["-w0", "--close-timeout", "300ms"], b"hi\n");
             assert_eq!(err, "the server did not answer our Close in 0.3 s\n");
         }
     }

@@ -343,9 +343,10 @@ Sending:
                            terminal)
 
 Closing:
-  A Close is sent immediately after the last line. Messages that arrive before
-  the server's Close are printed. With -x, the Close is sent when as many
-  messages have arrived as were sent, or after 2s.
+  After the last line or -x, a Close is sent when as many messages have arrived
+  as were sent. It is also sent when none has arrived for 2s; this is reported
+  on stderr (on stdout if that is a terminal), and is no error. Messages that
+  arrive before the server's Close are printed.
   -w, --wait TIME          send the Close this long after the last line or -x
   -n, --no-close           do not send a Close: stay connected until the server
                            closes or a signal arrives
@@ -363,6 +364,8 @@ Output:
   there are a prompt and colours (unless NO_COLOR is set), control characters
   are escaped, and the first 1024 bytes of a binary message are shown. The
   status and body of a refused request are printed on stderr.
+      --plain              do not edit lines: leave that to the terminal, which
+                           limits a line to 4095 bytes on Linux
       --message-bytes-max BYTES  maximum payload of a message, default 64M;
                            above: close 1009 if received, error if to be sent
   -h, --help

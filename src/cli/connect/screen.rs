@@ -100,7 +100,7 @@ impl Screen {
     }
 
     /// Formats a line that is no message: for stdout if stdout is a terminal, else for stderr.
-    fn info(&mut self, text: &str) {
+    pub(super) fn info(&mut self, text: &str) {
         if self.style.is_terminal {
             self.line(GREEN, "", text);
         } else {

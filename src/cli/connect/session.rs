@@ -40,7 +40,9 @@ pub(super) struct Session<'c> {
     /// The result of [`run`](Self::run): the first failure, if there is one.
     result: Result<(), String>,
     pings: Option<Pings>,
-    /// Number of messages received.
+    /// Number of messages sent.
+    sent: usize,
+    /// Number of messages received since the first message was sent. A greeting before it is no answer.
     received: usize,
     screen: Screen,
     printer: Printer,
@@ -66,8 +68,9 @@ enum Phase {
     Staying {
         /// When our Close is sent. `None`: when a signal arrives.
         until: Option<Instant>,
-        /// Our Close is sent earlier if this many messages have been received.
-        answers: Option<usize>,
+        /// Whether our Close is sent earlier if as many messages have been received as were sent. Then received messages
+        /// and written bytes postpone `until`, because answers may still arrive.
+        is_counting: bool,
     },
     /// Our Close is queued. The server's Close must arrive before `idle_deadline` and before `until`. Each received
     /// message postpones `idle_deadline`. Both deadlines are postponed while the printer is full, and when queued bytes
@@ -111,6 +114,7 @@ impl<'c> Session<'c> {
             phase: Phase::Sending,
             result: Ok(()),
             pings: connect.ping.map(|interval| Pings::new(interval, now)),
+            sent: 0,
             received: 0,
             screen: Screen::new(Style::detect(reads_stdin, connect.is_binary)),
             printer: Printer::new(waker)?,
@@ -118,12 +122,24 @@ impl<'c> Session<'c> {
             buf: vec![0; READ_BUF_BYTES],
         };
         let subprotocol = dialled.response.subprotocol();
+        let is_offer_ignored = subprotocol.is_none() && !connect.subprotocols.is_empty();
         let subprotocol = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
         session.screen.note(&format!(
             "connected to {}{subprotocol} (Ctrl-C to close)",
             connect.endpoint.text
         ));
-        if reads_stdin {
+        if is_offer_ignored {
+            session.screen.info("the server chose no subprotocol");
+        }
+        // Before messages are queued, so that a message of the server in `rest` does not count as an answer.
+        let mut rest = dialled.rest;
+        session.receive(&mut rest);
+        if !matches!(session.phase, Phase::Sending) {
+            // The server's Close was in `rest`, or a violation of the protocol.
+            if !reads_stdin {
+                session.fail("the server closed before a message was sent".to_owned());
+            }
+        } else if reads_stdin {
             session.source = Source::stdin(connect, waker)?;
         } else {
             for text in &connect.execute {
@@ -139,8 +155,6 @@ impl<'c> Session<'c> {
                 session.send(text.as_bytes());
             }
         }
-        let mut rest = dialled.rest;
-        session.receive(&mut rest);
         Ok(session)
     }
 
@@ -298,9 +312,23 @@ impl<'c> Session<'c> {
 
     /// Called for each received message.
     fn count_message(&mut self) {
-        self.received += 1;
+        if self.sent > 0 {
+            self.received += 1;
+        }
         if let Phase::Closing { idle_deadline, .. } = &mut self.phase {
             *idle_deadline = Instant::now() + self.connect.close_timeout;
+        }
+        self.postpone_close();
+    }
+
+    /// Called when something happened after which answers may still arrive.
+    fn postpone_close(&mut self) {
+        if let Phase::Staying {
+            until,
+            is_counting: true,
+        } = &mut self.phase
+        {
+            *until = Some(Instant::now() + ANSWERS_TIMEOUT);
         }
     }
 
@@ -368,7 +396,9 @@ impl<'c> Session<'c> {
             let frames = self.outbox.frames();
             let connection = &mut self.connection;
             let is_binary = self.connect.is_binary;
+            let sent = &mut self.sent;
             let mut send = |bytes: &[u8]| {
+                *sent += 1;
                 connection.send(message(bytes, is_binary), frames);
             };
             let result = match taken {
@@ -401,6 +431,7 @@ impl<'c> Session<'c> {
     }
 
     fn send(&mut self, bytes: &[u8]) {
+        self.sent += 1;
         let message = message(bytes, self.connect.is_binary);
         self.connection.send(message, self.outbox.frames());
     }
@@ -408,14 +439,26 @@ impl<'c> Session<'c> {
     /// Called when all messages are queued.
     fn end_of_messages(&mut self) {
         let now = Instant::now();
-        let answers = self.connect.execute.len();
-        let (until, answers) = match self.connect.stay {
-            Stay::Answered if answers > 0 => (Some(now + ANSWERS_TIMEOUT), Some(answers)),
-            Stay::Answered => return self.close(),
-            Stay::For(time) => (Some(now + time), None),
-            Stay::Forever => (None, None),
+        let (until, is_counting) = match self.connect.stay {
+            Stay::Answered => (Some(now + ANSWERS_TIMEOUT), true),
+            Stay::For(time) => (Some(now + time), false),
+            Stay::Forever => (None, false),
         };
-        self.phase = Phase::Staying { until, answers };
+        self.phase = Phase::Staying { until, is_counting };
+    }
+
+    /// Reports that the time to wait for answers has passed.
+    fn report_unanswered(&mut self) {
+        let seconds = ANSWERS_TIMEOUT.as_secs();
+        let line = match self.received {
+            0 => format!("no message arrived in {seconds} s"),
+            received => format!(
+                "no more messages arrived in {seconds} s: {received} after {} were sent",
+                self.sent
+            ),
+        };
+        self.screen
+            .info(&format!("{line} (--wait TIME waits longer)"));
     }
 
     /// Starts the closing handshake.
@@ -458,10 +501,16 @@ impl<'c> Session<'c> {
         let was_full = std::mem::replace(&mut self.was_full, is_full);
         match self.phase {
             Phase::Sending | Phase::Printing => {}
-            Phase::Staying { until, answers } => {
-                if until.is_some_and(|until| now >= until)
-                    || answers.is_some_and(|answers| self.received >= answers)
-                {
+            Phase::Staying { until, is_counting } => {
+                if is_counting && self.received >= self.sent {
+                    self.close();
+                } else if is_counting && (is_full || was_full) {
+                    // Answers may have arrived already. They are not read while the printer is full.
+                    self.postpone_close();
+                } else if until.is_some_and(|until| now >= until) {
+                    if is_counting {
+                        self.report_unanswered();
+                    }
                     self.close();
                 }
             }
@@ -537,6 +586,9 @@ impl<'c> Session<'c> {
                 let is_closing = matches!(self.phase, Phase::Closing { .. });
                 if written > 0 && is_closing {
                     self.phase = self.closing_phase(Instant::now());
+                }
+                if written > 0 {
+                    self.postpone_close();
                 }
             }
             // The server accepts no more bytes. Its Close, which has the reason, may have arrived before the error. So the
@@ -627,7 +679,7 @@ fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
 /// RFC 6455 section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
 
-/// Maximum time to wait for the answers to `-x`. wscat waits as long.
+/// Maximum time without a message while answers are missing. wscat waits as long for the answers to its `-x`.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum time of [`Phase::Closing`] while the server continues to send messages, unless `--close-timeout` is longer.
