@@ -891,50 +891,87 @@ mod pressure {
 mod terminal {
     use super::*;
 
-    /// Runs a dialogue with an environment variable set. Returns everything that the terminal received. `None` if the
-    /// system has no `script`.
-    fn screen(env: &str, args: &str, addr: SocketAddr) -> Option<String> {
-        let line = format!("env {env} {WSLOOP} connect {args} ws://{addr}/");
-        let mut script = Command::new("script");
-        script
-            .args(["-qec", &line, "/dev/null"])
-            .env("TERM", "xterm");
-        script.env_remove("NO_COLOR");
-        script
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let Ok(mut child) = script.spawn() else {
-            eprintln!("skipped: the command `script` is not installed");
-            return None;
-        };
-        let mut stdin = child.stdin.take().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut all = Vec::new();
-        let mut until = |all: &mut Vec<u8>, part: &str| {
+    /// A client in a pseudo-terminal of 80 columns.
+    struct Terminal {
+        script: Child,
+        stdin: ChildStdin,
+        stdout: BufReader<std::process::ChildStdout>,
+        /// Everything that the terminal has received.
+        all: Vec<u8>,
+    }
+
+    impl Terminal {
+        /// Starts a client with environment variables. `None` if the system has no `script`.
+        fn start(env: &str, args: &str, addr: SocketAddr) -> Option<Self> {
+            Self::run(&format!("env {env} {WSLOOP} connect {args} ws://{addr}/"))
+        }
+
+        /// Runs a command line of the shell.
+        fn run(line: &str) -> Option<Self> {
+            let line = format!("stty cols 80; {line}");
+            let mut script = Command::new("script");
+            script
+                .args(["-qec", &line, "/dev/null"])
+                .env("TERM", "xterm")
+                .env_remove("NO_COLOR")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null());
+            let Ok(mut script) = script.spawn() else {
+                eprintln!("skipped: the command `script` is not installed");
+                return None;
+            };
+            Some(Self {
+                stdin: script.stdin.take().unwrap(),
+                stdout: BufReader::new(script.stdout.take().unwrap()),
+                script,
+                all: Vec::new(),
+            })
+        }
+
+        /// Reads until the output ends with `part`, or ends.
+        fn until(&mut self, part: &str) {
             let mut byte = [0];
-            while !String::from_utf8_lossy(all).ends_with(part) {
-                if stdout.read(&mut byte).unwrap() == 0 {
+            while !self.all.ends_with(part.as_bytes()) {
+                if self.stdout.read(&mut byte).unwrap() == 0 {
                     break;
                 }
-                all.push(byte[0]);
+                self.all.push(byte[0]);
             }
-        };
-        until(&mut all, "> ");
-        stdin.write_all(b"hello\x1bx\n").unwrap();
-        until(&mut all, "< hello\\u{1b}x");
-        until(&mut all, "> ");
-        stdin.write_all(b"\x04").unwrap();
-        until(&mut all, "never");
-        drop(stdin);
-        assert_eq!(child.wait().unwrap().code(), Some(0));
-        Some(String::from_utf8(all).unwrap())
+        }
+
+        /// Types `keys` and waits for output.
+        fn type_until(&mut self, keys: &str, part: &str) {
+            self.stdin.write_all(keys.as_bytes()).unwrap();
+            self.until(part);
+        }
+
+        /// Waits for the end of the client. Returns its exit code and everything that the terminal has received.
+        fn end(mut self) -> (Option<i32>, String) {
+            self.until("(never shown)");
+            drop(self.stdin);
+            let code = self.script.wait().unwrap().code();
+            (code, String::from_utf8(self.all).unwrap())
+        }
     }
+
+    /// An empty prompt, with the cursor after it.
+    const PROMPT: &str = "\r\x1b[K> \r\x1b[2C";
 
     #[test]
     fn a_terminal_shows_a_prompt_and_colours() {
         let server = Process::start(&["echo"]);
-        let Some(all) = screen("A=b", "", server.addr) else {
+        let screen = |env: &str, prompt: &str| {
+            let mut terminal = Terminal::start(env, "--plain", server.addr)?;
+            terminal.until("> ");
+            terminal.type_until("hello\x1bx\n", "< hello\\u{1b}x");
+            terminal.until(prompt);
+            terminal.type_until("\x04", "disconnected");
+            let (code, all) = terminal.end();
+            assert_eq!(code, Some(0), "{all:?}");
+            Some(all)
+        };
+        let Some(all) = screen("A=b", "> ") else {
             return;
         };
         for part in [
@@ -945,8 +982,108 @@ mod terminal {
         ] {
             assert!(all.contains(part), "{part:?}: {all:?}");
         }
-        let plain = screen("NO_COLOR=1", "", server.addr).unwrap();
+        let plain = screen("NO_COLOR=1", "> ").unwrap();
         assert!(plain.contains("\r\x1b[K< hello\\u{1b}x\r\n> "), "{plain:?}");
         assert!(!plain.contains("\x1b[3"), "{plain:?}");
+        // Without escape sequences, lines are not edited.
+        let dumb = screen("TERM=dumb", "> ").unwrap();
+        assert!(!dumb.contains(PROMPT), "{dumb:?}");
+    }
+
+    /// Regression test: the terminal dropped the rest of the line silently.
+    #[test]
+    fn a_line_that_a_plain_terminal_has_cut_is_not_sent() {
+        let server = Process::start(&["echo"]);
+        let Some(mut terminal) = Terminal::start("A=b", "--plain", server.addr) else {
+            return;
+        };
+        terminal.until("> ");
+        let long = "x".repeat(5000);
+        terminal.stdin.write_all(long.as_bytes()).unwrap();
+        terminal.stdin.write_all(b"\n").unwrap();
+        let (code, all) = terminal.end();
+        assert_eq!(code, Some(1));
+        let error = "line 1 of stdin was not sent: the terminal cuts lines at 4095 bytes";
+        assert!(all.contains(error) && !all.contains("< x"), "{all:?}");
+    }
+
+    #[cfg(feature = "line-editing")]
+    mod editing {
+        use super::*;
+
+        #[test]
+        fn a_line_is_edited_and_found_again_in_the_history() {
+            let server = Process::start(&["echo"]);
+            let Some(mut terminal) = Terminal::start("NO_COLOR=1", "", server.addr) else {
+                return;
+            };
+            terminal.until(PROMPT);
+            terminal.type_until("hllo", "> hllo\r\x1b[6C");
+            terminal.type_until("\x1b[D\x1b[D\x1b[D", "> hllo\r\x1b[3C");
+            terminal.type_until("e", "> hello\r\x1b[4C");
+            terminal.type_until("\r", "< hello\r\n");
+            terminal.until(PROMPT);
+            terminal.type_until("\x1b[A", "> hello\r\x1b[7C");
+            terminal.type_until(" \u{65e5}\u{672c}", "\r\x1b[12C");
+            terminal.type_until("\x7f\r", "< hello \u{65e5}\r\n");
+            terminal.until(PROMPT);
+            terminal.type_until("\x04", "disconnected (code 1000)\r\n");
+            let (code, all) = terminal.end();
+            assert_eq!(code, Some(0), "{all:?}");
+            assert!(all.contains("> hello\r\n"), "{all:?}");
+        }
+
+        #[test]
+        fn a_line_longer_than_a_terminal_allows_is_sent_whole() {
+            let server = Process::start(&["serve", "-r", "/*=echo"]);
+            let Some(mut terminal) = Terminal::start("NO_COLOR=1", "", server.addr) else {
+                return;
+            };
+            terminal.until(PROMPT);
+            // Typed ahead, faster than it is read, in one piece with the next line.
+            let long = "0123456789".repeat(10_000);
+            let answer = format!("< {long}\r\n");
+            terminal.type_until(&format!("{long}\rshort\r"), &answer);
+            terminal.until("< short\r\n");
+            terminal.type_until("\x04", "disconnected (code 1000)\r\n");
+            let (_, all) = terminal.end();
+            assert!(all.contains(".. (100000 bytes)\r\n"));
+        }
+
+        #[test]
+        fn an_incoming_message_is_shown_above_the_line_that_is_being_typed() {
+            let server = Process::start(&["broadcast"]);
+            let Some(mut terminal) = Terminal::start("NO_COLOR=1", "", server.addr) else {
+                return;
+            };
+            terminal.until(PROMPT);
+            terminal.type_until("half", "> half\r\x1b[6C");
+            assert_eq!(printed(server.addr, "/", &["-x", "news"], ""), b"news\n");
+            terminal.until("\r\x1b[K< news\r\n\r\x1b[K> half\r\x1b[6C");
+            terminal.type_until(" a line\r", "< half a line\r\n");
+            terminal.until(PROMPT);
+            // Ctrl-C, which the terminal turns into a signal.
+            terminal.type_until("x\x03", "disconnected (code 1000)\r\n");
+            assert_eq!(terminal.end().0, Some(0));
+        }
+
+        #[test]
+        fn the_modes_of_the_terminal_are_restored() {
+            let server = Process::start(&["echo"]);
+            for keys in ["\x04", "\x03"] {
+                let connect = format!("{WSLOOP} connect ws://{}/", server.addr);
+                let line = format!("stty -a; {connect}; stty -a");
+                let Some(mut terminal) = Terminal::run(&line) else {
+                    return;
+                };
+                terminal.until(PROMPT);
+                terminal.stdin.write_all(keys.as_bytes()).unwrap();
+                let (_, all) = terminal.end();
+                let modes: Vec<_> = all.lines().filter(|line| line.contains("icanon")).collect();
+                assert_eq!(modes.len(), 2, "{all:?}");
+                assert_eq!(modes[0], modes[1]);
+                assert!(!modes[0].contains("-icanon"));
+            }
+        }
     }
 }

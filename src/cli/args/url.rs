@@ -9,6 +9,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use wsloop::proto::ClientOpening;
 
+#[cfg(feature = "bench")]
 /// A `ws` URL (RFC 6455 section 3) and the socket addresses of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Url {
@@ -36,6 +37,7 @@ pub(super) struct UrlParts<'t> {
     pub(super) target: String,
 }
 
+#[cfg(feature = "bench")]
 impl Url {
     /// Parses a URL and resolves its host.
     ///

@@ -4,7 +4,7 @@
 //! - `stream`: a TCP or Unix stream. `dial`: the connection and the opening handshake. `heads`: formats both heads.
 //!   `chunked`: decodes the body of a refused handshake.
 //! - `session`: the poll loop, from the open connection to its end.
-//! - `input`: reads stdin on a thread. `messages`: splits the bytes of stdin into messages.
+//! - `edit`: line editing on a terminal. `input`: reads stdin on a thread. `messages`: splits the bytes of stdin into messages.
 //! - `outbox`: queues unsent frames. `ping`: schedules pings and measures round trips.
 //! - `screen`: formats output for terminals and pipes. `printer`: writes stdout and stderr on a thread, because they
 //!   may block without limit and Ctrl-C must work meanwhile.
@@ -15,6 +15,8 @@
 
 mod chunked;
 mod dial;
+#[cfg(feature = "line-editing")]
+mod edit;
 mod heads;
 mod input;
 mod messages;
@@ -28,6 +30,7 @@ mod stream;
 use super::args::Connect;
 use mio::{Interest, Poll, Token, Waker};
 use session::Session;
+use signal_hook::consts;
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::sync::Arc;
@@ -41,7 +44,7 @@ pub(super) fn run(connect: &Connect) -> Result<(), String> {
     // Before signals are handled, so that Ctrl-C ends the process while a name is resolved.
     let addresses = dial::addresses(&connect.endpoint.place)?;
     let mut poll = Poll::new().map_err(describe)?;
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(describe)?;
+    let mut signals = Signals::new([consts::SIGINT, consts::SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
         .map_err(describe)?;
@@ -59,7 +62,3 @@ const SERVER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 /// Wakes the loop when the input thread has read or the printer thread has written something.
 const WAKER: Token = Token(2);
-
-/// These numbers are the same on every Unix.
-const SIGINT: i32 = 2;
-const SIGTERM: i32 = 15;

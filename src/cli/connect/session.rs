@@ -4,6 +4,8 @@
 //! Each turn reads, takes input, handles what is due, writes, prints, and then waits for events.
 
 use super::dial::Dialled;
+#[cfg(feature = "line-editing")]
+use super::edit::Terminal;
 use super::input::{Available, Input};
 use super::messages::{InputError, MessageSplitter, SplitMode};
 use super::outbox::Outbox;
@@ -15,6 +17,8 @@ use super::{SERVER, SIGNALS, describe};
 use crate::cli::args::{Connect, Stay};
 use crate::cli::client::MaskingKeys;
 use mio::{Events, Poll, Waker};
+#[cfg(feature = "line-editing")]
+use signal_hook::consts;
 use signal_hook_mio::v1_0::Signals;
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::sync::Arc;
@@ -57,6 +61,8 @@ enum Source {
         input: Input,
         messages: MessageSplitter,
     },
+    #[cfg(feature = "line-editing")]
+    Terminal(Box<Terminal>),
     Ended,
 }
 
@@ -164,6 +170,12 @@ impl<'c> Session<'c> {
     /// Returns the first failure, in one line: the connection did not end with a Close from both sides, the server's
     /// code is neither 1000 nor absent, or input or output failed.
     pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> Result<(), String> {
+        #[cfg(feature = "line-editing")]
+        if let Source::Terminal(_) = self.source {
+            for signal in TERMINAL_SIGNALS {
+                signals.add_signal(signal).map_err(describe)?;
+            }
+        }
         let mut events = Events::with_capacity(8);
         loop {
             let is_budget_spent = self.read();
@@ -190,7 +202,11 @@ impl<'c> Session<'c> {
             let mut has_signal = false;
             for event in &events {
                 match event.token() {
-                    SIGNALS => has_signal |= signals.pending().count() > 0,
+                    SIGNALS => {
+                        for signal in signals.pending() {
+                            has_signal |= !self.is_of_terminal(signal);
+                        }
+                    }
                     SERVER => {
                         let has_ended = event.is_read_closed() || event.is_error();
                         self.is_readable |= event.is_readable() || has_ended;
@@ -203,6 +219,55 @@ impl<'c> Session<'c> {
             if has_signal && !self.interrupt() {
                 return self.result;
             }
+        }
+    }
+
+    /// Handles a signal of [`TERMINAL_SIGNALS`]. Returns false for any other.
+    #[cfg(feature = "line-editing")]
+    fn is_of_terminal(&mut self, signal: i32) -> bool {
+        match signal {
+            consts::SIGTSTP => {
+                self.screen.erase_prompt();
+                self.print_now();
+                if let Source::Terminal(terminal) = &self.source {
+                    terminal.suspend();
+                }
+                // Returns when the process continues.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+                self.resume();
+            }
+            consts::SIGCONT => self.resume(),
+            consts::SIGWINCH => {
+                if let Source::Terminal(terminal) = &mut self.source {
+                    terminal.resized();
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    #[cfg(not(feature = "line-editing"))]
+    fn is_of_terminal(&mut self, _: i32) -> bool {
+        false
+    }
+
+    /// Called when the process continues after a stop.
+    #[cfg(feature = "line-editing")]
+    fn resume(&mut self) {
+        if let Source::Terminal(terminal) = &mut self.source {
+            terminal.resume();
+        }
+    }
+
+    /// Passes output to the printer, and waits for a moment until it is written.
+    #[cfg(feature = "line-editing")]
+    fn print_now(&mut self) {
+        let Screen { out, err, .. } = &mut self.screen;
+        self.printer.print(out, err);
+        let deadline = Instant::now() + PRINT_TIMEOUT;
+        while !self.printer.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -389,10 +454,12 @@ impl<'c> Session<'c> {
             if self.outbox.len() >= OUTBOX_BYTES_MAX {
                 return;
             }
-            let Source::Stdin { input, messages } = &mut self.source else {
-                return self.end_of_messages();
+            let taken = match &self.source {
+                Source::Stdin { input, .. } => input.take(),
+                #[cfg(feature = "line-editing")]
+                Source::Terminal(terminal) => terminal.input.take(),
+                Source::Ended => return self.end_of_messages(),
             };
-            let taken = input.take();
             let frames = self.outbox.frames();
             let connection = &mut self.connection;
             let is_binary = self.connect.is_binary;
@@ -403,16 +470,28 @@ impl<'c> Session<'c> {
             };
             let result = match taken {
                 Available::Nothing => return,
-                Available::Chunk(chunk) => {
-                    let result = messages.push(&chunk, &mut send);
-                    self.screen.line_entered();
-                    result
-                }
-                Available::End => {
-                    let result = messages.finish(&mut send);
-                    self.source = Source::Ended;
-                    result
-                }
+                Available::Chunk(chunk) => match &mut self.source {
+                    Source::Stdin { messages, .. } => {
+                        let result = messages.push(&chunk, &mut send);
+                        self.screen.line_entered();
+                        result
+                    }
+                    #[cfg(feature = "line-editing")]
+                    Source::Terminal(terminal) => {
+                        let mut send = |line: &str| send(line.as_bytes());
+                        if terminal.push(&chunk, &mut self.screen, &mut send) {
+                            self.source = Source::Ended;
+                        }
+                        Ok(())
+                    }
+                    Source::Ended => Ok(()),
+                },
+                Available::End => match std::mem::replace(&mut self.source, Source::Ended) {
+                    Source::Stdin { mut messages, .. } => messages.finish(&mut send),
+                    #[cfg(feature = "line-editing")]
+                    Source::Terminal(_) => Ok(()),
+                    Source::Ended => Ok(()),
+                },
                 Available::Failed(error) => {
                     self.fail(format!("cannot read stdin: {error}"));
                     return self.close();
@@ -620,7 +699,11 @@ impl<'c> Session<'c> {
     /// Passes the output of this turn to the printer.
     fn print(&mut self) {
         match self.phase {
-            Phase::Sending => self.screen.show_prompt(),
+            Phase::Sending => match &mut self.source {
+                #[cfg(feature = "line-editing")]
+                Source::Terminal(terminal) => terminal.draw(&mut self.screen),
+                Source::Stdin { .. } | Source::Ended => self.screen.show_prompt(),
+            },
             Phase::Staying { .. }
             | Phase::Closing { .. }
             | Phase::Flushing { .. }
@@ -651,15 +734,26 @@ impl<'c> Session<'c> {
 impl Source {
     /// Starts reading stdin.
     fn stdin(connect: &Connect, waker: &Arc<Waker>) -> io::Result<Self> {
+        #[cfg(feature = "line-editing")]
+        if !connect.is_plain
+            && let Some(terminal) = Terminal::open(connect.message_bytes_max, waker)?
+        {
+            return Ok(Self::Terminal(Box::new(terminal)));
+        }
         // On a terminal, Enter ends a binary message. A file or pipe is one binary message.
-        let mode = if connect.is_binary && !io::stdin().is_terminal() {
+        let is_terminal = io::stdin().is_terminal();
+        let mode = if connect.is_binary && !is_terminal {
             SplitMode::Whole
         } else {
             SplitMode::Lines
         };
+        let mut messages = MessageSplitter::new(mode, connect.is_binary, connect.message_bytes_max);
+        if is_terminal {
+            messages = messages.for_terminal();
+        }
         Ok(Self::Stdin {
             input: Input::stdin(waker)?,
-            messages: MessageSplitter::new(mode, connect.is_binary, connect.message_bytes_max),
+            messages,
         })
     }
 }
@@ -675,6 +769,14 @@ fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
         )
     }
 }
+
+/// Stop, continuation, and a change of the size: handled while lines are edited.
+#[cfg(feature = "line-editing")]
+const TERMINAL_SIGNALS: [i32; 3] = [consts::SIGTSTP, consts::SIGCONT, consts::SIGWINCH];
+
+/// Maximum time to write output before the process is stopped.
+#[cfg(feature = "line-editing")]
+const PRINT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// RFC 6455 section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
