@@ -1063,8 +1063,11 @@ mod terminal {
             terminal.type_until(" a line\r", "< half a line\r\n");
             terminal.until(PROMPT);
             // Ctrl-C, which the terminal turns into a signal.
-            terminal.type_until("x\x03", "disconnected (code 1000)\r\n");
-            assert_eq!(terminal.end().0, Some(0));
+            terminal.type_until("x", "> x\r\x1b[3C");
+            terminal.type_until("\x03", "disconnected (code 1000)\r\n");
+            let (code, all) = terminal.end();
+            assert_eq!(code, Some(0));
+            assert!(all.contains("> x (not sent)\r\n"), "{all:?}");
         }
 
         #[test]

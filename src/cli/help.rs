@@ -342,6 +342,13 @@ Sending:
                            until its pong, on stderr (on stdout if that is a
                            terminal)
 
+On a terminal, lines of any length are edited with the keys of shells: arrows,
+Home, End, Ctrl-A E W U K Y L, Alt-B F D; Up and Down show earlier lines, which
+are kept in memory only. Ctrl-V inserts the next key as it is, such as Tab or
+Enter. Ctrl-D ends the input.
+      --plain              do not edit lines: leave that to the terminal, which
+                           limits a line to 4095 bytes on Linux
+
 Closing:
   After the last line or -x, a Close is sent when as many messages have arrived
   as were sent. It is also sent when none has arrived for 2s; this is reported
@@ -364,8 +371,6 @@ Output:
   there are a prompt and colours (unless NO_COLOR is set), control characters
   are escaped, and the first 1024 bytes of a binary message are shown. The
   status and body of a refused request are printed on stderr.
-      --plain              do not edit lines: leave that to the terminal, which
-                           limits a line to 4095 bytes on Linux
       --message-bytes-max BYTES  maximum payload of a message, default 64M;
                            above: close 1009 if received, error if to be sent
   -h, --help

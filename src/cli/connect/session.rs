@@ -519,7 +519,12 @@ impl<'c> Session<'c> {
     fn end_of_messages(&mut self) {
         let now = Instant::now();
         let (until, is_counting) = match self.connect.stay {
-            Stay::Answered => (Some(now + ANSWERS_TIMEOUT), true),
+            Stay::Answered => {
+                if self.received < self.sent {
+                    self.screen.note("waiting for answers (Ctrl-C to close)");
+                }
+                (Some(now + ANSWERS_TIMEOUT), true)
+            }
             Stay::For(time) => (Some(now + time), false),
             Stay::Forever => (None, false),
         };
@@ -540,9 +545,20 @@ impl<'c> Session<'c> {
             .info(&format!("{line} (--wait TIME waits longer)"));
     }
 
+    /// Stops reading stdin. A line that is being typed stays visible.
+    fn end_input(&mut self) {
+        let source = std::mem::replace(&mut self.source, Source::Ended);
+        #[cfg(feature = "line-editing")]
+        if let Source::Terminal(terminal) = source {
+            terminal.end(&mut self.screen);
+        }
+        #[cfg(not(feature = "line-editing"))]
+        drop(source);
+    }
+
     /// Starts the closing handshake.
     fn close(&mut self) {
-        self.source = Source::Ended;
+        self.end_input();
         self.outbox.append_pong();
         self.connection
             .close(CLOSE_NORMAL, "", self.outbox.frames());
@@ -559,7 +575,7 @@ impl<'c> Session<'c> {
 
     /// Stops reading and starts to write the rest of the outbox.
     fn start_flushing(&mut self) {
-        self.source = Source::Ended;
+        self.end_input();
         self.phase = Phase::Flushing {
             until: Instant::now() + self.connect.close_timeout,
         };
@@ -567,7 +583,7 @@ impl<'c> Session<'c> {
 
     /// Ends the connection. Drops unsent frames.
     fn finish(&mut self) {
-        self.source = Source::Ended;
+        self.end_input();
         self.outbox.clear();
         self.screen.erase_prompt();
         self.phase = Phase::Printing;
@@ -684,7 +700,7 @@ impl<'c> Session<'c> {
                 self.is_writable = false;
                 self.is_readable = true;
                 if let Phase::Sending | Phase::Staying { .. } = self.phase {
-                    self.source = Source::Ended;
+                    self.end_input();
                     self.phase = self.closing_phase(Instant::now());
                 }
             }

@@ -66,6 +66,11 @@ impl Editor {
         self.line_bytes_max
     }
 
+    /// Returns the line that is being typed.
+    pub(super) fn line(&self) -> &str {
+        &self.line
+    }
+
     /// Adds input of the terminal. Calls `on_entered` for each result of its keys.
     pub(super) fn push(&mut self, bytes: &[u8], on_entered: &mut dyn FnMut(Entered)) {
         let mut unread = std::mem::take(&mut self.unread);

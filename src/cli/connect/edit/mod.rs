@@ -85,6 +85,14 @@ impl Terminal {
         self.drawn = Some(row);
     }
 
+    /// Stops line editing. A line that was not entered stays on `screen`.
+    pub(super) fn end(self, screen: &mut Screen) {
+        let line = self.editor.line();
+        if !line.is_empty() {
+            screen.entered(&format!("{} (not sent)", shown_line(line)));
+        }
+    }
+
     /// Called when the size of the terminal has changed.
     pub(super) fn resized(&mut self) {
         self.columns = terminal::columns();
