@@ -102,8 +102,8 @@ impl<'a> Context<'a> {
     /// Messages can still be sent to the session.
     ///
     /// Automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are still sent. Their pongs are not read, so
-    /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. The server notices the end
-    /// of the peer's stream only after `resume`, but a reset of the connection at once. [`close`](Self::close) and
+    /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. The server notices the
+    /// end of the peer's stream only after `resume`, but a reset of the connection at once. [`close`](Self::close) and
     /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close.
     ///
     /// ```
@@ -127,16 +127,16 @@ impl<'a> Context<'a> {
         self.engine.resume(id)
     }
 
-    /// Replaces limits of [`Config`](crate::Config) for one session. The fields of `limits` that are `None` return to the
-    /// limits of `Config`, also if an earlier call or the route
-    /// ([`Router::route_with`](crate::Router::route_with)) has replaced them.
+    /// Replaces limits of [`Config`](crate::Config) for one session. The fields of `limits` that are `None` return to
+    /// the limits of `Config`, also if an earlier call or the route ([`Router::route_with`](crate::Router::route_with))
+    /// has replaced them.
     ///
     /// A call in [`Handler::on_upgrade`](crate::Handler::on_upgrade) applies to the whole session. A later call, for
     /// example after a login, applies from the next frame on, and an idle timeout that it changes starts again.
     ///
     /// # Errors
-    /// If a limit is out of range, or if the server has 15 other [`SessionLimits`] already: each different set of values
-    /// counts, as long as the server runs. The limits of the session are unchanged then.
+    /// If a limit is out of range, or if the server has 15 other [`SessionLimits`] already: each different set of
+    /// values counts, as long as the server runs. The limits of the session are unchanged then.
     ///
     /// ```
     /// use wsloop::testing::{Harness, Received};
@@ -200,8 +200,9 @@ impl<'a> Context<'a> {
         self.engine.subscribe(id, topic)
     }
 
-    /// Makes the session a member as [`subscribe`](Self::subscribe) does, and sets what the topic retains for members that
-    /// join later. The setting lasts as long as the topic exists: while the topic has members or retains messages. If
+    /// Makes the session a member as [`subscribe`](Self::subscribe) does, and sets what the topic retains for members
+    /// that join later. The setting lasts as long as the topic exists: while the topic has members or retains messages.
+    /// If
     /// [`set_replay`](Self::set_replay) was called for the topic's name, that setting takes precedence.
     ///
     /// Use this method if clients choose the names of topics: a setting of `set_replay` takes memory for the name until
@@ -233,12 +234,12 @@ impl<'a> Context<'a> {
     }
 
     /// Sends a message to every member of `topic` except the session `id`, and returns the number of members that it is
-    /// sent to. Does the same as [`publish`](Self::publish) if the session is not a member. Costs O(topics of the session)
-    /// more than `publish`.
+    /// sent to. Does the same as [`publish`](Self::publish) if the session is not a member. Costs O(topics of the
+    /// session) more than `publish`.
     ///
-    /// The session still receives all other publications. While the session has unsent publications, a message from which
-    /// it is excepted counts up to 128 KiB against its [`Config::lag_bytes_max`](crate::Config::lag_bytes_max), because
-    /// the topic's log may have to retain the message.
+    /// The session still receives all other publications. While the session has unsent publications, a message from
+    /// which it is excepted counts up to 128 KiB against its [`Config::lag_bytes_max`](crate::Config::lag_bytes_max),
+    /// because the topic's log may have to retain the message.
     ///
     /// ```
     /// use wsloop::testing::{Harness, Received};
@@ -395,16 +396,16 @@ impl<'a> Context<'a> {
         self.engine.instant()
     }
 
-    /// Cancels a timer. Returns `false` if the timer is no longer set: it was cancelled before, its session has ended, or
-    /// it was not repeated and its event was called already.
+    /// Cancels a timer. Returns `false` if the timer is no longer set: it was cancelled before, its session has ended,
+    /// or it was not repeated and its event was called already.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.engine.cancel_timer(timer)
     }
 
     /// Adds an event source to the server's poll: any mio socket, pipe or signal source.
     /// [`Handler::on_source`](crate::Handler::on_source) is called with `key` when the source becomes ready for
-    /// `interest`. Behind a [`Router`](crate::Router), the handler that has registered the source is called. The handler
-    /// owns the source, and reads and writes it. Several sources can have the same key.
+    /// `interest`. Behind a [`Router`](crate::Router), the handler that has registered the source is called. The
+    /// handler owns the source, and reads and writes it. Several sources can have the same key.
     ///
     /// Call [`deregister`](Self::deregister) before the source is dropped: a dropped source causes no events, but its
     /// entry in the table of sources (48 bytes) stays.
@@ -472,10 +473,11 @@ impl<'a> Context<'a> {
         self.engine.deregister(source, id)
     }
 
-    /// Returns the client's address. Behind a proxy, this is the address of the proxy, unless the proxy names the client
-    /// and is believed: in a header of the request ([`Config::trusted_proxies`](crate::Config::trusted_proxies)), or in
-    /// a header of the PROXY protocol (`ListenOptions::proxy_protocol`). The port is 0 if the proxy names none. IPv6 scope
-    /// and flow are zero. Returns `None` for a Unix socket, unless a proxy names the client.
+    /// Returns the client's address. Behind a proxy, this is the address of the proxy, unless the proxy names the
+    /// client and is believed: in a header of the request
+    /// ([`Config::trusted_proxies`](crate::Config::trusted_proxies)), or in a header of the PROXY protocol
+    /// (`ListenOptions::proxy_protocol`). The port is 0 if the proxy names none. IPv6 scope and flow are zero. Returns
+    /// `None` for a Unix socket, unless a proxy names the client.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.engine.peer_addr(id)
     }
@@ -484,9 +486,9 @@ impl<'a> Context<'a> {
     /// has answered and its pong, in whole milliseconds. It includes the time that either side took to read: the server
     /// measures from the start of one turn to the start of another. `None` if the peer has not answered one yet.
     ///
-    /// Only peers that are silent for half of [`Config::idle_timeout`](crate::Config::idle_timeout) get automatic pings.
-    /// Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not counted, and
-    /// the result is `None` after it. An unsolicited pong changes nothing.
+    /// Only peers that are silent for half of [`Config::idle_timeout`](crate::Config::idle_timeout) get automatic
+    /// pings. Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not
+    /// counted, and the result is `None` after it. An unsolicited pong changes nothing.
     ///
     /// ```
     /// use std::time::Duration;
@@ -522,8 +524,8 @@ impl<'a> Context<'a> {
         self.engine.ids()
     }
 
-    /// Returns whether the session is open, so that messages can be sent to it. A session is not open in `on_upgrade`, nor
-    /// after [`close`](Self::close) or the peer's Close.
+    /// Returns whether the session is open, so that messages can be sent to it. A session is not open in `on_upgrade`,
+    /// nor after [`close`](Self::close) or the peer's Close.
     pub fn is_open(&self, id: Id) -> bool {
         self.engine.is_open(id)
     }

@@ -49,19 +49,19 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 pub trait Handler {
     /// Called when a whole message has arrived (RFC 6455 section 6.2). It has at most [`Config::message_bytes_max`]
     /// bytes; a text is valid UTF-8. `message` borrows a buffer of the loop: copy it to store it. After
-    /// [`Context::close`], messages that the peer has sent before its own Close are still delivered here, but no message
-    /// can be sent to the session.
+    /// [`Context::close`], messages that the peer has sent before its own Close are still delivered here, but no
+    /// message can be sent to the session.
     ///
     /// [`Config::message_bytes_max`]: crate::Config::message_bytes_max
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>);
 
     /// Returns the handler that this handler wraps, if there is one. Every method that this handler does not implement
-    /// calls the same method of the wrapped handler. The default is `None`: there is no wrapped handler, and such events
-    /// are ignored, or have the default response.
+    /// calls the same method of the wrapped handler. The default is `None`: there is no wrapped handler, and such
+    /// events are ignored, or have the default response.
     ///
-    /// A method that this handler does implement decides itself whether to call the wrapped handler. For a session that is
-    /// accepted, `on_upgrade` must call it: a [`Router`](crate::Router) selects the session's route there, and panics in
-    /// `on_open` of a session without a route.
+    /// A method that this handler does implement decides itself whether to call the wrapped handler. For a session that
+    /// is accepted, `on_upgrade` must call it: a [`Router`](crate::Router) selects the session's route there, and
+    /// panics in `on_open` of a session without a route.
     ///
     /// ```
     /// use wsloop::handlers::Echo;
@@ -208,8 +208,8 @@ pub trait Handler {
     }
 
     /// Called when a session has ended; its socket is closed directly afterwards. After a closing handshake, a session
-    /// ends when the peer has ended the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The session's
-    /// path and address are still available. Messages can no longer be sent to it.
+    /// ends when the peer has ended the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The
+    /// session's path and address are still available. Messages can no longer be sent to it.
     ///
     /// [`Config::close_timeout`]: crate::Config::close_timeout
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {

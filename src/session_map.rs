@@ -17,9 +17,9 @@ use std::ops::{Index, IndexMut};
 /// [`Context::ids`](crate::Context::ids) for the sessions.
 ///
 /// A session occupies a slot of the server until it has ended; then a later session can occupy the slot. The map has a
-/// place for each slot up to the highest slot with a value. A place takes the size of the value and 8 to 16 bytes. If few
-/// of many sessions have a value, a `HashMap<Id, T>` takes less memory and less time: an insertion above the highest slot
-/// with a value initializes all places below it.
+/// place for each slot up to the highest slot with a value. A place takes the size of the value and 8 to 16 bytes. If
+/// few of many sessions have a value, a `HashMap<Id, T>` takes less memory and less time: an insertion above the
+/// highest slot with a value initializes all places below it.
 ///
 /// ```
 /// use wsloop::testing::{Harness, Received};
