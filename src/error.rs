@@ -17,7 +17,7 @@ pub enum Error {
     /// One of the limits of [`Config`](crate::Config) that [`Limit`] lists was exceeded. Messages and requests that
     /// are too large are [`Protocol`](Self::Protocol).
     Limit(Limit),
-    /// The connection was refused because the server is stopping.
+    /// The connection was refused because the server is draining ([`Handle::drain`](crate::Handle::drain)) or stopping.
     Shutdown,
     /// The connection did not begin with a valid header of the PROXY protocol, which its listener demands
     /// (`ListenOptions::proxy_protocol`).
@@ -34,7 +34,7 @@ impl fmt::Display for Error {
             Self::Io(error) => error.fmt(f),
             Self::Response(error) => error.fmt(f),
             Self::Limit(limit) => write!(f, "{limit} reached"),
-            Self::Shutdown => f.write_str("the server is stopping"),
+            Self::Shutdown => f.write_str("the server is draining or stopping"),
             Self::ProxyHeader => f.write_str("no valid header of the PROXY protocol"),
             Self::HandlerPanicked => f.write_str("the handler panicked"),
         }

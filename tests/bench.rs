@@ -422,6 +422,61 @@ mod servers_that_misbehave {
         assert!(err.contains("nothing was received for 100ms"), "{err}");
     }
 
+    /// Regression test: an assertion failed when the last round of a broadcast had timed out with messages unsent.
+    #[test]
+    fn a_round_that_times_out_with_unsent_messages_is_reported() {
+        let addr = misbehave(|stream| {
+            // Reads nothing until the client closes.
+            let _ = stream.peek(&mut [0]);
+            thread::sleep(WAIT);
+        });
+        // 40 MB per sender and round: more than the kernel buffers.
+        let load = ["--mode", "broadcast", "-s", "1M", "--burst", "40"];
+        let (code, out, err) = run(addr, &[&load[..], &["--timeout", "200ms"]].concat());
+        assert_eq!((code, &*out), (Some(1), ""), "{err}");
+        assert!(err.contains("nothing was measured"), "{err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
+
+    /// Regression test: an assertion failed when a server had sent more messages than it had received.
+    #[test]
+    fn a_round_that_ends_before_its_messages_are_sent_is_reported() {
+        let addr = misbehave(|mut stream| {
+            let message = frame_of(TEXT, &[b'x'; 20]);
+            while stream.write_all(&message.repeat(100)).is_ok() {
+                thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        let load = ["--mode", "broadcast", "-s", "1M", "--burst", "40"];
+        let (code, out, err) = run(addr, &load);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(Json(out).errors()[4] > 0, "{err}");
+    }
+
+    /// Regression test: a connection was dropped if more than 340 KiB of pings arrived at once.
+    #[test]
+    fn a_megabyte_of_pings_is_answered() {
+        let addr = misbehave(|mut stream| {
+            let Some(payload) = message(&mut stream) else {
+                return;
+            };
+            let mut writer = stream.try_clone().unwrap();
+            let pings = thread::spawn(move || {
+                writer.write_all(&b"\x89\0".repeat(512 * 1024)).unwrap();
+                writer.write_all(&frame_of(TEXT, &payload)).unwrap();
+            });
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            pings.join().unwrap();
+        });
+        let load = ["-c", "1", "--warmup", "0", "--timeout", "1s", "--json"];
+        let (code, out, err) = bench(addr, &load);
+        assert_eq!(code, Some(0), "{err}");
+        let json = Json(out);
+        // The second message is not answered.
+        assert_eq!(json.count(&["messages"]), 1, "{}", json.0);
+        assert_eq!(json.errors(), [0, 0, 0, 1, 0, 1], "{}", json.0);
+    }
+
     fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
         [&[first, u8::try_from(payload.len()).unwrap()], payload].concat()
     }

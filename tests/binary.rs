@@ -99,6 +99,26 @@ mod serving {
         assert_eq!(ask(&mut late, "first"), "first");
     }
 
+    /// Regression test: the first broadcast added its length to `lag_bytes_max`, which overflowed.
+    #[test]
+    fn a_broadcast_works_with_the_largest_limits_in_bytes() {
+        let max = usize::MAX.to_string();
+        let limits = [
+            "--message-bytes-max",
+            "--head-bytes-max",
+            "--high-water-bytes",
+            "--backlog-bytes-max",
+            "--lag-bytes-max",
+            "--replay-bytes-max",
+        ];
+        let limits = limits.iter().flat_map(|flag| [*flag, &max]);
+        let args = ["broadcast", "-l", "127.0.0.1:0", "--replay", "2"].into_iter();
+        let process = Process::start(&args.chain(limits).collect::<Vec<_>>());
+        let mut early = connect(process.addr, "/");
+        assert_eq!(ask(&mut early, "hello"), "hello");
+        assert_eq!(text(&mut connect(process.addr, "/")), "hello");
+    }
+
     #[test]
     fn a_replay_without_a_broadcast_is_a_usage_error() {
         let (code, out, err) = output(&["echo", "--replay", "20"]);
@@ -436,6 +456,8 @@ mod serving {
             assert_eq!((health.status, &*health.body), (503, "draining\n"));
             assert_eq!(get(&process, "/").status, 200, "{route}");
             assert_eq!(http(process.addr, &upgrade_request("/echo")).status, 503);
+            // Regression test: the line named a stop only.
+            process.logged("the server is draining or stopping");
             process.signal("USR1");
             assert_eq!(ask(&mut client, "hello"), "hello");
             process.signal("TERM");

@@ -56,7 +56,8 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
         echo            send each message back to its sender
         echo:PREFIX     the same, with PREFIX before each text message
         broadcast       send each message to all clients on the same path,
-                        the sender included
+                        the sender included; a path of more than 512 bytes is
+                        answered with HTTP 414
         reply:TEXT      answer each message with TEXT
   --host NAME
       Answer only requests with this Host header: a name or an IP address, with
@@ -157,7 +158,8 @@ Data queued for one peer and not yet sent:
 Broadcasts:
   --replay N|BYTES           send the last messages on a path to each client
                              that connects to it later: N messages, or with K,
-                             M or G as many bytes; default none
+                             M or G as many bytes, but at most --lag-bytes-max;
+                             default none
   --replay-bytes-max BYTES   messages that all paths together retain for
                              --replay, and 1 KiB for each path, default 16M;
                              above: the path that was published to least

@@ -126,7 +126,9 @@ impl Engine {
         if self.topics.unclaimed_len() <= UNCLAIMED_BYTES_MAX {
             by_others = 0;
         }
-        let limit = UNCLAIMED_BYTES_MAX.max(self.config.lag_bytes_max) + self.topics.newest_len();
+        let limit = UNCLAIMED_BYTES_MAX
+            .max(self.config.lag_bytes_max)
+            .saturating_add(self.topics.newest_len());
         if by_others > limit as u64 {
             while self.topics.unclaimed_len() > limit
                 && let Some((slot, _)) = self.topics.next_unclaimed()

@@ -7,6 +7,7 @@ use super::tally::{self, Latency};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::Bench;
 use crate::cli::client::{self, Attempt, Failure, Progress};
+use crate::cli::escape::is_printable;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
@@ -288,7 +289,7 @@ fn refusal(failure: &Failure) -> String {
     };
     let body = String::from_utf8_lossy(&body[..body.len().min(BODY_BYTES_SHOWN_MAX)]);
     let line = body.lines().next().unwrap_or("").trim();
-    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    let line: String = line.chars().filter(|c| is_printable(*c)).collect();
     let separator = if line.is_empty() { "" } else { ": " };
     format!("{failure}{separator}{line}")
 }

@@ -99,7 +99,8 @@ impl<S: Read + Write> LoadConnection<S> {
     }
 
     /// Reads until the socket would block, at most [`READS_PER_TURN_MAX`] times, and adds to `received`. Returns
-    /// whether the socket is drained; if not, the caller must call again without waiting for an event.
+    /// whether the socket is drained; if not, the caller must call again without waiting for an event. Writes pongs when
+    /// more than [`CONTROL_BYTES_BATCH`] are queued.
     ///
     /// A read that does not fill `buf` drains the socket, except that the end of the stream may follow. `is_ended` is
     /// set when an event has reported the end or an error: then the end is read as well.
@@ -128,6 +129,13 @@ impl<S: Read + Write> LoadConnection<S> {
             if counted.is_closed {
                 return Err(Lost::Closed);
             }
+            if self.control.len() > CONTROL_BYTES_BATCH {
+                self.write_control()?;
+            }
+            if self.control.len() > CONTROL_BYTES_BATCH {
+                // The socket is full. Other connections are served before the next read.
+                return Ok(false);
+            }
             if len < buf.len() && !is_ended {
                 return Ok(true);
             }
@@ -142,13 +150,8 @@ impl<S: Read + Write> LoadConnection<S> {
     /// The connection is lost.
     pub(super) fn write(&mut self, requests: &Cycle) -> Result<(), Lost> {
         while !self.is_blocked {
-            if self.position == 0 && !self.control.is_empty() {
-                let written = write(&mut self.stream, &self.control)?;
-                self.is_blocked = written < self.control.len();
-                self.control.drain(..written);
-                continue;
-            }
-            if self.unsent == 0 {
+            self.write_control()?;
+            if self.unsent == 0 || self.is_blocked {
                 break;
             }
             let mut bytes = requests.bytes_from(self.position);
@@ -167,6 +170,19 @@ impl<S: Read + Write> LoadConnection<S> {
             let end = self.position + written;
             self.unsent -= (end / requests.period()) as u64;
             self.position = end % requests.period();
+        }
+        Ok(())
+    }
+
+    /// Writes the queued control frames, unless a message is partly written.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn write_control(&mut self) -> Result<(), Lost> {
+        if self.position == 0 && !self.control.is_empty() && !self.is_blocked {
+            let written = write(&mut self.stream, &self.control)?;
+            self.is_blocked = written < self.control.len();
+            self.control.drain(..written);
         }
         Ok(())
     }
@@ -211,9 +227,12 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Maximum unsent bytes of pongs. The smallest ping has 2 bytes and its pong 6, so a connection exceeds the limit only
-/// if the server does not read, or if more than 340 KiB of the smallest pings arrive in one turn.
+/// Maximum unsent bytes of pongs. It exceeds [`CONTROL_BYTES_BATCH`] by the pongs for one read of 256 KiB of the smallest
+/// pings, of which each has 2 bytes and its pong 6. So a connection exceeds the limit only if the server does not read.
 const CONTROL_BYTES_MAX: usize = 1024 * 1024;
+
+/// When more bytes of pongs are queued, they are written before the next read.
+const CONTROL_BYTES_BATCH: usize = 256 * 1024;
 
 /// Maximum number of reads of one connection before the others are served.
 const READS_PER_TURN_MAX: usize = 16;

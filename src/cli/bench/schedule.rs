@@ -64,7 +64,8 @@ impl Schedule {
         match self {
             Self::Window(window) => window.cancel(index, messages),
             Self::Pace(pace) => pace.cancel(index, messages),
-            Self::Rounds(_) => debug_assert!(messages == 0, "all messages of a round are sent"),
+            // The expected messages of a round were received, or were counted as missing when it was abandoned.
+            Self::Rounds(_) => {}
         }
     }
 }

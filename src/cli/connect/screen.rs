@@ -145,9 +145,14 @@ impl Screen {
 }
 
 /// Escapes control characters other than LF and tab in Rust's notation (`\u{1b}`), so that a server cannot control the
-/// terminal.
+/// terminal. Also escapes characters that change the direction of text, and line separators. Other characters that are
+/// not [printable](crate::cli::escape::is_printable) by themselves are parts of words and emojis, and stay.
 pub(super) fn escaped(text: &str) -> String {
-    let is_harmless = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let is_harmless = |c: char| match c {
+        '\n' | '\t' => true,
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
+        c => !c.is_control(),
+    };
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if is_harmless(c) {
@@ -198,6 +203,23 @@ mod tests {
         let mut screen = Screen::new(style);
         show(&mut screen);
         String::from_utf8(screen.out).unwrap()
+    }
+
+    #[test]
+    fn controls_and_changes_of_direction_are_escaped_and_words_are_not() {
+        let table = [
+            ("a\tb\nc", "a\tb\nc"),
+            ("\x1b[2J\r\x7f\u{9b}", r"\u{1b}[2J\r\u{7f}\u{9b}"),
+            ("\u{202e}cba\u{2066}", r"\u{202e}cba\u{2066}"),
+            ("a\u{2028}b\u{2029}", r"a\u{2028}b\u{2029}"),
+            (
+                "e\u{301} \u{5d0} 👩\u{200d}🚀",
+                "e\u{301} \u{5d0} 👩\u{200d}🚀",
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(escaped(text), expected);
+        }
     }
 
     #[test]

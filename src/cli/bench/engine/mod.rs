@@ -284,15 +284,19 @@ impl<'b> Engine<'b> {
         self.process?.cpu_nanos().ok()
     }
 
-    /// Cancels the messages of which no byte is written. Called when the measurement ends.
-    fn cancel_unstarted(&mut self, now: u64) {
+    /// Cancels the messages of which no byte is written, and returns their number. Called when the measurement ends, and
+    /// when a round is abandoned.
+    fn cancel_unstarted(&mut self, now: u64) -> u64 {
+        let mut cancelled = 0;
         for index in 0..self.connections.len() {
             if let Some(connection) = &mut self.connections[index] {
                 let messages = connection.cancel_unstarted();
                 self.record_unanswered(index, messages, now);
                 self.schedule.cancel(index, messages);
+                cancelled += messages;
             }
         }
+        cancelled
     }
 
     /// With [`Schedule::Pace`], records the time that the newest `messages` of a connection have waited as their

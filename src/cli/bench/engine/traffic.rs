@@ -129,6 +129,9 @@ impl Engine<'_> {
                 self.errors.timeout += waiting;
                 self.errors.missing += missing;
                 self.first_error.get_or_insert_with(silent);
+                // Otherwise the next round would begin with the messages of this one.
+                let cancelled = self.cancel_unstarted(now);
+                self.tally.sent = self.tally.sent.saturating_sub(cancelled);
             }
             return;
         }
