@@ -43,7 +43,8 @@ pub struct Config {
     /// it. A request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7).
     pub handshake_timeout: Duration,
 
-    /// Time without any byte from the peer after which a session is closed with 1001. Default 120 s. `None`: no limit.
+    /// Time without any byte from the peer after which a session is closed with 1001, up to a 64th of the time later.
+    /// Default 120 s. `None`: no limit.
     pub idle_timeout: Option<Duration>,
 
     /// Whether a ping is sent when half of `idle_timeout` has passed without a byte from the peer, so that only peers
@@ -120,10 +121,10 @@ pub struct Config {
     pub memberships_max: usize,
 
     /// Maximum connections at once, including those in their opening handshake. Default: the process's descriptor
-    /// limit minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes the oldest connection
-    /// that is at least 1 s old and has sent no complete request. If there is none, it answers the new connection
-    /// with HTTP 503 (RFC 7231 section 6.6.4); up to 16 connections at a time are held open until they have received
-    /// that response.
+    /// limit minus 32 (see [`descriptors_max`]); at least 1. For one more, the server closes a connection to which an
+    /// HTTP response was sent and whose peer has not ended the stream yet; else the oldest connection that is at least
+    /// 1 s old and has sent no complete request. If there is none, it answers the new connection with HTTP 503
+    /// (RFC 7231 section 6.6.4); up to 16 connections at a time are held open until they have received that response.
     pub connections_max: usize,
 
     /// Maximum connections at once without a complete request. Default 4 096, the largest common listen backlog; at

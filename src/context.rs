@@ -58,9 +58,14 @@ impl<'a> Context<'a> {
         session.is_some_and(|session| session.kind == Kind::Opened && session.phase != Phase::Dead)
     }
 
-    /// Returns a scope that no other handler has.
+    /// Returns a new scope, which no other handler has, within the scope of this context.
     pub(crate) fn new_scope(&mut self) -> u32 {
-        self.engine.new_scope()
+        self.engine.new_scope(self.scope)
+    }
+
+    /// Returns whether the scope of this context is `outer` or is within `outer`.
+    pub(crate) fn is_within(&self, outer: u32) -> bool {
+        self.engine.is_scope_within(self.scope, outer)
     }
 
     /// Sends a message to one session as one frame (RFC 6455 section 5.6), after everything that was sent or
@@ -104,7 +109,8 @@ impl<'a> Context<'a> {
     /// Automatic pings ([`Config::auto_ping`](crate::Config::auto_ping)) are still sent. Their pongs are not read, so
     /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. The server notices the
     /// end of the peer's stream only after `resume`, but a reset of the connection at once. [`close`](Self::close) and
-    /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close.
+    /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close. With
+    /// [`Config::stop_spread`](crate::Config::stop_spread), a stop resumes each session when it closes the session.
     ///
     /// ```
     /// use wsloop::testing::Harness;
@@ -429,7 +435,8 @@ impl<'a> Context<'a> {
     /// Adds an event source that belongs to a session, such as the upstream connection of a proxy:
     /// [`Handler::on_session_source`](crate::Handler::on_session_source) is called with the session's id and `key`.
     /// When the session ends, further events of the source are ignored, and it needs no
-    /// [`deregister`](Self::deregister).
+    /// [`deregister`](Self::deregister) if it is dropped. To register it again, for example for another session,
+    /// deregister it in [`Handler::on_close`](crate::Handler::on_close) at the latest.
     ///
     /// # Errors
     /// As [`register`](Self::register); `NotFound` if the session has ended.
@@ -488,7 +495,8 @@ impl<'a> Context<'a> {
     ///
     /// Only peers that are silent for half of [`Config::idle_timeout`](crate::Config::idle_timeout) get automatic
     /// pings. Measure busy peers with [`ping`](Self::ping). A pong after more than half of the idle timeout is not
-    /// counted, and the result is `None` after it. An unsolicited pong changes nothing.
+    /// counted, and the result is `None` after it. The pong to a ping that was sent during a [`pause`](Self::pause) is
+    /// not counted either. An unsolicited pong changes nothing.
     ///
     /// ```
     /// use std::time::Duration;

@@ -63,6 +63,10 @@ pub trait Handler {
     /// is accepted, `on_upgrade` must call it: a [`Router`](crate::Router) selects the session's route there, and
     /// panics in `on_open` of a session without a route.
     ///
+    /// If the innermost handler is a [`Router`](crate::Router), events of timers and sources of its routes reach those
+    /// routes directly: a handler around the router receives only the events of its own timers and sources, even if the
+    /// keys are the same.
+    ///
     /// ```
     /// use wsloop::handlers::Echo;
     /// use wsloop::testing::{Harness, Received, opening};
@@ -255,6 +259,18 @@ pub trait Handler {
         if let Some(inner) = self.inner() {
             inner.on_session_source(cx, id, key, ready);
         }
+    }
+}
+
+/// Calls `act` with the innermost of the handlers that `handler` wraps, or with `handler` if it wraps none.
+///
+/// The innermost handler is a router if an event of a timer or a source has a scope other than `handler`'s own: the
+/// event belongs to one of its routes. Handlers in between do not receive the event, because it could have the key of
+/// one of their own events.
+pub(crate) fn with_innermost(handler: &mut dyn Handler, act: &mut dyn FnMut(&mut dyn Handler)) {
+    match handler.inner() {
+        Some(inner) => with_innermost(inner, act),
+        None => act(handler),
     }
 }
 

@@ -63,9 +63,20 @@ pub(crate) fn parse(bytes: &[u8], bytes_max: usize) -> Result<Option<Header>, In
 fn v1_len(bytes: &[u8]) -> Result<Option<usize>, InvalidHeader> {
     let line = &bytes[..bytes.len().min(V1_BYTES_MAX)];
     match line.windows(2).position(|pair| pair == b"\r\n") {
-        Some(at) => Ok(Some(at + 2)),
+        Some(at) if is_v1_line(&line[V1_START.len()..at]) => Ok(Some(at + 2)),
+        Some(_) => Err(InvalidHeader),
         None if line.len() == V1_BYTES_MAX => Err(InvalidHeader),
         None => Ok(None),
+    }
+}
+
+/// Returns whether a line passes the checks that the crate's parser does not make: `UNKNOWN` is a whole word, and no
+/// number has a sign. `fields` is the line after `PROXY `. Section 2.1 demands that the receiver "must ignore anything
+/// presented before the CRLF" only after the word `UNKNOWN`.
+fn is_v1_line(fields: &[u8]) -> bool {
+    match fields.strip_prefix(b"UNKNOWN") {
+        Some(rest) => rest.first().is_none_or(|&byte| byte == b' '),
+        None => !fields.contains(&b'+'),
     }
 }
 
@@ -204,6 +215,10 @@ mod tests {
             "PROXY TCP5 192.0.2.1 10.0.0.1 80 80\r\n",
             "PROXY UDP4 192.0.2.1 10.0.0.1 80 80\r\n",
             "PROXY TCP4 192.0.2.1 10.0.0.1 80 80\rx\r\n",
+            "PROXY TCP4 192.0.2.1 10.0.0.1 +80 80\r\n",
+            "PROXY TCP4 192.0.2.1 10.0.0.1 80 +80\r\n",
+            "PROXY UNKNOWNX\r\n",
+            "PROXY UNKNOWN\t\r\n",
             "PROXY TCP4 192.0.2.1 10.0.0.1 80 80\nx\r\n",
             "PROXY TCP4 a b 80 80\r\nGET / HTTP/1.1\r\n",
             "PROXY  TCP4 192.0.2.1 10.0.0.1 80 80\r\n",

@@ -6,13 +6,12 @@ use crate::config::SessionLimits;
 use crate::context::Context;
 use crate::engine::sources::Ready;
 use crate::error::{Close, Error};
-use crate::handler::Handler;
+use crate::handler::{Handler, with_innermost};
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use access::Access;
 use std::any::Any;
 use std::fmt;
-use std::ops::Range;
 
 /// A handler that combines several handlers, each for the request paths that match its pattern.
 ///
@@ -46,10 +45,16 @@ pub struct Router<R: ?Sized = dyn RouteHandler> {
 pub trait RouteHandler: Handler + Any {
     #[doc(hidden)]
     fn as_any_mut(&mut self) -> &mut dyn Any;
+    #[doc(hidden)]
+    fn as_handler_mut(&mut self) -> &mut dyn Handler;
 }
 
 impl<H: Handler + Any> RouteHandler for H {
     fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn as_handler_mut(&mut self) -> &mut dyn Handler {
         self
     }
 }
@@ -58,9 +63,35 @@ struct Route<R: ?Sized> {
     pattern: Pattern,
     handler: Box<R>,
     limits: SessionLimits,
-    /// Scopes of this route's timers and sources. The first is the route's own. The others belong to the routes of a
-    /// router inside its handler. Empty before `on_start`.
-    scopes: Range<u32>,
+    /// The scope of this route's timers and sources, 0 before its first use. The scopes of the routes of a router
+    /// inside the route's handler are within this scope.
+    scope: u32,
+}
+
+impl<R: RouteHandler + ?Sized> Route<R> {
+    /// Returns the route's scope, which is created by the first call. `cx` is the router's context.
+    fn scope(&mut self, cx: &mut Context<'_>) -> u32 {
+        if self.scope == 0 {
+            self.scope = cx.new_scope();
+        }
+        self.scope
+    }
+
+    /// Calls `act` with the handler to which a timer or source belongs that has an event. `cx` has the scope of the
+    /// timer or source. If that is within this route's scope, but not equal to it, the timer or source belongs to a
+    /// route of the router inside the handler.
+    fn call_in_scope(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: &mut dyn FnMut(&mut dyn Handler, &mut Context<'_>),
+    ) {
+        let handler = self.handler.as_handler_mut();
+        if cx.scope() != self.scope && cx.is_within(self.scope) {
+            with_innermost(handler, &mut |handler| act(handler, cx));
+        } else {
+            act(handler, &mut cx.scoped(self.scope));
+        }
+    }
 }
 
 /// The route of a session, in 4 bytes because each session has one. `number` is the low 16 bits of the session's
@@ -203,7 +234,7 @@ impl<R: RouteHandler + ?Sized> Router<R> {
             pattern,
             handler,
             limits,
-            scopes: 0..0,
+            scope: 0,
         });
         self
     }
@@ -289,9 +320,7 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// Calls `act` with the handler of the route that was added with `pattern`, and returns the result of `act`.
     /// Returns `None` if there is no such route, or if its handler is not an `H`.
     ///
-    /// Timers that `act` sets and sources that it registers with its context belong to the route, but only after
-    /// [`on_start`](Handler::on_start), which the first turn calls. Before it they belong to no route: set them in the
-    /// handler's `on_start` instead.
+    /// Timers that `act` sets and sources that it registers with its context belong to the route.
     ///
     /// ```
     /// use wsloop::{Config, Context, Handler, Id, Message, Router, Server};
@@ -324,8 +353,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         let pattern = Pattern::parse(pattern);
         let mut routes = self.routes.iter_mut();
         let route = routes.find(|route| route.pattern == pattern)?;
+        let scope = route.scope(cx);
         let handler = (*route.handler).as_any_mut().downcast_mut()?;
-        Some(act(handler, &mut cx.scoped(route.scopes.start)))
+        Some(act(handler, &mut cx.scoped(scope)))
     }
 
     /// Returns the index of the route for `path`. O(routes).
@@ -363,11 +393,10 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         has_route.then_some(usize::from(entry.route))
     }
 
-    /// Returns the handler of the route in whose scope a timer was set or a source was registered.
-    fn handler_in_scope(&mut self, cx: &Context<'_>) -> Option<&mut R> {
+    /// Returns the route in whose scope a timer was set or a source was registered.
+    fn route_in_scope(&mut self, cx: &Context<'_>) -> Option<&mut Route<R>> {
         let mut routes = self.routes.iter_mut();
-        let route = routes.find(|route| route.scopes.contains(&cx.scope()))?;
-        Some(&mut *route.handler)
+        routes.find(|route| route.scope != 0 && cx.is_within(route.scope))
     }
 
     /// Returns the handler of a session, and a context with the scope of the route's timers and sources.
@@ -380,12 +409,18 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         cx: &'c mut Context<'_>,
         id: Id,
     ) -> (&'r mut R, Context<'c>) {
+        let route = self.recorded_route(id);
+        (&mut *route.handler, cx.scoped(route.scope))
+    }
+
+    /// Returns the route of a session whose request has arrived.
+    #[inline]
+    fn recorded_route(&mut self, id: Id) -> &mut Route<R> {
         let entry = self.sessions.get(id.slot as usize);
         let entry = entry.filter(|entry| entry.number == id.number as u16);
         // The route of `NO_ROUTE` is out of bounds.
         let route = entry.and_then(|entry| self.routes.get_mut(usize::from(entry.route)));
-        let route = route.expect("on_upgrade or on_http has recorded the session's route");
-        (&mut *route.handler, cx.scoped(route.scopes.start))
+        route.expect("on_upgrade or on_http has recorded the session's route")
     }
 }
 
@@ -443,16 +478,14 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
 
     fn on_start(&mut self, cx: &mut Context<'_>) {
         for route in &mut self.routes {
-            let first = cx.new_scope();
-            route.handler.on_start(&mut cx.scoped(first));
-            // Scopes are numbered in the order of creation, so this range includes those of routers inside the handler.
-            route.scopes = first..cx.new_scope();
+            let scope = route.scope(cx);
+            route.handler.on_start(&mut cx.scoped(scope));
         }
     }
 
     fn on_stop(&mut self, cx: &mut Context<'_>) {
         for route in &mut self.routes {
-            route.handler.on_stop(&mut cx.scoped(route.scopes.start));
+            route.handler.on_stop(&mut cx.scoped(route.scope));
         }
     }
 
@@ -538,7 +571,7 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
             }
             None => {
                 for route in &mut self.routes {
-                    let mut cx = cx.scoped(route.scopes.start);
+                    let mut cx = cx.scoped(route.scope);
                     route.handler.on_error(&mut cx, None, error);
                 }
             }
@@ -546,8 +579,8 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
     }
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
-        match self.handler_in_scope(cx) {
-            Some(handler) => handler.on_timer(cx, key),
+        match self.route_in_scope(cx) {
+            Some(route) => route.call_in_scope(cx, &mut |handler, cx| handler.on_timer(cx, key)),
             None => log::warn!(
                 "timer {key} was set outside of all routes and no handler around the router has on_timer: ignored"
             ),
@@ -555,13 +588,17 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
     }
 
     fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
-        let (handler, mut cx) = self.handler_of(cx, id);
-        handler.on_session_timer(&mut cx, id, key);
+        let route = self.recorded_route(id);
+        route.call_in_scope(cx, &mut |handler, cx| {
+            handler.on_session_timer(cx, id, key);
+        });
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {
-        match self.handler_in_scope(cx) {
-            Some(handler) => handler.on_source(cx, key, ready),
+        match self.route_in_scope(cx) {
+            Some(route) => route.call_in_scope(cx, &mut |handler, cx| {
+                handler.on_source(cx, key, ready);
+            }),
             None => log::warn!(
                 "source {key} was registered outside of all routes and no handler around the router has \
                  on_source: ignored"
@@ -570,8 +607,10 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
     }
 
     fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
-        let (handler, mut cx) = self.handler_of(cx, id);
-        handler.on_session_source(&mut cx, id, key, ready);
+        let route = self.recorded_route(id);
+        route.call_in_scope(cx, &mut |handler, cx| {
+            handler.on_session_source(cx, id, key, ready);
+        });
     }
 }
 

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tungstenite::Message as Sent;
 use wsloop::handlers::Echo;
-use wsloop::{Config, Context, Handler, Id, Message, Server, Turn, handler_fn};
+use wsloop::{Config, Context, Handler, Id, Message, Router, Server, Turn, handler_fn};
 
 /// A host with its own poll, and a server in it. Everything runs on the test's thread.
 struct Host<H: Handler> {
@@ -225,4 +225,49 @@ fn more_ready_sessions_than_one_poll_returns_are_all_served() -> std::io::Result
     }
     assert!(start.elapsed() < WAIT);
     Ok(())
+}
+
+/// Before the first turn, a route had no scope of its own: timers that `with_route` set reached no handler.
+#[test]
+fn a_timer_that_with_route_sets_before_the_first_turn_reaches_its_route() {
+    #[derive(Default)]
+    struct Keys(Vec<u64>);
+    impl Handler for Keys {
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+        fn on_timer(&mut self, _: &mut Context<'_>, key: u64) {
+            self.0.push(key);
+        }
+    }
+    let nested = Router::new().route("/b/b", Keys::default());
+    let router = Router::new()
+        .route("/a", Keys::default())
+        .route("/b/*", nested);
+    let mut server = Server::new(Config::default(), router).unwrap();
+    let mut set_timer = |path: &'static str, key| {
+        let set = |_: &mut Keys, cx: &mut Context<'_>| {
+            cx.set_timer(Duration::ZERO, key);
+        };
+        server.with_handler(|router, cx| match path {
+            "/b/b" => router
+                .with_route(cx, "/b/*", |nested: &mut Router, cx| {
+                    nested.with_route(cx, path, set)
+                })
+                .flatten(),
+            _ => router.with_route(cx, path, set),
+        })
+    };
+    for (path, key) in [("/a", 1), ("/b/b", 2), ("/a", 3)] {
+        assert_eq!(set_timer(path, key), Some(()));
+    }
+    for _ in 0..3 {
+        let _ = server.turn(Some(Duration::from_millis(10))).unwrap();
+    }
+    server.with_handler(|router, cx| {
+        let keys = router.with_route(cx, "/a", |keys: &mut Keys, _| keys.0.clone());
+        assert_eq!(keys, Some(vec![1, 3]));
+        let keys = router.with_route(cx, "/b/*", |nested: &mut Router, cx| {
+            nested.with_route(cx, "/b/b", |keys: &mut Keys, _| keys.0.clone())
+        });
+        assert_eq!(keys, Some(Some(vec![2])));
+    });
 }

@@ -167,9 +167,9 @@ Broadcasts:
 
 The server:
   --connections-max N        open connections, default the descriptor limit
-                             less 32; above: the oldest connection that has
-                             sent no complete request within 1s is closed; if
-                             there is none, the new one is answered HTTP 503.
+                             less 32; above: one that was answered over HTTP is
+                             closed, or the oldest without a request after 1s;
+                             if there is none, the new one gets HTTP 503.
                              At start, the descriptor limit is raised to its
                              hard limit
   --handshakes-max N         connections without a complete request, default

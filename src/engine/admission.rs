@@ -4,7 +4,7 @@
 use super::Engine;
 use super::addresses::{AddressKey, AddressLimit, Addresses, IS_AVAILABLE};
 use super::deadlines::{Deadline, Millis};
-use super::session::{AddressState, Ending, Kind, Peer, Session, id};
+use super::session::{AddressState, Ending, Kind, Peer, Phase, Session, id};
 use crate::config::Config;
 use crate::error::{Error, Limit, Side};
 use crate::forwarded::client_address;
@@ -112,11 +112,30 @@ impl Engine {
             self.evict(AdmissionError::HandshakesMax, 0);
         }
         if self.sessions.len() - self.counts.surplus >= self.config.connections_max
+            && !self.end_answered()
             && !self.evict(AdmissionError::ConnectionsMax, EVICTION_AGE_MILLIS_MIN)
         {
             return Some(AdmissionError::ConnectionsMax);
         }
         None
+    }
+
+    /// Ends the oldest connection whose whole HTTP response was sent and that only waits for the end of the peer's
+    /// stream. Only the [`EVICTION_CANDIDATES_MAX`] oldest connections that wait for their peers to close are examined.
+    /// Returns whether a connection was ended.
+    fn end_answered(&mut self) -> bool {
+        let is_answered = |slot: &usize| {
+            let session = &self.sessions[*slot];
+            session.kind == Kind::Answered && session.phase == Phase::Draining
+        };
+        let oldest = self.deadlines.slots(Deadline::Close);
+        let Some(slot) = oldest.take(EVICTION_CANDIDATES_MAX).find(is_answered) else {
+            return false;
+        };
+        self.end_now(slot, Ending::abnormal(Side::Us, None));
+        self.set_kind(slot, Kind::Surplus);
+        self.release_address(slot);
+        true
     }
 
     /// Ends the oldest connection that has neither sent a request nor has input to be read, if it is at least `age_min`

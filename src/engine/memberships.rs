@@ -8,7 +8,7 @@ use super::Engine;
 use super::session::{Membership, Session};
 use crate::config::{LagPolicy, Replay};
 use crate::id::Id;
-use crate::outbound::{Claim, SEGMENT_COST, TopicKey, Topics};
+use crate::outbound::{Claim, GAP_MAX, TopicKey, Topics};
 use crate::proto::Message;
 use std::sync::Arc;
 
@@ -52,12 +52,7 @@ impl Engine {
             self.topics.set_replay_while_it_exists(topic, replay);
         }
         let unsent_to = self.sessions[slot].outbound.unsent_to(topic);
-        // As many bytes as a member may have unsent. A peer can make its session join many times in a turn, and a flush
-        // writes all that exceeds the limit at once.
-        let unsent = self.sessions[slot].outbound.log_cost();
-        let len_max = self.config.lag_bytes_max;
-        let len_max = len_max.saturating_sub(unsent + SEGMENT_COST);
-        let replayed = self.topics.replay(topic, len_max, unsent_to);
+        let replayed = self.claim_replay(slot, topic, unsent_to);
         let unsent_to = unsent_to.filter(|_| replayed.is_none());
         let index = self.topics.join(topic, slot, unsent_to);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
@@ -66,16 +61,41 @@ impl Engine {
             memberships.reserve_exact(1);
         }
         memberships.push(Membership { topic, index });
-        if let Some(claim) = replayed {
-            self.queue_replay(slot, topic, claim);
+        match replayed {
+            Some(claim) => self.queue_replay(slot, topic, claim),
+            // Earlier publications were claimed, and no retained message fits.
+            None if self.sessions[slot].has_unchecked_claims => self.queue_flush(slot),
+            None => {}
         }
         true
+    }
+
+    /// Returns the newest messages that a topic retains and that fit into the lag limit of a new member. Queues what was
+    /// published to the session before. `unsent_to`: see [`Outbound::unsent_to`](crate::outbound::Outbound::unsent_to).
+    fn claim_replay(
+        &mut self,
+        slot: usize,
+        topic: TopicKey,
+        unsent_to: Option<u64>,
+    ) -> Option<Claim> {
+        let all = self.topics.replay(topic, usize::MAX, unsent_to)?;
+        self.claim_before_message(slot);
+        // As many bytes as a member may have unsent. A peer can make its session join many times in a turn, and a flush
+        // writes all that exceeds the limit at once.
+        let len_max = self.config.lag_bytes_max;
+        let unsent = self.sessions[slot].outbound.log_cost_before_range();
+        let mut len_max = len_max.saturating_sub(unsent);
+        // The gap counts as well. If it and all messages behind it do not fit, dropping messages makes it longer.
+        let behind_unsent = unsent_to.map_or(0, |unsent_to| all.to.saturating_sub(unsent_to));
+        if behind_unsent > len_max as u64 {
+            len_max = len_max.saturating_sub(behind_unsent.min(GAP_MAX.into()) as usize);
+        }
+        self.topics.replay(topic, len_max, unsent_to)
     }
 
     /// Queues what a topic has retained for a new member, after everything that was sent or published to the session.
     #[inline(never)]
     fn queue_replay(&mut self, slot: usize, topic: TopicKey, claim: Claim) {
-        self.claim_before_message(slot);
         let Self {
             sessions,
             topics,
@@ -90,7 +110,7 @@ impl Engine {
         session
             .outbound
             .push_range(topic, claim, topics, turn_buffer, buffers);
-        // Together with earlier claims, or with its gap, the claim may exceed the lag limit.
+        // Together with earlier claims, which it does not limit, the claim may exceed the lag limit.
         session.has_unchecked_claims = true;
         self.queue_flush(slot);
     }

@@ -122,8 +122,8 @@ pub(crate) struct Engine {
     pub(crate) is_stop_announced: bool,
     /// Whether opening handshakes are refused with 503.
     refuses_new_sessions: bool,
-    /// The newest scope of timers; see [`Context`](crate::Context).
-    newest_scope: u32,
+    /// The scope that contains each scope of timers and sources, from scope 1 on; see [`Context`](crate::Context).
+    scope_parents: Vec<u32>,
 }
 
 /// Numbers of sessions by kind.
@@ -260,7 +260,7 @@ impl Engine {
             is_stop_announced: false,
             refuses_new_sessions: false,
             unclosed: Vec::new(),
-            newest_scope: 0,
+            scope_parents: Vec::new(),
         }
     }
 
@@ -438,11 +438,20 @@ impl Engine {
         [requesting, surplus, open]
     }
 
-    /// Returns a new scope for timers. Each route of a [`Router`](crate::Router) has its own, so that a timer reaches
-    /// the route that set it.
-    pub(crate) fn new_scope(&mut self) -> u32 {
-        self.newest_scope += 1;
-        self.newest_scope
+    /// Returns a new scope for timers and sources, inside the scope `parent`. Each route of a [`Router`](crate::Router)
+    /// has its own, so that a timer reaches the route that set it. The scope 0 contains all others.
+    pub(crate) fn new_scope(&mut self, parent: u32) -> u32 {
+        self.scope_parents.push(parent);
+        self.scope_parents.len() as u32
+    }
+
+    /// Returns whether `scope` is `outer`, or inside it.
+    pub(crate) fn is_scope_within(&self, mut scope: u32, outer: u32) -> bool {
+        while scope > outer {
+            // A scope is created after the one that contains it.
+            scope = self.scope_parents[scope as usize - 1];
+        }
+        scope == outer
     }
 
     /// Returns the session, unless it has been reaped. The session may have ended in this turn.

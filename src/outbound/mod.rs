@@ -15,7 +15,9 @@ mod turn_buffer;
 
 #[cfg(test)]
 pub(crate) use log::WALKED_FRAMES;
-pub(crate) use queue::{Outbound, SEGMENT_COST};
+#[cfg(test)]
+pub(crate) use queue::SEGMENT_COST;
+pub(crate) use queue::{GAP_MAX, Outbound};
 pub(crate) use topics::{Claim, TopicKey, Topics};
 pub(crate) use turn_buffer::TurnBuffer;
 

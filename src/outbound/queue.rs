@@ -122,6 +122,16 @@ impl Outbound {
         }
     }
 
+    /// Returns what [`log_cost`](Self::log_cost) would be with another range, apart from the length and the gap of that
+    /// range.
+    pub(crate) fn log_cost_before_range(&self) -> usize {
+        let first = match &self.content {
+            Content::Range(_) => SEGMENT_COST,
+            Content::Empty | Content::Span(_) | Content::Bytes(_) | Content::Many(_) => 0,
+        };
+        first + self.log_cost() + SEGMENT_COST
+    }
+
     /// As [`log_cost`](Self::log_cost), but only for topics for which `counts` returns true. Iterates over all
     /// segments.
     pub(crate) fn log_cost_of(&self, counts: impl Fn(TopicKey) -> bool) -> usize {
@@ -855,7 +865,7 @@ const SHARED_REST_BYTES_MIN: u64 = (CHUNK_BYTES / 8) as u64;
 
 /// Maximum gap of a range: a range retains at most this many bytes before it, the rest of its first chunk. (A chunk that
 /// is larger is a single frame.)
-const GAP_MAX: u32 = CHUNK_BYTES as u32;
+pub(crate) const GAP_MAX: u32 = CHUNK_BYTES as u32;
 
 /// Maximum segments that [`Outbound::unsent_to`] looks at, because a peer can make a session join topics often: to look
 /// at so many takes less than a microsecond.

@@ -8,7 +8,8 @@ use crate::engine::Engine;
 use crate::engine::deadlines::{Deadline, Millis};
 use crate::engine::session::{Ending, extra_of};
 use crate::error::{Error, Limit, Side};
-use crate::handler::Handler;
+use crate::handler::{Handler, with_innermost};
+use crate::id::Id;
 use crate::proto::HttpResponse;
 use crate::stats::Refusal;
 
@@ -37,10 +38,16 @@ impl Engine {
             self.timers.take(due, self.now, first);
             let mut cx = Context::new(self);
             let mut cx = cx.scoped(call.scope);
-            match call.session {
-                None => handler.on_timer(&mut cx, call.key),
-                Some(id) if cx.has_events(id) => handler.on_session_timer(&mut cx, id, call.key),
-                Some(_) => {}
+            // Without an inner handler, which most programs have, this is a direct call.
+            let inner = match call.scope {
+                0 => None,
+                _ => handler.inner(),
+            };
+            match inner {
+                Some(inner) => with_innermost(inner, &mut |inner| {
+                    call_timer(inner, &mut cx, call.session, call.key);
+                }),
+                None => call_timer(handler, &mut cx, call.session, call.key),
             }
         }
     }
@@ -96,6 +103,20 @@ impl Engine {
                 self.end_now(slot, ending);
             }
         }
+    }
+}
+
+/// Calls the handler for a timer that is due.
+fn call_timer<H: Handler + ?Sized>(
+    handler: &mut H,
+    cx: &mut Context<'_>,
+    session: Option<Id>,
+    key: u64,
+) {
+    match session {
+        None => handler.on_timer(cx, key),
+        Some(id) if cx.has_events(id) => handler.on_session_timer(cx, id, key),
+        Some(_) => {}
     }
 }
 

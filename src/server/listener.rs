@@ -87,8 +87,8 @@ enum State {
     /// Accept has failed, and the backlog may have connections. Accept is retried at this time, or when a session is
     /// reaped.
     Failed { retry_at: u64 },
-    /// Accept is retried in this turn. The failure was reported. Further failures are not reported until the backlog
-    /// has been empty.
+    /// Accept is to be called again. The failure was reported. Further failures are not reported until the backlog has
+    /// been empty.
     Retrying,
 }
 

@@ -3,7 +3,8 @@
 
 use crate::context::Context;
 use crate::engine::Engine;
-use crate::handler::Handler;
+use crate::engine::sources::{Owner, Ready};
+use crate::handler::{Handler, with_innermost};
 
 impl Engine {
     /// Calls the handler for each source that the poll has reported.
@@ -11,13 +12,31 @@ impl Engine {
         while let Some((owner, ready)) = self.sources.next_ready() {
             let mut cx = Context::new(self);
             let mut cx = cx.scoped(owner.scope);
-            match owner.session {
-                None => handler.on_source(&mut cx, owner.key, ready),
-                Some(id) if cx.has_events(id) => {
-                    handler.on_session_source(&mut cx, id, owner.key, ready);
-                }
-                Some(_) => {}
+            // Without an inner handler, which most programs have, this is a direct call.
+            let inner = match owner.scope {
+                0 => None,
+                _ => handler.inner(),
+            };
+            match inner {
+                Some(inner) => with_innermost(inner, &mut |inner| {
+                    call_source(inner, &mut cx, &owner, ready);
+                }),
+                None => call_source(handler, &mut cx, &owner, ready),
             }
         }
+    }
+}
+
+/// Calls the handler for a source that is ready.
+fn call_source<H: Handler + ?Sized>(
+    handler: &mut H,
+    cx: &mut Context<'_>,
+    owner: &Owner,
+    ready: Ready,
+) {
+    match owner.session {
+        None => handler.on_source(cx, owner.key, ready),
+        Some(id) if cx.has_events(id) => handler.on_session_source(cx, id, owner.key, ready),
+        Some(_) => {}
     }
 }

@@ -202,7 +202,8 @@ impl<H: Handler> Harness<H> {
     /// Returns the HTTP response if the handshake is refused.
     ///
     /// # Panics
-    /// If the server has stopped.
+    /// If the server has stopped, or if the handler terminates the connection before it is answered: in
+    /// [`on_upgrade`](Handler::on_upgrade) or [`on_open`](Handler::on_open).
     ///
     /// ```
     /// use wsloop::page::Page;
@@ -223,7 +224,7 @@ impl<H: Handler> Harness<H> {
     /// server refuses the client because of a limit or a stop.
     ///
     /// # Panics
-    /// If `target` is not a valid request path, or if the server has stopped.
+    /// If `target` is not a valid request path, if the server has stopped, or if the handler terminates the connection.
     pub fn get(&mut self, target: &str) -> Response {
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         self.request(request.into_bytes(), opening(target))
@@ -247,7 +248,8 @@ impl<H: Handler> Harness<H> {
         let head = match opening.receive_response(&mut input, &HeadLimits::default()) {
             Ok(Some(_)) => None,
             Err(ClientOpeningError::Status(head)) => Some(*head),
-            other => panic!("the server sent no valid HTTP response: {other:?}"),
+            Ok(None) => panic!("the connection was terminated before its request was answered"),
+            Err(error) => panic!("the server sent no valid HTTP response: {error}"),
         };
         let rest = input.to_vec();
         if let Some(head) = head {

@@ -321,6 +321,33 @@ fn silent_connections_are_evicted_at_connections_max() {
     assert!(silent.wire.lock().is_dropped);
 }
 
+/// Clients that were answered with an error and did not end their streams filled `connections_max` for `close_timeout`.
+#[test]
+fn a_connection_that_was_answered_gives_its_place_to_a_new_one() {
+    let config = Config {
+        connections_max: 2,
+        ..Config::default()
+    };
+    let mut bench = Bench::echo(config);
+    let lingering = [bench.connect(), bench.connect()];
+    for peer in &lingering {
+        peer.send_bytes(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    bench.turn();
+    for peer in &lingering {
+        assert!(peer.take_written().starts_with(b"HTTP/1.1 4"));
+    }
+    let peer = bench.open();
+    assert!(bench.engine.is_open(peer.id));
+    assert!(lingering[0].wire.lock().is_dropped && !lingering[1].wire.lock().is_dropped);
+    let second = bench.open();
+    assert!(bench.engine.is_open(second.id) && lingering[1].wire.lock().is_dropped);
+    // Both sessions are open.
+    let refused = bench.connect();
+    bench.turn();
+    assert!(refused.take_written().starts_with(b"HTTP/1.1 503"));
+}
+
 /// Deadlines expired before input that had already arrived was read: a process that had been suspended answered 408 to
 /// requests that had arrived in time.
 #[test]

@@ -15,6 +15,7 @@ mod pressure;
 mod proxy_protocol;
 mod publications;
 mod replay;
+mod scopes;
 mod script;
 mod second_review;
 mod second_review_low;

@@ -328,6 +328,71 @@ fn a_replay_that_lags_is_skipped_with_a_report_or_ends_with_1013() {
     }
 }
 
+/// The second entry of a queue makes the first one count 128 bytes as well, which was not foreseen: a member that could not
+/// read was closed because of the replays alone.
+#[test]
+fn replays_of_several_topics_do_not_make_a_session_lag() {
+    for published in [0, 1, 40, 400] {
+        for lag_bytes_max in (1..2_000).step_by(7) {
+            let config = Config {
+                lag_bytes_max,
+                ..Config::default()
+            };
+            let mut bench = bench(config);
+            for topic in ["a", "b", "c"] {
+                bench.engine.set_replay(topic, Some(Replay::Messages(50)));
+                for _ in 0..50 {
+                    bench.engine.publish(topic, Message::text("12345678"));
+                }
+            }
+            let late = bench.open_member("other");
+            late.set_writable_bytes(0);
+            // Counts before the replays, although the member has not claimed it yet.
+            if published > 0 && published + 132 < lag_bytes_max {
+                let text = "x".repeat(published);
+                bench.engine.publish("other", Message::text(&text));
+            }
+            for topic in ["a", "b", "c"] {
+                assert!(bench.engine.subscribe(late.id, topic));
+            }
+            bench.turn();
+            assert!(bench.engine.is_open(late.id), "{lag_bytes_max} {published}");
+            let unsent = bench.engine.buffered_amount(late.id);
+            assert!(unsent + 6 * 128 > lag_bytes_max.min(1_500), "{unsent}");
+        }
+    }
+}
+
+/// The bytes that were published between two memberships count while the first one has unsent bytes. A replay did not
+/// foresee them.
+#[test]
+fn a_replay_behind_unsent_bytes_of_the_same_topic_does_not_make_a_session_lag() {
+    for lag_bytes_max in [200, 500, 1_000, 1_500, 3_000, 200_000, 400_000] {
+        for (missed, retained) in [(1, 5), (50, 5), (50, 50), (5_000, 50), (50_000, 10_000)] {
+            let config = Config {
+                lag_bytes_max,
+                ..Config::default()
+            };
+            let mut bench = bench(config);
+            bench
+                .engine
+                .set_replay("chat", Some(Replay::Messages(retained)));
+            let member = bench.open_member("chat");
+            member.set_writable_bytes(0);
+            publish(&mut bench, "unsent");
+            bench.turn();
+            assert!(bench.engine.unsubscribe(member.id, "chat"));
+            for _ in 0..missed {
+                publish(&mut bench, "12345678");
+            }
+            assert!(bench.engine.subscribe(member.id, "chat"));
+            bench.turn();
+            let case = (lag_bytes_max, missed, retained);
+            assert!(bench.engine.is_open(member.id), "{case:?}");
+        }
+    }
+}
+
 /// Each join queued another replay, and a flush writes at once what exceeds the lag limit: hundreds of megabytes in a turn
 /// for a peer that reads fast.
 #[test]
