@@ -400,9 +400,9 @@ impl Topics {
         }
     }
 
-    /// Adds a member, which will receive later publications. `unsent_to`: the end of the newest range of this log in
-    /// the session's queue, which the session has claimed in an earlier membership; `None` if there is no such range.
-    /// Returns the member's index in the list of members.
+    /// Adds a member, which will receive later publications. `unsent_to`: the end of the last range of this log in the
+    /// session's queue, from an earlier membership; see [`Outbound::unsent_to`](super::Outbound::unsent_to). Returns
+    /// the member's index in the list of members.
     pub(crate) fn join(&mut self, key: TopicKey, slot: usize, unsent_to: Option<u64>) -> usize {
         let topic = self.topic_mut(key);
         topic.members.push(Member {
