@@ -65,6 +65,8 @@ pub struct Harness<H: Handler> {
     now: u64,
     /// A sorted map, so that a test runs the clients in the same order every time.
     clients: BTreeMap<Id, Client>,
+    /// Clients whose streams have ended on both sides, with what they have received. Not run any more.
+    ended: BTreeMap<Id, Client>,
     has_stopped: bool,
 }
 
@@ -125,6 +127,7 @@ impl<H: Handler> Harness<H> {
             handler,
             now: 0,
             clients: BTreeMap::new(),
+            ended: BTreeMap::new(),
             has_stopped: false,
         };
         let Self {
@@ -255,6 +258,10 @@ impl<H: Handler> Harness<H> {
         if let Some(head) = head {
             wire.lock().is_client_gone = true;
             self.settle();
+            // The caller does not get its id.
+            if let Some(id) = id {
+                self.ended.remove(&id);
+            }
             return Err(Response { head, body: rest });
         }
         wire.lock().to_client = rest;
@@ -346,6 +353,7 @@ impl<H: Handler> Harness<H> {
 
     fn client(&mut self, id: Id) -> &mut Client {
         let client = self.clients.get_mut(&id);
+        let client = client.or_else(|| self.ended.get_mut(&id));
         client.unwrap_or_else(|| panic!("no client of this harness has the id {id}"))
     }
 
@@ -375,6 +383,7 @@ impl<H: Handler> Harness<H> {
             engine,
             handler,
             clients,
+            ended,
             ..
         } = self;
         let now = self.now;
@@ -383,8 +392,15 @@ impl<H: Handler> Harness<H> {
             .and_then(|()| turn::turn(engine, &mut self.buf, handler, &mut pipes))
             .expect("a poll of pipes does not fail");
         let mut has_read = false;
-        for client in clients.values_mut() {
+        let mut over = Vec::new();
+        for (id, client) in clients.iter_mut() {
             has_read |= client.read();
+            if client.wire.lock().is_over() {
+                over.push(*id);
+            }
+        }
+        for id in over {
+            ended.extend(clients.remove_entry(&id));
         }
         has_read
     }
@@ -445,3 +461,29 @@ const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1
 
 /// Maximum turns of one [`Harness::settle`]: far more than the work of any test needs.
 const TURNS_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::Echo;
+
+    /// Each turn visited all clients that had ever connected.
+    #[test]
+    fn clients_that_have_ended_are_not_run_again_and_keep_what_they_received() {
+        let mut harness = Harness::new(Config::default(), Echo::new());
+        let (closed, gone, open) = (
+            harness.connect("/"),
+            harness.connect("/"),
+            harness.connect("/"),
+        );
+        harness.get("/");
+        harness.send(closed, "a");
+        harness.close(closed, 1000, "");
+        harness.hang_up(gone);
+        assert_eq!(harness.clients.keys().collect::<Vec<_>>(), [&open]);
+        assert_eq!(harness.received(closed)[0], Received::Text("a".to_owned()));
+        harness.send(closed, "after the end");
+        harness.hang_up(gone);
+        assert_eq!(harness.received(gone), []);
+    }
+}

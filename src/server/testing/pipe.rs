@@ -67,11 +67,18 @@ pub(super) struct Wire {
     pub(super) is_client_gone: bool,
     /// The server has ended its side: the end of the stream follows `to_client`.
     pub(super) is_server_gone: bool,
+    /// The server has dropped the stream.
+    pub(super) is_dropped: bool,
     /// The client does not read, and writes of the server would block.
     pub(super) is_stalled: bool,
 }
 
 impl Wire {
+    /// Returns whether neither side will do anything with the pipe any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_dropped && self.is_client_gone
+    }
+
     /// Returns what a poll would report to the server now.
     pub(super) fn readiness(&self) -> Readiness {
         Readiness {
@@ -131,7 +138,9 @@ impl Transport for Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.0.lock().is_server_gone = true;
+        let mut wire = self.0.lock();
+        wire.is_server_gone = true;
+        wire.is_dropped = true;
     }
 }
 
