@@ -116,10 +116,10 @@ pub trait Handler {
         }
     }
 
-    /// Called once, when the server begins to stop ([`Context::stop`]), before it closes the sessions. A message that is
-    /// sent or published here arrives before the session's Close, unless a second call of `stop` ends all sessions
-    /// immediately. The connections in the backlogs of the listeners have been accepted before this call, and none are
-    /// accepted after it. Not called if the server is dropped without a stop.
+    /// Called once, when the server begins to stop ([`Context::stop`]), before it closes the sessions. A message that
+    /// is sent or published here arrives before the session's Close, unless a second call of `stop` ends all sessions
+    /// immediately. Before this call, a stop that is not immediate accepts the connections in the backlogs of the
+    /// listeners. None are accepted after it. Not called if the server is dropped without a stop.
     fn on_stop(&mut self, cx: &mut Context<'_>) {
         if let Some(inner) = self.inner() {
             inner.on_stop(cx);
