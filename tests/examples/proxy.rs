@@ -1,5 +1,5 @@
-//! A proxy from WebSockets to TCP inside the server's loop: each session has an upstream connection of its own. Messages
-//! of the client go to the upstream as bytes, and bytes from the upstream go to the client as binary messages.
+//! A proxy from WebSockets to TCP that runs in the server's loop: each session has an upstream connection of its own.
+//! Messages of the client go to the upstream as bytes, and bytes from the upstream go to the client as binary messages.
 //!
 //! ```text
 //! cargo run --example proxy -- 127.0.0.1:8080 127.0.0.1:5900
@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
     server.run()
 }
 
-/// Connects each session with `addr`.
+/// Connects each session to the upstream server at `addr`.
 pub(crate) struct Proxy {
     addr: SocketAddr,
     upstreams: SessionMap<Upstream>,
@@ -52,7 +52,8 @@ impl Proxy {
         Ok(Upstream { stream, unsent })
     }
 
-    /// Writes to the upstream until it would block. Reads the client only while nothing is unsent.
+    /// Writes to the upstream until it would block. Pauses the session while bytes are unsent, and resumes it
+    /// afterwards.
     fn write(&mut self, cx: &mut Context<'_>, id: Id) {
         let Some(upstream) = self.upstreams.get_mut(id) else {
             return;
@@ -70,7 +71,8 @@ impl Proxy {
         cx.resume(id);
     }
 
-    /// Reads from the upstream until it would block, or too much is unsent to the client. Then `on_drain` continues.
+    /// Reads from the upstream until it would block, or until the session's unsent bytes exceed the high-water mark. In
+    /// the latter case `on_drain` continues.
     fn read(&mut self, cx: &mut Context<'_>, id: Id) {
         let Some(upstream) = self.upstreams.get_mut(id) else {
             return;
@@ -132,7 +134,8 @@ impl Handler for Proxy {
     }
 }
 
-/// Returns whether an event follows: nothing can be read or written now, or the connection is not established yet.
+/// Returns whether to try again at the next event: nothing can be read or written now, or the connection is not
+/// established yet.
 fn is_later(error: &io::Error) -> bool {
     matches!(
         error.kind(),
