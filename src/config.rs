@@ -59,9 +59,10 @@ pub struct Config {
     /// this time has passed, the server closes the socket.
     pub close_timeout: Duration,
 
-    /// Maximum time for a peer to accept the next 64 KiB of its unsent bytes, or all of them if there are fewer. When
-    /// this time has passed, the session is terminated. Default 30 s. The time starts again after each 64 KiB. If the
-    /// session is closing, the peer must accept all unsent bytes within this time.
+    /// Maximum time for a peer to accept 64 KiB, or as many bytes as are unsent when the time starts, if that is less.
+    /// When this time has passed, the session is terminated. Default 30 s. The time starts when the socket accepts no
+    /// more bytes, and again after each 64 KiB. If the session is closing, the peer must accept all unsent bytes within
+    /// this time.
     pub write_timeout: Duration,
 
     /// Unsent bytes of a session above which the server stops reading from it, so that TCP makes the peer wait, until

@@ -86,10 +86,15 @@ impl<R: RouteHandler + ?Sized> Route<R> {
         act: &mut dyn FnMut(&mut dyn Handler, &mut Context<'_>),
     ) {
         let handler = self.handler.as_handler_mut();
-        if cx.scope() != self.scope && cx.is_within(self.scope) {
+        if cx.scope() == self.scope {
+            act(handler, cx);
+        } else if cx.is_within(self.scope) {
             with_innermost(handler, &mut |handler| act(handler, cx));
         } else {
-            act(handler, &mut cx.scoped(self.scope));
+            log::warn!(
+                "a timer or source of a session was set outside of all routes, and no handler around the router has \
+                 an event for it: ignored"
+            );
         }
     }
 }

@@ -366,6 +366,11 @@ impl Topics {
         })
     }
 
+    /// Returns the position of the first byte that the topic's log retains.
+    pub(crate) fn log_start(&self, key: TopicKey) -> u64 {
+        self.topic(key).log.start()
+    }
+
     /// Returns the number of bytes that are retained for replay, as counted against [`Topics::replay_max`].
     pub(crate) fn replay_len(&self) -> usize {
         self.replay_len
