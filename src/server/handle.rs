@@ -52,6 +52,8 @@ struct Inbox {
     commands: VecDeque<Command>,
     /// The sum of [`Command::len`], and of the commands that are being executed.
     len: usize,
+    /// The number of commands that were taken out to be executed.
+    draining: usize,
     /// Whether the server has stopped, so that commands are refused.
     is_closed: bool,
 }
@@ -276,7 +278,7 @@ impl Handle {
     ) -> Result<(), HandleError> {
         let act = Box::new(act);
         let inbox = self.open_inbox()?;
-        if inbox.commands.len() >= self.shared.commands_max
+        if inbox.commands.len() + inbox.draining >= self.shared.commands_max
             || inbox.len + len > self.shared.bytes_max
         {
             return Err(HandleError::Full);
@@ -323,7 +325,10 @@ impl Handle {
         engine: &mut Engine,
         may_continue: impl Fn(&Engine) -> bool,
     ) -> bool {
-        let commands = mem::take(&mut self.inbox().commands);
+        let mut inbox = self.inbox();
+        let commands = mem::take(&mut inbox.commands);
+        inbox.draining = commands.len();
+        drop(inbox);
         if commands.is_empty() {
             return false;
         }
@@ -371,6 +376,7 @@ impl fmt::Debug for Handle {
 impl Drop for Draining<'_> {
     fn drop(&mut self) {
         let mut inbox = self.handle.inbox();
+        inbox.draining = 0;
         inbox.len -= self.len.min(inbox.len);
         // Commands that were queued meanwhile follow those that were not executed.
         mem::swap(&mut inbox.commands, &mut self.commands);

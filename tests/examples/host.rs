@@ -66,10 +66,13 @@ impl Host {
     /// Waits for events and handles them.
     pub(crate) fn pass(&mut self) -> io::Result<Turn> {
         // The server's deadlines and timers do not make its descriptor readable, so the poll must end in time for them.
-        self.poll
-            .poll(&mut self.events, self.server.next_timeout())?;
+        let timeout = self.server.next_timeout();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
         if self.events.iter().any(|event| event.token() == UDP) {
-            let mut datagram = [0; 1500];
+            let mut datagram = [0; 65_536];
             // Read until the socket would block: readiness is edge-triggered.
             while let Ok(len) = self.udp.recv(&mut datagram) {
                 // The topic of `Broadcast` is the path.

@@ -24,7 +24,7 @@ pub(crate) fn config() -> Config {
     Config {
         message_bytes_max: 1024,
         lag_bytes_max: 1024,
-        kernel_unsent_bytes_max: cfg!(all(unix, feature = "socket-options")).then_some(1024),
+        kernel_unsent_bytes_max: Some(1024),
         ..Config::default()
     }
 }

@@ -10,6 +10,7 @@
 
 use mio::Interest;
 use mio::net::TcpStream;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use wsloop::{Close, Config, Context, Handler, Id, Message, Ready, SendStatus, Server, SessionMap};
@@ -33,7 +34,7 @@ pub(crate) struct Proxy {
 struct Upstream {
     stream: TcpStream,
     /// Bytes of the client that the upstream has not accepted yet: at most those of one message.
-    unsent: Vec<u8>,
+    unsent: VecDeque<u8>,
 }
 
 impl Proxy {
@@ -48,7 +49,7 @@ impl Proxy {
         let mut stream = TcpStream::connect(self.addr)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         cx.register_for_session(id, &mut stream, 0, both)?;
-        let unsent = Vec::new();
+        let unsent = VecDeque::new();
         Ok(Upstream { stream, unsent })
     }
 
@@ -59,8 +60,9 @@ impl Proxy {
             return;
         };
         while !upstream.unsent.is_empty() {
-            match upstream.stream.write(&upstream.unsent) {
+            match upstream.stream.write(upstream.unsent.as_slices().0) {
                 Ok(len) => drop(upstream.unsent.drain(..len)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_later(&error) => {
                     cx.pause(id);
                     return;
@@ -81,6 +83,7 @@ impl Proxy {
         loop {
             match upstream.stream.read(&mut buf) {
                 Ok(0) => {
+                    self.upstreams.remove(id);
                     cx.close(id, 1000, "the upstream has closed");
                     return;
                 }
@@ -88,6 +91,7 @@ impl Proxy {
                     SendStatus::Queued => {}
                     _ => return,
                 },
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_later(&error) => return,
                 Err(error) => return self.fail(cx, id, &error),
             }
@@ -110,7 +114,7 @@ impl Handler for Proxy {
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         if let Some(upstream) = self.upstreams.get_mut(id) {
-            upstream.unsent.extend_from_slice(message.as_bytes());
+            upstream.unsent.extend(message.as_bytes());
             self.write(cx, id);
         }
     }
@@ -139,6 +143,6 @@ impl Handler for Proxy {
 fn is_later(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted
+        ErrorKind::WouldBlock | ErrorKind::NotConnected
     )
 }
