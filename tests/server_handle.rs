@@ -215,7 +215,7 @@ mod handle {
         };
         let mut server = Server::new(config, Echo::new()).unwrap();
         let handle = server.handle();
-        let (sender, results) = std::sync::mpsc::channel();
+        let (sender, results) = mpsc::channel();
         for _ in 0..3 {
             let (handle, sender) = (handle.clone(), sender.clone());
             let run_again = move |_: &mut wsloop::Context<'_>| {

@@ -57,6 +57,7 @@ impl Engine {
         let replayed = self.claim_replay(slot, topic, unsent_to);
         let unsent_to = unsent_to.filter(|_| replayed.is_none());
         let index = self.topics.join(topic, slot, unsent_to);
+        self.lag_policy = Some(Self::apply_lag_policy);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         if memberships.is_empty() {
             // Most members have only one membership.

@@ -39,6 +39,7 @@ pub(crate) mod timers;
 
 use crate::buffer::BufferPool;
 use crate::config::{Config, ConfigError, SessionLimits};
+use crate::handler::Handler;
 use crate::id::Id;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::{HeadLimits, Limits};
@@ -104,6 +105,9 @@ pub(crate) struct Engine {
     pub(crate) large_queue: SlotQueue,
     /// Sessions that published while too many bytes were unclaimed. They are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
+    /// [`Engine::apply_lag_policy`], once there was a member. It is called through this pointer, so that the linker
+    /// removes its code from programs without topics: 3 KB.
+    pub(crate) lag_policy: Option<fn(&mut Self, usize, &mut dyn Handler)>,
     /// Sessions that have ended. The reap phase frees them.
     pub(crate) reap_queue: VecDeque<Id>,
     /// Sessions that were open when a stop began that closes them one after the other, except those that it has closed
@@ -250,6 +254,7 @@ impl Engine {
             flush_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
             large_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
+            lag_policy: None,
             reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
             read_work: 0,
