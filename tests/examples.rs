@@ -27,11 +27,9 @@ mod token;
 mod worker;
 
 use common::*;
-use std::time::Duration;
 use tungstenite::Message as Sent;
 use tungstenite::client::IntoClientRequest;
 use wsloop::Config;
-use wsloop::testing::{Harness, Received};
 
 mod chats {
     use super::*;
@@ -106,6 +104,8 @@ mod chats {
 mod price_feed {
     use super::*;
     use prices::Prices;
+    use std::time::Duration;
+    use wsloop::testing::{Harness, Received};
 
     /// Returns the number of a table.
     fn tick(table: &str) -> u64 {
