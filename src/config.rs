@@ -40,7 +40,8 @@ pub struct Config {
     pub headers_max: usize,
 
     /// Maximum time from accept until the request's head is complete. Default 10 s. Bytes that arrive do not extend
-    /// it. A request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7).
+    /// it. A request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7). A connection of which no byte of
+    /// a request has arrived is closed without an answer, because browsers open connections in advance.
     pub handshake_timeout: Duration,
 
     /// Time without any byte from the peer after which a session is closed with 1001, up to a 64th of the time later.

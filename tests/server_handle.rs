@@ -484,7 +484,7 @@ mod turns {
             let _ = server.turn(Some(WAIT)).unwrap();
         }
         let _ = server.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!(raw.response_head().status, 408);
+        raw.expect_end();
     }
 
     #[cfg(feature = "serve")]
