@@ -123,8 +123,8 @@ Connections:
   --headers-max N            headers of a request, default 100, at most 124;
                              above: HTTP 431
   --handshake-timeout TIME   from accept to the end of the request, default
-                             10s; above: HTTP 408, or nothing if not even a byte
-                             has arrived
+                             10s; above: HTTP 408, or nothing if not a single
+                             byte has arrived
   --idle-timeout TIME        time without a byte from the peer, default 120s,
                              no limit if 0 or off; above: close 1001
   --ping-interval TIME       time without a byte from the peer until a ping,
