@@ -202,9 +202,10 @@ The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
 received message, RUST_LOG=off nothing. The server does not wait for the reader
 of the log: when 128 KiB are unwritten, lines are dropped, and the log reports
 how many.
-GET /healthz is answered with 200, unless -r or --metrics names that path.
-After SIGUSR1 the server drains: it answers GET /healthz and new WebSockets
-with 503, and serves the open ones until SIGINT or SIGTERM.
+GET /healthz is answered with 200 as long as the server runs, and GET /readyz
+as long as it accepts clients, unless -r or --metrics names that path. After
+SIGUSR1 the server drains: it answers GET /readyz and new WebSockets with 503,
+and serves the open ones until SIGINT or SIGTERM.
 The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
 argument or a variable is invalid.
 "#;

@@ -52,7 +52,9 @@ impl Access {
     /// The response 421, which "indicates that the request was directed at a server that is unable or unwilling to
     /// produce an authoritative response for the target URI" (RFC 9110 section 15.5.20).
     pub(super) fn check_host(&self, request: &Request) -> Result<(), HttpResponse> {
-        if self.hosts.is_empty() || self.is_host(request.host()) {
+        let host = request.host();
+        // Health checks in HTTP/1.0 have no Host. Every browser sends one, so a website cannot use this exception.
+        if self.hosts.is_empty() || host.is_empty() || self.is_host(host) {
             return Ok(());
         }
         Err(HttpResponse::new(421, "this Host is not allowed\n"))
