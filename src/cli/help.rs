@@ -354,7 +354,8 @@ Enter. Ctrl-D ends the input.
 Closing:
   After the last line or -x, a Close is sent when as many messages have arrived
   as were sent. It is also sent when none has arrived for 2s; this is reported
-  on stderr (on stdout if that is a terminal), and is no error. Messages that
+  on stderr (on stdout if that is a terminal), and is no error. Every message
+  counts as an answer, also one that the server sends by itself. Messages that
   arrive before the server's Close are printed.
   -w, --wait TIME          send the Close this long after the last line or -x
   -n, --no-close           do not send a Close: stay connected until the server
