@@ -1071,6 +1071,38 @@ mod terminal {
         }
 
         #[test]
+        fn the_line_survives_a_stop_and_a_new_size_of_the_terminal() {
+            let server = Process::start(&["echo"]);
+            if Command::new("bash").arg("--version").output().is_err() {
+                eprintln!("skipped: bash is not installed");
+                return;
+            }
+            let shell = "env PS1='ready: ' bash --norc --noprofile -i";
+            let Some(mut terminal) = Terminal::run(shell) else {
+                return;
+            };
+            terminal.until("ready: ");
+            let connect = format!("NO_COLOR=1 {WSLOOP} connect ws://{}/\r", server.addr);
+            terminal.type_until(&connect, PROMPT);
+            terminal.type_until("half", "> half\r\x1b[6C");
+            terminal.type_until("\x1a", "ready: ");
+            terminal.type_until("stty -a | grep -o '.icanon'; stty cols 30\r", "ready: ");
+            terminal.type_until("fg\r", "> half\r\x1b[6C");
+            // 30 columns less the prompt and the cursor: a 28th character does not fit.
+            let keys = "234567890123456789012345";
+            terminal.type_until(keys, "> ..3456789012345\r\x1b[17C");
+            terminal.type_until("\r", &format!("< half{keys}\r\n"));
+            terminal.until(PROMPT);
+            terminal.type_until("\x04", "ready: ");
+            terminal.type_until("exit\r", "(never shown)");
+            let (_, all) = terminal.end();
+            assert!(
+                all.contains("Stopped") && all.contains(" icanon"),
+                "{all:?}"
+            );
+        }
+
+        #[test]
         fn the_modes_of_the_terminal_are_restored() {
             let server = Process::start(&["echo"]);
             for keys in ["\x04", "\x03"] {
