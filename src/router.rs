@@ -45,16 +45,10 @@ pub struct Router<R: ?Sized = dyn RouteHandler> {
 pub trait RouteHandler: Handler + Any {
     #[doc(hidden)]
     fn as_any_mut(&mut self) -> &mut dyn Any;
-    #[doc(hidden)]
-    fn as_handler_mut(&mut self) -> &mut dyn Handler;
 }
 
 impl<H: Handler + Any> RouteHandler for H {
     fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn as_handler_mut(&mut self) -> &mut dyn Handler {
         self
     }
 }
@@ -77,24 +71,29 @@ impl<R: RouteHandler + ?Sized> Route<R> {
         self.scope
     }
 
-    /// Calls `act` with the handler to which a timer or source belongs that has an event. `cx` has the scope of the
-    /// timer or source. If that is within this route's scope, but not equal to it, the timer or source belongs to a
-    /// route of the router inside the handler.
+    /// Passes an event to the handler to which its timer or source belongs. `cx` has the scope of the timer or source. In
+    /// this route's scope, that is the route's handler, which `own` calls. Within this scope, it is a route of the router
+    /// inside that handler; `inner` calls the router.
     fn call_in_scope(
         &mut self,
         cx: &mut Context<'_>,
-        act: &mut dyn FnMut(&mut dyn Handler, &mut Context<'_>),
+        own: impl FnOnce(&mut R, &mut Context<'_>),
+        inner: &mut dyn FnMut(&mut dyn Handler, &mut Context<'_>),
     ) {
-        let handler = self.handler.as_handler_mut();
         if cx.scope() == self.scope {
-            act(handler, cx);
-        } else if cx.is_within(self.scope) {
-            with_innermost(handler, &mut |handler| act(handler, cx));
-        } else {
+            return own(&mut self.handler, cx);
+        }
+        if !cx.is_within(self.scope) {
             log::warn!(
                 "a timer or source of a session was set outside of all routes, and no handler around the router has \
                  an event for it: ignored"
             );
+            return;
+        }
+        match self.handler.inner() {
+            Some(handler) => with_innermost(handler, &mut |handler| inner(handler, cx)),
+            // The route's handler is the router.
+            None => own(&mut self.handler, cx),
         }
     }
 }
@@ -611,7 +610,11 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
 
     fn on_timer(&mut self, cx: &mut Context<'_>, key: u64) {
         match self.route_in_scope(cx) {
-            Some(route) => route.call_in_scope(cx, &mut |handler, cx| handler.on_timer(cx, key)),
+            Some(route) => route.call_in_scope(
+                cx,
+                |handler, cx| handler.on_timer(cx, key),
+                &mut |handler, cx| handler.on_timer(cx, key),
+            ),
             None => log::warn!(
                 "timer {key} was set outside of all routes and no handler around the router has on_timer: ignored"
             ),
@@ -620,16 +623,20 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
 
     fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
         let route = self.recorded_route(id);
-        route.call_in_scope(cx, &mut |handler, cx| {
-            handler.on_session_timer(cx, id, key);
-        });
+        route.call_in_scope(
+            cx,
+            |handler, cx| handler.on_session_timer(cx, id, key),
+            &mut |handler, cx| handler.on_session_timer(cx, id, key),
+        );
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, key: u64, ready: Ready) {
         match self.route_in_scope(cx) {
-            Some(route) => route.call_in_scope(cx, &mut |handler, cx| {
-                handler.on_source(cx, key, ready);
-            }),
+            Some(route) => route.call_in_scope(
+                cx,
+                |handler, cx| handler.on_source(cx, key, ready),
+                &mut |handler, cx| handler.on_source(cx, key, ready),
+            ),
             None => log::warn!(
                 "source {key} was registered outside of all routes and no handler around the router has \
                  on_source: ignored"
@@ -639,9 +646,11 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
 
     fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
         let route = self.recorded_route(id);
-        route.call_in_scope(cx, &mut |handler, cx| {
-            handler.on_session_source(cx, id, key, ready);
-        });
+        route.call_in_scope(
+            cx,
+            |handler, cx| handler.on_session_source(cx, id, key, ready),
+            &mut |handler, cx| handler.on_session_source(cx, id, key, ready),
+        );
     }
 }
 
