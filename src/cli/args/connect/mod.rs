@@ -3,7 +3,7 @@
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, flag, help, reject_value, utf8};
+use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -49,14 +49,13 @@ impl Connect {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        let mut opening = ClientOpening::new(&self.url.host, &self.url.target, key)?;
-        for (name, value) in &self.headers {
-            opening = opening.with_header(name, value)?;
-        }
-        for name in &self.subprotocols {
-            opening = opening.with_subprotocol(name)?;
-        }
-        Ok(opening)
+        handshake::opening(
+            &self.url.host,
+            &self.url.target,
+            &self.headers,
+            &self.subprotocols,
+            key,
+        )
     }
 }
 

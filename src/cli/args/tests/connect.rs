@@ -111,7 +111,7 @@ fn the_request_has_the_given_headers_and_subprotocols() {
 
 #[test]
 fn an_error_names_the_invalid_argument() {
-    let table: [(&[&str], &str); 17] = [
+    let table: [(&[&str], &str); 18] = [
         (
             &["hello"],
             "unexpected argument \"hello\" (connect takes one URL",
@@ -122,9 +122,10 @@ fn an_error_names_the_invalid_argument() {
             &["-H", "a:\u{1}"],
             "-H \"a:\\u{1}\" is invalid: a header's value",
         ),
+        (&["-H", "Host:a b"], "-H \"Host:a b\" is invalid: the host"),
         (
-            &["-H", "Host:a"],
-            "-H \"Host:a\" is invalid: the header host is reserved",
+            &["-H", "Host:a", "-H", "host:b"],
+            "-H \"host:b\" is a second Host",
         ),
         (
             &["-s", "a b"],
