@@ -142,6 +142,62 @@ mod serving {
         assert_eq!(http(process.addr, page).status, 426);
     }
 
+    /// Returns the subprotocol that a server selects for these offers.
+    fn selected(process: &Process, path: &str, offers: &str) -> Option<String> {
+        let line = format!("Sec-WebSocket-Protocol: {offers}\r\nHost:");
+        let mut raw = Raw::new(process.addr);
+        raw.send(upgrade_request(path).replace("Host:", &line));
+        let head = raw.response_head();
+        assert_eq!(head.status, 101);
+        head.header("sec-websocket-protocol").map(str::to_owned)
+    }
+
+    #[test]
+    fn the_first_subprotocol_that_the_client_offers_is_selected() {
+        let routes = ["-r", "/e=echo", "-r", "/b=broadcast", "-r", "/r=reply:x"];
+        let process = Process::start(&[&["serve"][..], &routes].concat());
+        for path in ["/e", "/b", "/r"] {
+            let first = selected(&process, path, "b, a");
+            assert_eq!(first.as_deref(), Some("b"), "{path}");
+            try_connect(process.addr, path).expect("a client without offers");
+        }
+        let args = [
+            &["serve", "--subprotocol=a", "--subprotocol=c"][..],
+            &routes,
+        ];
+        let process = Process::start(&args.concat());
+        for path in ["/e", "/b", "/r"] {
+            for (offers, expected) in [
+                ("a", Some("a")),
+                ("b, c, a", Some("c")),
+                ("b", None),
+                ("A", None),
+            ] {
+                let name = selected(&process, path, offers);
+                assert_eq!(name.as_deref(), expected, "{path} {offers}");
+            }
+        }
+    }
+
+    #[test]
+    fn checks_in_http_1_0_are_answered_also_without_a_host() {
+        let process = Process::start(&["serve"]);
+        for path in ["/healthz", "/readyz"] {
+            // HAProxy's `option httpchk GET /readyz`, and nginx's default for `proxy_pass`.
+            for lines in ["", "Host: localhost\r\n"] {
+                let response = http(process.addr, &format!("GET {path} HTTP/1.0\r\n{lines}\r\n"));
+                assert_eq!((response.status, &*response.body), (200, "ok\n"));
+                assert!(response.header("date").is_some());
+                let mut raw = Raw::new(process.addr);
+                raw.send(format!("HEAD {path} HTTP/1.0\r\n{lines}\r\n"));
+                assert_eq!(raw.response_head().status, 200);
+                raw.expect_end();
+            }
+        }
+        let foreign = "GET /healthz HTTP/1.0\r\nHost: evil.example\r\n\r\n";
+        assert_eq!(http(process.addr, foreign).status, 421);
+    }
+
     fn get(process: &Process, path: &str) -> Response {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         http(process.addr, &request)
@@ -449,11 +505,12 @@ mod serving {
         for route in ["/*=echo", "/echo=echo"] {
             let mut process = Process::start(&["serve", "-r", route]);
             let mut client = connect(process.addr, "/echo");
-            assert_eq!(get(&process, "/healthz").status, 200, "{route}");
+            assert_eq!(get(&process, "/readyz").status, 200, "{route}");
             process.signal("USR1");
             process.logged("draining");
-            let health = get(&process, "/healthz");
-            assert_eq!((health.status, &*health.body), (503, "draining\n"));
+            let ready = get(&process, "/readyz");
+            assert_eq!((ready.status, &*ready.body), (503, "draining\n"));
+            assert_eq!(get(&process, "/healthz").status, 200, "{route}");
             assert_eq!(get(&process, "/").status, 200, "{route}");
             assert_eq!(http(process.addr, &upgrade_request("/echo")).status, 503);
             // Regression test: the line named a stop only.

@@ -298,7 +298,7 @@ fn slow_readers_of_refusals_get_complete_responses() {
         let mut peers: Vec<Raw> = (0..100).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
             small_window(raw);
-            raw.send("GET / HTTP/1.0\r\n\r\n");
+            raw.send("GET / HTTP/2.0\r\n\r\n");
         }
         thread::sleep(SHORT);
         for raw in &mut peers {
@@ -363,7 +363,7 @@ fn messages_before_a_half_close_are_answered() {
 
         for (request, status) in [
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
-            ("GET / HTTP/1.0\r\n\r\n", 505),
+            ("GET / HTTP/2.0\r\n\r\n", 505),
         ] {
             let mut raw = Raw::new(server.addr);
             raw.send(request);

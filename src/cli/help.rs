@@ -72,6 +72,9 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       are refused with HTTP 403. Default: if hosts are restricted, requests
       from pages of these hosts, on any port, and requests without an Origin;
       otherwise every request.
+  --subprotocol NAME
+      Select this subprotocol for clients that offer it; repeatable: the first
+      of a client's offers that is listed. Default: the client's first offer.
   --no-page
       Do not answer GET / with the built-in page, which connects to the server
       from a browser. WebSockets at / are still served.
@@ -202,9 +205,10 @@ The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
 received message, RUST_LOG=off nothing. The server does not wait for the reader
 of the log: when 128 KiB are unwritten, lines are dropped, and the log reports
 how many.
-GET /healthz is answered with 200, unless -r or --metrics names that path.
-After SIGUSR1 the server drains: it answers GET /healthz and new WebSockets
-with 503, and serves the open ones until SIGINT or SIGTERM.
+GET /healthz is answered with 200 as long as the server runs, and GET /readyz
+as long as it accepts clients, unless -r or --metrics names that path. After
+SIGUSR1 the server drains: it answers GET /readyz and new WebSockets with 503,
+and serves the open ones until SIGINT or SIGTERM.
 The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
 argument or a variable is invalid.
 "#;

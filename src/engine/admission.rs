@@ -60,6 +60,8 @@ impl Engine {
             );
             let mut response = Vec::new();
             error.response().encode(false, &mut response);
+            #[cfg(feature = "http-date")]
+            super::date::insert(&mut response);
             // Closing a socket with unread input (the request) sends a reset, which can make the peer's system discard
             // the response. Waiting for the peer would require a descriptor.
             let _ = stream.write(&response);

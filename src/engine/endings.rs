@@ -83,6 +83,10 @@ impl Engine {
         session.extra_mut().discard_left = discard_left;
         // Nothing may follow the Close, so a pending pong is queued before it.
         session.outbound.queue_pong(&mut self.buffers);
+        #[cfg(feature = "http-date")]
+        if self.replies.starts_with(b"HTTP/") && !self.timers.is_simulated() {
+            super::date::insert(&mut self.replies);
+        }
         session
             .outbound
             .push(&self.replies, &[], &mut self.turn_buffer, &mut self.buffers);

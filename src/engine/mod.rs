@@ -9,6 +9,7 @@
 //!
 //! - `admission`: inserts new connections, and evicts or refuses connections above the limits
 //! - `addresses`: counts connections and requests by the address of the client
+//! - `date`: the header `Date` of HTTP responses
 //! - `session`: the state of one session; `paths`: the request paths of all sessions
 //! - `endings`: every way in which a session ends
 //! - `memberships`: join, leave, publish, claim
@@ -23,6 +24,8 @@
 
 mod addresses;
 mod admission;
+#[cfg(feature = "http-date")]
+mod date;
 pub(crate) mod deadlines;
 mod endings;
 pub(crate) mod limit_sets;

@@ -173,6 +173,12 @@ impl Timers {
         }
     }
 
+    /// Returns whether time is simulated, as in a test harness.
+    #[cfg(feature = "http-date")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.is_simulated
+    }
+
     /// Returns the current time since time 0.
     fn elapsed(&self, turn_now: u64) -> Duration {
         if self.is_simulated {
