@@ -596,7 +596,7 @@ mod greetings {
     #[test]
     fn the_text_report_has_their_number() {
         let addr = greeting(2, Duration::ZERO, None);
-        let args = ["-c", "1", "-d", "200ms", "--warmup", "0"];
+        let args = ["-c", "1", "-d", "500ms", "--warmup", "0"];
         let (code, out, _) = bench(addr, &args);
         assert_eq!(code, Some(0));
         assert!(out.contains("\n  Greetings skipped: 2\n"), "{out}");
