@@ -303,6 +303,97 @@ mod messages {
             assert_eq!((code, &*out, &*err), (Some(0), "hi\n", ""), "{url}");
         }
     }
+
+    #[test]
+    fn a_port_is_that_of_loopback_and_a_unix_socket_has_a_path_of_its_own() {
+        let dir = std::env::temp_dir().join(format!("wsloop-connect-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let socket = format!("unix:{}", dir.join("ws:1.sock").display());
+        let mut command = Command::new(WSLOOP);
+        command.args(["serve", "-r", "/echo=echo", "-r", "/=reply:root"]);
+        command.args(["-l", "127.0.0.1:0", "-l", &socket]);
+        let server = Process::announced(command);
+        let announced = server.out.recv_timeout(WAIT).unwrap();
+        let announced = announced.strip_prefix("listening on ").unwrap();
+        let port = server.addr.port();
+        for (url, answer) in [
+            (port.to_string(), "root"),
+            (format!("{port}/echo"), "hi"),
+            (format!(":{port}/echo?a=b"), "hi"),
+            (socket.clone(), "root"),
+            (format!("{socket}:/echo"), "hi"),
+            (format!("{announced}:/echo"), "hi"),
+        ] {
+            let (code, out, err) = output(&["connect", "-x", "hi", &url]);
+            assert_eq!(
+                (code, out.trim_end(), &*err),
+                (Some(0), answer, ""),
+                "{url}"
+            );
+        }
+        drop(server);
+        let missing = format!("unix:{}:/a", dir.join("none").display());
+        let (code, _, err) = output(&["connect", &missing]);
+        assert_eq!(code, Some(1), "{err}");
+        let start = format!(
+            "wsloop: cannot connect to {}: ",
+            &missing[..missing.len() - 3]
+        );
+        assert!(err.starts_with(&start), "{err}");
+        let _ = std::fs::remove_dir_all(&dir);
+    }
+
+    /// Regression test: the Close followed the last line immediately, and such answers were lost.
+    #[test]
+    fn answers_that_take_time_are_printed_after_the_end_of_stdin() {
+        let addr = open_server(|mut stream| {
+            for answer in [&b"1"[..], b"2"] {
+                let (first, _, _) = client_frame(&mut stream);
+                assert_eq!(first, TEXT);
+                thread::sleep(SHORT);
+                stream.write_all(&server_frame(TEXT, answer)).unwrap();
+            }
+            let (first, _, payload) = client_frame(&mut stream);
+            assert_eq!(first, CLOSE);
+            stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
+        });
+        assert_eq!(printed(addr, "/", &[], "a\nb\n"), b"1\n2\n");
+    }
+
+    #[test]
+    fn missing_answers_are_reported_and_are_no_failure() {
+        let answer_to = |answered: usize, expected: &str| {
+            let addr = open_server(move |mut stream| {
+                // A greeting is no answer.
+                stream.write_all(&server_frame(TEXT, b"hi")).unwrap();
+                let mut frames = 0;
+                loop {
+                    let (first, _, payload) = client_frame(&mut stream);
+                    if first == CLOSE {
+                        break stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
+                    }
+                    frames += 1;
+                    if frames <= answered {
+                        stream.write_all(&server_frame(TEXT, b"a")).unwrap();
+                    }
+                }
+            });
+            let started = Instant::now();
+            let mut client = Client::start(addr, "/", &[]);
+            assert_eq!(client.line(), "hi\n");
+            client.write("1\n2\n3\n");
+            client.stdin = None;
+            let (code, out, err) = client.end();
+            assert!(started.elapsed() >= Duration::from_secs(2));
+            assert_eq!((code, out), (Some(0), "a\n".repeat(answered)));
+            assert_eq!(err, expected);
+        };
+        answer_to(0, "no message arrived in 2 s (--wait TIME waits longer)\n");
+        answer_to(
+            2,
+            "no more messages arrived in 2 s: 2 after 3 were sent (--wait TIME waits longer)\n",
+        );
+    }
 }
 
 mod flags {
@@ -408,6 +499,52 @@ mod flags {
     }
 
     #[test]
+    fn the_host_and_credentials_are_sent_and_verbose_shows_both_heads() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let addr = bare_server(move |mut stream| {
+            sender.send(head(&mut stream)).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 401 Nope\r\nX-Odd: yes\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+        });
+        let url = format!("aladdin:open%20sesame@{addr}");
+        let args = ["connect", "-v", "-H", "Host: example.com:1", &url];
+        let (code, _, err) = output(&args);
+        assert_eq!(code, Some(1), "{err}");
+        let head = receiver.recv_timeout(WAIT).unwrap();
+        assert!(head.contains("\nhost: example.com:1\n"), "{head}");
+        let basic = "\nauthorization: Basic YWxhZGRpbjpvcGVuIHNlc2FtZQ==\n";
+        assert!(head.contains(basic), "{head}");
+        let err = err.to_lowercase();
+        for part in [
+            &format!("* trying {addr}\n> get / http/1.1\n"),
+            "\n> host: example.com:1\n",
+            "\n> authorization: basic (hidden)\n",
+            "\n>\n< http/1.1 401 nope\n< x-odd: yes\n< content-length: 0\n<\nwsloop: the server",
+        ] {
+            assert!(err.contains(part), "{part:?}: {err}");
+        }
+        assert!(!err.contains("sesame") && !err.contains("ywxh"), "{err}");
+        let (code, _, err) = output(&["connect", "ws://u:secret/x@127.0.0.1:1/"]);
+        assert_eq!(code, Some(2));
+        assert!(!err.contains("secret"), "{err}");
+    }
+
+    #[test]
+    fn an_ignored_subprotocol_is_reported() {
+        let addr = open_server(|mut stream| {
+            client_frame(&mut stream);
+            stream.write_all(&server_frame(TEXT, b"a")).unwrap();
+            let (_, _, payload) = client_frame(&mut stream);
+            stream.write_all(&server_frame(CLOSE, &payload)).unwrap();
+        });
+        let output = run(addr, "/", &["-s", "chat"], b"hi\n");
+        let err = String::from_utf8(output.stderr).unwrap();
+        let expected = (Some(0), "the server chose no subprotocol\n");
+        assert_eq!((output.status.code(), &*err), expected);
+    }
+
+    #[test]
     fn every_frame_has_a_different_masking_key() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let addr = open_server(move |mut stream| {
@@ -419,7 +556,7 @@ mod flags {
                 }
             }
         });
-        printed(addr, "/", &[], "a\n".repeat(50));
+        printed(addr, "/", &["-w0"], "a\n".repeat(50));
         let mut keys: Vec<_> = receiver.iter().collect();
         assert_eq!(keys.len(), 51);
         keys.sort_unstable();
@@ -480,6 +617,14 @@ mod ends {
     }
 
     #[test]
+    fn a_name_without_addresses_is_a_failure_and_no_usage_error() {
+        let (code, _, err) = output(&["connect", "ws://wsloop.invalid/"]);
+        assert_eq!(code, Some(1), "{err}");
+        let start = "wsloop: cannot resolve the host name \"wsloop.invalid\": ";
+        assert!(err.starts_with(start) && err.lines().count() == 1, "{err}");
+    }
+
+    #[test]
     fn an_unanswered_request_times_out() {
         let silent = bare_server(drain);
         let (_, err) = failed(silent, "/", &["--connect-timeout", "200ms"], b"hi\n");
@@ -499,7 +644,7 @@ mod ends {
                     thread::sleep(WAIT);
                 }
             });
-            let (_, err) = failed(addr, "/", &["--close-timeout", "300ms"], b"hi\n");
+            let (_, err) = failed(addr, "/", &["-w0", "--close-timeout", "300ms"], b"hi\n");
             assert_eq!(err, "the server did not answer our Close in 0.3 s\n");
         }
     }
@@ -746,50 +891,87 @@ mod pressure {
 mod terminal {
     use super::*;
 
-    /// Runs a dialogue with an environment variable set. Returns everything that the terminal received. `None` if the
-    /// system has no `script`.
-    fn screen(env: &str, args: &str, addr: SocketAddr) -> Option<String> {
-        let line = format!("env {env} {WSLOOP} connect {args} ws://{addr}/");
-        let mut script = Command::new("script");
-        script
-            .args(["-qec", &line, "/dev/null"])
-            .env("TERM", "xterm");
-        script.env_remove("NO_COLOR");
-        script
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let Ok(mut child) = script.spawn() else {
-            eprintln!("skipped: the command `script` is not installed");
-            return None;
-        };
-        let mut stdin = child.stdin.take().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut all = Vec::new();
-        let mut until = |all: &mut Vec<u8>, part: &str| {
+    /// A client in a pseudo-terminal of 80 columns.
+    struct Terminal {
+        script: Child,
+        stdin: ChildStdin,
+        stdout: BufReader<std::process::ChildStdout>,
+        /// Everything that the terminal has received.
+        all: Vec<u8>,
+    }
+
+    impl Terminal {
+        /// Starts a client with environment variables. `None` if the system has no `script`.
+        fn start(env: &str, args: &str, addr: SocketAddr) -> Option<Self> {
+            Self::run(&format!("env {env} {WSLOOP} connect {args} ws://{addr}/"))
+        }
+
+        /// Runs a command line of the shell.
+        fn run(line: &str) -> Option<Self> {
+            let line = format!("stty cols 80; {line}");
+            let mut script = Command::new("script");
+            script
+                .args(["-qec", &line, "/dev/null"])
+                .env("TERM", "xterm")
+                .env_remove("NO_COLOR")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null());
+            let Ok(mut script) = script.spawn() else {
+                eprintln!("skipped: the command `script` is not installed");
+                return None;
+            };
+            Some(Self {
+                stdin: script.stdin.take().unwrap(),
+                stdout: BufReader::new(script.stdout.take().unwrap()),
+                script,
+                all: Vec::new(),
+            })
+        }
+
+        /// Reads until the output ends with `part`, or ends.
+        fn until(&mut self, part: &str) {
             let mut byte = [0];
-            while !String::from_utf8_lossy(all).ends_with(part) {
-                if stdout.read(&mut byte).unwrap() == 0 {
+            while !self.all.ends_with(part.as_bytes()) {
+                if self.stdout.read(&mut byte).unwrap() == 0 {
                     break;
                 }
-                all.push(byte[0]);
+                self.all.push(byte[0]);
             }
-        };
-        until(&mut all, "> ");
-        stdin.write_all(b"hello\x1bx\n").unwrap();
-        until(&mut all, "< hello\\u{1b}x");
-        until(&mut all, "> ");
-        stdin.write_all(b"\x04").unwrap();
-        until(&mut all, "never");
-        drop(stdin);
-        assert_eq!(child.wait().unwrap().code(), Some(0));
-        Some(String::from_utf8(all).unwrap())
+        }
+
+        /// Types `keys` and waits for output.
+        fn type_until(&mut self, keys: &str, part: &str) {
+            self.stdin.write_all(keys.as_bytes()).unwrap();
+            self.until(part);
+        }
+
+        /// Waits for the end of the client. Returns its exit code and everything that the terminal has received.
+        fn end(mut self) -> (Option<i32>, String) {
+            self.until("(never shown)");
+            drop(self.stdin);
+            let code = self.script.wait().unwrap().code();
+            (code, String::from_utf8(self.all).unwrap())
+        }
     }
+
+    /// An empty prompt, with the cursor after it.
+    const PROMPT: &str = "\r\x1b[K> \r\x1b[2C";
 
     #[test]
     fn a_terminal_shows_a_prompt_and_colours() {
         let server = Process::start(&["echo"]);
-        let Some(all) = screen("A=b", "", server.addr) else {
+        let screen = |env: &str, prompt: &str| {
+            let mut terminal = Terminal::start(env, "--plain", server.addr)?;
+            terminal.until("> ");
+            terminal.type_until("hello\x1bx\n", "< hello\\u{1b}x");
+            terminal.until(prompt);
+            terminal.type_until("\x04", "disconnected");
+            let (code, all) = terminal.end();
+            assert_eq!(code, Some(0), "{all:?}");
+            Some(all)
+        };
+        let Some(all) = screen("A=b", "> ") else {
             return;
         };
         for part in [
@@ -800,8 +982,143 @@ mod terminal {
         ] {
             assert!(all.contains(part), "{part:?}: {all:?}");
         }
-        let plain = screen("NO_COLOR=1", "", server.addr).unwrap();
+        let plain = screen("NO_COLOR=1", "> ").unwrap();
         assert!(plain.contains("\r\x1b[K< hello\\u{1b}x\r\n> "), "{plain:?}");
         assert!(!plain.contains("\x1b[3"), "{plain:?}");
+        // Without escape sequences, lines are not edited.
+        let dumb = screen("TERM=dumb", "> ").unwrap();
+        assert!(!dumb.contains(PROMPT), "{dumb:?}");
+    }
+
+    /// Regression test: the terminal dropped the rest of the line silently.
+    #[test]
+    fn a_line_that_a_plain_terminal_has_cut_is_not_sent() {
+        let server = Process::start(&["echo"]);
+        let Some(mut terminal) = Terminal::start("A=b", "--plain", server.addr) else {
+            return;
+        };
+        terminal.until("> ");
+        let long = "x".repeat(5000);
+        terminal.stdin.write_all(long.as_bytes()).unwrap();
+        terminal.stdin.write_all(b"\n").unwrap();
+        let (code, all) = terminal.end();
+        assert_eq!(code, Some(1));
+        let error = "line 1 of stdin was not sent: the terminal cuts lines at 4095 bytes";
+        assert!(all.contains(error) && !all.contains("< x"), "{all:?}");
+    }
+
+    #[cfg(feature = "line-editing")]
+    mod editing {
+        use super::*;
+
+        #[test]
+        fn a_line_is_edited_and_found_again_in_the_history() {
+            let server = Process::start(&["echo"]);
+            let Some(mut terminal) = Terminal::start("NO_COLOR=1", "", server.addr) else {
+                return;
+            };
+            terminal.until(PROMPT);
+            terminal.type_until("hllo", "> hllo\r\x1b[6C");
+            terminal.type_until("\x1b[D\x1b[D\x1b[D", "> hllo\r\x1b[3C");
+            terminal.type_until("e", "> hello\r\x1b[4C");
+            terminal.type_until("\r", "< hello\r\n");
+            terminal.until(PROMPT);
+            terminal.type_until("\x1b[A", "> hello\r\x1b[7C");
+            terminal.type_until(" \u{65e5}\u{672c}", "\r\x1b[12C");
+            terminal.type_until("\x7f\r", "< hello \u{65e5}\r\n");
+            terminal.until(PROMPT);
+            terminal.type_until("\x04", "disconnected (code 1000)\r\n");
+            let (code, all) = terminal.end();
+            assert_eq!(code, Some(0), "{all:?}");
+            assert!(all.contains("> hello\r\n"), "{all:?}");
+        }
+
+        #[test]
+        fn a_line_longer_than_a_terminal_allows_is_sent_whole() {
+            let server = Process::start(&["serve", "-r", "/*=echo"]);
+            let Some(mut terminal) = Terminal::start("NO_COLOR=1", "", server.addr) else {
+                return;
+            };
+            terminal.until(PROMPT);
+            // Typed ahead, faster than it is read, in one piece with the next line.
+            let long = "0123456789".repeat(10_000);
+            let answer = format!("< {long}\r\n");
+            terminal.type_until(&format!("{long}\rshort\r"), &answer);
+            terminal.until("< short\r\n");
+            terminal.type_until("\x04", "disconnected (code 1000)\r\n");
+            let (_, all) = terminal.end();
+            assert!(all.contains(".. (100000 bytes)\r\n"));
+        }
+
+        #[test]
+        fn an_incoming_message_is_shown_above_the_line_that_is_being_typed() {
+            let server = Process::start(&["broadcast"]);
+            let Some(mut terminal) = Terminal::start("NO_COLOR=1", "", server.addr) else {
+                return;
+            };
+            terminal.until(PROMPT);
+            terminal.type_until("half", "> half\r\x1b[6C");
+            assert_eq!(printed(server.addr, "/", &["-x", "news"], ""), b"news\n");
+            terminal.until("\r\x1b[K< news\r\n\r\x1b[K> half\r\x1b[6C");
+            terminal.type_until(" a line\r", "< half a line\r\n");
+            terminal.until(PROMPT);
+            // Ctrl-C, which the terminal turns into a signal.
+            terminal.type_until("x", "> x\r\x1b[3C");
+            terminal.type_until("\x03", "disconnected (code 1000)\r\n");
+            let (code, all) = terminal.end();
+            assert_eq!(code, Some(0));
+            assert!(all.contains("> x (not sent)\r\n"), "{all:?}");
+        }
+
+        #[test]
+        fn the_line_survives_a_stop_and_a_new_size_of_the_terminal() {
+            let server = Process::start(&["echo"]);
+            if Command::new("bash").arg("--version").output().is_err() {
+                eprintln!("skipped: bash is not installed");
+                return;
+            }
+            let shell = "env PS1='ready: ' bash --norc --noprofile -i";
+            let Some(mut terminal) = Terminal::run(shell) else {
+                return;
+            };
+            terminal.until("ready: ");
+            let connect = format!("NO_COLOR=1 {WSLOOP} connect ws://{}/\r", server.addr);
+            terminal.type_until(&connect, PROMPT);
+            terminal.type_until("half", "> half\r\x1b[6C");
+            terminal.type_until("\x1a", "ready: ");
+            terminal.type_until("stty -a | grep -o '.icanon'; stty cols 30\r", "ready: ");
+            terminal.type_until("fg\r", "> half\r\x1b[6C");
+            // 30 columns less the prompt and the cursor: a 28th character does not fit.
+            let keys = "234567890123456789012345";
+            terminal.type_until(keys, "> ..3456789012345\r\x1b[17C");
+            terminal.type_until("\r", &format!("< half{keys}\r\n"));
+            terminal.until(PROMPT);
+            terminal.type_until("\x04", "ready: ");
+            terminal.type_until("exit\r", "(never shown)");
+            let (_, all) = terminal.end();
+            assert!(
+                all.contains("Stopped") && all.contains(" icanon"),
+                "{all:?}"
+            );
+        }
+
+        #[test]
+        fn the_modes_of_the_terminal_are_restored() {
+            let server = Process::start(&["echo"]);
+            for keys in ["\x04", "\x03"] {
+                let connect = format!("{WSLOOP} connect ws://{}/", server.addr);
+                let line = format!("stty -a; {connect}; stty -a");
+                let Some(mut terminal) = Terminal::run(&line) else {
+                    return;
+                };
+                terminal.until(PROMPT);
+                terminal.stdin.write_all(keys.as_bytes()).unwrap();
+                let (_, all) = terminal.end();
+                let modes: Vec<_> = all.lines().filter(|line| line.contains("icanon")).collect();
+                assert_eq!(modes.len(), 2, "{all:?}");
+                assert_eq!(modes[0], modes[1]);
+                assert!(!modes[0].contains("-icanon"));
+            }
+        }
     }
 }

@@ -344,15 +344,20 @@ prints each received message on a line of stdout.
 
 Usage: wsloop connect [FLAG]... URL
 
-URL is ws://HOST[:PORT][/PATH][?QUERY]; ws:// can be omitted. TIME is in
-seconds, or a number with ms, s, m or h. BYTES is a number of bytes, or a
-number with K, M or G (powers of 1024).
+URL is one of these:
+  [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY]
+  PORT[/PATH]              on 127.0.0.1; also :PORT[/PATH]
+  unix:SOCKET[:/PATH]      the path of a Unix socket, and the path to request
+TIME is in seconds, or a number with ms, s, m or h. BYTES is a number of bytes,
+or a number with K, M or G (powers of 1024).
 
 The opening handshake:
-  -H, --header NAME:VALUE  add a header; repeatable
+  -H, --header NAME:VALUE  add a header, or replace Host; repeatable
   -s, --subprotocol NAME   offer a subprotocol; repeatable
   -o, --origin ORIGIN      set the Origin header, exactly as written
       --connect-timeout TIME  maximum until the server's response, default 10s
+  -v, --verbose            print the heads of request and response on stderr;
+                           the value of Authorization is hidden
 
 Sending:
   -x, --execute MESSAGE    send MESSAGE and do not read stdin; repeatable
@@ -362,10 +367,19 @@ Sending:
                            until its pong, on stderr (on stdout if that is a
                            terminal)
 
+On a terminal, lines of any length are edited with the keys of shells: arrows,
+Home, End, Ctrl-A E W U K Y L, Alt-B F D; Up and Down show earlier lines, which
+are kept in memory only. Ctrl-V inserts the next key as it is, such as Tab or
+Enter. Ctrl-D ends the input.
+      --plain              do not edit lines: leave that to the terminal, which
+                           limits a line to 4095 bytes on Linux
+
 Closing:
-  A Close is sent immediately after the last line. Messages that arrive before
-  the server's Close are printed. With -x, the Close is sent when as many
-  messages have arrived as were sent, or after 2s.
+  After the last line or -x, a Close is sent when as many messages have arrived
+  as were sent. It is also sent when none has arrived for 2s; this is reported
+  on stderr (on stdout if that is a terminal), and is no error. Every message
+  counts as an answer, also one that the server sends by itself. Messages that
+  arrive before the server's Close are printed.
   -w, --wait TIME          send the Close this long after the last line or -x
   -n, --no-close           do not send a Close: stay connected until the server
                            closes or a signal arrives

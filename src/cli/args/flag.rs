@@ -5,7 +5,7 @@ use super::units;
 use super::unknown_flag;
 use super::{UsageError, reject_value, value};
 use lexopt::Parser;
-#[cfg(any(feature = "bench", feature = "connect"))]
+#[cfg(feature = "bench")]
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ impl FlagSpec {
     }
 }
 
-#[cfg(any(feature = "bench", feature = "connect"))]
+#[cfg(feature = "bench")]
 /// Returns `number` if it is from `min` to `max`.
 pub(super) fn in_range<T: PartialOrd + Display>(number: T, min: T, max: T) -> Result<T, String> {
     if number < min || number > max {

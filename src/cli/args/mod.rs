@@ -25,11 +25,13 @@ pub(crate) use address::Address;
 #[cfg(feature = "bench")]
 pub(crate) use bench::{Bench, Load};
 #[cfg(feature = "connect")]
-pub(crate) use connect::{Connect, Stay};
+pub(crate) use connect::{Connect, Place, Stay};
 pub(crate) use host::Host;
 pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
 pub(crate) use origin::Origin;
 pub(crate) use route::Route;
+#[cfg(feature = "connect")]
+pub(crate) use url::resolve;
 
 use super::help;
 use flag::{Flag, FlagSpec};

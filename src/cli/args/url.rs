@@ -1,13 +1,15 @@
 //! URLs to connect to: `ws://HOST[:PORT][/PATH][?QUERY]`.
 //!
-//! A host name is resolved once, during parsing, as in `address`. All its addresses are stored, because a server may
-//! listen on one of them only.
+//! [`Url::parse`] resolves the host name, as in `address`. It stores all addresses, because a server may listen on one
+//! of them only. [`UrlParts::split`] resolves nothing.
 
 use super::address::is_host_byte;
 use super::units;
+use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use wsloop::proto::ClientOpening;
 
+#[cfg(feature = "bench")]
 /// A `ws` URL (RFC 6455 section 3) and the socket addresses of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Url {
@@ -21,12 +23,48 @@ pub(crate) struct Url {
     pub(crate) sockets: Vec<SocketAddr>,
 }
 
+/// The parts of a `ws` URL.
+#[derive(Debug)]
+pub(super) struct UrlParts<'t> {
+    /// The user name and the password before `@`, as written: `USER[:PASSWORD]`.
+    pub(super) credentials: Option<&'t str>,
+    /// Value of the Host header: the host, with the port if the URL contains one.
+    pub(super) host: &'t str,
+    /// The host name or IP address, without brackets.
+    pub(super) name: &'t str,
+    pub(super) port: u16,
+    /// The path and query.
+    pub(super) target: String,
+}
+
+#[cfg(feature = "bench")]
 impl Url {
     /// Parses a URL and resolves its host.
     ///
     /// # Errors
     /// The reason, as the predicate of a sentence about the URL.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let parts = UrlParts::split(text)?;
+        if parts.credentials.is_some() {
+            return Err("has a user name (@), which a ws URL cannot have".to_owned());
+        }
+        let sockets = resolve(parts.name, parts.port)
+            .map_err(|error| format!("has a host name that cannot be resolved: {error}"))?;
+        Ok(Self {
+            text: text.to_owned(),
+            host: parts.host.to_owned(),
+            target: parts.target,
+            sockets,
+        })
+    }
+}
+
+impl<'t> UrlParts<'t> {
+    /// Splits a URL into its parts and validates each. The credentials can be any text.
+    ///
+    /// # Errors
+    /// The reason, as the predicate of a sentence about the URL.
+    pub(super) fn split(text: &'t str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("has no scheme; {EXPECTED}"));
         };
@@ -44,28 +82,42 @@ impl Url {
         if rest.contains('#') {
             return Err("has a fragment (#), which a ws URL cannot have".to_owned());
         }
-        let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        if host.contains('@') {
-            return Err("has a user name (@), which a ws URL cannot have".to_owned());
-        }
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (credentials, host) = match authority.rsplit_once('@') {
+            Some((credentials, host)) => (Some(credentials), host),
+            None => (None, authority),
+        };
         let target = match target.as_bytes().first() {
             None => "/".to_owned(),
             Some(b'?') => format!("/{target}"),
             Some(_) => target.to_owned(),
         };
-        let sockets = resolve(host)?;
+        let (name, port) = name_and_port(host)?;
         ClientOpening::new(host, &target, [0; 16])
             .map_err(|error| format!("is invalid: {error}"))?;
         Ok(Self {
-            text: text.to_owned(),
-            host: host.to_owned(),
+            credentials,
+            host,
+            name,
+            port,
             target,
-            sockets,
         })
     }
 }
 
-fn resolve(host: &str) -> Result<Vec<SocketAddr>, String> {
+/// Returns all addresses of a host name or IP address; at least one.
+///
+/// # Errors
+/// Returns the error of the resolver.
+pub(crate) fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let sockets: Vec<_> = (name, port).to_socket_addrs()?.collect();
+    if sockets.is_empty() {
+        return Err(io::Error::other("it has no addresses"));
+    }
+    Ok(sockets)
+}
+
+fn name_and_port(host: &str) -> Result<(&str, u16), String> {
     // The colons of an IPv6 address are within its brackets; the colon before the port follows them.
     let end = host.find(']').map_or(0, |end| end + 1);
     let (name, port) = match host[end..].find(':') {
@@ -86,10 +138,10 @@ fn resolve(host: &str) -> Result<Vec<SocketAddr>, String> {
     }
     if let Some(address) = name.strip_prefix('[') {
         let address = address.strip_suffix(']').unwrap_or(address);
-        let address: Ipv6Addr = address
-            .parse()
-            .map_err(|_| "has brackets around text that is not an IPv6 address".to_owned())?;
-        return Ok(vec![(address, port).into()]);
+        if address.parse::<Ipv6Addr>().is_err() {
+            return Err("has brackets around text that is not an IPv6 address".to_owned());
+        }
+        return Ok((address, port));
     }
     if name.is_empty() {
         return Err(format!("has no host; {EXPECTED}"));
@@ -97,16 +149,7 @@ fn resolve(host: &str) -> Result<Vec<SocketAddr>, String> {
     if !name.bytes().all(is_host_byte) {
         return Err(format!("has a malformed host; {EXPECTED}"));
     }
-    match (name, port).to_socket_addrs() {
-        Ok(sockets) => {
-            let sockets: Vec<_> = sockets.collect();
-            if sockets.is_empty() {
-                return Err("has a host name without addresses".to_owned());
-            }
-            Ok(sockets)
-        }
-        Err(error) => Err(format!("has a host name that cannot be resolved: {error}")),
-    }
+    Ok((name, port))
 }
 
 /// The default port of ws URLs, RFC 6455 section 3.

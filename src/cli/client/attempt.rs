@@ -1,4 +1,4 @@
-//! The client's opening handshake on a non-blocking TCP stream, from the request to the response.
+//! The client's opening handshake on a non-blocking stream, from the request to the response.
 
 use mio::net::TcpStream;
 use std::fmt;
@@ -7,28 +7,30 @@ use wsloop::http::StatusCode;
 use wsloop::proto::{ClientOpening, ClientOpeningError, HeadLimits, ServerResponse};
 
 /// An opening handshake in progress. It has no timeout: the caller drops an attempt that takes too long.
-pub(in super::super) struct Attempt {
+pub(in super::super) struct Attempt<S = TcpStream> {
     /// `None` after the response's head has been read or was malformed. After an I/O error, the stream remains here.
-    stream: Option<TcpStream>,
+    stream: Option<S>,
     opening: ClientOpening,
     /// Unsent bytes of the request.
     request: Vec<u8>,
+    /// The bytes read so far, if they are recorded.
+    record: Option<Vec<u8>>,
 }
 
 /// Result of [`Attempt::advance`].
-pub(in super::super) enum Progress<'b> {
+pub(in super::super) enum Progress<'b, S = TcpStream> {
     /// The handshake continues when the socket is readable or writable.
     Pending,
     /// The connection is open. Contains the stream, the response, and the bytes that were read after the response. The
     /// stream may have more to read.
-    Opened(TcpStream, Box<ServerResponse>, &'b mut [u8]),
+    Opened(S, Box<ServerResponse>, &'b mut [u8]),
     /// The connection was not opened.
-    Failed(Failure),
+    Failed(Failure<S>),
 }
 
 /// Why a connection was not opened.
 #[derive(Debug)]
-pub(in super::super) enum Failure {
+pub(in super::super) enum Failure<S = TcpStream> {
     /// The TCP connection failed.
     Connect(io::Error),
     /// The stream ended before the end of the response's head.
@@ -37,27 +39,46 @@ pub(in super::super) enum Failure {
     Read(io::Error),
     /// The status of the response is not 101. Contains the response, the bytes of its body that were read, and the
     /// stream with the rest of the body.
-    Refused(Box<ServerResponse>, Vec<u8>, TcpStream),
+    Refused(Box<ServerResponse>, Vec<u8>, S),
     /// The response violates HTTP or RFC 6455.
     Malformed(ClientOpeningError),
 }
 
-impl Attempt {
-    /// Creates an attempt on a stream whose TCP connection may still be pending. Writes nothing:
+impl<S: Read + Write> Attempt<S> {
+    /// Creates an attempt on a stream whose connection may still be pending. Writes nothing:
     /// [`advance`](Self::advance) sends the request.
-    pub(in super::super) fn new(stream: TcpStream, opening: ClientOpening) -> Self {
+    pub(in super::super) fn new(stream: S, opening: ClientOpening) -> Self {
         let mut request = Vec::new();
         opening.encode_request(&mut request);
         Self {
             stream: Some(stream),
             opening,
             request,
+            record: None,
         }
+    }
+
+    /// Returns the unsent bytes of the request.
+    #[cfg(feature = "connect")]
+    pub(in super::super) fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// Records the bytes that are read from now on.
+    #[cfg(feature = "connect")]
+    pub(in super::super) fn record(&mut self) {
+        self.record = Some(Vec::new());
+    }
+
+    /// Returns the recorded bytes of the response: its head, and what was read after the head.
+    #[cfg(feature = "connect")]
+    pub(in super::super) fn recorded(&self) -> Option<&[u8]> {
+        self.record.as_deref()
     }
 
     /// Continues the handshake until the socket would block. Called when the socket is ready; `buf` is scratch memory
     /// for reading.
-    pub(in super::super) fn advance<'b>(&mut self, buf: &'b mut [u8]) -> Progress<'b> {
+    pub(in super::super) fn advance<'b>(&mut self, buf: &'b mut [u8]) -> Progress<'b, S> {
         let Some(stream) = &mut self.stream else {
             return Progress::Pending;
         };
@@ -81,6 +102,9 @@ impl Attempt {
                     _ => return Progress::Failed(Failure::Read(error)),
                 },
             };
+            if let Some(record) = &mut self.record {
+                record.extend_from_slice(&buf[..len]);
+            }
             let mut input = &mut buf[..len];
             let answer = self
                 .opening
@@ -105,7 +129,7 @@ impl Attempt {
 }
 
 /// Describes the failure in one line.
-impl fmt::Display for Failure {
+impl<S> fmt::Display for Failure<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),

@@ -1,50 +1,67 @@
-//! Opens a TCP connection to one of a host's addresses and performs the opening handshake.
+//! Opens a connection to one of a server's addresses and performs the opening handshake.
 
-use super::{SERVER, SIGNALS, chunked, describe, screen};
-use crate::cli::args::Connect;
+use super::stream::{Address, Stream};
+use super::{SERVER, SIGNALS, chunked, describe, heads, screen};
+use crate::cli::args::{self, Connect, Place};
 use crate::cli::client::{self, Attempt, Failure, Progress};
-use mio::net::TcpStream;
+use crate::cli::stderr;
 use mio::{Events, Interest, Poll};
 use signal_hook_mio::v1_0::Signals;
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use wsloop::proto::ServerResponse;
 
 /// An open connection.
 pub(super) struct Dialled {
     /// Registered for reading and writing. It may have unread input for which no event will arrive.
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) response: Box<ServerResponse>,
     /// Bytes read after the response.
     pub(super) rest: Vec<u8>,
 }
 
-/// Tries the addresses of the host in their order, until one accepts the TCP connection and responds in time. Only the
+/// Returns the addresses of a server. Blocks while a host name is resolved.
+///
+/// # Errors
+/// Returns why the name cannot be resolved.
+pub(super) fn addresses(place: &Place) -> Result<Vec<Address>, String> {
+    match place {
+        Place::Tcp { name, port } => {
+            let sockets = args::resolve(name, *port)
+                .map_err(|error| format!("cannot resolve the host name {name:?}: {error}"))?;
+            Ok(sockets.into_iter().map(Address::Tcp).collect())
+        }
+        Place::Unix(path) => Ok(vec![Address::Unix(path.clone())]),
+    }
+}
+
+/// Tries the addresses in their order, until one accepts the connection and responds in time. Only the
 /// first response counts: if it refuses the handshake, no other address is tried.
 ///
 /// # Errors
 /// Returns why there is no connection: one line, or several if the response has a body.
 pub(super) fn dial(
     connect: &Connect,
+    addresses: &[Address],
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Dialled, String> {
-    let sockets = &connect.url.sockets;
     let deadline = Instant::now() + connect.connect_timeout;
     let mut reason = "the host has no address".to_owned();
-    for (index, &socket) in sockets.iter().enumerate() {
+    for (index, address) in addresses.iter().enumerate() {
         // Divides the remaining time evenly among the remaining addresses, so that an address that never responds
         // leaves time for the next ones.
         let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(sockets.len() - index).unwrap_or(u32::MAX);
-        reason = match try_one(connect, socket, Instant::now() + share, poll, signals)? {
+        let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        reason = match try_one(connect, address, Instant::now() + share, poll, signals)? {
             Ok(dialled) => return Ok(dialled),
-            Err(AddressError::Unreachable(error)) => format!("cannot connect to {socket}: {error}"),
+            Err(AddressError::Unreachable(error)) => {
+                format!("cannot connect to {address}: {error}")
+            }
             Err(AddressError::TimedOut) => {
                 // Rounds to two decimal places, because the share is a quotient such as 3.333333333 s.
                 let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
-                format!("no answer from {socket} in {seconds} s")
+                format!("no answer from {address} in {seconds} s")
             }
         };
     }
@@ -53,7 +70,7 @@ pub(super) fn dial(
 
 /// A failure of one address, after which the next one is tried.
 enum AddressError {
-    /// The TCP connection failed.
+    /// The connection failed.
     Unreachable(io::Error),
     /// No response before the deadline.
     TimedOut,
@@ -66,17 +83,18 @@ enum AddressError {
 /// response, a signal, or an error of the system.
 fn try_one(
     connect: &Connect,
-    socket: SocketAddr,
+    address: &Address,
     deadline: Instant,
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Result<Dialled, AddressError>, String> {
-    let mut stream = match TcpStream::connect(socket) {
+    if connect.is_verbose {
+        stderr::print(&format!("* trying {address}\n"));
+    }
+    let mut stream = match Stream::connect(address) {
         Ok(stream) => stream,
         Err(error) => return Ok(Err(AddressError::Unreachable(error))),
     };
-    // Frames are written whole, so Nagle's algorithm would only delay them.
-    let _ = stream.set_nodelay(true);
     poll.registry()
         .register(&mut stream, SERVER, Interest::READABLE | Interest::WRITABLE)
         .map_err(describe)?;
@@ -84,9 +102,19 @@ fn try_one(
         .opening(client::nonce())
         .map_err(|error| error.to_string())?;
     let mut attempt = Attempt::new(stream, opening);
+    if connect.is_verbose {
+        attempt.record();
+        stderr::print(&heads::request(attempt.request()));
+    }
     let mut buf = vec![0; BUF_BYTES];
     while wait(poll, signals, deadline)? {
-        match attempt.advance(&mut buf) {
+        let progress = attempt.advance(&mut buf);
+        if let Some(received) = attempt.recorded()
+            && let Some(rest_len) = rest_len(&progress)
+        {
+            stderr::print(&heads::response(received, rest_len));
+        }
+        match progress {
             Progress::Pending => {}
             Progress::Opened(stream, response, rest) => {
                 return Ok(Ok(Dialled {
@@ -109,6 +137,16 @@ fn try_one(
         }
     }
     Ok(Err(AddressError::TimedOut))
+}
+
+/// Returns the number of bytes that were read after the head of the response. `None` if there is no response yet.
+fn rest_len(progress: &Progress<'_, Stream>) -> Option<usize> {
+    match progress {
+        Progress::Pending => None,
+        Progress::Opened(_, _, rest) => Some(rest.len()),
+        Progress::Failed(Failure::Refused(_, rest, _)) => Some(rest.len()),
+        Progress::Failed(_) => Some(0),
+    }
 }
 
 /// Waits until the socket is ready. Returns false if the deadline passes first.
@@ -141,7 +179,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<boo
 fn read_body(
     mut raw: Vec<u8>,
     response: &ServerResponse,
-    mut stream: TcpStream,
+    mut stream: Stream,
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Vec<u8>, String> {

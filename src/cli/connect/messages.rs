@@ -9,6 +9,8 @@ pub(super) struct MessageSplitter {
     is_binary: bool,
     /// The beginning of an incomplete message.
     partial: Vec<u8>,
+    /// Length at which the terminal cuts lines. `None`: stdin is no terminal, or one that cuts no line silently.
+    cut_at: Option<usize>,
     /// Number of messages sent.
     count: u64,
     message_bytes_max: usize,
@@ -37,6 +39,11 @@ pub(super) enum InputError {
     TooLong {
         message_bytes_max: usize,
     },
+    /// The terminal may have cut the line: it has the maximum length of the terminal.
+    Cut {
+        line: u64,
+        bytes: usize,
+    },
 }
 
 impl MessageSplitter {
@@ -45,9 +52,17 @@ impl MessageSplitter {
             mode,
             is_binary,
             partial: Vec::new(),
+            cut_at: None,
             count: 0,
             message_bytes_max,
         }
+    }
+
+    /// Rejects lines of the maximum length of a terminal that edits lines itself, because it drops the rest of a longer
+    /// line silently.
+    pub(super) fn for_terminal(mut self) -> Self {
+        self.cut_at = cfg!(target_os = "linux").then_some(TERMINAL_LINE_BYTES_MAX);
+        self
     }
 
     /// Processes the next bytes of stdin. Calls `send` with each message that is complete.
@@ -90,6 +105,12 @@ impl MessageSplitter {
     }
 
     fn send_line(&mut self, line: &[u8], send: &mut dyn FnMut(&[u8])) -> Result<(), InputError> {
+        if self.cut_at == Some(line.len()) {
+            return Err(InputError::Cut {
+                line: self.count + 1,
+                bytes: line.len(),
+            });
+        }
         self.send_message(line.strip_suffix(b"\r").unwrap_or(line), send)
     }
 
@@ -151,9 +172,17 @@ impl fmt::Display for InputError {
                 f,
                 "stdin is longer than the {message_bytes_max} bytes of --message-bytes-max"
             ),
+            Self::Cut { line, bytes } => write!(
+                f,
+                "line {line} of stdin was not sent: the terminal cuts lines at {bytes} bytes; \
+                 use a file or a pipe for long lines"
+            ),
         }
     }
 }
+
+/// Maximum length of a line of a Linux terminal, without the line end: N_TTY_BUF_SIZE in the kernel's n_tty.c.
+const TERMINAL_LINE_BYTES_MAX: usize = 4095;
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +236,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_line_that_the_terminal_has_cut_is_rejected() {
+        let longest = [b'x'; TERMINAL_LINE_BYTES_MAX];
+        let (fits, cut) = (
+            [&longest[1..], b"\n"].concat(),
+            [&longest, &b"\n"[..]].concat(),
+        );
+        let messages = || MessageSplitter::new(SplitMode::Lines, false, 5000);
+        assert_eq!(messages().push(&cut, &mut |_| {}), Ok(()));
+        let mut messages = messages().for_terminal();
+        assert_eq!(messages.push(&fits, &mut |_| {}), Ok(()));
+        let result = messages.push(&cut, &mut |_| panic!("a cut line is not sent"));
+        let (line, bytes) = (2, TERMINAL_LINE_BYTES_MAX);
+        assert_eq!(result, Err(InputError::Cut { line, bytes }));
     }
 
     #[test]

@@ -44,6 +44,8 @@ impl Style {
 }
 
 impl Screen {
+    pub(super) const PROMPT: &str = "> ";
+
     pub(super) fn new(style: Style) -> Self {
         Self {
             style,
@@ -100,7 +102,7 @@ impl Screen {
     }
 
     /// Formats a line that is no message: for stdout if stdout is a terminal, else for stderr.
-    fn info(&mut self, text: &str) {
+    pub(super) fn info(&mut self, text: &str) {
         if self.style.is_terminal {
             self.line(GREEN, "", text);
         } else {
@@ -114,10 +116,42 @@ impl Screen {
         self.is_prompted = false;
     }
 
+    /// Returns whether the prompt is visible.
+    #[cfg(feature = "line-editing")]
+    pub(super) fn is_prompted(&self) -> bool {
+        self.is_prompted
+    }
+
+    /// Shows the prompt and a row of text after it, with the cursor after `column` columns of the text. Replaces the line
+    /// of the prompt if it is visible.
+    #[cfg(feature = "line-editing")]
+    pub(super) fn show_row(&mut self, row: &str, column: usize) {
+        let column = Self::PROMPT.len() + column;
+        let shown = format!("\r\x1b[K{}{row}\r\x1b[{column}C", Self::PROMPT);
+        self.out.extend_from_slice(shown.as_bytes());
+        self.is_prompted = true;
+    }
+
+    /// Shows a line that was entered, in place of the line of the prompt.
+    #[cfg(feature = "line-editing")]
+    pub(super) fn entered(&mut self, line: &str) {
+        self.erase_prompt();
+        for part in [Self::PROMPT, line, "\n"] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// Clears the screen, and moves the cursor to its start.
+    #[cfg(feature = "line-editing")]
+    pub(super) fn clear(&mut self) {
+        self.out.extend_from_slice(b"\x1b[H\x1b[2J");
+        self.is_prompted = false;
+    }
+
     /// Shows the prompt if it is not visible. Called when all output of a turn is formatted.
     pub(super) fn show_prompt(&mut self) {
         if self.style.has_prompt && !self.is_prompted {
-            self.out.extend_from_slice(b"> ");
+            self.out.extend_from_slice(Self::PROMPT.as_bytes());
             self.is_prompted = true;
         }
     }

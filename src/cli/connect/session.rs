@@ -4,17 +4,21 @@
 //! Each turn reads, takes input, handles what is due, writes, prints, and then waits for events.
 
 use super::dial::Dialled;
+#[cfg(feature = "line-editing")]
+use super::edit::Terminal;
 use super::input::{Available, Input};
 use super::messages::{InputError, MessageSplitter, SplitMode};
 use super::outbox::Outbox;
 use super::ping::{Due, Pings};
 use super::printer::Printer;
 use super::screen::{Screen, Style, escaped};
+use super::stream::Stream;
 use super::{SERVER, SIGNALS, describe};
 use crate::cli::args::{Connect, Stay};
 use crate::cli::client::MaskingKeys;
-use mio::net::TcpStream;
 use mio::{Events, Poll, Waker};
+#[cfg(feature = "line-editing")]
+use signal_hook::consts;
 use signal_hook_mio::v1_0::Signals;
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::sync::Arc;
@@ -28,7 +32,7 @@ use wsloop::proto::{
 pub(super) struct Session<'c> {
     connect: &'c Connect,
     limits: Limits,
-    stream: TcpStream,
+    stream: Stream,
     /// Whether the socket may have input. Events are edge-triggered, so this stays set until a read would block.
     is_readable: bool,
     /// Whether the socket may accept bytes: the last write was not short, or the socket has become writable since then.
@@ -40,7 +44,9 @@ pub(super) struct Session<'c> {
     /// The result of [`run`](Self::run): the first failure, if there is one.
     result: Result<(), String>,
     pings: Option<Pings>,
-    /// Number of messages received.
+    /// Number of messages sent.
+    sent: usize,
+    /// Number of messages received since the first message was sent. A greeting before it is no answer.
     received: usize,
     screen: Screen,
     printer: Printer,
@@ -55,6 +61,8 @@ enum Source {
         input: Input,
         messages: MessageSplitter,
     },
+    #[cfg(feature = "line-editing")]
+    Terminal(Box<Terminal>),
     Ended,
 }
 
@@ -66,8 +74,9 @@ enum Phase {
     Staying {
         /// When our Close is sent. `None`: when a signal arrives.
         until: Option<Instant>,
-        /// Our Close is sent earlier if this many messages have been received.
-        answers: Option<usize>,
+        /// Whether our Close is sent earlier if as many messages have been received as were sent. Then received messages
+        /// and written bytes postpone `until`, because answers may still arrive.
+        is_counting: bool,
     },
     /// Our Close is queued. The server's Close must arrive before `idle_deadline` and before `until`. Each received
     /// message postpones `idle_deadline`. Both deadlines are postponed while the printer is full, and when queued bytes
@@ -111,6 +120,7 @@ impl<'c> Session<'c> {
             phase: Phase::Sending,
             result: Ok(()),
             pings: connect.ping.map(|interval| Pings::new(interval, now)),
+            sent: 0,
             received: 0,
             screen: Screen::new(Style::detect(reads_stdin, connect.is_binary)),
             printer: Printer::new(waker)?,
@@ -118,12 +128,24 @@ impl<'c> Session<'c> {
             buf: vec![0; READ_BUF_BYTES],
         };
         let subprotocol = dialled.response.subprotocol();
+        let is_offer_ignored = subprotocol.is_none() && !connect.subprotocols.is_empty();
         let subprotocol = subprotocol.map_or(String::new(), |name| format!(", subprotocol {name}"));
         session.screen.note(&format!(
             "connected to {}{subprotocol} (Ctrl-C to close)",
-            connect.url.text
+            connect.endpoint.text
         ));
-        if reads_stdin {
+        if is_offer_ignored {
+            session.screen.info("the server chose no subprotocol");
+        }
+        // Before messages are queued, so that a message of the server in `rest` does not count as an answer.
+        let mut rest = dialled.rest;
+        session.receive(&mut rest);
+        if !matches!(session.phase, Phase::Sending) {
+            // The server's Close was in `rest`, or a violation of the protocol.
+            if !reads_stdin {
+                session.fail("the server closed before a message was sent".to_owned());
+            }
+        } else if reads_stdin {
             session.source = Source::stdin(connect, waker)?;
         } else {
             for text in &connect.execute {
@@ -139,8 +161,6 @@ impl<'c> Session<'c> {
                 session.send(text.as_bytes());
             }
         }
-        let mut rest = dialled.rest;
-        session.receive(&mut rest);
         Ok(session)
     }
 
@@ -150,6 +170,12 @@ impl<'c> Session<'c> {
     /// Returns the first failure, in one line: the connection did not end with a Close from both sides, the server's
     /// code is neither 1000 nor absent, or input or output failed.
     pub(super) fn run(mut self, poll: &mut Poll, signals: &mut Signals) -> Result<(), String> {
+        #[cfg(feature = "line-editing")]
+        if let Source::Terminal(_) = self.source {
+            for signal in TERMINAL_SIGNALS {
+                signals.add_signal(signal).map_err(describe)?;
+            }
+        }
         let mut events = Events::with_capacity(8);
         loop {
             let is_budget_spent = self.read();
@@ -176,7 +202,11 @@ impl<'c> Session<'c> {
             let mut has_signal = false;
             for event in &events {
                 match event.token() {
-                    SIGNALS => has_signal |= signals.pending().count() > 0,
+                    SIGNALS => {
+                        for signal in signals.pending() {
+                            has_signal |= !self.is_of_terminal(signal);
+                        }
+                    }
                     SERVER => {
                         let has_ended = event.is_read_closed() || event.is_error();
                         self.is_readable |= event.is_readable() || has_ended;
@@ -189,6 +219,55 @@ impl<'c> Session<'c> {
             if has_signal && !self.interrupt() {
                 return self.result;
             }
+        }
+    }
+
+    /// Handles a signal of [`TERMINAL_SIGNALS`]. Returns false for any other.
+    #[cfg(feature = "line-editing")]
+    fn is_of_terminal(&mut self, signal: i32) -> bool {
+        match signal {
+            consts::SIGTSTP => {
+                self.screen.erase_prompt();
+                self.print_now();
+                if let Source::Terminal(terminal) = &self.source {
+                    terminal.suspend();
+                }
+                // Returns when the process continues.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+                self.resume();
+            }
+            consts::SIGCONT => self.resume(),
+            consts::SIGWINCH => {
+                if let Source::Terminal(terminal) = &mut self.source {
+                    terminal.resized();
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    #[cfg(not(feature = "line-editing"))]
+    fn is_of_terminal(&mut self, _: i32) -> bool {
+        false
+    }
+
+    /// Called when the process continues after a stop.
+    #[cfg(feature = "line-editing")]
+    fn resume(&mut self) {
+        if let Source::Terminal(terminal) = &mut self.source {
+            terminal.resume();
+        }
+    }
+
+    /// Passes output to the printer, and waits for a moment until it is written.
+    #[cfg(feature = "line-editing")]
+    fn print_now(&mut self) {
+        let Screen { out, err, .. } = &mut self.screen;
+        self.printer.print(out, err);
+        let deadline = Instant::now() + PRINT_TIMEOUT;
+        while !self.printer.is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -298,9 +377,23 @@ impl<'c> Session<'c> {
 
     /// Called for each received message.
     fn count_message(&mut self) {
-        self.received += 1;
+        if self.sent > 0 {
+            self.received += 1;
+        }
         if let Phase::Closing { idle_deadline, .. } = &mut self.phase {
             *idle_deadline = Instant::now() + self.connect.close_timeout;
+        }
+        self.postpone_close();
+    }
+
+    /// Called when something happened after which answers may still arrive.
+    fn postpone_close(&mut self) {
+        if let Phase::Staying {
+            until,
+            is_counting: true,
+        } = &mut self.phase
+        {
+            *until = Some(Instant::now() + ANSWERS_TIMEOUT);
         }
     }
 
@@ -361,28 +454,44 @@ impl<'c> Session<'c> {
             if self.outbox.len() >= OUTBOX_BYTES_MAX {
                 return;
             }
-            let Source::Stdin { input, messages } = &mut self.source else {
-                return self.end_of_messages();
+            let taken = match &self.source {
+                Source::Stdin { input, .. } => input.take(),
+                #[cfg(feature = "line-editing")]
+                Source::Terminal(terminal) => terminal.input.take(),
+                Source::Ended => return self.end_of_messages(),
             };
-            let taken = input.take();
             let frames = self.outbox.frames();
             let connection = &mut self.connection;
             let is_binary = self.connect.is_binary;
+            let sent = &mut self.sent;
             let mut send = |bytes: &[u8]| {
+                *sent += 1;
                 connection.send(message(bytes, is_binary), frames);
             };
             let result = match taken {
                 Available::Nothing => return,
-                Available::Chunk(chunk) => {
-                    let result = messages.push(&chunk, &mut send);
-                    self.screen.line_entered();
-                    result
-                }
-                Available::End => {
-                    let result = messages.finish(&mut send);
-                    self.source = Source::Ended;
-                    result
-                }
+                Available::Chunk(chunk) => match &mut self.source {
+                    Source::Stdin { messages, .. } => {
+                        let result = messages.push(&chunk, &mut send);
+                        self.screen.line_entered();
+                        result
+                    }
+                    #[cfg(feature = "line-editing")]
+                    Source::Terminal(terminal) => {
+                        let mut send = |line: &str| send(line.as_bytes());
+                        if terminal.push(&chunk, &mut self.screen, &mut send) {
+                            self.source = Source::Ended;
+                        }
+                        Ok(())
+                    }
+                    Source::Ended => Ok(()),
+                },
+                Available::End => match std::mem::replace(&mut self.source, Source::Ended) {
+                    Source::Stdin { mut messages, .. } => messages.finish(&mut send),
+                    #[cfg(feature = "line-editing")]
+                    Source::Terminal(_) => Ok(()),
+                    Source::Ended => Ok(()),
+                },
                 Available::Failed(error) => {
                     self.fail(format!("cannot read stdin: {error}"));
                     return self.close();
@@ -401,6 +510,7 @@ impl<'c> Session<'c> {
     }
 
     fn send(&mut self, bytes: &[u8]) {
+        self.sent += 1;
         let message = message(bytes, self.connect.is_binary);
         self.connection.send(message, self.outbox.frames());
     }
@@ -408,19 +518,47 @@ impl<'c> Session<'c> {
     /// Called when all messages are queued.
     fn end_of_messages(&mut self) {
         let now = Instant::now();
-        let answers = self.connect.execute.len();
-        let (until, answers) = match self.connect.stay {
-            Stay::Answered if answers > 0 => (Some(now + ANSWERS_TIMEOUT), Some(answers)),
-            Stay::Answered => return self.close(),
-            Stay::For(time) => (Some(now + time), None),
-            Stay::Forever => (None, None),
+        let (until, is_counting) = match self.connect.stay {
+            Stay::Answered => {
+                if self.received < self.sent {
+                    self.screen.note("waiting for answers (Ctrl-C to close)");
+                }
+                (Some(now + ANSWERS_TIMEOUT), true)
+            }
+            Stay::For(time) => (Some(now + time), false),
+            Stay::Forever => (None, false),
         };
-        self.phase = Phase::Staying { until, answers };
+        self.phase = Phase::Staying { until, is_counting };
+    }
+
+    /// Reports that the time to wait for answers has passed.
+    fn report_unanswered(&mut self) {
+        let seconds = ANSWERS_TIMEOUT.as_secs();
+        let line = match self.received {
+            0 => format!("no message arrived in {seconds} s"),
+            received => format!(
+                "no more messages arrived in {seconds} s: {received} after {} were sent",
+                self.sent
+            ),
+        };
+        self.screen
+            .info(&format!("{line} (--wait TIME waits longer)"));
+    }
+
+    /// Stops reading stdin. A line that is being typed stays visible.
+    fn end_input(&mut self) {
+        let source = std::mem::replace(&mut self.source, Source::Ended);
+        #[cfg(feature = "line-editing")]
+        if let Source::Terminal(terminal) = source {
+            terminal.end(&mut self.screen);
+        }
+        #[cfg(not(feature = "line-editing"))]
+        drop(source);
     }
 
     /// Starts the closing handshake.
     fn close(&mut self) {
-        self.source = Source::Ended;
+        self.end_input();
         self.outbox.append_pong();
         self.connection
             .close(CLOSE_NORMAL, "", self.outbox.frames());
@@ -437,7 +575,7 @@ impl<'c> Session<'c> {
 
     /// Stops reading and starts to write the rest of the outbox.
     fn start_flushing(&mut self) {
-        self.source = Source::Ended;
+        self.end_input();
         self.phase = Phase::Flushing {
             until: Instant::now() + self.connect.close_timeout,
         };
@@ -445,7 +583,7 @@ impl<'c> Session<'c> {
 
     /// Ends the connection. Drops unsent frames.
     fn finish(&mut self) {
-        self.source = Source::Ended;
+        self.end_input();
         self.outbox.clear();
         self.screen.erase_prompt();
         self.phase = Phase::Printing;
@@ -458,10 +596,16 @@ impl<'c> Session<'c> {
         let was_full = std::mem::replace(&mut self.was_full, is_full);
         match self.phase {
             Phase::Sending | Phase::Printing => {}
-            Phase::Staying { until, answers } => {
-                if until.is_some_and(|until| now >= until)
-                    || answers.is_some_and(|answers| self.received >= answers)
-                {
+            Phase::Staying { until, is_counting } => {
+                if is_counting && self.received >= self.sent {
+                    self.close();
+                } else if is_counting && (is_full || was_full) {
+                    // Answers may have arrived already. They are not read while the printer is full.
+                    self.postpone_close();
+                } else if until.is_some_and(|until| now >= until) {
+                    if is_counting {
+                        self.report_unanswered();
+                    }
                     self.close();
                 }
             }
@@ -538,6 +682,9 @@ impl<'c> Session<'c> {
                 if written > 0 && is_closing {
                     self.phase = self.closing_phase(Instant::now());
                 }
+                if written > 0 {
+                    self.postpone_close();
+                }
             }
             // The server accepts no more bytes. Its Close, which has the reason, may have arrived before the error. So the
             // session still reads until a Close or the end of the stream.
@@ -553,7 +700,7 @@ impl<'c> Session<'c> {
                 self.is_writable = false;
                 self.is_readable = true;
                 if let Phase::Sending | Phase::Staying { .. } = self.phase {
-                    self.source = Source::Ended;
+                    self.end_input();
                     self.phase = self.closing_phase(Instant::now());
                 }
             }
@@ -568,7 +715,11 @@ impl<'c> Session<'c> {
     /// Passes the output of this turn to the printer.
     fn print(&mut self) {
         match self.phase {
-            Phase::Sending => self.screen.show_prompt(),
+            Phase::Sending => match &mut self.source {
+                #[cfg(feature = "line-editing")]
+                Source::Terminal(terminal) => terminal.draw(&mut self.screen),
+                Source::Stdin { .. } | Source::Ended => self.screen.show_prompt(),
+            },
             Phase::Staying { .. }
             | Phase::Closing { .. }
             | Phase::Flushing { .. }
@@ -599,15 +750,26 @@ impl<'c> Session<'c> {
 impl Source {
     /// Starts reading stdin.
     fn stdin(connect: &Connect, waker: &Arc<Waker>) -> io::Result<Self> {
+        #[cfg(feature = "line-editing")]
+        if !connect.is_plain
+            && let Some(terminal) = Terminal::open(connect.message_bytes_max, waker)?
+        {
+            return Ok(Self::Terminal(Box::new(terminal)));
+        }
         // On a terminal, Enter ends a binary message. A file or pipe is one binary message.
-        let mode = if connect.is_binary && !io::stdin().is_terminal() {
+        let is_terminal = io::stdin().is_terminal();
+        let mode = if connect.is_binary && !is_terminal {
             SplitMode::Whole
         } else {
             SplitMode::Lines
         };
+        let mut messages = MessageSplitter::new(mode, connect.is_binary, connect.message_bytes_max);
+        if is_terminal {
+            messages = messages.for_terminal();
+        }
         Ok(Self::Stdin {
             input: Input::stdin(waker)?,
-            messages: MessageSplitter::new(mode, connect.is_binary, connect.message_bytes_max),
+            messages,
         })
     }
 }
@@ -624,10 +786,18 @@ fn message(bytes: &[u8], is_binary: bool) -> Message<'_> {
     }
 }
 
+/// Stop, continuation, and a change of the size: handled while lines are edited.
+#[cfg(feature = "line-editing")]
+const TERMINAL_SIGNALS: [i32; 3] = [consts::SIGTSTP, consts::SIGCONT, consts::SIGWINCH];
+
+/// Maximum time to write output before the process is stopped.
+#[cfg(feature = "line-editing")]
+const PRINT_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// RFC 6455 section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
 
-/// Maximum time to wait for the answers to `-x`. wscat waits as long.
+/// Maximum time without a message while answers are missing. wscat waits as long for the answers to its `-x`.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum time of [`Phase::Closing`] while the server continues to send messages, unless `--close-timeout` is longer.

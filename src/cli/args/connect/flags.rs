@@ -4,7 +4,7 @@ use super::super::flag::{Flag, time, time_or_zero};
 use super::super::{handshake, units};
 use super::{Connect, Stay};
 
-pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
+pub(in super::super) static FLAGS: [Flag<Connect>; 13] = [
     Flag::<Connect>::with_value(Some("-H"), "--header", |connect, text| {
         handshake::header(&mut connect.headers, text)
     })
@@ -33,6 +33,8 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 11] = [
         Ok(())
     }),
     Flag::switch(None, "--binary", |connect| connect.is_binary = true),
+    Flag::switch(None, "--plain", |connect| connect.is_plain = true),
+    Flag::switch(Some("-v"), "--verbose", |connect| connect.is_verbose = true),
     Flag::with_value(None, "--message-bytes-max", |connect, text| {
         connect.message_bytes_max = units::bytes(text)?;
         if connect.message_bytes_max == 0 || connect.message_bytes_max > MESSAGE_BYTES_MAX {

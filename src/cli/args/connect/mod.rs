@@ -1,8 +1,10 @@
-//! Parses the arguments of `wsloop connect`: a URL, messages and options. Flags that wscat also has have the same name.
+//! Parses the arguments of `wsloop connect`: an endpoint, messages and options. Flags that wscat also has have the same name.
 
+mod endpoint;
 pub(super) mod flags;
 
-use super::url::Url;
+pub(crate) use endpoint::{Endpoint, Place};
+
 use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
@@ -12,8 +14,8 @@ use wsloop::proto::{ClientOpening, RequestError};
 /// Parameters of a connection to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connect {
-    pub(crate) url: Url,
-    /// Names and values of additional headers, including Origin.
+    pub(crate) endpoint: Endpoint,
+    /// Names and values of additional headers, including Origin. A Host replaces that of `endpoint`.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
     /// Messages to send instead of the lines of stdin.
@@ -24,6 +26,10 @@ pub(crate) struct Connect {
     pub(crate) ping: Option<Duration>,
     /// Whether sent messages are binary, and received binary messages are written as raw bytes.
     pub(crate) is_binary: bool,
+    /// Whether lines of a terminal are read as the terminal edits them, without line editing by this program.
+    pub(crate) is_plain: bool,
+    /// Whether the heads of the request and of the response are printed.
+    pub(crate) is_verbose: bool,
     /// Maximum payload of a message, in either direction.
     pub(crate) message_bytes_max: usize,
     /// Maximum time until the end of the opening handshake.
@@ -35,7 +41,7 @@ pub(crate) struct Connect {
 /// When this client sends its Close after the last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stay {
-    /// Immediately. With `-x`: when as many messages have arrived as were sent, or after 2 s.
+    /// When as many messages have arrived as were sent, or when none has arrived for 2 s.
     Answered,
     /// After this time.
     For(Duration),
@@ -49,13 +55,15 @@ impl Connect {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        handshake::opening(
-            &self.url.host,
-            &self.url.target,
-            &self.headers,
-            &self.subprotocols,
-            key,
-        )
+        let mut headers = self.headers.clone();
+        let is_given = |(name, _): &(String, String)| name.eq_ignore_ascii_case("Authorization");
+        if let Some(value) = &self.endpoint.authorization
+            && !headers.iter().any(is_given)
+        {
+            headers.insert(0, ("Authorization".to_owned(), value.clone()));
+        }
+        let Endpoint { host, target, .. } = &self.endpoint;
+        handshake::opening(host, target, &headers, &self.subprotocols, key)
     }
 }
 
@@ -72,7 +80,7 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
             Arg::Short(letter) => format!("-{letter}"),
             Arg::Long(name) => format!("--{name}"),
             Arg::Value(word) if !has_url => {
-                connect.url = url(&utf8(word)?)?;
+                connect.endpoint = endpoint(&utf8(word)?)?;
                 has_url = true;
                 continue;
             }
@@ -106,25 +114,23 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
     Ok(Command::Connect(Box::new(connect)))
 }
 
-/// Parses a URL. As in wscat, the scheme is ws if there is none.
-fn url(word: &str) -> Result<Url, UsageError> {
-    let full = match word.split_once("://") {
-        Some(_) => word.to_owned(),
-        None => format!("ws://{word}"),
-    };
-    Url::parse(&full).map_err(|reason| UsageError(format!("the URL {word:?} {reason}")))
+fn endpoint(word: &str) -> Result<Endpoint, UsageError> {
+    let shown = || endpoint::without_credentials(word);
+    Endpoint::parse(word).map_err(|reason| UsageError(format!("the URL {:?} {reason}", shown())))
 }
 
 impl Default for Connect {
     fn default() -> Self {
         Self {
-            url: Url::default(),
+            endpoint: Endpoint::default(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
             execute: Vec::new(),
             stay: Stay::Answered,
             ping: None,
             is_binary: false,
+            is_plain: false,
+            is_verbose: false,
             message_bytes_max: 64 << 20,
             connect_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(10),

@@ -16,13 +16,15 @@ fn error_after_url(args: &[&str]) -> String {
 
 fn default() -> Connect {
     Connect {
-        url: Url::parse(URL).unwrap(),
+        endpoint: connect_of(&["connect", URL]).endpoint,
         headers: vec![],
         subprotocols: vec![],
         execute: vec![],
         stay: Stay::Answered,
         ping: None,
         is_binary: false,
+        is_plain: false,
+        is_verbose: false,
         message_bytes_max: 64 << 20,
         connect_timeout: SECOND * 10,
         close_timeout: SECOND * 10,
@@ -36,8 +38,8 @@ fn only_the_url_is_required_and_its_scheme_is_optional() {
     assert_eq!(connect(&[]), default());
     for host in ["127.0.0.1", "[::1]:80/a?b=c", "localhost:9"] {
         let full = format!("ws://{host}");
-        let url = connect_of(&["connect", host]).url;
-        assert_eq!(url, Url::parse(&full).unwrap());
+        let endpoint = connect_of(&["connect", host]).endpoint;
+        assert_eq!(endpoint, connect_of(&["connect", &full]).endpoint);
     }
 }
 
@@ -47,7 +49,7 @@ fn every_flag_sets_its_field_and_nothing_else() {
         connect.headers.push((name.to_owned(), value.to_owned()));
     }
     type Change = fn(&mut Connect);
-    let table: [(&[&str], Change); 17] = [
+    let table: [(&[&str], Change); 21] = [
         (&["-H", "A: b:c ", "--header=D:"], |c| {
             header(c, "A", "b:c");
             header(c, "D", "");
@@ -55,6 +57,15 @@ fn every_flag_sets_its_field_and_nothing_else() {
         (&["-s", "a", "--subprotocol", "b"], |c| {
             c.subprotocols = vec!["a".to_owned(), "b".to_owned()];
         }),
+        (&["-H", "host: A:9", "-H", "A:b"], |c| {
+            c.headers = vec![
+                ("host".to_owned(), "A:9".to_owned()),
+                ("A".to_owned(), "b".to_owned()),
+            ];
+        }),
+        (&["--plain"], |c| c.is_plain = true),
+        (&["-v"], |c| c.is_verbose = true),
+        (&["--verbose"], |c| c.is_verbose = true),
         (&["-o", "https://a"], |c| header(c, "Origin", "https://a")),
         (&["--origin=null"], |c| header(c, "Origin", "null")),
         (&["-x", "", "--execute", "b c"], |c| {
@@ -107,6 +118,22 @@ fn the_request_has_the_given_headers_and_subprotocols() {
     ] {
         assert!(request.contains(line), "{line:?} {request}");
     }
+    let request = |args: &[&str]| {
+        let mut request = Vec::new();
+        let connect = connect_of(&[&["connect"], args].concat());
+        let opening = connect.opening([0; 16]).unwrap();
+        opening.encode_request(&mut request);
+        String::from_utf8(request).unwrap().to_ascii_lowercase()
+    };
+    let named = request(&["a:b@10.0.0.1", "-H", "Host: example.com"]);
+    assert!(named.contains("\r\nhost: example.com\r\n"), "{named}");
+    assert!(
+        named.contains("\r\nauthorization: basic ytpi\r\n"),
+        "{named}"
+    );
+    let own = request(&["a:b@10.0.0.1", "-H", "authorization: Bearer x"]);
+    assert!(own.contains("\r\nauthorization: bearer x\r\n"), "{own}");
+    assert_eq!(own.matches("authorization").count(), 1, "{own}");
 }
 
 #[test]
