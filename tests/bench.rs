@@ -78,6 +78,10 @@ mod echo {
             let (messages, sent) = (json.count(&["messages"]), json.count(&["sent"]));
             assert!(messages > 0 && messages <= sent, "{}", json.0);
             assert!(sent - messages <= 5 * 4, "{}", json.0);
+            let [late, never, greetings] =
+                ["late", "never", "greetings"].map(|key| json.count(&[key]));
+            assert_eq!(sent, messages + late + never, "{}", json.0);
+            assert_eq!((never, greetings), (0, 0), "{}", json.0);
             assert_eq!(json.errors(), [0; 6], "{}", json.0);
             // The difference: frames that are partly read at the start or the end of the measurement.
             let bytes = json.count(&["bytes_received"]);
@@ -224,7 +228,7 @@ mod servers_that_misbehave {
 
     /// Starts a server that answers the opening handshake of each connection and then calls `then` with its stream, on
     /// a thread per connection.
-    fn misbehave(then: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
+    pub(crate) fn misbehave(then: impl Fn(TcpStream) + Send + Clone + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         thread::spawn(move || {
@@ -242,7 +246,7 @@ mod servers_that_misbehave {
     }
 
     /// Reads a masked message of 20 bytes and returns its payload, `None` at the end of the stream.
-    fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    pub(crate) fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
         let mut frame = [0; 26];
         stream.read_exact(&mut frame).ok()?;
         let (key, payload) = frame[2..].split_at(4);
@@ -327,8 +331,15 @@ mod servers_that_misbehave {
             );
             let sent = json.count(&["sent"]);
             assert!((90..=110).contains(&sent), "{}", json.0);
-            let missing = if comes_back { 0 } else { sent - 59 };
-            assert_eq!(json.errors()[5], missing, "{}", json.0);
+            let (late, never) = if comes_back {
+                (sent - 59, 0)
+            } else {
+                (0, sent - 59)
+            };
+            assert_eq!(json.count(&["messages"]), 59, "{}", json.0);
+            assert_eq!(json.count(&["late"]), late, "{}", json.0);
+            assert_eq!(json.count(&["never"]), never, "{}", json.0);
+            assert_eq!(json.errors()[5], never, "{}", json.0);
         }
     }
 
@@ -477,8 +488,362 @@ mod servers_that_misbehave {
         assert_eq!(json.errors(), [0, 0, 0, 1, 0, 1], "{}", json.0);
     }
 
-    fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
         [&[first, u8::try_from(payload.len()).unwrap()], payload].concat()
+    }
+}
+
+mod greetings {
+    use super::servers_that_misbehave::{frame_of, message, misbehave};
+    use super::*;
+    use std::time::Duration;
+
+    /// A server that greets each connection, and answers each message after `DELAY`. An answer has the content of the
+    /// message, or that of `reply`.
+    fn greeting(count: u64, after: Duration, reply: Option<&'static [u8]>) -> SocketAddr {
+        misbehave(move |mut stream| {
+            let mut writer = stream.try_clone().unwrap();
+            thread::spawn(move || {
+                thread::sleep(after);
+                for nth in 0..count {
+                    let text = format!("{{\"welcome\":{nth}}}");
+                    if writer.write_all(&frame_of(TEXT, text.as_bytes())).is_err() {
+                        return;
+                    }
+                }
+            });
+            while let Some(payload) = message(&mut stream) {
+                thread::sleep(DELAY);
+                let answer = frame_of(TEXT, reply.unwrap_or(&payload));
+                if stream.write_all(&answer).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    const DELAY: Duration = Duration::from_millis(200);
+
+    /// Checks the figures of two connections with 1 message in flight: the messages in flight at the end show whether a
+    /// greeting was taken for an answer. Then with a rate: each latency is that of another message if it was.
+    fn check(addr: SocketAddr, greetings: u64, args: &[&str]) {
+        let load = ["-c", "2", "-d", "700ms", "--json", "--warmup", "0"];
+        let (code, out, err) = bench(addr, &[&load, args].concat());
+        let json = Json(out);
+        assert_eq!((code, json.errors()), (Some(0), [0; 6]), "{err}{}", json.0);
+        assert_eq!(json.count(&["greetings"]), 2 * greetings, "{}", json.0);
+        assert_eq!(json.count(&["late"]), 2, "{}", json.0);
+        let (code, out, err) = bench(addr, &[&load[..], &["--rate", "8"], args].concat());
+        let json = Json(out);
+        assert_eq!((code, json.errors()), (Some(0), [0; 6]), "{err}{}", json.0);
+        assert_eq!(json.count(&["greetings"]), 2 * greetings, "{}", json.0);
+        let average = json.number(&["latency_us", "avg"]);
+        assert!(average >= DELAY.as_micros() as f64, "{}", json.0);
+    }
+
+    #[test]
+    fn those_before_the_load_are_skipped_whatever_the_answers_are() {
+        // At the same time, because each spends its time waiting.
+        thread::scope(|scope| {
+            for count in 0..=3 {
+                let echo = greeting(count, Duration::ZERO, None);
+                scope.spawn(move || check(echo, count, &["--verify"]));
+                let reply = greeting(count, Duration::ZERO, Some(b"an answer"));
+                scope.spawn(move || check(reply, count, &[]));
+            }
+        });
+    }
+
+    /// The greetings arrive after the first message was sent, and before its answer.
+    #[test]
+    fn later_ones_are_found_by_their_content() {
+        thread::scope(|scope| {
+            for count in 1..=3 {
+                let addr = greeting(count, Duration::from_millis(100), None);
+                scope.spawn(move || check(addr, count, &["--verify"]));
+            }
+        });
+    }
+
+    #[test]
+    fn a_number_of_greetings_is_skipped() {
+        let after = Duration::from_millis(100);
+        let addr = greeting(2, after, Some(b"an answer"));
+        check(addr, 2, &["--skip-greeting", "2"]);
+    }
+
+    /// The first answers are held until it is clear that no echo follows.
+    #[test]
+    fn a_server_with_other_answers_is_measured_for_the_whole_duration() {
+        let server = Process::start(&["serve", "-r", "/*=reply:no echo"]);
+        for load in [&["-p", "3"][..], &["--rate", "500"]] {
+            for warmup in ["0", "100ms"] {
+                let args = ["-c", "3", "-d", "300ms", "--json", "--warmup", warmup];
+                let (code, out, err) = bench(server.addr, &[&args, load].concat());
+                assert_eq!((code, &*err), (Some(0), ""), "{args:?} {load:?}");
+                let json = Json(out);
+                assert_eq!(json.errors(), [0; 6], "{}", json.0);
+                let [sent, messages, late, never, greetings] =
+                    ["sent", "messages", "late", "never", "greetings"]
+                        .map(|key| json.count(&[key]));
+                assert!(messages > 100, "{}", json.0);
+                assert_eq!(sent, messages + late, "{}", json.0);
+                assert_eq!((never, greetings), (0, 0), "{}", json.0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_report_has_their_number() {
+        let addr = greeting(2, Duration::ZERO, None);
+        let args = ["-c", "1", "-d", "500ms", "--warmup", "0"];
+        let (code, out, _) = bench(addr, &args);
+        assert_eq!(code, Some(0));
+        assert!(out.contains("\n  Greetings skipped: 2\n"), "{out}");
+    }
+}
+
+mod opening_handshake {
+    use super::*;
+    use std::sync::mpsc;
+    use tungstenite::handshake::server::{ErrorResponse, Request, Response};
+
+    /// Starts a server that refuses requests without the expected headers, and echoes.
+    fn demanding() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                thread::spawn(move || {
+                    let check = |request: &Request, mut response: Response| {
+                        let has = |name: &str, value: &str| {
+                            request
+                                .headers()
+                                .get(name)
+                                .is_some_and(|found| found == value)
+                        };
+                        let expected = [
+                            ("authorization", "Bearer a:b"),
+                            ("origin", "https://a.example"),
+                            ("sec-websocket-protocol", "v1, v2"),
+                        ];
+                        if expected.iter().all(|(name, value)| has(name, value)) {
+                            let chosen = "v2".parse().unwrap();
+                            response
+                                .headers_mut()
+                                .insert("sec-websocket-protocol", chosen);
+                            return Ok(response);
+                        }
+                        let mut refusal = ErrorResponse::new(Some("no token".to_owned()));
+                        *refusal.status_mut() = 401.try_into().unwrap();
+                        Err(refusal)
+                    };
+                    let Ok(mut socket) = tungstenite::accept_hdr(stream.unwrap(), check) else {
+                        return;
+                    };
+                    while let Ok(message) = socket.read() {
+                        if !message.is_text() || socket.send(message).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        addr
+    }
+
+    #[test]
+    fn headers_the_origin_and_subprotocols_are_sent() {
+        let addr = demanding();
+        let login = ["-H", "Authorization: Bearer a:b"];
+        let page = ["-o", "https://a.example"];
+        let subprotocols = ["--subprotocol", "v1", "--subprotocol", "v2"];
+        let load = ["-c", "3", "-d", "200ms", "--verify"];
+        let all = [&load[..], &login, &page, &subprotocols].concat();
+        let json = measured(addr, &all);
+        assert_eq!(json.errors(), [0; 6], "{}", json.0);
+        let without = [&load[..], &page, &subprotocols].concat();
+        let (code, out, err) = bench(addr, &without);
+        assert_eq!((code, &*out), (Some(1), ""));
+        assert!(err.contains("401 Unauthorized instead of 101"), "{err}");
+    }
+
+    /// The line is on a terminal only. No test of this file has one; here, `script` provides it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_rate_is_shown_each_second_on_a_terminal() {
+        let server = Process::start(&["echo"]);
+        let line = format!(
+            "{WSLOOP} bench ws://{}/ -c 2 -d 2500ms --warmup 0 --json 2>&1 >/dev/null",
+            server.addr
+        );
+        let mut command = Command::new("script");
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        let Ok(mut child) = command
+            .env("TERM", "xterm")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+        else {
+            eprintln!("not tested: there is no program `script`");
+            return;
+        };
+        let (sender, output) = mpsc::channel();
+        let mut out = child.stdout.take().unwrap();
+        thread::spawn(move || {
+            let mut text = String::new();
+            let _ = out.read_to_string(&mut text);
+            let _ = sender.send(text);
+        });
+        let text = output.recv_timeout(WAIT).unwrap();
+        assert!(child.wait().unwrap().success(), "{text:?}");
+        let lines: Vec<_> = text.split("\r\x1b[K").collect();
+        assert_eq!((lines[0], lines[lines.len() - 1]), ("", ""), "{text:?}");
+        assert!(lines.len() > 2, "{text:?}");
+        for line in &lines[1..lines.len() - 1] {
+            let has = |part| line.contains(part);
+            assert!(has("s of 2.5s: ") && has("messages/s, p99 "), "{text:?}");
+        }
+    }
+}
+
+mod chart {
+    use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    /// The name of a file that does not exist. It is removed at the end of the test.
+    struct Name(PathBuf);
+
+    impl Name {
+        fn new(name: &str) -> Self {
+            let file = format!("wsloop-{}-{name}", std::process::id());
+            Self(std::env::temp_dir().join(file))
+        }
+
+        fn as_str(&self) -> &str {
+            self.0.to_str().unwrap()
+        }
+    }
+
+    impl Drop for Name {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn it_has_the_parameters_and_the_figures_and_no_secret() {
+        let server = Process::start(&["echo"]);
+        let broadcast = Process::start(&["broadcast"]);
+        let name = Name::new("all <&.svg");
+        fs::write(&name.0, "longer than nothing ".repeat(10_000)).unwrap();
+        let table: [(SocketAddr, &[&str], &[&str]); 3] = [
+            (
+                server.addr,
+                &["-c", "3", "-s", "64K", "-p", "2"],
+                &[
+                    "3 connections, 2 in flight on each, text of 64 KiB",
+                    ">p99.9<",
+                ],
+            ),
+            (
+                server.addr,
+                &["-c", "1", "--rate", "100", "--binary"],
+                &[
+                    "1 connection, 100 messages/s on schedule, binary of 20 B",
+                    ">--rate 100<",
+                ],
+            ),
+            (
+                broadcast.addr,
+                &["-c", "4", "--mode", "broadcast", "--senders", "2"],
+                &[
+                    "broadcast by 2 senders, bursts of 1",
+                    "Duration of a round over time",
+                ],
+            ),
+        ];
+        for (addr, args, parts) in table {
+            let url = format!("ws://{addr}/it%27s'&amp;?token=secret");
+            let load = [
+                "bench",
+                &url,
+                "-d",
+                "300ms",
+                "--warmup",
+                "0",
+                "-H",
+                "X-A: secret",
+            ];
+            let file = ["--chart", name.as_str()];
+            let (code, out, err) = output(&[&load[..], &file, args].concat());
+            assert_eq!((code, &*err), (Some(0), ""), "{out}");
+            let image = fs::read_to_string(&name.0).unwrap();
+            let url = format!("ws://{addr}/it%27s&#39;&amp;amp;?\u{2026}<");
+            for part in [&[&*url, "<polyline "][..], parts].concat() {
+                assert!(image.contains(part), "{part:?}: {image}");
+            }
+            assert!(image.starts_with("<svg ") && image.ends_with("</svg>\n"));
+            for part in ["secret", "longer", "NaN", "inf", "<script", "href"] {
+                assert!(!image.contains(part), "{part:?}: {image}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_reported_before_the_load() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let dir = std::env::temp_dir();
+        let (no_dir, dir) = (dir.join("wsloop no dir/a.svg"), dir.to_str().unwrap());
+        for name in [no_dir.to_str().unwrap(), dir] {
+            let (code, out, err) = bench(addr, &["--chart", name]);
+            assert_eq!((code, &*out), (Some(1), ""));
+            let expected = format!("wsloop: cannot write the chart to {name:?}: ");
+            assert!(err.starts_with(&expected), "{err}");
+            assert_eq!(err.lines().count(), 1, "{err}");
+            assert!(listener.accept().is_err(), "a connection was opened");
+        }
+    }
+
+    #[test]
+    fn no_file_is_changed_if_nothing_was_measured() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let (new, old) = (Name::new("new.svg"), Name::new("old.svg"));
+        fs::write(&old.0, "old").unwrap();
+        for name in [&new, &old] {
+            assert_eq!(bench(addr, &["--chart", name.as_str()]).0, Some(1));
+        }
+        assert!(!new.0.exists());
+        assert_eq!(fs::read_to_string(&old.0).unwrap(), "old");
+    }
+
+    /// The report is printed nevertheless: the run may have taken hours.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_reported_after_the_report() {
+        let server = Process::start(&["echo"]);
+        let args = [
+            "-c",
+            "1",
+            "-d",
+            "100ms",
+            "--warmup",
+            "0",
+            "--chart",
+            "/dev/full",
+        ];
+        let (code, out, err) = bench(server.addr, &args);
+        assert_eq!(code, Some(1));
+        assert!(out.contains("Messages/sec: "), "{out}");
+        assert!(
+            err.starts_with("wsloop: cannot write the chart to \"/dev/full\": "),
+            "{err}"
+        );
     }
 }
 

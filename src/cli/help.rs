@@ -289,8 +289,22 @@ The load:
                           time without received data while an answer is
                           pending, default 10s; above: an error is counted
 
+The opening handshake:
+  -H, --header NAME:VALUE  add a header, such as Authorization, or replace
+                          Host; repeatable
+      --subprotocol NAME  offer a subprotocol; repeatable
+  -o, --origin ORIGIN     set the Origin header, exactly as written
+      --skip-greeting N   do not take the first N messages of each connection
+                          for answers. Default: those that arrive within 50ms
+                          of the last opening handshake, and if the server
+                          returns what it receives, those before the first
+                          returned message
+
 The report:
       --latency           add latency percentiles
+      --chart FILE.svg    draw latency percentiles and throughput over time,
+                          and the distribution of the latencies; not written
+                          if nothing was measured
       --verify            compare the content of every received message
       --json              print one JSON object on one line, with latencies
                           in microseconds
@@ -306,14 +320,20 @@ encoded before the start. Errors are failed connects, reads and writes,
 timeouts, mismatches (an unexpected message or, with --verify, one with other
 content) and missing messages. They are counted over the whole run, including
 the opening handshakes and the warm-up.
+Answers are late if they arrive after the measurement, within --timeout; they
+count in no rate, but with --rate in the latencies. Never answered are messages
+without an answer at the end of the run, such as those of lost connections. If
+a signal ends the run, the answers pending then are neither late nor never.
+While the load runs, a terminal on stderr shows rate and p99 each second.
 SIGINT or SIGTERM ends the run early; the results until then are printed. The
-exit code is 1 if nothing was measured, or with --verify if there were
-mismatches.
+exit code is 1 if nothing was measured, if the chart cannot be written (checked
+before the load starts), or with --verify if there were mismatches.
 
 Examples:
   wsloop bench ws://127.0.0.1:8080/
   wsloop bench -c 100 -p 32 -d 30s --latency ws://127.0.0.1:8080/
   wsloop bench --rate 10000 --latency ws://127.0.0.1:8080/
+  wsloop bench -H 'Authorization: Bearer x' --chart a.svg ws://127.0.0.1:8080/
   wsloop bench --mode broadcast -c 50 --burst 16 ws://127.0.0.1:8181/
 "#;
 

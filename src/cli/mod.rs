@@ -45,7 +45,10 @@ fn execute(args: Vec<OsString>) -> ExitCode {
         #[cfg(feature = "bench")]
         Ok(Command::Bench(bench)) => match bench::run(&bench) {
             Ok(report) => {
-                let code = print(&report.text);
+                let mut code = print(&report.text);
+                if let Some(error) = report.chart_error {
+                    code = fail(&error);
+                }
                 // `--verify` was given, and a received message was unexpected or differed from the one sent.
                 if report.is_wrong {
                     ExitCode::FAILURE

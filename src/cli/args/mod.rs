@@ -9,6 +9,8 @@ mod bench;
 #[cfg(feature = "connect")]
 mod connect;
 mod flag;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod handshake;
 mod host;
 mod limits;
 mod listen;

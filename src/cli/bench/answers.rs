@@ -23,6 +23,8 @@ pub(super) struct Counted {
     pub(super) messages: u64,
     /// How many of `messages` differ from the message that was sent, in type or content.
     pub(super) mismatched: u64,
+    /// How many of `mismatched` precede the first message that equals the sent one; all of them if none does.
+    pub(super) leading: u64,
     /// Whether the server's Close was received. Input after the Close is ignored.
     pub(super) is_closed: bool,
 }
@@ -89,6 +91,7 @@ impl Answers {
 
     /// Counts a parsed message. One that equals the expected message ends parsing.
     fn count(&mut self, message: Message<'_>, expected: &Cycle, counted: &mut Counted) {
+        let is_leading = counted.leading == counted.messages;
         counted.messages += 1;
         // The first byte of an unfragmented frame: FIN and the opcode.
         let first = if message.is_text() { 0x81 } else { 0x82 };
@@ -98,6 +101,7 @@ impl Answers {
             *self = Self::default();
         } else {
             counted.mismatched += 1;
+            counted.leading += u64::from(is_leading);
         }
     }
 }

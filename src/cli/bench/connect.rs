@@ -13,12 +13,13 @@ use mio::{Events, Interest, Poll, Token};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use wsloop::proto::ClientOpening;
 
 /// Result of [`open`].
 pub(super) struct Opened {
     /// The open connections. Each is registered with its index as token.
     pub(super) connections: Vec<LoadConnection<TcpStream>>,
+    /// For each connection, the number of messages received before the load: greetings.
+    pub(super) greetings: Vec<u64>,
     /// Number of connections that were requested and are not open.
     pub(super) errors: u64,
     /// Reason of the first failure.
@@ -38,13 +39,17 @@ enum Slot {
         attempt: Box<Attempt>,
         started: u64,
     },
-    Open(LoadConnection<TcpStream>),
+    /// `greetings` is the number of messages received.
+    Open {
+        connection: LoadConnection<TcpStream>,
+        greetings: u64,
+    },
     Failed,
 }
 
-/// Opens the connections that `bench` requests. Returns when each of them is open or has failed, or when a signal
-/// arrives. `expected` repeats the message that the server will send; the parser of each connection needs it. Messages
-/// that arrive before the load starts are neither counted nor reported as mismatches.
+/// Opens the connections that `bench` requests. Returns [`SETTLE_TIME`] after each of them is open or has failed, or
+/// when a signal arrives. `expected` repeats the message that the server will send; the parser of each connection needs
+/// it. Messages that arrive before the load starts are greetings, and are not reported as mismatches.
 ///
 /// # Errors
 /// Returns an error of the poll. A connection that fails is counted instead.
@@ -102,9 +107,16 @@ impl Connecting<'_> {
         let mut events = Events::with_capacity(1024);
         let mut next_scan = 0;
         loop {
-            let wait = self.start_due(poll);
+            let mut wait = self.start_due(poll);
             if self.handshakes == 0 && self.slots.len() >= self.planned {
-                return Ok(false);
+                let settled = self.last_open + SETTLE_TIME.as_nanos() as u64;
+                let now = self.clock.now();
+                // If no connection is open, `last_open` is 0.
+                if now >= settled || self.last_open == 0 {
+                    return Ok(false);
+                }
+                // The poll sleeps for whole milliseconds, rounded up.
+                wait = Duration::from_nanos(settled - now);
             }
             match poll.poll(&mut events, Some(wait.min(SCAN_INTERVAL))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -167,9 +179,10 @@ impl Connecting<'_> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
             .register(&mut stream, Token(index), interest)?;
-        let url = &self.bench.url;
-        let opening = ClientOpening::new(&url.host, &url.target, client::nonce())
-            .expect("the URL was checked with the same function");
+        let opening = self
+            .bench
+            .opening(client::nonce())
+            .expect("the URL and the headers were checked with the same functions");
         Ok(Slot::Opening {
             attempt: Box::new(Attempt::new(stream, opening)),
             started: now,
@@ -195,11 +208,14 @@ impl Connecting<'_> {
                             let reason = "the server closed right after the opening handshake";
                             self.fail(index, reason.to_owned());
                         }
-                        Ok(_) => {
+                        Ok(counted) => {
                             self.last_open = self.clock.now();
                             let latency = self.last_open - *started;
                             self.latencies.saturating_record(latency);
-                            slots[index] = Slot::Open(connection);
+                            slots[index] = Slot::Open {
+                                connection,
+                                greetings: counted.messages,
+                            };
                             self.ready(index);
                         }
                         Err(lost) => self.fail(index, lost.to_string()),
@@ -210,12 +226,15 @@ impl Connecting<'_> {
                     self.fail(index, refusal(&failure));
                 }
             },
-            Slot::Open(connection) => {
-                // No message has been sent yet. Messages of the server (greetings) are read without being counted, and
-                // pings are answered. `is_ended` is `true`, so that the stream is read until it would block or ends: it
+            Slot::Open {
+                connection,
+                greetings,
+            } => {
+                // No message has been sent yet. Messages of the server are greetings, and pings are answered. `is_ended` is `true`, so that the stream is read until it would block or ends: it
                 // is not known here which event has arrived.
                 let mut greeting = Received::default();
                 let read = connection.read(buf, expected, true, &mut greeting);
+                *greetings += greeting.messages;
                 connection.unblock();
                 // No message is queued: only pongs are written, so the choice of cycle does not matter.
                 match read.and_then(|is_read| connection.write(expected).map(|()| is_read)) {
@@ -256,10 +275,18 @@ impl Connecting<'_> {
 
     /// Returns the open connections. If others have failed, registers the open ones again with their new index.
     fn finish(self, poll: &Poll, is_interrupted: bool) -> io::Result<Opened> {
-        let has_gaps = self.slots.iter().any(|slot| !matches!(slot, Slot::Open(_)));
+        let has_gaps = self
+            .slots
+            .iter()
+            .any(|slot| !matches!(slot, Slot::Open { .. }));
         let mut connections = Vec::with_capacity(self.slots.len());
+        let mut all_greetings = Vec::with_capacity(self.slots.len());
         for slot in self.slots {
-            let Slot::Open(mut connection) = slot else {
+            let Slot::Open {
+                mut connection,
+                greetings,
+            } = slot
+            else {
                 continue;
             };
             if has_gaps {
@@ -269,6 +296,7 @@ impl Connecting<'_> {
                     .reregister(connection.stream(), token, interest)?;
             }
             connections.push(connection);
+            all_greetings.push(greetings);
         }
         Ok(Opened {
             errors: (self.bench.connections - connections.len()) as u64,
@@ -277,6 +305,7 @@ impl Connecting<'_> {
             latency: Latency::of(&self.latencies),
             is_interrupted,
             connections,
+            greetings: all_greetings,
         })
     }
 }
@@ -322,6 +351,11 @@ const BODY_BYTES_SHOWN_MAX: usize = 200;
 
 /// Time between two searches for opening handshakes that have timed out.
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time from the last opening handshake to the start of the load. A server may subscribe a client to a topic, or send a
+/// greeting, only after the 101 response. The server's memory is measured after this time, so that it includes all
+/// connections.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
 
 /// Number of descriptors reserved for reading /proc. Two are open at a time, a directory and a file in it; the others
 /// are a margin.

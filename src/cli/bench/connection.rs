@@ -27,6 +27,18 @@ pub(super) struct Received {
     pub(super) messages: u64,
     /// How many of `messages` differ from the message that was sent.
     pub(super) mismatched: u64,
+    /// How many of `mismatched` precede the first message that equals the sent one; all of them if none does.
+    pub(super) leading: u64,
+}
+
+impl Received {
+    fn add(&mut self, counted: Counted) {
+        if self.leading == self.messages {
+            self.leading += counted.leading;
+        }
+        self.messages += counted.messages;
+        self.mismatched += counted.mismatched;
+    }
 }
 
 /// Why a connection was lost during the run.
@@ -66,15 +78,20 @@ impl<S: Read + Write> LoadConnection<S> {
     }
 
     /// Returns the number of queued messages that are not completely written.
-    pub(super) fn unsent(&self) -> u64 {
+    #[cfg(test)]
+    fn unsent(&self) -> u64 {
         self.unsent
+    }
+
+    /// Returns the number of queued messages of which no byte is written.
+    pub(super) fn unstarted(&self) -> u64 {
+        self.unsent - u64::from(self.position > 0)
     }
 
     /// Cancels the messages of which no byte is written, and returns their number.
     pub(super) fn cancel_unstarted(&mut self) -> u64 {
-        let started = u64::from(self.position > 0);
-        let cancelled = self.unsent - started;
-        self.unsent = started;
+        let cancelled = self.unstarted();
+        self.unsent -= cancelled;
         cancelled
     }
 
@@ -124,8 +141,7 @@ impl<S: Read + Write> LoadConnection<S> {
             };
             received.bytes += len as u64;
             let counted = self.receive(&mut buf[..len], expected)?;
-            received.messages += counted.messages;
-            received.mismatched += counted.mismatched;
+            received.add(counted);
             if counted.is_closed {
                 return Err(Lost::Closed);
             }

@@ -10,22 +10,29 @@
 //! - `cycle`, `answers`: all messages of a run are identical. Sending copies from a repeated frame, and receiving
 //!   compares with it.
 //! - `tally`, `process`: counters and statistics of a run; CPU time and memory of the server's process.
-//! - `report`, `json`, `progress`: print the results as text or JSON, and the rate while the load runs.
+//! - `greetings`: messages that answer nothing.
+//! - `timeline`: the figures of each interval.
+//! - `report`, `json`, `chart`, `progress`: print the results as text or JSON, draw them as SVG, and show the rate while
+//!   the load runs.
 
 mod answers;
+mod chart;
 mod connect;
 mod connection;
 mod cycle;
 mod engine;
+mod greetings;
 mod json;
 mod process;
 mod progress;
 mod report;
 mod schedule;
 mod tally;
+mod timeline;
 
-use super::args::{Bench, Load};
+use super::args::Bench;
 use super::stderr;
+use chart::ChartFile;
 use connect::Opened;
 use cycle::Cycle;
 use engine::{End, Engine};
@@ -36,6 +43,7 @@ use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use timeline::Timeline;
 use wsloop::Message;
 
 /// Result of a run that measured something.
@@ -44,27 +52,36 @@ pub(super) struct Output {
     pub(super) text: String,
     /// Whether `--verify` was given and at least one received message was unexpected or differed from the one sent.
     pub(super) is_wrong: bool,
+    /// Why the chart could not be written.
+    pub(super) chart_error: Option<String>,
 }
 
 /// Runs the load and returns its report. If a signal arrives, or all sending connections are lost, the report contains
 /// what was measured until then; the loss is also printed on stderr.
 ///
 /// # Errors
-/// Returns the reason why nothing was measured, in one line: no connection, a signal while connecting, no message
-/// received, or a system call that failed.
+/// Returns the reason why nothing was measured, in one line: the file of `--chart` cannot be written, no connection, a
+/// signal while connecting, no message received, or a system call that failed.
 pub(super) fn run(bench: &Bench) -> Result<Output, String> {
-    measure(bench).map(|report| Output {
+    let chart_file = bench.chart.as_deref().map(ChartFile::open).transpose()?;
+    let (report, timeline) = measure(bench)?;
+    let chart_error = match (chart_file, timeline) {
+        (Some(file), Some(timeline)) => file.write(&chart::draw(&report, &timeline)).err(),
+        (Some(_), None) | (None, _) => None,
+    };
+    Ok(Output {
         text: if bench.json {
             json::print(&report)
         } else {
             report::print(&report)
         },
         is_wrong: bench.verify && report.errors.mismatch > 0,
+        chart_error,
     })
 }
 
 /// Runs the load. See [`run`] for errors.
-fn measure(bench: &Bench) -> Result<Report<'_>, String> {
+fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
     let process = process(bench)?;
     let payload = cycle::payload(bench.size, bench.is_binary);
     let message = if bench.is_binary {
@@ -92,7 +109,6 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
         return Err(format!("no connection to {}: {reason}", bench.url.text));
     }
     let connect = connect(&opened);
-    settle(bench);
     let rss_connected = rss(process.as_ref());
 
     let engine = Engine::new(bench, process.as_ref(), &requests, &expected, opened);
@@ -129,14 +145,16 @@ fn measure(bench: &Bench) -> Result<Report<'_>, String> {
         _ if process.is_some() => ServerUsage::ProcessExited,
         _ => ServerUsage::NotRequested,
     };
-    Ok(Report {
+    let report = Report {
         bench,
         connect,
         totals,
+        greetings: outcome.greetings,
         errors: outcome.errors,
         first_error: outcome.first_error,
         server,
-    })
+    };
+    Ok((report, outcome.timeline))
 }
 
 fn process(bench: &Bench) -> Result<Option<Process>, String> {
@@ -176,15 +194,6 @@ fn connect(opened: &Opened) -> Connect {
     }
 }
 
-/// Waits until the server has finished setting up the last connections. A server may subscribe a client to a topic
-/// only after the 101 response. The server's memory is measured after this wait, so that it includes all connections.
-fn settle(bench: &Bench) {
-    let is_broadcast = matches!(bench.load, Load::Broadcast { .. });
-    if is_broadcast || bench.pid.is_some() {
-        std::thread::sleep(SETTLE_TIME);
-    }
-}
-
 fn describe(error: io::Error) -> String {
     error.to_string()
 }
@@ -211,6 +220,3 @@ const SIGTERM: i32 = 15;
 
 /// Maximum time of a connection attempt to one of several addresses.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Wait after the last opening handshake. See [`settle`].
-const SETTLE_TIME: Duration = Duration::from_millis(50);

@@ -9,6 +9,8 @@ pub(super) struct Report<'b> {
     pub(super) bench: &'b Bench,
     pub(super) connect: Connect,
     pub(super) totals: Totals,
+    /// Number of messages that were skipped as greetings.
+    pub(super) greetings: u64,
     pub(super) errors: Errors,
     pub(super) first_error: Option<String>,
     pub(super) server: ServerUsage,
@@ -134,13 +136,15 @@ fn write(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
         amount(connect.per_second()),
         time(connect.latency.spread.avg)
     )?;
-    if let (Load::Rate(_), Some(late @ 1..)) =
-        (&bench.load, totals.sent.checked_sub(totals.messages))
-    {
-        writeln!(
-            out,
-            "  {late} messages were answered after the measurement or not at all"
-        )?;
+    if report.greetings > 0 {
+        writeln!(out, "  Greetings skipped: {}", report.greetings)?;
+    }
+    // In a closed loop, each connection has answers outstanding when the measurement ends.
+    if let (Load::Rate(_), late @ 1..) = (&bench.load, totals.late) {
+        writeln!(out, "  Answered late, after the measurement: {late}")?;
+    }
+    if totals.never > 0 {
+        writeln!(out, "  Never answered: {}", totals.never)?;
     }
     write_errors(out, errors, report.first_error.as_deref())?;
     if let ServerUsage::ProcessExited = report.server {
@@ -191,9 +195,18 @@ fn row(
 
 /// Writes the error counts that are not zero, and the description of the first error. Writes nothing if all are zero.
 fn write_errors(out: &mut String, errors: &Errors, first: Option<&str>) -> std::fmt::Result {
-    if errors.is_zero() {
+    let Some(some) = list(errors) else {
         return Ok(());
+    };
+    writeln!(out, "  Errors: {some}")?;
+    match first {
+        Some(first) => writeln!(out, "  First error: {first}"),
+        None => Ok(()),
     }
+}
+
+/// Lists the error counts that are not zero. Returns `None` if all are zero.
+pub(super) fn list(errors: &Errors) -> Option<String> {
     let Errors {
         connect,
         read,
@@ -215,15 +228,11 @@ fn write_errors(out: &mut String, errors: &Errors, first: Option<&str>) -> std::
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
-    writeln!(out, "  Errors: {}", some.join(", "))?;
-    match first {
-        Some(first) => writeln!(out, "  First error: {first}"),
-        None => Ok(()),
-    }
+    (!some.is_empty()).then(|| some.join(", "))
 }
 
 /// Formats microseconds in us, ms or s.
-fn time(micros: f64) -> String {
+pub(super) fn time(micros: f64) -> String {
     if micros < 1000.0 {
         format!("{micros:.2}us")
     } else if micros < 1_000_000.0 {
@@ -234,7 +243,7 @@ fn time(micros: f64) -> String {
 }
 
 /// Formats a number with the decimal prefixes k and M, as wrk does.
-fn amount(number: f64) -> String {
+pub(super) fn amount(number: f64) -> String {
     if number < 1000.0 {
         format!("{number:.2}")
     } else if number < 1_000_000.0 {
@@ -245,7 +254,7 @@ fn amount(number: f64) -> String {
 }
 
 /// Formats bytes with binary prefixes, under the names KB, MB and GB that wrk uses for powers of 1024.
-fn bytes(number: f64) -> String {
+pub(super) fn bytes(number: f64) -> String {
     let units = [("KB", 10), ("MB", 20), ("GB", 30)];
     let unit = units
         .iter()

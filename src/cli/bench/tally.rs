@@ -41,8 +41,12 @@ pub(super) struct Errors {
 pub(super) struct Totals {
     pub(super) seconds: f64,
     pub(super) messages: u64,
-    /// Messages completely written.
+    /// Messages of which at least one byte was written.
     pub(super) sent: u64,
+    /// How many of `sent` were answered after the measurement.
+    pub(super) late: u64,
+    /// How many of `sent` had no answer at the end of the run. In a broadcast, messages that members did not receive.
+    pub(super) never: u64,
     pub(super) bytes: u64,
     pub(super) latency: Latency,
     /// Received messages per second.
@@ -71,12 +75,6 @@ pub(super) const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 99.0, 99.9];
 
 /// Nanoseconds between two samples of the message rate.
 pub(super) const SAMPLE_INTERVAL: u64 = 100_000_000;
-
-impl Errors {
-    pub(super) fn is_zero(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 impl Tally {
     /// Starts counting at `now`. `sent` is the number of messages that were sent before and are not answered.
@@ -111,8 +109,8 @@ impl Tally {
         }
     }
 
-    /// Ends counting. `unsent` is the number of messages in `sent` that are not completely written.
-    pub(super) fn finish(mut self, now: u64, unsent: u64) -> Totals {
+    /// Ends counting. `unstarted` is the number of messages in `sent` of which no byte is written.
+    pub(super) fn finish(mut self, now: u64, unstarted: u64) -> Totals {
         // A last interval shorter than half of SAMPLE_INTERVAL is ignored: a rate over so few messages would distort
         // the standard deviation.
         if self.rates.is_empty() || now - self.sampled.0 > SAMPLE_INTERVAL / 2 {
@@ -121,7 +119,9 @@ impl Tally {
         Totals {
             seconds: seconds(now - self.started),
             messages: self.messages,
-            sent: self.sent.saturating_sub(unsent),
+            sent: self.sent.saturating_sub(unstarted),
+            late: 0,
+            never: 0,
             bytes: self.bytes,
             latency: Latency::of(&self.latencies),
             rate: Spread::of(&self.rates),

@@ -1,10 +1,10 @@
 //! The flags of `wsloop bench`.
 
 use super::super::flag::{Flag, in_range, time, time_or_zero};
-use super::super::units;
+use super::super::{handshake, units};
 use super::{BenchArgs, Mode};
 
-pub(in super::super) static FLAGS: [Flag<BenchArgs>; 17] = [
+pub(in super::super) static FLAGS: [Flag<BenchArgs>; 22] = [
     Flag::with_value(Some("-c"), "--connections", |args, text| {
         args.bench.connections = in_range(units::count(text)?, 1, CONNECTIONS_MAX)?;
         Ok(())
@@ -36,6 +36,22 @@ pub(in super::super) static FLAGS: [Flag<BenchArgs>; 17] = [
         args.bench.warmup = time_or_zero(text)?;
         Ok(())
     }),
+    Flag::<BenchArgs>::with_value(Some("-H"), "--header", |args, text| {
+        handshake::header(&mut args.bench.headers, text)
+    })
+    .repeatable(),
+    // -s is the size.
+    Flag::<BenchArgs>::with_value(None, "--subprotocol", |args, text| {
+        handshake::subprotocol(&mut args.bench.subprotocols, text)
+    })
+    .repeatable(),
+    Flag::with_value(Some("-o"), "--origin", |args, text| {
+        handshake::origin(&mut args.bench.headers, text)
+    }),
+    Flag::with_value(None, "--skip-greeting", |args, text| {
+        args.bench.skip_greeting = Some(in_range(units::count(text)?, 0, MESSAGES_MAX)?);
+        Ok(())
+    }),
     Flag::with_value(None, "--timeout", |args, text| {
         args.bench.timeout = time(text)?;
         Ok(())
@@ -60,6 +76,13 @@ pub(in super::super) static FLAGS: [Flag<BenchArgs>; 17] = [
         args.bench.pid = Some(in_range(units::count(text)?, 1, u32::MAX)?);
         Ok(())
     }),
+    Flag::with_value(None, "--chart", |args, text| {
+        if text.is_empty() {
+            return Err("is not the name of a file".to_owned());
+        }
+        args.bench.chart = Some(text.to_owned());
+        Ok(())
+    }),
     Flag::switch(None, "--text", |args| args.bench.is_binary = false),
     Flag::switch(None, "--binary", |args| args.bench.is_binary = true),
     Flag::switch(None, "--latency", |args| args.bench.show_percentiles = true),
@@ -69,7 +92,7 @@ pub(in super::super) static FLAGS: [Flag<BenchArgs>; 17] = [
 
 /// Maximum of `--connections` and `--senders`; exceeds the descriptors and ports of any host.
 const CONNECTIONS_MAX: usize = 1_000_000;
-/// Maximum of `--in-flight` and `--burst`.
+/// Maximum of `--in-flight`, `--burst` and `--skip-greeting`.
 const MESSAGES_MAX: u64 = 1_000_000;
 /// Maximum of `--rate` and `--connect-rate`, per second; far above what one thread can reach.
 const RATE_MAX: u64 = 1_000_000_000;

@@ -4,15 +4,19 @@
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, flag, help, reject_value, utf8};
+use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
+use wsloop::proto::{ClientOpening, RequestError};
 
 /// Parameters of a load and of its report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bench {
     pub(crate) url: Url,
+    /// Names and values of additional headers of each opening handshake, including Origin.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) subprotocols: Vec<String>,
     pub(crate) connections: usize,
     /// Connections to start per second. `None`: as many as the server accepts.
     pub(crate) connect_rate: Option<u64>,
@@ -25,12 +29,33 @@ pub(crate) struct Bench {
     pub(crate) size: usize,
     pub(crate) is_binary: bool,
     pub(crate) load: Load,
+    /// Number of greetings: the first messages of each connection, which answer nothing. `None`: greetings are found
+    /// by their content.
+    pub(crate) skip_greeting: Option<u64>,
     /// Whether the content of received messages is compared with that of sent ones.
     pub(crate) verify: bool,
     pub(crate) show_percentiles: bool,
     pub(crate) json: bool,
+    /// File for a chart as SVG.
+    pub(crate) chart: Option<String>,
     /// Process id of the server, for the report of its CPU time and memory.
     pub(crate) pid: Option<u32>,
+}
+
+impl Bench {
+    /// Returns an opening handshake with `key`, 16 random bytes, as `Sec-WebSocket-Key`.
+    ///
+    /// # Errors
+    /// A header or a subprotocol is invalid. Parsed arguments are valid.
+    pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
+        handshake::opening(
+            &self.url.host,
+            &self.url.target,
+            &self.headers,
+            &self.subprotocols,
+            key,
+        )
+    }
 }
 
 /// When messages are sent.
@@ -180,6 +205,8 @@ impl Default for BenchArgs {
             url: None,
             bench: Bench {
                 url: Url::default(),
+                headers: Vec::new(),
+                subprotocols: Vec::new(),
                 connections: 100,
                 connect_rate: None,
                 duration: Duration::from_secs(10),
@@ -188,9 +215,11 @@ impl Default for BenchArgs {
                 size: 20,
                 is_binary: false,
                 load: Load::InFlight(IN_FLIGHT_DEFAULT),
+                skip_greeting: None,
                 verify: false,
                 show_percentiles: false,
                 json: false,
+                chart: None,
                 pid: None,
             },
             mode: Mode::Echo,

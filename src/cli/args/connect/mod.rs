@@ -5,7 +5,7 @@ pub(super) mod flags;
 
 pub(crate) use endpoint::{Endpoint, Place};
 
-use super::{Command, UsageError, flag, help, reject_value, utf8};
+use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -15,9 +15,7 @@ use wsloop::proto::{ClientOpening, RequestError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connect {
     pub(crate) endpoint: Endpoint,
-    /// Value of the Host header. `None`: that of `endpoint`.
-    pub(crate) host: Option<String>,
-    /// Names and values of additional headers, including Origin.
+    /// Names and values of additional headers, including Origin. A Host replaces that of `endpoint`.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
     /// Messages to send instead of the lines of stdin.
@@ -57,21 +55,15 @@ impl Connect {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        let host = self.host.as_ref().unwrap_or(&self.endpoint.host);
-        let mut opening = ClientOpening::new(host, &self.endpoint.target, key)?;
-        let mut headers = self.headers.iter();
+        let mut headers = self.headers.clone();
+        let is_given = |(name, _): &(String, String)| name.eq_ignore_ascii_case("Authorization");
         if let Some(value) = &self.endpoint.authorization
-            && !headers.any(|(name, _)| name.eq_ignore_ascii_case("Authorization"))
+            && !headers.iter().any(is_given)
         {
-            opening = opening.with_header("Authorization", value)?;
+            headers.insert(0, ("Authorization".to_owned(), value.clone()));
         }
-        for (name, value) in &self.headers {
-            opening = opening.with_header(name, value)?;
-        }
-        for name in &self.subprotocols {
-            opening = opening.with_subprotocol(name)?;
-        }
-        Ok(opening)
+        let Endpoint { host, target, .. } = &self.endpoint;
+        handshake::opening(host, target, &headers, &self.subprotocols, key)
     }
 }
 
@@ -131,7 +123,6 @@ impl Default for Connect {
     fn default() -> Self {
         Self {
             endpoint: Endpoint::default(),
-            host: None,
             headers: Vec::new(),
             subprotocols: Vec::new(),
             execute: Vec::new(),

@@ -17,6 +17,8 @@ fn error_after_url(args: &[&str]) -> String {
 fn default() -> Bench {
     Bench {
         url: Url::parse(URL).unwrap(),
+        headers: Vec::new(),
+        subprotocols: Vec::new(),
         connections: 100,
         connect_rate: None,
         duration: MS * 10_000,
@@ -25,9 +27,11 @@ fn default() -> Bench {
         size: 20,
         is_binary: false,
         load: Load::InFlight(1),
+        skip_greeting: None,
         verify: false,
         show_percentiles: false,
         json: false,
+        chart: None,
         pid: None,
     }
 }
@@ -42,7 +46,7 @@ fn only_the_url_is_required() {
 #[test]
 fn every_flag_sets_its_field_and_nothing_else() {
     type Change = fn(&mut Bench);
-    let table: [(&[&str], Change); 18] = [
+    let table: [(&[&str], Change); 23] = [
         (&["-c", "7"], |bench| bench.connections = 7),
         (&["--connections=7"], |bench| bench.connections = 7),
         (&["-d", "0.5"], |bench| bench.duration = MS * 500),
@@ -58,6 +62,27 @@ fn every_flag_sets_its_field_and_nothing_else() {
         (&["--warmup", "0"], |bench| bench.warmup = Duration::ZERO),
         (&["--timeout", "200ms"], |bench| bench.timeout = MS * 200),
         (&["--text", "--mode", "echo"], |_| ()),
+        (
+            &["-H", "Authorization: Bearer x", "--header=X-A:"],
+            |bench| {
+                bench.headers = vec![
+                    ("Authorization".to_owned(), "Bearer x".to_owned()),
+                    ("X-A".to_owned(), String::new()),
+                ];
+            },
+        ),
+        (&["--subprotocol", "a", "--subprotocol=b"], |bench| {
+            bench.subprotocols = vec!["a".to_owned(), "b".to_owned()];
+        }),
+        (&["-o", "https://a.example"], |bench| {
+            bench.headers = vec![("Origin".to_owned(), "https://a.example".to_owned())];
+        }),
+        (&["--skip-greeting", "0"], |bench| {
+            bench.skip_greeting = Some(0)
+        }),
+        (&["--chart", "a b.svg"], |bench| {
+            bench.chart = Some("a b.svg".to_owned());
+        }),
         (&["--binary"], |bench| bench.is_binary = true),
         (&["--latency"], |bench| bench.show_percentiles = true),
         (&["--verify"], |bench| bench.verify = true),
@@ -68,6 +93,25 @@ fn every_flag_sets_its_field_and_nothing_else() {
         let mut expected = default();
         change(&mut expected);
         assert_eq!(bench(args), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn a_host_header_replaces_that_of_the_url() {
+    let args: [(&[&str], &str); 2] = [
+        (&[], "127.0.0.1:9"),
+        (&["-H", "hOst: a.example"], "a.example"),
+    ];
+    for (args, host) in args {
+        let mut request = Vec::new();
+        let opening = bench(args).opening([0; 16]).unwrap();
+        opening.encode_request(&mut request);
+        let request = String::from_utf8(request).unwrap().to_ascii_lowercase();
+        assert!(
+            request.contains(&format!("\r\nhost: {host}\r\n")),
+            "{request}"
+        );
+        assert_eq!(request.matches("host:").count(), 1, "{request}");
     }
 }
 
@@ -94,7 +138,7 @@ fn the_threads_flag_is_rejected_with_the_reason() {
 
 #[test]
 fn an_error_names_the_invalid_argument() {
-    let table: [(&[&str], &str); 20] = [
+    let table: [(&[&str], &str); 29] = [
         (&[URL], "unexpected argument \"ws://127.0.0.1:9/\""),
         (&["-c", "0"], "-c \"0\" is not from 1 to 1000000"),
         (&["-c", "x"], "-c \"x\" is not a whole number"),
@@ -122,6 +166,27 @@ fn an_error_names_the_invalid_argument() {
             &["--rate", "1", "-p", "2"],
             "--in-flight cannot be used with --rate",
         ),
+        (
+            &["-H", "Host: a", "-H", "host:b"],
+            "-H \"host:b\" is a second Host",
+        ),
+        (&["-H", "Host: a b"], "-H \"Host: a b\" is invalid: "),
+        (&["-H", "X"], "-H \"X\" is not NAME:VALUE"),
+        (&["-H", "a b: c"], "-H \"a b: c\" is invalid: "),
+        (
+            &["--subprotocol", "a,b"],
+            "--subprotocol \"a,b\" is invalid: ",
+        ),
+        (
+            &["--subprotocol", "a", "--subprotocol", "a"],
+            "--subprotocol \"a\" is invalid: ",
+        ),
+        (&["-o", "a", "-o", "b"], "--origin is given twice"),
+        (
+            &["--skip-greeting", "x"],
+            "--skip-greeting \"x\" is not a whole number",
+        ),
+        (&["--chart", ""], "--chart \"\" is not the name of a file"),
         (
             &["--senders", "1"],
             "--senders cannot be used with --mode echo",

@@ -17,7 +17,6 @@ fn error_after_url(args: &[&str]) -> String {
 fn default() -> Connect {
     Connect {
         endpoint: connect_of(&["connect", URL]).endpoint,
-        host: None,
         headers: vec![],
         subprotocols: vec![],
         execute: vec![],
@@ -59,8 +58,10 @@ fn every_flag_sets_its_field_and_nothing_else() {
             c.subprotocols = vec!["a".to_owned(), "b".to_owned()];
         }),
         (&["-H", "host: A:9", "-H", "A:b"], |c| {
-            c.host = Some("A:9".to_owned());
-            header(c, "A", "b");
+            c.headers = vec![
+                ("host".to_owned(), "A:9".to_owned()),
+                ("A".to_owned(), "b".to_owned()),
+            ];
         }),
         (&["--plain"], |c| c.is_plain = true),
         (&["-v"], |c| c.is_verbose = true),

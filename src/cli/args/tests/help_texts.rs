@@ -115,7 +115,7 @@ fn every_example_in_the_help_works() {
         .filter_map(|text| text.split_once("Examples:\n"))
         .flat_map(|(_, examples)| examples.lines())
         .collect();
-    assert_eq!(examples.len(), 18);
+    assert_eq!(examples.len(), 19);
     for line in examples {
         let words = line.strip_prefix("  wsloop ").unwrap();
         let words = shell(words);

@@ -19,6 +19,9 @@ fn receive(
     let mut sum = Counted::default();
     for piece in stream.chunks(len) {
         let counted = answers.receive(&mut piece.to_vec(), expected, &mut out)?;
+        if sum.leading == sum.messages {
+            sum.leading += counted.leading;
+        }
         sum.messages += counted.messages;
         sum.mismatched += counted.mismatched;
         sum.is_closed |= counted.is_closed;
@@ -30,8 +33,14 @@ fn counted(messages: u64, mismatched: u64, is_closed: bool) -> Counted {
     Counted {
         messages,
         mismatched,
+        leading: 0,
         is_closed,
     }
+}
+
+/// As [`counted`], with the number of mismatches before the first expected message.
+fn leading(leading: u64, counted: Counted) -> Counted {
+    Counted { leading, ..counted }
 }
 
 #[test]
@@ -60,7 +69,7 @@ fn expected_and_other_messages_are_counted_in_pieces_of_every_size() {
         // Mismatches: in the last byte, in the type, shorter, longer, empty.
         (
             [&frame(0x81, b"hellO")[..], &hello].concat(),
-            counted(2, 1, false),
+            leading(1, counted(2, 1, false)),
         ),
         (
             [&hello[..], &frame(0x82, b"hello"), &hello].concat(),
@@ -68,9 +77,13 @@ fn expected_and_other_messages_are_counted_in_pieces_of_every_size() {
         ),
         (
             [&frame(0x81, b"ello")[..], &frame(0x81, b"hello!"), &hello].concat(),
-            counted(3, 2, false),
+            leading(2, counted(3, 2, false)),
         ),
-        (frame(0x81, b"").repeat(4), counted(4, 4, false)),
+        (frame(0x81, b"").repeat(4), leading(4, counted(4, 4, false))),
+        (
+            [&frame(0x82, b"hello")[..], &hello, &frame(0x81, b"")].concat(),
+            leading(1, counted(3, 2, false)),
+        ),
         (
             [&hello[..], &frame(0x88, b"\x03\xe8bye")].concat(),
             counted(1, 0, true),

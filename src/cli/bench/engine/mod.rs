@@ -5,10 +5,12 @@ mod traffic;
 use super::connect::Opened;
 use super::connection::LoadConnection;
 use super::cycle::Cycle;
+use super::greetings::{Greetings, Held};
 use super::process::Process;
-use super::progress::Progress;
+use super::progress::{Progress, Stage};
 use super::schedule::{Pace, Rounds, Schedule, Window};
-use super::tally::{Errors, Latency, Tally, Totals};
+use super::tally::{self, Errors, Latency, Tally, Totals};
+use super::timeline::Timeline;
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::{Bench, Load};
 use mio::net::TcpStream;
@@ -31,10 +33,17 @@ pub(super) struct Engine<'b> {
     /// while no answer was expected. While answers are expected, the time since then must stay below `--timeout`.
     waiting_since: Vec<u64>,
     schedule: Schedule,
+    greetings: Greetings,
     phase: Phase,
     /// Counts of the current phase. Only those of [`Phase::Measure`] are reported, except that with [`Schedule::Pace`]
     /// the latencies of [`Phase::Drain`] are included.
     tally: Tally,
+    /// Messages received in [`Phase::Drain`].
+    late: u64,
+    /// Messages that were sent in the measurement, or expected at its start, and will not be answered.
+    unanswered: u64,
+    /// `None` without `--chart`.
+    timeline: Option<Timeline>,
     errors: Errors,
     first_error: Option<String>,
     buf: Vec<u8>,
@@ -68,6 +77,10 @@ pub(super) struct Outcome {
     pub(super) totals: Option<Totals>,
     /// CPU time that the server's process used during the measurement.
     pub(super) cpu_nanos: Option<u64>,
+    /// Number of messages that were skipped as greetings.
+    pub(super) greetings: u64,
+    /// `None` without `--chart`.
+    pub(super) timeline: Option<Timeline>,
     pub(super) errors: Errors,
     /// Description of the first error.
     pub(super) first_error: Option<String>,
@@ -114,10 +127,17 @@ impl<'b> Engine<'b> {
             live,
             waiting_since: vec![0; live],
             schedule,
+            greetings: Greetings::new(bench.skip_greeting, &opened.greetings, nanos(bench.timeout)),
             phase: Phase::WarmUp {
                 until: nanos(bench.warmup),
             },
             tally: Tally::new(0, 0),
+            late: 0,
+            unanswered: 0,
+            timeline: bench
+                .chart
+                .is_some()
+                .then(|| Timeline::new(nanos(bench.duration))),
             errors: Errors {
                 connect: opened.errors,
                 ..Errors::default()
@@ -139,6 +159,7 @@ impl<'b> Engine<'b> {
         let mut next_scan = 0;
         let mut totals = None;
         let mut cpu_nanos = None;
+        let mut released = Vec::new();
         let scan_interval = nanos(self.bench.timeout / 4).min(SCAN_INTERVAL);
         self.fill_windows();
         let end = loop {
@@ -146,12 +167,9 @@ impl<'b> Engine<'b> {
             if now >= next_scan {
                 next_scan = now + scan_interval;
                 self.expire(now);
-                progress.show(
-                    now,
-                    &self.tally,
-                    matches!(self.phase, Phase::Measure { .. }),
-                );
+                progress.show(now, &self.tally, || self.stage(now));
             }
+            self.release_held(now, &mut released);
             if self.has_no_senders() {
                 break End::Lost;
             }
@@ -197,13 +215,21 @@ impl<'b> Engine<'b> {
             (totals, cpu_nanos) = self.finish_tally(now, cpu);
         } else if let (Some(totals), Schedule::Pace(_)) = (&mut totals, &self.schedule) {
             totals.latency = Latency::of(&self.tally.latencies);
+            if let Some(timeline) = &mut self.timeline {
+                timeline.set_latencies(&self.tally.latencies);
+            }
         }
         if end == End::Time {
             self.count_missing();
         }
+        if let Some(totals) = &mut totals {
+            (totals.late, totals.never) = (self.late, self.unanswered);
+        }
         Ok(Outcome {
             totals,
             cpu_nanos,
+            greetings: self.greetings.skipped(),
+            timeline: self.timeline,
             errors: self.errors,
             first_error: self.first_error,
             connections: self.connections.into_iter().flatten().collect(),
@@ -235,10 +261,14 @@ impl<'b> Engine<'b> {
     fn advance_phase(&mut self, now: u64) -> Option<(Option<Totals>, Option<u64>)> {
         match self.phase {
             Phase::WarmUp { until } if now >= until => {
-                let cpu = self.cpu();
-                let now = self.clock.now();
-                self.tally = Tally::new(now, self.awaited());
-                let until = now + nanos(self.bench.duration);
+                self.start_measurement();
+                None
+            }
+            Phase::Measure { until, cpu }
+                if now >= until && self.tally.messages == 0 && self.greetings.is_holding(now) =>
+            {
+                // The phase starts again if what is held are answers.
+                let until = self.greetings.next_release().unwrap_or(now);
                 self.phase = Phase::Measure { until, cpu };
                 None
             }
@@ -261,23 +291,83 @@ impl<'b> Engine<'b> {
             Phase::Measure { .. } => {
                 if now >= self.tally.next_sample() {
                     self.tally.sample(now);
+                    if let Some(timeline) = &mut self.timeline {
+                        timeline.sample(now, &self.tally);
+                    }
                 }
                 None
             }
         }
     }
 
+    fn start_measurement(&mut self) {
+        let cpu = self.cpu();
+        let now = self.clock.now();
+        self.tally = Tally::new(now, self.awaited());
+        self.unanswered = 0;
+        if let Some(timeline) = &mut self.timeline {
+            timeline.clear();
+        }
+        let until = now + nanos(self.bench.duration);
+        self.phase = Phase::Measure { until, cpu };
+    }
+
+    /// Counts messages as answers that were held as possible greetings. If the server turns out to be one that answers
+    /// with other content than it receives, starts the phase again: until now, no connection has sent more than its
+    /// first messages.
+    fn release_held(&mut self, now: u64, released: &mut Vec<Held>) {
+        if self
+            .greetings
+            .next_release()
+            .is_none_or(|release| now < release)
+        {
+            return;
+        }
+        let is_decided = self.greetings.release(now, released);
+        let has_no_messages = self.tally.messages == 0;
+        for held in released.drain(..) {
+            self.answer(held, held.messages, now);
+        }
+        if !is_decided {
+            return;
+        }
+        match self.phase {
+            Phase::WarmUp { .. } => {
+                let until = self.clock.now() + nanos(self.bench.warmup);
+                self.phase = Phase::WarmUp { until };
+            }
+            Phase::Measure { .. } if has_no_messages && self.may_change_phase() => {
+                self.start_measurement();
+            }
+            Phase::Measure { .. } | Phase::Drain { .. } => {}
+        }
+    }
+
+    fn stage(&self, now: u64) -> Stage {
+        match self.phase {
+            Phase::WarmUp { .. } => Stage::WarmUp,
+            Phase::Measure { .. } => Stage::Measure(
+                tally::seconds(now - self.tally.started()),
+                self.bench.duration.as_secs_f64(),
+            ),
+            Phase::Drain { .. } => Stage::Drain(self.awaited()),
+        }
+    }
+
     /// Ends the measurement. Returns its totals, and the CPU time that the server's process used in it.
     fn finish_tally(&mut self, now: u64, cpu: Option<u64>) -> (Option<Totals>, Option<u64>) {
         let used = cpu.and_then(|before| Some(self.cpu()?.saturating_sub(before)));
-        let unsent = self
+        let unstarted = self
             .connections
             .iter()
             .flatten()
-            .map(LoadConnection::unsent)
+            .map(LoadConnection::unstarted)
             .sum();
+        if let Some(timeline) = &mut self.timeline {
+            timeline.finish(now, &self.tally);
+        }
         let tally = std::mem::replace(&mut self.tally, Tally::new(now, 0));
-        (Some(tally.finish(now, unsent)), used)
+        (Some(tally.finish(now, unstarted)), used)
     }
 
     fn cpu(&self) -> Option<u64> {
@@ -337,7 +427,9 @@ impl<'b> Engine<'b> {
     }
 
     fn count_missing(&mut self) {
-        self.errors.missing += self.awaited();
+        let awaited = self.awaited();
+        self.errors.missing += awaited;
+        self.unanswered += awaited;
     }
 
     /// Returns whether all connections that send are lost.
@@ -377,6 +469,9 @@ impl<'b> Engine<'b> {
             return Duration::ZERO;
         }
         let mut next = next_scan;
+        if let Some(release) = self.greetings.next_release() {
+            next = next.min(release);
+        }
         match self.phase {
             Phase::WarmUp { until } | Phase::Drain { until } => next = next.min(until),
             Phase::Measure { until, .. } => {
@@ -393,7 +488,7 @@ impl<'b> Engine<'b> {
             if due < now + MILLISECOND {
                 return Duration::ZERO;
             }
-            return Duration::from_millis((next - now) / MILLISECOND);
+            return Duration::from_millis(next.saturating_sub(now) / MILLISECOND);
         }
         Duration::from_nanos(next.saturating_sub(now))
     }

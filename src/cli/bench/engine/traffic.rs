@@ -1,8 +1,10 @@
 //! Operations on one connection: sending, reading, counting answers, and removing it when it fails or times out.
 
-use super::super::connection::{Lost, Received};
+use super::super::connection::{LoadConnection, Lost, Received};
+use super::super::greetings::Held;
 use super::super::schedule::Schedule;
 use super::{Engine, Phase, nanos};
+use mio::net::TcpStream;
 
 impl Engine<'_> {
     /// Queues `messages` on a connection and writes as many as the socket accepts. Does nothing if the connection is
@@ -60,24 +62,43 @@ impl Engine<'_> {
         }
     }
 
-    /// Counts the received messages and bytes. With [`Schedule::Window`], sends one message for each answer.
-    fn count(&mut self, index: usize, received: Received) {
+    /// Counts the received bytes, and the received messages unless they are greetings.
+    fn count(&mut self, index: usize, mut received: Received) {
         let now = self.clock.now();
         self.waiting_since[index] = now;
         self.tally.bytes += received.bytes;
-        let messages = received.messages;
+        self.greetings.remove_from(&mut received, index, now);
+        let answers = Held {
+            index,
+            messages: received.messages,
+            received: now,
+        };
+        self.answer(answers, received.mismatched, now);
+    }
+
+    /// Counts messages as answers. `mismatched` of them differ from the one sent. With [`Schedule::Window`], sends one
+    /// message for each answer.
+    pub(super) fn answer(&mut self, answers: Held, mismatched: u64, now: u64) {
+        let Held {
+            index,
+            messages,
+            received,
+        } = answers;
         let latencies = &mut self.tally.latencies;
         let surplus = self
             .schedule
-            .record_received(index, messages, now, latencies);
+            .record_received(index, messages, received, latencies);
         self.tally.messages += messages - surplus;
+        if let Phase::Drain { .. } = self.phase {
+            self.late += messages - surplus;
+        }
         if surplus > 0 {
             self.errors.mismatch += surplus;
             self.first_error
                 .get_or_insert_with(|| "received more messages than expected".to_owned());
         }
-        if self.bench.verify && received.mismatched > 0 {
-            self.errors.mismatch += received.mismatched;
+        if self.bench.verify && mismatched > 0 {
+            self.errors.mismatch += mismatched;
             self.first_error.get_or_insert_with(|| {
                 "received a message that differs from the one sent".to_owned()
             });
@@ -98,17 +119,32 @@ impl Engine<'_> {
 
     /// Drops a connection that has failed and counts the error. The answers that it expected count as missing.
     fn lose(&mut self, index: usize, lost: &Lost) {
-        if self.connections[index].take().is_none() {
+        let Some(connection) = self.connections[index].take() else {
             return;
-        }
+        };
         self.live -= 1;
+        self.greetings.remove(index);
         match lost {
             Lost::Write(_) | Lost::UnreadPongs => self.errors.write += 1,
             Lost::Read(_) | Lost::Ended | Lost::Closed | Lost::Protocol(_) => self.errors.read += 1,
         }
-        self.record_unanswered(index, self.schedule.awaited(index), self.clock.now());
-        self.errors.missing += self.schedule.remove(index);
+        self.abandon(index, &connection);
         self.first_error.get_or_insert_with(|| lost.to_string());
+    }
+
+    /// Counts what a removed connection expected as missing, and as unanswered unless it was not sent.
+    fn abandon(&mut self, index: usize, connection: &LoadConnection<TcpStream>) {
+        self.record_unanswered(index, self.schedule.awaited(index), self.clock.now());
+        let awaited = self.schedule.remove(index);
+        self.errors.missing += awaited;
+        match self.schedule {
+            Schedule::Window(_) | Schedule::Pace(_) => {
+                let unstarted = connection.unstarted();
+                self.tally.sent = self.tally.sent.saturating_sub(unstarted);
+                self.unanswered += awaited.saturating_sub(unstarted);
+            }
+            Schedule::Rounds(_) => self.unanswered += awaited,
+        }
     }
 
     /// Counts the connections that have expected an answer for `--timeout` without receiving anything. Drops them, or
@@ -128,6 +164,7 @@ impl Engine<'_> {
                 let (waiting, missing) = rounds.abandon();
                 self.errors.timeout += waiting;
                 self.errors.missing += missing;
+                self.unanswered += missing;
                 self.first_error.get_or_insert_with(silent);
                 // Otherwise the next round would begin with the messages of this one.
                 let cancelled = self.cancel_unstarted(now);
@@ -138,10 +175,11 @@ impl Engine<'_> {
         for index in 0..self.connections.len() {
             let awaited = self.schedule.awaited(index);
             let is_silent = awaited > 0 && now.saturating_sub(self.waiting_since[index]) >= timeout;
-            if is_silent && self.connections[index].take().is_some() {
+            if is_silent && let Some(connection) = self.connections[index].take() {
                 self.live -= 1;
+                self.greetings.remove(index);
                 self.errors.timeout += 1;
-                self.errors.missing += self.schedule.remove(index);
+                self.abandon(index, &connection);
                 self.first_error.get_or_insert_with(silent);
             }
         }
