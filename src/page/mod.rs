@@ -291,8 +291,8 @@ const BUILT_IN_HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; connect-src 'self'; img-src data:; \
-         style-src 'sha256-gknEA6g0fPwyDUfkp/CHK6x6M52SrKQLFAwv09L5d+4='; \
-         script-src 'sha256-oUhtE+QiZ1HXaXQ2ddLgOF63ToJSKFX+2pg46ws0E50='; \
+         style-src 'sha256-LB6QRvI9SHuDgQwZfiaaejPCf36kNuRVwldZ+fDXuas='; \
+         script-src 'sha256-TlxoTyxlBtRGlM6PlACOWDF5LTMmMBCrQrHepOjlvlQ='; \
          require-trusted-types-for 'script'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
