@@ -8,10 +8,9 @@ use std::time::Duration;
 
 /// The limits and timeouts of one server. [`guide::limits`](crate::guide::limits) shows which to set, and to what.
 ///
-/// Fields with `bytes` in their names are in bytes. Timeouts are from 1 ms to 7 days; fractions of a
-/// millisecond are ignored.
-/// [`check`](Self::check), which
-/// [`Server::new`](crate::Server::new) calls, reports values that contradict each other.
+/// Fields with `bytes` in their names are in bytes. Timeouts are from 1 ms to 7 days; fractions of a millisecond are
+/// ignored. [`check`](Self::check), which [`Server::new`](crate::Server::new) calls, reports values that are out of
+/// range or contradict each other.
 ///
 /// ```
 /// use wsloop::Config;
@@ -41,7 +40,8 @@ pub struct Config {
     pub headers_max: usize,
 
     /// Maximum time from accept until the request's head is complete. Default 10 s. Bytes that arrive do not extend
-    /// it. A request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7).
+    /// it. A request that takes longer is answered with HTTP 408 (RFC 7231 section 6.5.7). A connection of which no byte of
+    /// a request has arrived is closed without an answer, because browsers open connections in advance.
     pub handshake_timeout: Duration,
 
     /// Time without any byte from the peer after which a session is closed with 1001, up to a 64th of the time later.
@@ -60,9 +60,10 @@ pub struct Config {
     /// this time has passed, the server closes the socket.
     pub close_timeout: Duration,
 
-    /// Maximum time for a peer to accept the next 64 KiB of its unsent bytes, or all of them if there are fewer. When
-    /// this time has passed, the session is terminated. Default 30 s. The time starts again after each 64 KiB. If the
-    /// session is closing, the peer must accept all unsent bytes within this time.
+    /// Maximum time for a peer to accept 64 KiB, or as many bytes as are unsent when the time starts, if that is less.
+    /// When this time has passed, the session is terminated. Default 30 s. The time starts when the socket accepts no
+    /// more bytes, and again after each 64 KiB. If the session is closing, the peer must accept all unsent bytes within
+    /// this time.
     pub write_timeout: Duration,
 
     /// Unsent bytes of a session above which the server stops reading from it, so that TCP makes the peer wait, until
@@ -77,8 +78,8 @@ pub struct Config {
 
     /// Maximum unsent bytes of a session from direct sends. Default 18 MiB: the high-water mark, one message of
     /// `message_bytes_max`, and a margin of 1 MiB, for example for a prefix that the handler adds. At least
-    /// `high_water_bytes`. A send that would exceed it is refused and the session is terminated, so that no message
-    /// is dropped silently. A session at or below its high-water mark accepts one more message of any length.
+    /// `high_water_bytes`. A send that would exceed this limit is refused and the session is terminated, so that no
+    /// message is dropped silently. A session at or below its high-water mark accepts one more message of any length.
     pub backlog_bytes_max: usize,
 
     /// Maximum unsent published bytes of one member, of all its topics together, plus 128 bytes for each queue entry, and
@@ -106,16 +107,17 @@ pub struct Config {
     /// On Linux and Android this is the option TCP_NOTSENT_LOWAT, which does not count bytes that are sent and not yet
     /// acknowledged. The kernel can exceed it by one segment, which has up to 64 KiB if the peer's receive window is
     /// large. On other systems it is the size of the send buffer (SO_SNDBUF), which includes unacknowledged bytes and
-    /// therefore also limits the throughput of long paths. The option is set on listeners; accepted connections inherit
-    /// it, also those of another process that shares or inherits the listener. Unix sockets are not limited. Needs a Unix system and the cargo feature `socket-options`.
+    /// therefore also limits the throughput of long paths. The option is set on listeners, and accepted connections
+    /// inherit it, also those that another process accepts from the same listener. Unix sockets are not limited. Needs
+    /// a Unix system and the cargo feature `socket-options`.
     pub kernel_unsent_bytes_max: Option<u32>,
 
     /// Maximum bytes that all topics together retain for members that join later ([`Replay`]), plus 1 KiB and the length
     /// of the name for each topic that retains messages. Default 16 MiB: some thousand topics with their last 20 messages
-    /// of 200 bytes. When it is exceeded, the topic that was published to least recently loses all that it retains; a
-    /// publication that is longer than this is not retained, nor is what precedes it. The memory is at most twice as
-    /// large, because logs have unused capacity; what members have not received yet is not included
-    /// (`lag_bytes_max`).
+    /// of 200 bytes. When it is exceeded, the topic that was published to least recently loses all that it retains. A
+    /// publication that is longer than this limit is not retained, and its topic loses what it has retained before. The
+    /// memory is at most twice as large, because logs have unused capacity. Publications that members have not received
+    /// yet are not included; `lag_bytes_max` limits them.
     pub replay_bytes_max: usize,
 
     /// Maximum topics of a session. Default 1 024. [`Context::subscribe`](crate::Context::subscribe) returns `false`
@@ -135,19 +137,20 @@ pub struct Config {
     /// for one turn there can be 256 more for each listener.
     pub handshakes_max: usize,
 
-    /// Proxies whose [`forwarded_header`](Self::forwarded_header) is believed. Default: none. If the peer of a
-    /// connection is in one of these networks, the client's address is the rightmost address in that header that is
-    /// in none of them. [`Context::peer_addr`](crate::Context::peer_addr), the log and the limits per address then use
-    /// the client's address, from its request on. An element that is no address ends the search with the last address
-    /// that was found; without any, the client's address is the proxy's.
+    /// Networks of the proxies whose [`forwarded_header`](Self::forwarded_header) is believed. Default: none. If the
+    /// peer of a connection is in one of these networks, the client's address is the rightmost address in that header
+    /// that is in none of these networks. [`Context::peer_addr`](crate::Context::peer_addr), the log and the limits per
+    /// address use the client's address as soon as the request has arrived. The search goes from right to left. It ends
+    /// at an element that is not an address, with the address to the right of this element, or with the proxy's address
+    /// if there is none.
     ///
     /// List proxies only: clients in such a network can choose the address under which they appear. See
     /// [`guide::operating`](crate::guide::operating). Needs the cargo feature `client-addresses`.
     pub trusted_proxies: Vec<Network>,
 
     /// The header in which [`trusted_proxies`](Self::trusted_proxies) name the client. Default
-    /// [`ForwardedHeader::XForwardedFor`], which more proxies write. The other header is ignored: a proxy passes on
-    /// the header that it does not write as the client has sent it.
+    /// [`ForwardedHeader::XForwardedFor`], which more proxies write. The other header is ignored, because a proxy that
+    /// writes one of them passes on the other as the client has sent it.
     pub forwarded_header: ForwardedHeader,
 
     /// Maximum connections at once of one client address: an IPv4 address, or the first 64 bits of an IPv6 address,
@@ -159,9 +162,9 @@ pub struct Config {
 
     /// Maximum requests per second of one client address (as in `connections_per_address_max`): opening handshakes and
     /// plain requests together, each counted when its connection is accepted or, behind a trusted proxy, when the
-    /// request has arrived. Default `None`: no limit; from 1 to
-    /// 1 000 000. A client that has made no request for a second can make this many at once. One more is answered with
-    /// HTTP 429 (RFC 6585 section 4) and `Retry-After: 1`.
+    /// request has arrived. Default `None`: no limit; from 1 to 1 000 000. A client that has made no request for a
+    /// second can make this many at once. One more is answered with HTTP 429 (RFC 6585 section 4) and `Retry-After: 1`.
+    /// Needs the cargo feature `client-addresses`.
     pub handshakes_per_address_max: Option<u32>,
 
     /// Time over which a graceful stop spreads the Closes of the open sessions, evenly, so that the clients of a large
@@ -170,7 +173,7 @@ pub struct Config {
     pub stop_spread: Duration,
 
     /// Maximum time that a graceful stop waits for peers to answer Close 1001, from the last Close on. Default 10 s;
-    /// zero is allowed. Then the remaining sessions are terminated.
+    /// zero is allowed. When this time has passed, the remaining sessions are terminated.
     pub shutdown_grace: Duration,
 
     /// Size of the receive buffer that all sessions share. Default 80 KiB, at least 1 024. A message that fits into
@@ -186,10 +189,11 @@ pub struct Config {
     /// one more gets [`HandleError::Full`](crate::HandleError::Full).
     pub handle_commands_max: usize,
 
-    /// Maximum bytes of payloads, topic names and reasons in queued commands of other threads
+    /// Maximum bytes of payloads, topic names, reasons and closures in queued commands of other threads
     /// ([`Handle`](crate::Handle)). Default 16 MiB. A `String` or `Vec<u8>` that is moved into a command counts its
-    /// capacity, because that memory is retained. A caller that exceeds it gets
-    /// [`HandleError::Full`](crate::HandleError::Full); a message that is longer than this is always refused.
+    /// capacity, because that memory is retained. A closure counts its own size, without the memory that it owns on the
+    /// heap. A caller that exceeds the limit gets [`HandleError::Full`](crate::HandleError::Full). A message that is
+    /// longer than the limit is always refused.
     pub handle_bytes_max: usize,
 }
 
@@ -238,17 +242,17 @@ pub enum Replay {
 
 /// Limits of a session that replace those of [`Config`]. A field that is `None` replaces nothing.
 ///
-/// Set for the sessions of a route ([`Router::route_with`](crate::Router::route_with)) or for one session
+/// Used for the sessions of a route ([`Router::route_with`](crate::Router::route_with)) or for one session
 /// ([`Context::set_limits`](crate::Context::set_limits)). A server can have 15 different sets of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Replaces [`Config::message_bytes_max`]: at least 1. An echo of longer messages needs a
-    /// [`Config::backlog_bytes_max`] that fits them.
+    /// Replaces [`Config::message_bytes_max`]: at least 1. A handler that sends such messages back needs a
+    /// [`Config::backlog_bytes_max`] for them.
     pub message_bytes_max: Option<usize>,
     /// Replaces [`Config::idle_timeout`]: from 1 ms to 7 days. `Some(None)`: no limit.
     pub idle_timeout: Option<Option<Duration>>,
-    /// Replaces [`Config::lag_policy`] when the session lags as a member. The policy of a topic
-    /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)) takes precedence over it.
+    /// Replaces [`Config::lag_policy`] for this session as a member of topics. The policy of a topic
+    /// ([`Context::set_lag_policy`](crate::Context::set_lag_policy)) takes precedence over both.
     pub lag_policy: Option<LagPolicy>,
 }
 
@@ -439,8 +443,8 @@ impl std::error::Error for ConfigError {}
 /// Returns the maximum number of descriptors of this process: on Linux the soft limit RLIMIT_NOFILE from
 /// `/proc/self/limits`, elsewhere 256, the smallest common default.
 pub fn descriptors_max() -> usize {
-    // One read of a file in /proc returns up to a page; this file has 1.4 KB. To read bytes into an array, and not text
-    // into a string, makes a small program 2 KB smaller.
+    // One read of a file in /proc returns up to a page; this file has 1.4 KB. Reading bytes into an array instead of
+    // text into a string makes a small program 2 KB smaller.
     let mut limits = [0; 4096];
     let len = File::open("/proc/self/limits")
         .and_then(|mut file| file.read(&mut limits))
@@ -470,13 +474,15 @@ const MIB: usize = 1024 * KIB;
 /// Maximum header fields that tungstenite's request parser accepts.
 const HEADERS_MAX: usize = tungstenite::handshake::headers::MAX_HEADERS;
 
-/// Far more requests than one thread answers in a second, and few enough for the integers of `engine::addresses`.
+/// Maximum of `handshakes_per_address_max`: far more requests than one thread answers in a second, and few enough that
+/// the products in `engine::addresses` do not overflow.
 const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// Descriptors that are not for connections: standard streams, the poll, the waker, listeners, a log file, and those
 /// that the embedding program opens.
 const DESCRIPTORS_RESERVE: usize = 32;
 
+/// Descriptor limit that is assumed if the system's cannot be read.
 const DESCRIPTORS_FALLBACK: usize = 256;
 
 const DURATION_MIN: Duration = Duration::from_millis(1);

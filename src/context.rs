@@ -37,8 +37,9 @@ impl<'a> Context<'a> {
         Self { engine, scope: 0 }
     }
 
-    /// Returns a context for one handler of a router. In [`on_timer`](crate::Handler::on_timer) the scope is that in
-    /// which the timer was set.
+    /// Returns a context for one handler of a router. Timers and sources of this context are reported to that handler:
+    /// [`on_timer`](crate::Handler::on_timer) and [`on_source`](crate::Handler::on_source) are called with the scope in
+    /// which the timer was set or the source was registered.
     #[inline]
     pub(crate) fn scoped(&mut self, scope: u32) -> Context<'_> {
         Context {
@@ -51,18 +52,18 @@ impl<'a> Context<'a> {
         self.scope
     }
 
-    /// Returns whether events of the session are called: `on_open` was called, and the session has not ended.
+    /// Returns whether the handler receives events of the session: `on_open` was called, and the session has not ended.
     pub(crate) fn has_events(&self, id: Id) -> bool {
         let session = self.engine.session(id);
         session.is_some_and(|session| session.kind == Kind::Opened && session.phase != Phase::Dead)
     }
 
-    /// Returns a scope that no other handler has, inside the scope of this context.
+    /// Returns a new scope, which no other handler has, within the scope of this context.
     pub(crate) fn new_scope(&mut self) -> u32 {
         self.engine.new_scope(self.scope)
     }
 
-    /// Returns whether the scope of this context is `outer`, or inside it.
+    /// Returns whether the scope of this context is `outer` or is within `outer`.
     pub(crate) fn is_within(&self, outer: u32) -> bool {
         self.engine.is_scope_within(self.scope, outer)
     }
@@ -100,15 +101,16 @@ impl<'a> Context<'a> {
     /// Stops reading from the session until [`resume`](Self::resume), so that TCP makes the peer wait. Returns `false`
     /// without any effect if the session is not open or is paused already.
     ///
-    /// No event of the session's input is called while it is paused: what the server has read already, at most
-    /// [`Config::receive_buffer_bytes`](crate::Config::receive_buffer_bytes) and the part of one incomplete message,
-    /// is processed after `resume`. Messages can still be sent to the session.
+    /// While the session is paused, the handler receives none of its messages, pings and pongs. Input that the server
+    /// has read already is processed after `resume`: at most
+    /// [`Config::receive_buffer_bytes`](crate::Config::receive_buffer_bytes), and the part of one incomplete message.
+    /// Messages can still be sent to the session.
     ///
-    /// Automatic pings ([`Config::ping_interval`](crate::Config::ping_interval)) are still sent, but pongs are not read, so
-    /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. That the peer has ended
-    /// the stream is noticed after `resume`; a reset of the connection is noticed at once. [`close`](Self::close) and
-    /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close; with
-    /// [`Config::stop_spread`](crate::Config::stop_spread), a stop does so when it closes the session.
+    /// Automatic pings ([`Config::ping_interval`](crate::Config::ping_interval)) are still sent. Their pongs are not read, so
+    /// [`Config::idle_timeout`](crate::Config::idle_timeout) does not close a paused session. The server notices the
+    /// end of the peer's stream only after `resume`, but a reset of the connection at once. [`close`](Self::close) and
+    /// [`stop`](Self::stop) resume the session, because the closing handshake needs the peer's Close. With
+    /// [`Config::stop_spread`](crate::Config::stop_spread), a stop resumes each session when it closes the session.
     ///
     /// ```
     /// use wsloop::testing::Harness;
@@ -125,20 +127,22 @@ impl<'a> Context<'a> {
         self.engine.pause(id)
     }
 
-    /// Reads again from a session that [`pause`](Self::pause) has paused, from the next read phase on. The idle timeout
-    /// starts again. Returns `false` if the session was not paused.
+    /// Resumes reading from a session that [`pause`](Self::pause) has paused, in the next read phase. Restarts the idle
+    /// timeout. Returns `false` if the session was not paused.
     pub fn resume(&mut self, id: Id) -> bool {
         self.engine.resume(id)
     }
 
-    /// Replaces limits of [`Config`](crate::Config) for one session, in place of those that an earlier call has set. In
-    /// [`Handler::on_upgrade`](crate::Handler::on_upgrade), for the whole session; later, for example after a login, from
-    /// the next frame on, and the idle timeout starts again. See also
-    /// [`Router::route_with`](crate::Router::route_with).
+    /// Replaces limits of [`Config`](crate::Config) for one session. The fields of `limits` that are `None` return to
+    /// the limits of `Config`, also if an earlier call or the route ([`Router::route_with`](crate::Router::route_with))
+    /// has replaced them.
+    ///
+    /// A call in [`Handler::on_upgrade`](crate::Handler::on_upgrade) applies to the whole session. A later call, for
+    /// example after a login, applies from the next frame on, and an idle timeout that it changes starts again.
     ///
     /// # Errors
-    /// A limit is out of range, or the server has 15 other [`SessionLimits`] already: each different set of values
-    /// counts, as long as the server runs. The limits of the session are unchanged.
+    /// If a limit is out of range, or if the server has 15 other [`SessionLimits`] already: each different set of
+    /// values counts, as long as the server runs. The limits of the session are unchanged then.
     ///
     /// ```
     /// use wsloop::testing::{Harness, Received};
@@ -187,8 +191,7 @@ impl<'a> Context<'a> {
     }
 
     /// Ends the session without a closing handshake and drops its unsent bytes. `on_close` is called in the next reap
-    /// phase, normally that of this turn, with code 1006, or with the code of an ending that was recorded before, for
-    /// example by
+    /// phase, normally that of this turn. Its code is 1006, unless another code was recorded before, for example by
     /// [`close`](Self::close).
     pub fn terminate(&mut self, id: Id) {
         self.engine.terminate(id);
@@ -203,9 +206,13 @@ impl<'a> Context<'a> {
         self.engine.subscribe(id, topic)
     }
 
-    /// As [`subscribe`](Self::subscribe), and sets what the topic retains for members that join later, as long as the topic
-    /// exists: while it has members or retains messages. Use this instead of [`set_replay`](Self::set_replay) if clients
-    /// choose the names of topics, because settings by name stay until they are removed. A setting by name has precedence.
+    /// Makes the session a member as [`subscribe`](Self::subscribe) does, and sets what the topic retains for members
+    /// that join later. The setting lasts as long as the topic exists: while the topic has members or retains messages.
+    /// If
+    /// [`set_replay`](Self::set_replay) was called for the topic's name, that setting takes precedence.
+    ///
+    /// Use this method if clients choose the names of topics: a setting of `set_replay` takes memory for the name until
+    /// the setting is removed, even without the topic.
     pub fn subscribe_with_replay(&mut self, id: Id, topic: &str, replay: Replay) -> bool {
         self.engine.subscribe_with_replay(id, topic, replay)
     }
@@ -232,12 +239,13 @@ impl<'a> Context<'a> {
         self.engine.publish(topic, message.to_message())
     }
 
-    /// Sends a message to every member of `topic` except the session `id`, and returns the number of these members. As
-    /// [`publish`](Self::publish) if the session is not a member. Costs in addition O(topics of the session).
+    /// Sends a message to every member of `topic` except the session `id`, and returns the number of members that it is
+    /// sent to. Does the same as [`publish`](Self::publish) if the session is not a member. Costs O(topics of the
+    /// session) more than `publish`.
     ///
-    /// The session receives the publications before and after this one. While it has unsent publications, this one counts
-    /// against its [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) with up to 128 KiB, because the topic's log may
-    /// have to retain it.
+    /// The session still receives all other publications. While the session has unsent publications, a message from
+    /// which it is excepted counts up to 128 KiB against its [`Config::lag_bytes_max`](crate::Config::lag_bytes_max),
+    /// because the topic's log may have to retain the message.
     ///
     /// ```
     /// use wsloop::testing::{Harness, Received};
@@ -273,7 +281,7 @@ impl<'a> Context<'a> {
     }
 
     /// Returns the names of the topics of which the session is a member, in no particular order. O(topics of the
-    /// session). None for a session that is closing or has ended: its memberships end with the first Close, before
+    /// session). Empty for a session that is closing or has ended: its memberships end with the first Close, before
     /// `on_close`.
     pub fn topics(&self, id: Id) -> Vec<Arc<str>> {
         self.engine.topics(id)
@@ -394,22 +402,22 @@ impl<'a> Context<'a> {
         self.engine.instant()
     }
 
-    /// Cancels a timer. Returns `false` if the timer is not set any more: it was due, and is not an interval, or it was
-    /// cancelled, or its session has ended.
+    /// Cancels a timer. Returns `false` if the timer is no longer set: it was cancelled before, its session has ended,
+    /// or it was not repeated and its event was called already.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.engine.cancel_timer(timer)
     }
 
     /// Adds an event source to the server's poll: any mio socket, pipe or signal source.
     /// [`Handler::on_source`](crate::Handler::on_source) is called with `key` when the source becomes ready for
-    /// `interest`, on the route that has registered it. The handler retains the source; several sources can have the
-    /// same key.
+    /// `interest`. Behind a [`Router`](crate::Router), the handler that has registered the source is called. The
+    /// handler owns the source, and reads and writes it. Several sources can have the same key.
     ///
     /// Call [`deregister`](Self::deregister) before the source is dropped: a dropped source causes no events, but its
     /// entry in the table of sources (48 bytes) stays.
     ///
     /// # Errors
-    /// The system's error. `OutOfMemory` if 2^32 - 1 sources are registered (65 535 on 32-bit targets).
+    /// The system's error, or `OutOfMemory` if 2^32 - 1 sources are registered (65 535 on 32-bit targets).
     pub fn register(
         &mut self,
         source: &mut (impl Source + ?Sized),
@@ -460,7 +468,7 @@ impl<'a> Context<'a> {
         self.engine.sources.reregister(source, id, interest)
     }
 
-    /// Removes a source from the server's poll. Events that were reported already are ignored.
+    /// Removes a source from the server's poll. Events that the poll has reported already are dropped.
     ///
     /// # Errors
     /// The system's error; `NotFound` if the source was deregistered, or its session has ended.
@@ -472,9 +480,11 @@ impl<'a> Context<'a> {
         self.engine.deregister(source, id)
     }
 
-    /// Returns the client's address. Behind a proxy, that is the proxy's address, or if the proxy is
-    /// [trusted](crate::Config::trusted_proxies) the address that it names, with port 0 if it names none. IPv6 scope
-    /// and flow are zero. Returns `None` for Unix sockets, unless a trusted proxy names the client.
+    /// Returns the client's address. Behind a proxy, this is the address of the proxy, unless the proxy names the
+    /// client and is believed: in a header of the request
+    /// ([`Config::trusted_proxies`](crate::Config::trusted_proxies)), or in a header of the PROXY protocol
+    /// (`ListenOptions::proxy_protocol`). The port is 0 if the proxy names none. IPv6 scope and flow are zero. Returns
+    /// `None` for a Unix socket, unless a proxy names the client.
     pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
         self.engine.peer_addr(id)
     }
@@ -485,8 +495,9 @@ impl<'a> Context<'a> {
     /// the start of another. `None` if the peer has not answered one yet.
     ///
     /// Only peers that are silent for [`Config::ping_interval`](crate::Config::ping_interval) get automatic pings.
-    /// Measure busy peers with [`ping`](Self::ping). A pong after the rest of the idle timeout is not counted, nor is one
-    /// to a ping that was sent during a [`pause`](Self::pause). An unsolicited one changes nothing.
+    /// Measure busy peers with [`ping`](Self::ping). A pong after the rest of the idle timeout is not counted, and the
+    /// result is `None` after it. The pong to a ping that was sent during a [`pause`](Self::pause) is not counted either.
+    /// An unsolicited pong changes nothing.
     ///
     /// ```
     /// use std::time::Duration;
@@ -522,14 +533,13 @@ impl<'a> Context<'a> {
         self.engine.ids()
     }
 
-    /// Returns whether the session is open, so that messages can be sent to it. It is not open in `on_upgrade`, nor
-    /// after
-    /// [`close`](Self::close) or the peer's Close.
+    /// Returns whether the session is open, so that messages can be sent to it. A session is not open in `on_upgrade`,
+    /// nor after [`close`](Self::close) or the peer's Close.
     pub fn is_open(&self, id: Id) -> bool {
         self.engine.is_open(id)
     }
 
-    /// Returns the server's counters.
+    /// Returns the server's counters. O(sessions whose sockets accept nothing at the moment).
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
@@ -566,9 +576,9 @@ impl<'a> Context<'a> {
 
     /// Stops the server gracefully: [`Handler::on_stop`](crate::Handler::on_stop) is called, the listeners are closed,
     /// and every session gets Close 1001, all at once or spread over
-    /// [`Config::stop_spread`](crate::Config::stop_spread). Sessions that are left
+    /// [`Config::stop_spread`](crate::Config::stop_spread). Sessions that have not ended within
     /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) after the last Close are terminated. A second call
-    /// terminates all immediately.
+    /// terminates all sessions immediately.
     pub fn stop(&mut self) {
         self.engine.stop();
     }

@@ -1,7 +1,8 @@
 //! The client's address in the header that proxies add to a request: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
 //!
-//! Each proxy appends the address of its peer. Only the part that trusted proxies have appended can be relied upon: what
-//! is left of it may be the client's invention. So elements are read from the right, also their quotes.
+//! Each proxy appends the address of its peer. Only the part that trusted proxies have appended can be relied upon,
+//! because the client can send any text to the left of it. So the elements, and the quotes in them, are read from right
+//! to left.
 
 use crate::config::ForwardedHeader;
 use crate::network::Network;
@@ -11,10 +12,11 @@ use tungstenite::http::header::{FORWARDED, HeaderMap, HeaderName};
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Returns the address of the client whose request has come through proxies, of which the last is trusted: the
-/// rightmost address that is not in `trusted`, or the leftmost if all are. An element that is no address (`unknown`,
-/// an obfuscated identifier, garbage) ends the search with the address to the right of it. `None` if the rightmost
-/// element is no address, or if there is none: the last proxy is all that is known then.
+/// Returns the address of the client of a request that a trusted proxy has sent: the rightmost address in the header
+/// that is not in `trusted`, or the leftmost address if all are in `trusted`. An element that is not an address
+/// (`unknown`, an obfuscated identifier, garbage) ends the search with the address to the right of it. Returns `None`
+/// if the rightmost element is not an address, or if there is no element: then only the address of the last proxy is
+/// known.
 ///
 /// The port is 0 if it is missing. O(length of the header times length of `trusted`).
 pub(crate) fn client_address(
@@ -52,9 +54,9 @@ pub(crate) fn client_address(
     client
 }
 
-/// Returns the value of the parameter `for` of an element of `Forwarded`, without quotes: `forwarded-element =
-/// [ forwarded-pair ] *( ";" [ forwarded-pair ] )`. `None` if a part of the element is no pair, or if the element does
-/// not have that parameter exactly once.
+/// Returns the value of the parameter `for` of an element of `Forwarded`, without quotes:
+/// `forwarded-element = [ forwarded-pair ] *( ";" [ forwarded-pair ] )`. `None` if a part of the element is not a pair,
+/// or if the element does not have the parameter `for` exactly once.
 fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     let mut node = None;
     let mut rest = Some(element);
@@ -73,7 +75,7 @@ fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     node
 }
 
-/// Returns a value without the quotes around it. `None` if there is a quote or a backslash in it, which no address has.
+/// Returns a value without the quotes around it. `None` if another quote or a backslash is in it, which no address has.
 fn unquoted(value: &[u8]) -> Option<&[u8]> {
     let value = match value {
         [b'"', value @ .., b'"'] => value,
@@ -82,11 +84,11 @@ fn unquoted(value: &[u8]) -> Option<&[u8]> {
     (!value.contains(&b'"') && !value.contains(&b'\\')).then_some(value)
 }
 
-/// Splits a text at the last `separator` that is not in a quoted string. Returns what is left of it, if there is one,
-/// and what is right of it, without blanks around.
+/// Splits a text at the last `separator` that is not in a quoted string. Returns the text before the separator, or
+/// `None` if there is no separator, and the text after it, without the blanks around.
 ///
-/// From the right, because the left part can be made up by the client: a quote that is not closed there must not change
-/// what a proxy has appended.
+/// The search starts at the end, because the client can send any text at the start: a quote that is not closed there
+/// must not change how an element that a proxy has appended is read.
 fn split_last(text: &[u8], separator: u8) -> (Option<&[u8]>, &[u8]) {
     let mut is_quoted = false;
     for (at, &byte) in text.iter().enumerate().rev() {
@@ -105,7 +107,8 @@ fn is_escaped(text: &[u8], at: usize) -> bool {
     before.take_while(|&&byte| byte == b'\\').count() % 2 == 1
 }
 
-/// Parses an IP address with or without a port. An IPv6 address can be in brackets, and must be with a port.
+/// Parses an IP address with or without a port. An IPv6 address must be in brackets if it has a port, and can be
+/// otherwise.
 fn parse_address(text: &[u8]) -> Option<SocketAddr> {
     let text = str::from_utf8(text).ok()?;
     let (ip, port) = if let Ok(address) = text.parse::<SocketAddr>() {
@@ -267,7 +270,7 @@ mod tests {
 
     /// A proxy appends its element to what the client has sent, in the same line or in another.
     #[test]
-    fn no_beginning_by_the_client_changes_what_a_proxy_has_appended() {
+    fn no_text_of_the_client_changes_the_address_that_a_proxy_appends() {
         let beginnings = [
             "\"",
             "for=\"",

@@ -49,14 +49,19 @@ use crate::proto::{HttpResponse, Message, Request, Upgrade};
 pub trait Handler {
     /// Called when a whole message has arrived (RFC 6455 section 6.2). It has at most [`Config::message_bytes_max`]
     /// bytes; a text is valid UTF-8. `message` borrows a buffer of the loop: copy it to store it. After
-    /// [`Context::close`], messages that the peer has sent before it answers the Close are still delivered here;
-    /// sends are refused then.
+    /// [`Context::close`], messages that the peer has sent before its own Close are still delivered here, but no
+    /// message can be sent to the session.
     ///
     /// [`Config::message_bytes_max`]: crate::Config::message_bytes_max
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>);
 
-    /// Returns the handler that this one wraps, if there is one. Every event that this handler does not implement is
-    /// passed to it. The default is `None`: such events are ignored.
+    /// Returns the handler that this handler wraps, if there is one. Every method that this handler does not implement
+    /// calls the same method of the wrapped handler. The default is `None`: there is no wrapped handler, and such
+    /// events are ignored, or have the default response.
+    ///
+    /// A method that this handler does implement decides itself whether to call the wrapped handler. For a session that
+    /// is accepted, `on_upgrade` must call it: a [`Router`](crate::Router) selects the session's route there, and
+    /// panics in `on_open` of a session without a route.
     ///
     /// If the innermost handler is a [`Router`](crate::Router), events of timers and sources of its routes reach those
     /// routes directly: a handler around the router receives only the events of its own timers and sources, even if the
@@ -111,10 +116,10 @@ pub trait Handler {
         }
     }
 
-    /// Called once, when the server begins to stop ([`Context::stop`]), before it closes the sessions. A message that is
-    /// sent or published here arrives before the session's Close, unless the stop is immediate. Clients that were in the
-    /// backlog of a listener have been accepted by then, and no others will be. Not called if the server is dropped
-    /// without a stop.
+    /// Called once, when the server begins to stop ([`Context::stop`]), before it closes the sessions. A message that
+    /// is sent or published here arrives before the session's Close, unless a second call of `stop` ends all sessions
+    /// immediately. Before this call, a stop that is not immediate accepts the connections in the backlogs of the
+    /// listeners. None are accepted after it. Not called if the server is dropped without a stop.
     fn on_stop(&mut self, cx: &mut Context<'_>) {
         if let Some(inner) = self.inner() {
             inner.on_stop(cx);
@@ -130,9 +135,9 @@ pub trait Handler {
     /// After `Ok`, `on_open` is called at once: no other method of the handler is called in between, and bytes that the
     /// client has sent after its request are processed later. There are two exceptions, in which neither `on_open` nor
     /// `on_close` follows: this method has called [`Context::terminate`] for this session, or it has made the 101
-    /// response invalid, which is answered with 500 and reported to `on_error`. A wrapper that refuses a client after
-    /// its inner handler has accepted it is a third one for the inner handler. So count and subscribe sessions in
-    /// `on_open`.
+    /// response invalid, which is answered with 500 and reported to `on_error`. For a wrapped handler there is a third
+    /// exception: the handler around it can refuse the client after the wrapped handler has returned `Ok`. So count and
+    /// subscribe sessions in `on_open`.
     ///
     /// # Errors
     /// The response that refuses the client. Neither `on_open` nor `on_close` follows.
@@ -206,9 +211,9 @@ pub trait Handler {
         }
     }
 
-    /// Called when a session has ended; its socket is closed directly afterwards. After a closing handshake that is
-    /// when the peer has ended the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The session's
-    /// path and address are still available; sends are refused.
+    /// Called when a session has ended; its socket is closed directly afterwards. After a closing handshake, a session
+    /// ends when the peer has ended the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The
+    /// session's path and address are still available. Messages can no longer be sent to it.
     ///
     /// [`Config::close_timeout`]: crate::Config::close_timeout
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
@@ -233,7 +238,7 @@ pub trait Handler {
     }
 
     /// Called when a timer of [`Context::set_session_timer`] is due: once, or each time if the timer is an interval.
-    /// Only between `on_open` and `on_close`.
+    /// Called only between `on_open` and `on_close`.
     fn on_session_timer(&mut self, cx: &mut Context<'_>, id: Id, key: u64) {
         if let Some(inner) = self.inner() {
             inner.on_session_timer(cx, id, key);
@@ -249,7 +254,7 @@ pub trait Handler {
     }
 
     /// Called when a source of [`Context::register_for_session`] is ready. Readiness is edge-triggered: read or write
-    /// until `WouldBlock`, or no further call follows. Only between `on_open` and `on_close`.
+    /// until `WouldBlock`, or no further call follows. Called only between `on_open` and `on_close`.
     fn on_session_source(&mut self, cx: &mut Context<'_>, id: Id, key: u64, ready: Ready) {
         if let Some(inner) = self.inner() {
             inner.on_session_source(cx, id, key, ready);
@@ -259,8 +264,9 @@ pub trait Handler {
 
 /// Calls `act` with the innermost of the handlers that `handler` wraps, or with `handler` if it wraps none.
 ///
-/// An event of a timer or a source in a scope that is not the handler's own belongs to a route of a router that the
-/// handler wraps. Handlers in between do not see it, so that they cannot take it for an event of their own.
+/// The innermost handler is a router if an event of a timer or a source has a scope other than `handler`'s own: the
+/// event belongs to one of its routes. Handlers in between do not receive the event, because it could have the key of
+/// one of their own events.
 pub(crate) fn with_innermost(handler: &mut dyn Handler, act: &mut dyn FnMut(&mut dyn Handler)) {
     match handler.inner() {
         Some(inner) => with_innermost(inner, act),
@@ -308,8 +314,8 @@ where
 /// let server = Server::new(Config::default(), handler);
 /// assert!(server.is_ok());
 /// ```
-// Without the lint, an event that is added to the trait but not forwarded here would silently be dropped by the
-// default.
+// Without the lint, an event that is added to the trait but not forwarded here would not reach the boxed handler: the
+// default method passes it to `inner`, or drops it.
 #[deny(clippy::missing_trait_methods)]
 impl<H: Handler + ?Sized> Handler for Box<H> {
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {

@@ -47,11 +47,12 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `serve` | yes | the server binary; enables `client-addresses`, `simd` and `socket-options` |
+//! | `serve` | yes | the server binary; enables `client-addresses`, `http-date`, `simd` and `socket-options` |
 //! | `connect`, `bench` | yes | the binary's commands of that name |
 //! | `mimalloc` | yes | the binary's allocator, which returns memory after a burst |
 //! | `socket-options` | with `serve` | [`Config::kernel_unsent_bytes_max`]; a reset, which frees the kernel's memory, for peers that accept nothing |
 //! | `client-addresses` | with `serve` | [limits per client address](Config::connections_per_address_max), [trusted proxies](Config::trusted_proxies) |
+//! | `http-date` | with `serve` | the header `Date` in HTTP responses |
 //! | `proxy-protocol` | yes | listeners for proxies that send the PROXY protocol (`ListenOptions::proxy_protocol`); enables `client-addresses` |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
 //!

@@ -1,10 +1,10 @@
-//! [`Names`]: an index for each name. One type for topics and request paths, and without inlined methods: a hash table
-//! of another type, or another copy, adds 1 to 2 KB to a program.
+//! [`Names`]: a hash table from names to indices. Topics and request paths use the same type, and its methods are not
+//! inlined, because a hash table of another type, or a second copy of the code, adds 1 to 2 KB to a program.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// An index for each of a set of names.
+/// A hash table from names to the indices of what they name.
 #[derive(Debug, Default)]
 pub(crate) struct Names(HashMap<Arc<str>, u32>);
 
@@ -15,19 +15,19 @@ impl Names {
         self.0.get(name).copied()
     }
 
-    /// Adds a name, or replaces its index.
+    /// Inserts a name with its index, or replaces the index of a name.
     #[inline(never)]
     pub(crate) fn insert(&mut self, name: Arc<str>, index: u32) {
         self.0.insert(name, index);
     }
 
-    /// Removes a name, if it is there.
+    /// Removes a name. Has no effect if the name is not in the table.
     #[inline(never)]
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.remove(name);
     }
 
-    /// Returns whether there is no name.
+    /// Returns whether the table is empty.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -39,8 +39,8 @@ impl Names {
         self.0.capacity()
     }
 
-    /// Releases the memory of all but about `capacity` names. A capacity below the number of names is taken for that
-    /// number; 0 releases all of the memory of an empty table.
+    /// Shrinks the table to a capacity of about `capacity` names, but not below the number of names. With 0, an empty
+    /// table releases all of its memory.
     #[inline(never)]
     pub(crate) fn shrink_to(&mut self, capacity: usize) {
         self.0.shrink_to(capacity);

@@ -8,8 +8,8 @@ use std::str::FromStr;
 /// [`Config::trusted_proxies`](crate::Config::trusted_proxies).
 ///
 /// Parsed from an address (`192.0.2.1`, `2001:db8::1`), an address with the length of a prefix in bits (`10.0.0.0/8`,
-/// `2001:db8::/32`), or `unix`. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is the IPv4 address, here and in
-/// [`contains`](Self::contains).
+/// `2001:db8::/32`), or `unix`. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is treated as the IPv4 address, both
+/// when it is parsed and in [`contains`](Self::contains).
 ///
 /// ```
 /// use wsloop::Network;
@@ -46,7 +46,8 @@ impl Network {
         }
     }
 
-    /// As [`contains`](Self::contains). `None` is a peer without address, which only [`UNIX`](Self::UNIX) contains.
+    /// Returns whether the peer with this address is in the range. `None` is a peer without an address, which only
+    /// [`UNIX`](Self::UNIX) contains.
     pub(crate) fn contains_peer(&self, address: Option<IpAddr>) -> bool {
         match address {
             Some(address) => self.contains(address),
@@ -56,7 +57,7 @@ impl Network {
 }
 
 impl From<IpAddr> for Network {
-    /// Returns the network of one address.
+    /// Returns the network that contains only this address.
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(base) => Kind::V4 { base, prefix: 32 },
@@ -108,7 +109,7 @@ impl FromStr for Network {
     }
 }
 
-/// Displays the network as it is parsed.
+/// Displays the network in the form in which it is parsed.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -121,13 +122,13 @@ impl fmt::Display for Network {
     }
 }
 
-/// Why a text is not a [`Network`].
+/// Why a text is not a [`Network`]. Displayed as a phrase to follow the text: `is not an address, ...`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NetworkError {
     /// The part before the `/` is not an IP address.
     Address,
-    /// The part after the `/` is not a number, or larger than the number of bits of the address.
+    /// The part after the `/` is not a number, or is larger than the number of bits of the address.
     Prefix,
     /// The address has bits after the prefix, as in `10.0.0.1/8`: either the address or the prefix is a mistake.
     HostBits,

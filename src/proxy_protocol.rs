@@ -1,8 +1,8 @@
 //! The PROXY protocol, versions 1 and 2: the header at the beginning of a connection in which a proxy names the client.
-//! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>
+//! Sections are those of <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
 //!
-//! The crate `proxy-header` parses the header. This module determines where the header ends, bounds its length, and
-//! finds out at the first wrong byte that bytes are no header.
+//! The crate `proxy-header` parses the header. This module determines where the header ends, limits its length, and
+//! rejects bytes that do not begin a header at the first wrong byte.
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 pub(crate) struct Header {
     /// Length in bytes, with the extensions (TLVs) of version 2, which are skipped.
     pub(crate) len: usize,
-    /// The client's address. `None` if the proxy names none: `LOCAL`, for example for a health check, `UNKNOWN`, or a
-    /// Unix socket.
+    /// The client's address. `None` if the header has none: the command is `LOCAL`, for example for a health check, or
+    /// the address family is `UNKNOWN` or that of Unix sockets.
     pub(crate) client: Option<SocketAddr>,
 }
 
@@ -21,8 +21,8 @@ pub(crate) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidHeader;
 
-/// Parses the header at the beginning of `bytes`, which can have more bytes. Returns `None` if more bytes are needed.
-/// A header can have at most `bytes_max` bytes, one of version 1 also at most [`V1_BYTES_MAX`]. O(1).
+/// Parses the header at the beginning of `bytes`. Other bytes can follow it. Returns `None` if the header is not
+/// complete yet. A header can have at most `bytes_max` bytes, and a header of version 1 at most [`V1_BYTES_MAX`]. O(1).
 pub(crate) fn parse(bytes: &[u8], bytes_max: usize) -> Result<Option<Header>, InvalidHeader> {
     let begins_as = |start: &[u8]| {
         let len = start.len().min(bytes.len());
@@ -58,8 +58,8 @@ pub(crate) fn parse(bytes: &[u8], bytes_max: usize) -> Result<Option<Header>, In
     }
 }
 
-/// Returns the length of a header of version 1, with the CRLF that ends it. `None` if that has not arrived. Without
-/// this, the parser would wait for fields that are missing in a complete line.
+/// Returns the length of a header of version 1, with the CRLF that ends it. `None` if the CRLF has not arrived. The
+/// length is needed because the crate's parser would wait for more bytes if a field is missing in a complete line.
 fn v1_len(bytes: &[u8]) -> Result<Option<usize>, InvalidHeader> {
     let line = &bytes[..bytes.len().min(V1_BYTES_MAX)];
     match line.windows(2).position(|pair| pair == b"\r\n") {
@@ -70,8 +70,9 @@ fn v1_len(bytes: &[u8]) -> Result<Option<usize>, InvalidHeader> {
     }
 }
 
-/// Checks what the parser does not: that `UNKNOWN` is a whole word, and that no number has a sign. Section 2.1: the
-/// receiver "must ignore anything presented before the CRLF" only behind the word.
+/// Returns whether a line passes the checks that the crate's parser does not make: `UNKNOWN` is a whole word, and no
+/// number has a sign. `fields` is the line after `PROXY `. Section 2.1 demands that the receiver "must ignore anything
+/// presented before the CRLF" only after the word `UNKNOWN`.
 fn is_v1_line(fields: &[u8]) -> bool {
     match fields.strip_prefix(b"UNKNOWN") {
         Some(rest) => rest.first().is_none_or(|&byte| byte == b' '),
@@ -79,7 +80,7 @@ fn is_v1_line(fields: &[u8]) -> bool {
     }
 }
 
-/// Returns the length of a header of version 2, or `None` if the bytes that contain it have not arrived. Section 2.2:
+/// Returns the length of a header of version 2, or `None` if its first 16 bytes have not arrived. Section 2.2:
 /// "The 15th and 16th bytes" are "the address length in bytes in network endian order".
 fn v2_len(bytes: &[u8]) -> Option<usize> {
     let fixed = bytes.get(..V2_FIXED_BYTES)?;

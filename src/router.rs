@@ -27,10 +27,10 @@ use std::fmt;
 /// # let _ = router;
 /// ```
 ///
-/// `on_timer` and `on_source` are called for the handler that has set the timer or registered the source. Timers and
-/// sources of the embedding program do not reach the routes: wrap the router in a handler of your own
-/// ([`Handler::inner`]), as in [`guide::embedding`](crate::guide::embedding). All handlers share the same topics. A
-/// handler may itself be a router.
+/// `on_timer` and `on_source` are called for the handler that has set the timer or registered the source. A timer or
+/// source of the embedding program ([`Server::with_context`](crate::Server::with_context)) belongs to no route. To
+/// handle it, wrap the router in a handler of your own ([`Handler::inner`]), as in
+/// [`guide::embedding`](crate::guide::embedding). All handlers share the same topics. A handler may itself be a router.
 ///
 /// The handlers of [`Router::new`] can share state of their thread in an `Rc`. A server that is created on one thread
 /// and run on another needs [`Router::sendable`].
@@ -63,8 +63,8 @@ struct Route<R: ?Sized> {
     pattern: Pattern,
     handler: Box<R>,
     limits: SessionLimits,
-    /// Scope of this route's timers and sources. It contains those of routers inside the route's handler. 0 before it is
-    /// first used.
+    /// The scope of this route's timers and sources, 0 before its first use. The scopes of the routes of a router
+    /// inside the route's handler are within this scope.
     scope: u32,
 }
 
@@ -77,24 +77,32 @@ impl<R: RouteHandler + ?Sized> Route<R> {
         self.scope
     }
 
-    /// Calls `act` for an event of a timer or source, whose scope is that of `cx`, with the handler that it belongs to.
+    /// Calls `act` with the handler to which a timer or source belongs that has an event. `cx` has the scope of the
+    /// timer or source. If that is within this route's scope, but not equal to it, the timer or source belongs to a
+    /// route of the router inside the handler.
     fn call_in_scope(
         &mut self,
         cx: &mut Context<'_>,
         act: &mut dyn FnMut(&mut dyn Handler, &mut Context<'_>),
     ) {
         let handler = self.handler.as_handler_mut();
-        if cx.scope() != self.scope && cx.is_within(self.scope) {
+        if cx.scope() == self.scope {
+            act(handler, cx);
+        } else if cx.is_within(self.scope) {
             with_innermost(handler, &mut |handler| act(handler, cx));
         } else {
-            act(handler, &mut cx.scoped(self.scope));
+            log::warn!(
+                "a timer or source of a session was set outside of all routes, and no handler around the router has \
+                 an event for it: ignored"
+            );
         }
     }
 }
 
-/// The route of a session, in 4 bytes because each session has one. The low bits of the session's number distinguish it
-/// from an earlier session in the same slot. The low bits suffice, because they only matter for a session that ends
-/// with an error before its request arrives.
+/// The route of a session, in 4 bytes because each session has one. `number` is the low 16 bits of the session's
+/// number. They distinguish it from an earlier session in the same slot whose entry is still there. 16 bits suffice:
+/// only a session that fails before its request arrives has no entry of its own, and only `on_error` is called for such
+/// a session.
 #[derive(Clone, Copy, Debug)]
 struct SessionRoute {
     number: u16,
@@ -124,8 +132,10 @@ impl Router {
         self.route_boxed(pattern, SessionLimits::default(), Box::new(handler))
     }
 
-    /// As [`route`](Self::route), with limits for the sessions of the route that replace those of
+    /// Adds a route as [`route`](Self::route) does, with limits for its sessions that replace those of
     /// [`Config`](crate::Config). The handler can replace them by others ([`Context::set_limits`]).
+    ///
+    /// A client is answered with 500 if the server has 15 other [`SessionLimits`] already when the client connects.
     ///
     /// ```
     /// use wsloop::handlers::{Broadcast, Echo};
@@ -148,8 +158,7 @@ impl Router {
     /// ```
     ///
     /// # Panics
-    /// As [`route`](Self::route), or if a limit is out of range. If the server has 15 other [`SessionLimits`] already
-    /// when a client connects, the client is answered with 500.
+    /// As [`route`](Self::route), or if a limit is out of range.
     #[must_use]
     pub fn route_with(
         self,
@@ -162,8 +171,8 @@ impl Router {
 }
 
 impl Router<dyn RouteHandler + Send> {
-    /// As [`Router::new`], but the handlers must be `Send`, and so the server can be sent to another thread before it
-    /// runs.
+    /// Returns a router without routes, as [`Router::new`] does, whose handlers must be `Send`. So the server can be
+    /// sent to another thread before it runs.
     ///
     /// ```
     /// use std::thread;
@@ -238,15 +247,17 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// Allows WebSocket clients whose `Origin` (RFC 6454) is `origin`: `scheme://host[:port]`, compared without regard
     /// to case. Can be called for several origins.
     ///
-    /// Once an origin is allowed by this or one of the two following methods, opening handshakes with another `Origin`,
-    /// or without one, are refused with 403. Plain HTTP requests are not checked. By default, all origins are allowed.
+    /// By default, all origins are allowed. After a call of this method, [`allow_no_origin`](Self::allow_no_origin) or
+    /// [`allow_origins_of_hosts`](Self::allow_origins_of_hosts), all opening handshakes that none of the calls allows
+    /// are refused with 403. Plain HTTP requests are not checked.
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
         self.access.allow_origin(origin);
         self
     }
 
-    /// Allows WebSocket clients that send no `Origin`: programs. Browsers always send one.
+    /// Allows WebSocket clients that send no `Origin`, which most programs do not. Browsers always send one. Other
+    /// origins are then refused, as after [`allow_origin`](Self::allow_origin).
     ///
     /// ```
     /// use wsloop::handlers::Echo;
@@ -268,8 +279,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         self
     }
 
-    /// Allows WebSocket clients whose `Origin` has a host that [`allow_host`](Self::allow_host) allows, whatever its
-    /// scheme.
+    /// Allows WebSocket clients whose `Origin` has a host that was passed to [`allow_host`](Self::allow_host), with any
+    /// scheme. Other origins are then refused, as after [`allow_origin`](Self::allow_origin); without a call of
+    /// `allow_host`, all origins are.
     #[must_use]
     pub fn allow_origins_of_hosts(mut self) -> Self {
         self.access.allow_origins_of_hosts();
@@ -282,11 +294,11 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// Once a host is allowed, all requests for other hosts, plain HTTP and opening handshakes, are answered with 421
     /// (RFC 9110 section 15.5.20). By default, all hosts are allowed.
     ///
-    /// Call this for a server that trusts its clients because of its address, such as one on 127.0.0.1. By DNS
-    /// rebinding, a website gives its own name the address of the server, so that a browser lets the website's pages
-    /// read the server's responses. Those requests have the website's name as their `Host`. Opening handshakes from
-    /// pages of other websites are a different matter: they have the server's own name as their `Host`, and only their
-    /// `Origin` differs.
+    /// Call this method for a server that trusts every client that can reach its address, such as a server on
+    /// 127.0.0.1. By DNS rebinding, a website gives its own name the address of the server, so that a browser lets the
+    /// website's pages read the server's responses. Those requests have the website's name as their `Host`. This method
+    /// does not refuse opening handshakes that pages of other websites send to the server's own name: their `Host` is
+    /// the server's, and only their `Origin` differs.
     ///
     /// ```
     /// use wsloop::page::Page;
@@ -310,9 +322,10 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         self
     }
 
-    /// Calls `act` with the handler of the route that was added with `pattern`, and returns its result. Timers that
-    /// `act` sets and sources that it registers with its context belong to the route. `None` if there is no such route,
-    /// or its handler is not an `H`.
+    /// Calls `act` with the handler of the route that was added with `pattern`, and returns the result of `act`.
+    /// Returns `None` if there is no such route, or if its handler is not an `H`.
+    ///
+    /// Timers that `act` sets and sources that it registers with its context belong to the route.
     ///
     /// ```
     /// use wsloop::{Config, Context, Handler, Id, Message, Router, Server};
@@ -333,6 +346,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Panics
+    /// If `pattern` does not begin with a slash, or has a `*` elsewhere than as its last segment.
     pub fn with_route<H: Handler + 'static, T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -388,7 +404,10 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         routes.find(|route| route.scope != 0 && cx.is_within(route.scope))
     }
 
-    /// Returns the handler of a session, and a context with the route's scope of timers.
+    /// Returns the handler of a session, and a context with the scope of the route's timers and sources.
+    ///
+    /// # Panics
+    /// If neither `on_upgrade` nor `on_http` was called for the session.
     #[inline]
     fn handler_of<'r, 'c>(
         &'r mut self,
@@ -411,7 +430,8 @@ impl<R: RouteHandler + ?Sized> Router<R> {
 }
 
 /// Slots for which memory is reserved with the first session: 160 KB, of which no page is resident before one of its
-/// slots is used. A vector that grows instead leaves its smaller predecessors in the caches of the allocator.
+/// slots is used. A vector that grows step by step would leave its earlier, smaller allocations in the allocator's free
+/// lists.
 const SLOTS_RESERVED: usize = 40 * 1024;
 
 /// The entry of a slot that has had no session with a route.
@@ -486,7 +506,8 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
         self.access.check_origin(request)?;
         self.record_route(id, index);
         let limits = self.routes[index].limits;
-        // A router inside the handler of a route does not change the route's limits, unless it has others.
+        // Default limits are not set: in a router inside the handler of a route, they would replace that route's
+        // limits.
         if limits != SessionLimits::default()
             && let Err(error) = cx.set_limits(id, limits)
         {

@@ -6,17 +6,20 @@ use std::ops::{Index, IndexMut};
 
 /// Values of one handler by session, found in O(1) without hashing.
 ///
-/// A handler owns its map, so it can use a value and the [`Context`](crate::Context) at the same time, and handlers that
-/// wrap each other do not share values. Values need not be `Send` unless the server is sent to another thread.
+/// A handler owns its map, so it can use a value and the [`Context`](crate::Context) at the same time. Each handler has
+/// its own values, also if one handler wraps another. Values need not be `Send` unless the server is sent to another
+/// thread.
 ///
 /// Remove a session's value in [`on_close`](crate::Handler::on_close). A value that was inserted in
-/// [`on_upgrade`](crate::Handler::on_upgrade) for a client that was refused afterwards has no `on_close`. It stays until
-/// another session of the map has the same place, so there are never more values than
-/// [`Config::connections_max`](crate::Config::connections_max). For this reason the map has no iterator: use
+/// [`on_upgrade`](crate::Handler::on_upgrade) stays if the client is refused afterwards, because no `on_close` follows.
+/// It is dropped when a value is inserted for a later session in the same slot, so there are never more values than
+/// [`Config::connections_max`](crate::Config::connections_max). Because of such values the map has no iterator: use
 /// [`Context::ids`](crate::Context::ids) for the sessions.
 ///
-/// A place takes the size of the value and 8 to 16 bytes. The map has a place for each slot of the server up to the
-/// highest with a value; if few of many sessions have a value, a `HashMap<Id, T>` takes less memory.
+/// A session occupies a slot of the server until it has ended; then a later session can occupy the slot. The map has a
+/// place for each slot up to the highest slot with a value. A place takes the size of the value and 8 to 16 bytes. If
+/// few of many sessions have a value, a `HashMap<Id, T>` takes less memory and less time: an insertion above the
+/// highest slot with a value initializes all places below it.
 ///
 /// ```
 /// use wsloop::testing::{Harness, Received};
@@ -93,7 +96,7 @@ impl<T> SessionMap<T> {
         }
     }
 
-    /// Removes the value of a session and returns it. Memory is released when few places have values.
+    /// Removes the value of a session and returns it. Releases memory if at most a quarter of the places have values.
     pub fn remove(&mut self, id: Id) -> Option<T> {
         let place = self.places.get_mut(id.slot as usize)?;
         let (_, value) = place.take_if(|(number, _)| *number == id.number)?;
@@ -107,7 +110,7 @@ impl<T> SessionMap<T> {
         self.get(id).is_some()
     }
 
-    /// Releases the places behind the last value, if three quarters of all places are without values.
+    /// Releases the places after the last value, if at most a quarter of all places have values.
     fn shrink(&mut self) {
         if self.places.len() < PLACES_RETAINED || self.len > self.places.len() / 4 {
             return;
@@ -140,6 +143,10 @@ impl<T> Index<Id> for SessionMap<T> {
 }
 
 impl<T> IndexMut<Id> for SessionMap<T> {
+    /// Returns the value of a session.
+    ///
+    /// # Panics
+    /// If the session has no value.
     fn index_mut(&mut self, id: Id) -> &mut T {
         let value = self.get_mut(id);
         value.unwrap_or_else(|| panic!("session {id} has no value in this map"))
@@ -154,7 +161,7 @@ impl<T> fmt::Debug for SessionMap<T> {
     }
 }
 
-/// Places that are not released.
+/// Number of places below which none are released.
 const PLACES_RETAINED: usize = 64;
 
 #[cfg(test)]

@@ -142,6 +142,25 @@ mod serving {
         assert_eq!(http(process.addr, page).status, 426);
     }
 
+    #[test]
+    fn checks_in_http_1_0_are_answered_also_without_a_host() {
+        let process = Process::start(&["serve"]);
+        for path in ["/healthz", "/readyz"] {
+            // HAProxy's `option httpchk GET /readyz`, and nginx's default for `proxy_pass`.
+            for lines in ["", "Host: localhost\r\n"] {
+                let response = http(process.addr, &format!("GET {path} HTTP/1.0\r\n{lines}\r\n"));
+                assert_eq!((response.status, &*response.body), (200, "ok\n"));
+                assert!(response.header("date").is_some());
+                let mut raw = Raw::new(process.addr);
+                raw.send(format!("HEAD {path} HTTP/1.0\r\n{lines}\r\n"));
+                assert_eq!(raw.response_head().status, 200);
+                raw.expect_end();
+            }
+        }
+        let foreign = "GET /healthz HTTP/1.0\r\nHost: evil.example\r\n\r\n";
+        assert_eq!(http(process.addr, foreign).status, 421);
+    }
+
     fn get(process: &Process, path: &str) -> Response {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         http(process.addr, &request)
@@ -449,11 +468,12 @@ mod serving {
         for route in ["/*=echo", "/echo=echo"] {
             let mut process = Process::start(&["serve", "-r", route]);
             let mut client = connect(process.addr, "/echo");
-            assert_eq!(get(&process, "/healthz").status, 200, "{route}");
+            assert_eq!(get(&process, "/readyz").status, 200, "{route}");
             process.signal("USR1");
             process.logged("draining");
-            let health = get(&process, "/healthz");
-            assert_eq!((health.status, &*health.body), (503, "draining\n"));
+            let ready = get(&process, "/readyz");
+            assert_eq!((ready.status, &*ready.body), (503, "draining\n"));
+            assert_eq!(get(&process, "/healthz").status, 200, "{route}");
             assert_eq!(get(&process, "/").status, 200, "{route}");
             assert_eq!(http(process.addr, &upgrade_request("/echo")).status, 503);
             // Regression test: the line named a stop only.

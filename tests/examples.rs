@@ -27,11 +27,9 @@ mod token;
 mod worker;
 
 use common::*;
-use std::time::Duration;
 use tungstenite::Message as Sent;
 use tungstenite::client::IntoClientRequest;
 use wsloop::Config;
-use wsloop::testing::{Harness, Received};
 
 mod chats {
     use super::*;
@@ -102,9 +100,12 @@ mod chats {
     }
 }
 
+#[cfg(feature = "socket-options")]
 mod price_feed {
     use super::*;
     use prices::Prices;
+    use std::time::Duration;
+    use wsloop::testing::{Harness, Received};
 
     /// Returns the number of a table.
     fn tick(table: &str) -> u64 {
@@ -156,7 +157,7 @@ mod price_feed {
 
     /// A client whose link accepts nothing for 400 tables receives a few old ones, which were in the kernels' buffers, and
     /// then new ones: old tables would arrive for a long time if the server's kernel held all of them.
-    #[cfg(all(target_os = "linux", feature = "socket-options"))]
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_client_on_a_slow_link_receives_few_old_tables() {
         use socket2::{Domain, Socket, Type};

@@ -40,7 +40,7 @@ fn a_refusal_is_one_line_with_the_peer_and_the_rule() {
     let with = |line: &str| upgrade_request("/").replace("Host:", &format!("{line}\r\nHost:"));
     let long = "x".repeat(20 * KIB);
     let table = [
-        ("GET / HTTP/1.0\r\n\r\n".to_owned(), "only HTTP/1.1"),
+        ("GET / HTTP/2.0\r\n\r\n".to_owned(), "only HTTP/1.1"),
         ("POST / HTTP/1.1\r\n\r\n".to_owned(), "only GET and HEAD"),
         (
             "GET /\x1b[2J\x1b[1;31mroot HTTP/1.1\r\n".to_owned(),
@@ -297,7 +297,7 @@ fn suppressed_count(log: &[String]) -> usize {
 #[test]
 fn lines_about_a_flood_of_refusals_are_suppressed_and_counted() {
     check_flood(&["serve"], "only HTTP/1.1", |server| {
-        assert_eq!(http(server.addr, "GET / HTTP/1.0\r\n\r\n").status, 505);
+        assert_eq!(http(server.addr, "GET / HTTP/2.0\r\n\r\n").status, 505);
     });
 }
 

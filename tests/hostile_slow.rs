@@ -260,9 +260,12 @@ fn many_slow_handshakes_all_get_408_in_time() {
                 raw.send([byte]);
             }
         }
-        for raw in &mut peers {
-            let response = raw.response();
-            assert_eq!(response.status, 408);
+        let (silent, slow) = peers.split_at_mut(20);
+        for raw in slow {
+            assert_eq!(raw.response().status, 408);
+        }
+        for raw in silent {
+            raw.expect_end();
         }
         let took = start.elapsed();
         assert!(
@@ -295,7 +298,7 @@ fn slow_readers_of_refusals_get_complete_responses() {
         let mut peers: Vec<Raw> = (0..100).map(|_| Raw::new(server.addr)).collect();
         for raw in &mut peers {
             small_window(raw);
-            raw.send("GET / HTTP/1.0\r\n\r\n");
+            raw.send("GET / HTTP/2.0\r\n\r\n");
         }
         thread::sleep(SHORT);
         for raw in &mut peers {
@@ -360,7 +363,7 @@ fn messages_before_a_half_close_are_answered() {
 
         for (request, status) in [
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
-            ("GET / HTTP/1.0\r\n\r\n", 505),
+            ("GET / HTTP/2.0\r\n\r\n", 505),
         ] {
             let mut raw = Raw::new(server.addr);
             raw.send(request);

@@ -112,11 +112,19 @@ mod requests {
     }
 
     #[test]
-    fn a_request_that_does_not_arrive_is_408() {
+    fn a_connection_without_a_byte_is_closed_without_an_answer() {
+        let (handler, events) = watch(Echo::new());
+        let server = serve(with_short_timeout(), handler);
+        Raw::new(server.addr).expect_end();
+        assert_eq!(events.error(), "handshake_timeout reached");
+    }
+
+    #[test]
+    fn a_request_that_does_not_arrive_whole_is_408() {
         let (handler, events) = watch(Echo::new());
         let server = serve(with_short_timeout(), handler);
         for start in [
-            "",
+            "G",
             "GET / HTTP/1.1\r\nHost: ex",
             upgrade_request("/").trim_end(),
         ] {
@@ -148,7 +156,7 @@ mod requests {
         let server = serve(with_short_timeout(), Echo::new());
         let mut early = connect(server.addr, "/");
         // When this later connection gets 408, the timeout of the first one has passed, too.
-        assert_eq!(http(server.addr, "").status, 408);
+        assert_eq!(http(server.addr, "GET").status, 408);
         assert_eq!(ask(&mut early, "still here"), "still here");
     }
 

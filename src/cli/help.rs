@@ -43,11 +43,11 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       files when it stops.
       proxy:ADDR, such as proxy:127.0.0.1:9700 or proxy:unix:PATH, demands that
       each connection begins with a header of the PROXY protocol, version 1 or
-      2, in which a proxy names the client. Make it accessible to the proxy
+      2, in which a proxy names the client. Make ADDR accessible to the proxy
       only.
       Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
-      -l, and instead of the default address if there is no -l. If the name of
-      a socket (FileDescriptorName) is proxy, it is as proxy:ADDR.
+      -l, and instead of the default address if there is no -l. A socket with
+      the name proxy (FileDescriptorName) is used like proxy:ADDR.
   -r, --route PATH=HANDLER
       Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
@@ -63,8 +63,8 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       Answer only requests with this Host header: a name or an IP address, with
       any port, or NAME:PORT; repeatable; * allows every host. Requests with
       another Host are refused with HTTP 421. Default: localhost, 127.0.0.1,
-      [::1] and the hosts of -l if all TCP ports are on loopback addresses,
-      against websites that use DNS rebinding; otherwise every host.
+      [::1] and the hosts of -l if all TCP ports are on loopback addresses, to
+      refuse websites that use DNS rebinding; otherwise every host.
   --origin ORIGIN
       Accept only WebSocket requests with this Origin header, such as
       https://example.org, or null; repeatable. `none` accepts requests without
@@ -74,7 +74,7 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       otherwise every request.
   --no-page
       Do not answer GET / with the built-in page, which connects to the server
-      from a browser. WebSockets at / are not affected.
+      from a browser. WebSockets at / are still served.
   --metrics PATH
       Answer GET PATH with metrics in the Prometheus text format: connections,
       messages, bytes, refusals, closes and durations of loop turns. Every
@@ -123,7 +123,8 @@ Connections:
   --headers-max N            headers of a request, default 100, at most 124;
                              above: HTTP 431
   --handshake-timeout TIME   from accept to the end of the request, default
-                             10s; above: HTTP 408
+                             10s; above: HTTP 408, or nothing if not a single
+                             byte has arrived
   --idle-timeout TIME        time without a byte from the peer, default 120s,
                              no limit if 0 or off; above: close 1001
   --ping-interval TIME       time without a byte from the peer until a ping,
@@ -152,15 +153,15 @@ Data queued for one peer and not yet sent:
   --kernel-unsent-bytes-max BYTES
                              maximum that the kernel accepts from the server
                              and has not sent, default off (up to megabytes);
-                             above: the server queues it. With 1K, --lag skip
-                             is current for slow clients. A small limit costs
-                             throughput. TCP only
+                             above: the server queues it. With 1K and --lag
+                             skip, slow clients receive current messages. A
+                             small limit costs throughput. TCP only
 
 Broadcasts:
   --replay N|BYTES           send the last messages on a path to each client
-                             that connects to it later: N messages, or with K,
-                             M or G as many bytes, but at most --lag-bytes-max;
-                             default none
+                             that connects to it later: the last N messages, or
+                             with K, M or G as many bytes, and never more than
+                             --lag-bytes-max; default none
   --replay-bytes-max BYTES   messages that all paths together retain for
                              --replay, and 1 KiB for each path, default 16M;
                              above: the path that was published to least
@@ -168,9 +169,9 @@ Broadcasts:
 
 The server:
   --connections-max N        open connections, default the descriptor limit
-                             less 32; above: one that was answered over HTTP is
-                             closed, or the oldest without a request after 1s;
-                             if there is none, the new one gets HTTP 503.
+                             less 32; above: one whose HTTP response is sent is
+                             closed, else the oldest that sent no request in
+                             1s; if there is none, the new one gets HTTP 503.
                              At start, the descriptor limit is raised to its
                              hard limit
   --handshakes-max N         connections without a complete request, default
@@ -201,9 +202,10 @@ The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
 received message, RUST_LOG=off nothing. The server does not wait for the reader
 of the log: when 128 KiB are unwritten, lines are dropped, and the log reports
 how many.
-GET /healthz is answered with 200, unless -r or --metrics names that path.
-After SIGUSR1 the server drains: it answers GET /healthz and new WebSockets
-with 503, and serves the open ones until SIGINT or SIGTERM.
+GET /healthz is answered with 200 as long as the server runs, and GET /readyz
+as long as it accepts clients, unless -r or --metrics names that path. After
+SIGUSR1 the server drains: it answers GET /readyz and new WebSockets with 503,
+and serves the open ones until SIGINT or SIGTERM.
 The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
 argument or a variable is invalid.
 "#;

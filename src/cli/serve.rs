@@ -233,7 +233,7 @@ fn unix_url(listener: &UnixListener) -> io::Result<String> {
     )
 }
 
-/// Builds the router: the given routes, the page at `/`, `/healthz` and the metrics.
+/// Builds the router: the given routes, the page at `/`, the checks and the metrics.
 fn router(serve: &Serve) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
@@ -249,16 +249,16 @@ fn router(serve: &Serve) -> Router {
             None => router.route(ROOT, Page::new()),
         };
     }
-    // The health check is not added if its path is in use.
-    let mut paths = serve
-        .routes
-        .iter()
-        .map(|(path, _)| path)
-        .chain(&serve.metrics);
-    if paths.all(|path| path != HEALTH) {
+    for check in [Check::Health, Check::Readiness] {
+        // A check is not added if its path is in use.
+        let mut routes = serve.routes.iter();
+        let path = check.path();
+        if routes.any(|(route, _)| route == path) || serve.metrics.as_deref() == Some(path) {
+            continue;
+        }
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
-            Some((_, route)) => add_route(router, serve, HEALTH, route, Front::Health),
-            None => router.route(HEALTH, Health(NoWebSockets)),
+            Some((_, route)) => add_route(router, serve, path, route, Front::Check(check)),
+            None => router.route(path, check.beside(NoWebSockets)),
         };
     }
     if let Some(path) = &serve.metrics {
@@ -273,7 +273,7 @@ enum Front {
     /// The route's handler, with 426.
     None,
     Page,
-    Health,
+    Check(Check),
 }
 
 /// Adds a route.
@@ -287,7 +287,7 @@ fn add_route(router: Router, serve: &Serve, path: &str, route: &Route, front: Fr
         match front {
             Front::None => router.route(path, handler),
             Front::Page => router.route(path, Page::new().beside(handler)),
-            Front::Health => router.route(path, Health(handler)),
+            Front::Check(check) => router.route(path, check.beside(handler)),
         }
     }
     match route {
@@ -300,20 +300,46 @@ fn add_route(router: Router, serve: &Serve, path: &str, route: &Route, front: Fr
     }
 }
 
-/// Answers plain GET with 200, or with 503 if the server drains or stops. Passes WebSockets to the handler in it.
-struct Health<H>(H);
+/// What a plain GET checks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// Whether the server runs: 200.
+    Health,
+    /// Whether the server accepts sessions: 200, or 503 if it drains or stops.
+    Readiness,
+}
 
-impl<H: Handler> Handler for Health<H> {
+impl Check {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Health => "/healthz",
+            Self::Readiness => "/readyz",
+        }
+    }
+
+    fn beside<H>(self, sockets: H) -> Checked<H> {
+        let check = self;
+        Checked { check, sockets }
+    }
+}
+
+/// Answers plain GET with the result of a check. Passes WebSockets to the handler in it.
+struct Checked<H> {
+    check: Check,
+    sockets: H,
+}
+
+impl<H: Handler> Handler for Checked<H> {
     fn inner(&mut self) -> Option<&mut dyn Handler> {
-        Some(&mut self.0)
+        Some(&mut self.sockets)
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
-        self.0.on_message(cx, id, message);
+        self.sockets.on_message(cx, id, message);
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-        if cx.is_draining() {
+        if self.check == Check::Readiness && cx.is_draining() {
             HttpResponse::new(503, "draining\n")
         } else {
             HttpResponse::new(200, "ok\n")
@@ -326,6 +352,3 @@ const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Path of the built-in page.
 const ROOT: &str = "/";
-
-/// Path of the health check for load balancers.
-const HEALTH: &str = "/healthz";

@@ -1,9 +1,10 @@
 //! Connections and requests of each client address, for the limits `connections_per_address_max` and
 //! `handshakes_per_address_max`.
 //!
-//! Exists only if one of the limits is set. Every operation is O(1). An address has an entry while it has a
-//! connection, and for one to two seconds after a request. There are at most as many entries of the first kind as
-//! connections, and of the second kind [`RECENT_MAX`] in each of two tables.
+//! The tables exist only if one of the limits is set. Every operation is O(1) amortized. An address has an entry in
+//! `connections` while it has a connection, so there are at most as many of these entries as connections. It has an
+//! entry in the tables of requests for one to two seconds after a request, and each of these two tables has at most
+//! [`RECENT_MAX`] entries.
 
 use super::session::Peer;
 use crate::config::Config;
@@ -22,8 +23,10 @@ pub(crate) struct Addresses {
 /// What the limits count together: an IPv4 address, or the first 64 bits of an IPv6 address. A provider assigns 64
 /// bits or less to a customer, whose device can use every address below them.
 ///
-/// The number is that of the IPv4 address, or those 64 bits. They differ, because no IPv6 address of a client is in
-/// ::/32 (RFC 4291 section 2.5), except for ::1, whose number is that of 0.0.0.0.
+/// The key is the number of the IPv4 address, or those 64 bits. An IPv4 client and an IPv6 client never have the same
+/// key, because the IPv6 address of a client is not in ::/32 (RFC 4291 section 2.5). The exception is ::1, which has
+/// the key of
+/// 0.0.0.0, and no client has that address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AddressKey(u64);
 
@@ -40,17 +43,18 @@ pub(crate) enum AddressLimit {
 
 /// A token bucket for each address that has made a request in the last second. The bucket of any other address is full.
 ///
-/// A bucket fills up in a second, so that an entry is of no use after that. No entry is looked for and removed: new
-/// entries are put into one of two tables, and each second the older table is dropped as a whole.
+/// A bucket fills up within a second, and its entry is not needed afterwards. Entries are not removed one by one: new
+/// entries are put into `recent`, and each second `recent` becomes `older`, and the previous `older` is dropped.
 #[derive(Debug)]
 struct Requests {
     /// Size of a bucket, and tokens that it receives in a second.
     rate: u64,
-    /// Times at which the buckets will be full, in units of which a millisecond has `rate` and a token takes 1 000.
+    /// Times at which the buckets will be full. A millisecond has `rate` units. Taking a token adds 1 000 units, the
+    /// time in which the bucket receives one.
     recent: Table,
     /// As `recent`, for the addresses whose last request was before `rotated_at`.
     older: Table,
-    /// Time of the last exchange of the tables, in milliseconds.
+    /// Time at which `recent` last became `older`, in milliseconds.
     rotated_at: u64,
 }
 
@@ -181,13 +185,13 @@ impl Requests {
     }
 }
 
-/// Whether addresses are counted, and determined from what proxies say. A constant, and not conditional compilation: the
-/// compiler removes the code of what cannot happen.
+/// Whether connections and requests can be counted by address, and the headers of trusted proxies can be read. A
+/// constant instead of conditional compilation: the compiler removes the code that is not used.
 pub(crate) const IS_AVAILABLE: bool = cfg!(feature = "client-addresses");
 
-/// Maximum entries of each of the two tables of requests, which so take up to 0.6 MB together. 7 of 8 places of a table
-/// can be used. A client that sends from more addresses than this within a second hardly exceeds a limit with one of
-/// them.
+/// Maximum entries of each of the two tables of requests, which therefore take up to 0.6 MB together: a hash table of
+/// 16 384 places uses at most 7 of 8. Above this number, the older table is dropped early, and its buckets count as
+/// full. An attacker gains little from that: with so many addresses in a second, hardly one of them exceeds its limit.
 const RECENT_MAX: usize = 16 * 1024 / 8 * 7;
 
 /// Time in which an empty bucket becomes full, in milliseconds.

@@ -1,5 +1,5 @@
-//! New connections: inserted, or refused with 503 or 429 above the limits. Connections that have not sent a request are
-//! evicted in favour of new ones.
+//! The admission of new connections: they are inserted, or refused with 503 or 429 above the limits. Connections that
+//! have not sent a complete request are evicted in favour of new ones.
 
 use super::Engine;
 use super::addresses::{AddressKey, AddressLimit, Addresses, IS_AVAILABLE};
@@ -30,15 +30,17 @@ impl Engine {
     }
 
     /// Inserts a new connection. At `handshakes_max` and `connections_max`, the oldest connection without a request is
-    /// evicted. If none can be evicted at `connections_max`, the server is stopping, or the client's address has
-    /// reached a limit, the new connection is answered with 503 or 429, and remains until the peer has read that answer.
-    /// Returns `None` if there are [`SURPLUS_MAX`] such connections already, including those that were evicted in this
-    /// turn: the new connection then gets the answer and is closed at once.
+    /// evicted first. The new connection is refused, with 503 or 429, if none can be evicted at `connections_max`, if
+    /// the server is stopping, or if the client's address has reached a limit. A refused connection is inserted, too,
+    /// and remains until the peer has read the response. If there are [`SURPLUS_MAX`] such connections already,
+    /// including those that were evicted in this turn, the new connection gets the response and is closed at once, and
+    /// the result is `None`.
     pub(crate) fn insert(&mut self, stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
         self.insert_with(stream, peer, false)
     }
 
-    /// As [`insert`](Self::insert). `is_proxied`: a header of the PROXY protocol precedes the request.
+    /// Inserts a new connection as [`insert`](Self::insert) does. `is_proxied`: a header of the PROXY protocol precedes
+    /// the request.
     pub(crate) fn insert_with(
         &mut self,
         mut stream: Stream,
@@ -58,6 +60,8 @@ impl Engine {
             );
             let mut response = Vec::new();
             error.response().encode(false, &mut response);
+            #[cfg(feature = "http-date")]
+            super::date::insert(&mut response);
             // Closing a socket with unread input (the request) sends a reset, which can make the peer's system discard
             // the response. Waiting for the peer would require a descriptor.
             let _ = stream.write(&response);
@@ -93,8 +97,8 @@ impl Engine {
     /// reached. `client` is `None` if the client's address is not known yet. Returns the reason to refuse the new
     /// connection, or `None` if it is admitted.
     fn admit(&mut self, client: Option<Peer>) -> Option<AdmissionError> {
-        // In `Stop::Asked`, connections come from the backlog. They were established before the stop begins, and are
-        // admitted.
+        // In the state `Stop::Asked`, `is_stopping` is `false`: the connections in the backlog were established before
+        // the stop begins, and are admitted.
         if self.is_stopping() {
             return Some(AdmissionError::Shutdown);
         }
@@ -118,8 +122,9 @@ impl Engine {
         None
     }
 
-    /// Ends a connection whose HTTP response was sent whole, and that only waits for the end of the peer's stream: the
-    /// oldest of the first [`EVICTION_CANDIDATES_MAX`] that wait. Returns whether there was one.
+    /// Ends the oldest connection whose whole HTTP response was sent and that only waits for the end of the peer's
+    /// stream. Only the [`EVICTION_CANDIDATES_MAX`] oldest connections that wait for their peers to close are examined.
+    /// Returns whether a connection was ended.
     fn end_answered(&mut self) -> bool {
         let is_answered = |slot: &usize| {
             let session = &self.sessions[*slot];
@@ -168,7 +173,7 @@ impl Engine {
         IS_AVAILABLE && trusted.any(|network| network.contains_peer(peer.ip()))
     }
 
-    /// Returns whether the client's address is to be determined from the request.
+    /// Returns whether the client's address must still be read from the request, because the peer is a trusted proxy.
     pub(crate) fn awaits_address(&self, slot: usize) -> bool {
         IS_AVAILABLE && self.sessions[slot].address_state == AddressState::Awaited
     }
@@ -188,9 +193,9 @@ impl Engine {
         self.admit_client(slot, request.is_head())
     }
 
-    /// Acts on the header of the PROXY protocol, which names `client`. If that is a trusted proxy, the client's address
-    /// is still awaited, from the request. Returns `false` as
-    /// [`identify_by_request`](Self::identify_by_request) does.
+    /// Sets the client's address to `client`, which a header of the PROXY protocol names; `None` leaves the address of
+    /// the socket. If that address is a trusted proxy's, the client's address is read from the request later. Returns
+    /// `false` if the address has reached a limit, as [`identify_by_request`](Self::identify_by_request) does.
     #[cfg(feature = "proxy-protocol")]
     pub(crate) fn identify_by_proxy_header(
         &mut self,
@@ -203,7 +208,7 @@ impl Engine {
         self.is_trusted_proxy(self.sessions[slot].peer) || self.admit_client(slot, false)
     }
 
-    /// Checks the limits of the client's address, which was awaited, and counts the connection. Above a limit, the
+    /// Checks the limits of the client's address, which is known now, and counts the connection. Above a limit, the
     /// connection is answered with 503 or 429, and the result is `false`.
     fn admit_client(&mut self, slot: usize, is_head: bool) -> bool {
         let session = &mut self.sessions[slot];
@@ -236,7 +241,7 @@ impl Engine {
         })
     }
 
-    /// Counts a connection for its client's address, until [`release_address`](Self::release_address).
+    /// Counts a connection for its client's address until [`release_address`](Self::release_address) is called.
     fn count_address(&mut self, slot: usize) {
         let session = &self.sessions[slot];
         debug_assert!(session.address_state != AddressState::Counted);
@@ -264,13 +269,13 @@ impl Engine {
         }
     }
 
-    /// Returns what counts connections and requests by address, if one of the limits is set.
+    /// Returns the tables of connections and requests by address, if one of the limits is set.
     fn addresses(&mut self) -> Option<&mut Addresses> {
         let addresses = self.addresses.as_deref_mut();
         addresses.filter(|_| IS_AVAILABLE)
     }
 
-    /// Returns the connections that are counted by address.
+    /// Returns the number of connections that are counted by address.
     #[cfg(test)]
     pub(crate) fn connections_by_address(&self) -> Option<u64> {
         self.addresses

@@ -12,7 +12,7 @@ pub(crate) type Millis = u32;
 /// The kinds of deadlines, named after the state that they end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deadline {
-    /// The request head must arrive within `handshake_timeout`. Otherwise the answer is 408.
+    /// The request head must arrive within `handshake_timeout`. Otherwise the answer is 408, or the connection is closed if no byte of a request has arrived.
     Handshake,
     /// Nothing was received for the first part of `idle_timeout`, or for `ping_interval`. A ping is sent if
     /// `ping_interval` is set. `Idle` follows.

@@ -83,6 +83,10 @@ impl Engine {
         session.extra_mut().discard_left = discard_left;
         // Nothing may follow the Close, so a pending pong is queued before it.
         session.outbound.queue_pong(&mut self.buffers);
+        #[cfg(feature = "http-date")]
+        if self.replies.starts_with(b"HTTP/") && !self.timers.is_simulated() {
+            super::date::insert(&mut self.replies);
+        }
         session
             .outbound
             .push(&self.replies, &[], &mut self.turn_buffer, &mut self.buffers);
@@ -201,8 +205,17 @@ impl Engine {
         }
     }
 
+    /// Returns whether a byte of the request may have arrived. If not, no response is sent: browsers open connections in
+    /// advance, and read from such a connection after they have sent their next request. They would take an earlier
+    /// response for the answer to it.
+    pub(crate) fn has_request_begun(&self, slot: usize) -> bool {
+        let session = &self.sessions[slot];
+        session.phase != Phase::Prologue
+            && (session.is_read_queued || session.connection.has_begun())
+    }
+
     /// Begins the graceful stop that was requested: closes each open session with code 1001, at once or spread over
-    /// `stop_spread`, and answers each connection without a request with 503.
+    /// `stop_spread`, answers each connection whose request is incomplete with 503, and closes the others.
     pub(crate) fn begin_stop(&mut self) {
         let slots: Vec<usize> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -212,6 +225,9 @@ impl Engine {
             }
             match session.connection.stage() {
                 Stage::Open => self.unclosed.push(id(slot, session.number)),
+                Stage::Opening if !self.has_request_begun(slot) => {
+                    self.end_now(slot, Ending::abnormal(Side::Us, None));
+                }
                 Stage::Opening => {
                     let response = HttpResponse::new(503, "the server is shutting down\n");
                     self.stats.count_refusal(crate::stats::Refusal::Shutdown);

@@ -7,17 +7,17 @@ use crate::config::{ConfigError, LagPolicy, SessionLimits};
 use crate::proto::Limits;
 use std::time::Duration;
 
-/// The number of a set of limits. The default is that of `Config`'s limits.
+/// The number of a set of limits. The default is 0, the set of `Config`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LimitSet(u8);
 
 /// All sets of limits of a server.
 #[derive(Debug)]
 pub(crate) struct LimitSets {
-    /// The limits that the protocol enforces for the set of `Config`.
+    /// The limits of `Config` that the protocol enforces.
     config: Limits,
-    /// `message_bytes_max` of each set. An array, because it is read for each message: the number of the set needs no
-    /// check of its bounds.
+    /// `message_bytes_max` of each set. It is read for each message, and an array of fixed length needs no bounds
+    /// check.
     message_bytes_max: [usize; SETS_MAX],
     /// The sets except that of `Config`: number `n` is at `n - 1`.
     own: Vec<Own>,
@@ -30,7 +30,7 @@ struct Own {
 }
 
 impl LimitSets {
-    /// Returns one set, that of `Config`.
+    /// Returns a table with one set, that of `Config`.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             config: limits,
@@ -39,7 +39,7 @@ impl LimitSets {
         }
     }
 
-    /// Returns the limits that the protocol enforces.
+    /// Returns the limits of the set that the protocol enforces.
     pub(crate) fn protocol(&self, set: LimitSet) -> Limits {
         Limits {
             message_bytes_max: self.message_bytes_max(set),
@@ -71,11 +71,11 @@ impl LimitSets {
         self.own.get(usize::from(set.0).checked_sub(1)?)
     }
 
-    /// Returns the set with these limits, which is added if there is none. `add_idle` is called for a set that is added
-    /// and has its own idle timeout.
+    /// Returns the set with these limits. Adds the set if there is none. `add_idle` is called only for a set that is
+    /// added; it returns the class of the set's idle timeout.
     ///
     /// # Errors
-    /// There are 15 other sets already.
+    /// If there are 15 other sets already.
     pub(crate) fn add(
         &mut self,
         limits: SessionLimits,

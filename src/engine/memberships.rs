@@ -52,9 +52,12 @@ impl Engine {
             self.topics.set_replay_while_it_exists(topic, replay);
         }
         let unsent_to = self.sessions[slot].outbound.unsent_to(topic);
+        // What the log has released is not retained for the sake of this session.
+        let unsent_to = unsent_to.map(|to| to.max(self.topics.log_start(topic)));
         let replayed = self.claim_replay(slot, topic, unsent_to);
         let unsent_to = unsent_to.filter(|_| replayed.is_none());
         let index = self.topics.join(topic, slot, unsent_to);
+        self.lag_policy = Some(Self::apply_lag_policy);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         if memberships.is_empty() {
             // Most members have only one membership.

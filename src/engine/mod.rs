@@ -9,6 +9,7 @@
 //!
 //! - `admission`: inserts new connections, and evicts or refuses connections above the limits
 //! - `addresses`: counts connections and requests by the address of the client
+//! - `date`: the header `Date` of HTTP responses
 //! - `session`: the state of one session; `paths`: the request paths of all sessions
 //! - `endings`: every way in which a session ends
 //! - `memberships`: join, leave, publish, claim
@@ -23,6 +24,8 @@
 
 mod addresses;
 mod admission;
+#[cfg(feature = "http-date")]
+mod date;
 pub(crate) mod deadlines;
 mod endings;
 pub(crate) mod limit_sets;
@@ -39,6 +42,7 @@ pub(crate) mod timers;
 
 use crate::buffer::BufferPool;
 use crate::config::{Config, ConfigError, SessionLimits};
+use crate::handler::Handler;
 use crate::id::Id;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::{HeadLimits, Limits};
@@ -104,6 +108,9 @@ pub(crate) struct Engine {
     pub(crate) large_queue: SlotQueue,
     /// Sessions that published while too many bytes were unclaimed. They are not read until members have caught up.
     pub(crate) deferred: Vec<Id>,
+    /// [`Engine::apply_lag_policy`], once there was a member. It is called through this pointer, so that the linker
+    /// removes its code from programs without topics: 3 KB.
+    pub(crate) lag_policy: Option<fn(&mut Self, usize, &mut dyn Handler)>,
     /// Sessions that have ended. The reap phase frees them.
     pub(crate) reap_queue: VecDeque<Id>,
     /// Sessions that were open when a stop began that closes them one after the other, except those that it has closed
@@ -250,6 +257,7 @@ impl Engine {
             flush_queue: SlotQueue::with_capacity(SLOTS_RETAINED),
             large_queue: SlotQueue::with_capacity(0),
             deferred: Vec::new(),
+            lag_policy: None,
             reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
             read_work: 0,

@@ -335,17 +335,20 @@ impl Engine {
         self.expect_progress(slot);
     }
 
-    /// Sets the write deadline, or postpones it if the peer has accepted [`PROGRESS_BYTES_MIN`] since the deadline was
-    /// set. The deadline of a session that is closing or finishing is not postponed.
+    /// Sets the write deadline, or postpones it if the peer has accepted [`PROGRESS_BYTES`] since the deadline was set,
+    /// or what was unsent then, if it was less. (The queue of a member that skips may never be empty, because the newest
+    /// message follows.) The deadline of a session that is closing or finishing is not postponed.
     pub(crate) fn expect_progress(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         let is_set = self.deadlines.kind(slot) == Some(Deadline::Write);
         let is_ending = session.phase != Phase::Live || session.connection.stage() != Stage::Open;
-        let taken = (session.bytes_out as u32).wrapping_sub(session.bytes_out_at_deadline);
-        if is_set && (is_ending || taken < PROGRESS_BYTES_MIN) {
+        let written = session.bytes_out as u32;
+        let has_progress = written.wrapping_sub(session.progress_at) as i32 >= 0;
+        if is_set && (is_ending || !has_progress) {
             return;
         }
-        session.bytes_out_at_deadline = session.bytes_out as u32;
+        session.progress_at =
+            written.wrapping_add(session.outbound.len().min(PROGRESS_BYTES) as u32);
         self.deadlines
             .set(slot, Deadline::Write, self.now as Millis);
     }
@@ -384,5 +387,5 @@ pub(crate) fn write_slices(stream: &mut Stream, slices: &[IoSlice<'_>]) -> io::R
 const WRITE_THROUGH_BYTES: usize = 16 * 1024;
 
 /// Bytes that a peer must accept within the write timeout to postpone its deadline: 2 KiB per second at the default
-/// timeout of 30 s. Without a minimum, a peer that accepts a byte now and then could hold its backlog indefinitely.
-const PROGRESS_BYTES_MIN: u32 = 64 * 1024;
+/// timeout of 30 s. If one byte were enough, a peer that accepts a byte now and then could hold its backlog indefinitely.
+const PROGRESS_BYTES: usize = 64 * 1024;

@@ -1,13 +1,15 @@
 //! Round-trip times of automatic pings.
 //!
-//! A session that is quiet for `ping_interval` gets a ping. The first bytes that arrive afterwards postpone the
-//! idle deadline, whose time was that of the ping. From these bytes until the pong, the time of the ping is stored here.
-//! So only sessions that have answered a ping have an entry. An unsolicited pong changes nothing, because it finds no
-//! time of a ping.
+//! A session that is quiet for `ping_interval` gets a ping, and its idle deadline is set at the same time. As
+//! long as nothing arrives, the time of the ping is therefore the time at which that deadline was set, and needs no
+//! memory here. The first bytes that arrive postpone the deadline. From then until the pong is processed, the time of
+//! the ping is stored here. So a session has no entry before it has sent something after a ping. An unsolicited pong
+//! changes nothing, because no time of a ping is stored.
 
 use super::deadlines::Millis;
 
-/// An entry for each slot up to the last one that has answered a ping. 4 bytes, because most slots can have one.
+/// The entries of all slots, up to the highest slot whose session has answered a ping. An entry has only 4 bytes,
+/// because the sessions of most slots can have answered one.
 #[derive(Debug, Default)]
 pub(crate) struct RoundTrips {
     slots: Vec<Entry>,
@@ -34,8 +36,8 @@ impl RoundTrips {
         self.slots[slot] = Entry(sent_at & Entry::TIME | Entry::IS_PINGED);
     }
 
-    /// Called for a pong that may be the answer to a ping. Returns the round-trip time if it is, and at most `max`.
-    /// Without a maximum, a peer could answer after days.
+    /// Called for a pong that may be the answer to a ping. Returns the round-trip time if the pong is the answer and
+    /// the time is at most `max`. A later answer removes the entry. Without a maximum, a peer could answer after days.
     pub(crate) fn pong(&mut self, slot: usize, now: Millis, max: Millis) -> Option<Millis> {
         let entry = self.slots.get_mut(slot)?;
         if entry.0 & Entry::IS_PINGED == 0 {
@@ -61,7 +63,7 @@ impl RoundTrips {
         }
     }
 
-    /// Releases the entries of the slots from `slots` on.
+    /// Releases the memory of the entries of slot `slots` and all higher slots.
     pub(crate) fn shrink_to(&mut self, slots: usize) {
         self.slots.truncate(slots);
         self.slots.shrink_to_fit();

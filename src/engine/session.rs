@@ -37,8 +37,8 @@ pub(crate) struct Session {
     pub(crate) path: Option<PathKey>,
     /// Time of `on_open`, in seconds of the loop's clock.
     pub(crate) opened_at: u32,
-    /// The low 32 bits of `bytes_out` when the write deadline was last set.
-    pub(crate) bytes_out_at_deadline: u32,
+    /// The low 32 bits of the value of `bytes_out` at which the write deadline is postponed.
+    pub(crate) progress_at: u32,
     /// Touch period in which the idle deadline was last postponed; see `Engine::touch`.
     pub(crate) touched_at: u32,
     /// The session's limits. Stored in `Engine::limit_sets`.
@@ -214,7 +214,7 @@ impl Session {
             peer: peer.into(),
             path: None,
             opened_at: 0,
-            bytes_out_at_deadline: 0,
+            progress_at: 0,
             touched_at: 0,
             limits: LimitSet::default(),
             kind: Kind::Requesting,

@@ -1,5 +1,6 @@
-//! Lists of what belongs to a session (timers, sources), through the entries of a table. The session has the link to
-//! its first entry. Adding an entry and removing any entry is O(1).
+//! Doubly linked lists of what belongs to a session: its timers, or its sources. The links are in the entries of the
+//! table of all timers or sources, and the session has the link to its first entry. Adding an entry and removing any
+//! entry is O(1).
 
 use slab::Slab;
 
@@ -43,7 +44,8 @@ pub(crate) fn push_first(table: &mut Slab<impl Listed>, index: u32, first: &mut 
     *first = Link::to(index);
 }
 
-/// Removes an entry, which the caller has removed from the table, from the list that begins at `first`.
+/// Removes an entry from the list that begins at `first`. The caller has removed the entry from the table before;
+/// `removed` are its neighbours.
 pub(crate) fn unlink(table: &mut Slab<impl Listed>, removed: Neighbours, first: &mut Link) {
     let Neighbours { previous, next } = removed;
     match previous.index() {

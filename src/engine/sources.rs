@@ -8,12 +8,13 @@ use slab::Slab;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
-/// What a source of [`Context::register`](crate::Context::register) is ready for. A hint: try until `WouldBlock`.
+/// What a source of [`Context::register`](crate::Context::register) is ready for. Readiness is a hint: read or write
+/// until `WouldBlock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// A read may return something: bytes, the end of the stream, or an error.
     pub is_readable: bool,
-    /// A write may be accepted, or a connection attempt has ended.
+    /// A write may be accepted, or a connection attempt has succeeded or failed.
     pub is_writable: bool,
 }
 
@@ -69,7 +70,7 @@ pub(crate) struct Owner {
 }
 
 impl Sources {
-    /// Returns no sources. `registry`: see [`Sources`].
+    /// Returns an empty table. `registry`: see [`Sources`].
     pub(crate) fn new(registry: Option<Registry>) -> Self {
         Self {
             registry,
@@ -132,7 +133,7 @@ impl Sources {
         self.find(id)?.session
     }
 
-    /// Removes a source from the poll. `first` is the first source of its session, if it has one.
+    /// Removes a source from the table and from the poll. `first` is the first source of its session, if it has one.
     pub(crate) fn deregister(
         &mut self,
         source: &mut (impl Source + ?Sized),
@@ -151,7 +152,8 @@ impl Sources {
         }
     }
 
-    /// Ignores all further events of the sources in the list of a session, which has ended.
+    /// Removes the sources in the list of a session, which has ended, from the table. Their further events are ignored.
+    /// They stay in the poll until the handler drops them.
     pub(crate) fn remove_all(&mut self, first: &mut Link) {
         if *first != Link::default() {
             while session_list::pop_first(&mut self.sources, first).is_some() {}
@@ -201,7 +203,8 @@ impl Sources {
         !self.ready.is_empty()
     }
 
-    /// Marks all sources with that key and session as ready. Returns whether there are any.
+    /// Records an event for all sources with that key and session, for tests. Returns whether there are any.
+    /// O(sources).
     pub(crate) fn mark_key(&mut self, key: u64, session: Option<Id>, ready: Ready) -> bool {
         let count = self.ready.len();
         let matching = self
@@ -228,15 +231,15 @@ fn token(id: SourceId) -> Token {
     Token(FIRST_SOURCE_TOKEN | (number | id.index as usize) & !FIRST_SOURCE_TOKEN)
 }
 
-/// The smallest token of a source. Sources have the tokens with the two highest bits set, except the greatest, which no
-/// source can have.
+/// The smallest token of a source. In the tokens of sources, the two highest bits are set. No source has the greatest
+/// token, because no index is `INDEX_MASK`.
 pub(crate) const FIRST_SOURCE_TOKEN: usize = 0b11 << (usize::BITS - 2);
 
 /// Bits of a source's token that are its index.
 const INDEX_BITS: u32 = if usize::BITS == 64 { 32 } else { 16 };
 const INDEX_MASK: usize = (1 << INDEX_BITS) - 1;
 
-/// Maximum sources at a time: more than a process has descriptors on any common system. 65 535 on 32-bit targets.
+/// Maximum sources at a time: 2^32 - 1, which is more than a process can have descriptors, or 65 535 on 32-bit targets.
 const SOURCES_MAX: usize = INDEX_MASK;
 
 /// Capacity of the queue of ready sources that is retained after a burst.

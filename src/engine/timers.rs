@@ -1,5 +1,6 @@
-//! Timers that handlers have set, in the order of due times. Setting and taking a timer is O(log n), cancelling O(1) on
-//! average. A binary heap and a table need a third of the code of sorted maps.
+//! Timers that handlers have set, in the order of due times. Setting, cancelling and taking a timer is O(log n)
+//! amortized: the queue entry of a cancelled timer is removed later. A binary heap and a table need a third of the code
+//! of sorted maps.
 //!
 //! The due times of an interval are computed exactly, so that the rounding to milliseconds does not add up.
 
@@ -31,9 +32,9 @@ pub enum When {
     After(Duration),
     /// Once, not earlier than this time of [`Context::now`](crate::Context::now). If it has passed, in the next turn.
     At(Instant),
-    /// Repeatedly, until the timer is cancelled: the first time after one period, then at multiples of it since then,
-    /// without drift. If the loop is late by more than a period, the missed times are skipped. At least 1 ms: a shorter
-    /// period counts as 1 ms.
+    /// Repeatedly, until the timer is cancelled: after one period, two periods, and so on, counted from the call, so
+    /// that delays do not add up. If the loop is late by more than a period, the missed times are skipped. A period
+    /// below 1 ms counts as 1 ms.
     Every(Duration),
 }
 
@@ -47,11 +48,12 @@ impl From<Duration> for When {
 #[derive(Debug)]
 pub(crate) struct Timers {
     timers: Slab<Timer>,
-    /// The due times of all timers, and of some that were cancelled. The first is that of a timer that is set.
+    /// The due times of all timers, and of some that were cancelled. The first due time is never that of a cancelled
+    /// timer.
     queue: BinaryHeap<Reverse<Due>>,
     /// Number of due times that were queued since the start. Distinguishes timers with the same due time.
     sequence: u64,
-    /// The sequence number from which on timers were set in this turn: those are not due in it.
+    /// The first sequence number of this turn. Due times from this number on are not due in this turn.
     sequence_end: u64,
     /// Time 0 of the loop's clock.
     epoch: Instant,
@@ -97,7 +99,7 @@ pub(crate) struct Call {
 #[derive(Clone, Copy, Debug)]
 struct Interval {
     period: Duration,
-    /// The exact due time since time 0. The queued one is the next whole millisecond.
+    /// The exact due time since time 0. The queued due time is rounded up to a whole millisecond.
     due: Duration,
 }
 
@@ -108,7 +110,7 @@ impl Listed for Timer {
 }
 
 impl Timers {
-    /// Returns no timers. `clock` is the instant of time 0, or `None` if a test controls the time.
+    /// Returns an empty table. `clock` is the instant of time 0, or `None` if a test controls the time.
     pub(crate) fn new(clock: Option<Instant>) -> Self {
         Self {
             timers: Slab::new(),
@@ -137,7 +139,7 @@ impl Timers {
     ) -> TimerId {
         let mut interval = None;
         let due = match when {
-            // A timer of zero is due at `turn_now`, and so in the next turn: no need to read the clock.
+            // A duration of zero is due at `turn_now`, and so in the next turn. The clock need not be read.
             When::After(Duration::ZERO) => Duration::from_millis(turn_now),
             When::After(after) => self.elapsed(turn_now).saturating_add(after),
             When::At(at) => {
@@ -169,6 +171,12 @@ impl Timers {
             sequence,
             index,
         }
+    }
+
+    /// Returns whether time is simulated, as in a test harness.
+    #[cfg(feature = "http-date")]
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.is_simulated
     }
 
     /// Returns the current time since time 0.
@@ -234,7 +242,8 @@ impl Timers {
             timer.is_some_and(|timer| timer.sequence == due.sequence)
         };
         if queue.len() > 2 * timers.len() + CANCELLED_MAX {
-            // `BinaryHeap::retain` has more code, because it keeps what can be kept of the order.
+            // `BinaryHeap::retain` would compile to more code, because it preserves the part of the heap that is in
+            // order.
             let dues = mem::replace(queue, BinaryHeap::with_capacity(2 * timers.len()));
             for due in dues.into_vec() {
                 if is_set(&due.0) {
@@ -257,14 +266,15 @@ impl Timers {
 
     /// Returns the first timer, if it is due at `now` and was set before this turn.
     pub(crate) fn first_due(&self, now: u64) -> Option<(Call, DueTimer)> {
-        // A timer that was set in this turn is due at `now` at the earliest, behind all that were due before.
+        // Timers that were set in this turn cannot hide earlier ones: they are due at `now` at the earliest, and have
+        // higher sequence numbers.
         let Reverse(due) = self.queue.peek()?;
         let is_due = due.at <= now && due.sequence < self.sequence_end;
         is_due.then(|| (self.timers[due.index as usize].call, DueTimer(due.index)))
     }
 
-    /// Takes the first timer, which is due at `now`: removes it, or, if it is an interval, sets it to its next due time
-    /// after `now`. `first` is the first timer of its session, if it has one.
+    /// Removes the first timer, which is due at `now`, or, if it is an interval, queues its next due time after `now`.
+    /// `first` is the first timer of its session, if it has one.
     pub(crate) fn take(&mut self, due: DueTimer, now: u64, first: Option<&mut Link>) {
         let DueTimer(index) = due;
         self.queue.pop();
@@ -287,7 +297,7 @@ impl Timers {
         Some(due.at.saturating_sub(now))
     }
 
-    /// Returns whether no timer is set, and no due time of earlier ones is left.
+    /// Returns whether no timer is set, and no due time of a cancelled timer is queued.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.timers.is_empty() && self.queue.is_empty()

@@ -56,6 +56,11 @@ impl Log {
         self.end
     }
 
+    /// Returns the position of the first retained byte; the end if none is retained.
+    pub(super) fn start(&self) -> u64 {
+        self.chunks.front().map_or(self.end, |chunk| chunk.start)
+    }
+
     /// Returns the number of frames that were appended.
     pub(super) fn messages(&self) -> u64 {
         self.messages

@@ -9,7 +9,8 @@
 //! A queued range *holds* its bytes: they stay in the log until they are sent or dropped from the queue.
 //!
 //! A topic with [`Replay`] retains its newest frames for members that join later. All topics together retain at most
-//! [`Topics::replay_max`] bytes: above that, the topic that was published to least recently loses what it retains.
+//! [`Topics::replay_max`] bytes. Above this limit, the topic that was published to least recently releases all frames
+//! that it retains.
 //!
 //! A topic exists while it has members, while it retains messages for replay, or while a queue holds bytes of its log.
 
@@ -45,7 +46,7 @@ pub(crate) struct Topics {
     /// The indices of topics, by name.
     names: Names,
     topics: Slab<Topic>,
-    /// By name, because settings stay while the topic does not exist.
+    /// Settings by the name of the topic, because they stay when the topic is removed.
     settings: HashMap<Arc<str>, Settings>,
     /// The topics that retain messages for replay.
     replayed: Recency,
@@ -57,7 +58,10 @@ pub(crate) struct Topics {
     dirty: VecDeque<TopicKey>,
     /// Topics to check for chunks that can be released, and for removal.
     trim_candidates: Vec<TopicKey>,
-    /// The maximum number of topics since the tables were last shrunk.
+    /// The method [`trim_all`](Self::trim_all), once there was a topic. It is called through this pointer, so that the
+    /// linker removes its code from programs without topics: 3 KB.
+    trim_all: Option<fn(&mut Self, &mut BufferPool)>,
+    /// The highest number of topics since the tables were last shrunk.
     count_max: usize,
     /// See [`Topics::unclaimed_len`].
     unclaimed_len: usize,
@@ -67,7 +71,7 @@ pub(crate) struct Topics {
     newest_len: usize,
 }
 
-/// What is set for a topic's name.
+/// The settings of a topic's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Settings {
     policy: Option<LagPolicy>,
@@ -261,6 +265,7 @@ impl Topics {
         let index = index.expect("memory holds fewer than 2^32 topics");
         self.names.insert(name, index);
         self.count_max = self.count_max.max(self.topics.len());
+        self.trim_all = Some(Self::trim_all);
         TopicKey(index)
     }
 
@@ -365,18 +370,23 @@ impl Topics {
         })
     }
 
+    /// Returns the position of the first byte that the topic's log retains.
+    pub(crate) fn log_start(&self, key: TopicKey) -> u64 {
+        self.topic(key).log.start()
+    }
+
     /// Returns the number of bytes that are retained for replay, as counted against [`Topics::replay_max`].
     pub(crate) fn replay_len(&self) -> usize {
         self.replay_len
     }
 
     /// Releases frames that are retained for replay, until the topic is within its setting, and all topics together are
-    /// within their maximum. `before`: what the topic has counted before the change. `is_published`: the change is a
-    /// publication.
+    /// within their maximum. Called after a change of the topic. `before`: the topic's `replay_cost` before the change.
+    /// `is_published`: the change is a publication.
     fn fit_replay(&mut self, key: TopicKey, before: usize, is_published: bool) {
         let topic = &mut self.topics[key.0 as usize];
         let overhead = topic.name.len() + REPLAY_TOPIC_COST;
-        // With this maximum, a topic alone never exceeds the maximum of all.
+        // With this maximum, one topic alone never exceeds `replay_max`.
         topic.fit_replay(self.replay_max.saturating_sub(overhead));
         let after = topic.replay_cost();
         self.replay_len = self.replay_len - before + after;
@@ -399,8 +409,9 @@ impl Topics {
         }
     }
 
-    /// Adds a member, which will receive later publications. `unsent_to`: where the unsent part of the log ends that is
-    /// in the session's queue from an earlier membership. Returns the member's index in the list of members.
+    /// Adds a member, which will receive later publications. `unsent_to`: the end of the last range of this log in the
+    /// session's queue, from an earlier membership; see [`Outbound::unsent_to`](super::Outbound::unsent_to). Returns
+    /// the member's index in the list of members.
     pub(crate) fn join(&mut self, key: TopicKey, slot: usize, unsent_to: Option<u64>) -> usize {
         let topic = self.topic_mut(key);
         topic.members.push(Member {
@@ -443,9 +454,9 @@ impl Topics {
         self.topic(key).members.len()
     }
 
-    /// Appends `message` as one frame to the topic's log, for all members but the one at index `except`, which must have
-    /// no unclaimed bytes. Returns the number of these members. If there are none, appends the frame only if the topic
-    /// retains messages for replay.
+    /// Appends `message` as one frame to the topic's log, for all members except the member at index `except`, which
+    /// must have no unclaimed bytes. Returns the number of members that will receive the message. If there are none,
+    /// appends the frame only if the topic retains messages for replay.
     #[inline]
     pub(crate) fn publish(
         &mut self,
@@ -483,7 +494,7 @@ impl Topics {
         if let Some(window) = &mut topic.replay {
             window.messages += 1;
             if receivers == 0 {
-                // Neither no members nor the excepted one have unclaimed bytes.
+                // Nobody has unclaimed bytes: the topic has no member, or only the excepted one.
                 topic.unclaimed_from = topic.log.end();
                 self.fit_replay(key, replay_cost, true);
                 return 0;
@@ -625,11 +636,17 @@ impl Topics {
         }
     }
 
-    /// Releases the chunks that are not needed any more, and removes the topics without members and unsent bytes.
+    /// Releases the chunks that are no longer needed, and removes the topics without members, unsent bytes and retained
+    /// frames.
     pub(crate) fn trim(&mut self, buffers: &mut BufferPool) {
-        if self.trim_candidates.is_empty() {
-            return;
+        if let Some(trim_all) = self.trim_all
+            && !self.trim_candidates.is_empty()
+        {
+            trim_all(self, buffers);
         }
+    }
+
+    fn trim_all(&mut self, buffers: &mut BufferPool) {
         while let Some(key) = self.trim_candidates.pop() {
             let topic = self.topic_mut(key);
             topic.is_trim_candidate = false;
@@ -648,8 +665,9 @@ impl Topics {
 
     /// Releases unused memory of the tables if less than a quarter of the topics' table is in use.
     ///
-    /// A key is an index into the table of topics, so the table shrinks only down to the highest index in use. A topic
-    /// that was created late and stays retains the entries below its own. New topics use those entries first.
+    /// A key is an index into the table of topics, so the table shrinks only down to the highest index in use. As long
+    /// as a topic with a high index exists, the unused entries below it are not released. New topics use those entries
+    /// first.
     ///
     /// Shrinking the table visits all of its entries. Therefore it is done only when half of the topics have been
     /// removed since the last time. Amortized, that is a constant number of visited entries per removed topic, unless
@@ -713,12 +731,13 @@ fn saturate(len: u64) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-/// Maximum frames that are released one by one after a publication. A large publication can replace many more frames;
-/// their end is then searched for, which takes as long as about 100 single steps.
+/// Maximum frames that are released one by one after a publication. A large publication can replace many more frames.
+/// Then a search finds the first frame to retain, which takes as long as about 100 single steps.
 const RELEASED_SINGLY_MAX: usize = 100;
 
-/// Bytes that each topic with messages for replay counts in addition to them and to its name: its memory in the tables,
-/// and the unused capacity of its log. With it, many topics with short messages cannot take more than twice the maximum.
+/// Bytes that a topic counts in addition to its retained frames and its name, if it retains any: its memory in the
+/// tables, and the unused capacity of its log. Because these bytes are counted, many topics with short messages cannot
+/// take more than twice the maximum.
 const REPLAY_TOPIC_COST: usize = 1024;
 
 /// Entries of the table of topics that are retained while there is a topic: about 10 KB.

@@ -129,6 +129,18 @@ impl Connection {
         }
     }
 
+    /// Returns whether a byte of the peer has arrived.
+    pub(crate) fn has_begun(&self) -> bool {
+        match &self.state {
+            State::Opening(head) => head.has_begun(),
+            State::Answering
+            | State::Open(_)
+            | State::Closing(_)
+            | State::Closed
+            | State::Ended => true,
+        }
+    }
+
     /// Returns how many bytes of the current data frame's payload have not arrived, according to its header. Zero if no
     /// data frame has arrived in part.
     #[inline]

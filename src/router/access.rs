@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 pub(super) struct Access {
     /// Allowed hosts, each with an optional port. Empty: all hosts are allowed.
     hosts: Vec<String>,
-    /// Allowed origins. `None`: all origins are allowed, and clients without one.
+    /// Allowed origins. `None`: all origins are allowed, and clients that send none.
     origins: Option<Origins>,
 }
 
@@ -17,7 +17,7 @@ struct Origins {
     listed: Vec<String>,
     /// Whether clients that send no origin are allowed.
     allows_none: bool,
-    /// Whether origins are allowed whose host is one of `Access::hosts`.
+    /// Whether origins are allowed whose host is in `Access::hosts`. If that is empty, there are no such origins.
     allows_hosts: bool,
 }
 
@@ -49,10 +49,12 @@ impl Access {
     /// Checks the host of a request.
     ///
     /// # Errors
-    /// RFC 9110 section 15.5.20: 421 "indicates that the request was directed at a server that is unable or unwilling
-    /// to produce an authoritative response for the target URI".
+    /// The response 421, which "indicates that the request was directed at a server that is unable or unwilling to
+    /// produce an authoritative response for the target URI" (RFC 9110 section 15.5.20).
     pub(super) fn check_host(&self, request: &Request) -> Result<(), HttpResponse> {
-        if self.hosts.is_empty() || self.is_host(request.host()) {
+        let host = request.host();
+        // Health checks in HTTP/1.0 have no Host. Every browser sends one, so a website cannot use this exception.
+        if self.hosts.is_empty() || host.is_empty() || self.is_host(host) {
             return Ok(());
         }
         Err(HttpResponse::new(421, "this Host is not allowed\n"))
@@ -61,7 +63,7 @@ impl Access {
     /// Checks the origin of an opening handshake. The protocol has checked that there is at most one.
     ///
     /// # Errors
-    /// 403, as RFC 6455 section 4.2.2 point 4 demands.
+    /// The response 403, as RFC 6455 section 4.2.2 point 4 demands.
     pub(super) fn check_origin(&self, request: &Request) -> Result<(), HttpResponse> {
         let Some(origins) = &self.origins else {
             return Ok(());
@@ -106,7 +108,8 @@ impl Access {
     }
 }
 
-/// Compares two hosts without their ports. An IPv6 address can be written in several ways.
+/// Returns whether two hosts without ports are the same. IPv6 addresses are parsed, because the same address can be
+/// written in several ways.
 fn is_same_name(one: &str, other: &str) -> bool {
     match (ipv6(one), ipv6(other)) {
         (Some(one), Some(other)) => one == other,
@@ -118,7 +121,8 @@ fn ipv6(name: &str) -> Option<Ipv6Addr> {
     name.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-/// Splits the port off a valid host. The colons of an IPv6 address are within its brackets. The port can be empty.
+/// Splits a valid host into the name or address, and the port. The port is `None` if it is missing, empty or above 65
+/// 535. The colons of an IPv6 address are within its brackets.
 fn split_port(host: &str) -> (&str, Option<u16>) {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, port.parse().ok()),

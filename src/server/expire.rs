@@ -72,9 +72,13 @@ impl Engine {
         match deadline {
             Deadline::Handshake => {
                 self.stats.count_refusal(Refusal::HandshakeTimeout);
-                let response = HttpResponse::new(408, "the request did not arrive in time\n");
                 let error = Some(Error::Limit(Limit::HandshakeTimeout));
-                self.refuse(slot, &response, false, error);
+                if self.has_request_begun(slot) {
+                    let response = HttpResponse::new(408, "the request did not arrive in time\n");
+                    self.refuse(slot, &response, false, error);
+                } else {
+                    self.end_now(slot, Ending::abnormal(Side::Us, error));
+                }
             }
             Deadline::Quiet => {
                 let next = if self.sessions[slot].is_paused_by_handler {

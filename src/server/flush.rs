@@ -246,8 +246,11 @@ impl Engine {
         let before = excess(self);
         if before > 0 {
             self.write_session(slot, before.max(SLICE_BYTES_MAX));
-            if excess(self) > 0 && self.sessions[slot].phase == Phase::Live {
-                self.apply_lag_policy(slot, handler);
+            if excess(self) > 0
+                && self.sessions[slot].phase == Phase::Live
+                && let Some(apply) = self.lag_policy
+            {
+                apply(self, slot, handler);
             }
         }
     }
@@ -292,8 +295,7 @@ impl Engine {
 
     /// Skips the member's unsent messages of topics with [`LagPolicy::Skip`](crate::LagPolicy::Skip). Closes the
     /// session if more than [`Config::lag_bytes_max`](crate::Config::lag_bytes_max) of its other topics is unsent.
-    #[inline(never)]
-    fn apply_lag_policy(&mut self, slot: usize, handler: &mut impl Handler) {
+    pub(crate) fn apply_lag_policy(&mut self, slot: usize, handler: &mut dyn Handler) {
         let lag_max = self.config.lag_bytes_max;
         let Self {
             sessions,

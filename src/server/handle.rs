@@ -1,7 +1,8 @@
 //! [`Handle`]: commands from other threads to the loop, through a bounded inbox and the poll's waker.
 //!
-//! Commands are executed at the start of the loop's next turn, in order. The waker is used only when the inbox was
-//! empty, so a burst of commands costs one wake-up.
+//! Commands are executed at the start of the loop's next turn, in order. They wait for a later turn while too many
+//! published bytes are not claimed by all members (`UNCLAIMED_BYTES_MAX` in `flush`). The waker is used only when the
+//! inbox was empty, so a burst of commands costs one wake-up.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -49,23 +50,25 @@ struct Shared {
 #[derive(Default)]
 struct Inbox {
     commands: VecDeque<Command>,
-    /// Bytes of payloads, topic names and reasons in `commands`.
+    /// The sum of [`Command::len`], and of the commands that are being executed.
     len: usize,
+    /// The number of commands that were taken out to be executed.
+    draining: usize,
     /// Whether the server has stopped, so that commands are refused.
     is_closed: bool,
 }
 
-/// A command is a closure instead of a variant of an enum, so that the linker removes the code of commands that a program
-/// does not use: 8 KB of the smallest.
+/// A command. It is a closure instead of a variant of an enum, so that the linker removes the code of commands that a
+/// program does not use: 8 KB of the smallest program.
 struct Command {
     act: Box<dyn FnOnce(&mut Engine) + Send>,
-    /// Bytes that the command counts against `handle_bytes_max`: the memory that it owns, which for a moved `String` or
-    /// `Vec<u8>` is its capacity.
+    /// Bytes that the command counts against `handle_bytes_max`: payload, topic name and reason. A moved `String` or
+    /// `Vec<u8>` counts its capacity, and a closure its own size.
     len: usize,
 }
 
-/// Commands that were taken from the inbox. When this is dropped, also because a closure panicked, the commands that were
-/// not executed return to the inbox.
+/// Commands that were removed from the inbox to be executed. When this value is dropped, also because a closure
+/// panicked, the commands that were not executed return to the inbox.
 struct Draining<'a> {
     handle: &'a Handle,
     commands: VecDeque<Command>,
@@ -109,8 +112,8 @@ impl Handle {
     }
 
     /// Sends a message to one session, as [`Context::send`](crate::Context::send) does. A `String` or a `Vec<u8>` is
-    /// moved to the loop; of a reference, the payload is copied. `Ok` means that the command was queued; the session may have ended when the
-    /// command is executed.
+    /// moved to the loop; the payload of a reference is copied. `Ok` means that the command was queued; the session may
+    /// have ended when the command is executed.
     ///
     /// # Errors
     /// [`HandleError`] if the command was not queued.
@@ -122,7 +125,7 @@ impl Handle {
     }
 
     /// Sends a message to every member of a topic, as [`Context::publish`](crate::Context::publish) does. A `String` or
-    /// a `Vec<u8>` is moved to the loop; of a reference, the payload is copied once, not for each member.
+    /// a `Vec<u8>` is moved to the loop; the payload of a reference is copied once, not for each member.
     ///
     /// # Errors
     /// [`HandleError`] if the command was not queued.
@@ -175,11 +178,13 @@ impl Handle {
     }
 
     /// Calls `act` on the loop's thread with a [`Context`], at the start of the next turn, in order with the other
-    /// commands. `act` delays all sessions while it runs. It is dropped without a call if the server stops before.
+    /// commands. `act` delays all sessions while it runs. If the server stops first, `act` is dropped without a call.
     ///
-    /// The closure counts as one command and with its own size, without what it owns on the heap. If it panics, the panic
-    /// unwinds out of [`Server::turn`](crate::Server::turn), as that of a handler; the next turn executes the commands
-    /// after it. Timers that it sets are reported as those of [`Server::with_context`](crate::Server::with_context).
+    /// `act` counts as one command, and as the bytes of its own size, without the memory that it owns on the heap. If
+    /// `act` panics, the panic unwinds out of [`Server::turn`](crate::Server::turn), as the panic of a handler does,
+    /// and the next turn executes the commands after it. Timers that `act` sets belong to the outermost handler, as
+    /// those of
+    /// [`Server::with_context`](crate::Server::with_context) do.
     ///
     /// ```
     /// use std::sync::mpsc;
@@ -212,9 +217,9 @@ impl Handle {
         })
     }
 
-    /// Makes the loop run a turn, even if it has no work: [`Server::turn`](crate::Server::turn) returns, for a host that
-    /// has changed something that it checks between two turns. Several calls before that turn cause one turn. Never
-    /// refused because the inbox is full.
+    /// Wakes the loop, so that it runs a turn even if it has no work, and [`Server::turn`](crate::Server::turn)
+    /// returns. For a program that checks something of its own between two turns, such as a flag that another thread
+    /// has set. Several calls before that turn cause one turn. A full inbox does not prevent this.
     ///
     /// # Errors
     /// [`HandleError::Stopped`] if the server has stopped already.
@@ -252,8 +257,8 @@ impl Handle {
         self.push(0, Engine::refuse_new_sessions)
     }
 
-    /// Stops the server as [`Context::stop`](crate::Context::stop) does: gracefully, and at a second call at once.
-    /// Never refused because the inbox is full.
+    /// Stops the server as [`Context::stop`](crate::Context::stop) does: the first call gracefully, a second call
+    /// immediately. A full inbox does not prevent this.
     ///
     /// # Errors
     /// [`HandleError::Stopped`] if the server has stopped already.
@@ -273,7 +278,7 @@ impl Handle {
     ) -> Result<(), HandleError> {
         let act = Box::new(act);
         let inbox = self.open_inbox()?;
-        if inbox.commands.len() >= self.shared.commands_max
+        if inbox.commands.len() + inbox.draining >= self.shared.commands_max
             || inbox.len + len > self.shared.bytes_max
         {
             return Err(HandleError::Full);
@@ -310,17 +315,20 @@ impl Handle {
         }
     }
 
-    /// Executes queued commands as long as `may_continue` returns `true`. The others stay in the inbox and count
-    /// against its limits. Returns whether commands stay.
+    /// Executes queued commands as long as `may_continue` returns `true`. The other commands return to the inbox and
+    /// count against its limits. Returns whether there are such commands.
     ///
     /// # Panics
-    /// If the closure of a command does. The commands after it stay.
+    /// If the closure of a command panics. The commands after it return to the inbox.
     pub(super) fn execute(
         &self,
         engine: &mut Engine,
         may_continue: impl Fn(&Engine) -> bool,
     ) -> bool {
-        let commands = mem::take(&mut self.inbox().commands);
+        let mut inbox = self.inbox();
+        let commands = mem::take(&mut inbox.commands);
+        inbox.draining = commands.len();
+        drop(inbox);
         if commands.is_empty() {
             return false;
         }
@@ -368,8 +376,9 @@ impl fmt::Debug for Handle {
 impl Drop for Draining<'_> {
     fn drop(&mut self) {
         let mut inbox = self.handle.inbox();
+        inbox.draining = 0;
         inbox.len -= self.len.min(inbox.len);
-        // Commands that were queued meanwhile follow those that stay.
+        // Commands that were queued meanwhile follow those that were not executed.
         mem::swap(&mut inbox.commands, &mut self.commands);
         while let Some(command) = self.commands.pop_front() {
             inbox.commands.push_back(command);

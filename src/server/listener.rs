@@ -2,7 +2,7 @@
 //!
 //! mio is edge-triggered: if accept fails because no descriptor is free, no further event reports the connections that
 //! are in the backlog already. So a listener stays pending until accept would block. After a failure, accept is retried
-//! when a session was reaped, and every 100 ms.
+//! every 100 ms, and when a session was reaped.
 
 use crate::context::Context;
 use crate::engine::Engine;
@@ -29,16 +29,17 @@ impl ListenOptions {
         Self::default()
     }
 
-    /// Demands that each connection begins with a header of the PROXY protocol, version 1 or 2, as proxies send it. Its
-    /// source address is the client's address for [`Context::peer_addr`](crate::Context::peer_addr), the log and the
-    /// limits per address. If the header names no address (`LOCAL`, `UNKNOWN`), the address of the socket stays.
+    /// Demands that each connection begins with a header of the PROXY protocol, version 1 or 2. The source address in
+    /// the header is the client's address for [`Context::peer_addr`](crate::Context::peer_addr), the log and the limits
+    /// per address. If the header names no address (`LOCAL`, `UNKNOWN`), the address of the socket is used.
     ///
     /// A connection that does not begin with a valid header is closed without an answer
     /// ([`Error::ProxyHeader`](crate::Error::ProxyHeader)). The header must arrive within
-    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) together with the request, and can have
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) together with the request, and can have at most
     /// [`Config::head_bytes_max`](crate::Config::head_bytes_max) bytes. Its extensions (TLVs) are ignored.
     ///
-    /// Any peer that can connect to such a listener can choose its address: make it accessible to the proxy only.
+    /// Any peer that can connect to such a listener can choose its own address: make the listener accessible to the
+    /// proxy only.
     ///
     /// ```no_run
     /// use wsloop::{Config, ListenOptions, Server, handlers::Echo};
@@ -63,7 +64,7 @@ pub(super) struct Accepted {
     pub(super) stream: Stream,
     /// The address of the peer if the connection is TCP.
     pub(super) peer: Option<SocketAddr>,
-    /// The connection begins with a header of the PROXY protocol.
+    /// Whether a header of the PROXY protocol must precede the request.
     pub(super) is_proxied: bool,
 }
 
@@ -86,12 +87,13 @@ enum State {
     /// Accept has failed, and the backlog may have connections. Accept is retried at this time, or when a session is
     /// reaped.
     Failed { retry_at: u64 },
-    /// Accept is to be retried. The failure was reported, and further ones are not until the backlog has been empty.
+    /// Accept is to be called again. The failure was reported. Further failures are not reported until the backlog has
+    /// been empty.
     Retrying,
 }
 
 impl Listener {
-    /// Returns a listener that is to be tried, because connections may have arrived before its registration.
+    /// Returns a listener in the state `Pending`, because connections may have arrived before its registration.
     pub(super) fn new(socket: ListeningSocket, options: &ListenOptions) -> io::Result<Self> {
         let addr = socket.addr()?;
         Ok(Self {
@@ -109,14 +111,14 @@ impl Listener {
         }
     }
 
-    /// Called when a descriptor may have become free.
+    /// Called when a descriptor may have become free: ends the wait after a failure.
     pub(super) fn retry(&mut self) {
         if let State::Failed { .. } = self.state {
             self.state = State::Retrying;
         }
     }
 
-    /// Returns the milliseconds until accept is to be called; `None`: after the next event.
+    /// Returns the milliseconds until accept is to be called, or `None` if it is to be called after the next event.
     pub(super) fn next_in(&self, now: u64) -> Option<u64> {
         match self.state {
             State::Drained => None,
@@ -166,7 +168,7 @@ impl Listener {
     }
 
     /// Called when accept fails with EMFILE, ENFILE, ENOBUFS, ENOMEM or another error that concerns no single
-    /// connection. Reports the first of such errors, and schedules a retry.
+    /// connection. Reports the first such error since the backlog was empty, and schedules a retry.
     fn failed<H: Handler>(&mut self, error: io::Error, engine: &mut Engine, handler: &mut H) {
         let is_first_failure = self.state == State::Pending;
         self.state = State::Failed {

@@ -1,7 +1,7 @@
-//! The part of the read phase before the protocol: the header of the PROXY protocol.
+//! The part of the read phase that precedes the WebSocket protocol: the header of the PROXY protocol.
 //!
-//! A session of a listener that demands the header has extra state until the header is complete, and so leaves the fast
-//! paths of the read phase. Other sessions execute no instruction for it.
+//! Until the header is complete, the session has the phase `Prologue` and extra state, so that the fast paths of the
+//! read phase do not apply to it. Sessions of listeners that do not demand the header execute no instruction for it.
 
 use crate::engine::Engine;
 use crate::engine::session::{Ending, Phase, Unprocessed};
@@ -13,15 +13,16 @@ use std::io::Read;
 use std::mem;
 
 impl Engine {
-    /// Expects the header on a new connection.
+    /// Called for a new connection of a listener that demands the header.
     pub(crate) fn expect_proxy_header(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         session.phase = Phase::Prologue;
         session.extra_mut();
     }
 
-    /// Reads once. If the header is complete then, the session becomes live, and input after the header is processed.
-    /// If the bytes are no header, the session is ended. Returns the number of messages.
+    /// Reads once. If the header is complete afterwards, sets the phase to `Live` and processes the input after the
+    /// header. If the bytes do not begin a header, ends the session. Returns the number of messages that were
+    /// processed.
     #[inline(never)]
     pub(super) fn read_prologue(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &mut self.sessions[slot];
@@ -46,8 +47,8 @@ impl Engine {
         messages
     }
 
-    /// Appends input to the part of the header that has arrived. When the header is complete, the session is live, or
-    /// is refused because of its client's address.
+    /// Appends input to the part of the header that has arrived before, and parses it. When the header is complete,
+    /// sets the phase to `Live`, or refuses the session if its client's address has reached a limit.
     fn receive_proxy_header(&mut self, slot: usize, input: &[u8]) {
         let session = &mut self.sessions[slot];
         let mut bytes = mem::take(&mut session.extra_mut().unprocessed.bytes);

@@ -1,8 +1,8 @@
 //! A chat server with topics and user names: `ws://127.0.0.1:8080/chat/TOPIC?name=NAME`.
 //!
-//! The path of the URL is also the name of the topic. Each line that a user sends is published to the topic: the line is
-//! framed once, however many members the topic has. The names are in a [`SessionMap`] of the handler.
-//! `/name NEW` changes the user's name, and `/names` lists the users of the topic; every other line is published. A new
+//! The path of the URL is also the name of the topic. Each line that a user sends is published to the topic. A line is
+//! framed once, however many members the topic has. The handler stores the users' names in a [`SessionMap`].
+//! `/name NEW` changes the user's name, and `/names` lists the users of the topic. Every other line is published. A new
 //! member receives the last 20 lines first. Limitation: two users can have the same name.
 
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Handler for Chat {
         request: &Request,
         _: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        // The server retains paths of up to 512 bytes.
+        // `path` returns `None` for paths of more than 512 bytes.
         if cx.path(id).is_none() {
             return Err(HttpResponse::new(
                 414,
@@ -57,7 +57,7 @@ impl Handler for Chat {
             ));
         }
         match request.query_value("name") {
-            // A name of ASCII letters and digits cannot imitate other text.
+            // A name of ASCII letters and digits cannot imitate the server's own lines, which begin with `*`.
             Some(name) if is_name(&name) => {
                 self.names.insert(id, name.into_owned());
                 Ok(())
@@ -71,7 +71,7 @@ impl Handler for Chat {
 
     fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
         let topic = topic(cx, id);
-        // Not `set_replay`, which would store a setting for each name that a client invents.
+        // `set_replay` would store a setting for each topic name that a client invents, even without members.
         cx.subscribe_with_replay(id, &topic, Replay::Messages(20));
         cx.publish(&topic, format!("* {} is here", self.names[id]));
     }

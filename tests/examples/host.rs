@@ -1,5 +1,5 @@
-//! The server inside another mio poll: a program with an event loop of its own drives the server by single turns. The
-//! program's own source here is a UDP socket, whose datagrams are published to every client.
+//! The server inside another mio poll: a program with an event loop of its own runs the turns of the server. The
+//! program's own source here is a UDP socket, whose datagrams are published to the clients with the path `/`.
 //!
 //! ```text
 //! cargo run --example host -- 127.0.0.1:8080 127.0.0.1:8081
@@ -65,19 +65,22 @@ impl Host {
 
     /// Waits for events and handles them.
     pub(crate) fn pass(&mut self) -> io::Result<Turn> {
-        // The server's deadlines and timers cause no event.
-        self.poll
-            .poll(&mut self.events, self.server.next_timeout())?;
+        // The server's deadlines and timers do not make its descriptor readable, so the poll must end in time for them.
+        let timeout = self.server.next_timeout();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
         if self.events.iter().any(|event| event.token() == UDP) {
-            let mut datagram = [0; 1500];
-            // Until it would block.
+            let mut datagram = [0; 65_536];
+            // Read until the socket would block: readiness is edge-triggered.
             while let Ok(len) = self.udp.recv(&mut datagram) {
                 // The topic of `Broadcast` is the path.
                 self.server
                     .with_context(|cx| cx.publish("/", &datagram[..len]));
             }
         }
-        // After every wake-up, whatever its reason. Without work, it costs one poll that does not sleep.
+        // Runs a turn after every wake-up, whatever its reason. A turn without work costs one poll that does not sleep.
         self.server.turn(Some(std::time::Duration::ZERO))
     }
 

@@ -2,7 +2,7 @@
 //! `{"id":7,"result":3.0}`, or with `{"id":7,"error":"..."}`.
 //!
 //! WebSocket has messages but no notion of requests and responses. Each request therefore has an id, chosen by the
-//! client, and the response repeats it: a client can send many requests before the first response arrives.
+//! client, and the response repeats the id: a client can send many requests before the first response arrives.
 //! The methods are `add` (any number of params) and `divide` (two params).
 //!
 //! JSON is parsed by `serde_json`: a correct parser would be longer than the rest of this program.

@@ -16,14 +16,15 @@ fn main() -> std::io::Result<()> {
     server.run()
 }
 
-/// Clients only receive, so `message_bytes_max` is small. A member skips when the server holds more than 1 KiB of unsent
-/// messages for it, a few tables. The kernel may hold as much: by default it holds megabytes, and a client on a slow link
-/// would receive prices that are minutes old. That limit needs a cargo feature.
+/// Clients only receive, so `message_bytes_max` is small. A member skips when more than 1 KiB of its messages is
+/// unsent, which is a few tables. The kernel may accept 1 KiB more before it has sent it. By default the kernel accepts
+/// megabytes, and a client on a slow link would receive prices that are minutes old. The limit for the kernel needs the
+/// cargo feature `socket-options`.
 pub(crate) fn config() -> Config {
     Config {
         message_bytes_max: 1024,
         lag_bytes_max: 1024,
-        kernel_unsent_bytes_max: cfg!(all(unix, feature = "socket-options")).then_some(1024),
+        kernel_unsent_bytes_max: Some(1024),
         ..Config::default()
     }
 }
@@ -61,7 +62,7 @@ impl Prices {
     /// Changes each price at random.
     fn change_prices(&mut self) {
         for price in &mut self.cents {
-            // Xorshift generates the number. The price changes by -1, 0 or 1 cent.
+            // Xorshift generates a random number. The price changes by -1, 0 or 1 cent.
             self.random ^= self.random << 13;
             self.random ^= self.random >> 7;
             self.random ^= self.random << 17;
@@ -73,8 +74,8 @@ impl Prices {
 
 impl Handler for Prices {
     fn on_start(&mut self, cx: &mut Context<'_>) {
-        // Applies to this topic only. `Config::lag_policy` stays the default for all other topics, so this does not
-        // skip messages of a topic that must deliver all of them.
+        // This policy applies to one topic only. All other topics have the default policy, `Config::lag_policy`, so
+        // that none of their messages are skipped.
         cx.set_lag_policy(TOPIC, Some(LagPolicy::Skip));
         cx.set_timer(When::Every(self.interval), 0);
     }

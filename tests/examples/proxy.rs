@@ -1,5 +1,5 @@
-//! A proxy from WebSockets to TCP inside the server's loop: each session has an upstream connection of its own. Messages
-//! of the client go to the upstream as bytes, and bytes from the upstream go to the client as binary messages.
+//! A proxy from WebSockets to TCP that runs in the server's loop: each session has an upstream connection of its own.
+//! Messages of the client go to the upstream as bytes, and bytes from the upstream go to the client as binary messages.
 //!
 //! ```text
 //! cargo run --example proxy -- 127.0.0.1:8080 127.0.0.1:5900
@@ -10,6 +10,7 @@
 
 use mio::Interest;
 use mio::net::TcpStream;
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use wsloop::{Close, Config, Context, Handler, Id, Message, Ready, SendStatus, Server, SessionMap};
@@ -24,7 +25,7 @@ fn main() -> io::Result<()> {
     server.run()
 }
 
-/// Connects each session with `addr`.
+/// Connects each session to the upstream server at `addr`.
 pub(crate) struct Proxy {
     addr: SocketAddr,
     upstreams: SessionMap<Upstream>,
@@ -33,7 +34,7 @@ pub(crate) struct Proxy {
 struct Upstream {
     stream: TcpStream,
     /// Bytes of the client that the upstream has not accepted yet: at most those of one message.
-    unsent: Vec<u8>,
+    unsent: VecDeque<u8>,
 }
 
 impl Proxy {
@@ -48,18 +49,20 @@ impl Proxy {
         let mut stream = TcpStream::connect(self.addr)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         cx.register_for_session(id, &mut stream, 0, both)?;
-        let unsent = Vec::new();
+        let unsent = VecDeque::new();
         Ok(Upstream { stream, unsent })
     }
 
-    /// Writes to the upstream until it would block. Reads the client only while nothing is unsent.
+    /// Writes to the upstream until it would block. Pauses the session while bytes are unsent, and resumes it
+    /// afterwards.
     fn write(&mut self, cx: &mut Context<'_>, id: Id) {
         let Some(upstream) = self.upstreams.get_mut(id) else {
             return;
         };
         while !upstream.unsent.is_empty() {
-            match upstream.stream.write(&upstream.unsent) {
+            match upstream.stream.write(upstream.unsent.as_slices().0) {
                 Ok(len) => drop(upstream.unsent.drain(..len)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_later(&error) => {
                     cx.pause(id);
                     return;
@@ -70,7 +73,8 @@ impl Proxy {
         cx.resume(id);
     }
 
-    /// Reads from the upstream until it would block, or too much is unsent to the client. Then `on_drain` continues.
+    /// Reads from the upstream until it would block, or until the session's unsent bytes exceed the high-water mark. In
+    /// the latter case `on_drain` continues.
     fn read(&mut self, cx: &mut Context<'_>, id: Id) {
         let Some(upstream) = self.upstreams.get_mut(id) else {
             return;
@@ -79,6 +83,7 @@ impl Proxy {
         loop {
             match upstream.stream.read(&mut buf) {
                 Ok(0) => {
+                    self.upstreams.remove(id);
                     cx.close(id, 1000, "the upstream has closed");
                     return;
                 }
@@ -86,6 +91,7 @@ impl Proxy {
                     SendStatus::Queued => {}
                     _ => return,
                 },
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_later(&error) => return,
                 Err(error) => return self.fail(cx, id, &error),
             }
@@ -108,7 +114,7 @@ impl Handler for Proxy {
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         if let Some(upstream) = self.upstreams.get_mut(id) {
-            upstream.unsent.extend_from_slice(message.as_bytes());
+            upstream.unsent.extend(message.as_bytes());
             self.write(cx, id);
         }
     }
@@ -132,10 +138,11 @@ impl Handler for Proxy {
     }
 }
 
-/// Returns whether an event follows: nothing can be read or written now, or the connection is not established yet.
+/// Returns whether to try again at the next event: nothing can be read or written now, or the connection is not
+/// established yet.
 fn is_later(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted
+        ErrorKind::WouldBlock | ErrorKind::NotConnected
     )
 }

@@ -6,7 +6,7 @@
 //! the response does not contain the token. A token in the URL's query would work as well, but URLs are often recorded
 //! in logs and in the browser's history.
 //!
-//! Use TLS, for example by a reverse proxy in front of this server: without it, the token can be read on the network.
+//! Use TLS, for example in a reverse proxy in front of this server. Without TLS, the token can be read on the network.
 
 use std::hint::black_box;
 use wsloop::{
@@ -23,7 +23,7 @@ fn main() -> std::io::Result<()> {
     server.run()
 }
 
-/// Answers every message with the name of the user that the session's token belongs to.
+/// Answers every message with the name of the user to whom the session's token belongs.
 pub(crate) struct Users {
     /// Pairs of name and token.
     users: &'static [(&'static str, &'static str)],

@@ -3,8 +3,8 @@
 //!
 //! Both directions are bounded:
 //! - Questions: a channel for 64 numbers. When it is full, the client receives `busy` immediately.
-//! - Answers: the queue of the handle (`Config::handle_commands_max`, `Config::handle_bytes_max`). When it is full, the
-//!   worker waits until the loop has processed a part of it.
+//! - Answers: the inbox of the server (`Config::handle_commands_max`, `Config::handle_bytes_max`). When it is full, the
+//!   worker waits until the loop has executed a part of the commands in it.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -20,7 +20,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Starts the worker and returns a server that listens on `addr`, with the thread of the worker.
+/// Starts the worker. Returns a server that listens on `addr`, and the worker's thread.
 pub(crate) fn server(addr: &str) -> std::io::Result<(Server<Questions>, JoinHandle<()>)> {
     let (sender, receiver) = sync_channel(64);
     let mut server = Server::new(Config::default(), Questions(sender))?;

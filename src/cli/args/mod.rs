@@ -532,7 +532,7 @@ fn value(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
     })
 }
 
-/// Returns an error if a flag without a value was given one, as in `--no-ping=1`.
+/// Returns an error if a flag without a value was given one, as in `--no-page=1`.
 fn reject_value(parser: &mut Parser, flag: &str) -> Result<(), UsageError> {
     match parser.optional_value() {
         None => Ok(()),

@@ -1081,7 +1081,7 @@ fn an_invalid_request_is_answered_with_an_http_error_and_ends_the_connection() {
 fn a_refused_head_request_gets_no_body() {
     for size in [1, 100] {
         let (mut connection, mut out) = (Connection::server(), Vec::new());
-        let mut wire = b"HEAD / HTTP/1.0\r\nHost: a\r\n\r\n".to_vec();
+        let mut wire = b"HEAD / HTTP/2.0\r\nHost: a\r\n\r\n".to_vec();
         for piece in wire.chunks_mut(size) {
             let mut input = piece;
             let _ = connection.receive(&mut input, &LIMITS, &mut out);

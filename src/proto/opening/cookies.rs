@@ -1,5 +1,5 @@
-//! The name-value pairs of the `Cookie` field, RFC 6265 section 4.2. This module splits the field. It does not
-//! interpret values.
+//! The name-value pairs of the `Cookie` header field (RFC 6265 section 4.2). This module splits the field. It does not
+//! decode or check the values.
 
 use std::str;
 use tungstenite::http::HeaderMap;
@@ -8,8 +8,9 @@ use tungstenite::http::header::COOKIE;
 /// Returns the cookies of all `Cookie` lines, in order. RFC 6265 section 5.4 allows one line, but a proxy that converts
 /// HTTP/2 may pass on several (RFC 7540 section 8.1.2.5).
 ///
-/// Skips what is not `name=value` with a name and in UTF-8. Spaces around a name and a value are removed. Quotes around
-/// a value belong to it: they do in browsers (section 5.2), which return them as a server has set them.
+/// Skips a part that has no `=`, has an empty name, or is not UTF-8. Removes white space around names and values.
+/// Quotes around a value are part of the value, as in browsers (section 5.2): a browser returns the quotes that a
+/// server has set.
 pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     headers
         .get_all(COOKIE)

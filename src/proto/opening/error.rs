@@ -15,8 +15,9 @@ pub enum OpeningError {
     /// RFC 7230 section 3.1.1: the request line is not a method, a target and a version with one space between each. An
     /// HTTP/0.9 request, which has no version, causes this error, too. 400.
     RequestLine,
-    /// Section 4.2.1 point 1: "an HTTP/1.1 or higher GET request". The version is HTTP/1.0, or has a major version
-    /// other than 1. (The preface of HTTP/2 without TLS, "PRI * HTTP/2.0", causes this error.) 505.
+    /// The version has a major version other than 1. (The preface of HTTP/2 without TLS, "PRI * HTTP/2.0", causes this
+    /// error.) Or an opening handshake has the version HTTP/1.0; section 4.2.1 point 1: "an HTTP/1.1 or higher GET
+    /// request". 505.
     HttpVersion,
     /// Section 4.2.1 point 1: the method is neither GET nor (for plain HTTP) HEAD. 405 with `Allow`.
     Method,
@@ -37,6 +38,9 @@ pub enum OpeningError {
     /// The request announces a body, as with `TransferEncoding`: there is a Content-Length other than 0, or more than
     /// one. 400.
     ContentLength,
+    /// RFC 9112 section 6.3: a request with another method than GET and HEAD has an invalid or repeated Content-Length,
+    /// or one beside Transfer-Encoding. 400.
+    ContentLengthInvalid,
     /// Section 4.1 point 2: "The method of the request MUST be GET", but it is HEAD. 405 with `Allow: GET`.
     UpgradeMethod,
     /// Section 4.2.1 point 3: "An |Upgrade| header field containing the value "websocket"". It is missing. 400.
@@ -58,8 +62,8 @@ pub enum OpeningError {
     /// RFC 6454 section 7.3: a user agent MUST NOT send more than one Origin header. With several it is not clear which
     /// one to trust. 400.
     OriginRepeated,
-    /// Section 9.1: Sec-WebSocket-Extensions is not a list of at least one well-formed extension. Unknown extensions
-    /// are allowed. 400.
+    /// Section 9.1: Sec-WebSocket-Extensions is not a list of well-formed extensions. Unknown extensions are allowed, and
+    /// so is an empty list, which some clients send. 400.
     Extensions,
     /// Section 4.1 point 10: Sec-WebSocket-Protocol is not a list of at least one token, or a token is repeated, but
     /// the elements "MUST all be unique strings". 400.
@@ -104,6 +108,7 @@ impl OpeningError {
             | Self::HostInvalid
             | Self::TransferEncoding
             | Self::ContentLength
+            | Self::ContentLengthInvalid
             | Self::UpgradeMissing
             | Self::UpgradeNotWebSocket
             | Self::ConnectionNotUpgrade
@@ -148,6 +153,7 @@ impl fmt::Display for OpeningError {
             Self::HostInvalid => "the Host header is malformed",
             Self::TransferEncoding => "a request with Transfer-Encoding is not accepted",
             Self::ContentLength => "a request with a body is not accepted",
+            Self::ContentLengthInvalid => "the Content-Length header is invalid",
             Self::UpgradeMethod => "a WebSocket opening handshake is a GET",
             Self::UpgradeMissing => "the Upgrade header is missing",
             Self::UpgradeNotWebSocket => "the Upgrade header is not exactly websocket",

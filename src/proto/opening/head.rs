@@ -144,6 +144,11 @@ impl Head {
         }
     }
 
+    /// Returns whether a byte of the head has arrived.
+    pub(in crate::proto) fn has_begun(&self) -> bool {
+        self.state != State::FirstWord || !self.buf.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.buf.capacity()

@@ -1,8 +1,8 @@
 //! Percent-decoding of a target: its path, and the name-value pairs of its query (the WHATWG URL standard's
 //! `application/x-www-form-urlencoded` parser).
 //!
-//! Invalid input is no error: an incomplete or invalid percent sequence stays as it is, and bytes that are not UTF-8
-//! become U+FFFD. Decoded text is never longer than its encoding, so `HeadLimits` limits its length, too.
+//! Invalid input is not an error: an incomplete or invalid percent sequence stays as it is, and bytes that are not
+//! UTF-8 become U+FFFD. Decoded text is never longer than its encoding, so `HeadLimits` limits its length, too.
 
 use std::borrow::Cow;
 
@@ -16,11 +16,12 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, 
         .map(|(name, value)| (decode(name, Plus::Space), decode(value, Plus::Space)))
 }
 
-/// What "+" stands for.
+/// What a "+" is decoded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plus {
+    /// A "+", in a path.
     Plus,
-    /// In a query.
+    /// A space, in a query.
     Space,
 }
 

@@ -13,6 +13,7 @@ use super::query::{self, Plus};
 use crate::buffer::Buffer;
 use crate::buffer::BufferPool;
 use std::borrow::Cow;
+use std::mem;
 use std::str;
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server;
@@ -85,23 +86,34 @@ impl Head {
 impl Request {
     /// Parses a head whose lines and request line were checked.
     fn parse(mut head: Buffer) -> Result<Self, OpeningError> {
-        read_as_http_1_1(&mut head);
+        let version = read_as_http_1_1(&mut head);
+        let is_1_0 = version == b'0';
+        let method = head.split(|&byte| byte == b' ').next();
+        let method_len = method.map_or(0, <[u8]>::len);
+        let (is_get, is_head) = (method == Some(b"GET"), method == Some(b"HEAD"));
         // tungstenite's parser rejects every method but GET. So "HEAD /" is overwritten with "HGET /", and parsed from
         // its second byte on.
-        let is_head = head.starts_with(b"HEAD ");
-        if is_head {
-            head[1..4].copy_from_slice(b"GET");
-        }
-        let Ok(Some((_, parsed))) = server::Request::try_parse(&head[usize::from(is_head)..])
-        else {
-            return Err(OpeningError::Unparsable);
+        let Some(start) = method_len.checked_sub(b"GET".len()) else {
+            return Err(OpeningError::Method);
         };
-        check_host(parsed.headers())?;
+        head[start..method_len].copy_from_slice(b"GET");
+        let parsed = match server::Request::try_parse(&head[start..]) {
+            Ok(Some((_, parsed))) => parsed,
+            _ if is_get || is_head => return Err(OpeningError::Unparsable),
+            _ => return Err(OpeningError::Method),
+        };
+        if !is_get && !is_head {
+            check_body_length(parsed.headers())?;
+            return Err(OpeningError::Method);
+        }
+        check_host(parsed.headers(), is_1_0)?;
         check_no_body(parsed.headers())?;
         let kind = match (is_upgrade_attempt(parsed.headers()), is_head) {
             (false, false) => RequestKind::Get,
             (false, true) => RequestKind::Head,
             (true, true) => return Err(OpeningError::UpgradeMethod),
+            // RFC 6455 section 4.2.1 point 1: "an HTTP/1.1 or higher GET request".
+            (true, false) if is_1_0 => return Err(OpeningError::HttpVersion),
             (true, false) => {
                 check_upgrade(parsed.headers())?;
                 RequestKind::Upgrade
@@ -206,15 +218,15 @@ impl Request {
             .find_map(|(one, value)| (one == name).then_some(value))
     }
 
-    /// Returns the host and port that the client asks for, as sent: from an absolute target, else from `Host`.
+    /// Returns the host and port that the client asks for, as sent: from an absolute target, else from `Host`. Empty only
+    /// for a plain HTTP/1.0 request without `Host`, which no browser sends.
     pub fn host(&self) -> &str {
         // RFC 7230 section 5.5: "If the request-target is in absolute-form, the effective request URI is the same as
         // the request-target."
         match self.parsed.uri().authority() {
             Some(authority) => authority.as_str(),
-            None => self
-                .header("host")
-                .expect("check_host found it, and it is ASCII"),
+            // check_host found it, and it is ASCII.
+            None => self.header("host").unwrap_or_default(),
         }
     }
 
@@ -264,26 +276,27 @@ fn check_request_line(line: &[u8]) -> Result<(), OpeningError> {
     }
     // The version is checked first, so that HTTP/2's preface "PRI * HTTP/2.0" is answered with an error about the
     // version. Its method and target are invalid, too.
-    if *major != b'1' || *minor == b'0' {
+    if *major != b'1' {
         return Err(OpeningError::HttpVersion);
     }
-    // RFC 7230 section 3.1.1: "The request method is case-sensitive."
-    if method != b"GET" && method != b"HEAD" {
-        return Err(OpeningError::Method);
+    // RFC 7230 section 3.1.1: "The request method is case-sensitive." Another method is an error that depends on the
+    // headers, too.
+    match method {
+        b"GET" | b"HEAD" => check_target(target),
+        _ => Ok(()),
     }
-    check_target(target)
 }
 
 /// RFC 7230 section 2.6: with a higher minor version, "the recipient SHOULD process the message as if it was in the
 /// highest minor version within that major version to which the recipient is conformant". tungstenite's parser
-/// accepts no version above 1.1, so the version is overwritten.
-fn read_as_http_1_1(head: &mut [u8]) {
+/// accepts no other version than 1.1, so the version is overwritten. Returns the digit of the minor version.
+fn read_as_http_1_1(head: &mut [u8]) -> u8 {
     // check_request_line found that the line ends with the minor version. The first CR is the end of that line.
     let line_len = head
         .iter()
         .position(|&byte| byte == b'\r')
         .expect("a head has a first line, which ends with CRLF");
-    head[line_len - 1] = b'1';
+    mem::replace(&mut head[line_len - 1], b'1')
 }
 
 /// Checks the target, RFC 7230 section 5.3: in origin-form or absolute-form. The other forms, "*" and an authority
@@ -319,9 +332,11 @@ fn check_target(target: &[u8]) -> Result<(), OpeningError> {
 
 /// RFC 7230 section 5.4: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request
 /// message that lacks a Host header field and to any request message that contains more than one Host header
-/// field or a Host header field with an invalid field-value." This includes requests with an absolute target.
-fn check_host(headers: &HeaderMap) -> Result<(), OpeningError> {
+/// field or a Host header field with an invalid field-value." This includes requests with an absolute target. HTTP/1.0
+/// has no Host.
+fn check_host(headers: &HeaderMap, is_1_0: bool) -> Result<(), OpeningError> {
     match fields::occurrence(headers, &HOST) {
+        Occurrence::Missing if is_1_0 => Ok(()),
         Occurrence::Missing => Err(OpeningError::HostMissing),
         Occurrence::Repeated => Err(OpeningError::HostRepeated),
         Occurrence::Once(value) if is_host(value) => Ok(()),
@@ -338,6 +353,22 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
     match fields::occurrence(headers, &CONTENT_LENGTH) {
         Occurrence::Missing | Occurrence::Once(b"0") => Ok(()),
         Occurrence::Once(_) | Occurrence::Repeated => Err(OpeningError::ContentLength),
+    }
+}
+
+/// Checks the length of a request with another method. RFC 9112 section 6.3: "If a message is received without
+/// Transfer-Encoding and with an invalid Content-Length header field, (...) the server MUST respond with a 400 (Bad
+/// Request) status code", and a message with both "ought to be handled as an error".
+fn check_body_length(headers: &HeaderMap) -> Result<(), OpeningError> {
+    let is_chunked = headers.contains_key(&TRANSFER_ENCODING);
+    match fields::occurrence(headers, &CONTENT_LENGTH) {
+        Occurrence::Missing => Ok(()),
+        Occurrence::Once(len)
+            if !is_chunked && !len.is_empty() && len.iter().all(u8::is_ascii_digit) =>
+        {
+            Ok(())
+        }
+        Occurrence::Once(_) | Occurrence::Repeated => Err(OpeningError::ContentLengthInvalid),
     }
 }
 
@@ -382,20 +413,17 @@ fn check_upgrade(headers: &HeaderMap) -> Result<(), OpeningError> {
     check_subprotocols(headers)
 }
 
-/// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. Accepts at most [`EXTENSIONS_MAX`].
+/// Checks the offered extensions, section 9.1: `extension-list = 1#extension`. Accepts at most [`EXTENSIONS_MAX`], and an
+/// empty list, because some clients send one.
 fn check_extensions(headers: &HeaderMap) -> Result<(), OpeningError> {
-    let mut count = 0;
-    for offer in fields::list(headers, &SEC_WEBSOCKET_EXTENSIONS) {
+    let offers = fields::list(headers, &SEC_WEBSOCKET_EXTENSIONS);
+    for (count, offer) in offers.enumerate() {
         if count == EXTENSIONS_MAX {
             return Err(OpeningError::TooManyExtensions);
         }
         if !is_extension(offer) {
             return Err(OpeningError::Extensions);
         }
-        count += 1;
-    }
-    if count == 0 && headers.contains_key(&SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(OpeningError::Extensions);
     }
     Ok(())
 }

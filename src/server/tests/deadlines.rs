@@ -1,7 +1,8 @@
 //! Deadlines of sessions and timers of the handler. The tests set the time.
 
 use super::script::{Bench, Peer, client_frame};
-use crate::config::{Config, SessionLimits};
+use crate::config::{Config, LagPolicy, SessionLimits};
+use crate::proto::Message;
 use std::time::Duration;
 
 #[test]
@@ -324,6 +325,36 @@ fn a_peer_that_reads_one_byte_a_second_reaches_the_write_timeout() {
         peer.set_writable_bytes(1);
     }
     bench.turn_at(30_000);
+    assert_eq!(bench.engine.len(), 0);
+}
+
+/// The deadline was cleared only when the queue was empty, and the queue of a member that skips seldom is.
+#[test]
+fn a_member_that_skips_and_reads_what_it_can_have_unsent_stays_open() {
+    let mut bench = Bench::new(
+        Config {
+            lag_policy: LagPolicy::Skip,
+            lag_bytes_max: 20_000,
+            ..Config::default()
+        },
+        |_, _, _| {},
+    );
+    let peer = bench.open_member("prices");
+    peer.set_writable_bytes(0);
+    let message = "x".repeat(10_000);
+    // 10 KB/s are published, and the member reads 1 KB/s, in all far less than 64 KiB in each 30 s.
+    for second in 1..200 {
+        bench.engine.publish("prices", Message::text(&message));
+        peer.set_writable_bytes(1_000);
+        bench.turn_at(second * 1_000);
+        assert_eq!(bench.engine.len(), 1, "{second} s");
+        peer.take_written();
+    }
+    // It reads no more.
+    for second in 200..=231 {
+        bench.engine.publish("prices", Message::text(&message));
+        bench.turn_at(second * 1_000);
+    }
     assert_eq!(bench.engine.len(), 0);
 }
 

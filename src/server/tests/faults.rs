@@ -281,12 +281,20 @@ fn connections_above_the_limit_receive_503_and_are_not_counted() {
 #[test]
 fn a_graceful_stop_closes_all_sessions_with_1001_and_waits_for_them() {
     let mut bench = Bench::echo(Config::default());
-    let (open, opening) = (bench.open(), bench.connect());
+    let (open, opening, silent) = (bench.open(), bench.connect(), bench.connect());
+    opening.send_bytes(b"GET /");
+    bench.turn();
     bench.engine.stop();
     bench.engine.begin_stop();
     bench.turn();
     assert_eq!(open.take_frames()[0].1[..2], 1001_u16.to_be_bytes());
     assert!(opening.take_written().starts_with(b"HTTP/1.1 503 "));
+    assert_eq!(
+        silent.take_written(),
+        b"",
+        "the browser may send its next request there"
+    );
+    assert!(silent.wire.lock().is_dropped);
     open.send_bytes(&client_frame(0x88, &close_frame(1001, "")));
     open.end_stream();
     opening.end_stream();

@@ -141,7 +141,12 @@ fn the_header_and_the_request_must_arrive_within_the_handshake_timeout() {
         bench.turn_at(9_999);
         assert_eq!(peer.take_written(), b"");
         bench.turn_at(10_000);
-        assert!(peer.take_written().starts_with(b"HTTP/1.1 408 "));
+        let written = peer.take_written();
+        if text.ends_with(b"GET ") {
+            assert!(written.starts_with(b"HTTP/1.1 408 "));
+        } else {
+            assert_eq!(written, b"", "no byte of a request has arrived");
+        }
         assert_eq!(refused(&bench), [("handshake_timeout", 1)]);
         peer.end_stream();
         bench.turn();
@@ -180,10 +185,9 @@ fn a_stop_does_not_wait_for_headers() {
     bench.engine.stop();
     bench.turns(2);
     for peer in [&silent, &partial] {
-        assert!(peer.take_written().starts_with(b"HTTP/1.1 503 "));
-        peer.end_stream();
+        assert_eq!(peer.take_written(), b"");
+        assert!(peer.wire.lock().is_dropped);
     }
-    bench.turns(2);
     assert!(bench.has_stopped);
 }
 

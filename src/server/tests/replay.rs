@@ -667,3 +667,59 @@ fn a_replay_is_not_copied_and_is_retained_once_for_all_members() {
     }
     check_memory(&bench);
 }
+
+/// With more than 256 unsent segments, what a topic had released counted as retained for the session.
+#[test]
+fn the_last_values_of_many_topics_are_all_replayed() {
+    for topics in [255, 257, 1_000] {
+        let mut bench = bench(Config::default());
+        let names: Vec<String> = (0..topics).map(|index| format!("price {index}")).collect();
+        for name in &names {
+            bench.engine.set_replay(name, Some(Replay::Messages(1)));
+            bench
+                .engine
+                .publish(name, Message::text(&"x".repeat(140_000)));
+            bench.engine.publish(name, Message::text("42"));
+            bench.turn();
+        }
+        let late = bench.open();
+        for name in &names {
+            assert!(bench.engine.subscribe(late.id, name));
+        }
+        turns_until_idle(&mut bench);
+        assert_eq!(late.take_texts(), vec!["42"; topics]);
+    }
+}
+
+/// The same without replay: a session with little unsent was closed with 1013.
+#[test]
+fn a_session_with_many_unsent_segments_that_joins_old_topics_does_not_lag() {
+    let mut bench = bench(Config::default());
+    let names: Vec<String> = (0..100).map(|index| format!("old {index}")).collect();
+    let early = bench.open();
+    for name in &names {
+        bench.engine.subscribe(early.id, name);
+        bench
+            .engine
+            .publish(name, Message::text(&"x".repeat(140_000)));
+        bench.turn();
+        early.take_written();
+    }
+    let stalled = bench.open_member("a");
+    assert!(bench.engine.subscribe(stalled.id, "b"));
+    stalled.set_writable_bytes(0);
+    for index in 0..300 {
+        let topic = if index % 2 == 0 { "a" } else { "b" };
+        bench.engine.publish(topic, Message::text("1"));
+        let _ = bench.engine.send(stalled.id, Message::text("x"));
+        turns_until_idle(&mut bench);
+    }
+    for name in &names {
+        assert!(bench.engine.subscribe(stalled.id, name));
+    }
+    for name in &names {
+        bench.engine.publish(name, Message::text("1"));
+        turns_until_idle(&mut bench);
+    }
+    assert!(bench.engine.is_open(stalled.id));
+}

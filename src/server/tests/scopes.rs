@@ -121,3 +121,28 @@ fn a_wrapper_does_not_receive_the_events_of_the_routes_inside_it() {
     let twice = wrapper("outer", Router::new().route("/a/*", inner));
     assert_eq!(events(twice, &seen), expected(&["inner", "leaf", "outer"]));
 }
+
+#[test]
+fn timers_and_sources_that_the_host_sets_for_a_session_do_not_reach_its_route() {
+    let seen = Seen::default();
+    let app: Owner<Router> = Owner {
+        name: "app",
+        seen: Rc::clone(&seen),
+        inner: None,
+    };
+    let mut harness = Harness::new(Config::default(), Router::new().route("/a", app));
+    let id = harness.connect("/a");
+    harness.advance(Duration::from_millis(10));
+    seen.borrow_mut().clear();
+    let mut of_host = source();
+    harness.with_context(|cx| {
+        cx.set_session_timer(id, Duration::from_millis(1), 7);
+        cx.register_for_session(id, &mut of_host, 7, Interest::READABLE)
+            .unwrap();
+    });
+    harness.advance(Duration::from_millis(10));
+    harness.session_source_is_ready(id, 7, Ready::READABLE);
+    assert_eq!(*seen.borrow(), []);
+    harness.session_source_is_ready(id, 0, Ready::READABLE);
+    assert_eq!(*seen.borrow(), [("app", "session source")]);
+}

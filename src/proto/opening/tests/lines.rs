@@ -111,7 +111,8 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
             "DESCRIBE rtsp://a RTSP/1.0",
             Err(RequestLine),
         ),
-        ("HTTP/1.0", "GET / HTTP/1.0", Err(HttpVersion)),
+        ("HTTP/1.0", "GET / HTTP/1.0", Ok("get / at h")),
+        ("HTTP/1.0 and HEAD", "HEAD / HTTP/1.0", Ok("head / at h")),
         ("HTTP/1.2", "GET / HTTP/1.2", Ok("get / at h")),
         (
             "HTTP/1.9 and HEAD",
@@ -218,8 +219,8 @@ fn errors_are_reported_at_the_invalid_byte_or_at_the_end_of_the_line() {
         ("two CRs", b"GET / HTTP/1.1\r\r", Head(BareCr)),
         ("a malformed request line", b"GET /\r\n", RequestLine),
         ("HTTP/2's preface", b"PRI * HTTP/2.0\r\n", HttpVersion),
-        ("HTTP/1.0", b"GET / HTTP/1.0\r\n", HttpVersion),
-        ("POST", b"POST / HTTP/1.1\r\n", Method),
+        ("HTTP/2.0", b"GET / HTTP/2.0\r\n", HttpVersion),
+        ("POST", b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", Method),
         ("a fragment", b"GET /#a HTTP/1.1\r\n", TargetFragment),
         ("an invalid target", b"GET * HTTP/1.1\r\n", Target),
         (
@@ -387,18 +388,18 @@ fn a_head_request_is_recognised_after_an_error() {
         ),
         ("HEAD / HTTP/1.1\r\nHost : a\r\n", true),
         ("HEAD / HTTP/1.1\r\n\n", true),
-        ("HEAD / HTTP/1.0\r\n", true),
+        ("HEAD / HTTP/2.0\r\n", true),
         ("HEAD /#a HTTP/1.1\r\n", true),
         ("HEAD /\r\n", true),
         ("HEAD \0", true),
         ("HEAD\0", false),
         ("HEAD\r\n", false),
-        ("HEADER / HTTP/1.1\r\n", false),
-        ("head / HTTP/1.1\r\n", false),
+        ("HEADER / HTTP/1.1\r\n\r\n", false),
+        ("head / HTTP/1.1\r\n\r\n", false),
         ("\r\n\r\nHEAD", false),
         ("GET / HTTP/1.1\r\n\r\n", false),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: HEAD \r\n\r\n", false),
-        ("POST HEAD HTTP/1.1\r\n", false),
+        ("POST HEAD HTTP/1.1\r\n\r\n", false),
     ];
     for (text, expected) in table {
         let (is_head, _) = every_way(text, text.as_bytes(), &|| {

@@ -340,6 +340,12 @@ fn an_opening_handshake_must_follow_every_rule() {
         ),
         ("HTTP/1.2", "GET", "GET /chat HTTP/1.2\r\n", OK),
         (
+            "HTTP/1.0",
+            "GET",
+            "GET /chat HTTP/1.0\r\n",
+            Err(HttpVersion),
+        ),
+        (
             "a Connection that is not all ASCII",
             "Connection",
             "Connection: x-\u{e4}, Upgrade\r\n",
@@ -349,7 +355,7 @@ fn an_opening_handshake_must_follow_every_rule() {
             "no extension",
             "Origin",
             "Sec-WebSocket-Extensions:\r\n",
-            Err(Extensions),
+            OK,
         ),
         (
             "a subprotocol twice",
@@ -539,4 +545,70 @@ fn the_path_the_query_and_the_cookies_are_decoded() {
             "{piece}"
         );
     }
+}
+
+#[test]
+fn a_request_in_http_1_0_needs_no_host() {
+    check(&[
+        (
+            "HAProxy's default",
+            "OPTIONS / HTTP/1.0\r\n\r\n",
+            Err(Method),
+        ),
+        (
+            "ab",
+            "GET /a HTTP/1.0\r\nUser-Agent: ApacheBench/2.3\r\n\r\n",
+            Ok("get /a at "),
+        ),
+        (
+            "nginx",
+            "GET /a HTTP/1.0\r\nHost: b\r\nConnection: close\r\n\r\n",
+            Ok("get /a at b"),
+        ),
+        (
+            "two",
+            "GET /a HTTP/1.0\r\nHost: b\r\nHost: b\r\n\r\n",
+            Err(HostRepeated),
+        ),
+        (
+            "an invalid one",
+            "GET /a HTTP/1.0\r\nHost: b/\r\n\r\n",
+            Err(HostInvalid),
+        ),
+        ("HTTP/1.1", "GET /a HTTP/1.1\r\n\r\n", Err(HostMissing)),
+    ]);
+}
+
+#[test]
+fn an_invalid_length_with_another_method_is_400_and_a_valid_one_405() {
+    let lengths = [
+        ("", Method),
+        ("Content-Length: 3\r\n", Method),
+        ("Transfer-Encoding: chunked\r\n", Method),
+        ("Content-Length:\r\n", ContentLengthInvalid),
+        ("Content-Length: -1\r\n", ContentLengthInvalid),
+        ("Content-Length: +3\r\n", ContentLengthInvalid),
+        ("Content-Length: 0x3\r\n", ContentLengthInvalid),
+        ("Content-Length: 3, 3\r\n", ContentLengthInvalid),
+        (
+            "Content-Length: 3\r\nContent-Length: 4\r\n",
+            ContentLengthInvalid,
+        ),
+        (
+            "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+            ContentLengthInvalid,
+        ),
+    ];
+    for (lines, expected) in lengths {
+        for method in ["POST", "PUT", "get", "OPTIONS"] {
+            let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+            check(&[(&text, &text, Err(expected.clone()))]);
+        }
+    }
+    // Too short to be read as GET by the parser of the headers.
+    check(&[(
+        "a short method",
+        "A / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        Err(Method),
+    )]);
 }
