@@ -236,7 +236,7 @@ impl Handler for NoWebSockets {
 /// The text of the built-in page: [`SOURCE`] without comments and indentation.
 const BUILT_IN: &str = {
     const LEN: usize = without_comments::<0>(SOURCE.as_bytes()).1;
-    const BYTES: [u8; LEN] = without_comments(SOURCE.as_bytes()).0;
+    static BYTES: [u8; LEN] = without_comments(SOURCE.as_bytes()).0;
     match std::str::from_utf8(&BYTES) {
         Ok(text) => text,
         Err(_) => panic!("whole lines of a text are a text"),
