@@ -55,6 +55,17 @@ impl Echo {
 }
 
 impl Handler for Echo {
+    fn on_upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        upgrade.select_first_subprotocol(request);
+        Ok(())
+    }
+
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
         // If the session has ended, no answer is needed.
         let _ = if message.is_text() && !self.prefix.is_empty() {
@@ -123,11 +134,14 @@ impl Handler for Broadcast {
         &mut self,
         cx: &mut Context<'_>,
         id: Id,
-        _: &Request,
-        _: &mut Upgrade,
+        request: &Request,
+        upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
         match cx.path(id) {
-            Some(_) => Ok(()),
+            Some(_) => {
+                upgrade.select_first_subprotocol(request);
+                Ok(())
+            }
             None => Err(HttpResponse::new(
                 414,
                 "the path is longer than 512 bytes\n",
@@ -162,6 +176,17 @@ impl Reply {
 }
 
 impl Handler for Reply {
+    fn on_upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Id,
+        request: &Request,
+        upgrade: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        upgrade.select_first_subprotocol(request);
+        Ok(())
+    }
+
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
         // If the session has ended, no answer is needed.
         let _ = cx.send(id, &self.text);

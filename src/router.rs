@@ -322,6 +322,30 @@ impl<R: RouteHandler + ?Sized> Router<R> {
         self
     }
 
+    /// Allows a subprotocol; call it once for each. From the first call on, the router selects for each session the first
+    /// subprotocol that the client offers and that is allowed, unless the route's handler has selected another allowed
+    /// one. A client that offers none of them is accepted without a subprotocol; browsers then end the connection.
+    ///
+    /// Without allowed subprotocols, the route's handler selects: [`Echo`](crate::handlers::Echo),
+    /// [`Broadcast`](crate::handlers::Broadcast) and [`Reply`](crate::handlers::Reply) select the first that the client
+    /// offers, other handlers none unless they call [`Upgrade::select_subprotocol`].
+    ///
+    /// ```
+    /// use wsloop::Router;
+    /// use wsloop::handlers::Echo;
+    ///
+    /// let router = Router::new().route("/", Echo::new()).allow_subprotocol("chat.v2").allow_subprotocol("chat");
+    /// # let _ = router;
+    /// ```
+    ///
+    /// # Panics
+    /// If `name` is not a token (RFC 7230 section 3.2.6).
+    #[must_use]
+    pub fn allow_subprotocol(mut self, name: &str) -> Self {
+        self.access.allow_subprotocol(name);
+        self
+    }
+
     /// Calls `act` with the handler of the route that was added with `pattern`, and returns the result of `act`.
     /// Returns `None` if there is no such route, or if its handler is not an `H`.
     ///
@@ -514,7 +538,9 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
             return Err(HttpResponse::new(500, format!("{error}\n")));
         }
         let (handler, mut cx) = self.handler_of(cx, id);
-        handler.on_upgrade(&mut cx, id, request, upgrade)
+        handler.on_upgrade(&mut cx, id, request, upgrade)?;
+        self.access.restrict_subprotocol(request, upgrade);
+        Ok(())
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {

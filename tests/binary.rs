@@ -142,6 +142,43 @@ mod serving {
         assert_eq!(http(process.addr, page).status, 426);
     }
 
+    /// Returns the subprotocol that a server selects for these offers.
+    fn selected(process: &Process, path: &str, offers: &str) -> Option<String> {
+        let line = format!("Sec-WebSocket-Protocol: {offers}\r\nHost:");
+        let mut raw = Raw::new(process.addr);
+        raw.send(upgrade_request(path).replace("Host:", &line));
+        let head = raw.response_head();
+        assert_eq!(head.status, 101);
+        head.header("sec-websocket-protocol").map(str::to_owned)
+    }
+
+    #[test]
+    fn the_first_subprotocol_that_the_client_offers_is_selected() {
+        let routes = ["-r", "/e=echo", "-r", "/b=broadcast", "-r", "/r=reply:x"];
+        let process = Process::start(&[&["serve"][..], &routes].concat());
+        for path in ["/e", "/b", "/r"] {
+            let first = selected(&process, path, "b, a");
+            assert_eq!(first.as_deref(), Some("b"), "{path}");
+            try_connect(process.addr, path).expect("a client without offers");
+        }
+        let args = [
+            &["serve", "--subprotocol=a", "--subprotocol=c"][..],
+            &routes,
+        ];
+        let process = Process::start(&args.concat());
+        for path in ["/e", "/b", "/r"] {
+            for (offers, expected) in [
+                ("a", Some("a")),
+                ("b, c, a", Some("c")),
+                ("b", None),
+                ("A", None),
+            ] {
+                let name = selected(&process, path, offers);
+                assert_eq!(name.as_deref(), expected, "{path} {offers}");
+            }
+        }
+    }
+
     #[test]
     fn checks_in_http_1_0_are_answered_also_without_a_host() {
         let process = Process::start(&["serve"]);

@@ -72,6 +72,9 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       are refused with HTTP 403. Default: if hosts are restricted, requests
       from pages of these hosts, on any port, and requests without an Origin;
       otherwise every request.
+  --subprotocol NAME
+      Select this subprotocol for clients that offer it; repeatable: the first
+      of a client's offers that is listed. Default: the client's first offer.
   --no-page
       Do not answer GET / with the built-in page, which connects to the server
       from a browser. WebSockets at / are still served.

@@ -187,12 +187,16 @@ fn allowed_hosts(serve: &Serve, listeners: &[Listener]) -> io::Result<Vec<String
     Ok(hosts)
 }
 
-/// Restricts the router to `hosts`, and to the origins of `--origin`. Without `--origin`, clients of restricted hosts
+/// Restricts the router to `hosts`, and to the origins of `--origin` and the subprotocols of `--subprotocol`. Without `--origin`, clients of restricted hosts
 /// are programs, which send no origin, and pages of these hosts.
 fn restrict(router: Router, serve: &Serve, hosts: &[String]) -> Router {
     let router = hosts
         .iter()
         .fold(router, |router, host| router.allow_host(host));
+    let router = serve
+        .subprotocols
+        .iter()
+        .fold(router, |router, name| router.allow_subprotocol(name));
     if serve.origins.contains(&Origin::Any) {
         return router;
     }

@@ -30,11 +30,11 @@ pub use error::ProtocolError;
 pub use frame::{HeaderBytes, Role};
 pub(crate) use message::ShortHeader;
 pub use message::{Message, OwnedMessage, ReceivedMessage, ToMessage};
-pub(crate) use opening::is_host;
 pub use opening::{
     ClientOpening, ClientOpeningError, Head, HeadError, HeadLimits, HttpResponse, OpeningError,
     Request, RequestError, ResponseError, ServerResponse, Upgrade,
 };
+pub(crate) use opening::{is_host, is_token};
 
 /// Functions of private modules, for the micro-benchmarks (`benches/micro.rs`).
 #[cfg(feature = "internals")]

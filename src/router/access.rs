@@ -1,15 +1,17 @@
-//! The hosts and origins that a [`Router`](super::Router) serves.
+//! The hosts, origins and subprotocols that a [`Router`](super::Router) serves.
 
-use crate::proto::{HttpResponse, Request, is_host};
+use crate::proto::{HttpResponse, Request, Upgrade, is_host, is_token};
 use std::net::Ipv6Addr;
 
-/// Allowed values of `Host` and `Origin`. The default allows all.
+/// Allowed values of `Host`, `Origin` and `Sec-WebSocket-Protocol`. The default allows all.
 #[derive(Debug, Default)]
 pub(super) struct Access {
     /// Allowed hosts, each with an optional port. Empty: all hosts are allowed.
     hosts: Vec<String>,
     /// Allowed origins. `None`: all origins are allowed, and clients that send none.
     origins: Option<Origins>,
+    /// Subprotocols of which one can be selected. Empty: the route's handler selects any.
+    subprotocols: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +30,29 @@ impl Access {
             "host {host:?} must be a name or an IP address, with an optional port"
         );
         self.hosts.push(host.to_owned());
+    }
+
+    pub(super) fn allow_subprotocol(&mut self, name: &str) {
+        assert!(
+            is_token(name.as_bytes()),
+            "subprotocol {name:?} must be a token"
+        );
+        self.subprotocols.push(name.to_owned());
+    }
+
+    /// Replaces a subprotocol that is not allowed by the first allowed one that the client offers. If it offers none of
+    /// them, none is selected.
+    pub(super) fn restrict_subprotocol(&self, request: &Request, upgrade: &mut Upgrade) {
+        let is_allowed = |name: &str| self.subprotocols.iter().any(|one| one == name);
+        if self.subprotocols.is_empty() || upgrade.subprotocol().is_some_and(is_allowed) {
+            return;
+        }
+        match request.subprotocols().find(|name| is_allowed(name)) {
+            Some(name) => {
+                upgrade.select_subprotocol(request, name);
+            }
+            None => upgrade.select_no_subprotocol(),
+        }
     }
 
     pub(super) fn allow_origin(&mut self, origin: &str) {

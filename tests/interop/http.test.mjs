@@ -51,8 +51,15 @@ test('two clients receive each other\'s messages', async (t) => {
   assert.equal(await bob.text(), 'hi, Ann');
 });
 
-test('a subprotocol that the server does not support is not selected', async (t) => {
+test('the first subprotocol that the client offers is selected', async (t) => {
   const server = await serve(t, CHAT);
+  const client = connect(t, server.ws('/chat'), ['mqtt', 'graphql-ws']);
+  const { headers } = await client.upgraded;
+  assert.equal(headers['sec-websocket-protocol'], 'mqtt');
+});
+
+test('a subprotocol that --subprotocol does not list is not selected', async (t) => {
+  const server = await serve(t, [...CHAT, '--subprotocol=chat']);
   const client = connect(t, server.ws('/chat'), ['mqtt', 'graphql-ws']);
   const { statusCode, headers } = await client.upgraded;
   assert.equal(statusCode, 101);

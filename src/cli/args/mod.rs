@@ -35,6 +35,7 @@ use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
 use std::fmt;
+use tungstenite::http::HeaderName;
 use wsloop::{Config, ForwardedHeader, Network, Replay};
 
 /// A command with its arguments.
@@ -69,6 +70,8 @@ pub(crate) struct Serve {
     pub(crate) hosts: Vec<Host>,
     /// Allowed origins. If empty, the allowed hosts determine them.
     pub(crate) origins: Vec<Origin>,
+    /// Allowed subprotocols. If empty, each client's first offer is selected.
+    pub(crate) subprotocols: Vec<String>,
     /// Path of the metrics; differs from the paths of all routes.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
@@ -194,11 +197,12 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 14] = [
+static FLAGS: [Flag<ServeArgs>; 15] = [
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
     Flag::with_value(None, "--host", ServeArgs::host).repeatable(),
     Flag::with_value(None, "--origin", ServeArgs::origin).repeatable(),
+    Flag::with_value(None, "--subprotocol", ServeArgs::subprotocol).repeatable(),
     Flag::with_value(None, REPLAY, |serve, text| {
         serve.replay = Some(units::replay(text)?);
         Ok(())
@@ -277,6 +281,7 @@ struct ServeArgs {
     replay: Option<Replay>,
     hosts: Vec<Host>,
     origins: Vec<Origin>,
+    subprotocols: Vec<String>,
     metrics: Option<String>,
     log_format: LogFormat,
     no_page: bool,
@@ -362,6 +367,16 @@ impl ServeArgs {
         Ok(())
     }
 
+    /// Applies `--subprotocol`.
+    fn subprotocol(&mut self, text: &str) -> Result<(), String> {
+        // The names of headers are tokens, as those of subprotocols are.
+        if HeaderName::try_from(text).is_err() {
+            return Err("is not a token: letters, digits and some punctuation".to_owned());
+        }
+        self.subprotocols.push(text.to_owned());
+        Ok(())
+    }
+
     /// Applies `--metrics`.
     fn metrics(&mut self, text: &str) -> Result<(), String> {
         if text.contains('*') {
@@ -409,6 +424,7 @@ impl ServeArgs {
             replay,
             hosts,
             origins,
+            subprotocols,
             metrics,
             log_format,
             no_page,
@@ -472,6 +488,7 @@ impl ServeArgs {
             replay,
             hosts,
             origins,
+            subprotocols,
             metrics,
             log_format,
             page: !no_page,

@@ -26,7 +26,7 @@ static TOKEN_BYTES: [bool; 256] = {
 };
 
 /// Returns whether `text` is a token. Methods, names of fields and subprotocols are tokens.
-pub(super) fn is_token(text: &[u8]) -> bool {
+pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().copied().all(is_token_byte)
 }
 

@@ -36,6 +36,7 @@ mod upgrade;
 pub use client::{ClientOpening, ServerResponse};
 pub use client_error::{ClientOpeningError, RequestError};
 pub use error::OpeningError;
+pub(crate) use fields::is_token;
 pub use head::{Head, HeadError, HeadLimits};
 pub(crate) use host::is_host;
 pub use request::Request;

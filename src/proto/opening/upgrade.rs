@@ -72,6 +72,23 @@ impl Upgrade {
         true
     }
 
+    /// Selects the first of the subprotocols that `request` offers: the client's favourite. Returns `false` if it offers
+    /// none. Browsers refuse a 101 without a subprotocol if they have offered some.
+    pub fn select_first_subprotocol(&mut self, request: &Request) -> bool {
+        let first = request.subprotocols().next();
+        first.is_some_and(|name| self.select_subprotocol(request, name))
+    }
+
+    /// Removes the subprotocol that was selected, if there is one.
+    pub fn select_no_subprotocol(&mut self) {
+        self.headers_mut().remove(SEC_WEBSOCKET_PROTOCOL);
+    }
+
+    /// Returns the subprotocol that was selected.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()
+    }
+
     /// Appends the 101 to `out`. `request` must be the request that was passed to [`new`](Self::new).
     ///
     /// # Errors

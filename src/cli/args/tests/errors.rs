@@ -58,6 +58,15 @@ fn example(limit: &Limit) -> String {
 }
 
 #[test]
+fn a_subprotocol_that_is_no_token_is_an_error() {
+    for name in ["", "a b", "a,b", "gr\u{fc}n", "a/b"] {
+        let expected =
+            format!("--subprotocol {name:?} is not a token: letters, digits and some punctuation");
+        assert_eq!(error(&["--subprotocol", name]), expected);
+    }
+}
+
+#[test]
 fn an_invalid_value_error_names_the_flag_and_the_value() {
     for limit in &LIMITS {
         for value in [
