@@ -334,6 +334,14 @@ testSelecting('the selected subprotocol is shown', (offered) => offered.split(',
   assert.equal(await page.locator('#log .bad').count(), 0);
 });
 
+test('a server with default settings selects the first subprotocol', async (page) => {
+  await page.fill('#protocols', 'chat, other');
+  await page.click('#open');
+  await lines(page, 'note', /open ws:.*, subprotocol chat$/);
+  await sendText(page, 'hello');
+  await lines(page, 'in', /hello/);
+});
+
 test('names that are no subprotocols are reported and leave the WebSocket open', async (page) => {
   await connect(page, '/echo');
   for (const [names, wrong] of [['a/b', 'a/b'], ['chat, grün', 'grün'], ['a b a', 'a'], ['one;two', 'one;two'], ['"q"', '"q"'], ['ok \u0001', '\u0001']]) {
