@@ -291,7 +291,7 @@ const BUILT_IN_HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; connect-src 'self'; img-src data:; \
-         style-src 'sha256-LB6QRvI9SHuDgQwZfiaaejPCf36kNuRVwldZ+fDXuas='; \
+         style-src 'sha256-v9Dhl7gSphJRfh7cDHPspXFoxizt7Y1LCX3zNvaPSLU='; \
          script-src 'sha256-TlxoTyxlBtRGlM6PlACOWDF5LTMmMBCrQrHepOjlvlQ='; \
          require-trusted-types-for 'script'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
