@@ -233,8 +233,18 @@ impl Handler for NoWebSockets {
     }
 }
 
-/// The text of the built-in page.
-const BUILT_IN: &str = concat!(
+/// The text of the built-in page: [`SOURCE`] without comments and indentation.
+const BUILT_IN: &str = {
+    const LEN: usize = without_comments::<0>(SOURCE.as_bytes()).1;
+    static BYTES: [u8; LEN] = without_comments(SOURCE.as_bytes()).0;
+    match std::str::from_utf8(&BYTES) {
+        Ok(text) => text,
+        Err(_) => panic!("whole lines of a text are a text"),
+    }
+};
+
+/// The files of the built-in page in one.
+const SOURCE: &str = concat!(
     include_str!("head.html"),
     "<style>",
     include_str!("page.css"),
@@ -245,9 +255,35 @@ const BUILT_IN: &str = concat!(
     "</script>\n",
 );
 
+/// Returns the start of `text` without indentation and without lines that start with `//`, and the length that the whole
+/// has. Evaluated by the compiler, so that the comments of the script take no space in a program.
+const fn without_comments<const MAX: usize>(text: &[u8]) -> ([u8; MAX], usize) {
+    let (mut out, mut len, mut at) = ([0; MAX], 0, 0);
+    while at < text.len() {
+        while text[at] == b' ' {
+            at += 1;
+        }
+        let is_comment = text[at] == b'/' && text[at + 1] == b'/';
+        loop {
+            let byte = text[at];
+            at += 1;
+            if !is_comment {
+                if len < MAX {
+                    out[len] = byte;
+                }
+                len += 1;
+            }
+            if byte == b'\n' {
+                break;
+            }
+        }
+    }
+    (out, len)
+}
+
 /// The headers of the built-in page.
 ///
-/// The policy contains the hashes of the style and the script. When these change, a test fails and prints the new
+/// The policy contains the hashes of the style and the script as sent. When these change, a test fails and prints the new
 /// hashes. `'self'` allows WebSockets of the page's own host and port, and no others: CSP 3 section 6.7.2.8, in
 /// browsers since 2018, in Safari since 15.4. The icon is a data: URL. The script sets text and never markup, which
 /// trusted types enforce.
@@ -255,8 +291,8 @@ const BUILT_IN_HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; connect-src 'self'; img-src data:; \
-         style-src 'sha256-gknEA6g0fPwyDUfkp/CHK6x6M52SrKQLFAwv09L5d+4='; \
-         script-src 'sha256-YiwqYzLOPeokjbCw7wvTFdEOdm1WSnq75yD48s4HbaE='; \
+         style-src 'sha256-v9Dhl7gSphJRfh7cDHPspXFoxizt7Y1LCX3zNvaPSLU='; \
+         script-src 'sha256-TlxoTyxlBtRGlM6PlACOWDF5LTMmMBCrQrHepOjlvlQ='; \
          require-trusted-types-for 'script'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),

@@ -1,68 +1,128 @@
 'use strict';
-const $ = id => document.getElementById(id), LOG_MAX = 500, TEXT_MAX = 2000, TIMES_MAX = 60;
+const $ = id => document.getElementById(id), LOG_MAX = 500, TIMES_MAX = 60;
+// Characters and bytes that the log retains, and bytes of one binary message.
+const RETAINED_MAX = 32 << 20, BINARY_MAX = 65536;
 const CLOSE_CODES = {1000: 'normal', 1001: 'going away', 1002: 'protocol error', 1005: 'no code received', 1006: 'lost or refused, no Close received',
  1007: 'invalid UTF-8', 1008: 'policy violation', 1009: 'message too big', 1011: 'server error', 1012: 'restart', 1013: 'try again later'};
 const token = Math.random().toString(36).slice(2, 8), known = new Set(), total = {sent: [0, 0], received: [0, 0]};
-let ws, url, protocols, tries = 0, due = 0, pings = 0, turns = 0, unanswered = [], times = [], rows = [], frame;
+let ws, url, protocols, tries = 0, due = 0, pings = 0, turns = 0, unanswered = [], times = [], rows = [], retained = 0, dropped = 0, isAtEnd = true, frame;
 
 const bytes = n => n < 1024 ? n + ' B' : n < 1048576 ? (n / 1024).toFixed(1) + ' KiB' : (n / 1048576).toFixed(1) + ' MiB';
 const ms = t => t.toFixed(t < 10 ? 1 : 0) + ' ms';
 const set = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
+const length = text => new TextEncoder().encode(text).length;
 const isOpen = () => ws?.readyState === 1;
 
-// Adds a line to the log. Messages are set as text, never as markup.
-function addRow(kind, sign, label, size, text, rtt) {
- const li = document.createElement('li'), now = new Date();
- const cell = (tag, text, name = '') => {
-  const element = document.createElement(tag);
-  element.className = name;
-  element.textContent = text;
-  li.append(element);
-  return element;
- };
- li.className = kind;
- cell('time', now.toTimeString().slice(0, 8) + '.' + String(now.getMilliseconds()).padStart(3, 0));
- cell('i', sign).setAttribute('aria-label', label);
- cell('span', size, 'size');
- cell('span', text);
- cell('span', rtt >= 0 ? ms(rtt) : '', 'rtt');
- rows.push(li);
- if (rows.length > LOG_MAX) rows.shift();
+// Adds a line to the log: a message or an event. `li` is created when the line is shown.
+function addRow(kind, name, size, data, rtt) {
+ const cost = data.length ?? data.byteLength;
+ rows.push({kind, name, size, data, rtt, cost, at: new Date()});
+ retained += cost;
+ while (rows.length > LOG_MAX || retained > RETAINED_MAX && rows.length > 1) {
+  const {li, cost} = rows.shift();
+  li?.remove();
+  retained -= cost;
+  dropped++;
+ }
  frame ||= requestAnimationFrame(flush);
 }
-const note = (text, bad) => addRow(bad ? 'note bad' : 'note', '•', 'event', '', text);
+const note = (text, bad) => addRow(bad ? 'note bad' : 'note', 'event', '', text);
+const losses = () => dropped ? `${dropped} earlier lines were dropped: the log retains ${LOG_MAX} lines and ${bytes(RETAINED_MAX)}` : '';
+function follow(isWanted) {
+ const log = $('log');
+ if (isWanted) log.scrollTop = log.scrollHeight;
+ return isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+}
 // Called once per animation frame, so that a flood of messages costs only the work for visible lines.
 function flush() {
- const log = $('log'), follows = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+ const wasAtEnd = follow();
  frame = 0;
- log.append(...rows.splice(0));
- while (log.childElementCount > LOG_MAX) log.firstChild.remove();
- if (follows) log.scrollTop = log.scrollHeight;
+ $('log').append(...rows.filter(row => !row.li).map(line));
+ set('dropped', losses());
+ follow(wasAtEnd);
  $('dot').style.transform = `rotate(${turns * 30}deg)`;
  for (const name in total) set(name, `${total[name][0]} · ${bytes(total[name][1])}`);
 }
-
-// Returns the size, the key that identifies an echo (the whole text, or for binary the size and the first bytes), and the text to show.
-function describe(data) {
- if (typeof data === 'string') {
-  const more = data.length - TEXT_MAX, size = new TextEncoder().encode(data).length;
-  return [size, data, more > 0 ? `${data.slice(0, TEXT_MAX)}… ${more} more characters` : data];
- }
- const first = [...new Uint8Array(data.slice(0, 32))].map(byte => byte.toString(16).padStart(2, 0)).join(' ');
- return [data.byteLength, `\0${data.byteLength} ${first}\0`, `binary ${first}${data.byteLength > 32 ? ' …' : ''}`];
+function add(parent, tag, text, name = '') {
+ const element = document.createElement(tag);
+ element.className = name;
+ element.textContent = text;
+ parent.append(element);
+ return element;
 }
-function logMessage(name, kind, sign, [size, key, shown], rtt) {
+// Returns the list item of a line. Messages are set as text, never as markup.
+function line(row) {
+ const {kind, name, size, at, rtt} = row, li = row.li = document.createElement('li');
+ li.className = kind;
+ add(li, 'time', at.toTimeString().slice(0, 8) + at.toISOString().slice(19, 23));
+ Object.assign(add(li, 'i', {sent: '↑', received: '↓', event: '•'}[name]), {role: 'img', ariaLabel: name});
+ add(li, 'span', size === '' ? size : bytes(size), 'size');
+ const [shown, folded, unit] = excerpt(row), content = add(li, 'div', ''), text = add(content, 'span', shown, size === 0 ? 'note' : '');
+ add(li, 'span', rtt >= 0 ? ms(rtt) : '', 'rtt');
+ if (folded) {
+  const label = `Show ${folded} more ${unit}`, button = add(content, 'button', label);
+  button.ariaExpanded = false;
+  button.onclick = () => {
+   const isWhole = button.ariaExpanded === 'false', [shown, rest] = excerpt(row, isWhole);
+   text.textContent = shown + (isWhole && rest ? `\n… ${rest} more ${unit}` : '');
+   button.textContent = isWhole ? 'Show less' : label;
+   button.ariaExpanded = isWhole;
+   follow();
+  };
+ }
+ return li;
+}
+// Returns the content that the log shows, folded or not, how much more there is, and of what.
+function excerpt({data, size}, isWhole) {
+ if (typeof data !== 'string') {
+  const end = Math.min(size, isWhole ? 4096 : 64);
+  return [dump(data, end, $('log').clientWidth < 800 ? 8 : 16) || 'empty binary message', size - end, 'bytes'];
+ }
+ // A surrogate pair is not divided.
+ const start = data.slice(0, isWhole ? 1e5 : 320).replace(/[\ud800-\udbff]$/, ''), shown = isWhole ? start : start.split('\n', 5).join('\n');
+ return [data ? shown : 'empty text', data.length - shown.length, 'characters'];
+}
+// Returns the first bytes as `xxd` prints them, but with short offsets. 16 bytes need 63 characters.
+function dump(data, end, width) {
+ const lines = [];
+ for (let at = 0; at < end; at += width) {
+  const part = [...new Uint8Array(data, at, Math.min(width, end - at))], hex = part.map(byte => byte.toString(16).padStart(2, 0)).join('');
+  lines.push(at.toString(16).padStart(4, 0) + ': ' + hex.replace(/.{4}(?=.)/g, '$& ').padEnd(2.5 * width + 1) + String.fromCharCode(...part).replace(/[^ -~]/g, '.'));
+ }
+ return lines.join('\n');
+}
+// Saves the retained lines with their whole texts. Lines that were dropped from the view are not in the file, which
+// contains their number.
+function save() {
+ const now = new Date().toISOString(), link = document.createElement('a');
+ const lines = rows.map(({at, name, size, data, rtt}) => {
+  const text = data.trim ? data : `binary\n${dump(data, data.byteLength, 16)}${size > BINARY_MAX ? `\n… ${size - BINARY_MAX} more bytes` : ''}`;
+  return [at.toISOString(), name, size, rtt?.toFixed(1), text.replaceAll('\n', '\n\t\t\t\t')].join('\t') + '\n';
+ });
+ link.href = URL.createObjectURL(new Blob([`${location.host}, ${now}, ${losses() || 'no lines were dropped'}\n
+time (UTC)\tdirection\tbytes\tround trip (ms)\tcontent (lines after the first start with tabs)\n`, ...lines]));
+ link.download = `wsloop-${now.slice(0, 19).replaceAll(':', '')}.txt`;
+ link.click();
+ setTimeout(() => URL.revokeObjectURL(link.href), 1e4);
+}
+
+// Returns the size, and the key that identifies an echo: the whole text, or for binary the size and the first bytes.
+function describe(data) {
+ if (typeof data === 'string') return [length(data), data];
+ return [data.byteLength, `\0${data.byteLength} ${new Uint8Array(data.slice(0, 32))}\0`];
+}
+function logMessage(name, kind, data, [size, key], rtt) {
  total[name][0]++;
  total[name][1] += size;
  turns++;
- addRow(/\bping \w+-\d+ \d+$/.test(key) ? kind + ' ping' : kind, sign, name, bytes(size), shown, rtt);
+ addRow(/\bping \w+-\d+ \d+$/.test(key) ? kind + ' ping' : kind, name, size, typeof data === 'string' ? data : data.slice(0, BINARY_MAX), rtt);
 }
 function send(data) {
  const described = describe(data);
  unanswered.push({key: described[1], at: performance.now()});
  if (unanswered.length > 100) unanswered.shift();
  ws.send(data);
- logMessage('sent', 'out', '↑', described);
+ logMessage('sent', 'out', data, described);
  tick();
 }
 function receive(data) {
@@ -71,7 +131,7 @@ function receive(data) {
  const found = unanswered.findIndex(({key}) => key && described[1].endsWith(key));
  const rtt = found < 0 ? undefined : at - unanswered.splice(0, found + 1)[found].at;
  if (rtt >= 0) plot(rtt);
- logMessage('received', 'in', '↓', described, rtt);
+ logMessage('received', 'in', data, described, rtt);
 }
 function plot(rtt) {
  times = [...times, rtt].slice(-TIMES_MAX);
@@ -84,36 +144,52 @@ function plot(rtt) {
 }
 
 function connect(isRetry) {
- due = 0;
  if (!isRetry) {
+  const names = $('protocols').value.split(/[\s,]+/).filter(Boolean);
+  const wrong = names.find((name, i) => !/^[\w!#$%&'*+.^`|~-]+$/.test(name) || names.indexOf(name) < i);
+  if (wrong) {
+   set('said', `"${wrong}" is no subprotocol or is repeated. Names contain letters, digits and !#$%&'*+-.^_\`|~`);
+   $('options').open = true;
+   return $('protocols').focus();
+  }
   const path = $('path').value = $('path').value.trim().replace(/^\/?/, '/');
   tries = 0;
   url = location.origin.replace(/^http/, 'ws') + path;
-  protocols = $('protocols').value.split(/[\s,]+/).filter(Boolean);
+  protocols = names;
   history.replaceState(null, '', '#' + path);
+  set('back', '');
  }
+ due = 0;
+ set('said', '');
  let socket;
- try { socket = new WebSocket(url, protocols); } catch (error) { return note(error.message, true); }
+ try { socket = new WebSocket(url, protocols); } catch (error) { return set('said', error.message), render(); }
+ // A server can accept a path and refuse the subprotocols.
+ const offered = protocols.join(', '), target = url, key = target + ' ' + offered;
  closeSocket(1000);
  ws = socket;
  unanswered = [];
  socket.binaryType = 'arraybuffer';
  socket.onopen = () => {
+  const isRefused = offered && !socket.protocol;
   tries = 0;
-  known.add(url);
-  note(`open ${url}${socket.protocol && ', subprotocol ' + socket.protocol}`);
+  known.add(key);
+  note(`open ${target}${socket.protocol && ', subprotocol ' + socket.protocol}${isRefused ? ', but the server selected none of the subprotocols ' + offered : ''}`, isRefused);
   render();
  };
  socket.onmessage = event => receive(event.data);
  socket.onclose = ({code, reason, wasClean}) => {
   const named = CLOSE_CODES[code] ? `${code} (${CLOSE_CODES[code]})` : code, quoted = reason ? JSON.stringify(reason) : 'none';
-  note(`closed ${url}, code ${named}, reason ${quoted}`, !wasClean);
+  note(`closed ${target}, code ${named}, reason ${quoted}`, !wasClean);
   if (socket !== ws) return;
-  // A failed retry does not replace the displayed result.
-  if (!tries) showResult(`Closed: code ${named}, reason ${quoted}, wasClean ${wasClean}`, !wasClean);
   const isLost = !socket.isDone && (!wasClean || [1001, 1006, 1012].includes(code));
-  if (!known.has(url) && !socket.isDone) note('No WebSocket was opened: check the path and the subprotocol', true);
-  else if (isLost && $('again').checked) due = Date.now() + Math.min(15000, 500 * 2 ** tries++) * (.8 + .4 * Math.random());
+  if (!known.has(key) && !socket.isDone) {
+   set('said', `No WebSocket was opened (code ${code}): ${offered ? 'the server probably selected none of the subprotocols ' + offered + '. Otherwise check' : 'check'} the path`);
+   note($('said').textContent, true);
+  } else {
+   // A failed retry does not replace the displayed result.
+   if (!tries) showResult(`Closed: code ${named}, reason ${quoted}, wasClean ${wasClean}`, !wasClean);
+   if (isLost && $('again').checked) due = Date.now() + Math.min(15000, 500 * 2 ** tries++) * (.8 + .4 * Math.random());
+  }
   render();
  };
  render();
@@ -135,6 +211,7 @@ function render() {
  [...$('rail').children].forEach((li, i) => i === state ? li.setAttribute('aria-current', true) : li.removeAttribute('aria-current'));
  for (const id of ['send', 'file', 'ping']) $(id).disabled = !isOpen();
  $('open').disabled = state === 0;
+ $('open').className = state === 1 ? '' : 'main';
  $('close').disabled = state > 1 && !due;
  document.title = (ws ? '…●…○'[state] + ' ' + new URL(url).pathname + ' – ' : '') + 'wsloop';
  tick();
@@ -143,7 +220,7 @@ function tick() {
  if (due && !$('again').checked) return due = 0, render();
  if (due && Date.now() >= due) return connect(true);
  set('buffered', bytes(ws ? ws.bufferedAmount : 0));
- set('open', due ? `Retry in ${Math.ceil((due - Date.now()) / 1000)} s` : 'Connect');
+ set('open', due ? `Retry in ${Math.ceil((due - Date.now()) / 1000)} s` : isOpen() ? 'Reconnect' : 'Connect');
  set('close', due ? 'Stop' : 'Close');
 }
 
@@ -171,11 +248,24 @@ on('file', 'change', async () => {
 });
 on('closing', 'submit', event => {
  event.preventDefault();
- try { closeSocket(+$('code').value, $('reason').value); } catch (error) { showResult(error.message, true); }
+ const code = +$('code').value, reason = $('reason').value, size = length(reason), isAllowed = code === 1000 || code >= 3000 && code < 5000;
+ // A retry is stopped without a Close.
+ if (!due && (size > 123 || !isAllowed)) return showResult('Not closed: ' + (isAllowed ? `the reason has ${size} bytes, the maximum is 123` : 'browsers allow the codes 1000 and 3000 to 4999'), true);
+ closeSocket(code, reason);
  render();
 });
 on('ping', 'click', ping);
-on('clear', 'click', () => $('log').replaceChildren());
+on('save', 'click', save);
+on('clear', 'click', () => {
+ rows = [];
+ retained = dropped = 0;
+ $('log').replaceChildren();
+ flush();
+});
+on('log', 'scroll', () => follow());
+// The newest line remains visible when the log becomes smaller.
+new ResizeObserver(() => follow(isAtEnd)).observe($('log'));
+if (matchMedia('(max-width:800px)').matches) $('options').open = false;
 on('show', 'change', () => $('log').classList.toggle('quiet', !$('show').checked));
 // A screen reader would announce two lines per second.
 on('auto', 'change', () => $('log').ariaLive = $('auto').checked ? 'off' : 'polite');

@@ -1,14 +1,17 @@
-// Runs the built-in page in a headless Chromium and watches it: a test fails if its page logs an error or a warning,
+// Runs the built-in page in a headless Chromium or Firefox and watches it: a test fails if its page logs an error or a warning,
 // throws an uncaught error, sends a request to another host, or violates its content security policy.
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
-import { chromium } from 'playwright-core';
+import { chromium, firefox } from 'playwright-core';
+
+/** Whether the browser is Firefox. The default is Chromium. */
+export const IS_FIREFOX = process.env.BROWSER === 'firefox';
 
 /** Opens `url` in one tab of a new browser profile and calls `body` with the page and its playwright context. `expected`
  * matches the errors that the test provokes and the browser logs. `options` are those of a playwright context. */
 export async function visit(url, { expected, options }, body) {
-  const context = await chrome.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   context.setDefaultTimeout(WAIT_MS_MAX);
   const problems = [];
   context.on('page', (page) => watch(page, new URL(url).host, expected ?? MATCHES_NOTHING, problems));
@@ -27,7 +30,9 @@ function watch(page, host, expected, problems) {
     const isUnexpected = ['error', 'warning'].includes(message.type()) && !expected.test(message.text());
     if (isUnexpected) problems.push(`logged to the console: ${message.text()} (${message.location().url})`);
   });
-  page.on('pageerror', (error) => problems.push(`uncaught: ${error}`));
+  page.on('pageerror', (error) => {
+    if (!expected.test(String(error))) problems.push(`uncaught: ${error}`);
+  });
   page.on('request', (request) => {
     const { host: requested, protocol } = new URL(request.url());
     if (protocol !== 'data:' && requested !== host) problems.push(`a request to ${request.url()}`);
@@ -80,8 +85,8 @@ const MATCHES_NOTHING = /^\b$/;
 const START_MS_MAX = 30_000;
 const WAIT_MS_MAX = 8_000;
 
-const CHROMIUM = process.env.CHROMIUM;
-assert.ok(CHROMIUM, 'the variable CHROMIUM must be the path of the browser; tests/browser/run sets it');
+const program = process.env[IS_FIREFOX ? 'FIREFOX' : 'CHROMIUM'];
+assert.ok(program, 'the variable CHROMIUM or FIREFOX must be the path of the browser; tests/browser/run sets it');
 
 // Chromium cannot use its sandbox as root. The other flags disable network requests by the browser itself.
 const FLAGS = [
@@ -94,10 +99,8 @@ const FLAGS = [
   '--disable-sync',
 ];
 
-const chrome = await chromium.launch({
-  executablePath: CHROMIUM,
-  args: FLAGS,
-  chromiumSandbox: false,
-  timeout: START_MS_MAX,
-});
-after(() => chrome.close());
+const browser = await (IS_FIREFOX
+  // This channel is a Firefox as it is released, without playwright's patches.
+  ? firefox.launch({ channel: 'moz-firefox', executablePath: program, timeout: START_MS_MAX })
+  : chromium.launch({ executablePath: program, args: FLAGS, chromiumSandbox: false, timeout: START_MS_MAX }));
+after(() => browser.close());
