@@ -110,10 +110,16 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_running_process_has_memory_and_cpu_time() {
-        let process = Process::new(std::process::id()).unwrap();
+        // A process with one thread. Threads of this one end during the test, and their time is not counted any more.
+        let mut child = std::process::Command::new("sleep").arg("60").spawn();
+        let child = child.as_mut().expect("sleep is installed");
+        let process = Process::new(child.id()).unwrap();
         assert!(process.rss_bytes().unwrap() > 0);
         let before = process.cpu_nanos().unwrap();
         assert!(process.cpu_nanos().unwrap() >= before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(process.cpu_nanos().is_err());
         assert!(Process::new(u32::MAX).is_err());
     }
 }
