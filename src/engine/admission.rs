@@ -134,9 +134,7 @@ impl Engine {
         let Some(slot) = oldest.take(EVICTION_CANDIDATES_MAX).find(is_answered) else {
             return false;
         };
-        self.end_now(slot, Ending::abnormal(Side::Us, None));
-        self.set_kind(slot, Kind::Surplus);
-        self.release_address(slot);
+        self.end_for_another(slot, None);
         true
     }
 
@@ -160,12 +158,16 @@ impl Engine {
             return false;
         }
         self.stats.count_refusal(reason.refusal());
-        self.end_now(slot, Ending::abnormal(Side::Us, Some(reason.as_error())));
-        // The slot and the descriptor are freed at the end of the turn. Until then, the connection must not count
-        // against a limit.
+        self.end_for_another(slot, Some(reason.as_error()));
+        true
+    }
+
+    /// Ends a connection in favour of a new one. The slot and the descriptor are freed at the end of the turn; until
+    /// then, the connection does not count against a limit.
+    fn end_for_another(&mut self, slot: usize, error: Option<Error>) {
+        self.end_now(slot, Ending::abnormal(Side::Us, error));
         self.set_kind(slot, Kind::Surplus);
         self.release_address(slot);
-        true
     }
 
     fn is_trusted_proxy(&self, peer: Peer) -> bool {
