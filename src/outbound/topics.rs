@@ -494,7 +494,7 @@ impl Topics {
         if let Some(window) = &mut topic.replay {
             window.messages += 1;
             if receivers == 0 {
-                // Nobody has unclaimed bytes: the topic has no member, or only the excepted one.
+                // No member has unclaimed bytes: the topic has none, or only the excepted one.
                 topic.unclaimed_from = topic.log.end();
                 self.fit_replay(key, replay_cost, true);
                 return 0;
