@@ -903,16 +903,20 @@ mod terminal {
     impl Terminal {
         /// Starts a client with environment variables. `None` if the system has no `script`.
         fn start(env: &str, args: &str, addr: SocketAddr) -> Option<Self> {
-            Self::run(&format!("env {env} {WSLOOP} connect {args} ws://{addr}/"))
+            Self::run(&format!(
+                "exec env {env} {WSLOOP} connect {args} ws://{addr}/"
+            ))
         }
 
-        /// Runs a command line of the shell.
+        /// Runs a command line of `/bin/sh`. Ctrl-C reaches the shell too, and shells differ in what they do then: a
+        /// line replaces the shell with `exec`, or traps the signal.
         fn run(line: &str) -> Option<Self> {
             let line = format!("stty cols 80; {line}");
             let mut script = Command::new("script");
             script
                 .args(["-qec", &line, "/dev/null"])
                 .env("TERM", "xterm")
+                .env("SHELL", "/bin/sh")
                 .env_remove("NO_COLOR")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
@@ -1077,7 +1081,7 @@ mod terminal {
                 eprintln!("skipped: bash is not installed");
                 return;
             }
-            let shell = "env PS1='ready: ' bash --norc --noprofile -i";
+            let shell = "exec env PS1='ready: ' bash --norc --noprofile -i";
             let Some(mut terminal) = Terminal::run(shell) else {
                 return;
             };
@@ -1107,7 +1111,7 @@ mod terminal {
             let server = Process::start(&["echo"]);
             for keys in ["\x04", "\x03"] {
                 let connect = format!("{WSLOOP} connect ws://{}/", server.addr);
-                let line = format!("stty -a; {connect}; stty -a");
+                let line = format!("trap : INT; stty -a; {connect}; stty -a");
                 let Some(mut terminal) = Terminal::run(&line) else {
                     return;
                 };
