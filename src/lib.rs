@@ -87,6 +87,8 @@ mod session_map;
 
 mod stats;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use config::{
     Config, ConfigError, ForwardedHeader, LagPolicy, Replay, SessionLimits, descriptors_max,
@@ -103,6 +105,8 @@ pub use router::{RouteHandler, Router};
 pub use server::{Handle, HandleError, ListenOptions, Server, Turn, testing};
 pub use session_map::SessionMap;
 pub use stats::{Stats, TurnTimes};
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 /// mio 1, whose sources [`Context::register`] takes: depend on the same major version, or use this export. Sources such as
 /// `mio::unix::SourceFd` need mio's feature `os-ext`, which a program enables in its own dependency on mio.

@@ -21,6 +21,8 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, Default)]
 pub struct ListenOptions {
     is_proxied: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::Tls>,
 }
 
 impl ListenOptions {
@@ -54,6 +56,15 @@ impl ListenOptions {
     #[must_use]
     pub fn proxy_protocol(mut self) -> Self {
         self.is_proxied = true;
+        self
+    }
+
+    /// Demands TLS on each connection, with the certificates and settings of `tls`. With the PROXY protocol, its header
+    /// comes before TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: &crate::Tls) -> Self {
+        self.tls = Some(tls.clone());
         self
     }
 }

@@ -164,6 +164,19 @@ impl<H: Handler> Server<H> {
         Err(last)
     }
 
+    /// Listens on an address as [`listen`](Self::listen) does, and demands TLS on each connection: `wss://`.
+    ///
+    /// # Errors
+    /// As `listen`.
+    #[cfg(feature = "tls")]
+    pub fn listen_tls(
+        &mut self,
+        addr: impl ToSocketAddrs,
+        tls: &crate::Tls,
+    ) -> io::Result<SocketAddr> {
+        self.listen_with(addr, &ListenOptions::new().tls(tls))
+    }
+
     /// Listens on a socket that is bound and listening already. Returns its address.
     ///
     /// # Errors
