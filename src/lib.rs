@@ -55,6 +55,8 @@
 //! | `http-date` | with `serve` | the header `Date` in HTTP responses |
 //! | `proxy-protocol` | yes | listeners for proxies that send the PROXY protocol (`ListenOptions::proxy_protocol`); enables `client-addresses` |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
+//! | `tls` | no | listeners that speak TLS (`Server::listen_tls`), with rustls and ring; needs a C compiler |
+//! | `tls-self-signed` | no | the binary's flag `--tls-self-signed` |
 //!
 //! Without default features the library depends on `mio`, `tungstenite` (its parts without sockets), `slab` and `log` only.
 //! It logs through [`log`]: at level info when a session opens and when it ends, at level debug each message. The loop calls
@@ -106,11 +108,17 @@ pub use server::{Handle, HandleError, ListenOptions, Server, Turn, testing};
 pub use session_map::SessionMap;
 pub use stats::{Stats, TurnTimes};
 #[cfg(feature = "tls")]
-pub use tls::Tls;
+pub use tls::{
+    ClientCertificates, Tls, TlsBuilder, TlsCertificate, TlsError, TlsErrorKind, TlsReload,
+};
 
 /// mio 1, whose sources [`Context::register`] takes: depend on the same major version, or use this export. Sources such as
 /// `mio::unix::SourceFd` need mio's feature `os-ext`, which a program enables in its own dependency on mio.
 pub use mio;
+
+/// rustls 0.23, whose configurations [`Tls::from_config`] takes: depend on the same version, or use this export.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 /// The `http` crate, which has the types of the parts of requests and responses: `HeaderMap`, `Uri` and others.
 pub use tungstenite::http;
