@@ -261,4 +261,4 @@ impl TlsReload {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,19 +17,19 @@ use rustls::{
 use std::io::{Read, Write};
 
 /// A certificate with its key.
-pub(super) struct Issued {
-    pub(super) certificate: rcgen::Certificate,
-    pub(super) key: KeyPair,
+pub(crate) struct Issued {
+    pub(crate) certificate: rcgen::Certificate,
+    pub(crate) key: KeyPair,
     params: CertificateParams,
 }
 
 impl Issued {
     /// Returns a certificate that is its own issuer.
-    pub(super) fn by_itself(params: CertificateParams) -> Self {
+    pub(crate) fn by_itself(params: CertificateParams) -> Self {
         Self::with_key(params, KeyPair::generate().unwrap())
     }
 
-    pub(super) fn with_key(params: CertificateParams, key: KeyPair) -> Self {
+    pub(crate) fn with_key(params: CertificateParams, key: KeyPair) -> Self {
         let certificate = params.self_signed(&key).unwrap();
         Self {
             certificate,
@@ -39,7 +39,7 @@ impl Issued {
     }
 
     /// Returns a certificate that `issuer` has issued.
-    pub(super) fn by(issuer: &Self, params: CertificateParams) -> Self {
+    pub(crate) fn by(issuer: &Self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::from_params(&issuer.params, &issuer.key);
         let certificate = params.signed_by(&key, &issuer).unwrap();
@@ -50,15 +50,15 @@ impl Issued {
         }
     }
 
-    pub(super) fn der(&self) -> &[u8] {
+    pub(crate) fn der(&self) -> &[u8] {
         self.certificate.der()
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    pub(super) fn key_pem(&self) -> String {
+    pub(crate) fn key_pem(&self) -> String {
         self.key.serialize_pem()
     }
 
@@ -68,7 +68,7 @@ impl Issued {
 }
 
 /// Returns the parameters of a certificate for names and addresses.
-pub(super) fn params(names: &[&str]) -> CertificateParams {
+pub(crate) fn params(names: &[&str]) -> CertificateParams {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     CertificateParams::new(names).unwrap()
 }
