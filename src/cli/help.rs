@@ -45,9 +45,12 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       each connection begins with a header of the PROXY protocol, version 1 or
       2, in which a proxy names the client. Make ADDR accessible to the proxy
       only.
+      tls:ADDR, such as tls:8443 or proxy:tls:9700, speaks TLS (wss://) with
+      the certificates of --tls-cert.
       Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
       -l, and instead of the default address if there is no -l. A socket with
-      the name proxy (FileDescriptorName) is used like proxy:ADDR.
+      the name proxy, tls or proxy-tls (FileDescriptorName) is used like
+      proxy:ADDR, tls:ADDR or proxy:tls:ADDR.
   -r, --route PATH=HANDLER
       Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
@@ -100,6 +103,23 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
 N is a number. BYTES is a number of bytes, or a number with K, M or G (powers
 of 1024). TIME is in seconds, or a number with ms, s, m or h, such as 0.5,
 500ms or 2m. What follows "above:" happens when a limit is exceeded.
+
+TLS, in a binary with the cargo feature tls:
+  --tls-cert FILE            PEM file with a certificate, followed by those of
+                             its issuers, for listeners with tls:; repeatable:
+                             the name that a client asks for selects one, and
+                             the first is the default
+  --tls-key FILE             PEM file with its private key, not encrypted; one
+                             for each --tls-cert in the same order, or none if
+                             the keys are in the files of the certificates
+  --tls-client-ca FILE       refuse clients without a certificate that one of
+                             the CAs in this PEM file has issued
+  --tls-client-optional      accept clients without a certificate, too
+  --tls-min 1.2|1.3          lowest version of TLS, default 1.2
+  --tls-self-signed          to try TLS out, make a certificate at start, for
+                             localhost, 127.0.0.1, ::1 and the hosts of -l and
+                             --host; no client trusts it. Needs the cargo
+                             feature tls-self-signed
 
 Sockets:
   --unix-mode OCTAL          permissions of Unix sockets, such as 660; default
@@ -208,7 +228,9 @@ how many.
 GET /healthz is answered with 200 as long as the server runs, and GET /readyz
 as long as it accepts clients, unless -r or --metrics names that path. After
 SIGUSR1 the server drains: it answers GET /readyz and new WebSockets with 503,
-and serves the open ones until SIGINT or SIGTERM.
+and serves the open ones until SIGINT or SIGTERM. After SIGHUP, a server with
+--tls-cert reads its certificates, keys and CAs again, for new connections. If
+one cannot be used, the log says why, and the previous ones remain in use.
 The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
 argument or a variable is invalid.
 "#;

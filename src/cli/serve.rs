@@ -4,13 +4,19 @@ use super::args::{Host, ListenAddress, Origin, Route, Serve};
 use super::descriptors;
 use super::listen::{self, Listener, ListeningSocket, SocketFile};
 use super::logging;
+#[cfg(feature = "tls")]
+use super::tls::{self, ServerTls};
 use super::write_stdout;
 use mio::Interest;
+#[cfg(feature = "tls")]
+use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
+#[cfg(feature = "tls")]
+use wsloop::When;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::{NoWebSockets, Page};
 use wsloop::{
@@ -19,10 +25,10 @@ use wsloop::{
 };
 
 /// Opens the listeners, prints their URLs on stdout and serves until SIGINT or SIGTERM arrives. The first one stops the
-/// server gracefully, the second immediately. SIGUSR1 drains it.
+/// server gracefully, the second immediately. SIGUSR1 drains it. SIGHUP reloads the certificates, if there are any.
 ///
 /// # Errors
-/// The error of a system call. If a listener cannot be opened, the message names its address.
+/// The error of a system call. If a listener cannot be opened, or a file cannot be used, the message names it.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
     for name in &serve.unknown_variables {
@@ -30,30 +36,62 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
             "ignored the environment variable {name}: no flag has this name; see 'wsloop serve --help'"
         );
     }
+    #[cfg(feature = "tls")]
+    let tls = tls::load(&serve)?;
     let (listeners, files) = listen::open(&serve)?;
+    #[cfg(feature = "tls")]
+    tls::check(tls.as_ref(), &listeners)?;
     descriptors::raise();
+    let metrics = Metrics;
+    #[cfg(feature = "tls")]
+    let metrics: Box<dyn Handler> = match &tls {
+        Some(tls) => Box::new(metrics.with_tls(&tls.tls)),
+        None => Box::new(metrics),
+    };
     let handler = Stoppable {
-        router: restrict(router(&serve), &serve, &allowed_hosts(&serve, &listeners)?),
+        router: restrict(
+            router(&serve, metrics),
+            &serve,
+            &allowed_hosts(&serve, &listeners)?,
+        ),
         signals: Signals::new([SIGINT, SIGTERM, SIGUSR1])?,
+        #[cfg(feature = "tls")]
+        tls,
         files,
     };
+    #[cfg(feature = "tls")]
+    if handler.tls.as_ref().is_some_and(|tls| tls.is_reloadable) {
+        handler.signals.add_signal(SIGHUP)?;
+    }
     let mut server = Server::new(config(&serve), handler)?;
     // Registered before the URLs are printed, so that a program that waits for a URL can stop the server immediately.
     server.with_handler(|handler, cx| cx.register(&mut handler.signals, 0, Interest::READABLE))?;
+    #[cfg(feature = "tls")]
+    server.with_handler(|handler, cx| {
+        if handler.tls.is_some() {
+            cx.set_timer(When::Every(tls::DAY), 0);
+        }
+    });
     let mut announcement = String::new();
     let mut page_address = None;
-    for Listener { socket, is_proxied } in listeners {
-        let options = options(is_proxied);
+    for listener in listeners {
+        let options = server.handler().options(&listener);
+        let Listener {
+            socket,
+            is_proxied,
+            is_tls,
+        } = listener;
+        let scheme = if is_tls { "wss" } else { "ws" };
         let url = match socket {
             ListeningSocket::Tcp(listener) => {
                 let address = server.listen_on_with(listener, &options)?;
                 if !is_proxied {
-                    page_address.get_or_insert(address);
+                    page_address.get_or_insert((address, is_tls));
                 }
-                format!("ws://{address}/")
+                format!("{scheme}://{address}/")
             }
             ListeningSocket::Unix(listener) => {
-                let url = unix_url(&listener)?;
+                let url = unix_url(scheme, &listener)?;
                 server.listen_on_unix_with(listener, &options)?;
                 url
             }
@@ -64,19 +102,45 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     // Stdout, so that a program can wait for the URLs; the log goes to stderr.
     write_stdout(&announcement)?;
     if serve.page
-        && let Some(address) = page_address
+        && let Some((address, is_tls)) = page_address
     {
-        log::info!("the built-in test page is at http://{address}/");
+        let scheme = if is_tls { "https" } else { "http" };
+        log::info!("the built-in test page is at {scheme}://{address}/");
     }
     server.run()
 }
 
-/// Stops or drains the server when a signal arrives. All other events go to the router.
+/// Stops or drains the server, or reloads its certificates, when a signal arrives. All other events go to the router.
 struct Stoppable {
     router: Router,
     signals: Signals,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     /// The files of Unix sockets, which are removed when they are dropped.
     files: Vec<SocketFile>,
+}
+
+impl Stoppable {
+    /// Returns the options of a listener. If a feature is missing, the arguments and the names of inherited sockets that
+    /// need it were rejected.
+    fn options(&self, listener: &Listener) -> ListenOptions {
+        let options = ListenOptions::new();
+        #[cfg(feature = "proxy-protocol")]
+        let options = match listener.is_proxied {
+            true => options.proxy_protocol(),
+            false => options,
+        };
+        #[cfg(not(feature = "proxy-protocol"))]
+        debug_assert!(!listener.is_proxied);
+        #[cfg(feature = "tls")]
+        let options = match &self.tls {
+            Some(tls) if listener.is_tls => options.tls(&tls.tls),
+            Some(_) | None => options,
+        };
+        #[cfg(not(feature = "tls"))]
+        debug_assert!(!listener.is_tls);
+        options
+    }
 }
 
 impl Handler for Stoppable {
@@ -106,29 +170,30 @@ impl Handler for Stoppable {
 
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
         let signals: Vec<i32> = self.signals.pending().collect();
+        #[cfg(feature = "tls")]
+        if signals.contains(&SIGHUP)
+            && let Some(tls) = &self.tls
+        {
+            tls::reload(&tls.tls);
+        }
         if signals.contains(&SIGUSR1) {
             cx.drain();
         }
         // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
-        if signals.iter().any(|signal| *signal != SIGUSR1) {
+        if signals.iter().any(|one| [SIGINT, SIGTERM].contains(one)) {
             // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
             // starts finds its path in use and does not replace the file. So no file of another server is removed here.
             self.files.clear();
             cx.stop();
         }
     }
-}
 
-/// Returns the options of a listener.
-fn options(is_proxied: bool) -> ListenOptions {
-    let options = ListenOptions::new();
-    #[cfg(feature = "proxy-protocol")]
-    if is_proxied {
-        return options.proxy_protocol();
+    #[cfg(feature = "tls")]
+    fn on_timer(&mut self, _: &mut Context<'_>, _: u64) {
+        if let Some(tls) = &self.tls {
+            tls::warn_of_expiry(&tls.tls);
+        }
     }
-    // Without the feature, the arguments and the names of inherited sockets were rejected.
-    debug_assert!(!is_proxied);
-    options
 }
 
 /// Names the flag that allows a refused request, in the body and so in the log. Only the router answers with 421 and
@@ -227,18 +292,18 @@ fn config(serve: &Serve) -> Config {
 }
 
 /// Returns the URL of a Unix socket, in the notation of npm ws: `ws+unix:PATH`.
-fn unix_url(listener: &UnixListener) -> io::Result<String> {
+fn unix_url(scheme: &str, listener: &UnixListener) -> io::Result<String> {
     let addr = listener.local_addr()?;
     let path = addr.as_pathname();
     Ok(
         path.map_or("a Unix socket without a path".to_owned(), |path| {
-            format!("ws+unix:{}", path.to_string_lossy())
+            format!("{scheme}+unix:{}", path.to_string_lossy())
         }),
     )
 }
 
 /// Builds the router: the given routes, the page at `/`, the checks and the metrics.
-fn router(serve: &Serve) -> Router {
+fn router(serve: &Serve, metrics: impl Handler + 'static) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
@@ -266,7 +331,7 @@ fn router(serve: &Serve) -> Router {
         };
     }
     if let Some(path) = &serve.metrics {
-        router = router.route(path, Metrics);
+        router = router.route(path, metrics);
     }
     router
 }

@@ -134,6 +134,7 @@ impl Limit {
             long: self.flag,
             takes_value: true,
             is_repeatable: false,
+            missing_feature: None,
         }
     }
 

@@ -9,6 +9,8 @@ pub(crate) struct Listen {
     pub(crate) at: ListenAddress,
     /// Whether connections begin with a header of the PROXY protocol.
     pub(crate) is_proxied: bool,
+    /// Whether connections speak TLS, after that header.
+    pub(crate) is_tls: bool,
 }
 
 /// An address to listen on.
@@ -33,7 +35,7 @@ pub(crate) struct SocketOptions {
 }
 
 impl Listen {
-    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`.
+    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`, `tls:` or `proxy:tls:`.
     ///
     /// # Errors
     /// The reason for a [`UsageError::invalid_value`](super::UsageError).
@@ -45,8 +47,20 @@ impl Listen {
             Some(address) => (address, true),
             None => (text, false),
         };
+        let (address, is_tls) = match address.strip_prefix("tls:") {
+            Some(_) if cfg!(not(feature = "tls")) => return Err(NO_TLS.to_owned()),
+            Some(address) if address.starts_with("proxy:") => {
+                return Err("has proxy: after tls:; expected proxy:tls:ADDR".to_owned());
+            }
+            Some(address) => (address, true),
+            None => (address, false),
+        };
         let at = ListenAddress::parse(address)?;
-        Ok(Self { at, is_proxied })
+        Ok(Self {
+            at,
+            is_proxied,
+            is_tls,
+        })
     }
 
     /// Returns the listener of a server without `-l` and without inherited sockets.
@@ -132,6 +146,9 @@ pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
 pub(crate) const NO_PROXY_PROTOCOL: &str =
     "needs the PROXY protocol; rebuild the binary with the cargo feature \"proxy-protocol\"";
 
+/// The reason to reject `tls:ADDR`, or an inherited socket of that name, in a binary without TLS.
+pub(crate) const NO_TLS: &str = "needs TLS; rebuild the binary with the cargo feature \"tls\"";
+
 pub(super) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
 /// Length of `sun_path` in the system's `sockaddr_un`, without the NUL after the path.
@@ -142,6 +159,14 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn plain(at: ListenAddress) -> Listen {
+        Listen {
+            at,
+            is_proxied: false,
+            is_tls: false,
+        }
+    }
 
     #[test]
     fn addresses_and_unix_paths_are_parsed() {
@@ -155,12 +180,10 @@ mod tests {
         ];
         for (text, path) in table {
             let at = ListenAddress::Unix(path.into());
-            let is_proxied = false;
-            assert_eq!(Listen::parse(text), Ok(Listen { at, is_proxied }));
+            assert_eq!(Listen::parse(text), Ok(plain(at)));
         }
         let at = ListenAddress::Tcp(Address::parse("[::1]:80").unwrap());
-        let is_proxied = false;
-        assert_eq!(Listen::parse("[::1]:80"), Ok(Listen { at, is_proxied }));
+        assert_eq!(Listen::parse("[::1]:80"), Ok(plain(at)));
         assert_eq!(
             Listen::default_address(),
             Listen::parse("127.0.0.1:8080").unwrap()
@@ -177,11 +200,12 @@ mod tests {
             "unix:/run/ws",
             "unix:proxy:",
         ] {
-            let Listen { at, is_proxied } = Listen::parse(text).unwrap();
-            assert!(!is_proxied);
-            let is_proxied = true;
+            let expected = Listen {
+                is_proxied: true,
+                ..Listen::parse(text).unwrap()
+            };
             let proxied = Listen::parse(&format!("proxy:{text}"));
-            assert_eq!(proxied, Ok(Listen { at, is_proxied }));
+            assert_eq!(proxied, Ok(expected));
         }
         for (text, expected) in [
             ("proxy:", "has no port"),
@@ -193,6 +217,53 @@ mod tests {
         ] {
             let reason = Listen::parse(text).err().unwrap_or_default();
             assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn an_address_behind_tls_is_that_of_a_listener_with_tls() {
+        for text in [
+            "8443",
+            "0.0.0.0:443",
+            "[::1]:0",
+            "unix:/run/ws",
+            "unix:tls:",
+        ] {
+            let plain = Listen::parse(text).unwrap();
+            assert!(!plain.is_tls);
+            let expected = |is_proxied| Listen {
+                is_tls: true,
+                is_proxied,
+                ..plain.clone()
+            };
+            let parse = |prefix: &str| Listen::parse(&format!("{prefix}{text}"));
+            assert_eq!(parse("tls:"), Ok(expected(false)));
+            if cfg!(feature = "proxy-protocol") {
+                assert_eq!(parse("proxy:tls:"), Ok(expected(true)));
+            }
+        }
+        for (text, expected) in [
+            ("tls:", "has no port"),
+            ("tls", "has no port"),
+            ("tls:unix:", "has no path"),
+            ("tls:proxy:9700", "expected proxy:tls:ADDR"),
+            ("tls:tls:unix:/x", "is not an address"),
+            ("TLS:[::1]:80", "is not an address"),
+        ] {
+            let reason = Listen::parse(text).err().unwrap_or_default();
+            assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+        let [tls, plain] = ["tls:8443", "8443"].map(|text| Listen::parse(text).unwrap());
+        assert!(tls.conflicts_with(&plain));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_listener_with_tls_needs_its_feature() {
+        for text in ["tls:8443", "proxy:tls:8443"] {
+            let reason = Listen::parse(text).unwrap_err();
+            assert!(reason.contains("the cargo feature"), "{reason}");
         }
     }
 

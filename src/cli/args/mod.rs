@@ -16,6 +16,7 @@ mod limits;
 mod listen;
 mod origin;
 mod route;
+mod tls;
 mod units;
 #[cfg(any(feature = "bench", feature = "connect"))]
 mod url;
@@ -27,9 +28,11 @@ pub(crate) use bench::{Bench, Load};
 #[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Place, Stay};
 pub(crate) use host::Host;
-pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
+pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, NO_TLS, SocketOptions};
 pub(crate) use origin::Origin;
 pub(crate) use route::Route;
+#[cfg(feature = "tls")]
+pub(crate) use tls::{Certificates, TlsSettings};
 #[cfg(feature = "connect")]
 pub(crate) use url::resolve;
 
@@ -39,6 +42,7 @@ use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
 use std::fmt;
+use tls::TlsArgs;
 use tungstenite::http::HeaderName;
 use wsloop::{Config, ForwardedHeader, Network, Replay};
 
@@ -66,6 +70,9 @@ pub(crate) struct Serve {
     /// inherited sockets, or if there are none on [`Listen::default_address`].
     pub(crate) listen: Vec<Listen>,
     pub(crate) sockets: SocketOptions,
+    /// Certificates and settings of listeners with TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsSettings>,
     /// Paths and their handlers: at least one, without duplicate paths.
     pub(crate) routes: Vec<(String, Route)>,
     /// What each path of a broadcast retains for clients that connect later.
@@ -201,7 +208,7 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 15] = [
+static FLAGS: [Flag<ServeArgs>; 21] = [
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
     Flag::with_value(None, "--host", ServeArgs::host).repeatable(),
@@ -231,6 +238,19 @@ static FLAGS: [Flag<ServeArgs>; 15] = [
         serve.sockets.tcp_user_timeout = listen::time_or_off(text)?;
         Ok(())
     }),
+    Flag::with_value(None, tls::CERT, ServeArgs::tls_cert)
+        .repeatable()
+        .needs("tls", cfg!(feature = "tls")),
+    Flag::with_value(None, tls::KEY, ServeArgs::tls_key)
+        .repeatable()
+        .needs("tls", cfg!(feature = "tls")),
+    Flag::with_value(None, tls::CLIENT_CA, ServeArgs::tls_client_ca)
+        .needs("tls", cfg!(feature = "tls")),
+    Flag::switch(None, tls::CLIENT_OPTIONAL, ServeArgs::tls_client_optional)
+        .needs("tls", cfg!(feature = "tls")),
+    Flag::with_value(None, tls::MIN, ServeArgs::tls_min).needs("tls", cfg!(feature = "tls")),
+    Flag::switch(None, tls::SELF_SIGNED, ServeArgs::tls_self_signed)
+        .needs("tls-self-signed", cfg!(feature = "tls-self-signed")),
 ];
 
 const REPLAY: &str = "--replay";
@@ -281,6 +301,7 @@ struct ServeArgs {
     args_read: usize,
     listen: Vec<Listen>,
     sockets: SocketOptions,
+    tls: TlsArgs,
     routes: Vec<(String, Route)>,
     replay: Option<Replay>,
     hosts: Vec<Host>,
@@ -419,11 +440,14 @@ impl ServeArgs {
 
     /// Checks the arguments together and fills in defaults.
     fn finish(self) -> Result<Serve, UsageError> {
+        #[cfg(feature = "tls")]
+        let tls = tls::finish(&self)?;
         let Self {
             command,
             args_read: _,
             listen,
             sockets,
+            tls: _,
             mut routes,
             replay,
             hosts,
@@ -488,6 +512,8 @@ impl ServeArgs {
         Ok(Serve {
             listen,
             sockets,
+            #[cfg(feature = "tls")]
+            tls,
             routes,
             replay,
             hosts,

@@ -18,6 +18,7 @@ pub(super) fn apply(
 ) -> Result<(), UsageError> {
     let mut ours = Vec::new();
     for (name, value) in variables {
+        serve.tls.is_socket_passed |= name == "LISTEN_FDS";
         if let Ok(name) = name.into_string()
             && name.starts_with(PREFIX)
         {
@@ -59,6 +60,7 @@ fn set(
     {
         return Ok(());
     }
+    spec.check_feature(name)?;
     serve.by_variable.push(spec.long);
     for text in texts(&value, row) {
         row.set(serve, text)

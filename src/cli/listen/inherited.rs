@@ -3,9 +3,10 @@
 //!
 //! The parent owns the sockets: wsloop does not remove their files and does not change their backlogs or permissions.
 //! The connections of a socket with the name `proxy` (`FileDescriptorName` of the socket unit, `LISTEN_FDNAMES` here)
-//! begin with a header of the PROXY protocol.
+//! begin with a header of the PROXY protocol, those of one with the name `tls` speak TLS, and those of one with the name
+//! `proxy-tls` do both. A colon would separate two names.
 
-use super::super::args::NO_PROXY_PROTOCOL;
+use super::super::args::{NO_PROXY_PROTOCOL, NO_TLS};
 use super::{Listener, ListeningSocket, with_context};
 use listenfd::ListenFd;
 use socket2::SockRef;
@@ -39,15 +40,31 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();
     for (index, name) in (0..usize::from(count)).zip(names) {
-        let is_proxied = name == "proxy";
-        if is_proxied && cfg!(not(feature = "proxy-protocol")) {
+        let (is_proxied, is_tls) = match name {
+            "proxy" => (true, false),
+            "tls" => (false, true),
+            "proxy-tls" => (true, true),
+            _ => (false, false),
+        };
+        let reason = if is_proxied && cfg!(not(feature = "proxy-protocol")) {
+            Some(NO_PROXY_PROTOCOL)
+        } else if is_tls && cfg!(not(feature = "tls")) {
+            Some(NO_TLS)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
             let number = FIRST_DESCRIPTOR + index;
             return Err(invalid(format!(
-                "inherited descriptor {number}, which has the name {name:?}, {NO_PROXY_PROTOCOL}"
+                "inherited descriptor {number}, which has the name {name:?}, {reason}"
             )));
         }
         let socket = take_socket(&mut sockets, index)?;
-        listeners.push(Listener { socket, is_proxied });
+        listeners.push(Listener {
+            socket,
+            is_proxied,
+            is_tls,
+        });
     }
     Ok(listeners)
 }

@@ -19,6 +19,8 @@ pub(super) struct Listener {
     pub(super) socket: ListeningSocket,
     /// Whether connections begin with a header of the PROXY protocol.
     pub(super) is_proxied: bool,
+    /// Whether connections speak TLS, after that header.
+    pub(super) is_tls: bool,
 }
 
 /// A listening socket.
@@ -58,6 +60,7 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
         listeners.push(Listener {
             socket,
             is_proxied: one.is_proxied,
+            is_tls: one.is_tls,
         });
     }
     for listener in &listeners {
