@@ -514,6 +514,35 @@ impl<'a> Context<'a> {
         self.engine.rtt(id)
     }
 
+    /// Returns the TLS connection of a session: its version, the name of the host that the client has asked for, and the
+    /// client's certificates. `None` if the session does not use TLS. Also in `on_upgrade` and `on_http`.
+    ///
+    /// ```no_run
+    /// # use wsloop::{Context, Handler, HttpResponse, Id, Message, Request, Upgrade};
+    /// struct Members;
+    ///
+    /// impl Handler for Members {
+    ///     fn on_upgrade(
+    ///         &mut self,
+    ///         cx: &mut Context<'_>,
+    ///         id: Id,
+    ///         _: &Request,
+    ///         _: &mut Upgrade,
+    ///     ) -> Result<(), HttpResponse> {
+    ///         match cx.tls(id).and_then(|tls| tls.client_certificates()) {
+    ///             Some([own, ..]) if is_member(own) => Ok(()),
+    ///             _ => Err(HttpResponse::new(403, "members only\n")),
+    ///         }
+    ///     }
+    ///     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+    /// }
+    /// # fn is_member(_: &[u8]) -> bool { true }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(&self, id: Id) -> Option<crate::TlsSession<'_>> {
+        self.engine.tls(id)
+    }
+
     /// Returns the path of the session's request as it was sent: percent-encoded, without the query. Returns `None`
     /// if the path is longer than 512 bytes: only its first 512 bytes are retained, for the log.
     /// ([`Handler::on_upgrade`](crate::Handler::on_upgrade) is given the whole path.) Sessions with the same path

@@ -247,6 +247,12 @@ impl Engine {
         self.session(id)?.peer.address()
     }
 
+    /// See [`Context::tls`](crate::Context::tls).
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self, id: Id) -> Option<crate::TlsSession<'_>> {
+        crate::TlsSession::new(self.session(id)?.stream.tls()?)
+    }
+
     /// See [`Context::rtt`](crate::Context::rtt).
     pub(crate) fn rtt(&self, id: Id) -> Option<Duration> {
         self.session(id)?;
@@ -317,7 +323,7 @@ impl Engine {
         session.bytes_out += len as u64;
         self.stats.bytes_out += len as u64;
         let payload_len = len.saturating_sub(header.len());
-        if len < header.len() + payload.len() {
+        if len < header.len() + payload.len() || session.stream.has_unsent() {
             session.outbound.push(
                 &header[len - payload_len..],
                 &payload[payload_len..],

@@ -9,6 +9,8 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::stream::{Scratch, TlsStream};
 use mio::event::Source;
 use mio::net::TcpListener;
 #[cfg(unix)]
@@ -16,6 +18,8 @@ use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::sync::{Arc, Mutex};
 
 /// Options of a listener; see [`Server::listen_with`](crate::Server::listen_with).
 #[derive(Clone, Debug, Default)]
@@ -86,6 +90,8 @@ pub(super) struct Listener {
     /// The address with the actual port; `None` for a Unix socket.
     pub(super) addr: Option<SocketAddr>,
     options: ListenOptions,
+    #[cfg(feature = "tls")]
+    tls_scratch: Arc<Mutex<Scratch>>,
     state: State,
 }
 
@@ -111,6 +117,8 @@ impl Listener {
             socket,
             addr,
             options: options.clone(),
+            #[cfg(feature = "tls")]
+            tls_scratch: Arc::default(),
             state: State::Pending,
         })
     }
@@ -153,6 +161,10 @@ impl Listener {
         for _ in 0..budget {
             match self.socket.accept() {
                 Ok((stream, peer)) => {
+                    #[cfg(feature = "tls")]
+                    let Some(stream) = self.with_tls(stream) else {
+                        continue;
+                    };
                     let accepted = Accepted {
                         stream,
                         peer,
@@ -174,6 +186,22 @@ impl Listener {
                         return;
                     }
                 },
+            }
+        }
+    }
+
+    /// Adds TLS to a connection if the listener demands it. Returns `None`, which closes the connection, if rustls cannot
+    /// use the configuration that the program has made for it.
+    #[cfg(feature = "tls")]
+    fn with_tls(&self, stream: Stream) -> Option<Stream> {
+        let Some(tls) = &self.options.tls else {
+            return Some(stream);
+        };
+        match TlsStream::new(stream, tls.current(), Arc::clone(&self.tls_scratch)) {
+            Ok(stream) => Some(Stream::Tls(Box::new(stream))),
+            Err(error) => {
+                log::error!("closed a connection: rustls cannot use its configuration: {error}");
+                None
             }
         }
     }

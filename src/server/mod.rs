@@ -12,8 +12,8 @@ mod expire;
 mod flush;
 mod handle;
 mod listener;
-#[cfg(feature = "proxy-protocol")]
-mod prologue;
+#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
+pub(crate) mod prologue;
 mod read;
 mod reap;
 mod sources;
