@@ -24,9 +24,11 @@ use crate::stats::Refusal;
 use crate::tls::Failure;
 #[cfg(feature = "tls")]
 use crate::tls::stream::{Handshake, HandshakeFailure};
+#[cfg(feature = "tls")]
 use std::io::ErrorKind;
 #[cfg(feature = "proxy-protocol")]
 use std::io::Read;
+#[cfg(feature = "proxy-protocol")]
 use std::mem;
 
 impl Engine {
