@@ -26,7 +26,7 @@
 //! [one turn of the loop](guide::turn), [how a message is received and sent](guide::message),
 //! [memory per connection](guide::memory), [choosing limits](guide::limits), [slow clients](guide::slow),
 //! [other threads](guide::threads), [other event loops](guide::embedding), [testing a handler](guide::testing),
-//! [operating the binary](guide::operating), [whole programs](guide::programs).
+//! [operating the binary](guide::operating), [deploying it](guide::deployment), [whole programs](guide::programs).
 //!
 //! # In short
 //!
@@ -110,6 +110,7 @@ pub use stats::{Stats, TurnTimes};
 #[cfg(feature = "tls")]
 pub use tls::{
     ClientCertificates, Tls, TlsBuilder, TlsCertificate, TlsError, TlsErrorKind, TlsReload,
+    TlsSession, TlsStats,
 };
 
 /// mio 1, whose sources [`Context::register`] takes: depend on the same major version, or use this export. Sources such as

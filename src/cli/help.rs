@@ -45,12 +45,17 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       each connection begins with a header of the PROXY protocol, version 1 or
       2, in which a proxy names the client. Make ADDR accessible to the proxy
       only.
-      tls:ADDR, such as tls:8443 or proxy:tls:9700, speaks TLS (wss://) with
-      the certificates of --tls-cert.
+      metrics:ADDR, such as metrics:127.0.0.1:9700 or metrics:unix:PATH, is a
+      listener for metrics (at the path of --metrics, default /metrics),
+      /healthz and /readyz only. The metrics are then not on the other
+      listeners. --reuse-port does not share its port.
+      tls:ADDR, such as tls:8443, proxy:tls:9700 or tls:unix:PATH, speaks TLS
+      (wss://) with the certificates of --tls-cert.
       Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
       -l, and instead of the default address if there is no -l. A socket with
-      the name proxy, tls or proxy-tls (FileDescriptorName) is used like
-      proxy:ADDR, tls:ADDR or proxy:tls:ADDR.
+      the name proxy, metrics or tls (FileDescriptorName) is used like
+      proxy:ADDR, metrics:ADDR or tls:ADDR, and one with the name proxy-tls
+      like proxy:tls:ADDR.
   -r, --route PATH=HANDLER
       Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
@@ -84,7 +89,9 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
   --metrics PATH
       Answer GET PATH with metrics in the Prometheus text format: connections,
       messages, bytes, refusals, closes and durations of loop turns. Every
-      client that can reach the server can read them. Default: no metrics.
+      client that can reach the server can read them, or with -l metrics:ADDR
+      every client that can reach ADDR. Default: /metrics with -l metrics:ADDR,
+      otherwise no metrics.
   --trusted-proxy NETWORK
       Read the client's address, for the log and the limits per address, from
       a header of the request if the peer is in NETWORK; repeatable. NETWORK is

@@ -188,7 +188,7 @@ impl TlsBuilder {
         };
         config.ticketer = Arc::clone(&tickets.producer);
         Ok(Loaded {
-            config: Arc::new(config),
+            config,
             certificates: certificates.into(),
             tickets,
         })
@@ -197,7 +197,7 @@ impl TlsBuilder {
 
 /// A configuration of rustls, and what is known about it.
 pub(super) struct Loaded {
-    pub(super) config: Arc<ServerConfig>,
+    pub(super) config: ServerConfig,
     pub(super) certificates: Arc<[TlsCertificate]>,
     pub(super) tickets: Tickets,
 }

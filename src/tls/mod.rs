@@ -5,10 +5,17 @@ mod certificates;
 mod der;
 mod error;
 mod resolver;
+mod server_name;
+mod session;
+mod stats;
+pub(crate) mod stream;
 
 pub use builder::{ClientCertificates, TlsBuilder};
 pub use certificates::TlsCertificate;
 pub use error::{TlsError, TlsErrorKind};
+pub use session::TlsSession;
+pub(crate) use stats::Failure;
+pub use stats::TlsStats;
 
 use builder::{Loaded, Tickets};
 use rustls::ServerConfig;
@@ -85,10 +92,11 @@ impl Tls {
         Self::builder().certificate_pem(certificate, key).build()
     }
 
-    /// Uses a configuration of rustls as it is; [`rustls`](crate::rustls) is the version to use. It should have ALPN
+    /// Uses a configuration of rustls as it is (the resolver of certificates is wrapped, to report the name in
+    /// [`TlsSession`]); [`rustls`](crate::rustls) is the version to use. It should have ALPN
     /// `http/1.1` or none: a client that offers both `h2` and `http/1.1` gets the first one in the configuration.
     pub fn from_config(config: Arc<ServerConfig>) -> Self {
-        Self::new(Current::of(config), Source::Config)
+        Self::new(Current::new(&config, [].into()), Source::Config)
     }
 
     fn from_loaded(builder: TlsBuilder, loaded: Loaded) -> Self {
@@ -97,10 +105,7 @@ impl Tls {
             certificates,
             tickets,
         } = loaded;
-        let current = Current {
-            config,
-            certificates,
-        };
+        let current = Current::new(&config, certificates);
         Self::new(current, Source::Builder(builder, tickets))
     }
 
@@ -154,10 +159,7 @@ impl Tls {
             }
         }
         *tickets = loaded.tickets;
-        Ok(self.set(Current {
-            config: loaded.config,
-            certificates: loaded.certificates,
-        }))
+        Ok(self.set(Current::new(&loaded.config, loaded.certificates)))
     }
 
     /// Replaces all certificates and settings by those of a builder, for connections that begin from now on. Later
@@ -172,17 +174,14 @@ impl Tls {
             Source::Config => builder.load(None)?,
         };
         *source = Source::Builder(builder, loaded.tickets);
-        Ok(self.set(Current {
-            config: loaded.config,
-            certificates: loaded.certificates,
-        }))
+        Ok(self.set(Current::new(&loaded.config, loaded.certificates)))
     }
 
     /// Replaces all certificates and settings by a configuration of rustls, for connections that begin from now on.
     pub fn replace_config(&self, config: Arc<ServerConfig>) {
         let mut source = self.source();
         *source = Source::Config;
-        self.set(Current::of(config));
+        self.set(Current::new(&config, [].into()));
     }
 
     /// Returns the certificates that are in use, in the order of the builder. Empty if the configuration is one of
@@ -192,10 +191,6 @@ impl Tls {
     }
 
     /// Returns the configuration for the next connection.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the listeners do not use it yet")
-    )]
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         // The lock holds a whole value at any time, so that a panic elsewhere cannot have left half of one.
         let current = self.shared.current.read();
@@ -233,10 +228,9 @@ impl fmt::Debug for Tls {
 }
 
 impl Current {
-    fn of(config: Arc<ServerConfig>) -> Self {
-        let certificates = [].into();
+    fn new(config: &ServerConfig, certificates: Arc<[TlsCertificate]>) -> Self {
         Self {
-            config,
+            config: server_name::recorded(config),
             certificates,
         }
     }

@@ -11,6 +11,8 @@ pub(crate) struct Listen {
     pub(crate) is_proxied: bool,
     /// Whether connections speak TLS, after that header.
     pub(crate) is_tls: bool,
+    /// Whether the listener answers requests for metrics and checks only.
+    pub(crate) is_metrics: bool,
 }
 
 /// An address to listen on.
@@ -35,31 +37,39 @@ pub(crate) struct SocketOptions {
 }
 
 impl Listen {
-    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`, `tls:` or `proxy:tls:`.
+    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`, `tls:` and `metrics:` in any order.
     ///
     /// # Errors
     /// The reason for a [`UsageError::invalid_value`](super::UsageError).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (address, is_proxied) = match text.strip_prefix("proxy:") {
-            Some(_) if cfg!(not(feature = "proxy-protocol")) => {
-                return Err(NO_PROXY_PROTOCOL.to_owned());
+        let (mut is_proxied, mut is_tls, mut is_metrics) = (false, false, false);
+        let mut address = text;
+        loop {
+            let (option, rest) = match address.split_once(':') {
+                Some(("proxy", rest)) => (&mut is_proxied, rest),
+                Some(("tls", rest)) => (&mut is_tls, rest),
+                Some(("metrics", rest)) => (&mut is_metrics, rest),
+                Some(_) | None => break,
+            };
+            // A second one is the name of a host.
+            if *option {
+                break;
             }
-            Some(address) => (address, true),
-            None => (text, false),
-        };
-        let (address, is_tls) = match address.strip_prefix("tls:") {
-            Some(_) if cfg!(not(feature = "tls")) => return Err(NO_TLS.to_owned()),
-            Some(address) if address.starts_with("proxy:") => {
-                return Err("has proxy: after tls:; expected proxy:tls:ADDR".to_owned());
-            }
-            Some(address) => (address, true),
-            None => (address, false),
-        };
+            *option = true;
+            address = rest;
+        }
+        if is_proxied && cfg!(not(feature = "proxy-protocol")) {
+            return Err(NO_PROXY_PROTOCOL.to_owned());
+        }
+        if is_tls && cfg!(not(feature = "tls")) {
+            return Err(NO_TLS.to_owned());
+        }
         let at = ListenAddress::parse(address)?;
         Ok(Self {
             at,
             is_proxied,
             is_tls,
+            is_metrics,
         })
     }
 
@@ -160,11 +170,13 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
 mod tests {
     use super::*;
 
+    /// Returns a listener without options.
     fn plain(at: ListenAddress) -> Listen {
         Listen {
             at,
             is_proxied: false,
             is_tls: false,
+            is_metrics: false,
         }
     }
 
@@ -200,12 +212,22 @@ mod tests {
             "unix:/run/ws",
             "unix:proxy:",
         ] {
-            let expected = Listen {
-                is_proxied: true,
-                ..Listen::parse(text).unwrap()
+            let listen = Listen::parse(text).unwrap();
+            assert!(!listen.is_proxied && !listen.is_metrics);
+            let is_proxied = true;
+            let proxied = Listen {
+                is_proxied,
+                ..listen.clone()
             };
-            let proxied = Listen::parse(&format!("proxy:{text}"));
-            assert_eq!(proxied, Ok(expected));
+            assert_eq!(Listen::parse(&format!("proxy:{text}")), Ok(proxied));
+            for both in ["proxy:metrics:", "metrics:proxy:"] {
+                let expected = Listen {
+                    is_proxied,
+                    is_metrics: true,
+                    ..listen.clone()
+                };
+                assert_eq!(Listen::parse(&format!("{both}{text}")), Ok(expected));
+            }
         }
         for (text, expected) in [
             ("proxy:", "has no port"),
@@ -214,6 +236,39 @@ mod tests {
             ("unix:proxy", ""),
             ("proxy:proxy:unix:/x", "is not an address"),
             ("PROXY:[::1]:80", "is not an address"),
+        ] {
+            let reason = Listen::parse(text).err().unwrap_or_default();
+            assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+    }
+
+    #[test]
+    fn an_address_behind_metrics_is_that_of_a_listener_for_metrics() {
+        for text in [
+            "9700",
+            "0.0.0.0:80",
+            "[::1]:80",
+            "unix:/run/ws",
+            "unix:metrics:",
+        ] {
+            let listen = Listen::parse(text).unwrap();
+            assert!(!listen.is_metrics);
+            let is_metrics = true;
+            let expected = Listen {
+                is_metrics,
+                ..listen
+            };
+            assert_eq!(Listen::parse(&format!("metrics:{text}")), Ok(expected));
+        }
+        for (text, expected) in [
+            ("metrics:", "has no port"),
+            ("metrics", "has no port"),
+            ("metrics:unix:", "has no path"),
+            ("metrics:65536", "above 65535"),
+            ("metrics:/metrics", "has no port"),
+            ("metrics:metrics:unix:/x", "is not an address"),
+            ("METRICS:[::1]:80", "is not an address"),
+            ("http://127.0.0.1:9700/metrics", "is not an address"),
         ] {
             let reason = Listen::parse(text).err().unwrap_or_default();
             assert!(reason.contains(expected), "{text:?}: {reason}");
@@ -241,13 +296,13 @@ mod tests {
             assert_eq!(parse("tls:"), Ok(expected(false)));
             if cfg!(feature = "proxy-protocol") {
                 assert_eq!(parse("proxy:tls:"), Ok(expected(true)));
+                assert_eq!(parse("tls:proxy:"), Ok(expected(true)));
             }
         }
         for (text, expected) in [
             ("tls:", "has no port"),
             ("tls", "has no port"),
             ("tls:unix:", "has no path"),
-            ("tls:proxy:9700", "expected proxy:tls:ADDR"),
             ("tls:tls:unix:/x", "is not an address"),
             ("TLS:[::1]:80", "is not an address"),
         ] {
@@ -270,11 +325,13 @@ mod tests {
     #[cfg(not(feature = "proxy-protocol"))]
     #[test]
     fn a_listener_with_the_proxy_protocol_needs_its_feature() {
-        let reason = Listen::parse("proxy:9700").unwrap_err();
-        assert!(
-            reason.contains("cargo feature \"proxy-protocol\""),
-            "{reason}"
-        );
+        for text in ["proxy:9700", "metrics:proxy:9700"] {
+            let reason = Listen::parse(text).unwrap_err();
+            assert!(
+                reason.contains("cargo feature \"proxy-protocol\""),
+                "{reason}"
+            );
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //!
 //! The parent owns the sockets: wsloop does not remove their files and does not change their backlogs or permissions.
 //! The connections of a socket with the name `proxy` (`FileDescriptorName` of the socket unit, `LISTEN_FDNAMES` here)
-//! begin with a header of the PROXY protocol, those of one with the name `tls` speak TLS, and those of one with the name
-//! `proxy-tls` do both. A colon would separate two names.
+//! begin with a header of the PROXY protocol, and those of one with the name `tls` speak TLS. A socket with the name
+//! `metrics` is for metrics and checks only. Names are combined with dashes, as in `proxy-tls`, because colons separate
+//! the names of sockets.
 
 use super::super::args::{NO_PROXY_PROTOCOL, NO_TLS};
 use super::{Listener, ListeningSocket, with_context};
@@ -40,12 +41,11 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();
     for (index, name) in (0..usize::from(count)).zip(names) {
-        let (is_proxied, is_tls) = match name {
-            "proxy" => (true, false),
-            "tls" => (false, true),
-            "proxy-tls" => (true, true),
-            _ => (false, false),
-        };
+        let options = ["proxy", "tls", "metrics"];
+        // Another name, such as that of the unit, can contain one of these.
+        let is_options = name.split('-').all(|part| options.contains(&part));
+        let [is_proxied, is_tls, is_metrics] =
+            options.map(|option| is_options && name.split('-').any(|part| part == option));
         let reason = if is_proxied && cfg!(not(feature = "proxy-protocol")) {
             Some(NO_PROXY_PROTOCOL)
         } else if is_tls && cfg!(not(feature = "tls")) {
@@ -64,6 +64,7 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
             socket,
             is_proxied,
             is_tls,
+            is_metrics,
         });
     }
     Ok(listeners)

@@ -203,13 +203,17 @@ fn a_replacement_has_other_certificates_and_files() {
 
 #[test]
 fn a_configuration_of_rustls_is_used_as_it_is_and_is_not_reloadable() {
-    let [one, other] = [issue(), issue()].map(|issued| issued.tls().current());
-    let tls = Tls::from_config(Arc::clone(&one));
-    assert!(Arc::ptr_eq(&tls.current(), &one) && tls.certificates().is_empty());
+    let [one, other] = [issue(), issue()];
+    let is_with = |tls: &Tls, issued| {
+        let connected = Client::new().connect(tls, "example.org");
+        connected.unwrap().is_with(issued)
+    };
+    let tls = Tls::from_config(one.tls().current());
+    assert!(is_with(&tls, &one) && tls.certificates().is_empty());
     let error = tls.reload().err().unwrap();
     assert!(matches!(error.kind(), TlsErrorKind::NotReloadable));
-    tls.replace_config(Arc::clone(&other));
-    assert!(Arc::ptr_eq(&tls.current(), &other));
+    tls.replace_config(other.tls().current());
+    assert!(is_with(&tls, &other));
     let issued = issue();
     let builder = Tls::builder().certificate_pem(issued.pem(), issued.key_pem());
     assert_eq!(tls.replace(builder).unwrap().before.len(), 0);
