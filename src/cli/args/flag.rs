@@ -16,8 +16,6 @@ pub(super) struct Flag<W: 'static> {
     kind: Kind<W>,
     /// Whether the flag can be given more than once.
     is_repeatable: bool,
-    /// The cargo feature that the flag needs and that this binary lacks.
-    missing_feature: Option<&'static str>,
 }
 
 enum Kind<W: 'static> {
@@ -37,7 +35,6 @@ impl<W> Flag<W> {
             long,
             kind: Kind::Value(set),
             is_repeatable: false,
-            missing_feature: None,
         }
     }
 
@@ -52,19 +49,12 @@ impl<W> Flag<W> {
             long,
             kind: Kind::Switch(set),
             is_repeatable: false,
-            missing_feature: None,
         }
     }
 
     /// Allows the flag to be given more than once.
     pub(super) const fn repeatable(mut self) -> Self {
         self.is_repeatable = true;
-        self
-    }
-
-    /// Rejects the flag unless this binary has a cargo feature.
-    pub(super) const fn needs(mut self, feature: &'static str, is_built: bool) -> Self {
-        self.missing_feature = if is_built { None } else { Some(feature) };
         self
     }
 
@@ -78,7 +68,6 @@ impl<W> Flag<W> {
             long: self.long,
             takes_value: matches!(self.kind, Kind::Value(_)),
             is_repeatable: self.is_repeatable,
-            missing_feature: self.missing_feature,
         }
     }
 
@@ -130,22 +119,9 @@ pub(super) struct FlagSpec {
     pub(super) takes_value: bool,
     /// Whether the flag can be given more than once.
     pub(super) is_repeatable: bool,
-    /// The cargo feature that the flag needs and that this binary lacks.
-    pub(super) missing_feature: Option<&'static str>,
 }
 
 impl FlagSpec {
-    /// Returns an error if this binary lacks a cargo feature that the flag needs. `name` is that of the flag or its
-    /// variable.
-    pub(super) fn check_feature(self, name: &str) -> Result<(), UsageError> {
-        match self.missing_feature {
-            None => Ok(()),
-            Some(feature) => Err(UsageError(format!(
-                "{name} needs TLS; rebuild the binary with the cargo feature {feature:?}"
-            ))),
-        }
-    }
-
     /// Returns the value of the flag, or an empty string if it takes none. Appends its long name to `given`. `flag`
     /// is the name as written, for error messages.
     ///
@@ -157,7 +133,6 @@ impl FlagSpec {
         parser: &mut Parser,
         given: &mut Vec<&'static str>,
     ) -> Result<String, UsageError> {
-        self.check_feature(self.long)?;
         if !self.is_repeatable && given.contains(&self.long) {
             return Err(UsageError(format!("{} is given twice", self.long)));
         }

@@ -134,7 +134,6 @@ impl Limit {
             long: self.flag,
             takes_value: true,
             is_repeatable: false,
-            missing_feature: None,
         }
     }
 

@@ -42,7 +42,6 @@ use lexopt::{Arg, Parser};
 use limits::{LIMITS, Limit};
 use std::ffi::OsString;
 use std::fmt;
-use tls::TlsArgs;
 use tungstenite::http::HeaderName;
 use wsloop::{Config, ForwardedHeader, Network, Replay};
 
@@ -209,7 +208,7 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 21] = [
+static FLAGS: &[Flag<ServeArgs>] = &[
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
     Flag::with_value(None, "--host", ServeArgs::host).repeatable(),
@@ -239,19 +238,18 @@ static FLAGS: [Flag<ServeArgs>; 21] = [
         serve.sockets.tcp_user_timeout = listen::time_or_off(text)?;
         Ok(())
     }),
-    Flag::with_value(None, tls::CERT, ServeArgs::tls_cert)
-        .repeatable()
-        .needs("tls", cfg!(feature = "tls")),
-    Flag::with_value(None, tls::KEY, ServeArgs::tls_key)
-        .repeatable()
-        .needs("tls", cfg!(feature = "tls")),
-    Flag::with_value(None, tls::CLIENT_CA, ServeArgs::tls_client_ca)
-        .needs("tls", cfg!(feature = "tls")),
-    Flag::switch(None, tls::CLIENT_OPTIONAL, ServeArgs::tls_client_optional)
-        .needs("tls", cfg!(feature = "tls")),
-    Flag::with_value(None, tls::MIN, ServeArgs::tls_min).needs("tls", cfg!(feature = "tls")),
-    Flag::switch(None, tls::SELF_SIGNED, ServeArgs::tls_self_signed)
-        .needs("tls-self-signed", cfg!(feature = "tls-self-signed")),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::CERT, ServeArgs::tls_cert).repeatable(),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::KEY, ServeArgs::tls_key).repeatable(),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::CLIENT_CA, ServeArgs::tls_client_ca),
+    #[cfg(feature = "tls")]
+    Flag::switch(None, tls::CLIENT_OPTIONAL, ServeArgs::tls_client_optional),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::MIN, ServeArgs::tls_min),
+    #[cfg(feature = "tls")]
+    Flag::switch(None, tls::SELF_SIGNED, ServeArgs::tls_self_signed),
 ];
 
 const REPLAY: &str = "--replay";
@@ -271,7 +269,7 @@ impl ServerFlag {
     }
 
     fn find(flag: &str) -> Option<Self> {
-        let row = flag::find(&FLAGS, flag).map(Self::Flag);
+        let row = flag::find(FLAGS, flag).map(Self::Flag);
         row.or_else(|| Limit::find(flag).map(Self::Limit))
     }
 
@@ -302,7 +300,8 @@ struct ServeArgs {
     args_read: usize,
     listen: Vec<Listen>,
     sockets: SocketOptions,
-    tls: TlsArgs,
+    #[cfg(feature = "tls")]
+    tls: tls::TlsArgs,
     routes: Vec<(String, Route)>,
     replay: Option<Replay>,
     hosts: Vec<Host>,
@@ -343,6 +342,7 @@ impl ServeArgs {
 
     /// Parses a flag with its value.
     fn read_flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
+        tls::check_feature(flag, flag)?;
         let row = ServerFlag::find(flag)
             .ok_or_else(|| unknown_flag(flag, ServerFlag::all().map(|row| row.spec().long)))?;
         let text = row.spec().read(flag, parser, &mut self.given)?;
@@ -448,7 +448,8 @@ impl ServeArgs {
             args_read: _,
             listen,
             sockets,
-            tls: _,
+            #[cfg(feature = "tls")]
+                tls: _,
             mut routes,
             replay,
             hosts,

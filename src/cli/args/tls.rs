@@ -1,22 +1,36 @@
 //! The flags of TLS, and how they belong together.
 
-use super::ServeArgs;
+use super::UsageError;
 #[cfg(feature = "tls")]
-use super::{Host, Listen, ListenAddress, UsageError, origin, variables};
+use super::{Host, Listen, ListenAddress, ServeArgs, origin, variables};
+
+/// Returns an error if this binary lacks the cargo feature that a flag needs. `name` is the name of the flag or of its
+/// variable.
+pub(super) fn check_feature(flag: &str, name: &str) -> Result<(), UsageError> {
+    let feature = if !flag.starts_with("--tls-") || cfg!(feature = "tls-self-signed") {
+        return Ok(());
+    } else if flag == "--tls-self-signed" {
+        "tls-self-signed"
+    } else if cfg!(feature = "tls") {
+        return Ok(());
+    } else {
+        "tls"
+    };
+    Err(UsageError(format!(
+        "{name} needs TLS; rebuild the binary with the cargo feature {feature:?}"
+    )))
+}
 
 /// The arguments of TLS parsed so far.
+#[cfg(feature = "tls")]
 #[derive(Debug, Default)]
-#[cfg_attr(
-    not(feature = "tls"),
-    expect(dead_code, reason = "without the feature, the flags are rejected")
-)]
 pub(super) struct TlsArgs {
-    pub(super) certificates: Vec<String>,
-    pub(super) keys: Vec<String>,
-    pub(super) client_ca: Option<String>,
-    pub(super) is_client_optional: bool,
-    pub(super) is_13_only: bool,
-    pub(super) is_self_signed: bool,
+    certificates: Vec<String>,
+    keys: Vec<String>,
+    client_ca: Option<String>,
+    is_client_optional: bool,
+    is_13_only: bool,
+    is_self_signed: bool,
     /// Whether a parent process passes sockets.
     pub(super) is_socket_passed: bool,
 }
@@ -40,10 +54,14 @@ pub(crate) enum Certificates {
     /// The files of certificates and of their keys; at least one pair.
     Files(Vec<(String, String)>),
     /// Made at start for these names and addresses.
-    #[cfg_attr(not(feature = "tls-self-signed"), expect(dead_code))]
+    #[cfg_attr(
+        not(feature = "tls-self-signed"),
+        allow(dead_code, reason = "the flag is rejected")
+    )]
     SelfSigned(Vec<String>),
 }
 
+#[cfg(feature = "tls")]
 impl ServeArgs {
     /// Applies `--tls-cert`. Like the other functions that apply a flag, returns the reason for a usage error.
     pub(super) fn tls_cert(&mut self, text: &str) -> Result<(), String> {
@@ -84,6 +102,7 @@ impl ServeArgs {
     }
 }
 
+#[cfg(feature = "tls")]
 fn path(text: &str) -> Result<String, String> {
     match text {
         "" => Err("is not the path of a file".to_owned()),
@@ -197,9 +216,15 @@ fn names(listen: &[Listen], hosts: &[Host]) -> Vec<String> {
     names
 }
 
+#[cfg(feature = "tls")]
 pub(super) const CERT: &str = "--tls-cert";
+#[cfg(feature = "tls")]
 pub(super) const KEY: &str = "--tls-key";
+#[cfg(feature = "tls")]
 pub(super) const CLIENT_CA: &str = "--tls-client-ca";
+#[cfg(feature = "tls")]
 pub(super) const CLIENT_OPTIONAL: &str = "--tls-client-optional";
+#[cfg(feature = "tls")]
 pub(super) const MIN: &str = "--tls-min";
+#[cfg(feature = "tls")]
 pub(super) const SELF_SIGNED: &str = "--tls-self-signed";
