@@ -275,4 +275,4 @@ impl ServerCertVerifier for Anybody {
 }
 
 /// An RSA key in PKCS#8, because ring cannot make one.
-const RSA: &str = include_str!("tests/rsa.pem");
+const RSA: &str = include_str!("rsa.pem");
