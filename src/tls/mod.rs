@@ -1,5 +1,6 @@
 //! TLS for listeners: `wss://`.
 
+mod record;
 mod server_name;
 mod session;
 mod stats;
