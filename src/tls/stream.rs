@@ -406,7 +406,7 @@ impl TlsStream {
             ..
         } = &mut *scratch;
         let mut count = 0;
-        let mut plain = Slices { slices, start: 0 };
+        let mut plain = Slices::new(slices);
         self.flush()?;
         while !plain.is_empty() {
             let len_max = if self.was_short {
@@ -579,7 +579,11 @@ pub(super) struct Slices<'a, 's> {
     start: usize,
 }
 
-impl Slices<'_, '_> {
+impl<'a, 's> Slices<'a, 's> {
+    pub(super) fn new(slices: &'a [IoSlice<'s>]) -> Self {
+        Self { slices, start: 0 }
+    }
+
     /// Returns whether all bytes are taken.
     pub(super) fn is_empty(&self) -> bool {
         self.slices.iter().map(|slice| slice.len()).sum::<usize>() == self.start
@@ -612,7 +616,7 @@ impl Slices<'_, '_> {
 
 /// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete or
 /// [`RECORDS_PER_READ`] are opened. Appends what rustls wants to send to `output`.
-fn process(
+pub(super) fn process(
     connection: &mut UnbufferedServerConnection,
     input: &mut [u8],
     output: &mut Vec<u8>,
@@ -669,7 +673,7 @@ fn process(
 }
 
 /// Appends a message that rustls wants to send.
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
     let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) else {
         return;
     };
@@ -680,7 +684,7 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
 }
 
 /// Seals `plain` with rustls, after what rustls wants to send itself. Appends the records to `sealed`.
-fn encrypt(
+pub(super) fn encrypt(
     connection: &mut UnbufferedServerConnection,
     plain: &[u8],
     sealed: &mut Vec<u8>,
