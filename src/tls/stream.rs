@@ -17,9 +17,9 @@ use super::record::Records;
 use super::server_name;
 use crate::stream::{Stream, Transport};
 use rustls::pki_types::CertificateDer;
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use std::fmt;
@@ -422,7 +422,12 @@ impl TlsStream {
                 }
                 Layer::Rustls(connection) => {
                     let plain = plain.take(len_max, plain_out);
-                    encrypt(connection, plain, sealed_out)?;
+                    let unopened = Unopened {
+                        input: &mut self.input,
+                        plain: &mut self.plain,
+                        is_end: &mut self.is_end_read,
+                    };
+                    encrypt(connection, unopened, plain, sealed_out)?;
                     plain.len()
                 }
                 Layer::None => return Err(ErrorKind::BrokenPipe.into()),
@@ -449,7 +454,15 @@ impl TlsStream {
         if self.state == State::Open && !mem::replace(&mut self.is_end_written, true) {
             match &mut self.layer {
                 Layer::Records(records) => records.seal_end(&mut self.output),
-                Layer::Rustls(connection) => encrypt_end(connection, &mut self.output),
+                Layer::Rustls(connection) => {
+                    let unopened = Unopened {
+                        input: &mut self.input,
+                        plain: &mut self.plain,
+                        is_end: &mut self.is_end_read,
+                    };
+                    // Without close_notify, the end of the stream is the end of the connection.
+                    let _ = encrypt_end(connection, unopened, &mut self.output);
+                }
                 Layer::None => {}
             }
         }
@@ -656,11 +669,17 @@ pub(super) fn process(
             }
             Ok(_) => is_done = true,
             Err(error) => {
-                // rustls reports the error first, and then the alert.
-                while let Ok(ConnectionState::EncodeTlsData(data)) =
-                    connection.process_tls_records(&mut []).state
+                // rustls reports the error first, and then the alert. After that, it must not be called again: it would
+                // process the rest of the input.
+                processed.consumed += discard;
+                while connection.wants_write()
+                    && let rest = &mut input[processed.consumed..]
+                    && let UnbufferedStatus { discard, state } =
+                        connection.process_tls_records(rest)
+                    && let Ok(ConnectionState::EncodeTlsData(data)) = state
                 {
                     encode(data, output);
+                    processed.consumed += discard;
                 }
                 return Err(error);
             }
@@ -683,47 +702,88 @@ pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u
         .expect("the space has the size that rustls needs");
 }
 
-/// Seals `plain` with rustls, after what rustls wants to send itself. Appends the records to `sealed`.
-pub(super) fn encrypt(
+/// Input that rustls has not used up.
+pub(super) struct Unopened<'a> {
+    pub(super) input: &'a mut Vec<u8>,
+    /// Opened bytes are appended here.
+    pub(super) plain: &'a mut Vec<u8>,
+    /// Set if the peer has sent close_notify.
+    pub(super) is_end: &'a mut bool,
+}
+
+/// Calls `seal` with rustls' state for sending, after everything that rustls does before. That includes records in the
+/// input: rustls expects the whole input in each call, because it remembers positions in it.
+fn with_traffic<R>(
     connection: &mut UnbufferedServerConnection,
-    plain: &[u8],
+    unopened: Unopened<'_>,
     sealed: &mut Vec<u8>,
-) -> io::Result<()> {
+    seal: impl FnOnce(WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> io::Result<R>,
+) -> io::Result<R> {
+    let Unopened {
+        input,
+        plain,
+        is_end,
+    } = unopened;
     loop {
-        match connection.process_tls_records(&mut []).state {
+        let UnbufferedStatus { mut discard, state } = connection.process_tls_records(input);
+        match state {
+            Ok(ConnectionState::WriteTraffic(traffic)) => {
+                let result = seal(traffic, sealed);
+                input.drain(..discard);
+                return result;
+            }
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record.map_err(io::Error::other)?;
+                    discard += record.discard;
+                    plain.extend_from_slice(record.payload);
+                }
+            }
             Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
             Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let needed = match traffic.encrypt(plain, &mut []) {
-                    Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
-                    Ok(_) => return Ok(()),
-                    // The keys of TLS 1.2 are used up, after 2^24 records with AES.
-                    Err(error) => return Err(io::Error::other(error)),
-                };
-                let start = sealed.len();
-                sealed.resize(start + needed, 0);
-                let len = traffic.encrypt(plain, &mut sealed[start..]);
-                let len = len.map_err(io::Error::other)?;
-                sealed.truncate(start + len);
-                return Ok(());
-            }
-            // Reported once, before the state that allows writing.
-            Ok(ConnectionState::PeerClosed) => {}
+            Ok(ConnectionState::PeerClosed) => *is_end = true,
             Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
-            Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+            Err(error) => return Err(io::Error::other(error)),
         }
+        input.drain(..discard);
     }
 }
 
+/// Seals `bytes` with rustls. Appends the records to `sealed`.
+pub(super) fn encrypt(
+    connection: &mut UnbufferedServerConnection,
+    unopened: Unopened<'_>,
+    bytes: &[u8],
+    sealed: &mut Vec<u8>,
+) -> io::Result<()> {
+    with_traffic(connection, unopened, sealed, |mut traffic, sealed| {
+        let needed = match traffic.encrypt(bytes, &mut []) {
+            Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
+            Ok(_) => return Ok(()),
+            // The keys of TLS 1.2 are used up, after 2^24 records with AES.
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        let start = sealed.len();
+        sealed.resize(start + needed, 0);
+        let len = traffic.encrypt(bytes, &mut sealed[start..]);
+        sealed.truncate(start + len.map_err(io::Error::other)?);
+        Ok(())
+    })
+}
+
 /// Seals close_notify with rustls. Appends it to `sealed`.
-fn encrypt_end(connection: &mut UnbufferedServerConnection, sealed: &mut Vec<u8>) {
-    let state = connection.process_tls_records(&mut []).state;
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+fn encrypt_end(
+    connection: &mut UnbufferedServerConnection,
+    unopened: Unopened<'_>,
+    sealed: &mut Vec<u8>,
+) -> io::Result<()> {
+    with_traffic(connection, unopened, sealed, |mut traffic, sealed| {
         let start = sealed.len();
         sealed.resize(start + ALERT_BYTES_MAX, 0);
         let len = traffic.queue_close_notify(&mut sealed[start..]);
-        sealed.truncate(start + len.unwrap_or(0));
-    }
+        sealed.truncate(start + len.map_err(io::Error::other)?);
+        Ok(())
+    })
 }
 
 /// Returns the first `len` bytes of a buffer, which grows if it has fewer.
