@@ -71,7 +71,11 @@ impl Records {
     ) -> Result<Processed, Error> {
         let mut processed = Processed::default();
         let mut key = self.receive.key();
-        while processed.records < RECORDS_PER_READ {
+        loop {
+            if processed.records == RECORDS_PER_READ {
+                processed.has_more = true;
+                break;
+            }
             let unread = &mut input[processed.consumed..];
             let opened = match open(unread, &key, self.receive.sequence) {
                 Ok(Some(opened)) => opened,

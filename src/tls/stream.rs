@@ -62,11 +62,19 @@ pub(crate) struct TlsStream {
 /// What opens and seals records.
 enum Layer {
     /// In the handshake, and in TLS 1.2.
-    Rustls(Box<UnbufferedServerConnection>),
+    Rustls(Box<Rustls>),
     /// In TLS 1.3.
     Records(Box<Records>),
     /// After a failure.
     None,
+}
+
+/// rustls' connection.
+pub(super) struct Rustls {
+    pub(super) connection: UnbufferedServerConnection,
+    /// Number of bytes at the start of the input that rustls has opened: parts of a message of the handshake, which it
+    /// finds there when the rest arrives.
+    opened_len: usize,
 }
 
 /// See [`TlsStream::identity`].
@@ -131,6 +139,8 @@ pub(super) struct Processed {
     pub(super) consumed: usize,
     /// Number of records that were opened: with rustls, only those with application data.
     pub(super) records: usize,
+    /// The rest of the input may contain whole records.
+    pub(super) has_more: bool,
     /// The peer has sent close_notify.
     pub(super) is_end: bool,
 }
@@ -147,7 +157,7 @@ impl TlsStream {
     ) -> Result<Self, rustls::Error> {
         Ok(Self {
             socket,
-            layer: Layer::Rustls(Box::new(UnbufferedServerConnection::new(config)?)),
+            layer: Layer::Rustls(Box::new(Rustls::new(config)?)),
             scratch,
             input: Vec::new(),
             plain: Vec::new(),
@@ -212,7 +222,7 @@ impl TlsStream {
     /// Returns the version, once the handshake is complete.
     pub(crate) fn version(&self) -> Option<ProtocolVersion> {
         match &self.layer {
-            Layer::Rustls(connection) => connection.protocol_version(),
+            Layer::Rustls(rustls) => rustls.connection.protocol_version(),
             Layer::Records(records) => Some(records.version()),
             Layer::None => None,
         }
@@ -221,7 +231,7 @@ impl TlsStream {
     /// Returns the cipher suite, once the handshake is complete.
     pub(crate) fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
         match &self.layer {
-            Layer::Rustls(connection) => connection.negotiated_cipher_suite(),
+            Layer::Rustls(rustls) => rustls.connection.negotiated_cipher_suite(),
             Layer::Records(records) => Some(records.cipher_suite()),
             Layer::None => None,
         }
@@ -276,10 +286,8 @@ impl TlsStream {
             self.state = State::Handshake;
         }
         server_name::forget();
-        // Application data can follow the client's last message of the handshake.
-        let mut plain = Vec::new();
-        let opened = self.open(&mut sealed[..len], |bytes| plain.extend_from_slice(bytes));
-        self.plain = plain;
+        // No data precedes the end of the handshake, and what follows it is opened by the next read.
+        let opened = self.open(&mut sealed[..len], |_| {});
         if let Some(name) = server_name::take() {
             self.identity.get_or_insert_default().server_name = Some(name);
         }
@@ -299,9 +307,10 @@ impl TlsStream {
     /// Records the end of the handshake, and replaces rustls if the version is 1.3. Returns whether the handshake is
     /// complete.
     fn complete(&mut self) -> Result<bool, rustls::Error> {
-        let Layer::Rustls(connection) = &self.layer else {
+        let Layer::Rustls(rustls) = &self.layer else {
             return Ok(false);
         };
+        let connection = &rustls.connection;
         if connection.is_handshaking() {
             return Ok(false);
         }
@@ -310,9 +319,9 @@ impl TlsStream {
             self.identity.get_or_insert_default().client_certificates = Some(certificates.into());
         }
         if connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-            && let Layer::Rustls(connection) = mem::replace(&mut self.layer, Layer::None)
+            && let Layer::Rustls(rustls) = mem::replace(&mut self.layer, Layer::None)
         {
-            let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
+            let (secrets, kernel) = rustls.connection.dangerous_into_kernel_connection()?;
             self.layer = Layer::Records(Box::new(Records::new(secrets, kernel)));
         }
         self.state = State::Open;
@@ -344,13 +353,14 @@ impl TlsStream {
     /// error, its alert is in `output`, and nothing can be sent or received any more.
     fn open(&mut self, sealed: &mut [u8], deliver: impl FnMut(&[u8])) -> Result<(), rustls::Error> {
         let result = match &mut self.layer {
-            Layer::Rustls(connection) => process(connection, sealed, &mut self.output, deliver),
+            Layer::Rustls(rustls) => rustls.process(sealed, &mut self.output, deliver),
             Layer::Records(records) => records.process(sealed, &mut self.output, deliver),
             Layer::None => Err(rustls::Error::HandshakeNotComplete),
         };
         let Processed {
             consumed,
             records,
+            has_more,
             is_end,
         } = match result {
             Ok(processed) => processed,
@@ -362,8 +372,8 @@ impl TlsStream {
         let work = u32::from(consumed > 0) + records as u32;
         self.work = self.work.saturating_add(work * RECORD_WORK);
         self.is_end_read |= is_end;
-        self.has_records = records >= RECORDS_PER_READ && !is_end;
         let rest = if is_end { &[] } else { &sealed[consumed..] };
+        self.has_records = has_more && !rest.is_empty();
         if rest.len() >= RECORD_BYTES_MAX && !self.has_records {
             // A handshake message of many records.
             self.fail();
@@ -420,14 +430,9 @@ impl TlsStream {
                     let sealed = records.seal(&mut plain, len_max, sealed_out);
                     sealed.map_err(io::Error::other)?
                 }
-                Layer::Rustls(connection) => {
+                Layer::Rustls(rustls) => {
                     let plain = plain.take(len_max, plain_out);
-                    let unopened = Unopened {
-                        input: &mut self.input,
-                        plain: &mut self.plain,
-                        is_end: &mut self.is_end_read,
-                    };
-                    encrypt(connection, unopened, plain, sealed_out)?;
+                    rustls.seal(plain, &mut self.input, sealed_out)?;
                     plain.len()
                 }
                 Layer::None => return Err(ErrorKind::BrokenPipe.into()),
@@ -454,15 +459,7 @@ impl TlsStream {
         if self.state == State::Open && !mem::replace(&mut self.is_end_written, true) {
             match &mut self.layer {
                 Layer::Records(records) => records.seal_end(&mut self.output),
-                Layer::Rustls(connection) => {
-                    let unopened = Unopened {
-                        input: &mut self.input,
-                        plain: &mut self.plain,
-                        is_end: &mut self.is_end_read,
-                    };
-                    // Without close_notify, the end of the stream is the end of the connection.
-                    let _ = encrypt_end(connection, unopened, &mut self.output);
-                }
+                Layer::Rustls(rustls) => rustls.seal_end(&mut self.input, &mut self.output),
                 Layer::None => {}
             }
         }
@@ -627,68 +624,174 @@ impl<'a, 's> Slices<'a, 's> {
     }
 }
 
-/// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete or
-/// [`RECORDS_PER_READ`] are opened. Appends what rustls wants to send to `output`.
-pub(super) fn process(
-    connection: &mut UnbufferedServerConnection,
-    input: &mut [u8],
-    output: &mut Vec<u8>,
-    mut deliver: impl FnMut(&[u8]),
-) -> Result<Processed, rustls::Error> {
-    let mut processed = Processed::default();
-    loop {
-        let UnbufferedStatus { mut discard, state } =
-            connection.process_tls_records(&mut input[processed.consumed..]);
-        let mut is_done = false;
-        match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(record) = traffic.next_record() {
-                    let record = record?;
-                    processed.records += 1;
-                    discard += record.discard;
-                    deliver(record.payload);
-                }
-                is_done = processed.records >= RECORDS_PER_READ;
-            }
-            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::PeerClosed) => processed.is_end = true,
-            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
-                is_done = true;
-            }
-            Ok(ConnectionState::Closed) => {
-                processed.is_end = true;
-                is_done = true;
-            }
-            // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it is
-            // discarded.
-            Ok(ConnectionState::ReadEarlyData(mut data)) => {
-                while let Some(record) = data.next_record() {
-                    discard += record?.discard;
-                }
-            }
-            Ok(_) => is_done = true,
-            Err(error) => {
-                // rustls reports the error first, and then the alert. After that, it must not be called again: it would
-                // process the rest of the input.
-                processed.consumed += discard;
-                while connection.wants_write()
-                    && let rest = &mut input[processed.consumed..]
-                    && let UnbufferedStatus { discard, state } =
-                        connection.process_tls_records(rest)
-                    && let Ok(ConnectionState::EncodeTlsData(data)) = state
-                {
-                    encode(data, output);
-                    processed.consumed += discard;
-                }
-                return Err(error);
-            }
+impl Rustls {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            opened_len: 0,
+        })
+    }
+
+    /// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete,
+    /// [`RECORDS_PER_READ`] are opened, or the handshake is complete. Appends what rustls wants to send to `output`.
+    ///
+    /// rustls is given one record at a time, so that the records after the handshake can be opened by another layer, and
+    /// so that it is known which bytes rustls has opened and not used up.
+    pub(super) fn process(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        mut deliver: impl FnMut(&[u8]),
+    ) -> Result<Processed, rustls::Error> {
+        let mut processed = Processed::default();
+        let was_handshaking = self.connection.is_handshaking();
+        let mut opened = self.opened_len;
+        while opened < input.len() && !processed.has_more && !processed.is_end {
+            let record_len = record_len(&input[opened..]);
+            // rustls checks the header of an incomplete record, too.
+            let end = record_len.map_or(input.len(), |len| opened + len);
+            self.process_record(&mut input[..end], output, &mut deliver, &mut processed)?;
+            let Some(len) = record_len else {
+                break;
+            };
+            opened += len;
+            processed.has_more = processed.records >= RECORDS_PER_READ
+                || was_handshaking && !self.connection.is_handshaking();
         }
-        processed.consumed += discard;
-        if is_done {
-            return Ok(processed);
+        self.opened_len = opened - processed.consumed;
+        Ok(processed)
+    }
+
+    /// Opens the last record of `input`.
+    fn process_record(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+        processed: &mut Processed,
+    ) -> Result<(), rustls::Error> {
+        loop {
+            let UnbufferedStatus { mut discard, state } = self
+                .connection
+                .process_tls_records(&mut input[processed.consumed..]);
+            let mut is_done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        processed.records += 1;
+                        discard += record.discard;
+                        deliver(record.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => processed.is_end = true,
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
+                    is_done = true;
+                }
+                Ok(ConnectionState::Closed) => {
+                    processed.is_end = true;
+                    is_done = true;
+                }
+                // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it
+                // is discarded.
+                Ok(ConnectionState::ReadEarlyData(mut data)) => {
+                    while let Some(record) = data.next_record() {
+                        discard += record?.discard;
+                    }
+                }
+                Ok(_) => is_done = true,
+                Err(error) => {
+                    self.encode_alert(output);
+                    return Err(error);
+                }
+            }
+            processed.consumed += discard;
+            if is_done {
+                return Ok(());
+            }
         }
     }
+
+    /// Appends the alert that rustls wants to send after an error.
+    fn encode_alert(&mut self, output: &mut Vec<u8>) {
+        // rustls returns what it wants to send before it looks at its input. Without anything to send, it would look for
+        // the part of a message there.
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) =
+                self.connection.process_tls_records(&mut []).state
+        {
+            encode(data, output);
+        }
+    }
+
+    /// Seals `plain`, after what rustls wants to send itself. Appends the records to `sealed`. `input` is the input that
+    /// was not used up.
+    pub(super) fn seal(
+        &mut self,
+        plain: &[u8],
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.write(input, sealed, |traffic, sealed| {
+            traffic.encrypt(plain, sealed)
+        })
+    }
+
+    /// Seals close_notify, after what rustls wants to send itself. Appends it to `sealed`. `input` is the input that was
+    /// not used up.
+    fn seal_end(&mut self, input: &mut [u8], sealed: &mut Vec<u8>) {
+        // A failure means that TLS has failed, or that the peer has sent close_notify and was answered: nothing can be sent.
+        let _ = self.write(input, sealed, |traffic, sealed| {
+            traffic.queue_close_notify(sealed)
+        });
+    }
+
+    /// Appends what rustls wants to send to `sealed`, and then what `seal` writes, which is called again if it needs more
+    /// space.
+    fn write(
+        &mut self,
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+        mut seal: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        loop {
+            let input = &mut input[..self.opened_len];
+            match self.connection.process_tls_records(input).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let needed = match seal(&mut traffic, &mut []) {
+                        Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
+                        Ok(_) => return Ok(()),
+                        // The keys of TLS 1.2 are used up, after 2^24 records with AES.
+                        Err(error) => return Err(io::Error::other(error)),
+                    };
+                    let start = sealed.len();
+                    sealed.resize(start + needed, 0);
+                    let len = seal(&mut traffic, &mut sealed[start..]);
+                    let len = len.map_err(io::Error::other)?;
+                    sealed.truncate(start + len);
+                    return Ok(());
+                }
+                // Reported once, before the state that allows writing.
+                Ok(ConnectionState::PeerClosed) => {}
+                Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
+                Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+            }
+        }
+    }
+}
+
+/// Returns the length of the first record of `input`. `None` if it is incomplete.
+fn record_len(input: &[u8]) -> Option<usize> {
+    let &[_, _, _, high, low] = input.first_chunk()?;
+    let len = 5 + usize::from(u16::from_be_bytes([high, low]));
+    (len <= input.len()).then_some(len)
 }
 
 /// Appends a message that rustls wants to send.
@@ -700,90 +803,6 @@ pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u
     output.resize(start + needed.required_size, 0);
     data.encode(&mut output[start..])
         .expect("the space has the size that rustls needs");
-}
-
-/// Input that rustls has not used up.
-pub(super) struct Unopened<'a> {
-    pub(super) input: &'a mut Vec<u8>,
-    /// Opened bytes are appended here.
-    pub(super) plain: &'a mut Vec<u8>,
-    /// Set if the peer has sent close_notify.
-    pub(super) is_end: &'a mut bool,
-}
-
-/// Calls `seal` with rustls' state for sending, after everything that rustls does before. That includes records in the
-/// input: rustls expects the whole input in each call, because it remembers positions in it.
-fn with_traffic<R>(
-    connection: &mut UnbufferedServerConnection,
-    unopened: Unopened<'_>,
-    sealed: &mut Vec<u8>,
-    seal: impl FnOnce(WriteTraffic<'_, ServerConnectionData>, &mut Vec<u8>) -> io::Result<R>,
-) -> io::Result<R> {
-    let Unopened {
-        input,
-        plain,
-        is_end,
-    } = unopened;
-    loop {
-        let UnbufferedStatus { mut discard, state } = connection.process_tls_records(input);
-        match state {
-            Ok(ConnectionState::WriteTraffic(traffic)) => {
-                let result = seal(traffic, sealed);
-                input.drain(..discard);
-                return result;
-            }
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(record) = traffic.next_record() {
-                    let record = record.map_err(io::Error::other)?;
-                    discard += record.discard;
-                    plain.extend_from_slice(record.payload);
-                }
-            }
-            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::PeerClosed) => *is_end = true,
-            Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        input.drain(..discard);
-    }
-}
-
-/// Seals `bytes` with rustls. Appends the records to `sealed`.
-pub(super) fn encrypt(
-    connection: &mut UnbufferedServerConnection,
-    unopened: Unopened<'_>,
-    bytes: &[u8],
-    sealed: &mut Vec<u8>,
-) -> io::Result<()> {
-    with_traffic(connection, unopened, sealed, |mut traffic, sealed| {
-        let needed = match traffic.encrypt(bytes, &mut []) {
-            Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
-            Ok(_) => return Ok(()),
-            // The keys of TLS 1.2 are used up, after 2^24 records with AES.
-            Err(error) => return Err(io::Error::other(error)),
-        };
-        let start = sealed.len();
-        sealed.resize(start + needed, 0);
-        let len = traffic.encrypt(bytes, &mut sealed[start..]);
-        sealed.truncate(start + len.map_err(io::Error::other)?);
-        Ok(())
-    })
-}
-
-/// Seals close_notify with rustls. Appends it to `sealed`.
-fn encrypt_end(
-    connection: &mut UnbufferedServerConnection,
-    unopened: Unopened<'_>,
-    sealed: &mut Vec<u8>,
-) -> io::Result<()> {
-    with_traffic(connection, unopened, sealed, |mut traffic, sealed| {
-        let start = sealed.len();
-        sealed.resize(start + ALERT_BYTES_MAX, 0);
-        let len = traffic.queue_close_notify(&mut sealed[start..]);
-        sealed.truncate(start + len.map_err(io::Error::other)?);
-        Ok(())
-    })
 }
 
 /// Returns the first `len` bytes of a buffer, which grows if it has fewer.
@@ -801,9 +820,6 @@ fn is_retried(error: &io::Error) -> bool {
 /// The first byte of a connection that speaks TLS: the content type of the record with the ClientHello (RFC 8446 section
 /// 5.1).
 pub(crate) const CONTENT_TYPE_HANDSHAKE: u8 = 22;
-
-/// Maximum bytes of an alert as a record, in every version.
-const ALERT_BYTES_MAX: usize = 64;
 
 /// Maximum bytes of a record: its header, a plaintext of 2^14 bytes, and the expansion that TLS 1.2 allows (RFC 5246 section
 /// 6.2.3). Also the maximum of the messages of a handshake that are incomplete.

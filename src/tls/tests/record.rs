@@ -5,11 +5,10 @@ use crate::tls::record::{
     ALERT, APPLICATION_DATA, Direction, HANDSHAKE, HEADER_BYTES, KEY_RECORDS_MAX, KEY_UPDATE,
     Records, open,
 };
-use crate::tls::stream::{Processed, Slices, Unopened, encode, encrypt, process};
+use crate::tls::stream::{Processed, Rustls, Slices, encode};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use std::io::IoSlice;
@@ -25,7 +24,7 @@ struct Client {
 /// The server, with one of the two record layers.
 enum Server {
     Records(Box<Records>),
-    Rustls(Box<UnbufferedServerConnection>),
+    Rustls(Box<Rustls>),
 }
 
 /// The effect of input on a server.
@@ -68,7 +67,7 @@ fn handshake(suite: CipherSuite, is_own: bool) -> (Client, Server) {
         .unwrap();
     config.enable_secret_extraction = true;
     config.send_tls13_tickets = 0;
-    let mut server = UnbufferedServerConnection::new(Arc::new(config)).unwrap();
+    let mut server = Rustls::new(Arc::new(config)).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -81,10 +80,11 @@ fn handshake(suite: CipherSuite, is_own: bool) -> (Client, Server) {
     let mut client = UnbufferedClientConnection::new(Arc::new(config), name).unwrap();
 
     let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
-    while server.is_handshaking() {
+    while server.connection.is_handshaking() {
         step_client(&mut client, &mut to_client, &mut to_server);
-        let Processed { consumed, .. } =
-            process(&mut server, &mut to_server, &mut to_client, |_| {}).unwrap();
+        let Processed { consumed, .. } = server
+            .process(&mut to_server, &mut to_client, |_| {})
+            .unwrap();
         to_server.drain(..consumed);
     }
     let (secrets, kernel) = client.dangerous_into_kernel_connection().unwrap();
@@ -94,7 +94,10 @@ fn handshake(suite: CipherSuite, is_own: bool) -> (Client, Server) {
         receive: Direction::new(secrets.rx),
     };
     let server = if is_own {
-        let (secrets, kernel) = server.dangerous_into_kernel_connection().unwrap();
+        let (secrets, kernel) = server
+            .connection
+            .dangerous_into_kernel_connection()
+            .unwrap();
         Server::Records(Box::new(Records::new(secrets, kernel)))
     } else {
         Server::Rustls(Box::new(server))
@@ -167,7 +170,7 @@ impl Server {
             let input = &mut input[start..];
             let processed = match self {
                 Self::Records(records) => records.process(input, &mut sealed, deliver),
-                Self::Rustls(connection) => process(connection, input, &mut sealed, deliver),
+                Self::Rustls(rustls) => rustls.process(input, &mut sealed, deliver),
             };
             match processed {
                 Ok(processed) => {
@@ -197,13 +200,8 @@ impl Server {
                     records.seal(&mut slices, 64 * 1024, &mut sealed).unwrap();
                 }
             }
-            Self::Rustls(connection) => {
-                let unopened = Unopened {
-                    input: &mut Vec::new(),
-                    plain: &mut Vec::new(),
-                    is_end: &mut false,
-                };
-                encrypt(connection, unopened, &slices.concat(), &mut sealed).unwrap();
+            Self::Rustls(rustls) => {
+                rustls.seal(&slices.concat(), &mut [], &mut sealed).unwrap();
             }
         }
         sealed
@@ -508,32 +506,26 @@ fn the_key_changes_before_its_limit() {
 #[test]
 fn rustls_keeps_a_part_of_a_handshake_message_while_the_server_writes() {
     let (mut client, mut server) = handshake(SUITES[0], false);
-    let Server::Rustls(connection) = &mut server else {
+    let Server::Rustls(rustls) = &mut server else {
         unreachable!("it was asked for");
     };
     let mut input = Vec::new();
     client.seal(HANDSHAKE, &[KEY_UPDATE, 0, 0], &mut input);
-    let (mut sealed, mut plain, mut is_end) = (Vec::new(), Vec::new(), false);
-    let processed = process(connection, &mut input, &mut sealed, |_| {}).unwrap();
-    input.drain(..processed.consumed);
-    let mut write = |input: &mut Vec<u8>| {
-        let unopened = Unopened {
-            input,
-            plain: &mut plain,
-            is_end: &mut is_end,
-        };
-        encrypt(connection, unopened, b"data", &mut sealed).unwrap();
-    };
-    write(&mut input);
+    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
+    let processed = rustls.process(&mut input, &mut sealed, |_| {}).unwrap();
+    assert_eq!(processed.consumed, 0);
+    rustls.seal(b"data", &mut input, &mut sealed).unwrap();
     client.seal(HANDSHAKE, &[1, 0], &mut input);
     client.update();
     client.seal(APPLICATION_DATA, b"hello", &mut input);
-    client.seal(ALERT, &[1, 0], &mut input);
-    write(&mut input);
+    let processed = rustls.process(&mut input, &mut sealed, |data| {
+        plain.extend_from_slice(data)
+    });
     assert_eq!(
-        (plain, is_end, input),
-        (b"hello".to_vec(), true, Vec::new())
+        (processed.unwrap().consumed, plain),
+        (input.len(), b"hello".to_vec())
     );
+    rustls.seal(b"data", &mut [], &mut sealed).unwrap();
     assert_eq!(client.open(sealed).len(), 2);
 }
 
