@@ -98,10 +98,7 @@ impl Engine {
             Ok(Handshake::Complete) => {
                 session.phase = Phase::Live;
                 self.stats.tls.handshakes += 1;
-                let kind = tls.connection().and_then(|tls| tls.handshake_kind());
-                if kind == Some(rustls::HandshakeKind::Resumed) {
-                    self.stats.tls.resumed += 1;
-                }
+                self.stats.tls.resumed += u64::from(tls.is_resumed());
             }
             Err(HandshakeFailure::NotTls { is_http }) => {
                 self.stats.tls.count(Failure::NotTls);

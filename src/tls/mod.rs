@@ -4,6 +4,7 @@ mod builder;
 mod certificates;
 mod der;
 mod error;
+mod record;
 mod resolver;
 mod server_name;
 mod session;

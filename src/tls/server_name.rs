@@ -26,9 +26,11 @@ impl ResolvesServerCert for Recorder {
     }
 }
 
-/// Returns the configuration with a resolver that stores the name for [`take`].
+/// Returns the configuration with a resolver that stores the name for [`take`], and with keys that the record layer can
+/// have.
 pub(super) fn recorded(config: &ServerConfig) -> Arc<ServerConfig> {
     let mut config = config.clone();
+    config.enable_secret_extraction = true;
     config.cert_resolver = Arc::new(Recorder(config.cert_resolver));
     Arc::new(config)
 }

@@ -2,7 +2,7 @@
 
 use super::stream::TlsStream;
 use rustls::pki_types::CertificateDer;
-use rustls::{HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+use rustls::{ProtocolVersion, SupportedCipherSuite};
 
 /// The TLS connection of a session; see [`Context::tls`](crate::Context::tls).
 #[derive(Clone, Copy, Debug)]
@@ -13,17 +13,17 @@ pub struct TlsSession<'a> {
 impl<'a> TlsSession<'a> {
     /// Returns `None` before the end of the handshake.
     pub(crate) fn new(stream: &'a TlsStream) -> Option<Self> {
-        stream.connection().map(|_| Self { stream })
+        stream.is_open().then_some(Self { stream })
     }
 
-    /// Returns the version of TLS: 1.2 or 1.3. `None` after TLS has failed.
+    /// Returns the version of TLS: 1.2 or 1.3.
     pub fn version(&self) -> Option<ProtocolVersion> {
-        self.stream.connection()?.protocol_version()
+        self.stream.version()
     }
 
-    /// Returns the cipher suite. `None` after TLS has failed.
+    /// Returns the cipher suite.
     pub fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
-        self.stream.connection()?.negotiated_cipher_suite()
+        self.stream.cipher_suite()
     }
 
     /// Returns the name of the host that the client has asked for (SNI), in lower case. `None` if it has sent none, for
@@ -35,16 +35,12 @@ impl<'a> TlsSession<'a> {
     /// Returns whether the session continues an earlier one, with a ticket. A client certificate is then that of the
     /// earlier session.
     pub fn is_resumed(&self) -> bool {
-        let kind = self
-            .stream
-            .connection()
-            .and_then(|tls| tls.handshake_kind());
-        kind == Some(HandshakeKind::Resumed)
+        self.stream.is_resumed()
     }
 
     /// Returns the certificates that the client has sent, its own first, if the server asks for them. They are verified:
     /// they belong to the client, and an accepted authority has signed them.
     pub fn client_certificates(&self) -> Option<&'a [CertificateDer<'static>]> {
-        self.stream.connection()?.peer_certificates()
+        self.stream.client_certificates()
     }
 }

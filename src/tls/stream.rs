@@ -1,8 +1,9 @@
 //! TLS between the engine and the socket of one session.
 //!
 //! [`TlsStream`] implements the contract of [`Stream`]: `read` returns opened bytes, `write` accepts bytes and seals
-//! them. rustls' unbuffered connection does the protocol; this file moves bytes between it and the socket, and owns what
-//! neither of them can take at the moment:
+//! them. rustls' unbuffered connection does the handshake, and all of TLS 1.2; the records of TLS 1.3 are opened and sealed
+//! by [`Records`]. This file moves bytes between them and the socket, and owns what neither of them can take at the
+//! moment:
 //!
 //! - `input`: sealed bytes that were read and not opened, usually a part of a record
 //! - `plain`: opened bytes for which the caller's buffer was too small
@@ -12,13 +13,15 @@
 //! An idle stream owns none of the three. Records are opened and sealed in buffers that all streams of a listener share
 //! ([`Scratch`]).
 
+use super::record::Records;
 use super::server_name;
 use crate::stream::{Stream, Transport};
-use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
@@ -27,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The stream of a session that speaks TLS.
 pub(crate) struct TlsStream {
     socket: Stream,
-    connection: UnbufferedServerConnection,
+    layer: Layer,
     scratch: Arc<Mutex<Scratch>>,
     /// Sealed bytes that were read and not opened.
     input: Vec<u8>,
@@ -35,8 +38,8 @@ pub(crate) struct TlsStream {
     plain: Vec<u8>,
     /// Sealed bytes that the socket has not accepted.
     output: Vec<u8>,
-    /// The name of the host that the client has asked for.
-    server_name: Option<Box<str>>,
+    /// Who the client has asked for, and who it is, if either is known.
+    identity: Option<Box<Identity>>,
     /// The error that the next read returns.
     failure: Option<Box<rustls::Error>>,
     /// Work of the last reads that their lengths do not show, in bytes.
@@ -50,8 +53,35 @@ pub(crate) struct TlsStream {
     is_end_read: bool,
     /// Our close_notify is sealed.
     is_end_written: bool,
+    /// The handshake has continued an earlier session.
+    is_resumed: bool,
     /// The last write was short. The next one seals one record first, so that less is left if it is short, too.
     was_short: bool,
+}
+
+/// What opens and seals records.
+enum Layer {
+    /// In the handshake, and in TLS 1.2.
+    Rustls(Box<Rustls>),
+    /// In TLS 1.3.
+    Records(Box<Records>),
+    /// After a failure.
+    None,
+}
+
+/// rustls' connection.
+pub(super) struct Rustls {
+    pub(super) connection: UnbufferedServerConnection,
+    /// Number of bytes at the start of the input that rustls has opened: parts of a message of the handshake, which it
+    /// finds there when the rest arrives.
+    opened_len: usize,
+}
+
+/// See [`TlsStream::identity`].
+#[derive(Debug, Default)]
+struct Identity {
+    server_name: Option<Box<str>>,
+    client_certificates: Option<Box<[CertificateDer<'static>]>>,
 }
 
 /// Progress of a TLS stream.
@@ -97,20 +127,22 @@ pub(crate) enum HandshakeFailure {
 pub(crate) struct Scratch {
     /// Input, which rustls opens here.
     sealed_in: Vec<u8>,
-    /// The bytes of several slices, to be sealed.
+    /// The bytes of several slices, to be sealed by rustls.
     plain_out: Vec<u8>,
     sealed_out: Vec<u8>,
 }
 
-/// What [`process`] has done.
+/// The result of processing input.
 #[derive(Clone, Copy, Debug, Default)]
-struct Processed {
+pub(super) struct Processed {
     /// Number of bytes of the input that were used up.
-    consumed: usize,
-    /// Number of records with application data.
-    records: usize,
+    pub(super) consumed: usize,
+    /// Number of records that were opened: with rustls, only those with application data.
+    pub(super) records: usize,
+    /// The rest of the input may contain whole records.
+    pub(super) has_more: bool,
     /// The peer has sent close_notify.
-    is_end: bool,
+    pub(super) is_end: bool,
 }
 
 impl TlsStream {
@@ -125,12 +157,13 @@ impl TlsStream {
     ) -> Result<Self, rustls::Error> {
         Ok(Self {
             socket,
-            connection: UnbufferedServerConnection::new(config)?,
+            layer: Layer::Rustls(Box::new(Rustls::new(config)?)),
             scratch,
             input: Vec::new(),
             plain: Vec::new(),
             output: Vec::new(),
-            server_name: None,
+            identity: None,
+            is_resumed: false,
             failure: None,
             work: 0,
             state: State::Before,
@@ -181,14 +214,42 @@ impl TlsStream {
         mem::take(&mut self.work) as usize
     }
 
-    /// Returns rustls' connection, once the handshake is complete.
-    pub(crate) fn connection(&self) -> Option<&UnbufferedServerConnection> {
-        (self.state == State::Open).then_some(&self.connection)
+    /// Returns whether the handshake is complete, and TLS has not failed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Returns the version, once the handshake is complete.
+    pub(crate) fn version(&self) -> Option<ProtocolVersion> {
+        match &self.layer {
+            Layer::Rustls(rustls) => rustls.connection.protocol_version(),
+            Layer::Records(records) => Some(records.version()),
+            Layer::None => None,
+        }
+    }
+
+    /// Returns the cipher suite, once the handshake is complete.
+    pub(crate) fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
+        match &self.layer {
+            Layer::Rustls(rustls) => rustls.connection.negotiated_cipher_suite(),
+            Layer::Records(records) => Some(records.cipher_suite()),
+            Layer::None => None,
+        }
+    }
+
+    /// Returns whether the handshake has continued an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     /// Returns the name of the host that the client has asked for.
     pub(crate) fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
+        self.identity.as_ref()?.server_name.as_deref()
+    }
+
+    /// Returns the certificates of the client, its own first.
+    pub(crate) fn client_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.identity.as_ref()?.client_certificates.as_deref()
     }
 
     /// Begins the handshake. `input` was read from this stream before.
@@ -225,23 +286,46 @@ impl TlsStream {
             self.state = State::Handshake;
         }
         server_name::forget();
-        // Application data can follow the client's last message of the handshake.
-        let mut plain = Vec::new();
-        let opened = self.open(&mut sealed[..len], |bytes| plain.extend_from_slice(bytes));
-        self.plain = plain;
+        // No data precedes the end of the handshake, and what follows it is opened by the next read.
+        let opened = self.open(&mut sealed[..len], |_| {});
         if let Some(name) = server_name::take() {
-            self.server_name = Some(name);
+            self.identity.get_or_insert_default().server_name = Some(name);
         }
+        let is_complete = match opened {
+            Ok(()) => self.complete(),
+            Err(error) => Err(error),
+        };
         // If this fails, a later write fails, too.
         let _ = self.flush();
-        if let Err(error) = opened {
-            return Err(HandshakeFailure::Tls(error));
+        match is_complete {
+            Ok(true) => Ok(Handshake::Complete),
+            Ok(false) => Ok(Handshake::Incomplete),
+            Err(error) => Err(HandshakeFailure::Tls(error)),
         }
-        if self.connection.is_handshaking() {
-            return Ok(Handshake::Incomplete);
+    }
+
+    /// Records the end of the handshake, and replaces rustls if the version is 1.3. Returns whether the handshake is
+    /// complete.
+    fn complete(&mut self) -> Result<bool, rustls::Error> {
+        let Layer::Rustls(rustls) = &self.layer else {
+            return Ok(false);
+        };
+        let connection = &rustls.connection;
+        if connection.is_handshaking() {
+            return Ok(false);
+        }
+        self.is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        if let Some(certificates) = connection.peer_certificates() {
+            self.identity.get_or_insert_default().client_certificates = Some(certificates.into());
+        }
+        if connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && let Layer::Rustls(rustls) = mem::replace(&mut self.layer, Layer::None)
+        {
+            let (secrets, kernel) = rustls.connection.dangerous_into_kernel_connection()?;
+            self.layer = Layer::Records(Box::new(Records::new(secrets, kernel)));
         }
         self.state = State::Open;
-        Ok(Handshake::Complete)
+        Ok(true)
     }
 
     /// Moves the unopened input to the front of `sealed`, and reads behind it unless the input may contain whole records.
@@ -268,10 +352,15 @@ impl TlsStream {
     /// Opens the records in `sealed`, passes their bytes to `deliver`, and stores the rest of `sealed`. If rustls finds an
     /// error, its alert is in `output`, and nothing can be sent or received any more.
     fn open(&mut self, sealed: &mut [u8], deliver: impl FnMut(&[u8])) -> Result<(), rustls::Error> {
-        let result = process(&mut self.connection, sealed, &mut self.output, deliver);
+        let result = match &mut self.layer {
+            Layer::Rustls(rustls) => rustls.process(sealed, &mut self.output, deliver),
+            Layer::Records(records) => records.process(sealed, &mut self.output, deliver),
+            Layer::None => Err(rustls::Error::HandshakeNotComplete),
+        };
         let Processed {
             consumed,
             records,
+            has_more,
             is_end,
         } = match result {
             Ok(processed) => processed,
@@ -283,8 +372,8 @@ impl TlsStream {
         let work = u32::from(consumed > 0) + records as u32;
         self.work = self.work.saturating_add(work * RECORD_WORK);
         self.is_end_read |= is_end;
-        self.has_records = records >= RECORDS_PER_READ && !is_end;
         let rest = if is_end { &[] } else { &sealed[consumed..] };
+        self.has_records = has_more && !rest.is_empty();
         if rest.len() >= RECORD_BYTES_MAX && !self.has_records {
             // A handshake message of many records.
             self.fail();
@@ -326,47 +415,40 @@ impl TlsStream {
             sealed_out,
             ..
         } = &mut *scratch;
-        let mut sealed_count = 0;
-        let mut rest = Slices { slices, start: 0 };
-        loop {
-            self.flush()?;
+        let mut count = 0;
+        let mut plain = Slices::new(slices);
+        self.flush()?;
+        while !plain.is_empty() {
             let len_max = if self.was_short {
                 RECORD_PLAIN_BYTES_MAX
             } else {
                 SEAL_BYTES_MAX
             };
-            let plain = rest.take(len_max, plain_out);
-            if plain.is_empty() {
-                return Ok(sealed_count);
-            }
-            let sealed_len = encrypt(&mut self.connection, plain, sealed_out, &mut self.output)?;
-            sealed_count += plain.len();
-            if self.output.is_empty() {
-                let sealed = &sealed_out[..sealed_len];
-                let written = match self.socket.write(sealed) {
-                    Ok(len) => len,
-                    Err(error) if is_retried(&error) => 0,
-                    Err(error) => return Err(error),
-                };
-                self.output.extend_from_slice(&sealed[written..]);
-            } else {
-                // The answer to a key update comes first.
-                self.output.extend_from_slice(&sealed_out[..sealed_len]);
-                self.flush_or_keep()?;
-            }
-            self.was_short = self.has_unsent();
+            sealed_out.clear();
+            count += match &mut self.layer {
+                Layer::Records(records) => {
+                    let sealed = records.seal(&mut plain, len_max, sealed_out);
+                    sealed.map_err(io::Error::other)?
+                }
+                Layer::Rustls(rustls) => {
+                    let plain = plain.take(len_max, plain_out);
+                    rustls.seal(plain, &mut self.input, sealed_out)?;
+                    plain.len()
+                }
+                Layer::None => return Err(ErrorKind::BrokenPipe.into()),
+            };
+            let written = match self.socket.write(sealed_out) {
+                Ok(len) => len,
+                Err(error) if is_retried(&error) => 0,
+                Err(error) => return Err(error),
+            };
+            self.was_short = written < sealed_out.len();
             if self.was_short {
-                return Ok(sealed_count);
+                self.output = sealed_out[written..].to_vec();
+                break;
             }
         }
-    }
-
-    /// Writes sealed bytes. Those that the socket does not accept remain.
-    fn flush_or_keep(&mut self) -> io::Result<()> {
-        match self.flush() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            result => result,
-        }
+        Ok(count)
     }
 
     /// Seals close_notify, the end of our bytes, unless it was sealed before. Writes sealed bytes.
@@ -375,12 +457,10 @@ impl TlsStream {
     /// `WouldBlock` if some remain, or the error of the socket.
     pub(crate) fn write_end(&mut self) -> io::Result<()> {
         if self.state == State::Open && !mem::replace(&mut self.is_end_written, true) {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-                let start = self.output.len();
-                self.output.resize(start + ALERT_BYTES_MAX, 0);
-                let len = traffic.queue_close_notify(&mut self.output[start..]);
-                self.output.truncate(start + len.unwrap_or(0));
+            match &mut self.layer {
+                Layer::Records(records) => records.seal_end(&mut self.output),
+                Layer::Rustls(rustls) => rustls.seal_end(&mut self.input, &mut self.output),
+                Layer::None => {}
             }
         }
         self.flush()
@@ -503,101 +583,219 @@ impl fmt::Debug for TlsStream {
 }
 
 /// Bytes of several slices, of which some are taken.
-struct Slices<'a, 's> {
+pub(super) struct Slices<'a, 's> {
     slices: &'a [IoSlice<'s>],
     /// Number of bytes of the first slice that are taken.
     start: usize,
 }
 
-impl<'a> Slices<'a, '_> {
-    /// Takes the next `len_max` bytes, or all that are left. Copies them to `buf` if they are in several slices.
-    fn take<'b>(&mut self, len_max: usize, buf: &'b mut Vec<u8>) -> &'b [u8]
-    where
-        'a: 'b,
-    {
-        buf.clear();
+impl<'a, 's> Slices<'a, 's> {
+    pub(super) fn new(slices: &'a [IoSlice<'s>]) -> Self {
+        Self { slices, start: 0 }
+    }
+
+    /// Returns whether all bytes are taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slices.iter().map(|slice| slice.len()).sum::<usize>() == self.start
+    }
+
+    /// Appends the next `len_max` bytes to `buf`, or all that are left. Returns their number.
+    pub(super) fn append_to(&mut self, buf: &mut Vec<u8>, len_max: usize) -> usize {
+        let mut left = len_max;
         while let [first, others @ ..] = self.slices {
             let first = &first[self.start..];
-            let len = first.len().min(len_max - buf.len());
-            let is_whole = len == first.len();
-            if is_whole {
-                self.slices = others;
-                self.start = 0;
-            } else {
-                self.start += len;
-            }
-            if buf.is_empty() && (!is_whole || others.is_empty()) {
-                return &first[..len];
-            }
+            let len = first.len().min(left);
             buf.extend_from_slice(&first[..len]);
-            if !is_whole {
+            left -= len;
+            if len < first.len() {
+                self.start += len;
                 break;
             }
+            (self.slices, self.start) = (others, 0);
         }
+        len_max - left
+    }
+
+    /// Returns the next `len_max` bytes, or all that are left. Copies them to `buf`.
+    fn take<'b>(&mut self, len_max: usize, buf: &'b mut Vec<u8>) -> &'b [u8] {
+        buf.clear();
+        self.append_to(buf, len_max);
         buf
     }
 }
 
-/// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete or
-/// [`RECORDS_PER_READ`] are opened. Appends what rustls wants to send to `output`.
-fn process(
-    connection: &mut UnbufferedServerConnection,
-    input: &mut [u8],
-    output: &mut Vec<u8>,
-    mut deliver: impl FnMut(&[u8]),
-) -> Result<Processed, rustls::Error> {
-    let mut processed = Processed::default();
-    loop {
-        let UnbufferedStatus { mut discard, state } =
-            connection.process_tls_records(&mut input[processed.consumed..]);
-        let mut is_done = false;
-        match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(record) = traffic.next_record() {
-                    let record = record?;
-                    processed.records += 1;
-                    discard += record.discard;
-                    deliver(record.payload);
+impl Rustls {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            opened_len: 0,
+        })
+    }
+
+    /// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete,
+    /// [`RECORDS_PER_READ`] are opened, or the handshake is complete. Appends what rustls wants to send to `output`.
+    ///
+    /// rustls is given one record at a time, so that the records after the handshake can be opened by another layer, and
+    /// so that it is known which bytes rustls has opened and not used up.
+    pub(super) fn process(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        mut deliver: impl FnMut(&[u8]),
+    ) -> Result<Processed, rustls::Error> {
+        let mut processed = Processed::default();
+        let was_handshaking = self.connection.is_handshaking();
+        let mut opened = self.opened_len;
+        while opened < input.len() && !processed.has_more && !processed.is_end {
+            let record_len = record_len(&input[opened..]);
+            // rustls checks the header of an incomplete record, too.
+            let end = record_len.map_or(input.len(), |len| opened + len);
+            self.process_record(&mut input[..end], output, &mut deliver, &mut processed)?;
+            let Some(len) = record_len else {
+                break;
+            };
+            opened += len;
+            processed.has_more = processed.records >= RECORDS_PER_READ
+                || was_handshaking && !self.connection.is_handshaking();
+        }
+        self.opened_len = opened - processed.consumed;
+        Ok(processed)
+    }
+
+    /// Opens the last record of `input`.
+    fn process_record(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+        processed: &mut Processed,
+    ) -> Result<(), rustls::Error> {
+        loop {
+            let UnbufferedStatus { mut discard, state } = self
+                .connection
+                .process_tls_records(&mut input[processed.consumed..]);
+            let mut is_done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        processed.records += 1;
+                        discard += record.discard;
+                        deliver(record.payload);
+                    }
                 }
-                is_done = processed.records >= RECORDS_PER_READ;
-            }
-            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::PeerClosed) => processed.is_end = true,
-            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
-                is_done = true;
-            }
-            Ok(ConnectionState::Closed) => {
-                processed.is_end = true;
-                is_done = true;
-            }
-            // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it is
-            // discarded.
-            Ok(ConnectionState::ReadEarlyData(mut data)) => {
-                while let Some(record) = data.next_record() {
-                    discard += record?.discard;
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => processed.is_end = true,
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
+                    is_done = true;
+                }
+                Ok(ConnectionState::Closed) => {
+                    processed.is_end = true;
+                    is_done = true;
+                }
+                // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it
+                // is discarded.
+                Ok(ConnectionState::ReadEarlyData(mut data)) => {
+                    while let Some(record) = data.next_record() {
+                        discard += record?.discard;
+                    }
+                }
+                Ok(_) => is_done = true,
+                Err(error) => {
+                    self.encode_alert(output);
+                    return Err(error);
                 }
             }
-            Ok(_) => is_done = true,
-            Err(error) => {
-                // rustls reports the error first, and then the alert.
-                while let Ok(ConnectionState::EncodeTlsData(data)) =
-                    connection.process_tls_records(&mut []).state
-                {
-                    encode(data, output);
-                }
-                return Err(error);
+            processed.consumed += discard;
+            if is_done {
+                return Ok(());
             }
         }
-        processed.consumed += discard;
-        if is_done {
-            return Ok(processed);
+    }
+
+    /// Appends the alert that rustls wants to send after an error.
+    fn encode_alert(&mut self, output: &mut Vec<u8>) {
+        // rustls returns what it wants to send before it looks at its input. Without anything to send, it would look for
+        // the part of a message there.
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) =
+                self.connection.process_tls_records(&mut []).state
+        {
+            encode(data, output);
+        }
+    }
+
+    /// Seals `plain`, after what rustls wants to send itself. Appends the records to `sealed`. `input` is the input that
+    /// was not used up.
+    pub(super) fn seal(
+        &mut self,
+        plain: &[u8],
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.write(input, sealed, |traffic, sealed| {
+            traffic.encrypt(plain, sealed)
+        })
+    }
+
+    /// Seals close_notify, after what rustls wants to send itself. Appends it to `sealed`. `input` is the input that was
+    /// not used up.
+    fn seal_end(&mut self, input: &mut [u8], sealed: &mut Vec<u8>) {
+        // A failure means that TLS has failed, or that the peer has sent close_notify and was answered: nothing can be sent.
+        let _ = self.write(input, sealed, |traffic, sealed| {
+            traffic.queue_close_notify(sealed)
+        });
+    }
+
+    /// Appends what rustls wants to send to `sealed`, and then what `seal` writes, which is called again if it needs more
+    /// space.
+    fn write(
+        &mut self,
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+        mut seal: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        loop {
+            let input = &mut input[..self.opened_len];
+            match self.connection.process_tls_records(input).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let needed = match seal(&mut traffic, &mut []) {
+                        Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
+                        Ok(_) => return Ok(()),
+                        // The keys of TLS 1.2 are used up, after 2^24 records with AES.
+                        Err(error) => return Err(io::Error::other(error)),
+                    };
+                    let start = sealed.len();
+                    sealed.resize(start + needed, 0);
+                    let len = seal(&mut traffic, &mut sealed[start..]);
+                    let len = len.map_err(io::Error::other)?;
+                    sealed.truncate(start + len);
+                    return Ok(());
+                }
+                // Reported once, before the state that allows writing.
+                Ok(ConnectionState::PeerClosed) => {}
+                Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
+                Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+            }
         }
     }
 }
 
+/// Returns the length of the first record of `input`. `None` if it is incomplete.
+fn record_len(input: &[u8]) -> Option<usize> {
+    let &[_, _, _, high, low] = input.first_chunk()?;
+    let len = 5 + usize::from(u16::from_be_bytes([high, low]));
+    (len <= input.len()).then_some(len)
+}
+
 /// Appends a message that rustls wants to send.
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
     let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) else {
         return;
     };
@@ -605,37 +803,6 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
     output.resize(start + needed.required_size, 0);
     data.encode(&mut output[start..])
         .expect("the space has the size that rustls needs");
-}
-
-/// Seals `plain` into `sealed`, and returns the number of sealed bytes. Appends what rustls wants to send before them to
-/// `output`.
-fn encrypt(
-    connection: &mut UnbufferedServerConnection,
-    plain: &[u8],
-    sealed: &mut Vec<u8>,
-    output: &mut Vec<u8>,
-) -> io::Result<usize> {
-    loop {
-        match connection.process_tls_records(&mut []).state {
-            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                return match traffic.encrypt(plain, sealed) {
-                    Ok(len) => Ok(len),
-                    Err(EncryptError::InsufficientSize(needed)) => {
-                        sealed.resize(needed.required_size, 0);
-                        traffic.encrypt(plain, sealed).map_err(io::Error::other)
-                    }
-                    // The keys of TLS 1.2 are used up, after 2^24 records with AES.
-                    Err(error) => Err(io::Error::other(error)),
-                };
-            }
-            // Reported once, before the state that allows writing.
-            Ok(ConnectionState::PeerClosed) => {}
-            Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
-            Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
-        }
-    }
 }
 
 /// Returns the first `len` bytes of a buffer, which grows if it has fewer.
@@ -654,15 +821,12 @@ fn is_retried(error: &io::Error) -> bool {
 /// 5.1).
 pub(crate) const CONTENT_TYPE_HANDSHAKE: u8 = 22;
 
-/// Maximum bytes of an alert as a record, in every version.
-const ALERT_BYTES_MAX: usize = 64;
-
 /// Maximum bytes of a record: its header, a plaintext of 2^14 bytes, and the expansion that TLS 1.2 allows (RFC 5246 section
 /// 6.2.3). Also the maximum of the messages of a handshake that are incomplete.
 const RECORD_BYTES_MAX: usize = 5 + RECORD_PLAIN_BYTES_MAX + 2048;
 
 /// Maximum bytes that one record contains.
-const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
+pub(super) const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
 
 /// Maximum bytes that one call reads from the socket.
 const READ_BYTES_MAX: usize = 128 * 1024;
@@ -672,7 +836,7 @@ const READ_BYTES_MAX: usize = 128 * 1024;
 const SEAL_BYTES_MAX: usize = 4 * RECORD_PLAIN_BYTES_MAX;
 
 /// Maximum records that one read opens: 0.1 to 0.2 ms if they are tiny.
-const RECORDS_PER_READ: usize = 128;
+pub(super) const RECORDS_PER_READ: usize = 128;
 
 /// Work of opening a record, in addition to its bytes.
 const RECORD_WORK: u32 = 512;

@@ -198,10 +198,10 @@ fn tls_1_2_is_spoken_unless_1_3_is_the_minimum() {
 }
 
 #[test]
-fn there_is_no_early_data_and_no_secret_extraction() {
+fn there_is_no_early_data_and_no_session_is_stored() {
     let config = Issued::by_itself(params(&["example.org"])).tls().current();
     assert_eq!(config.max_early_data_size, 0);
-    assert!(!config.enable_secret_extraction && !config.session_storage.can_cache());
+    assert!(!config.session_storage.can_cache());
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! Handshakes in memory between rustls' client and a server with the current configuration of a [`Tls`], and errors of
+//! Tests of TLS without sockets.
+//!
+//! Of certificates: handshakes in memory between rustls' client and a server with the current configuration of a [`Tls`], and errors of
 //! certificates and keys.
 
 mod files;
 mod handshakes;
+mod record;
 mod reloads;
 
 use super::*;

@@ -1,0 +1,167 @@
+//! TLS below the sessions: the handshake, records, ends and failures.
+
+use super::script::{Bench, Peer, REQUEST, client_frame};
+use super::tls_peer::{
+    Acceptor, DATA, HANDSHAKE, Sealer, TLS13, TlsPeer, VERSIONS, chacha_config, client_config,
+    connect_raw,
+};
+use crate::config::Config;
+use crate::engine::Readiness;
+use crate::server::tests::script::NoEnvironment;
+use rustls::Error;
+
+/// Opens a session, and returns a sealer for its records.
+fn open_sealed(
+    bench: &mut Bench,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> (Peer, Sealer) {
+    let peer = TlsPeer::open(bench, chacha_config(version));
+    let (peer, mut sealer) = peer.into_sealer();
+    sealer.is_tls13 = version.version == TLS13.version;
+    (peer, sealer)
+}
+
+fn small_buffer() -> Config {
+    Config {
+        receive_buffer_bytes: 1024,
+        ..Config::default()
+    }
+}
+
+/// Reports once that the stream is readable. No later poll does.
+fn report_readable(bench: &mut Bench, peer: &Peer, is_end: bool) {
+    let readiness = Readiness {
+        is_readable: true,
+        is_writable: false,
+        is_end,
+        is_error: false,
+    };
+    bench.engine.mark(peer.id, readiness);
+}
+
+#[test]
+fn sessions_of_both_versions_echo() {
+    for version in VERSIONS {
+        for config in [Config::default(), small_buffer()] {
+            let mut bench = Bench::echo(config);
+            let mut peer = TlsPeer::open(&mut bench, client_config(version));
+            for len in [0, 1, 1000, 20_000, 300_000] {
+                let payload = vec![len as u8; len];
+                peer.send(&client_frame(0x82, &payload));
+                peer.exchange(&mut bench);
+                assert!(peer.take_frames() == [(0x82, payload)], "{len}");
+            }
+            peer.send(&client_frame(0x88, &[3, 232]));
+            peer.exchange(&mut bench);
+            assert_eq!(peer.take_frames(), [(0x88, vec![3, 232])]);
+            assert!(peer.is_end, "the Close precedes close_notify");
+            assert!(peer.peer.wire.lock().is_write_shut);
+            peer.peer.end_stream();
+            bench.turn();
+            assert!(peer.peer.wire.lock().is_dropped);
+            assert_eq!(bench.take_events()[1..], [r#"close 0 1000 "" true Peer"#]);
+        }
+    }
+}
+
+/// rustls finds the messages of a handshake in the buffer that contained them.
+#[test]
+fn a_part_of_a_handshake_message_before_an_answer_does_not_panic() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let (peer, mut sealer) = open_sealed(&mut bench, version);
+        let message = sealer.seal(DATA, &client_frame(0x81, b"hello"), 0);
+        let part = sealer.seal(HANDSHAKE, &[1, 0], 0);
+        peer.send_bytes(&[message, part].concat());
+        bench.turns(3);
+        assert!(!peer.take_written().is_empty());
+        peer.end_stream();
+        bench.turns(3);
+        assert!(peer.wire.lock().is_dropped);
+    }
+}
+
+#[test]
+fn a_part_of_a_handshake_message_before_an_error_does_not_panic() {
+    let part = [22, 3, 1, 0, 2, 1, 0xFF];
+    let others: [&[u8]; 4] = [
+        &[21, 3, 3, 0, 2, 1, 0],
+        &[23, 3, 3, 0, 1, 0],
+        &[99; 20],
+        &[22, 3, 1, 0, 2, 0xFF, 0xFF],
+    ];
+    for other in others {
+        for at_once in [true, false] {
+            let mut bench = Bench::echo(Config::default());
+            let peer = connect_raw(&mut bench, &Acceptor::default());
+            peer.send_bytes(&part);
+            if !at_once {
+                bench.turn();
+            }
+            peer.send_bytes(other);
+            bench.turns(3);
+            assert!(peer.wire.lock().is_write_shut, "{other:?}");
+        }
+    }
+}
+
+/// A read opens at most 128 records.
+#[test]
+fn the_input_may_end_with_the_last_record_that_one_read_opens() {
+    for version in VERSIONS {
+        for count in [127, 128, 129, 255, 256, 257] {
+            let mut bench = Bench::echo(Config::default());
+            let mut peer = TlsPeer::open(&mut bench, client_config(version));
+            let records: Vec<u8> = (0..count)
+                .flat_map(|_| peer.seal(&client_frame(0x81, b"x")))
+                .collect();
+            peer.peer.send_bytes(&records);
+            peer.exchange(&mut bench);
+            assert_eq!(peer.take_frames().len(), count);
+            assert_eq!(bench.take_events(), ["open 0"], "{count} records");
+        }
+    }
+}
+
+#[test]
+fn progress_with_sealed_bytes_postpones_the_write_timeout() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let mut peer = TlsPeer::open(&mut bench, client_config(version));
+        peer.peer.set_writable_bytes(0);
+        peer.send(&client_frame(0x82, &vec![0; 500_000]));
+        bench.turns(5);
+        for half_minute in 1..5 {
+            // More than the bytes that postpone the deadline.
+            peer.peer.set_writable_bytes(70_000);
+            bench.turn_at(half_minute * 29_000);
+        }
+        assert!(!peer.peer.wire.lock().is_dropped);
+        peer.peer.set_writable_bytes(usize::MAX);
+        bench.turns(10);
+        peer.receive();
+        assert_eq!(peer.take_frames()[0].1.len(), 500_000);
+    }
+}
+
+#[test]
+fn a_key_update_may_follow_the_handshake_at_once() {
+    let mut bench = Bench::echo(Config::default());
+    let mut peer = TlsPeer::connect(&mut bench, client_config(&TLS13));
+    peer.send(b"");
+    bench.turn();
+    peer.receive();
+    let mut records = peer.take_records();
+    for _ in 0..3 {
+        peer.tls.refresh_traffic_keys().unwrap();
+        records.extend(peer.take_records());
+    }
+    records.extend(peer.seal(REQUEST.as_bytes()));
+    peer.peer.send_bytes(&records);
+    peer.exchange(&mut bench);
+    assert!(
+        peer.received.starts_with(b"HTTP/1.1 101 "),
+        "{:?}",
+        peer.error
+    );
+}
