@@ -448,3 +448,123 @@ fn the_flags_have_variables() {
     let process = Process::new(&mut command);
     assert!(next_url(&process).starts_with("wss://"));
 }
+
+/// Returns the blocks of shell commands in the guide that contain `part`.
+fn guide(part: &str) -> Vec<&'static str> {
+    let guide = include_str!("../src/guide/tls.md");
+    let blocks = guide.split("```sh\n").skip(1);
+    let blocks = blocks.filter_map(|block| block.split("```").next());
+    blocks.filter(|block| block.contains(part)).collect()
+}
+
+/// Runs a shell script in a directory, with that directory first in the path of commands.
+fn shell(script: &str, dir: &str, variables: &[(&str, &str)]) {
+    let path = format!("{dir}:{}", std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    command.args(["-eu", "-c", script]).current_dir(dir);
+    let output = command
+        .env("PATH", path)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n{stderr}");
+}
+
+/// The commands need openssl. Without it, only the arguments of the commands are tested (`src/cli/args/tests/tls.rs`).
+#[test]
+fn the_certificates_that_the_guide_makes_are_used() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return;
+    }
+    let ca = Ca::new("guide");
+    let dir = ca.path("");
+    let blocks = guide("openssl ");
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        shell(block, &dir, &[]);
+    }
+    let [cert, key, authority] = ["server.pem", "server.key", "ca.pem"].map(|file| ca.path(file));
+    let flags = ["--tls-cert", &cert, "--tls-key", &key];
+    let more = ["--tls-client-ca", &authority];
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&authority).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = || {
+        ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots.clone())
+    };
+    let (process, _) = start(&[&["echo", "-l=tls:127.0.0.1:0"], &flags[..]].concat());
+    let client = Arc::new(builder().with_no_client_auth());
+    for name in ["localhost", "127.0.0.1"] {
+        check_echo(&mut connect_tls(&process, &client, name).unwrap(), name);
+    }
+    let args = [&["echo", "-l=tls:127.0.0.1:0"], &flags[..], &more].concat();
+    let (process, _) = start(&args);
+    assert!(connect_tls(&process, &client, "localhost").is_err());
+    let chain = vec![CertificateDer::from_pem_file(ca.path("device.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(ca.path("device.key")).unwrap();
+    let device = Arc::new(builder().with_client_auth_cert(chain, key).unwrap());
+    check_echo(
+        &mut connect_tls(&process, &device, "localhost").unwrap(),
+        "device",
+    );
+}
+
+#[test]
+fn the_deploy_hook_of_the_guide_reloads_the_certificate() {
+    let ca = Ca::new("hook");
+    let lineage = ca.path("live");
+    let etc = ca.path("etc");
+    for dir in [&lineage, &etc] {
+        fs::create_dir(dir).unwrap();
+    }
+    let renew = || {
+        ca.issue("a", &["localhost"], 90);
+        fs::copy(ca.path("a.pem"), format!("{lineage}/fullchain.pem")).unwrap();
+        fs::copy(ca.path("a.key"), format!("{lineage}/privkey.pem")).unwrap();
+    };
+    let hook = guide("renewal-hooks")[0]
+        .replace("/etc/wsloop/", &format!("{etc}/"))
+        .replace("-g ssl-cert ", "");
+    let run = |pid: u32| {
+        let systemctl = format!("#!/bin/sh\n[ \"$*\" = 'reload wsloop' ] && kill -HUP {pid}\n");
+        fs::write(ca.path("systemctl"), systemctl).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(ca.path("systemctl"), executable).unwrap();
+        shell(&hook, &ca.path(""), &[("RENEWED_LINEAGE", &lineage)]);
+    };
+    renew();
+    fs::copy(
+        format!("{lineage}/fullchain.pem"),
+        format!("{etc}/fullchain.pem"),
+    )
+    .unwrap();
+    fs::copy(
+        format!("{lineage}/privkey.pem"),
+        format!("{etc}/privkey.pem"),
+    )
+    .unwrap();
+    let (cert, key) = (format!("{etc}/fullchain.pem"), format!("{etc}/privkey.pem"));
+    let args = [
+        "echo",
+        "-l=tls:127.0.0.1:0",
+        "--tls-cert",
+        &cert,
+        "--tls-key",
+        &key,
+    ];
+    let (process, _) = start(&args);
+    renew();
+    run(process.child.id());
+    process.logged("reloaded TLS certificate: localhost, valid until ");
+    let socket = connect_tls(&process, &ca.client(None), "localhost").unwrap();
+    let renewed = CertificateDer::from_pem_file(ca.path("a.pem")).unwrap();
+    assert!(certificate(&socket) == renewed);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o640);
+}

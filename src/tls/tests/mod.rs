@@ -1,7 +1,7 @@
 //! Tests of TLS without sockets.
 //!
-//! Of certificates: handshakes in memory between rustls' client and a server with the current configuration of a [`Tls`], and errors of
-//! certificates and keys.
+//! Of certificates: handshakes in memory between rustls' client and a server with the current configuration of a [`Tls`],
+//! and errors of certificates and keys.
 
 mod files;
 mod handshakes;

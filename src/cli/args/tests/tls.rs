@@ -220,3 +220,19 @@ fn flags_of_a_missing_feature_name_the_feature() {
         assert_eq!(error == missing(&name), !is_built);
     }
 }
+
+#[cfg(feature = "tls-self-signed")]
+#[test]
+fn the_commands_in_the_guide_are_valid() {
+    let guide = include_str!("../../../guide/tls.md");
+    let commands = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("wsloop "));
+    let mut count = 0;
+    for command in commands {
+        let words: Vec<_> = command.split(' ').collect();
+        assert!(serve(&words).tls.is_some(), "{command}");
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
