@@ -49,8 +49,8 @@ macro_rules! tls_flags {
                              --host; no client trusts it. Needs the cargo
                              feature tls-self-signed
 After SIGHUP, a server with --tls-cert reads its certificates, keys and CAs
-again, for new connections. If one cannot be used, the log says why, and the
-previous ones remain in use.
+again, for new connections. If one of them cannot be used, all of the previous
+ones remain in use, and the log has the reason.
 
 "#
     };

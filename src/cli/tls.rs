@@ -9,7 +9,7 @@ use wsloop::{ClientCertificates, Tls, TlsCertificate};
 /// TLS of a server.
 pub(super) struct ServerTls {
     pub(super) tls: Tls,
-    /// Whether there are files that SIGHUP reloads. Without them, it ends the process, as it does by default.
+    /// Whether SIGHUP reloads the files of certificates. If there are none, it ends the process, as it does by default.
     pub(super) is_reloadable: bool,
 }
 
@@ -59,8 +59,10 @@ pub(super) fn load(serve: &Serve) -> io::Result<Option<ServerTls>> {
         }
     }
     warn_of_expiry(&tls);
-    let is_reloadable = !is_self_signed || settings.client_ca.is_some();
-    Ok(Some(ServerTls { tls, is_reloadable }))
+    Ok(Some(ServerTls {
+        tls,
+        is_reloadable: !is_self_signed,
+    }))
 }
 
 /// Checks that there are certificates if and only if there are listeners with TLS. The arguments were checked, but not

@@ -113,7 +113,7 @@ impl TlsBuilder {
     }
 
     /// Reads the files and checks the certificates and settings. A certificate that has expired or is not valid yet is
-    /// accepted, as nginx and HAProxy do, so that a wrong clock does not keep a server from starting; see
+    /// accepted, as nginx and HAProxy do, so that a server starts with a wrong clock, too; see
     /// [`Tls::certificates`].
     ///
     /// # Errors

@@ -75,7 +75,7 @@ impl fmt::Display for TlsError {
         match &self.kind {
             TlsErrorKind::Read(error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
                 f,
-                "{place} cannot be read: {error}; give the user who runs the server read access to it and to its directories"
+                "{place} cannot be read: {error}; give the server's user read access to it and to its directories"
             ),
             TlsErrorKind::Read(error) => write!(f, "{place} cannot be read: {error}"),
             TlsErrorKind::TooLarge => {

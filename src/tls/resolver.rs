@@ -48,7 +48,7 @@ impl Resolver {
     }
 
     /// Returns the certificate for a name. Of several, the first one that `schemes` can verify, else the first one: then
-    /// the handshake fails with an alert that says so.
+    /// the handshake fails with an alert.
     fn find(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let found = name.and_then(|name| self.by_name(name));
         let found = found.unwrap_or(&self.default);

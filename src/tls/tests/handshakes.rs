@@ -48,7 +48,7 @@ fn the_certificate_is_selected_by_name() {
 }
 
 #[test]
-fn a_certificate_that_is_not_the_default_is_valid_for_the_name_as_rustls_judges_it() {
+fn a_certificate_that_is_not_the_default_is_valid_for_the_name_in_rustls_view() {
     let names = [
         &["other.test"][..],
         &["*.example.org", "example.org"],

@@ -130,7 +130,7 @@ impl Client {
             .with_protocol_versions(versions)
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)));
+            .with_custom_certificate_verifier(Arc::new(AcceptAll(provider)));
         let config = match certificate {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
@@ -237,9 +237,9 @@ struct Failure {
 
 /// Accepts every certificate.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAll(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

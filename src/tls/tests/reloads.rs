@@ -93,7 +93,7 @@ fn a_reload_that_fails_changes_nothing() {
 }
 
 #[test]
-fn one_bad_pair_of_several_keeps_all_of_them() {
+fn a_reload_with_one_bad_pair_of_several_changes_none() {
     let dir = Dir::new("several");
     let old = [issue(), Issued::by_itself(params(&["example.com"]))];
     let mut builder = Tls::builder();
