@@ -5,6 +5,8 @@ mod server_name;
 mod session;
 mod stats;
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use session::TlsSession;
 pub(crate) use stats::Failure;

@@ -70,8 +70,8 @@ enum Layer {
 }
 
 /// rustls' connection.
-struct Rustls {
-    connection: UnbufferedServerConnection,
+pub(super) struct Rustls {
+    pub(super) connection: UnbufferedServerConnection,
     /// Number of bytes at the start of the input that rustls has opened: parts of a message of the handshake, which it
     /// finds there when the rest arrives.
     opened_len: usize,
@@ -157,10 +157,7 @@ impl TlsStream {
     ) -> Result<Self, rustls::Error> {
         Ok(Self {
             socket,
-            layer: Layer::Rustls(Box::new(Rustls {
-                connection: UnbufferedServerConnection::new(config)?,
-                opened_len: 0,
-            })),
+            layer: Layer::Rustls(Box::new(Rustls::new(config)?)),
             scratch,
             input: Vec::new(),
             plain: Vec::new(),
@@ -419,7 +416,7 @@ impl TlsStream {
             ..
         } = &mut *scratch;
         let mut count = 0;
-        let mut plain = Slices { slices, start: 0 };
+        let mut plain = Slices::new(slices);
         self.flush()?;
         while !plain.is_empty() {
             let len_max = if self.was_short {
@@ -592,7 +589,11 @@ pub(super) struct Slices<'a, 's> {
     start: usize,
 }
 
-impl Slices<'_, '_> {
+impl<'a, 's> Slices<'a, 's> {
+    pub(super) fn new(slices: &'a [IoSlice<'s>]) -> Self {
+        Self { slices, start: 0 }
+    }
+
     /// Returns whether all bytes are taken.
     pub(super) fn is_empty(&self) -> bool {
         self.slices.iter().map(|slice| slice.len()).sum::<usize>() == self.start
@@ -624,12 +625,19 @@ impl Slices<'_, '_> {
 }
 
 impl Rustls {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            opened_len: 0,
+        })
+    }
+
     /// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete,
     /// [`RECORDS_PER_READ`] are opened, or the handshake is complete. Appends what rustls wants to send to `output`.
     ///
     /// rustls is given one record at a time, so that the records after the handshake can be opened by another layer, and
     /// so that it is known which bytes rustls has opened and not used up.
-    fn process(
+    pub(super) fn process(
         &mut self,
         input: &mut [u8],
         output: &mut Vec<u8>,
@@ -720,7 +728,12 @@ impl Rustls {
 
     /// Seals `plain`, after what rustls wants to send itself. Appends the records to `sealed`. `input` is the input that
     /// was not used up.
-    fn seal(&mut self, plain: &[u8], input: &mut [u8], sealed: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn seal(
+        &mut self,
+        plain: &[u8],
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
         self.write(input, sealed, |traffic, sealed| {
             traffic.encrypt(plain, sealed)
         })
@@ -782,7 +795,7 @@ fn record_len(input: &[u8]) -> Option<usize> {
 }
 
 /// Appends a message that rustls wants to send.
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
     let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) else {
         return;
     };

@@ -1,0 +1,3 @@
+//! Tests of TLS without sockets.
+
+mod record;
