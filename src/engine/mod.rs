@@ -320,6 +320,10 @@ impl Engine {
             if session.input_end != InputEnd::Read {
                 session.input_end = InputEnd::Announced;
             }
+            #[cfg(feature = "tls")]
+            if let Some(tls) = session.stream.tls_mut() {
+                tls.announce_end();
+            }
             if readiness.is_error && session.is_paused_by_handler {
                 // The read phase, which finds the errors of other sessions, does not read this one.
                 let error = session.stream.take_error();

@@ -124,6 +124,74 @@ fn the_input_may_end_with_the_last_record_that_one_read_opens() {
 }
 
 #[test]
+fn input_that_arrives_while_opened_bytes_wait_is_read_after_them() {
+    for version in VERSIONS {
+        let mut bench = Bench::new(small_buffer(), |cx, id, message| {
+            if message.as_bytes() == b"pause" {
+                cx.pause(id);
+            }
+            let _ = cx.send(id, message);
+        });
+        let mut peer = TlsPeer::open(&mut bench, client_config(version));
+        let long = "x".repeat(3000);
+        let both = [
+            client_frame(0x81, b"pause"),
+            client_frame(0x81, long.as_bytes()),
+        ];
+        peer.send(&both.concat());
+        report_readable(&mut bench, &peer.peer, false);
+        bench.turn_with(0, &mut NoEnvironment);
+        peer.send(&client_frame(0x81, b"last"));
+        report_readable(&mut bench, &peer.peer, false);
+        bench.turn_with(0, &mut NoEnvironment);
+        assert!(bench.engine.resume(peer.peer.id));
+        for _ in 0..10 {
+            bench.turn_with(0, &mut NoEnvironment);
+        }
+        peer.receive();
+        let texts: Vec<_> = peer
+            .take_frames()
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect();
+        assert_eq!(
+            texts,
+            [b"pause".to_vec(), long.into_bytes(), b"last".to_vec()]
+        );
+    }
+}
+
+#[test]
+fn the_end_of_the_stream_behind_a_part_of_a_record_is_read() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let mut peer = TlsPeer::open(&mut bench, client_config(version));
+        let record = peer.seal(&client_frame(0x81, b"x"));
+        peer.peer.send_bytes(&record[..10]);
+        peer.peer.end_stream();
+        report_readable(&mut bench, &peer.peer, true);
+        for _ in 0..3 {
+            bench.turn_with(0, &mut NoEnvironment);
+        }
+        assert!(peer.peer.wire.lock().is_dropped);
+        assert_eq!(bench.take_events()[1..], [r#"close 0 1006 "" false Peer"#]);
+    }
+}
+
+#[test]
+fn urgent_data_in_the_handshake_does_not_keep_the_loop_busy() {
+    let mut bench = Bench::echo(Config::default());
+    let peer = connect_raw(&mut bench, &Acceptor::default());
+    peer.send_bytes(&[22, 3, 1]);
+    report_readable(&mut bench, &peer, true);
+    for _ in 0..3 {
+        bench.turn_with(0, &mut NoEnvironment);
+    }
+    assert!(!bench.engine.has_work());
+    assert!(!peer.wire.lock().is_dropped);
+}
+
+#[test]
 fn progress_with_sealed_bytes_postpones_the_write_timeout() {
     for version in VERSIONS {
         let mut bench = Bench::echo(Config::default());
