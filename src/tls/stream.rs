@@ -203,6 +203,11 @@ impl TlsStream {
         !self.output.is_empty()
     }
 
+    /// Returns the number of sealed bytes that wait for the socket.
+    pub(crate) fn unsent_len(&self) -> usize {
+        self.output.len()
+    }
+
     /// Returns whether a read would return nothing before the next event of the socket.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_socket_drained

@@ -192,6 +192,27 @@ fn urgent_data_in_the_handshake_does_not_keep_the_loop_busy() {
 }
 
 #[test]
+fn the_write_timeout_also_holds_if_only_sealed_bytes_are_unsent() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let mut peer = TlsPeer::open(&mut bench, client_config(version));
+        peer.peer.set_writable_bytes(10);
+        peer.send(&client_frame(0x81, b"hello"));
+        bench.turn();
+        // The default write_timeout is 30 s. A byte now and then is no progress.
+        for second in 1..30 {
+            peer.peer.set_writable_bytes(usize::from(second % 10 == 0));
+            bench.turn_at(second * 1000);
+        }
+        assert!(!peer.peer.wire.lock().is_dropped);
+        bench.turn_at(30_000);
+        assert!(peer.peer.wire.lock().is_dropped);
+        let events = bench.take_events();
+        assert_eq!(events[1], "error 0 write_timeout reached");
+    }
+}
+
+#[test]
 fn progress_with_sealed_bytes_postpones_the_write_timeout() {
     for version in VERSIONS {
         let mut bench = Bench::echo(Config::default());
