@@ -305,7 +305,7 @@ impl TlsStream {
             self.identity.get_or_insert_default().server_name = Some(name);
         }
         let is_complete = match opened {
-            Ok(()) => self.complete(),
+            Ok(()) => self.complete().inspect_err(|_| self.fail()),
             Err(error) => Err(error),
         };
         // If this fails, a later write fails, too.
@@ -387,6 +387,7 @@ impl TlsStream {
         } = match result {
             Ok(processed) => processed,
             Err(error) => {
+                self.work = self.work.saturating_add(RECORD_WORK);
                 self.fail();
                 return Err(error);
             }
@@ -410,8 +411,14 @@ impl TlsStream {
         Ok(())
     }
 
+    /// Called after an error. Opened bytes remain.
     fn fail(&mut self) {
         self.state = State::Failed;
+        self.layer = Layer::None;
+        self.discard_input();
+    }
+
+    fn discard_input(&mut self) {
         self.has_records = false;
         self.input = Vec::new();
     }
@@ -490,6 +497,8 @@ impl TlsStream {
                 Layer::Rustls(rustls) => rustls.seal_end(&mut self.input, &mut self.output),
                 Layer::None => {}
             }
+            // What the peer sends from here on is discarded as it is: rustls would answer an error with an alert.
+            self.discard_input();
         }
         self.flush()
     }
@@ -498,18 +507,17 @@ impl TlsStream {
 impl Read for TlsStream {
     /// Returns opened bytes. `Interrupted` if there were records without bytes; more may follow.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.state {
-            State::Open => {}
-            State::Before | State::Plain | State::Failed => {
-                if let Some(error) = self.failure.take() {
-                    return Err(io::Error::new(ErrorKind::InvalidData, *error));
-                }
-                return self.read_socket(buf);
-            }
-            State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
-        }
         if !self.plain.is_empty() {
             return Ok(self.take_plain(buf));
+        }
+        if let Some(error) = self.failure.take() {
+            return Err(io::Error::new(ErrorKind::InvalidData, *error));
+        }
+        match self.state {
+            State::Open if self.is_end_written => return self.read_socket(buf),
+            State::Open => {}
+            State::Before | State::Plain | State::Failed => return self.read_socket(buf),
+            State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
         }
         if self.is_end_read {
             return Ok(0);
@@ -561,6 +569,10 @@ impl Write for TlsStream {
         match self.state {
             State::Open => self.seal(slices),
             State::Plain => self.socket.write_vectored(slices),
+            // The next read returns the error. Until then, bytes are discarded.
+            State::Failed if self.failure.is_some() => {
+                Ok(slices.iter().map(|slice| slice.len()).sum())
+            }
             State::Before | State::Hello | State::Handshake | State::Failed => {
                 Err(ErrorKind::BrokenPipe.into())
             }

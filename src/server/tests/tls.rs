@@ -234,6 +234,120 @@ fn progress_with_sealed_bytes_postpones_the_write_timeout() {
 }
 
 #[test]
+fn nothing_is_written_after_our_close_notify() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let (peer, mut sealer) = open_sealed(&mut bench, version);
+        peer.send_bytes(&sealer.seal(DATA, &client_frame(0x88, &[3, 232]), 0));
+        bench.turn();
+        assert!(peer.wire.lock().is_write_shut);
+        peer.send_bytes(&sealer.seal(DATA, b"late", 0));
+        peer.send_bytes(&sealer.seal(HANDSHAKE, &[24, 0, 0, 1, 1], 0));
+        peer.send_bytes(&[99; 100]);
+        bench.turns(3);
+        peer.end_stream();
+        bench.turns(3);
+        assert!(peer.wire.lock().is_dropped);
+        assert_eq!(bench.take_events()[1..], [r#"close 0 1000 "" true Peer"#]);
+    }
+}
+
+#[test]
+fn messages_before_an_invalid_record_are_delivered_and_its_alert_arrives() {
+    for version in VERSIONS {
+        for (len, config) in [
+            (5, Config::default()),
+            (5000, small_buffer()),
+            (15_000, Config::default()),
+        ] {
+            let mut bench = Bench::new(config, |cx, id, message| {
+                // Written at once, and not in the flush phase.
+                let _ = cx.send(id, vec![0; 20_000]);
+                cx.publish("seen", message);
+            });
+            let witness = bench.open_member("seen");
+            let mut peer = TlsPeer::open(&mut bench, client_config(version));
+            let mut records = peer.seal(&client_frame(0x82, &vec![7; len]));
+            records.extend(peer.seal(b"more").iter().map(|byte| byte ^ 1).skip(5));
+            peer.peer.send_bytes(&records);
+            bench.turns(10);
+            peer.receive();
+            assert_eq!(witness.take_frames(), [(0x82, vec![7; len])]);
+            assert!(
+                matches!(peer.error, Some(Error::AlertReceived(_))),
+                "{:?}",
+                peer.error
+            );
+            assert!(peer.peer.wire.lock().is_write_shut);
+            peer.peer.end_stream();
+            bench.turn();
+            let events = bench.take_events();
+            assert!(events[2].starts_with("error 1 TLS"), "{events:?}");
+        }
+    }
+}
+
+#[test]
+fn handshakes_that_fail_count_against_the_budget_of_the_turn() {
+    let mut bench = Bench::echo(Config::default());
+    let acceptor = Acceptor::default();
+    let peers: Vec<_> = (0..50)
+        .map(|_| {
+            let mut peer = TlsPeer::connect_to(&mut bench, &acceptor, client_config(&TLS13));
+            let mut records = peer.take_records();
+            records.extend([99; 20]);
+            peer.peer.send_bytes(&records);
+            peer
+        })
+        .collect();
+    for answered in [16, 32, 48, 50] {
+        bench.turn();
+        let count = peers
+            .iter()
+            .filter(|peer| !peer.peer.wire.lock().written.is_empty())
+            .count();
+        assert_eq!(count, answered);
+    }
+}
+
+#[test]
+fn the_counters_of_bytes_are_those_of_the_messages() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let mut peer = TlsPeer::open(&mut bench, client_config(version));
+        let message = client_frame(0x81, b"x");
+        for _ in 0..3 {
+            let records: Vec<u8> = (0..200).flat_map(|_| peer.seal(&message)).collect();
+            peer.peer.send_bytes(&records);
+            peer.exchange(&mut bench);
+        }
+        let expected = (REQUEST.len() + 600 * message.len()) as u64;
+        assert_eq!(bench.engine.stats().bytes_in, expected);
+        let session = bench.engine.session(peer.peer.id).unwrap();
+        assert_eq!(session.bytes_in, expected);
+    }
+}
+
+#[test]
+fn the_work_of_tiny_records_counts_in_the_turn_that_opens_them() {
+    let mut bench = Bench::echo(Config::default());
+    let mut peers: Vec<_> = (0..200)
+        .map(|_| TlsPeer::open(&mut bench, client_config(&TLS13)))
+        .collect();
+    let frame = client_frame(0x81, &[b'x'; 110]);
+    for peer in &mut peers {
+        let records: Vec<u8> = frame.iter().flat_map(|byte| peer.seal(&[*byte])).collect();
+        peer.peer.send_bytes(&records);
+    }
+    bench.turn();
+    let unread = |peer: &&TlsPeer| peer.peer.unread_bytes() > 0;
+    let left = peers.iter().filter(unread).count();
+    assert!((100..150).contains(&left), "{left} sessions are not read");
+    bench.turns(2);
+    assert_eq!(peers.iter().filter(unread).count(), 0);
+}
+
+#[test]
 fn a_key_update_may_follow_the_handshake_at_once() {
     let mut bench = Bench::echo(Config::default());
     let mut peer = TlsPeer::connect(&mut bench, client_config(&TLS13));
