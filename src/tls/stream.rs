@@ -49,6 +49,8 @@ pub(crate) struct TlsStream {
     has_records: bool,
     /// The last read has emptied the socket, so that further bytes cause an event.
     is_socket_drained: bool,
+    /// The poll has reported the end of the stream or urgent data. A short read does not mean that the socket is empty.
+    is_end_announced: bool,
     /// The peer has sent close_notify, which ends its bytes.
     is_end_read: bool,
     /// Our close_notify is sealed.
@@ -169,6 +171,7 @@ impl TlsStream {
             state: State::Before,
             has_records: false,
             is_socket_drained: false,
+            is_end_announced: false,
             is_end_read: false,
             is_end_written: false,
             was_short: false,
@@ -200,6 +203,11 @@ impl TlsStream {
         !self.output.is_empty()
     }
 
+    /// Returns the number of sealed bytes that wait for the socket.
+    pub(crate) fn unsent_len(&self) -> usize {
+        self.output.len()
+    }
+
     /// Returns whether a read would return nothing before the next event of the socket.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_socket_drained
@@ -207,6 +215,11 @@ impl TlsStream {
             && !self.is_end_read
             && self.plain.is_empty()
             && self.failure.is_none()
+    }
+
+    /// Called when the poll has reported the end of the stream or urgent data.
+    pub(crate) fn announce_end(&mut self) {
+        self.is_end_announced = true;
     }
 
     /// Returns the work of reads since the last call, in bytes, in addition to what the reads have returned.
@@ -292,7 +305,7 @@ impl TlsStream {
             self.identity.get_or_insert_default().server_name = Some(name);
         }
         let is_complete = match opened {
-            Ok(()) => self.complete(),
+            Ok(()) => self.complete().inspect_err(|_| self.fail()),
             Err(error) => Err(error),
         };
         // If this fails, a later write fails, too.
@@ -333,20 +346,29 @@ impl TlsStream {
     fn fill(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
         let (kept, space) = sealed.split_at_mut(self.input.len());
         let mut len = 0;
-        if !self.has_records {
+        if self.has_records {
+            // An event since the last read of the socket has been used up by this one.
+            self.is_socket_drained = false;
+        } else {
             debug_assert!(!space.is_empty());
-            len = match self.socket.read(space) {
-                Ok(0) => return Ok(0),
-                Ok(len) => len,
-                Err(error) => {
-                    self.is_socket_drained = error.kind() == ErrorKind::WouldBlock;
-                    return Err(error);
-                }
-            };
-            self.is_socket_drained = len < space.len() && self.socket.is_drained_by_short_read();
+            len = self.read_socket(space)?;
+            if len == 0 {
+                return Ok(0);
+            }
         }
         kept.copy_from_slice(&self.input);
         Ok(kept.len() + len)
+    }
+
+    fn read_socket(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.read(buf);
+        self.is_socket_drained = match &read {
+            Ok(len) => {
+                *len < buf.len() && self.socket.is_drained_by_short_read() && !self.is_end_announced
+            }
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
+        read
     }
 
     /// Opens the records in `sealed`, passes their bytes to `deliver`, and stores the rest of `sealed`. If rustls finds an
@@ -365,6 +387,7 @@ impl TlsStream {
         } = match result {
             Ok(processed) => processed,
             Err(error) => {
+                self.work = self.work.saturating_add(RECORD_WORK);
                 self.fail();
                 return Err(error);
             }
@@ -388,8 +411,14 @@ impl TlsStream {
         Ok(())
     }
 
+    /// Called after an error. Opened bytes remain.
     fn fail(&mut self) {
         self.state = State::Failed;
+        self.layer = Layer::None;
+        self.discard_input();
+    }
+
+    fn discard_input(&mut self) {
         self.has_records = false;
         self.input = Vec::new();
     }
@@ -403,6 +432,8 @@ impl TlsStream {
         } else {
             self.plain.drain(..len);
         }
+        // An event since the last read of the socket has been used up by this one.
+        self.is_socket_drained = false;
         len
     }
 
@@ -437,10 +468,14 @@ impl TlsStream {
                 }
                 Layer::None => return Err(ErrorKind::BrokenPipe.into()),
             };
-            let written = match self.socket.write(sealed_out) {
-                Ok(len) => len,
-                Err(error) if is_retried(&error) => 0,
-                Err(error) => return Err(error),
+            // The socket becomes writable again only after a write that would block, so an interrupted one is repeated.
+            let written = loop {
+                match self.socket.write(sealed_out) {
+                    Ok(len) => break len,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
+                    Err(error) => return Err(error),
+                }
             };
             self.was_short = written < sealed_out.len();
             if self.was_short {
@@ -462,6 +497,8 @@ impl TlsStream {
                 Layer::Rustls(rustls) => rustls.seal_end(&mut self.input, &mut self.output),
                 Layer::None => {}
             }
+            // What the peer sends from here on is discarded as it is: rustls would answer an error with an alert.
+            self.discard_input();
         }
         self.flush()
     }
@@ -470,23 +507,17 @@ impl TlsStream {
 impl Read for TlsStream {
     /// Returns opened bytes. `Interrupted` if there were records without bytes; more may follow.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.state {
-            State::Open => {}
-            State::Before | State::Plain | State::Failed => {
-                if let Some(error) = self.failure.take() {
-                    return Err(io::Error::new(ErrorKind::InvalidData, *error));
-                }
-                let read = self.socket.read(buf);
-                self.is_socket_drained = match &read {
-                    Ok(len) => *len < buf.len() && self.socket.is_drained_by_short_read(),
-                    Err(error) => error.kind() == ErrorKind::WouldBlock,
-                };
-                return read;
-            }
-            State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
-        }
         if !self.plain.is_empty() {
             return Ok(self.take_plain(buf));
+        }
+        if let Some(error) = self.failure.take() {
+            return Err(io::Error::new(ErrorKind::InvalidData, *error));
+        }
+        match self.state {
+            State::Open if self.is_end_written => return self.read_socket(buf),
+            State::Open => {}
+            State::Before | State::Plain | State::Failed => return self.read_socket(buf),
+            State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
         }
         if self.is_end_read {
             return Ok(0);
@@ -538,6 +569,10 @@ impl Write for TlsStream {
         match self.state {
             State::Open => self.seal(slices),
             State::Plain => self.socket.write_vectored(slices),
+            // The next read returns the error. Until then, bytes are discarded.
+            State::Failed if self.failure.is_some() => {
+                Ok(slices.iter().map(|slice| slice.len()).sum())
+            }
             State::Before | State::Hello | State::Handshake | State::Failed => {
                 Err(ErrorKind::BrokenPipe.into())
             }
@@ -811,10 +846,6 @@ fn slice(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
         buf.resize(len, 0);
     }
     &mut buf[..len]
-}
-
-fn is_retried(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// The first byte of a connection that speaks TLS: the content type of the record with the ClientHello (RFC 8446 section
