@@ -6,9 +6,8 @@ use super::schedule::SECOND;
 use super::tally::{self, Latency};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::Bench;
-use crate::cli::client::{self, Attempt, Failure, Progress};
+use crate::cli::client::{self, Address, Attempt, Failure, Progress, Stream};
 use crate::cli::escape::is_printable;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use std::time::Duration;
 /// Result of [`open`].
 pub(super) struct Opened {
     /// The open connections. Each is registered with its index as token.
-    pub(super) connections: Vec<LoadConnection<TcpStream>>,
+    pub(super) connections: Vec<LoadConnection<Stream>>,
     /// For each connection, the number of messages received before the load: greetings.
     pub(super) greetings: Vec<u64>,
     /// Number of connections that were requested and are not open.
@@ -41,7 +40,7 @@ enum Slot {
     },
     /// `greetings` is the number of messages received.
     Open {
-        connection: LoadConnection<TcpStream>,
+        connection: LoadConnection<Stream>,
         greetings: u64,
     },
     Failed,
@@ -174,8 +173,7 @@ impl Connecting<'_> {
 
     /// Starts a TCP connection.
     fn start_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_nodelay(true)?;
+        let mut stream = Stream::connect(&Address::Tcp(self.address))?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
             .register(&mut stream, Token(index), interest)?;

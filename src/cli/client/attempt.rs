@@ -1,15 +1,15 @@
 //! The client's opening handshake on a non-blocking stream, from the request to the response.
 
-use mio::net::TcpStream;
+use super::stream::Stream;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use wsloop::http::StatusCode;
 use wsloop::proto::{ClientOpening, ClientOpeningError, HeadLimits, ServerResponse};
 
 /// An opening handshake in progress. It has no timeout: the caller drops an attempt that takes too long.
-pub(in super::super) struct Attempt<S = TcpStream> {
+pub(in super::super) struct Attempt {
     /// `None` after the response's head has been read or was malformed. After an I/O error, the stream remains here.
-    stream: Option<S>,
+    stream: Option<Stream>,
     opening: ClientOpening,
     /// Unsent bytes of the request.
     request: Vec<u8>,
@@ -18,19 +18,19 @@ pub(in super::super) struct Attempt<S = TcpStream> {
 }
 
 /// Result of [`Attempt::advance`].
-pub(in super::super) enum Progress<'b, S = TcpStream> {
+pub(in super::super) enum Progress<'b> {
     /// The handshake continues when the socket is readable or writable.
     Pending,
     /// The connection is open. Contains the stream, the response, and the bytes that were read after the response. The
     /// stream may have more to read.
-    Opened(S, Box<ServerResponse>, &'b mut [u8]),
+    Opened(Stream, Box<ServerResponse>, &'b mut [u8]),
     /// The connection was not opened.
-    Failed(Failure<S>),
+    Failed(Failure),
 }
 
 /// Why a connection was not opened.
 #[derive(Debug)]
-pub(in super::super) enum Failure<S = TcpStream> {
+pub(in super::super) enum Failure {
     /// The TCP connection failed.
     Connect(io::Error),
     /// The stream ended before the end of the response's head.
@@ -39,15 +39,15 @@ pub(in super::super) enum Failure<S = TcpStream> {
     Read(io::Error),
     /// The status of the response is not 101. Contains the response, the bytes of its body that were read, and the
     /// stream with the rest of the body.
-    Refused(Box<ServerResponse>, Vec<u8>, S),
+    Refused(Box<ServerResponse>, Vec<u8>, Stream),
     /// The response violates HTTP or RFC 6455.
     Malformed(ClientOpeningError),
 }
 
-impl<S: Read + Write> Attempt<S> {
+impl Attempt {
     /// Creates an attempt on a stream whose connection may still be pending. Writes nothing:
     /// [`advance`](Self::advance) sends the request.
-    pub(in super::super) fn new(stream: S, opening: ClientOpening) -> Self {
+    pub(in super::super) fn new(stream: Stream, opening: ClientOpening) -> Self {
         let mut request = Vec::new();
         opening.encode_request(&mut request);
         Self {
@@ -78,7 +78,7 @@ impl<S: Read + Write> Attempt<S> {
 
     /// Continues the handshake until the socket would block. Called when the socket is ready; `buf` is scratch memory
     /// for reading.
-    pub(in super::super) fn advance<'b>(&mut self, buf: &'b mut [u8]) -> Progress<'b, S> {
+    pub(in super::super) fn advance<'b>(&mut self, buf: &'b mut [u8]) -> Progress<'b> {
         let Some(stream) = &mut self.stream else {
             return Progress::Pending;
         };
@@ -129,7 +129,7 @@ impl<S: Read + Write> Attempt<S> {
 }
 
 /// Describes the failure in one line.
-impl<S> fmt::Display for Failure<S> {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => write!(f, "cannot connect: {error}"),

@@ -1,9 +1,8 @@
 //! Opens a connection to one of a server's addresses and performs the opening handshake.
 
-use super::stream::{Address, Stream};
 use super::{SERVER, SIGNALS, chunked, describe, heads, screen};
 use crate::cli::args::{self, Connect, Place};
-use crate::cli::client::{self, Attempt, Failure, Progress};
+use crate::cli::client::{self, Address, Attempt, Failure, Progress, Stream};
 use crate::cli::stderr;
 use mio::{Events, Interest, Poll};
 use signal_hook_mio::v1_0::Signals;
@@ -140,7 +139,7 @@ fn try_one(
 }
 
 /// Returns the number of bytes that were read after the head of the response. `None` if there is no response yet.
-fn rest_len(progress: &Progress<'_, Stream>) -> Option<usize> {
+fn rest_len(progress: &Progress<'_>) -> Option<usize> {
     match progress {
         Progress::Pending => None,
         Progress::Opened(_, _, rest) => Some(rest.len()),

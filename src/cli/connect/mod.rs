@@ -1,7 +1,7 @@
 //! `wsloop connect`: an interactive client. Sends lines of stdin to a server and prints its messages on stdout, as
 //! wscat does.
 //!
-//! - `stream`: a TCP or Unix stream. `dial`: the connection and the opening handshake. `heads`: formats both heads.
+//! - `dial`: the connection and the opening handshake. `heads`: formats both heads.
 //!   `chunked`: decodes the body of a refused handshake.
 //! - `session`: the poll loop, from the open connection to its end.
 //! - `edit`: line editing on a terminal. `input`: reads stdin on a thread. `messages`: splits the bytes of stdin into messages.
@@ -25,7 +25,6 @@ mod ping;
 mod printer;
 mod screen;
 mod session;
-mod stream;
 
 use super::args::Connect;
 use mio::{Interest, Poll, Token, Waker};

@@ -12,10 +12,9 @@ use super::outbox::Outbox;
 use super::ping::{Due, Pings};
 use super::printer::Printer;
 use super::screen::{Screen, Style, escaped};
-use super::stream::Stream;
 use super::{SERVER, SIGNALS, describe};
 use crate::cli::args::{Connect, Stay};
-use crate::cli::client::MaskingKeys;
+use crate::cli::client::{MaskingKeys, Stream};
 use mio::{Events, Poll, Waker};
 #[cfg(feature = "line-editing")]
 use signal_hook::consts;

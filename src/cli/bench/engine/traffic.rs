@@ -4,7 +4,7 @@ use super::super::connection::{LoadConnection, Lost, Received};
 use super::super::greetings::Held;
 use super::super::schedule::Schedule;
 use super::{Engine, Phase, nanos};
-use mio::net::TcpStream;
+use crate::cli::client::Stream;
 
 impl Engine<'_> {
     /// Queues `messages` on a connection and writes as many as the socket accepts. Does nothing if the connection is
@@ -133,7 +133,7 @@ impl Engine<'_> {
     }
 
     /// Counts what a removed connection expected as missing, and as unanswered unless it was not sent.
-    fn abandon(&mut self, index: usize, connection: &LoadConnection<TcpStream>) {
+    fn abandon(&mut self, index: usize, connection: &LoadConnection<Stream>) {
         self.record_unanswered(index, self.schedule.awaited(index), self.clock.now());
         let awaited = self.schedule.remove(index);
         self.errors.missing += awaited;

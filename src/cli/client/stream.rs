@@ -1,7 +1,9 @@
-//! A non-blocking TCP or Unix stream of the client.
+//! A non-blocking stream of a client.
 
 use mio::event::Source;
-use mio::net::{TcpStream, UnixStream};
+use mio::net::TcpStream;
+#[cfg(feature = "connect")]
+use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -9,15 +11,18 @@ use std::net::SocketAddr;
 
 /// The socket address of a server.
 #[derive(Debug)]
-pub(super) enum Address {
+pub(in super::super) enum Address {
     Tcp(SocketAddr),
     /// The path of a Unix socket.
+    #[cfg(feature = "connect")]
     Unix(String),
 }
 
 /// A connection to a server, perhaps still pending.
-pub(super) enum Stream {
+#[derive(Debug)]
+pub(in super::super) enum Stream {
     Tcp(TcpStream),
+    #[cfg(feature = "connect")]
     Unix(UnixStream),
 }
 
@@ -25,6 +30,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(socket) => socket.fmt(f),
+            #[cfg(feature = "connect")]
             Self::Unix(path) => write!(f, "unix:{path}"),
         }
     }
@@ -35,7 +41,7 @@ impl Stream {
     ///
     /// # Errors
     /// The connection was refused, or the system creates no socket.
-    pub(super) fn connect(address: &Address) -> io::Result<Self> {
+    pub(in super::super) fn connect(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp(socket) => {
                 let stream = TcpStream::connect(*socket)?;
@@ -43,6 +49,7 @@ impl Stream {
                 let _ = stream.set_nodelay(true);
                 Ok(Self::Tcp(stream))
             }
+            #[cfg(feature = "connect")]
             Address::Unix(path) => UnixStream::connect(path).map(Self::Unix),
         }
     }
@@ -50,6 +57,7 @@ impl Stream {
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,
+            #[cfg(feature = "connect")]
             Self::Unix(stream) => stream,
         }
     }
@@ -59,6 +67,7 @@ impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buf),
+            #[cfg(feature = "connect")]
             Self::Unix(stream) => stream.read(buf),
         }
     }
@@ -68,6 +77,7 @@ impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(buf),
+            #[cfg(feature = "connect")]
             Self::Unix(stream) => stream.write(buf),
         }
     }
