@@ -16,6 +16,8 @@ mod limits;
 mod listen;
 mod origin;
 mod route;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod tls;
 mod units;
 #[cfg(any(feature = "bench", feature = "connect"))]
 mod url;
@@ -30,6 +32,8 @@ pub(crate) use host::Host;
 pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
 pub(crate) use origin::Origin;
 pub(crate) use route::Route;
+#[cfg(any(feature = "bench", feature = "connect"))]
+pub(crate) use tls::ClientTls;
 #[cfg(feature = "connect")]
 pub(crate) use url::resolve;
 

@@ -7,6 +7,7 @@ mod errors;
 mod flags;
 mod help_texts;
 mod sockets;
+mod tls;
 mod variables;
 
 use super::url::Url;
