@@ -306,8 +306,8 @@ TLS 1.2 or 1.3, in a binary with the cargo feature tls-client:
       --insecure          accept every certificate
       --cert FILE         client certificate and its chain (PEM)
       --key FILE          its private key (PEM), if it is not in that file
-      --tls-resume        resume the session of an earlier connection instead
-                          of a full handshake for each connection
+      --tls-resume        open and close all connections once, and resume their
+                          sessions instead of full handshakes
 
 The report:
       --latency           add latency percentiles

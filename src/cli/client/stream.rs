@@ -1,5 +1,8 @@
 //! A non-blocking stream of a client.
 
+use super::TlsClient;
+#[cfg(feature = "tls-client")]
+use super::tls::{TlsError, TlsStream};
 use mio::event::Source;
 use mio::net::TcpStream;
 #[cfg(feature = "connect")]
@@ -8,6 +11,7 @@ use mio::{Interest, Registry, Token};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// The socket address of a server.
 #[derive(Debug)]
@@ -24,6 +28,63 @@ pub(in super::super) enum Stream {
     Tcp(TcpStream),
     #[cfg(feature = "connect")]
     Unix(UnixStream),
+    #[cfg(feature = "tls-client")]
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What a TLS handshake has agreed on.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(feature = "tls-client"),
+    expect(dead_code, reason = "there is no TLS")
+)]
+pub(in super::super) struct Handshake {
+    /// Such as "1.3".
+    pub(in super::super) version: &'static str,
+    /// As rustls names it.
+    pub(in super::super) cipher: &'static str,
+    /// Whether the server chose http/1.1. If not, it does not support ALPN.
+    pub(in super::super) has_alpn: bool,
+    /// Whether the session of an earlier connection was resumed.
+    pub(in super::super) is_resumed: bool,
+    /// Time from the TCP connection to the end of the handshake.
+    pub(in super::super) time: Duration,
+}
+
+impl Handshake {
+    /// Returns the name of the cipher suite in the registry of IANA.
+    pub(in super::super) fn cipher(&self) -> String {
+        self.cipher.replacen("TLS13_", "TLS_", 1)
+    }
+}
+
+/// Describes the handshake in one line.
+impl fmt::Display for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let alpn = if self.has_alpn {
+            "ALPN http/1.1"
+        } else {
+            "no ALPN"
+        };
+        let kind = if self.is_resumed { "resumed" } else { "full" };
+        write!(
+            f,
+            "TLS {}, {}, {alpn}, {kind} handshake",
+            self.version,
+            self.cipher()
+        )
+    }
+}
+
+/// Why a stream cannot be used.
+#[derive(Debug)]
+pub(in super::super) enum HandshakeError {
+    /// The connection failed.
+    #[cfg(feature = "tls-client")]
+    Connect(io::Error),
+    /// The TLS handshake failed.
+    #[cfg(feature = "tls-client")]
+    Tls(TlsError),
 }
 
 impl fmt::Display for Address {
@@ -37,20 +98,72 @@ impl fmt::Display for Address {
 }
 
 impl Stream {
-    /// Starts to connect.
+    /// Starts to connect, with TLS if `tls` is given. The path of a Unix socket is used without TLS.
     ///
     /// # Errors
     /// The connection was refused, or the system creates no socket.
-    pub(in super::super) fn connect(address: &Address) -> io::Result<Self> {
+    pub(in super::super) fn connect(
+        address: &Address,
+        tls: Option<&TlsClient>,
+    ) -> io::Result<Self> {
         match address {
             Address::Tcp(socket) => {
                 let stream = TcpStream::connect(*socket)?;
                 // Frames are written whole, so Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
-                Ok(Self::Tcp(stream))
+                match tls {
+                    None => Ok(Self::Tcp(stream)),
+                    #[cfg(feature = "tls-client")]
+                    Some(client) => match TlsStream::new(stream, client) {
+                        Ok(stream) => Ok(Self::Tls(Box::new(stream))),
+                        Err(error) => Err(io::Error::other(error)),
+                    },
+                    #[cfg(not(feature = "tls-client"))]
+                    Some(client) => match *client {},
+                }
             }
             #[cfg(feature = "connect")]
             Address::Unix(path) => UnixStream::connect(path).map(Self::Unix),
+        }
+    }
+
+    /// Continues the TLS handshake until it has ended or the socket would block. Returns whether it has ended; without
+    /// TLS, always true. Must have ended before the first read and the first write.
+    ///
+    /// # Errors
+    /// The connection or the handshake failed.
+    pub(in super::super) fn handshake(&mut self) -> Result<bool, HandshakeError> {
+        match self {
+            #[cfg(feature = "tls-client")]
+            Self::Tls(stream) => stream.handshake(),
+            _ => Ok(true),
+        }
+    }
+
+    /// Returns what the TLS handshake has agreed on. `None` before its end, and without TLS.
+    pub(in super::super) fn agreed(&self) -> Option<Handshake> {
+        match self {
+            #[cfg(feature = "tls-client")]
+            Self::Tls(stream) => stream.agreed(),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the stream is encrypted.
+    pub(in super::super) fn is_tls(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls-client")]
+            Self::Tls(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Ends TLS before the stream is dropped. Does nothing without TLS.
+    pub(in super::super) fn end(&mut self) {
+        match self {
+            #[cfg(feature = "tls-client")]
+            Self::Tls(stream) => stream.end(),
+            _ => {}
         }
     }
 
@@ -59,6 +172,8 @@ impl Stream {
             Self::Tcp(stream) => stream,
             #[cfg(feature = "connect")]
             Self::Unix(stream) => stream,
+            #[cfg(feature = "tls-client")]
+            Self::Tls(stream) => stream.stream(),
         }
     }
 }
@@ -69,6 +184,8 @@ impl Read for Stream {
             Self::Tcp(stream) => stream.read(buf),
             #[cfg(feature = "connect")]
             Self::Unix(stream) => stream.read(buf),
+            #[cfg(feature = "tls-client")]
+            Self::Tls(stream) => stream.read(buf),
         }
     }
 }
@@ -79,11 +196,18 @@ impl Write for Stream {
             Self::Tcp(stream) => stream.write(buf),
             #[cfg(feature = "connect")]
             Self::Unix(stream) => stream.write(buf),
+            #[cfg(feature = "tls-client")]
+            Self::Tls(stream) => stream.write(buf),
         }
     }
 
+    /// Writes what is left inside of accepted bytes. See [`TlsStream`].
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            #[cfg(feature = "tls-client")]
+            Self::Tls(stream) => stream.flush(),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod screen;
 mod session;
 
 use super::args::Connect;
+use super::client::TlsClient;
 use mio::{Interest, Poll, Token, Waker};
 use session::Session;
 use signal_hook::consts;
@@ -42,13 +43,17 @@ use std::sync::Arc;
 pub(super) fn run(connect: &Connect) -> Result<(), String> {
     // Before signals are handled, so that Ctrl-C ends the process while a name is resolved.
     let addresses = dial::addresses(&connect.endpoint.place)?;
+    let tls = match &connect.endpoint.tls_name {
+        Some(name) => Some(TlsClient::new(name, &connect.tls, 0)?),
+        None => None,
+    };
     let mut poll = Poll::new().map_err(describe)?;
     let mut signals = Signals::new([consts::SIGINT, consts::SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
         .map_err(describe)?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(describe)?;
-    let dialled = dial::dial(connect, &addresses, &mut poll, &mut signals)?;
+    let dialled = dial::dial(connect, tls.as_ref(), &addresses, &mut poll, &mut signals)?;
     let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(describe)?;
     session.run(&mut poll, &mut signals)
 }
