@@ -178,6 +178,15 @@ impl Write for Link {
         self.tcp.write(&buf[..buf.len().min(self.bytes_max)])
     }
 
+    /// rustls writes once after an error: all that it has, with the alert at the end.
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match (self.bytes_max, bufs) {
+            (usize::MAX, bufs) => self.tcp.write_vectored(bufs),
+            (_, [first, ..]) => self.write(first),
+            (_, []) => Ok(0),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
