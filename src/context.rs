@@ -489,6 +489,12 @@ impl<'a> Context<'a> {
         self.engine.peer_addr(id)
     }
 
+    /// Returns the number that the options of the session's listener give to its connections
+    /// ([`ListenOptions::tag`](crate::ListenOptions::tag)). Returns 0 if they give none, or if there is no such session.
+    pub fn listener_tag(&self, id: Id) -> u8 {
+        self.engine.listener_tag(id)
+    }
+
     /// Returns the time between the newest automatic ping
     /// ([`Config::ping_interval`](crate::Config::ping_interval)) that the peer has answered and its pong, in whole
     /// milliseconds. It includes the time that either side took to read: the server measures from the start of one turn to
@@ -512,6 +518,35 @@ impl<'a> Context<'a> {
     /// ```
     pub fn rtt(&self, id: Id) -> Option<Duration> {
         self.engine.rtt(id)
+    }
+
+    /// Returns the TLS connection of a session: its version, the name of the host that the client has asked for, and the
+    /// client's certificates. `None` if the session does not use TLS. Also in `on_upgrade` and `on_http`.
+    ///
+    /// ```no_run
+    /// # use wsloop::{Context, Handler, HttpResponse, Id, Message, Request, Upgrade};
+    /// struct Members;
+    ///
+    /// impl Handler for Members {
+    ///     fn on_upgrade(
+    ///         &mut self,
+    ///         cx: &mut Context<'_>,
+    ///         id: Id,
+    ///         _: &Request,
+    ///         _: &mut Upgrade,
+    ///     ) -> Result<(), HttpResponse> {
+    ///         match cx.tls(id).and_then(|tls| tls.client_certificates()) {
+    ///             Some([own, ..]) if is_member(own) => Ok(()),
+    ///             _ => Err(HttpResponse::new(403, "members only\n")),
+    ///         }
+    ///     }
+    ///     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+    /// }
+    /// # fn is_member(_: &[u8]) -> bool { true }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(&self, id: Id) -> Option<crate::TlsSession<'_>> {
+        self.engine.tls(id)
     }
 
     /// Returns the path of the session's request as it was sent: percent-encoded, without the query. Returns `None`

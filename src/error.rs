@@ -22,6 +22,13 @@ pub enum Error {
     /// The connection did not begin with a valid header of the PROXY protocol, which its listener demands
     /// (`ListenOptions::proxy_protocol`).
     ProxyHeader,
+    /// TLS failed, in its handshake or later. The peer got an alert, if rustls has one for the error.
+    #[cfg(feature = "tls")]
+    Tls(rustls::Error),
+    /// The first byte of a connection on a listener for TLS does not begin TLS. If it may begin an HTTP request, the
+    /// client got a 400 in plain HTTP.
+    #[cfg(feature = "tls")]
+    NotTls,
     /// The handler panicked while this session's input was processed. The rest of that input is lost, so the session
     /// was terminated.
     HandlerPanicked,
@@ -36,6 +43,10 @@ impl fmt::Display for Error {
             Self::Limit(limit) => write!(f, "{limit} reached"),
             Self::Shutdown => f.write_str("the server is draining or stopping"),
             Self::ProxyHeader => f.write_str("no valid header of the PROXY protocol"),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            #[cfg(feature = "tls")]
+            Self::NotTls => f.write_str("the client does not speak TLS"),
             Self::HandlerPanicked => f.write_str("the handler panicked"),
         }
     }
@@ -47,6 +58,10 @@ impl std::error::Error for Error {
             Self::Protocol(error) => Some(error),
             Self::Io(error) => Some(error),
             Self::Response(error) => Some(error),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => Some(error),
+            #[cfg(feature = "tls")]
+            Self::NotTls => None,
             Self::Limit(_) | Self::Shutdown | Self::ProxyHeader | Self::HandlerPanicked => None,
         }
     }

@@ -26,7 +26,7 @@
 //! [one turn of the loop](guide::turn), [how a message is received and sent](guide::message),
 //! [memory per connection](guide::memory), [choosing limits](guide::limits), [slow clients](guide::slow),
 //! [other threads](guide::threads), [other event loops](guide::embedding), [testing a handler](guide::testing),
-//! [operating the binary](guide::operating), [whole programs](guide::programs).
+//! [operating the binary](guide::operating), [deploying it](guide::deployment), [whole programs](guide::programs).
 //!
 //! # In short
 //!
@@ -106,11 +106,15 @@ pub use server::{Handle, HandleError, ListenOptions, Server, Turn, testing};
 pub use session_map::SessionMap;
 pub use stats::{Stats, TurnTimes};
 #[cfg(feature = "tls")]
-pub use tls::Tls;
+pub use tls::{Tls, TlsSession, TlsStats};
 
 /// mio 1, whose sources [`Context::register`] takes: depend on the same major version, or use this export. Sources such as
 /// `mio::unix::SourceFd` need mio's feature `os-ext`, which a program enables in its own dependency on mio.
 pub use mio;
+
+/// The version of rustls that `Tls::from_config` expects.
+#[cfg(feature = "tls")]
+pub use rustls;
 
 /// The `http` crate, which has the types of the parts of requests and responses: `HeaderMap`, `Uri` and others.
 pub use tungstenite::http;

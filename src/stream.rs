@@ -1,5 +1,7 @@
-//! The stream of one session: a TCP or Unix socket, or a transport in memory for tests.
+//! The stream of one session: a TCP or Unix socket, TLS on one of these, or a transport in memory for tests.
 
+#[cfg(feature = "tls")]
+use crate::tls::stream::TlsStream;
 use mio::event::Source;
 use mio::net::TcpStream;
 #[cfg(unix)]
@@ -24,6 +26,8 @@ pub(crate) enum Stream {
     /// A stream without a socket. Boxed twice, because a boxed trait object has two words, which would enlarge every
     /// `Stream`.
     Memory(Box<Memory>),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
 }
 
 /// See [`Stream::Memory`].
@@ -50,6 +54,59 @@ impl Stream {
             Self::Memory(_) => true,
             #[cfg(unix)]
             Self::Unix(_) => false,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => false,
+        }
+    }
+
+    /// Returns whether the listener demands TLS.
+    #[cfg(any(feature = "proxy-protocol", feature = "tls"))]
+    pub(crate) fn is_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls().is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Returns TLS, if the stream speaks it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Tls(tls) => Some(tls),
+            Self::Tcp(_) | Self::Memory(_) => None,
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// As [`tls`](Self::tls).
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_mut(&mut self) -> Option<&mut TlsStream> {
+        match self {
+            Self::Tls(tls) => Some(tls),
+            Self::Tcp(_) | Self::Memory(_) => None,
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Returns whether bytes that `write` has accepted wait for the socket; see [`TlsStream`]. `flush` writes them.
+    #[inline]
+    pub(crate) fn has_unsent(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Self::Tls(tls) = self {
+            return tls.has_unsent();
+        }
+        false
+    }
+
+    /// Writes to a stream for which [`has_unsent`](Self::has_unsent) is always `false`. `WouldBlock` for the others.
+    #[inline]
+    pub(crate) fn write_unsealed(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Err(io::ErrorKind::WouldBlock.into()),
+            _ => self.write(bytes),
         }
     }
 
@@ -60,6 +117,8 @@ impl Stream {
             #[cfg(unix)]
             Self::Unix(stream) => stream.take_error(),
             Self::Memory(_) => Ok(None),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => return tls.socket().take_error(),
         }
         .unwrap_or_else(Some)
     }
@@ -68,6 +127,10 @@ impl Stream {
     /// holding them for a peer that accepts nothing. Has no effect without the feature `socket-options`, on Windows, and
     /// on streams other than TCP.
     pub(crate) fn reset_on_close(&self) {
+        #[cfg(feature = "tls")]
+        if let Self::Tls(tls) = self {
+            return tls.socket().reset_on_close();
+        }
         #[cfg(all(unix, feature = "socket-options"))]
         if let Self::Tcp(stream) = self {
             // A failure means that the connection has ended already.
@@ -82,6 +145,8 @@ impl Stream {
             #[cfg(unix)]
             Self::Unix(stream) => Ok(stream),
             Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.socket_mut().source(),
         }
     }
 }
@@ -94,6 +159,8 @@ impl Read for Stream {
             #[cfg(unix)]
             Self::Unix(stream) => stream.read(buf),
             Self::Memory(memory) => memory.transport.read(buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.read(buf),
         }
     }
 }
@@ -109,6 +176,8 @@ impl Write for Stream {
             #[cfg(unix)]
             Self::Unix(stream) => stream.write(bytes),
             Self::Memory(memory) => memory.transport.write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.write(bytes),
         }
     }
 
@@ -121,10 +190,17 @@ impl Write for Stream {
             #[cfg(unix)]
             Self::Unix(stream) => stream.write_vectored(slices),
             Self::Memory(memory) => memory.transport.write_vectored(slices),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.write_vectored(slices),
         }
     }
 
+    /// Writes bytes that were accepted and wait for the socket. `WouldBlock` if some remain.
     fn flush(&mut self) -> io::Result<()> {
+        #[cfg(feature = "tls")]
+        if let Self::Tls(tls) = self {
+            return tls.flush();
+        }
         Ok(())
     }
 }
@@ -136,6 +212,8 @@ impl Transport for Stream {
             #[cfg(unix)]
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Memory(memory) => memory.transport.shutdown_write(),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.shutdown_write(),
         }
     }
 }

@@ -83,9 +83,9 @@ impl Engine {
             } else {
                 self.count_address(slot);
             }
-            #[cfg(feature = "proxy-protocol")]
-            if is_proxied {
-                self.expect_proxy_header(slot);
+            #[cfg(any(feature = "proxy-protocol", feature = "tls"))]
+            if is_proxied || self.sessions[slot].stream.is_tls() {
+                self.expect_prologue(slot, is_proxied);
             }
             self.deadlines
                 .set(slot, Deadline::Handshake, self.now as Millis);

@@ -107,17 +107,56 @@ impl Engine {
         is_head: bool,
         error: Option<Error>,
     ) {
+        let ending = Ending {
+            reason: response.status().to_string(),
+            ..Ending::abnormal(Side::Us, error)
+        };
+        // Before the end of its handshake, TLS cannot send a response.
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.sessions[slot].stream.tls()
+            && !tls.can_send()
+        {
+            return self.end_now(slot, ending);
+        }
         self.replies.clear();
         self.sessions[slot]
             .connection
             .refuse(response, is_head, &mut self.replies);
-        self.finish(
-            slot,
-            Ending {
-                reason: response.status().to_string(),
-                ..Ending::abnormal(Side::Us, error)
-            },
-        );
+        self.finish(slot, ending);
+    }
+
+    /// Ends a session whose TLS has failed. The alert is sent, and unsent bytes are discarded.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_failed(&mut self, slot: usize, error: rustls::Error) {
+        self.stats.tls.count_failure(&error);
+        let Self {
+            sessions,
+            topics,
+            turn_buffer,
+            buffers,
+            ..
+        } = self;
+        let session = &mut sessions[slot];
+        let ending = Ending::abnormal(Side::Us, Some(Error::Tls(error)));
+        match session.phase {
+            Phase::Prologue | Phase::Live => {
+                session.connection.abandon();
+                session.outbound.clear(topics, turn_buffer, buffers);
+                self.replies.clear();
+                self.finish(slot, ending);
+                // `finish` may have queued a pong, or the claimed publications of a member.
+                let Self {
+                    sessions,
+                    topics,
+                    turn_buffer,
+                    buffers,
+                    ..
+                } = self;
+                sessions[slot].outbound.clear(topics, turn_buffer, buffers);
+            }
+            Phase::Finishing | Phase::Draining => self.end_now(slot, ending),
+            Phase::Dead => {}
+        }
     }
 
     /// Begins the closing handshake of a session, which must be open: a second call would extend the close timeout.
@@ -170,10 +209,18 @@ impl Engine {
     }
 
     /// Shuts down our direction of a finishing session that has sent everything, and waits for the peer's end of
-    /// stream.
+    /// stream. TLS sends its close_notify first.
     pub(crate) fn drain(&mut self, slot: usize) {
         let session = &mut self.sessions[slot];
         debug_assert!(session.phase == Phase::Finishing && session.outbound.is_empty());
+        #[cfg(feature = "tls")]
+        if let Some(tls) = session.stream.tls_mut()
+            && let Err(error) = tls.write_end()
+            && error.kind() == ErrorKind::WouldBlock
+        {
+            return self.mark_blocked(slot);
+        }
+        let session = &mut self.sessions[slot];
         if session.input_end == InputEnd::Read || session.stream.shutdown_write().is_err() {
             self.end_now(slot, Ending::abnormal(Side::Peer, None));
             return;

@@ -118,6 +118,9 @@ pub(crate) struct Engine {
     unclosed: Vec<Id>,
     /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
+    /// Number of handshakes of TLS that this turn may still continue.
+    #[cfg(feature = "tls")]
+    pub(crate) handshakes_left: usize,
     /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).
     pub(crate) read_work: usize,
     /// Bytes that were published, by origin (see `flush`).
@@ -260,6 +263,8 @@ impl Engine {
             lag_policy: None,
             reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
+            #[cfg(feature = "tls")]
+            handshakes_left: 0,
             read_work: 0,
             published: Published::default(),
             replies: Vec::new(),
@@ -281,6 +286,10 @@ impl Engine {
         self.touch_period = (now / u64::from(self.touch_millis)) as u32 | 1 << 31;
         self.buffers.begin_turn(now);
         self.timers.begin_turn();
+        #[cfg(feature = "tls")]
+        {
+            self.handshakes_left = crate::server::prologue::HANDSHAKES_PER_TURN;
+        }
         if let Some(slot) = self.reading.take() {
             self.end_panicked(slot as usize);
         }
@@ -308,7 +317,7 @@ impl Engine {
             return;
         }
         if readiness.is_end {
-            if session.input_end == InputEnd::Unknown {
+            if session.input_end != InputEnd::Read {
                 session.input_end = InputEnd::Announced;
             }
             if readiness.is_error && session.is_paused_by_handler {

@@ -247,6 +247,24 @@ impl Engine {
         self.session(id)?.peer.address()
     }
 
+    /// See [`Context::tls`](crate::Context::tls).
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self, id: Id) -> Option<crate::TlsSession<'_>> {
+        crate::TlsSession::new(self.session(id)?.stream.tls()?)
+    }
+
+    /// See [`Context::listener_tag`](crate::Context::listener_tag).
+    pub(crate) fn listener_tag(&self, id: Id) -> u8 {
+        self.session(id).map_or(0, |session| session.listener_tag)
+    }
+
+    /// Sets the number of the listener that has accepted a connection.
+    pub(crate) fn set_listener_tag(&mut self, id: Id, tag: u8) {
+        if let Some(session) = living(&mut self.sessions, id) {
+            session.listener_tag = tag;
+        }
+    }
+
     /// See [`Context::rtt`](crate::Context::rtt).
     pub(crate) fn rtt(&self, id: Id) -> Option<Duration> {
         self.session(id)?;
@@ -317,7 +335,7 @@ impl Engine {
         session.bytes_out += len as u64;
         self.stats.bytes_out += len as u64;
         let payload_len = len.saturating_sub(header.len());
-        if len < header.len() + payload.len() {
+        if len < header.len() + payload.len() || session.stream.has_unsent() {
             session.outbound.push(
                 &header[len - payload_len..],
                 &payload[payload_len..],

@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) touched_at: u32,
     /// The session's limits. Stored in `Engine::limit_sets`.
     pub(crate) limits: LimitSet,
+    /// Number that the listener's options give to its connections.
+    pub(crate) listener_tag: u8,
     pub(crate) kind: Kind,
     pub(crate) address_state: AddressState,
     pub(crate) phase: Phase,
@@ -113,8 +115,8 @@ pub(crate) enum Phase {
     Draining,
     /// The session has ended and is in the reap queue.
     Dead,
-    /// Before `Live`: the header of the PROXY protocol has not arrived completely. Its bytes are in
-    /// [`Extra::unprocessed`].
+    /// Before `Live`: the header of the PROXY protocol has not arrived completely, or the handshake of TLS is not
+    /// complete. The bytes of the header are in [`Extra::unprocessed`].
     Prologue,
 }
 
@@ -128,6 +130,10 @@ pub(crate) enum InputEnd {
     Announced,
     /// A read has returned the end of the stream.
     Read,
+    /// Nothing, and the stream speaks TLS. A short read does not mean that the stream is empty, but the stream knows
+    /// whether it is.
+    #[cfg(feature = "tls")]
+    UnknownInTls,
 }
 
 /// State of a session that most sessions do not have; see [`Session::extra`].
@@ -197,10 +203,11 @@ impl Session {
     /// Returns a session whose request has not arrived.
     pub(crate) fn new(stream: Stream, peer: Option<SocketAddr>, number: u64) -> Self {
         Self {
-            input_end: if stream.is_drained_by_short_read() {
-                InputEnd::Unknown
-            } else {
-                InputEnd::Announced
+            input_end: match &stream {
+                #[cfg(feature = "tls")]
+                Stream::Tls(_) => InputEnd::UnknownInTls,
+                _ if stream.is_drained_by_short_read() => InputEnd::Unknown,
+                _ => InputEnd::Announced,
             },
             stream,
             connection: Connection::server(),
@@ -217,6 +224,7 @@ impl Session {
             progress_at: 0,
             touched_at: 0,
             limits: LimitSet::default(),
+            listener_tag: 0,
             kind: Kind::Requesting,
             address_state: AddressState::Uncounted,
             phase: Phase::Live,
@@ -245,7 +253,7 @@ impl Session {
     }
 
     /// Releases the extra state if nothing is in it.
-    #[cfg(feature = "proxy-protocol")]
+    #[cfg(any(feature = "proxy-protocol", feature = "tls"))]
     pub(crate) fn release_empty_extra(&mut self) {
         if let Some(extra) = &self.extra {
             let Extra {
@@ -285,9 +293,21 @@ impl Session {
     #[inline]
     pub(crate) fn count_read(&mut self, len: usize, buf_len: usize) -> bool {
         self.bytes_in += len as u64;
-        // A short read means that the stream is empty, except in the cases of `InputEnd::Announced`.
-        self.is_readable = len == buf_len || self.input_end == InputEnd::Announced;
+        // A short read means that the stream is empty, unless more is known.
+        self.is_readable =
+            len == buf_len || self.input_end != InputEnd::Unknown && self.may_have_more();
         self.is_readable
+    }
+
+    /// Returns whether the stream may have more input after a short read.
+    #[inline(never)]
+    fn may_have_more(&self) -> bool {
+        match self.input_end {
+            InputEnd::Announced => true,
+            InputEnd::Unknown | InputEnd::Read => false,
+            #[cfg(feature = "tls")]
+            InputEnd::UnknownInTls => self.stream.tls().is_some_and(|tls| !tls.is_drained()),
+        }
     }
 
     /// Counts input that was discarded after the end of the protocol.

@@ -108,6 +108,8 @@ impl SessionLog {
                 | Error::ProxyHeader
                 | Error::HandlerPanicked,
             ) => Kind::Fault,
+            #[cfg(feature = "tls")]
+            Some(Error::Tls(_) | Error::NotTls) => Kind::Fault,
             Some(Error::Io(_)) | None => Kind::Session,
         };
         let is_fault = kind == Kind::Fault;

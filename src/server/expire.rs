@@ -72,6 +72,14 @@ impl Engine {
         match deadline {
             Deadline::Handshake => {
                 self.stats.count_refusal(Refusal::HandshakeTimeout);
+                #[cfg(feature = "tls")]
+                if self.sessions[slot]
+                    .stream
+                    .tls()
+                    .is_some_and(|tls| !tls.can_send())
+                {
+                    self.stats.tls.count(crate::tls::Failure::Timeout);
+                }
                 let error = Some(Error::Limit(Limit::HandshakeTimeout));
                 if self.has_request_begun(slot) {
                     let response = HttpResponse::new(408, "the request did not arrive in time\n");

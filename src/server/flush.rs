@@ -171,7 +171,8 @@ impl Engine {
             && !self.topics.is_dirty()
             && let Some(span) = session.outbound.turn_span()
         {
-            let len = match session.stream.write(self.turn_buffer.bytes(span)) {
+            let bytes = self.turn_buffer.bytes(span);
+            let len = match session.stream.write_unsealed(bytes) {
                 Ok(len) => len,
                 Err(error) => return self.flush_after_error(slot, error, handler),
             };
@@ -208,7 +209,8 @@ impl Engine {
             len_max += self.claim_all(slot);
         }
         self.write_session(slot, len_max);
-        if self.sessions[slot].outbound.is_empty() {
+        let session = &self.sessions[slot];
+        if session.outbound.is_empty() && !session.stream.has_unsent() {
             self.all_sent(slot);
         }
         self.resume_if_low(slot, handler);
@@ -270,6 +272,9 @@ impl Engine {
         let session = &mut sessions[slot];
         if session.is_blocked || session.outbound.is_empty() || session.phase == Phase::Dead {
             session.outbound.make_owned(turn_buffer, buffers);
+            if session.stream.has_unsent() && !session.is_blocked && session.phase != Phase::Dead {
+                return self.write_sealed(slot);
+            }
             if session.is_blocked && !session.outbound.is_empty() {
                 // A member that skipped all its messages had nothing unsent, and so no write deadline.
                 self.expect_progress(slot);
@@ -288,6 +293,23 @@ impl Engine {
                     self.expect_progress(slot);
                 }
                 self.queue_flush(slot);
+            }
+            Err(error) => self.stream_failed(slot, error),
+        }
+    }
+
+    /// Writes bytes that the stream has accepted and that wait for the socket.
+    #[inline(never)]
+    fn write_sealed(&mut self, slot: usize) {
+        match self.sessions[slot].stream.flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                // In the prologue, the deadline of the handshake stays.
+                if self.sessions[slot].phase == Phase::Prologue {
+                    self.sessions[slot].is_blocked = true;
+                } else {
+                    self.mark_blocked(slot);
+                }
             }
             Err(error) => self.stream_failed(slot, error),
         }
@@ -389,7 +411,8 @@ impl Engine {
 enum Written {
     /// Nothing is unsent.
     All,
-    /// The stream has accepted less than it was offered, and accepts no more until it is writable again.
+    /// The stream accepts no more until it is writable again: it has accepted less than it was offered, or a part of
+    /// what it has accepted waits for the socket.
     Short,
     /// The stream has accepted `len_max` bytes, and may accept more.
     Slice,
@@ -425,6 +448,9 @@ fn write(
         session.outbound.advance(len, topics, turn_buffer, buffers);
         session.bytes_out += len as u64;
         left -= len;
+        if session.stream.has_unsent() {
+            return Ok(Written::Short);
+        }
         if session.outbound.is_empty() {
             return Ok(Written::All);
         }

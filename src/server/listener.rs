@@ -9,6 +9,8 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::stream::Stream;
+#[cfg(feature = "tls")]
+use crate::tls::stream::{Scratch, TlsStream};
 use mio::event::Source;
 use mio::net::TcpListener;
 #[cfg(unix)]
@@ -16,6 +18,8 @@ use mio::net::UnixListener;
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::sync::{Arc, Mutex};
 
 /// Options of a listener; see [`Server::listen_with`](crate::Server::listen_with).
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,7 @@ pub struct ListenOptions {
     is_proxied: bool,
     #[cfg(feature = "tls")]
     tls: Option<crate::Tls>,
+    tag: u8,
 }
 
 impl ListenOptions {
@@ -67,6 +72,46 @@ impl ListenOptions {
         self.tls = Some(tls.clone());
         self
     }
+
+    /// Sets a number for the connections of the listener, 0 by default, which a handler can read
+    /// ([`Context::listener_tag`](crate::Context::listener_tag)). So a handler can answer the requests of an internal
+    /// listener differently, as `wsloop serve -l metrics:ADDR` does.
+    ///
+    /// ```
+    /// use wsloop::handlers::{Echo, Metrics};
+    /// use wsloop::{Config, Context, Handler, HttpResponse, Id, ListenOptions, Message, Request, Server};
+    ///
+    /// const INTERNAL: u8 = 1;
+    ///
+    /// struct Both(Echo);
+    ///
+    /// impl Handler for Both {
+    ///     fn inner(&mut self) -> Option<&mut dyn Handler> {
+    ///         Some(&mut self.0)
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    ///         self.0.on_message(cx, id, message);
+    ///     }
+    ///     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+    ///         if cx.listener_tag(id) == INTERNAL {
+    ///             return Metrics.on_http(cx, id, request);
+    ///         }
+    ///         HttpResponse::new(404, "not found\n")
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Both(Echo::new()))?;
+    /// server.listen("127.0.0.1:0")?;
+    /// server.listen_with("127.0.0.1:0", &ListenOptions::new().tag(INTERNAL))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tag(mut self, tag: u8) -> Self {
+        self.tag = tag;
+        self
+    }
 }
 
 /// A connection that a listener has accepted.
@@ -77,6 +122,8 @@ pub(super) struct Accepted {
     pub(super) peer: Option<SocketAddr>,
     /// Whether a header of the PROXY protocol must precede the request.
     pub(super) is_proxied: bool,
+    /// The number of the listener's options.
+    pub(super) tag: u8,
 }
 
 /// A listening socket that is registered with the poll.
@@ -86,6 +133,8 @@ pub(super) struct Listener {
     /// The address with the actual port; `None` for a Unix socket.
     pub(super) addr: Option<SocketAddr>,
     options: ListenOptions,
+    #[cfg(feature = "tls")]
+    tls_scratch: Arc<Mutex<Scratch>>,
     state: State,
 }
 
@@ -111,6 +160,8 @@ impl Listener {
             socket,
             addr,
             options: options.clone(),
+            #[cfg(feature = "tls")]
+            tls_scratch: Arc::default(),
             state: State::Pending,
         })
     }
@@ -153,10 +204,15 @@ impl Listener {
         for _ in 0..budget {
             match self.socket.accept() {
                 Ok((stream, peer)) => {
+                    #[cfg(feature = "tls")]
+                    let Some(stream) = self.with_tls(stream) else {
+                        continue;
+                    };
                     let accepted = Accepted {
                         stream,
                         peer,
                         is_proxied: self.options.is_proxied,
+                        tag: self.options.tag,
                     };
                     register(engine, accepted);
                 }
@@ -174,6 +230,22 @@ impl Listener {
                         return;
                     }
                 },
+            }
+        }
+    }
+
+    /// Adds TLS to a connection if the listener demands it. Returns `None`, which closes the connection, if rustls cannot
+    /// use the configuration that the program has made for it.
+    #[cfg(feature = "tls")]
+    fn with_tls(&self, stream: Stream) -> Option<Stream> {
+        let Some(tls) = &self.options.tls else {
+            return Some(stream);
+        };
+        match TlsStream::new(stream, tls.current(), Arc::clone(&self.tls_scratch)) {
+            Ok(stream) => Some(Stream::Tls(Box::new(stream))),
+            Err(error) => {
+                log::error!("closed a connection: rustls cannot use its configuration: {error}");
+                None
             }
         }
     }

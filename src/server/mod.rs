@@ -12,8 +12,8 @@ mod expire;
 mod flush;
 mod handle;
 mod listener;
-#[cfg(feature = "proxy-protocol")]
-mod prologue;
+#[cfg(any(feature = "proxy-protocol", feature = "tls"))]
+pub(crate) mod prologue;
 mod read;
 mod reap;
 mod sources;
@@ -488,10 +488,12 @@ fn accept(engine: &mut Engine, registry: &Registry, accepted: Accepted) {
         stream,
         peer,
         is_proxied,
+        tag,
     } = accepted;
     let Some(id) = engine.insert_with(stream, peer, is_proxied) else {
         return;
     };
+    engine.set_listener_tag(id, tag);
     let stream = engine.stream_mut(id).expect("inserted the line above");
     let registered = registry.register(stream, Token(token_of(id)), INTERESTS);
     if let Err(error) = registered {

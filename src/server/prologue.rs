@@ -1,35 +1,135 @@
-//! The part of the read phase that precedes the WebSocket protocol: the header of the PROXY protocol.
+//! The part of the read phase that precedes the WebSocket protocol: the header of the PROXY protocol, and the handshake of
+//! TLS.
 //!
-//! Until the header is complete, the session has the phase `Prologue` and extra state, so that the fast paths of the
-//! read phase do not apply to it. Sessions of listeners that do not demand the header execute no instruction for it.
+//! Until both are complete, the session has the phase `Prologue` and extra state, so that the fast paths of the read
+//! phase do not apply to it. Sessions of listeners that demand neither execute no instruction for them.
+//!
+//! A handshake of TLS takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKES_PER_TURN`]).
 
 use crate::engine::Engine;
-use crate::engine::session::{Ending, Phase, Unprocessed};
+#[cfg(feature = "tls")]
+use crate::engine::session::InputEnd;
+#[cfg(feature = "proxy-protocol")]
+use crate::engine::session::Unprocessed;
+use crate::engine::session::{Ending, Phase};
 use crate::error::{Error, Side};
 use crate::handler::Handler;
+#[cfg(feature = "tls")]
+use crate::proto::HttpResponse;
+#[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol;
+#[cfg(feature = "proxy-protocol")]
 use crate::stats::Refusal;
+#[cfg(feature = "tls")]
+use crate::tls::Failure;
+#[cfg(feature = "tls")]
+use crate::tls::stream::{Handshake, HandshakeFailure};
+#[cfg(feature = "tls")]
+use std::io::ErrorKind;
+#[cfg(feature = "proxy-protocol")]
 use std::io::Read;
+#[cfg(feature = "proxy-protocol")]
 use std::mem;
 
 impl Engine {
-    /// Called for a new connection of a listener that demands the header.
-    pub(crate) fn expect_proxy_header(&mut self, slot: usize) {
+    /// Called for a new connection of a listener that demands the header, TLS, or both.
+    pub(crate) fn expect_prologue(&mut self, slot: usize, is_proxied: bool) {
         let session = &mut self.sessions[slot];
         session.phase = Phase::Prologue;
         session.extra_mut();
+        #[cfg(feature = "tls")]
+        if let Some(tls) = session.stream.tls_mut()
+            && !is_proxied
+        {
+            tls.begin(&[]);
+        }
+        #[cfg(not(feature = "tls"))]
+        debug_assert!(is_proxied);
     }
 
-    /// Reads once. If the header is complete afterwards, sets the phase to `Live` and processes the input after the
-    /// header. If the bytes do not begin a header, ends the session. Returns the number of messages that were
-    /// processed.
+    /// Reads once. If the header or the handshake is complete afterwards, continues with what follows it. Returns the
+    /// number of messages that were processed.
     #[inline(never)]
     pub(super) fn read_prologue(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
-        let session = &mut self.sessions[slot];
-        let mut buf = [0; READ_BYTES];
-        if !session.is_readable {
+        if !self.sessions[slot].is_readable {
             return 0;
         }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.sessions[slot].stream.tls()
+            && !tls.is_before_handshake()
+        {
+            self.continue_handshake(slot);
+            if self.sessions[slot].phase == Phase::Live {
+                self.sessions[slot].release_empty_extra();
+            }
+            return 0;
+        }
+        #[cfg(feature = "proxy-protocol")]
+        self.read_proxy_header(slot);
+        if self.sessions[slot].phase != Phase::Live {
+            return 0;
+        }
+        let messages = self.process_unprocessed(slot, handler);
+        self.sessions[slot].release_empty_extra();
+        messages
+    }
+
+    /// Reads once, and continues the handshake of TLS. If the turn has continued enough of them, queues the session for
+    /// the next turn.
+    #[cfg(feature = "tls")]
+    fn continue_handshake(&mut self, slot: usize) {
+        if self.handshakes_left == 0 {
+            return;
+        }
+        let session = &mut self.sessions[slot];
+        let Some(tls) = session.stream.tls_mut() else {
+            return;
+        };
+        let result = tls.handshake();
+        // A part of a message costs nothing worth mentioning.
+        if tls.take_work() > 0 {
+            self.handshakes_left -= 1;
+        }
+        session.is_readable = !tls.is_drained() || session.input_end == InputEnd::Announced;
+        // The poll reports when the socket accepts more.
+        session.is_blocked = tls.has_unsent();
+        match result {
+            Ok(Handshake::Incomplete) => {}
+            Ok(Handshake::Complete) => {
+                session.phase = Phase::Live;
+                self.stats.tls.handshakes += 1;
+                self.stats.tls.resumed += u64::from(tls.is_resumed());
+            }
+            Err(HandshakeFailure::NotTls { is_http }) => {
+                self.stats.tls.count(Failure::NotTls);
+                if is_http {
+                    let response = HttpResponse::new(
+                        400,
+                        "this port expects TLS: use https:// or wss:// instead of http:// or ws://\n",
+                    );
+                    self.refuse(slot, &response, false, Some(Error::NotTls));
+                } else {
+                    self.end_now(slot, Ending::abnormal(Side::Us, Some(Error::NotTls)));
+                }
+            }
+            Err(HandshakeFailure::Tls(error)) => self.tls_failed(slot, error),
+            Err(HandshakeFailure::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+            Err(HandshakeFailure::Io(error)) => {
+                self.stats.tls.count(Failure::Closed);
+                self.stream_failed(slot, error);
+            }
+            Err(HandshakeFailure::End) => {
+                self.stats.tls.count(Failure::Closed);
+                self.end_of_input(slot);
+            }
+        }
+    }
+
+    /// Reads once. If the bytes do not begin a header, ends the session.
+    #[cfg(feature = "proxy-protocol")]
+    fn read_proxy_header(&mut self, slot: usize) {
+        let session = &mut self.sessions[slot];
+        let mut buf = [0; READ_BYTES];
         match session.stream.read(&mut buf) {
             Ok(0) => self.end_of_input(slot),
             Ok(len) => {
@@ -39,16 +139,12 @@ impl Engine {
             }
             Err(error) => self.read_failed(slot, error),
         }
-        if self.sessions[slot].phase != Phase::Live {
-            return 0;
-        }
-        let messages = self.process_unprocessed(slot, handler);
-        self.sessions[slot].release_empty_extra();
-        messages
     }
 
     /// Appends input to the part of the header that has arrived before, and parses it. When the header is complete,
-    /// sets the phase to `Live`, or refuses the session if its client's address has reached a limit.
+    /// sets the phase to `Live` or begins the handshake of TLS, or refuses the session if its client's address has reached
+    /// a limit.
+    #[cfg(feature = "proxy-protocol")]
     fn receive_proxy_header(&mut self, slot: usize, input: &[u8]) {
         let session = &mut self.sessions[slot];
         let mut bytes = mem::take(&mut session.extra_mut().unprocessed.bytes);
@@ -60,6 +156,16 @@ impl Engine {
             Ok(Some(header)) => {
                 session.phase = Phase::Live;
                 let is_admitted = self.identify_by_proxy_header(slot, header.client);
+                #[cfg(feature = "tls")]
+                if is_admitted && let Some(tls) = self.sessions[slot].stream.tls_mut() {
+                    tls.begin(&bytes[header.len..]);
+                    self.buffers.put(bytes);
+                    let session = &mut self.sessions[slot];
+                    session.phase = Phase::Prologue;
+                    // TLS may have input that no event will report.
+                    session.is_readable = true;
+                    return;
+                }
                 if is_admitted && header.len < bytes.len() {
                     self.sessions[slot].extra_mut().unprocessed = Unprocessed {
                         bytes,
@@ -80,4 +186,9 @@ impl Engine {
 }
 
 /// Maximum bytes of a read: enough for a header, and usually for the request.
+#[cfg(feature = "proxy-protocol")]
 const READ_BYTES: usize = 1024;
+
+/// Maximum handshakes of TLS that one turn continues: 2 to 4 ms of work, so that open sessions are not delayed by more.
+#[cfg(feature = "tls")]
+pub(crate) const HANDSHAKES_PER_TURN: usize = 16;

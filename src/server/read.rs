@@ -149,6 +149,10 @@ impl Engine {
             read.bytes += payload.bytes;
             read.messages = payload.messages;
             discount += payload.discount;
+            #[cfg(feature = "tls")]
+            {
+                read.bytes += self.take_tls_work(slot);
+            }
         }
         let session = &mut self.sessions[slot];
         if session.wants_input() && !mem::replace(&mut session.is_read_queued, true) {
@@ -221,6 +225,10 @@ impl Engine {
                     Err(error) => self.read_failed(slot, error),
                 }
             }
+            #[cfg(feature = "tls")]
+            {
+                read.bytes += self.take_tls_work(slot);
+            }
             has_share = read.bytes - discount < self.config.read_budget_bytes
                 && read.messages < SESSION_MESSAGES_MAX;
             session = &mut self.sessions[slot];
@@ -286,6 +294,14 @@ impl Engine {
         payload
     }
 
+    /// Returns the work of the session's last reads that their bytes do not show: tiny records of TLS, and records without
+    /// bytes.
+    #[cfg(feature = "tls")]
+    fn take_tls_work(&mut self, slot: usize) -> usize {
+        let tls = self.sessions[slot].stream.tls_mut();
+        tls.map_or(0, |tls| tls.take_work())
+    }
+
     /// Called when a read has returned the end of the stream.
     #[inline(never)]
     pub(super) fn end_of_input(&mut self, slot: usize) {
@@ -301,16 +317,21 @@ impl Engine {
         match error.kind() {
             ErrorKind::WouldBlock => self.sessions[slot].is_readable = false,
             ErrorKind::Interrupted => {}
+            #[cfg(feature = "tls")]
+            ErrorKind::InvalidData => match error.downcast::<rustls::Error>() {
+                Ok(error) => self.tls_failed(slot, error),
+                Err(error) => self.stream_failed(slot, error),
+            },
             _ => self.stream_failed(slot, error),
         }
     }
 
     /// Processes input that was stored before, unless the session is still paused or deferred. Before the protocol,
-    /// reads the header of the PROXY protocol. Returns the number of messages.
+    /// reads the header of the PROXY protocol, and continues the handshake of TLS. Returns the number of messages.
     #[inline(never)]
     pub(super) fn process_unprocessed(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         let session = &mut self.sessions[slot];
-        #[cfg(feature = "proxy-protocol")]
+        #[cfg(any(feature = "proxy-protocol", feature = "tls"))]
         if session.phase == Phase::Prologue {
             return self.read_prologue(slot, handler);
         }

@@ -1,5 +1,15 @@
 //! TLS for listeners: `wss://`.
 
+mod record;
+mod server_name;
+mod session;
+mod stats;
+pub(crate) mod stream;
+
+pub use session::TlsSession;
+pub(crate) use stats::Failure;
+pub use stats::TlsStats;
+
 use rustls::ServerConfig;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +25,7 @@ impl Tls {
     /// Uses a configuration of rustls as it is.
     pub fn from_config(config: Arc<ServerConfig>) -> Self {
         Self {
-            current: Arc::new(RwLock::new(config)),
+            current: Arc::new(RwLock::new(server_name::recorded(&config))),
         }
     }
 

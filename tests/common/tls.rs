@@ -59,7 +59,7 @@ impl Authority {
             dir,
             file: String::new(),
         };
-        authority.file = authority.write("ca.pem", &certificate.pem());
+        authority.file = authority.write("ca.pem", certificate.pem());
         authority
     }
 

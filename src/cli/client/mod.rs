@@ -9,7 +9,9 @@ mod tls;
 
 pub(super) use attempt::{Attempt, Failure, Progress};
 pub(super) use random::{MaskingKeys, nonce};
-pub(super) use stream::{Address, Handshake, HandshakeError, Stream};
+#[cfg(feature = "tls-client")]
+use stream::HandshakeError;
+pub(super) use stream::{Address, Handshake, Stream};
 #[cfg(feature = "tls-client")]
 pub(super) use tls::TlsClient;
 

@@ -34,10 +34,6 @@ pub(in super::super) enum Stream {
 
 /// What a TLS handshake has agreed on.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(feature = "tls-client"),
-    expect(dead_code, reason = "there is no TLS")
-)]
 pub(in super::super) struct Handshake {
     /// Such as "1.3".
     pub(in super::super) version: &'static str,
@@ -69,9 +65,10 @@ impl fmt::Display for Handshake {
         let kind = if self.is_resumed { "resumed" } else { "full" };
         write!(
             f,
-            "TLS {}, {}, {alpn}, {kind} handshake",
+            "TLS {}, {}, {alpn}, {kind} handshake in {:.1} ms",
             self.version,
-            self.cipher()
+            self.cipher(),
+            self.time.as_secs_f64() * 1000.0
         )
     }
 }

@@ -187,7 +187,7 @@ mod tests {
         assert!(outbox.is_empty());
         outbox.frames().extend_from_slice(b"message");
         outbox.write(&mut stream).unwrap();
-        assert!(outbox.len() == 0 && !outbox.is_empty());
+        assert_eq!((outbox.len(), outbox.is_empty()), (0, false));
         stream.is_ready = true;
         outbox.write(&mut stream).unwrap();
         assert!(outbox.is_empty());

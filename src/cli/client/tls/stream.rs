@@ -61,7 +61,8 @@ impl<S: Read + Write> TlsStream<S> {
     /// # Errors
     /// Returns an error of the configuration.
     pub(in crate::cli) fn new(stream: S, client: &TlsClient) -> Result<Self, Error> {
-        let (tls, identity) = client.connection()?;
+        let (mut tls, identity) = client.connection()?;
+        tls.set_buffer_limit(Some(CIPHERTEXT_BYTES_MAX));
         Ok(Self {
             stream,
             tls,
@@ -289,6 +290,10 @@ fn take_scratch() -> Vec<u8> {
     scratch.resize(READ_BYTES, 0);
     scratch
 }
+
+/// Maximum ciphertext left inside by one write. Twice the default of rustls, so that a message of 64 KiB, with its
+/// header, needs one system call.
+const CIPHERTEXT_BYTES_MAX: usize = 128 * 1024;
 
 /// Maximum bytes of one read: four records.
 const READ_BYTES: usize = 64 * 1024;

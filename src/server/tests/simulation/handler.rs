@@ -424,6 +424,8 @@ impl Handler for RandomHandler {
             Error::Shutdown => self.counters.limits += 1,
             Error::HandlerPanicked => assert!(self.counters.panics > 0),
             Error::Response(_) | Error::ProxyHeader => panic!("{error}"),
+            #[cfg(feature = "tls")]
+            Error::Tls(_) | Error::NotTls => panic!("{error}"),
         }
         self.maybe_panic();
         // A connection without a session has no route, so its timers would reach no handler.

@@ -1,0 +1,762 @@
+//! TLS between the engine and the socket of one session.
+//!
+//! [`TlsStream`] implements the contract of [`Stream`]: `read` returns opened bytes, `write` accepts bytes and seals
+//! them. rustls' unbuffered connection does the handshake, and all of TLS 1.2; the records of TLS 1.3 are opened and sealed
+//! by [`Records`]. This file moves bytes between them and the socket, and owns what neither of them can take at the
+//! moment:
+//!
+//! - `input`: sealed bytes that were read and not opened, usually a part of a record
+//! - `plain`: opened bytes for which the caller's buffer was too small
+//! - `output`: sealed bytes that the socket has not accepted. Sealed bytes cannot be taken back, so they count as
+//!   written. Nothing is sealed while some are left, so there are at most [`SEAL_BYTES_MAX`] and the records' headers.
+//!
+//! An idle stream owns none of the three. Records are opened and sealed in buffers that all streams of a listener share
+//! ([`Scratch`]).
+
+use super::record::Records;
+use super::server_name;
+use crate::stream::{Stream, Transport};
+use rustls::pki_types::CertificateDer;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The stream of a session that speaks TLS.
+pub(crate) struct TlsStream {
+    socket: Stream,
+    layer: Layer,
+    scratch: Arc<Mutex<Scratch>>,
+    /// Sealed bytes that were read and not opened.
+    input: Vec<u8>,
+    /// Opened bytes that were not returned.
+    plain: Vec<u8>,
+    /// Sealed bytes that the socket has not accepted.
+    output: Vec<u8>,
+    /// Who the client has asked for, and who it is, if either is known.
+    identity: Option<Box<Identity>>,
+    /// The error that the next read returns.
+    failure: Option<Box<rustls::Error>>,
+    /// Work of the last reads that their lengths do not show, in bytes.
+    work: u32,
+    state: State,
+    /// `input` may contain whole records: the last read has opened as many as a read may.
+    has_records: bool,
+    /// The last read has emptied the socket, so that further bytes cause an event.
+    is_socket_drained: bool,
+    /// The peer has sent close_notify, which ends its bytes.
+    is_end_read: bool,
+    /// Our close_notify is sealed.
+    is_end_written: bool,
+    /// The handshake has continued an earlier session.
+    is_resumed: bool,
+    /// The last write was short. The next one seals one record first, so that less is left if it is short, too.
+    was_short: bool,
+}
+
+/// What opens and seals records.
+enum Layer {
+    /// In the handshake, and in TLS 1.2.
+    Rustls(Box<UnbufferedServerConnection>),
+    /// In TLS 1.3.
+    Records(Box<Records>),
+    /// After a failure.
+    None,
+}
+
+/// See [`TlsStream::identity`].
+#[derive(Debug, Default)]
+struct Identity {
+    server_name: Option<Box<str>>,
+    client_certificates: Option<Box<[CertificateDer<'static>]>>,
+}
+
+/// Progress of a TLS stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bytes are returned unchanged. [`TlsStream::begin`] begins the handshake.
+    Before,
+    /// The handshake has begun, and no byte of the peer has arrived.
+    Hello,
+    Handshake,
+    Open,
+    /// TLS has failed. The alert may be in `output`. Input is returned unchanged, to be discarded.
+    Failed,
+    /// The peer does not speak TLS. Bytes pass unchanged in both directions.
+    Plain,
+}
+
+/// The result of [`TlsStream::handshake`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    /// More bytes of the peer are needed.
+    Incomplete,
+    Complete,
+}
+
+/// Why a handshake failed.
+#[derive(Debug)]
+pub(crate) enum HandshakeFailure {
+    /// The first byte begins no TLS record. The stream passes bytes unchanged from here on.
+    NotTls {
+        is_http: bool,
+    },
+    Tls(rustls::Error),
+    /// The read failed.
+    Io(io::Error),
+    /// The peer has ended its direction.
+    End,
+}
+
+/// Buffers that all streams of a listener share: their bytes are used up before the call that filled them returns.
+/// Allocated at the first use.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Input, which rustls opens here.
+    sealed_in: Vec<u8>,
+    /// The bytes of several slices, to be sealed by rustls.
+    plain_out: Vec<u8>,
+    sealed_out: Vec<u8>,
+}
+
+/// The result of processing input.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Processed {
+    /// Number of bytes of the input that were used up.
+    pub(super) consumed: usize,
+    /// Number of records that were opened: with rustls, only those with application data.
+    pub(super) records: usize,
+    /// The peer has sent close_notify.
+    pub(super) is_end: bool,
+}
+
+impl TlsStream {
+    /// Returns a stream that passes bytes unchanged until [`begin`](Self::begin) is called.
+    ///
+    /// # Errors
+    /// rustls' error if it cannot use the configuration.
+    pub(crate) fn new(
+        socket: Stream,
+        config: Arc<ServerConfig>,
+        scratch: Arc<Mutex<Scratch>>,
+    ) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            socket,
+            layer: Layer::Rustls(Box::new(UnbufferedServerConnection::new(config)?)),
+            scratch,
+            input: Vec::new(),
+            plain: Vec::new(),
+            output: Vec::new(),
+            identity: None,
+            is_resumed: false,
+            failure: None,
+            work: 0,
+            state: State::Before,
+            has_records: false,
+            is_socket_drained: false,
+            is_end_read: false,
+            is_end_written: false,
+            was_short: false,
+        })
+    }
+
+    /// Returns the stream below TLS.
+    pub(crate) fn socket(&self) -> &Stream {
+        &self.socket
+    }
+
+    /// As [`socket`](Self::socket).
+    pub(crate) fn socket_mut(&mut self) -> &mut Stream {
+        &mut self.socket
+    }
+
+    /// Returns whether the handshake has not begun.
+    pub(crate) fn is_before_handshake(&self) -> bool {
+        self.state == State::Before
+    }
+
+    /// Returns whether bytes of the caller can be sent to the peer in a form that it understands.
+    pub(crate) fn can_send(&self) -> bool {
+        matches!(self.state, State::Open | State::Plain)
+    }
+
+    /// Returns whether sealed bytes wait for the socket.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Returns whether a read would return nothing before the next event of the socket.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_socket_drained
+            && !self.has_records
+            && !self.is_end_read
+            && self.plain.is_empty()
+            && self.failure.is_none()
+    }
+
+    /// Returns the work of reads since the last call, in bytes, in addition to what the reads have returned.
+    pub(crate) fn take_work(&mut self) -> usize {
+        mem::take(&mut self.work) as usize
+    }
+
+    /// Returns whether the handshake is complete, and TLS has not failed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Returns the version, once the handshake is complete.
+    pub(crate) fn version(&self) -> Option<ProtocolVersion> {
+        match &self.layer {
+            Layer::Rustls(connection) => connection.protocol_version(),
+            Layer::Records(records) => Some(records.version()),
+            Layer::None => None,
+        }
+    }
+
+    /// Returns the cipher suite, once the handshake is complete.
+    pub(crate) fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
+        match &self.layer {
+            Layer::Rustls(connection) => connection.negotiated_cipher_suite(),
+            Layer::Records(records) => Some(records.cipher_suite()),
+            Layer::None => None,
+        }
+    }
+
+    /// Returns whether the handshake has continued an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// Returns the name of the host that the client has asked for.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.identity.as_ref()?.server_name.as_deref()
+    }
+
+    /// Returns the certificates of the client, its own first.
+    pub(crate) fn client_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.identity.as_ref()?.client_certificates.as_deref()
+    }
+
+    /// Begins the handshake. `input` was read from this stream before.
+    pub(crate) fn begin(&mut self, input: &[u8]) {
+        debug_assert!(self.state == State::Before);
+        self.state = State::Hello;
+        self.input = input.to_vec();
+        self.has_records = !input.is_empty();
+    }
+
+    /// Reads once, and continues the handshake.
+    pub(crate) fn handshake(&mut self) -> Result<Handshake, HandshakeFailure> {
+        let scratch = Arc::clone(&self.scratch);
+        let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let sealed = slice(
+            &mut scratch.sealed_in,
+            RECORD_BYTES_MAX.max(self.input.len()),
+        );
+        let len = match self.fill(sealed) {
+            Ok(0) => return Err(HandshakeFailure::End),
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(Handshake::Incomplete);
+            }
+            Err(error) => return Err(HandshakeFailure::Io(error)),
+        };
+        if self.state == State::Hello {
+            if sealed[0] != CONTENT_TYPE_HANDSHAKE {
+                self.state = State::Plain;
+                self.input = Vec::new();
+                let is_http = sealed[0].is_ascii_uppercase();
+                return Err(HandshakeFailure::NotTls { is_http });
+            }
+            self.state = State::Handshake;
+        }
+        server_name::forget();
+        // Application data can follow the client's last message of the handshake.
+        let mut plain = Vec::new();
+        let opened = self.open(&mut sealed[..len], |bytes| plain.extend_from_slice(bytes));
+        self.plain = plain;
+        if let Some(name) = server_name::take() {
+            self.identity.get_or_insert_default().server_name = Some(name);
+        }
+        let is_complete = match opened {
+            Ok(()) => self.complete(),
+            Err(error) => Err(error),
+        };
+        // If this fails, a later write fails, too.
+        let _ = self.flush();
+        match is_complete {
+            Ok(true) => Ok(Handshake::Complete),
+            Ok(false) => Ok(Handshake::Incomplete),
+            Err(error) => Err(HandshakeFailure::Tls(error)),
+        }
+    }
+
+    /// Records the end of the handshake, and replaces rustls if the version is 1.3. Returns whether the handshake is
+    /// complete.
+    fn complete(&mut self) -> Result<bool, rustls::Error> {
+        let Layer::Rustls(connection) = &self.layer else {
+            return Ok(false);
+        };
+        if connection.is_handshaking() {
+            return Ok(false);
+        }
+        self.is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        if let Some(certificates) = connection.peer_certificates() {
+            self.identity.get_or_insert_default().client_certificates = Some(certificates.into());
+        }
+        if connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && let Layer::Rustls(connection) = mem::replace(&mut self.layer, Layer::None)
+        {
+            let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
+            self.layer = Layer::Records(Box::new(Records::new(secrets, kernel)));
+        }
+        self.state = State::Open;
+        Ok(true)
+    }
+
+    /// Moves the unopened input to the front of `sealed`, and reads behind it unless the input may contain whole records.
+    /// Returns the number of bytes, or 0 at the end of the stream.
+    fn fill(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
+        let (kept, space) = sealed.split_at_mut(self.input.len());
+        let mut len = 0;
+        if !self.has_records {
+            debug_assert!(!space.is_empty());
+            len = match self.socket.read(space) {
+                Ok(0) => return Ok(0),
+                Ok(len) => len,
+                Err(error) => {
+                    self.is_socket_drained = error.kind() == ErrorKind::WouldBlock;
+                    return Err(error);
+                }
+            };
+            self.is_socket_drained = len < space.len() && self.socket.is_drained_by_short_read();
+        }
+        kept.copy_from_slice(&self.input);
+        Ok(kept.len() + len)
+    }
+
+    /// Opens the records in `sealed`, passes their bytes to `deliver`, and stores the rest of `sealed`. If rustls finds an
+    /// error, its alert is in `output`, and nothing can be sent or received any more.
+    fn open(&mut self, sealed: &mut [u8], deliver: impl FnMut(&[u8])) -> Result<(), rustls::Error> {
+        let result = match &mut self.layer {
+            Layer::Rustls(connection) => process(connection, sealed, &mut self.output, deliver),
+            Layer::Records(records) => records.process(sealed, &mut self.output, deliver),
+            Layer::None => Err(rustls::Error::HandshakeNotComplete),
+        };
+        let Processed {
+            consumed,
+            records,
+            is_end,
+        } = match result {
+            Ok(processed) => processed,
+            Err(error) => {
+                self.fail();
+                return Err(error);
+            }
+        };
+        let work = u32::from(consumed > 0) + records as u32;
+        self.work = self.work.saturating_add(work * RECORD_WORK);
+        self.is_end_read |= is_end;
+        self.has_records = records >= RECORDS_PER_READ && !is_end;
+        let rest = if is_end { &[] } else { &sealed[consumed..] };
+        if rest.len() >= RECORD_BYTES_MAX && !self.has_records {
+            // A handshake message of many records.
+            self.fail();
+            return Err(rustls::InvalidMessage::HandshakePayloadTooLarge.into());
+        }
+        // An idle stream owns no memory here.
+        if rest.is_empty() {
+            self.input = Vec::new();
+        } else {
+            self.input = rest.to_vec();
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self) {
+        self.state = State::Failed;
+        self.has_records = false;
+        self.input = Vec::new();
+    }
+
+    /// Copies opened bytes that were stored.
+    fn take_plain(&mut self, buf: &mut [u8]) -> usize {
+        let len = self.plain.len().min(buf.len());
+        buf[..len].copy_from_slice(&self.plain[..len]);
+        if len == self.plain.len() {
+            self.plain = Vec::new();
+        } else {
+            self.plain.drain(..len);
+        }
+        len
+    }
+
+    /// Seals as many bytes of `slices` as the socket accepts, and up to [`SEAL_BYTES_MAX`] more. Returns their number.
+    fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let scratch = Arc::clone(&self.scratch);
+        let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let Scratch {
+            plain_out,
+            sealed_out,
+            ..
+        } = &mut *scratch;
+        let mut count = 0;
+        let mut plain = Slices { slices, start: 0 };
+        self.flush()?;
+        while !plain.is_empty() {
+            let len_max = if self.was_short {
+                RECORD_PLAIN_BYTES_MAX
+            } else {
+                SEAL_BYTES_MAX
+            };
+            sealed_out.clear();
+            count += match &mut self.layer {
+                Layer::Records(records) => {
+                    let sealed = records.seal(&mut plain, len_max, sealed_out);
+                    sealed.map_err(io::Error::other)?
+                }
+                Layer::Rustls(connection) => {
+                    let plain = plain.take(len_max, plain_out);
+                    encrypt(connection, plain, sealed_out)?;
+                    plain.len()
+                }
+                Layer::None => return Err(ErrorKind::BrokenPipe.into()),
+            };
+            let written = match self.socket.write(sealed_out) {
+                Ok(len) => len,
+                Err(error) if is_retried(&error) => 0,
+                Err(error) => return Err(error),
+            };
+            self.was_short = written < sealed_out.len();
+            if self.was_short {
+                self.output = sealed_out[written..].to_vec();
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Seals close_notify, the end of our bytes, unless it was sealed before. Writes sealed bytes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if some remain, or the error of the socket.
+    pub(crate) fn write_end(&mut self) -> io::Result<()> {
+        if self.state == State::Open && !mem::replace(&mut self.is_end_written, true) {
+            match &mut self.layer {
+                Layer::Records(records) => records.seal_end(&mut self.output),
+                Layer::Rustls(connection) => encrypt_end(connection, &mut self.output),
+                Layer::None => {}
+            }
+        }
+        self.flush()
+    }
+}
+
+impl Read for TlsStream {
+    /// Returns opened bytes. `Interrupted` if there were records without bytes; more may follow.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.state {
+            State::Open => {}
+            State::Before | State::Plain | State::Failed => {
+                if let Some(error) = self.failure.take() {
+                    return Err(io::Error::new(ErrorKind::InvalidData, *error));
+                }
+                let read = self.socket.read(buf);
+                self.is_socket_drained = match &read {
+                    Ok(len) => *len < buf.len() && self.socket.is_drained_by_short_read(),
+                    Err(error) => error.kind() == ErrorKind::WouldBlock,
+                };
+                return read;
+            }
+            State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
+        }
+        if !self.plain.is_empty() {
+            return Ok(self.take_plain(buf));
+        }
+        if self.is_end_read {
+            return Ok(0);
+        }
+        let scratch = Arc::clone(&self.scratch);
+        let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let len_max = buf
+            .len()
+            .clamp(RECORD_BYTES_MAX, READ_BYTES_MAX)
+            .max(self.input.len());
+        let sealed = slice(&mut scratch.sealed_in, len_max);
+        let len = self.fill(sealed)?;
+        if len == 0 {
+            return Ok(0);
+        }
+        let mut filled = 0;
+        let mut plain = Vec::new();
+        let opened = self.open(&mut sealed[..len], |bytes| {
+            let len = bytes.len().min(buf.len() - filled);
+            buf[filled..filled + len].copy_from_slice(&bytes[..len]);
+            filled += len;
+            plain.extend_from_slice(&bytes[len..]);
+        });
+        self.plain = plain;
+        // The answer to a key update, or an alert. If this fails, a later write fails, too.
+        let _ = self.flush();
+        match opened {
+            Err(error) if filled == 0 => Err(io::Error::new(ErrorKind::InvalidData, error)),
+            Err(error) => {
+                self.failure = Some(Box::new(error));
+                Ok(filled)
+            }
+            Ok(()) if filled > 0 => Ok(filled),
+            Ok(()) if self.is_end_read => Ok(0),
+            Ok(()) if self.is_drained() => Err(ErrorKind::WouldBlock.into()),
+            Ok(()) => Err(ErrorKind::Interrupted.into()),
+        }
+    }
+}
+
+impl Write for TlsStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// Returns the number of bytes that were sealed. Some of them may wait for the socket
+    /// ([`has_unsent`](TlsStream::has_unsent)); a number that is smaller than that of all bytes means that some do.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.state {
+            State::Open => self.seal(slices),
+            State::Plain => self.socket.write_vectored(slices),
+            State::Before | State::Hello | State::Handshake | State::Failed => {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+
+    /// Writes sealed bytes. `WouldBlock` if some remain.
+    fn flush(&mut self) -> io::Result<()> {
+        let mut sent = 0;
+        let result = loop {
+            if sent == self.output.len() {
+                break Ok(());
+            }
+            match self.socket.write(&self.output[sent..]) {
+                Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                Ok(len) => sent += len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        if sent == self.output.len() {
+            self.output = Vec::new();
+        } else {
+            self.output.drain(..sent);
+        }
+        result
+    }
+}
+
+impl Transport for TlsStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.socket.shutdown_write()
+    }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("socket", &self.socket)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes of several slices, of which some are taken.
+pub(super) struct Slices<'a, 's> {
+    slices: &'a [IoSlice<'s>],
+    /// Number of bytes of the first slice that are taken.
+    start: usize,
+}
+
+impl Slices<'_, '_> {
+    /// Returns whether all bytes are taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slices.iter().map(|slice| slice.len()).sum::<usize>() == self.start
+    }
+
+    /// Appends the next `len_max` bytes to `buf`, or all that are left. Returns their number.
+    pub(super) fn append_to(&mut self, buf: &mut Vec<u8>, len_max: usize) -> usize {
+        let mut left = len_max;
+        while let [first, others @ ..] = self.slices {
+            let first = &first[self.start..];
+            let len = first.len().min(left);
+            buf.extend_from_slice(&first[..len]);
+            left -= len;
+            if len < first.len() {
+                self.start += len;
+                break;
+            }
+            (self.slices, self.start) = (others, 0);
+        }
+        len_max - left
+    }
+
+    /// Returns the next `len_max` bytes, or all that are left. Copies them to `buf`.
+    fn take<'b>(&mut self, len_max: usize, buf: &'b mut Vec<u8>) -> &'b [u8] {
+        buf.clear();
+        self.append_to(buf, len_max);
+        buf
+    }
+}
+
+/// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete or
+/// [`RECORDS_PER_READ`] are opened. Appends what rustls wants to send to `output`.
+fn process(
+    connection: &mut UnbufferedServerConnection,
+    input: &mut [u8],
+    output: &mut Vec<u8>,
+    mut deliver: impl FnMut(&[u8]),
+) -> Result<Processed, rustls::Error> {
+    let mut processed = Processed::default();
+    loop {
+        let UnbufferedStatus { mut discard, state } =
+            connection.process_tls_records(&mut input[processed.consumed..]);
+        let mut is_done = false;
+        match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record?;
+                    processed.records += 1;
+                    discard += record.discard;
+                    deliver(record.payload);
+                }
+                is_done = processed.records >= RECORDS_PER_READ;
+            }
+            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::PeerClosed) => processed.is_end = true,
+            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
+                is_done = true;
+            }
+            Ok(ConnectionState::Closed) => {
+                processed.is_end = true;
+                is_done = true;
+            }
+            // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it is
+            // discarded.
+            Ok(ConnectionState::ReadEarlyData(mut data)) => {
+                while let Some(record) = data.next_record() {
+                    discard += record?.discard;
+                }
+            }
+            Ok(_) => is_done = true,
+            Err(error) => {
+                // rustls reports the error first, and then the alert.
+                while let Ok(ConnectionState::EncodeTlsData(data)) =
+                    connection.process_tls_records(&mut []).state
+                {
+                    encode(data, output);
+                }
+                return Err(error);
+            }
+        }
+        processed.consumed += discard;
+        if is_done {
+            return Ok(processed);
+        }
+    }
+}
+
+/// Appends a message that rustls wants to send.
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+    let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) else {
+        return;
+    };
+    let start = output.len();
+    output.resize(start + needed.required_size, 0);
+    data.encode(&mut output[start..])
+        .expect("the space has the size that rustls needs");
+}
+
+/// Seals `plain` with rustls, after what rustls wants to send itself. Appends the records to `sealed`.
+fn encrypt(
+    connection: &mut UnbufferedServerConnection,
+    plain: &[u8],
+    sealed: &mut Vec<u8>,
+) -> io::Result<()> {
+    loop {
+        match connection.process_tls_records(&mut []).state {
+            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let needed = match traffic.encrypt(plain, &mut []) {
+                    Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
+                    Ok(_) => return Ok(()),
+                    // The keys of TLS 1.2 are used up, after 2^24 records with AES.
+                    Err(error) => return Err(io::Error::other(error)),
+                };
+                let start = sealed.len();
+                sealed.resize(start + needed, 0);
+                let len = traffic.encrypt(plain, &mut sealed[start..]);
+                let len = len.map_err(io::Error::other)?;
+                sealed.truncate(start + len);
+                return Ok(());
+            }
+            // Reported once, before the state that allows writing.
+            Ok(ConnectionState::PeerClosed) => {}
+            Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
+            Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+        }
+    }
+}
+
+/// Seals close_notify with rustls. Appends it to `sealed`.
+fn encrypt_end(connection: &mut UnbufferedServerConnection, sealed: &mut Vec<u8>) {
+    let state = connection.process_tls_records(&mut []).state;
+    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
+        let start = sealed.len();
+        sealed.resize(start + ALERT_BYTES_MAX, 0);
+        let len = traffic.queue_close_notify(&mut sealed[start..]);
+        sealed.truncate(start + len.unwrap_or(0));
+    }
+}
+
+/// Returns the first `len` bytes of a buffer, which grows if it has fewer.
+fn slice(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buf.len() < len {
+        buf.resize(len, 0);
+    }
+    &mut buf[..len]
+}
+
+fn is_retried(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// The first byte of a connection that speaks TLS: the content type of the record with the ClientHello (RFC 8446 section
+/// 5.1).
+pub(crate) const CONTENT_TYPE_HANDSHAKE: u8 = 22;
+
+/// Maximum bytes of an alert as a record, in every version.
+const ALERT_BYTES_MAX: usize = 64;
+
+/// Maximum bytes of a record: its header, a plaintext of 2^14 bytes, and the expansion that TLS 1.2 allows (RFC 5246 section
+/// 6.2.3). Also the maximum of the messages of a handshake that are incomplete.
+const RECORD_BYTES_MAX: usize = 5 + RECORD_PLAIN_BYTES_MAX + 2048;
+
+/// Maximum bytes that one record contains.
+pub(super) const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
+
+/// Maximum bytes that one call reads from the socket.
+const READ_BYTES_MAX: usize = 128 * 1024;
+
+/// Maximum bytes that are sealed for one write to the socket, and so, with the headers of the records, of the sealed bytes
+/// that wait for the socket.
+const SEAL_BYTES_MAX: usize = 4 * RECORD_PLAIN_BYTES_MAX;
+
+/// Maximum records that one read opens: 0.1 to 0.2 ms if they are tiny.
+pub(super) const RECORDS_PER_READ: usize = 128;
+
+/// Work of opening a record, in addition to its bytes.
+const RECORD_WORK: u32 = 512;
