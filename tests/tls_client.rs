@@ -258,8 +258,8 @@ mod certificates {
         let damaged = file("damaged", cert.replacen("MII", "MIJ", 1).as_bytes());
         let table: [(&[&str], String); 9] = [
             (
-                &["--ca", "/nowhere"],
-                "cannot read --ca \"/nowhere\": ".into(),
+                &["--ca", "/no/file"],
+                "cannot read --ca \"/no/file\": ".into(),
             ),
             (&["--ca", "/"], "cannot read --ca \"/\": ".into()),
             (
@@ -275,8 +275,8 @@ mod certificates {
                 format!("--ca {damaged:?} contains a certificate that cannot be used: "),
             ),
             (
-                &["--cert", "/nowhere"],
-                "cannot read --cert \"/nowhere\": ".into(),
+                &["--cert", "/no/file"],
+                "cannot read --cert \"/no/file\": ".into(),
             ),
             (
                 &["--cert", &cert_file],
@@ -431,11 +431,13 @@ mod handshakes {
     #[test]
     fn a_refused_request_is_printed() {
         let authority = Authority::new();
-        let addr = tls_server(authority.issue(&["127.0.0.1"]).config(), |mut tls| {
+        let (send, ends) = mpsc::channel();
+        let addr = tls_server(authority.issue(&["127.0.0.1"]).config(), move |mut tls| {
             let _ = tls.read(&mut [0; 4096]);
             let _ = tls.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nforbidden");
             let _ = tls.flush();
-            let _ = std::io::copy(&mut tls, &mut std::io::sink());
+            send.send(std::io::copy(&mut tls, &mut std::io::sink()))
+                .unwrap();
         });
         let args = ["connect", "--ca", &authority.file, &url(addr)];
         let err = text(&run_with(&args, &[], b"").stderr);
@@ -443,6 +445,7 @@ mod handshakes {
             err,
             "wsloop: the server answered 403 Forbidden instead of 101\nforbidden\n"
         );
+        ends.recv().unwrap().expect("close_notify");
     }
 }
 

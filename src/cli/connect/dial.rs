@@ -147,10 +147,11 @@ fn try_one(
             }
             Progress::Failed(failure) => {
                 let line = screen::escaped(&failure.to_string());
-                let Failure::Refused(response, body, stream) = failure else {
+                let Failure::Refused(response, body, mut stream) = failure else {
                     return Err(line);
                 };
-                let body = read_body(body, &response, stream, poll, signals)?;
+                let body = read_body(body, &response, &mut stream, poll, signals)?;
+                stream.end();
                 return Err(refusal(line, &response, &body));
             }
         }
@@ -210,7 +211,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<boo
 fn read_body(
     mut raw: Vec<u8>,
     response: &ServerResponse,
-    mut stream: Stream,
+    stream: &mut Stream,
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Vec<u8>, String> {

@@ -119,9 +119,10 @@ impl Engine<'_> {
 
     /// Drops a connection that has failed and counts the error. The answers that it expected count as missing.
     fn lose(&mut self, index: usize, lost: &Lost) {
-        let Some(connection) = self.connections[index].take() else {
+        let Some(mut connection) = self.connections[index].take() else {
             return;
         };
+        connection.stream().end();
         self.live -= 1;
         self.greetings.remove(index);
         match lost {

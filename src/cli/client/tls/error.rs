@@ -19,6 +19,8 @@ pub(in crate::cli) enum TlsError {
     Ended(Asked),
     /// The stream failed in the handshake.
     Lost(io::Error, Asked),
+    /// The server sends records without data.
+    Silent,
     /// The stream ended after the handshake, and TLS did not end before it.
     Truncated,
 }
@@ -32,7 +34,8 @@ impl From<TlsError> for io::Error {
             TlsError::Protocol(..)
             | TlsError::NotTls { .. }
             | TlsError::Ended(_)
-            | TlsError::Lost(..) => io::ErrorKind::InvalidData,
+            | TlsError::Lost(..)
+            | TlsError::Silent => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)
     }
@@ -54,6 +57,7 @@ impl fmt::Display for TlsError {
                 f.write_str(guess(*asked))
             }
             Self::Lost(error, asked) => write!(f, "{error}; {}", guess(*asked)),
+            Self::Silent => f.write_str("the server sends TLS records without data"),
             Self::Truncated => {
                 f.write_str("the stream ended without the end of TLS (close_notify)")
             }

@@ -215,6 +215,7 @@ impl<S: Read + Write> Read for TlsStream<S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let mut len = 0;
         let mut is_drained = false;
+        let mut silent = 0;
         loop {
             match self.tls.reader().read(&mut buf[len..]) {
                 Ok(more) if more > 0 => len += more,
@@ -232,10 +233,14 @@ impl<S: Read + Write> Read for TlsStream<S> {
             if let Some(fault) = self.failed.take() {
                 return Err(fault.into());
             }
+            if silent > SILENT_BYTES_MAX {
+                return Err(TlsError::Silent.into());
+            }
             let asked = buf.len() - len;
             match self.fill(&mut buf[len..], asked) {
                 Ok(filled) => {
                     len += filled.plaintext;
+                    silent += filled.ciphertext;
                     is_drained = filled.is_drained;
                 }
                 Err(error) if len == 0 => return Err(error),
@@ -294,6 +299,10 @@ fn take_scratch() -> Vec<u8> {
 /// Maximum ciphertext left inside by one write. Twice the default of rustls, so that a message of 64 KiB, with its
 /// header, needs one system call.
 const CIPHERTEXT_BYTES_MAX: usize = 128 * 1024;
+
+/// Maximum bytes without plaintext in one call of `read`. A server could otherwise prevent it from returning, with session
+/// tickets without end. One record has at most 16 KiB.
+const SILENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Maximum bytes of one read: four records.
 const READ_BYTES: usize = 64 * 1024;

@@ -2,15 +2,16 @@
 
 use super::*;
 use crate::cli::args::ClientTls;
-use rustls::ServerConfig;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConnection, SupportedProtocolVersion};
+use rustls::{ConnectionTrafficSecrets, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 /// The link to a server. It transports at most `bytes_max` bytes per call, and blocks after each call until
 /// [`unblock`](Link::unblock) if `is_blocking`.
 struct Link {
     server: ServerConnection,
+    config: Arc<ServerConfig>,
     /// Bytes for the client.
     to_client: Vec<u8>,
     /// What the server has decrypted.
@@ -88,14 +89,17 @@ fn stream(version: &'static SupportedProtocolVersion, bytes_max: usize) -> TlsSt
     let certified = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key.into())
         .unwrap();
+    config.enable_secret_extraction = true;
+    let config = Arc::new(config);
     let link = Link {
-        server: ServerConnection::new(Arc::new(config)).unwrap(),
+        server: ServerConnection::new(Arc::clone(&config)).unwrap(),
+        config,
         to_client: Vec::new(),
         received: Vec::new(),
         bytes_max,
@@ -208,7 +212,7 @@ fn a_write_is_short_only_if_the_stream_would_block() {
     let accepted = stream.write(&data).unwrap();
     assert!(accepted < data.len() && stream.tls.wants_write());
     let error = stream.write(&data[accepted..]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
 }
 
 #[test]
@@ -224,6 +228,51 @@ fn a_key_update_is_answered_when_the_stream_accepts_bytes_again() {
     stream.stream.unblock();
     stream.flush().unwrap();
     assert_eq!(stream.stream.received, b"b");
+}
+
+/// Seals session tickets of TLS 1.3 (RFC 8446 section 4.6.1), each in a record of its own. rustls limits the number of
+/// every other message without data.
+fn tickets(server: ServerConnection, count: u64) -> Vec<u8> {
+    let (sequence, secrets) = server.dangerous_extract_secrets().unwrap().tx;
+    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+        panic!("the first cipher suite of rustls is not TLS13_AES_256_GCM_SHA384");
+    };
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+    let mut records = Vec::new();
+    for number in sequence..sequence + count {
+        let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+        for (byte, number) in nonce[4..].iter_mut().zip(number.to_be_bytes()) {
+            *byte ^= number;
+        }
+        // Its lifetime, the value to add to its age, its nonce, the ticket, its extensions, and the type of the record.
+        let mut record =
+            b"\x04\x00\x00\x0E\x00\x00\x0E\x10\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x16".to_vec();
+        let header = [23, 3, 3, 0, 16 + record.len() as u8];
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(nonce, Aad::from(header), &mut record)
+            .unwrap();
+        records.extend(header);
+        records.extend(record);
+    }
+    records
+}
+
+#[test]
+fn records_without_data_and_without_end_are_an_error() {
+    for (count, is_error) in [(10_000, false), (100_000, true)] {
+        let mut stream = open(&TLS13, usize::MAX);
+        assert_eq!(read_all(&mut stream, 100), b"");
+        let new = ServerConnection::new(Arc::clone(&stream.stream.config)).unwrap();
+        let server = std::mem::replace(&mut stream.stream.server, new);
+        stream.stream.to_client = tickets(server, count);
+        let error = stream.read(&mut [0; 64 * 1024]).unwrap_err();
+        if is_error {
+            let expected = "the server sends TLS records without data";
+            assert_eq!(error.to_string(), expected);
+        } else {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+        }
+    }
 }
 
 #[test]
