@@ -308,9 +308,9 @@ pub(super) const BENCH: &str = r#"Puts load on a WebSocket server and measures i
 
 Usage: wsloop bench [FLAG]... URL
 
-URL is ws://HOST[:PORT][/PATH][?QUERY]. N is a number. BYTES is a number of
-bytes, or a number with K, M or G (powers of 1024). TIME is in seconds, or a
-number with ms, s, m or h.
+URL is ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS. N is a number. BYTES
+is a number of bytes, or a number with K, M or G (powers of 1024). TIME is in
+seconds, or a number with ms, s, m or h.
 
 The load:
   -c, --connections N     connections to open, default 100
@@ -348,6 +348,15 @@ The opening handshake:
                           of the last opening handshake, and if the server
                           returns what it receives, those before the first
                           returned message
+
+TLS 1.2 or 1.3, in a binary with the cargo feature tls-client:
+      --ca FILE           trust only the authorities in FILE (PEM), not those
+                          of the system, or in SSL_CERT_FILE and SSL_CERT_DIR
+      --insecure          accept every certificate
+      --cert FILE         client certificate and its chain (PEM)
+      --key FILE          its private key (PEM), if it is not in that file
+      --tls-resume        open and close all connections once, and resume their
+                          sessions instead of full handshakes
 
 The report:
       --latency           add latency percentiles
@@ -394,7 +403,7 @@ prints each received message on a line of stdout.
 Usage: wsloop connect [FLAG]... URL
 
 URL is one of these:
-  [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY]
+  [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY], or with wss:// for TLS
   PORT[/PATH]              on 127.0.0.1; also :PORT[/PATH]
   unix:SOCKET[:/PATH]      the path of a Unix socket, and the path to request
 TIME is in seconds, or a number with ms, s, m or h. BYTES is a number of bytes,
@@ -407,6 +416,14 @@ The opening handshake:
       --connect-timeout TIME  maximum until the server's response, default 10s
   -v, --verbose            print the heads of request and response on stderr;
                            the value of Authorization is hidden
+
+TLS 1.2 or 1.3, in a binary with the cargo feature tls-client. The certificate
+must have the host of the URL as a name, also if -H replaces Host:
+      --ca FILE            trust only the authorities in FILE (PEM), not those
+                           of the system, or in SSL_CERT_FILE and SSL_CERT_DIR
+      --insecure           accept every certificate
+      --cert FILE          client certificate and its chain (PEM)
+      --key FILE           its private key (PEM), if it is not in that file
 
 Sending:
   -x, --execute MESSAGE    send MESSAGE and do not read stdin; repeatable

@@ -6,6 +6,8 @@
 mod address;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod client_tls;
 #[cfg(feature = "connect")]
 mod connect;
 mod flag;
@@ -25,6 +27,8 @@ mod variables;
 pub(crate) use address::Address;
 #[cfg(feature = "bench")]
 pub(crate) use bench::{Bench, Load};
+#[cfg(any(feature = "bench", feature = "connect"))]
+pub(crate) use client_tls::ClientTls;
 #[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Place, Stay};
 pub(crate) use host::Host;

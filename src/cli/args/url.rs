@@ -1,20 +1,22 @@
-//! URLs to connect to: `ws://HOST[:PORT][/PATH][?QUERY]`.
+//! URLs to connect to: `ws://HOST[:PORT][/PATH][?QUERY]`, or `wss://` for TLS.
 //!
 //! [`Url::parse`] resolves the host name, as in `address`. It stores all addresses, because a server may listen on one
 //! of them only. [`UrlParts::split`] resolves nothing.
 
 use super::address::is_host_byte;
-use super::units;
+use super::{client_tls, units};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use wsloop::proto::ClientOpening;
 
 #[cfg(feature = "bench")]
-/// A `ws` URL (RFC 6455 section 3) and the socket addresses of its host.
+/// A `ws` or `wss` URL (RFC 6455 section 3) and the socket addresses of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Url {
     /// Text of the argument.
     pub(crate) text: String,
+    /// The host name or IP address if the scheme is wss: the name that the server's certificate must have.
+    pub(crate) tls_name: Option<String>,
     /// Value of the Host header: the host, with the port if the URL contains one.
     pub(crate) host: String,
     /// The path and query.
@@ -23,11 +25,13 @@ pub(crate) struct Url {
     pub(crate) sockets: Vec<SocketAddr>,
 }
 
-/// The parts of a `ws` URL.
+/// The parts of a `ws` or `wss` URL.
 #[derive(Debug)]
 pub(super) struct UrlParts<'t> {
     /// The user name and the password before `@`, as written: `USER[:PASSWORD]`.
     pub(super) credentials: Option<&'t str>,
+    /// Whether the scheme is wss.
+    pub(super) is_wss: bool,
     /// Value of the Host header: the host, with the port if the URL contains one.
     pub(super) host: &'t str,
     /// The host name or IP address, without brackets.
@@ -52,6 +56,7 @@ impl Url {
             .map_err(|error| format!("has a host name that cannot be resolved: {error}"))?;
         Ok(Self {
             text: text.to_owned(),
+            tls_name: parts.is_wss.then(|| parts.name.to_owned()),
             host: parts.host.to_owned(),
             target: parts.target,
             sockets,
@@ -68,16 +73,12 @@ impl<'t> UrlParts<'t> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("has no scheme; {EXPECTED}"));
         };
-        match scheme.to_ascii_lowercase().as_str() {
-            "ws" => {}
-            "wss" => {
-                return Err(
-                    "uses wss, but this program does not support TLS; use ws to reach a server behind its TLS proxy"
-                        .to_owned(),
-                );
-            }
+        let is_wss = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => false,
+            "wss" if cfg!(feature = "tls-client") => true,
+            "wss" => return Err(client_tls::NO_TLS.to_owned()),
             _ => return Err(format!("is not a ws URL; {EXPECTED}")),
-        }
+        };
         // RFC 6455 section 3: "Fragment identifiers are meaningless in the context of WebSocket URIs".
         if rest.contains('#') {
             return Err("has a fragment (#), which a ws URL cannot have".to_owned());
@@ -92,11 +93,12 @@ impl<'t> UrlParts<'t> {
             Some(b'?') => format!("/{target}"),
             Some(_) => target.to_owned(),
         };
-        let (name, port) = name_and_port(host)?;
+        let (name, port) = name_and_port(host, is_wss)?;
         ClientOpening::new(host, &target, [0; 16])
             .map_err(|error| format!("is invalid: {error}"))?;
         Ok(Self {
             credentials,
+            is_wss,
             host,
             name,
             port,
@@ -117,10 +119,11 @@ pub(crate) fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(sockets)
 }
 
-fn name_and_port(host: &str) -> Result<(&str, u16), String> {
+fn name_and_port(host: &str, is_wss: bool) -> Result<(&str, u16), String> {
     // The colons of an IPv6 address are within its brackets; the colon before the port follows them.
     let end = host.find(']').map_or(0, |end| end + 1);
     let (name, port) = match host[end..].find(':') {
+        None if is_wss => (host, TLS_PORT_DEFAULT),
         None => (host, PORT_DEFAULT),
         Some(colon) => {
             let (name, port) = (&host[..end + colon], &host[end + colon + 1..]);
@@ -154,6 +157,9 @@ fn name_and_port(host: &str) -> Result<(&str, u16), String> {
 
 /// The default port of ws URLs, RFC 6455 section 3.
 const PORT_DEFAULT: u16 = 80;
+
+/// The default port of wss URLs, RFC 6455 section 3.
+const TLS_PORT_DEFAULT: u16 = 443;
 
 const EXPECTED: &str = "expected ws://HOST:PORT/PATH";
 
@@ -195,6 +201,28 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "tls-client")]
+    #[test]
+    fn a_wss_url_has_the_name_of_the_certificate_and_another_default_port() {
+        let table = [
+            ("wss://127.0.0.1", "127.0.0.1", "127.0.0.1:443"),
+            ("WSS://[::1]:9/a", "::1", "[::1]:9"),
+        ];
+        for (text, name, socket) in table {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(url.tls_name.as_deref(), Some(name), "{text}");
+            assert_eq!(url.sockets, [socket.parse().unwrap()], "{text}");
+        }
+        assert_eq!(Url::parse("ws://127.0.0.1").unwrap().tls_name, None);
+    }
+
+    #[cfg(not(feature = "tls-client"))]
+    #[test]
+    fn a_wss_url_names_the_missing_feature() {
+        let reason = Url::parse("wss://127.0.0.1").unwrap_err();
+        assert!(reason.contains("cargo feature \"tls-client\""), "{reason}");
+    }
+
     #[test]
     fn a_name_is_resolved() {
         let url = Url::parse("ws://localhost:9000/chat").unwrap();
@@ -207,7 +235,7 @@ mod tests {
         let table = [
             ("", "has no scheme"),
             ("localhost:80", "has no scheme"),
-            ("wss://localhost/", "not support TLS"),
+            ("https://localhost/", "is not a ws URL"),
             ("http://localhost/", "is not a ws URL"),
             ("ws://", "has no host"),
             ("ws:///path", "has no host"),

@@ -4,7 +4,7 @@
 pub(super) mod flags;
 
 use super::url::Url;
-use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
+use super::{ClientTls, Command, UsageError, flag, handshake, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -17,6 +17,9 @@ pub(crate) struct Bench {
     /// Names and values of additional headers of each opening handshake, including Origin.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) tls: ClientTls,
+    /// Whether TLS handshakes resume the session of an earlier connection.
+    pub(crate) is_tls_resumed: bool,
     pub(crate) connections: usize,
     /// Connections to start per second. `None`: as many as the server accepts.
     pub(crate) connect_rate: Option<u64>,
@@ -195,6 +198,7 @@ impl BenchArgs {
         bench.url = url.ok_or_else(|| {
             UsageError("bench needs a URL, such as ws://127.0.0.1:8080/".to_owned())
         })?;
+        bench.tls.check(given, bench.url.tls_name.is_some())?;
         Ok(bench)
     }
 }
@@ -207,6 +211,8 @@ impl Default for BenchArgs {
                 url: Url::default(),
                 headers: Vec::new(),
                 subprotocols: Vec::new(),
+                tls: ClientTls::default(),
+                is_tls_resumed: false,
                 connections: 100,
                 connect_rate: None,
                 duration: Duration::from_secs(10),

@@ -12,6 +12,8 @@ pub(crate) struct Endpoint {
     /// The argument, with the default scheme and host, and without the user name and the password.
     pub(crate) text: String,
     pub(crate) place: Place,
+    /// The host name or IP address if the scheme is wss: the name that the server's certificate must have.
+    pub(crate) tls_name: Option<String>,
     /// Value of the Host header.
     pub(crate) host: String,
     /// The path and query.
@@ -38,7 +40,7 @@ impl Default for Place {
 impl Endpoint {
     /// Parses an argument:
     ///
-    /// - `[ws://][USER[:PASSWORD]@]HOST[:PORT][/PATH][?QUERY]`
+    /// - `[ws://][USER[:PASSWORD]@]HOST[:PORT][/PATH][?QUERY]`, or with `wss://`
     /// - `PORT[/PATH]` and `:PORT[/PATH]`: 127.0.0.1, as with `serve -l`
     /// - `unix:PATH[:/PATH]`: the path of a Unix socket, and the path to request. npm ws and nginx separate the two in
     ///   the same way. `ws+unix:` is the notation of npm ws, in which `serve` announces its Unix sockets.
@@ -49,6 +51,9 @@ impl Endpoint {
         let unix = word.strip_prefix("unix:");
         if let Some(rest) = unix.or_else(|| word.strip_prefix("ws+unix:")) {
             return Self::parse_unix(rest);
+        }
+        if word.starts_with("wss+unix:") {
+            return Err("asks for TLS on a Unix socket, which is not supported".to_owned());
         }
         let full = with_scheme(word);
         let parts = UrlParts::split(&full)?;
@@ -62,6 +67,7 @@ impl Endpoint {
                 name: parts.name.to_owned(),
                 port: parts.port,
             },
+            tls_name: parts.is_wss.then(|| parts.name.to_owned()),
             host: parts.host.to_owned(),
             target: parts.target,
             authorization: parts.credentials.map(basic),
@@ -85,6 +91,7 @@ impl Endpoint {
         Ok(Self {
             text: format!("unix:{rest}"),
             place: Place::Unix(path),
+            tls_name: None,
             host: UNIX_HOST.to_owned(),
             target: target.to_owned(),
             authorization: None,
@@ -291,7 +298,11 @@ mod tests {
             ("unix::/echo", "has no path"),
             ("unix:/a:/b c", "is invalid: the target"),
             ("unix:/a:/b#c", "is invalid: the target"),
-            ("wss://a/", "not support TLS"),
+            ("https://a/", "is not a ws URL"),
+            (
+                "wss+unix:/a",
+                "TLS on a Unix socket, which is not supported",
+            ),
             ("user@", "has no host"),
             ("ws://a b/", "malformed host"),
         ];

@@ -5,7 +5,7 @@ pub(super) mod flags;
 
 pub(crate) use endpoint::{Endpoint, Place};
 
-use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
+use super::{ClientTls, Command, UsageError, flag, handshake, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(crate) struct Connect {
     /// Names and values of additional headers, including Origin. A Host replaces that of `endpoint`.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) tls: ClientTls,
     /// Messages to send instead of the lines of stdin.
     pub(crate) execute: Vec<String>,
     /// When the Close is sent after the last message.
@@ -111,6 +112,8 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         let reason = "--wait cannot be used with --no-close, which sends no Close";
         return Err(UsageError(reason.to_owned()));
     }
+    let is_wss = connect.endpoint.tls_name.is_some();
+    connect.tls.check(&given, is_wss)?;
     Ok(Command::Connect(Box::new(connect)))
 }
 
@@ -125,6 +128,7 @@ impl Default for Connect {
             endpoint: Endpoint::default(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
+            tls: ClientTls::default(),
             execute: Vec::new(),
             stay: Stay::Answered,
             ping: None,

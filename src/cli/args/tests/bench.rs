@@ -19,6 +19,8 @@ fn default() -> Bench {
         url: Url::parse(URL).unwrap(),
         headers: Vec::new(),
         subprotocols: Vec::new(),
+        tls: ClientTls::default(),
+        is_tls_resumed: false,
         connections: 100,
         connect_rate: None,
         duration: MS * 10_000,
@@ -210,11 +212,6 @@ fn an_error_names_the_invalid_argument() {
         assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["bench"]).starts_with("bench needs a URL"));
-    let error = error(&["bench", "wss://localhost/"]);
-    assert!(
-        error.starts_with("the URL \"wss://localhost/\" uses wss"),
-        "{error}"
-    );
     assert_eq!(
         error_after_url(&["--late"]),
         "unknown flag \"--late\" (did you mean --latency?)"

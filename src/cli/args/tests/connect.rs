@@ -19,6 +19,7 @@ fn default() -> Connect {
         endpoint: connect_of(&["connect", URL]).endpoint,
         headers: vec![],
         subprotocols: vec![],
+        tls: ClientTls::default(),
         execute: vec![],
         stay: Stay::Answered,
         ping: None,
@@ -187,8 +188,6 @@ fn an_error_names_the_invalid_argument() {
         assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["connect", "-n"]).starts_with("connect needs a URL"));
-    let error = error(&["connect", "wss://localhost/"]);
-    assert!(error.contains("does not support TLS"), "{error}");
 }
 
 /// Returns the entry of a flag in the help text, on one line.
