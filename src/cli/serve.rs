@@ -30,6 +30,9 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
             "ignored the environment variable {name}: no flag has this name; see 'wsloop serve --help'"
         );
     }
+    for unused in &serve.unused_variables {
+        log::warn!("ignored the environment variable {unused}");
+    }
     let (listeners, files) = listen::open(&serve)?;
     descriptors::raise();
     let handler = Stoppable {

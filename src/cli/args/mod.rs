@@ -8,6 +8,7 @@ mod address;
 mod bench;
 #[cfg(feature = "connect")]
 mod connect;
+mod effect;
 mod flag;
 #[cfg(any(feature = "bench", feature = "connect"))]
 mod handshake;
@@ -86,6 +87,8 @@ pub(crate) struct Serve {
     pub(crate) has_connections_max: bool,
     /// Environment variables that start with `WSLOOP_` and belong to no flag.
     pub(crate) unknown_variables: Vec<String>,
+    /// Environment variables whose flags have no effect, each with what it needs.
+    pub(crate) unused_variables: Vec<String>,
 }
 
 /// Format of the log.
@@ -212,7 +215,7 @@ static FLAGS: [Flag<ServeArgs>; 15] = [
         Ok(())
     }),
     Flag::switch(None, "--no-page", |serve| serve.no_page = true),
-    Flag::with_value(None, "--metrics", ServeArgs::metrics),
+    Flag::with_value(None, METRICS, ServeArgs::metrics),
     Flag::with_value(None, "--log-format", ServeArgs::log_format),
     Flag::with_value(None, "--trusted-proxy", ServeArgs::trusted_proxy).repeatable(),
     Flag::with_value(None, FORWARDED_HEADER, ServeArgs::forwarded_header),
@@ -233,6 +236,7 @@ static FLAGS: [Flag<ServeArgs>; 15] = [
     }),
 ];
 
+const METRICS: &str = "--metrics";
 const REPLAY: &str = "--replay";
 
 /// A flag of a server, from [`FLAGS`] or [`LIMITS`].
@@ -295,6 +299,8 @@ struct ServeArgs {
     /// Long names of the flags that were set by environment variables.
     by_variable: Vec<&'static str>,
     unknown_variables: Vec<String>,
+    /// Whether the environment may have sockets of a parent process, which the arguments do not describe.
+    may_inherit: bool,
 }
 
 impl ServeArgs {
@@ -418,13 +424,17 @@ impl ServeArgs {
     }
 
     /// Checks the arguments together and fills in defaults.
-    fn finish(self) -> Result<Serve, UsageError> {
+    fn finish(mut self) -> Result<Serve, UsageError> {
+        if self.routes.is_empty() {
+            self.routes = self.command.routes();
+        }
+        let unused_variables = effect::check(&self)?;
         let Self {
-            command,
+            command: _,
             args_read: _,
             listen,
             sockets,
-            mut routes,
+            routes,
             replay,
             hosts,
             origins,
@@ -436,50 +446,19 @@ impl ServeArgs {
             given,
             by_variable,
             unknown_variables,
+            may_inherit: _,
         } = self;
-        let needs = |flag: &str, what, example| {
-            let is_by_variable = by_variable.contains(&flag);
-            let name = if is_by_variable {
-                variables::name_of(flag)
-            } else {
-                flag.to_owned()
-            };
-            Err(UsageError(format!(
-                "{name} needs {what}; add {example} or remove {name}"
-            )))
-        };
-        if sockets.unix_mode.is_some() && !listen.iter().any(Listen::is_unix) {
-            return needs("--unix-mode", "a Unix socket", "-l unix:PATH");
-        }
-        if sockets.is_port_shared && !listen.is_empty() && listen.iter().all(Listen::is_unix) {
-            return needs("--reuse-port", "a TCP port", "-l PORT");
-        }
-        if [&given, &by_variable]
-            .iter()
-            .any(|flags| flags.contains(&FORWARDED_HEADER))
-            && config.trusted_proxies.is_empty()
-        {
-            return needs(
-                FORWARDED_HEADER,
-                "a trusted proxy",
-                "--trusted-proxy NETWORK",
-            );
-        }
-        if routes.is_empty() {
-            routes = command.routes();
-        }
-        if replay.is_some() && !routes.iter().any(|(_, route)| *route == Route::Broadcast) {
-            return needs(REPLAY, "a broadcast", "-r PATH=broadcast");
-        }
+        let metrics_error =
+            |path: &str, reason| Err(UsageError::invalid_value(METRICS, path, reason));
         if let Some(path) = &metrics
             && routes.iter().any(|(other, _)| other == path)
         {
             let reason = "is also the path of a route; choose another path";
-            return Err(UsageError::invalid_value("--metrics", path, reason));
+            return metrics_error(path, reason);
         }
         if !no_page && metrics.as_deref() == Some("/") {
             let reason = "is the path of the built-in page; choose another path or add --no-page";
-            return Err(UsageError::invalid_value("--metrics", "/", reason));
+            return metrics_error("/", reason);
         }
         let config = limits::finish(config, &given, &by_variable)?;
         let has_connections_max = [given, by_variable]
@@ -499,6 +478,7 @@ impl ServeArgs {
             config,
             has_connections_max,
             unknown_variables,
+            unused_variables,
         })
     }
 }

@@ -106,7 +106,7 @@ fn hosts_stay_in_order() {
 #[test]
 fn trusted_proxies_are_networks() {
     let args = [
-        "echo",
+        "-lunix:x",
         "--trusted-proxy",
         "10.0.0.0/8",
         "--trusted-proxy=unix",
@@ -199,7 +199,7 @@ fn every_limit_sets_its_field_and_nothing_else() {
         (&["--kernel-unsent-bytes-max=off"], |config| {
             config.kernel_unsent_bytes_max = None
         }),
-        (&["--replay-bytes-max", "0"], |config| {
+        (&["--replay-bytes-max", "0", "--replay=1"], |config| {
             config.replay_bytes_max = 0
         }),
         (&["--connections-max", "9"], |config| {
