@@ -448,8 +448,10 @@ impl ServeArgs {
             unknown_variables,
             may_inherit: _,
         } = self;
-        let metrics_error =
-            |path: &str, reason| Err(UsageError::invalid_value(METRICS, path, reason));
+        let metrics_error = |path: &str, reason| {
+            let name = variables::flag_or_variable(METRICS, &by_variable);
+            Err(UsageError::invalid_value(&name, path, reason))
+        };
         if let Some(path) = &metrics
             && routes.iter().any(|(other, _)| other == path)
         {

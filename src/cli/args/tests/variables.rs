@@ -147,7 +147,7 @@ fn a_switch_is_on_or_off() {
 #[test]
 fn an_invalid_value_error_names_the_variable() {
     type Variables<'a> = &'a [(&'a str, &'a str)];
-    let table: [(Variables<'_>, &[&str], &str); 6] = [
+    let table: [(Variables<'_>, &[&str], &str); 9] = [
         (
             &[("WSLOOP_LISTEN", "80 x")],
             &[],
@@ -173,6 +173,21 @@ fn an_invalid_value_error_names_the_variable() {
             &[("WSLOOP_LOW_WATER_BYTES", "2M")],
             &["--high-water-bytes=1M"],
             "WSLOOP_LOW_WATER_BYTES must be below --high-water-bytes",
+        ),
+        (
+            &[("WSLOOP_METRICS", "/")],
+            &[],
+            "WSLOOP_METRICS \"/\" is also the path of a route; choose another path",
+        ),
+        (
+            &[("WSLOOP_METRICS", "/"), ("WSLOOP_ROUTE", "/a=echo")],
+            &[],
+            "WSLOOP_METRICS \"/\" is the path of the built-in page; choose another path or add --no-page",
+        ),
+        (
+            &[("WSLOOP_METRICS", "/*")],
+            &[],
+            "WSLOOP_METRICS \"/*\" is not an exact path: it contains *",
         ),
         // The first in the order of the tables, not of the variables.
         (
