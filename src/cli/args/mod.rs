@@ -368,12 +368,19 @@ impl ServeArgs {
     /// Applies `--host`.
     fn host(&mut self, text: &str) -> Result<(), String> {
         self.hosts.push(host::parse(text)?);
+        if self.hosts.len() > 1 && self.hosts.contains(&Host::Any) {
+            return Err("cannot be used with another host, because * allows every host".to_owned());
+        }
         Ok(())
     }
 
     /// Applies `--origin`.
     fn origin(&mut self, text: &str) -> Result<(), String> {
         self.origins.push(origin::parse(text)?);
+        if self.origins.len() > 1 && self.origins.contains(&Origin::Any) {
+            let reason = "cannot be used with another origin, because * accepts every request";
+            return Err(reason.to_owned());
+        }
         Ok(())
     }
 

@@ -83,8 +83,16 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
-    let table: [(&[&str], &str); 21] = [
+    let table: [(&[&str], &str); 23] = [
         (&["--host", "http://x"], "--host \"http://x\" is not a host"),
+        (
+            &["--host=a", "--host=*"],
+            "--host \"*\" cannot be used with another host, because * allows every host",
+        ),
+        (
+            &["--origin=*", "--origin=none"],
+            "--origin \"none\" cannot be used with another origin, because * accepts every request",
+        ),
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),
         (&["-l", "--no-page"], "-l \"--no-page\" has no port"),
