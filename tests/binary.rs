@@ -538,12 +538,24 @@ mod serving {
 
     #[test]
     fn a_second_signal_ends_at_once() {
-        let mut process = Process::start(&["echo", "--shutdown-grace", "1h"]);
+        let mut process = Process::start(&["echo", "--shutdown-grace=1h", "--close-timeout=1h"]);
         let mut raw = Raw::open(process.addr, "/");
         process.signal("TERM");
         assert_eq!(raw.close_frame().0, 1001);
         process.signal("INT");
         assert_eq!(process.code(), Some(0));
+    }
+
+    #[test]
+    fn two_signals_that_arrive_together_end_at_once() {
+        let mut process = Process::start(&["echo", "--shutdown-grace=1h", "--close-timeout=1h"]);
+        let raw = Raw::open(process.addr, "/");
+        process.signal("STOP");
+        process.signal("TERM");
+        process.signal("INT");
+        process.signal("CONT");
+        assert_eq!(process.code(), Some(0));
+        drop(raw);
     }
 }
 

@@ -112,8 +112,8 @@ impl Handler for Stoppable {
         if signals.contains(&SIGUSR1) {
             cx.drain();
         }
-        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
-        if signals.iter().any(|signal| *signal != SIGUSR1) {
+        // The second call ends the graceful stop immediately, also if both signals arrived together.
+        for _ in signals.iter().filter(|signal| **signal != SIGUSR1) {
             // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
             // starts finds its path in use and does not replace the file. So no file of another server is removed here.
             self.files.clear();
