@@ -48,21 +48,37 @@ pub(super) fn origin(headers: &mut Vec<(String, String)>, text: &str) -> Result<
     Ok(())
 }
 
-/// Returns the opening handshake for a path and query on `host`, the value of the Host header unless `headers` has one.
-/// It has `key`, 16 random bytes, as `Sec-WebSocket-Key`.
+/// Where an opening handshake is sent to, and as whom.
+pub(super) struct Destination<'a> {
+    /// Value of the Host header, unless a header of the command line replaces it.
+    pub(super) host: &'a str,
+    /// The path and query.
+    pub(super) target: &'a str,
+    /// Value of the Authorization header, unless a header of the command line replaces it.
+    pub(super) authorization: Option<&'a str>,
+}
+
+/// Returns the opening handshake with additional headers and subprotocols. It has `key`, 16 random bytes, as
+/// `Sec-WebSocket-Key`.
 ///
 /// # Errors
 /// A header or a subprotocol is invalid. Parsed arguments are valid.
 pub(super) fn opening(
-    host: &str,
-    target: &str,
+    destination: &Destination<'_>,
     headers: &[(String, String)],
     subprotocols: &[String],
     key: [u8; 16],
 ) -> Result<ClientOpening, RequestError> {
     let given = headers.iter().find(|(name, _)| is_host(name));
-    let host = given.map_or(host, |(_, value)| value);
-    let mut opening = ClientOpening::new(host, target, key)?;
+    let host = given.map_or(destination.host, |(_, value)| value);
+    let mut opening = ClientOpening::new(host, destination.target, key)?;
+    let is_authorization =
+        |(name, _): &(String, String)| name.eq_ignore_ascii_case("Authorization");
+    if let Some(value) = destination.authorization
+        && !headers.iter().any(is_authorization)
+    {
+        opening = opening.with_header("Authorization", value)?;
+    }
     for (name, value) in headers.iter().filter(|(name, _)| !is_host(name)) {
         opening = opening.with_header(name, value)?;
     }

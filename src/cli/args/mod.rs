@@ -8,6 +8,8 @@ mod address;
 mod bench;
 #[cfg(feature = "connect")]
 mod connect;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod credentials;
 mod effect;
 mod flag;
 #[cfg(any(feature = "bench", feature = "connect"))]
@@ -31,7 +33,7 @@ pub(crate) use host::Host;
 pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
 pub(crate) use origin::Origin;
 pub(crate) use route::Route;
-#[cfg(feature = "connect")]
+#[cfg(any(feature = "bench", feature = "connect"))]
 pub(crate) use url::resolve;
 
 use super::help;
