@@ -669,6 +669,23 @@ mod opening_handshake {
     }
 
     #[test]
+    fn an_offered_subprotocol_that_the_server_does_not_choose_is_reported() {
+        let server = Process::start(&["echo", "--subprotocol", "v1"]);
+        let load = ["-c2", "-d100ms", "--warmup=0"];
+        for (offer, expected) in [
+            (
+                &["--subprotocol=v2"][..],
+                "wsloop: the server chose no subprotocol\n",
+            ),
+            (&["--subprotocol=v2", "--subprotocol=v1"], ""),
+            (&[], ""),
+        ] {
+            let (code, _, err) = bench(server.addr, &[&load[..], offer].concat());
+            assert_eq!((code, &*err), (Some(0), expected), "{offer:?}");
+        }
+    }
+
+    #[test]
     fn a_user_name_in_the_url_is_sent_and_shown_nowhere() {
         let addr = demanding("Basic dXNlcjpwYXNz");
         let url = format!("ws://user:pass@{addr}/");

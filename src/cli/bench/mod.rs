@@ -110,6 +110,9 @@ fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
         let reason = opened.first_error.as_deref().unwrap_or("unknown reason");
         return Err(format!("no connection to {}: {reason}", bench.url.text));
     }
+    if !bench.subprotocols.is_empty() && opened.without_subprotocol > 0 {
+        stderr::print("wsloop: the server chose no subprotocol\n");
+    }
     let connect = connect(&opened);
     let rss_connected = rss(process.as_ref());
 
