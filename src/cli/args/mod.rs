@@ -570,5 +570,5 @@ fn unknown_flag(flag: &str, mut known: impl Iterator<Item = &'static str>) -> Us
     UsageError(format!("unknown flag {flag:?}{meant}"))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bench", feature = "connect"))]
 mod tests;

@@ -171,7 +171,7 @@ const PORT_DEFAULT: u16 = 80;
 
 const EXPECTED: &str = "expected ws://HOST:PORT/PATH";
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bench"))]
 mod tests {
     use super::*;
 
