@@ -281,6 +281,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// Allows WebSocket clients whose `Origin` has a host that was passed to [`allow_host`](Self::allow_host), with any
     /// scheme. Other origins are then refused, as after [`allow_origin`](Self::allow_origin); without a call of
     /// `allow_host`, all origins are.
+    ///
+    /// The scheme is not checked: a website cannot have another one than http and https, and apps with embedded pages have schemes of their
+    /// own: Tauri sends `tauri://localhost`, Capacitor `capacitor://localhost`.
     #[must_use]
     pub fn allow_origins_of_hosts(mut self) -> Self {
         self.access.allow_origins_of_hosts();

@@ -416,8 +416,19 @@ mod serving {
         let table: [Row<'_>; 5] = [
             (
                 &[],
-                &["http://localhost:3000", "https://127.0.0.1", "http://[::1]"],
-                &["http://a.example", "null", "http://localhost.a.example"],
+                &[
+                    "http://localhost:3000",
+                    "https://127.0.0.1",
+                    "http://[::1]",
+                    "tauri://localhost",
+                    "capacitor://localhost",
+                ],
+                &[
+                    "http://a.example",
+                    "null",
+                    "http://localhost.a.example",
+                    "http://tauri.localhost",
+                ],
                 true,
             ),
             (

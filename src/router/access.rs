@@ -218,6 +218,12 @@ mod tests {
             ("null", false),
             ("", false),
             ("http://", false),
+            // Apps with embedded pages. No website has such a scheme.
+            ("tauri://localhost", true),
+            ("capacitor://localhost", true),
+            ("http://tauri.localhost", false),
+            ("file://", false),
+            ("chrome-extension://abcdefghijklmnopabcdefghijklmnop", false),
         ];
         for (origin, is_allowed) in table {
             assert_eq!(access.is_origin_of_host(origin), is_allowed, "{origin}");
