@@ -249,6 +249,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// By default, all origins are allowed. After a call of this method, [`allow_no_origin`](Self::allow_no_origin) or
     /// [`allow_origins_of_hosts`](Self::allow_origins_of_hosts), all opening handshakes that none of the calls allows
     /// are refused with 403. Plain HTTP requests are not checked.
+    ///
+    /// # Panics
+    /// If `origin` has a `*`, which is no wildcard here.
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
         self.access.allow_origin(origin);
@@ -317,7 +320,7 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// ```
     ///
     /// # Panics
-    /// If `host` is not a name or an IP address with an optional port.
+    /// If `host` is not a name or an IP address with an optional port, or has a `*`, which is no wildcard here.
     #[must_use]
     pub fn allow_host(mut self, host: &str) -> Self {
         self.access.allow_host(host);

@@ -29,6 +29,11 @@ impl Access {
             is_host(host.as_bytes()),
             "host {host:?} must be a name or an IP address, with an optional port"
         );
+        // RFC 3986 allows it in a name, but no name in DNS has it.
+        assert!(
+            !host.contains('*'),
+            "host {host:?} has a *, which matches no request: list each host, or none to allow all"
+        );
         self.hosts.push(host.to_owned());
     }
 
@@ -56,6 +61,10 @@ impl Access {
     }
 
     pub(super) fn allow_origin(&mut self, origin: &str) {
+        assert!(
+            !origin.contains('*'),
+            "origin {origin:?} has a *, which matches no request: list each origin, or none to allow all"
+        );
         self.origins_mut().listed.push(origin.to_owned());
     }
 
@@ -234,5 +243,23 @@ mod tests {
     #[should_panic(expected = "must be a name or an IP address")]
     fn a_url_is_no_host() {
         access(&["http://localhost"]);
+    }
+
+    /// Regression test: they matched nothing, silently.
+    #[test]
+    fn a_star_is_no_host_and_no_origin() {
+        let allow_host: fn(&mut Access, &str) = Access::allow_host;
+        for (allow, text) in [
+            (allow_host, "*"),
+            (allow_host, "*.example.org"),
+            (allow_host, "*:80"),
+            (Access::allow_origin, "*"),
+            (Access::allow_origin, "https://*.example.org"),
+        ] {
+            let result = std::panic::catch_unwind(|| allow(&mut Access::default(), text));
+            let message = result.expect_err(text);
+            let message = message.downcast_ref::<String>().unwrap();
+            assert!(message.contains("or none to allow all"), "{message}");
+        }
     }
 }
