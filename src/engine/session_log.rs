@@ -41,6 +41,23 @@ enum Kind {
     Session,
 }
 
+impl Kind {
+    /// Returns the kind of the line about the end of a session, or of a connection that did not become a WebSocket.
+    fn of(error: Option<&Error>, is_opened: bool) -> Self {
+        match error {
+            Some(Error::Protocol(_)) => Self::Fault,
+            Some(
+                Error::Limit(_)
+                | Error::Response(_)
+                | Error::Shutdown
+                | Error::ProxyHeader
+                | Error::HandlerPanicked,
+            ) if !is_opened => Self::Fault,
+            Some(_) | None => Self::Session,
+        }
+    }
+}
+
 /// Maximum lines and bytes of one kind per second.
 #[derive(Debug)]
 struct Limit {
@@ -99,19 +116,10 @@ impl SessionLog {
         ending: &Ending,
         now: u64,
     ) {
-        let kind = match ending.error {
-            Some(
-                Error::Protocol(_)
-                | Error::Limit(_)
-                | Error::Response(_)
-                | Error::Shutdown
-                | Error::ProxyHeader
-                | Error::HandlerPanicked,
-            ) => Kind::Fault,
-            Some(Error::Io(_)) | None => Kind::Session,
-        };
+        let is_opened = session.kind == session::Kind::Opened;
+        let kind = Kind::of(ending.error.as_ref(), is_opened);
         let is_fault = kind == Kind::Fault;
-        let level = if session.kind == session::Kind::Opened || is_fault {
+        let level = if is_opened || is_fault {
             log::Level::Info
         } else {
             log::Level::Debug
@@ -133,7 +141,7 @@ impl SessionLog {
             .as_ref()
             .map_or(String::new(), |why| format!(": {why}"));
         let path_field = path.map(field);
-        if session.kind != session::Kind::Opened {
+        if !is_opened {
             let (event, how) = if is_fault {
                 ("refused", "refused")
             } else {
@@ -361,6 +369,34 @@ mod tests {
             session_log.charge(kind, text);
         }
         is_admitted
+    }
+
+    /// Regression test: sessions that a limit or the handler had ended were counted as violations.
+    #[test]
+    fn only_refused_clients_and_violations_are_faults() {
+        use crate::error::Limit;
+        use crate::proto::ProtocolError;
+        let io = || Error::Io(std::io::ErrorKind::BrokenPipe.into());
+        // Error; whether it is a fault of an open session, and of a connection that did not become one.
+        let table = [
+            (
+                Some(Error::Protocol(ProtocolError::FrameNotMasked)),
+                true,
+                true,
+            ),
+            (Some(Error::Limit(Limit::LagBytesMax)), false, true),
+            (Some(Error::Limit(Limit::IdleTimeout)), false, true),
+            (Some(Error::Shutdown), false, true),
+            (Some(Error::HandlerPanicked), false, true),
+            (Some(io()), false, false),
+            (None, false, false),
+        ];
+        for (error, of_open, of_other) in table {
+            for (is_opened, is_fault) in [(true, of_open), (false, of_other)] {
+                let expected = if is_fault { Kind::Fault } else { Kind::Session };
+                assert_eq!(Kind::of(error.as_ref(), is_opened), expected, "{error:?}");
+            }
+        }
     }
 
     #[test]
