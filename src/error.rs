@@ -1,6 +1,6 @@
 //! The errors that handlers are given, and the description of how a session ended.
 
-use crate::proto::{ProtocolError, ResponseError};
+use crate::proto::{HeadError, OpeningError, ProtocolError, ResponseError};
 use std::fmt;
 use std::io;
 
@@ -25,6 +25,29 @@ pub enum Error {
     /// The handler panicked while this session's input was processed. The rest of that input is lost, so the session
     /// was terminated.
     HandlerPanicked,
+}
+
+impl Error {
+    /// Returns the name of the field of [`Config`](crate::Config) that is exceeded, if it is one.
+    pub(crate) fn limit_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Limit(limit) => Some(limit.name()),
+            Self::Protocol(ProtocolError::MessageTooBig) => Some("message_bytes_max"),
+            Self::Protocol(ProtocolError::TooManyFragments) => Some("fragments_max"),
+            Self::Protocol(ProtocolError::Opening(OpeningError::Head(HeadError::TooLong))) => {
+                Some("head_bytes_max")
+            }
+            Self::Protocol(ProtocolError::Opening(OpeningError::Head(
+                HeadError::TooManyHeaders,
+            ))) => Some("headers_max"),
+            Self::Protocol(_)
+            | Self::Io(_)
+            | Self::Response(_)
+            | Self::Shutdown
+            | Self::ProxyHeader
+            | Self::HandlerPanicked => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -160,6 +183,30 @@ mod tests {
         let error = Error::Protocol(ProtocolError::TextNotUtf8);
         assert!(error.source().is_some());
         assert!(Error::Limit(Limit::IdleTimeout).source().is_none());
+    }
+
+    #[test]
+    fn an_exceeded_limit_is_named_also_if_the_protocol_found_it() {
+        let opening = |error| Error::Protocol(ProtocolError::Opening(OpeningError::Head(error)));
+        let table = [
+            (Error::Limit(Limit::IdleTimeout), Some("idle_timeout")),
+            (
+                Error::Protocol(ProtocolError::MessageTooBig),
+                Some("message_bytes_max"),
+            ),
+            (
+                Error::Protocol(ProtocolError::TooManyFragments),
+                Some("fragments_max"),
+            ),
+            (opening(HeadError::TooLong), Some("head_bytes_max")),
+            (opening(HeadError::TooManyHeaders), Some("headers_max")),
+            (opening(HeadError::BareCr), None),
+            (Error::Protocol(ProtocolError::TextNotUtf8), None),
+            (Error::Shutdown, None),
+        ];
+        for (error, name) in table {
+            assert_eq!(error.limit_name(), name, "{error}");
+        }
     }
 
     #[test]

@@ -316,6 +316,24 @@ mod serving {
         }
     }
 
+    #[test]
+    fn an_exceeded_limit_is_logged_by_the_name_of_its_flag() {
+        for format in ["text", "json"] {
+            let format = ["--log-format", format];
+            let limits = ["echo", "--message-bytes-max=9", "--idle-timeout=100ms"];
+            let process = Process::start(&[&limits[..], &format].concat());
+            let mut raw = Raw::open(process.addr, "/idle_timeout");
+            raw.send(frame(TEXT, b"0123456789"));
+            assert_eq!(raw.close_frame().0, 1009);
+            drop(raw);
+            process.logged("the message is too big (--message-bytes-max)");
+            let mut raw = Raw::open(process.addr, "/idle_timeout");
+            raw.send(frame(TEXT, b"1"));
+            raw.frame();
+            process.logged("--idle-timeout reached");
+        }
+    }
+
     /// Regression: the health check replaced the WebSocket route `/*` on its path.
     #[test]
     fn websockets_are_served_on_the_path_of_the_health_check() {

@@ -433,7 +433,7 @@ mod proxies {
         assert_eq!(second.response_head().status, 503);
         let line = process.logged("192.0.2.1:0 refused");
         assert!(
-            line.contains("connections_per_address_max reached"),
+            line.contains("--connections-per-address-max reached"),
             "{line}"
         );
 

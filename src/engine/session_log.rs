@@ -7,7 +7,8 @@
 //! sent are truncated to 64 bytes, with the mark `..`, and escaped. No logger so receives a line end, a control
 //! character or a character that reorders text, however it writes fields. The escapes are Rust's (`\n`, `\u{202e}`,
 //! `\\`), also in JSON: a program that decodes the JSON and prints the value is as safe as one that prints the line. A
-//! short string without such characters is in the field as the peer sent it.
+//! short string without such characters is in the field as the peer sent it. A line about an exceeded limit has the
+//! name of its field of `Config` in the field `limit`.
 
 use super::session::{self, Ending, Session};
 use crate::error::{Error, Side};
@@ -136,6 +137,7 @@ impl SessionLog {
             ..
         } = session;
         let error = ending.error.as_ref();
+        let limit = error.and_then(Error::limit_name);
         let error = error.map(|error| escaped(&error.to_string()));
         let because = error
             .as_ref()
@@ -149,7 +151,7 @@ impl SessionLog {
             };
             let text = format!("{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}");
             log::log!(
-                level, event, peer:%, path = path_field, bytes_in, bytes_out, error; "{text}"
+                level, event, peer:%, path = path_field, bytes_in, bytes_out, error, limit; "{text}"
             );
             self.charge(kind, &text);
             return;
@@ -169,7 +171,7 @@ impl SessionLog {
         log::log!(
             level,
             event = "disconnected", peer:%, path = path_field, code, reason, clean = is_clean, by,
-            messages_in, bytes_in, messages_out, bytes_out, seconds, error; "{text}"
+            messages_in, bytes_in, messages_out, bytes_out, seconds, error, limit; "{text}"
         );
         self.charge(kind, &text);
     }

@@ -233,6 +233,35 @@ fn every_limit_sets_its_field_and_nothing_else() {
     }
 }
 
+/// The log names a limit by its flag, which is the name of its field with dashes.
+#[test]
+fn every_limit_that_ends_a_connection_has_a_flag() {
+    use wsloop::Limit as L;
+    let limits = [
+        L::ConnectionsMax,
+        L::HandshakesMax,
+        L::ConnectionsPerAddressMax,
+        L::HandshakesPerAddressMax,
+        L::HandshakeTimeout,
+        L::IdleTimeout,
+        L::WriteTimeout,
+        L::BacklogBytesMax,
+        L::LagBytesMax,
+    ];
+    let names = limits.map(L::name);
+    let others = [
+        "message_bytes_max",
+        "fragments_max",
+        "head_bytes_max",
+        "headers_max",
+        "shutdown_grace",
+    ];
+    for name in names.into_iter().chain(others) {
+        let flag = format!("--{}", name.replace('_', "-"));
+        assert!(Limit::find(&flag).is_some(), "{flag}");
+    }
+}
+
 #[test]
 fn limits_not_given_are_derived_from_those_given() {
     // Arguments; expected high-water mark, low-water mark, maximum message size and maximum backlog.
