@@ -355,7 +355,38 @@ mod serving {
             assert_eq!(raw.response_head().status.to_string(), status);
             let line = process.logged("refused");
             assert!(line.contains(status) && line.contains(path), "{line}");
+            // Regression test: the line named the Origin, of which there is none.
+            let hint = "a request without Origin is not allowed; --origin none allows it";
+            assert_eq!(line.ends_with(hint), status == "403", "{line}");
         }
+    }
+
+    #[test]
+    fn a_get_of_an_unknown_path_is_logged_with_its_path_at_debug() {
+        // The process is started without RUST_LOG.
+        let mut command = Command::new("env");
+        command.args([
+            "RUST_LOG=debug",
+            WSLOOP,
+            "-l",
+            "127.0.0.1:0",
+            "-r",
+            "/a=echo",
+        ]);
+        let process = Process::announced(command);
+        assert_eq!(get(&process, "/b").status, 404);
+        let line = process.logged("refused");
+        assert!(
+            line.contains("DEBUG") && line.contains("path \"/b\", host"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(": 404 nothing is served at this path"),
+            "{line}"
+        );
+        assert_eq!(get(&process, "/").status, 200);
+        assert_eq!(get(&process, "/a").status, 426);
+        assert!(process.logged("refused").contains("path \"/a\""));
     }
 
     /// Returns the status of a GET of `/healthz` and that of an opening handshake, both with this `Host`.

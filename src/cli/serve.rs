@@ -100,11 +100,11 @@ impl Handler for Stoppable {
     ) -> Result<(), HttpResponse> {
         self.router
             .on_upgrade(cx, id, request, upgrade)
-            .map_err(with_flag)
+            .map_err(|response| with_flag(request, response))
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
-        with_flag(self.router.on_http(cx, id, request))
+        with_flag(request, self.router.on_http(cx, id, request))
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
@@ -136,12 +136,16 @@ fn options(is_proxied: bool) -> ListenOptions {
 
 /// Names the flag that allows a refused request, in the body and so in the log. Only the router answers with 421 and
 /// 403.
-fn with_flag(response: HttpResponse) -> HttpResponse {
+fn with_flag(request: &Request, response: HttpResponse) -> HttpResponse {
     match response.status() {
         421 => HttpResponse::new(421, "this Host is not allowed; --host NAME allows it\n"),
         403 => HttpResponse::new(
             403,
-            "this Origin is not allowed; --origin ORIGIN allows it\n",
+            if request.headers().contains_key("origin") {
+                "this Origin is not allowed; --origin ORIGIN allows it\n"
+            } else {
+                "a request without Origin is not allowed; --origin none allows it\n"
+            },
         ),
         _ => response,
     }

@@ -78,22 +78,28 @@ impl SessionLog {
         self.charge(Kind::Session, &text);
     }
 
-    /// Logs that the handler has refused a request, and the first line of its response.
+    /// Logs that the handler has refused a request, and the first line of its response, or the name of its status if it
+    /// is empty.
     pub(crate) fn declined(
         &mut self,
         session: &Session,
         request: &Request,
         response: &HttpResponse,
+        level: log::Level,
         now: u64,
     ) {
-        if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Fault, now) {
+        if !log::log_enabled!(level) || !self.admit(Kind::Fault, now) {
             return;
         }
         let peer = session.peer;
         let (path, host, origin) = (request.path(), request.host(), request.origin());
         let status = response.status();
-        let reason = response.body().split(|&byte| byte == b'\n').next();
-        let reason = reason.map_or(String::new(), |line| field(&String::from_utf8_lossy(line)));
+        let line = response.body().split(|&byte| byte == b'\n').next();
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
+        let reason = match line.trim() {
+            "" => response.reason_phrase().to_owned(),
+            line => field(line),
+        };
         let from = origin.map_or(String::new(), |origin| {
             format!(", origin {}", quoted(origin))
         });
@@ -102,8 +108,8 @@ impl SessionLog {
             quoted(path),
             quoted(host)
         );
-        log::info!(
-            event = "refused", peer:%, path = field(path), host = field(host), origin = origin.map(field),
+        log::log!(
+            level, event = "refused", peer:%, path = field(path), host = field(host), origin = origin.map(field),
             status:%, reason; "{text}"
         );
         self.charge(Kind::Fault, &text);

@@ -116,7 +116,14 @@ impl Access {
         if is_allowed {
             return Ok(());
         }
-        Err(HttpResponse::new(403, "this Origin is not allowed\n"))
+        Err(HttpResponse::new(
+            403,
+            if request.headers().contains_key("origin") {
+                "this Origin is not allowed\n"
+            } else {
+                "a request without Origin is not allowed\n"
+            },
+        ))
     }
 
     /// Returns whether the origin's host is one of the allowed hosts.
