@@ -3,6 +3,7 @@
 //!
 //! Each value is validated by adding it to a request, so that a request with the parsed values cannot fail.
 
+use super::UsageError;
 use wsloop::proto::{ClientOpening, RequestError};
 
 /// Applies `--header NAME:VALUE`. A Host header replaces that of the URL.
@@ -45,6 +46,20 @@ pub(super) fn subprotocol(offered: &mut Vec<String>, text: &str) -> Result<(), S
 pub(super) fn origin(headers: &mut Vec<(String, String)>, text: &str) -> Result<(), String> {
     probe().with_header("Origin", text).map_err(reason)?;
     headers.push(("Origin".to_owned(), text.to_owned()));
+    Ok(())
+}
+
+/// Checks that `--origin` is not given beside a header Origin. A request has at most one. `--header` alone can repeat it,
+/// for tests of servers.
+///
+/// # Errors
+/// Both are given.
+pub(super) fn check_origin(headers: &[(String, String)], given: &[&str]) -> Result<(), UsageError> {
+    let is_origin = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Origin");
+    if given.contains(&"--origin") && headers.iter().filter(is_origin).count() > 1 {
+        let reason = "--origin cannot be used with --header Origin, which sets the same header";
+        return Err(UsageError(reason.to_owned()));
+    }
     Ok(())
 }
 

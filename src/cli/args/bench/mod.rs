@@ -162,6 +162,7 @@ impl BenchArgs {
                 Ok(())
             }
         };
+        handshake::check_origin(&bench.headers, given)?;
         if has("--text") && has("--binary") {
             forbid("--text", "--binary")?;
         }

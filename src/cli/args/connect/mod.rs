@@ -115,6 +115,11 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         let reason = "--wait cannot be used with --no-close, which sends no Close";
         return Err(UsageError(reason.to_owned()));
     }
+    if given.contains(&"--plain") && given.contains(&"--execute") {
+        let reason = "--plain cannot be used with --execute, with which no line is read";
+        return Err(UsageError(reason.to_owned()));
+    }
+    handshake::check_origin(&connect.headers, &given)?;
     Ok(Command::Connect(Box::new(connect)))
 }
 
