@@ -28,24 +28,22 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the name of the field of [`Config`](crate::Config) that is exceeded, if it is one.
-    pub(crate) fn limit_name(&self) -> Option<&'static str> {
-        match self {
-            Self::Limit(limit) => Some(limit.name()),
-            Self::Protocol(ProtocolError::MessageTooBig) => Some("message_bytes_max"),
-            Self::Protocol(ProtocolError::TooManyFragments) => Some("fragments_max"),
-            Self::Protocol(ProtocolError::Opening(OpeningError::Head(HeadError::TooLong))) => {
+    /// Returns the name of the field of [`Config`](crate::Config) that the peer's input exceeded, if the protocol has
+    /// found that.
+    pub(crate) fn protocol_limit(&self) -> Option<&'static str> {
+        let Self::Protocol(error) = self else {
+            return None;
+        };
+        match error {
+            ProtocolError::MessageTooBig => Some("message_bytes_max"),
+            ProtocolError::TooManyFragments => Some("fragments_max"),
+            ProtocolError::Opening(OpeningError::Head(HeadError::TooLong)) => {
                 Some("head_bytes_max")
             }
-            Self::Protocol(ProtocolError::Opening(OpeningError::Head(
-                HeadError::TooManyHeaders,
-            ))) => Some("headers_max"),
-            Self::Protocol(_)
-            | Self::Io(_)
-            | Self::Response(_)
-            | Self::Shutdown
-            | Self::ProxyHeader
-            | Self::HandlerPanicked => None,
+            ProtocolError::Opening(OpeningError::Head(HeadError::TooManyHeaders)) => {
+                Some("headers_max")
+            }
+            _ => None,
         }
     }
 }
@@ -183,30 +181,6 @@ mod tests {
         let error = Error::Protocol(ProtocolError::TextNotUtf8);
         assert!(error.source().is_some());
         assert!(Error::Limit(Limit::IdleTimeout).source().is_none());
-    }
-
-    #[test]
-    fn an_exceeded_limit_is_named_also_if_the_protocol_found_it() {
-        let opening = |error| Error::Protocol(ProtocolError::Opening(OpeningError::Head(error)));
-        let table = [
-            (Error::Limit(Limit::IdleTimeout), Some("idle_timeout")),
-            (
-                Error::Protocol(ProtocolError::MessageTooBig),
-                Some("message_bytes_max"),
-            ),
-            (
-                Error::Protocol(ProtocolError::TooManyFragments),
-                Some("fragments_max"),
-            ),
-            (opening(HeadError::TooLong), Some("head_bytes_max")),
-            (opening(HeadError::TooManyHeaders), Some("headers_max")),
-            (opening(HeadError::BareCr), None),
-            (Error::Protocol(ProtocolError::TextNotUtf8), None),
-            (Error::Shutdown, None),
-        ];
-        for (error, name) in table {
-            assert_eq!(error.limit_name(), name, "{error}");
-        }
     }
 
     #[test]

@@ -645,6 +645,6 @@ mod variables {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_IDLE_TIME", "1s");
         let (process, _) = start(command, 1);
-        process.logged("ignored the environment variable WSLOOP_IDLE_TIME: no flag has this name");
+        process.logged("ignored an environment variable: WSLOOP_IDLE_TIME belongs to no flag");
     }
 }

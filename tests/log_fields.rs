@@ -106,7 +106,6 @@ fn every_value_in_the_text_is_also_a_field() {
         "bytes_out",
         "seconds",
         "error",
-        "limit",
     ];
     assert_eq!(keys(&lines[1]), expected);
 }

@@ -25,13 +25,8 @@ use wsloop::{
 /// The error of a system call. If a listener cannot be opened, the message names its address.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
-    for name in &serve.unknown_variables {
-        log::warn!(
-            "ignored the environment variable {name}: no flag has this name; see 'wsloop serve --help'"
-        );
-    }
-    for unused in &serve.unused_variables {
-        log::warn!("ignored the environment variable {unused}");
+    for ignored in &serve.ignored_variables {
+        log::warn!("ignored an environment variable: {ignored}");
     }
     let (listeners, files) = listen::open(&serve)?;
     descriptors::raise();
@@ -137,18 +132,15 @@ fn options(is_proxied: bool) -> ListenOptions {
 /// Names the flag that allows a refused request, in the body and so in the log. Only the router answers with 421 and
 /// 403.
 fn with_flag(request: &Request, response: HttpResponse) -> HttpResponse {
-    match response.status() {
-        421 => HttpResponse::new(421, "this Host is not allowed; --host NAME allows it\n"),
-        403 => HttpResponse::new(
-            403,
-            if request.headers().contains_key("origin") {
-                "this Origin is not allowed; --origin ORIGIN allows it\n"
-            } else {
-                "a request without Origin is not allowed; --origin none allows it\n"
-            },
-        ),
-        _ => response,
-    }
+    let body = match response.status() {
+        421 => "this Host is not allowed; --host NAME allows it\n",
+        403 if request.headers().contains_key("origin") => {
+            "this Origin is not allowed; --origin ORIGIN allows it\n"
+        }
+        403 => "a request without Origin is not allowed; --origin none allows it\n",
+        _ => return response,
+    };
+    HttpResponse::new(response.status(), body)
 }
 
 /// Returns the hosts to serve: those of `--host`, or if there are none and all TCP listeners are on loopback addresses,

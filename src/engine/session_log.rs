@@ -7,8 +7,7 @@
 //! sent are truncated to 64 bytes, with the mark `..`, and escaped. No logger so receives a line end, a control
 //! character or a character that reorders text, however it writes fields. The escapes are Rust's (`\n`, `\u{202e}`,
 //! `\\`), also in JSON: a program that decodes the JSON and prints the value is as safe as one that prints the line. A
-//! short string without such characters is in the field as the peer sent it. A line about an exceeded limit has the
-//! name of its field of `Config` in the field `limit`.
+//! short string without such characters is in the field as the peer sent it.
 
 use super::session::{self, Ending, Session};
 use crate::error::{Error, Side};
@@ -143,8 +142,7 @@ impl SessionLog {
             ..
         } = session;
         let error = ending.error.as_ref();
-        let limit = error.and_then(Error::limit_name);
-        let error = error.map(|error| escaped(&error.to_string()));
+        let error = error.map(described);
         let because = error
             .as_ref()
             .map_or(String::new(), |why| format!(": {why}"));
@@ -157,7 +155,7 @@ impl SessionLog {
             };
             let text = format!("{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}");
             log::log!(
-                level, event, peer:%, path = path_field, bytes_in, bytes_out, error, limit; "{text}"
+                level, event, peer:%, path = path_field, bytes_in, bytes_out, error; "{text}"
             );
             self.charge(kind, &text);
             return;
@@ -177,7 +175,7 @@ impl SessionLog {
         log::log!(
             level,
             event = "disconnected", peer:%, path = path_field, code, reason, clean = is_clean, by,
-            messages_in, bytes_in, messages_out, bytes_out, seconds, error, limit; "{text}"
+            messages_in, bytes_in, messages_out, bytes_out, seconds, error; "{text}"
         );
         self.charge(kind, &text);
     }
@@ -253,6 +251,15 @@ impl Drop for SessionLog {
 impl Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} lines or {} KB", self.lines, self.bytes / 1000)
+    }
+}
+
+/// Returns the text of an error, with the name of the limit that is exceeded at its end.
+fn described(error: &Error) -> String {
+    let text = escaped(&error.to_string());
+    match error.protocol_limit() {
+        Some(limit) => format!("{text} ({limit})"),
+        None => text,
     }
 }
 
@@ -405,6 +412,27 @@ mod tests {
                 assert_eq!(Kind::of(error.as_ref(), is_opened), expected, "{error:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_exceeded_limit_is_named_also_if_the_protocol_found_it() {
+        use crate::error::Limit;
+        use crate::proto::{HeadError, OpeningError, ProtocolError};
+        let opening = |error| ProtocolError::Opening(OpeningError::Head(error));
+        let table = [
+            (ProtocolError::MessageTooBig, "(message_bytes_max)"),
+            (ProtocolError::TooManyFragments, "(fragments_max)"),
+            (opening(HeadError::TooLong), "(head_bytes_max)"),
+            (opening(HeadError::TooManyHeaders), "(headers_max)"),
+        ];
+        for (error, name) in table {
+            let expected = format!("{error} {name}");
+            assert_eq!(described(&Error::Protocol(error)), expected);
+        }
+        let error = Error::Protocol(opening(HeadError::BareCr));
+        assert_eq!(described(&error), error.to_string());
+        let error = Error::Limit(Limit::IdleTimeout);
+        assert_eq!(described(&error), "idle_timeout reached");
     }
 
     #[test]

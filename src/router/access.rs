@@ -102,28 +102,23 @@ impl Access {
         let Some(origins) = &self.origins else {
             return Ok(());
         };
-        let is_allowed = if request.headers().contains_key("origin") {
-            request.origin().is_some_and(|origin| {
+        let (is_allowed, refusal) = if request.headers().contains_key("origin") {
+            let is_allowed = request.origin().is_some_and(|origin| {
                 let is_listed = origins
                     .listed
                     .iter()
                     .any(|one| one.eq_ignore_ascii_case(origin));
                 is_listed || origins.allows_hosts && self.is_origin_of_host(origin)
-            })
+            });
+            (is_allowed, "this Origin is not allowed\n")
         } else {
-            origins.allows_none
+            let refusal = "a request without Origin is not allowed\n";
+            (origins.allows_none, refusal)
         };
         if is_allowed {
             return Ok(());
         }
-        Err(HttpResponse::new(
-            403,
-            if request.headers().contains_key("origin") {
-                "this Origin is not allowed\n"
-            } else {
-                "a request without Origin is not allowed\n"
-            },
-        ))
+        Err(HttpResponse::new(403, refusal))
     }
 
     /// Returns whether the origin's host is one of the allowed hosts.

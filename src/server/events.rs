@@ -67,10 +67,12 @@ impl Engine {
             let response = handler.on_http(&mut Context::new(self), id, request);
             // The only status of a plain HTTP response that an operator must see in the log: it depends on the
             // configuration of this server or of a proxy before it.
-            match response.status() {
-                MISDIRECTED => self.log_declined(slot, request, &response, log::Level::Info),
-                400.. => self.log_declined(slot, request, &response, log::Level::Debug),
-                _ => {}
+            let level = match response.status() {
+                MISDIRECTED => log::Level::Info,
+                _ => log::Level::Debug,
+            };
+            if response.status() >= 400 {
+                self.log_declined(slot, request, &response, level);
             }
             self.refuse_live(slot, &response, request.is_head(), None);
             return;

@@ -336,7 +336,6 @@ impl Engine {
         let id = self.id_of(slot);
         for (topic, messages) in by_topic {
             log::debug!(
-                limit = "lag_bytes_max";
                 "{id} skipped {messages} messages of topic {topic:?}: more than {lag_max} B unsent (lag_bytes_max)"
             );
             handler.on_skip(&mut Context::new(self), id, &topic, messages);

@@ -120,7 +120,6 @@ pub(crate) fn turn(
         Stop::Until(end) if end <= engine.now() => {
             let sessions = engine.len();
             log::warn!(
-                limit = "shutdown_grace";
                 "stopping: terminating {sessions} sessions that have not closed within shutdown_grace"
             );
             engine.terminate_all();

@@ -135,6 +135,15 @@ impl Limit {
         LIMITS.iter().find(|limit| limit.flag == flag)
     }
 
+    /// Finds the flag of a field of [`Config`] by the field's name.
+    pub(super) fn of_field(name: &str) -> Option<&'static Self> {
+        // Without an underscore, it could be any word: `lag`.
+        if !name.contains('_') {
+            return None;
+        }
+        Self::find(&format!("--{}", name.replace('_', "-")))
+    }
+
     pub(super) fn spec(&self) -> FlagSpec {
         FlagSpec {
             long: self.flag,
@@ -209,12 +218,9 @@ pub(super) fn finish(
 /// Replaces each field name in an error message of `Config` by the name of its flag, or of its variable if that was
 /// given.
 fn with_flag_names(rule: &str, by_variable: &[&str]) -> String {
-    let words = rule.split(' ').map(|word| {
-        let flag = format!("--{}", word.replace('_', "-"));
-        match Limit::find(&flag) {
-            Some(limit) => variables::flag_or_variable(limit.flag, by_variable),
-            None => word.to_owned(),
-        }
+    let words = rule.split(' ').map(|word| match Limit::of_field(word) {
+        Some(limit) => variables::flag_or_variable(limit.flag, by_variable),
+        None => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
 }

@@ -87,10 +87,9 @@ pub(crate) struct Serve {
     pub(crate) config: Config,
     /// Whether `connections_max` was given. If not, it is derived from the limit on open files.
     pub(crate) has_connections_max: bool,
-    /// Environment variables that start with `WSLOOP_` and belong to no flag.
-    pub(crate) unknown_variables: Vec<String>,
-    /// Environment variables whose flags have no effect, each with what it needs.
-    pub(crate) unused_variables: Vec<String>,
+    /// Sentences about environment variables that start with `WSLOOP_` and belong to no flag, or whose flag has no
+    /// effect. Each begins with the name of the variable.
+    pub(crate) ignored_variables: Vec<String>,
 }
 
 /// Format of the log.
@@ -205,6 +204,11 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
     first?.to_str().filter(|word| commands.contains(word))
 }
 
+/// Returns the flag that sets the field `name` of [`Config`], if it is a limit.
+pub(crate) fn flag_of_limit(name: &str) -> Option<&'static str> {
+    Limit::of_field(name).map(|limit| limit.flag)
+}
+
 /// The flags of a server, except those that set limits.
 static FLAGS: [Flag<ServeArgs>; 15] = [
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
@@ -300,7 +304,7 @@ struct ServeArgs {
     given: Vec<&'static str>,
     /// Long names of the flags that were set by environment variables.
     by_variable: Vec<&'static str>,
-    unknown_variables: Vec<String>,
+    ignored_variables: Vec<String>,
     /// Whether the environment may have sockets of a parent process, which the arguments do not describe.
     may_inherit: bool,
 }
@@ -370,20 +374,13 @@ impl ServeArgs {
     /// Applies `--host`.
     fn host(&mut self, text: &str) -> Result<(), String> {
         self.hosts.push(host::parse(text)?);
-        if self.hosts.len() > 1 && self.hosts.contains(&Host::Any) {
-            return Err("cannot be used with another host, because * allows every host".to_owned());
-        }
-        Ok(())
+        check_star(self.hosts.len(), self.hosts.contains(&Host::Any))
     }
 
     /// Applies `--origin`.
     fn origin(&mut self, text: &str) -> Result<(), String> {
         self.origins.push(origin::parse(text)?);
-        if self.origins.len() > 1 && self.origins.contains(&Origin::Any) {
-            let reason = "cannot be used with another origin, because * accepts every request";
-            return Err(reason.to_owned());
-        }
-        Ok(())
+        check_star(self.origins.len(), self.origins.contains(&Origin::Any))
     }
 
     /// Applies `--subprotocol`.
@@ -437,7 +434,7 @@ impl ServeArgs {
         if self.routes.is_empty() {
             self.routes = self.command.routes();
         }
-        let unused_variables = effect::check(&self)?;
+        effect::check(&mut self)?;
         let Self {
             command: _,
             args_read: _,
@@ -454,7 +451,7 @@ impl ServeArgs {
             config,
             given,
             by_variable,
-            unknown_variables,
+            ignored_variables,
             may_inherit: _,
         } = self;
         let metrics_error = |path: &str, reason| {
@@ -488,10 +485,17 @@ impl ServeArgs {
             page: !no_page,
             config,
             has_connections_max,
-            unknown_variables,
-            unused_variables,
+            ignored_variables,
         })
     }
+}
+
+/// Returns an error if `*`, which allows all, is not the only value of its flag.
+fn check_star(values: usize, has_star: bool) -> Result<(), String> {
+    if values > 1 && has_star {
+        return Err("cannot be used with another value, because * allows all".to_owned());
+    }
+    Ok(())
 }
 
 /// The command of a server. It selects the help text and the default routes.

@@ -38,7 +38,8 @@ pub(super) fn apply(
         }
     }
     for (name, _) in ours {
-        serve.unknown_variables.push(name);
+        let sentence = name + " belongs to no flag; see 'wsloop serve --help'";
+        serve.ignored_variables.push(sentence);
     }
     Ok(())
 }

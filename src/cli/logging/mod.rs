@@ -112,7 +112,7 @@ fn text() -> WriteRecord {
     // A message is one line, so no further lines need indentation.
     format.target(false).indent(None);
     Box::new(move |out, record| {
-        let message = limit::with_flag(record.args().to_string(), record);
+        let message = limit::with_flag(record.args().to_string());
         let message = Printable(message);
         let mut printable = Record::builder();
         let printable = printable.level(record.level());

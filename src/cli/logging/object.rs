@@ -21,24 +21,18 @@ pub(super) fn write(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> 
 
 /// Returns the line of a record, with its line end. Fields without a value are omitted.
 fn line(time: &dyn Display, record: &Record<'_>) -> String {
-    let mut fields = Fields {
-        json: String::from("{"),
-        record,
-    };
+    let mut fields = Fields(String::from("{"));
     // A time in RFC 3339's format has no characters that need escaping.
     fields.member("time", format_args!("\"{time}\""));
     fields.string("level", record.level().as_str());
     match record.key_values().get(Key::from(EVENT)) {
         // The text is omitted, because the fields contain the same information.
         Some(event) => fields.string("message", &event.to_string()),
-        None => fields.string(
-            "message",
-            &limit::with_flag(record.args().to_string(), record),
-        ),
+        None => fields.string("message", &limit::with_flag(record.args().to_string())),
     }
     // Only writing can fail, and writing to a String does not.
     let _ = record.key_values().visit(&mut fields);
-    fields.json + "}\n"
+    fields.0 + "}\n"
 }
 
 /// The key of the field that becomes the message: what happened, without figures.
@@ -48,24 +42,21 @@ const EVENT: &str = "event";
 const ERROR: &str = "error";
 
 /// A JSON object under construction: `{` and the members so far.
-struct Fields<'r> {
-    json: String,
-    record: &'r Record<'r>,
-}
+struct Fields(String);
 
-impl Fields<'_> {
+impl Fields {
     fn string(&mut self, key: &str, text: &str) {
         self.member(key, json::string(text));
     }
 
     fn member(&mut self, key: &str, value: impl Display) {
-        let comma = if self.json.len() > 1 { "," } else { "" };
+        let comma = if self.0.len() > 1 { "," } else { "" };
         // Writing to a String does not fail.
-        let _ = write!(self.json, "{comma}{}:{value}", json::string(key));
+        let _ = write!(self.0, "{comma}{}:{value}", json::string(key));
     }
 }
 
-impl<'kvs> VisitSource<'kvs> for Fields<'_> {
+impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         if key.as_str() == EVENT {
             return Ok(());
@@ -73,8 +64,7 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
         if key.as_str() == ERROR
             && let Some(error) = value.to_borrowed_str()
         {
-            let error = limit::with_flag(error.to_owned(), self.record);
-            self.string(ERROR, &error);
+            self.string(ERROR, &limit::with_flag(error.to_owned()));
             return Ok(());
         }
         value.visit(Member {
@@ -85,12 +75,12 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
 }
 
 /// Appends one field to the object, by the type of its value.
-struct Member<'f, 'r> {
-    fields: &'f mut Fields<'r>,
+struct Member<'f> {
+    fields: &'f mut Fields,
     key: &'f str,
 }
 
-impl<'v> VisitValue<'v> for Member<'_, '_> {
+impl<'v> VisitValue<'v> for Member<'_> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
         self.fields.string(self.key, &value.to_string());
         Ok(())
@@ -136,11 +126,11 @@ mod tests {
         let values = [
             ("event", Value::from("left")),
             ("error", Value::from("idle_timeout reached")),
-            ("limit", Value::from("idle_timeout")),
         ];
         let mut record = Record::builder();
         let line = line(&"now", &record.key_values(&values).build());
-        let expected = r#"{"time":"now","level":"INFO","message":"left","error":"--idle-timeout reached","limit":"idle_timeout"}"#;
+        let expected =
+            r#"{"time":"now","level":"INFO","message":"left","error":"--idle-timeout reached"}"#;
         assert_eq!(line, format!("{expected}\n"));
     }
 

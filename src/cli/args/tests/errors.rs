@@ -87,11 +87,11 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
         (&["--host", "http://x"], "--host \"http://x\" is not a host"),
         (
             &["--host=a", "--host=*"],
-            "--host \"*\" cannot be used with another host, because * allows every host",
+            "--host \"*\" cannot be used with another value, because * allows all",
         ),
         (
             &["--origin=*", "--origin=none"],
-            "--origin \"none\" cannot be used with another origin, because * accepts every request",
+            "--origin \"none\" cannot be used with another value, because * allows all",
         ),
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),

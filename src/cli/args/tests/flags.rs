@@ -257,8 +257,7 @@ fn every_limit_that_ends_a_connection_has_a_flag() {
         "shutdown_grace",
     ];
     for name in names.into_iter().chain(others) {
-        let flag = format!("--{}", name.replace('_', "-"));
-        assert!(Limit::find(&flag).is_some(), "{flag}");
+        assert!(flag_of_limit(name).is_some(), "{name}");
     }
 }
 

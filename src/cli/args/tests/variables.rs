@@ -214,7 +214,7 @@ fn unknown_variables_are_collected_and_other_prefixes_are_ignored() {
         ("wsloop_idle_timeout", "x"),
     ];
     let mut serve = serve_with(&variables, &[]);
-    serve.unknown_variables.sort();
+    serve.ignored_variables.sort();
     let names = [
         "WSLOOP_",
         "WSLOOP_HELP",
@@ -222,7 +222,9 @@ fn unknown_variables_are_collected_and_other_prefixes_are_ignored() {
         "WSLOOP_SERVICE_HOST",
         "WSLOOP_listen",
     ];
-    assert_eq!(serve.unknown_variables, names);
+    let expected =
+        names.map(|name| format!("{name} belongs to no flag; see 'wsloop serve --help'"));
+    assert_eq!(serve.ignored_variables, expected);
     assert_eq!(serve.config, Config::default());
 }
 
@@ -236,12 +238,15 @@ fn a_variable_without_effect_is_no_error_and_is_named_with_what_it_needs() {
         ("WSLOOP_IDLE_TIMEOUT", "9"),
     ];
     let expected = [
-        "WSLOOP_UNIX_MODE, which needs a Unix socket, such as -l unix:PATH",
-        "WSLOOP_FORWARDED_HEADER, which needs a trusted proxy, such as --trusted-proxy NETWORK",
-        "WSLOOP_LAG, which needs a broadcast, such as -r PATH=broadcast",
-        "WSLOOP_REPLAY_BYTES_MAX, which needs --replay, such as --replay N",
+        "WSLOOP_UNIX_MODE needs a Unix socket; add -l unix:PATH or remove WSLOOP_UNIX_MODE",
+        "WSLOOP_FORWARDED_HEADER needs a trusted proxy; add --trusted-proxy NETWORK or remove WSLOOP_FORWARDED_HEADER",
+        "WSLOOP_LAG needs a broadcast; add -r PATH=broadcast or remove WSLOOP_LAG",
+        "WSLOOP_REPLAY_BYTES_MAX needs --replay; add --replay N or remove WSLOOP_REPLAY_BYTES_MAX",
     ];
-    assert_eq!(serve_with(&variables, &["echo"]).unused_variables, expected);
+    assert_eq!(
+        serve_with(&variables, &["echo"]).ignored_variables,
+        expected
+    );
     let effective = [
         "broadcast",
         "-lunix:x",
@@ -249,7 +254,7 @@ fn a_variable_without_effect_is_no_error_and_is_named_with_what_it_needs() {
         "--trusted-proxy=unix",
     ];
     let serve = serve_with(&variables, &effective);
-    assert!(serve.unused_variables.is_empty(), "{serve:?}");
+    assert!(serve.ignored_variables.is_empty(), "{serve:?}");
     // A flag overrides its variable, and then has no effect.
     let error = error_with(&variables, &["echo", "--unix-mode=600"]);
     assert!(error.starts_with("--unix-mode needs"), "{error}");
