@@ -24,6 +24,8 @@ pub(super) struct Opened {
     pub(super) errors: u64,
     /// Reason of the first failure.
     pub(super) first_error: Option<String>,
+    /// Number of opening handshakes in which the server selected no subprotocol.
+    pub(super) without_subprotocol: u64,
     /// Time from the start of the first attempt to the last successful opening handshake.
     pub(super) seconds: f64,
     /// Time from the start of an attempt to the end of its opening handshake.
@@ -73,6 +75,7 @@ pub(super) fn open(
         handshakes: 0,
         planned: bench.connections,
         first_error: None,
+        without_subprotocol: 0,
         latencies: tally::latencies(),
         last_open: 0,
         buf: vec![0; 64 * 1024],
@@ -95,6 +98,7 @@ struct Connecting<'b> {
     /// Number of connections to attempt: those requested, or fewer when the process runs out of descriptors.
     planned: usize,
     first_error: Option<String>,
+    without_subprotocol: u64,
     latencies: hdrhistogram::Histogram<u64>,
     /// When the last opening handshake completed.
     last_open: u64,
@@ -200,8 +204,9 @@ impl Connecting<'_> {
         match &mut slots[index] {
             Slot::Opening { attempt, started } => match attempt.advance(buf) {
                 Progress::Pending => {}
-                Progress::Opened(stream, _, rest) => {
+                Progress::Opened(stream, response, rest) => {
                     self.handshakes -= 1;
+                    self.without_subprotocol += u64::from(response.subprotocol().is_none());
                     let mut connection = LoadConnection::new(stream);
                     match connection.receive(rest, expected) {
                         Ok(counted) if counted.is_closed => {
@@ -301,6 +306,7 @@ impl Connecting<'_> {
         Ok(Opened {
             errors: (self.bench.connections - connections.len()) as u64,
             first_error: self.first_error,
+            without_subprotocol: self.without_subprotocol,
             seconds: tally::seconds(self.last_open),
             latency: Latency::of(&self.latencies),
             is_interrupted,

@@ -5,4 +5,6 @@ mod attempt;
 mod random;
 
 pub(super) use attempt::{Attempt, Failure, Progress};
-pub(super) use random::{MaskingKeys, nonce};
+#[cfg(feature = "connect")]
+pub(super) use random::MaskingKeys;
+pub(super) use random::nonce;

@@ -3,8 +3,9 @@
 
 pub(super) mod flags;
 
+use super::handshake::Destination;
 use super::url::Url;
-use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
+use super::{Command, UsageError, credentials, flag, handshake, help, reject_value, utf8};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -48,13 +49,18 @@ impl Bench {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        handshake::opening(
-            &self.url.host,
-            &self.url.target,
-            &self.headers,
-            &self.subprotocols,
-            key,
-        )
+        let Url {
+            host,
+            target,
+            authorization,
+            ..
+        } = &self.url;
+        let destination = Destination {
+            host,
+            target,
+            authorization: authorization.as_deref(),
+        };
+        handshake::opening(&destination, &self.headers, &self.subprotocols, key)
     }
 }
 
@@ -132,8 +138,7 @@ impl BenchArgs {
                 "unexpected argument {word:?} (bench takes one URL)"
             )));
         }
-        let url =
-            Url::parse(word).map_err(|reason| UsageError(format!("the URL {word:?} {reason}")))?;
+        let url = Url::parse(word).map_err(|reason| credentials::invalid_url(word, &reason))?;
         self.url = Some(url);
         Ok(())
     }
@@ -157,6 +162,7 @@ impl BenchArgs {
                 Ok(())
             }
         };
+        handshake::check_origin(&bench.headers, given)?;
         if has("--text") && has("--binary") {
             forbid("--text", "--binary")?;
         }
