@@ -9,7 +9,10 @@ const SILENCE_SECONDS = 70;
 
 describe('for 70 s', { concurrency: true }, () => {
   // The recipes of nginx, Caddy and Apache leave all timeouts at the defaults of these proxies. HAProxy has no defaults.
-  for (const name of Object.keys(PROXIES)) staysConnected(name, name);
+  for (const name of Object.keys(PROXIES)) {
+    staysConnected(name, name);
+    staysConnected(`${name} with a Unix socket`, name, { unix: true });
+  }
   const edit = (text) => replaced(text, /(timeout (?:client|server)) 60s/, '$1 50s');
   staysConnected("HAProxy with the 50 s of Debian's haproxy.cfg", 'HAProxy', { edit });
 
@@ -47,5 +50,7 @@ function staysConnected(title, name, options) {
     assert.equal(await sends.text(), `${text}!`);
     assert.equal(pings, 0);
     await echo(silent, 'still here');
+    // Health checks, of which there were many, have not removed the server.
+    await echo(await site.open('/echo'), 'a new client');
   }, SILENCE_SECONDS + 30);
 }

@@ -126,6 +126,7 @@ for (const [name, { tcp = false }] of Object.entries(PROXIES)) {
     // Some proxies try the other worker when the answer is 503. With the others, clients get the 503 until the next check.
     if (RETRIES.includes(name)) await avoids();
     else await site.eventually('avoids the drained worker', avoids);
+    if (name.startsWith('HAProxy')) await site.process.line('stderr', /is DOWN, reason: Layer7 wrong status, code: 503/);
     for (const { client } of stays) await echo(client, 'still here');
 
     site.workers[drained].signal('SIGTERM');

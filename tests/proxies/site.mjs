@@ -59,7 +59,7 @@ export const PROXIES = {
       const modules = ['mpm_event', 'authz_core', 'mime', 'setenvif', 'slotmem_shm', 'socache_shmcb', ...enabled.split(' ')];
       const [, port] = recipe.match(/<VirtualHost \*:(\d+)>/);
       const lines = modules.map((name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`);
-      const main = `ServerName localhost\nUser www-data\nGroup www-data\nPidFile ${directory}/pid\nErrorLog "|$/bin/cat >&2"
+      const main = `ServerName localhost\nUser www-data\nGroup www-data\nPidFile ${directory}/pid\nErrorLog "|/bin/cat"
         DefaultRuntimeDir ${directory}\nMutex file:${directory}\nTypesConfig /dev/null\nListen ${port}
         ${lines.join('\n')}\nInclude ${directory}/recipe\n`;
       return { recipe, main };
@@ -176,7 +176,8 @@ export class Site {
         return await check();
       } catch (error) {
         if (performance.now() > end || this.process.code !== undefined) {
-          const logs = [this.process, ...this.workers].map((one) => one?.stderr.slice(-20).join('\n')).join('\n--\n');
+          const lines = ({ stdout, stderr }) => [...stdout.slice(-20), ...stderr.slice(-20)].join('\n');
+          const logs = [this.process, ...this.workers].map(lines).join('\n--\n');
           throw new Error(`not within 15 s: ${this.name} ${what}\n${logs}`, { cause: error });
         }
         await new Promise((resolve) => setTimeout(resolve, 50));
