@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
@@ -56,7 +56,8 @@ export const PROXIES = {
     // The modules are those that the recipe enables, those that `a2enmod` adds to them, and some of Debian's defaults.
     configure(recipe, directory) {
       const [, enabled] = recipe.match(/^# +a2enmod (.+)$/m) ?? assert.fail('apache.conf has no line with a2enmod');
-      const modules = ['mpm_event', 'authz_core', 'mime', 'setenvif', 'slotmem_shm', 'socache_shmcb', ...enabled.split(' ')];
+      const others = ['mpm_event', 'authz_core', 'mime', 'setenvif', 'slotmem_shm', 'socache_shmcb'];
+      const modules = [...others, ...enabled.split(' ')];
       const [, port] = recipe.match(/<VirtualHost \*:(\d+)>/);
       const lines = modules.map((name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`);
       const main = `ServerName localhost\nUser www-data\nGroup www-data\nPidFile ${directory}/pid\nErrorLog "|/bin/cat"
@@ -93,7 +94,6 @@ export class Site {
     this.unix = unix;
     this.args = args;
     this.directory = mkdtempSync(`${SCRATCH}/site-`);
-    t.after(() => rmSync(this.directory, { recursive: true, force: true }));
     chmodSync(this.directory, 0o755);
     [this.port, this.free, ...this.ports] = takePorts(4);
     this.text = readFileSync(new URL(this.proxy.file, RECIPES), 'utf8');
@@ -107,7 +107,8 @@ export class Site {
   /** Runs the recipe's `install -d` with another path, and the user that the server has in these tests. */
   #installDirectory(group) {
     const [, line] = this.text.match(/^# +(install -d .+)$/m) ?? assert.fail(`${this.proxy.file} creates no directory`);
-    const words = replaced(replaced(line, SOCKET_DIRECTORY, this.#socketDirectory), '-o wsloop', `-o ${SERVER_USER}`).split(' ');
+    const here = replaced(line, SOCKET_DIRECTORY, this.#socketDirectory);
+    const words = replaced(here, '-o wsloop', `-o ${SERVER_USER}`).split(' ');
     if (group) words[words.indexOf('-g') + 1] = group;
     execFileSync(words[0], words.slice(1));
   }
@@ -119,7 +120,8 @@ export class Site {
   /** Starts the server `index` with the command line of the recipe. */
   async startWorker(index) {
     let command = this.command.join(' ');
-    command = this.unix ? replaced(command, SOCKET_DIRECTORY, this.#socketDirectory) : replaced(command, '9700', this.ports[index]);
+    if (this.unix) command = replaced(command, SOCKET_DIRECTORY, this.#socketDirectory);
+    else command = replaced(command, '9700', this.ports[index]);
     const [, ...args] = command.split(' ');
     const worker = new Process(this.t, [`${SCRATCH}/wsloop`, ...args, ...this.args], SERVER_USER);
     this.workers[index] = worker;
@@ -130,8 +132,9 @@ export class Site {
     let text = replaced(this.text, /\/etc\/\S+?\/(?:fullchain|example\.org)\.pem/, `${SCRATCH}/both.pem`);
     if (text.includes('privkey.pem')) text = replaced(text, /\/etc\/\S+\/privkey\.pem/, `${SCRATCH}/key.pem`);
     const { listens } = this.proxy;
-    const listensHere = listens.includes('443') ? listens.replace('443', this.port) : listens.replace(' {', `:${this.port} {`);
-    text = replaced(text, listens, listensHere);
+    // Caddy's site has no port.
+    const [from, to] = listens.includes('443') ? ['443', this.port] : [' {', `:${this.port} {`];
+    text = replaced(text, listens, listens.replace(from, to));
     const upstream = (address) => new RegExp(`^(\\s*)(#?)(\\w.*${address}.*)$`, 'm');
     const [one, two, socket] = ['127\\.0\\.0\\.1:9700', '127\\.0\\.0\\.1:9701', SOCKET].map(upstream);
     if (count === 2) text = replaced(text, two, '$1$3');
@@ -145,7 +148,8 @@ export class Site {
       mkdirSync(`${this.directory}/home`);
       execFileSync('chown', [this.proxy.user, `${this.directory}/home`]);
     }
-    const env = { HOME: `${this.directory}/home`, XDG_DATA_HOME: `${this.directory}/home`, XDG_CONFIG_HOME: `${this.directory}/home` };
+    const home = `${this.directory}/home`;
+    const env = { HOME: home, XDG_DATA_HOME: home, XDG_CONFIG_HOME: home };
     this.process = new Process(this.t, this.proxy.command(this.directory), this.proxy.user, env);
     await this.eventually('listens', async () => {
       const socket = net.connect(this.port, '127.0.0.1');
@@ -187,7 +191,8 @@ export class Site {
 
   /** Options of a client of node that resolves example.org to the proxy and checks its certificate. */
   options(others = {}) {
-    const lookup = (_, { all }, done) => (all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4));
+    const one = { address: '127.0.0.1', family: 4 };
+    const lookup = (_, { all }, done) => (all ? done(null, [one]) : done(null, one.address, one.family));
     return { ca: CERTIFICATE, lookup, servername: 'example.org', ...others };
   }
 
@@ -278,7 +283,8 @@ class Process {
     // The caller's RUST_LOG and WSLOOP_* would change what the server does.
     const inherited = Object.entries(process.env).filter(([name]) => !/^(RUST_LOG|WSLOOP.*)$/.test(name));
     const ids = user ? { uid: idOf('-u', user), gid: idOf('-g', user) } : {};
-    this.child = spawn(program, args, { ...ids, stdio: ['ignore', 'pipe', 'pipe'], env: { ...Object.fromEntries(inherited), ...env } });
+    const options = { ...ids, stdio: ['ignore', 'pipe', 'pipe'], env: { ...Object.fromEntries(inherited), ...env } };
+    this.child = spawn(program, args, options);
     running.add(this.child);
     for (const stream of ['stdout', 'stderr']) {
       createInterface({ input: this.child[stream] }).on('line', (line) => {
@@ -304,7 +310,8 @@ class Process {
 
   async stop() {
     this.child.kill('SIGTERM');
-    const late = setTimeout(() => this.child.kill('SIGKILL'), 2000);
+    // Apache kills a child that does not end within 9 s. If Apache were killed before, the child would not end.
+    const late = setTimeout(() => this.child.kill('SIGKILL'), 12_000);
     await this.ended;
     clearTimeout(late);
   }
@@ -312,14 +319,17 @@ class Process {
   /** Waits for a line of a stream that matches. */
   line(stream, pattern) {
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`no line matched ${pattern} in 10 s: ${this.stderr.join('\n')}`)), 10_000);
+      const fail = (what) => {
+        reject(new Error(`${what}: no line matched ${pattern}: ${[...this.stdout, ...this.stderr].join('\n')}`));
+      };
+      const late = setTimeout(fail, 10_000, '10 s');
       this.#changed = () => {
         const line = this[stream].find((one) => pattern.test(one));
         if (line === undefined && this.code === undefined) return;
         clearTimeout(late);
         this.#changed = () => {};
         if (line !== undefined) resolve(line);
-        else reject(new Error(`ended with ${this.code}, and no line matched ${pattern}: ${this.stderr.join('\n')}`));
+        else fail(`ended with ${this.code}`);
       };
       this.#changed();
     });
