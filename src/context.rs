@@ -489,6 +489,12 @@ impl<'a> Context<'a> {
         self.engine.peer_addr(id)
     }
 
+    /// Returns the number that the options of the session's listener give to its connections
+    /// ([`ListenOptions::tag`](crate::ListenOptions::tag)). Returns 0 if they give none, or if there is no such session.
+    pub fn listener_tag(&self, id: Id) -> u8 {
+        self.engine.listener_tag(id)
+    }
+
     /// Returns the time between the newest automatic ping
     /// ([`Config::ping_interval`](crate::Config::ping_interval)) that the peer has answered and its pong, in whole
     /// milliseconds. It includes the time that either side took to read: the server measures from the start of one turn to

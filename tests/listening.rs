@@ -309,6 +309,23 @@ mod inherited {
         assert_eq!(end(child), Some(0));
     }
 
+    #[test]
+    fn an_inherited_socket_with_the_name_metrics_is_for_metrics() {
+        let path = TempPath::new("inherited-metrics");
+        let (tcp, unix) = sockets(&path);
+        let addr = tcp.local_addr().unwrap();
+        let line = "export LISTEN_FDS=2 LISTEN_FDNAMES=metrics:wsloop.socket";
+        let (child, lines) = spawn(with_sockets(line, &["echo"], tcp.into(), unix.into()));
+        let first = lines.recv_timeout(WAIT).unwrap();
+        assert_eq!(first, format!("metrics on http://{addr}/"));
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        assert_eq!(http(addr, request).status, 200);
+        check_echo(&path);
+        assert_eq!(end(child), Some(0));
+        let others = lines.iter().filter(|line| line.starts_with("listening"));
+        assert_eq!(others.count(), 1);
+    }
+
     #[cfg(feature = "proxy-protocol")]
     #[test]
     fn an_inherited_socket_with_the_name_proxy_expects_the_proxy_protocol() {
@@ -646,5 +663,160 @@ mod variables {
         command.env("WSLOOP_IDLE_TIME", "1s");
         let (process, _) = start(command, 1);
         process.logged("ignored the environment variable WSLOOP_IDLE_TIME: no flag has this name");
+    }
+}
+
+/// Listeners for metrics: `-l metrics:ADDR`.
+mod metrics {
+    use super::*;
+    use std::net::SocketAddr;
+
+    /// Starts `wsloop ARGS` and returns the addresses of its first listener and of its first listener for metrics.
+    fn start_with_metrics(args: &[&str]) -> (Process, SocketAddr, SocketAddr) {
+        let process = Process::new(&mut wsloop(args));
+        let (mut serving, mut metrics) = (None, None);
+        while serving.is_none() || metrics.is_none() {
+            let line = process.out.recv_timeout(WAIT).expect("an announcement");
+            if let Some(url) = line.strip_prefix("metrics on http://") {
+                metrics = Some(url.trim_end_matches('/').parse().unwrap());
+            } else if let Some(url) = line.strip_prefix("listening on ") {
+                serving = Some(addr_of(url));
+            }
+        }
+        (process, serving.unwrap(), metrics.unwrap())
+    }
+
+    fn get(addr: SocketAddr, path: &str, host: &str) -> (u16, String) {
+        let response = http(
+            addr,
+            &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        );
+        (response.status, response.body)
+    }
+
+    fn status(addr: SocketAddr, path: &str) -> u16 {
+        get(addr, path, "localhost").0
+    }
+
+    #[test]
+    fn a_listener_for_metrics_answers_metrics_and_checks_and_nothing_else() {
+        let args = ["serve", "-l", "metrics:127.0.0.1:0", "-l", "127.0.0.1:0"];
+        let (process, serving, metrics) = start_with_metrics(&args);
+        let (code, text) = get(metrics, "/metrics", "localhost");
+        assert_eq!(code, 200);
+        assert!(text.contains("\nwsloop_connections_open 0\n"), "{text}");
+        // Turns are measured only if there is a handler for metrics.
+        assert!(text.contains("\nwsloop_turn_seconds_count "), "{text}");
+        assert!(!text.contains("\nwsloop_turn_seconds_count 0\n"), "{text}");
+        for (path, expected) in [
+            ("/healthz", [200, 200]),
+            ("/readyz", [200, 200]),
+            ("/metrics", [404, 200]),
+            ("/metrics/", [404, 404]),
+            ("/", [200, 404]),
+            ("/echo", [426, 404]),
+        ] {
+            let found = [serving, metrics].map(|addr| status(addr, path));
+            assert_eq!(found, expected, "{path}");
+        }
+        for path in ["/echo", "/", "/metrics", "/readyz"] {
+            let mut client = Raw::new(metrics);
+            client.send(upgrade_request(path));
+            assert_eq!(client.response().status, 404, "{path}");
+        }
+        assert_eq!(ask(&mut connect(serving, "/echo"), "hello"), "hello");
+        process.signal("USR1");
+        eventually(|| status(metrics, "/readyz") == 503);
+        assert_eq!(status(metrics, "/healthz"), 200);
+    }
+
+    #[test]
+    fn the_path_of_the_metrics_is_that_of_the_flag_and_can_be_that_of_a_check() {
+        let args = [
+            "serve",
+            "-l=0",
+            "-l=metrics:0",
+            "--metrics=/healthz",
+            "--no-page",
+        ];
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        assert_eq!(get(serving, "/healthz", "localhost").1, "ok\n");
+        assert!(
+            get(metrics, "/healthz", "localhost")
+                .1
+                .contains("wsloop_build_info")
+        );
+        assert_eq!(status(metrics, "/metrics"), 404);
+        assert_eq!(status(metrics, "/readyz"), 200);
+    }
+
+    #[test]
+    fn a_slot_of_a_request_for_metrics_is_reused_by_a_session_of_another_listener() {
+        let (_process, serving, metrics) =
+            start_with_metrics(&["echo", "-l=0", "-l=metrics:0", "--connections-max=1"]);
+        for _ in 0..20 {
+            // 503 until the server has read the end of the session before.
+            eventually(|| status(metrics, "/metrics") == 200);
+            let mut client = connect(serving, "/metrics");
+            assert_eq!(ask(&mut client, "hello"), "hello");
+        }
+    }
+
+    #[test]
+    fn hosts_of_metrics_are_those_of_its_own_listeners() {
+        let args = ["echo", "-l=0.0.0.0:0", "-l=metrics:127.0.0.1:0"];
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        assert_eq!(get(metrics, "/metrics", "127.0.0.1:9700").0, 200);
+        assert_eq!(get(metrics, "/metrics", "site.example").0, 421);
+        let serving = SocketAddr::from(([127, 0, 0, 1], serving.port()));
+        assert_eq!(get(serving, "/healthz", "site.example").0, 200);
+
+        let args = ["echo", "-l=0", "-l=metrics:0", "--host=ws.example"];
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        for host in ["ws.example", "localhost"] {
+            assert_eq!(get(metrics, "/metrics", host).0, 200, "{host}");
+        }
+        assert_eq!(get(metrics, "/metrics", "site.example").0, 421);
+        assert_eq!(get(serving, "/healthz", "localhost").0, 421);
+
+        let args = ["echo", "-l=0", "-l=metrics:0.0.0.0:0", "--host=ws.example"];
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        let metrics = SocketAddr::from(([127, 0, 0, 1], metrics.port()));
+        assert_eq!(get(metrics, "/metrics", "192.0.2.1:9700").0, 200);
+        assert_eq!(get(serving, "/healthz", "192.0.2.1").0, 421);
+    }
+
+    #[test]
+    fn a_port_for_metrics_is_not_shared() {
+        let args = ["echo", "--reuse-port", "-l=0", "-l=metrics:0"];
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        let (serving, metrics) = (serving.to_string(), format!("metrics:{metrics}"));
+        let error = failure(wsloop(&[
+            "echo",
+            "--reuse-port",
+            "-l",
+            &serving,
+            "-l",
+            &metrics,
+        ]));
+        let address = metrics.strip_prefix("metrics:").unwrap();
+        assert!(
+            error.starts_with(&format!("cannot listen on {address}: ")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn metrics_can_be_on_a_unix_socket() {
+        let path = TempPath::new("metrics");
+        let flag = format!("metrics:{}", path.flag());
+        let process = Process::new(wsloop(&["echo", "-l=0"]).args(["-l", &flag]));
+        let lines = [(); 2].map(|()| process.out.recv_timeout(WAIT).unwrap());
+        assert!(lines[0].starts_with("listening on ws://"), "{lines:?}");
+        let expected = format!("metrics on http+unix:{}", path.0.display());
+        assert_eq!(lines[1], expected);
+        // No website can reach a Unix socket.
+        let answer = path.http("GET /metrics HTTP/1.1\r\nHost: site.example\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 }

@@ -578,3 +578,40 @@ mod violations {
         raw.expect_end();
     }
 }
+
+mod listeners {
+    use super::*;
+    use wsloop::{Context, Handler, HttpResponse, Id, ListenOptions, Message, Request, Server};
+
+    /// Answers with the tag of the session's listener.
+    struct Tag;
+
+    impl Handler for Tag {
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, _: Message<'_>) {
+            let tag = cx.listener_tag(id).to_string();
+            let _ = cx.send(id, &tag);
+        }
+
+        fn on_http(&mut self, cx: &mut Context<'_>, id: Id, _: &Request) -> HttpResponse {
+            HttpResponse::new(200, cx.listener_tag(id).to_string())
+        }
+    }
+
+    #[test]
+    fn each_connection_has_the_tag_of_its_listener() {
+        let mut server = Server::new(Config::default(), Tag).unwrap();
+        let untagged = server.listen("127.0.0.1:0").unwrap();
+        let tagged = [1, u8::MAX].map(|tag| {
+            let options = ListenOptions::new().tag(tag);
+            (server.listen_with("127.0.0.1:0", &options).unwrap(), tag)
+        });
+        let _server = run(server);
+        for (addr, tag) in [(untagged, 0)].into_iter().chain(tagged) {
+            let answer = ask(&mut connect(addr, "/"), "?");
+            assert_eq!(answer, tag.to_string());
+            let mut client = Raw::new(addr);
+            client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            assert_eq!(client.response().body, tag.to_string());
+        }
+    }
+}

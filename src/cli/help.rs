@@ -45,9 +45,14 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       each connection begins with a header of the PROXY protocol, version 1 or
       2, in which a proxy names the client. Make ADDR accessible to the proxy
       only.
+      metrics:ADDR, such as metrics:127.0.0.1:9700 or metrics:unix:PATH, is a
+      listener for metrics (at the path of --metrics, default /metrics),
+      /healthz and /readyz only. The metrics are then not on the other
+      listeners. --reuse-port does not share its port.
       Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
       -l, and instead of the default address if there is no -l. A socket with
-      the name proxy (FileDescriptorName) is used like proxy:ADDR.
+      the name proxy or metrics (FileDescriptorName) is used like proxy:ADDR or
+      metrics:ADDR.
   -r, --route PATH=HANDLER
       Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
@@ -81,7 +86,9 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
   --metrics PATH
       Answer GET PATH with metrics in the Prometheus text format: connections,
       messages, bytes, refusals, closes and durations of loop turns. Every
-      client that can reach the server can read them. Default: no metrics.
+      client that can reach the server can read them, or with -l metrics:ADDR
+      every client that can reach ADDR. Default: /metrics with -l metrics:ADDR,
+      otherwise no metrics.
   --trusted-proxy NETWORK
       Read the client's address, for the log and the limits per address, from
       a header of the request if the peer is in NETWORK; repeatable. NETWORK is

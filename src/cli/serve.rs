@@ -32,8 +32,16 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     }
     let (listeners, files) = listen::open(&serve)?;
     descriptors::raise();
+    let has_metrics_listener = listeners.iter().any(|listener| listener.is_metrics);
+    let hosts = allowed_hosts(&serve, &listeners, false)?;
     let handler = Stoppable {
-        router: restrict(router(&serve), &serve, &allowed_hosts(&serve, &listeners)?),
+        router: restrict(router(&serve, has_metrics_listener), &serve, &hosts),
+        metrics: if has_metrics_listener {
+            let hosts = allowed_hosts(&serve, &listeners, true)?;
+            Some(metrics_router(&serve, &hosts))
+        } else {
+            None
+        },
         signals: Signals::new([SIGINT, SIGTERM, SIGUSR1])?,
         files,
     };
@@ -42,24 +50,34 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     server.with_handler(|handler, cx| cx.register(&mut handler.signals, 0, Interest::READABLE))?;
     let mut announcement = String::new();
     let mut page_address = None;
-    for Listener { socket, is_proxied } in listeners {
-        let options = options(is_proxied);
+    for listener in listeners {
+        let options = options(&listener);
+        let Listener {
+            socket,
+            is_proxied,
+            is_metrics,
+        } = listener;
+        let (what, scheme) = if is_metrics {
+            ("metrics", "http")
+        } else {
+            ("listening", "ws")
+        };
         let url = match socket {
             ListeningSocket::Tcp(listener) => {
                 let address = server.listen_on_with(listener, &options)?;
-                if !is_proxied {
+                if !is_proxied && !is_metrics {
                     page_address.get_or_insert(address);
                 }
-                format!("ws://{address}/")
+                format!("{scheme}://{address}/")
             }
             ListeningSocket::Unix(listener) => {
-                let url = unix_url(&listener)?;
+                let url = unix_url(&listener, scheme)?;
                 server.listen_on_unix_with(listener, &options)?;
                 url
             }
         };
         let how = if is_proxied { " (PROXY protocol)" } else { "" };
-        announcement += &format!("listening on {url}{how}\n");
+        announcement += &format!("{what} on {url}{how}\n");
     }
     // Stdout, so that a program can wait for the URLs; the log goes to stderr.
     write_stdout(&announcement)?;
@@ -71,9 +89,12 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     server.run()
 }
 
-/// Stops or drains the server when a signal arrives. All other events go to the router.
+/// Stops or drains the server when a signal arrives. All other events go to the router, except those of listeners for
+/// metrics.
 struct Stoppable {
     router: Router,
+    /// Answers the requests of the listeners for metrics, if there are any. It accepts no WebSockets.
+    metrics: Option<Router>,
     signals: Signals,
     /// The files of Unix sockets, which are removed when they are dropped.
     files: Vec<SocketFile>,
@@ -82,6 +103,13 @@ struct Stoppable {
 impl Handler for Stoppable {
     fn inner(&mut self) -> Option<&mut dyn Handler> {
         Some(&mut self.router)
+    }
+
+    fn on_start(&mut self, cx: &mut Context<'_>) {
+        self.router.on_start(cx);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.on_start(cx);
+        }
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
@@ -95,13 +123,13 @@ impl Handler for Stoppable {
         request: &Request,
         upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
-        self.router
+        self.router_of(cx, id)
             .on_upgrade(cx, id, request, upgrade)
             .map_err(with_flag)
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
-        with_flag(self.router.on_http(cx, id, request))
+        with_flag(self.router_of(cx, id).on_http(cx, id, request))
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
@@ -119,15 +147,28 @@ impl Handler for Stoppable {
     }
 }
 
+impl Stoppable {
+    /// Returns the router for a request.
+    fn router_of(&mut self, cx: &Context<'_>, id: Id) -> &mut Router {
+        match &mut self.metrics {
+            Some(metrics) if cx.listener_tag(id) == METRICS_TAG => metrics,
+            Some(_) | None => &mut self.router,
+        }
+    }
+}
+
 /// Returns the options of a listener.
-fn options(is_proxied: bool) -> ListenOptions {
-    let options = ListenOptions::new();
+fn options(listener: &Listener) -> ListenOptions {
+    let mut options = ListenOptions::new();
+    if listener.is_metrics {
+        options = options.tag(METRICS_TAG);
+    }
     #[cfg(feature = "proxy-protocol")]
-    if is_proxied {
+    if listener.is_proxied {
         return options.proxy_protocol();
     }
     // Without the feature, the arguments and the names of inherited sockets were rejected.
-    debug_assert!(!is_proxied);
+    debug_assert!(!listener.is_proxied);
     options
 }
 
@@ -144,21 +185,32 @@ fn with_flag(response: HttpResponse) -> HttpResponse {
     }
 }
 
-/// Returns the hosts to serve: those of `--host`, or if there are none and all TCP listeners are on loopback addresses,
-/// the names of these. Empty: all hosts.
+/// Returns the hosts to serve on the listeners for metrics, or on the others. On the others: those of `--host`, or if
+/// there are none and all of the TCP listeners are on loopback addresses, the names of these. On the listeners for
+/// metrics, which scrapers and checks address by their own addresses: both. Empty: all hosts.
 ///
 /// A website can reach a loopback address only by the browser of this machine, under its own name by DNS rebinding. It
 /// cannot reach a Unix socket: requests there come from a proxy, with any host.
-fn allowed_hosts(serve: &Serve, listeners: &[Listener]) -> io::Result<Vec<String>> {
-    if !serve.hosts.is_empty() {
-        let listed = serve.hosts.iter().map(|host| match host {
-            Host::Listed(host) => Some(host.clone()),
-            Host::Any => None,
-        });
-        return Ok(listed.collect::<Option<_>>().unwrap_or_default());
+fn allowed_hosts(
+    serve: &Serve,
+    listeners: &[Listener],
+    is_metrics: bool,
+) -> io::Result<Vec<String>> {
+    let listed = serve.hosts.iter().map(|host| match host {
+        Host::Listed(host) => Some(host.clone()),
+        Host::Any => None,
+    });
+    let Some(listed) = listed.collect::<Option<Vec<_>>>() else {
+        return Ok(Vec::new());
+    };
+    if !listed.is_empty() && !is_metrics {
+        return Ok(listed);
     }
     let mut hosts = Vec::new();
     for listener in listeners {
+        if listener.is_metrics != is_metrics {
+            continue;
+        }
         let ListeningSocket::Tcp(socket) = &listener.socket else {
             continue;
         };
@@ -180,10 +232,11 @@ fn allowed_hosts(serve: &Serve, listeners: &[Listener]) -> io::Result<Vec<String
     }
     hosts.extend(LOOPBACK_HOSTS.map(str::to_owned));
     let names = serve.listen.iter().filter_map(|listen| match &listen.at {
-        ListenAddress::Tcp(address) => address.host(),
-        ListenAddress::Unix(_) => None,
+        ListenAddress::Tcp(address) if listen.is_metrics == is_metrics => address.host(),
+        ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
     });
     hosts.extend(names.map(str::to_owned));
+    hosts.extend(listed);
     Ok(hosts)
 }
 
@@ -227,18 +280,21 @@ fn config(serve: &Serve) -> Config {
 }
 
 /// Returns the URL of a Unix socket, in the notation of npm ws: `ws+unix:PATH`.
-fn unix_url(listener: &UnixListener) -> io::Result<String> {
+fn unix_url(listener: &UnixListener, scheme: &str) -> io::Result<String> {
     let addr = listener.local_addr()?;
     let path = addr.as_pathname();
     Ok(
         path.map_or("a Unix socket without a path".to_owned(), |path| {
-            format!("ws+unix:{}", path.to_string_lossy())
+            format!("{scheme}+unix:{}", path.to_string_lossy())
         }),
     )
 }
 
-/// Builds the router: the given routes, the page at `/`, the checks and the metrics.
-fn router(serve: &Serve) -> Router {
+/// Builds the router: the given routes, the page at `/`, the checks and, unless they have a listener of their own, the
+/// metrics.
+fn router(serve: &Serve, has_metrics_listener: bool) -> Router {
+    let metrics = serve.metrics.as_deref();
+    let metrics = metrics.filter(|_| !has_metrics_listener);
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
@@ -257,7 +313,7 @@ fn router(serve: &Serve) -> Router {
         // A check is not added if its path is in use.
         let mut routes = serve.routes.iter();
         let path = check.path();
-        if routes.any(|(route, _)| route == path) || serve.metrics.as_deref() == Some(path) {
+        if routes.any(|(route, _)| route == path) || metrics == Some(path) {
             continue;
         }
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
@@ -265,10 +321,24 @@ fn router(serve: &Serve) -> Router {
             None => router.route(path, check.beside(NoWebSockets)),
         };
     }
-    if let Some(path) = &serve.metrics {
+    if let Some(path) = metrics {
         router = router.route(path, Metrics);
     }
     router
+}
+
+/// Builds the router of the listeners for metrics: the metrics and the checks.
+fn metrics_router(serve: &Serve, hosts: &[String]) -> Router {
+    let path = serve.metrics.as_deref().unwrap_or(METRICS_PATH_DEFAULT);
+    let mut router = Router::new().route(path, Metrics);
+    for check in [Check::Health, Check::Readiness] {
+        if check.path() != path {
+            router = router.route(check.path(), check.beside(NoWebSockets));
+        }
+    }
+    hosts
+        .iter()
+        .fold(router, |router, host| router.allow_host(host))
 }
 
 /// What answers plain GET requests on the path of a route.
@@ -353,6 +423,12 @@ impl<H: Handler> Handler for Checked<H> {
 
 /// Hosts of a server that listens on loopback addresses only.
 const LOOPBACK_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// The tag of the connections of listeners for metrics.
+const METRICS_TAG: u8 = 1;
+
+/// Path of the metrics on listeners for metrics, without `--metrics`.
+const METRICS_PATH_DEFAULT: &str = "/metrics";
 
 /// Path of the built-in page.
 const ROOT: &str = "/";

@@ -247,6 +247,18 @@ impl Engine {
         self.session(id)?.peer.address()
     }
 
+    /// See [`Context::listener_tag`](crate::Context::listener_tag).
+    pub(crate) fn listener_tag(&self, id: Id) -> u8 {
+        self.session(id).map_or(0, |session| session.listener_tag)
+    }
+
+    /// Sets the number of the listener that has accepted a connection.
+    pub(crate) fn set_listener_tag(&mut self, id: Id, tag: u8) {
+        if let Some(session) = living(&mut self.sessions, id) {
+            session.listener_tag = tag;
+        }
+    }
+
     /// See [`Context::rtt`](crate::Context::rtt).
     pub(crate) fn rtt(&self, id: Id) -> Option<Duration> {
         self.session(id)?;

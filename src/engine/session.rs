@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) touched_at: u32,
     /// The session's limits. Stored in `Engine::limit_sets`.
     pub(crate) limits: LimitSet,
+    /// Number that the listener's options give to its connections.
+    pub(crate) listener_tag: u8,
     pub(crate) kind: Kind,
     pub(crate) address_state: AddressState,
     pub(crate) phase: Phase,
@@ -217,6 +219,7 @@ impl Session {
             progress_at: 0,
             touched_at: 0,
             limits: LimitSet::default(),
+            listener_tag: 0,
             kind: Kind::Requesting,
             address_state: AddressState::Uncounted,
             phase: Phase::Live,

@@ -12,12 +12,26 @@
 //! | [`threads`] | how do other threads use the server? |
 //! | [`embedding`] | how does a server share a thread with another event loop? |
 //! | [`testing`] | how is a handler tested? |
-//! | [`operating`] | how is the binary run: log, metrics, systemd, restarts? |
+//! | [`operating`] | how is the binary run: log, metrics, sockets, restarts? |
+//! | [`deployment`] | how is it a service: systemd, several workers, a container? |
 //! | [`proxies`] | how is it run behind nginx, HAProxy, Caddy or Apache? |
 //! | [`programs`] | which whole programs are there to start from? |
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
+#[doc = include_str!("deployment.md")]
+#[doc = "# `systemd/wsloop.socket`\n\n```ini"]
+#[doc = include_str!("recipes/systemd/wsloop.socket")]
+#[doc = "```\n\n# `systemd/wsloop.service`\n\n```ini"]
+#[doc = include_str!("recipes/systemd/wsloop.service")]
+#[doc = "```\n\n# `systemd/wsloop@.service`\n\n```ini"]
+#[doc = include_str!("recipes/systemd/wsloop@.service")]
+#[doc = "```\n\n# `systemd/restart-workers`\n\n```sh"]
+#[doc = include_str!("recipes/systemd/restart-workers")]
+#[doc = "```\n\n# `Dockerfile`\n\n```dockerfile"]
+#[doc = include_str!("recipes/Dockerfile")]
+#[doc = "```"]
+pub mod deployment {}
 #[doc = include_str!("embedding.md")]
 pub mod embedding {}
 #[doc = include_str!("first_hour.md")]

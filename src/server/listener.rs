@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, Default)]
 pub struct ListenOptions {
     is_proxied: bool,
+    tag: u8,
 }
 
 impl ListenOptions {
@@ -56,6 +57,46 @@ impl ListenOptions {
         self.is_proxied = true;
         self
     }
+
+    /// Sets a number for the connections of the listener, 0 by default, which a handler can read
+    /// ([`Context::listener_tag`](crate::Context::listener_tag)). So a handler can answer the requests of an internal
+    /// listener differently, as `wsloop serve -l metrics:ADDR` does.
+    ///
+    /// ```
+    /// use wsloop::handlers::{Echo, Metrics};
+    /// use wsloop::{Config, Context, Handler, HttpResponse, Id, ListenOptions, Message, Request, Server};
+    ///
+    /// const INTERNAL: u8 = 1;
+    ///
+    /// struct Both(Echo);
+    ///
+    /// impl Handler for Both {
+    ///     fn inner(&mut self) -> Option<&mut dyn Handler> {
+    ///         Some(&mut self.0)
+    ///     }
+    ///     fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+    ///         self.0.on_message(cx, id, message);
+    ///     }
+    ///     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
+    ///         if cx.listener_tag(id) == INTERNAL {
+    ///             return Metrics.on_http(cx, id, request);
+    ///         }
+    ///         HttpResponse::new(404, "not found\n")
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Both(Echo::new()))?;
+    /// server.listen("127.0.0.1:0")?;
+    /// server.listen_with("127.0.0.1:0", &ListenOptions::new().tag(INTERNAL))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tag(mut self, tag: u8) -> Self {
+        self.tag = tag;
+        self
+    }
 }
 
 /// A connection that a listener has accepted.
@@ -66,6 +107,8 @@ pub(super) struct Accepted {
     pub(super) peer: Option<SocketAddr>,
     /// Whether a header of the PROXY protocol must precede the request.
     pub(super) is_proxied: bool,
+    /// The number of the listener's options.
+    pub(super) tag: u8,
 }
 
 /// A listening socket that is registered with the poll.
@@ -146,6 +189,7 @@ impl Listener {
                         stream,
                         peer,
                         is_proxied: self.options.is_proxied,
+                        tag: self.options.tag,
                     };
                     register(engine, accepted);
                 }

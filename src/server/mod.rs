@@ -475,10 +475,12 @@ fn accept(engine: &mut Engine, registry: &Registry, accepted: Accepted) {
         stream,
         peer,
         is_proxied,
+        tag,
     } = accepted;
     let Some(id) = engine.insert_with(stream, peer, is_proxied) else {
         return;
     };
+    engine.set_listener_tag(id, tag);
     let stream = engine.stream_mut(id).expect("inserted the line above");
     let registered = registry.register(stream, Token(token_of(id)), INTERESTS);
     if let Err(error) = registered {

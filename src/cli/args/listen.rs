@@ -9,6 +9,8 @@ pub(crate) struct Listen {
     pub(crate) at: ListenAddress,
     /// Whether connections begin with a header of the PROXY protocol.
     pub(crate) is_proxied: bool,
+    /// Whether the listener answers requests for metrics and checks only.
+    pub(crate) is_metrics: bool,
 }
 
 /// An address to listen on.
@@ -33,20 +35,35 @@ pub(crate) struct SocketOptions {
 }
 
 impl Listen {
-    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`.
+    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`, `metrics:` or both in any order.
     ///
     /// # Errors
     /// The reason for a [`UsageError::invalid_value`](super::UsageError).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (address, is_proxied) = match text.strip_prefix("proxy:") {
-            Some(_) if cfg!(not(feature = "proxy-protocol")) => {
-                return Err(NO_PROXY_PROTOCOL.to_owned());
+        let (mut is_proxied, mut is_metrics) = (false, false);
+        let mut address = text;
+        loop {
+            let (option, rest) = match address.split_once(':') {
+                Some(("proxy", rest)) => (&mut is_proxied, rest),
+                Some(("metrics", rest)) => (&mut is_metrics, rest),
+                Some(_) | None => break,
+            };
+            // A second one is the name of a host.
+            if *option {
+                break;
             }
-            Some(address) => (address, true),
-            None => (text, false),
-        };
+            *option = true;
+            address = rest;
+        }
+        if is_proxied && cfg!(not(feature = "proxy-protocol")) {
+            return Err(NO_PROXY_PROTOCOL.to_owned());
+        }
         let at = ListenAddress::parse(address)?;
-        Ok(Self { at, is_proxied })
+        Ok(Self {
+            at,
+            is_proxied,
+            is_metrics,
+        })
     }
 
     /// Returns the listener of a server without `-l` and without inherited sockets.
@@ -143,6 +160,15 @@ const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
 mod tests {
     use super::*;
 
+    /// Returns a listener without options.
+    fn plain(at: ListenAddress) -> Listen {
+        Listen {
+            at,
+            is_proxied: false,
+            is_metrics: false,
+        }
+    }
+
     #[test]
     fn addresses_and_unix_paths_are_parsed() {
         let longest = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX - 1));
@@ -155,12 +181,10 @@ mod tests {
         ];
         for (text, path) in table {
             let at = ListenAddress::Unix(path.into());
-            let is_proxied = false;
-            assert_eq!(Listen::parse(text), Ok(Listen { at, is_proxied }));
+            assert_eq!(Listen::parse(text), Ok(plain(at)));
         }
         let at = ListenAddress::Tcp(Address::parse("[::1]:80").unwrap());
-        let is_proxied = false;
-        assert_eq!(Listen::parse("[::1]:80"), Ok(Listen { at, is_proxied }));
+        assert_eq!(Listen::parse("[::1]:80"), Ok(plain(at)));
         assert_eq!(
             Listen::default_address(),
             Listen::parse("127.0.0.1:8080").unwrap()
@@ -177,11 +201,22 @@ mod tests {
             "unix:/run/ws",
             "unix:proxy:",
         ] {
-            let Listen { at, is_proxied } = Listen::parse(text).unwrap();
-            assert!(!is_proxied);
+            let listen = Listen::parse(text).unwrap();
+            assert!(!listen.is_proxied && !listen.is_metrics);
             let is_proxied = true;
-            let proxied = Listen::parse(&format!("proxy:{text}"));
-            assert_eq!(proxied, Ok(Listen { at, is_proxied }));
+            let proxied = Listen {
+                is_proxied,
+                ..listen.clone()
+            };
+            assert_eq!(Listen::parse(&format!("proxy:{text}")), Ok(proxied));
+            for both in ["proxy:metrics:", "metrics:proxy:"] {
+                let expected = Listen {
+                    is_proxied,
+                    is_metrics: true,
+                    ..listen.clone()
+                };
+                assert_eq!(Listen::parse(&format!("{both}{text}")), Ok(expected));
+            }
         }
         for (text, expected) in [
             ("proxy:", "has no port"),
@@ -196,14 +231,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_address_behind_metrics_is_that_of_a_listener_for_metrics() {
+        for text in [
+            "9700",
+            "0.0.0.0:80",
+            "[::1]:80",
+            "unix:/run/ws",
+            "unix:metrics:",
+        ] {
+            let listen = Listen::parse(text).unwrap();
+            assert!(!listen.is_metrics);
+            let is_metrics = true;
+            let expected = Listen {
+                is_metrics,
+                ..listen
+            };
+            assert_eq!(Listen::parse(&format!("metrics:{text}")), Ok(expected));
+        }
+        for (text, expected) in [
+            ("metrics:", "has no port"),
+            ("metrics", "has no port"),
+            ("metrics:unix:", "has no path"),
+            ("metrics:65536", "above 65535"),
+            ("metrics:/metrics", "has no port"),
+            ("metrics:metrics:unix:/x", "is not an address"),
+            ("METRICS:[::1]:80", "is not an address"),
+            ("http://127.0.0.1:9700/metrics", "is not an address"),
+        ] {
+            let reason = Listen::parse(text).err().unwrap_or_default();
+            assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+    }
+
     #[cfg(not(feature = "proxy-protocol"))]
     #[test]
     fn a_listener_with_the_proxy_protocol_needs_its_feature() {
-        let reason = Listen::parse("proxy:9700").unwrap_err();
-        assert!(
-            reason.contains("cargo feature \"proxy-protocol\""),
-            "{reason}"
-        );
+        for text in ["proxy:9700", "metrics:proxy:9700"] {
+            let reason = Listen::parse(text).unwrap_err();
+            assert!(
+                reason.contains("cargo feature \"proxy-protocol\""),
+                "{reason}"
+            );
+        }
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub(crate) enum Command {
 /// Configuration of a server to run.
 #[derive(Debug)]
 pub(crate) struct Serve {
-    /// Addresses to listen on in addition to inherited sockets, without duplicates. If empty, the server listens on
-    /// inherited sockets, or if there are none on [`Listen::default_address`].
+    /// Addresses to listen on in addition to inherited sockets, without duplicates. If none of all these is for
+    /// WebSockets, the server also listens on [`Listen::default_address`].
     pub(crate) listen: Vec<Listen>,
     pub(crate) sockets: SocketOptions,
     /// Paths and their handlers: at least one, without duplicate paths.
@@ -76,7 +76,8 @@ pub(crate) struct Serve {
     pub(crate) origins: Vec<Origin>,
     /// Allowed subprotocols. If empty, each client's first offer is selected.
     pub(crate) subprotocols: Vec<String>,
-    /// Path of the metrics; differs from the paths of all routes.
+    /// Path of the metrics; differs from the paths of all routes. If there are listeners for metrics, the metrics are
+    /// there and not on the others.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
     /// Whether a GET of `/` that requests no WebSocket is answered with the built-in page.
@@ -451,7 +452,9 @@ impl ServeArgs {
         if sockets.unix_mode.is_some() && !listen.iter().any(Listen::is_unix) {
             return needs("--unix-mode", "a Unix socket", "-l unix:PATH");
         }
-        if sockets.is_port_shared && !listen.is_empty() && listen.iter().all(Listen::is_unix) {
+        // Without these, the server listens on the default address.
+        let mut serving = listen.iter().filter(|one| !one.is_metrics).peekable();
+        if sockets.is_port_shared && serving.peek().is_some() && serving.all(Listen::is_unix) {
             return needs("--reuse-port", "a TCP port", "-l PORT");
         }
         if [&given, &by_variable]

@@ -3,7 +3,7 @@
 //!
 //! The parent owns the sockets: wsloop does not remove their files and does not change their backlogs or permissions.
 //! The connections of a socket with the name `proxy` (`FileDescriptorName` of the socket unit, `LISTEN_FDNAMES` here)
-//! begin with a header of the PROXY protocol.
+//! begin with a header of the PROXY protocol. A socket with the name `metrics` is for metrics and checks only.
 
 use super::super::args::NO_PROXY_PROTOCOL;
 use super::{Listener, ListeningSocket, with_context};
@@ -47,7 +47,11 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
             )));
         }
         let socket = take_socket(&mut sockets, index)?;
-        listeners.push(Listener { socket, is_proxied });
+        listeners.push(Listener {
+            socket,
+            is_proxied,
+            is_metrics: name == "metrics",
+        });
     }
     Ok(listeners)
 }

@@ -19,6 +19,8 @@ pub(super) struct Listener {
     pub(super) socket: ListeningSocket,
     /// Whether connections begin with a header of the PROXY protocol.
     pub(super) is_proxied: bool,
+    /// Whether the listener answers requests for metrics and checks only.
+    pub(super) is_metrics: bool,
 }
 
 /// A listening socket.
@@ -37,15 +39,15 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
     let options = &serve.sockets;
     let mut listeners = inherited::take()?;
     let mut files = Vec::new();
-    let default_address = [Listen::default_address()];
-    let listen = match &*serve.listen {
-        [] if listeners.is_empty() => &default_address[..],
-        listen => listen,
-    };
-    for one in listen {
+    let is_default_needed = listeners.iter().all(|listener| listener.is_metrics)
+        && serve.listen.iter().all(|listen| listen.is_metrics);
+    let default_address = is_default_needed.then(Listen::default_address);
+    for one in default_address.iter().chain(&serve.listen) {
         let socket = match &one.at {
             ListenAddress::Tcp(address) => {
-                let listener = listen_tcp(address, options)
+                // Two processes on one port for metrics would both be hidden: each request reaches either of them.
+                let is_port_shared = options.is_port_shared && !one.is_metrics;
+                let listener = listen_tcp(address, is_port_shared)
                     .map_err(|error| with_context(error, format!("cannot listen on {address}")))?;
                 ListeningSocket::Tcp(listener)
             }
@@ -58,6 +60,7 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
         listeners.push(Listener {
             socket,
             is_proxied: one.is_proxied,
+            is_metrics: one.is_metrics,
         });
     }
     for listener in &listeners {
@@ -70,12 +73,12 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
 
 /// Opens a TCP listener. Differs from `TcpListener::bind` in its backlog and, if requested, in `SO_REUSEPORT`: the
 /// backlog of std is 128, which a burst of new connections overflows.
-fn listen_tcp(address: &Address, options: &SocketOptions) -> io::Result<TcpListener> {
+fn listen_tcp(address: &Address, is_port_shared: bool) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address.socket);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     // Allows a restarted server to use the port while connections of its predecessor are in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    if options.is_port_shared {
+    if is_port_shared {
         share_port(&socket).map_err(|error| with_context(error, "--reuse-port"))?;
     }
     socket.bind(&address.socket.into())?;
@@ -153,7 +156,7 @@ mod tests {
             panic!("the default is a TCP address");
         };
         address.socket.set_port(0);
-        let listener = listen_tcp(&address, options).unwrap();
+        let listener = listen_tcp(&address, options.is_port_shared).unwrap();
         set_options(&listener, options).unwrap();
         listener
     }

@@ -32,8 +32,9 @@ pub enum OpeningError {
     HostRepeated,
     /// RFC 7230 section 5.4: a server MUST answer 400 to an invalid Host. An empty Host counts as invalid.
     HostInvalid,
-    /// The request announces a body with Transfer-Encoding. A server that mistakes a body for frames or for the next
-    /// request allows a client behind a proxy to smuggle requests. 400.
+    /// A GET or HEAD announces a body with Transfer-Encoding. A server that mistakes a body for frames or for the next
+    /// request allows a client behind a proxy to smuggle requests. 400. With another method, only a Transfer-Encoding
+    /// that RFC 9112 section 6.3 does not allow: in HTTP/1.0, or with another last coding than `chunked`.
     TransferEncoding,
     /// The request announces a body, as with `TransferEncoding`: there is a Content-Length other than 0, or more than
     /// one. 400.

@@ -103,7 +103,7 @@ impl Request {
             _ => return Err(OpeningError::Method),
         };
         if !is_get && !is_head {
-            check_body_length(parsed.headers())?;
+            check_body_length(parsed.headers(), is_1_0)?;
             return Err(OpeningError::Method);
         }
         check_host(parsed.headers(), is_1_0)?;
@@ -356,15 +356,21 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), OpeningError> {
     }
 }
 
-/// Checks the length of a request with another method. RFC 9112 section 6.3: "If a message is received without
-/// Transfer-Encoding and with an invalid Content-Length header field, (...) the server MUST respond with a 400 (Bad
-/// Request) status code", and a message with both "ought to be handled as an error".
-fn check_body_length(headers: &HeaderMap) -> Result<(), OpeningError> {
-    let is_chunked = headers.contains_key(&TRANSFER_ENCODING);
+/// Checks the length of a request with another method. RFC 9112 section 6.3: "If a Transfer-Encoding header field is
+/// present in a request and the chunked transfer coding is not the final encoding, (...) the server MUST respond with
+/// the 400 (Bad Request) status code", and so it must to an invalid Content-Length. HTTP/1.0 has no Transfer-Encoding,
+/// and a message with both "ought to be handled as an error".
+fn check_body_length(headers: &HeaderMap, is_1_0: bool) -> Result<(), OpeningError> {
+    let coding = fields::list(headers, &TRANSFER_ENCODING).last();
+    if headers.contains_key(&TRANSFER_ENCODING)
+        && (is_1_0 || !coding.is_some_and(|last| last.eq_ignore_ascii_case(b"chunked")))
+    {
+        return Err(OpeningError::TransferEncoding);
+    }
     match fields::occurrence(headers, &CONTENT_LENGTH) {
         Occurrence::Missing => Ok(()),
         Occurrence::Once(len)
-            if !is_chunked && !len.is_empty() && len.iter().all(u8::is_ascii_digit) =>
+            if coding.is_none() && !len.is_empty() && len.iter().all(u8::is_ascii_digit) =>
         {
             Ok(())
         }

@@ -87,3 +87,32 @@ fn invalid_socket_options_are_rejected() {
         assert_eq!(error(args), expected, "{args:?}");
     }
 }
+
+#[test]
+fn metrics_have_a_listener_of_their_own_beside_the_others() {
+    let listen = serve(&["-l", "80", "-l=metrics:9700"]).listen;
+    let expected = ["80", "metrics:9700"].map(|text| Listen::parse(text).unwrap());
+    assert_eq!(listen, expected);
+    // The default address is shared.
+    assert!(
+        serve(&["-l=metrics:unix:x", "--reuse-port"])
+            .sockets
+            .is_port_shared
+    );
+    for (args, expected) in [
+        (
+            &["-l=metrics:9700", "-l=9700"][..],
+            "-l \"9700\" is given twice",
+        ),
+        (
+            &["-l=metrics:", "-l=9700"],
+            "-l \"metrics:\" has no port; expected PORT, HOST:PORT or [::1]:PORT",
+        ),
+        (
+            &["-l=metrics:9700", "-l=unix:x", "--reuse-port"],
+            "--reuse-port needs a TCP port; add -l PORT or remove --reuse-port",
+        ),
+    ] {
+        assert_eq!(error(args), expected);
+    }
+}

@@ -585,6 +585,13 @@ fn an_invalid_length_with_another_method_is_400_and_a_valid_one_405() {
         ("", Method),
         ("Content-Length: 3\r\n", Method),
         ("Transfer-Encoding: chunked\r\n", Method),
+        (
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: Chunked\r\n",
+            Method,
+        ),
+        ("Transfer-Encoding: chunked, gzip\r\n", TransferEncoding),
+        ("Transfer-Encoding: nonsense\r\n", TransferEncoding),
+        ("Transfer-Encoding:\r\n", TransferEncoding),
         ("Content-Length:\r\n", ContentLengthInvalid),
         ("Content-Length: -1\r\n", ContentLengthInvalid),
         ("Content-Length: +3\r\n", ContentLengthInvalid),
@@ -605,6 +612,13 @@ fn an_invalid_length_with_another_method_is_400_and_a_valid_one_405() {
             check(&[(&text, &text, Err(expected.clone()))]);
         }
     }
+    // RFC 9112 section 6.1: "A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding header
+    // field MUST treat the message as if the framing is faulty".
+    check(&[(
+        "HTTP/1.0",
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        Err(TransferEncoding),
+    )]);
     // Too short to be read as GET by the parser of the headers.
     check(&[(
         "a short method",
