@@ -14,6 +14,7 @@
 //! | [`testing`] | how is a handler tested? |
 //! | [`operating`] | how is the binary run: log, metrics, sockets, restarts? |
 //! | [`deployment`] | how is it a service: systemd, several workers, a container? |
+//! | [`proxies`] | how is it run behind nginx, HAProxy, Caddy or Apache? |
 //! | [`programs`] | which whole programs are there to start from? |
 
 #[doc = include_str!("architecture.md")]
@@ -45,6 +46,23 @@ pub mod message {}
 pub mod operating {}
 #[doc = include_str!("programs.md")]
 pub mod programs {}
+#[doc = include_str!("proxies.md")]
+#[doc = "# nginx\n```nginx"]
+#[doc = include_str!("recipes/nginx.conf")]
+#[doc = "```"]
+#[doc = "# HAProxy\n```text"]
+#[doc = include_str!("recipes/haproxy.cfg")]
+#[doc = "```"]
+#[doc = "# HAProxy, forwarding bytes\n```text"]
+#[doc = include_str!("recipes/haproxy-tcp.cfg")]
+#[doc = "```"]
+#[doc = "# Caddy\n```text"]
+#[doc = include_str!("recipes/Caddyfile")]
+#[doc = "```"]
+#[doc = "# Apache\n```apache"]
+#[doc = include_str!("recipes/apache.conf")]
+#[doc = "```"]
+pub mod proxies {}
 #[doc = include_str!("slow.md")]
 pub mod slow {}
 #[doc = include_str!("testing.md")]
