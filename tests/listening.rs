@@ -448,7 +448,7 @@ mod proxies {
         let mut second = Raw::new(plain);
         second.send(upgrade_request("/").replacen("\r\n", forwarded, 1));
         assert_eq!(second.response_head().status, 503);
-        let line = process.logged("192.0.2.1:0 refused");
+        let line = process.logged("192.0.2.1 refused");
         assert!(
             line.contains("--connections-per-address-max reached"),
             "{line}"
