@@ -310,9 +310,9 @@ pub(super) const BENCH: &str = r#"Puts load on a WebSocket server and measures i
 
 Usage: wsloop bench [FLAG]... URL
 
-URL is ws://[USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY], or wss:// for TLS. N is
-a number. BYTES is a number, or one with K, M or G (powers of 1024). TIME is in
-seconds, or a number with ms, s, m or h.
+URL is [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY], wss:// for TLS, or
+PORT[/PATH] on 127.0.0.1. N is a number. BYTES is a number, or one with K, M
+or G (powers of 1024). TIME is in seconds, or a number with ms, s, m or h.
 
 The load:
   -c, --connections N     connections to open, default 100

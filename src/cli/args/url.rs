@@ -45,11 +45,12 @@ pub(super) struct UrlParts<'t> {
 
 #[cfg(feature = "bench")]
 impl Url {
-    /// Parses a URL.
+    /// Parses a URL, with or without its scheme.
     ///
     /// # Errors
     /// The reason, as the predicate of a sentence about the URL.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let text = &with_scheme(text);
         let parts = UrlParts::split(text)?;
         Ok(Self {
             text: parts.text_without_credentials(text),
@@ -116,6 +117,25 @@ impl<'t> UrlParts<'t> {
     /// Returns the value of the Authorization header, if the URL has a user name.
     pub(super) fn authorization(&self) -> Option<String> {
         self.credentials.map(credentials::basic)
+    }
+}
+
+/// Returns an argument as a URL. As in wscat, the scheme is ws if there is none. `PORT` and `:PORT` are on 127.0.0.1, as with
+/// `serve -l`.
+pub(super) fn with_scheme(word: &str) -> String {
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if word
+        .split_once("://")
+        .is_some_and(|(scheme, _)| is_scheme(scheme))
+    {
+        return word.to_owned();
+    }
+    let end = word.find(['/', '?']).unwrap_or(word.len());
+    let port = word[..end].strip_prefix(':');
+    match port {
+        Some(_) => format!("ws://127.0.0.1{word}"),
+        None if units::is_digits(&word[..end]) => format!("ws://127.0.0.1:{word}"),
+        None => format!("ws://{word}"),
     }
 }
 
@@ -265,11 +285,23 @@ mod tests {
         assert_eq!(url.authorization.as_deref(), Some("Basic YTpiQA=="));
     }
 
+    /// Regression test: `bench` refused what `connect` accepts.
+    #[test]
+    fn the_scheme_and_the_host_of_this_machine_may_be_missing() {
+        for (text, expected) in [
+            ("9700", "ws://127.0.0.1:9700"),
+            (":9700/echo?a", "ws://127.0.0.1:9700/echo?a"),
+            ("localhost:80/echo", "ws://localhost:80/echo"),
+        ] {
+            assert_eq!(Url::parse(text).unwrap().text, expected);
+        }
+    }
+
     #[test]
     fn a_malformed_url_is_refused_with_its_reason() {
         let table = [
-            ("", "has no scheme"),
-            ("localhost:80", "has no scheme"),
+            ("", "has no host"),
+            ("99999", "above 65535"),
             ("https://localhost/", "is not a ws URL"),
             ("http://localhost/", "is not a ws URL"),
             ("ws://", "has no host"),

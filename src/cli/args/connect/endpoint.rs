@@ -2,8 +2,7 @@
 //! without addresses is a failed connection, not an invalid argument.
 
 use super::super::listen::{Listen, ListenAddress};
-use super::super::units;
-use super::super::url::UrlParts;
+use super::super::url::{UrlParts, with_scheme};
 use wsloop::proto::ClientOpening;
 
 /// A server to connect to, and what to request from it.
@@ -92,24 +91,6 @@ impl Endpoint {
             target: target.to_owned(),
             authorization: None,
         })
-    }
-}
-
-/// Returns the argument as a URL. As in wscat, the scheme is ws if there is none.
-fn with_scheme(word: &str) -> String {
-    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if word
-        .split_once("://")
-        .is_some_and(|(scheme, _)| is_scheme(scheme))
-    {
-        return word.to_owned();
-    }
-    let end = word.find(['/', '?']).unwrap_or(word.len());
-    let port = word[..end].strip_prefix(':');
-    match port {
-        Some(_) => format!("ws://127.0.0.1{word}"),
-        None if units::is_digits(&word[..end]) => format!("ws://127.0.0.1:{word}"),
-        None => format!("ws://{word}"),
     }
 }
 
