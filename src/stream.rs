@@ -100,6 +100,15 @@ impl Stream {
         false
     }
 
+    /// Returns the number of bytes that wait for the socket; see [`has_unsent`](Self::has_unsent).
+    pub(crate) fn unsent_len(&self) -> usize {
+        #[cfg(feature = "tls")]
+        if let Self::Tls(tls) = self {
+            return tls.unsent_len();
+        }
+        0
+    }
+
     /// Writes to a stream for which [`has_unsent`](Self::has_unsent) is always `false`. `WouldBlock` for the others.
     #[inline]
     pub(crate) fn write_unsealed(&mut self, bytes: &[u8]) -> io::Result<usize> {

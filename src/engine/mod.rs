@@ -121,6 +121,9 @@ pub(crate) struct Engine {
     /// Number of handshakes of TLS that this turn may still continue.
     #[cfg(feature = "tls")]
     pub(crate) handshakes_left: usize,
+    /// The part of the bytes that the read phase has counted since it was last added to the statistics that is work of TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) tls_read_work: usize,
     /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).
     pub(crate) read_work: usize,
     /// Bytes that were published, by origin (see `flush`).
@@ -265,6 +268,8 @@ impl Engine {
             reading: None,
             #[cfg(feature = "tls")]
             handshakes_left: 0,
+            #[cfg(feature = "tls")]
+            tls_read_work: 0,
             read_work: 0,
             published: Published::default(),
             replies: Vec::new(),
@@ -289,6 +294,8 @@ impl Engine {
         #[cfg(feature = "tls")]
         {
             self.handshakes_left = crate::server::prologue::HANDSHAKES_PER_TURN;
+            // A handler may have panicked in the middle of a read.
+            self.tls_read_work = 0;
         }
         if let Some(slot) = self.reading.take() {
             self.end_panicked(slot as usize);
@@ -319,6 +326,10 @@ impl Engine {
         if readiness.is_end {
             if session.input_end != InputEnd::Read {
                 session.input_end = InputEnd::Announced;
+            }
+            #[cfg(feature = "tls")]
+            if let Some(tls) = session.stream.tls_mut() {
+                tls.announce_end();
             }
             if readiness.is_error && session.is_paused_by_handler {
                 // The read phase, which finds the errors of other sessions, does not read this one.

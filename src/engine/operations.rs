@@ -360,13 +360,15 @@ impl Engine {
         let session = &mut self.sessions[slot];
         let is_set = self.deadlines.kind(slot) == Some(Deadline::Write);
         let is_ending = session.phase != Phase::Live || session.connection.stage() != Stage::Open;
-        let written = session.bytes_out as u32;
+        // TLS has sealed more than the peer has accepted.
+        let sealed = session.stream.unsent_len();
+        let written = (session.bytes_out as u32).wrapping_sub(sealed as u32);
         let has_progress = written.wrapping_sub(session.progress_at) as i32 >= 0;
         if is_set && (is_ending || !has_progress) {
             return;
         }
-        session.progress_at =
-            written.wrapping_add(session.outbound.len().min(PROGRESS_BYTES) as u32);
+        let unsent = session.outbound.len() + sealed;
+        session.progress_at = written.wrapping_add(unsent.min(PROGRESS_BYTES) as u32);
         self.deadlines
             .set(slot, Deadline::Write, self.now as Millis);
     }

@@ -288,15 +288,15 @@ impl Session {
         }
     }
 
-    /// Counts a read that has returned `len` bytes into a buffer of `buf_len`. Returns whether another read may return
-    /// something.
+    /// Counts a read that has returned `len` bytes into a buffer of `buf_len`. Returns `false` if the stream is certainly
+    /// empty, and all work of the read is known.
     #[inline]
     pub(crate) fn count_read(&mut self, len: usize, buf_len: usize) -> bool {
         self.bytes_in += len as u64;
         // A short read means that the stream is empty, unless more is known.
-        self.is_readable =
-            len == buf_len || self.input_end != InputEnd::Unknown && self.may_have_more();
-        self.is_readable
+        let is_known = len < buf_len && self.input_end == InputEnd::Unknown;
+        self.is_readable = len == buf_len || !is_known && self.may_have_more();
+        !is_known
     }
 
     /// Returns whether the stream may have more input after a short read.

@@ -13,6 +13,7 @@
 //! | [`embedding`] | how does a server share a thread with another event loop? |
 //! | [`testing`] | how is a handler tested? |
 //! | [`operating`] | how is the binary run: log, metrics, sockets, restarts? |
+//! | [`tls`] | how is a server encrypted: certificates, reloads, client certificates? |
 //! | [`deployment`] | how is it a service: systemd, several workers, a container? |
 //! | [`programs`] | which whole programs are there to start from? |
 
@@ -51,5 +52,11 @@ pub mod slow {}
 pub mod testing {}
 #[doc = include_str!("threads.md")]
 pub mod threads {}
+#[cfg_attr(feature = "tls", doc = include_str!("tls.md"))]
+#[cfg_attr(
+    not(feature = "tls"),
+    doc = "This chapter needs the feature `tls`; its text is src/guide/tls.md."
+)]
+pub mod tls {}
 #[doc = include_str!("turn.md")]
 pub mod turn {}

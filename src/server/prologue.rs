@@ -7,8 +7,6 @@
 //! A handshake of TLS takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKES_PER_TURN`]).
 
 use crate::engine::Engine;
-#[cfg(feature = "tls")]
-use crate::engine::session::InputEnd;
 #[cfg(feature = "proxy-protocol")]
 use crate::engine::session::Unprocessed;
 use crate::engine::session::{Ending, Phase};
@@ -90,7 +88,7 @@ impl Engine {
         if tls.take_work() > 0 {
             self.handshakes_left -= 1;
         }
-        session.is_readable = !tls.is_drained() || session.input_end == InputEnd::Announced;
+        session.is_readable = !tls.is_drained();
         // The poll reports when the socket accepts more.
         session.is_blocked = tls.has_unsent();
         match result {

@@ -102,6 +102,10 @@ impl Engine {
     fn count_reads(&mut self, sessions: usize, read: Amount, published: u64) {
         self.reading = None;
         self.stats.bytes_in += read.bytes as u64;
+        #[cfg(feature = "tls")]
+        {
+            self.stats.bytes_in -= mem::take(&mut self.tls_read_work) as u64;
+        }
         self.published.by_messages += self.topics.published_len() - published;
         self.read_work += sessions * WRITE_WORK + read.bytes * SMALL_MESSAGES_WORK;
     }
@@ -295,11 +299,20 @@ impl Engine {
     }
 
     /// Returns the work of the session's last reads that their bytes do not show: tiny records of TLS, and records without
-    /// bytes.
+    /// bytes. Also notices what the reads have left to be sent.
     #[cfg(feature = "tls")]
     fn take_tls_work(&mut self, slot: usize) -> usize {
-        let tls = self.sessions[slot].stream.tls_mut();
-        tls.map_or(0, |tls| tls.take_work())
+        let session = &mut self.sessions[slot];
+        let Some(tls) = session.stream.tls_mut() else {
+            return 0;
+        };
+        let work = tls.take_work();
+        self.tls_read_work += work;
+        // TLS 1.2 answers a renegotiation.
+        if tls.has_unsent() && session.phase == Phase::Live && !session.is_blocked {
+            self.mark_blocked(slot);
+        }
+        work
     }
 
     /// Called when a read has returned the end of the stream.

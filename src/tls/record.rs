@@ -5,7 +5,7 @@
 //! and seals in place. The cryptography is ring's. The new keys after a key update are rustls' ([`KernelConnection`]).
 //!
 //! It accepts what rustls accepts, except a KeyUpdate that is divided among records, or is not alone in its record.
-//! `tests/tls_differential` and a fuzz target compare the two.
+//! `tests/record.rs` compares the two.
 
 use super::stream::{Processed, RECORD_PLAIN_BYTES_MAX, RECORDS_PER_READ, Slices};
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -27,14 +27,14 @@ pub(super) struct Records {
     key_updates_left: u8,
 }
 
-struct Direction {
-    secrets: ConnectionTrafficSecrets,
+pub(super) struct Direction {
+    pub(super) secrets: ConnectionTrafficSecrets,
     /// Number of records since the last change of the key.
-    sequence: u64,
+    pub(super) sequence: u64,
 }
 
 /// An expanded key with its IV.
-struct Key {
+pub(super) struct Key {
     key: LessSafeKey,
     iv: [u8; aead::NONCE_LEN],
 }
@@ -44,11 +44,10 @@ impl Records {
         secrets: ExtractedSecrets,
         kernel: KernelConnection<ServerConnectionData>,
     ) -> Self {
-        let direction = |(sequence, secrets)| Direction { secrets, sequence };
         Self {
             kernel,
-            receive: direction(secrets.rx),
-            send: direction(secrets.tx),
+            receive: Direction::new(secrets.rx),
+            send: Direction::new(secrets.tx),
             owes_key_update: false,
             key_updates_left: KEY_UPDATES_MAX,
         }
@@ -72,7 +71,11 @@ impl Records {
     ) -> Result<Processed, Error> {
         let mut processed = Processed::default();
         let mut key = self.receive.key();
-        while processed.records < RECORDS_PER_READ {
+        loop {
+            if processed.records == RECORDS_PER_READ {
+                processed.has_more = true;
+                break;
+            }
             let unread = &mut input[processed.consumed..];
             let opened = match open(unread, &key, self.receive.sequence) {
                 Ok(Some(opened)) => opened,
@@ -91,7 +94,7 @@ impl Records {
                     processed.is_end = true;
                     break;
                 }
-                (ALERT, &[_, USER_CANCELED]) => {}
+                (ALERT, &[WARNING, USER_CANCELED]) => {}
                 // RFC 8446 section 6: "All the alerts listed in Section 6.2 MUST be sent with AlertLevel=fatal and MUST be
                 // treated as error alerts when received regardless of the AlertLevel in the message."
                 (ALERT, &[_, description]) => {
@@ -172,8 +175,12 @@ impl Records {
 }
 
 impl Direction {
+    pub(super) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Self {
+        Self { secrets, sequence }
+    }
+
     /// Expands the key.
-    fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Key {
         let (algorithm, key, iv) = match &self.secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
@@ -194,7 +201,7 @@ impl Direction {
     }
 
     /// Appends one record, whose content `append` appends.
-    fn seal(
+    pub(super) fn seal(
         &mut self,
         key: &Key,
         content_type: u8,
@@ -235,14 +242,18 @@ impl Key {
 }
 
 /// A record that is opened.
-struct Opened<'i> {
-    content_type: u8,
-    content: &'i [u8],
-    record_len: usize,
+pub(super) struct Opened<'i> {
+    pub(super) content_type: u8,
+    pub(super) content: &'i [u8],
+    pub(super) record_len: usize,
 }
 
 /// Opens the first record of `input` in place. `None` if it is incomplete.
-fn open<'i>(input: &'i mut [u8], key: &Key, sequence: u64) -> Result<Option<Opened<'i>>, Error> {
+pub(super) fn open<'i>(
+    input: &'i mut [u8],
+    key: &Key,
+    sequence: u64,
+) -> Result<Option<Opened<'i>>, Error> {
     let Some(&[outer_type, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
     };
@@ -283,15 +294,15 @@ fn open<'i>(input: &'i mut [u8], key: &Key, sequence: u64) -> Result<Option<Open
     }))
 }
 
-const HEADER_BYTES: usize = 5;
+pub(super) const HEADER_BYTES: usize = 5;
 
 // Content types, RFC 8446 section 5.1.
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
-const APPLICATION_DATA: u8 = 23;
+pub(super) const ALERT: u8 = 21;
+pub(super) const HANDSHAKE: u8 = 22;
+pub(super) const APPLICATION_DATA: u8 = 23;
 
 /// Handshake type, section 4.
-const KEY_UPDATE: u8 = 24;
+pub(super) const KEY_UPDATE: u8 = 24;
 
 // Alerts, section 6.
 const WARNING: u8 = 1;
@@ -301,7 +312,7 @@ const USER_CANCELED: u8 = 90;
 
 /// Maximum records that are sealed with one key. Section 5.5: "For AES-GCM, up to 2^24.5 full-size records (about 24
 /// million) may be encrypted on a given connection".
-const KEY_RECORDS_MAX: u64 = 1 << 24;
+pub(super) const KEY_RECORDS_MAX: u64 = if cfg!(test) { 100 } else { 1 << 24 };
 
 /// Maximum KeyUpdates of the peer without data between them, as in rustls: each costs some microseconds.
 const KEY_UPDATES_MAX: u8 = 32;

@@ -17,9 +17,9 @@ use super::record::Records;
 use super::server_name;
 use crate::stream::{Stream, Transport};
 use rustls::pki_types::CertificateDer;
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use std::fmt;
@@ -49,6 +49,8 @@ pub(crate) struct TlsStream {
     has_records: bool,
     /// The last read has emptied the socket, so that further bytes cause an event.
     is_socket_drained: bool,
+    /// The poll has reported the end of the stream or urgent data. A short read does not mean that the socket is empty.
+    is_end_announced: bool,
     /// The peer has sent close_notify, which ends its bytes.
     is_end_read: bool,
     /// Our close_notify is sealed.
@@ -62,11 +64,19 @@ pub(crate) struct TlsStream {
 /// What opens and seals records.
 enum Layer {
     /// In the handshake, and in TLS 1.2.
-    Rustls(Box<UnbufferedServerConnection>),
+    Rustls(Box<Rustls>),
     /// In TLS 1.3.
     Records(Box<Records>),
     /// After a failure.
     None,
+}
+
+/// rustls' connection.
+pub(super) struct Rustls {
+    pub(super) connection: UnbufferedServerConnection,
+    /// Number of bytes at the start of the input that rustls has opened: parts of a message of the handshake, which it
+    /// finds there when the rest arrives.
+    opened_len: usize,
 }
 
 /// See [`TlsStream::identity`].
@@ -131,6 +141,8 @@ pub(super) struct Processed {
     pub(super) consumed: usize,
     /// Number of records that were opened: with rustls, only those with application data.
     pub(super) records: usize,
+    /// The rest of the input may contain whole records.
+    pub(super) has_more: bool,
     /// The peer has sent close_notify.
     pub(super) is_end: bool,
 }
@@ -147,7 +159,7 @@ impl TlsStream {
     ) -> Result<Self, rustls::Error> {
         Ok(Self {
             socket,
-            layer: Layer::Rustls(Box::new(UnbufferedServerConnection::new(config)?)),
+            layer: Layer::Rustls(Box::new(Rustls::new(config)?)),
             scratch,
             input: Vec::new(),
             plain: Vec::new(),
@@ -159,6 +171,7 @@ impl TlsStream {
             state: State::Before,
             has_records: false,
             is_socket_drained: false,
+            is_end_announced: false,
             is_end_read: false,
             is_end_written: false,
             was_short: false,
@@ -190,6 +203,11 @@ impl TlsStream {
         !self.output.is_empty()
     }
 
+    /// Returns the number of sealed bytes that wait for the socket.
+    pub(crate) fn unsent_len(&self) -> usize {
+        self.output.len()
+    }
+
     /// Returns whether a read would return nothing before the next event of the socket.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_socket_drained
@@ -197,6 +215,11 @@ impl TlsStream {
             && !self.is_end_read
             && self.plain.is_empty()
             && self.failure.is_none()
+    }
+
+    /// Called when the poll has reported the end of the stream or urgent data.
+    pub(crate) fn announce_end(&mut self) {
+        self.is_end_announced = true;
     }
 
     /// Returns the work of reads since the last call, in bytes, in addition to what the reads have returned.
@@ -212,7 +235,7 @@ impl TlsStream {
     /// Returns the version, once the handshake is complete.
     pub(crate) fn version(&self) -> Option<ProtocolVersion> {
         match &self.layer {
-            Layer::Rustls(connection) => connection.protocol_version(),
+            Layer::Rustls(rustls) => rustls.connection.protocol_version(),
             Layer::Records(records) => Some(records.version()),
             Layer::None => None,
         }
@@ -221,7 +244,7 @@ impl TlsStream {
     /// Returns the cipher suite, once the handshake is complete.
     pub(crate) fn cipher_suite(&self) -> Option<SupportedCipherSuite> {
         match &self.layer {
-            Layer::Rustls(connection) => connection.negotiated_cipher_suite(),
+            Layer::Rustls(rustls) => rustls.connection.negotiated_cipher_suite(),
             Layer::Records(records) => Some(records.cipher_suite()),
             Layer::None => None,
         }
@@ -276,15 +299,13 @@ impl TlsStream {
             self.state = State::Handshake;
         }
         server_name::forget();
-        // Application data can follow the client's last message of the handshake.
-        let mut plain = Vec::new();
-        let opened = self.open(&mut sealed[..len], |bytes| plain.extend_from_slice(bytes));
-        self.plain = plain;
+        // No data precedes the end of the handshake, and what follows it is opened by the next read.
+        let opened = self.open(&mut sealed[..len], |_| {});
         if let Some(name) = server_name::take() {
             self.identity.get_or_insert_default().server_name = Some(name);
         }
         let is_complete = match opened {
-            Ok(()) => self.complete(),
+            Ok(()) => self.complete().inspect_err(|_| self.fail()),
             Err(error) => Err(error),
         };
         // If this fails, a later write fails, too.
@@ -299,9 +320,10 @@ impl TlsStream {
     /// Records the end of the handshake, and replaces rustls if the version is 1.3. Returns whether the handshake is
     /// complete.
     fn complete(&mut self) -> Result<bool, rustls::Error> {
-        let Layer::Rustls(connection) = &self.layer else {
+        let Layer::Rustls(rustls) = &self.layer else {
             return Ok(false);
         };
+        let connection = &rustls.connection;
         if connection.is_handshaking() {
             return Ok(false);
         }
@@ -310,9 +332,9 @@ impl TlsStream {
             self.identity.get_or_insert_default().client_certificates = Some(certificates.into());
         }
         if connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-            && let Layer::Rustls(connection) = mem::replace(&mut self.layer, Layer::None)
+            && let Layer::Rustls(rustls) = mem::replace(&mut self.layer, Layer::None)
         {
-            let (secrets, kernel) = connection.dangerous_into_kernel_connection()?;
+            let (secrets, kernel) = rustls.connection.dangerous_into_kernel_connection()?;
             self.layer = Layer::Records(Box::new(Records::new(secrets, kernel)));
         }
         self.state = State::Open;
@@ -324,37 +346,48 @@ impl TlsStream {
     fn fill(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
         let (kept, space) = sealed.split_at_mut(self.input.len());
         let mut len = 0;
-        if !self.has_records {
+        if self.has_records {
+            // An event since the last read of the socket has been used up by this one.
+            self.is_socket_drained = false;
+        } else {
             debug_assert!(!space.is_empty());
-            len = match self.socket.read(space) {
-                Ok(0) => return Ok(0),
-                Ok(len) => len,
-                Err(error) => {
-                    self.is_socket_drained = error.kind() == ErrorKind::WouldBlock;
-                    return Err(error);
-                }
-            };
-            self.is_socket_drained = len < space.len() && self.socket.is_drained_by_short_read();
+            len = self.read_socket(space)?;
+            if len == 0 {
+                return Ok(0);
+            }
         }
         kept.copy_from_slice(&self.input);
         Ok(kept.len() + len)
+    }
+
+    fn read_socket(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.read(buf);
+        self.is_socket_drained = match &read {
+            Ok(len) => {
+                *len < buf.len() && self.socket.is_drained_by_short_read() && !self.is_end_announced
+            }
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
+        read
     }
 
     /// Opens the records in `sealed`, passes their bytes to `deliver`, and stores the rest of `sealed`. If rustls finds an
     /// error, its alert is in `output`, and nothing can be sent or received any more.
     fn open(&mut self, sealed: &mut [u8], deliver: impl FnMut(&[u8])) -> Result<(), rustls::Error> {
         let result = match &mut self.layer {
-            Layer::Rustls(connection) => process(connection, sealed, &mut self.output, deliver),
+            Layer::Rustls(rustls) => rustls.process(sealed, &mut self.output, deliver),
             Layer::Records(records) => records.process(sealed, &mut self.output, deliver),
             Layer::None => Err(rustls::Error::HandshakeNotComplete),
         };
         let Processed {
             consumed,
             records,
+            has_more,
             is_end,
         } = match result {
             Ok(processed) => processed,
             Err(error) => {
+                self.work = self.work.saturating_add(RECORD_WORK);
                 self.fail();
                 return Err(error);
             }
@@ -362,8 +395,8 @@ impl TlsStream {
         let work = u32::from(consumed > 0) + records as u32;
         self.work = self.work.saturating_add(work * RECORD_WORK);
         self.is_end_read |= is_end;
-        self.has_records = records >= RECORDS_PER_READ && !is_end;
         let rest = if is_end { &[] } else { &sealed[consumed..] };
+        self.has_records = has_more && !rest.is_empty();
         if rest.len() >= RECORD_BYTES_MAX && !self.has_records {
             // A handshake message of many records.
             self.fail();
@@ -378,8 +411,14 @@ impl TlsStream {
         Ok(())
     }
 
+    /// Called after an error. Opened bytes remain.
     fn fail(&mut self) {
         self.state = State::Failed;
+        self.layer = Layer::None;
+        self.discard_input();
+    }
+
+    fn discard_input(&mut self) {
         self.has_records = false;
         self.input = Vec::new();
     }
@@ -393,6 +432,8 @@ impl TlsStream {
         } else {
             self.plain.drain(..len);
         }
+        // An event since the last read of the socket has been used up by this one.
+        self.is_socket_drained = false;
         len
     }
 
@@ -406,7 +447,7 @@ impl TlsStream {
             ..
         } = &mut *scratch;
         let mut count = 0;
-        let mut plain = Slices { slices, start: 0 };
+        let mut plain = Slices::new(slices);
         self.flush()?;
         while !plain.is_empty() {
             let len_max = if self.was_short {
@@ -420,17 +461,21 @@ impl TlsStream {
                     let sealed = records.seal(&mut plain, len_max, sealed_out);
                     sealed.map_err(io::Error::other)?
                 }
-                Layer::Rustls(connection) => {
+                Layer::Rustls(rustls) => {
                     let plain = plain.take(len_max, plain_out);
-                    encrypt(connection, plain, sealed_out)?;
+                    rustls.seal(plain, &mut self.input, sealed_out)?;
                     plain.len()
                 }
                 Layer::None => return Err(ErrorKind::BrokenPipe.into()),
             };
-            let written = match self.socket.write(sealed_out) {
-                Ok(len) => len,
-                Err(error) if is_retried(&error) => 0,
-                Err(error) => return Err(error),
+            // The socket becomes writable again only after a write that would block, so an interrupted one is repeated.
+            let written = loop {
+                match self.socket.write(sealed_out) {
+                    Ok(len) => break len,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break 0,
+                    Err(error) => return Err(error),
+                }
             };
             self.was_short = written < sealed_out.len();
             if self.was_short {
@@ -449,9 +494,11 @@ impl TlsStream {
         if self.state == State::Open && !mem::replace(&mut self.is_end_written, true) {
             match &mut self.layer {
                 Layer::Records(records) => records.seal_end(&mut self.output),
-                Layer::Rustls(connection) => encrypt_end(connection, &mut self.output),
+                Layer::Rustls(rustls) => rustls.seal_end(&mut self.input, &mut self.output),
                 Layer::None => {}
             }
+            // What the peer sends from here on is discarded as it is: rustls would answer an error with an alert.
+            self.discard_input();
         }
         self.flush()
     }
@@ -460,23 +507,17 @@ impl TlsStream {
 impl Read for TlsStream {
     /// Returns opened bytes. `Interrupted` if there were records without bytes; more may follow.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.state {
-            State::Open => {}
-            State::Before | State::Plain | State::Failed => {
-                if let Some(error) = self.failure.take() {
-                    return Err(io::Error::new(ErrorKind::InvalidData, *error));
-                }
-                let read = self.socket.read(buf);
-                self.is_socket_drained = match &read {
-                    Ok(len) => *len < buf.len() && self.socket.is_drained_by_short_read(),
-                    Err(error) => error.kind() == ErrorKind::WouldBlock,
-                };
-                return read;
-            }
-            State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
-        }
         if !self.plain.is_empty() {
             return Ok(self.take_plain(buf));
+        }
+        if let Some(error) = self.failure.take() {
+            return Err(io::Error::new(ErrorKind::InvalidData, *error));
+        }
+        match self.state {
+            State::Open if self.is_end_written => return self.read_socket(buf),
+            State::Open => {}
+            State::Before | State::Plain | State::Failed => return self.read_socket(buf),
+            State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
         }
         if self.is_end_read {
             return Ok(0);
@@ -528,6 +569,10 @@ impl Write for TlsStream {
         match self.state {
             State::Open => self.seal(slices),
             State::Plain => self.socket.write_vectored(slices),
+            // The next read returns the error. Until then, bytes are discarded.
+            State::Failed if self.failure.is_some() => {
+                Ok(slices.iter().map(|slice| slice.len()).sum())
+            }
             State::Before | State::Hello | State::Handshake | State::Failed => {
                 Err(ErrorKind::BrokenPipe.into())
             }
@@ -579,7 +624,11 @@ pub(super) struct Slices<'a, 's> {
     start: usize,
 }
 
-impl Slices<'_, '_> {
+impl<'a, 's> Slices<'a, 's> {
+    pub(super) fn new(slices: &'a [IoSlice<'s>]) -> Self {
+        Self { slices, start: 0 }
+    }
+
     /// Returns whether all bytes are taken.
     pub(super) fn is_empty(&self) -> bool {
         self.slices.iter().map(|slice| slice.len()).sum::<usize>() == self.start
@@ -610,66 +659,178 @@ impl Slices<'_, '_> {
     }
 }
 
-/// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete or
-/// [`RECORDS_PER_READ`] are opened. Appends what rustls wants to send to `output`.
-fn process(
-    connection: &mut UnbufferedServerConnection,
-    input: &mut [u8],
-    output: &mut Vec<u8>,
-    mut deliver: impl FnMut(&[u8]),
-) -> Result<Processed, rustls::Error> {
-    let mut processed = Processed::default();
-    loop {
-        let UnbufferedStatus { mut discard, state } =
-            connection.process_tls_records(&mut input[processed.consumed..]);
-        let mut is_done = false;
-        match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(record) = traffic.next_record() {
-                    let record = record?;
-                    processed.records += 1;
-                    discard += record.discard;
-                    deliver(record.payload);
+impl Rustls {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            opened_len: 0,
+        })
+    }
+
+    /// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete,
+    /// [`RECORDS_PER_READ`] are opened, or the handshake is complete. Appends what rustls wants to send to `output`.
+    ///
+    /// rustls is given one record at a time, so that the records after the handshake can be opened by another layer, and
+    /// so that it is known which bytes rustls has opened and not used up.
+    pub(super) fn process(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        mut deliver: impl FnMut(&[u8]),
+    ) -> Result<Processed, rustls::Error> {
+        let mut processed = Processed::default();
+        let was_handshaking = self.connection.is_handshaking();
+        let mut opened = self.opened_len;
+        while opened < input.len() && !processed.has_more && !processed.is_end {
+            let record_len = record_len(&input[opened..]);
+            // rustls checks the header of an incomplete record, too.
+            let end = record_len.map_or(input.len(), |len| opened + len);
+            self.process_record(&mut input[..end], output, &mut deliver, &mut processed)?;
+            let Some(len) = record_len else {
+                break;
+            };
+            opened += len;
+            processed.has_more = processed.records >= RECORDS_PER_READ
+                || was_handshaking && !self.connection.is_handshaking();
+        }
+        self.opened_len = opened - processed.consumed;
+        Ok(processed)
+    }
+
+    /// Opens the last record of `input`.
+    fn process_record(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+        processed: &mut Processed,
+    ) -> Result<(), rustls::Error> {
+        loop {
+            let UnbufferedStatus { mut discard, state } = self
+                .connection
+                .process_tls_records(&mut input[processed.consumed..]);
+            let mut is_done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        processed.records += 1;
+                        discard += record.discard;
+                        deliver(record.payload);
+                    }
                 }
-                is_done = processed.records >= RECORDS_PER_READ;
-            }
-            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::PeerClosed) => processed.is_end = true,
-            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
-                is_done = true;
-            }
-            Ok(ConnectionState::Closed) => {
-                processed.is_end = true;
-                is_done = true;
-            }
-            // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it is
-            // discarded.
-            Ok(ConnectionState::ReadEarlyData(mut data)) => {
-                while let Some(record) = data.next_record() {
-                    discard += record?.discard;
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => processed.is_end = true,
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
+                    is_done = true;
+                }
+                Ok(ConnectionState::Closed) => {
+                    processed.is_end = true;
+                    is_done = true;
+                }
+                // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it
+                // is discarded.
+                Ok(ConnectionState::ReadEarlyData(mut data)) => {
+                    while let Some(record) = data.next_record() {
+                        discard += record?.discard;
+                    }
+                }
+                Ok(_) => is_done = true,
+                Err(error) => {
+                    self.encode_alert(output);
+                    return Err(error);
                 }
             }
-            Ok(_) => is_done = true,
-            Err(error) => {
-                // rustls reports the error first, and then the alert.
-                while let Ok(ConnectionState::EncodeTlsData(data)) =
-                    connection.process_tls_records(&mut []).state
-                {
-                    encode(data, output);
-                }
-                return Err(error);
+            processed.consumed += discard;
+            if is_done {
+                return Ok(());
             }
         }
-        processed.consumed += discard;
-        if is_done {
-            return Ok(processed);
+    }
+
+    /// Appends the alert that rustls wants to send after an error.
+    fn encode_alert(&mut self, output: &mut Vec<u8>) {
+        // rustls returns what it wants to send before it looks at its input. Without anything to send, it would look for
+        // the part of a message there.
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) =
+                self.connection.process_tls_records(&mut []).state
+        {
+            encode(data, output);
+        }
+    }
+
+    /// Seals `plain`, after what rustls wants to send itself. Appends the records to `sealed`. `input` is the input that
+    /// was not used up.
+    pub(super) fn seal(
+        &mut self,
+        plain: &[u8],
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.write(input, sealed, |traffic, sealed| {
+            traffic.encrypt(plain, sealed)
+        })
+    }
+
+    /// Seals close_notify, after what rustls wants to send itself. Appends it to `sealed`. `input` is the input that was
+    /// not used up.
+    fn seal_end(&mut self, input: &mut [u8], sealed: &mut Vec<u8>) {
+        // A failure means that TLS has failed, or that the peer has sent close_notify and was answered: nothing can be sent.
+        let _ = self.write(input, sealed, |traffic, sealed| {
+            traffic.queue_close_notify(sealed)
+        });
+    }
+
+    /// Appends what rustls wants to send to `sealed`, and then what `seal` writes, which is called again if it needs more
+    /// space.
+    fn write(
+        &mut self,
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+        mut seal: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        loop {
+            let input = &mut input[..self.opened_len];
+            match self.connection.process_tls_records(input).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let needed = match seal(&mut traffic, &mut []) {
+                        Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
+                        Ok(_) => return Ok(()),
+                        // The keys of TLS 1.2 are used up, after 2^24 records with AES.
+                        Err(error) => return Err(io::Error::other(error)),
+                    };
+                    let start = sealed.len();
+                    sealed.resize(start + needed, 0);
+                    let len = seal(&mut traffic, &mut sealed[start..]);
+                    let len = len.map_err(io::Error::other)?;
+                    sealed.truncate(start + len);
+                    return Ok(());
+                }
+                // Reported once, before the state that allows writing.
+                Ok(ConnectionState::PeerClosed) => {}
+                Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
+                Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+            }
         }
     }
 }
 
+/// Returns the length of the first record of `input`. `None` if it is incomplete.
+fn record_len(input: &[u8]) -> Option<usize> {
+    let &[_, _, _, high, low] = input.first_chunk()?;
+    let len = 5 + usize::from(u16::from_be_bytes([high, low]));
+    (len <= input.len()).then_some(len)
+}
+
 /// Appends a message that rustls wants to send.
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
     let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) else {
         return;
     };
@@ -677,49 +838,6 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
     output.resize(start + needed.required_size, 0);
     data.encode(&mut output[start..])
         .expect("the space has the size that rustls needs");
-}
-
-/// Seals `plain` with rustls, after what rustls wants to send itself. Appends the records to `sealed`.
-fn encrypt(
-    connection: &mut UnbufferedServerConnection,
-    plain: &[u8],
-    sealed: &mut Vec<u8>,
-) -> io::Result<()> {
-    loop {
-        match connection.process_tls_records(&mut []).state {
-            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let needed = match traffic.encrypt(plain, &mut []) {
-                    Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
-                    Ok(_) => return Ok(()),
-                    // The keys of TLS 1.2 are used up, after 2^24 records with AES.
-                    Err(error) => return Err(io::Error::other(error)),
-                };
-                let start = sealed.len();
-                sealed.resize(start + needed, 0);
-                let len = traffic.encrypt(plain, &mut sealed[start..]);
-                let len = len.map_err(io::Error::other)?;
-                sealed.truncate(start + len);
-                return Ok(());
-            }
-            // Reported once, before the state that allows writing.
-            Ok(ConnectionState::PeerClosed) => {}
-            Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
-            Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
-        }
-    }
-}
-
-/// Seals close_notify with rustls. Appends it to `sealed`.
-fn encrypt_end(connection: &mut UnbufferedServerConnection, sealed: &mut Vec<u8>) {
-    let state = connection.process_tls_records(&mut []).state;
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-        let start = sealed.len();
-        sealed.resize(start + ALERT_BYTES_MAX, 0);
-        let len = traffic.queue_close_notify(&mut sealed[start..]);
-        sealed.truncate(start + len.unwrap_or(0));
-    }
 }
 
 /// Returns the first `len` bytes of a buffer, which grows if it has fewer.
@@ -730,16 +848,9 @@ fn slice(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
     &mut buf[..len]
 }
 
-fn is_retried(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
 /// The first byte of a connection that speaks TLS: the content type of the record with the ClientHello (RFC 8446 section
 /// 5.1).
 pub(crate) const CONTENT_TYPE_HANDSHAKE: u8 = 22;
-
-/// Maximum bytes of an alert as a record, in every version.
-const ALERT_BYTES_MAX: usize = 64;
 
 /// Maximum bytes of a record: its header, a plaintext of 2^14 bytes, and the expansion that TLS 1.2 allows (RFC 5246 section
 /// 6.2.3). Also the maximum of the messages of a handshake that are incomplete.

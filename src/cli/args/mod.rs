@@ -6,6 +6,8 @@
 mod address;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod client_tls;
 #[cfg(feature = "connect")]
 mod connect;
 mod flag;
@@ -16,7 +18,6 @@ mod limits;
 mod listen;
 mod origin;
 mod route;
-#[cfg(any(feature = "bench", feature = "connect"))]
 mod tls;
 mod units;
 #[cfg(any(feature = "bench", feature = "connect"))]
@@ -26,14 +27,16 @@ mod variables;
 pub(crate) use address::Address;
 #[cfg(feature = "bench")]
 pub(crate) use bench::{Bench, Load};
+#[cfg(any(feature = "bench", feature = "connect"))]
+pub(crate) use client_tls::ClientTls;
 #[cfg(feature = "connect")]
 pub(crate) use connect::{Connect, Place, Stay};
 pub(crate) use host::Host;
-pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, SocketOptions};
+pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, NO_TLS, SocketOptions};
 pub(crate) use origin::Origin;
 pub(crate) use route::Route;
-#[cfg(any(feature = "bench", feature = "connect"))]
-pub(crate) use tls::ClientTls;
+#[cfg(feature = "tls")]
+pub(crate) use tls::{Certificates, TlsSettings};
 #[cfg(feature = "connect")]
 pub(crate) use url::resolve;
 
@@ -70,6 +73,9 @@ pub(crate) struct Serve {
     /// WebSockets, the server also listens on [`Listen::default_address`].
     pub(crate) listen: Vec<Listen>,
     pub(crate) sockets: SocketOptions,
+    /// Certificates and settings of listeners with TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<TlsSettings>,
     /// Paths and their handlers: at least one, without duplicate paths.
     pub(crate) routes: Vec<(String, Route)>,
     /// What each path of a broadcast retains for clients that connect later.
@@ -206,7 +212,7 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
 }
 
 /// The flags of a server, except those that set limits.
-static FLAGS: [Flag<ServeArgs>; 15] = [
+static FLAGS: &[Flag<ServeArgs>] = &[
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
     Flag::with_value(Some("-r"), "--route", ServeArgs::route).repeatable(),
     Flag::with_value(None, "--host", ServeArgs::host).repeatable(),
@@ -236,6 +242,18 @@ static FLAGS: [Flag<ServeArgs>; 15] = [
         serve.sockets.tcp_user_timeout = listen::time_or_off(text)?;
         Ok(())
     }),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::CERT, ServeArgs::tls_cert).repeatable(),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::KEY, ServeArgs::tls_key).repeatable(),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::CLIENT_CA, ServeArgs::tls_client_ca),
+    #[cfg(feature = "tls")]
+    Flag::switch(None, tls::CLIENT_OPTIONAL, ServeArgs::tls_client_optional),
+    #[cfg(feature = "tls")]
+    Flag::with_value(None, tls::MIN, ServeArgs::tls_min),
+    #[cfg(feature = "tls")]
+    Flag::switch(None, tls::SELF_SIGNED, ServeArgs::tls_self_signed),
 ];
 
 const REPLAY: &str = "--replay";
@@ -255,7 +273,7 @@ impl ServerFlag {
     }
 
     fn find(flag: &str) -> Option<Self> {
-        let row = flag::find(&FLAGS, flag).map(Self::Flag);
+        let row = flag::find(FLAGS, flag).map(Self::Flag);
         row.or_else(|| Limit::find(flag).map(Self::Limit))
     }
 
@@ -286,6 +304,8 @@ struct ServeArgs {
     args_read: usize,
     listen: Vec<Listen>,
     sockets: SocketOptions,
+    #[cfg(feature = "tls")]
+    tls: tls::TlsArgs,
     routes: Vec<(String, Route)>,
     replay: Option<Replay>,
     hosts: Vec<Host>,
@@ -326,6 +346,7 @@ impl ServeArgs {
 
     /// Parses a flag with its value.
     fn read_flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
+        tls::check_feature(flag, flag)?;
         let row = ServerFlag::find(flag)
             .ok_or_else(|| unknown_flag(flag, ServerFlag::all().map(|row| row.spec().long)))?;
         let text = row.spec().read(flag, parser, &mut self.given)?;
@@ -424,11 +445,15 @@ impl ServeArgs {
 
     /// Checks the arguments together and fills in defaults.
     fn finish(self) -> Result<Serve, UsageError> {
+        #[cfg(feature = "tls")]
+        let tls = tls::finish(&self)?;
         let Self {
             command,
             args_read: _,
             listen,
             sockets,
+            #[cfg(feature = "tls")]
+                tls: _,
             mut routes,
             replay,
             hosts,
@@ -495,6 +520,8 @@ impl ServeArgs {
         Ok(Serve {
             listen,
             sockets,
+            #[cfg(feature = "tls")]
+            tls,
             routes,
             replay,
             hosts,

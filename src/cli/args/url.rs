@@ -4,7 +4,7 @@
 //! of them only. [`UrlParts::split`] resolves nothing.
 
 use super::address::is_host_byte;
-use super::{tls, units};
+use super::{client_tls, units};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use wsloop::proto::ClientOpening;
@@ -76,7 +76,7 @@ impl<'t> UrlParts<'t> {
         let is_wss = match scheme.to_ascii_lowercase().as_str() {
             "ws" => false,
             "wss" if cfg!(feature = "tls-client") => true,
-            "wss" => return Err(tls::NO_TLS.to_owned()),
+            "wss" => return Err(client_tls::NO_TLS.to_owned()),
             _ => return Err(format!("is not a ws URL; {EXPECTED}")),
         };
         // RFC 6455 section 3: "Fragment identifiers are meaningless in the context of WebSocket URIs".

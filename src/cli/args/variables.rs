@@ -5,7 +5,7 @@
 //! sets `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and others.
 
 use super::flag::FlagSpec;
-use super::{ServeArgs, ServerFlag, UsageError};
+use super::{ServeArgs, ServerFlag, UsageError, tls};
 use std::ffi::OsString;
 
 /// Applies the variables of all flags that the command line does not contain.
@@ -18,10 +18,20 @@ pub(super) fn apply(
 ) -> Result<(), UsageError> {
     let mut ours = Vec::new();
     for (name, value) in variables {
+        #[cfg(feature = "tls")]
+        if name == "LISTEN_FDS" {
+            serve.tls.is_socket_passed = true;
+        }
         if let Ok(name) = name.into_string()
             && name.starts_with(PREFIX)
         {
             ours.push((name, value));
+        }
+    }
+    for (name, value) in &ours {
+        let flag = FLAG_PREFIX.to_owned() + &name[PREFIX.len()..];
+        if !value.is_empty() {
+            tls::check_feature(&flag.to_ascii_lowercase().replace('_', "-"), name)?;
         }
     }
     for row in ServerFlag::all() {
@@ -96,8 +106,12 @@ fn switch(value: &str) -> Result<bool, &'static str> {
 
 /// Returns the name of the variable of a flag.
 pub(super) fn name_of(flag: &str) -> String {
-    PREFIX.to_owned() + &flag["--".len()..].to_ascii_uppercase().replace('-', "_")
+    PREFIX.to_owned()
+        + &flag[FLAG_PREFIX.len()..]
+            .to_ascii_uppercase()
+            .replace('-', "_")
 }
 
 const PREFIX: &str = "WSLOOP_";
+const FLAG_PREFIX: &str = "--";
 const NOT_UTF8: &str = "is not valid UTF-8";

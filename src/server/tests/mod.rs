@@ -21,4 +21,8 @@ mod second_review;
 mod second_review_low;
 mod simulation;
 mod stats;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_peer;
 mod topics;

@@ -290,6 +290,17 @@ impl Bench {
     pub(super) fn connect_with(&mut self, address: Option<SocketAddr>, is_proxied: bool) -> Peer {
         let wire = Shared::new(Wire::default());
         let stream = Stream::memory(ScriptedStream(wire.clone()));
+        self.connect_stream(stream, wire, address, is_proxied)
+    }
+
+    /// Adds a connection with a stream whose bytes come from and go to `wire`.
+    pub(super) fn connect_stream(
+        &mut self,
+        stream: Stream,
+        wire: Shared<Wire>,
+        address: Option<SocketAddr>,
+        is_proxied: bool,
+    ) -> Peer {
         let id = self
             .engine
             .insert_with(stream, address, is_proxied)

@@ -1,6 +1,8 @@
 //! Tables of command lines with the expected command or error message.
 
 mod bench;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod client_tls;
 mod commands;
 mod connect;
 mod errors;
