@@ -44,8 +44,8 @@ test('after a restart a reload shows the page', { timeout: 60_000, skip: IS_FIRE
 });
 
 /**
- * Returns whether a connection to the port of `url` is open, or opens within two seconds. It has no request, because the
- * server closes each connection after its response.
+ * Returns whether a connection to the port of `url` is open, or opens within two seconds. Such a connection has no request:
+ * the server closes a connection after its response, and the page opens no WebSocket without a path in its URL's fragment.
  */
 async function hasPreconnected(url) {
   const port = Number(new URL(url).port).toString(16).toUpperCase().padStart(4, '0');
