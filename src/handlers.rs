@@ -1,6 +1,8 @@
 //! Ready-made implementations of [`Handler`]: [`Echo`], [`Broadcast`], [`BroadcastWithReplay`], [`Reply`], [`Metrics`].
 
 pub use crate::metrics::Metrics;
+#[cfg(feature = "tls")]
+pub use crate::metrics::MetricsWithTls;
 
 use crate::config::Replay;
 use crate::context::Context;

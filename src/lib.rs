@@ -26,7 +26,8 @@
 //! [one turn of the loop](guide::turn), [how a message is received and sent](guide::message),
 //! [memory per connection](guide::memory), [choosing limits](guide::limits), [slow clients](guide::slow),
 //! [other threads](guide::threads), [other event loops](guide::embedding), [testing a handler](guide::testing),
-//! [operating the binary](guide::operating), [deploying it](guide::deployment), [whole programs](guide::programs).
+//! [operating the binary](guide::operating), [TLS](guide::tls), [deploying it](guide::deployment),
+//! [proxies](guide::proxies), [whole programs](guide::programs).
 //!
 //! # In short
 //!
@@ -55,6 +56,8 @@
 //! | `http-date` | with `serve` | the header `Date` in HTTP responses |
 //! | `proxy-protocol` | yes | listeners for proxies that send the PROXY protocol (`ListenOptions::proxy_protocol`); enables `client-addresses` |
 //! | `simd` | with `serve` | UTF-8 checked with vector instructions |
+//! | `tls` | no | listeners that speak TLS (`Server::listen_tls`), with rustls and ring; needs a C compiler |
+//! | `tls-self-signed` | no | the binary's flag `--tls-self-signed` |
 //!
 //! Without default features the library depends on `mio`, `tungstenite` (its parts without sockets), `slab` and `log` only.
 //! It logs through [`log`]: at level info when a session opens and when it ends, at level debug each message. The loop calls
@@ -106,13 +109,16 @@ pub use server::{Handle, HandleError, ListenOptions, Server, Turn, testing};
 pub use session_map::SessionMap;
 pub use stats::{Stats, TurnTimes};
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsSession, TlsStats};
+pub use tls::{
+    ClientCertificates, Tls, TlsBuilder, TlsCertificate, TlsError, TlsErrorKind, TlsReload,
+    TlsSession, TlsStats,
+};
 
 /// mio 1, whose sources [`Context::register`] takes: depend on the same major version, or use this export. Sources such as
 /// `mio::unix::SourceFd` need mio's feature `os-ext`, which a program enables in its own dependency on mio.
 pub use mio;
 
-/// The version of rustls that `Tls::from_config` expects.
+/// rustls 0.23, whose configurations [`Tls::from_config`] takes: depend on the same version, or use this export.
 #[cfg(feature = "tls")]
 pub use rustls;
 

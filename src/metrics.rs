@@ -6,6 +6,10 @@ use crate::id::Id;
 use crate::page::NoWebSockets;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::stats::{Stats, TurnTimes};
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
+#[cfg(feature = "tls")]
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
@@ -23,6 +27,75 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Metrics;
+
+#[cfg(feature = "tls")]
+impl Metrics {
+    /// Returns a handler that also reports when the certificates of `tls` expire.
+    ///
+    /// ```no_run
+    /// use wsloop::handlers::Metrics;
+    /// use wsloop::{Router, Tls};
+    ///
+    /// # fn main() -> Result<(), wsloop::TlsError> {
+    /// let tls = Tls::from_pem_files("/etc/tls/fullchain.pem", "/etc/tls/privkey.pem")?;
+    /// let router = Router::new().route("/metrics", Metrics.with_tls(&tls));
+    /// # let _ = router;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_tls(self, tls: &Tls) -> MetricsWithTls {
+        MetricsWithTls {
+            metrics: self,
+            tls: tls.clone(),
+        }
+    }
+}
+
+/// [`Metrics`] with the expiry of certificates: see [`Metrics::with_tls`].
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub struct MetricsWithTls {
+    metrics: Metrics,
+    tls: Tls,
+}
+
+#[cfg(feature = "tls")]
+impl Handler for MetricsWithTls {
+    fn inner(&mut self) -> Option<&mut dyn Handler> {
+        Some(&mut self.metrics)
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+
+    fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
+        let text = print(&cx.stats()) + &print_expiry(&self.tls);
+        HttpResponse::bytes(200, CONTENT_TYPE, text.into_bytes())
+    }
+}
+
+/// Formats the expiry of certificates by their first names. Of certificates with the same name, such as one for each
+/// type of key, the first that expires counts: Prometheus allows one sample for a set of labels.
+#[cfg(feature = "tls")]
+fn print_expiry(tls: &Tls) -> String {
+    let mut expiry = BTreeMap::<_, i64>::new();
+    for certificate in &*tls.certificates() {
+        let seconds = certificate.expiry_seconds();
+        let name = certificate.first_name().unwrap_or_default();
+        let first = expiry.entry(name).or_insert(seconds);
+        *first = seconds.min(*first);
+    }
+    let mut text = Text(String::new());
+    let name = "tls_certificate_expiry_timestamp_seconds";
+    text.family(
+        name,
+        "gauge",
+        "Expiry of the TLS certificate with this name, in seconds since 1970.",
+    );
+    for (first_name, seconds) in expiry {
+        text.labelled(name, "name", first_name, seconds);
+    }
+    text.0
+}
 
 impl Handler for Metrics {
     fn on_start(&mut self, cx: &mut Context<'_>) {
@@ -235,6 +308,44 @@ mod tests {
         ] {
             assert_eq!(Seconds(Duration::from_nanos(nanos)).to_string(), expected);
         }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn the_first_expiry_for_each_name_is_reported() {
+        use crate::testing::{Harness, opening};
+        use crate::tls::tests::{Issued, params};
+
+        let mut builder = Tls::builder();
+        for (names, year) in [
+            (&["a.example.org", "b.example.org"][..], 2100),
+            (&["a.example.org"], 2050),
+            (&["*.c.d", "::1"], 2070),
+            (&["::1"], 1960),
+            (&[], 2060),
+        ] {
+            let mut params = params(names);
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let issued = Issued::by_itself(params);
+            builder = builder.certificate_pem(issued.pem(), issued.key_pem());
+        }
+        let tls = builder.build().unwrap();
+        let metrics = Metrics.with_tls(&tls);
+        let expected = "\
+# HELP wsloop_tls_certificate_expiry_timestamp_seconds Expiry of the TLS certificate with this name, in seconds since 1970.
+# TYPE wsloop_tls_certificate_expiry_timestamp_seconds gauge
+wsloop_tls_certificate_expiry_timestamp_seconds{name=\"\"} 2840140800
+wsloop_tls_certificate_expiry_timestamp_seconds{name=\"*.c.d\"} 3155760000
+wsloop_tls_certificate_expiry_timestamp_seconds{name=\"::1\"} -315619200
+wsloop_tls_certificate_expiry_timestamp_seconds{name=\"a.example.org\"} 2524608000
+";
+        assert_eq!(print_expiry(&tls), expected);
+        let mut harness = Harness::new(Default::default(), metrics);
+        let response = harness.get("/metrics");
+        let text = std::str::from_utf8(response.body()).unwrap();
+        assert!(text.starts_with("# HELP wsloop_build_info "));
+        assert!(text.contains("wsloop_turn_seconds_count") && text.ends_with(expected));
+        assert_eq!(harness.open(opening("/metrics")).unwrap_err().status(), 404);
     }
 
     #[test]

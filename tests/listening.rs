@@ -345,6 +345,70 @@ mod inherited {
         assert_eq!(end(child), Some(0));
     }
 
+    #[cfg(feature = "tls-self-signed")]
+    #[test]
+    fn an_inherited_socket_with_the_name_tls_speaks_tls() {
+        for (names, tcp_url, unix_url) in [
+            ("tls", "wss://", "ws+unix:"),
+            ("tls:proxy-tls", "wss://", "wss+unix:"),
+            ("metrics-tls:my-tls", "https://", "ws+unix:"),
+            ("tls.socket:tls", "ws://", "wss+unix:"),
+        ] {
+            let path = TempPath::new("inherited-tls");
+            let (tcp, unix) = sockets(&path);
+            let line = format!("export LISTEN_FDS=2 LISTEN_FDNAMES={names}");
+            let args = ["echo", "--tls-self-signed"];
+            let (child, lines) = spawn(with_sockets(&line, &args, tcp.into(), unix.into()));
+            let next = || {
+                let mut lines = lines.iter();
+                let line =
+                    lines.find(|line| line.contains(" on ") && line.ends_with(['/', 's', ')']));
+                line.unwrap().split_once(" on ").unwrap().1.to_owned()
+            };
+            assert!(next().starts_with(tcp_url), "{names}");
+            assert!(next().starts_with(unix_url), "{names}");
+            assert_eq!(end(child), Some(0));
+        }
+    }
+
+    #[cfg(feature = "tls-self-signed")]
+    #[test]
+    fn inherited_sockets_and_certificates_must_fit() {
+        for (names, args, expected) in [
+            (
+                "tls",
+                &["echo"][..],
+                "an inherited socket with TLS needs a certificate",
+            ),
+            (
+                "x",
+                &["echo", "--tls-self-signed"],
+                "no listener uses the certificates; add -l tls:PORT",
+            ),
+        ] {
+            let path = TempPath::new("inherited-unfit");
+            let (tcp, unix) = sockets(&path);
+            let line = format!("export LISTEN_FDS=1 LISTEN_FDNAMES={names}");
+            let (mut child, lines) = spawn(with_sockets(&line, args, tcp.into(), unix.into()));
+            assert_eq!(child.wait().unwrap().code(), Some(1));
+            let last = lines.iter().last().unwrap();
+            assert!(last.contains(expected), "{last}");
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn an_inherited_socket_with_the_name_tls_needs_the_feature() {
+        let path = TempPath::new("inherited-no-tls");
+        let (tcp, unix) = sockets(&path);
+        let line = "export LISTEN_FDS=1 LISTEN_FDNAMES=tls";
+        let (mut child, lines) = spawn(with_sockets(line, &["echo"], tcp.into(), unix.into()));
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let last = lines.iter().last().unwrap();
+        let expected = "inherited descriptor 3, which has the name \"tls\", needs TLS";
+        assert!(last.contains(expected), "{last}");
+    }
+
     #[test]
     fn sockets_for_another_process_or_without_a_process_id_are_ignored() {
         for line in [
@@ -448,9 +512,9 @@ mod proxies {
         let mut second = Raw::new(plain);
         second.send(upgrade_request("/").replacen("\r\n", forwarded, 1));
         assert_eq!(second.response_head().status, 503);
-        let line = process.logged("192.0.2.1:0 refused");
+        let line = process.logged("192.0.2.1 refused");
         assert!(
-            line.contains("connections_per_address_max reached"),
+            line.contains("--connections-per-address-max reached"),
             "{line}"
         );
 
@@ -459,6 +523,20 @@ mod proxies {
         third.expect_end_or_reset();
         let line = process.logged("no valid header of the PROXY protocol");
         assert!(line.contains("127.0.0.1:"), "{line}");
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_binary_without_tls_names_its_feature() {
+    for args in [
+        &["echo", "-l", "tls:8443"][..],
+        &["echo", "--tls-cert", "x"],
+        &["echo", "--tls-self-signed"],
+    ] {
+        let (code, _, error) = process::output(args);
+        assert_eq!(code, Some(2));
+        assert!(error.contains("the cargo feature \"tls"), "{error}");
     }
 }
 
@@ -662,7 +740,7 @@ mod variables {
         let mut command = wsloop(&["echo", "-l", "127.0.0.1:0"]);
         command.env("WSLOOP_IDLE_TIME", "1s");
         let (process, _) = start(command, 1);
-        process.logged("ignored the environment variable WSLOOP_IDLE_TIME: no flag has this name");
+        process.logged("ignored an environment variable: WSLOOP_IDLE_TIME belongs to no flag");
     }
 }
 

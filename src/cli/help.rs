@@ -28,8 +28,44 @@ Examples:
   wsloop bench -c 100 -p 32 ws://127.0.0.1:8080/
 "#;
 
+/// The part of `wsloop serve --help` on TLS.
+#[cfg(feature = "tls")]
+macro_rules! tls_flags {
+    () => {
+        r#"TLS:
+  --tls-cert FILE            PEM file with a certificate, followed by those of
+                             its issuers, for listeners with tls:; repeatable:
+                             the name that a client asks for selects one, and
+                             the first is the default
+  --tls-key FILE             PEM file with its private key, not encrypted; one
+                             for each --tls-cert in the same order, or none if
+                             the keys are in the files of the certificates
+  --tls-client-ca FILE       refuse clients without a certificate that one of
+                             the CAs in this PEM file has issued
+  --tls-client-optional      accept clients without a certificate, too
+  --tls-min 1.2|1.3          lowest version of TLS, default 1.2
+  --tls-self-signed          to try TLS out, make a certificate at start, for
+                             localhost, 127.0.0.1, ::1 and the hosts of -l and
+                             --host; no client trusts it. Needs the cargo
+                             feature tls-self-signed
+After SIGHUP, a server with --tls-cert reads its certificates, keys and CAs
+again, for new connections. If one of them cannot be used, all of the previous
+ones remain in use, and the log has the reason.
+
+"#
+    };
+}
+
+#[cfg(not(feature = "tls"))]
+macro_rules! tls_flags {
+    () => {
+        ""
+    };
+}
+
 /// Text of `wsloop serve --help`.
-pub(super) const SERVE: &str = r#"Serves WebSockets on the paths given with -r, until SIGINT or SIGTERM.
+pub(super) const SERVE: &str = concat!(
+    r#"Serves WebSockets on the paths given with -r, until SIGINT or SIGTERM.
 
 Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
 
@@ -49,10 +85,13 @@ Usage: wsloop serve [-l ADDR]... [-r PATH=HANDLER]... [FLAG]...
       listener for metrics (at the path of --metrics, default /metrics),
       /healthz and /readyz only. The metrics are then not on the other
       listeners. --reuse-port does not share its port.
+      tls:ADDR, such as tls:8443 or proxy:tls:9700, speaks TLS (wss://). It
+      needs a certificate, and a binary with the cargo feature tls.
       Sockets passed by systemd (LISTEN_FDS) are used in addition to those of
       -l, and instead of the default address if there is no -l. A socket with
-      the name proxy or metrics (FileDescriptorName) is used like proxy:ADDR or
-      metrics:ADDR.
+      the name proxy, metrics or tls (FileDescriptorName) is used like
+      proxy:ADDR, metrics:ADDR or tls:ADDR, and one with the name proxy-tls
+      like proxy:tls:ADDR.
   -r, --route PATH=HANDLER
       Handler of the WebSockets on a path; repeatable; without it
       /echo=echo, /broadcast=broadcast and /=echo. PATH is exact, or ends in
@@ -108,7 +147,9 @@ N is a number. BYTES is a number of bytes, or a number with K, M or G (powers
 of 1024). TIME is in seconds, or a number with ms, s, m or h, such as 0.5,
 500ms or 2m. What follows "above:" happens when a limit is exceeded.
 
-Sockets:
+"#,
+    tls_flags!(),
+    r#"Sockets:
   --unix-mode OCTAL          permissions of Unix sockets, such as 660; default
                              777 without the bits of the umask
   --reuse-port               let other processes of the same user listen on
@@ -206,7 +247,9 @@ variable. Several values are separated by blanks, as in
 WSLOOP_LISTEN='80 unix:/run/ws', but in WSLOOP_ROUTE by line ends. An empty
 variable is ignored. A variable WSLOOP_* that belongs to no flag is ignored
 with a warning and is no error, because Kubernetes sets some (WSLOOP_PORT).
-There is no configuration file.
+A flag that has no effect, such as --unix-mode without a Unix socket, is an
+error; its variable is ignored with a warning, because several servers may
+share an environment. There is no configuration file.
 
 The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
 received message, RUST_LOG=off nothing. The server does not wait for the reader
@@ -218,7 +261,8 @@ SIGUSR1 the server drains: it answers GET /readyz and new WebSockets with 503,
 and serves the open ones until SIGINT or SIGTERM.
 The exit code is 0 after SIGINT or SIGTERM, 1 if the server failed, and 2 if an
 argument or a variable is invalid.
-"#;
+"#
+);
 
 /// Text of `wsloop echo --help`.
 pub(super) const ECHO: &str = r#"Sends each message back to its sender, on every path, until SIGINT or SIGTERM.
@@ -266,9 +310,9 @@ pub(super) const BENCH: &str = r#"Puts load on a WebSocket server and measures i
 
 Usage: wsloop bench [FLAG]... URL
 
-URL is ws://HOST[:PORT][/PATH][?QUERY]. N is a number. BYTES is a number of
-bytes, or a number with K, M or G (powers of 1024). TIME is in seconds, or a
-number with ms, s, m or h.
+URL is [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY], wss:// for TLS, or
+PORT[/PATH] on 127.0.0.1. N is a number. BYTES is a number, or one with K, M
+or G (powers of 1024). TIME is in seconds, or a number with ms, s, m or h.
 
 The load:
   -c, --connections N     connections to open, default 100
@@ -306,6 +350,15 @@ The opening handshake:
                           of the last opening handshake, and if the server
                           returns what it receives, those before the first
                           returned message
+
+TLS 1.2 or 1.3, in a binary with the cargo feature tls-client:
+      --ca FILE           trust only the authorities in FILE (PEM), not those
+                          of the system, or in SSL_CERT_FILE and SSL_CERT_DIR
+      --insecure          accept every certificate
+      --cert FILE         client certificate and its chain (PEM)
+      --key FILE          its private key (PEM), if it is not in that file
+      --tls-resume        open and close all connections once, and resume their
+                          sessions instead of full handshakes
 
 The report:
       --latency           add latency percentiles
@@ -352,7 +405,7 @@ prints each received message on a line of stdout.
 Usage: wsloop connect [FLAG]... URL
 
 URL is one of these:
-  [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY]
+  [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY], or with wss:// for TLS
   PORT[/PATH]              on 127.0.0.1; also :PORT[/PATH]
   unix:SOCKET[:/PATH]      the path of a Unix socket, and the path to request
 TIME is in seconds, or a number with ms, s, m or h. BYTES is a number of bytes,
@@ -365,6 +418,14 @@ The opening handshake:
       --connect-timeout TIME  maximum until the server's response, default 10s
   -v, --verbose            print the heads of request and response on stderr;
                            the value of Authorization is hidden
+
+TLS 1.2 or 1.3, in a binary with the cargo feature tls-client. The certificate
+must have the host of the URL as a name, also if -H replaces Host:
+      --ca FILE            trust only the authorities in FILE (PEM), not those
+                           of the system, or in SSL_CERT_FILE and SSL_CERT_DIR
+      --insecure           accept every certificate
+      --cert FILE          client certificate and its chain (PEM)
+      --key FILE           its private key (PEM), if it is not in that file
 
 Sending:
   -x, --execute MESSAGE    send MESSAGE and do not read stdin; repeatable

@@ -17,6 +17,8 @@ mod logging;
 mod serve;
 mod stderr;
 mod thread;
+#[cfg(feature = "tls")]
+mod tls;
 
 use args::Command;
 use std::ffi::OsString;

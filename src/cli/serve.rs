@@ -4,13 +4,19 @@ use super::args::{Host, ListenAddress, Origin, Route, Serve};
 use super::descriptors;
 use super::listen::{self, Listener, ListeningSocket, SocketFile};
 use super::logging;
+#[cfg(feature = "tls")]
+use super::tls::{self, ServerTls};
 use super::write_stdout;
 use mio::Interest;
+#[cfg(feature = "tls")]
+use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::net::UnixListener;
+#[cfg(feature = "tls")]
+use wsloop::When;
 use wsloop::handlers::{Broadcast, Echo, Metrics, Reply};
 use wsloop::page::{NoWebSockets, Page};
 use wsloop::{
@@ -19,54 +25,85 @@ use wsloop::{
 };
 
 /// Opens the listeners, prints their URLs on stdout and serves until SIGINT or SIGTERM arrives. The first one stops the
-/// server gracefully, the second immediately. SIGUSR1 drains it.
+/// server gracefully, the second immediately. SIGUSR1 drains it. SIGHUP reloads the certificates, if there are any.
 ///
 /// # Errors
-/// The error of a system call. If a listener cannot be opened, the message names its address.
+/// The error of a system call. If a listener cannot be opened, or a file cannot be used, the message names it.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
-    for name in &serve.unknown_variables {
-        log::warn!(
-            "ignored the environment variable {name}: no flag has this name; see 'wsloop serve --help'"
-        );
+    for ignored in &serve.ignored_variables {
+        log::warn!("ignored an environment variable: {ignored}");
     }
+    #[cfg(feature = "tls")]
+    let tls = tls::load(&serve)?;
     let (listeners, files) = listen::open(&serve)?;
+    #[cfg(feature = "tls")]
+    tls::check(tls.as_ref(), &listeners)?;
     descriptors::raise();
     let has_metrics_listener = listeners.iter().any(|listener| listener.is_metrics);
     let hosts = allowed_hosts(&serve, &listeners, false)?;
+    let metrics = || -> Box<dyn Handler> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &tls {
+            return Box::new(Metrics.with_tls(&tls.tls));
+        }
+        Box::new(Metrics)
+    };
+    let router = if has_metrics_listener {
+        router(&serve, None)
+    } else {
+        router(
+            &serve,
+            serve.metrics.as_deref().map(|path| (path, metrics())),
+        )
+    };
     let handler = Stoppable {
-        router: restrict(router(&serve, has_metrics_listener), &serve, &hosts),
+        router: restrict(router, &serve, &hosts),
         metrics: if has_metrics_listener {
             let hosts = allowed_hosts(&serve, &listeners, true)?;
-            Some(metrics_router(&serve, &hosts))
+            Some(metrics_router(&serve, metrics(), &hosts))
         } else {
             None
         },
         signals: Signals::new([SIGINT, SIGTERM, SIGUSR1])?,
+        #[cfg(feature = "tls")]
+        tls,
         files,
     };
+    #[cfg(feature = "tls")]
+    if handler.tls.as_ref().is_some_and(|tls| tls.is_reloadable) {
+        handler.signals.add_signal(SIGHUP)?;
+    }
     let mut server = Server::new(config(&serve), handler)?;
     // Registered before the URLs are printed, so that a program that waits for a URL can stop the server immediately.
     server.with_handler(|handler, cx| cx.register(&mut handler.signals, 0, Interest::READABLE))?;
+    #[cfg(feature = "tls")]
+    server.with_handler(|handler, cx| {
+        if handler.tls.is_some() {
+            cx.set_timer(When::Every(tls::DAY), 0);
+        }
+    });
     let mut announcement = String::new();
     let mut page_address = None;
     for listener in listeners {
-        let options = options(&listener);
+        let options = server.handler().options(&listener);
         let Listener {
             socket,
             is_proxied,
+            is_tls,
             is_metrics,
         } = listener;
-        let (what, scheme) = if is_metrics {
-            ("metrics", "http")
-        } else {
-            ("listening", "ws")
+        let (what, scheme) = match (is_metrics, is_tls) {
+            (true, false) => ("metrics", "http"),
+            (true, true) => ("metrics", "https"),
+            (false, false) => ("listening", "ws"),
+            (false, true) => ("listening", "wss"),
         };
         let url = match socket {
             ListeningSocket::Tcp(listener) => {
                 let address = server.listen_on_with(listener, &options)?;
                 if !is_proxied && !is_metrics {
-                    page_address.get_or_insert(address);
+                    page_address.get_or_insert((address, is_tls));
                 }
                 format!("{scheme}://{address}/")
             }
@@ -82,22 +119,59 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     // Stdout, so that a program can wait for the URLs; the log goes to stderr.
     write_stdout(&announcement)?;
     if serve.page
-        && let Some(address) = page_address
+        && let Some((address, is_tls)) = page_address
     {
-        log::info!("the built-in test page is at http://{address}/");
+        let scheme = if is_tls { "https" } else { "http" };
+        log::info!("the built-in test page is at {scheme}://{address}/");
     }
     server.run()
 }
 
-/// Stops or drains the server when a signal arrives. All other events go to the router, except those of listeners for
-/// metrics.
+/// Stops or drains the server, or reloads its certificates, when a signal arrives. All other events go to the router,
+/// except those of listeners for metrics.
 struct Stoppable {
     router: Router,
     /// Answers the requests of the listeners for metrics, if there are any. It accepts no WebSockets.
     metrics: Option<Router>,
     signals: Signals,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     /// The files of Unix sockets, which are removed when they are dropped.
     files: Vec<SocketFile>,
+}
+
+impl Stoppable {
+    /// Returns the options of a listener. If a feature is missing, the arguments and the names of inherited sockets that
+    /// need it were rejected.
+    fn options(&self, listener: &Listener) -> ListenOptions {
+        let options = match listener.is_metrics {
+            true => ListenOptions::new().tag(METRICS_TAG),
+            false => ListenOptions::new(),
+        };
+        #[cfg(feature = "proxy-protocol")]
+        let options = match listener.is_proxied {
+            true => options.proxy_protocol(),
+            false => options,
+        };
+        #[cfg(not(feature = "proxy-protocol"))]
+        debug_assert!(!listener.is_proxied);
+        #[cfg(feature = "tls")]
+        let options = match &self.tls {
+            Some(tls) if listener.is_tls => options.tls(&tls.tls),
+            Some(_) | None => options,
+        };
+        #[cfg(not(feature = "tls"))]
+        debug_assert!(!listener.is_tls);
+        options
+    }
+
+    /// Returns the router for a request.
+    fn router_of(&mut self, cx: &Context<'_>, id: Id) -> &mut Router {
+        match &mut self.metrics {
+            Some(metrics) if cx.listener_tag(id) == METRICS_TAG => metrics,
+            Some(_) | None => &mut self.router,
+        }
+    }
 }
 
 impl Handler for Stoppable {
@@ -125,64 +199,53 @@ impl Handler for Stoppable {
     ) -> Result<(), HttpResponse> {
         self.router_of(cx, id)
             .on_upgrade(cx, id, request, upgrade)
-            .map_err(with_flag)
+            .map_err(|response| with_flag(request, response))
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
-        with_flag(self.router_of(cx, id).on_http(cx, id, request))
+        with_flag(request, self.router_of(cx, id).on_http(cx, id, request))
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
         let signals: Vec<i32> = self.signals.pending().collect();
+        #[cfg(feature = "tls")]
+        if signals.contains(&SIGHUP)
+            && let Some(tls) = &self.tls
+        {
+            tls::reload(&tls.tls);
+        }
         if signals.contains(&SIGUSR1) {
             cx.drain();
         }
-        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
-        if signals.iter().any(|signal| *signal != SIGUSR1) {
+        // The second call ends the graceful stop immediately, also if both signals arrived together.
+        for _ in signals.iter().filter(|one| [SIGINT, SIGTERM].contains(one)) {
             // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
             // starts finds its path in use and does not replace the file. So no file of another server is removed here.
             self.files.clear();
             cx.stop();
         }
     }
-}
 
-impl Stoppable {
-    /// Returns the router for a request.
-    fn router_of(&mut self, cx: &Context<'_>, id: Id) -> &mut Router {
-        match &mut self.metrics {
-            Some(metrics) if cx.listener_tag(id) == METRICS_TAG => metrics,
-            Some(_) | None => &mut self.router,
+    #[cfg(feature = "tls")]
+    fn on_timer(&mut self, _: &mut Context<'_>, _: u64) {
+        if let Some(tls) = &self.tls {
+            tls::warn_of_expiry(&tls.tls);
         }
     }
 }
 
-/// Returns the options of a listener.
-fn options(listener: &Listener) -> ListenOptions {
-    let mut options = ListenOptions::new();
-    if listener.is_metrics {
-        options = options.tag(METRICS_TAG);
-    }
-    #[cfg(feature = "proxy-protocol")]
-    if listener.is_proxied {
-        return options.proxy_protocol();
-    }
-    // Without the feature, the arguments and the names of inherited sockets were rejected.
-    debug_assert!(!listener.is_proxied);
-    options
-}
-
 /// Names the flag that allows a refused request, in the body and so in the log. Only the router answers with 421 and
 /// 403.
-fn with_flag(response: HttpResponse) -> HttpResponse {
-    match response.status() {
-        421 => HttpResponse::new(421, "this Host is not allowed; --host NAME allows it\n"),
-        403 => HttpResponse::new(
-            403,
-            "this Origin is not allowed; --origin ORIGIN allows it\n",
-        ),
-        _ => response,
-    }
+fn with_flag(request: &Request, response: HttpResponse) -> HttpResponse {
+    let body = match response.status() {
+        421 => "this Host is not allowed; --host NAME allows it\n",
+        403 if request.headers().contains_key("origin") => {
+            "this Origin is not allowed; --origin ORIGIN allows it\n"
+        }
+        403 => "a request without Origin is not allowed; --origin none allows it\n",
+        _ => return response,
+    };
+    HttpResponse::new(response.status(), body)
 }
 
 /// Returns the hosts to serve on the listeners for metrics, or on the others. On the others: those of `--host`, or if
@@ -291,10 +354,8 @@ fn unix_url(listener: &UnixListener, scheme: &str) -> io::Result<String> {
 }
 
 /// Builds the router: the given routes, the page at `/`, the checks and, unless they have a listener of their own, the
-/// metrics.
-fn router(serve: &Serve, has_metrics_listener: bool) -> Router {
-    let metrics = serve.metrics.as_deref();
-    let metrics = metrics.filter(|_| !has_metrics_listener);
+/// metrics, at their path.
+fn router(serve: &Serve, metrics: Option<(&str, Box<dyn Handler>)>) -> Router {
     let mut router = Router::new();
     for (path, route) in &serve.routes {
         if !(serve.page && path == ROOT) {
@@ -313,7 +374,11 @@ fn router(serve: &Serve, has_metrics_listener: bool) -> Router {
         // A check is not added if its path is in use.
         let mut routes = serve.routes.iter();
         let path = check.path();
-        if routes.any(|(route, _)| route == path) || metrics == Some(path) {
+        if routes.any(|(route, _)| route == path)
+            || metrics
+                .as_ref()
+                .is_some_and(|(metrics, _)| *metrics == path)
+        {
             continue;
         }
         router = match serve.routes.iter().find(|(path, _)| path == "/*") {
@@ -321,16 +386,16 @@ fn router(serve: &Serve, has_metrics_listener: bool) -> Router {
             None => router.route(path, check.beside(NoWebSockets)),
         };
     }
-    if let Some(path) = metrics {
-        router = router.route(path, Metrics);
+    if let Some((path, metrics)) = metrics {
+        router = router.route(path, metrics);
     }
     router
 }
 
 /// Builds the router of the listeners for metrics: the metrics and the checks.
-fn metrics_router(serve: &Serve, hosts: &[String]) -> Router {
+fn metrics_router(serve: &Serve, metrics: Box<dyn Handler>, hosts: &[String]) -> Router {
     let path = serve.metrics.as_deref().unwrap_or(METRICS_PATH_DEFAULT);
-    let mut router = Router::new().route(path, Metrics);
+    let mut router = Router::new().route(path, metrics);
     for check in [Check::Health, Check::Readiness] {
         if check.path() != path {
             router = router.route(check.path(), check.beside(NoWebSockets));

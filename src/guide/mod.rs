@@ -13,7 +13,9 @@
 //! | [`embedding`] | how does a server share a thread with another event loop? |
 //! | [`testing`] | how is a handler tested? |
 //! | [`operating`] | how is the binary run: log, metrics, sockets, restarts? |
+//! | [`tls`] | how is a server encrypted: certificates, reloads, client certificates? |
 //! | [`deployment`] | how is it a service: systemd, several workers, a container? |
+//! | [`proxies`] | how is it run behind nginx, HAProxy, Caddy or Apache? |
 //! | [`programs`] | which whole programs are there to start from? |
 
 #[doc = include_str!("architecture.md")]
@@ -45,11 +47,34 @@ pub mod message {}
 pub mod operating {}
 #[doc = include_str!("programs.md")]
 pub mod programs {}
+#[doc = include_str!("proxies.md")]
+#[doc = "# nginx\n```nginx"]
+#[doc = include_str!("recipes/nginx.conf")]
+#[doc = "```"]
+#[doc = "# HAProxy\n```text"]
+#[doc = include_str!("recipes/haproxy.cfg")]
+#[doc = "```"]
+#[doc = "# HAProxy, forwarding bytes\n```text"]
+#[doc = include_str!("recipes/haproxy-tcp.cfg")]
+#[doc = "```"]
+#[doc = "# Caddy\n```text"]
+#[doc = include_str!("recipes/Caddyfile")]
+#[doc = "```"]
+#[doc = "# Apache\n```apache"]
+#[doc = include_str!("recipes/apache.conf")]
+#[doc = "```"]
+pub mod proxies {}
 #[doc = include_str!("slow.md")]
 pub mod slow {}
 #[doc = include_str!("testing.md")]
 pub mod testing {}
 #[doc = include_str!("threads.md")]
 pub mod threads {}
+#[cfg_attr(feature = "tls", doc = include_str!("tls.md"))]
+#[cfg_attr(
+    not(feature = "tls"),
+    doc = "This chapter needs the feature `tls`; its text is src/guide/tls.md."
+)]
+pub mod tls {}
 #[doc = include_str!("turn.md")]
 pub mod turn {}

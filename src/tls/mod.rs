@@ -1,46 +1,259 @@
 //! TLS for listeners: `wss://`.
 
+mod builder;
+mod certificates;
+mod der;
+mod error;
 mod record;
+mod resolver;
 mod server_name;
 mod session;
 mod stats;
 pub(crate) mod stream;
-#[cfg(test)]
-mod tests;
 
+pub use builder::{ClientCertificates, TlsBuilder};
+pub use certificates::TlsCertificate;
+pub use error::{TlsError, TlsErrorKind};
 pub use session::TlsSession;
 pub(crate) use stats::Failure;
 pub use stats::TlsStats;
 
+use builder::{Loaded, Tickets};
 use rustls::ServerConfig;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Certificates and settings of TLS listeners; see [`Server::listen_tls`](crate::Server::listen_tls). Clones share
-/// their state.
+/// their state, and can be used by any thread.
+///
+/// ```no_run
+/// use wsloop::{Config, Server, Tls, handlers::Echo};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let tls = Tls::from_pem_files("/etc/tls/fullchain.pem", "/etc/tls/privkey.pem")?;
+/// let mut server = Server::new(Config::default(), Echo::new())?;
+/// server.listen_tls("0.0.0.0:8443", &tls)?;
+/// server.run()
+/// # }
+/// ```
+///
+/// [`reload`](Self::reload) reads renewed certificates while the server runs, for example in a
+/// [timer](crate::Context::set_timer) or after SIGHUP.
 #[derive(Clone)]
 pub struct Tls {
-    current: Arc<RwLock<Arc<ServerConfig>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    current: RwLock<Current>,
+    /// Locked during a reload, which reads files, while `current` remains readable.
+    source: Mutex<Source>,
+}
+
+/// What new connections use.
+#[derive(Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    certificates: Arc<[TlsCertificate]>,
+}
+
+/// Where the configuration comes from.
+enum Source {
+    Builder(TlsBuilder, Tickets),
+    /// A configuration of rustls.
+    Config,
 }
 
 impl Tls {
-    /// Uses a configuration of rustls as it is.
+    /// Returns a builder, for several certificates, client certificates and other settings.
+    pub fn builder() -> TlsBuilder {
+        TlsBuilder::default()
+    }
+
+    /// Uses a certificate and its private key from PEM files; see [`TlsBuilder::certificate_files`].
+    ///
+    /// # Errors
+    /// As [`TlsBuilder::build`].
+    pub fn from_pem_files(
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Result<Self, TlsError> {
+        Self::builder().certificate_files(certificate, key).build()
+    }
+
+    /// Uses a certificate and its private key from PEM in memory; see [`TlsBuilder::certificate_files`].
+    ///
+    /// # Errors
+    /// As [`TlsBuilder::build`].
+    pub fn from_pem(
+        certificate: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Self, TlsError> {
+        Self::builder().certificate_pem(certificate, key).build()
+    }
+
+    /// Uses a configuration of rustls as it is (the resolver of certificates is wrapped, to report the name in
+    /// [`TlsSession`]); [`rustls`](crate::rustls) is the version to use. It should have ALPN
+    /// `http/1.1` or none: a client that offers both `h2` and `http/1.1` gets the first one in the configuration.
     pub fn from_config(config: Arc<ServerConfig>) -> Self {
+        Self::new(Current::new(&config, [].into()), Source::Config)
+    }
+
+    fn from_loaded(builder: TlsBuilder, loaded: Loaded) -> Self {
+        let Loaded {
+            config,
+            certificates,
+            tickets,
+        } = loaded;
+        let current = Current::new(&config, certificates);
+        Self::new(current, Source::Builder(builder, tickets))
+    }
+
+    fn new(current: Current, source: Source) -> Self {
+        let current = RwLock::new(current);
+        let source = Mutex::new(source);
         Self {
-            current: Arc::new(RwLock::new(server_name::recorded(&config))),
+            shared: Arc::new(Shared { current, source }),
         }
+    }
+
+    /// Reads all files again, and uses them for connections that begin from now on. Open sessions continue. Returns the
+    /// certificates before and after.
+    ///
+    /// The tickets of clients remain valid, unless the CAs of client certificates have changed.
+    ///
+    /// Reads files, and so blocks as long as the disk does. A program whose files are on a slow disk calls this on
+    /// another thread.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), wsloop::TlsError> {
+    /// # let tls = wsloop::Tls::from_pem_files("/etc/tls/fullchain.pem", "/etc/tls/privkey.pem")?;
+    /// match tls.reload() {
+    ///     Ok(reload) if reload.is_changed() => println!("now {}", reload.after[0]),
+    ///     Ok(_) => println!("the files have not changed"),
+    ///     Err(error) => println!("the previous certificate remains in use: {error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`TlsBuilder::build`]; or a certificate has expired or is not valid yet, and the one that it would replace is
+    /// valid. Nothing changes then: all certificates and settings remain in use.
+    pub fn reload(&self) -> Result<TlsReload, TlsError> {
+        let mut source = self.source();
+        let Source::Builder(builder, tickets) = &mut *source else {
+            return Err(TlsError::of(TlsErrorKind::NotReloadable));
+        };
+        let loaded = builder.load(Some(tickets))?;
+        let before = self.now();
+        for (index, (old, new)) in before
+            .certificates
+            .iter()
+            .zip(&*loaded.certificates)
+            .enumerate()
+        {
+            if old.is_valid_now() && !new.is_valid_now() {
+                let kind = TlsErrorKind::NotValidNow(new.clone());
+                return Err(TlsError::at(builder.place(index), kind));
+            }
+        }
+        *tickets = loaded.tickets;
+        Ok(self.set(Current::new(&loaded.config, loaded.certificates)))
+    }
+
+    /// Replaces all certificates and settings by those of a builder, for connections that begin from now on. Later
+    /// reloads read its files.
+    ///
+    /// # Errors
+    /// As [`TlsBuilder::build`]. Nothing changes then.
+    pub fn replace(&self, builder: TlsBuilder) -> Result<TlsReload, TlsError> {
+        let mut source = self.source();
+        let loaded = match &*source {
+            Source::Builder(_, tickets) => builder.load(Some(tickets))?,
+            Source::Config => builder.load(None)?,
+        };
+        *source = Source::Builder(builder, loaded.tickets);
+        Ok(self.set(Current::new(&loaded.config, loaded.certificates)))
+    }
+
+    /// Replaces all certificates and settings by a configuration of rustls, for connections that begin from now on.
+    pub fn replace_config(&self, config: Arc<ServerConfig>) {
+        let mut source = self.source();
+        *source = Source::Config;
+        self.set(Current::new(&config, [].into()));
+    }
+
+    /// Returns the certificates that are in use, in the order of the builder. Empty if the configuration is one of
+    /// rustls, because certificates cannot be listed then.
+    pub fn certificates(&self) -> Arc<[TlsCertificate]> {
+        self.now().certificates
     }
 
     /// Returns the configuration for the next connection.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         // The lock holds a whole value at any time, so that a panic elsewhere cannot have left half of one.
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&current)
+        let current = self.shared.current.read();
+        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner).config)
+    }
+
+    fn now(&self) -> Current {
+        let current = self.shared.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, after: Current) -> TlsReload {
+        let current = self.shared.current.write();
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        let reload = TlsReload {
+            before: Arc::clone(&current.certificates),
+            after: Arc::clone(&after.certificates),
+        };
+        *current = after;
+        reload
+    }
+
+    fn source(&self) -> std::sync::MutexGuard<'_, Source> {
+        let source = self.shared.source.lock();
+        source.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("certificates", &self.certificates())
+            .finish_non_exhaustive()
     }
 }
+
+impl Current {
+    fn new(config: &ServerConfig, certificates: Arc<[TlsCertificate]>) -> Self {
+        Self {
+            config: server_name::recorded(config),
+            certificates,
+        }
+    }
+}
+
+/// What [`Tls::reload`] or [`Tls::replace`] has changed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TlsReload {
+    /// The certificates that were in use.
+    pub before: Arc<[TlsCertificate]>,
+    /// The certificates that are in use now.
+    pub after: Arc<[TlsCertificate]>,
+}
+
+impl TlsReload {
+    /// Returns whether a certificate is another one than before. Other changes, such as those of an intermediate
+    /// certificate or of the CAs of clients, are in effect, too.
+    pub fn is_changed(&self) -> bool {
+        self.before != self.after
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

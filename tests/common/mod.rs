@@ -8,6 +8,8 @@
 
 #[cfg(feature = "serve")]
 pub(crate) mod process;
+#[cfg(feature = "tls-client")]
+pub(crate) mod tls;
 #[cfg(unix)]
 pub(crate) mod unix;
 

@@ -9,6 +9,8 @@ pub(crate) struct Listen {
     pub(crate) at: ListenAddress,
     /// Whether connections begin with a header of the PROXY protocol.
     pub(crate) is_proxied: bool,
+    /// Whether connections speak TLS, after that header.
+    pub(crate) is_tls: bool,
     /// Whether the listener answers requests for metrics and checks only.
     pub(crate) is_metrics: bool,
 }
@@ -35,16 +37,17 @@ pub(crate) struct SocketOptions {
 }
 
 impl Listen {
-    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`, `metrics:` or both in any order.
+    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`, `tls:` and `metrics:` in any order.
     ///
     /// # Errors
     /// The reason for a [`UsageError::invalid_value`](super::UsageError).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (mut is_proxied, mut is_metrics) = (false, false);
+        let (mut is_proxied, mut is_tls, mut is_metrics) = (false, false, false);
         let mut address = text;
         loop {
             let (option, rest) = match address.split_once(':') {
                 Some(("proxy", rest)) => (&mut is_proxied, rest),
+                Some(("tls", rest)) => (&mut is_tls, rest),
                 Some(("metrics", rest)) => (&mut is_metrics, rest),
                 Some(_) | None => break,
             };
@@ -58,10 +61,14 @@ impl Listen {
         if is_proxied && cfg!(not(feature = "proxy-protocol")) {
             return Err(NO_PROXY_PROTOCOL.to_owned());
         }
+        if is_tls && cfg!(not(feature = "tls")) {
+            return Err(NO_TLS.to_owned());
+        }
         let at = ListenAddress::parse(address)?;
         Ok(Self {
             at,
             is_proxied,
+            is_tls,
             is_metrics,
         })
     }
@@ -149,6 +156,9 @@ pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
 pub(crate) const NO_PROXY_PROTOCOL: &str =
     "needs the PROXY protocol; rebuild the binary with the cargo feature \"proxy-protocol\"";
 
+/// The reason to reject `tls:ADDR`, or an inherited socket of that name, in a binary without TLS.
+pub(crate) const NO_TLS: &str = "needs TLS; rebuild the binary with the cargo feature \"tls\"";
+
 pub(super) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
 /// Length of `sun_path` in the system's `sockaddr_un`, without the NUL after the path.
@@ -165,6 +175,7 @@ mod tests {
         Listen {
             at,
             is_proxied: false,
+            is_tls: false,
             is_metrics: false,
         }
     }
@@ -261,6 +272,53 @@ mod tests {
         ] {
             let reason = Listen::parse(text).err().unwrap_or_default();
             assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn an_address_behind_tls_is_that_of_a_listener_with_tls() {
+        for text in [
+            "8443",
+            "0.0.0.0:443",
+            "[::1]:0",
+            "unix:/run/ws",
+            "unix:tls:",
+        ] {
+            let plain = Listen::parse(text).unwrap();
+            assert!(!plain.is_tls);
+            let expected = |is_proxied| Listen {
+                is_tls: true,
+                is_proxied,
+                ..plain.clone()
+            };
+            let parse = |prefix: &str| Listen::parse(&format!("{prefix}{text}"));
+            assert_eq!(parse("tls:"), Ok(expected(false)));
+            if cfg!(feature = "proxy-protocol") {
+                assert_eq!(parse("proxy:tls:"), Ok(expected(true)));
+                assert_eq!(parse("tls:proxy:"), Ok(expected(true)));
+            }
+        }
+        for (text, expected) in [
+            ("tls:", "has no port"),
+            ("tls", "has no port"),
+            ("tls:unix:", "has no path"),
+            ("tls:tls:unix:/x", "is not an address"),
+            ("TLS:[::1]:80", "is not an address"),
+        ] {
+            let reason = Listen::parse(text).err().unwrap_or_default();
+            assert!(reason.contains(expected), "{text:?}: {reason}");
+        }
+        let [tls, plain] = ["tls:8443", "8443"].map(|text| Listen::parse(text).unwrap());
+        assert!(tls.conflicts_with(&plain));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_listener_with_tls_needs_its_feature() {
+        for text in ["tls:8443", "proxy:tls:8443"] {
+            let reason = Listen::parse(text).unwrap_err();
+            assert!(reason.contains("the cargo feature"), "{reason}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! sets `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and others.
 
 use super::flag::FlagSpec;
-use super::{ServeArgs, ServerFlag, UsageError};
+use super::{ServeArgs, ServerFlag, UsageError, tls};
 use std::ffi::OsString;
 
 /// Applies the variables of all flags that the command line does not contain.
@@ -18,10 +18,23 @@ pub(super) fn apply(
 ) -> Result<(), UsageError> {
     let mut ours = Vec::new();
     for (name, value) in variables {
-        if let Ok(name) = name.into_string()
-            && name.starts_with(PREFIX)
-        {
+        #[cfg(feature = "tls")]
+        if name == "LISTEN_FDS" {
+            serve.tls.is_socket_passed = true;
+        }
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        if name.starts_with(PREFIX) {
             ours.push((name, value));
+        } else if name == "LISTEN_FDS" {
+            serve.may_inherit = true;
+        }
+    }
+    for (name, value) in &ours {
+        let flag = FLAG_PREFIX.to_owned() + &name[PREFIX.len()..];
+        if !value.is_empty() {
+            tls::check_feature(&flag.to_ascii_lowercase().replace('_', "-"), name)?;
         }
     }
     for row in ServerFlag::all() {
@@ -35,7 +48,8 @@ pub(super) fn apply(
         }
     }
     for (name, _) in ours {
-        serve.unknown_variables.push(name);
+        let sentence = name + " belongs to no flag; see 'wsloop serve --help'";
+        serve.ignored_variables.push(sentence);
     }
     Ok(())
 }
@@ -94,10 +108,23 @@ fn switch(value: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// Returns the name for error messages: the flag, or its variable if that was given.
+pub(super) fn flag_or_variable(flag: &str, by_variable: &[&str]) -> String {
+    if by_variable.contains(&flag) {
+        name_of(flag)
+    } else {
+        flag.to_owned()
+    }
+}
+
 /// Returns the name of the variable of a flag.
 pub(super) fn name_of(flag: &str) -> String {
-    PREFIX.to_owned() + &flag["--".len()..].to_ascii_uppercase().replace('-', "_")
+    PREFIX.to_owned()
+        + &flag[FLAG_PREFIX.len()..]
+            .to_ascii_uppercase()
+            .replace('-', "_")
 }
 
 const PREFIX: &str = "WSLOOP_";
+const FLAG_PREFIX: &str = "--";
 const NOT_UTF8: &str = "is not valid UTF-8";

@@ -6,9 +6,8 @@ use super::schedule::SECOND;
 use super::tally::{self, Latency};
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::Bench;
-use crate::cli::client::{self, Attempt, Failure, Progress};
+use crate::cli::client::{self, Address, Attempt, Failure, Handshake, Progress, Stream, TlsClient};
 use crate::cli::escape::is_printable;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
 use std::net::SocketAddr;
@@ -17,19 +16,34 @@ use std::time::Duration;
 /// Result of [`open`].
 pub(super) struct Opened {
     /// The open connections. Each is registered with its index as token.
-    pub(super) connections: Vec<LoadConnection<TcpStream>>,
+    pub(super) connections: Vec<LoadConnection<Stream>>,
     /// For each connection, the number of messages received before the load: greetings.
     pub(super) greetings: Vec<u64>,
     /// Number of connections that were requested and are not open.
     pub(super) errors: u64,
     /// Reason of the first failure.
     pub(super) first_error: Option<String>,
+    /// Number of opening handshakes in which the server selected no subprotocol.
+    pub(super) without_subprotocol: u64,
     /// Time from the start of the first attempt to the last successful opening handshake.
     pub(super) seconds: f64,
     /// Time from the start of an attempt to the end of its opening handshake.
     pub(super) latency: Latency,
+    /// `None` without TLS.
+    pub(super) tls: Option<TlsHandshakes>,
     /// Whether a signal arrived before all connections were open.
     pub(super) is_interrupted: bool,
+}
+
+/// The TLS handshakes of the connections that were opened.
+#[derive(Clone, Debug)]
+pub(super) struct TlsHandshakes {
+    /// The handshake of the connection that was opened last.
+    pub(super) last: Handshake,
+    /// Number of connections that resumed the session of an earlier one.
+    pub(super) resumed: usize,
+    /// Time from a TCP connection to the end of its handshake.
+    pub(super) latency: Latency,
 }
 
 /// A connection and its state.
@@ -41,7 +55,7 @@ enum Slot {
     },
     /// `greetings` is the number of messages received.
     Open {
-        connection: LoadConnection<TcpStream>,
+        connection: LoadConnection<Stream>,
         greetings: u64,
     },
     Failed,
@@ -56,6 +70,7 @@ enum Slot {
 pub(super) fn open(
     bench: &Bench,
     address: SocketAddr,
+    tls: Option<&TlsClient>,
     poll: &mut Poll,
     signals: &mut Signals,
     expected: &Cycle,
@@ -67,13 +82,18 @@ pub(super) fn open(
     let mut connecting = Connecting {
         bench,
         address,
+        tls,
         expected,
         clock: Clock::start(),
         slots: Vec::new(),
         handshakes: 0,
         planned: bench.connections,
         first_error: None,
+        without_subprotocol: 0,
         latencies: tally::latencies(),
+        tls_latencies: tally::latencies(),
+        last_tls: None,
+        resumed: 0,
         last_open: 0,
         buf: vec![0; 64 * 1024],
     };
@@ -86,6 +106,7 @@ pub(super) fn open(
 struct Connecting<'b> {
     bench: &'b Bench,
     address: SocketAddr,
+    tls: Option<&'b TlsClient>,
     expected: &'b Cycle,
     clock: Clock,
     /// The connections started so far. Each is registered with its index as token.
@@ -95,7 +116,13 @@ struct Connecting<'b> {
     /// Number of connections to attempt: those requested, or fewer when the process runs out of descriptors.
     planned: usize,
     first_error: Option<String>,
+    without_subprotocol: u64,
     latencies: hdrhistogram::Histogram<u64>,
+    /// Times of the TLS handshakes.
+    tls_latencies: hdrhistogram::Histogram<u64>,
+    last_tls: Option<Handshake>,
+    /// Number of TLS handshakes that resumed a session.
+    resumed: usize,
     /// When the last opening handshake completed.
     last_open: u64,
     buf: Vec<u8>,
@@ -174,8 +201,7 @@ impl Connecting<'_> {
 
     /// Starts a TCP connection.
     fn start_one(&self, poll: &Poll, index: usize, now: u64) -> io::Result<Slot> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_nodelay(true)?;
+        let mut stream = Stream::connect(&Address::Tcp(self.address), self.tls)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry()
             .register(&mut stream, Token(index), interest)?;
@@ -200,8 +226,10 @@ impl Connecting<'_> {
         match &mut slots[index] {
             Slot::Opening { attempt, started } => match attempt.advance(buf) {
                 Progress::Pending => {}
-                Progress::Opened(stream, _, rest) => {
+                Progress::Opened(stream, response, rest) => {
                     self.handshakes -= 1;
+                    let agreed = stream.agreed();
+                    self.without_subprotocol += u64::from(response.subprotocol().is_none());
                     let mut connection = LoadConnection::new(stream);
                     match connection.receive(rest, expected) {
                         Ok(counted) if counted.is_closed => {
@@ -212,6 +240,13 @@ impl Connecting<'_> {
                             self.last_open = self.clock.now();
                             let latency = self.last_open - *started;
                             self.latencies.saturating_record(latency);
+                            if let Some(agreed) = agreed {
+                                let nanos = u64::try_from(agreed.time.as_nanos());
+                                self.tls_latencies
+                                    .saturating_record(nanos.unwrap_or(u64::MAX));
+                                self.resumed += usize::from(agreed.is_resumed);
+                                self.last_tls = Some(agreed);
+                            }
                             slots[index] = Slot::Open {
                                 connection,
                                 greetings: counted.messages,
@@ -298,9 +333,17 @@ impl Connecting<'_> {
             connections.push(connection);
             all_greetings.push(greetings);
         }
+        let latency = Latency::of(&self.tls_latencies);
+        let resumed = self.resumed;
         Ok(Opened {
+            tls: self.last_tls.map(|last| TlsHandshakes {
+                last,
+                resumed,
+                latency,
+            }),
             errors: (self.bench.connections - connections.len()) as u64,
             first_error: self.first_error,
+            without_subprotocol: self.without_subprotocol,
             seconds: tally::seconds(self.last_open),
             latency: Latency::of(&self.latencies),
             is_interrupted,

@@ -165,6 +165,9 @@ impl<S: Read + Write> LoadConnection<S> {
     /// # Errors
     /// The connection is lost.
     pub(super) fn write(&mut self, requests: &Cycle) -> Result<(), Lost> {
+        if !self.is_blocked {
+            self.is_blocked = !flush(&mut self.stream)?;
+        }
         while !self.is_blocked {
             self.write_control()?;
             if self.unsent == 0 || self.is_blocked {
@@ -210,6 +213,15 @@ impl<S: Read + Write> LoadConnection<S> {
         if self.position == 0 && self.control.is_empty() {
             let _ = write(&mut self.stream, b"\x88\x82\0\0\0\0\x03\xE8");
         }
+    }
+}
+
+/// Sends what the stream has accepted and not sent; that is ciphertext of TLS. Returns whether all is sent.
+fn flush(stream: &mut impl Write) -> Result<bool, Lost> {
+    match stream.flush() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(Lost::Write(error)),
     }
 }
 

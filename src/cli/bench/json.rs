@@ -1,6 +1,6 @@
 //! The report for programs: one JSON object on one line, with the same keys in every run.
 //!
-//! Only `server` varies: it is null without `--pid`, and if the process exited during the run.
+//! Two of them may be null: `server` without `--pid`, and if the process exited during the run, and `tls` with a `ws` URL.
 
 use super::report::{Report, Server, ServerUsage};
 use super::tally::{Latency, Spread};
@@ -30,6 +30,15 @@ pub(super) fn print(report: &Report<'_>) -> String {
         ("per_second", float(report.connect.per_second())),
         ("latency_us", latency(&report.connect.latency)),
     ]);
+    let tls = match &report.tls {
+        Some(tls) => object(&[
+            ("version", string(tls.last.version)),
+            ("cipher", string(&tls.last.cipher())),
+            ("resumed", tls.resumed.to_string()),
+            ("handshake_us", latency(&tls.latency)),
+        ]),
+        None => "null".to_owned(),
+    };
     let server = match &report.server {
         ServerUsage::Measured(server) => server_object(server, report),
         ServerUsage::NotRequested | ServerUsage::ProcessExited => "null".to_owned(),
@@ -58,6 +67,7 @@ pub(super) fn print(report: &Report<'_>) -> String {
         ("latency_us", latency(&totals.latency)),
         ("rate", object(&spread(&totals.rate))),
         ("connect", connect),
+        ("tls", tls),
         ("server", server),
     ]);
     text.push('\n');

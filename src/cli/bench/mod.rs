@@ -30,10 +30,12 @@ mod schedule;
 mod tally;
 mod timeline;
 
-use super::args::Bench;
+use super::args::{self, Bench};
+use super::client::{Stream, TlsClient};
 use super::stderr;
 use chart::ChartFile;
 use connect::Opened;
+use connection::LoadConnection;
 use cycle::Cycle;
 use engine::{End, Engine};
 use mio::{Interest, Poll, Token};
@@ -83,6 +85,8 @@ pub(super) fn run(bench: &Bench) -> Result<Output, String> {
 /// Runs the load. See [`run`] for errors.
 fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
     let process = process(bench)?;
+    // Before signals are handled, so that Ctrl-C ends the process while a name is resolved.
+    let addresses = args::resolve(&bench.url.name, bench.url.port)?;
     let payload = cycle::payload(bench.size, bench.is_binary);
     let message = if bench.is_binary {
         Message::binary(&payload)
@@ -96,11 +100,33 @@ fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
         .map_err(describe)?;
-    let address = address(&bench.url.sockets)?;
+    let address = address(&addresses)?;
+    let tls = match &bench.url.tls_name {
+        Some(name) if bench.is_tls_resumed => {
+            Some(TlsClient::new(name, &bench.tls, bench.connections)?)
+        }
+        Some(name) => Some(TlsClient::new(name, &bench.tls, 0)?),
+        None => None,
+    };
 
     let rss_before = rss(process.as_ref());
-    let opened =
-        connect::open(bench, address, &mut poll, &mut signals, &expected).map_err(describe)?;
+    let mut open = || {
+        connect::open(
+            bench,
+            address,
+            tls.as_ref(),
+            &mut poll,
+            &mut signals,
+            &expected,
+        )
+    };
+    let mut opened = open().map_err(describe)?;
+    if bench.is_tls_resumed && !opened.is_interrupted {
+        // These connections have brought the sessions that the next ones resume.
+        close(&mut opened.connections);
+        drop(opened);
+        opened = open().map_err(describe)?;
+    }
     if opened.is_interrupted {
         return Err("interrupted while connecting: nothing was measured".to_owned());
     }
@@ -108,15 +134,17 @@ fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
         let reason = opened.first_error.as_deref().unwrap_or("unknown reason");
         return Err(format!("no connection to {}: {reason}", bench.url.text));
     }
+    if !bench.subprotocols.is_empty() && opened.without_subprotocol > 0 {
+        stderr::print("wsloop: the server chose no subprotocol\n");
+    }
     let connect = connect(&opened);
+    let tls = opened.tls.clone();
     let rss_connected = rss(process.as_ref());
 
     let engine = Engine::new(bench, process.as_ref(), &requests, &expected, opened);
     let mut outcome = engine.run(&mut poll, &mut signals).map_err(describe)?;
     let rss_after = rss(process.as_ref());
-    for connection in &mut outcome.connections {
-        connection.close();
-    }
+    close(&mut outcome.connections);
     let because = outcome.first_error.as_deref();
     let Some(totals) = outcome.totals.filter(|totals| totals.messages > 0) else {
         let reason = match outcome.end {
@@ -148,6 +176,7 @@ fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
     let report = Report {
         bench,
         connect,
+        tls,
         totals,
         greetings: outcome.greetings,
         errors: outcome.errors,
@@ -184,6 +213,13 @@ fn address(sockets: &[SocketAddr]) -> Result<SocketAddr, String> {
     }
     let is_open = |socket: &&SocketAddr| TcpStream::connect_timeout(socket, PROBE_TIMEOUT).is_ok();
     Ok(*sockets.iter().find(is_open).unwrap_or(first))
+}
+
+fn close(connections: &mut [LoadConnection<Stream>]) {
+    for connection in connections {
+        connection.close();
+        connection.stream().end();
+    }
 }
 
 fn connect(opened: &Opened) -> Connect {

@@ -1,5 +1,6 @@
 //! The report for people, in the format of wrk.
 
+use super::connect::TlsHandshakes;
 use super::tally::{Errors, Latency, PERCENTILES, Totals};
 use crate::cli::args::{Bench, Load};
 use std::fmt::Write;
@@ -8,6 +9,8 @@ use std::fmt::Write;
 pub(super) struct Report<'b> {
     pub(super) bench: &'b Bench,
     pub(super) connect: Connect,
+    /// `None` without TLS.
+    pub(super) tls: Option<TlsHandshakes>,
     pub(super) totals: Totals,
     /// Number of messages that were skipped as greetings.
     pub(super) greetings: u64,
@@ -136,6 +139,17 @@ fn write(out: &mut String, report: &Report<'_>) -> std::fmt::Result {
         amount(connect.per_second()),
         time(connect.latency.spread.avg)
     )?;
+    if let Some(tls) = &report.tls {
+        writeln!(
+            out,
+            "  TLS {}, {}, {} full handshakes, {} resumed, {} each",
+            tls.last.version,
+            tls.last.cipher(),
+            connect.count - tls.resumed,
+            tls.resumed,
+            time(tls.latency.spread.avg)
+        )?;
+    }
     if report.greetings > 0 {
         writeln!(out, "  Greetings skipped: {}", report.greetings)?;
     }

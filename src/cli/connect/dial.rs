@@ -1,9 +1,8 @@
 //! Opens a connection to one of a server's addresses and performs the opening handshake.
 
-use super::stream::{Address, Stream};
 use super::{SERVER, SIGNALS, chunked, describe, heads, screen};
 use crate::cli::args::{self, Connect, Place};
-use crate::cli::client::{self, Attempt, Failure, Progress};
+use crate::cli::client::{self, Address, Attempt, Failure, Handshake, Progress, Stream, TlsClient};
 use crate::cli::stderr;
 use mio::{Events, Interest, Poll};
 use signal_hook_mio::v1_0::Signals;
@@ -27,8 +26,7 @@ pub(super) struct Dialled {
 pub(super) fn addresses(place: &Place) -> Result<Vec<Address>, String> {
     match place {
         Place::Tcp { name, port } => {
-            let sockets = args::resolve(name, *port)
-                .map_err(|error| format!("cannot resolve the host name {name:?}: {error}"))?;
+            let sockets = args::resolve(name, *port)?;
             Ok(sockets.into_iter().map(Address::Tcp).collect())
         }
         Place::Unix(path) => Ok(vec![Address::Unix(path.clone())]),
@@ -42,6 +40,7 @@ pub(super) fn addresses(place: &Place) -> Result<Vec<Address>, String> {
 /// Returns why there is no connection: one line, or several if the response has a body.
 pub(super) fn dial(
     connect: &Connect,
+    tls: Option<&TlsClient>,
     addresses: &[Address],
     poll: &mut Poll,
     signals: &mut Signals,
@@ -53,15 +52,22 @@ pub(super) fn dial(
         // leaves time for the next ones.
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        reason = match try_one(connect, address, Instant::now() + share, poll, signals)? {
+        reason = match try_one(connect, tls, address, Instant::now() + share, poll, signals)? {
             Ok(dialled) => return Ok(dialled),
             Err(AddressError::Unreachable(error)) => {
                 format!("cannot connect to {address}: {error}")
             }
-            Err(AddressError::TimedOut) => {
+            Err(AddressError::TimedOut {
+                is_in_tls_handshake,
+            }) => {
                 // Rounds to two decimal places, because the share is a quotient such as 3.333333333 s.
                 let seconds = (share.as_secs_f64() * 100.0).round() / 100.0;
-                format!("no answer from {address} in {seconds} s")
+                let line = format!("no answer from {address} in {seconds} s");
+                if is_in_tls_handshake {
+                    line + "; the TLS handshake has not ended"
+                } else {
+                    line
+                }
             }
         };
     }
@@ -73,7 +79,7 @@ enum AddressError {
     /// The connection failed.
     Unreachable(io::Error),
     /// No response before the deadline.
-    TimedOut,
+    TimedOut { is_in_tls_handshake: bool },
 }
 
 /// Tries one address.
@@ -83,6 +89,7 @@ enum AddressError {
 /// response, a signal, or an error of the system.
 fn try_one(
     connect: &Connect,
+    tls: Option<&TlsClient>,
     address: &Address,
     deadline: Instant,
     poll: &mut Poll,
@@ -91,7 +98,7 @@ fn try_one(
     if connect.is_verbose {
         stderr::print(&format!("* trying {address}\n"));
     }
-    let mut stream = match Stream::connect(address) {
+    let mut stream = match Stream::connect(address, tls) {
         Ok(stream) => stream,
         Err(error) => return Ok(Err(AddressError::Unreachable(error))),
     };
@@ -102,13 +109,24 @@ fn try_one(
         .opening(client::nonce())
         .map_err(|error| error.to_string())?;
     let mut attempt = Attempt::new(stream, opening);
+    let request = heads::request(attempt.request());
     if connect.is_verbose {
         attempt.record();
-        stderr::print(&heads::request(attempt.request()));
+        if tls.is_none() {
+            stderr::print(&request);
+        }
     }
+    let mut is_agreed = false;
     let mut buf = vec![0; BUF_BYTES];
     while wait(poll, signals, deadline)? {
         let progress = attempt.advance(&mut buf);
+        if connect.is_verbose
+            && !is_agreed
+            && let Some(agreed) = agreed(&attempt, &progress)
+        {
+            is_agreed = true;
+            stderr::print(&format!("* {agreed}\n{request}"));
+        }
         if let Some(received) = attempt.recorded()
             && let Some(rest_len) = rest_len(&progress)
         {
@@ -128,19 +146,32 @@ fn try_one(
             }
             Progress::Failed(failure) => {
                 let line = screen::escaped(&failure.to_string());
-                let Failure::Refused(response, body, stream) = failure else {
+                let Failure::Refused(response, body, mut stream) = failure else {
                     return Err(line);
                 };
-                let body = read_body(body, &response, stream, poll, signals)?;
+                let body = read_body(body, &response, &mut stream, poll, signals)?;
+                stream.end();
                 return Err(refusal(line, &response, &body));
             }
         }
     }
-    Ok(Err(AddressError::TimedOut))
+    Ok(Err(AddressError::TimedOut {
+        is_in_tls_handshake: attempt.is_in_tls_handshake(),
+    }))
+}
+
+/// Returns what the TLS handshake has agreed on, if it has ended.
+fn agreed(attempt: &Attempt, progress: &Progress<'_>) -> Option<Handshake> {
+    match progress {
+        Progress::Pending => attempt.agreed(),
+        Progress::Opened(stream, _, _) => stream.agreed(),
+        Progress::Failed(Failure::Refused(_, _, stream)) => stream.agreed(),
+        Progress::Failed(_) => attempt.agreed(),
+    }
 }
 
 /// Returns the number of bytes that were read after the head of the response. `None` if there is no response yet.
-fn rest_len(progress: &Progress<'_, Stream>) -> Option<usize> {
+fn rest_len(progress: &Progress<'_>) -> Option<usize> {
     match progress {
         Progress::Pending => None,
         Progress::Opened(_, _, rest) => Some(rest.len()),
@@ -179,7 +210,7 @@ fn wait(poll: &mut Poll, signals: &mut Signals, deadline: Instant) -> Result<boo
 fn read_body(
     mut raw: Vec<u8>,
     response: &ServerResponse,
-    mut stream: Stream,
+    stream: &mut Stream,
     poll: &mut Poll,
     signals: &mut Signals,
 ) -> Result<Vec<u8>, String> {

@@ -1,7 +1,7 @@
 //! `wsloop connect`: an interactive client. Sends lines of stdin to a server and prints its messages on stdout, as
 //! wscat does.
 //!
-//! - `stream`: a TCP or Unix stream. `dial`: the connection and the opening handshake. `heads`: formats both heads.
+//! - `dial`: the connection and the opening handshake. `heads`: formats both heads.
 //!   `chunked`: decodes the body of a refused handshake.
 //! - `session`: the poll loop, from the open connection to its end.
 //! - `edit`: line editing on a terminal. `input`: reads stdin on a thread. `messages`: splits the bytes of stdin into messages.
@@ -25,9 +25,9 @@ mod ping;
 mod printer;
 mod screen;
 mod session;
-mod stream;
 
 use super::args::Connect;
+use super::client::TlsClient;
 use mio::{Interest, Poll, Token, Waker};
 use session::Session;
 use signal_hook::consts;
@@ -43,13 +43,17 @@ use std::sync::Arc;
 pub(super) fn run(connect: &Connect) -> Result<(), String> {
     // Before signals are handled, so that Ctrl-C ends the process while a name is resolved.
     let addresses = dial::addresses(&connect.endpoint.place)?;
+    let tls = match &connect.endpoint.tls_name {
+        Some(name) => Some(TlsClient::new(name, &connect.tls, 0)?),
+        None => None,
+    };
     let mut poll = Poll::new().map_err(describe)?;
     let mut signals = Signals::new([consts::SIGINT, consts::SIGTERM]).map_err(describe)?;
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
         .map_err(describe)?;
     let waker = Waker::new(poll.registry(), WAKER).map_err(describe)?;
-    let dialled = dial::dial(connect, &addresses, &mut poll, &mut signals)?;
+    let dialled = dial::dial(connect, tls.as_ref(), &addresses, &mut poll, &mut signals)?;
     let session = Session::new(connect, dialled, &Arc::new(waker)).map_err(describe)?;
     session.run(&mut poll, &mut signals)
 }

@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Write};
 /// Unsent frames.
 #[derive(Default)]
 pub(super) struct Outbox {
+    /// Whether the stream has accepted bytes that it has not sent: with TLS, they are left inside as ciphertext.
+    is_unflushed: bool,
     /// Frames, of which the first `written` bytes are sent.
     frames: Vec<u8>,
     written: usize,
@@ -24,6 +26,11 @@ impl Outbox {
     /// Returns the number of unsent bytes.
     pub(super) fn len(&self) -> usize {
         self.frames.len() - self.written + self.pong.len()
+    }
+
+    /// Returns whether everything is sent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0 && !self.is_unflushed
     }
 
     /// Returns the buffer to append whole frames to. Pongs must be added with [`queue_pong`](Self::queue_pong) instead.
@@ -48,7 +55,7 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Writes until everything is written or the socket would block. Returns the number of bytes written.
+    /// Writes until everything is sent or the socket would block. Returns the number of bytes written.
     ///
     /// # Errors
     /// Returns an error of the stream.
@@ -69,6 +76,11 @@ impl Outbox {
             }
         }
         debug_assert!(before <= self.written);
+        self.is_unflushed = match stream.flush() {
+            Ok(()) => false,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+            Err(error) => return Err(error),
+        };
         self.discard_written();
         Ok(total)
     }
@@ -150,6 +162,35 @@ mod tests {
             outbox.write(&mut socket).unwrap();
             assert_eq!((outbox.len(), socket.written), (0, expected));
         }
+    }
+
+    #[test]
+    fn bytes_inside_the_stream_are_unsent() {
+        /// Accepts everything, and sends it when it is `ready`.
+        struct Buffered {
+            is_ready: bool,
+        }
+        impl Write for Buffered {
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                Ok(buf.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                match self.is_ready {
+                    true => Ok(()),
+                    false => Err(ErrorKind::WouldBlock.into()),
+                }
+            }
+        }
+        let mut outbox = Outbox::default();
+        let mut stream = Buffered { is_ready: false };
+        assert!(outbox.is_empty());
+        outbox.frames().extend_from_slice(b"message");
+        outbox.write(&mut stream).unwrap();
+        assert_eq!((outbox.len(), outbox.is_empty()), (0, false));
+        stream.is_ready = true;
+        outbox.write(&mut stream).unwrap();
+        assert!(outbox.is_empty());
     }
 
     #[test]

@@ -12,10 +12,9 @@ use super::outbox::Outbox;
 use super::ping::{Due, Pings};
 use super::printer::Printer;
 use super::screen::{Screen, Style, escaped};
-use super::stream::Stream;
 use super::{SERVER, SIGNALS, describe};
 use crate::cli::args::{Connect, Stay};
-use crate::cli::client::MaskingKeys;
+use crate::cli::client::{MaskingKeys, Stream};
 use mio::{Events, Poll, Waker};
 #[cfg(feature = "line-editing")]
 use signal_hook::consts;
@@ -199,12 +198,12 @@ impl<'c> Session<'c> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result.map_err(describe)?,
             }
-            let mut has_signal = false;
+            let mut interrupts = 0;
             for event in &events {
                 match event.token() {
                     SIGNALS => {
                         for signal in signals.pending() {
-                            has_signal |= !self.is_of_terminal(signal);
+                            interrupts += u32::from(!self.is_of_terminal(signal));
                         }
                     }
                     SERVER => {
@@ -216,8 +215,10 @@ impl<'c> Session<'c> {
                     _ => {}
                 }
             }
-            if has_signal && !self.interrupt() {
-                return self.result;
+            for _ in 0..interrupts {
+                if !self.interrupt() {
+                    return self.result;
+                }
             }
         }
     }
@@ -585,6 +586,7 @@ impl<'c> Session<'c> {
     fn finish(&mut self) {
         self.end_input();
         self.outbox.clear();
+        self.stream.end();
         self.screen.erase_prompt();
         self.phase = Phase::Printing;
     }
@@ -629,10 +631,10 @@ impl<'c> Session<'c> {
             }
             Phase::Flushing { until } => {
                 let is_late = now >= until;
-                if is_late && self.outbox.len() > 0 {
+                if is_late && !self.outbox.is_empty() {
                     self.fail("the server closed without reading all queued messages".to_owned());
                 }
-                if is_late || self.outbox.len() == 0 {
+                if is_late || self.outbox.is_empty() {
                     self.finish();
                 }
             }
@@ -672,12 +674,13 @@ impl<'c> Session<'c> {
 
     /// Writes the outbox until it is empty or the socket would block.
     fn write(&mut self) {
-        if !self.is_writable || self.outbox.len() == 0 {
+        // The outbox may be empty: TLS itself has bytes to send, such as the answer to a key update.
+        if !self.is_writable {
             return;
         }
         match self.outbox.write(&mut self.stream) {
             Ok(written) => {
-                self.is_writable = self.outbox.len() == 0;
+                self.is_writable = self.outbox.is_empty();
                 let is_closing = matches!(self.phase, Phase::Closing { .. });
                 if written > 0 && is_closing {
                     self.phase = self.closing_phase(Instant::now());
@@ -706,7 +709,7 @@ impl<'c> Session<'c> {
             }
         }
         if let Phase::Flushing { .. } = self.phase
-            && self.outbox.len() == 0
+            && self.outbox.is_empty()
         {
             self.finish();
         }

@@ -3,9 +3,11 @@
 //!
 //! The parent owns the sockets: wsloop does not remove their files and does not change their backlogs or permissions.
 //! The connections of a socket with the name `proxy` (`FileDescriptorName` of the socket unit, `LISTEN_FDNAMES` here)
-//! begin with a header of the PROXY protocol. A socket with the name `metrics` is for metrics and checks only.
+//! begin with a header of the PROXY protocol, and those of one with the name `tls` speak TLS. A socket with the name
+//! `metrics` is for metrics and checks only. Names are combined with dashes, as in `proxy-tls`, because colons separate
+//! the names of sockets.
 
-use super::super::args::NO_PROXY_PROTOCOL;
+use super::super::args::{NO_PROXY_PROTOCOL, NO_TLS};
 use super::{Listener, ListeningSocket, with_context};
 use listenfd::ListenFd;
 use socket2::SockRef;
@@ -39,18 +41,30 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
     let mut sockets = ListenFd::from_env();
     let mut listeners = Vec::new();
     for (index, name) in (0..usize::from(count)).zip(names) {
-        let is_proxied = name == "proxy";
-        if is_proxied && cfg!(not(feature = "proxy-protocol")) {
+        let options = ["proxy", "tls", "metrics"];
+        // Another name, such as that of the unit, can contain one of these.
+        let is_options = name.split('-').all(|part| options.contains(&part));
+        let [is_proxied, is_tls, is_metrics] =
+            options.map(|option| is_options && name.split('-').any(|part| part == option));
+        let reason = if is_proxied && cfg!(not(feature = "proxy-protocol")) {
+            Some(NO_PROXY_PROTOCOL)
+        } else if is_tls && cfg!(not(feature = "tls")) {
+            Some(NO_TLS)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
             let number = FIRST_DESCRIPTOR + index;
             return Err(invalid(format!(
-                "inherited descriptor {number}, which has the name {name:?}, {NO_PROXY_PROTOCOL}"
+                "inherited descriptor {number}, which has the name {name:?}, {reason}"
             )));
         }
         let socket = take_socket(&mut sockets, index)?;
         listeners.push(Listener {
             socket,
             is_proxied,
-            is_metrics: name == "metrics",
+            is_tls,
+            is_metrics,
         });
     }
     Ok(listeners)

@@ -19,6 +19,8 @@ pub(super) struct Listener {
     pub(super) socket: ListeningSocket,
     /// Whether connections begin with a header of the PROXY protocol.
     pub(super) is_proxied: bool,
+    /// Whether connections speak TLS, after that header.
+    pub(super) is_tls: bool,
     /// Whether the listener answers requests for metrics and checks only.
     pub(super) is_metrics: bool,
 }
@@ -60,6 +62,7 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
         listeners.push(Listener {
             socket,
             is_proxied: one.is_proxied,
+            is_tls: one.is_tls,
             is_metrics: one.is_metrics,
         });
     }

@@ -4,7 +4,7 @@ use super::super::flag::{Flag, in_range, time, time_or_zero};
 use super::super::{handshake, units};
 use super::{BenchArgs, Mode};
 
-pub(in super::super) static FLAGS: [Flag<BenchArgs>; 22] = [
+pub(in super::super) static FLAGS: [Flag<BenchArgs>; 27] = [
     Flag::with_value(Some("-c"), "--connections", |args, text| {
         args.bench.connections = in_range(units::count(text)?, 1, CONNECTIONS_MAX)?;
         Ok(())
@@ -47,6 +47,13 @@ pub(in super::super) static FLAGS: [Flag<BenchArgs>; 22] = [
     .repeatable(),
     Flag::with_value(Some("-o"), "--origin", |args, text| {
         handshake::origin(&mut args.bench.headers, text)
+    }),
+    Flag::<BenchArgs>::with_value(None, "--ca", |args, text| args.bench.tls.set_ca(text)),
+    Flag::<BenchArgs>::with_value(None, "--cert", |args, text| args.bench.tls.set_cert(text)),
+    Flag::<BenchArgs>::with_value(None, "--key", |args, text| args.bench.tls.set_key(text)),
+    Flag::<BenchArgs>::switch(None, "--insecure", |args| args.bench.tls.is_insecure = true),
+    Flag::switch(None, "--tls-resume", |args| {
+        args.bench.is_tls_resumed = true
     }),
     Flag::with_value(None, "--skip-greeting", |args, text| {
         args.bench.skip_greeting = Some(in_range(units::count(text)?, 0, MESSAGES_MAX)?);

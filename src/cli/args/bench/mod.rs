@@ -3,8 +3,11 @@
 
 pub(super) mod flags;
 
+use super::handshake::Destination;
 use super::url::Url;
-use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
+use super::{
+    ClientTls, Command, UsageError, credentials, flag, handshake, help, reject_value, utf8,
+};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -17,6 +20,9 @@ pub(crate) struct Bench {
     /// Names and values of additional headers of each opening handshake, including Origin.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) tls: ClientTls,
+    /// Whether TLS handshakes resume the session of an earlier connection.
+    pub(crate) is_tls_resumed: bool,
     pub(crate) connections: usize,
     /// Connections to start per second. `None`: as many as the server accepts.
     pub(crate) connect_rate: Option<u64>,
@@ -48,13 +54,18 @@ impl Bench {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        handshake::opening(
-            &self.url.host,
-            &self.url.target,
-            &self.headers,
-            &self.subprotocols,
-            key,
-        )
+        let Url {
+            host,
+            target,
+            authorization,
+            ..
+        } = &self.url;
+        let destination = Destination {
+            host,
+            target,
+            authorization: authorization.as_deref(),
+        };
+        handshake::opening(&destination, &self.headers, &self.subprotocols, key)
     }
 }
 
@@ -132,8 +143,7 @@ impl BenchArgs {
                 "unexpected argument {word:?} (bench takes one URL)"
             )));
         }
-        let url =
-            Url::parse(word).map_err(|reason| UsageError(format!("the URL {word:?} {reason}")))?;
+        let url = Url::parse(word).map_err(|reason| credentials::invalid_url(word, &reason))?;
         self.url = Some(url);
         Ok(())
     }
@@ -157,6 +167,7 @@ impl BenchArgs {
                 Ok(())
             }
         };
+        handshake::check_origin(&bench.headers, given)?;
         if has("--text") && has("--binary") {
             forbid("--text", "--binary")?;
         }
@@ -195,6 +206,7 @@ impl BenchArgs {
         bench.url = url.ok_or_else(|| {
             UsageError("bench needs a URL, such as ws://127.0.0.1:8080/".to_owned())
         })?;
+        bench.tls.check(given, bench.url.tls_name.is_some())?;
         Ok(bench)
     }
 }
@@ -207,6 +219,8 @@ impl Default for BenchArgs {
                 url: Url::default(),
                 headers: Vec::new(),
                 subprotocols: Vec::new(),
+                tls: ClientTls::default(),
+                is_tls_resumed: false,
                 connections: 100,
                 connect_rate: None,
                 duration: Duration::from_secs(10),

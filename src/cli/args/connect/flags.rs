@@ -4,7 +4,7 @@ use super::super::flag::{Flag, time, time_or_zero};
 use super::super::{handshake, units};
 use super::{Connect, Stay};
 
-pub(in super::super) static FLAGS: [Flag<Connect>; 13] = [
+pub(in super::super) static FLAGS: [Flag<Connect>; 17] = [
     Flag::<Connect>::with_value(Some("-H"), "--header", |connect, text| {
         handshake::header(&mut connect.headers, text)
     })
@@ -16,6 +16,10 @@ pub(in super::super) static FLAGS: [Flag<Connect>; 13] = [
     Flag::with_value(Some("-o"), "--origin", |connect, text| {
         handshake::origin(&mut connect.headers, text)
     }),
+    Flag::<Connect>::with_value(None, "--ca", |args, text| args.tls.set_ca(text)),
+    Flag::<Connect>::with_value(None, "--cert", |args, text| args.tls.set_cert(text)),
+    Flag::<Connect>::with_value(None, "--key", |args, text| args.tls.set_key(text)),
+    Flag::<Connect>::switch(None, "--insecure", |args| args.tls.is_insecure = true),
     Flag::<Connect>::with_value(Some("-x"), "--execute", |connect, text| {
         connect.execute.push(text.to_owned());
         Ok(())

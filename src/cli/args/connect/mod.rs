@@ -5,7 +5,10 @@ pub(super) mod flags;
 
 pub(crate) use endpoint::{Endpoint, Place};
 
-use super::{Command, UsageError, flag, handshake, help, reject_value, utf8};
+use super::handshake::Destination;
+use super::{
+    ClientTls, Command, UsageError, credentials, flag, handshake, help, reject_value, utf8,
+};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -18,6 +21,7 @@ pub(crate) struct Connect {
     /// Names and values of additional headers, including Origin. A Host replaces that of `endpoint`.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) tls: ClientTls,
     /// Messages to send instead of the lines of stdin.
     pub(crate) execute: Vec<String>,
     /// When the Close is sent after the last message.
@@ -55,15 +59,18 @@ impl Connect {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        let mut headers = self.headers.clone();
-        let is_given = |(name, _): &(String, String)| name.eq_ignore_ascii_case("Authorization");
-        if let Some(value) = &self.endpoint.authorization
-            && !headers.iter().any(is_given)
-        {
-            headers.insert(0, ("Authorization".to_owned(), value.clone()));
-        }
-        let Endpoint { host, target, .. } = &self.endpoint;
-        handshake::opening(host, target, &headers, &self.subprotocols, key)
+        let Endpoint {
+            host,
+            target,
+            authorization,
+            ..
+        } = &self.endpoint;
+        let destination = Destination {
+            host,
+            target,
+            authorization: authorization.as_deref(),
+        };
+        handshake::opening(&destination, &self.headers, &self.subprotocols, key)
     }
 }
 
@@ -111,12 +118,18 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
         let reason = "--wait cannot be used with --no-close, which sends no Close";
         return Err(UsageError(reason.to_owned()));
     }
+    let is_wss = connect.endpoint.tls_name.is_some();
+    connect.tls.check(&given, is_wss)?;
+    if given.contains(&"--plain") && given.contains(&"--execute") {
+        let reason = "--plain cannot be used with --execute, with which no line is read";
+        return Err(UsageError(reason.to_owned()));
+    }
+    handshake::check_origin(&connect.headers, &given)?;
     Ok(Command::Connect(Box::new(connect)))
 }
 
 fn endpoint(word: &str) -> Result<Endpoint, UsageError> {
-    let shown = || endpoint::without_credentials(word);
-    Endpoint::parse(word).map_err(|reason| UsageError(format!("the URL {:?} {reason}", shown())))
+    Endpoint::parse(word).map_err(|reason| credentials::invalid_url(word, &reason))
 }
 
 impl Default for Connect {
@@ -125,6 +138,7 @@ impl Default for Connect {
             endpoint: Endpoint::default(),
             headers: Vec::new(),
             subprotocols: Vec::new(),
+            tls: ClientTls::default(),
             execute: Vec::new(),
             stay: Stay::Answered,
             ping: None,

@@ -19,6 +19,8 @@ fn default() -> Bench {
         url: Url::parse(URL).unwrap(),
         headers: Vec::new(),
         subprotocols: Vec::new(),
+        tls: ClientTls::default(),
+        is_tls_resumed: false,
         connections: 100,
         connect_rate: None,
         duration: MS * 10_000,
@@ -138,7 +140,7 @@ fn the_threads_flag_is_rejected_with_the_reason() {
 
 #[test]
 fn an_error_names_the_invalid_argument() {
-    let table: [(&[&str], &str); 29] = [
+    let table: [(&[&str], &str); 30] = [
         (&[URL], "unexpected argument \"ws://127.0.0.1:9/\""),
         (&["-c", "0"], "-c \"0\" is not from 1 to 1000000"),
         (&["-c", "x"], "-c \"x\" is not a whole number"),
@@ -183,6 +185,10 @@ fn an_error_names_the_invalid_argument() {
         ),
         (&["-o", "a", "-o", "b"], "--origin is given twice"),
         (
+            &["-o", "a", "-H", "Origin: b"],
+            "--origin cannot be used with --header Origin",
+        ),
+        (
             &["--skip-greeting", "x"],
             "--skip-greeting \"x\" is not a whole number",
         ),
@@ -210,11 +216,6 @@ fn an_error_names_the_invalid_argument() {
         assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["bench"]).starts_with("bench needs a URL"));
-    let error = error(&["bench", "wss://localhost/"]);
-    assert!(
-        error.starts_with("the URL \"wss://localhost/\" uses wss"),
-        "{error}"
-    );
     assert_eq!(
         error_after_url(&["--late"]),
         "unknown flag \"--late\" (did you mean --latency?)"

@@ -19,6 +19,7 @@ fn default() -> Connect {
         endpoint: connect_of(&["connect", URL]).endpoint,
         headers: vec![],
         subprotocols: vec![],
+        tls: ClientTls::default(),
         execute: vec![],
         stay: Stay::Answered,
         ping: None,
@@ -138,7 +139,7 @@ fn the_request_has_the_given_headers_and_subprotocols() {
 
 #[test]
 fn an_error_names_the_invalid_argument() {
-    let table: [(&[&str], &str); 18] = [
+    let table: [(&[&str], &str); 20] = [
         (
             &["hello"],
             "unexpected argument \"hello\" (connect takes one URL",
@@ -168,6 +169,14 @@ fn an_error_names_the_invalid_argument() {
         (&["-w", "x"], "-w \"x\" is not a duration"),
         (&["-w", "25h"], "-w \"25h\" is not from 1ms to 24h"),
         (&["--ping", "0"], "--ping \"0\" is not from 1ms to 24h"),
+        (
+            &["--plain", "-x", "a"],
+            "--plain cannot be used with --execute",
+        ),
+        (
+            &["-H", "origin: a", "-o", "b"],
+            "--origin cannot be used with --header Origin",
+        ),
         (&["-n", "-w", "1"], "--wait cannot be used with --no-close"),
         (
             &["--message-bytes-max", "0"],
@@ -187,8 +196,6 @@ fn an_error_names_the_invalid_argument() {
         assert!(error.starts_with(expected), "{args:?}: {error}");
     }
     assert!(error(&["connect", "-n"]).starts_with("connect needs a URL"));
-    let error = error(&["connect", "wss://localhost/"]);
-    assert!(error.contains("does not support TLS"), "{error}");
 }
 
 /// Returns the entry of a flag in the help text, on one line.

@@ -97,7 +97,7 @@ fn every_flag_in_the_help_exists() {
 
 #[test]
 fn every_flag_of_a_server_is_in_the_help() {
-    for row in &FLAGS {
+    for row in FLAGS {
         let start = row
             .short
             .map_or(String::new(), |short| format!("{short}, "));

@@ -1,12 +1,15 @@
 //! Tables of command lines with the expected command or error message.
 
 mod bench;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod client_tls;
 mod commands;
 mod connect;
 mod errors;
 mod flags;
 mod help_texts;
 mod sockets;
+mod tls;
 mod variables;
 
 use super::url::Url;

@@ -193,3 +193,46 @@ fn a_server_that_reads_no_pongs_loses_the_connection() {
     assert!(matches!(lost, Some(Lost::UnreadPongs)));
     assert!(connection.control.len() < CONTROL_BYTES_MAX + 2 * pings.len());
 }
+
+/// Accepts everything, and blocks until it has sent it.
+#[derive(Default)]
+struct Buffered {
+    accepted: usize,
+    sent: usize,
+    is_ready: bool,
+}
+
+impl Read for Buffered {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Buffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        self.accepted += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.sent < self.accepted && !self.is_ready {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.sent = self.accepted;
+        Ok(())
+    }
+}
+
+#[test]
+fn bytes_inside_the_stream_are_sent_when_it_is_writable_again() {
+    let (requests, _) = cycles();
+    let mut connection = LoadConnection::new(Buffered::default());
+    connection.queue(1);
+    connection.write(&requests).unwrap();
+    assert_eq!((connection.unsent(), connection.stream.sent), (0, 0));
+    connection.stream.is_ready = true;
+    connection.unblock();
+    connection.write(&requests).unwrap();
+    assert_eq!(connection.stream.sent, requests.period());
+}

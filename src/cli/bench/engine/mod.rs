@@ -13,7 +13,7 @@ use super::tally::{self, Errors, Latency, Tally, Totals};
 use super::timeline::Timeline;
 use super::{Clock, SIGNALS, Signals};
 use crate::cli::args::{Bench, Load};
-use mio::net::TcpStream;
+use crate::cli::client::Stream;
 use mio::{Events, Poll};
 use std::io;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct Engine<'b> {
     expected: &'b Cycle,
     clock: Clock,
     /// `None` for a lost connection.
-    connections: Vec<Option<LoadConnection<TcpStream>>>,
+    connections: Vec<Option<LoadConnection<Stream>>>,
     /// Number of connections that are not lost.
     live: usize,
     /// For each connection, the later of two times: when bytes were last received, and when a message was last sent
@@ -85,7 +85,7 @@ pub(super) struct Outcome {
     /// Description of the first error.
     pub(super) first_error: Option<String>,
     /// The connections that were not lost, still open.
-    pub(super) connections: Vec<LoadConnection<TcpStream>>,
+    pub(super) connections: Vec<LoadConnection<Stream>>,
     pub(super) end: End,
 }
 

@@ -4,7 +4,7 @@ use super::super::connection::{LoadConnection, Lost, Received};
 use super::super::greetings::Held;
 use super::super::schedule::Schedule;
 use super::{Engine, Phase, nanos};
-use mio::net::TcpStream;
+use crate::cli::client::Stream;
 
 impl Engine<'_> {
     /// Queues `messages` on a connection and writes as many as the socket accepts. Does nothing if the connection is
@@ -119,9 +119,10 @@ impl Engine<'_> {
 
     /// Drops a connection that has failed and counts the error. The answers that it expected count as missing.
     fn lose(&mut self, index: usize, lost: &Lost) {
-        let Some(connection) = self.connections[index].take() else {
+        let Some(mut connection) = self.connections[index].take() else {
             return;
         };
+        connection.stream().end();
         self.live -= 1;
         self.greetings.remove(index);
         match lost {
@@ -133,7 +134,7 @@ impl Engine<'_> {
     }
 
     /// Counts what a removed connection expected as missing, and as unanswered unless it was not sent.
-    fn abandon(&mut self, index: usize, connection: &LoadConnection<TcpStream>) {
+    fn abandon(&mut self, index: usize, connection: &LoadConnection<Stream>) {
         self.record_unanswered(index, self.schedule.awaited(index), self.clock.now());
         let awaited = self.schedule.remove(index);
         self.errors.missing += awaited;
