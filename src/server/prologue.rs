@@ -89,14 +89,19 @@ impl Engine {
             self.handshakes_left -= 1;
         }
         session.is_readable = !tls.is_drained();
-        // The poll reports when the socket accepts more.
-        session.is_blocked = tls.has_unsent();
+        let is_resumed = tls.is_resumed();
+        if !tls.has_unsent() {
+            session.is_blocked = false;
+        } else if !session.is_blocked {
+            self.queue_flush(slot);
+        }
+        let session = &mut self.sessions[slot];
         match result {
             Ok(Handshake::Incomplete) => {}
             Ok(Handshake::Complete) => {
                 session.phase = Phase::Live;
                 self.stats.tls.handshakes += 1;
-                self.stats.tls.resumed += u64::from(tls.is_resumed());
+                self.stats.tls.resumed += u64::from(is_resumed);
             }
             Err(HandshakeFailure::NotTls { is_http }) => {
                 self.stats.tls.count(Failure::NotTls);

@@ -309,8 +309,8 @@ impl Engine {
         let work = tls.take_work();
         self.tls_read_work += work;
         // TLS 1.2 answers a renegotiation.
-        if tls.has_unsent() && session.phase == Phase::Live && !session.is_blocked {
-            self.mark_blocked(slot);
+        if tls.has_unsent() && !session.is_blocked {
+            self.queue_flush(slot);
         }
         work
     }

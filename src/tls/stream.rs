@@ -210,11 +210,12 @@ impl TlsStream {
 
     /// Returns whether a read would return nothing before the next event of the socket.
     pub(crate) fn is_drained(&self) -> bool {
-        self.is_socket_drained
-            && !self.has_records
-            && !self.is_end_read
-            && self.plain.is_empty()
-            && self.failure.is_none()
+        self.is_socket_drained && !self.holds_input()
+    }
+
+    /// Returns whether a read would return something without a read of the socket.
+    pub(crate) fn holds_input(&self) -> bool {
+        self.has_records || self.is_end_read || !self.plain.is_empty() || self.failure.is_some()
     }
 
     /// Called when the poll has reported the end of the stream or urgent data.
@@ -263,6 +264,12 @@ impl TlsStream {
     /// Returns the certificates of the client, its own first.
     pub(crate) fn client_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.identity.as_ref()?.client_certificates.as_deref()
+    }
+
+    /// Returns the capacities of `input`, `plain` and `output`.
+    #[cfg(test)]
+    pub(crate) fn capacities(&self) -> [usize; 3] {
+        [&self.input, &self.plain, &self.output].map(Vec::capacity)
     }
 
     /// Begins the handshake. `input` was read from this stream before.
@@ -513,14 +520,14 @@ impl Read for TlsStream {
         if let Some(error) = self.failure.take() {
             return Err(io::Error::new(ErrorKind::InvalidData, *error));
         }
+        if self.is_end_read {
+            return Ok(0);
+        }
         match self.state {
             State::Open if self.is_end_written => return self.read_socket(buf),
             State::Open => {}
             State::Before | State::Plain | State::Failed => return self.read_socket(buf),
             State::Hello | State::Handshake => return Err(ErrorKind::WouldBlock.into()),
-        }
-        if self.is_end_read {
-            return Ok(0);
         }
         let scratch = Arc::clone(&self.scratch);
         let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -570,9 +577,10 @@ impl Write for TlsStream {
             State::Open => self.seal(slices),
             State::Plain => self.socket.write_vectored(slices),
             // The next read returns the error. Until then, bytes are discarded.
-            State::Failed if self.failure.is_some() => {
-                Ok(slices.iter().map(|slice| slice.len()).sum())
-            }
+            State::Failed if self.failure.is_some() => match self.flush() {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+                _ => Ok(slices.iter().map(|slice| slice.len()).sum()),
+            },
             State::Before | State::Hello | State::Handshake | State::Failed => {
                 Err(ErrorKind::BrokenPipe.into())
             }

@@ -118,7 +118,15 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer) {
             "blocked, and the poll will not report it as writable"
         );
     }
-    if !session.outbound.is_empty() {
+    // Before the request, the deadline is that of the handshake.
+    let is_sealed_unsent = session.stream.has_unsent() && session.kind != Kind::Requesting;
+    assert!(
+        session.is_blocked || !session.stream.has_unsent(),
+        "sealed bytes, and not blocked"
+    );
+    #[cfg(feature = "tls")]
+    check_tls(session);
+    if !session.outbound.is_empty() || is_sealed_unsent {
         assert_eq!(
             deadline,
             Some(Deadline::Write),
@@ -138,6 +146,23 @@ fn check_wakeup(engine: &Engine, session: &Session, peer: &Peer) {
     let has_idle_timeout = engine.deadlines.idle_wait(idle).is_some();
     let may_wait = !has_idle_timeout && session.kind == Kind::Opened;
     assert!(deadline.is_some() || may_wait, "no deadline at all");
+}
+
+/// Checks that TLS has no input that it would return, and owns no memory unless something waits for the other half of a
+/// record or for the socket.
+#[cfg(feature = "tls")]
+fn check_tls(session: &Session) {
+    let Some(tls) = session.stream.tls() else {
+        return;
+    };
+    assert!(
+        !tls.holds_input() || session.is_readable || session.input_end == InputEnd::Read,
+        "TLS has input that no event will report"
+    );
+    let [input, plain, output] = tls.capacities();
+    assert!(input < 18_500, "{input} bytes of a part of a record");
+    assert!(plain == 0 || session.is_readable, "{plain} opened bytes");
+    assert!(output == 0 || session.is_blocked, "{output} sealed bytes");
 }
 
 /// Checks the unsent and the unprocessed bytes of a session.
@@ -189,7 +214,10 @@ pub(super) fn complete_sessions(engine: &Engine) -> BTreeSet<Id> {
     let is_complete = |id: &&Id| {
         let session = engine.session(**id).expect("reaped only after this");
         assert_eq!(session.phase, Phase::Dead);
-        session.input_end == InputEnd::Read && session.outbound.is_empty()
+        let is_read = session.input_end == InputEnd::Read;
+        #[cfg(feature = "tls")]
+        let is_read = is_read && session.stream.tls().is_none_or(|tls| tls.can_send());
+        is_read && session.outbound.is_empty() && !session.stream.has_unsent()
     };
     engine
         .reap_queue

@@ -56,12 +56,15 @@ pub(super) struct Counters {
     pub(super) turns_before_deadline: u64,
     /// Calls of `Context::stop`.
     pub(super) stops: u64,
+    /// Calls of `on_error` for an error of TLS.
+    #[cfg(feature = "tls")]
+    pub(super) tls_failures: u64,
     /// Panics of the handler. Always 0 unless the profile enables them.
     pub(super) panics: u64,
 }
 
 impl Counters {
-    fn counts(&mut self) -> [(&'static str, &mut u64); 27] {
+    fn counts(&mut self) -> [(&'static str, &mut u64); COUNTERS] {
         [
             ("turns", &mut self.turns),
             ("sessions", &mut self.sessions),
@@ -92,6 +95,8 @@ impl Counters {
             ("turns at a deadline", &mut self.turns_at_deadline),
             ("turns before a deadline", &mut self.turns_before_deadline),
             ("stops", &mut self.stops),
+            #[cfg(feature = "tls")]
+            ("failures of TLS", &mut self.tls_failures),
             ("panics", &mut self.panics),
         ]
     }
@@ -121,3 +126,6 @@ impl AddAssign for Counters {
         }
     }
 }
+
+/// Number of counters.
+const COUNTERS: usize = if cfg!(feature = "tls") { 28 } else { 27 };

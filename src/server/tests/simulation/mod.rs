@@ -17,6 +17,8 @@ mod peer;
 mod random;
 mod run;
 mod socket;
+#[cfg(feature = "tls")]
+mod tls;
 
 use counters::Counters;
 use run::Simulation;
@@ -54,6 +56,9 @@ struct Profile {
     suspend_one_in: usize,
     /// The handler may stop the server in one of this many runs.
     stop_one_in: usize,
+    /// One of this many clients speaks TLS. 0: none.
+    #[cfg(feature = "tls")]
+    tls_one_in: usize,
 }
 
 /// The base of all profiles.
@@ -73,6 +78,8 @@ const MIXED: Profile = Profile {
     panic_one_in: 0,
     suspend_one_in: 0,
     stop_one_in: 4,
+    #[cfg(feature = "tls")]
+    tls_one_in: 2,
 };
 
 #[test]
@@ -213,6 +220,17 @@ fn the_process_may_be_suspended() {
         ..MIXED
     };
     simulate("the_process_may_be_suspended", suspensions);
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn all_clients_may_speak_tls() {
+    let tls = Profile {
+        tls_one_in: 1,
+        fault_one_in: 60,
+        ..MIXED
+    };
+    simulate("all_clients_may_speak_tls", tls);
 }
 
 /// Runs the profile with the seed in `WSLOOP_SEED`. Without it, runs as many seeds as `WSLOOP_SEEDS` states, by default

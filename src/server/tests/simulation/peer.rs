@@ -5,6 +5,8 @@ use super::super::script::{REQUEST, client_frame};
 use super::Profile;
 use super::random::Random;
 use super::socket::Socket;
+#[cfg(feature = "tls")]
+use super::tls::TlsClient;
 use crate::id::Id;
 use crate::server::testing::shared::Shared;
 use std::collections::VecDeque;
@@ -28,12 +30,18 @@ pub(super) struct Peer {
     /// The peer reads slowly.
     is_slow: bool,
     link: Link,
+    /// TLS between the frames and the socket.
+    #[cfg(feature = "tls")]
+    tls: Option<Box<TlsClient>>,
 }
 
 /// The state of the connection from the peer to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Open,
+    /// TLS is ended, by close_notify or by an error. Nothing is sent any more.
+    #[cfg(feature = "tls")]
+    Ended,
     HalfClosed,
     Reset,
 }
@@ -87,12 +95,25 @@ impl Peer {
             messages_begun: 0,
             is_slow,
             link: Link::Open,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+
+    /// Adds TLS between the frames and the socket, if `tls` is set.
+    #[cfg(feature = "tls")]
+    pub(super) fn with_tls(mut self, tls: Option<Box<TlsClient>>) -> Self {
+        self.tls = tls;
+        // The ClientHello.
+        self.push(b"");
+        self
     }
 
     /// Sends, delivers, reads and causes faults, with the probabilities of the profile.
     pub(super) fn act(&mut self, random: &mut Random, profile: &Profile) {
         if self.link == Link::Open && random.one_in(3) {
+            #[cfg(feature = "tls")]
+            self.act_on_tls(random);
             self.send(random, profile);
         }
         self.deliver(random);
@@ -184,7 +205,70 @@ impl Peer {
     }
 
     fn push(&mut self, bytes: &[u8]) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.send(bytes);
+            self.in_flight.extend(tls.take_records());
+            return;
+        }
         self.in_flight.extend(bytes);
+    }
+
+    /// Receives what the session has written.
+    fn receive(&mut self, bytes: Vec<u8>) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.receive(&bytes, &mut self.received);
+            let records = tls.take_records();
+            if self.link == Link::Open {
+                self.in_flight.extend(records);
+                if tls.has_failed {
+                    self.link = Link::Ended;
+                }
+            }
+            return;
+        }
+        self.received.extend(bytes);
+    }
+
+    /// Does with TLS what clients do rarely, or should not do.
+    #[cfg(feature = "tls")]
+    fn act_on_tls(&mut self, random: &mut Random) {
+        let Some(tls) = &mut self.tls else {
+            return;
+        };
+        if random.one_in(4) {
+            tls.fragment(random);
+        }
+        if random.one_in(20) {
+            tls.update_key();
+            self.in_flight.extend(tls.take_records());
+        }
+    }
+
+    /// Ends TLS, with close_notify or with invalid bytes. Returns `false` if the peer does not speak TLS.
+    #[cfg(feature = "tls")]
+    fn end_tls(&mut self, random: &mut Random) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return false;
+        };
+        if random.one_in(2) && tls.is_open() {
+            tls.end();
+            self.in_flight.extend(tls.take_records());
+        } else {
+            // The server may receive less than what was sent.
+            tls.has_sent_garbage = true;
+            let garbage = tls.garbage(random);
+            match random.below(3) {
+                0 if !self.in_flight.is_empty() => {
+                    let at = random.below(self.in_flight.len());
+                    self.in_flight[at] ^= 1 << random.below(8);
+                }
+                _ => self.in_flight.extend(garbage),
+            }
+        }
+        self.link = Link::Ended;
+        true
     }
 
     /// Moves some or all of the bytes in flight to the server's socket.
@@ -200,8 +284,8 @@ impl Peer {
     }
 
     fn read(&mut self, random: &mut Random, profile: &Profile) {
+        self.collect();
         let mut socket = self.socket.lock();
-        self.received.extend(socket.take_written());
         // After a simulated short write, the socket can still be writable. The poll must report that, too.
         socket.add_writable_bytes(0);
         if !self.is_slow {
@@ -212,6 +296,10 @@ impl Peer {
     }
 
     fn fault(&mut self, random: &mut Random) {
+        #[cfg(feature = "tls")]
+        if random.one_in(3) && self.end_tls(random) {
+            return;
+        }
         let mut socket = self.socket.lock();
         match random.below(8) {
             0 | 1 => {
@@ -239,18 +327,17 @@ impl Peer {
 
     /// Reads everything and ends the peer's side, so that the session can end.
     pub(super) fn leave(&mut self) {
-        if self.link == Link::Open {
+        if !matches!(self.link, Link::HalfClosed | Link::Reset) {
             self.half_close();
         }
-        let mut socket = self.socket.lock();
-        self.received.extend(socket.take_written());
-        socket.add_writable_bytes(1 << 30);
+        self.collect();
+        self.socket.lock().add_writable_bytes(1 << 30);
     }
 
     /// Reads everything that the session has written, without making the socket writable.
     pub(super) fn collect(&mut self) {
         let written = self.socket.lock().take_written();
-        self.received.extend(written);
+        self.receive(written);
     }
 }
 

@@ -1,6 +1,8 @@
 //! One run of the simulation: creates peers, handler and engine from a seed, runs turns as the server does, ends all
 //! sessions, and checks after each step.
 
+#[cfg(feature = "tls")]
+use super::super::tls_peer::Acceptor;
 use super::Profile;
 use super::check::{self, Bounds};
 use super::counters::Counters;
@@ -9,6 +11,8 @@ use super::model::{self, Model};
 use super::peer::Peer;
 use super::random::Random;
 use super::socket::{Socket, SocketStream};
+#[cfg(feature = "tls")]
+use super::tls::TlsClient;
 use crate::config::{Config, LagPolicy, Replay};
 use crate::context::Context;
 use crate::engine::{Engine, Readiness, Stop};
@@ -39,6 +43,8 @@ pub(super) struct Simulation {
     /// Milliseconds since the start of the run.
     now: u64,
     bounds: Bounds,
+    #[cfg(feature = "tls")]
+    acceptor: Acceptor,
 }
 
 impl Simulation {
@@ -81,6 +87,8 @@ impl Simulation {
             gone: Vec::new(),
             now: 0,
             bounds: Bounds::new(&config, profile.large_len),
+            #[cfg(feature = "tls")]
+            acceptor: Acceptor::default(),
         }
     }
 
@@ -229,6 +237,8 @@ impl Simulation {
         let writable_bytes = self.random.below(30_000);
         let socket = Socket::new(writable_bytes);
         let stream = Stream::memory(SocketStream(socket.clone()));
+        #[cfg(feature = "tls")]
+        let (stream, tls) = self.add_tls(stream);
         let address = ADDRESSES[self.now as usize % ADDRESSES.len()];
         let address = address.map(|ip| SocketAddr::new(ip, 9));
         match self.engine.insert(stream, address) {
@@ -236,10 +246,25 @@ impl Simulation {
                 let mut handler = self.handler.lock();
                 handler.model.connected_at.insert(id, self.now);
                 let is_slow = self.random.one_in(self.profile.slow_one_in);
-                self.peers.push(Peer::new(id, socket, is_slow));
+                let peer = Peer::new(id, socket, is_slow);
+                #[cfg(feature = "tls")]
+                let peer = peer.with_tls(tls);
+                self.peers.push(peer);
             }
             None => self.handler.lock().counters.refusals += 1,
         }
+    }
+
+    /// Returns the stream with TLS on both sides, or on none. A few clients of a TLS listener do not speak TLS.
+    #[cfg(feature = "tls")]
+    fn add_tls(&mut self, stream: Stream) -> (Stream, Option<Box<TlsClient>>) {
+        let one_in = self.profile.tls_one_in;
+        if one_in == 0 || !self.random.one_in(one_in) {
+            return (stream, None);
+        }
+        let is_client = !self.random.one_in(30);
+        let tls = is_client.then(|| Box::new(TlsClient::new(&mut self.random)));
+        (self.acceptor.stream(stream), tls)
     }
 
     /// Checks and removes the peers of the sessions that have ended. `complete`: the sessions that have sent and read
