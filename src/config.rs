@@ -145,7 +145,7 @@ pub struct Config {
     /// if there is none.
     ///
     /// List proxies only: clients in such a network can choose the address under which they appear. See
-    /// [`guide::operating`](crate::guide::operating). Needs the cargo feature `client-addresses`.
+    /// [`guide::proxies`](crate::guide::proxies). Needs the cargo feature `client-addresses`.
     pub trusted_proxies: Vec<Network>,
 
     /// The header in which [`trusted_proxies`](Self::trusted_proxies) name the client. Default

@@ -1,6 +1,6 @@
 //! The errors that handlers are given, and the description of how a session ended.
 
-use crate::proto::{ProtocolError, ResponseError};
+use crate::proto::{HeadError, OpeningError, ProtocolError, ResponseError};
 use std::fmt;
 use std::io;
 
@@ -32,6 +32,27 @@ pub enum Error {
     /// The handler panicked while this session's input was processed. The rest of that input is lost, so the session
     /// was terminated.
     HandlerPanicked,
+}
+
+impl Error {
+    /// Returns the name of the field of [`Config`](crate::Config) that the peer's input exceeded, if the protocol has
+    /// found that.
+    pub(crate) fn protocol_limit(&self) -> Option<&'static str> {
+        let Self::Protocol(error) = self else {
+            return None;
+        };
+        match error {
+            ProtocolError::MessageTooBig => Some("message_bytes_max"),
+            ProtocolError::TooManyFragments => Some("fragments_max"),
+            ProtocolError::Opening(OpeningError::Head(HeadError::TooLong)) => {
+                Some("head_bytes_max")
+            }
+            ProtocolError::Opening(OpeningError::Head(HeadError::TooManyHeaders)) => {
+                Some("headers_max")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -22,12 +22,10 @@ impl fmt::Display for Id {
 /// Identifies a timer, to cancel it; see [`Context::set_timer`](crate::Context::set_timer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerId {
-    /// Time at which the timer is due, in milliseconds of the loop's clock.
-    pub(crate) due: u64,
-    /// Distinguishes timers with the same due time; they are due in the order of setting.
-    pub(crate) sequence: u64,
     /// Place in the table of timers.
     pub(crate) index: u32,
+    /// Number of the timer: rises with each that is set. 64 bits, so that it never repeats.
+    pub(crate) number: u64,
 }
 
 /// Identifies a registered event source; see [`Context::register`](crate::Context::register).

@@ -26,7 +26,8 @@
 //! [one turn of the loop](guide::turn), [how a message is received and sent](guide::message),
 //! [memory per connection](guide::memory), [choosing limits](guide::limits), [slow clients](guide::slow),
 //! [other threads](guide::threads), [other event loops](guide::embedding), [testing a handler](guide::testing),
-//! [operating the binary](guide::operating), [TLS](guide::tls), [deploying it](guide::deployment), [whole programs](guide::programs).
+//! [operating the binary](guide::operating), [TLS](guide::tls), [deploying it](guide::deployment),
+//! [proxies](guide::proxies), [whole programs](guide::programs).
 //!
 //! # In short
 //!

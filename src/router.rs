@@ -249,6 +249,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// By default, all origins are allowed. After a call of this method, [`allow_no_origin`](Self::allow_no_origin) or
     /// [`allow_origins_of_hosts`](Self::allow_origins_of_hosts), all opening handshakes that none of the calls allows
     /// are refused with 403. Plain HTTP requests are not checked.
+    ///
+    /// # Panics
+    /// If `origin` has a `*`, which is no wildcard here.
     #[must_use]
     pub fn allow_origin(mut self, origin: &str) -> Self {
         self.access.allow_origin(origin);
@@ -281,6 +284,9 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// Allows WebSocket clients whose `Origin` has a host that was passed to [`allow_host`](Self::allow_host), with any
     /// scheme. Other origins are then refused, as after [`allow_origin`](Self::allow_origin); without a call of
     /// `allow_host`, all origins are.
+    ///
+    /// The scheme is not checked: a website cannot have another one than http and https, and apps with embedded pages have schemes of their
+    /// own: Tauri sends `tauri://localhost`, Capacitor `capacitor://localhost`.
     #[must_use]
     pub fn allow_origins_of_hosts(mut self) -> Self {
         self.access.allow_origins_of_hosts();
@@ -314,7 +320,7 @@ impl<R: RouteHandler + ?Sized> Router<R> {
     /// ```
     ///
     /// # Panics
-    /// If `host` is not a name or an IP address with an optional port.
+    /// If `host` is not a name or an IP address with an optional port, or has a `*`, which is no wildcard here.
     #[must_use]
     pub fn allow_host(mut self, host: &str) -> Self {
         self.access.allow_host(host);

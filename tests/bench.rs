@@ -609,7 +609,7 @@ mod opening_handshake {
     use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 
     /// Starts a server that refuses requests without the expected headers, and echoes.
-    fn demanding() -> SocketAddr {
+    fn demanding(authorization: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         thread::spawn(move || {
@@ -623,7 +623,7 @@ mod opening_handshake {
                                 .is_some_and(|found| found == value)
                         };
                         let expected = [
-                            ("authorization", "Bearer a:b"),
+                            ("authorization", authorization),
                             ("origin", "https://a.example"),
                             ("sec-websocket-protocol", "v1, v2"),
                         ];
@@ -654,7 +654,7 @@ mod opening_handshake {
 
     #[test]
     fn headers_the_origin_and_subprotocols_are_sent() {
-        let addr = demanding();
+        let addr = demanding("Bearer a:b");
         let login = ["-H", "Authorization: Bearer a:b"];
         let page = ["-o", "https://a.example"];
         let subprotocols = ["--subprotocol", "v1", "--subprotocol", "v2"];
@@ -666,6 +666,50 @@ mod opening_handshake {
         let (code, out, err) = bench(addr, &without);
         assert_eq!((code, &*out), (Some(1), ""));
         assert!(err.contains("401 Unauthorized instead of 101"), "{err}");
+    }
+
+    #[test]
+    fn an_offered_subprotocol_that_the_server_does_not_choose_is_reported() {
+        let server = Process::start(&["echo", "--subprotocol", "v1"]);
+        let load = ["-c2", "-d100ms", "--warmup=0"];
+        for (offer, expected) in [
+            (
+                &["--subprotocol=v2"][..],
+                "wsloop: the server chose no subprotocol\n",
+            ),
+            (&["--subprotocol=v2", "--subprotocol=v1"], ""),
+            (&[], ""),
+        ] {
+            let (code, _, err) = bench(server.addr, &[&load[..], offer].concat());
+            assert_eq!((code, &*err), (Some(0), expected), "{offer:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_name_in_the_url_is_sent_and_shown_nowhere() {
+        let addr = demanding("Basic dXNlcjpwYXNz");
+        let url = format!("ws://user:pass@{addr}/");
+        let args = [
+            "bench",
+            "-c1",
+            "-d200ms",
+            "--subprotocol=v1",
+            "--subprotocol=v2",
+        ];
+        let page = ["-o", "https://a.example", &url];
+        let (code, out, err) = output(&[&args[..], &page].concat());
+        assert_eq!((code, &*err), (Some(0), ""));
+        assert!(out.contains(&format!("test @ ws://{addr}/\n")), "{out}");
+        let wrong = url.replace("user", "other");
+        let (code, _, err) = output(&[&args[..], &page[..2], &[&wrong]].concat());
+        assert_eq!(code, Some(1));
+        assert!(err.contains("401") && !err.contains("pass"), "{err}");
+        let (code, _, err) = output(&["bench", "ws://user:pass@"]);
+        assert_eq!(code, Some(2));
+        assert!(
+            err.contains("has no host") && !err.contains("pass"),
+            "{err}"
+        );
     }
 
     /// The line is on a terminal only. No test of this file has one; here, `script` provides it.
@@ -867,6 +911,18 @@ mod no_connection {
         let (code, out, err) = bench(addr, &["-c", "2"]);
         assert_eq!((code, &*out), (Some(1), ""));
         assert!(err.contains("cannot connect: "), "{err}");
+    }
+
+    #[test]
+    fn a_host_without_addresses_is_a_failure_and_no_usage_error() {
+        // RFC 1035 section 2.3.4: a label has at most 63 octets, so no resolver asks the network for this one.
+        let (code, out, err) = output(&["bench", &format!("ws://{}/", "a".repeat(64))]);
+        assert_eq!((code, &*out), (Some(1), ""));
+        assert!(
+            err.starts_with("wsloop: cannot resolve the host name"),
+            "{err}"
+        );
+        assert_eq!(err.lines().count(), 1, "{err}");
     }
 
     #[test]

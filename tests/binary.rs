@@ -316,6 +316,24 @@ mod serving {
         }
     }
 
+    #[test]
+    fn an_exceeded_limit_is_logged_by_the_name_of_its_flag() {
+        for format in ["text", "json"] {
+            let format = ["--log-format", format];
+            let limits = ["echo", "--message-bytes-max=9", "--idle-timeout=100ms"];
+            let process = Process::start(&[&limits[..], &format].concat());
+            let mut raw = Raw::open(process.addr, "/idle_timeout");
+            raw.send(frame(TEXT, b"0123456789"));
+            assert_eq!(raw.close_frame().0, 1009);
+            drop(raw);
+            process.logged("the message is too big (--message-bytes-max)");
+            let mut raw = Raw::open(process.addr, "/idle_timeout");
+            raw.send(frame(TEXT, b"1"));
+            raw.frame();
+            process.logged("--idle-timeout reached");
+        }
+    }
+
     /// Regression: the health check replaced the WebSocket route `/*` on its path.
     #[test]
     fn websockets_are_served_on_the_path_of_the_health_check() {
@@ -337,7 +355,38 @@ mod serving {
             assert_eq!(raw.response_head().status.to_string(), status);
             let line = process.logged("refused");
             assert!(line.contains(status) && line.contains(path), "{line}");
+            // Regression test: the line named the Origin, of which there is none.
+            let hint = "a request without Origin is not allowed; --origin none allows it";
+            assert_eq!(line.ends_with(hint), status == "403", "{line}");
         }
+    }
+
+    #[test]
+    fn a_get_of_an_unknown_path_is_logged_with_its_path_at_debug() {
+        // The process is started without RUST_LOG.
+        let mut command = Command::new("env");
+        command.args([
+            "RUST_LOG=debug",
+            WSLOOP,
+            "-l",
+            "127.0.0.1:0",
+            "-r",
+            "/a=echo",
+        ]);
+        let process = Process::announced(command);
+        assert_eq!(get(&process, "/b").status, 404);
+        let line = process.logged("refused");
+        assert!(
+            line.contains("DEBUG") && line.contains("path \"/b\", host"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(": 404 nothing is served at this path"),
+            "{line}"
+        );
+        assert_eq!(get(&process, "/").status, 200);
+        assert_eq!(get(&process, "/a").status, 426);
+        assert!(process.logged("refused").contains("path \"/a\""));
     }
 
     /// Returns the status of a GET of `/healthz` and that of an opening handshake, both with this `Host`.
@@ -416,8 +465,19 @@ mod serving {
         let table: [Row<'_>; 5] = [
             (
                 &[],
-                &["http://localhost:3000", "https://127.0.0.1", "http://[::1]"],
-                &["http://a.example", "null", "http://localhost.a.example"],
+                &[
+                    "http://localhost:3000",
+                    "https://127.0.0.1",
+                    "http://[::1]",
+                    "tauri://localhost",
+                    "capacitor://localhost",
+                ],
+                &[
+                    "http://a.example",
+                    "null",
+                    "http://localhost.a.example",
+                    "http://tauri.localhost",
+                ],
                 true,
             ),
             (
@@ -538,12 +598,24 @@ mod serving {
 
     #[test]
     fn a_second_signal_ends_at_once() {
-        let mut process = Process::start(&["echo", "--shutdown-grace", "1h"]);
+        let mut process = Process::start(&["echo", "--shutdown-grace=1h", "--close-timeout=1h"]);
         let mut raw = Raw::open(process.addr, "/");
         process.signal("TERM");
         assert_eq!(raw.close_frame().0, 1001);
         process.signal("INT");
         assert_eq!(process.code(), Some(0));
+    }
+
+    #[test]
+    fn two_signals_that_arrive_together_end_at_once() {
+        let mut process = Process::start(&["echo", "--shutdown-grace=1h", "--close-timeout=1h"]);
+        let raw = Raw::open(process.addr, "/");
+        process.signal("STOP");
+        process.signal("TERM");
+        process.signal("INT");
+        process.signal("CONT");
+        assert_eq!(process.code(), Some(0));
+        drop(raw);
     }
 }
 

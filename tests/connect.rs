@@ -780,6 +780,20 @@ mod ends {
     }
 
     #[test]
+    fn two_signals_that_arrive_together_end_at_once() {
+        let addr = open_server(|mut stream| {
+            stream.write_all(&server_frame(TEXT, b"open")).unwrap();
+            drain(stream);
+        });
+        let mut client = Client::start(addr, "/", &["--close-timeout", "1h"]);
+        assert_eq!(client.line(), "open\n");
+        for name in ["STOP", "TERM", "INT", "CONT"] {
+            client.signal(name);
+        }
+        assert_eq!(client.end().0, Some(1));
+    }
+
+    #[test]
     fn the_shutdown_of_a_server_is_reported_with_code_1001() {
         let mut echo = Process::start(&["echo"]);
         let mut client = Client::start(echo.addr, "/", &[]);

@@ -315,7 +315,7 @@ fn lines_about_a_flood_of_violations_are_suppressed_and_counted() {
 fn lines_about_a_flood_above_connections_max_are_suppressed_and_counted() {
     let args = ["serve", "--connections-max", "1"];
     let held = std::cell::RefCell::new(None);
-    check_flood(&args, "connections_max", |server| {
+    check_flood(&args, "--connections-max", |server| {
         let mut held = held.borrow_mut();
         held.get_or_insert_with(|| Raw::open(server.addr, "/echo"));
         assert_eq!(http(server.addr, "").status, 503);

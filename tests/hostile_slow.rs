@@ -115,7 +115,7 @@ fn a_peer_that_never_reads_is_disconnected_after_the_write_timeout() {
         // The clients still have their sockets open, and the server has closed its own.
         server.expect_descriptors(descriptors);
         drop(peers);
-        server.logged("write_timeout reached");
+        server.logged("--write-timeout reached");
     });
 }
 
@@ -145,7 +145,7 @@ fn members_that_never_read_share_the_memory_of_their_lag() {
                 "the sender gets every message"
             );
         }
-        server.logged("lag_bytes_max reached");
+        server.logged("--lag-bytes-max reached");
         // The silent members do not read the Close either, and are disconnected after the write timeout. The sender
         // is still connected.
         server.expect_descriptors(descriptors + 1);

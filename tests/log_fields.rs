@@ -7,8 +7,8 @@ use common::*;
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::sync::{Mutex, MutexGuard, Once};
-use wsloop::Config;
 use wsloop::handlers::Echo;
+use wsloop::{Config, Context, Handler, HttpResponse, Id, Message, Request, Upgrade};
 
 /// A logger that stores the text and the fields of each record in [`LINES`].
 struct Recorder;
@@ -44,13 +44,17 @@ impl Log for Recorder {
     fn flush(&self) {}
 }
 
-/// Runs a session on `path` that ends with code 4000 and `reason`. Returns the records about it.
-fn lines_about(path: &str, reason: &str) -> Vec<Line> {
+fn set_logger() {
     static SET: Once = Once::new();
     SET.call_once(|| {
         log::set_logger(&Recorder).unwrap();
         log::set_max_level(LevelFilter::Info);
     });
+}
+
+/// Runs a session on `path` that ends with code 4000 and `reason`. Returns the records about it.
+fn lines_about(path: &str, reason: &str) -> Vec<Line> {
+    set_logger();
     let server = serve(Config::default(), Echo::new());
     let mut raw = Raw::open(server.addr, path);
     let peer = raw.0.local_addr().unwrap().to_string();
@@ -104,4 +108,40 @@ fn every_value_in_the_text_is_also_a_field() {
         "error",
     ];
     assert_eq!(keys(&lines[1]), expected);
+}
+
+/// Refuses each WebSocket with an empty response.
+struct Silent;
+
+impl Handler for Silent {
+    fn on_upgrade(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Id,
+        _: &Request,
+        _: &mut Upgrade,
+    ) -> Result<(), HttpResponse> {
+        Err(HttpResponse::new(403, ""))
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+}
+
+/// Regression test: the line ended after the status.
+#[test]
+fn a_refusal_without_a_reason_has_the_name_of_its_status() {
+    set_logger();
+    let server = serve(Config::default(), Silent);
+    let mut raw = Raw::new(server.addr);
+    raw.send(upgrade_request("/silent"));
+    assert_eq!(raw.response_head().status, 403);
+    drop(server);
+    let lines = lines();
+    let line = lines
+        .iter()
+        .find(|line| line.0.contains("/silent"))
+        .unwrap();
+    assert!(line.0.ends_with(": 403 Forbidden"), "{line:?}");
+    let reason = ("reason".to_owned(), "Forbidden".to_owned());
+    assert!(line.1.contains(&reason), "{line:?}");
 }

@@ -247,7 +247,9 @@ variable. Several values are separated by blanks, as in
 WSLOOP_LISTEN='80 unix:/run/ws', but in WSLOOP_ROUTE by line ends. An empty
 variable is ignored. A variable WSLOOP_* that belongs to no flag is ignored
 with a warning and is no error, because Kubernetes sets some (WSLOOP_PORT).
-There is no configuration file.
+A flag that has no effect, such as --unix-mode without a Unix socket, is an
+error; its variable is ignored with a warning, because several servers may
+share an environment. There is no configuration file.
 
 The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
 received message, RUST_LOG=off nothing. The server does not wait for the reader
@@ -308,9 +310,9 @@ pub(super) const BENCH: &str = r#"Puts load on a WebSocket server and measures i
 
 Usage: wsloop bench [FLAG]... URL
 
-URL is ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS. N is a number. BYTES
-is a number of bytes, or a number with K, M or G (powers of 1024). TIME is in
-seconds, or a number with ms, s, m or h.
+URL is [ws://][USER:PASSWORD@]HOST[:PORT][/PATH][?QUERY], wss:// for TLS, or
+PORT[/PATH] on 127.0.0.1. N is a number. BYTES is a number, or one with K, M
+or G (powers of 1024). TIME is in seconds, or a number with ms, s, m or h.
 
 The load:
   -c, --connections N     connections to open, default 100

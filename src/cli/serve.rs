@@ -31,10 +31,8 @@ use wsloop::{
 /// The error of a system call. If a listener cannot be opened, or a file cannot be used, the message names it.
 pub(super) fn run(serve: Serve) -> io::Result<()> {
     logging::init(serve.log_format);
-    for name in &serve.unknown_variables {
-        log::warn!(
-            "ignored the environment variable {name}: no flag has this name; see 'wsloop serve --help'"
-        );
+    for ignored in &serve.ignored_variables {
+        log::warn!("ignored an environment variable: {ignored}");
     }
     #[cfg(feature = "tls")]
     let tls = tls::load(&serve)?;
@@ -201,11 +199,11 @@ impl Handler for Stoppable {
     ) -> Result<(), HttpResponse> {
         self.router_of(cx, id)
             .on_upgrade(cx, id, request, upgrade)
-            .map_err(with_flag)
+            .map_err(|response| with_flag(request, response))
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, id: Id, request: &Request) -> HttpResponse {
-        with_flag(self.router_of(cx, id).on_http(cx, id, request))
+        with_flag(request, self.router_of(cx, id).on_http(cx, id, request))
     }
 
     fn on_source(&mut self, cx: &mut Context<'_>, _: u64, _: Ready) {
@@ -219,8 +217,8 @@ impl Handler for Stoppable {
         if signals.contains(&SIGUSR1) {
             cx.drain();
         }
-        // Calls `stop` once, even if both signals are pending: a second call would end the graceful stop immediately.
-        if signals.iter().any(|one| [SIGINT, SIGTERM].contains(one)) {
+        // The second call ends the graceful stop immediately, also if both signals arrived together.
+        for _ in signals.iter().filter(|one| [SIGINT, SIGTERM].contains(one)) {
             // Removes the socket files while the sockets are still open. As long as a socket is open, another server that
             // starts finds its path in use and does not replace the file. So no file of another server is removed here.
             self.files.clear();
@@ -238,15 +236,16 @@ impl Handler for Stoppable {
 
 /// Names the flag that allows a refused request, in the body and so in the log. Only the router answers with 421 and
 /// 403.
-fn with_flag(response: HttpResponse) -> HttpResponse {
-    match response.status() {
-        421 => HttpResponse::new(421, "this Host is not allowed; --host NAME allows it\n"),
-        403 => HttpResponse::new(
-            403,
-            "this Origin is not allowed; --origin ORIGIN allows it\n",
-        ),
-        _ => response,
-    }
+fn with_flag(request: &Request, response: HttpResponse) -> HttpResponse {
+    let body = match response.status() {
+        421 => "this Host is not allowed; --host NAME allows it\n",
+        403 if request.headers().contains_key("origin") => {
+            "this Origin is not allowed; --origin ORIGIN allows it\n"
+        }
+        403 => "a request without Origin is not allowed; --origin none allows it\n",
+        _ => return response,
+    };
+    HttpResponse::new(response.status(), body)
 }
 
 /// Returns the hosts to serve on the listeners for metrics, or on the others. On the others: those of `--host`, or if

@@ -417,9 +417,11 @@ impl Peer {
     }
 }
 
+/// The address with its port, which is 0 and omitted if a proxy has named only the address.
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.address() {
+            Some(address) if address.port() == 0 => address.ip().fmt(f),
             Some(address) => address.fmt(f),
             None => f.write_str("a peer without address"),
         }
@@ -455,6 +457,19 @@ const LONG_BYTES_MIN: u64 = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_whose_port_is_not_known_is_shown_without_port() {
+        for (text, expected) in [
+            ("192.0.2.1:0", "192.0.2.1"),
+            ("192.0.2.1:9", "192.0.2.1:9"),
+            ("[2001:db8::1]:0", "2001:db8::1"),
+            ("[2001:db8::1]:9", "[2001:db8::1]:9"),
+        ] {
+            let peer = Peer::from(Some(text.parse::<SocketAddr>().unwrap()));
+            assert_eq!(peer.to_string(), expected);
+        }
+    }
 
     #[test]
     fn a_session_without_its_stream_has_at_most_160_bytes() {

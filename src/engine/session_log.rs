@@ -41,6 +41,25 @@ enum Kind {
     Session,
 }
 
+impl Kind {
+    /// Returns the kind of the line about the end of a session, or of a connection that did not become a WebSocket.
+    fn of(error: Option<&Error>, is_opened: bool) -> Self {
+        match error {
+            Some(Error::Protocol(_)) => Self::Fault,
+            #[cfg(feature = "tls")]
+            Some(Error::Tls(_) | Error::NotTls) => Self::Fault,
+            Some(
+                Error::Limit(_)
+                | Error::Response(_)
+                | Error::Shutdown
+                | Error::ProxyHeader
+                | Error::HandlerPanicked,
+            ) if !is_opened => Self::Fault,
+            Some(_) | None => Self::Session,
+        }
+    }
+}
+
 /// Maximum lines and bytes of one kind per second.
 #[derive(Debug)]
 struct Limit {
@@ -60,22 +79,28 @@ impl SessionLog {
         self.charge(Kind::Session, &text);
     }
 
-    /// Logs that the handler has refused a request, and the first line of its response.
+    /// Logs that the handler has refused a request, and the first line of its response, or the name of its status if it
+    /// is empty.
     pub(crate) fn declined(
         &mut self,
         session: &Session,
         request: &Request,
         response: &HttpResponse,
+        level: log::Level,
         now: u64,
     ) {
-        if !log::log_enabled!(log::Level::Info) || !self.admit(Kind::Fault, now) {
+        if !log::log_enabled!(level) || !self.admit(Kind::Fault, now) {
             return;
         }
         let peer = session.peer;
         let (path, host, origin) = (request.path(), request.host(), request.origin());
         let status = response.status();
-        let reason = response.body().split(|&byte| byte == b'\n').next();
-        let reason = reason.map_or(String::new(), |line| field(&String::from_utf8_lossy(line)));
+        let line = response.body().split(|&byte| byte == b'\n').next();
+        let line = String::from_utf8_lossy(line.unwrap_or_default());
+        let reason = match line.trim() {
+            "" => response.reason_phrase().to_owned(),
+            line => field(line),
+        };
         let from = origin.map_or(String::new(), |origin| {
             format!(", origin {}", quoted(origin))
         });
@@ -84,8 +109,8 @@ impl SessionLog {
             quoted(path),
             quoted(host)
         );
-        log::info!(
-            event = "refused", peer:%, path = field(path), host = field(host), origin = origin.map(field),
+        log::log!(
+            level, event = "refused", peer:%, path = field(path), host = field(host), origin = origin.map(field),
             status:%, reason; "{text}"
         );
         self.charge(Kind::Fault, &text);
@@ -99,21 +124,10 @@ impl SessionLog {
         ending: &Ending,
         now: u64,
     ) {
-        let kind = match ending.error {
-            Some(
-                Error::Protocol(_)
-                | Error::Limit(_)
-                | Error::Response(_)
-                | Error::Shutdown
-                | Error::ProxyHeader
-                | Error::HandlerPanicked,
-            ) => Kind::Fault,
-            #[cfg(feature = "tls")]
-            Some(Error::Tls(_) | Error::NotTls) => Kind::Fault,
-            Some(Error::Io(_)) | None => Kind::Session,
-        };
+        let is_opened = session.kind == session::Kind::Opened;
+        let kind = Kind::of(ending.error.as_ref(), is_opened);
         let is_fault = kind == Kind::Fault;
-        let level = if session.kind == session::Kind::Opened || is_fault {
+        let level = if is_opened || is_fault {
             log::Level::Info
         } else {
             log::Level::Debug
@@ -130,12 +144,12 @@ impl SessionLog {
             ..
         } = session;
         let error = ending.error.as_ref();
-        let error = error.map(|error| escaped(&error.to_string()));
+        let error = error.map(described);
         let because = error
             .as_ref()
             .map_or(String::new(), |why| format!(": {why}"));
         let path_field = path.map(field);
-        if session.kind != session::Kind::Opened {
+        if !is_opened {
             let (event, how) = if is_fault {
                 ("refused", "refused")
             } else {
@@ -239,6 +253,15 @@ impl Drop for SessionLog {
 impl Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} lines or {} KB", self.lines, self.bytes / 1000)
+    }
+}
+
+/// Returns the text of an error, with the name of the limit that is exceeded at its end.
+fn described(error: &Error) -> String {
+    let text = escaped(&error.to_string());
+    match error.protocol_limit() {
+        Some(limit) => format!("{text} ({limit})"),
+        None => text,
     }
 }
 
@@ -363,6 +386,55 @@ mod tests {
             session_log.charge(kind, text);
         }
         is_admitted
+    }
+
+    /// Regression test: sessions that a limit or the handler had ended were counted as violations.
+    #[test]
+    fn only_refused_clients_and_violations_are_faults() {
+        use crate::error::Limit;
+        use crate::proto::ProtocolError;
+        let io = || Error::Io(std::io::ErrorKind::BrokenPipe.into());
+        // Error; whether it is a fault of an open session, and of a connection that did not become one.
+        let table = [
+            (
+                Some(Error::Protocol(ProtocolError::FrameNotMasked)),
+                true,
+                true,
+            ),
+            (Some(Error::Limit(Limit::LagBytesMax)), false, true),
+            (Some(Error::Limit(Limit::IdleTimeout)), false, true),
+            (Some(Error::Shutdown), false, true),
+            (Some(Error::HandlerPanicked), false, true),
+            (Some(io()), false, false),
+            (None, false, false),
+        ];
+        for (error, of_open, of_other) in table {
+            for (is_opened, is_fault) in [(true, of_open), (false, of_other)] {
+                let expected = if is_fault { Kind::Fault } else { Kind::Session };
+                assert_eq!(Kind::of(error.as_ref(), is_opened), expected, "{error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_exceeded_limit_is_named_also_if_the_protocol_found_it() {
+        use crate::error::Limit;
+        use crate::proto::{HeadError, OpeningError, ProtocolError};
+        let opening = |error| ProtocolError::Opening(OpeningError::Head(error));
+        let table = [
+            (ProtocolError::MessageTooBig, "(message_bytes_max)"),
+            (ProtocolError::TooManyFragments, "(fragments_max)"),
+            (opening(HeadError::TooLong), "(head_bytes_max)"),
+            (opening(HeadError::TooManyHeaders), "(headers_max)"),
+        ];
+        for (error, name) in table {
+            let expected = format!("{error} {name}");
+            assert_eq!(described(&Error::Protocol(error)), expected);
+        }
+        let error = Error::Protocol(opening(HeadError::BareCr));
+        assert_eq!(described(&error), error.to_string());
+        let error = Error::Limit(Limit::IdleTimeout);
+        assert_eq!(described(&error), "idle_timeout reached");
     }
 
     #[test]

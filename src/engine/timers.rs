@@ -164,13 +164,8 @@ impl Timers {
         if let Some(first) = first {
             session_list::push_first(&mut self.timers, index, first);
         }
-        let at = millis_up(due);
-        let sequence = self.enqueue(at, index);
-        TimerId {
-            due: at,
-            sequence,
-            index,
-        }
+        let number = self.enqueue(millis_up(due), index);
+        TimerId { index, number }
     }
 
     /// Returns whether time is simulated, as in a test harness.
@@ -203,14 +198,14 @@ impl Timers {
     /// Returns the session of a timer, if the timer is set and has one.
     pub(crate) fn session(&self, id: TimerId) -> Option<Id> {
         let timer = self.timers.get(id.index as usize)?;
-        timer.call.session.filter(|_| timer.number == id.sequence)
+        timer.call.session.filter(|_| timer.number == id.number)
     }
 
     /// Cancels a timer. `first` is the first timer of its session, if it has one. Returns `false` if the timer is not
     /// set any more.
     pub(crate) fn cancel(&mut self, id: TimerId, first: Option<&mut Link>) -> bool {
         let timer = self.timers.get(id.index as usize);
-        if timer.is_none_or(|timer| timer.number != id.sequence) {
+        if timer.is_none_or(|timer| timer.number != id.number) {
             return false;
         }
         self.remove(id.index, first);
@@ -380,10 +375,11 @@ mod tests {
         while clock.elapsed() < millis(5) {}
         // The turn began at 0.
         let set_at = clock.elapsed();
-        let timer = set(&mut timers, millis(10), 7, 0);
-        assert!(millis(timer.due) >= set_at + millis(10));
-        assert_eq!(due(&mut timers, timer.due - 1), []);
-        assert_eq!(due(&mut timers, timer.due), [7]);
+        set(&mut timers, millis(10), 7, 0);
+        let at = timers.queue.peek().unwrap().0.at;
+        assert!(millis(at) >= set_at + millis(10));
+        assert_eq!(due(&mut timers, at - 1), []);
+        assert_eq!(due(&mut timers, at), [7]);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | [`operating`] | how is the binary run: log, metrics, sockets, restarts? |
 //! | [`tls`] | how is a server encrypted: certificates, reloads, client certificates? |
 //! | [`deployment`] | how is it a service: systemd, several workers, a container? |
+//! | [`proxies`] | how is it run behind nginx, HAProxy, Caddy or Apache? |
 //! | [`programs`] | which whole programs are there to start from? |
 
 #[doc = include_str!("architecture.md")]
@@ -46,6 +47,23 @@ pub mod message {}
 pub mod operating {}
 #[doc = include_str!("programs.md")]
 pub mod programs {}
+#[doc = include_str!("proxies.md")]
+#[doc = "# nginx\n```nginx"]
+#[doc = include_str!("recipes/nginx.conf")]
+#[doc = "```"]
+#[doc = "# HAProxy\n```text"]
+#[doc = include_str!("recipes/haproxy.cfg")]
+#[doc = "```"]
+#[doc = "# HAProxy, forwarding bytes\n```text"]
+#[doc = include_str!("recipes/haproxy-tcp.cfg")]
+#[doc = "```"]
+#[doc = "# Caddy\n```text"]
+#[doc = include_str!("recipes/Caddyfile")]
+#[doc = "```"]
+#[doc = "# Apache\n```apache"]
+#[doc = include_str!("recipes/apache.conf")]
+#[doc = "```"]
+pub mod proxies {}
 #[doc = include_str!("slow.md")]
 pub mod slow {}
 #[doc = include_str!("testing.md")]

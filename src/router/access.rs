@@ -29,6 +29,11 @@ impl Access {
             is_host(host.as_bytes()),
             "host {host:?} must be a name or an IP address, with an optional port"
         );
+        // RFC 3986 allows it in a name, but no name in DNS has it.
+        assert!(
+            !host.contains('*'),
+            "host {host:?} has a *, which matches no request: list each host, or none to allow all"
+        );
         self.hosts.push(host.to_owned());
     }
 
@@ -56,6 +61,10 @@ impl Access {
     }
 
     pub(super) fn allow_origin(&mut self, origin: &str) {
+        assert!(
+            !origin.contains('*'),
+            "origin {origin:?} has a *, which matches no request: list each origin, or none to allow all"
+        );
         self.origins_mut().listed.push(origin.to_owned());
     }
 
@@ -93,21 +102,23 @@ impl Access {
         let Some(origins) = &self.origins else {
             return Ok(());
         };
-        let is_allowed = if request.headers().contains_key("origin") {
-            request.origin().is_some_and(|origin| {
+        let (is_allowed, refusal) = if request.headers().contains_key("origin") {
+            let is_allowed = request.origin().is_some_and(|origin| {
                 let is_listed = origins
                     .listed
                     .iter()
                     .any(|one| one.eq_ignore_ascii_case(origin));
                 is_listed || origins.allows_hosts && self.is_origin_of_host(origin)
-            })
+            });
+            (is_allowed, "this Origin is not allowed\n")
         } else {
-            origins.allows_none
+            let refusal = "a request without Origin is not allowed\n";
+            (origins.allows_none, refusal)
         };
         if is_allowed {
             return Ok(());
         }
-        Err(HttpResponse::new(403, "this Origin is not allowed\n"))
+        Err(HttpResponse::new(403, refusal))
     }
 
     /// Returns whether the origin's host is one of the allowed hosts.
@@ -218,6 +229,12 @@ mod tests {
             ("null", false),
             ("", false),
             ("http://", false),
+            // Apps with embedded pages. No website has such a scheme.
+            ("tauri://localhost", true),
+            ("capacitor://localhost", true),
+            ("http://tauri.localhost", false),
+            ("file://", false),
+            ("chrome-extension://abcdefghijklmnopabcdefghijklmnop", false),
         ];
         for (origin, is_allowed) in table {
             assert_eq!(access.is_origin_of_host(origin), is_allowed, "{origin}");
@@ -228,5 +245,23 @@ mod tests {
     #[should_panic(expected = "must be a name or an IP address")]
     fn a_url_is_no_host() {
         access(&["http://localhost"]);
+    }
+
+    /// Regression test: they matched nothing, silently.
+    #[test]
+    fn a_star_is_no_host_and_no_origin() {
+        let allow_host: fn(&mut Access, &str) = Access::allow_host;
+        for (allow, text) in [
+            (allow_host, "*"),
+            (allow_host, "*.example.org"),
+            (allow_host, "*:80"),
+            (Access::allow_origin, "*"),
+            (Access::allow_origin, "https://*.example.org"),
+        ] {
+            let result = std::panic::catch_unwind(|| allow(&mut Access::default(), text));
+            let message = result.expect_err(text);
+            let message = message.downcast_ref::<String>().unwrap();
+            assert!(message.contains("or none to allow all"), "{message}");
+        }
     }
 }

@@ -67,8 +67,12 @@ impl Engine {
             let response = handler.on_http(&mut Context::new(self), id, request);
             // The only status of a plain HTTP response that an operator must see in the log: it depends on the
             // configuration of this server or of a proxy before it.
-            if response.status() == MISDIRECTED {
-                self.log_declined(slot, request, &response);
+            let level = match response.status() {
+                MISDIRECTED => log::Level::Info,
+                _ => log::Level::Debug,
+            };
+            if response.status() >= 400 {
+                self.log_declined(slot, request, &response, level);
             }
             self.refuse_live(slot, &response, request.is_head(), None);
             return;
@@ -85,7 +89,7 @@ impl Engine {
             handler.on_upgrade(&mut Context::new(self), id, request, &mut upgrade)
         {
             self.stats.count_refusal(Refusal::Handler);
-            self.log_declined(slot, request, &response);
+            self.log_declined(slot, request, &response, log::Level::Info);
             self.refuse_live(slot, &response, false, None);
             return;
         }
@@ -128,9 +132,16 @@ impl Engine {
         handler.on_open(&mut Context::new(self), id);
     }
 
-    fn log_declined(&mut self, slot: usize, request: &Request, response: &HttpResponse) {
+    fn log_declined(
+        &mut self,
+        slot: usize,
+        request: &Request,
+        response: &HttpResponse,
+        level: log::Level,
+    ) {
         let (session, now) = (&self.sessions[slot], self.now);
-        self.session_log.declined(session, request, response, now);
+        self.session_log
+            .declined(session, request, response, level, now);
     }
 
     /// Refuses the connection, unless the handler has terminated it meanwhile.

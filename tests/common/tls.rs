@@ -240,5 +240,15 @@ pub(crate) fn echo(tls: Tls) -> io::Result<()> {
     let tls = socket.get_mut();
     tls.conn.send_close_notify();
     let _ = tls.flush();
-    io::copy(tls, &mut io::sink()).map(drop)
+    // Writes nothing more: a client that has ended the connection answers it with a reset.
+    loop {
+        let state = tls.conn.process_new_packets();
+        if state.is_ok_and(|state| state.peer_has_closed()) {
+            return Ok(());
+        }
+        let _ = io::copy(&mut tls.conn.reader(), &mut io::sink());
+        if tls.conn.read_tls(&mut tls.sock)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }

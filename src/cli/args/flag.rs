@@ -58,7 +58,7 @@ impl<W> Flag<W> {
         self
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "bench", feature = "connect"))]
     pub(super) fn takes_value(&self) -> bool {
         self.spec().takes_value
     }

@@ -3,6 +3,7 @@
 //!
 //! Each value is validated by adding it to a request, so that a request with the parsed values cannot fail.
 
+use super::UsageError;
 use wsloop::proto::{ClientOpening, RequestError};
 
 /// Applies `--header NAME:VALUE`. A Host header replaces that of the URL.
@@ -48,21 +49,51 @@ pub(super) fn origin(headers: &mut Vec<(String, String)>, text: &str) -> Result<
     Ok(())
 }
 
-/// Returns the opening handshake for a path and query on `host`, the value of the Host header unless `headers` has one.
-/// It has `key`, 16 random bytes, as `Sec-WebSocket-Key`.
+/// Checks that `--origin` is not given beside a header Origin. A request has at most one. `--header` alone can repeat it,
+/// for tests of servers.
+///
+/// # Errors
+/// Both are given.
+pub(super) fn check_origin(headers: &[(String, String)], given: &[&str]) -> Result<(), UsageError> {
+    let is_origin = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Origin");
+    if given.contains(&"--origin") && headers.iter().filter(is_origin).count() > 1 {
+        let reason = "--origin cannot be used with --header Origin, which sets the same header";
+        return Err(UsageError(reason.to_owned()));
+    }
+    Ok(())
+}
+
+/// Where an opening handshake is sent to, and as whom.
+pub(super) struct Destination<'a> {
+    /// Value of the Host header, unless a header of the command line replaces it.
+    pub(super) host: &'a str,
+    /// The path and query.
+    pub(super) target: &'a str,
+    /// Value of the Authorization header, unless a header of the command line replaces it.
+    pub(super) authorization: Option<&'a str>,
+}
+
+/// Returns the opening handshake with additional headers and subprotocols. It has `key`, 16 random bytes, as
+/// `Sec-WebSocket-Key`.
 ///
 /// # Errors
 /// A header or a subprotocol is invalid. Parsed arguments are valid.
 pub(super) fn opening(
-    host: &str,
-    target: &str,
+    destination: &Destination<'_>,
     headers: &[(String, String)],
     subprotocols: &[String],
     key: [u8; 16],
 ) -> Result<ClientOpening, RequestError> {
     let given = headers.iter().find(|(name, _)| is_host(name));
-    let host = given.map_or(host, |(_, value)| value);
-    let mut opening = ClientOpening::new(host, target, key)?;
+    let host = given.map_or(destination.host, |(_, value)| value);
+    let mut opening = ClientOpening::new(host, destination.target, key)?;
+    let is_authorization =
+        |(name, _): &(String, String)| name.eq_ignore_ascii_case("Authorization");
+    if let Some(value) = destination.authorization
+        && !headers.iter().any(is_authorization)
+    {
+        opening = opening.with_header("Authorization", value)?;
+    }
     for (name, value) in headers.iter().filter(|(name, _)| !is_host(name)) {
         opening = opening.with_header(name, value)?;
     }

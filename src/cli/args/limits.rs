@@ -77,16 +77,16 @@ pub(super) static LIMITS: [Limit; 22] = [
     limit(LOW_WATER, Kind::Bytes(|config| &mut config.low_water_bytes)),
     limit(BACKLOG, Kind::Bytes(|config| &mut config.backlog_bytes_max)),
     limit(
-        "--lag-bytes-max",
+        LAG_BYTES_MAX,
         Kind::Bytes(|config| &mut config.lag_bytes_max),
     ),
-    limit("--lag", Kind::Lag(|config| &mut config.lag_policy)),
+    limit(LAG, Kind::Lag(|config| &mut config.lag_policy)),
     limit(
-        "--kernel-unsent-bytes-max",
+        KERNEL_UNSENT,
         Kind::BytesOrOff(|config| &mut config.kernel_unsent_bytes_max),
     ),
     limit(
-        "--replay-bytes-max",
+        REPLAY_BYTES_MAX,
         Kind::Bytes(|config| &mut config.replay_bytes_max),
     ),
     limit(
@@ -98,11 +98,11 @@ pub(super) static LIMITS: [Limit; 22] = [
         Kind::Count(|config| &mut config.handshakes_max),
     ),
     limit(
-        "--connections-per-address-max",
+        CONNECTIONS_PER_ADDRESS_MAX,
         Kind::CountOrOff(|config| &mut config.connections_per_address_max),
     ),
     limit(
-        "--handshakes-per-address-max",
+        HANDSHAKES_PER_ADDRESS_MAX,
         Kind::CountU32OrOff(|config| &mut config.handshakes_per_address_max),
     ),
     limit(
@@ -116,6 +116,12 @@ pub(super) static LIMITS: [Limit; 22] = [
 ];
 
 pub(super) const CONNECTIONS_MAX: &str = "--connections-max";
+pub(super) const CONNECTIONS_PER_ADDRESS_MAX: &str = "--connections-per-address-max";
+pub(super) const HANDSHAKES_PER_ADDRESS_MAX: &str = "--handshakes-per-address-max";
+pub(super) const KERNEL_UNSENT: &str = "--kernel-unsent-bytes-max";
+pub(super) const LAG: &str = "--lag";
+pub(super) const LAG_BYTES_MAX: &str = "--lag-bytes-max";
+pub(super) const REPLAY_BYTES_MAX: &str = "--replay-bytes-max";
 const HIGH_WATER: &str = "--high-water-bytes";
 const LOW_WATER: &str = "--low-water-bytes";
 const BACKLOG: &str = "--backlog-bytes-max";
@@ -127,6 +133,15 @@ const fn limit(flag: &'static str, kind: Kind) -> Limit {
 impl Limit {
     pub(super) fn find(flag: &str) -> Option<&'static Self> {
         LIMITS.iter().find(|limit| limit.flag == flag)
+    }
+
+    /// Finds the flag of a field of [`Config`] by the field's name.
+    pub(super) fn of_field(name: &str) -> Option<&'static Self> {
+        // Without an underscore, it could be any word: `lag`.
+        if !name.contains('_') {
+            return None;
+        }
+        Self::find(&format!("--{}", name.replace('_', "-")))
     }
 
     pub(super) fn spec(&self) -> FlagSpec {
@@ -203,13 +218,9 @@ pub(super) fn finish(
 /// Replaces each field name in an error message of `Config` by the name of its flag, or of its variable if that was
 /// given.
 fn with_flag_names(rule: &str, by_variable: &[&str]) -> String {
-    let words = rule.split(' ').map(|word| {
-        let flag = format!("--{}", word.replace('_', "-"));
-        match Limit::find(&flag) {
-            Some(limit) if by_variable.contains(&limit.flag) => variables::name_of(limit.flag),
-            Some(limit) => limit.flag.to_owned(),
-            None => word.to_owned(),
-        }
+    let words = rule.split(' ').map(|word| match Limit::of_field(word) {
+        Some(limit) => variables::flag_or_variable(limit.flag, by_variable),
+        None => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
 }

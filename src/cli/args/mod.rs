@@ -10,6 +10,9 @@ mod bench;
 mod client_tls;
 #[cfg(feature = "connect")]
 mod connect;
+#[cfg(any(feature = "bench", feature = "connect"))]
+mod credentials;
+mod effect;
 mod flag;
 #[cfg(any(feature = "bench", feature = "connect"))]
 mod handshake;
@@ -37,7 +40,7 @@ pub(crate) use origin::Origin;
 pub(crate) use route::Route;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{Certificates, TlsSettings};
-#[cfg(feature = "connect")]
+#[cfg(any(feature = "bench", feature = "connect"))]
 pub(crate) use url::resolve;
 
 use super::help;
@@ -95,8 +98,9 @@ pub(crate) struct Serve {
     pub(crate) config: Config,
     /// Whether `connections_max` was given. If not, it is derived from the limit on open files.
     pub(crate) has_connections_max: bool,
-    /// Environment variables that start with `WSLOOP_` and belong to no flag.
-    pub(crate) unknown_variables: Vec<String>,
+    /// Sentences about environment variables that start with `WSLOOP_` and belong to no flag, or whose flag has no
+    /// effect. Each begins with the name of the variable.
+    pub(crate) ignored_variables: Vec<String>,
 }
 
 /// Format of the log.
@@ -211,6 +215,11 @@ pub(crate) fn command_of(first: Option<&OsString>) -> Option<&str> {
     first?.to_str().filter(|word| commands.contains(word))
 }
 
+/// Returns the flag that sets the field `name` of [`Config`], if it is a limit.
+pub(crate) fn flag_of_limit(name: &str) -> Option<&'static str> {
+    Limit::of_field(name).map(|limit| limit.flag)
+}
+
 /// The flags of a server, except those that set limits.
 static FLAGS: &[Flag<ServeArgs>] = &[
     Flag::with_value(Some("-l"), "--listen", ServeArgs::listen).repeatable(),
@@ -223,7 +232,7 @@ static FLAGS: &[Flag<ServeArgs>] = &[
         Ok(())
     }),
     Flag::switch(None, "--no-page", |serve| serve.no_page = true),
-    Flag::with_value(None, "--metrics", ServeArgs::metrics),
+    Flag::with_value(None, METRICS, ServeArgs::metrics),
     Flag::with_value(None, "--log-format", ServeArgs::log_format),
     Flag::with_value(None, "--trusted-proxy", ServeArgs::trusted_proxy).repeatable(),
     Flag::with_value(None, FORWARDED_HEADER, ServeArgs::forwarded_header),
@@ -256,6 +265,7 @@ static FLAGS: &[Flag<ServeArgs>] = &[
     Flag::switch(None, tls::SELF_SIGNED, ServeArgs::tls_self_signed),
 ];
 
+const METRICS: &str = "--metrics";
 const REPLAY: &str = "--replay";
 
 /// A flag of a server, from [`FLAGS`] or [`LIMITS`].
@@ -319,7 +329,9 @@ struct ServeArgs {
     given: Vec<&'static str>,
     /// Long names of the flags that were set by environment variables.
     by_variable: Vec<&'static str>,
-    unknown_variables: Vec<String>,
+    ignored_variables: Vec<String>,
+    /// Whether the environment may have sockets of a parent process, which the arguments do not describe.
+    may_inherit: bool,
 }
 
 impl ServeArgs {
@@ -388,13 +400,13 @@ impl ServeArgs {
     /// Applies `--host`.
     fn host(&mut self, text: &str) -> Result<(), String> {
         self.hosts.push(host::parse(text)?);
-        Ok(())
+        check_star(self.hosts.len(), self.hosts.contains(&Host::Any))
     }
 
     /// Applies `--origin`.
     fn origin(&mut self, text: &str) -> Result<(), String> {
         self.origins.push(origin::parse(text)?);
-        Ok(())
+        check_star(self.origins.len(), self.origins.contains(&Origin::Any))
     }
 
     /// Applies `--subprotocol`.
@@ -444,17 +456,21 @@ impl ServeArgs {
     }
 
     /// Checks the arguments together and fills in defaults.
-    fn finish(self) -> Result<Serve, UsageError> {
+    fn finish(mut self) -> Result<Serve, UsageError> {
+        if self.routes.is_empty() {
+            self.routes = self.command.routes();
+        }
+        effect::check(&mut self)?;
         #[cfg(feature = "tls")]
         let tls = tls::finish(&self)?;
         let Self {
-            command,
+            command: _,
             args_read: _,
             listen,
             sockets,
             #[cfg(feature = "tls")]
                 tls: _,
-            mut routes,
+            routes,
             replay,
             hosts,
             origins,
@@ -465,53 +481,22 @@ impl ServeArgs {
             config,
             given,
             by_variable,
-            unknown_variables,
+            ignored_variables,
+            may_inherit: _,
         } = self;
-        let needs = |flag: &str, what, example| {
-            let is_by_variable = by_variable.contains(&flag);
-            let name = if is_by_variable {
-                variables::name_of(flag)
-            } else {
-                flag.to_owned()
-            };
-            Err(UsageError(format!(
-                "{name} needs {what}; add {example} or remove {name}"
-            )))
+        let metrics_error = |path: &str, reason| {
+            let name = variables::flag_or_variable(METRICS, &by_variable);
+            Err(UsageError::invalid_value(&name, path, reason))
         };
-        if sockets.unix_mode.is_some() && !listen.iter().any(Listen::is_unix) {
-            return needs("--unix-mode", "a Unix socket", "-l unix:PATH");
-        }
-        // Without these, the server listens on the default address.
-        let mut serving = listen.iter().filter(|one| !one.is_metrics).peekable();
-        if sockets.is_port_shared && serving.peek().is_some() && serving.all(Listen::is_unix) {
-            return needs("--reuse-port", "a TCP port", "-l PORT");
-        }
-        if [&given, &by_variable]
-            .iter()
-            .any(|flags| flags.contains(&FORWARDED_HEADER))
-            && config.trusted_proxies.is_empty()
-        {
-            return needs(
-                FORWARDED_HEADER,
-                "a trusted proxy",
-                "--trusted-proxy NETWORK",
-            );
-        }
-        if routes.is_empty() {
-            routes = command.routes();
-        }
-        if replay.is_some() && !routes.iter().any(|(_, route)| *route == Route::Broadcast) {
-            return needs(REPLAY, "a broadcast", "-r PATH=broadcast");
-        }
         if let Some(path) = &metrics
             && routes.iter().any(|(other, _)| other == path)
         {
             let reason = "is also the path of a route; choose another path";
-            return Err(UsageError::invalid_value("--metrics", path, reason));
+            return metrics_error(path, reason);
         }
         if !no_page && metrics.as_deref() == Some("/") {
             let reason = "is the path of the built-in page; choose another path or add --no-page";
-            return Err(UsageError::invalid_value("--metrics", "/", reason));
+            return metrics_error("/", reason);
         }
         let config = limits::finish(config, &given, &by_variable)?;
         let has_connections_max = [given, by_variable]
@@ -532,9 +517,17 @@ impl ServeArgs {
             page: !no_page,
             config,
             has_connections_max,
-            unknown_variables,
+            ignored_variables,
         })
     }
+}
+
+/// Returns an error if `*`, which allows all, is not the only value of its flag.
+fn check_star(values: usize, has_star: bool) -> Result<(), String> {
+    if values > 1 && has_star {
+        return Err("cannot be used with another value, because * allows all".to_owned());
+    }
+    Ok(())
 }
 
 /// The command of a server. It selects the help text and the default routes.
@@ -613,5 +606,5 @@ fn unknown_flag(flag: &str, mut known: impl Iterator<Item = &'static str>) -> Us
     UsageError(format!("unknown flag {flag:?}{meant}"))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bench", feature = "connect"))]
 mod tests;

@@ -30,7 +30,15 @@ pub(super) fn parse(text: &str) -> Result<(String, Route), String> {
         return Err("is not PATH=HANDLER, such as /chat=broadcast".to_owned());
     };
     check_path(path).map_err(|reason| format!("has the path {path:?}, which {reason}"))?;
-    Ok((path.to_owned(), parse_handler(handler)?))
+    let route = parse_handler(handler)?;
+    // The shortest path that ends in /* matches ends in the slash.
+    let bytes = path.strip_suffix('*').unwrap_or(path).len();
+    if route == Route::Broadcast && bytes > BROADCAST_PATH_BYTES_MAX {
+        return Err(format!(
+            "has a path of {bytes} bytes; a broadcast answers paths of more than {BROADCAST_PATH_BYTES_MAX} with HTTP 414"
+        ));
+    }
+    Ok((path.to_owned(), route))
 }
 
 /// Checks the syntax of a path.
@@ -72,6 +80,9 @@ fn parse_handler(handler: &str) -> Result<Route, String> {
     }
 }
 
+/// Maximum length of a path that [`wsloop::handlers::Broadcast`] accepts.
+const BROADCAST_PATH_BYTES_MAX: usize = 512;
+
 const EXPECTED: &str = "expected echo, echo:PREFIX, broadcast or reply:TEXT";
 
 #[cfg(test)]
@@ -110,6 +121,28 @@ mod tests {
         ];
         for (text, path, route) in table {
             assert_eq!(parse(text), Ok((path.to_owned(), route)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_broadcast_that_no_client_could_reach_is_refused() {
+        let longest = format!("/{}", "x".repeat(511));
+        for (path, handler, is_refused) in [
+            (longest.clone(), "broadcast", false),
+            (format!("{longest}x"), "broadcast", true),
+            (format!("{longest}x"), "echo", false),
+            (
+                format!("{}/*", &longest[1..].replacen('x', "/", 1)),
+                "broadcast",
+                false,
+            ),
+            (format!("{longest}/*"), "broadcast", true),
+        ] {
+            let result = parse(&format!("{path}={handler}"));
+            assert_eq!(result.is_err(), is_refused, "{path}={handler}");
+            if let Err(reason) = result {
+                assert!(reason.starts_with("has a path of 513 bytes"), "{reason}");
+            }
         }
     }
 

@@ -1,28 +1,30 @@
-//! URLs to connect to: `ws://HOST[:PORT][/PATH][?QUERY]`, or `wss://` for TLS.
+//! URLs to connect to: `ws://[USER[:PASSWORD]@]HOST[:PORT][/PATH][?QUERY]`, or `wss://` for TLS.
 //!
-//! [`Url::parse`] resolves the host name, as in `address`. It stores all addresses, because a server may listen on one
-//! of them only. [`UrlParts::split`] resolves nothing.
+//! Parsing resolves no host name: a name without addresses is a failed connection, not an invalid argument.
 
 use super::address::is_host_byte;
-use super::{client_tls, units};
-use std::io;
+use super::{client_tls, credentials, units};
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use wsloop::proto::ClientOpening;
 
 #[cfg(feature = "bench")]
-/// A `ws` or `wss` URL (RFC 6455 section 3) and the socket addresses of its host.
+/// A `ws` or `wss` URL (RFC 6455 section 3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Url {
-    /// Text of the argument.
+    /// The argument without the user name and the password.
     pub(crate) text: String,
     /// The host name or IP address if the scheme is wss: the name that the server's certificate must have.
     pub(crate) tls_name: Option<String>,
     /// Value of the Host header: the host, with the port if the URL contains one.
     pub(crate) host: String,
+    /// The host name or IP address, without brackets.
+    pub(crate) name: String,
+    pub(crate) port: u16,
     /// The path and query.
     pub(crate) target: String,
-    /// Addresses of the host; at least one.
-    pub(crate) sockets: Vec<SocketAddr>,
+    /// Value of the Authorization header, if the argument has a user name.
+    pub(crate) authorization: Option<String>,
 }
 
 /// The parts of a `ws` or `wss` URL.
@@ -43,23 +45,21 @@ pub(super) struct UrlParts<'t> {
 
 #[cfg(feature = "bench")]
 impl Url {
-    /// Parses a URL and resolves its host.
+    /// Parses a URL, with or without its scheme.
     ///
     /// # Errors
     /// The reason, as the predicate of a sentence about the URL.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let text = &with_scheme(text);
         let parts = UrlParts::split(text)?;
-        if parts.credentials.is_some() {
-            return Err("has a user name (@), which a ws URL cannot have".to_owned());
-        }
-        let sockets = resolve(parts.name, parts.port)
-            .map_err(|error| format!("has a host name that cannot be resolved: {error}"))?;
         Ok(Self {
-            text: text.to_owned(),
+            text: parts.text_without_credentials(text),
             tls_name: parts.is_wss.then(|| parts.name.to_owned()),
             host: parts.host.to_owned(),
+            name: parts.name.to_owned(),
+            port: parts.port,
+            authorization: parts.authorization(),
             target: parts.target,
-            sockets,
         })
     }
 }
@@ -105,16 +105,50 @@ impl<'t> UrlParts<'t> {
             target,
         })
     }
+
+    /// Returns `text`, the URL with these parts, without the user name and the password.
+    pub(super) fn text_without_credentials(&self, text: &str) -> String {
+        match self.credentials {
+            Some(credentials) => text.replacen(&format!("{credentials}@"), "", 1),
+            None => text.to_owned(),
+        }
+    }
+
+    /// Returns the value of the Authorization header, if the URL has a user name.
+    pub(super) fn authorization(&self) -> Option<String> {
+        self.credentials.map(credentials::basic)
+    }
+}
+
+/// Returns an argument as a URL. As in wscat, the scheme is ws if there is none. `PORT` and `:PORT` are on 127.0.0.1, as with
+/// `serve -l`.
+pub(super) fn with_scheme(word: &str) -> String {
+    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if word
+        .split_once("://")
+        .is_some_and(|(scheme, _)| is_scheme(scheme))
+    {
+        return word.to_owned();
+    }
+    let end = word.find(['/', '?']).unwrap_or(word.len());
+    let port = word[..end].strip_prefix(':');
+    match port {
+        Some(_) => format!("ws://127.0.0.1{word}"),
+        None if units::is_digits(&word[..end]) => format!("ws://127.0.0.1:{word}"),
+        None => format!("ws://{word}"),
+    }
 }
 
 /// Returns all addresses of a host name or IP address; at least one.
 ///
 /// # Errors
-/// Returns the error of the resolver.
-pub(crate) fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let sockets: Vec<_> = (name, port).to_socket_addrs()?.collect();
+/// Returns why the name cannot be resolved.
+pub(crate) fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let failed = |why: &dyn fmt::Display| format!("cannot resolve the host name {name:?}: {why}");
+    let sockets = (name, port).to_socket_addrs();
+    let sockets: Vec<_> = sockets.map_err(|error| failed(&error))?.collect();
     if sockets.is_empty() {
-        return Err(io::Error::other("it has no addresses"));
+        return Err(failed(&"it has no addresses"));
     }
     Ok(sockets)
 }
@@ -163,7 +197,7 @@ const TLS_PORT_DEFAULT: u16 = 443;
 
 const EXPECTED: &str = "expected ws://HOST:PORT/PATH";
 
-#[cfg(test)]
+#[cfg(all(test, feature = "bench"))]
 mod tests {
     use super::*;
 
@@ -196,7 +230,8 @@ mod tests {
             let url = Url::parse(text).unwrap();
             assert_eq!(url.text, text);
             assert_eq!(url.host, host, "{text}");
-            assert_eq!(url.sockets, [socket.parse().unwrap()], "{text}");
+            let sockets = resolve(&url.name, url.port).unwrap();
+            assert_eq!(sockets, [socket.parse().unwrap()], "{text}");
             assert_eq!(url.target, target, "{text}");
         }
     }
@@ -211,7 +246,8 @@ mod tests {
         for (text, name, socket) in table {
             let url = Url::parse(text).unwrap();
             assert_eq!(url.tls_name.as_deref(), Some(name), "{text}");
-            assert_eq!(url.sockets, [socket.parse().unwrap()], "{text}");
+            let sockets = resolve(&url.name, url.port).unwrap();
+            assert_eq!(sockets, [socket.parse().unwrap()], "{text}");
         }
         assert_eq!(Url::parse("ws://127.0.0.1").unwrap().tls_name, None);
     }
@@ -227,20 +263,50 @@ mod tests {
     fn a_name_is_resolved() {
         let url = Url::parse("ws://localhost:9000/chat").unwrap();
         assert_eq!(url.host, "localhost:9000");
-        assert!(url.sockets.iter().all(|socket| socket.ip().is_loopback()));
+        let sockets = resolve(&url.name, url.port).unwrap();
+        assert!(sockets.iter().all(|socket| socket.ip().is_loopback()));
+    }
+
+    #[test]
+    fn a_name_is_parsed_even_if_it_cannot_be_resolved() {
+        // RFC 1035 section 2.3.4: a label has at most 63 octets, so no resolver asks the network for this one.
+        let name = "a".repeat(64);
+        let url = Url::parse(&format!("ws://{name}/")).unwrap();
+        let reason = resolve(&url.name, url.port).unwrap_err();
+        let expected = format!("cannot resolve the host name {name:?}: ");
+        assert!(reason.starts_with(&expected), "{reason}");
+    }
+
+    #[test]
+    fn credentials_are_not_part_of_the_text() {
+        let url = Url::parse("ws://a:b%40@c:9/d@e").unwrap();
+        assert_eq!((&*url.text, &*url.host), ("ws://c:9/d@e", "c:9"));
+        // The base64 of a:b@.
+        assert_eq!(url.authorization.as_deref(), Some("Basic YTpiQA=="));
+    }
+
+    /// Regression test: `bench` refused what `connect` accepts.
+    #[test]
+    fn the_scheme_and_the_host_of_this_machine_may_be_missing() {
+        for (text, expected) in [
+            ("9700", "ws://127.0.0.1:9700"),
+            (":9700/echo?a", "ws://127.0.0.1:9700/echo?a"),
+            ("localhost:80/echo", "ws://localhost:80/echo"),
+        ] {
+            assert_eq!(Url::parse(text).unwrap().text, expected);
+        }
     }
 
     #[test]
     fn a_malformed_url_is_refused_with_its_reason() {
         let table = [
-            ("", "has no scheme"),
-            ("localhost:80", "has no scheme"),
+            ("", "has no host"),
+            ("99999", "above 65535"),
             ("https://localhost/", "is not a ws URL"),
             ("http://localhost/", "is not a ws URL"),
             ("ws://", "has no host"),
             ("ws:///path", "has no host"),
             ("ws://:80/", "has no host"),
-            ("ws://a@localhost/", "has a user"),
             ("ws://localhost/#x", "has a fragment"),
             ("ws://localhost:0/", "has port 0"),
             ("ws://localhost:/", "not a number"),

@@ -22,10 +22,13 @@ pub(super) fn apply(
         if name == "LISTEN_FDS" {
             serve.tls.is_socket_passed = true;
         }
-        if let Ok(name) = name.into_string()
-            && name.starts_with(PREFIX)
-        {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        if name.starts_with(PREFIX) {
             ours.push((name, value));
+        } else if name == "LISTEN_FDS" {
+            serve.may_inherit = true;
         }
     }
     for (name, value) in &ours {
@@ -45,7 +48,8 @@ pub(super) fn apply(
         }
     }
     for (name, _) in ours {
-        serve.unknown_variables.push(name);
+        let sentence = name + " belongs to no flag; see 'wsloop serve --help'";
+        serve.ignored_variables.push(sentence);
     }
     Ok(())
 }
@@ -101,6 +105,15 @@ fn switch(value: &str) -> Result<bool, &'static str> {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
         _ => Err("is neither on (1, true, yes, on) nor off (0, false, no, off)"),
+    }
+}
+
+/// Returns the name for error messages: the flag, or its variable if that was given.
+pub(super) fn flag_or_variable(flag: &str, by_variable: &[&str]) -> String {
+    if by_variable.contains(&flag) {
+        name_of(flag)
+    } else {
+        flag.to_owned()
     }
 }
 

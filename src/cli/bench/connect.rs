@@ -23,6 +23,8 @@ pub(super) struct Opened {
     pub(super) errors: u64,
     /// Reason of the first failure.
     pub(super) first_error: Option<String>,
+    /// Number of opening handshakes in which the server selected no subprotocol.
+    pub(super) without_subprotocol: u64,
     /// Time from the start of the first attempt to the last successful opening handshake.
     pub(super) seconds: f64,
     /// Time from the start of an attempt to the end of its opening handshake.
@@ -87,6 +89,7 @@ pub(super) fn open(
         handshakes: 0,
         planned: bench.connections,
         first_error: None,
+        without_subprotocol: 0,
         latencies: tally::latencies(),
         tls_latencies: tally::latencies(),
         last_tls: None,
@@ -113,6 +116,7 @@ struct Connecting<'b> {
     /// Number of connections to attempt: those requested, or fewer when the process runs out of descriptors.
     planned: usize,
     first_error: Option<String>,
+    without_subprotocol: u64,
     latencies: hdrhistogram::Histogram<u64>,
     /// Times of the TLS handshakes.
     tls_latencies: hdrhistogram::Histogram<u64>,
@@ -222,9 +226,10 @@ impl Connecting<'_> {
         match &mut slots[index] {
             Slot::Opening { attempt, started } => match attempt.advance(buf) {
                 Progress::Pending => {}
-                Progress::Opened(stream, _, rest) => {
+                Progress::Opened(stream, response, rest) => {
                     self.handshakes -= 1;
                     let agreed = stream.agreed();
+                    self.without_subprotocol += u64::from(response.subprotocol().is_none());
                     let mut connection = LoadConnection::new(stream);
                     match connection.receive(rest, expected) {
                         Ok(counted) if counted.is_closed => {
@@ -338,6 +343,7 @@ impl Connecting<'_> {
             }),
             errors: (self.bench.connections - connections.len()) as u64,
             first_error: self.first_error,
+            without_subprotocol: self.without_subprotocol,
             seconds: tally::seconds(self.last_open),
             latency: Latency::of(&self.latencies),
             is_interrupted,

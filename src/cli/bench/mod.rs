@@ -30,7 +30,7 @@ mod schedule;
 mod tally;
 mod timeline;
 
-use super::args::Bench;
+use super::args::{self, Bench};
 use super::client::{Stream, TlsClient};
 use super::stderr;
 use chart::ChartFile;
@@ -85,6 +85,8 @@ pub(super) fn run(bench: &Bench) -> Result<Output, String> {
 /// Runs the load. See [`run`] for errors.
 fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
     let process = process(bench)?;
+    // Before signals are handled, so that Ctrl-C ends the process while a name is resolved.
+    let addresses = args::resolve(&bench.url.name, bench.url.port)?;
     let payload = cycle::payload(bench.size, bench.is_binary);
     let message = if bench.is_binary {
         Message::binary(&payload)
@@ -98,7 +100,7 @@ fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
     poll.registry()
         .register(&mut signals, SIGNALS, Interest::READABLE)
         .map_err(describe)?;
-    let address = address(&bench.url.sockets)?;
+    let address = address(&addresses)?;
     let tls = match &bench.url.tls_name {
         Some(name) if bench.is_tls_resumed => {
             Some(TlsClient::new(name, &bench.tls, bench.connections)?)
@@ -131,6 +133,9 @@ fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
     if opened.connections.is_empty() {
         let reason = opened.first_error.as_deref().unwrap_or("unknown reason");
         return Err(format!("no connection to {}: {reason}", bench.url.text));
+    }
+    if !bench.subprotocols.is_empty() && opened.without_subprotocol > 0 {
+        stderr::print("wsloop: the server chose no subprotocol\n");
     }
     let connect = connect(&opened);
     let tls = opened.tls.clone();

@@ -8,7 +8,9 @@ mod stream;
 mod tls;
 
 pub(super) use attempt::{Attempt, Failure, Progress};
-pub(super) use random::{MaskingKeys, nonce};
+#[cfg(feature = "connect")]
+pub(super) use random::MaskingKeys;
+pub(super) use random::nonce;
 #[cfg(feature = "tls-client")]
 use stream::HandshakeError;
 pub(super) use stream::{Address, Handshake, Stream};

@@ -22,12 +22,14 @@ pub(in super::super) fn nonce() -> [u8; 16] {
 /// strong source of entropy, and the masking key for a given frame MUST NOT make it simple for a server/proxy to
 /// predict the masking key for a subsequent frame." Each key is half of the SipHash of the frame's number in the
 /// connection. Predicting a key from all previous keys means breaking SipHash.
+#[cfg(feature = "connect")]
 #[derive(Default)]
 pub(in super::super) struct MaskingKeys {
     random: RandomState,
     count: u64,
 }
 
+#[cfg(feature = "connect")]
 impl MaskingKeys {
     /// Returns the key of the next frame.
     pub(in super::super) fn next(&mut self) -> [u8; 4] {
@@ -37,7 +39,7 @@ impl MaskingKeys {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "connect"))]
 mod tests {
     use super::*;
     use std::collections::HashSet;

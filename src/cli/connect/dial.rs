@@ -26,8 +26,7 @@ pub(super) struct Dialled {
 pub(super) fn addresses(place: &Place) -> Result<Vec<Address>, String> {
     match place {
         Place::Tcp { name, port } => {
-            let sockets = args::resolve(name, *port)
-                .map_err(|error| format!("cannot resolve the host name {name:?}: {error}"))?;
+            let sockets = args::resolve(name, *port)?;
             Ok(sockets.into_iter().map(Address::Tcp).collect())
         }
         Place::Unix(path) => Ok(vec![Address::Unix(path.clone())]),

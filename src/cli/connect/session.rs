@@ -198,12 +198,12 @@ impl<'c> Session<'c> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result.map_err(describe)?,
             }
-            let mut has_signal = false;
+            let mut interrupts = 0;
             for event in &events {
                 match event.token() {
                     SIGNALS => {
                         for signal in signals.pending() {
-                            has_signal |= !self.is_of_terminal(signal);
+                            interrupts += u32::from(!self.is_of_terminal(signal));
                         }
                     }
                     SERVER => {
@@ -215,8 +215,10 @@ impl<'c> Session<'c> {
                     _ => {}
                 }
             }
-            if has_signal && !self.interrupt() {
-                return self.result;
+            for _ in 0..interrupts {
+                if !self.interrupt() {
+                    return self.result;
+                }
             }
         }
     }

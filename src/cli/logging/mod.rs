@@ -8,6 +8,7 @@
 //! A line never contains a character that a terminal would execute or hide, even if a peer sent it: see `escape`.
 
 mod filter;
+mod limit;
 mod object;
 
 use super::args::LogFormat;
@@ -111,7 +112,8 @@ fn text() -> WriteRecord {
     // A message is one line, so no further lines need indentation.
     format.target(false).indent(None);
     Box::new(move |out, record| {
-        let message = Printable(record.args());
+        let message = limit::with_flag(record.args().to_string());
+        let message = Printable(message);
         let mut printable = Record::builder();
         let printable = printable.level(record.level());
         format.format(out, &printable.args(format_args!("{message}")).build())

@@ -5,6 +5,7 @@
 //! them. The library has already escaped text that peers sent, in Rust's notation, so that decoded values are safe to
 //! print, too.
 
+use super::limit;
 use crate::cli::json;
 use env_logger::fmt::Formatter;
 use log::Record;
@@ -27,7 +28,7 @@ fn line(time: &dyn Display, record: &Record<'_>) -> String {
     match record.key_values().get(Key::from(EVENT)) {
         // The text is omitted, because the fields contain the same information.
         Some(event) => fields.string("message", &event.to_string()),
-        None => fields.string("message", &record.args().to_string()),
+        None => fields.string("message", &limit::with_flag(record.args().to_string())),
     }
     // Only writing can fail, and writing to a String does not.
     let _ = record.key_values().visit(&mut fields);
@@ -36,6 +37,9 @@ fn line(time: &dyn Display, record: &Record<'_>) -> String {
 
 /// The key of the field that becomes the message: what happened, without figures.
 const EVENT: &str = "event";
+
+/// The key of the field that says why a session ended or was refused.
+const ERROR: &str = "error";
 
 /// A JSON object under construction: `{` and the members so far.
 struct Fields(String);
@@ -55,6 +59,12 @@ impl Fields {
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         if key.as_str() == EVENT {
+            return Ok(());
+        }
+        if key.as_str() == ERROR
+            && let Some(error) = value.to_borrowed_str()
+        {
+            self.string(ERROR, &limit::with_flag(error.to_owned()));
             return Ok(());
         }
         value.visit(Member {
@@ -108,6 +118,19 @@ mod tests {
         let record = record.args(format_args!("x left with code 1000"));
         let line = line(&"now", &record.key_values(&values).build());
         let expected = r#"{"time":"now","level":"INFO","message":"left","code":1000}"#;
+        assert_eq!(line, format!("{expected}\n"));
+    }
+
+    #[test]
+    fn the_error_has_the_flag_of_the_limit() {
+        let values = [
+            ("event", Value::from("left")),
+            ("error", Value::from("idle_timeout reached")),
+        ];
+        let mut record = Record::builder();
+        let line = line(&"now", &record.key_values(&values).build());
+        let expected =
+            r#"{"time":"now","level":"INFO","message":"left","error":"--idle-timeout reached"}"#;
         assert_eq!(line, format!("{expected}\n"));
     }
 

@@ -144,6 +144,11 @@ impl HttpResponse {
         self.status.as_u16()
     }
 
+    /// Returns the name of the status, such as `Forbidden`. Empty if it has none.
+    pub(crate) fn reason_phrase(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("")
+    }
+
     /// Returns the body. It is not sent in a response to HEAD, nor with status 204 or 304.
     pub fn body(&self) -> &[u8] {
         &self.body

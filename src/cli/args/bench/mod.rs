@@ -3,8 +3,11 @@
 
 pub(super) mod flags;
 
+use super::handshake::Destination;
 use super::url::Url;
-use super::{ClientTls, Command, UsageError, flag, handshake, help, reject_value, utf8};
+use super::{
+    ClientTls, Command, UsageError, credentials, flag, handshake, help, reject_value, utf8,
+};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -51,13 +54,18 @@ impl Bench {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        handshake::opening(
-            &self.url.host,
-            &self.url.target,
-            &self.headers,
-            &self.subprotocols,
-            key,
-        )
+        let Url {
+            host,
+            target,
+            authorization,
+            ..
+        } = &self.url;
+        let destination = Destination {
+            host,
+            target,
+            authorization: authorization.as_deref(),
+        };
+        handshake::opening(&destination, &self.headers, &self.subprotocols, key)
     }
 }
 
@@ -135,8 +143,7 @@ impl BenchArgs {
                 "unexpected argument {word:?} (bench takes one URL)"
             )));
         }
-        let url =
-            Url::parse(word).map_err(|reason| UsageError(format!("the URL {word:?} {reason}")))?;
+        let url = Url::parse(word).map_err(|reason| credentials::invalid_url(word, &reason))?;
         self.url = Some(url);
         Ok(())
     }
@@ -160,6 +167,7 @@ impl BenchArgs {
                 Ok(())
             }
         };
+        handshake::check_origin(&bench.headers, given)?;
         if has("--text") && has("--binary") {
             forbid("--text", "--binary")?;
         }

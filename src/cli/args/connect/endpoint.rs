@@ -2,8 +2,7 @@
 //! without addresses is a failed connection, not an invalid argument.
 
 use super::super::listen::{Listen, ListenAddress};
-use super::super::units;
-use super::super::url::UrlParts;
+use super::super::url::{UrlParts, with_scheme};
 use wsloop::proto::ClientOpening;
 
 /// A server to connect to, and what to request from it.
@@ -57,20 +56,16 @@ impl Endpoint {
         }
         let full = with_scheme(word);
         let parts = UrlParts::split(&full)?;
-        let text = match parts.credentials {
-            Some(credentials) => full.replacen(&format!("{credentials}@"), "", 1),
-            None => full.clone(),
-        };
         Ok(Self {
-            text,
+            text: parts.text_without_credentials(&full),
             place: Place::Tcp {
                 name: parts.name.to_owned(),
                 port: parts.port,
             },
             tls_name: parts.is_wss.then(|| parts.name.to_owned()),
             host: parts.host.to_owned(),
+            authorization: parts.authorization(),
             target: parts.target,
-            authorization: parts.credentials.map(basic),
         })
     }
 
@@ -99,84 +94,12 @@ impl Endpoint {
     }
 }
 
-/// Returns the argument as a URL. As in wscat, the scheme is ws if there is none.
-fn with_scheme(word: &str) -> String {
-    let is_scheme = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if word
-        .split_once("://")
-        .is_some_and(|(scheme, _)| is_scheme(scheme))
-    {
-        return word.to_owned();
-    }
-    let end = word.find(['/', '?']).unwrap_or(word.len());
-    let port = word[..end].strip_prefix(':');
-    match port {
-        Some(_) => format!("ws://127.0.0.1{word}"),
-        None if units::is_digits(&word[..end]) => format!("ws://127.0.0.1:{word}"),
-        None => format!("ws://{word}"),
-    }
-}
-
-/// Returns an invalid argument for an error message: without what may be a user name and a password.
-pub(super) fn without_credentials(word: &str) -> String {
-    let Some((before, rest)) = word.rsplit_once('@') else {
-        return word.to_owned();
-    };
-    let scheme = before.find("://").map_or("", |end| &before[..end + 3]);
-    format!("{scheme}***@{rest}")
-}
-
-/// Returns the value of the Authorization header for `USER[:PASSWORD]`, in which percent sequences are decoded
-/// (RFC 7617).
-fn basic(credentials: &str) -> String {
-    let mut decoded = percent_decoded(credentials.as_bytes());
-    if !credentials.contains(':') {
-        decoded.push(b':');
-    }
-    format!("Basic {}", base64(&decoded))
-}
-
-/// Decodes percent sequences. An invalid one stays as it is.
-fn percent_decoded(mut text: &[u8]) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let mut decoded = Vec::new();
-    while let Some((&first, rest)) = text.split_first() {
-        text = rest;
-        if let (b'%', &[high, low, ref after @ ..]) = (first, rest)
-            && let (Some(high), Some(low)) = (digit(high), digit(low))
-        {
-            decoded.push((16 * high + low) as u8);
-            text = after;
-        } else {
-            decoded.push(first);
-        }
-    }
-    decoded
-}
-
-/// Encodes bytes in base64 with padding (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for letter in 0..4 {
-            text.push(if letter > group.len() {
-                '='
-            } else {
-                char::from(LETTERS[(bits >> (18 - 6 * letter) & 63) as usize])
-            });
-        }
-    }
-    text
-}
-
 /// Host header for a Unix socket, which has no host. npm ws and nginx send the same.
 const UNIX_HOST: &str = "localhost";
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::credentials::base64;
     use super::*;
 
     fn tcp(name: &str, port: u16) -> Place {
@@ -260,30 +183,6 @@ mod tests {
             assert_eq!(endpoint.authorization, Some(value), "{word}");
             assert_eq!(endpoint.text, text);
         }
-        for (word, shown) in [
-            ("ws://u:pa/ss@a/", "ws://***@a/"),
-            ("u:pa/ss@a/", "***@a/"),
-            ("ws://a/", "ws://a/"),
-        ] {
-            assert_eq!(without_credentials(word), shown);
-        }
-    }
-
-    #[test]
-    fn base64_has_the_test_vectors_of_rfc_4648() {
-        let table = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (bytes, text) in table {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(b"\xFB\xFF"), "+/8=");
     }
 
     #[test]

@@ -5,7 +5,10 @@ pub(super) mod flags;
 
 pub(crate) use endpoint::{Endpoint, Place};
 
-use super::{ClientTls, Command, UsageError, flag, handshake, help, reject_value, utf8};
+use super::handshake::Destination;
+use super::{
+    ClientTls, Command, UsageError, credentials, flag, handshake, help, reject_value, utf8,
+};
 use flags::FLAGS;
 use lexopt::{Arg, Parser};
 use std::time::Duration;
@@ -56,15 +59,18 @@ impl Connect {
     /// # Errors
     /// A header or a subprotocol is invalid. Parsed arguments are valid.
     pub(crate) fn opening(&self, key: [u8; 16]) -> Result<ClientOpening, RequestError> {
-        let mut headers = self.headers.clone();
-        let is_given = |(name, _): &(String, String)| name.eq_ignore_ascii_case("Authorization");
-        if let Some(value) = &self.endpoint.authorization
-            && !headers.iter().any(is_given)
-        {
-            headers.insert(0, ("Authorization".to_owned(), value.clone()));
-        }
-        let Endpoint { host, target, .. } = &self.endpoint;
-        handshake::opening(host, target, &headers, &self.subprotocols, key)
+        let Endpoint {
+            host,
+            target,
+            authorization,
+            ..
+        } = &self.endpoint;
+        let destination = Destination {
+            host,
+            target,
+            authorization: authorization.as_deref(),
+        };
+        handshake::opening(&destination, &self.headers, &self.subprotocols, key)
     }
 }
 
@@ -114,12 +120,16 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Command, UsageError> {
     }
     let is_wss = connect.endpoint.tls_name.is_some();
     connect.tls.check(&given, is_wss)?;
+    if given.contains(&"--plain") && given.contains(&"--execute") {
+        let reason = "--plain cannot be used with --execute, with which no line is read";
+        return Err(UsageError(reason.to_owned()));
+    }
+    handshake::check_origin(&connect.headers, &given)?;
     Ok(Command::Connect(Box::new(connect)))
 }
 
 fn endpoint(word: &str) -> Result<Endpoint, UsageError> {
-    let shown = || endpoint::without_credentials(word);
-    Endpoint::parse(word).map_err(|reason| UsageError(format!("the URL {:?} {reason}", shown())))
+    Endpoint::parse(word).map_err(|reason| credentials::invalid_url(word, &reason))
 }
 
 impl Default for Connect {

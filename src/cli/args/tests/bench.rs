@@ -140,7 +140,7 @@ fn the_threads_flag_is_rejected_with_the_reason() {
 
 #[test]
 fn an_error_names_the_invalid_argument() {
-    let table: [(&[&str], &str); 29] = [
+    let table: [(&[&str], &str); 30] = [
         (&[URL], "unexpected argument \"ws://127.0.0.1:9/\""),
         (&["-c", "0"], "-c \"0\" is not from 1 to 1000000"),
         (&["-c", "x"], "-c \"x\" is not a whole number"),
@@ -184,6 +184,10 @@ fn an_error_names_the_invalid_argument() {
             "--subprotocol \"a\" is invalid: ",
         ),
         (&["-o", "a", "-o", "b"], "--origin is given twice"),
+        (
+            &["-o", "a", "-H", "Origin: b"],
+            "--origin cannot be used with --header Origin",
+        ),
         (
             &["--skip-greeting", "x"],
             "--skip-greeting \"x\" is not a whole number",

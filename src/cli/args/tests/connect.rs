@@ -139,7 +139,7 @@ fn the_request_has_the_given_headers_and_subprotocols() {
 
 #[test]
 fn an_error_names_the_invalid_argument() {
-    let table: [(&[&str], &str); 18] = [
+    let table: [(&[&str], &str); 20] = [
         (
             &["hello"],
             "unexpected argument \"hello\" (connect takes one URL",
@@ -169,6 +169,14 @@ fn an_error_names_the_invalid_argument() {
         (&["-w", "x"], "-w \"x\" is not a duration"),
         (&["-w", "25h"], "-w \"25h\" is not from 1ms to 24h"),
         (&["--ping", "0"], "--ping \"0\" is not from 1ms to 24h"),
+        (
+            &["--plain", "-x", "a"],
+            "--plain cannot be used with --execute",
+        ),
+        (
+            &["-H", "origin: a", "-o", "b"],
+            "--origin cannot be used with --header Origin",
+        ),
         (&["-n", "-w", "1"], "--wait cannot be used with --no-close"),
         (
             &["--message-bytes-max", "0"],

@@ -83,8 +83,16 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
             assert!(error.starts_with(&start), "{error}");
         }
     }
-    let table: [(&[&str], &str); 18] = [
+    let table: [(&[&str], &str); 23] = [
         (&["--host", "http://x"], "--host \"http://x\" is not a host"),
+        (
+            &["--host=a", "--host=*"],
+            "--host \"*\" cannot be used with another value, because * allows all",
+        ),
+        (
+            &["--origin=*", "--origin=none"],
+            "--origin \"none\" cannot be used with another value, because * allows all",
+        ),
         (&["-l", "x"], "-l \"x\" has no port"),
         (&["--listen", ":1"], "--listen \":1\" has no host"),
         (&["-l", "--no-page"], "-l \"--no-page\" has no port"),
@@ -110,6 +118,18 @@ fn an_invalid_value_error_names_the_flag_and_the_value() {
         (
             &["--replay", "20", "-r", "/=echo"],
             "--replay needs a broadcast; add -r PATH=broadcast or remove --replay",
+        ),
+        (
+            &["echo", "--lag", "skip"],
+            "--lag needs a broadcast; add -r PATH=broadcast or remove --lag",
+        ),
+        (
+            &["-r", "/=reply:x", "--lag-bytes-max", "1M"],
+            "--lag-bytes-max needs a broadcast; add -r PATH=broadcast or remove --lag-bytes-max",
+        ),
+        (
+            &["--replay-bytes-max", "1M"],
+            "--replay-bytes-max needs --replay; add --replay N or remove --replay-bytes-max",
         ),
         (
             &["--trusted-proxy", "localhost"],

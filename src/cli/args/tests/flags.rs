@@ -77,36 +77,26 @@ fn origins_are_stored_in_lower_case() {
         "https://Example.org",
         "--origin=null",
         "--origin=none",
-        "--origin=*",
     ];
     let listed = |text: &str| Origin::Listed(text.to_owned());
-    let expected = [
-        listed("https://example.org"),
-        listed("null"),
-        Origin::None,
-        Origin::Any,
-    ];
+    let expected = [listed("https://example.org"), listed("null"), Origin::None];
     assert_eq!(serve(&args).origins, expected);
+    assert_eq!(serve(&["--origin=*"]).origins, [Origin::Any]);
 }
 
 #[test]
 fn hosts_stay_in_order() {
-    let args = [
-        "echo",
-        "--host",
-        "Example.org",
-        "--host=[::1]:80",
-        "--host=*",
-    ];
+    let args = ["echo", "--host", "Example.org", "--host=[::1]:80"];
     let listed = |text: &str| Host::Listed(text.to_owned());
-    let expected = [listed("Example.org"), listed("[::1]:80"), Host::Any];
+    let expected = [listed("Example.org"), listed("[::1]:80")];
     assert_eq!(serve(&args).hosts, expected);
+    assert_eq!(serve(&["--host=*"]).hosts, [Host::Any]);
 }
 
 #[test]
 fn trusted_proxies_are_networks() {
     let args = [
-        "echo",
+        "-lunix:x",
         "--trusted-proxy",
         "10.0.0.0/8",
         "--trusted-proxy=unix",
@@ -199,7 +189,7 @@ fn every_limit_sets_its_field_and_nothing_else() {
         (&["--kernel-unsent-bytes-max=off"], |config| {
             config.kernel_unsent_bytes_max = None
         }),
-        (&["--replay-bytes-max", "0"], |config| {
+        (&["--replay-bytes-max", "0", "--replay=1"], |config| {
             config.replay_bytes_max = 0
         }),
         (&["--connections-max", "9"], |config| {
@@ -240,6 +230,34 @@ fn every_limit_sets_its_field_and_nothing_else() {
             .iter()
             .any(|(args, _)| args[0].split('=').next() == Some(limit.flag));
         assert!(is_there, "{} has no row", limit.flag);
+    }
+}
+
+/// The log names a limit by its flag, which is the name of its field with dashes.
+#[test]
+fn every_limit_that_ends_a_connection_has_a_flag() {
+    use wsloop::Limit as L;
+    let limits = [
+        L::ConnectionsMax,
+        L::HandshakesMax,
+        L::ConnectionsPerAddressMax,
+        L::HandshakesPerAddressMax,
+        L::HandshakeTimeout,
+        L::IdleTimeout,
+        L::WriteTimeout,
+        L::BacklogBytesMax,
+        L::LagBytesMax,
+    ];
+    let names = limits.map(L::name);
+    let others = [
+        "message_bytes_max",
+        "fragments_max",
+        "head_bytes_max",
+        "headers_max",
+        "shutdown_grace",
+    ];
+    for name in names.into_iter().chain(others) {
+        assert!(flag_of_limit(name).is_some(), "{name}");
     }
 }
 

@@ -16,7 +16,7 @@ fn unix_sockets_and_tcp_addresses_can_be_mixed() {
 #[test]
 fn every_socket_flag_sets_its_field_and_nothing_else() {
     type Change = fn(&mut SocketOptions);
-    let table: [(&[&str], Change); 8] = [
+    let table: [(&[&str], Change); 9] = [
         (&[], |_| {}),
         (&["--unix-mode", "660", "-l=unix:x"], |options| {
             options.unix_mode = Some(0o660)
@@ -29,6 +29,7 @@ fn every_socket_flag_sets_its_field_and_nothing_else() {
             options.tcp_keepalive = Some(Duration::from_secs(120))
         }),
         (&["--tcp-keepalive=off"], |_| {}),
+        (&["--tcp-keepalive=off", "-l=unix:x"], |_| {}),
         (&["--tcp-user-timeout=1.5"], |options| {
             options.tcp_user_timeout = Some(Duration::from_millis(1500))
         }),
@@ -45,7 +46,7 @@ fn every_socket_flag_sets_its_field_and_nothing_else() {
 
 #[test]
 fn invalid_socket_options_are_rejected() {
-    let table: [(&[&str], &str); 9] = [
+    let table: [(&[&str], &str); 16] = [
         (
             &["--unix-mode", "888"],
             "--unix-mode \"888\" is not an octal mode from 0 to 777, such as 660",
@@ -61,6 +62,38 @@ fn invalid_socket_options_are_rejected() {
         (
             &["--reuse-port", "-l", "unix:x"],
             "--reuse-port needs a TCP port; add -l PORT or remove --reuse-port",
+        ),
+        (
+            &["--tcp-keepalive", "9", "-l", "unix:x"],
+            "--tcp-keepalive needs a TCP port; add -l PORT or remove --tcp-keepalive",
+        ),
+        (
+            &["-l", "proxy:unix:x", "--tcp-user-timeout", "9"],
+            "--tcp-user-timeout needs a TCP port; add -l PORT or remove --tcp-user-timeout",
+        ),
+        (
+            &["-l", "unix:x", "--kernel-unsent-bytes-max=1K"],
+            "--kernel-unsent-bytes-max needs a TCP port; add -l PORT or remove --kernel-unsent-bytes-max",
+        ),
+        (
+            &["--trusted-proxy=::1", "--trusted-proxy=unix", "-l80"],
+            "--trusted-proxy unix needs a Unix socket; add -l unix:PATH or remove --trusted-proxy unix",
+        ),
+        (
+            &["--trusted-proxy=unix"],
+            "--trusted-proxy unix needs a Unix socket; add -l unix:PATH or remove --trusted-proxy unix",
+        ),
+        (
+            &["-lunix:x", "--connections-per-address-max=9"],
+            "--connections-per-address-max needs clients with addresses; add -l PORT or remove --connections-per-address-max",
+        ),
+        (
+            &[
+                "-lunix:x",
+                "--handshakes-per-address-max=9",
+                "--trusted-proxy=::1",
+            ],
+            "--handshakes-per-address-max needs clients with addresses; add -l PORT or remove --handshakes-per-address-max",
         ),
         (
             &["--reuse-port", "--reuse-port"],

@@ -39,6 +39,7 @@ fn every_flag_has_a_variable_that_does_the_same() {
             "--forwarded-header" => ("forwarded", &["--trusted-proxy=::1"]),
             "--host" => ("example.org", &[]),
             "--unix-mode" => ("600", &["-l", "unix:y"]),
+            "--replay-bytes-max" => ("9", &["--replay=9"]),
             "--lag" => ("skip", &[]),
             "--metrics" => ("/m", &[]),
             "--log-format" => ("json", &[]),
@@ -157,7 +158,7 @@ fn a_switch_is_on_or_off() {
 #[test]
 fn an_invalid_value_error_names_the_variable() {
     type Variables<'a> = &'a [(&'a str, &'a str)];
-    let table: [(Variables<'_>, &[&str], &str); 7] = [
+    let table: [(Variables<'_>, &[&str], &str); 9] = [
         (
             &[("WSLOOP_LISTEN", "80 x")],
             &[],
@@ -185,9 +186,19 @@ fn an_invalid_value_error_names_the_variable() {
             "WSLOOP_LOW_WATER_BYTES must be below --high-water-bytes",
         ),
         (
-            &[("WSLOOP_UNIX_MODE", "660")],
+            &[("WSLOOP_METRICS", "/")],
             &[],
-            "WSLOOP_UNIX_MODE needs a Unix socket; add -l unix:PATH or remove WSLOOP_UNIX_MODE",
+            "WSLOOP_METRICS \"/\" is also the path of a route; choose another path",
+        ),
+        (
+            &[("WSLOOP_METRICS", "/"), ("WSLOOP_ROUTE", "/a=echo")],
+            &[],
+            "WSLOOP_METRICS \"/\" is the path of the built-in page; choose another path or add --no-page",
+        ),
+        (
+            &[("WSLOOP_METRICS", "/*")],
+            &[],
+            "WSLOOP_METRICS \"/*\" is not an exact path: it contains *",
         ),
         // The first in the order of the tables, not of the variables.
         (
@@ -214,7 +225,7 @@ fn unknown_variables_are_collected_and_other_prefixes_are_ignored() {
         ("wsloop_idle_timeout", "x"),
     ];
     let mut serve = serve_with(&variables, &[]);
-    serve.unknown_variables.sort();
+    serve.ignored_variables.sort();
     let names = [
         "WSLOOP_",
         "WSLOOP_HELP",
@@ -222,8 +233,60 @@ fn unknown_variables_are_collected_and_other_prefixes_are_ignored() {
         "WSLOOP_SERVICE_HOST",
         "WSLOOP_listen",
     ];
-    assert_eq!(serve.unknown_variables, names);
+    let expected =
+        names.map(|name| format!("{name} belongs to no flag; see 'wsloop serve --help'"));
+    assert_eq!(serve.ignored_variables, expected);
     assert_eq!(serve.config, Config::default());
+}
+
+#[test]
+fn a_variable_without_effect_is_no_error_and_is_named_with_what_it_needs() {
+    let variables = [
+        ("WSLOOP_UNIX_MODE", "660"),
+        ("WSLOOP_REPLAY_BYTES_MAX", "1M"),
+        ("WSLOOP_FORWARDED_HEADER", "forwarded"),
+        ("WSLOOP_LAG", "skip"),
+        ("WSLOOP_IDLE_TIMEOUT", "9"),
+    ];
+    let expected = [
+        "WSLOOP_UNIX_MODE needs a Unix socket; add -l unix:PATH or remove WSLOOP_UNIX_MODE",
+        "WSLOOP_FORWARDED_HEADER needs a trusted proxy; add --trusted-proxy NETWORK or remove WSLOOP_FORWARDED_HEADER",
+        "WSLOOP_LAG needs a broadcast; add -r PATH=broadcast or remove WSLOOP_LAG",
+        "WSLOOP_REPLAY_BYTES_MAX needs --replay; add --replay N or remove WSLOOP_REPLAY_BYTES_MAX",
+    ];
+    assert_eq!(
+        serve_with(&variables, &["echo"]).ignored_variables,
+        expected
+    );
+    let effective = [
+        "broadcast",
+        "-lunix:x",
+        "--replay=1",
+        "--trusted-proxy=unix",
+    ];
+    let serve = serve_with(&variables, &effective);
+    assert!(serve.ignored_variables.is_empty(), "{serve:?}");
+    // A flag overrides its variable, and then has no effect.
+    let error = error_with(&variables, &["echo", "--unix-mode=600"]);
+    assert!(error.starts_with("--unix-mode needs"), "{error}");
+}
+
+#[test]
+fn flags_for_sockets_that_may_be_inherited_are_no_error() {
+    let inherited = [("LISTEN_FDS", "1")];
+    for flag in [
+        "--tcp-keepalive=9",
+        "--tcp-user-timeout=9",
+        "--kernel-unsent-bytes-max=1K",
+        "--connections-per-address-max=9",
+    ] {
+        serve_with(&inherited, &["-lunix:x", flag]);
+    }
+    serve_with(&inherited, &["-l80", "--trusted-proxy=unix"]);
+    for args in [["-lunix:x", "--reuse-port"], ["-l80", "--unix-mode=600"]] {
+        let error = error_with(&inherited, &args);
+        assert!(error.contains(" needs a "), "{error}");
+    }
 }
 
 #[test]

@@ -112,7 +112,11 @@ fn title(report: &Report<'_>) -> String {
     } else {
         ""
     };
-    let whole = format!("wsloop bench ws://{}{path}{query}", url.host);
+    let scheme = match url.tls_name {
+        Some(_) => "wss",
+        None => "ws",
+    };
+    let whole = format!("wsloop bench {scheme}://{}{path}{query}", url.host);
     if whole.chars().count() <= TITLE_CHARS_MAX {
         return whole;
     }

@@ -190,7 +190,8 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
 #[test]
 fn errors_are_reported_at_the_invalid_byte_or_at_the_end_of_the_line() {
     check_fails_at_last_byte(&[
-        ("a TLS hello", b"\x16", Head(NotHttp)),
+        ("a TLS hello", b"\x16", Head(Tls)),
+        ("its first byte later", b"A\x16", Head(NotHttp)),
         ("NUL", b"\0", Head(NotHttp)),
         ("a byte above 127", b"\x80", Head(NotHttp)),
         ("a quoted word", b"\"", Head(NotHttp)),

@@ -55,7 +55,7 @@ pub(super) fn turn(engine: &Engine, peers: &[Peer], model: &Model, bounds: &Boun
     assert_eq!(engine.count(), model.open_count);
     let next_timer = model.timers.first_key_value();
     assert!(
-        next_timer.is_none_or(|(timer, _)| timer.due >= engine.now),
+        next_timer.is_none_or(|((due, _), _)| *due >= engine.now),
         "a timer was due"
     );
     for peer in peers {

@@ -253,16 +253,17 @@ impl RandomHandler {
     fn set_timer(&mut self, cx: &mut Context<'_>) {
         let (after, key) = (self.random.below(50), self.random.below(1000) as u64);
         let timer = cx.set_timer(Duration::from_millis(after as u64), key);
-        assert_eq!(timer.due, self.model.now + after as u64);
-        self.model.timers.insert(timer, key);
+        let due = self.model.now + after as u64;
+        self.model.timers.insert((due, timer.number), (timer, key));
     }
 
     fn cancel_timer(&mut self, cx: &mut Context<'_>) {
-        let set: Vec<_> = self.model.timers.keys().copied().collect();
-        if let Some(timer) = self.random.pick(&set) {
+        let set = self.model.timers.iter();
+        let set: Vec<_> = set.map(|(place, (timer, _))| (*place, *timer)).collect();
+        if let Some((place, timer)) = self.random.pick(&set) {
             assert!(cx.cancel_timer(timer));
             assert!(!cx.cancel_timer(timer));
-            self.model.timers.remove(&timer);
+            self.model.timers.remove(&place);
         }
     }
 
