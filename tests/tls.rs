@@ -99,3 +99,27 @@ fn messages_of_all_sizes_are_echoed_in_both_versions() {
         while client.read().is_ok() {}
     }
 }
+
+/// Records of 32 bytes, so that a read of the socket returns more records than a turn opens. The event of the bytes that
+/// arrive meanwhile must not be forgotten when the last of these records is opened.
+#[test]
+fn a_message_in_tiny_records_is_received_to_its_end_while_others_are_served() {
+    for version in VERSIONS {
+        let mut pair = pair(&[version]);
+        let server = serve(&pair, Config::default(), Echo::new());
+        let mut other = connect(&pair, server.addr);
+        pair.client.max_fragment_size = Some(32);
+        let mut client = connect(&pair, server.addr);
+        let message = Sent::binary(vec![7; MIB]);
+        let expected = message.clone();
+        let echoed = std::thread::spawn(move || {
+            client.send(message).unwrap();
+            assert!(client.read().unwrap() == expected, "{version:?}");
+        });
+        while !echoed.is_finished() {
+            other.send(Sent::text("how long?")).unwrap();
+            assert_eq!(other.read().unwrap(), Sent::text("how long?"));
+        }
+        echoed.join().unwrap();
+    }
+}

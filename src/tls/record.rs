@@ -112,6 +112,13 @@ impl Records {
                     key = self.receive.key();
                     self.owes_key_update |= request == 1;
                 }
+                // RFC 8446 section 4.6.3: "If an implementation receives any other value, it MUST terminate the connection
+                // with an "illegal_parameter" alert."
+                (HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, _]) => {
+                    let description = AlertDescription::IllegalParameter;
+                    self.seal_alert(FATAL, description.into(), output);
+                    return Err(InvalidMessage::InvalidKeyUpdate.into());
+                }
                 (HANDSHAKE, _) => {
                     return Err(self.failed(InvalidMessage::InvalidKeyUpdate.into(), output));
                 }

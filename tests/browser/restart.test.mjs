@@ -1,6 +1,7 @@
-// A restart of the server in front of a real Chromium. While it loads a page, Chromium opens a spare connection, on which
-// it later sends its next request. It does so only with a profile on disk and with its background networking, which
-// browser.mjs disables. The fault was not found in Firefox, so that it is not tested there.
+// Tests a restart of the server while a real Chromium has its page open. When Chromium loads a page, it also preconnects: it
+// opens a connection without a request, and later sends its next request on that connection. It preconnects only with a
+// profile on disk and with background networking, which the launch options in browser.mjs disable. Firefox has not shown
+// the fault, so the test skips Firefox.
 
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -13,8 +14,8 @@ import { IS_FIREFOX } from './browser.mjs';
 
 const RESTARTS = 4;
 
-// Regression test: at its stop, the server answered connections without a request with 503. Chromium showed that 503
-// instead of the page of the new server.
+// Regression test: at SIGTERM, the server answered connections that had sent no request with 503. At the reload, Chromium
+// showed that 503 instead of the page of the new server.
 test('after a restart a reload shows the page', { timeout: 60_000, skip: IS_FIREFOX }, async (t) => {
   const profile = mkdtempSync(path.join(tmpdir(), 'wsloop-profile-'));
   const context = await chromium.launchPersistentContext(profile, {
@@ -31,19 +32,22 @@ test('after a restart a reload shows the page', { timeout: 60_000, skip: IS_FIRE
   let server = await serve(t, ['-l', '127.0.0.1:0']);
   const url = server.http();
   assert.equal((await page.goto(url)).status(), 200);
-  let spares = 0;
+  let preconnects = 0;
   for (let restart = 0; restart < RESTARTS; restart++) {
-    if (await hasSpareConnection(url)) spares += 1;
+    if (await hasPreconnected(url)) preconnects += 1;
     assert.equal((await server.stop()).code, 0);
     server = await serve(t, ['-l', new URL(url).host]);
     assert.equal((await page.reload()).status(), 200, `after restart ${restart}`);
     assert.match(await page.title(), /wsloop/);
   }
-  assert.notEqual(spares, 0, 'Chromium opened no spare connection, so this test has tested nothing');
+  assert.notEqual(preconnects, 0, 'Chromium has never preconnected, so this test has tested nothing');
 });
 
-/** Waits at most two seconds until a connection to the port of `url` is open. */
-async function hasSpareConnection(url) {
+/**
+ * Returns whether a connection to the port of `url` is open, or opens within two seconds. Such a connection has no request:
+ * the server closes a connection after its response, and the page opens no WebSocket without a path in its URL's fragment.
+ */
+async function hasPreconnected(url) {
   const port = Number(new URL(url).port).toString(16).toUpperCase().padStart(4, '0');
   const established = new RegExp(`^ *\\d+: [0-9A-F]+:${port} \\S+ 01 `, 'm');
   for (let attempt = 0; attempt < 40; attempt++) {

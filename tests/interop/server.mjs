@@ -81,20 +81,20 @@ class Server {
       }),
     ]);
     const urls = lines.map((line) => {
-      const [, url] = line.match(/^listening on (ws:\/\/\S+:\d+\/\S*)$/) ?? assert.fail(`not an announcement of a listener: ${line}`);
+      const [, url] = line.match(/^listening on (wss?:\/\/\S+:\d+\/\S*)$/) ?? assert.fail(`not an announcement of a listener: ${line}`);
       return url;
     });
     return Object.assign(new Server(), { process: process_, log: process_.stderr, urls });
   }
 
-  /** Returns the ws:// URL of a path on the first listener. */
+  /** Returns the ws:// or wss:// URL of a path on the first listener. */
   ws(path = '/') {
     return new URL(path, this.urls[0]).href;
   }
 
-  /** Returns the http:// URL of a path on the first listener. */
+  /** Returns the http:// or https:// URL of a path on the first listener. */
   http(path = '/') {
-    return this.ws(path).replace(/^ws:/, 'http:');
+    return this.ws(path).replace(/^ws/, 'http');
   }
 
   /** Sends a signal and waits for the end of the process. */

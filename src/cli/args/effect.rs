@@ -1,24 +1,26 @@
-//! Flags that have no effect beside the other arguments, such as `--unix-mode` without a Unix socket: a usage error on
-//! the command line. A variable without effect is collected for a warning and is no error, because several servers may
-//! share an environment.
+//! Detects settings that have no effect because of the other arguments, such as `--unix-mode` without a Unix socket. A
+//! flag without effect is a usage error. An environment variable without effect is only collected for a warning, because
+//! several servers may share an environment.
 
 use super::{FORWARDED_HEADER, Listen, REPLAY, Route, ServeArgs, UsageError, limits, variables};
 use wsloop::Network;
 
-/// What flags need to have an effect.
+/// A condition without which flags have no effect.
 struct Rule {
     flags: &'static [&'static str],
-    /// ` unix` if only this value of the flag needs it.
+    /// The value of the flags to which the rule is limited, after a space: ` unix`. Empty: the rule is for every value.
     value: &'static str,
+    /// The condition, as the error message names it.
     needs: &'static str,
-    /// An argument that meets the rule.
+    /// An argument with which the condition is met.
     example: &'static str,
 }
 
-/// Checks that each flag has an effect. Adds each variable that has none to `ignored_variables`.
+/// Checks that each flag has an effect. Adds a message about each environment variable without effect to
+/// `ignored_variables`.
 ///
 /// # Errors
-/// The first flag on the command line that has no effect.
+/// A flag on the command line has no effect. The message names the first such flag in the order of [`RULES`].
 pub(super) fn check(serve: &mut ServeArgs) -> Result<(), UsageError> {
     for (rule, is_met) in RULES.iter().zip(met(serve)) {
         if is_met {
@@ -47,7 +49,7 @@ pub(super) fn check(serve: &mut ServeArgs) -> Result<(), UsageError> {
     Ok(())
 }
 
-/// Returns for each of [`RULES`] whether the arguments meet it.
+/// Returns for each of [`RULES`], in their order, whether the arguments meet its condition.
 fn met(serve: &ServeArgs) -> [bool; RULES.len()] {
     let ServeArgs {
         listen,
@@ -58,7 +60,8 @@ fn met(serve: &ServeArgs) -> [bool; RULES.len()] {
         ..
     } = serve;
     let has_unix = listen.iter().any(Listen::is_unix);
-    // Without -l for WebSockets, the server listens on a TCP port. The port of a listener for metrics is not shared.
+    // Without an -l for WebSockets, the server listens on the default address, a TCP port. A listener for metrics does
+    // not share its port.
     let mut serving = listen.iter().filter(|one| !one.is_metrics).peekable();
     let has_shared = serving.peek().is_none() || !serving.all(Listen::is_unix);
     let has_tcp = has_shared || !listen.iter().all(Listen::is_unix);
@@ -72,9 +75,10 @@ fn met(serve: &ServeArgs) -> [bool; RULES.len()] {
         may_have_tcp || sockets.tcp_keepalive.is_none(),
         may_have_tcp || sockets.tcp_user_timeout.is_none(),
         may_have_tcp || config.kernel_unsent_bytes_max.is_none(),
-        // A proxied connection can be without an address, as those of Unix sockets are.
-        !trusts_unix || has_unix || has_proxied || *may_inherit,
+        // Only peers at Unix sockets have no IP address and match `unix`.
+        !trusts_unix || has_unix || *may_inherit,
         !config.trusted_proxies.is_empty(),
+        // Without a TCP port, only a proxy can name the addresses of clients.
         may_have_tcp || trusts_unix || has_proxied,
         routes.iter().any(|(_, route)| *route == Route::Broadcast),
         serve.replay.is_some(),

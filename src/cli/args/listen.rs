@@ -26,18 +26,18 @@ pub(crate) enum ListenAddress {
 /// Options of listening sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SocketOptions {
-    /// Permissions of Unix sockets. `None`: 777 without the bits of the umask.
+    /// Permissions of the files of Unix sockets. `None`: 777 without the bits of the umask.
     pub(crate) unix_mode: Option<u32>,
     /// Whether other processes can listen on the same TCP ports (`SO_REUSEPORT`).
     pub(crate) is_port_shared: bool,
-    /// Time without traffic after which a peer is probed (`TCP_KEEPIDLE`), in whole seconds.
+    /// Time without traffic after which a peer is probed (`TCP_KEEPIDLE`), in whole seconds. `None`: no probes.
     pub(crate) tcp_keepalive: Option<Duration>,
-    /// Time for which sent data can remain unacknowledged (`TCP_USER_TIMEOUT`).
+    /// Time for which sent data can remain unacknowledged (`TCP_USER_TIMEOUT`). `None`: the system's default.
     pub(crate) tcp_user_timeout: Option<Duration>,
 }
 
 impl Listen {
-    /// Parses `unix:PATH` or a TCP address, perhaps after `proxy:`, `tls:` and `metrics:` in any order.
+    /// Parses `unix:PATH` or a TCP address, optionally after the prefixes `proxy:`, `tls:` and `metrics:` in any order.
     ///
     /// # Errors
     /// The reason for a [`UsageError::invalid_value`](super::UsageError).
@@ -51,7 +51,7 @@ impl Listen {
                 Some(("metrics", rest)) => (&mut is_metrics, rest),
                 Some(_) | None => break,
             };
-            // A second one is the name of a host.
+            // A repeated prefix is parsed as the name of a host.
             if *option {
                 break;
             }
@@ -82,7 +82,8 @@ impl Listen {
         matches!(self.at, ListenAddress::Unix(_))
     }
 
-    /// Returns whether a server cannot open both. Port 0 never conflicts, because it selects a free port each time.
+    /// Returns whether a server cannot open both listeners, because they have the same port or path. Port 0 never
+    /// conflicts, because it selects a free port for each listener.
     pub(super) fn conflicts_with(&self, other: &Self) -> bool {
         match (&self.at, &other.at) {
             (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
@@ -115,7 +116,7 @@ impl ListenAddress {
     }
 }
 
-/// Parses the permissions of a file in octal.
+/// Parses the permissions of a file in octal, from 0 to 777.
 ///
 /// # Errors
 /// The reason for a [`UsageError::invalid_value`](super::UsageError).
@@ -127,8 +128,8 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// Parses a duration of whole seconds, the unit of `TCP_KEEPIDLE`. 0 and `off` are `None`. The maximum, 9 h, is below
-/// that of Linux, which is 32 767 s.
+/// Parses a duration of whole seconds, the unit of `TCP_KEEPIDLE`, from 1 s to 9 h. 0 and `off` are `None`. The maximum
+/// of Linux is 32 767 s, a little more than 9 h.
 ///
 /// # Errors
 /// The reason for a [`UsageError::invalid_value`](super::UsageError).
@@ -152,7 +153,8 @@ pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
-/// The reason to reject `proxy:ADDR`, or an inherited socket of that name, in a binary without the PROXY protocol.
+/// The reason to reject `proxy:ADDR`, or an inherited socket with the name `proxy`, in a binary without the PROXY
+/// protocol.
 pub(crate) const NO_PROXY_PROTOCOL: &str =
     "needs the PROXY protocol; rebuild the binary with the cargo feature \"proxy-protocol\"";
 
@@ -161,7 +163,7 @@ pub(crate) const NO_TLS: &str = "needs TLS; rebuild the binary with the cargo fe
 
 pub(super) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
-/// Length of `sun_path` in the system's `sockaddr_un`, without the NUL after the path.
+/// Maximum length of the path of a Unix socket: that of `sun_path` in the system's `sockaddr_un`, without the final NUL.
 const PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 const KEEPALIVE_MAX: Duration = Duration::from_secs(9 * 3600);
@@ -204,7 +206,7 @@ mod tests {
 
     #[cfg(feature = "proxy-protocol")]
     #[test]
-    fn an_address_behind_proxy_is_that_of_a_listener_with_the_proxy_protocol() {
+    fn the_prefix_proxy_selects_the_proxy_protocol() {
         for text in [
             "9700",
             "0.0.0.0:80",
@@ -233,6 +235,7 @@ mod tests {
             ("proxy:", "has no port"),
             ("proxy", "has no port"),
             ("proxy:unix:", "has no path"),
+            // Parsed: `proxy` is the path.
             ("unix:proxy", ""),
             ("proxy:proxy:unix:/x", "is not an address"),
             ("PROXY:[::1]:80", "is not an address"),
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_behind_metrics_is_that_of_a_listener_for_metrics() {
+    fn the_prefix_metrics_selects_a_listener_for_metrics() {
         for text in [
             "9700",
             "0.0.0.0:80",

@@ -1,9 +1,11 @@
-//! The names of limits in log lines: those of their flags, not of the fields of `Config` that embedding programs know.
+//! Names of limits in log lines. The library's messages name the field of `Config`, such as `idle_timeout`; the log of the
+//! binary names the flag, `--idle-timeout`.
 
 use super::super::args;
 
 /// Returns `text`, a message or an error, with the flag of a limit instead of the name of its field. The name is replaced
-/// only at the end: `NAME`, `(NAME)` or `NAME reached`. The text before it can have parts that a peer sent.
+/// only at the end: `NAME`, `(NAME)` or `NAME reached`. It is not replaced elsewhere, because the text before the end can
+/// contain text that a peer sent.
 pub(super) fn with_flag(text: String) -> String {
     let name = text.strip_suffix(" reached").unwrap_or(&text);
     let end = name.strip_suffix(')').unwrap_or(name).len();
@@ -19,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flag_is_at_the_end_of_the_text_instead_of_the_name_of_the_field() {
+    fn a_field_at_the_end_of_the_text_is_replaced_with_its_flag() {
         let table = [
             ("a: idle_timeout reached", "a: --idle-timeout reached"),
             ("9 B unsent (lag_bytes_max)", "9 B unsent (--lag-bytes-max)"),
@@ -40,6 +42,7 @@ mod tests {
             "path \"/idle_timeout\"",
             "idle_timeout: too big",
             "of a lag",
+            // This limit has no flag.
             "it is a member of 9 topics (memberships_max)",
             "a idle_timeout_",
             "\u{fc}idle_timeout",

@@ -93,6 +93,7 @@ impl OpeningError {
             Self::HttpVersion => 505,
             Self::Head(
                 HeadError::NotHttp
+                | HeadError::Tls
                 | HeadError::ControlByte(_)
                 | HeadError::BareCr
                 | HeadError::BareLf

@@ -71,8 +71,11 @@ pub(super) enum HeadKind {
 #[non_exhaustive]
 pub enum HeadError {
     /// RFC 7230 sections 3.1.1 and 3.1.2: the first line begins neither with a token nor with a version. The peer uses
-    /// another protocol, such as TLS on a port without TLS.
+    /// another protocol.
     NotHttp,
+    /// As `NotHttp`, and the first byte is that of a ClientHello (RFC 8446 section 5.1): the peer expects TLS on a port
+    /// without it.
+    Tls,
     /// RFC 7230 section 3.2: the head contains a control character that is neither HTAB nor part of the CRLF at the end
     /// of a line.
     ControlByte(u8),
@@ -99,6 +102,9 @@ impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotHttp => f.write_str("the input is not HTTP"),
+            Self::Tls => {
+                f.write_str("the input is TLS (https:// or wss://), on a port without TLS")
+            }
             Self::ControlByte(byte) => write!(f, "a control character in the head: 0x{byte:02x}"),
             Self::BareCr => f.write_str("a CR without its LF"),
             Self::BareLf => f.write_str("an LF without its CR"),
@@ -267,6 +273,7 @@ impl Head {
                 b'\r' | b'\n' => {}
                 // The slash in the first word of a response, "HTTP/1.1".
                 b'/' if kind == HeadKind::Response => {}
+                CLIENT_HELLO if is_first => return Err(HeadError::Tls),
                 _ if !is_token_byte(byte) => return Err(HeadError::NotHttp),
                 _ => {}
             }
@@ -344,6 +351,9 @@ fn check_field_line(line: &[u8]) -> Result<(), HeadError> {
 
 /// Maximum header lines that tungstenite parses: `tungstenite::handshake::headers::MAX_HEADERS`.
 const PARSER_HEADERS_MAX: usize = 124;
+
+/// The first byte of a connection that speaks TLS: the content type of the record with the ClientHello.
+const CLIENT_HELLO: u8 = 22;
 
 /// Returns the length of a prefix of `bytes` that contains no control characters. It is a multiple of [`PLAIN_STEP`],
 /// because the check of that many bytes at once compiles to vector instructions.

@@ -339,6 +339,14 @@ fn a_flood_of_key_updates_is_an_error() {
 }
 
 #[test]
+fn a_key_update_with_an_unknown_request_is_an_illegal_parameter() {
+    for request in [2, 3, 24, 255] {
+        let effect = compare(SUITES[0], &[data("a"), key_update(request)]);
+        assert_eq!(effect.answers, [(ALERT, vec![2, 47])], "{request}");
+    }
+}
+
+#[test]
 fn close_notify_ends_the_input() {
     for suite in SUITES {
         let end = (ALERT, vec![1, 0], Change::None);

@@ -190,15 +190,12 @@ fn a_request_line_is_a_method_a_target_and_a_version() {
 #[test]
 fn errors_are_reported_at_the_invalid_byte_or_at_the_end_of_the_line() {
     check_fails_at_last_byte(&[
-        ("a TLS hello", b"\x16", Head(NotHttp)),
+        ("a TLS hello", b"\x16", Head(Tls)),
+        ("its first byte later", b"A\x16", Head(NotHttp)),
         ("NUL", b"\0", Head(NotHttp)),
         ("a byte above 127", b"\x80", Head(NotHttp)),
         ("a quoted word", b"\"", Head(NotHttp)),
-        (
-            "a TLS hello after an empty line",
-            b"\r\n\x16",
-            Head(NotHttp),
-        ),
+        ("a TLS hello after an empty line", b"\r\n\x16", Head(Tls)),
         ("a second empty line", b"\r\n\r\n", Head(NotHttp)),
         ("a frame instead of a request", b"\x81", Head(NotHttp)),
         ("letters and then a frame", b"AB\x85", Head(NotHttp)),
