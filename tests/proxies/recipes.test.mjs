@@ -141,6 +141,18 @@ for (const [name, { tcp = false }] of Object.entries(PROXIES)) {
     await site.works(2);
   });
 
+  test(`${name}: a client above its limit gets 503, and another client is connected`, async (t) => {
+    const site = await Site.start(t, name, { count: 2, args: ['--connections-per-address-max', '1'] });
+    const full = { localAddress: '127.0.0.77' };
+    // Each worker accepts one connection of the address, so 4 or more of these 6 are refused.
+    const opened = await Promise.allSettled(Array.from({ length: 6 }, () => site.open('/echo', full)));
+    const refused = opened.filter(({ status }) => status === 'rejected');
+    assert.ok(refused.length === 4 || refused.length === 5, `${refused.length} clients were refused`);
+    for (const { reason } of refused) assert.equal(reason.message, 'Unexpected server response: 503');
+    const other = await site.open('/echo', { localAddress: '127.0.0.78' });
+    await echo(other, 'below the limit');
+  });
+
   test(`${name}: a Unix socket with mode 660, in a directory with the proxy's group`, async (t) => {
     const site = await Site.start(t, name, { unix: true });
     assert.equal(statSync(`${site.directory}/wsloop/wsloop.sock`).mode & 0o777, 0o660);
