@@ -40,7 +40,10 @@ for (const [name, { tcp = false }] of Object.entries(PROXIES)) {
     const host = await site.refused('/echo', { headers: { Host: 'evil.example' } });
     // Caddy itself answers requests for a host that it has no site for.
     assert.equal(host, name === 'Caddy' ? 200 : 421);
-    assert.equal(await site.refused('/echo', { origin: 'https://evil.example' }), 403);
+    // The second one is a page of a server on the machine of the client.
+    for (const origin of ['https://evil.example', 'http://127.0.0.1:3000']) {
+      assert.equal(await site.refused('/echo', { origin }), 403, origin);
+    }
     const client = await site.open('/echo', { origin: 'https://example.org' });
     await echo(client, 'from the own page');
   });
