@@ -136,14 +136,20 @@ impl Stream {
     /// holding them for a peer that accepts nothing. Has no effect without the feature `socket-options`, on Windows, and
     /// on streams other than TCP.
     pub(crate) fn reset_on_close(&self) {
-        #[cfg(feature = "tls")]
-        if let Self::Tls(tls) = self {
-            return tls.socket().reset_on_close();
-        }
         #[cfg(all(unix, feature = "socket-options"))]
-        if let Self::Tcp(stream) = self {
+        if let Self::Tcp(stream) = self.socket() {
             // A failure means that the connection has ended already.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+        }
+    }
+
+    /// Returns the stream below TLS, or this one.
+    #[cfg(all(unix, feature = "socket-options"))]
+    fn socket(&self) -> &Self {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.socket(),
+            stream => stream,
         }
     }
 

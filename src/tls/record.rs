@@ -106,6 +106,7 @@ impl Records {
                         return Err(self.failed(error.into(), output));
                     };
                     self.key_updates_left = left;
+                    processed.key_updates += 1;
                     (self.receive.sequence, self.receive.secrets) =
                         self.kernel.update_rx_secret()?;
                     key = self.receive.key();

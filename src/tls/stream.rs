@@ -141,6 +141,8 @@ pub(super) struct Processed {
     pub(super) consumed: usize,
     /// Number of records that were opened: with rustls, only those with application data.
     pub(super) records: usize,
+    /// Number of them that have changed the key.
+    pub(super) key_updates: usize,
     /// The rest of the input may contain whole records.
     pub(super) has_more: bool,
     /// The peer has sent close_notify.
@@ -389,6 +391,7 @@ impl TlsStream {
         let Processed {
             consumed,
             records,
+            key_updates,
             has_more,
             is_end,
         } = match result {
@@ -399,8 +402,9 @@ impl TlsStream {
                 return Err(error);
             }
         };
-        let work = u32::from(consumed > 0) + records as u32;
-        self.work = self.work.saturating_add(work * RECORD_WORK);
+        let work = RECORD_WORK * (u32::from(consumed > 0) + records as u32)
+            + KEY_UPDATE_WORK * key_updates as u32;
+        self.work = self.work.saturating_add(work);
         self.is_end_read |= is_end;
         let rest = if is_end { &[] } else { &sealed[consumed..] };
         self.has_records = has_more && !rest.is_empty();
@@ -879,3 +883,6 @@ pub(super) const RECORDS_PER_READ: usize = 128;
 
 /// Work of opening a record, in addition to its bytes.
 const RECORD_WORK: u32 = 512;
+
+/// Work of a KeyUpdate, in addition: 3 to 9 us for the new key.
+const KEY_UPDATE_WORK: u32 = 8 * 1024;

@@ -24,5 +24,9 @@ mod stats;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
+mod tls_handshake;
+#[cfg(feature = "tls")]
 mod tls_peer;
+#[cfg(feature = "tls")]
+mod tls_records;
 mod topics;

@@ -24,7 +24,7 @@ pub(super) const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// Returns the key and the certificate of the server. Both are the same in every process, so that the lengths of all
 /// messages are, too.
-fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+pub(super) fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     // RFC 8410 section 7: an Ed25519 key in PKCS #8, and its 32 bytes.
     let mut key = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
     key.extend([7; 32]);
@@ -201,9 +201,14 @@ impl TlsPeer {
         }
     }
 
+    /// Stores bytes to be sealed once the handshake is complete.
+    pub(super) fn tls_write(&mut self, plain: &[u8]) {
+        self.tls.writer().write_all(plain).unwrap();
+    }
+
     /// Returns what the client wants to send, with `plain` at its end.
     pub(super) fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
-        self.tls.writer().write_all(plain).unwrap();
+        self.tls_write(plain);
         self.take_records()
     }
 
@@ -310,6 +315,7 @@ impl Sealer {
     }
 }
 
+pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
 pub(super) const DATA: u8 = 23;
 

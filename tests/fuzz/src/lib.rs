@@ -7,6 +7,7 @@
 //! | [`opening_client`] | a response to the client's request; or the parts of a request | responses: as for requests; requests: the server parses every request that the client agrees to encode, and the client accepts the server's 101 |
 //! | [`frames_server`], [`frames_client`] | a peer's bytes on an open connection, verbatim or as a list of frames to encode | events, replies, error and stage do not depend on how the input is split; the replies are exactly the required pongs and at most one Close; they are well-formed and masked only by a client; nothing follows the Close; allocated bytes stay within the limits |
 //! | [`differential`] | the choices of the generator of `tests/differential.rs` | wsloop and tungstenite interpret the stream alike, except for the differences that the test lists |
+//! | [`tls`] | a TLS 1.2 or 1.3 client's messages, and changes to its records, in the handshake and after it | with a real [`wsloop::Server`]: the handler receives the first of the messages that were sealed, unchanged; all of them, and the client all answers, if no record was changed; the session ends with the stream |
 //! | [`session`] | a scenario: peers that connect, send, read, stop reading, half-close and reset; a server with small buffers and limits | with a real [`wsloop::Server`]: messages accepted for sending arrive complete and in order, or the connection ends; peers' messages reach the handler in order; at most one Close, as the last frame; one `on_close` for each `on_open`; every connection ends; memory is released |
 
 #[path = "../../common/compare.rs"]
@@ -19,10 +20,12 @@ mod frames;
 mod input;
 mod opening;
 mod session;
+mod tls;
 mod wire;
 
 pub use opening::opening_client;
 pub use session::session;
+pub use tls::tls;
 
 use drive::{Answer, Script};
 use input::Input;
@@ -30,12 +33,13 @@ use peak_alloc::PeakAlloc;
 use wsloop::proto::{Connection, HeadLimits, Limits, Role};
 
 /// All targets. The name of a target is also the name of the directory with its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, fn(&[u8])); 7] = [
     ("opening_server", opening_server),
     ("opening_client", opening_client),
     ("frames_server", frames_server),
     ("frames_client", frames_client),
     ("session", session),
+    ("tls", tls),
     ("differential", differential),
 ];
 
