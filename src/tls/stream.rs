@@ -875,8 +875,8 @@ pub(super) const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
 const READ_BYTES_MAX: usize = 128 * 1024;
 
 /// Maximum bytes that are sealed for one write to the socket, and so, with the headers of the records, of the sealed bytes
-/// that wait for the socket. A message of 64 KiB needs one write.
-const SEAL_BYTES_MAX: usize = 5 * RECORD_PLAIN_BYTES_MAX;
+/// that wait for the socket.
+const SEAL_BYTES_MAX: usize = 4 * RECORD_PLAIN_BYTES_MAX;
 
 /// Maximum records that one read opens: 0.1 to 0.2 ms if they are tiny.
 pub(super) const RECORDS_PER_READ: usize = 128;
