@@ -1,7 +1,7 @@
 //! Parses arguments and environment variables into a [`Command`], or returns a [`UsageError`]: one line that names the
 //! invalid argument and the reason.
 //!
-//! Prints nothing and opens nothing. The only access to the network is the resolution of host names.
+//! Prints nothing, opens nothing and resolves no host names.
 
 mod address;
 #[cfg(feature = "bench")]
