@@ -838,6 +838,24 @@ mod metrics {
     }
 
     #[test]
+    fn the_path_of_the_metrics_on_their_listener_can_be_that_of_a_route() {
+        let args = [
+            "serve",
+            "-r=/m=echo",
+            "-l=0",
+            "-l=metrics:0",
+            "--metrics=/m",
+        ];
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        assert!(
+            get(metrics, "/m", "localhost")
+                .1
+                .contains("wsloop_build_info")
+        );
+        assert_eq!(ask(&mut connect(serving, "/m"), "hello"), "hello");
+    }
+
+    #[test]
     fn a_slot_of_a_request_for_metrics_is_reused_by_a_session_of_another_listener() {
         let (_process, serving, metrics) =
             start_with_metrics(&["echo", "-l=0", "-l=metrics:0", "--connections-max=1"]);
