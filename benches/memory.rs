@@ -1,12 +1,19 @@
 //! Measures the server's resident memory per open connection: idle after one echo of 20 bytes, and idle after one echo of
 //! 256 KiB, with 10 000 connections. Prints both figures, and exits with 1 if either exceeds its limit.
 //!
-//! `cargo bench --bench memory` measures 10 000 connections, `cargo bench --bench memory -- 2000` another number. This
-//! process and the server each need that many descriptors (`ulimit -n`). Linux only (/proc).
+//! `cargo bench --bench memory` measures 10 000 connections, `cargo bench --bench memory -- 2000` another number. With
+//! `--tls`, the connections use TLS 1.3 (`cargo bench --features full --bench memory -- --tls 5000`). This process and the
+//! server each need that many descriptors (`ulimit -n`). Linux only (/proc).
 
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Maximum bytes per idle connection after an echo of 20 bytes.
@@ -14,6 +21,10 @@ const AFTER_SMALL_MAX: usize = 200;
 
 /// Maximum bytes per idle connection after an echo of 256 KiB.
 const AFTER_LARGE_MAX: usize = 1024;
+
+/// Maximum bytes that TLS adds to both: the keys of both directions, the secrets of the next ones, and the state of the
+/// stream.
+const TLS_MAX: usize = 1200;
 
 /// Time without traffic before a measurement: longer than the server retains used buffers, which is one second.
 const IDLE_MIN: Duration = Duration::from_millis(1500);
@@ -23,15 +34,18 @@ fn main() -> ExitCode {
         .skip(1)
         .find_map(|word| word.parse().ok())
         .unwrap_or(10_000);
-    let server = Server::start();
+    let is_tls = std::env::args().any(|word| word == "--tls");
+    let server = Server::start(is_tls);
+    let extra = if is_tls { TLS_MAX } else { 0 };
+    let (small_max, large_max) = (AFTER_SMALL_MAX + extra, AFTER_LARGE_MAX + extra);
     // A warm-up, so that allocations that happen only once are not counted per connection.
-    let warm_up: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+    let warm_up: Vec<Connection> = (0..100).map(|_| server.connect()).collect();
     for mut stream in warm_up {
         echo(&mut stream, 20);
         echo(&mut stream, 256 * 1024);
     }
     let start = server.idle_resident_bytes();
-    let mut streams: Vec<TcpStream> = (0..connections).map(|_| server.connect()).collect();
+    let mut streams: Vec<Connection> = (0..connections).map(|_| server.connect()).collect();
     streams.iter_mut().for_each(|stream| echo(stream, 20));
     let after_small = server.idle_resident_bytes().saturating_sub(start) / connections;
     streams
@@ -41,23 +55,47 @@ fn main() -> ExitCode {
     drop(streams);
 
     println!("{connections} connections, resident bytes of the server per connection:");
-    println!("  idle after one 20 B echo     {after_small:>6}  (at most {AFTER_SMALL_MAX})");
-    println!("  idle after one 256 KiB echo  {after_large:>6}  (at most {AFTER_LARGE_MAX})");
-    ExitCode::from(u8::from(
-        after_small > AFTER_SMALL_MAX || after_large > AFTER_LARGE_MAX,
-    ))
+    println!("  idle after one 20 B echo     {after_small:>6}  (at most {small_max})");
+    println!("  idle after one 256 KiB echo  {after_large:>6}  (at most {large_max})");
+    ExitCode::from(u8::from(after_small > small_max || after_large > large_max))
 }
 
 /// The server binary as a child process on a free port. Dropping this value kills it.
 struct Server {
     process: Child,
     address: String,
+    /// `None` without TLS.
+    tls: Option<Arc<ClientConfig>>,
 }
 
+/// A connection to the server.
+enum Connection {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Connection {
+    fn stream(&mut self) -> &mut dyn Stream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream,
+        }
+    }
+}
+
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 impl Server {
-    fn start() -> Self {
+    fn start(is_tls: bool) -> Self {
+        let args: &[&str] = if is_tls {
+            &["echo", "-l", "tls:127.0.0.1:0", "--tls-self-signed"]
+        } else {
+            &["echo", "-l", "127.0.0.1:0"]
+        };
         let mut process = Command::new(env!("CARGO_BIN_EXE_wsloop"))
-            .args(["echo", "-l", "127.0.0.1:0"])
+            .args(args)
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
             .spawn()
@@ -69,16 +107,31 @@ impl Server {
             .expect("the server announces its address");
         let address = line
             .trim()
+            .trim_start_matches("listening on wss://")
             .trim_start_matches("listening on ws://")
             .trim_end_matches('/')
             .to_owned();
-        Self { process, address }
+        let tls = is_tls.then(|| Arc::new(client_config()));
+        Self {
+            process,
+            address,
+            tls,
+        }
     }
 
     /// Opens a WebSocket connection.
-    fn connect(&self) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).expect("the server accepts");
+    fn connect(&self) -> Connection {
+        let stream = TcpStream::connect(&self.address).expect("the server accepts");
         stream.set_nodelay(true).expect("a TCP option");
+        let mut connection = match &self.tls {
+            None => Connection::Plain(stream),
+            Some(config) => {
+                let name = "localhost".try_into().expect("a host name");
+                let tls = ClientConnection::new(Arc::clone(config), name).expect("a configuration");
+                Connection::Tls(Box::new(StreamOwned::new(tls, stream)))
+            }
+        };
+        let stream = connection.stream();
         let request = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
         stream
@@ -91,7 +144,7 @@ impl Server {
             response.push(byte[0]);
         }
         assert!(response.starts_with(b"HTTP/1.1 101 "));
-        stream
+        connection
     }
 
     /// Returns the resident set of the idle server in bytes. Waits first until the server has freed the buffers that it retains
@@ -135,7 +188,7 @@ impl Drop for Server {
 }
 
 /// Sends a text message of `len` bytes, masked with the key 0, and checks its echo.
-fn echo(stream: &mut TcpStream, len: usize) {
+fn echo(connection: &mut Connection, len: usize) {
     let mut frame = vec![0x81, 0];
     match len {
         0..=125 => frame[1] = 0x80 | len as u8,
@@ -152,15 +205,73 @@ fn echo(stream: &mut TcpStream, len: usize) {
     frame.extend_from_slice(&[0; 4]);
     frame.resize(frame.len() + len, b'x');
     let mut answer = vec![0; header_len + len];
-    let mut writer = stream.try_clone().expect("a descriptor");
-    std::thread::scope(|scope| {
-        // Large messages are written in a thread, because their echo begins before they are sent completely.
-        if len > 16 * 1024 {
-            scope.spawn(|| writer.write_all(&frame).expect("the message is sent"));
-        } else {
-            writer.write_all(&frame).expect("the message is sent");
+    match connection {
+        // A large message is written in a thread, because its echo begins before it is sent completely.
+        Connection::Plain(stream) if len > 16 * 1024 => {
+            let mut writer = stream.try_clone().expect("a descriptor");
+            std::thread::scope(|scope| {
+                scope.spawn(|| writer.write_all(&frame).expect("the message is sent"));
+                stream.read_exact(&mut answer).expect("the echo arrives");
+            });
         }
-        stream.read_exact(&mut answer).expect("the echo arrives");
-    });
+        // TLS needs one thread for both directions. The buffers of the sockets have space for the echo.
+        Connection::Plain(_) | Connection::Tls(_) => {
+            let stream = connection.stream();
+            stream.write_all(&frame).expect("the message is sent");
+            stream.read_exact(&mut answer).expect("the echo arrives");
+        }
+    }
     assert!(answer[header_len..].iter().all(|byte| *byte == b'x'));
+}
+
+/// Returns the configuration of a client that accepts every certificate, and does not resume sessions.
+fn client_config() -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring supports TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAll(provider)))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config
+}
+
+/// Accepts every certificate.
+#[derive(Debug)]
+struct AcceptAll(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }

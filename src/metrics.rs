@@ -7,7 +7,7 @@ use crate::page::NoWebSockets;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
 use crate::stats::{Stats, TurnTimes};
 #[cfg(feature = "tls")]
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsStats};
 #[cfg(feature = "tls")]
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
@@ -30,7 +30,7 @@ pub struct Metrics;
 
 #[cfg(feature = "tls")]
 impl Metrics {
-    /// Returns a handler that also reports when the certificates of `tls` expire.
+    /// Returns a handler that also reports the counters of TLS, and when the certificates of `tls` expire.
     ///
     /// ```no_run
     /// use wsloop::handlers::Metrics;
@@ -51,7 +51,7 @@ impl Metrics {
     }
 }
 
-/// [`Metrics`] with the expiry of certificates: see [`Metrics::with_tls`].
+/// [`Metrics`] with those of TLS: see [`Metrics::with_tls`].
 #[cfg(feature = "tls")]
 #[derive(Clone, Debug)]
 pub struct MetricsWithTls {
@@ -68,9 +68,38 @@ impl Handler for MetricsWithTls {
     fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
 
     fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-        let text = print(&cx.stats()) + &print_expiry(&self.tls);
+        let stats = cx.stats();
+        let text = print(&stats) + &print_handshakes(&stats.tls) + &print_expiry(&self.tls);
         HttpResponse::bytes(200, CONTENT_TYPE, text.into_bytes())
     }
+}
+
+/// Formats the counters of handshakes.
+#[cfg(feature = "tls")]
+fn print_handshakes(stats: &TlsStats) -> String {
+    let mut text = Text(String::new());
+    text.single(
+        "tls_handshakes_total",
+        "counter",
+        "Handshakes of TLS that were completed.",
+        stats.handshakes,
+    );
+    text.single(
+        "tls_resumed_total",
+        "counter",
+        "Completed handshakes of TLS that continued an earlier session.",
+        stats.resumed,
+    );
+    let name = "tls_failures_total";
+    text.family(
+        name,
+        "counter",
+        "Connections whose TLS failed, in the handshake or later, by reason.",
+    );
+    for (reason, count) in stats.failures() {
+        text.labelled(name, "reason", reason, count);
+    }
+    text.0
 }
 
 /// Formats the expiry of certificates by their first names. Of certificates with the same name, such as one for each
@@ -391,5 +420,22 @@ wsloop_tls_certificate_expiry_timestamp_seconds{name=\"a.example.org\"} 25246080
         }
         stats.turns = None;
         assert!(!print(&stats).contains("turn_seconds"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn handshakes_are_counted_by_their_results() {
+        let mut stats = TlsStats::default();
+        (stats.handshakes, stats.resumed) = (7, 3);
+        stats.count(crate::tls::Failure::Alpn);
+        let text = print_handshakes(&stats);
+        for line in [
+            "wsloop_tls_handshakes_total 7",
+            "wsloop_tls_resumed_total 3",
+            "wsloop_tls_failures_total{reason=\"alpn\"} 1",
+            "wsloop_tls_failures_total{reason=\"alert\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
     }
 }

@@ -586,6 +586,15 @@ mod ports {
     }
 }
 
+#[test]
+fn a_name_that_cannot_be_resolved_is_a_failure_and_no_usage_error() {
+    // RFC 1035 section 2.3.4: a label has at most 63 octets, so no resolver asks the network for this one.
+    let flag = format!("metrics:{}:80", "x".repeat(64));
+    let error = failure(wsloop(&["echo", "-l=0", "-l", &flag]));
+    let expected = format!("cannot listen on {flag}: failed to lookup address information: ");
+    assert!(error.starts_with(&expected), "{error}");
+}
+
 #[cfg(target_os = "linux")]
 mod backlogs {
     use super::*;
@@ -829,6 +838,24 @@ mod metrics {
     }
 
     #[test]
+    fn the_path_of_the_metrics_on_their_listener_can_be_that_of_a_route() {
+        let args = [
+            "serve",
+            "-r=/m=echo",
+            "-l=0",
+            "-l=metrics:0",
+            "--metrics=/m",
+        ];
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        assert!(
+            get(metrics, "/m", "localhost")
+                .1
+                .contains("wsloop_build_info")
+        );
+        assert_eq!(ask(&mut connect(serving, "/m"), "hello"), "hello");
+    }
+
+    #[test]
     fn a_slot_of_a_request_for_metrics_is_reused_by_a_session_of_another_listener() {
         let (_process, serving, metrics) =
             start_with_metrics(&["echo", "-l=0", "-l=metrics:0", "--connections-max=1"]);
@@ -868,7 +895,8 @@ mod metrics {
     fn a_port_for_metrics_is_not_shared() {
         let args = ["echo", "--reuse-port", "-l=0", "-l=metrics:0"];
         let (_process, serving, metrics) = start_with_metrics(&args);
-        let (serving, metrics) = (serving.to_string(), format!("metrics:{metrics}"));
+        let port = metrics.port();
+        let (serving, metrics) = (serving.to_string(), format!("metrics:{port}"));
         let error = failure(wsloop(&[
             "echo",
             "--reuse-port",
@@ -877,11 +905,8 @@ mod metrics {
             "-l",
             &metrics,
         ]));
-        let address = metrics.strip_prefix("metrics:").unwrap();
-        assert!(
-            error.starts_with(&format!("cannot listen on {address}: ")),
-            "{error}"
-        );
+        let expected = format!("cannot listen on metrics:{port} (127.0.0.1:{port}): ");
+        assert!(error.starts_with(&expected), "{error}");
     }
 
     #[test]

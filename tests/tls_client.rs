@@ -8,6 +8,7 @@ mod common;
 use common::process::{Process, WSLOOP};
 use common::tls::*;
 use common::*;
+use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -691,10 +692,24 @@ mod load {
         for version in [&TLS12, &TLS13] {
             let mut config = authority.issue(&["127.0.0.1"]).config_of(&[version]);
             config.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
-            let url = url(tls_echo(config));
-            let args = ["--ca", &authority.file, "-c", "20", "--tls-resume"];
-            let json = measured(&url, &args);
+            config.send_tls13_tickets = 1;
+            let (send, kinds) = mpsc::channel();
+            let addr = tls_server(config, move |mut tls| {
+                let _ = tls.conn.complete_io(&mut tls.sock);
+                send.send(tls.conn.handshake_kind().unwrap()).unwrap();
+                let _ = echo(tls);
+            });
+            // Slow enough that each connection would find the ticket of the one before it.
+            let load = ["-c", "20", "--connect-rate", "100", "--tls-resume"];
+            let json = measured(
+                &url(addr),
+                &[&["--ca", &authority.file], &load[..]].concat(),
+            );
             assert_eq!(json["tls"]["resumed"], 20, "{json}");
+            let kinds: Vec<_> = kinds.try_iter().collect();
+            let (first, second) = kinds.split_at(20);
+            assert_eq!(first, [HandshakeKind::Full; 20]);
+            assert_eq!(second, [HandshakeKind::Resumed; 20]);
         }
     }
 

@@ -303,8 +303,8 @@ fn allowed_hosts(
     Ok(hosts)
 }
 
-/// Restricts the router to `hosts`, and to the origins of `--origin` and the subprotocols of `--subprotocol`. Without `--origin`, clients of restricted hosts
-/// are programs, which send no origin, and pages of these hosts.
+/// Restricts the router to `hosts`, and to the origins of `--origin` and the subprotocols of `--subprotocol`. Without
+/// `--origin`, clients of restricted hosts are programs, which send no origin, and pages of these hosts.
 fn restrict(router: Router, serve: &Serve, hosts: &[String]) -> Router {
     let router = hosts
         .iter()

@@ -10,7 +10,7 @@
 //! short string without such characters is in the field as the peer sent it.
 
 use super::session::{self, Ending, Session};
-use crate::error::{Error, Side};
+use crate::error::{self, Error, Side};
 use crate::proto::{HttpResponse, Request};
 use std::fmt::{self, Display};
 
@@ -43,9 +43,11 @@ enum Kind {
 
 impl Kind {
     /// Returns the kind of the line about the end of a session, or of a connection that did not become a WebSocket.
-    fn of(error: Option<&Error>, is_opened: bool) -> Self {
+    fn of(error: Option<&Error>, is_opened: bool, bytes_in: u64) -> Self {
         match error {
             Some(Error::Protocol(_)) => Self::Fault,
+            // Browsers open connections that they may need and may never use.
+            Some(Error::Limit(error::Limit::HandshakeTimeout)) if bytes_in == 0 => Self::Session,
             #[cfg(feature = "tls")]
             Some(Error::Tls(_) | Error::NotTls) => Self::Fault,
             Some(
@@ -125,7 +127,7 @@ impl SessionLog {
         now: u64,
     ) {
         let is_opened = session.kind == session::Kind::Opened;
-        let kind = Kind::of(ending.error.as_ref(), is_opened);
+        let kind = Kind::of(ending.error.as_ref(), is_opened, session.bytes_in);
         let is_fault = kind == Kind::Fault;
         let level = if is_opened || is_fault {
             log::Level::Info
@@ -411,8 +413,17 @@ mod tests {
         for (error, of_open, of_other) in table {
             for (is_opened, is_fault) in [(true, of_open), (false, of_other)] {
                 let expected = if is_fault { Kind::Fault } else { Kind::Session };
-                assert_eq!(Kind::of(error.as_ref(), is_opened), expected, "{error:?}");
+                let kind = Kind::of(error.as_ref(), is_opened, 0);
+                assert_eq!(kind, expected, "{error:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_never_used_is_no_fault_at_the_handshake_timeout() {
+        let error = Error::Limit(error::Limit::HandshakeTimeout);
+        for (bytes_in, expected) in [(0, Kind::Session), (1, Kind::Fault)] {
+            assert_eq!(Kind::of(Some(&error), false, bytes_in), expected);
         }
     }
 

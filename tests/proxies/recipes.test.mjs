@@ -29,7 +29,7 @@ for (const [name, { tcp = false }] of Object.entries(PROXIES)) {
     for (const [localAddress, headers] of [['127.0.0.77', {}], ['127.0.0.78', spoofed], ['127.0.0.1', spoofed]]) {
         const client = await site.open('/echo', { localAddress, headers });
       await echo(client, 'hello');
-      await site.workers[0].line('stderr', new RegExp(` ${localAddress.replaceAll('.', '\\.')}:\\d+ connected`));
+      await site.workers[0].line('stderr', connected(localAddress, tcp));
       await client.close(1000);
     }
     assert.deepEqual(site.workers[0].stderr.filter((line) => line.includes('203.0.113')), []);
@@ -40,7 +40,10 @@ for (const [name, { tcp = false }] of Object.entries(PROXIES)) {
     const host = await site.refused('/echo', { headers: { Host: 'evil.example' } });
     // Caddy itself answers requests for a host that it has no site for.
     assert.equal(host, name === 'Caddy' ? 200 : 421);
-    assert.equal(await site.refused('/echo', { origin: 'https://evil.example' }), 403);
+    // The second one is a page of a server on the machine of the client.
+    for (const origin of ['https://evil.example', 'http://127.0.0.1:3000']) {
+      assert.equal(await site.refused('/echo', { origin }), 403, origin);
+    }
     const client = await site.open('/echo', { origin: 'https://example.org' });
     await echo(client, 'from the own page');
   });
@@ -141,12 +144,24 @@ for (const [name, { tcp = false }] of Object.entries(PROXIES)) {
     await site.works(2);
   });
 
+  test(`${name}: a client above its limit gets 503, and another client is connected`, async (t) => {
+    const site = await Site.start(t, name, { count: 2, args: ['--connections-per-address-max', '1'] });
+    const full = { localAddress: '127.0.0.77' };
+    // Each worker accepts one connection of the address, so 4 or more of these 6 are refused.
+    const opened = await Promise.allSettled(Array.from({ length: 6 }, () => site.open('/echo', full)));
+    const refused = opened.filter(({ status }) => status === 'rejected');
+    assert.ok(refused.length === 4 || refused.length === 5, `${refused.length} clients were refused`);
+    for (const { reason } of refused) assert.equal(reason.message, 'Unexpected server response: 503');
+    const other = await site.open('/echo', { localAddress: '127.0.0.78' });
+    await echo(other, 'below the limit');
+  });
+
   test(`${name}: a Unix socket with mode 660, in a directory with the proxy's group`, async (t) => {
     const site = await Site.start(t, name, { unix: true });
     assert.equal(statSync(`${site.directory}/wsloop/wsloop.sock`).mode & 0o777, 0o660);
     const client = await site.open('/echo', { localAddress: '127.0.0.77', headers: { 'X-Forwarded-For': '203.0.113.7' } });
     await echo(client, 'x'.repeat(1 << 20));
-    await site.workers[0].line('stderr', / 127\.0\.0\.77:\d+ connected/);
+    await site.workers[0].line('stderr', connected('127.0.0.77', tcp));
     assert.deepEqual(site.workers[0].stderr.filter((line) => line.includes('203.0.113')), []);
     site.workers[0].signal('SIGTERM');
     assert.equal((await client.closed).code, 1001);
@@ -161,6 +176,14 @@ for (const [name, { tcp = false }] of Object.entries(PROXIES)) {
     assert.equal((await client.closed).code, 1006);
     if (!tcp) assert.ok([502, 503].includes((await site.get('/')).status));
   });
+}
+
+/**
+ * Returns the pattern of the line that the server logs about a client with this address. The PROXY protocol also names
+ * the client's port; the headers of the recipes do not.
+ */
+function connected(address, tcp) {
+  return new RegExp(` ${address.replaceAll('.', '\\.')}${tcp ? ':\\d+' : '(:\\d+)?'} connected`);
 }
 
 /** Proxies whose clients see no 503 while they have not noticed that a worker drains. */

@@ -97,7 +97,8 @@ export class Site {
     chmodSync(this.directory, 0o755);
     [this.port, this.free, ...this.ports] = takePorts(4);
     this.text = readFileSync(new URL(this.proxy.file, RECIPES), 'utf8');
-    const commands = [...this.text.matchAll(/^# +(wsloop serve .+)$/gm)].map(([, line]) => line.split(' '));
+    const joined = this.text.replaceAll(/ \\\n# +/g, ' ');
+    const commands = [...joined.matchAll(/^# +(wsloop serve .+)$/gm)].map(([, line]) => line.split(' '));
     assert.equal(commands.length, 2, `${this.proxy.file} must name two command lines, for TCP and for a Unix socket`);
     this.command = commands[unix ? 1 : 0];
     assert.equal(this.command.join(' ').includes(SOCKET), unix, this.command.join(' '));

@@ -72,7 +72,8 @@ SCRIPTS = {
     "test-zero-length-data": ECDHE,
 }
 
-# Scripts whose failures are no errors of the server, and why.
+# Scripts of which some conversations fail, and why, by the errors that they report. The others of the same script count as
+# expected, too, if they fail: compare the printed numbers after a change.
 EXPECTED = {
     "test-tls13-0rtt-garbage": "the server offers no early data, so no client sends any; rustls does not skip it",
     "test-tls13-connection-abort": "the script expects two tickets, the server sends one",

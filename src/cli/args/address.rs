@@ -1,48 +1,77 @@
 //! TCP addresses to listen on: `PORT`, `HOST:PORT` or `[::1]:PORT`.
 //!
-//! A host name is resolved once, during parsing, so that a name that cannot be resolved is a usage error and no
-//! listener is opened. If a name has several addresses, the first is used: one `-l` opens one listener.
+//! Parsing resolves no host name: a name without addresses is a failure of the server, not an invalid argument, because
+//! a resolver that is not available yet can know the name when the server is started again. If a name has several
+//! addresses, the first is used: one `-l` opens one listener.
 
 use super::units;
-use std::fmt;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// An address to listen on, and the text of the argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) text: String,
-    pub(crate) socket: SocketAddr,
+    at: At,
 }
 
-/// Displays the text of the argument, followed by the socket address in brackets if it differs.
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { text, socket } = self;
-        if *text == socket.to_string() {
-            f.write_str(text)
-        } else {
-            write!(f, "{text} ({socket})")
-        }
-    }
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    Socket(SocketAddr),
+    Name { name: String, port: u16 },
 }
 
 impl Address {
-    /// Parses an address and resolves its host name.
+    /// Parses an address.
     ///
     /// # Errors
     /// The reason for a [`UsageError::invalid_value`](super::UsageError).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let socket = if units::is_digits(text) {
-            (Ipv4Addr::LOCALHOST, port(text)?).into()
+        let at = if units::is_digits(text) {
+            At::Socket((Ipv4Addr::LOCALHOST, port(text)?).into())
         } else if let Ok(socket) = text.parse() {
-            socket
+            At::Socket(socket)
         } else {
-            resolve(text)?
+            name(text)?
         };
         Ok(Self {
             text: text.to_owned(),
-            socket,
+            at,
         })
+    }
+
+    /// Returns the socket address. Blocks while a host name is resolved.
+    ///
+    /// # Errors
+    /// The name cannot be resolved.
+    pub(crate) fn resolve(&self) -> io::Result<SocketAddr> {
+        match &self.at {
+            At::Socket(socket) => Ok(*socket),
+            At::Name { name, port } => {
+                let mut sockets = (name.as_str(), *port).to_socket_addrs()?;
+                let error = || io::Error::new(ErrorKind::NotFound, "the name has no addresses");
+                sockets.next().ok_or_else(error)
+            }
+        }
+    }
+
+    /// Returns whether a server cannot listen on both. Port 0 never conflicts, because it selects a free port each time.
+    /// A name and its address are not compared.
+    pub(super) fn conflicts_with(&self, other: &Self) -> bool {
+        let port = match &self.at {
+            At::Socket(socket) => socket.port(),
+            At::Name { port, .. } => *port,
+        };
+        port != 0 && self.at == other.at
+    }
+
+    /// Returns whether the address stands for every interface, as 0.0.0.0 does.
+    #[cfg(feature = "tls")]
+    pub(super) fn is_unspecified(&self) -> bool {
+        match &self.at {
+            At::Socket(socket) => socket.ip().is_unspecified(),
+            At::Name { .. } => false,
+        }
     }
 
     /// Returns the host of the argument: a name or an IP address. `None` if the argument is only a port.
@@ -51,7 +80,8 @@ impl Address {
     }
 }
 
-fn resolve(text: &str) -> Result<SocketAddr, String> {
+/// Parses a host name with its port.
+fn name(text: &str) -> Result<At, String> {
     let Some((host, port_text)) = text.rsplit_once(':') else {
         return Err(format!("has no port; {EXPECTED}"));
     };
@@ -67,12 +97,10 @@ fn resolve(text: &str) -> Result<SocketAddr, String> {
     if !host.bytes().all(is_host_byte) {
         return Err(NOT_AN_ADDRESS.to_owned());
     }
-    match (host, port).to_socket_addrs() {
-        Ok(mut sockets) => sockets
-            .next()
-            .ok_or_else(|| "has a host name without addresses".to_owned()),
-        Err(error) => Err(format!("has a host name that cannot be resolved: {error}")),
-    }
+    Ok(At::Name {
+        name: host.to_owned(),
+        port,
+    })
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -88,7 +116,7 @@ fn is_ipv6_byte(byte: u8) -> bool {
 }
 
 /// Returns whether `byte` can be part of a host name. A name with another byte, such as `/` or a blank, is rejected
-/// without a query to a resolver.
+/// during parsing.
 pub(super) fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
@@ -114,27 +142,24 @@ mod tests {
         for (text, expected) in table {
             let address = Address::parse(text).unwrap();
             assert_eq!(address.text, text);
-            assert_eq!(address.socket, expected.parse().unwrap(), "{text:?}");
+            let socket = address.resolve().unwrap();
+            assert_eq!(socket, expected.parse().unwrap(), "{text:?}");
         }
     }
 
     #[test]
     fn a_name_is_resolved() {
-        let address = Address::parse("localhost:9000").unwrap();
-        assert!(address.socket.ip().is_loopback());
-        assert_eq!(address.socket.port(), 9000);
+        let socket = Address::parse("localhost:9000").unwrap().resolve().unwrap();
+        assert!(socket.ip().is_loopback());
+        assert_eq!(socket.port(), 9000);
     }
 
     #[test]
-    fn display_shows_the_text_and_the_address_that_it_stands_for() {
-        let table = [
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("[::1]:80", "[::1]:80"),
-            ("80", "80 (127.0.0.1:80)"),
-        ];
-        for (text, shown) in table {
-            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
-        }
+    fn equal_names_with_the_same_port_conflict() {
+        let [one, other, free] = ["ws.example:80", "ws.example:81", "ws.example:0"]
+            .map(|text| Address::parse(text).unwrap());
+        assert!(one.conflicts_with(&one));
+        assert!(!one.conflicts_with(&other) && !free.conflicts_with(&free));
     }
 
     #[test]
@@ -167,10 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_resolved_is_refused() {
+    fn a_name_is_parsed_even_if_it_cannot_be_resolved() {
         // RFC 1035 section 2.3.4: a label has at most 63 octets, so no resolver asks the network for this one.
-        let reason = Address::parse(&format!("{}:80", "x".repeat(64))).unwrap_err();
-        let expected = "has a host name that cannot be resolved: ";
-        assert!(reason.starts_with(expected), "{reason}");
+        let address = Address::parse(&format!("{}:80", "x".repeat(64))).unwrap();
+        assert!(address.resolve().is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Listeners and their socket options: parses TCP addresses, paths of Unix sockets, and the values of socket flags.
 
 use super::{Address, flag, units};
+use std::fmt;
 use std::time::Duration;
 
 /// A listener to open.
@@ -82,16 +83,33 @@ impl Listen {
         matches!(self.at, ListenAddress::Unix(_))
     }
 
-    /// Returns whether a server cannot open both listeners, because they have the same port or path. Port 0 never
-    /// conflicts, because it selects a free port for each listener.
+    /// Returns whether a server cannot open both listeners, because they have the same port or path, as far as this is known
+    /// without resolving names. Port 0 never conflicts, because it selects a free port for each listener.
     pub(super) fn conflicts_with(&self, other: &Self) -> bool {
         match (&self.at, &other.at) {
-            (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => {
-                one.socket.port() != 0 && one.socket == other.socket
-            }
+            (ListenAddress::Tcp(one), ListenAddress::Tcp(other)) => one.conflicts_with(other),
             (ListenAddress::Unix(one), ListenAddress::Unix(other)) => one == other,
             (ListenAddress::Tcp(_), ListenAddress::Unix(_))
             | (ListenAddress::Unix(_), ListenAddress::Tcp(_)) => false,
+        }
+    }
+}
+
+/// Displays the argument of `-l`, with its prefixes in one order.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (is_given, prefix) in [
+            (self.is_metrics, "metrics:"),
+            (self.is_proxied, "proxy:"),
+            (self.is_tls, "tls:"),
+        ] {
+            if is_given {
+                f.write_str(prefix)?;
+            }
+        }
+        match &self.at {
+            ListenAddress::Tcp(address) => f.write_str(&address.text),
+            ListenAddress::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -335,6 +353,24 @@ mod tests {
                 "{reason}"
             );
         }
+    }
+
+    #[test]
+    fn a_listener_is_displayed_as_its_argument() {
+        for text in [
+            "80",
+            "ws.example:80",
+            "unix:x",
+            "metrics:80",
+            "metrics:unix:x",
+        ] {
+            assert_eq!(Listen::parse(text).unwrap().to_string(), text);
+        }
+        #[cfg(all(feature = "proxy-protocol", feature = "tls"))]
+        assert_eq!(
+            Listen::parse("tls:proxy:metrics:80").unwrap().to_string(),
+            "metrics:proxy:tls:80"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Parses arguments and environment variables into a [`Command`], or returns a [`UsageError`]: one line that names the
 //! invalid argument and the reason.
 //!
-//! Prints nothing and opens nothing. The only access to the network is the resolution of host names.
+//! Prints nothing, opens nothing and resolves no host names.
 
 mod address;
 #[cfg(feature = "bench")]
@@ -89,8 +89,8 @@ pub(crate) struct Serve {
     pub(crate) origins: Vec<Origin>,
     /// Allowed subprotocols. If empty, each client's first offer is selected.
     pub(crate) subprotocols: Vec<String>,
-    /// Path of the metrics; differs from the paths of all routes. If there are listeners for metrics, the metrics are
-    /// there and not on the others.
+    /// Path of the metrics. If `listen` has a listener for metrics, the metrics are there and not on the others. If not,
+    /// the path differs from those of all routes.
     pub(crate) metrics: Option<String>,
     pub(crate) log_format: LogFormat,
     /// Whether a GET of `/` that requests no WebSocket is answered with the built-in page.
@@ -488,13 +488,17 @@ impl ServeArgs {
             let name = variables::flag_or_variable(METRICS, &by_variable);
             Err(UsageError::invalid_value(&name, path, reason))
         };
-        if let Some(path) = &metrics
+        // The metrics of a listener of their own share no path with the routes and the page.
+        let shared = metrics
+            .as_deref()
+            .filter(|_| !listen.iter().any(|one| one.is_metrics));
+        if let Some(path) = shared
             && routes.iter().any(|(other, _)| other == path)
         {
             let reason = "is also the path of a route; choose another path";
             return metrics_error(path, reason);
         }
-        if !no_page && metrics.as_deref() == Some("/") {
+        if !no_page && shared == Some("/") {
             let reason = "is the path of the built-in page; choose another path or add --no-page";
             return metrics_error("/", reason);
         }

@@ -200,7 +200,7 @@ fn names(listen: &[Listen], hosts: &[Host]) -> Vec<String> {
         .map(str::to_owned)
         .to_vec();
     let listen = listen.iter().filter_map(|listen| match &listen.at {
-        ListenAddress::Tcp(address) if !address.socket.ip().is_unspecified() => address.host(),
+        ListenAddress::Tcp(address) if !address.is_unspecified() => address.host(),
         ListenAddress::Tcp(_) | ListenAddress::Unix(_) => None,
     });
     let hosts = hosts.iter().filter_map(|host| match host {

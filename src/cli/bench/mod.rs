@@ -125,6 +125,9 @@ fn measure(bench: &Bench) -> Result<(Report<'_>, Option<Timeline>), String> {
         // These connections have brought the sessions that the next ones resume.
         close(&mut opened.connections);
         drop(opened);
+        if let Some(tls) = &tls {
+            tls.start_resuming();
+        }
         opened = open().map_err(describe)?;
     }
     if opened.is_interrupted {

@@ -7,10 +7,10 @@ mod unix;
 
 pub(super) use unix::SocketFile;
 
-use super::args::{Address, Listen, ListenAddress, Serve, SocketOptions};
+use super::args::{Listen, ListenAddress, Serve, SocketOptions};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 
 /// A listener that is open.
@@ -45,16 +45,23 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
         && serve.listen.iter().all(|listen| listen.is_metrics);
     let default_address = is_default_needed.then(Listen::default_address);
     for one in default_address.iter().chain(&serve.listen) {
+        let failed = |error| with_context(error, format!("cannot listen on {one}"));
         let socket = match &one.at {
             ListenAddress::Tcp(address) => {
+                let socket = address.resolve().map_err(failed)?;
                 // Two processes on one port for metrics would both be hidden: each request reaches either of them.
                 let is_port_shared = options.is_port_shared && !one.is_metrics;
-                let listener = listen_tcp(address, is_port_shared)
-                    .map_err(|error| with_context(error, format!("cannot listen on {address}")))?;
+                let listener = listen_tcp(socket, is_port_shared).map_err(|error| {
+                    if socket.to_string() == address.text {
+                        return failed(error);
+                    }
+                    with_context(error, format!("cannot listen on {one} ({socket})"))
+                })?;
                 ListeningSocket::Tcp(listener)
             }
             ListenAddress::Unix(path) => {
-                let (listener, file) = unix::bind(path, options.unix_mode, BACKLOG)?;
+                let (listener, file) =
+                    unix::bind(path, options.unix_mode, BACKLOG).map_err(failed)?;
                 files.push(file);
                 ListeningSocket::Unix(listener)
             }
@@ -76,15 +83,15 @@ pub(super) fn open(serve: &Serve) -> io::Result<(Vec<Listener>, Vec<SocketFile>)
 
 /// Opens a TCP listener. Differs from `TcpListener::bind` in its backlog and, if requested, in `SO_REUSEPORT`: the
 /// backlog of std is 128, which a burst of new connections overflows.
-fn listen_tcp(address: &Address, is_port_shared: bool) -> io::Result<TcpListener> {
-    let domain = Domain::for_address(address.socket);
+fn listen_tcp(address: SocketAddr, is_port_shared: bool) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     // Allows a restarted server to use the port while connections of its predecessor are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if is_port_shared {
         share_port(&socket).map_err(|error| with_context(error, "--reuse-port"))?;
     }
-    socket.bind(&address.socket.into())?;
+    socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -155,11 +162,8 @@ mod tests {
     use std::time::Duration;
 
     fn listener(options: &SocketOptions) -> TcpListener {
-        let ListenAddress::Tcp(mut address) = Listen::default_address().at else {
-            panic!("the default is a TCP address");
-        };
-        address.socket.set_port(0);
-        let listener = listen_tcp(&address, options.is_port_shared).unwrap();
+        let address = ([127, 0, 0, 1], 0).into();
+        let listener = listen_tcp(address, options.is_port_shared).unwrap();
         set_options(&listener, options).unwrap();
         listener
     }

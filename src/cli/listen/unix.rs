@@ -14,34 +14,31 @@ use std::os::unix::net::UnixListener;
 /// Listens on `path`. The file has the permissions `mode`, or without it 777 without the bits of the umask.
 ///
 /// # Errors
-/// A process listens on the path, the file is not a socket, or a system call fails. The message names the path.
+/// A process listens on the path, the file is not a socket, or a system call fails.
 pub(super) fn bind(
     path: &str,
     mode: Option<u32>,
     backlog: i32,
 ) -> io::Result<(UnixListener, SocketFile)> {
-    let listen = || {
-        remove_stale(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?).map_err(|error| {
-            // The file was created after `remove_stale`.
-            match error.kind() {
-                ErrorKind::AddrInUse => in_use(),
-                _ => error,
-            }
-        })?;
-        let file = SocketFile::of(path)?;
-        // Sets the permissions before `listen`: until then no client can connect with the permissions of the umask.
-        if let Some(mode) = mode {
-            fs::set_permissions(path, Permissions::from_mode(mode))?;
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?).map_err(|error| {
+        // The file was created after `remove_stale`.
+        match error.kind() {
+            ErrorKind::AddrInUse => in_use(),
+            _ => error,
         }
-        socket.listen(backlog)?;
-        if !file.is_unchanged() {
-            return Err(in_use());
-        }
-        Ok((socket.into(), file))
-    };
-    listen().map_err(|error| with_context(error, format!("cannot listen on unix:{path}")))
+    })?;
+    let file = SocketFile::of(path)?;
+    // Sets the permissions before `listen`: until then no client can connect with the permissions of the umask.
+    if let Some(mode) = mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    socket.listen(backlog)?;
+    if !file.is_unchanged() {
+        return Err(in_use());
+    }
+    Ok((socket.into(), file))
 }
 
 /// Removes a socket file on which no process listens. Does nothing if there is no file.

@@ -16,7 +16,7 @@ fn listeners_stay_in_order() {
             .listen
             .iter()
             .map(|one| match &one.at {
-                ListenAddress::Tcp(address) => address.socket.to_string(),
+                ListenAddress::Tcp(address) => address.resolve().unwrap().to_string(),
                 ListenAddress::Unix(path) => panic!("{path}"),
             })
             .collect();

@@ -132,6 +132,11 @@ fn metrics_have_a_listener_of_their_own_beside_the_others() {
             .sockets
             .is_port_shared
     );
+    // On that listener, the path of the metrics can be that of a route or of the page.
+    for path in ["/m", "/"] {
+        let args = ["serve", "-r=/m=echo", "-l=metrics:9700", "--metrics", path];
+        assert_eq!(serve(&args).metrics.as_deref(), Some(path));
+    }
     for (args, expected) in [
         (
             &["-l=metrics:9700", "-l=9700"][..],

@@ -20,6 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(in crate::cli) struct TlsClient {
     config: Arc<ClientConfig>,
     identity: Arc<ClientIdentity>,
+    /// `None` if no session is resumed.
+    #[cfg_attr(
+        not(feature = "bench"),
+        expect(dead_code, reason = "only a load resumes sessions")
+    )]
+    tickets: Option<Arc<Tickets>>,
     name: ServerName<'static>,
 }
 
@@ -43,8 +49,8 @@ pub(in crate::cli) enum Asked {
 
 impl TlsClient {
     /// Reads the files. `name` is the host name or IP address that the server's certificate must have. Prints a warning
-    /// if every certificate is accepted. Connections resume sessions of earlier ones, of which at most `tickets_max` are
-    /// stored; none if that is 0.
+    /// if every certificate is accepted. Stores at most `tickets_max` sessions, which connections after
+    /// [`start_resuming`](Self::start_resuming) resume.
     ///
     /// # Errors
     /// Returns which file cannot be used and why, in one line.
@@ -65,15 +71,25 @@ impl TlsClient {
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::<ClientIdentity>::clone(&identity));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.resumption = match tickets_max {
-            0 => Resumption::disabled(),
-            _ => Resumption::store(Arc::new(Tickets::new(tickets_max))),
+        let tickets = (tickets_max > 0).then(|| Arc::new(Tickets::new(tickets_max)));
+        config.resumption = match &tickets {
+            None => Resumption::disabled(),
+            Some(tickets) => Resumption::store(Arc::<Tickets>::clone(tickets)),
         };
         Ok(Self {
             config: Arc::new(config),
             identity,
+            tickets,
             name,
         })
+    }
+
+    /// Lets connections that are created from now on resume sessions of earlier ones.
+    #[cfg(feature = "bench")]
+    pub(in crate::cli) fn start_resuming(&self) {
+        if let Some(tickets) = &self.tickets {
+            tickets.start_resuming();
+        }
     }
 
     /// Returns a new connection, and the identity with which it answers the server.

@@ -4,6 +4,7 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Stores sessions with one server. The store of rustls has 8 tickets per server, which is too few for connections that
@@ -11,6 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct Tickets {
     tickets_max: usize,
+    /// Whether connections resume the stored sessions. Before, they only add sessions: each would use up a ticket and
+    /// bring one, and most of the connections opened later would find none.
+    is_resuming: AtomicBool,
     stored: Mutex<Stored>,
 }
 
@@ -27,8 +31,19 @@ impl Tickets {
     pub(super) fn new(tickets_max: usize) -> Self {
         Self {
             tickets_max,
+            is_resuming: AtomicBool::new(false),
             stored: Mutex::default(),
         }
+    }
+
+    /// Lets connections that start from now on resume sessions.
+    #[cfg(feature = "bench")]
+    pub(super) fn start_resuming(&self) {
+        self.is_resuming.store(true, Ordering::Relaxed);
+    }
+
+    fn is_resuming(&self) -> bool {
+        self.is_resuming.load(Ordering::Relaxed)
     }
 
     fn stored(&self) -> MutexGuard<'_, Stored> {
@@ -50,6 +65,9 @@ impl ClientSessionStore for Tickets {
     }
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        if !self.is_resuming() {
+            return None;
+        }
         self.stored().tls12.clone()
     }
 
@@ -66,6 +84,9 @@ impl ClientSessionStore for Tickets {
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        if !self.is_resuming() {
+            return None;
+        }
         self.stored().tls13.pop_front()
     }
 }
