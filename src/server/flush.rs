@@ -18,7 +18,7 @@ use crate::buffer::BufferPool;
 use crate::context::Context;
 use crate::engine::deadlines::Deadline;
 use crate::engine::operations::write_slices;
-use crate::engine::session::{Phase, Session};
+use crate::engine::session::{Kind, Phase, Session};
 use crate::engine::{Engine, Published};
 use crate::handler::Handler;
 use crate::outbound::{Topics, TurnBuffer};
@@ -304,8 +304,8 @@ impl Engine {
         match self.sessions[slot].stream.flush() {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                // In the prologue, the deadline of the handshake stays.
-                if self.sessions[slot].phase == Phase::Prologue {
+                // Until the request has arrived, the deadline of the handshake stays.
+                if self.sessions[slot].kind == Kind::Requesting {
                     self.sessions[slot].is_blocked = true;
                 } else {
                     self.mark_blocked(slot);

@@ -363,6 +363,29 @@ fn the_handshake_timeout_includes_tls_and_the_request() {
 }
 
 #[test]
+fn unsent_messages_of_the_handshake_do_not_postpone_its_timeout() {
+    let mut config = server_config();
+    // Sent after the client's part of the handshake, as the last message of TLS 1.2 is.
+    config.send_tls13_tickets = 2;
+    let acceptor = Acceptor::new(config);
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let mut peer = advance(&mut bench, &acceptor, client_config(version), Step::Hello);
+        peer.receive();
+        let records = peer.take_records();
+        peer.peer.set_writable_bytes(10);
+        peer.peer.send_bytes(&records);
+        bench.turn();
+        let session = bench.engine.session(peer.peer.id).unwrap();
+        assert!(session.stream.has_unsent());
+        bench.turn_at(9_999);
+        assert!(!peer.peer.wire.lock().is_dropped);
+        bench.turn_at(10_000);
+        assert!(peer.peer.wire.lock().is_dropped);
+    }
+}
+
+#[test]
 fn a_server_stops_at_every_step_of_a_handshake() {
     for version in VERSIONS {
         for step in STEPS {
