@@ -22,7 +22,7 @@ pub(super) struct Records {
     receive: Direction,
     send: Direction,
     /// The peer has asked for a KeyUpdate, which precedes the next bytes that are sent.
-    owes_key_update: bool,
+    must_send_key_update: bool,
     /// Number of KeyUpdates that the peer may still send before it sends data.
     key_updates_left: u8,
 }
@@ -48,7 +48,7 @@ impl Records {
             kernel,
             receive: Direction::new(secrets.rx),
             send: Direction::new(secrets.tx),
-            owes_key_update: false,
+            must_send_key_update: false,
             key_updates_left: KEY_UPDATES_MAX,
         }
     }
@@ -109,7 +109,7 @@ impl Records {
                     (self.receive.sequence, self.receive.secrets) =
                         self.kernel.update_rx_secret()?;
                     key = self.receive.key();
-                    self.owes_key_update |= request == 1;
+                    self.must_send_key_update |= request == 1;
                 }
                 (HANDSHAKE, _) => {
                     return Err(self.failed(InvalidMessage::InvalidKeyUpdate.into(), output));
@@ -131,8 +131,8 @@ impl Records {
         let mut key = self.send.key();
         let mut len = 0;
         while len < len_max && !plain.is_empty() {
-            if self.owes_key_update || self.send.sequence >= KEY_RECORDS_MAX {
-                self.owes_key_update = false;
+            if self.must_send_key_update || self.send.sequence >= KEY_RECORDS_MAX {
+                self.must_send_key_update = false;
                 let update = [KEY_UPDATE, 0, 0, 1, 0];
                 self.send
                     .seal(&key, HANDSHAKE, sealed, |sealed| sealed.extend(update));

@@ -1,4 +1,4 @@
-//! The name of the host that a client asks for (SNI). rustls tells it only to the resolver of certificates.
+//! The name of the host that a client asks for (SNI). rustls passes it only to the resolver of certificates.
 
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};

@@ -7,7 +7,7 @@
 //!
 //! - `input`: sealed bytes that were read and not opened, usually a part of a record
 //! - `plain`: opened bytes for which the caller's buffer was too small
-//! - `output`: sealed bytes that the socket has not accepted. Sealed bytes cannot be taken back, so they count as
+//! - `output`: sealed bytes that the socket has not accepted. Sealing cannot be undone, so these bytes count as
 //!   written. Nothing is sealed while some are left, so there are at most [`SEAL_BYTES_MAX`] and the records' headers.
 //!
 //! An idle stream owns none of the three. Records are opened and sealed in buffers that all streams of a listener share
@@ -38,7 +38,7 @@ pub(crate) struct TlsStream {
     plain: Vec<u8>,
     /// Sealed bytes that the socket has not accepted.
     output: Vec<u8>,
-    /// Who the client has asked for, and who it is, if either is known.
+    /// The host that the client has asked for and the name of the client, if either is known.
     identity: Option<Box<Identity>>,
     /// The error that the next read returns.
     failure: Option<Box<rustls::Error>>,
@@ -344,7 +344,7 @@ impl TlsStream {
     /// Moves the unopened input to the front of `sealed`, and reads behind it unless the input may contain whole records.
     /// Returns the number of bytes, or 0 at the end of the stream.
     fn fill(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
-        let (kept, space) = sealed.split_at_mut(self.input.len());
+        let (unopened, space) = sealed.split_at_mut(self.input.len());
         let mut len = 0;
         if self.has_records {
             // An event since the last read of the socket has been used up by this one.
@@ -356,8 +356,8 @@ impl TlsStream {
                 return Ok(0);
             }
         }
-        kept.copy_from_slice(&self.input);
-        Ok(kept.len() + len)
+        unopened.copy_from_slice(&self.input);
+        Ok(unopened.len() + len)
     }
 
     fn read_socket(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -729,8 +729,8 @@ impl Rustls {
                     processed.is_end = true;
                     is_done = true;
                 }
-                // Early data can be replayed by anybody, so no configuration of this crate accepts it. Of another one, it
-                // is discarded.
+                // An attacker can replay early data, so no configuration of this crate accepts it. Of another one, it is
+                // discarded.
                 Ok(ConnectionState::ReadEarlyData(mut data)) => {
                     while let Some(record) = data.next_record() {
                         discard += record?.discard;

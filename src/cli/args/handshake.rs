@@ -63,7 +63,7 @@ pub(super) fn check_origin(headers: &[(String, String)], given: &[&str]) -> Resu
     Ok(())
 }
 
-/// Where an opening handshake is sent to, and as whom.
+/// The host, the target and the credentials of an opening handshake.
 pub(super) struct Destination<'a> {
     /// Value of the Host header, unless a header of the command line replaces it.
     pub(super) host: &'a str,

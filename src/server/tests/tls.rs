@@ -179,7 +179,7 @@ fn the_end_of_the_stream_behind_a_part_of_a_record_is_read() {
 }
 
 #[test]
-fn urgent_data_in_the_handshake_does_not_keep_the_loop_busy() {
+fn urgent_data_in_the_handshake_does_not_make_the_loop_spin() {
     let mut bench = Bench::echo(Config::default());
     let peer = connect_raw(&mut bench, &Acceptor::default());
     peer.send_bytes(&[22, 3, 1]);

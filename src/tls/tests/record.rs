@@ -507,7 +507,7 @@ fn the_key_changes_before_its_limit() {
 /// Regression test: rustls panics if the input with a part of a message is missing in its next call. This server wrote
 /// without it, so that any client could end the process.
 #[test]
-fn rustls_keeps_a_part_of_a_handshake_message_while_the_server_writes() {
+fn rustls_retains_a_part_of_a_handshake_message_while_the_server_writes() {
     let (mut client, mut server) = handshake(SUITES[0], false);
     let Server::Rustls(rustls) = &mut server else {
         unreachable!("it was asked for");
