@@ -315,6 +315,7 @@ impl Bench {
     }
 
     /// Adds a connection from an address, of an internal listener.
+    #[cfg(feature = "client-addresses")]
     pub(super) fn connect_internal(&mut self, address: Option<SocketAddr>) -> Peer {
         let wire = Shared::new(Wire::default());
         let stream = Stream::memory(ScriptedStream(wire.clone()));
