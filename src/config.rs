@@ -129,6 +129,7 @@ pub struct Config {
     /// HTTP response was sent and whose peer has not ended the stream yet; else the oldest connection that is at least
     /// 1 s old and has sent no complete request. If there is none, it answers the new connection with HTTP 503
     /// (RFC 7231 section 6.6.4); up to 16 connections at a time are held open until they have received that response.
+    /// Internal listeners accept 4 connections more ([`ListenOptions::internal`](crate::ListenOptions::internal)).
     pub connections_max: usize,
 
     /// Maximum connections at once without a complete request. Default 4 096, the largest common listen backlog; at

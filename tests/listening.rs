@@ -860,11 +860,37 @@ mod metrics {
         let (_process, serving, metrics) =
             start_with_metrics(&["echo", "-l=0", "-l=metrics:0", "--connections-max=1"]);
         for _ in 0..20 {
-            // 503 until the server has read the end of the session before.
-            eventually(|| status(metrics, "/metrics") == 200);
+            // Until then, the server has not read the end of the session before.
+            eventually(|| {
+                let (_, text) = get(metrics, "/metrics", "localhost");
+                text.contains("\nwsloop_connections_open 0\n")
+            });
             let mut client = connect(serving, "/metrics");
             assert_eq!(ask(&mut client, "hello"), "hello");
         }
+    }
+
+    #[test]
+    fn checks_on_the_listener_for_metrics_are_answered_at_the_limits_of_connections() {
+        let mut args = vec!["echo", "-l=0", "-l=metrics:0", "--connections-max=1"];
+        if cfg!(feature = "client-addresses") {
+            args.extend([
+                "--connections-per-address-max=1",
+                "--handshakes-per-address-max=1",
+                "--trusted-proxy=127.0.0.1",
+            ]);
+        }
+        let (_process, serving, metrics) = start_with_metrics(&args);
+        let mut client = connect(serving, "/");
+        assert_eq!(ask(&mut client, "hello"), "hello");
+        assert_eq!(status(serving, "/healthz"), 503);
+        // More than are accepted above the limit at once: each ends when its answer is read.
+        for _ in 0..20 {
+            for path in ["/healthz", "/readyz", "/metrics"] {
+                assert_eq!(status(metrics, path), 200, "{path}");
+            }
+        }
+        assert_eq!(ask(&mut client, "still here"), "still here");
     }
 
     #[test]

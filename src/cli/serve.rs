@@ -145,7 +145,7 @@ impl Stoppable {
     /// need it were rejected.
     fn options(&self, listener: &Listener) -> ListenOptions {
         let options = match listener.is_metrics {
-            true => ListenOptions::new().tag(METRICS_TAG),
+            true => ListenOptions::new().tag(METRICS_TAG).internal(),
             false => ListenOptions::new(),
         };
         #[cfg(feature = "proxy-protocol")]

@@ -16,6 +16,15 @@ use std::io::Write;
 use std::net::SocketAddr;
 use tungstenite::http::header::RETRY_AFTER;
 
+/// The options of the listener of a new connection that its admission depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Entrance {
+    /// A header of the PROXY protocol precedes the request.
+    pub(crate) is_proxied: bool,
+    /// See [`ListenOptions::internal`](crate::ListenOptions::internal).
+    pub(crate) is_internal: bool,
+}
+
 impl Engine {
     /// Evicts connections without a request, the oldest first, until there are at most `handshakes_max` or none can be
     /// evicted. Called after the poll of a turn. The poll has reported the requests that have arrived, so that the
@@ -36,19 +45,25 @@ impl Engine {
     /// including those that were evicted in this turn, the new connection gets the response and is closed at once, and
     /// the result is `None`.
     pub(crate) fn insert(&mut self, stream: Stream, peer: Option<SocketAddr>) -> Option<Id> {
-        self.insert_with(stream, peer, false)
+        self.insert_with(stream, peer, Entrance::default())
     }
 
-    /// Inserts a new connection as [`insert`](Self::insert) does. `is_proxied`: a header of the PROXY protocol precedes
-    /// the request.
+    /// Inserts a new connection as [`insert`](Self::insert) does, from a listener with these options.
     pub(crate) fn insert_with(
         &mut self,
         mut stream: Stream,
         peer: Option<SocketAddr>,
-        is_proxied: bool,
+        entrance: Entrance,
     ) -> Option<Id> {
-        let is_proxy = is_proxied || self.is_trusted_proxy(peer.into());
-        let error = self.admit((!is_proxy).then_some(peer.into()));
+        let Entrance {
+            is_proxied,
+            is_internal,
+        } = entrance;
+        // A connection of an internal listener has the address of its socket and is not counted for it, unless a header
+        // of the PROXY protocol names another client.
+        let is_proxy = is_proxied || !is_internal && self.is_trusted_proxy(peer.into());
+        let has_client = !is_proxy && !is_internal;
+        let error = self.admit(has_client.then_some(peer.into()), is_internal);
         if let Some(error) = error
             && self.counts.surplus >= SURPLUS_MAX
         {
@@ -80,7 +95,7 @@ impl Engine {
         } else {
             if is_proxy {
                 self.sessions[slot].address_state = AddressState::Awaited;
-            } else {
+            } else if has_client {
                 self.count_address(slot);
             }
             #[cfg(any(feature = "proxy-protocol", feature = "tls"))]
@@ -94,9 +109,9 @@ impl Engine {
     }
 
     /// Checks the limits for a new connection, and evicts one without a request if a limit of all connections is
-    /// reached. `client` is `None` if the client's address is not known yet. Returns the reason to refuse the new
-    /// connection, or `None` if it is admitted.
-    fn admit(&mut self, client: Option<Peer>) -> Option<AdmissionError> {
+    /// reached. `client` is `None` if the client's address is not known yet or not limited. Returns the reason to refuse
+    /// the new connection, or `None` if it is admitted.
+    fn admit(&mut self, client: Option<Peer>, is_internal: bool) -> Option<AdmissionError> {
         // In the state `Stop::Asked`, `is_stopping` is `false`: the connections in the backlog were established before
         // the stop begins, and are admitted.
         if self.is_stopping() {
@@ -113,7 +128,13 @@ impl Engine {
         if self.counts.requesting >= self.config.handshakes_max {
             self.evict(AdmissionError::HandshakesMax, 0);
         }
-        if self.sessions.len() - self.counts.surplus >= self.config.connections_max
+        let additional = if is_internal {
+            INTERNAL_ADDITIONAL_MAX
+        } else {
+            0
+        };
+        let connections_max = self.config.connections_max.saturating_add(additional);
+        if self.sessions.len() - self.counts.surplus >= connections_max
             && !self.end_answered()
             && !self.evict(AdmissionError::ConnectionsMax, EVICTION_AGE_MILLIS_MIN)
         {
@@ -345,6 +366,11 @@ impl AdmissionError {
 /// Maximum connections above a limit that remain until the peer has read the answer. Each has a descriptor. 16 is half
 /// of the descriptors that the default of `connections_max` leaves unused.
 const SURPLUS_MAX: usize = 16;
+
+/// Maximum connections above `connections_max` that internal listeners accept: a scraper, the checks of liveness and
+/// readiness, and one more. With [`SURPLUS_MAX`], they leave 12 of the descriptors that the default of `connections_max`
+/// leaves unused, for listeners, the poll and standard streams.
+const INTERNAL_ADDITIONAL_MAX: usize = 4;
 
 /// Maximum connections, the oldest first, that are examined to find one to evict.
 const EVICTION_CANDIDATES_MAX: usize = 64;

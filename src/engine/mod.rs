@@ -23,7 +23,7 @@
 //! - `session_log`: log lines about sessions, rate-limited
 
 mod addresses;
-mod admission;
+pub(crate) mod admission;
 #[cfg(feature = "http-date")]
 mod date;
 pub(crate) mod deadlines;

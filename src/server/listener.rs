@@ -6,6 +6,7 @@
 
 use crate::context::Context;
 use crate::engine::Engine;
+use crate::engine::admission::Entrance;
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::stream::Stream;
@@ -28,6 +29,7 @@ pub struct ListenOptions {
     #[cfg(feature = "tls")]
     tls: Option<crate::Tls>,
     tag: u8,
+    is_internal: bool,
 }
 
 impl ListenOptions {
@@ -112,6 +114,29 @@ impl ListenOptions {
         self.tag = tag;
         self
     }
+
+    /// Exempts the connections of the listener from the limits that clients can exhaust, for health checks and metrics:
+    /// an orchestrator that got 503 or 429 would restart a server that is full and works. The connections are not
+    /// counted for the address of their socket, not even if it is that of a trusted proxy
+    /// ([`connections_per_address_max`](crate::Config::connections_per_address_max),
+    /// [`handshakes_per_address_max`](crate::Config::handshakes_per_address_max)). They count for
+    /// [`connections_max`](crate::Config::connections_max), but if it is reached, internal listeners accept 4 connections
+    /// more; above, they answer with 503 as other listeners do. Make such a listener accessible to internal clients only.
+    ///
+    /// ```no_run
+    /// use wsloop::{Config, ListenOptions, Server, handlers::Metrics};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::new(Config::default(), Metrics)?;
+    /// server.listen_with("127.0.0.1:9700", &ListenOptions::new().internal())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn internal(mut self) -> Self {
+        self.is_internal = true;
+        self
+    }
 }
 
 /// A connection that a listener has accepted.
@@ -120,8 +145,7 @@ pub(super) struct Accepted {
     pub(super) stream: Stream,
     /// The address of the peer if the connection is TCP.
     pub(super) peer: Option<SocketAddr>,
-    /// Whether a header of the PROXY protocol must precede the request.
-    pub(super) is_proxied: bool,
+    pub(super) entrance: Entrance,
     /// The number of the listener's options.
     pub(super) tag: u8,
 }
@@ -211,7 +235,10 @@ impl Listener {
                     let accepted = Accepted {
                         stream,
                         peer,
-                        is_proxied: self.options.is_proxied,
+                        entrance: Entrance {
+                            is_proxied: self.options.is_proxied,
+                            is_internal: self.options.is_internal,
+                        },
                         tag: self.options.tag,
                     };
                     register(engine, accepted);

@@ -487,10 +487,10 @@ fn accept(engine: &mut Engine, registry: &Registry, accepted: Accepted) {
     let Accepted {
         stream,
         peer,
-        is_proxied,
+        entrance,
         tag,
     } = accepted;
-    let Some(id) = engine.insert_with(stream, peer, is_proxied) else {
+    let Some(id) = engine.insert_with(stream, peer, entrance) else {
         return;
     };
     engine.set_listener_tag(id, tag);

@@ -436,3 +436,39 @@ fn a_connection_whose_handler_panics_is_counted_until_it_has_ended() {
     assert!(peer.wire.lock().is_dropped);
     assert_eq!(bench.engine.connections_by_address(), Some(0));
 }
+
+#[test]
+fn connections_of_an_internal_listener_exceed_connections_max_by_4_and_have_no_limit_per_address() {
+    let config = Config {
+        connections_max: 2,
+        trusted_proxies: vec!["192.0.2.2".parse().unwrap()],
+        ..limited(Some(1), Some(1))
+    };
+    let mut bench = Bench::echo(config);
+    for client in ["192.0.2.1:1", "192.0.2.3:1"] {
+        assert!(request(&mut bench, client).1.starts_with("HTTP/1.1 101 "));
+    }
+    let mut open = Vec::new();
+    for expected in ["101", "101", "101", "101", "503"] {
+        // One has the address of a trusted proxy, all others an address that has reached its limits.
+        let from = if open.len() == 1 {
+            "192.0.2.2:9"
+        } else {
+            "192.0.2.1:9"
+        };
+        let peer = bench.connect_internal(address(from));
+        peer.send_bytes(REQUEST.as_bytes());
+        bench.turn();
+        let written = String::from_utf8_lossy(&peer.take_written()).into_owned();
+        assert_eq!(&written[9..12], expected, "{written}");
+        open.push(peer);
+    }
+    assert_eq!(bench.engine.connections_by_address(), Some(2));
+    assert_eq!(refused(&bench, "connections_max"), 1);
+    for peer in &open {
+        peer.end_stream();
+    }
+    bench.turn();
+    assert_eq!(status(&mut bench, "192.0.2.4:1"), "503");
+    assert_eq!(bench.engine.connections_by_address(), Some(2));
+}

@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::engine::admission::Entrance;
 use crate::engine::{Engine, Readiness};
 use crate::error::{Close, Error};
 use crate::handler::Handler;
@@ -301,9 +302,45 @@ impl Bench {
         address: Option<SocketAddr>,
         is_proxied: bool,
     ) -> Peer {
+        let is_internal = false;
+        self.insert(
+            stream,
+            wire,
+            address,
+            Entrance {
+                is_proxied,
+                is_internal,
+            },
+        )
+    }
+
+    /// Adds a connection from an address, of an internal listener.
+    #[cfg(feature = "client-addresses")]
+    pub(super) fn connect_internal(&mut self, address: Option<SocketAddr>) -> Peer {
+        let wire = Shared::new(Wire::default());
+        let stream = Stream::memory(ScriptedStream(wire.clone()));
+        let (is_proxied, is_internal) = (false, true);
+        self.insert(
+            stream,
+            wire,
+            address,
+            Entrance {
+                is_proxied,
+                is_internal,
+            },
+        )
+    }
+
+    fn insert(
+        &mut self,
+        stream: Stream,
+        wire: Shared<Wire>,
+        address: Option<SocketAddr>,
+        entrance: Entrance,
+    ) -> Peer {
         let id = self
             .engine
-            .insert_with(stream, address, is_proxied)
+            .insert_with(stream, address, entrance)
             .expect("fewer connections than connections_max");
         let peer = Peer { id, wire };
         self.peers.push(peer.clone());
