@@ -134,6 +134,8 @@ fn members_may_leave_and_stop_reading() {
 fn sockets_may_fail() {
     let faults = Profile {
         fault_one_in: 20,
+        // The sessions are short, and each kind of event must occur.
+        large_in_40: 4,
         ..MIXED
     };
     simulate("sockets_may_fail", faults);
