@@ -56,7 +56,8 @@ fn a_refusal_is_one_line_with_the_peer_and_the_rule() {
         (with("Sec-WebSocket-Extensions: \u{202e};;"), "Extensions"),
         (with(&format!("X: {long}")), "too many bytes"),
         (format!("GET /{long} HTTP/1.1\r\n"), "too many bytes"),
-        ("\x16\x03\x01".to_owned(), "not HTTP"),
+        ("\x16\x03\x01".to_owned(), "is TLS"),
+        ("\x01\x03\x01".to_owned(), "not HTTP"),
         (
             upgrade_request("/").replace("13", "8"),
             "Sec-WebSocket-Version",

@@ -276,6 +276,5 @@ impl Drop for SeedNote {
     }
 }
 
-/// Default number of seeds: 10 s for all the tests of this module on two slow cores, 25 s with TLS, where some kinds of events
-/// are rarer.
-const SEEDS: u64 = if cfg!(feature = "tls") { 32 } else { 12 };
+/// Default number of seeds: 10 s for all the tests of this module on two slow cores.
+const SEEDS: u64 = 12;
