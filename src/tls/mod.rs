@@ -6,6 +6,7 @@ mod der;
 mod error;
 mod record;
 mod resolver;
+mod rustls_layer;
 mod server_name;
 mod session;
 mod stats;

@@ -5,7 +5,8 @@ use crate::tls::record::{
     ALERT, APPLICATION_DATA, Direction, HANDSHAKE, HEADER_BYTES, KEY_RECORDS_MAX, KEY_UPDATE,
     Records, open,
 };
-use crate::tls::stream::{Processed, Rustls, Slices, encode};
+use crate::tls::rustls_layer::{Rustls, encode};
+use crate::tls::stream::{Processed, Slices};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -1,0 +1,200 @@
+//! The handshake, and the records of TLS 1.2, with rustls' unbuffered connection.
+
+use super::record::HEADER_BYTES;
+use super::stream::{Processed, RECORDS_PER_READ};
+use rustls::ServerConfig;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+/// rustls' connection.
+pub(super) struct Rustls {
+    pub(super) connection: UnbufferedServerConnection,
+    /// Number of bytes at the start of the input that rustls has opened: parts of a message of the handshake, which it
+    /// finds there when the rest arrives.
+    opened_len: usize,
+}
+
+impl Rustls {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            opened_len: 0,
+        })
+    }
+
+    /// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete,
+    /// [`RECORDS_PER_READ`] are opened, or the handshake is complete. Appends what rustls wants to send to `output`.
+    ///
+    /// rustls is given one record at a time, so that the records after the handshake can be opened by another layer, and
+    /// so that it is known which bytes rustls has opened and not used up.
+    pub(super) fn process(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        mut deliver: impl FnMut(&[u8]),
+    ) -> Result<Processed, rustls::Error> {
+        let mut processed = Processed::default();
+        let was_handshaking = self.connection.is_handshaking();
+        let mut opened = self.opened_len;
+        while opened < input.len() && !processed.has_more && !processed.is_end {
+            let record_len = record_len(&input[opened..]);
+            // rustls checks the header of an incomplete record, too.
+            let end = record_len.map_or(input.len(), |len| opened + len);
+            self.process_record(&mut input[..end], output, &mut deliver, &mut processed)?;
+            let Some(len) = record_len else {
+                break;
+            };
+            opened += len;
+            processed.has_more = processed.records >= RECORDS_PER_READ
+                || was_handshaking && !self.connection.is_handshaking();
+        }
+        self.opened_len = opened - processed.consumed;
+        Ok(processed)
+    }
+
+    /// Opens the last record of `input`.
+    fn process_record(
+        &mut self,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+        processed: &mut Processed,
+    ) -> Result<(), rustls::Error> {
+        loop {
+            let UnbufferedStatus { mut discard, state } = self
+                .connection
+                .process_tls_records(&mut input[processed.consumed..]);
+            let mut is_done = false;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        processed.records += 1;
+                        discard += record.discard;
+                        deliver(record.payload);
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, output),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => processed.is_end = true,
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => {
+                    is_done = true;
+                }
+                Ok(ConnectionState::Closed) => {
+                    processed.is_end = true;
+                    is_done = true;
+                }
+                // An attacker can replay early data, so no configuration of this crate accepts it. Of another one, it
+                // is discarded.
+                Ok(ConnectionState::ReadEarlyData(mut data)) => {
+                    while let Some(record) = data.next_record() {
+                        discard += record?.discard;
+                    }
+                }
+                Ok(_) => is_done = true,
+                Err(error) => {
+                    self.encode_alert(output);
+                    return Err(error);
+                }
+            }
+            processed.consumed += discard;
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Appends the alert that rustls wants to send after an error.
+    fn encode_alert(&mut self, output: &mut Vec<u8>) {
+        // rustls returns what it wants to send before it looks at its input. Without anything to send, it would look for
+        // the part of a message there.
+        while self.connection.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(data)) =
+                self.connection.process_tls_records(&mut []).state
+        {
+            encode(data, output);
+        }
+    }
+
+    /// Seals `plain`, after what rustls wants to send itself. Appends the records to `sealed`. `input` is the input that
+    /// was not used up.
+    pub(super) fn seal(
+        &mut self,
+        plain: &[u8],
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        self.write(input, sealed, |traffic, sealed| {
+            traffic.encrypt(plain, sealed)
+        })
+    }
+
+    /// Seals close_notify, after what rustls wants to send itself. Appends it to `sealed`. `input` is the input that was
+    /// not used up.
+    pub(super) fn seal_end(&mut self, input: &mut [u8], sealed: &mut Vec<u8>) {
+        // A failure means that TLS has failed, or that the peer has sent close_notify and was answered: nothing can be sent.
+        let _ = self.write(input, sealed, |traffic, sealed| {
+            traffic.queue_close_notify(sealed)
+        });
+    }
+
+    /// Appends what rustls wants to send to `sealed`, and then what `seal` writes, which is called again if it needs more
+    /// space.
+    fn write(
+        &mut self,
+        input: &mut [u8],
+        sealed: &mut Vec<u8>,
+        mut seal: impl FnMut(
+            &mut WriteTraffic<'_, ServerConnectionData>,
+            &mut [u8],
+        ) -> Result<usize, EncryptError>,
+    ) -> io::Result<()> {
+        loop {
+            let input = &mut input[..self.opened_len];
+            match self.connection.process_tls_records(input).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, sealed),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    let needed = match seal(&mut traffic, &mut []) {
+                        Err(EncryptError::InsufficientSize(needed)) => needed.required_size,
+                        Ok(_) => return Ok(()),
+                        // The keys of TLS 1.2 are used up, after 2^24 records with AES.
+                        Err(error) => return Err(io::Error::other(error)),
+                    };
+                    let start = sealed.len();
+                    sealed.resize(start + needed, 0);
+                    let len = seal(&mut traffic, &mut sealed[start..]);
+                    let len = len.map_err(io::Error::other)?;
+                    sealed.truncate(start + len);
+                    return Ok(());
+                }
+                // Reported once, before the state that allows writing.
+                Ok(ConnectionState::PeerClosed) => {}
+                Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
+                Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
+            }
+        }
+    }
+}
+
+/// Returns the length of the first record of `input`. `None` if it is incomplete.
+fn record_len(input: &[u8]) -> Option<usize> {
+    let &[_, _, _, high, low] = input.first_chunk()?;
+    let len = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    (len <= input.len()).then_some(len)
+}
+
+/// Appends a message that rustls wants to send.
+pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+    let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) else {
+        return;
+    };
+    let start = output.len();
+    output.resize(start + needed.required_size, 0);
+    data.encode(&mut output[start..])
+        .expect("the space has the size that rustls needs");
+}
