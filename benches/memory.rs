@@ -6,12 +6,11 @@
 //! server each need that many descriptors (`ulimit -n`). Linux only (/proc).
 
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,11 +88,15 @@ impl<T: Read + Write> Stream for T {}
 
 impl Server {
     fn start(is_tls: bool) -> Self {
-        let args: &[&str] = if is_tls {
-            &["echo", "-l", "tls:127.0.0.1:0", "--tls-self-signed"]
-        } else {
-            &["echo", "-l", "127.0.0.1:0"]
-        };
+        let certificate = is_tls.then(Certificate::new);
+        let mut args = vec!["echo".to_owned(), "-l".to_owned()];
+        match &certificate {
+            None => args.push("127.0.0.1:0".to_owned()),
+            Some(certificate) => args.extend([
+                "tls:127.0.0.1:0".to_owned(),
+                format!("--tls-cert={}", certificate.file.display()),
+            ]),
+        }
         let mut process = Command::new(env!("CARGO_BIN_EXE_wsloop"))
             .args(args)
             .env("RUST_LOG", "warn")
@@ -111,7 +114,8 @@ impl Server {
             .trim_start_matches("listening on ws://")
             .trim_end_matches('/')
             .to_owned();
-        let tls = is_tls.then(|| Arc::new(client_config()));
+        // The server has read the file when it announces its address.
+        let tls = certificate.map(|certificate| Arc::new(certificate.client_config()));
         Self {
             process,
             address,
@@ -224,54 +228,41 @@ fn echo(connection: &mut Connection, len: usize) {
     assert!(answer[header_len..].iter().all(|byte| *byte == b'x'));
 }
 
-/// Returns the configuration of a client that accepts every certificate, and does not resume sessions.
-fn client_config() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring supports TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AcceptAll(provider)))
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    config
+/// A self-signed certificate for `localhost`, in a file with its key. Dropping this value removes the file.
+struct Certificate {
+    file: PathBuf,
+    der: CertificateDer<'static>,
 }
 
-/// Accepts every certificate.
-#[derive(Debug)]
-struct AcceptAll(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AcceptAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+impl Certificate {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+        let file = std::env::temp_dir().join(format!("wsloop-memory-{}.pem", std::process::id()));
+        let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+        std::fs::write(&file, pem).expect("a file for temporary data");
+        Self {
+            file,
+            der: made.cert.into(),
+        }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
+    /// Returns the configuration of a client that trusts the certificate, and does not resume sessions.
+    fn client_config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("ring supports TLS 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        config
     }
+}
 
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
     }
 }
