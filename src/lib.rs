@@ -66,6 +66,8 @@
 // A library does not print. Besides, `println!` and `eprintln!` panic if they cannot write.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+#[cfg(feature = "backplane")]
+pub mod backplane;
 mod buffer;
 mod config;
 mod context;
