@@ -239,6 +239,21 @@ impl<'a> Context<'a> {
         self.engine.publish(topic, message.to_message())
     }
 
+    /// Sends a message to the members of `topic` on this server only, past the broker. Without a
+    /// [backplane](crate::backplane), the same as [`publish`](Self::publish). Messages of both methods can change places.
+    #[cfg(feature = "backplane")]
+    pub fn publish_local(&mut self, topic: &str, message: impl ToMessage) -> usize {
+        self.engine.publish_local(topic, message.to_message())
+    }
+
+    /// Returns whether the broker has been away for longer than
+    /// [`BackplaneOptions::grace`](crate::backplane::BackplaneOptions::grace), or there was no connection yet for that long
+    /// since the start: a readiness check should fail. [`Broadcast`](crate::handlers::Broadcast) refuses sessions with 503.
+    #[cfg(feature = "backplane")]
+    pub fn is_backplane_away(&self) -> bool {
+        self.engine.is_backplane_away()
+    }
+
     /// Sends a message to every member of `topic` except the session `id`, and returns the number of members that it is
     /// sent to. Does the same as [`publish`](Self::publish) if the session is not a member. Costs O(topics of the
     /// session) more than `publish`.

@@ -211,6 +211,17 @@ pub trait Handler {
         }
     }
 
+    /// Called when a member of `topic` may have missed messages because the connection to the broker was lost
+    /// ([`backplane`](crate::backplane)), if the topic's messages may be skipped
+    /// ([`LagPolicy::Skip`](crate::LagPolicy::Skip)): once for each gap, when the topic is subscribed again. Members of
+    /// other topics are closed with 1013 instead.
+    #[cfg(feature = "backplane")]
+    fn on_gap(&mut self, cx: &mut Context<'_>, id: Id, topic: &str) {
+        if let Some(inner) = self.inner() {
+            inner.on_gap(cx, id, topic);
+        }
+    }
+
     /// Called when a session has ended; its socket is closed directly afterwards. After a closing handshake, a session
     /// ends when the peer has ended the stream (RFC 6455 section 7.1.1), or after [`Config::close_timeout`]. The
     /// session's path and address are still available. Messages can no longer be sent to it.
@@ -366,6 +377,11 @@ impl<H: Handler + ?Sized> Handler for Box<H> {
 
     fn on_skip(&mut self, cx: &mut Context<'_>, id: Id, topic: &str, messages: u64) {
         (**self).on_skip(cx, id, topic, messages);
+    }
+
+    #[cfg(feature = "backplane")]
+    fn on_gap(&mut self, cx: &mut Context<'_>, id: Id, topic: &str) {
+        (**self).on_gap(cx, id, topic);
     }
 
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {

@@ -139,6 +139,10 @@ impl Handler for Broadcast {
         request: &Request,
         upgrade: &mut Upgrade,
     ) -> Result<(), HttpResponse> {
+        #[cfg(feature = "backplane")]
+        if cx.is_backplane_away() {
+            return Err(HttpResponse::new(503, "the broker is away\n"));
+        }
         match cx.path(id) {
             Some(_) => {
                 upgrade.select_first_subprotocol(request);

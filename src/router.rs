@@ -590,6 +590,12 @@ impl<R: RouteHandler + ?Sized> Handler for Router<R> {
         handler.on_skip(&mut cx, id, topic, messages);
     }
 
+    #[cfg(feature = "backplane")]
+    fn on_gap(&mut self, cx: &mut Context<'_>, id: Id, topic: &str) {
+        let (handler, mut cx) = self.handler_of(cx, id);
+        handler.on_gap(&mut cx, id, topic);
+    }
+
     fn on_close(&mut self, cx: &mut Context<'_>, id: Id, close: &Close<'_>) {
         let (handler, mut cx) = self.handler_of(cx, id);
         handler.on_close(&mut cx, id, close);

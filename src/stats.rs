@@ -42,6 +42,9 @@ pub struct Stats {
     /// Handshakes of TLS.
     #[cfg(feature = "tls")]
     pub tls: crate::tls::TlsStats,
+    /// The connection to the broker; `None` without one.
+    #[cfg(feature = "backplane")]
+    pub backplane: Option<crate::backplane::BackplaneStats>,
     /// Durations of turns, from the poll's return to the end of the reap phase, if they are measured.
     pub turns: Option<TurnTimes>,
     pub(crate) refused: [u64; Refusal::NAMES.len()],

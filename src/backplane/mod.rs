@@ -10,6 +10,10 @@
 //! for Redis and Valkey, [`memory::Broker`] for tests. What does not depend on the broker is in the engine: which topics
 //! are subscribed, when a gap is reported, which sessions wait.
 
+pub mod memory;
+pub(crate) mod payload;
+pub(crate) mod rooms;
+
 use crate::engine::sources::{Owner, Ready, Sources};
 use crate::id::SourceId;
 use mio::Interest;
@@ -224,9 +228,67 @@ impl Default for BackplaneOptions {
     }
 }
 
+impl BackplaneOptions {
+    /// Checks the options. Returns a text that names the first field that is out of range.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let outbox_min = OUTBOX_BYTES_MIN.max(self.message_bytes_max.saturating_mul(2));
+        if self.message_bytes_max == 0 {
+            return Err("message_bytes_max must not be 0".to_owned());
+        }
+        if self.outbox_bytes_max < outbox_min {
+            return Err(format!(
+                "outbox_bytes_max is {}, which is less than {outbox_min}: 64 KiB, or twice message_bytes_max",
+                self.outbox_bytes_max
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Counters of a server's backplane, in [`Stats::backplane`](crate::Stats::backplane).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackplaneStats {
+    /// Whether the server is connected to the broker, and all topics are subscribed.
+    pub is_whole: bool,
+    /// Connections to the broker since the start.
+    pub connections: u64,
+    /// Connections that have ended. Each is a gap in all topics.
+    pub gaps: u64,
+    /// Sessions that were told of a gap: closed with 1013, or reported to `Handler::on_gap`.
+    pub members_told: u64,
+    /// Messages that were published to the broker, including those that still wait.
+    pub publications: u64,
+    /// Publications at the broker that these messages were gathered in: one for each topic and turn.
+    pub batches: u64,
+    /// Batches that were written to a connection that has ended before the broker acknowledged them.
+    pub unacknowledged: u64,
+    /// Batches that were dropped because the broker was away for longer than [`BackplaneOptions::grace`].
+    pub discarded: u64,
+    /// Messages that were refused: longer than [`BackplaneOptions::message_bytes_max`], or with
+    /// [`BackplaneOptions::outbox_bytes_max`] reached.
+    pub refused: u64,
+    /// Messages that the broker has delivered.
+    pub messages_in: u64,
+    /// Publications from the broker that were dropped because they were invalid.
+    pub invalid: u64,
+    /// Bytes that wait for the broker.
+    pub outbox_bytes: usize,
+    /// Topics that this server knows at the broker.
+    pub topics: usize,
+    /// Sessions that are not read because they have published while the broker accepts nothing.
+    pub waiting: usize,
+}
+
+/// Minimum of [`BackplaneOptions::outbox_bytes_max`].
+const OUTBOX_BYTES_MIN: usize = 64 * 1024;
+
 /// The owner of the backplane's sources. No handler has this scope.
 pub(crate) const OWNER: Owner = Owner {
     key: 0,
     scope: u32::MAX,
     session: None,
 };
+
+#[cfg(test)]
+mod tests;

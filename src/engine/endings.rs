@@ -173,6 +173,7 @@ impl Engine {
         let session = &mut self.sessions[slot];
         // The peer's Close must be read.
         session.is_paused_by_handler = false;
+        session.is_deferred = false;
         self.replies.clear();
         session.connection.close(code, reason, &mut self.replies);
         session.outbound.queue_pong(&mut self.buffers);

@@ -57,6 +57,10 @@ impl Engine {
         let replayed = self.claim_replay(slot, topic, unsent_to);
         let unsent_to = unsent_to.filter(|_| replayed.is_none());
         let index = self.topics.join(topic, slot, unsent_to);
+        #[cfg(feature = "backplane")]
+        if self.topics.member_count(topic) == 1 {
+            self.share_topic(topic);
+        }
         self.lag_policy = Some(Self::apply_lag_policy);
         let memberships = &mut self.sessions[slot].extra_mut().memberships;
         if memberships.is_empty() {
@@ -141,9 +145,23 @@ impl Engine {
 
     /// See [`Context::publish`](crate::Context::publish).
     pub(crate) fn publish(&mut self, topic: &str, message: Message<'_>) -> usize {
-        let Some(topic) = self.find_to_publish(topic) else {
-            return 0;
-        };
+        #[cfg(feature = "backplane")]
+        if self.shared.is_some() {
+            return self.publish_shared(topic, message, None);
+        }
+        self.publish_local(topic, message)
+    }
+
+    /// See `Context::publish_local`.
+    pub(crate) fn publish_local(&mut self, topic: &str, message: Message<'_>) -> usize {
+        match self.find_to_publish(topic) {
+            Some(topic) => self.publish_to(topic, message),
+            None => 0,
+        }
+    }
+
+    /// Publishes to all members of the topic.
+    pub(crate) fn publish_to(&mut self, topic: TopicKey, message: Message<'_>) -> usize {
         let members = self.topics.publish(topic, message, None, &mut self.buffers);
         self.stats.messages_out += members as u64;
         members
@@ -151,9 +169,25 @@ impl Engine {
 
     /// See [`Context::publish_except`](crate::Context::publish_except).
     pub(crate) fn publish_except(&mut self, id: Id, topic: &str, message: Message<'_>) -> usize {
-        let Some(topic) = self.find_to_publish(topic) else {
-            return 0;
-        };
+        #[cfg(feature = "backplane")]
+        if self.shared.is_some() {
+            let is_member = self.is_subscribed(id, topic);
+            let members = self.publish_shared(topic, message, Some(id));
+            return members.saturating_sub(usize::from(is_member));
+        }
+        match self.find_to_publish(topic) {
+            Some(topic) => self.publish_to_others(id, topic, message),
+            None => 0,
+        }
+    }
+
+    /// Publishes to all members of the topic except the session `id`.
+    pub(crate) fn publish_to_others(
+        &mut self,
+        id: Id,
+        topic: TopicKey,
+        message: Message<'_>,
+    ) -> usize {
         let index = self.member_index(id, topic);
         if let Some(index) = index
             && self.topics.unclaimed(topic, index) > 0
@@ -171,7 +205,7 @@ impl Engine {
     }
 
     /// Returns the topic of that name, if a publication to it has an effect. Creates the topic if only its replay was set.
-    fn find_to_publish(&mut self, topic: &str) -> Option<TopicKey> {
+    pub(crate) fn find_to_publish(&mut self, topic: &str) -> Option<TopicKey> {
         let found = self.topics.find(topic);
         found.or_else(|| self.topics.insert_for_replay(topic))
     }
@@ -222,6 +256,10 @@ impl Engine {
     /// See [`Context::set_replay`](crate::Context::set_replay).
     pub(crate) fn set_replay(&mut self, topic: &str, replay: Option<Replay>) {
         self.topics.set_replay(topic, replay);
+        #[cfg(feature = "backplane")]
+        if replay.is_some() {
+            self.share_retained_topic(topic);
+        }
     }
 
     /// Returns whether a member may skip messages of the topic. `default` is the policy of topics without their own.
@@ -299,7 +337,12 @@ impl Engine {
     /// its last member to the free index, so the membership of the moved member's session is updated.
     fn leave(&mut self, membership: Membership) {
         let Membership { topic, index } = membership;
-        let Some(moved) = self.topics.leave(topic, index) else {
+        let moved = self.topics.leave(topic, index);
+        #[cfg(feature = "backplane")]
+        if self.topics.member_count(topic) == 0 {
+            self.abandon_topic(topic);
+        }
+        let Some(moved) = moved else {
             return;
         };
         let memberships = &mut self.sessions[moved.slot].extra_mut().memberships;

@@ -24,6 +24,8 @@
 
 mod addresses;
 pub(crate) mod admission;
+#[cfg(feature = "backplane")]
+mod backplane;
 #[cfg(feature = "http-date")]
 mod date;
 pub(crate) mod deadlines;
@@ -72,6 +74,9 @@ pub(crate) struct Engine {
     pub(crate) limit_sets: LimitSets,
     pub(crate) sessions: Slab<Session>,
     pub(crate) topics: Topics,
+    /// The topics at the broker, if there is one.
+    #[cfg(feature = "backplane")]
+    pub(crate) shared: Option<Box<backplane::Shared>>,
     pub(crate) buffers: BufferPool,
     pub(crate) turn_buffer: TurnBuffer,
     pub(crate) paths: Paths,
@@ -240,6 +245,8 @@ impl Engine {
         Self {
             deadlines: Deadlines::new(duration),
             topics: Topics::new(config.replay_bytes_max),
+            #[cfg(feature = "backplane")]
+            shared: None,
             addresses: Addresses::new(&config),
             config,
             limit_sets: LimitSets::new(limits),
@@ -331,7 +338,7 @@ impl Engine {
             if let Some(tls) = session.stream.tls_mut() {
                 tls.announce_end();
             }
-            if readiness.is_error && session.is_paused_by_handler {
+            if readiness.is_error && session.is_paused() {
                 // The read phase, which finds the errors of other sessions, does not read this one.
                 let error = session.stream.take_error();
                 let error = error.unwrap_or_else(|| ErrorKind::ConnectionReset.into());
@@ -381,6 +388,8 @@ impl Engine {
         };
         let session_log = self.session_log.next_in(self.now);
         let buffers = self.buffers.next_in();
+        #[cfg(feature = "backplane")]
+        let deadline = earlier(deadline, self.next_shared_in());
         let first = earlier(deadline, timer);
         earlier(earlier(first, stop), earlier(session_log, buffers))
     }

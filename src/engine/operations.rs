@@ -295,6 +295,10 @@ impl Engine {
         let mut stats = self.stats.clone();
         stats.connections_open = self.count();
         stats.replay_bytes = self.topics.replay_len();
+        #[cfg(feature = "backplane")]
+        {
+            stats.backplane = self.backplane_stats();
+        }
         // A session whose socket accepts nothing has this deadline.
         for slot in self.deadlines.slots(Deadline::Write) {
             let session = &self.sessions[slot];

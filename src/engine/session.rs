@@ -62,6 +62,9 @@ pub(crate) struct Session {
     /// The session published while more than `UNCLAIMED_BYTES_MAX` published bytes were unclaimed. The stream is not
     /// read until the members of the topics have claimed enough of them.
     pub(crate) is_deferred: bool,
+    /// Whether a message of the session was published to a shared topic.
+    #[cfg(feature = "backplane")]
+    pub(crate) is_publisher: bool,
     /// Publications were claimed before the flush, because a direct message or the end of a membership had to follow
     /// them. The next flush checks the lag limit for them.
     pub(crate) has_unchecked_claims: bool,
@@ -235,6 +238,8 @@ impl Session {
             is_above_high_water: false,
             is_paused_by_handler: false,
             is_deferred: false,
+            #[cfg(feature = "backplane")]
+            is_publisher: false,
             has_unchecked_claims: false,
             is_read_queued: false,
             is_flush_queued: false,
@@ -333,6 +338,11 @@ impl Session {
     /// deferred.
     pub(crate) fn may_process(&self) -> bool {
         !(self.is_above_high_water | self.is_paused_by_handler | self.is_deferred)
+    }
+
+    /// Returns whether the session's input is not read for an unknown time.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused_by_handler || self.is_deferred
     }
 
     /// Returns how the session ended. Records an abnormal ending if none was recorded.

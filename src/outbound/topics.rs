@@ -370,6 +370,37 @@ impl Topics {
         })
     }
 
+    /// Releases what the topic retains for replay. It continues to retain later messages.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn release_replay(&mut self, key: TopicKey) {
+        let topic = &mut self.topics[key.0 as usize];
+        let before = topic.replay_cost();
+        if let Some(window) = &mut topic.replay {
+            window.clear(&topic.log);
+            self.fit_replay(key, before, false);
+        }
+    }
+
+    /// Returns whether messages to that name are retained, or were and are.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn is_retained(&self, name: &str) -> bool {
+        let topic = self.find(name).map(|key| self.topic(key));
+        topic.is_some_and(|topic| topic.replay_cost() > 0) || self.settings(name).replay.is_some()
+    }
+
+    /// Returns the names of the topics with members, and the names that retain messages.
+    #[cfg(feature = "backplane")]
+    pub(crate) fn names(&self) -> (Vec<&Arc<str>>, Vec<&Arc<str>>) {
+        let topics = self.topics.iter().map(|(_, topic)| topic);
+        let with_members = topics.filter(|topic| !topic.members.is_empty());
+        let settings = self.settings.iter();
+        let retained = settings.filter(|(_, settings)| settings.replay.is_some());
+        (
+            with_members.map(|topic| &topic.name).collect(),
+            retained.map(|(name, _)| name).collect(),
+        )
+    }
+
     /// Returns the position of the first byte that the topic's log retains.
     pub(crate) fn log_start(&self, key: TopicKey) -> u64 {
         self.topic(key).log.start()

@@ -89,7 +89,7 @@ impl Engine {
                 }
             }
             Deadline::Quiet => {
-                let next = if self.sessions[slot].is_paused_by_handler {
+                let next = if self.sessions[slot].is_paused() {
                     Deadline::Quiet
                 } else {
                     Deadline::Idle
@@ -100,7 +100,7 @@ impl Engine {
                 }
             }
             // The peer may have sent something that is not read.
-            Deadline::Idle if self.sessions[slot].is_paused_by_handler => {
+            Deadline::Idle if self.sessions[slot].is_paused() => {
                 self.set_idle_deadline(slot, Deadline::Quiet);
             }
             // There is no idle timeout: only pings have an interval.

@@ -76,6 +76,9 @@ struct Polling {
     poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
+    /// The connection to the broker.
+    #[cfg(feature = "backplane")]
+    backplane: Option<Box<dyn crate::backplane::Backplane>>,
     /// Whether the last poll may have left events behind. If the host polls this poll's descriptor edge-triggered, the
     /// host's poll does not report those events again.
     has_more_events: bool,
@@ -119,6 +122,8 @@ impl<H: Handler> Server<H> {
                 poll,
                 events: Events::with_capacity(EVENTS_PER_POLL),
                 listeners: Vec::new(),
+                #[cfg(feature = "backplane")]
+                backplane: None,
                 has_more_events: false,
             },
             handle: Handle::new(waker, config.handle_commands_max, config.handle_bytes_max),
@@ -268,6 +273,34 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
+    /// Shares all topics with the other servers of a broker. Call it once, before the first turn.
+    /// [`Context::publish`] then sends messages to the broker, and members receive what comes back: see
+    /// [`backplane`](crate::backplane).
+    ///
+    /// If the first connection fails with an error that every further attempt would have
+    /// ([`BackplaneError::is_permanent`](crate::backplane::BackplaneError::is_permanent)), [`turn`](Self::turn) and
+    /// [`run`](Self::run) return this error.
+    ///
+    /// # Errors
+    /// `InvalidInput` if an option is out of range; `AlreadyExists` if there is a backplane.
+    #[cfg(feature = "backplane")]
+    pub fn set_backplane(
+        &mut self,
+        backplane: impl crate::backplane::Backplane + 'static,
+        options: crate::backplane::BackplaneOptions,
+    ) -> io::Result<()> {
+        options
+            .check()
+            .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
+        if self.polling.backplane.is_some() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.engine.begin_turn(millis_since(self.clock));
+        self.engine.share_topics(options);
+        self.polling.backplane = Some(Box::new(backplane));
+        Ok(())
+    }
+
     /// Returns the TCP addresses that the server listens on, with the actual ports.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
         let listeners = self.polling.listeners.iter();
@@ -398,11 +431,23 @@ impl<H: Handler> Server<H> {
         let late = now - self.engine.now();
         let engine = self.engine.next_in().map(|wait| wait.saturating_sub(late));
         let polling = self.polling.next_in(now);
+        #[cfg(feature = "backplane")]
+        let polling = earlier(polling, self.backplane_in());
         let at_once = (self.state == State::New || self.has_commands).then_some(0);
         let wait = earlier(earlier(engine, polling), at_once)?;
         // `now` is rounded down to milliseconds. `wait` is not reduced by the fraction: to wake up a fraction of a
         // millisecond too early would cost another turn.
         Some(Duration::from_millis(wait))
+    }
+}
+
+#[cfg(feature = "backplane")]
+impl<H: Handler> Server<H> {
+    /// Returns the milliseconds until the backplane is to be called.
+    fn backplane_in(&self) -> Option<u64> {
+        let at = self.polling.backplane.as_ref()?.next_at()?;
+        let wait = at.saturating_duration_since(Instant::now());
+        Some(wait.as_micros().div_ceil(1000) as u64)
     }
 }
 
@@ -473,6 +518,14 @@ impl Environment for Polling {
 
     fn retry_accept(&mut self) {
         self.listeners.iter_mut().for_each(Listener::retry);
+    }
+
+    #[cfg(feature = "backplane")]
+    fn backplane(&mut self) -> Option<&mut dyn crate::backplane::Backplane> {
+        match &mut self.backplane {
+            Some(backplane) => Some(&mut **backplane),
+            None => None,
+        }
     }
 
     fn close_listeners(&mut self) {

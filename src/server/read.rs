@@ -142,6 +142,10 @@ impl Engine {
     /// is more to read. Returns the bytes and messages.
     #[inline(never)]
     fn read_long(&mut self, slot: usize, buf: &mut [u8], handler: &mut impl Handler) -> Amount {
+        #[cfg(feature = "backplane")]
+        if self.defer_known_publisher(slot) {
+            return Amount::default();
+        }
         self.reading = Some(slot as u32);
         let (mut read, mut discount) = (Amount::default(), 0);
         while read.bytes - discount < self.config.read_budget_bytes {
@@ -180,6 +184,13 @@ impl Engine {
         };
         if !mem::take(&mut session.is_read_queued) {
             return read;
+        }
+        #[cfg(feature = "backplane")]
+        {
+            if self.defer_known_publisher(slot) {
+                return read;
+            }
+            session = &mut self.sessions[slot];
         }
         self.reading = Some(slot as u32);
         // Bytes that do not count against the session's share.
@@ -432,6 +443,8 @@ impl Engine {
                 }
             }
             self.defer_publisher(slot, unclaimed);
+            #[cfg(feature = "backplane")]
+            self.defer_shared_publisher(slot);
             if input.is_empty() {
                 return (0, messages);
             }
@@ -510,6 +523,8 @@ impl Engine {
             Ok(Some(event)) => {
                 self.dispatch(slot, event, handler);
                 self.defer_publisher(slot, unclaimed);
+                #[cfg(feature = "backplane")]
+                self.defer_shared_publisher(slot);
             }
             Ok(None) => {}
             Err(error) => self.violation(slot, error),

@@ -10,6 +10,11 @@ impl Engine {
     /// Calls the handler for each source that the poll has reported.
     pub(super) fn call_ready_sources(&mut self, handler: &mut impl Handler) {
         while let Some((owner, ready)) = self.sources.next_ready() {
+            #[cfg(feature = "backplane")]
+            if owner == crate::backplane::OWNER {
+                self.backplane_is_ready(ready);
+                continue;
+            }
             let mut cx = Context::new(self);
             let mut cx = cx.scoped(owner.scope);
             // Without an inner handler, which most programs have, this is a direct call.

@@ -43,6 +43,12 @@ pub(crate) trait Environment {
 
     /// Closes the listeners.
     fn close_listeners(&mut self) {}
+
+    /// Returns the connection to the broker, if there is one.
+    #[cfg(feature = "backplane")]
+    fn backplane(&mut self) -> Option<&mut dyn crate::backplane::Backplane> {
+        None
+    }
 }
 
 /// Waits for events, at most `timeout`, marks what all of them report, and begins the turn at the time that `clock`
@@ -88,10 +94,19 @@ pub(crate) fn turn(
     environment: &mut impl Environment,
 ) -> io::Result<bool> {
     engine.call_ready_sources(handler);
+    #[cfg(feature = "backplane")]
+    if let Some(backplane) = environment.backplane() {
+        let received = engine.receive_shared(backplane, handler);
+        received.map_err(io::Error::other)?;
+    }
     engine.evict_excess_handshakes();
     environment.accept(engine, handler, false);
     engine.read(buf, handler);
     engine.expire(buf, handler);
+    #[cfg(feature = "backplane")]
+    if let Some(backplane) = environment.backplane() {
+        engine.send_shared(backplane);
+    }
     engine.flush(handler);
     reap(engine, handler, environment);
     match engine.stop_state() {

@@ -68,6 +68,8 @@ pub struct Harness<H: Handler> {
     /// Clients whose streams have ended on both sides, with what they have received. Not run any more.
     ended: BTreeMap<Id, Client>,
     has_stopped: bool,
+    #[cfg(feature = "backplane")]
+    backplane: Option<Box<dyn crate::backplane::Backplane>>,
 }
 
 /// A message, control frame or end of stream that a client received. Returned by [`Harness::received`].
@@ -129,6 +131,8 @@ impl<H: Handler> Harness<H> {
             clients: BTreeMap::new(),
             ended: BTreeMap::new(),
             has_stopped: false,
+            #[cfg(feature = "backplane")]
+            backplane: None,
         };
         let Self {
             engine, handler, ..
@@ -136,6 +140,31 @@ impl<H: Handler> Harness<H> {
         handler.on_start(&mut Context::new(engine));
         harness.settle();
         harness
+    }
+
+    /// Shares all topics with other servers and harnesses, as
+    /// [`Server::set_backplane`](crate::Server::set_backplane) does. Only a
+    /// [broker in memory](crate::backplane::memory::Broker) works in a harness, which polls no sockets.
+    ///
+    /// # Panics
+    /// If an option is out of range, or if the backplane refuses this client for good.
+    #[cfg(feature = "backplane")]
+    pub fn set_backplane(
+        &mut self,
+        backplane: impl crate::backplane::Backplane + 'static,
+        options: crate::backplane::BackplaneOptions,
+    ) {
+        options.check().expect("invalid BackplaneOptions");
+        self.engine.share_topics(options);
+        self.backplane = Some(Box::new(backplane));
+        self.settle();
+    }
+
+    /// Runs turns until nothing is left to do, for example after another harness has published something at the same
+    /// broker.
+    #[cfg(feature = "backplane")]
+    pub fn run(&mut self) {
+        self.settle();
     }
 
     /// Returns the handler.
@@ -178,7 +207,7 @@ impl<H: Handler> Harness<H> {
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time.as_millis() as u64;
         while !self.has_stopped
-            && let Some(due) = self.engine.next_in().map(|wait| self.now + wait)
+            && let Some(due) = self.next_in().map(|wait| self.now + wait)
             && due <= end
         {
             self.now = due;
@@ -368,13 +397,27 @@ impl<H: Handler> Harness<H> {
     /// Runs turns until neither the server nor a client has anything left to do at the current time.
     fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
-            if self.has_stopped || !self.turn() && self.engine.next_in() != Some(0) {
+            if self.has_stopped || !self.turn() && self.next_in() != Some(0) {
                 return;
             }
         }
         panic!(
             "the server still has work after {TURNS_MAX} turns: does a timer of zero set itself again?"
         );
+    }
+
+    /// Returns the milliseconds until there is work.
+    fn next_in(&self) -> Option<u64> {
+        let engine = self.engine.next_in();
+        #[cfg(feature = "backplane")]
+        let engine = {
+            let at = self.backplane.as_ref().and_then(|one| one.next_at());
+            let now = self.engine.instant();
+            let wait = at.map(|at| at.saturating_duration_since(now));
+            let wait = wait.map(|wait| wait.as_micros().div_ceil(1000) as u64);
+            engine.into_iter().chain(wait).min()
+        };
+        engine
     }
 
     /// Runs a turn of the server, then lets each client read. Returns whether a client had something to read.
@@ -387,7 +430,11 @@ impl<H: Handler> Harness<H> {
             ..
         } = self;
         let now = self.now;
-        let mut pipes = Pipes(clients);
+        let mut pipes = Pipes {
+            clients,
+            #[cfg(feature = "backplane")]
+            backplane: self.backplane.as_deref_mut(),
+        };
         self.has_stopped = turn::begin(engine, None, || now, &mut pipes)
             .and_then(|()| turn::turn(engine, &mut self.buf, handler, &mut pipes))
             .expect("a poll of pipes does not fail");
@@ -444,15 +491,27 @@ impl Response {
 }
 
 /// An environment without listeners, whose poll reports the readiness of the clients' pipes.
-struct Pipes<'a>(&'a BTreeMap<Id, Client>);
+struct Pipes<'a> {
+    clients: &'a BTreeMap<Id, Client>,
+    #[cfg(feature = "backplane")]
+    backplane: Option<&'a mut (dyn crate::backplane::Backplane + 'static)>,
+}
 
 impl Environment for Pipes<'_> {
     fn poll_once(&mut self, engine: &mut Engine, _: Option<Duration>) -> io::Result<bool> {
-        for (id, client) in self.0 {
+        for (id, client) in self.clients {
             let readiness = client.wire.lock().readiness();
             engine.mark_slot(id.slot as usize, readiness, |number| number == id.number);
         }
         Ok(false)
+    }
+
+    #[cfg(feature = "backplane")]
+    fn backplane(&mut self) -> Option<&mut dyn crate::backplane::Backplane> {
+        match &mut self.backplane {
+            Some(backplane) => Some(&mut **backplane),
+            None => None,
+        }
     }
 }
 

@@ -1,0 +1,639 @@
+//! [`SharedTopics`]: the part of the engine that knows what the broker is to be told, and what it has confirmed.
+//!
+//! Knows neither sessions nor topics of the engine; `engine::backplane` joins both.
+//!
+//! A topic is subscribed at the broker when the first session on this server joins it, and unsubscribed
+//! [`UNSUBSCRIBE_DELAY`] after the last one has left. Publications are gathered by topic until the end of the turn, and
+//! given to the [`Backplane`] then.
+
+use super::payload::{self, OVERHEAD_BYTES_MAX, Origin};
+use super::{Backplane, BackplaneError, BackplaneOptions, BackplaneStats};
+use crate::engine::sources::Ready;
+use crate::id::Id;
+use crate::names::Names;
+use crate::proto::Message;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+
+/// The topics that this server shares with others.
+#[derive(Debug)]
+pub(crate) struct SharedTopics {
+    pub(crate) options: BackplaneOptions,
+    /// Recognises the notes of this server in what comes back.
+    origin: Origin,
+    link: Link,
+    names: Names,
+    topics: Slab<SharedTopic>,
+    /// Topics with a batch.
+    dirty: Vec<u32>,
+    /// Subscriptions to make and to end, in this order, at the end of the turn.
+    changes: VecDeque<Change>,
+    /// Topics whose last member has left, in the order of the times at which they are to be unsubscribed.
+    abandoned: VecDeque<(u64, u32)>,
+    /// Confirmations that were requested and have not arrived.
+    confirmations_missing: usize,
+    /// Bytes of all batches.
+    batch_bytes: usize,
+    /// [`Backplane::outbox_bytes`], as last read.
+    outbox_bytes: usize,
+    /// Batches that were given to the backplane, and are neither acknowledged nor lost.
+    batches_pending: u64,
+    /// Sessions that have published while the broker accepts nothing. They are not read.
+    waiting: Vec<Id>,
+    /// The session whose message is being processed has published, and is to wait.
+    pub(crate) is_publisher_to_wait: bool,
+    /// What the backplane's source is ready for.
+    pub(crate) ready: Ready,
+    /// The last events were limited by the turn's budget.
+    pub(crate) has_more_events: bool,
+    /// A publication was refused since the broker was last reachable.
+    is_refusal_logged: bool,
+    /// The text of the last failed attempt to connect that was logged.
+    logged_error: Option<BackplaneError>,
+    pub(crate) stats: BackplaneStats,
+}
+
+/// The state of the connection to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// There is no connection. `since`: when the server started or the last connection on which all topics were
+    /// subscribed has ended. `is_first`: there was none yet.
+    Away {
+        since: u64,
+        is_first: bool,
+        is_grace_over: bool,
+    },
+    /// Connected. Some topics are not subscribed yet, or publications from before the connection are not acknowledged:
+    /// `held` of them.
+    Joining {
+        since: u64,
+        is_first: bool,
+        is_grace_over: bool,
+        held: u64,
+    },
+    /// Connected, and all topics are subscribed.
+    Whole,
+}
+
+#[derive(Debug)]
+struct SharedTopic {
+    name: Arc<str>,
+    has_members: bool,
+    subscription: Subscription,
+    /// SUBSCRIBEs of which the confirmation has not arrived.
+    unconfirmed: u32,
+    /// The payload of this turn's publications.
+    batch: Vec<u8>,
+    /// Where the batch is to be divided, so that no payload is much longer than [`BATCH_BYTES_MAX`].
+    ends: Vec<usize>,
+    /// Messages in the batch.
+    messages: u64,
+    /// Entries in [`SharedTopics::abandoned`] and [`SharedTopics::changes`].
+    entries: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subscription {
+    None,
+    Requested,
+    Confirmed,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Subscribe(u32),
+    Unsubscribe(u32),
+}
+
+/// Why a publication was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Longer than [`BackplaneOptions::message_bytes_max`].
+    TooLong,
+    /// [`BackplaneOptions::outbox_bytes_max`] is reached.
+    Full,
+}
+
+impl SharedTopics {
+    /// Returns a table without topics. `now`: see [`Engine::now`](crate::engine::Engine::now).
+    pub(crate) fn new(options: BackplaneOptions, origin: Origin, now: u64) -> Self {
+        Self {
+            options,
+            origin,
+            link: Link::Away {
+                since: now,
+                is_first: true,
+                is_grace_over: false,
+            },
+            names: Names::default(),
+            topics: Slab::new(),
+            dirty: Vec::new(),
+            changes: VecDeque::new(),
+            abandoned: VecDeque::new(),
+            confirmations_missing: 0,
+            batch_bytes: 0,
+            outbox_bytes: 0,
+            batches_pending: 0,
+            waiting: Vec::new(),
+            is_publisher_to_wait: false,
+            ready: NOT_READY,
+            // The first call starts the connection.
+            has_more_events: true,
+            is_refusal_logged: false,
+            logged_error: None,
+            stats: BackplaneStats::default(),
+        }
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Returns whether the backplane may have events.
+    pub(crate) fn is_due(&self) -> bool {
+        self.ready != NOT_READY || self.has_more_events
+    }
+
+    /// Returns the counters.
+    pub(crate) fn stats(&self) -> BackplaneStats {
+        BackplaneStats {
+            is_whole: self.link == Link::Whole,
+            topics: self.topics.len(),
+            ..self.stats
+        }
+    }
+
+    /// Returns whether the broker has been away for longer than the grace period.
+    pub(crate) fn is_away(&self) -> bool {
+        match self.link {
+            Link::Away { is_grace_over, .. } | Link::Joining { is_grace_over, .. } => is_grace_over,
+            Link::Whole => false,
+        }
+    }
+
+    /// Returns whether sessions that publish are to wait.
+    pub(crate) fn is_blocked(&self) -> bool {
+        matches!(self.link, Link::Away { .. })
+            || self.outbox_bytes + self.batch_bytes > self.options.outbox_bytes_max / 2
+    }
+
+    /// Called when a session has joined a topic that had no members.
+    pub(crate) fn first_member_joined(&mut self, name: &Arc<str>) {
+        let index = self.find_or_insert(name);
+        let topic = &mut self.topics[index as usize];
+        topic.has_members = true;
+        if topic.subscription == Subscription::None && self.is_connected() {
+            self.request(index);
+        }
+    }
+
+    /// Called when a topic is to retain messages for replay. It may have no members.
+    pub(crate) fn retain(&mut self, name: &Arc<str>, now: u64) {
+        let index = self.names.get(name);
+        if !index.is_some_and(|index| self.topics[index as usize].has_members) {
+            self.first_member_joined(name);
+            self.last_member_left(name, now);
+        }
+    }
+
+    /// Called when the last member of a topic has left.
+    pub(crate) fn last_member_left(&mut self, name: &str, now: u64) {
+        if let Some(index) = self.names.get(name) {
+            let topic = &mut self.topics[index as usize];
+            if mem::take(&mut topic.has_members) {
+                topic.entries += 1;
+                self.abandoned
+                    .push_back((now + UNSUBSCRIBE_DELAY_MILLIS, index));
+            }
+        }
+    }
+
+    /// Ends the subscriptions of topics that have had no member for a while, unless `is_retained` returns `true` for the
+    /// name: its messages are retained for replay, and must have no gap.
+    pub(crate) fn unsubscribe_abandoned(&mut self, now: u64, is_retained: impl Fn(&str) -> bool) {
+        while let Some((due, index)) = self.abandoned.front().copied()
+            && due <= now
+        {
+            self.abandoned.pop_front();
+            let topic = &mut self.topics[index as usize];
+            topic.entries -= 1;
+            // Entries are not removed when a member joins. A newer entry is due later.
+            if topic.has_members || topic.entries > 0 {
+                continue;
+            }
+            if is_retained(&topic.name) {
+                topic.entries += 1;
+                self.abandoned
+                    .push_back((now + UNSUBSCRIBE_DELAY_MILLIS, index));
+                continue;
+            }
+            match topic.subscription {
+                Subscription::None => self.remove_if_unused(index),
+                Subscription::Requested | Subscription::Confirmed => {
+                    topic.subscription = Subscription::None;
+                    topic.entries += 1;
+                    self.changes.push_back(Change::Unsubscribe(index));
+                }
+            }
+        }
+    }
+
+    /// Adds a message to the batch of a topic.
+    pub(crate) fn publish(
+        &mut self,
+        name: &str,
+        message: Message<'_>,
+        except: Option<Id>,
+    ) -> Result<(), Refused> {
+        if message.len() > self.options.message_bytes_max {
+            self.stats.refused += 1;
+            return Err(Refused::TooLong);
+        }
+        let pending = self.outbox_bytes + self.batch_bytes;
+        if pending + message.len() + OVERHEAD_BYTES_MAX > self.options.outbox_bytes_max {
+            self.stats.refused += 1;
+            if !mem::replace(&mut self.is_refusal_logged, true) {
+                log::warn!(
+                    "publications are refused: {pending} B wait for the broker (outbox_bytes_max)"
+                );
+            }
+            return Err(Refused::Full);
+        }
+        let index = match self.names.get(name) {
+            Some(index) => index,
+            None => self.find_or_insert(&Arc::from(name)),
+        };
+        let topic = &mut self.topics[index as usize];
+        let before = topic.batch.len();
+        if topic.messages == 0 {
+            self.dirty.push(index);
+        } else if before - topic.ends.last().unwrap_or(&0) + message.len() > BATCH_BYTES_MAX {
+            topic.ends.push(before);
+        }
+        let except = except.map(|id| (self.origin, id));
+        payload::append(&mut topic.batch, message, except);
+        topic.messages += 1;
+        self.batch_bytes += topic.batch.len() - before;
+        self.stats.publications += 1;
+        Ok(())
+    }
+
+    /// Gives the subscriptions and publications of the turn to the backplane.
+    pub(crate) fn send(&mut self, backplane: &mut dyn Backplane) {
+        for change in mem::take(&mut self.changes) {
+            match change {
+                Change::Subscribe(index) => {
+                    let topic = &mut self.topics[index as usize];
+                    topic.entries -= 1;
+                    backplane.subscribe(&topic.name);
+                }
+                Change::Unsubscribe(index) => {
+                    let topic = &mut self.topics[index as usize];
+                    topic.entries -= 1;
+                    backplane.unsubscribe(&topic.name);
+                    self.remove_if_unused(index);
+                }
+            }
+        }
+        let mut dirty = mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            let topic = &mut self.topics[index as usize];
+            let mut batch = mem::take(&mut topic.batch);
+            let mut from = 0;
+            for to in mem::take(&mut topic.ends).into_iter().chain([batch.len()]) {
+                backplane.publish(&topic.name, &batch[from..to]);
+                self.batches_pending += 1;
+                self.stats.batches += 1;
+                from = to;
+            }
+            topic.messages = 0;
+            batch.clear();
+            // A busy topic publishes in the next turn as well.
+            if batch.capacity() <= BATCH_BYTES_RETAINED && topic.has_members {
+                topic.batch = batch;
+            }
+            self.remove_if_unused(index);
+        }
+        if dirty.capacity() <= DIRTY_RETAINED {
+            self.dirty = dirty;
+        }
+        self.batch_bytes = 0;
+    }
+
+    /// Returns whether there is something for [`send`](Self::send).
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.dirty.is_empty() || !self.changes.is_empty()
+    }
+
+    /// Reads how many bytes wait in the backplane.
+    pub(crate) fn read_outbox(&mut self, backplane: &dyn Backplane) {
+        self.outbox_bytes = backplane.outbox_bytes();
+        self.stats.outbox_bytes = self.outbox_bytes;
+    }
+
+    /// Called when the connection is established: subscribes to all topics.
+    pub(crate) fn connected(&mut self, now: u64) {
+        let (since, is_first, is_grace_over) = match self.link {
+            Link::Away {
+                since,
+                is_first,
+                is_grace_over,
+            } => (since, is_first, is_grace_over),
+            // The backplane has not reported the end of the connection before.
+            Link::Joining { .. } | Link::Whole => (now, false, false),
+        };
+        self.logged_error = None;
+        self.is_refusal_logged = false;
+        self.stats.connections += 1;
+        self.link = Link::Joining {
+            since,
+            is_first,
+            is_grace_over,
+            held: self.batches_pending,
+        };
+        // A topic with an entry has lost its last member a moment ago, or retains messages.
+        let wanted = self.topics.iter();
+        let wanted = wanted.filter(|(_, topic)| topic.has_members || topic.entries > 0);
+        for index in wanted.map(|(index, _)| index as u32).collect::<Vec<_>>() {
+            self.request(index);
+        }
+        let seconds = seconds(now - since);
+        match is_first {
+            true => log::info!("connected to the broker"),
+            false => log::info!(
+                "connected to the broker again after {seconds}, {} topics to subscribe to, {} B to publish",
+                self.confirmations_missing,
+                self.outbox_bytes
+            ),
+        }
+    }
+
+    /// Called when a subscription is confirmed.
+    pub(crate) fn subscribed(&mut self, name: &str) {
+        let Some(index) = self.names.get(name) else {
+            return;
+        };
+        let topic = &mut self.topics[index as usize];
+        if topic.unconfirmed == 0 {
+            return;
+        }
+        topic.unconfirmed -= 1;
+        self.confirmations_missing -= 1;
+        if topic.unconfirmed == 0 && topic.subscription == Subscription::Requested {
+            topic.subscription = Subscription::Confirmed;
+        }
+        self.remove_if_unused(index);
+    }
+
+    /// Called when the broker has acknowledged batches.
+    pub(crate) fn acknowledged(&mut self, batches: u64) {
+        self.batches_pending = self.batches_pending.saturating_sub(batches);
+        if let Link::Joining { held, .. } = &mut self.link {
+            *held = held.saturating_sub(batches);
+        }
+    }
+
+    /// Returns `true` once, when all topics are subscribed and what waited for the connection is published.
+    pub(crate) fn becomes_whole(&mut self, now: u64) -> bool {
+        let Link::Joining {
+            since,
+            is_first,
+            held: 0,
+            ..
+        } = self.link
+        else {
+            return false;
+        };
+        if self.confirmations_missing > 0 || !self.changes.is_empty() {
+            return false;
+        }
+        self.link = Link::Whole;
+        if !is_first {
+            log::info!(
+                "all topics are subscribed again, {} after the gap began",
+                seconds(now - since)
+            );
+        }
+        true
+    }
+
+    /// Called when the connection has ended or an attempt has failed. Returns `true` if members may have missed messages:
+    /// the connection was established.
+    pub(crate) fn disconnected(
+        &mut self,
+        error: BackplaneError,
+        unacknowledged: u64,
+        now: u64,
+    ) -> bool {
+        self.stats.unacknowledged += unacknowledged;
+        self.batches_pending = self.batches_pending.saturating_sub(unacknowledged);
+        let link = self.link;
+        self.link = match link {
+            Link::Away { .. } => {
+                if self.logged_error.as_ref() != Some(&error) {
+                    log::warn!("cannot connect to the broker: {error}");
+                    self.logged_error = Some(error);
+                }
+                return false;
+            }
+            Link::Joining {
+                since,
+                is_first,
+                is_grace_over,
+                ..
+            } => Link::Away {
+                since,
+                is_first,
+                is_grace_over,
+            },
+            Link::Whole => Link::Away {
+                since: now,
+                is_first: false,
+                is_grace_over: false,
+            },
+        };
+        log::warn!(
+            "the connection to the broker has ended: {error}; {unacknowledged} publications may be lost"
+        );
+        self.logged_error = Some(error);
+        self.stats.gaps += 1;
+        self.confirmations_missing = 0;
+        for Change::Subscribe(index) | Change::Unsubscribe(index) in mem::take(&mut self.changes) {
+            self.topics[index as usize].entries -= 1;
+        }
+        for (_, topic) in &mut self.topics {
+            topic.subscription = Subscription::None;
+            topic.unconfirmed = 0;
+        }
+        let unused = self.topics.iter().map(|(index, _)| index as u32);
+        for index in unused.collect::<Vec<_>>() {
+            self.remove_if_unused(index);
+        }
+        true
+    }
+
+    /// Returns `true` once, when the broker has been away for longer than the grace period.
+    pub(crate) fn grace_ends(&mut self, now: u64) -> bool {
+        let grace = self.options.grace.as_millis() as u64;
+        match &mut self.link {
+            Link::Away {
+                since,
+                is_grace_over,
+                ..
+            }
+            | Link::Joining {
+                since,
+                is_grace_over,
+                ..
+            } if !*is_grace_over && now - *since >= grace => {
+                *is_grace_over = true;
+                true
+            }
+            Link::Away { .. } | Link::Joining { .. } | Link::Whole => false,
+        }
+    }
+
+    /// Drops what waits in the backplane. Returns the number of batches.
+    pub(crate) fn discard_outbox(&mut self, backplane: &mut dyn Backplane) -> u64 {
+        let batches = backplane.discard_outbox();
+        self.stats.discarded += batches;
+        self.batches_pending = self.batches_pending.saturating_sub(batches);
+        if let Link::Joining { held, .. } = &mut self.link {
+            *held = (*held).min(self.batches_pending);
+        }
+        self.read_outbox(backplane);
+        batches
+    }
+
+    /// Returns whether messages of a topic are to be delivered: the subscription is confirmed, so that none is missing
+    /// between two of them.
+    pub(crate) fn is_subscribed(&self, name: &str) -> bool {
+        let index = self.names.get(name);
+        index.is_some_and(|index| {
+            self.topics[index as usize].subscription == Subscription::Confirmed
+        })
+    }
+
+    /// Returns the names of all topics that may have members or retained messages.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.iter().map(|(_, topic)| &topic.name)
+    }
+
+    /// Adds a session that waits for the broker.
+    pub(crate) fn wait(&mut self, id: Id) {
+        self.waiting.push(id);
+        self.stats.waiting += 1;
+    }
+
+    /// Returns the sessions that need not wait any more.
+    pub(crate) fn resumed(&mut self) -> Vec<Id> {
+        let is_low = self.outbox_bytes + self.batch_bytes <= self.options.outbox_bytes_max / 4;
+        if self.waiting.is_empty() || !self.is_connected() || !is_low {
+            return Vec::new();
+        }
+        self.stats.waiting = 0;
+        mem::take(&mut self.waiting)
+    }
+
+    /// Returns the milliseconds until there is work: the grace period ends, or a topic is to be unsubscribed.
+    pub(crate) fn next_in(&self, now: u64) -> Option<u64> {
+        if self.has_unsent() || self.has_more_events || self.ready != NOT_READY {
+            return Some(0);
+        }
+        let abandoned = self.abandoned.front().map(|(due, _)| *due);
+        let grace = match self.link {
+            Link::Away {
+                since,
+                is_grace_over: false,
+                ..
+            }
+            | Link::Joining {
+                since,
+                is_grace_over: false,
+                ..
+            } => Some(since + self.options.grace.as_millis() as u64),
+            Link::Away { .. } | Link::Joining { .. } | Link::Whole => None,
+        };
+        let next = abandoned.into_iter().chain(grace).min()?;
+        Some(next.saturating_sub(now))
+    }
+
+    fn is_connected(&self) -> bool {
+        match self.link {
+            Link::Away { .. } => false,
+            Link::Joining { .. } | Link::Whole => true,
+        }
+    }
+
+    /// Requests a subscription.
+    fn request(&mut self, index: u32) {
+        let topic = &mut self.topics[index as usize];
+        topic.subscription = Subscription::Requested;
+        topic.unconfirmed += 1;
+        topic.entries += 1;
+        self.confirmations_missing += 1;
+        self.changes.push_back(Change::Subscribe(index));
+    }
+
+    fn find_or_insert(&mut self, name: &Arc<str>) -> u32 {
+        if let Some(index) = self.names.get(name) {
+            return index;
+        }
+        let index = self.topics.insert(SharedTopic {
+            name: Arc::clone(name),
+            has_members: false,
+            subscription: Subscription::None,
+            unconfirmed: 0,
+            batch: Vec::new(),
+            ends: Vec::new(),
+            messages: 0,
+            entries: 0,
+        }) as u32;
+        self.names.insert(Arc::clone(name), index);
+        index
+    }
+
+    /// Removes a topic that nothing refers to.
+    fn remove_if_unused(&mut self, index: u32) {
+        let topic = &self.topics[index as usize];
+        let is_unused = !topic.has_members
+            && topic.subscription == Subscription::None
+            && topic.unconfirmed == 0
+            && topic.messages == 0
+            && topic.entries == 0;
+        if is_unused {
+            let topic = self.topics.remove(index as usize);
+            self.names.remove(&topic.name);
+            if self.topics.is_empty() {
+                self.topics = Slab::new();
+                self.names.shrink_to(0);
+            }
+        }
+    }
+}
+
+/// Formats a duration for the log. Without floating-point numbers, whose code is large.
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03} s", millis / 1000, millis % 1000)
+}
+
+pub(crate) const NOT_READY: Ready = Ready {
+    is_readable: false,
+    is_writable: false,
+};
+
+/// Milliseconds between the end of a topic's last membership and its UNSUBSCRIBE. A page that is reloaded leaves and joins
+/// within this time. Also the interval in which a topic without members, but with retained messages, is checked.
+const UNSUBSCRIBE_DELAY_MILLIS: u64 = 1000;
+
+/// Bytes of a batch above which it is divided: the broker holds a copy of a publication for each server, and a long one
+/// delays those of other topics. A longer message is a batch of its own.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Capacity of a topic's batch that is retained for the next turn.
+const BATCH_BYTES_RETAINED: usize = 4 * 1024;
+
+/// Capacity of the list of topics with a batch that is retained for the next turn.
+const DIRTY_RETAINED: usize = 1024;

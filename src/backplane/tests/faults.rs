@@ -1,0 +1,256 @@
+//! Gaps: cuts, a broker that is away, a broker that accepts nothing.
+
+use super::*;
+use crate::config::LagPolicy;
+use crate::context::Context;
+use crate::proto::Message;
+use crate::server::testing::opening;
+use std::time::Duration;
+
+#[test]
+fn after_a_gap_all_members_are_closed_with_1013_within_five_seconds() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    let ids: Vec<_> = (0..10).map(|_| one.connect("/chat")).collect();
+    assert!(broker.cut(0));
+    one.advance(Duration::from_millis(99));
+    for id in &ids {
+        assert!(texts(&mut one, *id).is_empty());
+    }
+    let mut closed = Vec::new();
+    for _ in 0..11 {
+        one.advance(Duration::from_millis(500));
+        let done = ids.iter().filter(|id| texts(&mut one, **id).first().is_some_and(|text| text == CLOSE));
+        closed.push(done.count());
+    }
+    assert_eq!(closed.iter().sum::<usize>(), 10, "{closed:?}");
+    assert!(closed.iter().all(|count| *count <= 2), "{closed:?}");
+    // Who joins after the gap is not closed.
+    let late = one.connect("/chat");
+    one.advance(Duration::from_secs(10));
+    one.send(late, "x");
+    assert_eq!(texts(&mut one, late), ["x"]);
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.gaps, stats.connections, stats.members_told), (1, 2, 10));
+}
+
+#[test]
+fn members_that_join_during_the_gap_are_not_told_of_it() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    let early = one.connect("/chat");
+    broker.stop();
+    one.run();
+    let late = one.connect("/chat");
+    one.advance(Duration::from_secs(1));
+    broker.start();
+    one.advance(Duration::from_secs(10));
+    assert_eq!(texts(&mut one, early)[0], CLOSE);
+    one.send(late, "x");
+    assert_eq!(texts(&mut one, late), ["x"]);
+}
+
+#[test]
+fn after_the_grace_period_members_are_closed_at_once_and_new_ones_refused_with_503() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    let ids: Vec<_> = (0..3000).map(|_| one.connect("/chat")).collect();
+    broker.stop();
+    one.run();
+    one.advance(Duration::from_millis(4999));
+    assert!(one.open(opening("/chat")).is_ok());
+    assert!(!one.with_context(|cx| cx.is_backplane_away()));
+    one.advance(Duration::from_millis(1));
+    for id in ids {
+        assert_eq!(texts(&mut one, id)[0], CLOSE);
+    }
+    assert!(one.with_context(|cx| cx.is_backplane_away()));
+    assert_eq!(one.open(opening("/chat")).unwrap_err().status(), 503);
+    assert_eq!(one.count(), 0);
+    broker.start();
+    one.advance(Duration::from_secs(1));
+    assert!(!one.with_context(|cx| cx.is_backplane_away()));
+    let id = one.connect("/chat");
+    one.send(id, "x");
+    assert_eq!(texts(&mut one, id), ["x"]);
+}
+
+struct Skips(Vec<(Id, String)>);
+
+impl Handler for Skips {
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        cx.subscribe(id, "a");
+        cx.subscribe(id, "b");
+    }
+    fn on_message(&mut self, cx: &mut Context<'_>, _: Id, message: Message<'_>) {
+        cx.publish("a", message);
+    }
+    fn on_gap(&mut self, cx: &mut Context<'_>, id: Id, topic: &str) {
+        assert_eq!(cx.publish_local("nobody", "x"), 0);
+        self.0.push((id, topic.to_owned()));
+    }
+}
+
+#[test]
+fn members_that_may_skip_messages_are_reported_once_for_each_gap_and_topic() {
+    let broker = Broker::new();
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let mut one = server_with(&broker, config, Skips(Vec::new()));
+    let ids = [(); 3].map(|()| one.connect("/"));
+    let gone = one.connect("/");
+    broker.stop();
+    one.run();
+    one.hang_up(gone);
+    one.advance(Duration::from_secs(20));
+    assert_eq!(one.handler().0, []);
+    broker.start();
+    one.advance(Duration::from_secs(20));
+    let mut reported = std::mem::take(&mut one.handler_mut().0);
+    reported.sort();
+    let expected: Vec<_> = ids
+        .iter()
+        .flat_map(|id| ["a", "b"].map(|topic| (*id, topic.to_owned())))
+        .collect();
+    assert_eq!(reported, expected);
+    one.send(ids[0], "x");
+    assert_eq!(texts(&mut one, ids[1]), ["x"]);
+}
+
+#[test]
+fn a_second_cut_before_the_members_are_told_tells_them_once() {
+    let broker = Broker::new();
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let mut one = server_with(&broker, config, Skips(Vec::new()));
+    let id = one.connect("/");
+    broker.hold();
+    broker.cut(0);
+    one.advance(Duration::from_millis(200));
+    assert_eq!(broker.connections(), 2);
+    // Not subscribed again yet.
+    broker.cut(1);
+    broker.release();
+    one.advance(Duration::from_millis(200));
+    assert_eq!(one.handler().0.len(), 2);
+    one.send(id, "x");
+    assert_eq!(texts(&mut one, id), ["x"]);
+}
+
+#[test]
+fn publications_wait_while_the_broker_is_away_and_their_senders_are_not_read() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    let a = one.connect("/chat");
+    broker.stop();
+    one.run();
+    for number in 0..10 {
+        one.send(a, format!("{number}"));
+    }
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.publications, stats.waiting), (1, 1));
+    one.advance(Duration::from_secs(1));
+    broker.start();
+    one.advance(Duration::from_millis(100));
+    // What waited comes back before the Close.
+    assert_eq!(texts(&mut one, a)[..2], ["0", CLOSE]);
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.unacknowledged, stats.discarded, stats.refused), (0, 0, 0));
+}
+
+#[test]
+fn written_publications_are_never_repeated_and_are_counted() {
+    let broker = Broker::new();
+    let [mut one, mut two] = [server(&broker), server(&broker)];
+    let a = one.connect("/chat");
+    let b = two.connect("/chat");
+    broker.hold();
+    one.send(a, "written");
+    broker.cut(0);
+    broker.release();
+    one.advance(Duration::from_secs(1));
+    assert!(texts(&mut two, b).is_empty());
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.publications, stats.unacknowledged), (1, 1));
+}
+
+#[test]
+fn the_outbox_is_bounded_and_its_excess_is_refused() {
+    let broker = Broker::new();
+    broker.stop();
+    let mut one = server(&broker);
+    let sent = one.with_context(|cx| {
+        (0..20)
+            .map(|_| cx.publish("/chat", "x".repeat(1 << 20)))
+            .count()
+    });
+    assert_eq!(sent, 20);
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.publications, stats.refused), (7, 13));
+    assert!(stats.outbox_bytes <= 8 << 20);
+    // A session that publishes is closed.
+    let a = one.connect("/chat");
+    one.send(a, "x".repeat(1 << 20));
+    assert_eq!(texts(&mut one, a)[0], "Close(1013, \"the broker is away\")");
+    // After the grace period, they are dropped.
+    one.advance(Duration::from_secs(6));
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.outbox_bytes, stats.discarded), (0, 7));
+}
+
+#[test]
+fn waiting_sessions_can_be_closed_and_do_not_become_idle() {
+    let broker = Broker::new();
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let mut one = server_with(&broker, config, Broadcast);
+    let [a, b] = [(); 2].map(|()| one.connect("/chat"));
+    broker.stop();
+    one.run();
+    for id in [a, b] {
+        one.send(id, "x");
+        one.send(id, "y");
+    }
+    one.advance(Duration::from_secs(3600));
+    assert_eq!(one.count(), 2);
+    assert!(one.with_context(|cx| cx.close(a, 4000, "")));
+    assert_eq!(texts(&mut one, a)[0], "Close(4000, \"\")");
+    assert_eq!(one.count(), 1);
+    broker.start();
+    one.advance(Duration::from_secs(1));
+    assert_eq!(texts(&mut one, b).last().unwrap(), "y");
+}
+
+#[test]
+fn a_gap_releases_what_is_retained_for_replay() {
+    let broker = Broker::new();
+    let replay = Broadcast.with_replay(crate::config::Replay::Messages(5));
+    let mut one = server_with(&broker, Config::default(), replay);
+    let a = one.connect("/chat");
+    one.send(a, "before");
+    broker.cut(0);
+    one.advance(Duration::from_secs(6));
+    one.connect("/chat");
+    broker.publish("/chat", b"after");
+    one.run();
+    let b = one.connect("/chat");
+    assert_eq!(texts(&mut one, b), ["after"]);
+}
+
+#[test]
+fn a_stop_ends_while_the_broker_is_away() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    let a = one.connect("/chat");
+    broker.stop();
+    one.send(a, "x");
+    one.send(a, "y");
+    one.with_context(|cx| cx.stop());
+    assert!(one.has_stopped());
+}

@@ -1,0 +1,516 @@
+//! Joins the engine with the connection to a broker ([`Backplane`]): sessions and topics here, what the broker knows in
+//! [`SharedTopics`].
+//!
+//! The events of the broker are processed at the start of a turn, and what the turn has published is given to the
+//! backplane before the flush phase. Publications are delivered only when they come back, so that their order is the same
+//! on every server.
+
+use super::Engine;
+use super::session::{Phase, id};
+use crate::backplane::payload;
+use crate::backplane::rooms::{NOT_READY, Refused, SharedTopics};
+use crate::backplane::{
+    Backplane, BackplaneContext, BackplaneError, BackplaneEvent, BackplaneOptions,
+    BackplaneStats,
+};
+use crate::context::Context;
+use crate::engine::sources::Ready;
+use crate::handler::Handler;
+use crate::id::Id;
+use crate::outbound::TopicKey;
+use crate::proto::Message;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The backplane's part of the engine.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) topics: SharedTopics,
+    /// Who is to be told of a gap.
+    gap: Gap,
+    /// The first attempt to connect has failed with this error, which every further attempt would have.
+    fatal: Option<BackplaneError>,
+}
+
+/// Members that have missed messages and were not told yet.
+#[derive(Debug, Default)]
+struct Gap {
+    /// Sessions to close.
+    closes: VecDeque<Id>,
+    /// The first Close and the interval to the last one, in milliseconds; `None` until all topics are subscribed again.
+    schedule: Option<(u64, u64)>,
+    /// The number of sessions in `closes` at the first Close.
+    count: usize,
+    /// Members of topics whose messages may be skipped.
+    skips: VecDeque<(Id, Arc<str>)>,
+    /// Whether all topics are subscribed again.
+    is_over: bool,
+}
+
+impl Engine {
+    /// Shares all topics through a backplane from now on.
+    pub(crate) fn share_topics(&mut self, options: BackplaneOptions) {
+        let origin = RandomState::new().hash_one(()).to_be_bytes();
+        let mut topics = SharedTopics::new(options, origin, self.now);
+        let (with_members, retained) = self.topics.names();
+        for name in with_members {
+            topics.first_member_joined(name);
+        }
+        for name in retained {
+            topics.retain(name, self.now);
+        }
+        self.shared = Some(Box::new(Shared {
+            topics,
+            gap: Gap::default(),
+            fatal: None,
+        }));
+    }
+
+    /// Processes the events of the broker, within the budget of a turn. Returns the error with which the server is to
+    /// stop: the broker has refused the first connection for good.
+    pub(crate) fn receive_shared(
+        &mut self,
+        backplane: &mut dyn Backplane,
+        handler: &mut dyn Handler,
+    ) -> Result<(), BackplaneError> {
+        let instant = self.instant();
+        let Some(shared) = &mut self.shared else {
+            return Ok(());
+        };
+        let topics = &mut shared.topics;
+        if topics.is_due() || backplane.next_at().is_some_and(|at| at <= instant) {
+            self.receive_events(backplane, instant);
+        }
+        let now = self.now;
+        let Self { shared, topics, .. } = self;
+        let shared = shared.as_mut().expect("it was there above");
+        if let Some(error) = shared.fatal.take() {
+            return Err(error);
+        }
+        shared
+            .topics
+            .unsubscribe_abandoned(now, |name| topics.is_retained(name));
+        if shared.topics.becomes_whole(now) {
+            shared.gap.end(now);
+        }
+        if shared.topics.grace_ends(now) {
+            self.grace_is_over(backplane);
+        }
+        self.tell_of_gap(handler);
+        Ok(())
+    }
+
+    fn receive_events(&mut self, backplane: &mut dyn Backplane, instant: Instant) {
+        let mut work = 0;
+        loop {
+            let Self {
+                sources,
+                shared: Some(shared),
+                ..
+            } = self
+            else {
+                return;
+            };
+            shared.topics.has_more_events = work >= EVENTS_WORK_MAX;
+            if shared.topics.has_more_events {
+                break;
+            }
+            let mut cx = BackplaneContext::new(sources, &mut shared.topics.ready, instant);
+            let Some(event) = backplane.next_event(&mut cx) else {
+                break;
+            };
+            work += EVENT_WORK;
+            match event {
+                BackplaneEvent::Connected => shared.topics.connected(self.now),
+                BackplaneEvent::Subscribed { topic } => shared.topics.subscribed(topic),
+                BackplaneEvent::Message { topic, payload } => {
+                    work += payload.len();
+                    self.deliver_shared(topic, payload);
+                }
+                BackplaneEvent::Acknowledged { publications } => {
+                    shared.topics.acknowledged(publications);
+                }
+                BackplaneEvent::Disconnected {
+                    error,
+                    unacknowledged,
+                } => self.disconnected(error, unacknowledged),
+            }
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.topics.ready = NOT_READY;
+            shared.topics.read_outbox(backplane);
+        }
+    }
+
+    /// Publishes what the broker has delivered to the members on this server.
+    fn deliver_shared(&mut self, name: &str, payload: &[u8]) {
+        let Some(shared) = &mut self.shared else {
+            return;
+        };
+        let origin = shared.topics.origin();
+        let stats = &mut shared.topics.stats;
+        match payload::check(payload, shared.topics.options.message_bytes_max) {
+            Ok(messages) => stats.messages_in += messages as u64,
+            Err(error) => {
+                stats.invalid += 1;
+                // Powers of two, so that a client of the broker cannot fill the log.
+                if stats.invalid.is_power_of_two() {
+                    log::warn!(
+                        "dropped an invalid publication to topic {name:?}: {error} (number {})",
+                        stats.invalid
+                    );
+                }
+                return;
+            }
+        }
+        if !shared.topics.is_subscribed(name) {
+            return;
+        }
+        let Some(topic) = self.find_to_publish(name) else {
+            return;
+        };
+        for one in payload::publications(payload) {
+            match one.except {
+                Some((server, id)) if server == origin => {
+                    self.publish_to_others(id, topic, one.message)
+                }
+                Some(_) | None => self.publish_to(topic, one.message),
+            };
+        }
+    }
+
+    /// The connection has ended, or an attempt to connect has failed.
+    fn disconnected(&mut self, error: BackplaneError, unacknowledged: u64) {
+        let now = self.now;
+        let Some(shared) = &mut self.shared else {
+            return;
+        };
+        if error.is_permanent() && shared.topics.stats.connections == 0 {
+            shared.fatal = Some(error);
+            return;
+        }
+        if shared.topics.disconnected(error, unacknowledged, now) {
+            self.begin_gap();
+        }
+    }
+
+    /// Notes the members of all shared topics: they may have missed messages. Drops what the topics retain for replay,
+    /// because members that join later would not notice the gap in it.
+    fn begin_gap(&mut self) {
+        let default = self.config.lag_policy;
+        let Self {
+            shared: Some(shared),
+            topics,
+            sessions,
+            limit_sets,
+            ..
+        } = self
+        else {
+            return;
+        };
+        let (mut closes, mut skips) = (Vec::new(), Vec::new());
+        for name in shared.topics.names() {
+            let Some(topic) = topics.find(name) else {
+                continue;
+            };
+            for slot in topics.member_slots(topic) {
+                let session = &sessions[slot];
+                let policy = limit_sets.lag_policy(session.limits).unwrap_or(default);
+                let id = id(slot, session.number);
+                if Self::may_skip(topics, topic, policy) {
+                    skips.push((id, Arc::clone(name)));
+                } else {
+                    closes.push(id);
+                }
+            }
+            topics.release_replay(topic);
+        }
+        shared.gap.add(closes, skips);
+    }
+
+    /// Closes all members of shared topics: the broker has been away for too long.
+    fn grace_is_over(&mut self, backplane: &mut dyn Backplane) {
+        self.begin_gap();
+        let now = self.now;
+        let Some(shared) = &mut self.shared else {
+            return;
+        };
+        let batches = shared.topics.discard_outbox(backplane);
+        log::warn!(
+            "the broker has been away for {:?}: closing {} members with 1013, {batches} publications are dropped",
+            shared.topics.options.grace,
+            shared.gap.closes.len()
+        );
+        shared.gap.start_closes(now, 0);
+    }
+
+    /// Closes the members whose time has come, and calls `on_gap` for the others.
+    fn tell_of_gap(&mut self, handler: &mut dyn Handler) {
+        let now = self.now;
+        for _ in 0..TOLD_PER_TURN {
+            let Some(shared) = &mut self.shared else {
+                return;
+            };
+            if let Some(id) = shared.gap.next_close(now) {
+                let is_closed = self.close(id, CODE_TRY_AGAIN, GAP);
+                self.count_told(is_closed);
+            } else if let Some((id, topic)) = shared.gap.next_skip() {
+                let is_member = self.is_subscribed(id, &topic);
+                self.count_told(is_member);
+                if is_member {
+                    handler.on_gap(&mut Context::new(self), id, &topic);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn count_told(&mut self, is_told: bool) {
+        if let Some(shared) = &mut self.shared {
+            shared.topics.stats.members_told += u64::from(is_told);
+        }
+    }
+
+    /// Gives what the turn has published to the backplane, and lets sessions continue that have waited for it.
+    pub(crate) fn send_shared(&mut self, backplane: &mut dyn Backplane) {
+        let instant = self.instant();
+        let Self {
+            sources,
+            shared: Some(shared),
+            ..
+        } = self
+        else {
+            return;
+        };
+        let topics = &mut shared.topics;
+        let has_unsent = topics.has_unsent();
+        if has_unsent {
+            topics.send(backplane);
+        }
+        if has_unsent || backplane.outbox_bytes() > 0 {
+            let mut cx = BackplaneContext::new(sources, &mut topics.ready, instant);
+            backplane.flush(&mut cx);
+            topics.read_outbox(backplane);
+        }
+        for id in topics.resumed() {
+            if let Some(session) = self.session_mut(id) {
+                session.is_deferred = false;
+                self.queue_read(id.slot as usize);
+            }
+        }
+    }
+
+    /// Publishes to all members of a topic on all servers. Returns the number of members on this server.
+    pub(crate) fn publish_shared(
+        &mut self,
+        name: &str,
+        message: Message<'_>,
+        except: Option<Id>,
+    ) -> usize {
+        let Some(shared) = &mut self.shared else {
+            return 0;
+        };
+        match shared.topics.publish(name, message, except) {
+            Ok(()) => {
+                if let Some(slot) = self.reading {
+                    shared.topics.is_publisher_to_wait |= shared.topics.is_blocked();
+                    self.sessions[slot as usize].is_publisher = true;
+                }
+                self.subscribers(name)
+            }
+            Err(refused) => {
+                if let Some(slot) = self.reading
+                    && self.sessions[slot as usize].is_open()
+                {
+                    let (code, reason) = match refused {
+                        Refused::TooLong => (CODE_TOO_BIG, "the message is too long to publish"),
+                        Refused::Full => (CODE_TRY_AGAIN, "the broker is away"),
+                    };
+                    self.close_slot(slot as usize, code, reason, None);
+                }
+                0
+            }
+        }
+    }
+
+    /// Makes the session wait if it has published in the message that was just processed, and the broker accepts nothing.
+    #[inline]
+    pub(crate) fn defer_shared_publisher(&mut self, slot: usize) {
+        if let Some(shared) = &mut self.shared
+            && mem::take(&mut shared.topics.is_publisher_to_wait)
+        {
+            self.wait_for_broker(slot);
+        }
+    }
+
+    /// Makes a session wait that has published before, if the broker accepts nothing. Returns whether it waits.
+    #[inline]
+    pub(crate) fn defer_known_publisher(&mut self, slot: usize) -> bool {
+        let Some(shared) = &self.shared else {
+            return false;
+        };
+        if !self.sessions[slot].is_publisher || !shared.topics.is_blocked() {
+            return false;
+        }
+        self.wait_for_broker(slot)
+    }
+
+    /// Stops reading from a session until the broker accepts publications again. Returns `false` if it is closing: then its
+    /// messages are ignored, and its Close is to be read.
+    #[cold]
+    fn wait_for_broker(&mut self, slot: usize) -> bool {
+        let id = self.id_of(slot);
+        let session = &mut self.sessions[slot];
+        if !session.is_open() || session.phase != Phase::Live {
+            return false;
+        }
+        if !mem::replace(&mut session.is_deferred, true)
+            && let Some(shared) = &mut self.shared
+        {
+            shared.topics.wait(id);
+        }
+        true
+    }
+
+    /// Returns the milliseconds until the shared topics have work.
+    pub(crate) fn next_shared_in(&self) -> Option<u64> {
+        let shared = self.shared.as_ref()?;
+        let gap = shared.gap.next_in(self.now);
+        let topics = shared.topics.next_in(self.now);
+        gap.into_iter().chain(topics).min()
+    }
+
+    /// See [`Context::is_backplane_away`].
+    pub(crate) fn is_backplane_away(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.topics.is_away())
+    }
+
+    /// Called when a session has joined the topic as its first member.
+    pub(crate) fn share_topic(&mut self, topic: TopicKey) {
+        if let Some(shared) = &mut self.shared {
+            shared.topics.first_member_joined(self.topics.name(topic));
+        }
+    }
+
+    /// Called when a topic is to retain messages for replay, with or without members.
+    pub(crate) fn share_retained_topic(&mut self, name: &str) {
+        if let Some(shared) = &mut self.shared {
+            shared.topics.retain(&Arc::from(name), self.now);
+        }
+    }
+
+    /// Called when the poll has reported the backplane's source.
+    pub(crate) fn backplane_is_ready(&mut self, ready: Ready) {
+        if let Some(shared) = &mut self.shared {
+            let known = &mut shared.topics.ready;
+            known.is_readable |= ready.is_readable;
+            known.is_writable |= ready.is_writable;
+        }
+    }
+
+    /// Returns the counters of the backplane.
+    pub(crate) fn backplane_stats(&self) -> Option<BackplaneStats> {
+        let shared = self.shared.as_ref()?;
+        Some(shared.topics.stats())
+    }
+
+    /// Called when the topic's last member has left.
+    pub(crate) fn abandon_topic(&mut self, topic: TopicKey) {
+        if let Some(shared) = &mut self.shared {
+            let name = self.topics.name(topic);
+            shared.topics.last_member_left(name, self.now);
+        }
+    }
+}
+
+impl Gap {
+    /// Adds members. Those of an earlier gap that were not told yet are told once.
+    fn add(&mut self, closes: Vec<Id>, skips: Vec<(Id, Arc<str>)>) {
+        self.closes = merged(mem::take(&mut self.closes), closes);
+        self.skips = merged(mem::take(&mut self.skips), skips);
+        self.schedule = None;
+        self.is_over = false;
+    }
+
+    /// Begins to tell all members: all topics are subscribed again.
+    fn end(&mut self, now: u64) {
+        self.is_over = true;
+        self.start_closes(now, GAP_SPREAD_MILLIS);
+    }
+
+    /// Begins to close the sessions, within `spread` milliseconds.
+    fn start_closes(&mut self, now: u64, spread: u64) {
+        self.count = self.closes.len();
+        self.schedule = Some((now, spread));
+    }
+
+    /// Returns the time of the next Close.
+    fn next_close_at(&self) -> Option<u64> {
+        let (start, spread) = self.schedule?;
+        let closed = self.count - self.closes.len();
+        (!self.closes.is_empty()).then(|| start + spread * closed as u64 / self.count as u64)
+    }
+
+    /// Removes the next session to close, if its time has come.
+    fn next_close(&mut self, now: u64) -> Option<Id> {
+        let id = match self.next_close_at() {
+            Some(at) if at <= now => self.closes.pop_front(),
+            Some(_) | None => None,
+        };
+        release_empty(&mut self.closes);
+        id
+    }
+
+    /// Removes the next member to call `on_gap` for.
+    fn next_skip(&mut self) -> Option<(Id, Arc<str>)> {
+        let skip = self.is_over.then(|| self.skips.pop_front()).flatten();
+        release_empty(&mut self.skips);
+        skip
+    }
+
+    /// Returns the milliseconds until the next member is to be told.
+    fn next_in(&self, now: u64) -> Option<u64> {
+        if self.is_over && !self.skips.is_empty() {
+            return Some(0);
+        }
+        Some(self.next_close_at()?.saturating_sub(now))
+    }
+}
+
+/// Returns all elements of both, each once.
+fn merged<T: Ord>(old: VecDeque<T>, new: Vec<T>) -> VecDeque<T> {
+    let mut all = Vec::from(old);
+    all.extend(new);
+    all.sort_unstable();
+    all.dedup();
+    all.into()
+}
+
+fn release_empty<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    }
+}
+
+/// The members of all topics are closed within this time after all topics are subscribed again, so that their reconnects
+/// do not arrive at once.
+const GAP_SPREAD_MILLIS: u64 = 5000;
+
+/// Maximum members that are told of a gap in one turn: some milliseconds.
+const TOLD_PER_TURN: usize = 1024;
+
+/// Maximum work of a turn on events of the broker: bytes of payload, and [`EVENT_WORK`] for each event.
+const EVENTS_WORK_MAX: usize = 256 * 1024;
+const EVENT_WORK: usize = 64;
+
+/// "Try again later", in the registry of close codes that RFC 6455 section 7.4.2 has set up.
+const CODE_TRY_AGAIN: u16 = 1013;
+/// RFC 6455 section 7.4.1: "a message that is too big for it to process".
+const CODE_TOO_BIG: u16 = 1009;
+const GAP: &str = "messages may be missing";
