@@ -51,6 +51,9 @@ struct State {
     is_down: bool,
     is_manual: bool,
     connections: Vec<Connection>,
+    /// The publications of servers in the order in which they were processed.
+    #[cfg(test)]
+    processed: Vec<(String, Vec<u8>)>,
 }
 
 #[derive(Debug, Default)]
@@ -154,6 +157,12 @@ impl Broker {
         self.lock().publish(topic, payload)
     }
 
+    /// Returns the publications of servers in the order in which they were processed.
+    #[cfg(test)]
+    pub(super) fn processed(&self) -> Vec<(String, Vec<u8>)> {
+        self.lock().processed.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A test that has panicked fails anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -176,6 +185,8 @@ impl State {
             }
             Some(Command::Publish(topic, payload)) => {
                 self.publish(&topic, &payload);
+                #[cfg(test)]
+                self.processed.push((topic, payload));
                 let deliveries = &mut self.connections[connection].deliveries;
                 deliveries.push_back(Delivery::Acknowledged);
             }

@@ -3,7 +3,7 @@
 use super::counters::Counters;
 use super::model::{Model, Recipient, SessionModel, TOPICS};
 use super::peer::ping_number;
-use super::random::Random;
+use crate::random::Random;
 use crate::config::{LagPolicy, Replay, SessionLimits};
 use crate::context::Context;
 use crate::error::{Close, Error, Limit, SendStatus};

@@ -14,7 +14,6 @@ mod counters;
 mod handler;
 mod model;
 mod peer;
-mod random;
 mod run;
 mod socket;
 #[cfg(feature = "tls")]

@@ -3,7 +3,7 @@
 
 use super::super::script::{REQUEST, client_frame};
 use super::Profile;
-use super::random::Random;
+use crate::random::Random;
 use super::socket::Socket;
 #[cfg(feature = "tls")]
 use super::tls::TlsClient;

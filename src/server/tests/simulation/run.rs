@@ -9,7 +9,7 @@ use super::counters::Counters;
 use super::handler::{self, InjectedPanic, RandomHandler, RoutedHandler};
 use super::model::{self, Model};
 use super::peer::Peer;
-use super::random::Random;
+use crate::random::Random;
 use super::socket::{Socket, SocketStream};
 #[cfg(feature = "tls")]
 use super::tls::TlsClient;

@@ -1,7 +1,7 @@
 //! A simulated socket with an edge-triggered poll: each change of readiness is reported once, and a lasting state is not
 //! reported again. A session that ignores a report waits forever; the simulation detects that.
 
-use super::random::Random;
+use crate::random::Random;
 use crate::engine::Readiness;
 use crate::server::testing::shared::Shared;
 use crate::stream::Transport;

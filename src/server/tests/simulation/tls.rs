@@ -2,7 +2,7 @@
 //! that a run is determined by its seed.
 
 use super::super::tls_peer::{TLS12, TLS13, client, client_config};
-use super::random::Random;
+use crate::random::Random;
 use rustls::ClientConnection;
 use std::fmt;
 use std::io::{Read, Write};

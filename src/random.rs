@@ -2,10 +2,10 @@
 
 /// A xorshift generator: fast, and good enough to choose from a few values.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         // Neighbouring seeds must not start with similar numbers, and the state must not be zero.
         let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         for _ in 0..4 {
@@ -22,22 +22,22 @@ impl Random {
     }
 
     /// Returns a number from 0 to `end - 1`.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
     /// Returns a number from 1 to `last`.
-    pub(super) fn up_to(&mut self, last: usize) -> usize {
+    pub(crate) fn up_to(&mut self, last: usize) -> usize {
         1 + self.below(last)
     }
 
     /// Returns `true` once in `count` calls on average.
-    pub(super) fn one_in(&mut self, count: usize) -> bool {
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
     /// Returns one of `choices`, or `None` if there are none.
-    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
         if choices.is_empty() {
             return None;
         }
@@ -45,7 +45,7 @@ impl Random {
     }
 
     /// Returns an independent generator, so that the number of choices in one part does not change those of another.
-    pub(super) fn fork(&mut self) -> Self {
+    pub(crate) fn fork(&mut self) -> Self {
         Self::new(self.next())
     }
 }
