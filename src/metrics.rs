@@ -1,5 +1,7 @@
 //! [`Metrics`], a handler that returns the server's counters in Prometheus' text format.
 
+#[cfg(feature = "backplane")]
+use crate::backplane::BackplaneStats;
 use crate::context::Context;
 use crate::handler::Handler;
 use crate::id::Id;
@@ -57,6 +59,91 @@ impl Metrics {
 pub struct MetricsWithTls {
     metrics: Metrics,
     tls: Tls,
+}
+
+/// Formats the counters of the connection to the broker.
+#[cfg(feature = "backplane")]
+fn print_backplane(text: &mut Text, stats: &BackplaneStats) {
+    let gauges = [
+        (
+            "broker_connected",
+            "Whether the broker is connected, and all topics are subscribed.",
+            usize::from(stats.is_whole),
+        ),
+        (
+            "broker_topics",
+            "Topics that are subscribed at the broker, or have unsent publications.",
+            stats.topics,
+        ),
+        (
+            "broker_outbox_bytes",
+            "Bytes of publications that wait for the broker.",
+            stats.outbox_bytes,
+        ),
+        (
+            "broker_waiting_sessions",
+            "Sessions that are not read because they publish and the broker accepts nothing.",
+            stats.waiting,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        text.single(name, "gauge", help, value);
+    }
+    let counters = [
+        (
+            "broker_connections_total",
+            "Connections to the broker.",
+            stats.connections,
+        ),
+        (
+            "broker_gaps_total",
+            "Connections to the broker that have ended: gaps in all topics.",
+            stats.gaps,
+        ),
+        (
+            "broker_members_told_total",
+            "Members that were closed with 1013 or reported to the handler because of a gap.",
+            stats.members_told,
+        ),
+        (
+            "broker_publications_total",
+            "Messages published to the broker.",
+            stats.publications,
+        ),
+        (
+            "broker_batches_total",
+            "Publications at the broker that these messages were gathered in.",
+            stats.batches,
+        ),
+        (
+            "broker_unacknowledged_batches_total",
+            "Batches that were written and never acknowledged: they may be lost.",
+            stats.unacknowledged,
+        ),
+        (
+            "broker_discarded_batches_total",
+            "Batches that were dropped because the broker was away for too long.",
+            stats.discarded,
+        ),
+        (
+            "broker_refused_total",
+            "Messages that were not published: too long, or too many waited for the broker.",
+            stats.refused,
+        ),
+        (
+            "broker_messages_received_total",
+            "Messages that the broker has delivered.",
+            stats.messages_in,
+        ),
+        (
+            "broker_invalid_total",
+            "Publications from the broker that were invalid.",
+            stats.invalid,
+        ),
+    ];
+    for (name, help, value) in counters {
+        text.single(name, "counter", help, value);
+    }
 }
 
 #[cfg(feature = "tls")]
@@ -151,6 +238,10 @@ impl Handler for Metrics {
 /// Formats the statistics: <https://prometheus.io/docs/instrumenting/exposition_formats/>
 fn print(stats: &Stats) -> String {
     let mut text = Text(String::with_capacity(TEXT_BYTES));
+    #[cfg(feature = "backplane")]
+    if let Some(backplane) = &stats.backplane {
+        print_backplane(&mut text, backplane);
+    }
     text.family(
         "build_info",
         "gauge",

@@ -284,7 +284,8 @@ impl Backplane for MemoryBackplane {
 
     fn publish(&mut self, topic: &str, payload: &[u8]) {
         self.outbox_bytes += payload.len();
-        self.outbox.push_back((topic.to_owned(), payload.to_owned()));
+        self.outbox
+            .push_back((topic.to_owned(), payload.to_owned()));
     }
 
     fn flush(&mut self, _: &mut BackplaneContext<'_>) {

@@ -227,7 +227,10 @@ const EXCEPT_BYTES: usize = 1 + 8 + 4 + 8;
 mod tests {
     use super::*;
 
-    fn read(payload: &[u8]) -> Result<Vec<(bool, Vec<u8>, Option<(Origin, Id)>)>, PayloadError> {
+    /// Whether it is text, the bytes, and the excepted session.
+    type Read = (bool, Vec<u8>, Option<(Origin, Id)>);
+
+    fn read(payload: &[u8]) -> Result<Vec<Read>, PayloadError> {
         let count = check(payload, 70_000)?;
         let all: Vec<_> = publications(payload)
             .map(|one| {

@@ -478,12 +478,27 @@ impl<H: Handler> Handler for Checked<H> {
     }
 
     fn on_http(&mut self, cx: &mut Context<'_>, _: Id, _: &Request) -> HttpResponse {
-        if self.check == Check::Readiness && cx.is_draining() {
-            HttpResponse::new(503, "draining\n")
-        } else {
-            HttpResponse::new(200, "ok\n")
+        match self.check {
+            Check::Readiness if cx.is_draining() => HttpResponse::new(503, "draining\n"),
+            Check::Readiness if is_broker_away(cx) => {
+                HttpResponse::new(503, "the broker is away\n")
+            }
+            Check::Readiness | Check::Health => HttpResponse::new(200, "ok\n"),
         }
     }
+}
+
+/// Returns whether there was no connection to the broker yet, or none for longer than the grace period.
+fn is_broker_away(cx: &Context<'_>) -> bool {
+    #[cfg(feature = "backplane")]
+    let is_away = cx.is_backplane_away()
+        || (cx.stats().backplane).is_some_and(|backplane| backplane.connections == 0);
+    #[cfg(not(feature = "backplane"))]
+    let is_away = {
+        let _ = cx;
+        false
+    };
+    is_away
 }
 
 /// Hosts of a server that listens on loopback addresses only.

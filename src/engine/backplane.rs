@@ -10,8 +10,7 @@ use super::session::{Phase, id};
 use crate::backplane::payload;
 use crate::backplane::rooms::{NOT_READY, Refused, SharedTopics};
 use crate::backplane::{
-    Backplane, BackplaneContext, BackplaneError, BackplaneEvent, BackplaneOptions,
-    BackplaneStats,
+    Backplane, BackplaneContext, BackplaneError, BackplaneEvent, BackplaneOptions, BackplaneStats,
 };
 use crate::context::Context;
 use crate::engine::sources::Ready;

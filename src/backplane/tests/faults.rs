@@ -20,7 +20,11 @@ fn after_a_gap_all_members_are_closed_with_1013_within_five_seconds() {
     let mut closed = Vec::new();
     for _ in 0..11 {
         one.advance(Duration::from_millis(500));
-        let done = ids.iter().filter(|id| texts(&mut one, **id).first().is_some_and(|text| text == CLOSE));
+        let done = ids.iter().filter(|id| {
+            texts(&mut one, **id)
+                .first()
+                .is_some_and(|text| text == CLOSE)
+        });
         closed.push(done.count());
     }
     assert_eq!(closed.iter().sum::<usize>(), 10, "{closed:?}");
@@ -31,7 +35,10 @@ fn after_a_gap_all_members_are_closed_with_1013_within_five_seconds() {
     one.send(late, "x");
     assert_eq!(texts(&mut one, late), ["x"]);
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
-    assert_eq!((stats.gaps, stats.connections, stats.members_told), (1, 2, 10));
+    assert_eq!(
+        (stats.gaps, stats.connections, stats.members_told),
+        (1, 2, 10)
+    );
 }
 
 #[test]
@@ -159,7 +166,10 @@ fn publications_wait_while_the_broker_is_away_and_their_senders_are_not_read() {
     // What waited comes back before the Close.
     assert_eq!(texts(&mut one, a)[..2], ["0", CLOSE]);
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
-    assert_eq!((stats.unacknowledged, stats.discarded, stats.refused), (0, 0, 0));
+    assert_eq!(
+        (stats.unacknowledged, stats.discarded, stats.refused),
+        (0, 0, 0)
+    );
 }
 
 #[test]

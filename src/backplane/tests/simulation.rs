@@ -331,7 +331,13 @@ impl Run {
         }
         // A client that leaves by itself after a gap, and before it is told, is not told.
         let is_told = matches!(member.close, Some(1000 | 1013));
-        assert!(!is_missing || is_told, "missed messages silently: {:?} {:?} of {:?}", member.close, member.received, order);
+        assert!(
+            !is_missing || is_told,
+            "missed messages silently: {:?} {:?} of {:?}",
+            member.close,
+            member.received,
+            order
+        );
         if !self.is_skip {
             assert!(!member.received.iter().any(|one| one == GAP));
         }

@@ -70,7 +70,10 @@ fn the_publications_of_a_turn_to_one_topic_are_one_batch() {
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
     assert_eq!((stats.publications, stats.batches), (200, 2));
     let received = texts(&mut two, b);
-    assert_eq!(received, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        received,
+        (0..100).map(|n| n.to_string()).collect::<Vec<_>>()
+    );
     // The server that has published has no members, and retains nothing.
     assert_eq!(stats.topics, 0);
 }
@@ -303,4 +306,38 @@ fn upgrades_are_accepted_before_the_first_connection_is_late() {
     one.advance(Duration::from_secs(1));
     assert_eq!(texts(&mut one, a), ["early"]);
     assert!(one.open(opening("/chat")).is_ok());
+}
+
+#[test]
+fn the_metrics_have_the_counters_of_the_broker() {
+    let broker = Broker::new();
+    let metrics = crate::handlers::Metrics;
+    let router = crate::Router::new()
+        .route("/metrics", metrics)
+        .route("/chat", Broadcast);
+    let mut one = server_with(&broker, Config::default(), router);
+    let a = one.connect("/chat");
+    one.send(a, "x");
+    broker.cut(0);
+    one.advance(Duration::from_secs(1));
+    let response = one.get("/metrics");
+    let text = std::str::from_utf8(response.body()).unwrap();
+    for line in [
+        "wsloop_broker_connected 1",
+        "wsloop_broker_topics 1",
+        "wsloop_broker_connections_total 2",
+        "wsloop_broker_gaps_total 1",
+        "wsloop_broker_members_told_total 1",
+        "wsloop_broker_publications_total 1",
+        "wsloop_broker_messages_received_total 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+    }
+    let mut without = Harness::new(Config::default(), crate::Router::new().route("/m", metrics));
+    let response = without.get("/m");
+    assert!(
+        !std::str::from_utf8(response.body())
+            .unwrap()
+            .contains("broker")
+    );
 }

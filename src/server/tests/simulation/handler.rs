@@ -3,7 +3,6 @@
 use super::counters::Counters;
 use super::model::{Model, Recipient, SessionModel, TOPICS};
 use super::peer::ping_number;
-use crate::random::Random;
 use crate::config::{LagPolicy, Replay, SessionLimits};
 use crate::context::Context;
 use crate::error::{Close, Error, Limit, SendStatus};
@@ -11,6 +10,7 @@ use crate::handler::Handler;
 use crate::handlers::Echo;
 use crate::id::Id;
 use crate::proto::{HttpResponse, Message, Request, Upgrade};
+use crate::random::Random;
 use crate::router::Router;
 use crate::server::testing::shared::Shared;
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,11 +3,11 @@
 
 use super::super::script::{REQUEST, client_frame};
 use super::Profile;
-use crate::random::Random;
 use super::socket::Socket;
 #[cfg(feature = "tls")]
 use super::tls::TlsClient;
 use crate::id::Id;
+use crate::random::Random;
 use crate::server::testing::shared::Shared;
 use std::collections::VecDeque;
 

@@ -9,7 +9,6 @@ use super::counters::Counters;
 use super::handler::{self, InjectedPanic, RandomHandler, RoutedHandler};
 use super::model::{self, Model};
 use super::peer::Peer;
-use crate::random::Random;
 use super::socket::{Socket, SocketStream};
 #[cfg(feature = "tls")]
 use super::tls::TlsClient;
@@ -19,6 +18,7 @@ use crate::engine::{Engine, Readiness, Stop};
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::network::Network;
+use crate::random::Random;
 use crate::server::testing::shared::Shared;
 use crate::server::turn::{self, Environment};
 use crate::stream::Stream;

@@ -1,8 +1,8 @@
 //! A simulated socket with an edge-triggered poll: each change of readiness is reported once, and a lasting state is not
 //! reported again. A session that ignores a report waits forever; the simulation detects that.
 
-use crate::random::Random;
 use crate::engine::Readiness;
+use crate::random::Random;
 use crate::server::testing::shared::Shared;
 use crate::stream::Transport;
 use std::collections::VecDeque;
