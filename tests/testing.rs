@@ -890,6 +890,11 @@ impl Handler for NameRecorder {
         self.record("on_skip");
     }
 
+    #[cfg(feature = "backplane")]
+    fn on_gap(&mut self, _: &mut Context<'_>, _: Id, _: &str) {
+        self.record("on_gap");
+    }
+
     fn on_close(&mut self, _: &mut Context<'_>, _: Id, _: &Close<'_>) {
         self.record("on_close");
     }
@@ -945,6 +950,13 @@ fn every_event<H: Handler>(wrap: impl FnOnce(NameRecorder) -> H) -> (Vec<Receive
     harness.advance(Duration::from_secs(1));
     harness.source_is_ready(5, Ready::READABLE);
     harness.session_source_is_ready(sender, 6, Ready::WRITABLE);
+    #[cfg(feature = "backplane")]
+    {
+        let broker = wsloop::backplane::memory::Broker::new();
+        harness.set_backplane(broker.connect(), Default::default());
+        assert!(broker.cut(0));
+        harness.advance(Duration::from_secs(1));
+    }
     harness.send_raw(stalled, b"no frame");
     harness.close(sender, 1000, "");
     harness.with_context(|cx| cx.stop());
@@ -965,6 +977,8 @@ fn a_boxed_handler_gets_every_event() {
             "on_close",
             "on_drain",
             "on_error",
+            #[cfg(feature = "backplane")]
+            "on_gap",
             "on_http",
             "on_message",
             "on_open",

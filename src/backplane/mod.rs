@@ -229,8 +229,11 @@ impl Default for BackplaneOptions {
 }
 
 impl BackplaneOptions {
-    /// Checks the options. Returns a text that names the first field that is out of range.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// A text that names the first field that is out of range.
+    pub fn check(&self) -> Result<(), String> {
         let outbox_min = OUTBOX_BYTES_MIN.max(self.message_bytes_max.saturating_mul(2));
         if self.message_bytes_max == 0 {
             return Err("message_bytes_max must not be 0".to_owned());

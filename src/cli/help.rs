@@ -63,6 +63,40 @@ macro_rules! tls_flags {
     };
 }
 
+/// The part of `wsloop serve --help` on the broker.
+#[cfg(feature = "redis")]
+macro_rules! redis_flags {
+    () => {
+        r#"Several processes or machines, joined by Redis or Valkey:
+  --redis URL                share the broadcasts of all servers that use the
+                             same Redis: redis://[USER[:PASSWORD]@]HOST[:PORT]
+                             or unix:PATH. Messages come back from Redis in
+                             the same order for everybody
+  --redis-password-file FILE file whose first line is the password, so that
+                             it is not in the list of processes (nor is it
+                             in the variable WSLOOP_REDIS)
+  --redis-prefix TEXT        the channel of a path is TEXT and the path;
+                             default wsloop:
+  --broker-grace TIME        if Redis is away for longer, members of a
+                             broadcast are closed with 1013, and /readyz
+                             answers 503; default 5s
+  --broker-outbox BYTES      unsent bytes for Redis; default 8M; senders are
+                             not read above half of it; above: 1013
+  --broker-message-bytes-max BYTES
+                             longest message of a broadcast; default 1M;
+                             above: 1009
+
+"#
+    };
+}
+
+#[cfg(not(feature = "redis"))]
+macro_rules! redis_flags {
+    () => {
+        ""
+    };
+}
+
 /// Text of `wsloop serve --help`.
 pub(super) const SERVE: &str = concat!(
     r#"Serves WebSockets on the paths given with -r, until SIGINT or SIGTERM.
@@ -149,6 +183,7 @@ of 1024). TIME is in seconds, or a number with ms, s, m or h, such as 0.5,
 
 "#,
     tls_flags!(),
+    redis_flags!(),
     r#"Sockets:
   --unix-mode OCTAL          permissions of Unix sockets, such as 660; default
                              777 without the bits of the umask

@@ -17,6 +17,8 @@ mod logging;
 mod serve;
 mod stderr;
 mod thread;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -4,6 +4,8 @@ use super::args::{Host, ListenAddress, Origin, Route, Serve};
 use super::descriptors;
 use super::listen::{self, Listener, ListeningSocket, SocketFile};
 use super::logging;
+#[cfg(feature = "redis")]
+use super::redis;
 #[cfg(feature = "tls")]
 use super::tls::{self, ServerTls};
 use super::write_stdout;
@@ -75,6 +77,11 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
         handler.signals.add_signal(SIGHUP)?;
     }
     let mut server = Server::new(config(&serve), handler)?;
+    #[cfg(feature = "redis")]
+    if let Some(redis) = &serve.redis {
+        let backplane = wsloop::redis::Redis::new(redis::with_password(redis)?);
+        server.set_backplane(backplane, redis.options.clone())?;
+    }
     // Registered before the URLs are printed, so that a program that waits for a URL can stop the server immediately.
     server.with_handler(|handler, cx| cx.register(&mut handler.signals, 0, Interest::READABLE))?;
     #[cfg(feature = "tls")]

@@ -13,6 +13,7 @@
 //! | [`embedding`] | how does a server share a thread with another event loop? |
 //! | [`testing`] | how is a handler tested? |
 //! | [`operating`] | how is the binary run: log, metrics, sockets, restarts? |
+//! | [`processes`] | how do several processes or machines share their broadcasts, and what happens when the broker is away? |
 //! | [`tls`] | how is a server encrypted: certificates, reloads, client certificates? |
 //! | [`deployment`] | how is it a service: systemd, several workers, a container? |
 //! | [`proxies`] | how is it run behind nginx, HAProxy, Caddy or Apache? |
@@ -64,6 +65,12 @@ pub mod programs {}
 #[doc = include_str!("recipes/apache.conf")]
 #[doc = "```"]
 pub mod proxies {}
+#[cfg_attr(feature = "backplane", doc = include_str!("processes.md"))]
+#[cfg_attr(
+    not(feature = "backplane"),
+    doc = "This chapter needs the feature `backplane`; its text is src/guide/processes.md."
+)]
+pub mod processes {}
 #[doc = include_str!("slow.md")]
 pub mod slow {}
 #[doc = include_str!("testing.md")]

@@ -3,6 +3,8 @@
 //! several servers may share an environment.
 
 use super::{FORWARDED_HEADER, Listen, REPLAY, Route, ServeArgs, UsageError, limits, variables};
+#[cfg(feature = "redis")]
+use super::redis;
 use wsloop::Network;
 
 /// A condition without which flags have no effect.
@@ -82,10 +84,14 @@ fn met(serve: &ServeArgs) -> [bool; RULES.len()] {
         may_have_tcp || trusts_unix || has_proxied,
         routes.iter().any(|(_, route)| *route == Route::Broadcast),
         serve.replay.is_some(),
+        #[cfg(feature = "redis")]
+        routes.iter().any(|(_, route)| *route == Route::Broadcast),
+        #[cfg(feature = "redis")]
+        serve.has_redis(),
     ]
 }
 
-static RULES: [Rule; 10] = [
+static RULES: [Rule; if cfg!(feature = "redis") { 12 } else { 10 }] = [
     rule(&["--unix-mode"], "a Unix socket", "-l unix:PATH"),
     rule(&["--reuse-port"], TCP_PORT, "-l PORT"),
     rule(&["--tcp-keepalive"], TCP_PORT, "-l PORT"),
@@ -114,6 +120,20 @@ static RULES: [Rule; 10] = [
         "-r PATH=broadcast",
     ),
     rule(&[limits::REPLAY_BYTES_MAX], REPLAY, "--replay N"),
+    #[cfg(feature = "redis")]
+    rule(&[redis::REDIS], "a broadcast", "-r PATH=broadcast"),
+    #[cfg(feature = "redis")]
+    rule(
+        &[
+            redis::PREFIX,
+            redis::PASSWORD_FILE,
+            redis::GRACE,
+            redis::OUTBOX,
+            redis::MESSAGE_BYTES_MAX,
+        ],
+        redis::REDIS,
+        "--redis URL",
+    ),
 ];
 
 const fn rule(flags: &'static [&'static str], needs: &'static str, example: &'static str) -> Rule {

@@ -21,6 +21,7 @@ mod limits;
 mod listen;
 mod origin;
 mod route;
+mod redis;
 mod tls;
 mod units;
 #[cfg(any(feature = "bench", feature = "connect"))]
@@ -38,6 +39,8 @@ pub(crate) use host::Host;
 pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, NO_TLS, SocketOptions};
 pub(crate) use origin::Origin;
 pub(crate) use route::Route;
+#[cfg(feature = "redis")]
+pub(crate) use redis::RedisSettings;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{Certificates, TlsSettings};
 #[cfg(any(feature = "bench", feature = "connect"))]
@@ -79,6 +82,9 @@ pub(crate) struct Serve {
     /// Certificates and settings of listeners with TLS.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<TlsSettings>,
+    /// The broker that shares broadcasts with other servers.
+    #[cfg(feature = "redis")]
+    pub(crate) redis: Option<RedisSettings>,
     /// Paths and their handlers: at least one, without duplicate paths.
     pub(crate) routes: Vec<(String, Route)>,
     /// What each path of a broadcast retains for clients that connect later.
@@ -263,6 +269,22 @@ static FLAGS: &[Flag<ServeArgs>] = &[
     Flag::with_value(None, tls::MIN, ServeArgs::tls_min),
     #[cfg(feature = "tls")]
     Flag::switch(None, tls::SELF_SIGNED, ServeArgs::tls_self_signed),
+    #[cfg(feature = "redis")]
+    Flag::with_value(None, redis::REDIS, ServeArgs::redis),
+    #[cfg(feature = "redis")]
+    Flag::with_value(None, redis::PREFIX, ServeArgs::redis_prefix),
+    #[cfg(feature = "redis")]
+    Flag::with_value(None, redis::PASSWORD_FILE, ServeArgs::redis_password_file),
+    #[cfg(feature = "redis")]
+    Flag::with_value(None, redis::GRACE, ServeArgs::broker_grace),
+    #[cfg(feature = "redis")]
+    Flag::with_value(None, redis::OUTBOX, ServeArgs::broker_outbox),
+    #[cfg(feature = "redis")]
+    Flag::with_value(
+        None,
+        redis::MESSAGE_BYTES_MAX,
+        ServeArgs::broker_message_bytes_max,
+    ),
 ];
 
 const METRICS: &str = "--metrics";
@@ -316,6 +338,8 @@ struct ServeArgs {
     sockets: SocketOptions,
     #[cfg(feature = "tls")]
     tls: tls::TlsArgs,
+    #[cfg(feature = "redis")]
+    redis: redis::RedisArgs,
     routes: Vec<(String, Route)>,
     replay: Option<Replay>,
     hosts: Vec<Host>,
@@ -359,6 +383,7 @@ impl ServeArgs {
     /// Parses a flag with its value.
     fn read_flag(&mut self, flag: &str, parser: &mut Parser) -> Result<(), UsageError> {
         tls::check_feature(flag, flag)?;
+        redis::check_feature(flag, flag)?;
         let row = ServerFlag::find(flag)
             .ok_or_else(|| unknown_flag(flag, ServerFlag::all().map(|row| row.spec().long)))?;
         let text = row.spec().read(flag, parser, &mut self.given)?;
@@ -463,6 +488,8 @@ impl ServeArgs {
         effect::check(&mut self)?;
         #[cfg(feature = "tls")]
         let tls = tls::finish(&self)?;
+        #[cfg(feature = "redis")]
+        let redis = redis::finish(&self)?;
         let Self {
             command: _,
             args_read: _,
@@ -470,6 +497,8 @@ impl ServeArgs {
             sockets,
             #[cfg(feature = "tls")]
                 tls: _,
+            #[cfg(feature = "redis")]
+                redis: _,
             routes,
             replay,
             hosts,
@@ -511,6 +540,8 @@ impl ServeArgs {
             sockets,
             #[cfg(feature = "tls")]
             tls,
+            #[cfg(feature = "redis")]
+            redis,
             routes,
             replay,
             hosts,

@@ -5,7 +5,7 @@
 //! sets `WSLOOP_SERVICE_HOST`, `WSLOOP_PORT` and others.
 
 use super::flag::FlagSpec;
-use super::{ServeArgs, ServerFlag, UsageError, tls};
+use super::{ServeArgs, ServerFlag, UsageError, redis, tls};
 use std::ffi::OsString;
 
 /// Applies the variables of all flags that the command line does not contain.
@@ -34,7 +34,9 @@ pub(super) fn apply(
     for (name, value) in &ours {
         let flag = FLAG_PREFIX.to_owned() + &name[PREFIX.len()..];
         if !value.is_empty() {
-            tls::check_feature(&flag.to_ascii_lowercase().replace('_', "-"), name)?;
+            let flag = flag.to_ascii_lowercase().replace('_', "-");
+            tls::check_feature(&flag, name)?;
+            redis::check_feature(&flag, name)?;
         }
     }
     for row in ServerFlag::all() {
