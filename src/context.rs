@@ -235,6 +235,13 @@ impl<'a> Context<'a> {
     ///   was queued for this session between the two calls.
     /// - A session receives what is published after [`subscribe`](Self::subscribe) and before
     ///   [`unsubscribe`](Self::unsubscribe) or [`close`](Self::close), also within a turn.
+    #[cfg_attr(
+        feature = "backplane",
+        doc = "\n# With a backplane\n\nThe message is sent to the broker, and members receive it when it comes back. The \
+               order within a topic is then that of the broker, and a publication follows direct messages that were sent \
+               after the call. Returns the number of members on this server; 0 also if the message is refused: see \
+               [`BackplaneOptions`](crate::backplane::BackplaneOptions)."
+    )]
     pub fn publish(&mut self, topic: &str, message: impl ToMessage) -> usize {
         self.engine.publish(topic, message.to_message())
     }

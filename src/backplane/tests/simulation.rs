@@ -150,9 +150,9 @@ impl Run {
         match self.random.below(100) {
             0..15 => self.connect(),
             15..60 => self.send(),
-            60..63 => self.leave(),
-            63..66 => self.broker.hold(),
-            66..80 => {
+            60..67 => self.leave(),
+            67..70 => self.broker.hold(),
+            70..80 => {
                 let connection = self.random.below(self.broker.connections().max(1));
                 for _ in 0..self.random.below(4) {
                     self.broker.process(connection);
@@ -268,9 +268,15 @@ impl Run {
         }
         let published: usize = orders.iter().map(Vec::len).sum();
         let (mut accepted, mut lost) = (0, 0);
-        for server in self.servers {
-            let mut server = server;
+        for mut server in self.servers {
+            // Nothing is left of the topics once their members have left.
+            let ids = server.with_context(|cx| cx.ids());
+            for id in ids {
+                server.close(id, 1000, "");
+            }
+            server.advance(Duration::from_secs(2));
             let stats = stats(&mut server);
+            assert_eq!(stats.topics, 0);
             accepted += stats.publications as usize;
             lost += stats.unacknowledged + stats.discarded;
             total.unacknowledged += stats.unacknowledged as usize;
