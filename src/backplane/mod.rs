@@ -10,6 +10,10 @@
 //! for Redis and Valkey, [`memory::Broker`] for tests. What does not depend on the broker is in the engine: which topics
 //! are subscribed, when a gap is reported, which sessions wait.
 
+mod outbox;
+
+pub use outbox::{Outbox, WrittenEntry};
+
 use crate::engine::sources::{Owner, Ready, Sources};
 use crate::id::SourceId;
 use mio::Interest;
