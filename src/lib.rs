@@ -86,6 +86,8 @@ pub mod page;
 pub mod proto;
 #[cfg(feature = "proxy-protocol")]
 mod proxy_protocol;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod router;
 mod server;
 mod session_map;
