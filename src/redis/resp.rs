@@ -9,6 +9,7 @@
 //! (`$?`, `*?`), which no server sends, are errors.
 
 use std::fmt;
+use std::mem;
 use std::ops::Range;
 
 /// Finds elements in a buffer.
@@ -42,7 +43,7 @@ pub(super) enum Read {
 }
 
 /// An element, which [`Reader::consume`] consumes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) element: Element,
     /// Its bytes in the buffer.
@@ -52,7 +53,7 @@ pub(super) struct Found {
 }
 
 /// An element as far as a client that publishes and subscribes needs it. The ranges are places in the buffer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     /// A push: a publication to a channel.
     Message {
@@ -117,7 +118,7 @@ impl Reader {
     }
 
     /// Returns the element at the start of `input`. After [`Read::Incomplete`], call it again with the same and further
-    /// bytes; after [`Read::Complete`], call [`consume`](Self::consume) and remove the bytes.
+    /// bytes.
     #[inline]
     pub(super) fn read(&mut self, input: &[u8]) -> Result<Read, ReadError> {
         if input.len() < self.scan.needed.max(1) {
@@ -134,7 +135,8 @@ impl Reader {
         self.read_any(input)
     }
 
-    /// Finishes the element that [`read`](Self::read) has returned, whose bytes the caller removes.
+    /// Finishes the element that [`read`](Self::read) has returned, whose bytes the caller removes. Without this call, `read`
+    /// returns the element again.
     #[inline]
     pub(super) fn consume(&mut self, found: &Found) {
         self.scan = Scan::default();
@@ -206,7 +208,8 @@ impl Reader {
                 }
             }
         }
-        let len = self.scan.offset;
+        // The caller may read the element again before it consumes it.
+        let len = mem::take(&mut self.scan).offset;
         Ok(found(interpret(&input[..len])?, len))
     }
 

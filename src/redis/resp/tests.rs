@@ -35,6 +35,8 @@ fn read_all(input: &[u8], step: usize) -> Result<(Vec<Owned>, usize), ReadError>
         match reader.read(&input[start..end])? {
             Read::Complete(found) => {
                 assert!(found.len > 0 && found.len <= end - start);
+                let again = reader.read(&input[start..end]);
+                assert_eq!(again.as_ref(), Ok(&Read::Complete(found.clone())));
                 reader.consume(&found);
                 elements.push(owned(&input[start..], found.element));
                 start += found.len;
