@@ -167,6 +167,11 @@ impl SharedTopics {
         }
     }
 
+    /// Returns the maximum bytes of a payload at the broker.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        BATCH_BYTES_MAX.max(self.options.message_bytes_max) + OVERHEAD_BYTES_MAX
+    }
+
     /// Returns whether the broker has been away for longer than the grace period.
     pub(crate) fn is_away(&self) -> bool {
         match self.link {
@@ -494,6 +499,18 @@ impl SharedTopics {
                 true
             }
             Link::Away { .. } | Link::Joining { .. } | Link::Whole => false,
+        }
+    }
+
+    /// Counts and logs a publication from the broker that is dropped.
+    pub(crate) fn count_invalid(&mut self, topic: &str, reason: &str) {
+        self.stats.invalid += 1;
+        // Only some of them, so that a client of the broker cannot fill the log.
+        if self.stats.invalid.is_power_of_two() {
+            log::warn!(
+                "dropped an invalid publication to topic {topic:?}: {reason} (number {})",
+                self.stats.invalid
+            );
         }
     }
 
