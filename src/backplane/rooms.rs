@@ -440,7 +440,7 @@ impl SharedTopics {
         self.link = match link {
             Link::Away { .. } => {
                 if self.logged_error.as_ref() != Some(&error) {
-                    log::warn!("cannot connect to the broker: {error}");
+                    log::warn!("{error}; the broker is tried again and again");
                     self.logged_error = Some(error);
                 }
                 return false;
@@ -461,9 +461,7 @@ impl SharedTopics {
                 is_grace_over: false,
             },
         };
-        log::warn!(
-            "the connection to the broker has ended: {error}; {unacknowledged} publications may be lost"
-        );
+        log::warn!("{error}; a gap in all topics, {unacknowledged} publications may be lost");
         self.logged_error = Some(error);
         self.stats.gaps += 1;
         self.confirmations_missing = 0;
