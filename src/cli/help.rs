@@ -190,7 +190,8 @@ of 1024). TIME is in seconds, or a number with ms, s, m or h, such as 0.5,
   --reuse-port               let other processes of the same user listen on
                              the same TCP ports (SO_REUSEPORT). The kernel
                              divides new connections among them; a broadcast
-                             reaches the clients of one process only
+                             reaches the clients of one process only, unless
+                             the processes use the same --redis
   --tcp-keepalive TIME       probe a peer after this time without traffic, and
                              drop the connection if 3 probes, a third of TIME
                              apart, have no answer; default off
