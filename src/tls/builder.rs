@@ -2,6 +2,7 @@
 
 use super::Tls;
 use super::certificates::{Pair, Pem, TlsCertificate};
+use super::client_tickets::ClientTickets;
 use super::error::{TlsError, TlsErrorKind};
 use super::resolver::Resolver;
 use rustls::crypto::ring::{Ticketer, default_provider};
@@ -22,7 +23,7 @@ use std::sync::Arc;
 ///
 /// TLS 1.2 and 1.3 are spoken, with ALPN `http/1.1`: a client that offers only other protocols, such as `h2`, is refused
 /// with an alert, and one that offers none is accepted. Sessions are resumed by tickets that the client stores (one for
-/// each full handshake, for at most 12 h), so the server stores none. There is no early data (0-RTT), because it can be
+/// each handshake, for at most 12 h), so the server stores none. There is no early data (0-RTT), because it can be
 /// replayed.
 ///
 /// ```no_run
@@ -181,10 +182,13 @@ impl TlsBuilder {
         config.send_tls13_tickets = 1;
         let tickets = match previous {
             Some(previous) if previous.clients == clients => previous.clone(),
-            Some(_) | None => Tickets {
-                producer: Ticketer::new().map_err(rustls)?,
-                clients,
-            },
+            Some(_) | None => {
+                let mut producer = Ticketer::new().map_err(rustls)?;
+                if clients.is_some() {
+                    producer = Arc::new(ClientTickets::new(producer));
+                }
+                Tickets { producer, clients }
+            }
         };
         config.ticketer = Arc::clone(&tickets.producer);
         Ok(Loaded {

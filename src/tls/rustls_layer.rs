@@ -1,5 +1,6 @@
 //! The handshake, and the records of TLS 1.2, with rustls' unbuffered connection.
 
+use super::client_tickets;
 use super::record::HEADER_BYTES;
 use super::stream::{Processed, RECORDS_PER_READ};
 use rustls::ServerConfig;
@@ -16,6 +17,8 @@ pub(super) struct Rustls {
     /// Number of bytes at the start of the input that rustls has opened: parts of a message of the handshake, which it
     /// finds there when the rest arrives.
     opened_len: usize,
+    /// When the client's certificate was verified, if the ClientHello has a valid ticket: see [`client_tickets`].
+    verified_at: Option<u64>,
 }
 
 impl Rustls {
@@ -23,6 +26,7 @@ impl Rustls {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
             opened_len: 0,
+            verified_at: None,
         })
     }
 
@@ -40,6 +44,7 @@ impl Rustls {
         let mut processed = Processed::default();
         let was_handshaking = self.connection.is_handshaking();
         let mut opened = self.opened_len;
+        client_tickets::set_verified_at(self.verified_at);
         while opened < input.len() && !processed.has_more && !processed.is_end {
             let record_len = record_len(&input[opened..]);
             // rustls checks the header of an incomplete record, too.
@@ -53,6 +58,7 @@ impl Rustls {
                 || was_handshaking && !self.connection.is_handshaking();
         }
         self.opened_len = opened - processed.consumed;
+        self.verified_at = client_tickets::take_verified_at();
         Ok(processed)
     }
 
