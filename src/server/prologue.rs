@@ -4,7 +4,8 @@
 //! Until both are complete, the session has the phase `Prologue` and extra state, so that the fast paths of the read
 //! phase do not apply to it. Sessions of listeners that demand neither execute no instruction for them.
 //!
-//! A handshake of TLS takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKES_PER_TURN`]).
+//! A handshake of TLS takes as long as hundreds of messages, so a turn continues only a few
+//! ([`HANDSHAKE_WORK_PER_TURN`]).
 
 use crate::engine::Engine;
 #[cfg(feature = "proxy-protocol")]
@@ -21,7 +22,7 @@ use crate::stats::Refusal;
 #[cfg(feature = "tls")]
 use crate::tls::Failure;
 #[cfg(feature = "tls")]
-use crate::tls::stream::{Handshake, HandshakeFailure};
+use crate::tls::stream::{HANDSHAKE_WORK, Handshake, HandshakeFailure};
 #[cfg(feature = "tls")]
 use std::io::ErrorKind;
 #[cfg(feature = "proxy-protocol")]
@@ -76,7 +77,7 @@ impl Engine {
     /// the next turn.
     #[cfg(feature = "tls")]
     fn continue_handshake(&mut self, slot: usize) {
-        if self.handshakes_left == 0 {
+        if self.handshake_work_left == 0 {
             return;
         }
         let session = &mut self.sessions[slot];
@@ -84,10 +85,7 @@ impl Engine {
             return;
         };
         let result = tls.handshake();
-        // A part of a message costs nothing worth mentioning.
-        if tls.take_work() > 0 {
-            self.handshakes_left -= 1;
-        }
+        self.handshake_work_left = self.handshake_work_left.saturating_sub(tls.take_work());
         session.is_readable = !tls.is_drained();
         let is_resumed = tls.is_resumed();
         if !tls.has_unsent() {
@@ -192,6 +190,7 @@ impl Engine {
 #[cfg(feature = "proxy-protocol")]
 const READ_BYTES: usize = 1024;
 
-/// Maximum handshakes of TLS that one turn continues: 2 to 4 ms of work, so that open sessions are not delayed by more.
+/// Maximum work of one turn on handshakes of TLS, in bytes: 16 of them, 2 to 4 ms, so that open sessions are not delayed by
+/// more.
 #[cfg(feature = "tls")]
-pub(crate) const HANDSHAKES_PER_TURN: usize = 16;
+pub(crate) const HANDSHAKE_WORK_PER_TURN: usize = 16 * HANDSHAKE_WORK;

@@ -54,6 +54,7 @@ impl Rustls {
                 break;
             };
             opened += len;
+            processed.parts += usize::from(was_handshaking);
             processed.has_more = processed.records >= RECORDS_PER_READ
                 || was_handshaking && !self.connection.is_handshaking();
         }

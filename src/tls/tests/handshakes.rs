@@ -354,7 +354,10 @@ fn a_resumed_session_has_the_certificate_of_the_client() {
         assert!(connected.server.peer_certificates().is_some());
     }
     let tickets = format!("{:?}", tls.current().ticketer);
-    assert!(tickets.starts_with("ClientTickets"), "clients with certificates have tickets that end");
+    assert!(
+        tickets.starts_with("ClientTickets"),
+        "clients with certificates have tickets that end"
+    );
 }
 
 #[test]
