@@ -1,7 +1,7 @@
 //! The handshake, and the records of TLS 1.2, with rustls' unbuffered connection.
 
 use super::client_tickets;
-use super::record::HEADER_BYTES;
+use super::record::{HANDSHAKE, HEADER_BYTES};
 use super::stream::{Processed, RECORDS_PER_READ};
 use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -113,6 +113,14 @@ impl Rustls {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends the handshake because a message in it is too long, of which parts are in `input`. Appends the alert to `output`.
+    pub(super) fn fail_oversized(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        // rustls sends an alert only for an error that it finds itself: here, the header of a record that is too long.
+        let header = [HANDSHAKE, 3, 3, 0xFF, 0xFF];
+        let mut input = [&input[..self.opened_len], &header].concat();
+        let _ = self.process_record(&mut input, output, &mut |_| {}, &mut Processed::default());
     }
 
     /// Appends the alert that rustls wants to send after an error.

@@ -414,6 +414,9 @@ impl TlsStream {
         self.has_records = has_more && !rest.is_empty();
         if rest.len() >= RECORD_BYTES_MAX && !self.has_records {
             // A handshake message of many records.
+            if let Layer::Rustls(rustls) = &mut self.layer {
+                rustls.fail_oversized(rest, &mut self.output);
+            }
             self.fail();
             return Err(rustls::InvalidMessage::HandshakePayloadTooLarge.into());
         }

@@ -202,8 +202,8 @@ fn a_client_without_a_common_cipher_gets_an_alert() {
     check_alert(&mut bench, &mut peer, alert, "incompatible");
 }
 
-#[test]
-fn a_client_without_the_required_certificate_gets_an_alert() {
+/// Returns a server that demands a certificate of the client.
+fn demanding_acceptor() -> Acceptor {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(super::tls_peer::certificate().0).unwrap();
     let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
@@ -217,7 +217,12 @@ fn a_client_without_the_required_certificate_gets_an_alert() {
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    let acceptor = Acceptor::new(config);
+    Acceptor::new(config)
+}
+
+#[test]
+fn a_client_without_the_required_certificate_gets_an_alert() {
+    let acceptor = demanding_acceptor();
     for version in VERSIONS {
         let mut bench = Bench::echo(Config::default());
         let mut peer = TlsPeer::connect_to(&mut bench, &acceptor, client_config(version));
@@ -245,6 +250,38 @@ fn a_client_that_does_not_trust_the_certificate_ends_the_handshake() {
         bench.turn();
         assert_eq!(failures(&bench), [("alert", 1)]);
         assert_eq!(bench.engine.len(), 0);
+    }
+}
+
+#[test]
+fn a_handshake_message_above_the_maximum_gets_an_alert() {
+    let acceptor = demanding_acceptor();
+    for version in VERSIONS {
+        for (count, alert) in [
+            // It is its own authority.
+            (1, None),
+            (100, Some(AlertDescription::DecodeError)),
+        ] {
+            let mut bench = Bench::echo(Config::default());
+            let (certificate, key) = super::tls_peer::certificate();
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(certificate.clone()).unwrap();
+            let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_auth_cert(vec![certificate; count], key)
+                .unwrap();
+            config.resumption = rustls::client::Resumption::disabled();
+            let mut peer = TlsPeer::connect_to(&mut bench, &acceptor, config);
+            match alert {
+                Some(alert) => check_alert(&mut bench, &mut peer, alert, "invalid"),
+                None => {
+                    peer.exchange(&mut bench);
+                    assert_eq!(peer.error, None);
+                }
+            }
+        }
     }
 }
 
