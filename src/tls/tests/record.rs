@@ -439,6 +439,36 @@ fn invalid_contents_are_errors() {
     }
 }
 
+/// RFC 8446 section 4.1.2: "If a server has negotiated TLS 1.3 and receives a ClientHello at any other time, it MUST
+/// terminate the connection with an "unexpected_message" alert." Section 6.2: a message that cannot be decoded is a
+/// "decode_error".
+#[test]
+fn the_alert_distinguishes_unexpected_messages_from_malformed_ones() {
+    const UNEXPECTED_MESSAGE: u8 = 10;
+    const DECODE_ERROR: u8 = 50;
+    let table: &[(u8, &[u8], u8)] = &[
+        (HANDSHAKE, &[1, 0, 0, 4, 1, 2, 3, 4], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[20, 0, 0, 4, 1, 2, 3, 4], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[KEY_UPDATE, 0, 0, 2, 0, 0], DECODE_ERROR),
+        (HANDSHAKE, &[KEY_UPDATE, 0, 0, 1], DECODE_ERROR),
+        (ALERT, &[1], DECODE_ERROR),
+        (ALERT, &[1, 0, 0], DECODE_ERROR),
+        (20, &[1], UNEXPECTED_MESSAGE),
+    ];
+    for (content_type, content, alert) in table {
+        let (mut client, mut server) = handshake(SUITES[0], true);
+        let mut input = Vec::new();
+        client.seal(*content_type, content, &mut input);
+        let effect = server.process(&mut input, &mut client);
+        assert_eq!(
+            effect.answers,
+            [(ALERT, vec![2, *alert])],
+            "{content_type} {content:?}"
+        );
+    }
+}
+
 #[test]
 fn padding_is_removed() {
     // The type and the zeros that follow it are a part of what `seal` takes as the content.
