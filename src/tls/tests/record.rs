@@ -501,6 +501,21 @@ fn records_above_the_maximum_are_errors() {
     assert!(effect.is_error);
 }
 
+/// The rest of such a record is not awaited.
+#[test]
+fn the_length_in_a_header_has_a_maximum() {
+    for (len, is_error) in [((1 << 14) + 256, false), ((1 << 14) + 257, true)] {
+        let [high, low] = u16::to_be_bytes(len);
+        // rustls allows the length of TLS 1.2.
+        let (mut client, mut server) = handshake(SUITES[0], true);
+        let mut header = [APPLICATION_DATA, 3, 3, high, low];
+        let effect = server.process(&mut header, &mut client);
+        assert_eq!(effect.is_error, is_error, "{len}");
+        let alert = (ALERT, vec![2, 22]);
+        assert!(!is_error || effect.answers == [alert]);
+    }
+}
+
 #[test]
 fn input_may_be_divided_at_each_byte() {
     let (mut client, mut server) = handshake(SUITES[2], true);
