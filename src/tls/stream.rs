@@ -524,8 +524,8 @@ impl TlsStream {
 }
 
 impl Read for TlsStream {
-    /// Returns opened bytes. The error is `Interrupted` if only records without data were opened, and the socket may have
-    /// more input; `InvalidData` with a [`rustls::Error`] if TLS has failed.
+    /// Returns opened bytes. The error is `Interrupted` if no data was opened although the socket may have more input, and
+    /// `InvalidData` with a [`rustls::Error`] if TLS has failed.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if !self.plain.is_empty() {
             return Ok(self.take_plain(buf));
