@@ -4,8 +4,9 @@
 //! handshake. This layer retains the keys unexpanded and expands them in each call, which takes 0.15 us with AES. It opens
 //! and seals in place. ring encrypts and decrypts. rustls derives the new keys after a KeyUpdate ([`KernelConnection`]).
 //!
-//! This layer accepts what rustls accepts, except a KeyUpdate that is divided among records or is not alone in its record.
-//! `tests/record.rs` compares the two layers.
+//! This layer accepts what rustls accepts, with three exceptions: a KeyUpdate that is divided among records or is not alone
+//! in its record, a handshake record without content (RFC 8446 section 5.1 forbids it), and a header whose type or version
+//! is not that of RFC 8446 section 5.2 (rustls does not check it). `tests/record.rs` compares the two layers.
 
 use super::stream::{Processed, RECORD_PLAIN_BYTES_MAX, RECORDS_PER_READ, Slices};
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};

@@ -59,7 +59,7 @@ impl fmt::Display for TlsError {
             Self::Lost(error, asked) => write!(f, "{error}; {}", guess(*asked)),
             Self::Silent => f.write_str("the server sends TLS records without data"),
             Self::Truncated => {
-                f.write_str("the stream ended without the end of TLS (close_notify)")
+                f.write_str("the stream ended without close_notify of TLS; data may be missing")
             }
         }
     }
