@@ -130,8 +130,8 @@ impl TlsBuilder {
         &self.pairs[index].certificate
     }
 
-    /// Builds the configuration. Retains the ticket keys of `previous` if the CAs of client certificates are the same.
-    /// Otherwise a client with a certificate of a removed CA could resume its session.
+    /// Builds the configuration. Retains the ticket keys of `previous` if the CAs of client certificates are the same, and
+    /// certificates are required as before. Otherwise a client that is no longer accepted could resume its session.
     pub(super) fn load(&self, previous: Option<&Tickets>) -> Result<Loaded, TlsError> {
         if self.pairs.is_empty() {
             return Err(TlsError::of(TlsErrorKind::NoPairs));

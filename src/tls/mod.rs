@@ -103,8 +103,8 @@ impl Tls {
 
     /// Uses a configuration of rustls; [`rustls`](crate::rustls) is the version to use.
     ///
-    /// ALPN should be `http/1.1` or empty. If it contains `h2`, a client can select HTTP/2, which this library does not
-    /// support. These settings of the configuration are not used as they are:
+    /// ALPN should be `http/1.1` or empty. If `h2` precedes `http/1.1`, clients that offer both get HTTP/2, which this
+    /// library does not support. These settings of the configuration are not used as they are:
     ///
     /// - The resolver of certificates is wrapped, so that [`TlsSession::server_name`] can return the name.
     /// - `enable_secret_extraction` is set, for the record layer of TLS 1.3.

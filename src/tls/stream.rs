@@ -62,11 +62,11 @@ pub(crate) struct TlsStream {
     was_short: bool,
 }
 
-/// What opens and seals records.
+/// The implementation that opens and seals records.
 enum Layer {
-    /// In the handshake, and in TLS 1.2.
+    /// In the handshake, and in all of TLS 1.2.
     Rustls(Box<Rustls>),
-    /// In TLS 1.3.
+    /// In TLS 1.3 after the handshake.
     Records(Box<Records>),
     /// After a failure.
     None,
@@ -320,7 +320,7 @@ impl TlsStream {
             Ok(()) => self.complete().inspect_err(|_| self.fail()),
             Err(error) => Err(error),
         };
-        // If this fails, a later write fails, too.
+        // Writes the messages of the handshake, or an alert. If this fails, a later write fails, too.
         let _ = self.flush();
         match is_complete {
             Ok(true) => Ok(Handshake::Complete),
@@ -562,7 +562,8 @@ impl Read for TlsStream {
             plain.extend_from_slice(&bytes[len..]);
         });
         self.plain = plain;
-        // The answer to a key update, or an alert. If this fails, a later write fails, too.
+        // Writes an alert, if there is one. (The answer to a KeyUpdate waits for the next data.) If this fails, a later write
+        // fails, too.
         let _ = self.flush();
         match opened {
             Err(error) if filled == 0 => Err(io::Error::new(ErrorKind::InvalidData, error)),
