@@ -207,7 +207,7 @@ impl<S: Read + Write> TlsStream<S> {
                 break;
             }
         }
-        // The answer to a key update, or an alert.
+        // Writes an alert, or in TLS 1.2 the refusal of a renegotiation. (The answer to a KeyUpdate waits for the next data.)
         let _ = self.flush();
         plaintext
     }
