@@ -118,10 +118,11 @@ pub(crate) struct Engine {
     unclosed: Vec<Id>,
     /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
-    /// Work on handshakes of TLS that this turn may still begin, in bytes.
+    /// Cost of TLS handshakes that this turn may still spend, expressed in bytes.
     #[cfg(feature = "tls")]
     pub(crate) handshake_work_left: usize,
-    /// The part of the bytes that the read phase has counted since it was last added to the statistics that is work of TLS.
+    /// Cost of TLS records, expressed in bytes, that the read phase has added to its bytes. It is subtracted from the bytes
+    /// that the statistics count.
     #[cfg(feature = "tls")]
     pub(crate) tls_read_work: usize,
     /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).
