@@ -121,6 +121,9 @@ pub(crate) struct Engine {
     /// Number of handshakes of TLS that this turn may still continue.
     #[cfg(feature = "tls")]
     pub(crate) handshakes_left: usize,
+    /// Time that this turn may still spend on them.
+    #[cfg(feature = "tls")]
+    pub(crate) handshake_time_left: Duration,
     /// The part of the bytes that the read phase has counted since it was last added to the statistics that is work of TLS.
     #[cfg(feature = "tls")]
     pub(crate) tls_read_work: usize,
@@ -269,6 +272,8 @@ impl Engine {
             #[cfg(feature = "tls")]
             handshakes_left: 0,
             #[cfg(feature = "tls")]
+            handshake_time_left: Duration::ZERO,
+            #[cfg(feature = "tls")]
             tls_read_work: 0,
             read_work: 0,
             published: Published::default(),
@@ -294,6 +299,7 @@ impl Engine {
         #[cfg(feature = "tls")]
         {
             self.handshakes_left = crate::server::prologue::HANDSHAKES_PER_TURN;
+            self.handshake_time_left = crate::server::prologue::HANDSHAKE_TIME_PER_TURN;
             // A handler may have panicked in the middle of a read.
             self.tls_read_work = 0;
         }

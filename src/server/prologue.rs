@@ -4,7 +4,8 @@
 //! Until both are complete, the session has the phase `Prologue` and extra state, so that the fast paths of the read
 //! phase do not apply to it. Sessions of listeners that demand neither execute no instruction for them.
 //!
-//! A handshake of TLS takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKES_PER_TURN`]).
+//! A handshake of TLS takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKES_PER_TURN`],
+//! [`HANDSHAKE_TIME_PER_TURN`]).
 
 use crate::engine::Engine;
 #[cfg(feature = "proxy-protocol")]
@@ -28,6 +29,8 @@ use std::io::ErrorKind;
 use std::io::Read;
 #[cfg(feature = "proxy-protocol")]
 use std::mem;
+#[cfg(feature = "tls")]
+use std::time::Duration;
 
 impl Engine {
     /// Called for a new connection of a listener that demands the header, TLS, or both.
@@ -76,15 +79,18 @@ impl Engine {
     /// the next turn.
     #[cfg(feature = "tls")]
     fn continue_handshake(&mut self, slot: usize) {
-        if self.handshakes_left == 0 {
+        if self.handshakes_left == 0 || self.handshake_time_left.is_zero() {
             return;
         }
         let session = &mut self.sessions[slot];
         let Some(tls) = session.stream.tls_mut() else {
             return;
         };
+        let begin = self.timers.elapsed(self.now);
         let result = tls.handshake();
-        // A part of a message costs nothing worth mentioning.
+        let taken = self.timers.elapsed(self.now).saturating_sub(begin);
+        self.handshake_time_left = self.handshake_time_left.saturating_sub(taken);
+        // A part of a message counts only with its time.
         if tls.take_work() > 0 {
             self.handshakes_left -= 1;
         }
@@ -195,3 +201,9 @@ const READ_BYTES: usize = 1024;
 /// Maximum handshakes of TLS that one turn continues: 2 to 4 ms of work, so that open sessions are not delayed by more.
 #[cfg(feature = "tls")]
 pub(crate) const HANDSHAKES_PER_TURN: usize = 16;
+
+/// Time after which a turn continues no further handshake. One handshake can take milliseconds: with an RSA key of 4096
+/// bits (4 ms), or with a long chain of client certificates (7 ms). Parts of messages in records of one byte take 0.1 us
+/// for each record. Not measured if time is simulated.
+#[cfg(feature = "tls")]
+pub(crate) const HANDSHAKE_TIME_PER_TURN: Duration = Duration::from_millis(4);

@@ -437,6 +437,33 @@ class Garbage(Hostile):
             connection.close()
         self.unharmed(base)
 
+    def test_hellos_in_records_of_one_byte_do_not_delay_open_sessions(self):
+        base = self.target.descriptors()
+        hello = self.client().hello()
+        # A part of a message of 16 KB, so that nothing is answered.
+        message = b"\x01\x00\x3f\xff" + hello[9:] + bytes(10_000)
+        flood = b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(10_000))
+        peers = [self.raw() for _ in range(1_000)]
+        open_ = self.open()
+        for peer in peers:
+            peer.setblocking(False)
+            try:
+                peer.send(flood)
+            except BlockingIOError:
+                pass
+        begin = time.monotonic()
+        longest = 0
+        while time.monotonic() - begin < HANDSHAKE_SECONDS:
+            sent = time.monotonic()
+            open_.echoes(b"20 bytes of an echo.")
+            longest = max(longest, time.monotonic() - sent)
+        # All of them in one turn took 0.25 s.
+        self.assertLess(longest, 0.1)
+        open_.socket.close()
+        for peer in peers:
+            peer.close()
+        self.unharmed(base)
+
     def test_floods_of_records_without_progress(self):
         base = self.target.descriptors()
         floods = []
