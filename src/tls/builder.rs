@@ -129,6 +129,17 @@ impl TlsBuilder {
         &self.pairs[index].certificate
     }
 
+    /// Checks that [`load`](Self::load) cannot wait for another process: a server that reloads its files serves nobody
+    /// meanwhile.
+    pub(super) fn check_load_does_not_wait(&self) -> Result<(), TlsError> {
+        let pairs = self.pairs.iter();
+        let files = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
+        let clients = self.clients.iter().map(|(pem, _)| pem);
+        files
+            .chain(clients)
+            .try_for_each(Pem::check_read_does_not_wait)
+    }
+
     /// Builds the configuration. Retains the tickets of `previous` if the same clients are accepted: otherwise a client
     /// could resume a session that its certificate no longer allows.
     pub(super) fn load(&self, previous: Option<&Tickets>) -> Result<Loaded, TlsError> {
