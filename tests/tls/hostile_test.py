@@ -320,6 +320,26 @@ class Ends(Hostile):
         self.unharmed(base)
 
 
+    def test_a_connection_without_a_request_ends_with_close_notify(self):
+        base = self.target.descriptors()
+        for version in VERSIONS:
+            for end in ["timeout", "close_notify", "FIN"]:
+                with self.subTest(version=version.name, end=end):
+                    client = self.client(context(version)).handshake()
+                    if end == "close_notify":
+                        client.close_notify()
+                    elif end == "FIN":
+                        client.socket.shutdown(socket.SHUT_WR)
+                    sealed = b""
+                    while received := client.socket.recv(1 << 16):
+                        sealed += received
+                    # The last record is an alert; in TLS 1.3, alerts look like data, with 2 bytes, a type and a tag.
+                    is_12 = version == ssl.TLSVersion.TLSv1_2
+                    kind, len_ = (21, 26) if is_12 else (23, 19)
+                    self.assertEqual(sealed[-len_ - 5 : -len_], bytes([kind, 3, 3]) + struct.pack(">H", len_))
+        self.unharmed(base)
+
+
 class Garbage(Hostile):
     def test_what_is_not_tls(self):
         base = self.target.descriptors()
