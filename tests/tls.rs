@@ -1,4 +1,4 @@
-//! `wss://`: the server with TLS, over real sockets, and rustls' client.
+//! Tests the server with TLS over real sockets, with a client of rustls.
 
 mod common;
 
@@ -100,8 +100,8 @@ fn messages_of_all_sizes_are_echoed_in_both_versions() {
     }
 }
 
-/// Records of 32 bytes, so that a read of the socket returns more records than a turn opens. The event of the bytes that
-/// arrive meanwhile must not be forgotten when the last of these records is opened.
+/// The client sends records of 32 bytes, so that a read of the socket returns more records than one call opens. Bytes that
+/// arrive before the last of these records is opened must be read, although their event has been handled.
 #[test]
 fn a_message_in_tiny_records_is_received_to_its_end_while_others_are_served() {
     for version in VERSIONS {

@@ -118,13 +118,14 @@ pub(crate) struct Engine {
     unclosed: Vec<Id>,
     /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
-    /// Number of handshakes of TLS that this turn may still continue.
+    /// Number of TLS handshakes that this turn may still continue.
     #[cfg(feature = "tls")]
     pub(crate) handshakes_left: usize,
     /// Time that this turn may still spend on them.
     #[cfg(feature = "tls")]
     pub(crate) handshake_time_left: Duration,
-    /// The part of the bytes that the read phase has counted since it was last added to the statistics that is work of TLS.
+    /// Cost of TLS records, expressed in bytes, that the read phase has added to its bytes. It is subtracted from the bytes
+    /// that the statistics count.
     #[cfg(feature = "tls")]
     pub(crate) tls_read_work: usize,
     /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).

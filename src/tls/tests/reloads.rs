@@ -1,4 +1,4 @@
-//! Reloads and replacements.
+//! Tests reloads and replacements of certificates.
 
 use super::files::Dir;
 use super::*;
@@ -149,7 +149,7 @@ fn a_valid_certificate_is_not_replaced_by_one_that_is_not_valid_now() {
         assert!(error.contains("cert.pem"), "{error}");
         assert!(files.is_with(&old));
     }
-    // One that has expired can be replaced by any: nothing is lost.
+    // An expired certificate can be replaced by another expired one.
     let [old, new] = [(); 2].map(|()| Issued::by_itself(expired()));
     let files = Files::new("both-expired", &old);
     files.write(&new);
