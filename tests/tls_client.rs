@@ -125,7 +125,7 @@ mod certificates {
             params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         });
         let start = "the TLS handshake failed: the server's certificate ";
-        let table: [(Identity, &str); 7] = [
+        let table: [(Identity, &str); 8] = [
             (expired, "expired on Wed, 03 Feb 2021 00:00:00 GMT"),
             (
                 future,
@@ -134,6 +134,10 @@ mod certificates {
             (
                 authority.issue(&["a.example", "*.b.example", "127.0.0.2"]),
                 "is for a.example, *.b.example, 127.0.0.2, and not for 127.0.0.1",
+            ),
+            (
+                authority.issue(&["a", "b", "c", "d", "e", "f", "g"]),
+                "is for a, b, c, d, e and 2 more names, and not for 127.0.0.1",
             ),
             (
                 authority.issue(&[]),

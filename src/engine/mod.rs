@@ -121,6 +121,9 @@ pub(crate) struct Engine {
     /// Cost of TLS handshakes that this turn may still spend, expressed in bytes.
     #[cfg(feature = "tls")]
     pub(crate) handshake_work_left: usize,
+    /// Time that this turn may still spend on them.
+    #[cfg(feature = "tls")]
+    pub(crate) handshake_time_left: Duration,
     /// Cost of TLS records, expressed in bytes, that the read phase has added to its bytes. It is subtracted from the bytes
     /// that the statistics count.
     #[cfg(feature = "tls")]
@@ -270,6 +273,8 @@ impl Engine {
             #[cfg(feature = "tls")]
             handshake_work_left: 0,
             #[cfg(feature = "tls")]
+            handshake_time_left: Duration::ZERO,
+            #[cfg(feature = "tls")]
             tls_read_work: 0,
             read_work: 0,
             published: Published::default(),
@@ -295,6 +300,7 @@ impl Engine {
         #[cfg(feature = "tls")]
         {
             self.handshake_work_left = crate::server::prologue::HANDSHAKE_WORK_PER_TURN;
+            self.handshake_time_left = crate::server::prologue::HANDSHAKE_TIME_PER_TURN;
             // A handler may have panicked in the middle of a read.
             self.tls_read_work = 0;
         }

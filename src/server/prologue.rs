@@ -4,7 +4,8 @@
 //! Until the prologue is complete, the session has the phase `Prologue` and extra state, so that the fast paths of the read
 //! phase do not apply to it. Sessions of listeners that demand neither execute no instruction for the prologue.
 //!
-//! A TLS handshake takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKE_WORK_PER_TURN`]).
+//! A TLS handshake takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKE_WORK_PER_TURN`],
+//! [`HANDSHAKE_TIME_PER_TURN`]).
 
 use crate::engine::Engine;
 #[cfg(feature = "proxy-protocol")]
@@ -28,6 +29,8 @@ use std::io::ErrorKind;
 use std::io::Read;
 #[cfg(feature = "proxy-protocol")]
 use std::mem;
+#[cfg(feature = "tls")]
+use std::time::Duration;
 
 impl Engine {
     /// Called for a new connection of a listener that demands the header of the PROXY protocol (`is_proxied`), TLS, or
@@ -73,18 +76,21 @@ impl Engine {
         messages
     }
 
-    /// Reads once, and continues the TLS handshake. If this turn has spent [`HANDSHAKE_WORK_PER_TURN`] already, does
-    /// nothing: the session stays readable, so the caller queues it again.
+    /// Reads once, and continues the TLS handshake. If this turn has spent [`HANDSHAKE_WORK_PER_TURN`] or
+    /// [`HANDSHAKE_TIME_PER_TURN`] already, does nothing: the session stays readable, so the caller queues it again.
     #[cfg(feature = "tls")]
     fn continue_handshake(&mut self, slot: usize) {
-        if self.handshake_work_left == 0 {
+        if self.handshake_work_left == 0 || self.handshake_time_left.is_zero() {
             return;
         }
         let session = &mut self.sessions[slot];
         let Some(tls) = session.stream.tls_mut() else {
             return;
         };
+        let begin = self.timers.elapsed(self.now);
         let result = tls.handshake();
+        let taken = self.timers.elapsed(self.now).saturating_sub(begin);
+        self.handshake_time_left = self.handshake_time_left.saturating_sub(taken);
         self.handshake_work_left = self.handshake_work_left.saturating_sub(tls.take_work());
         session.is_readable = !tls.is_drained();
         let is_resumed = tls.is_resumed();
@@ -194,3 +200,8 @@ const READ_BYTES: usize = 1024;
 /// the delay of open sessions.
 #[cfg(feature = "tls")]
 pub(crate) const HANDSHAKE_WORK_PER_TURN: usize = 16 * HANDSHAKE_WORK;
+
+/// Time after which a turn continues no further handshake. One handshake can take milliseconds: with an RSA key of 4096
+/// bits (4 ms), or with a long chain of client certificates (7 ms). Not measured if time is simulated.
+#[cfg(feature = "tls")]
+pub(crate) const HANDSHAKE_TIME_PER_TURN: Duration = Duration::from_millis(4);

@@ -131,6 +131,17 @@ impl TlsBuilder {
         &self.pairs[index].certificate
     }
 
+    /// Checks that [`load`](Self::load) cannot wait for another process: a server that reloads its files serves nobody
+    /// meanwhile.
+    pub(super) fn check_load_does_not_wait(&self) -> Result<(), TlsError> {
+        let pairs = self.pairs.iter();
+        let files = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
+        let clients = self.clients.iter().map(|(pem, _)| pem);
+        files
+            .chain(clients)
+            .try_for_each(Pem::check_read_does_not_wait)
+    }
+
     /// Builds the configuration. Retains the ticket keys of `previous` if the CAs of client certificates are the same, and
     /// certificates are required as before. Otherwise a client that is no longer accepted could resume its session.
     pub(super) fn load(&self, previous: Option<&Tickets>) -> Result<Loaded, TlsError> {

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -173,6 +173,23 @@ impl Pem {
         <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes)
             .map(|section| section.map_err(|_| fail(TlsErrorKind::InvalidPem)))
             .collect()
+    }
+
+    /// Returns an error if a read could wait for another process, as one of a pipe or a terminal does.
+    pub(super) fn check_read_does_not_wait(&self) -> Result<(), TlsError> {
+        match self {
+            Self::File(path)
+                if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) =>
+            {
+                let error = io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it is not a regular file, and a reload would wait for it",
+                );
+                Err(TlsError::at(self, TlsErrorKind::Read(error)))
+            }
+            // The read returns other errors.
+            Self::File(_) | Self::Memory { .. } => Ok(()),
+        }
     }
 
     /// Returns the certificates; at least one.

@@ -153,14 +153,15 @@ impl Tls {
     /// ```
     ///
     /// # Errors
-    /// As [`TlsBuilder::build`]; or a certificate has expired or is not valid yet, and the one that it would replace is
-    /// valid; or the configuration is one of rustls ([`from_config`](Self::from_config)). After an error, all
-    /// certificates and settings remain in use.
+    /// As [`TlsBuilder::build`]; or a path is now that of a pipe or a device, which could block the caller; or a certificate
+    /// has expired or is not valid yet, and the one that it would replace is valid; or the configuration is one of rustls
+    /// ([`from_config`](Self::from_config)). After an error, all certificates and settings remain in use.
     pub fn reload(&self) -> Result<TlsReload, TlsError> {
         let mut source = self.source();
         let Source::Builder(builder, tickets) = &mut *source else {
             return Err(TlsError::of(TlsErrorKind::NotReloadable));
         };
+        builder.check_load_does_not_wait()?;
         let loaded = builder.load(Some(tickets))?;
         let before = self.now();
         for (index, (old, new)) in before

@@ -320,6 +320,26 @@ class Ends(Hostile):
         self.unharmed(base)
 
 
+    def test_a_connection_without_a_request_ends_with_close_notify(self):
+        base = self.target.descriptors()
+        for version in VERSIONS:
+            for end in ["timeout", "close_notify", "FIN"]:
+                with self.subTest(version=version.name, end=end):
+                    client = self.client(context(version)).handshake()
+                    if end == "close_notify":
+                        client.close_notify()
+                    elif end == "FIN":
+                        client.socket.shutdown(socket.SHUT_WR)
+                    sealed = b""
+                    while received := client.socket.recv(1 << 16):
+                        sealed += received
+                    # The last record is an alert; in TLS 1.3, alerts look like data, with 2 bytes, a type and a tag.
+                    is_12 = version == ssl.TLSVersion.TLSv1_2
+                    kind, len_ = (21, 26) if is_12 else (23, 19)
+                    self.assertEqual(sealed[-len_ - 5 : -len_], bytes([kind, 3, 3]) + struct.pack(">H", len_))
+        self.unharmed(base)
+
+
 class Garbage(Hostile):
     def test_what_is_not_tls(self):
         base = self.target.descriptors()
@@ -435,6 +455,33 @@ class Garbage(Hostile):
             connection.shutdown(socket.SHUT_WR)
             read_all(connection)
             connection.close()
+        self.unharmed(base)
+
+    def test_hellos_in_records_of_one_byte_do_not_delay_open_sessions(self):
+        base = self.target.descriptors()
+        hello = self.client().hello()
+        # A part of a message of 16 KB, so that nothing is answered.
+        message = b"\x01\x00\x3f\xff" + hello[9:] + bytes(10_000)
+        flood = b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(10_000))
+        peers = [self.raw() for _ in range(1_000)]
+        open_ = self.open()
+        for peer in peers:
+            peer.setblocking(False)
+            try:
+                peer.send(flood)
+            except BlockingIOError:
+                pass
+        begin = time.monotonic()
+        longest = 0
+        while time.monotonic() - begin < HANDSHAKE_SECONDS:
+            sent = time.monotonic()
+            open_.echoes(b"20 bytes of an echo.")
+            longest = max(longest, time.monotonic() - sent)
+        # All of them in one turn took 0.25 s.
+        self.assertLess(longest, 0.1)
+        open_.socket.close()
+        for peer in peers:
+            peer.close()
         self.unharmed(base)
 
     def test_floods_of_records_without_progress(self):

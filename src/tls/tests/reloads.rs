@@ -50,6 +50,25 @@ fn a_reload_uses_new_files_for_new_connections() {
     assert_eq!(before.certificates()[0].der(), new.der());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_reload_does_not_wait_for_a_pipe_in_place_of_a_file() {
+    let issued = issue();
+    for name in ["cert.pem", "key.pem"] {
+        let files = Files::new("pipe", &issued);
+        let path = files.dir.write(name, "");
+        std::fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = files.tls.reload().unwrap_err().to_string();
+        let expected = format!(
+            "{path:?} cannot be read: it is not a regular file, and a reload would wait for it"
+        );
+        assert_eq!(error, expected);
+        assert!(files.is_with(&issued));
+    }
+}
+
 #[test]
 fn an_open_session_continues_after_a_reload() {
     let [old, new] = [issue(), issue()];

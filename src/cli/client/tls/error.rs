@@ -148,12 +148,18 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
             expected,
             presented,
         } => {
-            let names: Vec<_> = presented.iter().map(|name| name_of(name)).collect();
-            let names = if names.is_empty() {
+            let shown = presented.iter().take(NAMES_SHOWN_MAX);
+            let names: Vec<_> = shown.map(|name| name_of(name)).collect();
+            let mut names = if names.is_empty() {
                 "no name".to_owned()
             } else {
                 names.join(", ")
             };
+            match presented.len().saturating_sub(NAMES_SHOWN_MAX) {
+                0 => {}
+                1 => names.push_str(" and 1 more name"),
+                more => names.push_str(&format!(" and {more} more names")),
+            }
             write!(f, "is for {names}, and not for {}", expected.to_str())
         }
         CertificateError::InvalidPurposeContext { .. } => f.write_str("is not for servers"),
@@ -173,5 +179,7 @@ fn date(time: UnixTime) -> String {
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
+/// Maximum names of a certificate in a message: a certificate can have thousands.
+const NAMES_SHOWN_MAX: usize = 5;
 const NO_VERSION: &str = "the server accepts neither TLS 1.2 nor 1.3";
 const NO_ALPN: &str = "the server does not accept http/1.1 as protocol (ALPN)";
