@@ -277,6 +277,8 @@ fn client_certificates_and_the_version_are_demanded() {
         "with",
     );
     assert!(connect_tls(&process, &without, "localhost").is_err());
+    let line = process.logged(" refused");
+    assert!(line.contains(" refused: TLS failed: "), "{line}");
     let (process, _) = start(&[&args[..], &["--tls-client-optional"]].concat());
     for client in [&with, &without] {
         let mut socket = connect_tls(&process, client, "localhost").unwrap();

@@ -118,9 +118,9 @@ pub(crate) struct Engine {
     unclosed: Vec<Id>,
     /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
-    /// Number of TLS handshakes that this turn may still continue.
+    /// Cost of TLS handshakes that this turn may still spend, expressed in bytes.
     #[cfg(feature = "tls")]
-    pub(crate) handshakes_left: usize,
+    pub(crate) handshake_work_left: usize,
     /// Time that this turn may still spend on them.
     #[cfg(feature = "tls")]
     pub(crate) handshake_time_left: Duration,
@@ -271,7 +271,7 @@ impl Engine {
             reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
             #[cfg(feature = "tls")]
-            handshakes_left: 0,
+            handshake_work_left: 0,
             #[cfg(feature = "tls")]
             handshake_time_left: Duration::ZERO,
             #[cfg(feature = "tls")]
@@ -299,7 +299,7 @@ impl Engine {
         self.timers.begin_turn();
         #[cfg(feature = "tls")]
         {
-            self.handshakes_left = crate::server::prologue::HANDSHAKES_PER_TURN;
+            self.handshake_work_left = crate::server::prologue::HANDSHAKE_WORK_PER_TURN;
             self.handshake_time_left = crate::server::prologue::HANDSHAKE_TIME_PER_TURN;
             // A handler may have panicked in the middle of a read.
             self.tls_read_work = 0;

@@ -4,7 +4,7 @@
 //! Until the prologue is complete, the session has the phase `Prologue` and extra state, so that the fast paths of the read
 //! phase do not apply to it. Sessions of listeners that demand neither execute no instruction for the prologue.
 //!
-//! A TLS handshake takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKES_PER_TURN`],
+//! A TLS handshake takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKE_WORK_PER_TURN`],
 //! [`HANDSHAKE_TIME_PER_TURN`]).
 
 use crate::engine::Engine;
@@ -22,7 +22,7 @@ use crate::stats::Refusal;
 #[cfg(feature = "tls")]
 use crate::tls::Failure;
 #[cfg(feature = "tls")]
-use crate::tls::stream::{Handshake, HandshakeFailure};
+use crate::tls::stream::{HANDSHAKE_WORK, Handshake, HandshakeFailure};
 #[cfg(feature = "tls")]
 use std::io::ErrorKind;
 #[cfg(feature = "proxy-protocol")]
@@ -76,11 +76,11 @@ impl Engine {
         messages
     }
 
-    /// Reads once, and continues the TLS handshake. If this turn has continued [`HANDSHAKES_PER_TURN`] already, or has spent
-    /// [`HANDSHAKE_TIME_PER_TURN`], does nothing: the session stays readable, so the caller queues it again.
+    /// Reads once, and continues the TLS handshake. If this turn has spent [`HANDSHAKE_WORK_PER_TURN`] or
+    /// [`HANDSHAKE_TIME_PER_TURN`] already, does nothing: the session stays readable, so the caller queues it again.
     #[cfg(feature = "tls")]
     fn continue_handshake(&mut self, slot: usize) {
-        if self.handshakes_left == 0 || self.handshake_time_left.is_zero() {
+        if self.handshake_work_left == 0 || self.handshake_time_left.is_zero() {
             return;
         }
         let session = &mut self.sessions[slot];
@@ -91,10 +91,7 @@ impl Engine {
         let result = tls.handshake();
         let taken = self.timers.elapsed(self.now).saturating_sub(begin);
         self.handshake_time_left = self.handshake_time_left.saturating_sub(taken);
-        // Without work, only a part of a message has arrived, and its time is all that counts.
-        if tls.take_work() > 0 {
-            self.handshakes_left -= 1;
-        }
+        self.handshake_work_left = self.handshake_work_left.saturating_sub(tls.take_work());
         session.is_readable = !tls.is_drained();
         let is_resumed = tls.is_resumed();
         if !tls.has_unsent() {
@@ -199,12 +196,12 @@ impl Engine {
 #[cfg(feature = "proxy-protocol")]
 const READ_BYTES: usize = 1024;
 
-/// Maximum TLS handshakes that one turn continues: 2 to 4 ms of work, which is the delay of open sessions.
+/// Maximum cost of the TLS handshakes that one turn continues, expressed in bytes: that of 16 of them, 2 to 4 ms, which is
+/// the delay of open sessions.
 #[cfg(feature = "tls")]
-pub(crate) const HANDSHAKES_PER_TURN: usize = 16;
+pub(crate) const HANDSHAKE_WORK_PER_TURN: usize = 16 * HANDSHAKE_WORK;
 
 /// Time after which a turn continues no further handshake. One handshake can take milliseconds: with an RSA key of 4096
-/// bits (4 ms), or with a long chain of client certificates (7 ms). Parts of messages in records of one byte take 0.1 us
-/// for each record. Not measured if time is simulated.
+/// bits (4 ms), or with a long chain of client certificates (7 ms). Not measured if time is simulated.
 #[cfg(feature = "tls")]
 pub(crate) const HANDSHAKE_TIME_PER_TURN: Duration = Duration::from_millis(4);

@@ -2,6 +2,7 @@
 
 use super::Tls;
 use super::certificates::{Pair, Pem, TlsCertificate};
+use super::client_tickets::ClientTickets;
 use super::error::{TlsError, TlsErrorKind};
 use super::resolver::Resolver;
 use rustls::crypto::ring::{Ticketer, default_provider};
@@ -193,10 +194,13 @@ impl TlsBuilder {
         config.send_tls13_tickets = 1;
         let tickets = match previous {
             Some(previous) if previous.clients == clients => previous.clone(),
-            Some(_) | None => Tickets {
-                producer: Ticketer::new().map_err(rustls)?,
-                clients,
-            },
+            Some(_) | None => {
+                let mut producer = Ticketer::new().map_err(rustls)?;
+                if clients.is_some() {
+                    producer = Arc::new(ClientTickets::new(producer));
+                }
+                Tickets { producer, clients }
+            }
         };
         config.ticketer = Arc::clone(&tickets.producer);
         Ok(Loaded {

@@ -9,6 +9,7 @@
 
 mod builder;
 mod certificates;
+pub(crate) mod client_tickets;
 mod der;
 mod error;
 mod record;

@@ -13,8 +13,8 @@ use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{
-    AlertDescription, ConnectionTrafficSecrets, Error, ExtractedSecrets, InvalidMessage,
-    PeerMisbehaved, ProtocolVersion, SupportedCipherSuite,
+    AlertDescription, ConnectionTrafficSecrets, Error, ExtractedSecrets, HandshakeType,
+    InvalidMessage, PeerMisbehaved, ProtocolVersion, SupportedCipherSuite,
 };
 
 /// Keys and counters of both directions.
@@ -122,8 +122,19 @@ impl Records {
                     self.seal_alert(FATAL, description.into(), output);
                     return Err(InvalidMessage::InvalidKeyUpdate.into());
                 }
-                (HANDSHAKE, _) => {
+                (HANDSHAKE, &[KEY_UPDATE, ..]) => {
                     return Err(self.failed(InvalidMessage::InvalidKeyUpdate.into(), output));
+                }
+                (HANDSHAKE, &[message, ..]) => {
+                    let error = Error::InappropriateHandshakeMessage {
+                        expect_types: vec![HandshakeType::KeyUpdate],
+                        got_type: message.into(),
+                    };
+                    return Err(self.failed(error, output));
+                }
+                (ALERT, _) => {
+                    let error = InvalidMessage::MissingData("AlertMessagePayload");
+                    return Err(self.failed(error.into(), output));
                 }
                 _ => return Err(self.failed(InvalidMessage::InvalidContentType.into(), output)),
             }
@@ -176,9 +187,9 @@ impl Records {
         let description = match error {
             Error::DecryptError => AlertDescription::BadRecordMac,
             Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-            Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
-                AlertDescription::DecodeError
-            }
+            Error::InvalidMessage(
+                InvalidMessage::InvalidKeyUpdate | InvalidMessage::MissingData(_),
+            ) => AlertDescription::DecodeError,
             _ => AlertDescription::UnexpectedMessage,
         };
         self.seal_alert(FATAL, description.into(), output);

@@ -1,6 +1,7 @@
 //! The handshake, and the records of TLS 1.2, with rustls' unbuffered connection.
 
-use super::record::HEADER_BYTES;
+use super::client_tickets;
+use super::record::{HANDSHAKE, HEADER_BYTES};
 use super::stream::{Processed, RECORDS_PER_READ};
 use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -16,6 +17,8 @@ pub(super) struct Rustls {
     /// Number of bytes at the start of the input that rustls has opened and not consumed: parts of a handshake message.
     /// rustls stores no input, and needs them at the same place when the rest of the message arrives.
     opened_len: usize,
+    /// When the client's certificate was verified, if the ClientHello has a valid ticket: see [`client_tickets`].
+    verified_at: Option<u64>,
 }
 
 impl Rustls {
@@ -23,6 +26,7 @@ impl Rustls {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
             opened_len: 0,
+            verified_at: None,
         })
     }
 
@@ -40,6 +44,7 @@ impl Rustls {
         let mut processed = Processed::default();
         let was_handshaking = self.connection.is_handshaking();
         let mut opened = self.opened_len;
+        client_tickets::set_verified_at(self.verified_at);
         while opened < input.len() && !processed.has_more && !processed.is_end {
             let record_len = record_len(&input[opened..]);
             // rustls checks the header of an incomplete record, too.
@@ -49,10 +54,12 @@ impl Rustls {
                 break;
             };
             opened += len;
+            processed.parts += usize::from(was_handshaking);
             processed.has_more = processed.records >= RECORDS_PER_READ
                 || was_handshaking && !self.connection.is_handshaking();
         }
         self.opened_len = opened - processed.consumed;
+        self.verified_at = client_tickets::take_verified_at();
         Ok(processed)
     }
 
@@ -106,6 +113,15 @@ impl Rustls {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends the handshake because a message in it is too long. `input` begins with the parts of the message that rustls has
+    /// opened. Appends the alert to `output`.
+    pub(super) fn fail_oversized(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        // rustls sends an alert only for an error that it finds itself: here, the header of a record that is too long.
+        let header = [HANDSHAKE, 3, 3, 0xFF, 0xFF];
+        let mut input = [&input[..self.opened_len], &header].concat();
+        let _ = self.process_record(&mut input, output, &mut |_| {}, &mut Processed::default());
     }
 
     /// Appends the alert of rustls after an error.

@@ -355,6 +355,11 @@ fn a_resumed_session_has_the_certificate_of_the_client() {
         assert_eq!(connected.is_resumed(), is_resumed);
         assert!(connected.server.peer_certificates().is_some());
     }
+    let tickets = format!("{:?}", tls.current().ticketer);
+    assert!(
+        tickets.starts_with("ClientTickets"),
+        "clients with certificates have tickets that end"
+    );
 }
 
 #[test]

@@ -440,6 +440,36 @@ fn invalid_contents_are_errors() {
     }
 }
 
+/// RFC 8446 section 4.1.2: "If a server has negotiated TLS 1.3 and receives a ClientHello at any other time, it MUST
+/// terminate the connection with an "unexpected_message" alert." Section 6.2: a message that cannot be decoded is a
+/// "decode_error".
+#[test]
+fn the_alert_distinguishes_unexpected_messages_from_malformed_ones() {
+    const UNEXPECTED_MESSAGE: u8 = 10;
+    const DECODE_ERROR: u8 = 50;
+    let table: &[(u8, &[u8], u8)] = &[
+        (HANDSHAKE, &[1, 0, 0, 4, 1, 2, 3, 4], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[20, 0, 0, 4, 1, 2, 3, 4], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[KEY_UPDATE, 0, 0, 2, 0, 0], DECODE_ERROR),
+        (HANDSHAKE, &[KEY_UPDATE, 0, 0, 1], DECODE_ERROR),
+        (ALERT, &[1], DECODE_ERROR),
+        (ALERT, &[1, 0, 0], DECODE_ERROR),
+        (20, &[1], UNEXPECTED_MESSAGE),
+    ];
+    for (content_type, content, alert) in table {
+        let (mut client, mut server) = handshake(SUITES[0], true);
+        let mut input = Vec::new();
+        client.seal(*content_type, content, &mut input);
+        let effect = server.process(&mut input, &mut client);
+        assert_eq!(
+            effect.answers,
+            [(ALERT, vec![2, *alert])],
+            "{content_type} {content:?}"
+        );
+    }
+}
+
 #[test]
 fn padding_is_removed() {
     // `seal` appends a content type to its content: here 0, which is the last byte of the padding. The content contains the
@@ -471,6 +501,21 @@ fn records_above_the_maximum_are_errors() {
     padded.extend([0; 600]);
     let effect = compare(SUITES[1], &[(0, padded, Change::None)]);
     assert!(effect.is_error);
+}
+
+/// The rest of such a record is not awaited.
+#[test]
+fn the_length_in_a_header_has_a_maximum() {
+    for (len, is_error) in [((1 << 14) + 256, false), ((1 << 14) + 257, true)] {
+        let [high, low] = u16::to_be_bytes(len);
+        // rustls allows the length of TLS 1.2.
+        let (mut client, mut server) = handshake(SUITES[0], true);
+        let mut header = [APPLICATION_DATA, 3, 3, high, low];
+        let effect = server.process(&mut header, &mut client);
+        assert_eq!(effect.is_error, is_error, "{len}");
+        let alert = (ALERT, vec![2, 22]);
+        assert!(!is_error || effect.answers == [alert]);
+    }
 }
 
 #[test]
