@@ -294,8 +294,8 @@ def tables(results):
         '# Results with TLS', '',
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, load average at the start "
         f"{machine['load_average']:.2f}; {results['rounds_done']} interleaved rounds of {results['seconds']:g} s. Medians, and the "
-        'smallest and largest figure of all rounds. Server on one core, load on the other. Written by '
-        '`benches/compare/run --tls`. The same certificate (ECDSA P-256) for all.', '',
+        'smallest and largest figure of all rounds. Server on one core, load on the other. The same certificate (ECDSA P-256) for '
+        'all. Written by `benches/compare/run --tls`.', '',
         '| server | version | what | negotiated |', '|---|---|---|---|',
     ]
     for name, facts in results['peers'].items():
