@@ -1,0 +1,379 @@
+"""Faults of Redis, and of the network before it: no message is missing without a Close, and none arrives twice.
+
+Three servers, three members on each, of which one sends. In the tests of the network, the first server is behind a proxy.
+A client of the first server's echo route is served as if nothing had happened.
+"""
+
+import asyncio
+import collections
+import os
+import signal
+import time
+
+from proxy import Proxy
+from room import TRY_AGAIN, Echo, Room
+from servers import FakeRedis, TestCase, failed_start
+
+LONG = bool(os.environ.get("LONG"))
+
+# What a person reads in the log about a gap.
+ENDED = r"the connection to the broker has ended: .*; \d+ publications may be lost"
+AGAIN = r"connected to the broker again after"
+WHOLE = r"all topics are subscribed again, \d+\.\d+ s after the gap began"
+GRACE_OVER = r"the broker has been away for .*: closing \d+ members with 1013, \d+ publications are dropped"
+
+# Closes after a gap are spread over 5 s.
+SPREAD_SECONDS = 5
+
+
+class Faults(TestCase):
+    """`begin` starts the servers and the traffic, and `end` checks what a fault has done."""
+
+    async def begin(self, *args, redis_args=(), proxy=None, rate=50, size=0):
+        self.broker = self.redis(*redis_args)
+        self.proxy = None
+        urls = [self.broker.url()] * 3
+        if proxy is not None:
+            self.proxy = Proxy(self.broker.port)
+            for name, value in proxy.items():
+                setattr(self.proxy, name, value)
+            await self.proxy.start()
+            self.addCleanup(self.proxy.close)
+            urls[0] = self.proxy.url()
+        self.servers = [self.server(url, *args) for url in urls]
+        self.room = Room(self, self.servers)
+        for number, server in enumerate(self.servers):
+            await self.eventually(server.is_whole, "the server is connected to Redis")
+            await self.room.join(server, f"s{number}", rate=rate, size=size)
+            for name in "ab":
+                await self.room.join(server, f"{name}{number}")
+        self.echo = Echo(self, self.servers[0])
+        await self.traffic(1)
+        self.members_before = [session for session in self.room.sessions() if session.is_open]
+
+    async def traffic(self, seconds):
+        await asyncio.sleep(seconds)
+
+    async def whole(self, seconds=20):
+        for server in self.servers:
+            await self.eventually(server.is_whole, "all topics are subscribed again", seconds)
+
+    async def end(self, gaps):
+        """`gaps`: the number of gaps of each server; None: any number."""
+        await self.whole()
+        metrics = [await server.metrics() for server in self.servers]
+        found = [one["gaps"] for one in metrics]
+        if gaps is not None:
+            self.assertEqual(found, gaps, [server.log for server in self.servers])
+        # Until every member that may have missed messages is closed.
+        if any(found):
+            await asyncio.sleep(SPREAD_SECONDS + 0.5)
+        await self.room.settle()
+        metrics = [await server.metrics() for server in self.servers]
+        by_server = dict(zip(self.servers, (one["gaps"] for one in metrics)))
+        if gaps is not None:
+            self.assertEqual(list(by_server.values()), gaps, "there was no further gap")
+        self.room.check(by_server)
+        for server, one in zip(self.servers, metrics):
+            closed = [session for session in self.room.sessions() if session.server is server and not session.is_open]
+            self.assertEqual(len(closed), one["members_told"], "members are closed because of gaps, and counted")
+            before = [session for session in self.members_before if session.server is server]
+            if one["gaps"]:
+                self.assertFalse([session for session in before if session.is_open], "each member of before is closed")
+            else:
+                self.assertFalse(closed)
+            self.check_log(server, one["gaps"])
+            self.assertEqual((one["outbox_bytes"], one["waiting_sessions"], one["invalid"]), (0, 0, 0))
+        total = collections.Counter()
+        for one in metrics:
+            total.update(one)
+        lost = total["publications"] - len(self.room.seen())
+        counted = total["unacknowledged_batches"] + total["discarded_batches"]
+        # A batch has one message at least.
+        self.assertLessEqual(lost, counted + total["publications"] - total["batches"], "what is lost is counted")
+        sent = sum(len(session.sent) for session in self.room.sessions())
+        print(f"{self._testMethodName}: {sent} sent, {total['publications']} published, {lost} lost, {counted} counted; "
+              f"gaps {found}, {total['members_told']} members closed; "
+              f"echo p99 {self.echo.p99():.1f} ms, longest {max(self.echo.seconds) * 1000:.0f} ms")
+
+    def check_log(self, server, gaps):
+        lines = server.lines("broker|topics|publications")
+        # The first connection, and for each gap: its end, at most three reasons and the end of the grace, and the return.
+        self.assertLessEqual(len(lines), 1 + gaps * 7, "\n".join(lines))
+        self.assertEqual(len(server.lines(ENDED)), gaps, "\n".join(lines))
+        self.assertEqual(len(server.lines(AGAIN)) >= gaps, True, "\n".join(lines))
+        if os.environ.get("SHOW_LOG"):
+            print("\n".join(lines))
+
+    # Redis.
+
+    async def test_no_fault(self):
+        await self.begin()
+        await self.traffic(2)
+        await self.end([0, 0, 0])
+
+    async def restart(self, seconds, *args):
+        await self.begin(*args)
+        self.broker.kill()
+        await self.traffic(seconds)
+        self.broker.start()
+        took = await self.eventually(self.servers[0].is_whole, "all topics are subscribed again")
+        self.assertLess(took, 5)
+        await self.end([1, 1, 1])
+        print(f"{self._testMethodName}: whole {took * 1000:.0f} ms after Redis accepts")
+
+    async def test_kill_and_restart_at_once(self):
+        await self.restart(0)
+
+    async def test_kill_and_restart_after_2_s(self):
+        await self.restart(2)
+        self.assertEqual(self.servers[0].lines(GRACE_OVER), [])
+
+    async def test_kill_and_restart_after_10_s(self):
+        await self.restart(10)
+        self.assertEqual(len(self.servers[0].lines(GRACE_OVER)), 1)
+
+    async def test_kill_twice(self):
+        await self.begin()
+        for _ in range(2):
+            self.broker.kill()
+            await self.traffic(0.5)
+            self.broker.start()
+            await self.whole()
+            await self.traffic(1)
+        await self.end([2, 2, 2])
+
+    async def stop_redis(self, seconds, gaps):
+        await self.begin()
+        self.broker.signal(signal.SIGSTOP)
+        await self.traffic(seconds)
+        self.broker.signal(signal.SIGCONT)
+        await self.end(gaps)
+
+    async def test_sigstop_of_2_s_is_no_gap(self):
+        await self.stop_redis(2, [0, 0, 0])
+
+    async def test_sigstop_of_10_s(self):
+        await self.stop_redis(10, [1, 1, 1])
+
+    async def test_client_kill(self):
+        await self.begin()
+        self.broker.cli("CLIENT", "KILL", "TYPE", "pubsub")
+        await self.end([1, 1, 1])
+
+    async def test_client_kill_of_one_server(self):
+        await self.begin()
+        names = [word for word in self.broker.cli("CLIENT", "LIST", "TYPE", "pubsub").split() if word.startswith("id=")]
+        self.broker.cli("CLIENT", "KILL", "ID", names[0].removeprefix("id="))
+        await self.end(None)
+        self.assertEqual(sorted([(await server.metrics())["gaps"] for server in self.servers]), [0, 0, 1])
+
+    async def test_client_pause_of_3_s_is_no_gap(self):
+        await self.begin()
+        self.broker.cli("CLIENT", "PAUSE", "3000")
+        await self.traffic(3.5)
+        await self.end([0, 0, 0])
+
+    async def test_small_output_buffer_of_redis(self):
+        await self.begin(proxy={}, redis_args=["--client-output-buffer-limit", "pubsub 256kb 0 0"])
+        self.proxy.last().from_redis.stall()
+        # The kernel's buffers hold some megabytes of it.
+        burst = "x" * (512 << 10)
+        sender = self.room.members[3].session
+        for number in range(40):
+            message = f"{sender.member.name}:burst:{number} {burst}"
+            sender.sent.append(message)
+            await sender.socket.send(message)
+            await asyncio.sleep(0.02)
+        await self.eventually(lambda: len(self.broker.cli("CLIENT", "LIST", "TYPE", "pubsub").splitlines()) <= 2,
+                              "Redis has cut the first server off")
+        self.proxy.last().from_redis.passes.set()
+        await self.end(None)
+        self.assertGreaterEqual((await self.servers[0].metrics())["gaps"], 1)
+
+    async def test_password_changed_while_running(self):
+        await self.begin("--broker-grace", "2")
+        self.broker.cli("CONFIG", "SET", "requirepass", "other")
+        self.broker.password = "other"
+        await self.traffic(0.5)
+        self.assertTrue(await self.servers[0].is_whole(), "an established connection remains")
+        self.broker.cli("CLIENT", "KILL", "TYPE", "pubsub")
+        await self.traffic(5)
+        for server in self.servers:
+            self.assertIsNone(server.process.poll(), "the server runs")
+            self.assertEqual((await server.get("/readyz"))[0], 503)
+            self.assertEqual(len(server.lines("cannot connect to the broker: .*NOAUTH")), 1)
+        self.broker.cli("CONFIG", "SET", "requirepass", "")
+        self.broker.password = None
+        await self.end([1, 1, 1])
+
+    async def test_maxclients(self):
+        await self.begin("--broker-grace", "2")
+        self.broker.cli("CONFIG", "SET", "maxclients", "1")
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.broker.port)
+        # The only client that Redis accepts is the test.
+        async def kill():
+            writer.write(b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$4\r\nTYPE\r\n$6\r\npubsub\r\n")
+            return b"ERR" not in await reader.readline()
+        if not await kill():
+            self.skipTest("the test has no connection of its own")
+        await self.traffic(4)
+        for server in self.servers:
+            self.assertIsNone(server.process.poll(), "the server runs")
+        writer.write(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$3\r\n100\r\n")
+        self.assertEqual(await reader.readline(), b"+OK\r\n")
+        writer.close()
+        await self.end(None)
+
+    # The network between the first server and Redis.
+
+    async def test_cut(self):
+        await self.begin(proxy={})
+        self.proxy.last().cut()
+        await self.end([1, 0, 0])
+
+    async def cut_for(self, seconds):
+        await self.begin(proxy={})
+        self.proxy.refuses = True
+        self.proxy.last().cut()
+        await self.traffic(seconds)
+        self.proxy.refuses = False
+        await self.end([1, 0, 0])
+
+    async def test_cut_for_3_s(self):
+        await self.cut_for(3)
+
+    async def test_cut_for_10_s(self):
+        await self.cut_for(10)
+
+    async def test_ten_cuts_in_a_row(self):
+        await self.begin(proxy={})
+        for _ in range(10):
+            await self.traffic(0.2)
+            self.proxy.last().cut()
+            await self.whole()
+        await self.end([10, 0, 0])
+
+    async def test_half_closed_by_redis(self):
+        await self.begin(proxy={})
+        self.proxy.last().near.write_eof()
+        await self.end([1, 0, 0])
+
+    async def test_half_closed_to_redis(self):
+        await self.begin(proxy={})
+        self.proxy.last().far.write_eof()
+        await self.end([1, 0, 0])
+
+    async def stall(self, *directions, seconds=12):
+        """Stalls directions of the first connection, and passes what has waited at the end: the ghost of a connection."""
+        await self.begin(proxy={})
+        first = self.proxy.last()
+        for name in directions:
+            getattr(first, name).stall()
+        async def is_detected():
+            return (await self.servers[0].metrics())["gaps"] == 1
+        took = await self.eventually(is_detected, "the stall is detected", seconds)
+        print(f"{self._testMethodName}: detected after {took:.1f} s")
+        await self.whole()
+        for name in directions:
+            getattr(first, name).passes.set()
+        await self.end([1, 0, 0])
+
+    async def test_stalled_to_redis(self):
+        await self.stall("to_redis")
+
+    async def test_stalled_from_redis(self):
+        await self.stall("from_redis")
+
+    async def test_stalled_both_ways(self):
+        await self.stall("to_redis", "from_redis")
+
+    async def test_stalled_for_2_s_is_no_gap(self):
+        await self.begin(proxy={})
+        link = self.proxy.last()
+        link.to_redis.stall()
+        link.from_redis.stall()
+        await self.traffic(2)
+        link.to_redis.passes.set()
+        link.from_redis.passes.set()
+        await self.end([0, 0, 0])
+
+    async def test_64_kb_a_second(self):
+        await self.begin(proxy={"chunk": 4096}, size=1000)
+        link = self.proxy.last()
+        link.to_redis.rate = link.from_redis.rate = 64_000
+        await self.traffic(6)
+        link.to_redis.rate = link.from_redis.rate = None
+        # A connection so slow may end, but is not to lose anything silently.
+        await self.end(None)
+
+    async def test_byte_by_byte(self):
+        await self.begin(proxy={"chunk": 1}, rate=20)
+        await self.traffic(2)
+        await self.end([0, 0, 0])
+
+
+class Wedge(TestCase):
+    async def test_broker_that_answers_and_delivers_nothing_is_detected_within_two_probes(self):
+        fake = await FakeRedis().start()
+        server = self.server(fake.url())
+        room = Room(self, [server])
+        await self.eventually(server.is_whole, "the server is connected")
+        member = await room.join(server, "idle")
+        # Two probes that come back.
+        await asyncio.sleep(0.5)
+        fake.delivers = False
+        async def is_detected():
+            return (await server.metrics())["gaps"] == 1
+        took = await self.eventually(is_detected, "no delivery is detected", 15)
+        self.assertLess(took, 11)
+        await self.eventually(lambda: member.sessions[0].code == TRY_AGAIN, "the member is closed", 15)
+        print(f"{self._testMethodName}: after {took:.1f} s; {server.lines(ENDED)[0]}")
+        fake.delivers = True
+        await self.eventually(server.is_whole, "the server is connected again")
+
+    async def test_loading_is_waited_for(self):
+        fake = await FakeRedis().start()
+        fake.hello = b"-LOADING Redis is loading the dataset in memory\r\n"
+        server = self.server(fake.url())
+        await asyncio.sleep(2)
+        self.assertEqual((await server.get("/readyz"))[0], 503)
+        self.assertEqual(len(server.lines("LOADING")), 1, server.log)
+        fake.hello = None
+        took = await self.eventually(server.is_whole, "the server is connected")
+        self.assertEqual((await server.get("/readyz"))[0], 200)
+        print(f"{self._testMethodName}: {fake.connections} attempts, then connected after {took * 1000:.0f} ms")
+
+
+class Start(TestCase):
+    """Errors that every attempt would have end the server at once, with one line that names the remedy."""
+
+    async def refused(self, pattern, *args, variables=None):
+        code, log, seconds = await asyncio.to_thread(failed_start, *args, variables=variables)
+        errors = [line for line in log if "test page" not in line]
+        self.assertEqual((code, len(errors)), (1, 1), log)
+        self.assertRegex(errors[0], pattern)
+        self.assertLess(seconds, 5)
+        print(f"{self._testMethodName}: {errors[0]}")
+
+    async def test_no_password(self):
+        redis = self.redis("--requirepass", "S3cret")
+        await self.refused("password.*NOAUTH", "--redis", redis.url())
+
+    async def test_wrong_password(self):
+        redis = self.redis("--requirepass", "S3cret")
+        url = f"redis://:Wr0ng@127.0.0.1:{redis.port}"
+        await self.refused("WRONGPASS", variables={"WSLOOP_REDIS": url})
+
+    async def test_missing_permission(self):
+        redis = self.redis("--user", "wsloop on >S3cret resetchannels &other:* -@all +hello +publish +subscribe")
+        await self.refused("NOPERM", "--redis", f"redis://wsloop:S3cret@127.0.0.1:{redis.port}")
+
+    async def test_server_that_knows_resp2_only(self):
+        for error in [b"-ERR unknown command 'HELLO', with args beginning with: '3'\r\n",
+                      b"-NOPROTO unsupported protocol version\r\n"]:
+            fake = await FakeRedis().start()
+            fake.hello = error
+            await self.refused("RESP3|lacks a command", "--redis", fake.url())
+            self.assertEqual(fake.connections, 1)
+            fake.server.close()
