@@ -88,6 +88,8 @@ pub mod proto;
 mod proxy_protocol;
 #[cfg(test)]
 mod random;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod router;
 mod server;
 mod session_map;

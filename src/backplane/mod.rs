@@ -11,8 +11,11 @@
 //! are subscribed, when a gap is reported, which sessions wait.
 
 pub mod memory;
+mod outbox;
 pub(crate) mod payload;
 pub(crate) mod rooms;
+
+pub use outbox::{Outbox, WrittenEntry};
 
 use crate::engine::sources::{Owner, Ready, Sources};
 use crate::id::SourceId;
@@ -40,6 +43,13 @@ use std::time::{Duration, Instant};
 /// - Every end of the connection is reported, once, as is a connection on which the broker no longer answers or no longer
 ///   delivers messages. The implementation connects again on its own.
 pub trait Backplane: Send {
+    /// Sets the maximum bytes of a payload. Called once, before the other methods, with the longest payload that this server
+    /// publishes. A longer one that arrives is not received, but reported as [`BackplaneEvent::TooLong`]. The default method
+    /// ignores it.
+    fn set_payload_bytes_max(&mut self, bytes: usize) {
+        let _ = bytes;
+    }
+
     /// Continues: connects, writes and reads without blocking. Returns the next event; `None` if there is none until the
     /// source is ready or the time of [`next_at`](Self::next_at) has come.
     fn next_event(&mut self, cx: &mut BackplaneContext<'_>) -> Option<BackplaneEvent<'_>>;
@@ -84,6 +94,14 @@ pub enum BackplaneEvent<'a> {
         topic: &'a str,
         /// The bytes, which are not trusted.
         payload: &'a [u8],
+    },
+    /// A publication to a subscribed topic that was skipped, because its payload exceeds the maximum: a foreign publisher,
+    /// or a server with other settings.
+    TooLong {
+        /// The topic.
+        topic: &'a str,
+        /// The length of the payload.
+        bytes: u64,
     },
     /// The broker has processed publications of this server: the oldest ones that were not acknowledged yet.
     Acknowledged {

@@ -90,8 +90,10 @@ struct SharedTopic {
     ends: Vec<usize>,
     /// Messages in the batch.
     messages: u64,
-    /// Entries in [`SharedTopics::abandoned`] and [`SharedTopics::changes`].
-    entries: u32,
+    /// Entries in [`SharedTopics::abandoned`].
+    abandonments: u32,
+    /// Entries in [`SharedTopics::changes`].
+    changes: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +167,11 @@ impl SharedTopics {
         }
     }
 
+    /// Returns the maximum bytes of a payload at the broker.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        BATCH_BYTES_MAX.max(self.options.message_bytes_max) + OVERHEAD_BYTES_MAX
+    }
+
     /// Returns whether the broker has been away for longer than the grace period.
     pub(crate) fn is_away(&self) -> bool {
         match self.link {
@@ -203,7 +210,7 @@ impl SharedTopics {
         if let Some(index) = self.names.get(name) {
             let topic = &mut self.topics[index as usize];
             if mem::take(&mut topic.has_members) {
-                topic.entries += 1;
+                topic.abandonments += 1;
                 self.abandoned
                     .push_back((now + UNSUBSCRIBE_DELAY_MILLIS, index));
             }
@@ -218,13 +225,13 @@ impl SharedTopics {
         {
             self.abandoned.pop_front();
             let topic = &mut self.topics[index as usize];
-            topic.entries -= 1;
+            topic.abandonments -= 1;
             // Entries are not removed when a member joins. A newer entry is due later.
-            if topic.has_members || topic.entries > 0 {
+            if topic.has_members || topic.abandonments > 0 {
                 continue;
             }
             if is_retained(&topic.name) {
-                topic.entries += 1;
+                topic.abandonments += 1;
                 self.abandoned
                     .push_back((now + UNSUBSCRIBE_DELAY_MILLIS, index));
                 continue;
@@ -233,7 +240,7 @@ impl SharedTopics {
                 Subscription::None => self.remove_if_unused(index),
                 Subscription::Requested | Subscription::Confirmed => {
                     topic.subscription = Subscription::None;
-                    topic.entries += 1;
+                    topic.changes += 1;
                     self.changes.push_back(Change::Unsubscribe(index));
                 }
             }
@@ -286,12 +293,12 @@ impl SharedTopics {
             match change {
                 Change::Subscribe(index) => {
                     let topic = &mut self.topics[index as usize];
-                    topic.entries -= 1;
+                    topic.changes -= 1;
                     backplane.subscribe(&topic.name);
                 }
                 Change::Unsubscribe(index) => {
                     let topic = &mut self.topics[index as usize];
-                    topic.entries -= 1;
+                    topic.changes -= 1;
                     backplane.unsubscribe(&topic.name);
                     self.remove_if_unused(index);
                 }
@@ -353,9 +360,9 @@ impl SharedTopics {
             is_grace_over,
             held: self.batches_pending,
         };
-        // A topic with an entry has lost its last member a moment ago, or retains messages.
+        // An abandoned topic has lost its last member a moment ago, or retains messages.
         let wanted = self.topics.iter();
-        let wanted = wanted.filter(|(_, topic)| topic.has_members || topic.entries > 0);
+        let wanted = wanted.filter(|(_, topic)| topic.has_members || topic.abandonments > 0);
         for index in wanted.map(|(index, _)| index as u32).collect::<Vec<_>>() {
             self.request(index);
         }
@@ -433,7 +440,7 @@ impl SharedTopics {
         self.link = match link {
             Link::Away { .. } => {
                 if self.logged_error.as_ref() != Some(&error) {
-                    log::warn!("cannot connect to the broker: {error}");
+                    log::warn!("{error}; the broker is tried again and again");
                     self.logged_error = Some(error);
                 }
                 return false;
@@ -454,14 +461,12 @@ impl SharedTopics {
                 is_grace_over: false,
             },
         };
-        log::warn!(
-            "the connection to the broker has ended: {error}; {unacknowledged} publications may be lost"
-        );
+        log::warn!("{error}; a gap in all topics, {unacknowledged} publications may be lost");
         self.logged_error = Some(error);
         self.stats.gaps += 1;
         self.confirmations_missing = 0;
         for Change::Subscribe(index) | Change::Unsubscribe(index) in mem::take(&mut self.changes) {
-            self.topics[index as usize].entries -= 1;
+            self.topics[index as usize].changes -= 1;
         }
         for (_, topic) in &mut self.topics {
             topic.subscription = Subscription::None;
@@ -492,6 +497,18 @@ impl SharedTopics {
                 true
             }
             Link::Away { .. } | Link::Joining { .. } | Link::Whole => false,
+        }
+    }
+
+    /// Counts and logs a publication from the broker that is dropped.
+    pub(crate) fn count_invalid(&mut self, topic: &str, reason: &str) {
+        self.stats.invalid += 1;
+        // Only some of them, so that a client of the broker cannot fill the log.
+        if self.stats.invalid.is_power_of_two() {
+            log::warn!(
+                "dropped an invalid publication to topic {topic:?}: {reason} (number {})",
+                self.stats.invalid
+            );
         }
     }
 
@@ -572,7 +589,7 @@ impl SharedTopics {
         let topic = &mut self.topics[index as usize];
         topic.subscription = Subscription::Requested;
         topic.unconfirmed += 1;
-        topic.entries += 1;
+        topic.changes += 1;
         self.confirmations_missing += 1;
         self.changes.push_back(Change::Subscribe(index));
     }
@@ -589,7 +606,8 @@ impl SharedTopics {
             batch: Vec::new(),
             ends: Vec::new(),
             messages: 0,
-            entries: 0,
+            abandonments: 0,
+            changes: 0,
         }) as u32;
         self.names.insert(Arc::clone(name), index);
         index
@@ -602,7 +620,8 @@ impl SharedTopics {
             && topic.subscription == Subscription::None
             && topic.unconfirmed == 0
             && topic.messages == 0
-            && topic.entries == 0;
+            && topic.abandonments == 0
+            && topic.changes == 0;
         if is_unused {
             let topic = self.topics.remove(index as usize);
             self.names.remove(&topic.name);

@@ -14,11 +14,11 @@ mod help;
 mod json;
 mod listen;
 mod logging;
+#[cfg(feature = "redis")]
+mod redis;
 mod serve;
 mod stderr;
 mod thread;
-#[cfg(feature = "redis")]
-mod redis;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -50,8 +50,8 @@ struct Gap {
 }
 
 impl Engine {
-    /// Shares all topics through a backplane from now on.
-    pub(crate) fn share_topics(&mut self, options: BackplaneOptions) {
+    /// Shares all topics through a backplane from now on. Returns the maximum bytes of a payload.
+    pub(crate) fn share_topics(&mut self, options: BackplaneOptions) -> usize {
         let origin = RandomState::new().hash_one(()).to_be_bytes();
         let mut topics = SharedTopics::new(options, origin, self.now);
         let (with_members, retained) = self.topics.names();
@@ -61,11 +61,13 @@ impl Engine {
         for name in retained {
             topics.retain(name, self.now);
         }
+        let payload_bytes_max = topics.payload_bytes_max();
         self.shared = Some(Box::new(Shared {
             topics,
             gap: Gap::default(),
             fatal: None,
         }));
+        payload_bytes_max
     }
 
     /// Processes the events of the broker, within the budget of a turn. Returns the error with which the server is to
@@ -129,6 +131,10 @@ impl Engine {
                     work += payload.len();
                     self.deliver_shared(topic, payload);
                 }
+                BackplaneEvent::TooLong { topic, bytes } => {
+                    let error = format!("{bytes} B, more than the maximum");
+                    shared.topics.count_invalid(topic, &error);
+                }
                 BackplaneEvent::Acknowledged { publications } => {
                     shared.topics.acknowledged(publications);
                 }
@@ -150,20 +156,9 @@ impl Engine {
             return;
         };
         let origin = shared.topics.origin();
-        let stats = &mut shared.topics.stats;
         match payload::check(payload, shared.topics.options.message_bytes_max) {
-            Ok(messages) => stats.messages_in += messages as u64,
-            Err(error) => {
-                stats.invalid += 1;
-                // Powers of two, so that a client of the broker cannot fill the log.
-                if stats.invalid.is_power_of_two() {
-                    log::warn!(
-                        "dropped an invalid publication to topic {name:?}: {error} (number {})",
-                        stats.invalid
-                    );
-                }
-                return;
-            }
+            Ok(messages) => shared.topics.stats.messages_in += messages as u64,
+            Err(error) => return shared.topics.count_invalid(name, &error.to_string()),
         }
         if !shared.topics.is_subscribed(name) {
             return;

@@ -286,7 +286,7 @@ impl<H: Handler> Server<H> {
     #[cfg(feature = "backplane")]
     pub fn set_backplane(
         &mut self,
-        backplane: impl crate::backplane::Backplane + 'static,
+        mut backplane: impl crate::backplane::Backplane + 'static,
         options: crate::backplane::BackplaneOptions,
     ) -> io::Result<()> {
         options
@@ -296,7 +296,7 @@ impl<H: Handler> Server<H> {
             return Err(ErrorKind::AlreadyExists.into());
         }
         self.engine.begin_turn(millis_since(self.clock));
-        self.engine.share_topics(options);
+        backplane.set_payload_bytes_max(self.engine.share_topics(options));
         self.polling.backplane = Some(Box::new(backplane));
         Ok(())
     }

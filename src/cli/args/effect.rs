@@ -2,9 +2,9 @@
 //! flag without effect is a usage error. An environment variable without effect is only collected for a warning, because
 //! several servers may share an environment.
 
-use super::{FORWARDED_HEADER, Listen, REPLAY, Route, ServeArgs, UsageError, limits, variables};
 #[cfg(feature = "redis")]
 use super::redis;
+use super::{FORWARDED_HEADER, Listen, REPLAY, Route, ServeArgs, UsageError, limits, variables};
 use wsloop::Network;
 
 /// A condition without which flags have no effect.

@@ -20,8 +20,8 @@ mod host;
 mod limits;
 mod listen;
 mod origin;
-mod route;
 mod redis;
+mod route;
 mod tls;
 mod units;
 #[cfg(any(feature = "bench", feature = "connect"))]
@@ -38,9 +38,9 @@ pub(crate) use connect::{Connect, Place, Stay};
 pub(crate) use host::Host;
 pub(crate) use listen::{Listen, ListenAddress, NO_PROXY_PROTOCOL, NO_TLS, SocketOptions};
 pub(crate) use origin::Origin;
-pub(crate) use route::Route;
 #[cfg(feature = "redis")]
 pub(crate) use redis::RedisSettings;
+pub(crate) use route::Route;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{Certificates, TlsSettings};
 #[cfg(any(feature = "bench", feature = "connect"))]

@@ -151,11 +151,11 @@ impl<H: Handler> Harness<H> {
     #[cfg(feature = "backplane")]
     pub fn set_backplane(
         &mut self,
-        backplane: impl crate::backplane::Backplane + 'static,
+        mut backplane: impl crate::backplane::Backplane + 'static,
         options: crate::backplane::BackplaneOptions,
     ) {
         options.check().expect("invalid BackplaneOptions");
-        self.engine.share_topics(options);
+        backplane.set_payload_bytes_max(self.engine.share_topics(options));
         self.backplane = Some(Box::new(backplane));
         self.settle();
     }

@@ -8,6 +8,7 @@ mod connect;
 mod errors;
 mod flags;
 mod help_texts;
+mod redis;
 mod sockets;
 mod tls;
 mod variables;

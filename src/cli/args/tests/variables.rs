@@ -3,21 +3,21 @@
 use super::super::variables::name_of;
 use super::*;
 
-fn parse_with(variables: &[(&str, &str)], args: &[&str]) -> Result<Command, UsageError> {
+pub(super) fn parse_with(variables: &[(&str, &str)], args: &[&str]) -> Result<Command, UsageError> {
     let variables = variables
         .iter()
         .map(|(name, value)| (name.into(), value.into()));
     parse(args.iter().map(OsString::from), variables)
 }
 
-fn serve_with(variables: &[(&str, &str)], args: &[&str]) -> Serve {
+pub(super) fn serve_with(variables: &[(&str, &str)], args: &[&str]) -> Serve {
     match parse_with(variables, args) {
         Ok(Command::Serve(serve)) => serve,
         other => panic!("{variables:?} {args:?}: {other:?}"),
     }
 }
 
-fn error_with(variables: &[(&str, &str)], args: &[&str]) -> String {
+pub(super) fn error_with(variables: &[(&str, &str)], args: &[&str]) -> String {
     let error = parse_with(variables, args).expect_err(&format!("{variables:?} {args:?}"));
     error.to_string()
 }
@@ -48,6 +48,12 @@ fn every_flag_has_a_variable_that_does_the_same() {
             "--tls-client-optional" => ("1", &["-l=tls:1", "--tls-cert=y", "--tls-client-ca=z"]),
             "--tls-min" => ("1.3", &["-l=tls:1", "--tls-cert=y"]),
             "--tls-self-signed" => ("1", &["-l=tls:1"]),
+            "--redis" => ("unix:/x", &[]),
+            "--redis-prefix" | "--redis-password-file" | "--broker-grace" => {
+                ("9", &["--redis=unix:/x"])
+            }
+            "--broker-outbox" => ("9M", &["--redis=unix:/x"]),
+            "--broker-message-bytes-max" => ("9", &["--redis=unix:/x"]),
             "--low-water-bytes" | "--tcp-keepalive" => ("7", &[]),
             "--backlog-bytes-max" => ("100M", &[]),
             "--head-bytes-max" => ("300", &[]),

@@ -1,0 +1,136 @@
+//! Encodes commands: arrays of strings.
+
+use crate::backplane::Outbox;
+
+/// Appends a publication.
+pub(super) fn publish(outbox: &mut Outbox, prefix: &str, topic: &str, payload: &[u8]) {
+    let channel_len = Decimal::new(prefix.len() + topic.len());
+    let payload_len = Decimal::new(payload.len());
+    outbox.push_publication(&[
+        b"*3\r\n$7\r\nPUBLISH\r\n$",
+        channel_len.digits(),
+        b"\r\n",
+        prefix.as_bytes(),
+        topic.as_bytes(),
+        b"\r\n$",
+        payload_len.digits(),
+        b"\r\n",
+        payload,
+        b"\r\n",
+    ]);
+}
+
+/// Appends a command. Returns its length. For commands that are rare: allocates.
+pub(super) fn command(outbox: &mut Outbox, words: &[&str]) -> u32 {
+    let mut names = Names::default();
+    for word in words {
+        names.push("", word);
+    }
+    let count = Decimal::new(words.len());
+    let parts = [b"*", count.digits(), b"\r\n", &names.encoded];
+    outbox.push_command(&parts);
+    parts.iter().map(|part| part.len() as u32).sum()
+}
+
+/// Encoded names of channels, for one command.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    encoded: Vec<u8>,
+    count: usize,
+}
+
+impl Names {
+    /// Appends the name that begins with `prefix` and ends with `topic`.
+    pub(super) fn push(&mut self, prefix: &str, topic: &str) {
+        let len = Decimal::new(prefix.len() + topic.len());
+        let parts = [
+            b"$",
+            len.digits(),
+            b"\r\n",
+            prefix.as_bytes(),
+            topic.as_bytes(),
+            b"\r\n",
+        ];
+        for part in parts {
+            self.encoded.extend_from_slice(part);
+        }
+        self.count += 1;
+    }
+
+    /// Returns the number of names.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Appends the command `verb` with these names.
+    pub(super) fn command(&self, outbox: &mut Outbox, verb: &str) {
+        let count = Decimal::new(1 + self.count);
+        let verb_len = Decimal::new(verb.len());
+        outbox.push_command(&[
+            b"*",
+            count.digits(),
+            b"\r\n$",
+            verb_len.digits(),
+            b"\r\n",
+            verb.as_bytes(),
+            b"\r\n",
+            &self.encoded,
+        ]);
+    }
+}
+
+/// A number as decimal digits.
+struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn new(number: usize) -> Self {
+        let mut decimal = Self {
+            digits: [0; 20],
+            start: 20,
+        };
+        let mut rest = number;
+        loop {
+            decimal.start -= 1;
+            decimal.digits[decimal.start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                return decimal;
+            }
+        }
+    }
+
+    fn digits(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::IoSlice;
+
+    #[test]
+    fn commands_are_arrays_of_strings() {
+        let mut outbox = Outbox::default();
+        publish(&mut outbox, "p:", "/chat", b"0123456789");
+        command(&mut outbox, &["CLIENT", "LIST", ""]);
+        let mut names = Names::default();
+        names.push("p:", "/a");
+        names.push("p:", "/é");
+        assert_eq!(names.len(), 2);
+        names.command(&mut outbox, "SUBSCRIBE");
+        let mut slices = [IoSlice::new(&[])];
+        assert_eq!(outbox.slices(&mut slices, usize::MAX), 1);
+        let expected = "*3\r\n$7\r\nPUBLISH\r\n$7\r\np:/chat\r\n$10\r\n0123456789\r\n\
+            *3\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n$0\r\n\r\n\
+            *3\r\n$9\r\nSUBSCRIBE\r\n$4\r\np:/a\r\n$5\r\np:/é\r\n";
+        assert_eq!(str::from_utf8(&slices[0]).unwrap(), expected);
+        assert_eq!(
+            Decimal::new(usize::MAX).digits(),
+            usize::MAX.to_string().as_bytes()
+        );
+    }
+}

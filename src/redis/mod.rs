@@ -1,0 +1,527 @@
+//! Redis 7 and Valkey as the broker of a [`backplane`](crate::backplane).
+//!
+//! [`Redis`] has one connection, in the poll of its server, which publishes and subscribes (RESP3, Pub/Sub). The channel of
+//! a topic is [a prefix](Settings::prefix) followed by the topic. Nothing is stored on the broker.
+//!
+//! The user needs these permissions, besides the channels with the prefix: `+hello +publish +subscribe +unsubscribe
+//! +client|list +client|kill`. The last two end an earlier connection whose bytes may still be in transit; without them, its
+//! last publications may follow newer ones.
+//!
+//! # A connection that does not answer
+//!
+//! The connection ends if a publication or a subscription is not answered within 5 s (and the time that its bytes need at
+//! 64 KB/s), or if a probe does not come back. A probe is a publication to a channel of this connection alone; one is sent
+//! when no message has arrived for 5 s. So a broker that has stopped, a cut cable, and a broker that answers but does not
+//! deliver are detected within 10 s. A pause of 3 s is none of these. The next attempt to connect follows after 50 ms, later
+//! attempts after up to 400 ms.
+//!
+//! # The codec
+//!
+//! The reader of RESP3 is in this crate, not the crate `redis-protocol`, which was compared; see the source of
+//! `src/redis/resp.rs`.
+
+mod backoff;
+mod command;
+mod connector;
+mod input;
+mod liveness;
+mod protocol;
+mod refusal;
+mod resp;
+mod settings;
+
+pub use settings::{Settings, UrlError};
+
+use crate::backplane::{Backplane, BackplaneContext, BackplaneError, BackplaneEvent};
+use crate::id::SourceId;
+use crate::stream::Stream;
+use backoff::Backoff;
+use connector::{Address, Resolver};
+use mio::Interest;
+use protocol::Protocol;
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// The connection of a server to Redis or Valkey, for [`Server::set_backplane`](crate::Server::set_backplane).
+pub struct Redis {
+    protocol: Protocol,
+    link: Link,
+    resolver: Resolver,
+    backoff: Backoff,
+    random: RandomState,
+    /// Number of connections since the start.
+    connections: u64,
+}
+
+/// The socket, or what precedes it.
+enum Link {
+    /// Waits for the time of the next attempt.
+    Waiting { until: Instant },
+    /// Waits for the addresses of the host.
+    Resolving {
+        check_at: Instant,
+        deadline: Instant,
+    },
+    /// Waits for the answer of an address.
+    Connecting {
+        socket: Socket,
+        address: Address,
+        deadline: Instant,
+        /// The addresses that were not tried.
+        rest: VecDeque<Address>,
+    },
+    Connected {
+        socket: Socket,
+        /// Reading may return something.
+        is_readable: bool,
+        /// Writing may be accepted.
+        is_writable: bool,
+        /// A write has failed, at this time. What was received before is processed first.
+        write_error: Option<(io::Error, Instant)>,
+        established_at: Option<Instant>,
+    },
+}
+
+/// A registered socket.
+struct Socket {
+    stream: Stream,
+    source: SourceId,
+}
+
+/// What [`Redis::step`] has found: an event whose parts are places in the input.
+enum Step {
+    Protocol(protocol::Step),
+    Disconnected {
+        error: BackplaneError,
+        unacknowledged: u64,
+    },
+}
+
+impl Redis {
+    /// Returns a client that connects when its server runs.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            protocol: Protocol::new(settings),
+            link: Link::Waiting {
+                until: Instant::now(),
+            },
+            resolver: Resolver::default(),
+            backoff: Backoff::default(),
+            random: RandomState::new(),
+            connections: 0,
+        }
+    }
+
+    fn random(&self) -> u64 {
+        self.random.hash_one(self.connections)
+    }
+
+    /// Continues until there is an event.
+    fn step(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
+        let ready = cx.take_ready();
+        if let Link::Connected {
+            is_readable,
+            is_writable,
+            ..
+        } = &mut self.link
+        {
+            *is_readable |= ready.is_readable;
+            *is_writable |= ready.is_writable;
+        }
+        let now = cx.now();
+        match &mut self.link {
+            Link::Waiting { until } => {
+                if now < *until {
+                    return None;
+                }
+                self.start_attempt(cx)
+            }
+            Link::Resolving { check_at, deadline } => {
+                if now < *check_at && now < *deadline {
+                    return None;
+                }
+                *check_at = now + RESOLVER_INTERVAL;
+                let is_late = now >= *deadline;
+                match self.resolver.answer() {
+                    Ok(Some(addresses)) => self.connect(cx, addresses, None),
+                    Ok(None) if is_late => {
+                        let error = io::Error::new(ErrorKind::TimedOut, "there is no answer");
+                        Some(self.resolution_failed(cx, &error))
+                    }
+                    Ok(None) => None,
+                    Err(error) => Some(self.resolution_failed(cx, &error)),
+                }
+            }
+            Link::Connecting {
+                socket, deadline, ..
+            } => {
+                let result = match connector::is_connected(&socket.stream) {
+                    Ok(false) if now >= *deadline => Err(ErrorKind::TimedOut.into()),
+                    other => other,
+                };
+                match result {
+                    Ok(true) => self.connected(cx),
+                    Ok(false) => None,
+                    Err(error) => self.connect_next(cx, error),
+                }
+            }
+            Link::Connected { .. } => self.exchange(cx),
+        }
+    }
+
+    fn start_attempt(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
+        match self.resolver.resolve(&self.protocol.settings().endpoint) {
+            Ok(Some(addresses)) => self.connect(cx, addresses, None),
+            Ok(None) => {
+                self.link = Link::Resolving {
+                    check_at: cx.now() + RESOLVER_INTERVAL,
+                    deadline: cx.now() + RESOLVER_TIMEOUT,
+                };
+                None
+            }
+            Err(error) => Some(self.resolution_failed(cx, &error)),
+        }
+    }
+
+    fn resolution_failed(&mut self, cx: &mut BackplaneContext<'_>, error: &io::Error) -> Step {
+        let broker = self.protocol.settings();
+        let error =
+            BackplaneError::new(format!("the host of {broker} cannot be resolved: {error}"));
+        self.end(cx, error)
+    }
+
+    /// Connects to the first of the addresses that does not fail at once.
+    fn connect(
+        &mut self,
+        cx: &mut BackplaneContext<'_>,
+        addresses: VecDeque<Address>,
+        last_error: Option<BackplaneError>,
+    ) -> Option<Step> {
+        let (mut rest, mut last_error) = (addresses, last_error);
+        while let Some(address) = rest.pop_front() {
+            let registered = address.connect().and_then(|mut stream| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let source = cx.register(&mut stream, interest)?;
+                Ok(Socket { stream, source })
+            });
+            match registered {
+                Ok(socket) => {
+                    self.link = Link::Connecting {
+                        socket,
+                        address,
+                        deadline: cx.now() + CONNECT_TIMEOUT,
+                        rest,
+                    };
+                    return None;
+                }
+                Err(error) => last_error = Some(connect_error(&address, &error)),
+            }
+        }
+        let error = last_error.unwrap_or_else(|| BackplaneError::new("the broker has no address"));
+        Some(self.end(cx, error))
+    }
+
+    /// Continues with the next address after an error.
+    fn connect_next(&mut self, cx: &mut BackplaneContext<'_>, error: io::Error) -> Option<Step> {
+        let waiting = Link::Waiting { until: cx.now() };
+        let Link::Connecting {
+            mut socket,
+            address,
+            rest,
+            ..
+        } = mem::replace(&mut self.link, waiting)
+        else {
+            return None;
+        };
+        socket.deregister(cx);
+        self.connect(cx, rest, Some(connect_error(&address, &error)))
+    }
+
+    /// Begins the greeting.
+    fn connected(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
+        let waiting = Link::Waiting { until: cx.now() };
+        let Link::Connecting { socket, .. } = mem::replace(&mut self.link, waiting) else {
+            return None;
+        };
+        self.link = Link::Connected {
+            socket,
+            is_readable: true,
+            is_writable: true,
+            write_error: None,
+            established_at: None,
+        };
+        self.connections += 1;
+        let random = self.random();
+        self.protocol.connected(cx.now(), random);
+        self.exchange(cx)
+    }
+
+    /// Writes and reads until there is an event or the socket is not ready.
+    fn exchange(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
+        let now = cx.now();
+        let mut has_read_at_last = false;
+        loop {
+            self.write(now);
+            match self.protocol.next(now) {
+                Ok(Some(step)) => return Some(self.noted(step, now)),
+                Ok(None) => {}
+                Err(error) => return Some(self.end(cx, error)),
+            }
+            match self.read(now) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => return Some(self.end(cx, error)),
+            }
+            if let Err(error) = self.protocol.check(now) {
+                // If this process was stopped, the answer may have arrived without an event so far.
+                let Link::Connected { is_readable, .. } = &mut self.link else {
+                    return None;
+                };
+                if mem::replace(&mut has_read_at_last, true) {
+                    return Some(self.end(cx, error));
+                }
+                *is_readable = true;
+                continue;
+            }
+            // The window may have opened, or a probe may be due.
+            if !self.can_write() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes note of the time at which the connection is established.
+    fn noted(&mut self, step: protocol::Step, now: Instant) -> Step {
+        if let (protocol::Step::Connected, Link::Connected { established_at, .. }) =
+            (&step, &mut self.link)
+        {
+            *established_at = Some(now);
+        }
+        Step::Protocol(step)
+    }
+
+    fn can_write(&self) -> bool {
+        let is_writable = matches!(
+            self.link,
+            Link::Connected {
+                is_writable: true,
+                ..
+            }
+        );
+        is_writable && self.protocol.has_output()
+    }
+
+    /// Writes until everything is written or the socket accepts no more. After an error, what was received is read first.
+    fn write(&mut self, now: Instant) {
+        let Link::Connected {
+            socket,
+            is_readable,
+            is_writable,
+            write_error,
+            ..
+        } = &mut self.link
+        else {
+            return;
+        };
+        while *is_writable && self.protocol.has_output() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.protocol.output(&mut slices);
+            match socket.stream.write_vectored(&slices[..count]) {
+                Ok(0) => *write_error = Some((ErrorKind::WriteZero.into(), now)),
+                Ok(bytes) => {
+                    self.protocol.written(bytes, now);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.protocol.blocked(now),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => *write_error = Some((error, now)),
+            }
+            *is_writable = false;
+            *is_readable |= write_error.is_some();
+        }
+    }
+
+    /// Reads once. Returns whether something was read.
+    fn read(&mut self, now: Instant) -> Result<bool, BackplaneError> {
+        let Link::Connected {
+            socket,
+            is_readable,
+            write_error,
+            ..
+        } = &mut self.link
+        else {
+            return Ok(false);
+        };
+        while *is_readable {
+            let space = self.protocol.space();
+            let len_max = space.len();
+            match socket.stream.read(space) {
+                Ok(0) => return Err(BackplaneError::new("the broker has ended the connection")),
+                Ok(bytes) => {
+                    let is_drained = bytes < len_max && socket.stream.is_drained_by_short_read();
+                    // After a failed write, there may be no further event.
+                    *is_readable = !is_drained || write_error.is_some();
+                    self.protocol.received(bytes, now);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => *is_readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(ended(&error)),
+            }
+        }
+        match write_error.take() {
+            Some((error, _)) => Err(ended(&error)),
+            None => Ok(false),
+        }
+    }
+
+    /// Ends the connection or the attempt, and plans the next one.
+    fn end(&mut self, cx: &mut BackplaneContext<'_>, error: BackplaneError) -> Step {
+        let now = cx.now();
+        self.connections += 1;
+        let random = self.random() as u32;
+        match mem::replace(&mut self.link, Link::Waiting { until: now }) {
+            Link::Waiting { .. } | Link::Resolving { .. } => {}
+            Link::Connecting { mut socket, .. } => socket.deregister(cx),
+            Link::Connected {
+                mut socket,
+                established_at,
+                ..
+            } => {
+                socket.deregister(cx);
+                if let Some(at) = established_at {
+                    self.backoff
+                        .was_established_for(now.saturating_duration_since(at));
+                }
+            }
+        }
+        let delay = self.backoff.delay(error.is_permanent(), random);
+        self.link = Link::Waiting { until: now + delay };
+        Step::Disconnected {
+            error,
+            unacknowledged: self.protocol.disconnected(),
+        }
+    }
+
+    /// Returns the text at a place that [`Protocol`] has checked.
+    fn text(&self, range: Range<usize>) -> &str {
+        str::from_utf8(self.protocol.bytes(range)).expect("the protocol returns valid UTF-8")
+    }
+}
+
+impl Backplane for Redis {
+    fn set_payload_bytes_max(&mut self, bytes: usize) {
+        self.protocol.set_payload_bytes_max(bytes);
+    }
+
+    fn next_event(&mut self, cx: &mut BackplaneContext<'_>) -> Option<BackplaneEvent<'_>> {
+        Some(match self.step(cx)? {
+            Step::Disconnected {
+                error,
+                unacknowledged,
+            } => BackplaneEvent::Disconnected {
+                error,
+                unacknowledged,
+            },
+            Step::Protocol(step) => match step {
+                protocol::Step::Connected => BackplaneEvent::Connected,
+                protocol::Step::Subscribed { topic } => BackplaneEvent::Subscribed {
+                    topic: self.text(topic),
+                },
+                protocol::Step::Message { topic, payload } => BackplaneEvent::Message {
+                    topic: self.text(topic),
+                    payload: self.protocol.bytes(payload),
+                },
+                protocol::Step::TooLong { topic, bytes } => BackplaneEvent::TooLong {
+                    topic: self.text(topic),
+                    bytes,
+                },
+                protocol::Step::Acknowledged(publications) => {
+                    BackplaneEvent::Acknowledged { publications }
+                }
+            },
+        })
+    }
+
+    fn subscribe(&mut self, topic: &str) {
+        self.protocol.subscribe(topic);
+    }
+
+    fn unsubscribe(&mut self, topic: &str) {
+        self.protocol.unsubscribe(topic);
+    }
+
+    fn publish(&mut self, topic: &str, payload: &[u8]) {
+        self.protocol.publish(topic, payload);
+    }
+
+    fn flush(&mut self, cx: &mut BackplaneContext<'_>) {
+        self.protocol.flush();
+        self.write(cx.now());
+    }
+
+    fn outbox_bytes(&self) -> usize {
+        self.protocol.outbox_bytes()
+    }
+
+    fn discard_outbox(&mut self) -> u64 {
+        self.protocol.discard_outbox()
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        match &self.link {
+            Link::Waiting { until } => Some(*until),
+            Link::Resolving { check_at, deadline } => Some(*check_at.min(deadline)),
+            Link::Connecting { deadline, .. } => Some(*deadline),
+            Link::Connected {
+                write_error: Some((_, at)),
+                ..
+            } => Some(*at),
+            Link::Connected { .. } => self.protocol.deadline(),
+        }
+    }
+}
+
+impl Socket {
+    fn deregister(&mut self, cx: &mut BackplaneContext<'_>) {
+        // A failure means that the poll does not know the socket any more, which is what is wanted.
+        let _ = cx.deregister(&mut self.stream, self.source);
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("settings", self.protocol.settings())
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+fn connect_error(address: &Address, error: &io::Error) -> BackplaneError {
+    BackplaneError::new(format!("cannot connect to {address}: {error}"))
+}
+
+fn ended(error: &io::Error) -> BackplaneError {
+    BackplaneError::new(format!("the connection to the broker has ended: {error}"))
+}
+
+/// How long an address may take to accept the connection: TCP sends its first packet again after 1 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often the thread that resolves the host is asked. It cannot wake the poll.
+const RESOLVER_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long the thread may take. Resolvers ask a second server after 5 s.
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Maximum blocks of the outbox in one write: more than the window has.
+const SLICES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
