@@ -542,8 +542,8 @@ impl<'a> Context<'a> {
         self.engine.rtt(id)
     }
 
-    /// Returns the TLS connection of a session: its version, the name of the host that the client has asked for, and the
-    /// client's certificates. `None` if the session does not use TLS. Also in `on_upgrade` and `on_http`.
+    /// Returns the facts about a session's TLS connection: its version, the host name that the client has sent (SNI), and
+    /// the client's certificates. `None` if the session does not use TLS. Can be called in `on_upgrade` and `on_http`, too.
     ///
     /// ```no_run
     /// # use wsloop::{Context, Handler, HttpResponse, Id, Message, Request, Upgrade};

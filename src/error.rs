@@ -22,11 +22,11 @@ pub enum Error {
     /// The connection did not begin with a valid header of the PROXY protocol, which its listener demands
     /// (`ListenOptions::proxy_protocol`).
     ProxyHeader,
-    /// TLS failed, in its handshake or later. The peer got an alert, if rustls has one for the error.
+    /// TLS failed, in its handshake or later. The peer was sent an alert, if there is one for the error.
     #[cfg(feature = "tls")]
     Tls(rustls::Error),
-    /// The first byte of a connection on a listener for TLS does not begin TLS. If it may begin an HTTP request, the
-    /// client got a 400 in plain HTTP.
+    /// The first byte of a connection on a listener with TLS does not begin TLS. If it is a letter that can begin an HTTP
+    /// request, the client was sent a response 400 in plain HTTP.
     #[cfg(feature = "tls")]
     NotTls,
     /// The handler panicked while this session's input was processed. The rest of that input is lost, so the session

@@ -53,7 +53,7 @@ impl Metrics {
     }
 }
 
-/// [`Metrics`] with those of TLS: see [`Metrics::with_tls`].
+/// [`Metrics`] with the counters of TLS and the expiry of certificates; see [`Metrics::with_tls`].
 #[cfg(feature = "tls")]
 #[derive(Clone, Debug)]
 pub struct MetricsWithTls {
@@ -189,8 +189,8 @@ fn print_handshakes(stats: &TlsStats) -> String {
     text.0
 }
 
-/// Formats the expiry of certificates by their first names. Of certificates with the same name, such as one for each
-/// type of key, the first that expires counts: Prometheus allows one sample for a set of labels.
+/// Formats the expiry of certificates by their first names. If certificates have the same name, for example one for each
+/// type of key, reports the one that expires first, because Prometheus allows one sample for a set of labels.
 #[cfg(feature = "tls")]
 fn print_expiry(tls: &Tls) -> String {
     let mut expiry = BTreeMap::<_, i64>::new();

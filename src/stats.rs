@@ -39,7 +39,7 @@ pub struct Stats {
     /// Bytes that topics retain for members that join later ([`Replay`](crate::Replay)), as counted against
     /// [`Config::replay_bytes_max`](crate::Config::replay_bytes_max).
     pub replay_bytes: usize,
-    /// Handshakes of TLS.
+    /// Counters of TLS handshakes and failures.
     #[cfg(feature = "tls")]
     pub tls: crate::tls::TlsStats,
     /// The connection to the broker; `None` without one.

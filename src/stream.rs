@@ -47,7 +47,8 @@ impl Stream {
     /// an event.
     ///
     /// This holds for TCP with epoll and kqueue. On Windows, mio reports further bytes only after a read that would
-    /// block. A read of a Unix socket stops where ancillary data was sent (unix(7)), even if more bytes follow.
+    /// block. A read of a Unix socket stops where ancillary data was sent (unix(7)), even if more bytes follow. A read of a
+    /// TLS stream can stop at the end of a record; see [`TlsStream::is_drained`].
     pub(crate) fn is_drained_by_short_read(&self) -> bool {
         match self {
             Self::Tcp(_) => cfg!(unix),
@@ -68,7 +69,7 @@ impl Stream {
         false
     }
 
-    /// Returns TLS, if the stream speaks it.
+    /// Returns the TLS stream. `None` if the listener does not demand TLS.
     #[cfg(feature = "tls")]
     pub(crate) fn tls(&self) -> Option<&TlsStream> {
         match self {
@@ -90,7 +91,8 @@ impl Stream {
         }
     }
 
-    /// Returns whether bytes that `write` has accepted wait for the socket; see [`TlsStream`]. `flush` writes them.
+    /// Returns whether bytes that `write` has accepted wait for the socket, as sealed bytes of a [`TlsStream`] can. `flush`
+    /// writes them.
     #[inline]
     pub(crate) fn has_unsent(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -109,7 +111,8 @@ impl Stream {
         0
     }
 
-    /// Writes to a stream for which [`has_unsent`](Self::has_unsent) is always `false`. `WouldBlock` for the others.
+    /// Writes to a stream without TLS. For a stream with TLS, returns `WouldBlock`, so that a fast path leaves the bytes to
+    /// the general one.
     #[inline]
     pub(crate) fn write_unsealed(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -263,8 +266,8 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// Writes until the stream has accepted everything or would block. The server takes a short write as a full stream. On
-/// Windows, mio reports that there is space again only after a write that would block.
+/// Writes until the stream has accepted everything or would block. The server assumes that a stream is full after a short
+/// write. On Windows, mio reports that there is space again only after a write that would block.
 #[cfg(any(windows, test))]
 fn write_until_blocked(stream: &mut impl Write, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut total = 0;
@@ -278,7 +281,7 @@ fn write_until_blocked(stream: &mut impl Write, slices: &[IoSlice<'_>]) -> io::R
                     rest = &rest[len..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Also after another error: the poll reports that, too.
+                // Another error is not returned here, because the poll reports it, too.
                 Err(_) if total > 0 => return Ok(total),
                 Err(error) => return Err(error),
             }

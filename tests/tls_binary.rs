@@ -67,7 +67,7 @@ impl Ca {
         fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    /// Returns a client that trusts the CA, perhaps with the certificate NAME.
+    /// Returns a client that trusts the CA. With `name`, the client has the certificate in NAME.pem.
     fn client(&self, name: Option<&str>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
@@ -277,6 +277,8 @@ fn client_certificates_and_the_version_are_demanded() {
         "with",
     );
     assert!(connect_tls(&process, &without, "localhost").is_err());
+    let line = process.logged(" refused");
+    assert!(line.contains(" refused: TLS failed: "), "{line}");
     let (process, _) = start(&[&args[..], &["--tls-client-optional"]].concat());
     for client in [&with, &without] {
         let mut socket = connect_tls(&process, client, "localhost").unwrap();
@@ -358,7 +360,7 @@ fn without_files_of_certificates_sighup_ends_the_process_as_it_does_by_default()
     }
 }
 
-/// Returns whether this process ignores SIGHUP, as far as the system has Linux's `/proc`.
+/// Returns whether this process ignores SIGHUP. Returns `false` on a system without Linux's `/proc`.
 fn is_hangup_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -366,7 +368,7 @@ fn is_hangup_ignored() -> bool {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_ends_the_start_with_its_name() {
+fn a_file_that_cannot_be_used_is_named_and_ends_the_process() {
     let ca = Ca::new("unusable");
     ca.issue("a", &["localhost"], 90);
     ca.issue("b", &["localhost"], 90);
@@ -483,7 +485,8 @@ fn shell(script: &str, dir: &str, variables: &[(&str, &str)]) {
     assert!(output.status.success(), "{script}\n{stderr}");
 }
 
-/// The commands need openssl. Without it, only the arguments of the commands are tested (`src/cli/args/tests/tls.rs`).
+/// The guide's commands need openssl. Without it, this test does nothing; `src/cli/args/tests/tls.rs` tests the arguments
+/// of the guide's `wsloop` commands.
 #[test]
 fn the_certificates_that_the_guide_makes_are_used() {
     if Command::new("openssl").arg("version").output().is_err() {

@@ -1,5 +1,5 @@
-//! Runs `wsloop connect` and `wsloop bench` with `wss://` URLs as processes, against servers that speak TLS, speak it
-//! wrongly, or do not speak it.
+//! Runs `wsloop connect` and `wsloop bench` with `wss://` URLs as processes, against servers that speak TLS, violate its
+//! protocol, or do not speak TLS.
 
 #![cfg(all(feature = "bench", feature = "connect", feature = "tls-client"))]
 
@@ -43,7 +43,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Sends "hi" to a server that must return it. Returns stderr.
+/// Runs `wsloop connect -x hi`, and checks that the server returns "hi". Returns stderr.
 fn greeted(url: &str, args: &[&str]) -> String {
     let output = run_with(&[&["connect", "-x", "hi", url], args].concat(), &[], b"");
     let err = text(&output.stderr);
@@ -52,7 +52,7 @@ fn greeted(url: &str, args: &[&str]) -> String {
     err
 }
 
-/// Connects to a server and must fail. Returns stderr without the prefix "wsloop: ".
+/// Runs `wsloop connect -x hi`, and checks that it fails. Returns stderr without the prefix "wsloop: ".
 fn failure(url: &str, args: &[&str]) -> String {
     let output = run_with(&[&["connect", "-x", "hi", url], args].concat(), &[], b"");
     let err = text(&output.stderr);
@@ -92,7 +92,7 @@ mod certificates {
         let variables = [("SSL_CERT_FILE", &*authority.file)];
         let output = run_with(&["connect", "-x", "hi", &url], &variables, b"");
         assert_eq!(text(&output.stdout), "hi\n", "{}", text(&output.stderr));
-        // --ca replaces them, as with curl.
+        // `--ca` replaces the authorities of the variables, as with curl.
         let other = Authority::new();
         let args = ["connect", "-x", "hi", "--ca", &other.file, &url];
         let err = text(&run_with(&args, &variables, b"").stderr);
@@ -125,7 +125,7 @@ mod certificates {
             params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
         });
         let start = "the TLS handshake failed: the server's certificate ";
-        let table: [(Identity, &str); 7] = [
+        let table: [(Identity, &str); 8] = [
             (expired, "expired on Wed, 03 Feb 2021 00:00:00 GMT"),
             (
                 future,
@@ -134,6 +134,10 @@ mod certificates {
             (
                 authority.issue(&["a.example", "*.b.example", "127.0.0.2"]),
                 "is for a.example, *.b.example, 127.0.0.2, and not for 127.0.0.1",
+            ),
+            (
+                authority.issue(&["a", "b", "c", "d", "e", "f", "g"]),
+                "is for a, b, c, d, e and 2 more names, and not for 127.0.0.1",
             ),
             (
                 authority.issue(&[]),
@@ -196,7 +200,7 @@ mod certificates {
     }
 
     #[test]
-    fn the_name_for_sni_is_that_of_the_url_and_an_address_is_none() {
+    fn sni_is_the_host_of_the_url_and_absent_for_an_address() {
         let authority = Authority::new();
         let (send, names) = mpsc::channel();
         let config = authority.issue(&["localhost", "127.0.0.1"]).config();
@@ -217,7 +221,7 @@ mod certificates {
     }
 
     #[test]
-    fn a_client_certificate_is_shown_on_demand() {
+    fn a_client_certificate_is_sent_if_the_server_asks_for_it() {
         let authority = Authority::new();
         let file = |name: &str, text: &str| authority.write(name, text);
         let (cert, key) = authority.issue(&["me"]).pem;
@@ -384,7 +388,7 @@ mod handshakes {
     }
 
     #[test]
-    fn a_server_without_tls_is_reported_and_a_server_with_tls_as_well() {
+    fn a_scheme_that_does_not_match_the_server_is_reported() {
         let authority = Authority::new();
         let plain = Process::start(&["echo"]);
         let err = failure(&url(plain.addr), &["--ca", &authority.file]);
@@ -537,7 +541,7 @@ mod closing {
     }
 
     #[test]
-    fn the_client_ends_tls_before_tcp() {
+    fn the_client_sends_close_notify_before_fin() {
         let authority = Authority::new();
         let (send, ends) = mpsc::channel();
         let config = authority.issue(&["127.0.0.1"]).config();
@@ -559,8 +563,7 @@ mod closing {
         let truncated = open_server(&authority, |tls| {
             tls.sock.tcp.shutdown(std::net::Shutdown::Both).unwrap()
         });
-        let expected =
-            "the connection was lost: the stream ended without the end of TLS (close_notify)";
+        let expected = "the connection was lost: the stream ended without close_notify of TLS; data may be missing";
         assert_eq!(failure(&truncated, &ca), expected);
         let ended = open_server(&authority, |tls| {
             tls.conn.send_close_notify();
@@ -578,7 +581,7 @@ mod closing {
     }
 
     #[test]
-    fn after_both_closes_no_end_of_tls_is_needed() {
+    fn after_both_closes_no_close_notify_is_needed() {
         let authority = Authority::new();
         let url = open_server(&authority, |tls| {
             tls.write_all(b"\x81\x02hi\x88\x02\x03\xE8").unwrap();
@@ -699,7 +702,7 @@ mod load {
                 send.send(tls.conn.handshake_kind().unwrap()).unwrap();
                 let _ = echo(tls);
             });
-            // Slow enough that each connection would find the ticket of the one before it.
+            // The rate is low enough that a connection could use the ticket of the one before.
             let load = ["-c", "20", "--connect-rate", "100", "--tls-resume"];
             let json = measured(
                 &url(addr),

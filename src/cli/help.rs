@@ -37,20 +37,23 @@ macro_rules! tls_flags {
                              its issuers, for listeners with tls:; repeatable:
                              the name that a client asks for selects one, and
                              the first is the default
-  --tls-key FILE             PEM file with its private key, not encrypted; one
-                             for each --tls-cert in the same order, or none if
-                             the keys are in the files of the certificates
+  --tls-key FILE             PEM file with the private key of the certificate,
+                             not encrypted; one for each --tls-cert in the
+                             same order, or none if the keys are in the files
+                             of the certificates
   --tls-client-ca FILE       refuse clients without a certificate that one of
                              the CAs in this PEM file has issued
-  --tls-client-optional      accept clients without a certificate, too
+  --tls-client-optional      with --tls-client-ca, accept clients without a
+                             certificate, too
   --tls-min 1.2|1.3          lowest version of TLS, default 1.2
   --tls-self-signed          to try TLS out, make a certificate at start, for
                              localhost, 127.0.0.1, ::1 and the hosts of -l and
                              --host; no client trusts it. Needs the cargo
                              feature tls-self-signed
-After SIGHUP, a server with --tls-cert reads its certificates, keys and CAs
-again, for new connections. If one of them cannot be used, all of the previous
-ones remain in use, and the log has the reason.
+After SIGHUP, a server with --tls-cert reads the files again, for new
+connections. If one of them cannot be used, all previous certificates, keys and
+CAs remain in use, and the log has the reason. Without --tls-cert, SIGHUP ends
+the server.
 
 "#
     };
@@ -190,7 +193,8 @@ of 1024). TIME is in seconds, or a number with ms, s, m or h, such as 0.5,
   --reuse-port               let other processes of the same user listen on
                              the same TCP ports (SO_REUSEPORT). The kernel
                              divides new connections among them; a broadcast
-                             reaches the clients of one process only
+                             reaches the clients of one process only, unless
+                             the processes use the same --redis
   --tcp-keepalive TIME       probe a peer after this time without traffic, and
                              drop the connection if 3 probes, a third of TIME
                              apart, have no answer; default off
@@ -284,7 +288,9 @@ variable is ignored. A variable WSLOOP_* that belongs to no flag is ignored
 with a warning and is no error, because Kubernetes sets some (WSLOOP_PORT).
 A flag that has no effect, such as --unix-mode without a Unix socket, is an
 error; its variable is ignored with a warning, because several servers may
-share an environment. There is no configuration file.
+share an environment. Variables of TLS without a listener with TLS are an
+error, so that no server is unencrypted by mistake. There is no configuration
+file.
 
 The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
 received message, RUST_LOG=off nothing. The server does not wait for the reader
@@ -386,14 +392,17 @@ The opening handshake:
                           returns what it receives, those before the first
                           returned message
 
-TLS 1.2 or 1.3, in a binary with the cargo feature tls-client:
-      --ca FILE           trust only the authorities in FILE (PEM), not those
-                          of the system, or in SSL_CERT_FILE and SSL_CERT_DIR
+TLS 1.2 or 1.3, in a binary with the cargo feature tls-client. The certificate
+must have the host of the URL as a name:
+      --ca FILE           trust only the authorities in FILE (PEM), instead of
+                          those of SSL_CERT_FILE and SSL_CERT_DIR, or of the
+                          system
       --insecure          accept every certificate
       --cert FILE         client certificate and its chain (PEM)
-      --key FILE          its private key (PEM), if it is not in that file
-      --tls-resume        open and close all connections once, and resume their
-                          sessions instead of full handshakes
+      --key FILE          its private key (PEM), if not in the same file
+      --tls-resume        open and close all connections once, then open them
+                          again and resume their sessions, without full
+                          handshakes
 
 The report:
       --latency           add latency percentiles
@@ -456,11 +465,12 @@ The opening handshake:
 
 TLS 1.2 or 1.3, in a binary with the cargo feature tls-client. The certificate
 must have the host of the URL as a name, also if -H replaces Host:
-      --ca FILE            trust only the authorities in FILE (PEM), not those
-                           of the system, or in SSL_CERT_FILE and SSL_CERT_DIR
+      --ca FILE            trust only the authorities in FILE (PEM), instead of
+                           those of SSL_CERT_FILE and SSL_CERT_DIR, or of the
+                           system
       --insecure           accept every certificate
       --cert FILE          client certificate and its chain (PEM)
-      --key FILE           its private key (PEM), if it is not in that file
+      --key FILE           its private key (PEM), if not in the same file
 
 Sending:
   -x, --execute MESSAGE    send MESSAGE and do not read stdin; repeatable

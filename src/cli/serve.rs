@@ -27,7 +27,7 @@ use wsloop::{
 };
 
 /// Opens the listeners, prints their URLs on stdout and serves until SIGINT or SIGTERM arrives. The first one stops the
-/// server gracefully, the second immediately. SIGUSR1 drains it. SIGHUP reloads the certificates, if there are any.
+/// server gracefully, the second immediately. SIGUSR1 drains it. SIGHUP reloads the certificates, if they are from files.
 ///
 /// # Errors
 /// The error of a system call. If a listener cannot be opened, or a file cannot be used, the message names it.

@@ -1,4 +1,4 @@
-//! Certificates of the server binary: loads and reloads them, and logs when they expire.
+//! Loads and reloads the certificates of a server, and logs when they expire.
 
 use super::args::{Certificates, Serve};
 use super::listen::Listener;
@@ -6,14 +6,15 @@ use std::io;
 use std::time::{Duration, SystemTime};
 use wsloop::{ClientCertificates, Tls, TlsCertificate};
 
-/// TLS of a server.
+/// The certificates and TLS settings of a server.
 pub(super) struct ServerTls {
     pub(super) tls: Tls,
-    /// Whether SIGHUP reloads the files of certificates. If there are none, it ends the process, as it does by default.
+    /// Whether SIGHUP reloads the certificates. If they are not from files, SIGHUP has its default effect: it ends the
+    /// process.
     pub(super) is_reloadable: bool,
 }
 
-/// Loads the certificates, if there are any. Logs their names and expiry.
+/// Loads the certificates. Logs their names and expiry. Returns `None` if the flags demand no TLS.
 ///
 /// # Errors
 /// A file cannot be read or used. The message names it.
@@ -65,11 +66,11 @@ pub(super) fn load(serve: &Serve) -> io::Result<Option<ServerTls>> {
     }))
 }
 
-/// Checks that there are certificates if and only if there are listeners with TLS. The arguments were checked, but not
+/// Checks that there are certificates if and only if there are listeners with TLS. The flags were checked before, without
 /// the sockets that a parent process has passed.
 ///
 /// # Errors
-/// One is there without the other.
+/// There are certificates without a listener, or a listener without a certificate.
 pub(super) fn check(tls: Option<&ServerTls>, listeners: &[Listener]) -> io::Result<()> {
     let is_listening = listeners.iter().any(|listener| listener.is_tls);
     match (tls, is_listening) {
@@ -83,7 +84,7 @@ pub(super) fn check(tls: Option<&ServerTls>, listeners: &[Listener]) -> io::Resu
     }
 }
 
-/// Reads the files again. Logs what has changed, or why nothing has.
+/// Reads the files again. Logs each certificate with the one before, or why the previous ones remain in use.
 pub(super) fn reload(tls: &Tls) {
     match tls.reload() {
         Ok(reload) => {
@@ -103,7 +104,7 @@ pub(super) fn reload(tls: &Tls) {
     }
 }
 
-/// Logs a warning for each certificate that is not valid now, or not for much longer.
+/// Logs a warning for each certificate that is not valid now, or that expires within 14 days ([`EXPIRY_NEAR`]).
 pub(super) fn warn_of_expiry(tls: &Tls) {
     for certificate in &*tls.certificates() {
         if let Some(what) = warning(certificate, SystemTime::now()) {
@@ -112,7 +113,7 @@ pub(super) fn warn_of_expiry(tls: &Tls) {
     }
 }
 
-/// Returns what is wrong with the validity of a certificate at a time.
+/// Returns the warning about the validity of a certificate at the time `now`, as the predicate of a sentence.
 fn warning(certificate: &TlsCertificate, now: SystemTime) -> Option<&'static str> {
     if certificate.not_after() < now {
         Some("has expired, and clients refuse it; renew it, and send SIGHUP")
@@ -134,7 +135,8 @@ fn self_signed(names: &[String]) -> Result<(String, String), rcgen::Error> {
     let name = rcgen::DnType::CommonName;
     params.distinguished_name.push(name, "wsloop, self-signed");
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    // Browsers refuse certificates that are valid for more than 398 or 825 days. Clocks of other machines can be late.
+    // Browsers refuse certificates that are valid for more than 398 or 825 days. The clock of a client can be slow, so the
+    // validity begins a day before.
     let now = SystemTime::now();
     params.not_before = (now - DAY).into();
     params.not_after = (now + 365 * DAY).into();
@@ -142,7 +144,7 @@ fn self_signed(names: &[String]) -> Result<(String, String), rcgen::Error> {
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-/// Interval of the check for certificates that expire.
+/// Interval at which the expiry of the certificates is checked.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Time before the expiry of a certificate from which on warnings are logged. certbot renews 30 days before.

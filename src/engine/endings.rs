@@ -25,6 +25,14 @@ impl Engine {
     /// slot. Until then, the session has no memberships and no deadline. Has no effect on a session that has ended.
     pub(crate) fn end_now(&mut self, slot: usize, ending: Ending) {
         let session = &mut self.sessions[slot];
+        // Nothing was sent that the client could miss. Without close_notify, it would report a truncated stream.
+        #[cfg(feature = "tls")]
+        if session.kind == Kind::Requesting
+            && session.outbound.is_empty()
+            && let Some(tls) = session.stream.tls_mut()
+        {
+            let _ = tls.write_end();
+        }
         // First, so that the allocations below can reuse the memory that this releases.
         session.connection.abandon();
         session.end_with(ending);

@@ -123,10 +123,14 @@ pub(crate) struct Engine {
     unclosed: Vec<Id>,
     /// Slot of the session whose input is being processed. Still set at the start of a turn if the handler panicked.
     pub(crate) reading: Option<u32>,
-    /// Number of handshakes of TLS that this turn may still continue.
+    /// Cost of TLS handshakes that this turn may still spend, expressed in bytes.
     #[cfg(feature = "tls")]
-    pub(crate) handshakes_left: usize,
-    /// The part of the bytes that the read phase has counted since it was last added to the statistics that is work of TLS.
+    pub(crate) handshake_work_left: usize,
+    /// Time that this turn may still spend on them.
+    #[cfg(feature = "tls")]
+    pub(crate) handshake_time_left: Duration,
+    /// Cost of TLS records, expressed in bytes, that the read phase has added to its bytes. It is subtracted from the bytes
+    /// that the statistics count.
     #[cfg(feature = "tls")]
     pub(crate) tls_read_work: usize,
     /// Work of this turn's reads, in the unit in which the flush phase measures its work (bytes).
@@ -274,7 +278,9 @@ impl Engine {
             reap_queue: VecDeque::with_capacity(SLOTS_RETAINED),
             reading: None,
             #[cfg(feature = "tls")]
-            handshakes_left: 0,
+            handshake_work_left: 0,
+            #[cfg(feature = "tls")]
+            handshake_time_left: Duration::ZERO,
             #[cfg(feature = "tls")]
             tls_read_work: 0,
             read_work: 0,
@@ -300,7 +306,8 @@ impl Engine {
         self.timers.begin_turn();
         #[cfg(feature = "tls")]
         {
-            self.handshakes_left = crate::server::prologue::HANDSHAKES_PER_TURN;
+            self.handshake_work_left = crate::server::prologue::HANDSHAKE_WORK_PER_TURN;
+            self.handshake_time_left = crate::server::prologue::HANDSHAKE_TIME_PER_TURN;
             // A handler may have panicked in the middle of a read.
             self.tls_read_work = 0;
         }

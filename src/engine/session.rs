@@ -118,8 +118,8 @@ pub(crate) enum Phase {
     Draining,
     /// The session has ended and is in the reap queue.
     Dead,
-    /// Before `Live`: the header of the PROXY protocol has not arrived completely, or the handshake of TLS is not
-    /// complete. The bytes of the header are in [`Extra::unprocessed`].
+    /// Before `Live`: the header of the PROXY protocol has not arrived completely, or the TLS handshake is not complete.
+    /// The bytes of the header are in [`Extra::unprocessed`].
     Prologue,
 }
 
@@ -133,8 +133,8 @@ pub(crate) enum InputEnd {
     Announced,
     /// A read has returned the end of the stream.
     Read,
-    /// Nothing, and the stream speaks TLS. A short read does not mean that the stream is empty, but the stream knows
-    /// whether it is.
+    /// As `Unknown`, for a stream with TLS. A short read does not mean that the stream is empty;
+    /// `TlsStream::is_drained` returns whether it is.
     #[cfg(feature = "tls")]
     UnknownInTls,
 }

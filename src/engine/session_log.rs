@@ -157,7 +157,13 @@ impl SessionLog {
             } else {
                 ("gone", "ended without becoming a WebSocket")
             };
-            let text = format!("{peer} {how}, {bytes_in} B in, {bytes_out} B out{because}");
+            let amounts = if has_tls_failed(ending) {
+                // The bytes of a TLS handshake are not counted.
+                String::new()
+            } else {
+                format!(", {bytes_in} B in, {bytes_out} B out")
+            };
+            let text = format!("{peer} {how}{amounts}{because}");
             log::log!(
                 level, event, peer:%, path = path_field, bytes_in, bytes_out, error; "{text}"
             );
@@ -249,6 +255,14 @@ impl Drop for SessionLog {
     /// Reports the lines that were suppressed in the last second of the server.
     fn drop(&mut self) {
         self.report_suppressed();
+    }
+}
+
+fn has_tls_failed(ending: &Ending) -> bool {
+    match ending.error {
+        #[cfg(feature = "tls")]
+        Some(Error::Tls(_) | Error::NotTls) => true,
+        Some(_) | None => false,
     }
 }
 

@@ -175,7 +175,7 @@ impl Timers {
     }
 
     /// Returns the current time since time 0.
-    fn elapsed(&self, turn_now: u64) -> Duration {
+    pub(crate) fn elapsed(&self, turn_now: u64) -> Duration {
         if self.is_simulated {
             Duration::from_millis(turn_now)
         } else {

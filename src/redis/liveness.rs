@@ -124,7 +124,7 @@ impl Liveness {
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Silence of pushes after which a probe is sent. With [`PATIENCE`], a connection that has become useless is detected within
-/// 10 s even if nobody publishes. An idle server sends 12 probes a minute.
+/// 10 s even if there are no publications. An idle server sends 12 probes a minute.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The slowest connection that is not stale: 64 bytes in a millisecond, so 64 KB/s. What was written and not answered may

@@ -14,11 +14,6 @@
 //! when no message has arrived for 5 s. So a broker that has stopped, a cut cable, and a broker that answers but does not
 //! deliver are detected within 10 s. A pause of 3 s is none of these. The next attempt to connect follows after 50 ms, later
 //! attempts after up to 400 ms.
-//!
-//! # The codec
-//!
-//! The reader of RESP3 is in this crate, not the crate `redis-protocol`, which was compared; see the source of
-//! `src/redis/resp.rs`.
 
 mod backoff;
 mod command;
@@ -81,8 +76,10 @@ enum Link {
         is_readable: bool,
         /// Writing may be accepted.
         is_writable: bool,
-        /// A write has failed, at this time. What was received before is processed first.
-        write_error: Option<(io::Error, Instant)>,
+        /// A write has failed. What was received before is processed first.
+        write_error: Option<io::Error>,
+        /// There is more to do, which the next turn is to begin with: since when.
+        unfinished_since: Option<Instant>,
         established_at: Option<Instant>,
     },
 }
@@ -253,6 +250,7 @@ impl Redis {
             is_readable: true,
             is_writable: true,
             write_error: None,
+            unfinished_since: None,
             established_at: None,
         };
         self.connections += 1;
@@ -261,10 +259,12 @@ impl Redis {
         self.exchange(cx)
     }
 
-    /// Writes and reads until there is an event or the socket is not ready.
+    /// Writes and reads until there is an event, the socket is not ready, or it has read [`READS_MAX`] times.
     fn exchange(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
         let now = cx.now();
-        let mut has_read_at_last = false;
+        self.set_unfinished(None);
+        let mut reads = 0;
+        let mut is_last_read = false;
         loop {
             self.write(now);
             match self.protocol.next(now) {
@@ -272,26 +272,44 @@ impl Redis {
                 Ok(None) => {}
                 Err(error) => return Some(self.end(cx, error)),
             }
+            if reads == READS_MAX {
+                self.set_unfinished(Some(now));
+                return None;
+            }
             match self.read(now) {
-                Ok(true) => continue,
+                Ok(true) => {
+                    reads += 1;
+                    continue;
+                }
                 Ok(false) => {}
                 Err(error) => return Some(self.end(cx, error)),
             }
-            if let Err(error) = self.protocol.check(now) {
-                // If this process was stopped, the answer may have arrived without an event so far.
-                let Link::Connected { is_readable, .. } = &mut self.link else {
-                    return None;
-                };
-                if mem::replace(&mut has_read_at_last, true) {
-                    return Some(self.end(cx, error));
+            match self.protocol.check(now) {
+                // A probe may have become due.
+                Ok(()) if self.can_write() => {}
+                Ok(()) => return None,
+                Err(error) if is_last_read => return Some(self.end(cx, error)),
+                Err(_) => {
+                    // If this process was stopped, the answer may have arrived without an event so far.
+                    is_last_read = true;
+                    self.set_readable();
                 }
-                *is_readable = true;
-                continue;
             }
-            // The window may have opened, or a probe may be due.
-            if !self.can_write() {
-                return None;
-            }
+        }
+    }
+
+    fn set_readable(&mut self) {
+        if let Link::Connected { is_readable, .. } = &mut self.link {
+            *is_readable = true;
+        }
+    }
+
+    fn set_unfinished(&mut self, since: Option<Instant>) {
+        if let Link::Connected {
+            unfinished_since, ..
+        } = &mut self.link
+        {
+            *unfinished_since = since;
         }
     }
 
@@ -323,6 +341,7 @@ impl Redis {
             is_readable,
             is_writable,
             write_error,
+            unfinished_since,
             ..
         } = &mut self.link
         else {
@@ -332,17 +351,21 @@ impl Redis {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.protocol.output(&mut slices);
             match socket.stream.write_vectored(&slices[..count]) {
-                Ok(0) => *write_error = Some((ErrorKind::WriteZero.into(), now)),
+                Ok(0) => *write_error = Some(ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
-                    self.protocol.written(bytes, now);
+                    // Not the start of the turn: if the turn takes 5 s, the answer would be late as soon as it is awaited.
+                    self.protocol.written(bytes, Instant::now());
                     continue;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.protocol.blocked(now),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => *write_error = Some((error, now)),
+                Err(error) => *write_error = Some(error),
             }
             *is_writable = false;
-            *is_readable |= write_error.is_some();
+            if write_error.is_some() {
+                *is_readable = true;
+                *unfinished_since = Some(now);
+            }
         }
     }
 
@@ -358,14 +381,10 @@ impl Redis {
             return Ok(false);
         };
         while *is_readable {
-            let space = self.protocol.space();
-            let len_max = space.len();
-            match socket.stream.read(space) {
+            match socket.stream.read(self.protocol.space()) {
                 Ok(0) => return Err(BackplaneError::new("the broker has ended the connection")),
+                // After a short read, the end of the stream may have been announced by the same event, so read again.
                 Ok(bytes) => {
-                    let is_drained = bytes < len_max && socket.stream.is_drained_by_short_read();
-                    // After a failed write, there may be no further event.
-                    *is_readable = !is_drained || write_error.is_some();
                     self.protocol.received(bytes, now);
                     return Ok(true);
                 }
@@ -375,7 +394,7 @@ impl Redis {
             }
         }
         match write_error.take() {
-            Some((error, _)) => Err(ended(&error)),
+            Some(error) => Err(ended(&error)),
             None => Ok(false),
         }
     }
@@ -479,9 +498,9 @@ impl Backplane for Redis {
             Link::Resolving { check_at, deadline } => Some(*check_at.min(deadline)),
             Link::Connecting { deadline, .. } => Some(*deadline),
             Link::Connected {
-                write_error: Some((_, at)),
+                unfinished_since: Some(since),
                 ..
-            } => Some(*at),
+            } => Some(*since),
             Link::Connected { .. } => self.protocol.deadline(),
         }
     }
@@ -519,6 +538,9 @@ const RESOLVER_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long the thread may take. Resolvers ask a second server after 5 s.
 const RESOLVER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Maximum reads of 64 KiB in a row without an event, which a message that is too long causes.
+const READS_MAX: usize = 4;
 
 /// Maximum blocks of the outbox in one write: more than the window has.
 const SLICES_MAX: usize = 16;

@@ -59,6 +59,8 @@ pub(super) struct Protocol {
     liveness: Liveness,
     /// A missing permission for the fence was logged.
     is_fence_refusal_logged: bool,
+    /// That the server is not a single one was logged.
+    is_topology_logged: bool,
 }
 
 /// Progress of the connection.
@@ -148,6 +150,7 @@ impl Protocol {
             probe_channel: String::new(),
             liveness: Liveness::new(Instant::now()),
             is_fence_refusal_logged: false,
+            is_topology_logged: false,
         }
     }
 
@@ -490,7 +493,7 @@ impl Protocol {
     }
 
     /// Processes an error. Any error ends the connection, except one to the commands of the fence: an error to a publication
-    /// and an error to a subscription cannot be told apart, because a subscription has no reply if it succeeds; and servers
+    /// and an error to a subscription look the same, because a subscription has no reply if it succeeds; and servers
     /// refuse either only as long as a person or a script makes them.
     fn refused(&mut self, text: Range<usize>, now: Instant) -> Result<(), BackplaneError> {
         if let Some(Reply::ClientList { .. } | Reply::ClientKill { .. }) = self.replies.front() {
@@ -537,22 +540,27 @@ impl Protocol {
         if !resp::is_map(element) || value("proto") != Some("3") {
             return Err(not_resp3());
         }
-        match (value("mode"), value("role")) {
+        let warning = match (value("mode"), value("role")) {
             (Some("sentinel"), _) => {
                 return Err(BackplaneError::permanent(
                     "the broker is a Sentinel, which delivers no messages: connect to the primary server",
                 ));
             }
-            (_, Some("replica" | "slave")) => log::warn!(
-                "the broker is a replica: what is published here does not reach clients of the primary server"
+            (_, Some("replica" | "slave")) => Some(
+                "the broker is a replica: what is published here does not reach clients of the primary server",
             ),
-            (Some("cluster"), _) => log::warn!(
-                "the broker is a cluster: servers that connect to different nodes of it may receive messages in different \
-                 orders"
+            (Some("cluster"), _) => Some(
+                "the broker is a cluster: servers that connect to different nodes of it may receive messages in \
+                 different orders",
             ),
-            _ => {}
-        }
+            _ => None,
+        };
         self.identity.number = value("id").and_then(|id| id.parse().ok());
+        if let Some(warning) = warning
+            && !mem::replace(&mut self.is_topology_logged, true)
+        {
+            log::warn!("{warning}");
+        }
         Ok(())
     }
 

@@ -1,11 +1,11 @@
-//! [`Settings`]: which server to connect to, as whom, and the prefix of the channels.
+//! [`Settings`]: which server to connect to, the user, and the prefix of the channels.
 
 use std::fmt;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a [`Redis`](super::Redis) connects to, and as whom.
+/// Where a [`Redis`](super::Redis) connects to, and its user there.
 ///
 /// Parsed from a URL:
 ///

@@ -1,10 +1,11 @@
-//! The part of the read phase that precedes the WebSocket protocol: the header of the PROXY protocol, and the handshake of
-//! TLS.
+//! The prologue of a session: the part of the read phase that precedes HTTP. It consists of the header of the PROXY
+//! protocol and the TLS handshake, in this order, as far as the listener demands them.
 //!
-//! Until both are complete, the session has the phase `Prologue` and extra state, so that the fast paths of the read
-//! phase do not apply to it. Sessions of listeners that demand neither execute no instruction for them.
+//! Until the prologue is complete, the session has the phase `Prologue` and extra state, so that the fast paths of the read
+//! phase do not apply to it. Sessions of listeners that demand neither execute no instruction for the prologue.
 //!
-//! A handshake of TLS takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKES_PER_TURN`]).
+//! A TLS handshake takes as long as hundreds of messages, so a turn continues only a few ([`HANDSHAKE_WORK_PER_TURN`],
+//! [`HANDSHAKE_TIME_PER_TURN`]).
 
 use crate::engine::Engine;
 #[cfg(feature = "proxy-protocol")]
@@ -21,16 +22,19 @@ use crate::stats::Refusal;
 #[cfg(feature = "tls")]
 use crate::tls::Failure;
 #[cfg(feature = "tls")]
-use crate::tls::stream::{Handshake, HandshakeFailure};
+use crate::tls::stream::{HANDSHAKE_WORK, Handshake, HandshakeFailure};
 #[cfg(feature = "tls")]
 use std::io::ErrorKind;
 #[cfg(feature = "proxy-protocol")]
 use std::io::Read;
 #[cfg(feature = "proxy-protocol")]
 use std::mem;
+#[cfg(feature = "tls")]
+use std::time::Duration;
 
 impl Engine {
-    /// Called for a new connection of a listener that demands the header, TLS, or both.
+    /// Called for a new connection of a listener that demands the header of the PROXY protocol (`is_proxied`), TLS, or
+    /// both.
     pub(crate) fn expect_prologue(&mut self, slot: usize, is_proxied: bool) {
         let session = &mut self.sessions[slot];
         session.phase = Phase::Prologue;
@@ -45,8 +49,8 @@ impl Engine {
         debug_assert!(is_proxied);
     }
 
-    /// Reads once. If the header or the handshake is complete afterwards, continues with what follows it. Returns the
-    /// number of messages that were processed.
+    /// Reads once, and continues the handshake or parses the header. If the header completes the prologue, processes the
+    /// input behind it. Returns the number of messages that were processed.
     #[inline(never)]
     pub(super) fn read_prologue(&mut self, slot: usize, handler: &mut impl Handler) -> usize {
         if !self.sessions[slot].is_readable {
@@ -72,22 +76,22 @@ impl Engine {
         messages
     }
 
-    /// Reads once, and continues the handshake of TLS. If the turn has continued enough of them, queues the session for
-    /// the next turn.
+    /// Reads once, and continues the TLS handshake. If this turn has spent [`HANDSHAKE_WORK_PER_TURN`] or
+    /// [`HANDSHAKE_TIME_PER_TURN`] already, does nothing: the session stays readable, so the caller queues it again.
     #[cfg(feature = "tls")]
     fn continue_handshake(&mut self, slot: usize) {
-        if self.handshakes_left == 0 {
+        if self.handshake_work_left == 0 || self.handshake_time_left.is_zero() {
             return;
         }
         let session = &mut self.sessions[slot];
         let Some(tls) = session.stream.tls_mut() else {
             return;
         };
+        let begin = self.timers.elapsed(self.now);
         let result = tls.handshake();
-        // A part of a message costs nothing worth mentioning.
-        if tls.take_work() > 0 {
-            self.handshakes_left -= 1;
-        }
+        let taken = self.timers.elapsed(self.now).saturating_sub(begin);
+        self.handshake_time_left = self.handshake_time_left.saturating_sub(taken);
+        self.handshake_work_left = self.handshake_work_left.saturating_sub(tls.take_work());
         session.is_readable = !tls.is_drained();
         let is_resumed = tls.is_resumed();
         if !tls.has_unsent() {
@@ -144,9 +148,9 @@ impl Engine {
         }
     }
 
-    /// Appends input to the part of the header that has arrived before, and parses it. When the header is complete,
-    /// sets the phase to `Live` or begins the handshake of TLS, or refuses the session if its client's address has reached
-    /// a limit.
+    /// Appends input to the part of the header that has arrived before, and parses the header. When it is complete, sets
+    /// the phase to `Live` or begins the TLS handshake, or refuses the session if the client's address has reached a
+    /// limit.
     #[cfg(feature = "proxy-protocol")]
     fn receive_proxy_header(&mut self, slot: usize, input: &[u8]) {
         let session = &mut self.sessions[slot];
@@ -165,7 +169,7 @@ impl Engine {
                     self.buffers.put(bytes);
                     let session = &mut self.sessions[slot];
                     session.phase = Phase::Prologue;
-                    // TLS may have input that no event will report.
+                    // Input behind the header is in `tls` now, and no event reports it.
                     session.is_readable = true;
                     return;
                 }
@@ -188,10 +192,16 @@ impl Engine {
     }
 }
 
-/// Maximum bytes of a read: enough for a header, and usually for the request.
+/// Maximum bytes of a read: enough for a header of the PROXY protocol, and usually for the HTTP request behind it.
 #[cfg(feature = "proxy-protocol")]
 const READ_BYTES: usize = 1024;
 
-/// Maximum handshakes of TLS that one turn continues: 2 to 4 ms of work, so that open sessions are not delayed by more.
+/// Maximum cost of the TLS handshakes that one turn continues, expressed in bytes: that of 16 of them, 2 to 4 ms, which is
+/// the delay of open sessions.
 #[cfg(feature = "tls")]
-pub(crate) const HANDSHAKES_PER_TURN: usize = 16;
+pub(crate) const HANDSHAKE_WORK_PER_TURN: usize = 16 * HANDSHAKE_WORK;
+
+/// Time after which a turn continues no further handshake. One handshake can take milliseconds: with an RSA key of 4096
+/// bits (4 ms), or with a long chain of client certificates (7 ms). Not measured if time is simulated.
+#[cfg(feature = "tls")]
+pub(crate) const HANDSHAKE_TIME_PER_TURN: Duration = Duration::from_millis(4);

@@ -309,8 +309,8 @@ impl Engine {
         payload
     }
 
-    /// Returns the work of the session's last reads that their bytes do not show: tiny records of TLS, and records without
-    /// bytes. Also notices what the reads have left to be sent.
+    /// Returns the cost of the session's last reads in addition to their bytes: that of tiny TLS records, and of records
+    /// without data. If the reads have caused an answer of TLS, queues the session for the flush phase.
     #[cfg(feature = "tls")]
     fn take_tls_work(&mut self, slot: usize) -> usize {
         let session = &mut self.sessions[slot];
@@ -319,7 +319,7 @@ impl Engine {
         };
         let work = tls.take_work();
         self.tls_read_work += work;
-        // TLS 1.2 answers a renegotiation.
+        // In TLS 1.2, the refusal of a renegotiation.
         if tls.has_unsent() && !session.is_blocked {
             self.queue_flush(slot);
         }

@@ -2,6 +2,7 @@
 
 use super::Tls;
 use super::certificates::{Pair, Pem, TlsCertificate};
+use super::client_tickets::ClientTickets;
 use super::error::{TlsError, TlsErrorKind};
 use super::resolver::Resolver;
 use rustls::crypto::ring::{Ticketer, default_provider};
@@ -14,16 +15,16 @@ use std::sync::Arc;
 
 /// Collects certificates and settings for a [`Tls`]; see [`Tls::builder`].
 ///
-/// The first certificate is for clients that ask for no name (SNI), as those that connect to an IP address, or for an
-/// unknown one. The others are selected by the DNS names in them. `*.example.org` stands for one label:
-/// `a.example.org`, neither `example.org` nor `a.b.example.org`. An exact name takes precedence over a wildcard, and the
-/// first of several certificates for a name over the others, unless the client supports only the type of a later key: a
-/// server can have an ECDSA and an RSA certificate for the same names.
+/// The DNS names in the certificates select the one for a client, by the host name that it sends (SNI). `*.example.org`
+/// stands for one label: it selects for `a.example.org`, but neither for `example.org` nor for `a.b.example.org`. An exact
+/// name takes precedence over a wildcard. Of several certificates for a name, the first whose key has a type that the client
+/// supports is used, so a server can have an ECDSA and an RSA certificate for the same names. The first certificate is the
+/// default: for clients that send no name, such as those that connect to an IP address, or an unknown one.
 ///
-/// TLS 1.2 and 1.3 are spoken, with ALPN `http/1.1`: a client that offers only other protocols, such as `h2`, is refused
-/// with an alert, and one that offers none is accepted. Sessions are resumed by tickets that the client stores (one for
-/// each full handshake, for at most 12 h), so the server stores none. There is no early data (0-RTT), because it can be
-/// replayed.
+/// The versions are TLS 1.2 and 1.3. ALPN is `http/1.1`: a client that offers only other protocols, such as `h2`, is refused
+/// with an alert, and a client without ALPN is accepted. Clients can resume sessions with a ticket, which they get in each
+/// handshake and may store for 12 h. The server stores no sessions. There is no early data (0-RTT), because an attacker can
+/// replay it.
 ///
 /// ```no_run
 /// use wsloop::{ClientCertificates, Tls};
@@ -88,11 +89,12 @@ impl TlsBuilder {
     }
 
     /// Asks clients for a certificate that one of the CAs in a PEM file has issued, directly or through intermediates
-    /// that the client sends. Replaces other CAs. [`Tls::reload`] reads the file again.
+    /// that the client sends. Replaces CAs from an earlier call. [`Tls::reload`] reads the file again.
     ///
-    /// The validity of a client's certificate is checked in full handshakes only: a resumed session needs none, for at
-    /// most 12 h. A change of the CAs ends the validity of all tickets. Revocation lists are not supported; make
-    /// certificates that expire soon, or pass a configuration of rustls to [`Tls::from_config`].
+    /// A client's certificate is checked in full handshakes only. A client that resumes a session sends no certificate, and
+    /// gets a new ticket: if it reconnects within the lifetime of its ticket, it is accepted after its certificate has
+    /// expired. A reload with other CAs makes all tickets invalid. Revocation lists are not supported; for these, pass a
+    /// configuration of rustls to [`Tls::from_config`].
     pub fn client_ca_file(mut self, path: impl Into<PathBuf>, need: ClientCertificates) -> Self {
         self.clients = Some((Pem::File(path.into()), need));
         self
@@ -113,8 +115,8 @@ impl TlsBuilder {
     }
 
     /// Reads the files and checks the certificates and settings. A certificate that has expired or is not valid yet is
-    /// accepted, as nginx and HAProxy do, so that a server starts with a wrong clock, too; see
-    /// [`Tls::certificates`].
+    /// accepted, as nginx and HAProxy do, so that a server with a wrong clock starts, too. To detect such a certificate, call
+    /// [`TlsCertificate::is_valid_now`] on each of [`Tls::certificates`].
     ///
     /// # Errors
     /// No certificate was added, a file cannot be read or used, or a key does not belong to its certificate. The message
@@ -124,13 +126,24 @@ impl TlsBuilder {
         Ok(Tls::from_loaded(self, loaded))
     }
 
-    /// Returns the place of a certificate.
+    /// Returns the file or the PEM in memory of a certificate.
     pub(super) fn place(&self, index: usize) -> &Pem {
         &self.pairs[index].certificate
     }
 
-    /// Builds the configuration. Retains the tickets of `previous` if the same clients are accepted: otherwise a client
-    /// could resume a session that its certificate no longer allows.
+    /// Checks that [`load`](Self::load) cannot wait for another process: a server that reloads its files serves nobody
+    /// meanwhile.
+    pub(super) fn check_load_does_not_wait(&self) -> Result<(), TlsError> {
+        let pairs = self.pairs.iter();
+        let files = pairs.flat_map(|pair| [&pair.certificate, &pair.key]);
+        let clients = self.clients.iter().map(|(pem, _)| pem);
+        files
+            .chain(clients)
+            .try_for_each(Pem::check_read_does_not_wait)
+    }
+
+    /// Builds the configuration. Retains the ticket keys of `previous` if the CAs of client certificates are the same, and
+    /// certificates are required as before. Otherwise a client that is no longer accepted could resume its session.
     pub(super) fn load(&self, previous: Option<&Tickets>) -> Result<Loaded, TlsError> {
         if self.pairs.is_empty() {
             return Err(TlsError::of(TlsErrorKind::NoPairs));
@@ -176,15 +189,18 @@ impl TlsBuilder {
         let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(keys)));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Tickets are stateless. Browsers and libraries use one connection for a WebSocket, so a second ticket would be
-        // unused; each costs about 200 bytes to send, and more with a client certificate, which is in it.
+        // unused. A ticket has about 200 bytes, and the client's certificate in addition.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 1;
         let tickets = match previous {
             Some(previous) if previous.clients == clients => previous.clone(),
-            Some(_) | None => Tickets {
-                producer: Ticketer::new().map_err(rustls)?,
-                clients,
-            },
+            Some(_) | None => {
+                let mut producer = Ticketer::new().map_err(rustls)?;
+                if clients.is_some() {
+                    producer = Arc::new(ClientTickets::new(producer));
+                }
+                Tickets { producer, clients }
+            }
         };
         config.ticketer = Arc::clone(&tickets.producer);
         Ok(Loaded {
@@ -195,16 +211,17 @@ impl TlsBuilder {
     }
 }
 
-/// A configuration of rustls, and what is known about it.
+/// A configuration of rustls, with the certificates and the ticket keys in it.
 pub(super) struct Loaded {
     pub(super) config: ServerConfig,
     pub(super) certificates: Arc<[TlsCertificate]>,
     pub(super) tickets: Tickets,
 }
 
-/// The keys of tickets, which stay valid as long as the same clients are accepted.
+/// The keys of tickets, and the clients for which they are used. If other clients are accepted, the keys are replaced.
 #[derive(Clone)]
 pub(super) struct Tickets {
     producer: Arc<dyn ProducesTickets>,
+    /// The CAs of client certificates, and whether a certificate is required.
     clients: Option<(Vec<CertificateDer<'static>>, ClientCertificates)>,
 }

@@ -7,15 +7,16 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// A certificate of a server: the first of a chain; see [`Tls::certificates`](crate::Tls::certificates). Displays its
-/// names and its expiry, as in `example.org and 2 more names, valid until 2027-02-20 06:00:00 UTC`.
+/// The certificate of a server, which is the first of its chain; see [`Tls::certificates`](crate::Tls::certificates). As
+/// text, it is its first name and its expiry: `example.org and 2 more names, valid until 2027-02-20 06:00:00 UTC`.
+/// Two certificates are equal if their DER is.
 #[derive(Clone)]
 pub struct TlsCertificate {
     der: CertificateDer<'static>,
@@ -39,7 +40,7 @@ impl TlsCertificate {
     }
 
     /// Returns the DNS names in the certificate (`subjectAltName`) in lower case, such as `example.org` and
-    /// `*.example.org`. The common name is none of them: clients ignore it.
+    /// `*.example.org`. The common name is not included, because clients ignore it.
     pub fn dns_names(&self) -> &[String] {
         &self.dns_names
     }
@@ -140,7 +141,7 @@ impl fmt::Debug for TlsCertificate {
     }
 }
 
-/// Where PEM is.
+/// The source of PEM data.
 #[derive(Clone)]
 pub(super) enum Pem {
     File(PathBuf),
@@ -161,17 +162,34 @@ impl Pem {
         if bytes.len() > FILE_BYTES_MAX {
             return Err(fail(TlsErrorKind::TooLarge));
         }
-        // The tag and a length above 127 of an ASN.1 sequence: no text begins so.
+        // DER begins with the tag of a sequence, 0x30. A length above 127 begins with a byte above 0x7f, which is not ASCII.
         if let [0x30, 0x80..=0xff, ..] = bytes {
             return Err(fail(TlsErrorKind::Binary));
         }
-        // In the encrypted forms, rustls finds no key or invalid base64.
+        // Without this check, the error for an encrypted key would be that there is no key, or that base64 is invalid.
         if ENCRYPTED.iter().any(|mark| contains(bytes, mark)) {
             return Err(fail(TlsErrorKind::EncryptedKey));
         }
         <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes)
             .map(|section| section.map_err(|_| fail(TlsErrorKind::InvalidPem)))
             .collect()
+    }
+
+    /// Returns an error if a read could wait for another process, as one of a pipe or a terminal does.
+    pub(super) fn check_read_does_not_wait(&self) -> Result<(), TlsError> {
+        match self {
+            Self::File(path)
+                if fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir()) =>
+            {
+                let error = io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it is not a regular file, and a reload would wait for it",
+                );
+                Err(TlsError::at(self, TlsErrorKind::Read(error)))
+            }
+            // The read returns other errors.
+            Self::File(_) | Self::Memory { .. } => Ok(()),
+        }
     }
 
     /// Returns the certificates; at least one.
@@ -223,7 +241,8 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Reads the pair and checks that the key belongs to the certificate. Logs a warning if the chain is not in order.
+    /// Reads the pair and checks that the key belongs to the certificate. Logs a warning if a certificate in the chain is
+    /// not the issuer of the one before it.
     pub(super) fn load(
         &self,
         provider: &CryptoProvider,
@@ -254,7 +273,8 @@ impl Pair {
         let malformed = || fail(TlsErrorKind::InvalidCertificate);
         let fields: Option<Vec<_>> = pair.cert.iter().map(|der| Fields::read(der)).collect();
         let fields = fields.ok_or_else(malformed)?;
-        // The chain is sent as it is: TLS 1.3 clients sort it, and others may know the issuer.
+        // Not an error, and the chain is sent as it is: clients of TLS 1.3 should accept any order (RFC 8446 section 4.4.2), and
+        // others may have the issuer already.
         let wrong = fields
             .windows(2)
             .position(|two| two[0].issuer != two[1].subject);
@@ -271,7 +291,7 @@ impl Pair {
     }
 }
 
-/// Reads a file up to one byte above the maximum, so that a wrong path such as a device does not fill the memory.
+/// Reads a file, up to one byte above the maximum: an endless file, such as a device, must not fill the memory.
 fn read_file(path: &PathBuf) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut file = File::open(path)?.take(FILE_BYTES_MAX as u64 + 1);
@@ -283,11 +303,12 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Marks of an encrypted private key: PKCS#8, and the older form of OpenSSL.
+/// Strings in the PEM of an encrypted private key: PKCS#8, and the older form of OpenSSL.
 const ENCRYPTED: [&[u8]; 2] = [
     b"-----BEGIN ENCRYPTED PRIVATE KEY-----",
     b"Proc-Type: 4,ENCRYPTED",
 ];
 
-/// Maximum size of a file. A chain has some kilobytes, and all root certificates of a system 250 KB.
+/// Maximum size of a file or a PEM in memory. A chain has some kilobytes; the file of all root certificates of a system has
+/// 250 KB.
 const FILE_BYTES_MAX: usize = 1 << 20;

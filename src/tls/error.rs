@@ -4,11 +4,11 @@ use super::certificates::TlsCertificate;
 use std::fmt;
 use std::io;
 
-/// Certificates or settings that [`Tls`](crate::Tls) cannot use. The message names the file, what is wrong with it, and
-/// what to do.
+/// An error of certificates or settings that [`Tls`](crate::Tls) cannot use. The message names the file, what is wrong with
+/// it, and what to do.
 #[derive(Debug)]
 pub struct TlsError {
-    /// The file or the PEM in memory. Empty if the error is about none.
+    /// The file or the PEM in memory, as text. Empty if the error is about neither.
     place: String,
     kind: TlsErrorKind,
 }
@@ -35,23 +35,24 @@ pub enum TlsErrorKind {
     UnsupportedKey,
     /// A certificate is malformed, or is not of version 3 of X.509.
     InvalidCertificate,
-    /// The private key belongs to another certificate: perhaps one of two files was not written yet. Has the place of the
-    /// certificate.
+    /// The private key does not belong to the certificate: perhaps only one of the two files has been renewed yet. The
+    /// string names the file of the certificate.
     KeyMismatch(String),
-    /// The private key belongs to a certificate that is not the first of the chain. Has its position, counted from 1.
+    /// The private key belongs to a certificate that is not the first of the chain. The number is its position, counted
+    /// from 1.
     ChainOrder(usize),
-    /// On a reload: the certificate has expired or is not valid yet, and the one that it would replace is valid.
+    /// On a reload: this certificate has expired or is not valid yet, and the one that it would replace is valid.
     NotValidNow(TlsCertificate),
-    /// There is no certificate.
+    /// The builder has no certificate.
     NoPairs,
-    /// [`Tls::reload`](crate::Tls::reload) of a configuration of rustls, which is not known to come from files.
+    /// [`Tls::reload`](crate::Tls::reload) was called while the configuration is one of rustls, which has no files.
     NotReloadable,
     /// rustls rejects the settings.
     Rustls(rustls::Error),
 }
 
 impl TlsError {
-    /// Returns an error about a file or PEM.
+    /// Returns an error about a file or a PEM in memory.
     pub(super) fn at(place: &impl ToString, kind: TlsErrorKind) -> Self {
         let place = place.to_string();
         Self { place, kind }

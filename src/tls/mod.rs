@@ -1,7 +1,15 @@
 //! TLS for listeners: `wss://`.
+//!
+//! - Configuration: [`TlsBuilder`] reads PEM (`certificates`, `der`) and builds a `ServerConfig` of rustls, with a
+//!   [`resolver`] that selects the certificate. [`Tls`] holds the current one and replaces it on a reload.
+//! - Connections: [`stream`] moves bytes between a session and its socket. `rustls_layer` does the handshake and TLS 1.2,
+//!   [`record`] the records of TLS 1.3.
+//!
+//! Nothing here registers sockets, measures time or ends sessions: `server` does.
 
 mod builder;
 mod certificates;
+pub(crate) mod client_tickets;
 mod der;
 mod error;
 mod record;
@@ -48,11 +56,11 @@ pub struct Tls {
 
 struct Shared {
     current: RwLock<Current>,
-    /// Locked during a reload, which reads files, while `current` remains readable.
+    /// Locked for a whole reload, which reads files. Meanwhile, new connections can read `current`.
     source: Mutex<Source>,
 }
 
-/// What new connections use.
+/// The configuration for new connections.
 #[derive(Clone)]
 struct Current {
     config: Arc<ServerConfig>,
@@ -94,9 +102,15 @@ impl Tls {
         Self::builder().certificate_pem(certificate, key).build()
     }
 
-    /// Uses a configuration of rustls as it is (the resolver of certificates is wrapped, to report the name in
-    /// [`TlsSession`]); [`rustls`](crate::rustls) is the version to use. It should have ALPN
-    /// `http/1.1` or none: a client that offers both `h2` and `http/1.1` gets the first one in the configuration.
+    /// Uses a configuration of rustls; [`rustls`](crate::rustls) is the version to use.
+    ///
+    /// ALPN should be `http/1.1` or empty. If `h2` precedes `http/1.1`, clients that offer both get HTTP/2, which this
+    /// library does not support. These settings of the configuration are not used as they are:
+    ///
+    /// - The resolver of certificates is wrapped, so that [`TlsSession::server_name`] can return the name.
+    /// - `enable_secret_extraction` is set, for the record layer of TLS 1.3.
+    /// - `max_fragment_size` has no effect in TLS 1.3 after the handshake.
+    /// - Early data is discarded, so `max_early_data_size` should be 0, the default.
     pub fn from_config(config: Arc<ServerConfig>) -> Self {
         Self::new(Current::new(&config, [].into()), Source::Config)
     }
@@ -119,13 +133,12 @@ impl Tls {
         }
     }
 
-    /// Reads all files again, and uses them for connections that begin from now on. Open sessions continue. Returns the
+    /// Reads all files again, and uses their contents for new connections. Open sessions continue. Returns the
     /// certificates before and after.
     ///
-    /// The tickets of clients remain valid, unless the CAs of client certificates have changed.
+    /// Tickets that clients hold remain valid, unless the CAs of client certificates have changed.
     ///
-    /// Reads files, and so blocks as long as the disk does. A program whose files are on a slow disk calls this on
-    /// another thread.
+    /// Blocks while the files are read. If they are on a slow disk, call this on another thread than the server's.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), wsloop::TlsError> {
@@ -140,13 +153,15 @@ impl Tls {
     /// ```
     ///
     /// # Errors
-    /// As [`TlsBuilder::build`]; or a certificate has expired or is not valid yet, and the one that it would replace is
-    /// valid. Nothing changes then: all certificates and settings remain in use.
+    /// As [`TlsBuilder::build`]; or a path is now that of a pipe or a device, which could block the caller; or a certificate
+    /// has expired or is not valid yet, and the one that it would replace is valid; or the configuration is one of rustls
+    /// ([`from_config`](Self::from_config)). After an error, all certificates and settings remain in use.
     pub fn reload(&self) -> Result<TlsReload, TlsError> {
         let mut source = self.source();
         let Source::Builder(builder, tickets) = &mut *source else {
             return Err(TlsError::of(TlsErrorKind::NotReloadable));
         };
+        builder.check_load_does_not_wait()?;
         let loaded = builder.load(Some(tickets))?;
         let before = self.now();
         for (index, (old, new)) in before
@@ -164,11 +179,12 @@ impl Tls {
         Ok(self.set(Current::new(&loaded.config, loaded.certificates)))
     }
 
-    /// Replaces all certificates and settings by those of a builder, for connections that begin from now on. Later
-    /// reloads read its files.
+    /// Replaces all certificates and settings by those of a builder, for new connections. Later reloads read the files
+    /// of this builder. Tickets remain valid as after a [`reload`](Self::reload). Certificates that are not valid now are
+    /// accepted, as [`TlsBuilder::build`] accepts them.
     ///
     /// # Errors
-    /// As [`TlsBuilder::build`]. Nothing changes then.
+    /// As [`TlsBuilder::build`]. After an error, all certificates and settings remain in use.
     pub fn replace(&self, builder: TlsBuilder) -> Result<TlsReload, TlsError> {
         let mut source = self.source();
         let loaded = match &*source {
@@ -179,22 +195,23 @@ impl Tls {
         Ok(self.set(Current::new(&loaded.config, loaded.certificates)))
     }
 
-    /// Replaces all certificates and settings by a configuration of rustls, for connections that begin from now on.
+    /// Replaces all certificates and settings by a configuration of rustls, for new connections; see
+    /// [`from_config`](Self::from_config). Tickets are those of the configuration.
     pub fn replace_config(&self, config: Arc<ServerConfig>) {
         let mut source = self.source();
         *source = Source::Config;
         self.set(Current::new(&config, [].into()));
     }
 
-    /// Returns the certificates that are in use, in the order of the builder. Empty if the configuration is one of
-    /// rustls, because certificates cannot be listed then.
+    /// Returns the certificates that are in use, in the order of the builder. Returns none if the configuration is one
+    /// of rustls, whose certificates cannot be listed.
     pub fn certificates(&self) -> Arc<[TlsCertificate]> {
         self.now().certificates
     }
 
     /// Returns the configuration for the next connection.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        // The lock holds a whole value at any time, so that a panic elsewhere cannot have left half of one.
+        // The value is only ever replaced as a whole, so a panic of another thread cannot have left it incomplete.
         let current = self.shared.current.read();
         Arc::clone(&current.unwrap_or_else(PoisonError::into_inner).config)
     }
@@ -238,7 +255,7 @@ impl Current {
     }
 }
 
-/// What [`Tls::reload`] or [`Tls::replace`] has changed.
+/// The certificates before and after [`Tls::reload`] or [`Tls::replace`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TlsReload {
@@ -249,8 +266,8 @@ pub struct TlsReload {
 }
 
 impl TlsReload {
-    /// Returns whether a certificate is another one than before. Other changes, such as those of an intermediate
-    /// certificate or of the CAs of clients, are in effect, too.
+    /// Returns whether a certificate of the server has changed. `false` does not mean that nothing has changed: new
+    /// intermediate certificates and CAs of clients are in use, too.
     pub fn is_changed(&self) -> bool {
         self.before != self.after
     }

@@ -1,19 +1,20 @@
 //! The record layer of TLS 1.3 (RFC 8446 section 5) for one connection, after rustls has completed the handshake.
 //!
 //! rustls' own layer needs 2.5 KB more per connection: expanded keys (1.1 KB), buffers for messages and the state of the
-//! handshake. This one retains the keys as they are and expands them for each call, which takes 0.15 us with AES. It opens
-//! and seals in place. The cryptography is ring's. The new keys after a key update are rustls' ([`KernelConnection`]).
+//! handshake. This layer retains the keys unexpanded and expands them in each call, which takes 0.15 us with AES. It opens
+//! and seals in place. ring encrypts and decrypts. rustls derives the new keys after a KeyUpdate ([`KernelConnection`]).
 //!
-//! It accepts what rustls accepts, except a KeyUpdate that is divided among records, or is not alone in its record.
-//! `tests/record.rs` compares the two.
+//! This layer accepts what rustls accepts, with three exceptions: a KeyUpdate that is divided among records or is not alone
+//! in its record, a handshake record without content (RFC 8446 section 5.1 forbids it), and a header whose type or version
+//! is not that of RFC 8446 section 5.2 (rustls does not check it). `tests/record.rs` compares the two layers.
 
 use super::stream::{Processed, RECORD_PLAIN_BYTES_MAX, RECORDS_PER_READ, Slices};
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{
-    AlertDescription, ConnectionTrafficSecrets, Error, ExtractedSecrets, InvalidMessage,
-    PeerMisbehaved, ProtocolVersion, SupportedCipherSuite,
+    AlertDescription, ConnectionTrafficSecrets, Error, ExtractedSecrets, HandshakeType,
+    InvalidMessage, PeerMisbehaved, ProtocolVersion, SupportedCipherSuite,
 };
 
 /// Keys and counters of both directions.
@@ -27,6 +28,7 @@ pub(super) struct Records {
     key_updates_left: u8,
 }
 
+/// The key and the counter of one direction.
 pub(super) struct Direction {
     pub(super) secrets: ConnectionTrafficSecrets,
     /// Number of records since the last change of the key.
@@ -62,7 +64,8 @@ impl Records {
     }
 
     /// Opens the records in `input`, and passes their data to `deliver`, until a record is incomplete or
-    /// [`RECORDS_PER_READ`] are opened. On an error, appends the alert to `output`.
+    /// [`RECORDS_PER_READ`] are opened. If a record is invalid, appends an alert to `output`. If the error is an alert of
+    /// the peer, there is no alert to send.
     pub(super) fn process(
         &mut self,
         input: &mut [u8],
@@ -119,8 +122,19 @@ impl Records {
                     self.seal_alert(FATAL, description.into(), output);
                     return Err(InvalidMessage::InvalidKeyUpdate.into());
                 }
-                (HANDSHAKE, _) => {
+                (HANDSHAKE, &[KEY_UPDATE, ..]) => {
                     return Err(self.failed(InvalidMessage::InvalidKeyUpdate.into(), output));
+                }
+                (HANDSHAKE, &[message, ..]) => {
+                    let error = Error::InappropriateHandshakeMessage {
+                        expect_types: vec![HandshakeType::KeyUpdate],
+                        got_type: message.into(),
+                    };
+                    return Err(self.failed(error, output));
+                }
+                (ALERT, _) => {
+                    let error = InvalidMessage::MissingData("AlertMessagePayload");
+                    return Err(self.failed(error.into(), output));
                 }
                 _ => return Err(self.failed(InvalidMessage::InvalidContentType.into(), output)),
             }
@@ -128,8 +142,9 @@ impl Records {
         Ok(processed)
     }
 
-    /// Seals the next `len_max` bytes of `plain`, or all that are left, in records that are appended to `sealed`. Returns
-    /// their number.
+    /// Seals the next `len_max` bytes of `plain`, or all that are left, and appends the records to `sealed`. A KeyUpdate
+    /// precedes them if the peer has asked for one or the key has reached its limit. Returns the number of bytes that were
+    /// sealed.
     pub(super) fn seal(
         &mut self,
         plain: &mut Slices<'_, '_>,
@@ -172,9 +187,9 @@ impl Records {
         let description = match error {
             Error::DecryptError => AlertDescription::BadRecordMac,
             Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-            Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
-                AlertDescription::DecodeError
-            }
+            Error::InvalidMessage(
+                InvalidMessage::InvalidKeyUpdate | InvalidMessage::MissingData(_),
+            ) => AlertDescription::DecodeError,
             _ => AlertDescription::UnexpectedMessage,
         };
         self.seal_alert(FATAL, description.into(), output);
@@ -208,7 +223,7 @@ impl Direction {
         }
     }
 
-    /// Appends one record, whose content `append` appends.
+    /// Appends one record to `sealed`. `append` appends its content, which is then sealed in place.
     pub(super) fn seal(
         &mut self,
         key: &Key,
@@ -249,10 +264,11 @@ impl Key {
     }
 }
 
-/// A record that is opened.
+/// An opened record.
 pub(super) struct Opened<'i> {
     pub(super) content_type: u8,
     pub(super) content: &'i [u8],
+    /// Length of the sealed record with its header.
     pub(super) record_len: usize,
 }
 
@@ -302,6 +318,7 @@ pub(super) fn open<'i>(
     }))
 }
 
+/// Bytes of a record's header: the outer content type, the version and the length.
 pub(super) const HEADER_BYTES: usize = 5;
 
 // Content types, RFC 8446 section 5.1.
@@ -318,9 +335,10 @@ const FATAL: u8 = 2;
 const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
 
-/// Maximum records that are sealed with one key. Section 5.5: "For AES-GCM, up to 2^24.5 full-size records (about 24
-/// million) may be encrypted on a given connection".
+/// Maximum records that are sealed with one key, before a KeyUpdate. Section 5.5: "For AES-GCM, up to 2^24.5 full-size
+/// records (about 24 million) may be encrypted on a given connection". Tests use a small number, to reach it.
 pub(super) const KEY_RECORDS_MAX: u64 = if cfg!(test) { 100 } else { 1 << 24 };
 
-/// Maximum KeyUpdates of the peer without data between them, as in rustls: each costs some microseconds.
+/// Maximum KeyUpdates of the peer without data between them. The value is that of rustls. Each KeyUpdate costs some
+/// microseconds.
 const KEY_UPDATES_MAX: u8 = 32;

@@ -1,7 +1,7 @@
-//! Selects the certificate for a connection by the name that the client asks for (SNI).
+//! Selects the certificate for a connection by the host name that the client sends (SNI).
 //!
-//! `ResolvesServerCertUsingSni` of rustls has neither wildcards nor a certificate for clients that send no name or an
-//! unknown one: clients that connect to an IP address send none.
+//! `ResolvesServerCertUsingSni` of rustls supports neither wildcards nor a default certificate. A default is needed for
+//! clients that send an unknown name, or none because they connect to an IP address.
 
 use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -22,7 +22,7 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// Returns a resolver for keys and the names of their certificates in lower case; at least one.
+    /// Returns a resolver for certificates, at least one, with their keys and their names in lower case.
     pub(super) fn new(certificates: Vec<(Arc<CertifiedKey>, Vec<String>)>) -> Self {
         let mut this = Self {
             keys: Vec::new(),
@@ -47,8 +47,8 @@ impl Resolver {
         this
     }
 
-    /// Returns the certificate for a name. Of several, the first one that `schemes` can verify, else the first one: then
-    /// the handshake fails with an alert.
+    /// Returns the certificate for a name. Of several, returns the first one whose key can sign with one of `schemes`, those
+    /// of the client. If there is none, returns the first one, and the handshake fails with an alert.
     fn find(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let found = name.and_then(|name| self.by_name(name));
         let found = found.unwrap_or(&self.default);

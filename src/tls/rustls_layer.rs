@@ -1,6 +1,7 @@
 //! The handshake, and the records of TLS 1.2, with rustls' unbuffered connection.
 
-use super::record::HEADER_BYTES;
+use super::client_tickets;
+use super::record::{HANDSHAKE, HEADER_BYTES};
 use super::stream::{Processed, RECORDS_PER_READ};
 use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -10,12 +11,14 @@ use rustls::unbuffered::{
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-/// rustls' connection.
+/// A connection of rustls, and its position in the input.
 pub(super) struct Rustls {
     pub(super) connection: UnbufferedServerConnection,
-    /// Number of bytes at the start of the input that rustls has opened: parts of a message of the handshake, which it
-    /// finds there when the rest arrives.
+    /// Number of bytes at the start of the input that rustls has opened and not consumed: parts of a handshake message.
+    /// rustls stores no input, and needs them at the same place when the rest of the message arrives.
     opened_len: usize,
+    /// When the client's certificate was verified, if the ClientHello has a valid ticket: see [`client_tickets`].
+    verified_at: Option<u64>,
 }
 
 impl Rustls {
@@ -23,14 +26,15 @@ impl Rustls {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
             opened_len: 0,
+            verified_at: None,
         })
     }
 
     /// Opens the records in `input`, and passes their bytes to `deliver`, until a record is incomplete,
-    /// [`RECORDS_PER_READ`] are opened, or the handshake is complete. Appends what rustls wants to send to `output`.
+    /// [`RECORDS_PER_READ`] are opened, or the handshake is complete. Appends the messages and alerts of rustls to `output`.
     ///
-    /// rustls is given one record at a time, so that the records after the handshake can be opened by another layer, and
-    /// so that it is known which bytes rustls has opened and not used up.
+    /// Passes one record at a time to rustls, so that another layer can open the records after the handshake, and so that
+    /// the number of bytes is known that rustls has opened and not consumed.
     pub(super) fn process(
         &mut self,
         input: &mut [u8],
@@ -40,6 +44,7 @@ impl Rustls {
         let mut processed = Processed::default();
         let was_handshaking = self.connection.is_handshaking();
         let mut opened = self.opened_len;
+        client_tickets::set_verified_at(self.verified_at);
         while opened < input.len() && !processed.has_more && !processed.is_end {
             let record_len = record_len(&input[opened..]);
             // rustls checks the header of an incomplete record, too.
@@ -49,14 +54,16 @@ impl Rustls {
                 break;
             };
             opened += len;
+            processed.parts += usize::from(was_handshaking);
             processed.has_more = processed.records >= RECORDS_PER_READ
                 || was_handshaking && !self.connection.is_handshaking();
         }
         self.opened_len = opened - processed.consumed;
+        self.verified_at = client_tickets::take_verified_at();
         Ok(processed)
     }
 
-    /// Opens the last record of `input`.
+    /// Opens the last record of `input`. The records before it are opened already.
     fn process_record(
         &mut self,
         input: &mut [u8],
@@ -88,8 +95,8 @@ impl Rustls {
                     processed.is_end = true;
                     is_done = true;
                 }
-                // An attacker can replay early data, so no configuration of this crate accepts it. Of another one, it
-                // is discarded.
+                // An attacker can replay early data, so the configurations of `TlsBuilder` do not accept it. If another
+                // configuration does, the data is discarded.
                 Ok(ConnectionState::ReadEarlyData(mut data)) => {
                     while let Some(record) = data.next_record() {
                         discard += record?.discard;
@@ -108,10 +115,19 @@ impl Rustls {
         }
     }
 
-    /// Appends the alert that rustls wants to send after an error.
+    /// Ends the handshake because a message in it is too long. `input` begins with the parts of the message that rustls has
+    /// opened. Appends the alert to `output`.
+    pub(super) fn fail_oversized(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        // rustls sends an alert only for an error that it finds itself: here, the header of a record that is too long.
+        let header = [HANDSHAKE, 3, 3, 0xFF, 0xFF];
+        let mut input = [&input[..self.opened_len], &header].concat();
+        let _ = self.process_record(&mut input, output, &mut |_| {}, &mut Processed::default());
+    }
+
+    /// Appends the alert of rustls after an error.
     fn encode_alert(&mut self, output: &mut Vec<u8>) {
-        // rustls returns what it wants to send before it looks at its input. Without anything to send, it would look for
-        // the part of a message there.
+        // While rustls has something to send, it does not access its input, so the input can be empty here. Without
+        // `wants_write`, it would access the part of a message that it has opened.
         while self.connection.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(data)) =
                 self.connection.process_tls_records(&mut []).state
@@ -120,8 +136,8 @@ impl Rustls {
         }
     }
 
-    /// Seals `plain`, after what rustls wants to send itself. Appends the records to `sealed`. `input` is the input that
-    /// was not used up.
+    /// Seals `plain`, after pending messages of rustls. Appends the records to `sealed`. `input` is the input that was not
+    /// consumed, which rustls accesses in every call.
     pub(super) fn seal(
         &mut self,
         plain: &[u8],
@@ -133,8 +149,8 @@ impl Rustls {
         })
     }
 
-    /// Seals close_notify, after what rustls wants to send itself. Appends it to `sealed`. `input` is the input that was
-    /// not used up.
+    /// Seals close_notify, after pending messages of rustls. Appends the records to `sealed`. `input` as in
+    /// [`seal`](Self::seal).
     pub(super) fn seal_end(&mut self, input: &mut [u8], sealed: &mut Vec<u8>) {
         // A failure means that TLS has failed, or that the peer has sent close_notify and was answered: nothing can be sent.
         let _ = self.write(input, sealed, |traffic, sealed| {
@@ -142,8 +158,8 @@ impl Rustls {
         });
     }
 
-    /// Appends what rustls wants to send to `sealed`, and then what `seal` writes, which is called again if it needs more
-    /// space.
+    /// Appends pending messages of rustls to `sealed`, and then the records that `seal` writes. Calls `seal` with an empty
+    /// buffer first, which returns the number of bytes that it needs.
     fn write(
         &mut self,
         input: &mut [u8],
@@ -172,7 +188,7 @@ impl Rustls {
                     sealed.truncate(start + len);
                     return Ok(());
                 }
-                // Reported once, before the state that allows writing.
+                // rustls reports the peer's close_notify once. The next state allows writing.
                 Ok(ConnectionState::PeerClosed) => {}
                 Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
                 Err(error) => return Err(io::Error::new(ErrorKind::InvalidData, error)),
@@ -188,7 +204,7 @@ fn record_len(input: &[u8]) -> Option<usize> {
     (len <= input.len()).then_some(len)
 }
 
-/// Appends a message that rustls wants to send.
+/// Appends a pending message of rustls.
 pub(super) fn encode<Data>(mut data: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
     let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) else {
         return;

@@ -1,4 +1,5 @@
-//! The name of the host that a client asks for (SNI). In rustls, only the resolver of certificates receives it.
+//! Obtains the host name that a client sends (SNI). rustls' unbuffered connection does not return it; only the resolver
+//! of certificates receives it.
 
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -11,7 +12,7 @@ thread_local! {
     static NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
 }
 
-/// A resolver that stores the name, and asks another one.
+/// A resolver that stores the name, and passes the call to another resolver.
 #[derive(Debug)]
 struct Recorder(Arc<dyn ResolvesServerCert>);
 
@@ -26,8 +27,8 @@ impl ResolvesServerCert for Recorder {
     }
 }
 
-/// Returns the configuration with a resolver that stores the name for [`take`], and with keys that the record layer can
-/// have.
+/// Returns the configuration with two changes: the resolver stores the name for [`take`], and the secrets can be extracted
+/// for the record layer of TLS 1.3.
 pub(super) fn recorded(config: &ServerConfig) -> Arc<ServerConfig> {
     let mut config = config.clone();
     config.enable_secret_extraction = true;
@@ -35,7 +36,7 @@ pub(super) fn recorded(config: &ServerConfig) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// Forgets the name of an earlier ClientHello.
+/// Removes the name of an earlier ClientHello.
 pub(super) fn forget() {
     NAME.set(None);
 }

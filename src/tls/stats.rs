@@ -1,30 +1,31 @@
-//! Counters of TLS.
+//! Counters of TLS handshakes and failures.
 
 use rustls::Error;
 
-/// Counters of TLS, a part of [`Stats`](crate::Stats).
+/// Counters of TLS handshakes and failures on all listeners of a server; see [`Stats`](crate::Stats).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct TlsStats {
-    /// Handshakes that were completed.
+    /// Number of completed handshakes.
     pub handshakes: u64,
-    /// Those of them that continued an earlier session, with a ticket.
+    /// Number of these handshakes that resumed an earlier session with a ticket.
     pub resumed: u64,
     failures: [u64; Failure::NAMES.len()],
 }
 
 impl TlsStats {
-    /// Returns the number of failures by reason:
+    /// Returns each reason with its number of failures:
     ///
     /// - `not_tls`: the first byte does not begin TLS
     /// - `incompatible`: no common version, cipher suite or other parameter
-    /// - `alpn`: the client speaks other protocols than HTTP/1.1
-    /// - `client_certificate`: the certificate of the client is missing, or not accepted
-    /// - `alert`: the client has sent an alert, for example because it does not trust the server's certificate
-    /// - `closed`: the client has closed the connection before the end of the handshake
+    /// - `alpn`: the client offers protocols, but not HTTP/1.1
+    /// - `client_certificate`: the client's certificate is missing or not accepted
+    /// - `alert`: the client has sent an alert, in the handshake or later, for example because it does not trust the
+    ///   server's certificate
+    /// - `closed`: the connection has ended before the end of the handshake
     /// - `timeout`: [`Config::handshake_timeout`](crate::Config::handshake_timeout) has passed before the end of the
     ///   handshake
-    /// - `invalid`: the client has violated the protocol, in the handshake or later
+    /// - `invalid`: the client has violated the TLS protocol, in the handshake or later
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Failure::NAMES.into_iter().zip(self.failures)
     }
@@ -46,7 +47,7 @@ impl TlsStats {
     }
 }
 
-/// Why TLS failed, in the order of [`Failure::NAMES`].
+/// The reason of a failure of TLS. The variants are in the order of [`Failure::NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     NotTls,

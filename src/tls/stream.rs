@@ -1,17 +1,18 @@
 //! TLS between the engine and the socket of one session.
 //!
-//! [`TlsStream`] implements the contract of [`Stream`]: `read` returns opened bytes, `write` accepts bytes and seals
-//! them. rustls' unbuffered connection does the handshake, and all of TLS 1.2; the records of TLS 1.3 are opened and sealed
-//! by [`Records`]. This file moves bytes between them and the socket, and owns what neither of them can take at the
-//! moment:
+//! To seal is to encrypt and authenticate bytes in a record; to open is the reverse. [`TlsStream`] implements the contract
+//! of [`Stream`]: `read` returns opened bytes, `write` accepts bytes and seals them. rustls' unbuffered connection does the
+//! handshake, and all of TLS 1.2; [`Records`] opens and seals the records of TLS 1.3. This file moves bytes between these
+//! two and the socket, and stores the bytes for which the next step has no space yet:
 //!
 //! - `input`: sealed bytes that were read and not opened, usually a part of a record
 //! - `plain`: opened bytes for which the caller's buffer was too small
 //! - `output`: sealed bytes that the socket has not accepted. A sealed byte must be sent, so sealed bytes count as
-//!   written. Nothing is sealed while some are left, so there are at most [`SEAL_BYTES_MAX`] and the records' headers.
+//!   written. No data is sealed while some are left, so they are at most [`SEAL_BYTES_MAX`] and the headers and tags of the
+//!   records, and an alert or close_notify.
 //!
-//! An idle stream owns none of the three. Records are opened and sealed in buffers that all streams of a listener share
-//! ([`Scratch`]).
+//! The three are empty and without capacity while a stream is idle. Records are opened and sealed in buffers that all
+//! streams of a listener share ([`Scratch`]).
 
 use super::record::{HANDSHAKE, HEADER_BYTES, Records};
 use super::rustls_layer::Rustls;
@@ -35,42 +36,46 @@ pub(crate) struct TlsStream {
     plain: Vec<u8>,
     /// Sealed bytes that the socket has not accepted.
     output: Vec<u8>,
-    /// The name of the host that the client has asked for, and the client's certificates, if it has sent either.
+    /// The name and the certificates that the client has sent. `None` if it has sent neither.
     identity: Option<Box<Identity>>,
     /// The error that the next read returns.
     failure: Option<Box<rustls::Error>>,
-    /// Work of the last reads that their lengths do not show, in bytes.
+    /// Cost of opening records since [`take_work`](Self::take_work), in addition to the number of bytes that the reads
+    /// have returned. Expressed in bytes, as the limits of a turn are.
     work: u32,
     state: State,
-    /// `input` may contain whole records: the last read has opened as many as a read may.
+    /// `input` may contain whole records, because the last call has not opened all that it has read.
     has_records: bool,
     /// The last read has emptied the socket, so that further bytes cause an event.
     is_socket_drained: bool,
-    /// The poll has reported the end of the stream or urgent data. A short read does not mean that the socket is empty.
+    /// The poll has reported the end of the stream or urgent data. From then on, a short read does not mean that the
+    /// socket is empty.
     is_end_announced: bool,
-    /// The peer has sent close_notify, which ends its bytes.
+    /// The peer has sent close_notify: no data follows.
     is_end_read: bool,
     /// Our close_notify is sealed.
     is_end_written: bool,
-    /// The handshake has continued an earlier session.
+    /// The handshake has resumed an earlier session.
     is_resumed: bool,
-    /// The last write was short. The next one seals one record first, so that less is left if it is short, too.
+    /// The socket has accepted only a part of the last write. The next write begins with a single record, so that fewer
+    /// bytes are left if the socket accepts only a part again.
     was_short: bool,
 }
 
-/// What opens and seals records.
+/// The implementation that opens and seals records.
 enum Layer {
-    /// In the handshake, and in TLS 1.2.
+    /// In the handshake, and in all of TLS 1.2.
     Rustls(Box<Rustls>),
-    /// In TLS 1.3.
+    /// In TLS 1.3 after the handshake.
     Records(Box<Records>),
     /// After a failure.
     None,
 }
 
-/// See [`TlsStream::identity`].
+/// What the client has sent about the two ends.
 #[derive(Debug, Default)]
 struct Identity {
+    /// The name of the host (SNI).
     server_name: Option<Box<str>>,
     client_certificates: Option<Box<[CertificateDer<'static>]>>,
 }
@@ -78,15 +83,18 @@ struct Identity {
 /// Progress of a TLS stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Bytes are returned unchanged. [`TlsStream::begin`] begins the handshake.
+    /// Before TLS, for the header of the PROXY protocol. Bytes are returned unchanged. [`TlsStream::begin`] begins the
+    /// handshake.
     Before,
-    /// The handshake has begun, and no byte of the peer has arrived.
+    /// The handshake has begun, and its first byte has not been processed.
     Hello,
+    /// The first byte begins a record of the handshake.
     Handshake,
+    /// The handshake is complete.
     Open,
-    /// TLS has failed. The alert may be in `output`. Input is returned unchanged, to be discarded.
+    /// TLS has failed. The alert may be in `output`. Input is returned unchanged, and the caller discards it.
     Failed,
-    /// The peer does not speak TLS. Bytes pass unchanged in both directions.
+    /// The peer does not speak TLS. Bytes pass unchanged in both directions, so that it can get a response.
     Plain,
 }
 
@@ -101,8 +109,9 @@ pub(crate) enum Handshake {
 /// Why a handshake failed.
 #[derive(Debug)]
 pub(crate) enum HandshakeFailure {
-    /// The first byte begins no TLS record. The stream passes bytes unchanged from here on.
+    /// The first byte does not begin a record of a handshake. The stream passes bytes unchanged from now on.
     NotTls {
+        /// The first byte is an upper-case letter, as in `GET`.
         is_http: bool,
     },
     Tls(rustls::Error),
@@ -112,25 +121,28 @@ pub(crate) enum HandshakeFailure {
     End,
 }
 
-/// Buffers that all streams of a listener share: their bytes are used up before the call that filled them returns.
-/// Allocated at the first use.
+/// Buffers that all streams of a listener share. No call leaves bytes for the next one in them. Allocated at the first
+/// use, and not released.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Input, which rustls opens here.
+    /// Input. Records are opened in place.
     sealed_in: Vec<u8>,
-    /// The bytes of several slices, to be sealed by rustls.
+    /// The bytes of several slices, to be sealed by rustls, which accepts only one.
     plain_out: Vec<u8>,
+    /// Sealed records, to be written to the socket.
     sealed_out: Vec<u8>,
 }
 
 /// The result of processing input.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Processed {
-    /// Number of bytes of the input that were used up.
+    /// Number of bytes of the input that were consumed. The rest is passed again, with further input behind it.
     pub(super) consumed: usize,
-    /// Number of records that were opened: with rustls, only those with application data.
+    /// Number of records that were opened. With rustls, only those with application data.
     pub(super) records: usize,
-    /// Number of them that have changed the key.
+    /// Number of records of the handshake.
+    pub(super) parts: usize,
+    /// Number of the opened records that are a KeyUpdate.
     pub(super) key_updates: usize,
     /// The rest of the input may contain whole records.
     pub(super) has_more: bool,
@@ -184,7 +196,7 @@ impl TlsStream {
         self.state == State::Before
     }
 
-    /// Returns whether bytes of the caller can be sent to the peer in a form that it understands.
+    /// Returns whether `write` can send bytes to the peer: sealed, or unchanged if the peer does not speak TLS.
     pub(crate) fn can_send(&self) -> bool {
         matches!(self.state, State::Open | State::Plain)
     }
@@ -199,22 +211,24 @@ impl TlsStream {
         self.output.len()
     }
 
-    /// Returns whether a read would return nothing before the next event of the socket.
+    /// Returns whether a read would return `WouldBlock` until the next event of the socket.
     pub(crate) fn is_drained(&self) -> bool {
         self.is_socket_drained && !self.holds_input()
     }
 
-    /// Returns whether a read would return something without a read of the socket.
+    /// Returns whether a read can return bytes, the end or an error without reading from the socket.
     pub(crate) fn holds_input(&self) -> bool {
         self.has_records || self.is_end_read || !self.plain.is_empty() || self.failure.is_some()
     }
 
-    /// Called when the poll has reported the end of the stream or urgent data.
+    /// Called when the poll has reported the end of the stream or urgent data. Short reads of the socket no longer mean
+    /// that it is empty.
     pub(crate) fn announce_end(&mut self) {
         self.is_end_announced = true;
     }
 
-    /// Returns the work of reads since the last call, in bytes, in addition to what the reads have returned.
+    /// Returns the cost of opening records since the last call, in addition to the number of bytes that reads have
+    /// returned. Expressed in bytes.
     pub(crate) fn take_work(&mut self) -> usize {
         mem::take(&mut self.work) as usize
     }
@@ -242,12 +256,12 @@ impl TlsStream {
         }
     }
 
-    /// Returns whether the handshake has continued an earlier session.
+    /// Returns whether the handshake has resumed an earlier session.
     pub(crate) fn is_resumed(&self) -> bool {
         self.is_resumed
     }
 
-    /// Returns the name of the host that the client has asked for.
+    /// Returns the name of the host that the client has sent (SNI).
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.identity.as_ref()?.server_name.as_deref()
     }
@@ -263,7 +277,8 @@ impl TlsStream {
         [&self.input, &self.plain, &self.output].map(Vec::capacity)
     }
 
-    /// Begins the handshake. `input` was read from this stream before.
+    /// Begins the handshake. `input` are bytes that the caller has read from this stream already, behind the header of the
+    /// PROXY protocol.
     pub(crate) fn begin(&mut self, input: &[u8]) {
         debug_assert!(self.state == State::Before);
         self.state = State::Hello;
@@ -271,7 +286,7 @@ impl TlsStream {
         self.has_records = !input.is_empty();
     }
 
-    /// Reads once, and continues the handshake.
+    /// Reads from the socket at most once, and continues the handshake.
     pub(crate) fn handshake(&mut self) -> Result<Handshake, HandshakeFailure> {
         let scratch = Arc::clone(&self.scratch);
         let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -298,7 +313,7 @@ impl TlsStream {
             self.state = State::Handshake;
         }
         server_name::forget();
-        // No data precedes the end of the handshake, and what follows it is opened by the next read.
+        // No data arrives before the end of the handshake. Records behind it are opened by the next read.
         let opened = self.open(&mut sealed[..len], |_| {});
         if let Some(name) = server_name::take() {
             self.identity.get_or_insert_default().server_name = Some(name);
@@ -307,7 +322,7 @@ impl TlsStream {
             Ok(()) => self.complete().inspect_err(|_| self.fail()),
             Err(error) => Err(error),
         };
-        // If this fails, a later write fails, too.
+        // Writes the messages of the handshake, or an alert. If this fails, a later write fails, too.
         let _ = self.flush();
         match is_complete {
             Ok(true) => Ok(Handshake::Complete),
@@ -316,8 +331,8 @@ impl TlsStream {
         }
     }
 
-    /// Records the end of the handshake, and replaces rustls if the version is 1.3. Returns whether the handshake is
-    /// complete.
+    /// Returns whether the handshake is complete. If it is, stores its results, and replaces rustls by [`Records`] if the
+    /// version is 1.3.
     fn complete(&mut self) -> Result<bool, rustls::Error> {
         let Layer::Rustls(rustls) = &self.layer else {
             return Ok(false);
@@ -340,13 +355,14 @@ impl TlsStream {
         Ok(true)
     }
 
-    /// Moves the unopened input to the front of `sealed`, and reads behind it unless the input may contain whole records.
-    /// Returns the number of bytes, or 0 at the end of the stream.
+    /// Copies `input` to the front of `sealed`, and reads from the socket behind it, unless `input` may contain whole
+    /// records. Returns the number of bytes in `sealed`, or 0 at the end of the stream.
     fn fill(&mut self, sealed: &mut [u8]) -> io::Result<usize> {
         let (unopened, space) = sealed.split_at_mut(self.input.len());
         let mut len = 0;
         if self.has_records {
-            // An event since the last read of the socket has been used up by this one.
+            // The caller may act on an event that occurred after the last read of the socket, and this call does not read
+            // from the socket.
             self.is_socket_drained = false;
         } else {
             debug_assert!(!space.is_empty());
@@ -370,36 +386,51 @@ impl TlsStream {
         read
     }
 
-    /// Opens the records in `sealed`, passes their bytes to `deliver`, and stores the rest of `sealed`. If rustls finds an
-    /// error, its alert is in `output`, and nothing can be sent or received any more.
+    /// Opens the records in `sealed`, passes their bytes to `deliver`, and stores the rest of `sealed` in `input`. After
+    /// an error, the alert for the peer, if there is one, is in `output`, and no more bytes can be sent or received.
     fn open(&mut self, sealed: &mut [u8], deliver: impl FnMut(&[u8])) -> Result<(), rustls::Error> {
         let result = match &mut self.layer {
             Layer::Rustls(rustls) => rustls.process(sealed, &mut self.output, deliver),
             Layer::Records(records) => records.process(sealed, &mut self.output, deliver),
             Layer::None => Err(rustls::Error::HandshakeNotComplete),
         };
+        let is_handshake = self.state != State::Open;
         let Processed {
             consumed,
             records,
+            parts,
             key_updates,
             has_more,
             is_end,
         } = match result {
             Ok(processed) => processed,
             Err(error) => {
-                self.work = self.work.saturating_add(RECORD_WORK);
+                let work = if is_handshake {
+                    HANDSHAKE_WORK
+                } else {
+                    RECORD_WORK
+                };
+                self.work = self.work.saturating_add(work as u32);
                 self.fail();
                 return Err(error);
             }
         };
-        let work = RECORD_WORK * (u32::from(consumed > 0) + records as u32)
-            + KEY_UPDATE_WORK * key_updates as u32;
-        self.work = self.work.saturating_add(work);
+        let work = if is_handshake {
+            // The copies of a message that is incomplete, and the next message of the server if it is complete.
+            let copies = sealed.len() / COPIED_BYTES_PER_WORK + PART_WORK * (1 + parts);
+            copies + HANDSHAKE_WORK * usize::from(consumed > 0)
+        } else {
+            RECORD_WORK * (usize::from(consumed > 0) + records) + KEY_UPDATE_WORK * key_updates
+        };
+        self.work = self.work.saturating_add(work as u32);
         self.is_end_read |= is_end;
         let rest = if is_end { &[] } else { &sealed[consumed..] };
         self.has_records = has_more && !rest.is_empty();
         if rest.len() >= RECORD_BYTES_MAX && !self.has_records {
-            // A handshake message of many records.
+            // A handshake message of several records that is incomplete: the limit of the memory that it can use.
+            if let Layer::Rustls(rustls) = &mut self.layer {
+                rustls.fail_oversized(rest, &mut self.output);
+            }
             self.fail();
             return Err(rustls::InvalidMessage::HandshakePayloadTooLarge.into());
         }
@@ -412,7 +443,7 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Called after an error. Opened bytes remain.
+    /// Called after an error of TLS. Opened bytes in `plain` and sealed bytes in `output` remain.
     fn fail(&mut self) {
         self.state = State::Failed;
         self.layer = Layer::None;
@@ -424,7 +455,7 @@ impl TlsStream {
         self.input = Vec::new();
     }
 
-    /// Copies opened bytes that were stored.
+    /// Moves bytes of `plain` to `buf`. Returns their number.
     fn take_plain(&mut self, buf: &mut [u8]) -> usize {
         let len = self.plain.len().min(buf.len());
         buf[..len].copy_from_slice(&self.plain[..len]);
@@ -433,12 +464,14 @@ impl TlsStream {
         } else {
             self.plain.drain(..len);
         }
-        // An event since the last read of the socket has been used up by this one.
+        // As in `fill`.
         self.is_socket_drained = false;
         len
     }
 
-    /// Seals as many bytes of `slices` as the socket accepts, and up to [`SEAL_BYTES_MAX`] more. Returns their number.
+    /// Seals and writes bytes of `slices`, until the socket does not accept all sealed bytes; the rest of these is stored
+    /// in `output`. Returns the number of bytes that were sealed: at most [`SEAL_BYTES_MAX`] more than the socket has
+    /// accepted.
     fn seal(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let scratch = Arc::clone(&self.scratch);
         let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -469,7 +502,8 @@ impl TlsStream {
                 }
                 Layer::None => return Err(ErrorKind::BrokenPipe.into()),
             };
-            // The socket becomes writable again only after a write that would block, so an interrupted one is repeated.
+            // The poll reports that the socket is writable again only after a write that would block, so an interrupted
+            // write is repeated.
             let written = loop {
                 match self.socket.write(sealed_out) {
                     Ok(len) => break len,
@@ -487,10 +521,10 @@ impl TlsStream {
         Ok(count)
     }
 
-    /// Seals close_notify, the end of our bytes, unless it was sealed before. Writes sealed bytes.
+    /// Seals close_notify, which ends our direction, unless it was sealed before. Writes the bytes of `output`.
     ///
     /// # Errors
-    /// `WouldBlock` if some remain, or the error of the socket.
+    /// `WouldBlock` if bytes of `output` remain, or the error of the socket.
     pub(crate) fn write_end(&mut self) -> io::Result<()> {
         if self.state == State::Open && !mem::replace(&mut self.is_end_written, true) {
             match &mut self.layer {
@@ -498,7 +532,8 @@ impl TlsStream {
                 Layer::Rustls(rustls) => rustls.seal_end(&mut self.input, &mut self.output),
                 Layer::None => {}
             }
-            // What the peer sends from here on is discarded as it is: rustls would answer an error with an alert.
+            // From now on, reads return input unopened, and the caller discards it. Opening it could cause an alert, which
+            // must not follow close_notify.
             self.discard_input();
         }
         self.flush()
@@ -506,7 +541,8 @@ impl TlsStream {
 }
 
 impl Read for TlsStream {
-    /// Returns opened bytes. `Interrupted` if there were records without bytes; more may follow.
+    /// Returns opened bytes. The error is `Interrupted` if no data was opened although the socket may have more input, and
+    /// `InvalidData` with a [`rustls::Error`] if TLS has failed.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if !self.plain.is_empty() {
             return Ok(self.take_plain(buf));
@@ -543,7 +579,8 @@ impl Read for TlsStream {
             plain.extend_from_slice(&bytes[len..]);
         });
         self.plain = plain;
-        // The answer to a key update, or an alert. If this fails, a later write fails, too.
+        // Writes an alert, if there is one. (The answer to a KeyUpdate waits for the next data.) If this fails, a later write
+        // fails, too.
         let _ = self.flush();
         match opened {
             Err(error) if filled == 0 => Err(io::Error::new(ErrorKind::InvalidData, error)),
@@ -564,13 +601,14 @@ impl Write for TlsStream {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
-    /// Returns the number of bytes that were sealed. Some of them may wait for the socket
-    /// ([`has_unsent`](TlsStream::has_unsent)); a number that is smaller than that of all bytes means that some do.
+    /// Returns the number of bytes that were sealed. Sealed bytes may wait for the socket
+    /// ([`has_unsent`](TlsStream::has_unsent)); they do if the number is less than the length of all slices.
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.state {
             State::Open => self.seal(slices),
             State::Plain => self.socket.write_vectored(slices),
-            // The next read returns the error. Until then, bytes are discarded.
+            // The next read returns the error. Until then, bytes are accepted and discarded, so that the error of TLS is
+            // reported and not one of the write.
             State::Failed if self.failure.is_some() => match self.flush() {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
                 _ => Ok(slices.iter().map(|slice| slice.len()).sum()),
@@ -581,7 +619,7 @@ impl Write for TlsStream {
         }
     }
 
-    /// Writes sealed bytes. `WouldBlock` if some remain.
+    /// Writes the bytes of `output` to the socket. The error is `WouldBlock` if some remain.
     fn flush(&mut self) -> io::Result<()> {
         let mut sent = 0;
         let result = loop {
@@ -670,24 +708,34 @@ fn slice(buf: &mut Vec<u8>, len: usize) -> &mut [u8] {
 }
 
 /// Maximum bytes of a record: its header, a plaintext of 2^14 bytes, and the expansion that TLS 1.2 allows (RFC 5246 section
-/// 6.2.3). Also the maximum of the messages of a handshake that are incomplete.
+/// 6.2.3). Also the limit of the records that contain an incomplete handshake message.
 const RECORD_BYTES_MAX: usize = HEADER_BYTES + RECORD_PLAIN_BYTES_MAX + 2048;
 
-/// Maximum bytes that one record contains.
+/// Maximum bytes of plaintext in a record: 2^14.
 pub(super) const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
 
 /// Maximum bytes that one call reads from the socket.
 const READ_BYTES_MAX: usize = 128 * 1024;
 
-/// Maximum bytes that are sealed for one write to the socket, and so, with the headers of the records, of the sealed bytes
-/// that wait for the socket.
+/// Maximum bytes of plaintext that are sealed before they are written to the socket. Limits the sealed bytes that wait for
+/// the socket, which have headers and tags in addition.
 const SEAL_BYTES_MAX: usize = 4 * RECORD_PLAIN_BYTES_MAX;
 
 /// Maximum records that one read opens: 0.1 to 0.2 ms if they are tiny.
 pub(super) const RECORDS_PER_READ: usize = 128;
 
-/// Work of opening a record, in addition to its bytes.
-const RECORD_WORK: u32 = 512;
+/// Cost of opening a record in addition to that of its bytes, expressed in bytes.
+const RECORD_WORK: usize = 512;
 
-/// Work of a KeyUpdate, in addition: 3 to 9 us for the new key.
-const KEY_UPDATE_WORK: u32 = 8 * 1024;
+/// Cost of a handshake message of the client and the answer of the server, expressed in bytes: 0.1 to 0.2 ms.
+pub(crate) const HANDSHAKE_WORK: usize = 64 * 1024;
+
+/// Cost of a record that contains a part of a handshake message, expressed in bytes: 0.1 us, and up to 0.6 us if it is
+/// encrypted.
+const PART_WORK: usize = 128;
+
+/// Bytes of an incomplete handshake message that are copied in the time that one byte of cost stands for.
+const COPIED_BYTES_PER_WORK: usize = 16;
+
+/// Cost of a KeyUpdate in addition to that of its record, expressed in bytes: the new key takes 3 to 9 us.
+const KEY_UPDATE_WORK: usize = 8 * 1024;

@@ -1,4 +1,5 @@
-"""Clients in Python that people use, over wss://: the libraries websockets and aiohttp, and gnutls-cli."""
+"""Common clients over wss://: the Python libraries websockets and aiohttp, and gnutls-cli over https://. Also the end of
+sessions when the server stops."""
 
 import asyncio
 import os
@@ -112,7 +113,7 @@ class Stop(TestCase):
                     self.assertTrue(client.is_closed_by_fin())
                 self.assertEqual(server.process.wait(WAIT_SECONDS), 0)
 
-    def test_sessions_that_answer_nothing_do_not_prevent_the_end(self):
+    def test_sessions_that_answer_nothing_do_not_prevent_the_stop(self):
         server = self.server("--close-timeout", "1")
         clients = [connect(server.port) for _ in range(20)]
         server.process.send_signal(signal.SIGTERM)
@@ -181,7 +182,7 @@ class Gnutls(TestCase):
         output = self.cli(server, "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.1:%VERIFY_ALLOW_BROKEN")
         self.assertNotIn("HTTP/1.1", output)
 
-    def test_a_chain_with_other_names(self):
+    def test_each_name_gets_its_certificate_with_a_trusted_chain(self):
         server = self.server("--host", "*", certificates=["main", "rsa", "wild"])
         for name, subject in [("rsa.example.test", "CN=rsa"), ("a.wild.example.test", "CN=wild")]:
             with self.subTest(name):

@@ -1,10 +1,11 @@
-"""Hostile and unlucky clients: whatever one of them sends, or does not send, the server remains as it was.
+"""Hostile and unlucky clients: whatever a client sends, or does not send, it does not harm the server.
 
-Each test ends with `unharmed`: the connections are gone, the server is idle and serves others, and its log has no errors
-and no panic.
+Each test ends with `unharmed`, which checks that the connections are closed, that the server is idle and serves other
+clients, and that its log has no errors and no panic.
 """
 
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -16,7 +17,7 @@ from server import WAIT_SECONDS, TestCase
 
 HANDSHAKE_SECONDS = 1
 
-# Any answer, before an end without a reset.
+# The answer of the server is not checked, only that the connection is not reset.
 ANY = object()
 
 
@@ -47,7 +48,7 @@ class Hostile(TestCase):
         return connection
 
     def unharmed(self, base, seconds=WAIT_SECONDS):
-        """Checks that all connections are gone, and that the server works and is idle."""
+        """Checks that the server has at most `base` descriptors, serves a client and is idle, and logged no error."""
         self.eventually(lambda: self.target.descriptors() <= base, "the connections are closed", seconds)
         with connect(self.port) as client:
             client.echoes(b"still here")
@@ -103,7 +104,7 @@ class Segments(Hostile):
 
     def test_the_first_message_in_the_segment_of_finished(self):
         base = self.target.descriptors()
-        for version in VERSIONS[1:]:  # in TLS 1.2, the server has the last word
+        for version in VERSIONS[1:]:  # in TLS 1.2, the server sends the last Finished
             for count in [1, 200]:
                 with self.subTest(f"{version} {count}"), self.client(context(version)) as client:
                     last = client.finished()
@@ -185,7 +186,7 @@ class Stalls(Hostile):
 
 
 class Ends(Hostile):
-    """How a connection ends at each of its stages: FIN without close_notify, FIN after it, a reset."""
+    """Ends a connection at each of its stages: by FIN without close_notify, by FIN after close_notify, by a reset."""
 
     def stages(self, version):
         settings = context(version)
@@ -213,21 +214,21 @@ class Ends(Hostile):
             client.socket.sendall(client.finished()[:-3])
             return client
 
-        def shaken():
+        def after_handshake():
             return self.client(settings).handshake()
 
         def part_of_request():
-            client = shaken()
+            client = after_handshake()
             client.send(upgrade_request()[:50])
             return client
 
         def requested():
-            client = shaken()
+            client = after_handshake()
             client.send(upgrade_request())
             return client
 
         def upgraded():
-            return shaken().upgrade()
+            return after_handshake().upgrade()
 
         def part_of_record():
             client = upgraded()
@@ -250,7 +251,7 @@ class Ends(Hostile):
             client.message(struct.pack(">H", 1000), CLOSE)
             return client
 
-        return [connected, part_of_hello, whole_hello, answered_hello, part_of_finished, shaken, part_of_request,
+        return [connected, part_of_hello, whole_hello, answered_hello, part_of_finished, after_handshake, part_of_request,
                 requested, upgraded, part_of_record, part_of_frame, unread_echo, closed]
 
     def test_fin_without_close_notify(self):
@@ -317,6 +318,26 @@ class Ends(Hostile):
                 self.assertEqual(client.next(), (CLOSE, struct.pack(">H", 4000) + b"done"))
                 self.assertEqual(client.read(), b"")  # close_notify
                 self.assertTrue(client.is_closed_by_fin())
+        self.unharmed(base)
+
+
+    def test_a_connection_without_a_request_ends_with_close_notify(self):
+        base = self.target.descriptors()
+        for version in VERSIONS:
+            for end in ["timeout", "close_notify", "FIN"]:
+                with self.subTest(version=version.name, end=end):
+                    client = self.client(context(version)).handshake()
+                    if end == "close_notify":
+                        client.close_notify()
+                    elif end == "FIN":
+                        client.socket.shutdown(socket.SHUT_WR)
+                    sealed = b""
+                    while received := client.socket.recv(1 << 16):
+                        sealed += received
+                    # The last record is an alert; in TLS 1.3, alerts look like data, with 2 bytes, a type and a tag.
+                    is_12 = version == ssl.TLSVersion.TLSv1_2
+                    kind, len_ = (21, 26) if is_12 else (23, 19)
+                    self.assertEqual(sealed[-len_ - 5 : -len_], bytes([kind, 3, 3]) + struct.pack(">H", len_))
         self.unharmed(base)
 
 
@@ -435,6 +456,35 @@ class Garbage(Hostile):
             connection.shutdown(socket.SHUT_WR)
             read_all(connection)
             connection.close()
+        self.unharmed(base)
+
+    def test_hellos_in_records_of_one_byte_do_not_delay_open_sessions(self):
+        base = self.target.descriptors()
+        hello = self.client().hello()
+        # A part of a message of 16 KB, so that nothing is answered.
+        message = b"\x01\x00\x3f\xff" + hello[9:] + bytes(10_000)
+        flood = b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(10_000))
+        _, descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
+        peers = [self.raw() for _ in range(3_000)]
+        open_ = self.open()
+        for peer in peers:
+            peer.setblocking(False)
+            try:
+                peer.send(flood)
+            except BlockingIOError:
+                pass
+        begin = time.monotonic()
+        longest = 0
+        while time.monotonic() - begin < HANDSHAKE_SECONDS:
+            sent = time.monotonic()
+            open_.echoes(b"20 bytes of an echo.")
+            longest = max(longest, time.monotonic() - sent)
+        # All of them in one turn took 0.8 s.
+        self.assertLess(longest, 0.4)
+        open_.socket.close()
+        for peer in peers:
+            peer.close()
         self.unharmed(base)
 
     def test_floods_of_records_without_progress(self):

@@ -2,16 +2,16 @@
 # Makes the certificates of the tests with openssl, in the new directory $1:
 #
 #   root.pem                      the CA that clients trust; its intermediate CA issues the certificates of the server
-#   NAME.pem, NAME.key            a certificate with the intermediate one, and its private key, for NAME in:
+#   NAME.pem, NAME.key            a certificate, followed by that of the intermediate CA, and its private key, for NAME in:
 #     main                        localhost, 127.0.0.1 and ::1; ECDSA P-256
-#     renewed                     the same names, as if it was renewed
+#     renewed                     the same names as main, with another key
 #     rsa                         rsa.example.test; RSA with 2048 bits
 #     wild                        *.wild.example.test; ECDSA P-256
 #     expired                     expired.example.test; ECDSA P-256, expired for years
 #   client-ca.pem                 the CA of the clients
 #   client.pem, client.key        a certificate of a client
-#   client-expired.pem, .key      one that has expired
-#   client-other.pem, .key        one of another CA
+#   client-expired.pem, .key      a certificate of a client that has expired
+#   client-other.pem, .key        a certificate of a client from another CA
 set -eu
 
 mkdir "$1"

@@ -64,7 +64,7 @@ class Interactive:
 
 
 class Handshakes(TestCase):
-    def test_only_http_1_1_is_agreed_on(self):
+    def test_http_1_1_is_the_only_alpn_protocol(self):
         server = self.server()
         for version in VERSIONS:
             with self.subTest(version):
@@ -98,7 +98,8 @@ class Handshakes(TestCase):
         self.assertIn("HTTP/1.1 200 OK", s_client(server.port, "-tls1_3"))
 
     def test_the_name_selects_the_certificate_with_its_whole_chain(self):
-        # Without a name, and for an unknown one, it is the first certificate. s_client verifies the chain up to the root.
+        # Without a name, and for an unknown one, the server sends the first certificate. s_client verifies the chain up to
+        # the root.
         server = self.server("--host", "*", certificates=["main", "rsa", "wild", "expired"])
         for version in VERSIONS:
             for name, certificate_name, verify in [
@@ -122,7 +123,7 @@ class Handshakes(TestCase):
                     self.assertIn("depth=2 CN = root", output)
                     self.assertRegex(output, r"(?s)\n 0 s:CN = \w+\n.*\n 1 s:CN = intermediate\n")
                     self.assertIn("HTTP/1.1 200 OK", output)
-        # Clients refuse the expired one with an alert, not the server.
+        # The server sends the expired certificate, too. The client refuses it with an alert.
         output = s_client(server.port, "-servername", "expired.example.test")
         self.assertIn("certificate has expired", output)
         self.assertNotIn("HTTP/1.1", output)

@@ -26,15 +26,16 @@ class Truncated(Exception):
 
 
 class Client:
-    """A connection. TLS is between `tls` and `socket`: what it wants to send is in `sealed` until `flush`."""
+    """A connection. OpenSSL reads and writes two buffers instead of the socket: `fill` moves bytes from `socket` to `incoming`,
+    and `flush` from `sealed` to `socket`."""
 
     def __init__(self, port, settings=None, before=b""):
         self.socket = socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(before)
-        self.opened = ssl.MemoryBIO()
+        self.incoming = ssl.MemoryBIO()
         self.sealed = ssl.MemoryBIO()
-        self.tls = (settings or context()).wrap_bio(self.opened, self.sealed, server_hostname="localhost")
+        self.tls = (settings or context()).wrap_bio(self.incoming, self.sealed, server_hostname="localhost")
         self.is_end = False
         self.inbox = b""
 
@@ -45,7 +46,7 @@ class Client:
         self.socket.close()
 
     def flush(self, segment=None):
-        """Sends what TLS wants to send, in segments of at most that many bytes."""
+        """Sends the bytes in `sealed`, in segments of at most `segment` bytes."""
         sealed = self.sealed.read()
         segment = segment or max(1, len(sealed))
         for start in range(0, len(sealed), segment):
@@ -55,13 +56,13 @@ class Client:
         """Reads once from the socket."""
         received = self.socket.recv(1 << 16)
         if received:
-            self.opened.write(received)
+            self.incoming.write(received)
         else:
             self.is_end = True
-            self.opened.write_eof()
+            self.incoming.write_eof()
 
     def hello(self):
-        """Returns the ClientHello, unsent."""
+        """Returns the ClientHello without sending it."""
         try:
             self.tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -79,7 +80,7 @@ class Client:
                 self.fill()
 
     def finished(self):
-        """Does the handshake except for the last messages of the client, and returns these."""
+        """Performs the handshake up to the last messages of the client, and returns these without sending them."""
         self.socket.sendall(self.hello())
         while True:
             self.fill()
@@ -91,15 +92,15 @@ class Client:
                 return sealed
 
     def send(self, bytes_, record=1 << 14, segment=None):
-        """Sends bytes, in records with at most that many."""
+        """Sends bytes in records of at most `record` bytes, and these in segments of at most `segment` bytes."""
         for start in range(0, len(bytes_), record):
             self.tls.write(bytes_[start : start + record])
         self.flush(segment)
 
     def read(self):
-        """Returns some opened bytes; none after close_notify.
+        """Returns the next decrypted bytes; none after close_notify.
 
-        Raises Truncated if the connection ends without it, and ssl.SSLError for an alert of the server."""
+        Raises Truncated if the connection ends without close_notify, and ssl.SSLError for an alert of the server."""
         while True:
             try:
                 return self.tls.read(1 << 16)
@@ -139,7 +140,7 @@ class Client:
             return False
 
     def close_notify(self):
-        """Seals close_notify, and sends it."""
+        """Sends close_notify."""
         try:
             self.tls.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLSyscallError):
@@ -170,7 +171,7 @@ class Client:
         return first & 15, self.read_exactly(length)
 
     def echoes(self, payload, **how):
-        """Sends a message, and checks that it returns."""
+        """Sends a message, and checks that the server returns it."""
         self.message(payload, **how)
         opcode, echo = self.next()
         if (opcode, echo) != (2, payload):

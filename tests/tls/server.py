@@ -1,7 +1,7 @@
-"""Runs the server under test as a process, and reads what it prints.
+"""Runs the server under test as a process, and reads its output.
 
-The tests take the addresses of a server from its announcement only. A server ends with its test, also if the test fails.
-The directory of the certificates and the path of the binary are in CERTIFICATES and WSLOOP, which tests/tls/run sets.
+The tests read the addresses of a server from its announcement. A server is killed at the end of its test, also if the test
+fails. tests/tls/run sets the variables CERTIFICATES, the directory of the certificates, and WSLOOP, the path of the binary.
 """
 
 import os
@@ -31,7 +31,7 @@ def pair(name):
 
 
 class Server:
-    """A running `wsloop`. `ports` has the port of each listener."""
+    """A running `wsloop echo`. `ports` contains the port of each listener, `port` the first."""
 
     def __init__(self, *args, listen=("tls:127.0.0.1:0",), certificates=("main",), log="info"):
         command = [WSLOOP, "echo"]
@@ -39,7 +39,7 @@ class Server:
             command += ["-l", address]
         for name in certificates:
             command += pair(name)
-        # The tests choose the log level, and set no limits by variables.
+        # Variables of the caller must not change the log level or limits.
         env = {name: value for name, value in os.environ.items() if not name.startswith("WSLOOP")}
         env["RUST_LOG"] = log
         self.process = subprocess.Popen(
@@ -92,7 +92,7 @@ class Server:
             return "\n".join(self.log)
 
     def logged(self, pattern, seconds=WAIT_SECONDS, after=0):
-        """Waits for a line of the log that matches, behind the first `after` lines, and returns it."""
+        """Waits until a line of the log, after the first `after` lines, matches. Returns the line."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
@@ -105,7 +105,7 @@ class Server:
                 self._changed.wait(min(left, 1))
 
     def signal(self, number):
-        """Sends a signal. Returns the number of lines in the log before."""
+        """Sends a signal. Returns the number of lines that the log had before."""
         with self._changed:
             count = len(self.log)
         self.process.send_signal(number)

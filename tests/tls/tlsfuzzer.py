@@ -1,7 +1,8 @@
 """Runs the scripts of tlsfuzzer that apply to this server: tlsfuzzer.py DIRECTORY [SCRIPT...]
 
 DIRECTORY is a checkout of https://github.com/tlsfuzzer/tlsfuzzer, which is on no package index. Prints the failed
-conversations of each script. Those in EXPECTED are no errors of the server, for the reasons there; others are failures.
+conversations of each script. The failures of a script in EXPECTED are not errors of the server, for the reason there. A
+failure of another script is an error.
 """
 
 import collections
@@ -13,8 +14,9 @@ import sys
 
 from server import Server, certificate, pair
 
-# Options of scripts. Scripts are left out whose own check of a normal handshake fails, because they offer only what the server
-# does not have: cipher suites with RSA or DHE key exchange, TLS 1.2 without signature algorithms, other answers than HTTP.
+# The scripts and their options. Not included are scripts whose own check of a normal handshake fails, because they need what
+# the server does not support: cipher suites with RSA or DHE key exchange, TLS 1.2 without signature algorithms, other answers
+# than HTTP.
 ECDHE = ["-C", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]
 SCRIPTS = {
     # TLS 1.3
@@ -72,8 +74,8 @@ SCRIPTS = {
     "test-zero-length-data": ECDHE,
 }
 
-# Scripts of which some conversations fail, and why, by the errors that they report. The others of the same script count as
-# expected, too, if they fail: compare the printed numbers after a change.
+# Scripts of which some conversations fail, and why. If another conversation of such a script fails, this counts as expected,
+# too: compare the printed numbers after a change of the server.
 EXPECTED = {
     "test-tls13-0rtt-garbage": "the server offers no early data, so no client sends any; rustls does not skip it",
     "test-tls13-connection-abort": "the script expects two tickets, the server sends one",
@@ -111,7 +113,7 @@ EXPECTED = {
 
 
 def run(directory, name, arguments, port):
-    """Returns the name of a script, whether it succeeded, and what it reports."""
+    """Runs a script. Returns its name, whether it succeeded, and lines about its failures."""
     script = [sys.executable, os.path.join(directory, "scripts", f"{name}.py"), "-h", "localhost", "-p", str(port)]
     env = {**os.environ, "PYTHONPATH": directory}
     # Not all scripts have the option -C. Those that have -d use ECDHE with it.

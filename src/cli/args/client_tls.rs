@@ -1,17 +1,17 @@
-//! The flags of TLS. Shared by `wsloop bench` and `wsloop connect`.
+//! The TLS flags of `wsloop bench` and `wsloop connect`.
 
 use super::UsageError;
 
-/// How a client verifies the server's certificate, and the certificate that it shows itself.
+/// Settings of a TLS client: how it verifies the server's certificate, and its own certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClientTls {
-    /// File with the certificates of the trusted authorities, as PEM. `None`: those of the system.
+    /// PEM file with the certificates of the only trusted authorities. `None`: those of the system are trusted.
     pub(crate) ca: Option<String>,
     /// Whether every certificate is accepted.
     pub(crate) is_insecure: bool,
-    /// File with the client's certificate and those of its issuers, as PEM.
+    /// PEM file with the client's certificate, followed by those of its issuers. `None`: the client has no certificate.
     pub(crate) cert: Option<String>,
-    /// File with the private key of `cert`, as PEM. `None`: `cert` contains the key.
+    /// PEM file with the private key of `cert`. `None`: `cert` contains the key.
     pub(crate) key: Option<String>,
 }
 
@@ -40,10 +40,10 @@ impl ClientTls {
         set(&mut self.key, file)
     }
 
-    /// Checks the flags together, `given` on the command line. `is_wss` is whether the URL demands TLS.
+    /// Checks all flags on the command line, `given`, together. `is_wss` is whether the scheme of the URL is `wss`.
     ///
     /// # Errors
-    /// Flags that contradict each other or the URL.
+    /// The binary lacks TLS, or flags contradict each other or the URL.
     pub(super) fn check(&self, given: &[&str], is_wss: bool) -> Result<(), UsageError> {
         if let Some(flag) = FLAGS.iter().find(|flag| given.contains(flag)) {
             if cfg!(not(feature = "tls-client")) {
@@ -77,5 +77,5 @@ fn set(field: &mut Option<String>, file: &str) -> Result<(), String> {
 pub(super) const NO_TLS: &str =
     "needs TLS; rebuild the binary with the cargo feature \"tls-client\"";
 
-/// The flags of TLS.
+/// All flags that need TLS.
 const FLAGS: [&str; 5] = ["--ca", "--insecure", "--cert", "--key", "--tls-resume"];

@@ -176,7 +176,7 @@ pub(super) fn time_or_off(text: &str) -> Result<Option<Duration>, String> {
 pub(crate) const NO_PROXY_PROTOCOL: &str =
     "needs the PROXY protocol; rebuild the binary with the cargo feature \"proxy-protocol\"";
 
-/// The reason to reject `tls:ADDR`, or an inherited socket of that name, in a binary without TLS.
+/// The reason to reject `tls:ADDR`, or an inherited socket with the name `tls`, in a binary without TLS.
 pub(crate) const NO_TLS: &str = "needs TLS; rebuild the binary with the cargo feature \"tls\"";
 
 pub(super) const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -298,7 +298,7 @@ mod tests {
 
     #[cfg(feature = "tls")]
     #[test]
-    fn an_address_behind_tls_is_that_of_a_listener_with_tls() {
+    fn the_prefix_tls_selects_a_listener_with_tls() {
         for text in [
             "8443",
             "0.0.0.0:443",

@@ -1,4 +1,4 @@
-//! The flags of TLS, and how they belong together.
+//! The TLS flags of a server, and the rules for their combinations.
 
 use super::UsageError;
 #[cfg(feature = "tls")]
@@ -21,7 +21,7 @@ pub(super) fn check_feature(flag: &str, name: &str) -> Result<(), UsageError> {
     )))
 }
 
-/// The arguments of TLS parsed so far.
+/// The values of the TLS flags that were parsed so far.
 #[cfg(feature = "tls")]
 #[derive(Debug, Default)]
 pub(super) struct TlsArgs {
@@ -35,25 +35,26 @@ pub(super) struct TlsArgs {
     pub(super) is_socket_passed: bool,
 }
 
-/// TLS of a server.
+/// Settings of the listeners with TLS.
 #[cfg(feature = "tls")]
 #[derive(Debug)]
 pub(crate) struct TlsSettings {
     pub(crate) certificates: Certificates,
-    /// The file of the CAs of client certificates.
+    /// The file of the CAs of client certificates. `None`: clients are not asked for a certificate.
     pub(crate) client_ca: Option<String>,
+    /// Whether clients without a certificate are accepted.
     pub(crate) is_client_optional: bool,
     /// Whether TLS 1.2 is refused.
     pub(crate) is_13_only: bool,
 }
 
-/// Where the certificates of a server come from.
+/// The source of a server's certificates.
 #[cfg(feature = "tls")]
 #[derive(Debug)]
 pub(crate) enum Certificates {
-    /// The files of certificates and of their keys; at least one pair.
+    /// Pairs of files: a certificate and its key, in one file or two. At least one pair.
     Files(Vec<(String, String)>),
-    /// Made at start for these names and addresses.
+    /// A self-signed certificate, made at start, for these names and addresses.
     #[cfg_attr(
         not(feature = "tls-self-signed"),
         allow(dead_code, reason = "the flag is rejected")
@@ -110,7 +111,7 @@ fn path(text: &str) -> Result<String, String> {
     }
 }
 
-/// Checks the flags of TLS together, and with the listeners.
+/// Checks all TLS flags together, and whether they agree with the listeners.
 ///
 /// # Errors
 /// A listener needs a certificate, or flags contradict each other. The message names the flags, or their variables.
@@ -168,7 +169,8 @@ pub(super) fn finish(serve: &ServeArgs) -> Result<Option<TlsSettings>, UsageErro
         }
         return Ok(None);
     }
-    // A socket that a parent process passes can be one for TLS. This is known when the sockets are taken over.
+    // A socket that a parent process passes can be one for TLS. `cli::tls::check` checks this when the names of these
+    // sockets are known.
     if !is_listening && !args.is_socket_passed {
         let flag = name(if has_certificate { CERT } else { SELF_SIGNED });
         return fail(format!(
@@ -193,7 +195,8 @@ pub(super) fn finish(serve: &ServeArgs) -> Result<Option<TlsSettings>, UsageErro
     }))
 }
 
-/// Returns the names and addresses of a certificate for these listeners and hosts, without duplicates.
+/// Returns the names and addresses for a self-signed certificate: those of the listeners and hosts, and the loopback ones,
+/// without duplicates.
 #[cfg(feature = "tls")]
 fn names(listen: &[Listen], hosts: &[Host]) -> Vec<String> {
     let mut names = ["localhost", "127.0.0.1", "::1"]

@@ -42,7 +42,7 @@ pub(super) struct TlsHandshakes {
     pub(super) last: Handshake,
     /// Number of connections that resumed the session of an earlier one.
     pub(super) resumed: usize,
-    /// Time from a TCP connection to the end of its handshake.
+    /// Time from the end of the TCP handshake to the end of the TLS handshake.
     pub(super) latency: Latency,
 }
 

@@ -216,7 +216,7 @@ impl<S: Read + Write> LoadConnection<S> {
     }
 }
 
-/// Sends what the stream has accepted and not sent; that is ciphertext of TLS. Returns whether all is sent.
+/// Sends the bytes that the stream has accepted and not sent, which are ciphertext of TLS. Returns whether all are sent.
 fn flush(stream: &mut impl Write) -> Result<bool, Lost> {
     match stream.flush() {
         Ok(()) => Ok(true),

@@ -1,6 +1,7 @@
 //! The report for programs: one JSON object on one line, with the same keys in every run.
 //!
-//! Two of them may be null: `server` without `--pid`, and if the process exited during the run, and `tls` with a `ws` URL.
+//! The values of two keys may be null: `server` without `--pid` or if the process exited during the run, and `tls` if the
+//! scheme of the URL is `ws`.
 
 use super::report::{Report, Server, ServerUsage};
 use super::tally::{Latency, Spread};

@@ -40,7 +40,7 @@ pub(in super::super) enum Failure {
     /// The TLS handshake failed.
     #[cfg(feature = "tls-client")]
     Tls(TlsError),
-    /// The server demands TLS.
+    /// The scheme of the URL is `ws`, and the server speaks TLS.
     NeedsTls,
     /// The stream ended before the end of the response's head.
     Ended,
@@ -68,7 +68,7 @@ impl Attempt {
         }
     }
 
-    /// Returns what the TLS handshake has agreed on. `None` before its end, and without TLS.
+    /// Returns what the TLS handshake has negotiated. `None` before its end, and without TLS.
     pub(in super::super) fn agreed(&self) -> Option<Handshake> {
         self.stream.as_ref()?.agreed()
     }
@@ -132,7 +132,7 @@ impl Attempt {
                     _ => return Progress::Failed(Failure::Read(error)),
                 },
             };
-            // A TLS record that contains an alert; a response starts with "HTTP/".
+            // The first byte is that of a TLS alert. An HTTP response begins with "HTTP/".
             let has_response = std::mem::replace(&mut self.has_response, true);
             if !has_response && buf[0] == TLS_ALERT && !stream.is_tls() {
                 return Progress::Failed(Failure::NeedsTls);

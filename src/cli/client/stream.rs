@@ -22,7 +22,7 @@ pub(in super::super) enum Address {
     Unix(String),
 }
 
-/// A connection to a server, perhaps still pending.
+/// A connection to a server, which may be pending.
 #[derive(Debug)]
 pub(in super::super) enum Stream {
     Tcp(TcpStream),
@@ -32,18 +32,18 @@ pub(in super::super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// What a TLS handshake has agreed on.
+/// The version and the parameters that a TLS handshake has negotiated.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Handshake {
-    /// Such as "1.3".
+    /// "1.2" or "1.3".
     pub(in super::super) version: &'static str,
-    /// As rustls names it.
+    /// rustls' name of the cipher suite.
     pub(in super::super) cipher: &'static str,
-    /// Whether the server chose http/1.1. If not, it does not support ALPN.
+    /// Whether the server selected http/1.1. If not, the server does not support ALPN.
     pub(in super::super) has_alpn: bool,
     /// Whether the session of an earlier connection was resumed.
     pub(in super::super) is_resumed: bool,
-    /// Time from the TCP connection to the end of the handshake.
+    /// Time from the end of the TCP handshake to the end of the TLS handshake.
     pub(in super::super) time: Duration,
 }
 
@@ -125,7 +125,7 @@ impl Stream {
     }
 
     /// Continues the TLS handshake until it has ended or the socket would block. Returns whether it has ended; without
-    /// TLS, always true. Must have ended before the first read and the first write.
+    /// TLS, always true. The first read and the first write must follow the end of the handshake.
     ///
     /// # Errors
     /// The connection or the handshake failed.
@@ -137,7 +137,7 @@ impl Stream {
         }
     }
 
-    /// Returns what the TLS handshake has agreed on. `None` before its end, and without TLS.
+    /// Returns what the TLS handshake has negotiated. `None` before its end, and without TLS.
     pub(in super::super) fn agreed(&self) -> Option<Handshake> {
         match self {
             #[cfg(feature = "tls-client")]
@@ -198,7 +198,7 @@ impl Write for Stream {
         }
     }
 
-    /// Writes what is left inside of accepted bytes. See [`TlsStream`].
+    /// Writes accepted bytes that are left in the stream, as ciphertext of TLS can be. See [`TlsStream`].
     fn flush(&mut self) -> io::Result<()> {
         match self {
             #[cfg(feature = "tls-client")]

@@ -160,7 +160,7 @@ fn try_one(
     }))
 }
 
-/// Returns what the TLS handshake has agreed on, if it has ended.
+/// Returns what the TLS handshake has negotiated, if it has ended.
 fn agreed(attempt: &Attempt, progress: &Progress<'_>) -> Option<Handshake> {
     match progress {
         Progress::Pending => attempt.agreed(),

@@ -674,7 +674,7 @@ impl<'c> Session<'c> {
 
     /// Writes the outbox until it is empty or the socket would block.
     fn write(&mut self) {
-        // The outbox may be empty: TLS itself has bytes to send, such as the answer to a key update.
+        // The outbox may be empty and TLS still have bytes to send, such as the refusal of a renegotiation in TLS 1.2.
         if !self.is_writable {
             return;
         }

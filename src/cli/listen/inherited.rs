@@ -42,7 +42,7 @@ pub(super) fn take() -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for (index, name) in (0..usize::from(count)).zip(names) {
         let options = ["proxy", "tls", "metrics"];
-        // Another name, such as that of the unit, can contain one of these.
+        // A name with another word, such as that of the unit wsloop-tls, sets no options.
         let is_options = name.split('-').all(|part| options.contains(&part));
         let [is_proxied, is_tls, is_metrics] =
             options.map(|option| is_options && name.split('-').any(|part| part == option));

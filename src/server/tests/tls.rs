@@ -310,6 +310,35 @@ fn handshakes_that_fail_count_against_the_budget_of_the_turn() {
     }
 }
 
+/// 3 000 records with one byte of a ClientHello each take as long as a handshake.
+#[test]
+fn parts_of_handshake_messages_count_against_the_budget_of_the_turn() {
+    let mut bench = Bench::echo(Config::default());
+    let acceptor = Acceptor::default();
+    let hello = [&[1, 0, 62, 128][..], &[3; 2996]].concat();
+    let records: Vec<u8> = hello
+        .iter()
+        .flat_map(|byte| [HANDSHAKE, 3, 1, 0, 1, *byte])
+        .collect();
+    let mut peers: Vec<_> = (0..60)
+        .map(|_| connect_raw(&mut bench, &acceptor))
+        .collect();
+    for peer in &peers {
+        peer.send_bytes(&records);
+    }
+    for _ in 0..30 {
+        let before = peers.len();
+        bench.turn();
+        peers.retain(|peer| peer.unread_bytes() > 0);
+        assert!(
+            before - peers.len() <= 16,
+            "{} of them",
+            before - peers.len()
+        );
+    }
+    assert!(peers.is_empty(), "{} are not read", peers.len());
+}
+
 #[test]
 fn the_counters_of_bytes_are_those_of_the_messages() {
     for version in VERSIONS {

@@ -7,10 +7,13 @@ use super::tls_peer::{
     Acceptor, TLS12, TLS13, TlsPeer, VERSIONS, client_config, connect_raw, server_config,
 };
 use crate::config::Config;
+use crate::tls::client_tickets::ClientTickets;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{cipher_suite, default_provider};
+use rustls::crypto::ring::{Ticketer, cipher_suite, default_provider};
+use rustls::server::NoServerSessionStorage;
 use rustls::{AlertDescription, ClientConfig, Error, ServerConfig};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Steps of a connection: what the client has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,8 +202,8 @@ fn a_client_without_a_common_cipher_gets_an_alert() {
     check_alert(&mut bench, &mut peer, alert, "incompatible");
 }
 
-#[test]
-fn a_client_without_the_required_certificate_gets_an_alert() {
+/// Returns a server that demands a certificate of the client.
+fn demanding_acceptor() -> Acceptor {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(super::tls_peer::certificate().0).unwrap();
     let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
@@ -214,7 +217,12 @@ fn a_client_without_the_required_certificate_gets_an_alert() {
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    let acceptor = Acceptor::new(config);
+    Acceptor::new(config)
+}
+
+#[test]
+fn a_client_without_the_required_certificate_gets_an_alert() {
+    let acceptor = demanding_acceptor();
     for version in VERSIONS {
         let mut bench = Bench::echo(Config::default());
         let mut peer = TlsPeer::connect_to(&mut bench, &acceptor, client_config(version));
@@ -242,6 +250,38 @@ fn a_client_that_does_not_trust_the_certificate_ends_the_handshake() {
         bench.turn();
         assert_eq!(failures(&bench), [("alert", 1)]);
         assert_eq!(bench.engine.len(), 0);
+    }
+}
+
+#[test]
+fn a_handshake_message_above_the_maximum_gets_an_alert() {
+    let acceptor = demanding_acceptor();
+    for version in VERSIONS {
+        for (count, alert) in [
+            // It is its own authority.
+            (1, None),
+            (100, Some(AlertDescription::DecodeError)),
+        ] {
+            let mut bench = Bench::echo(Config::default());
+            let (certificate, key) = super::tls_peer::certificate();
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(certificate.clone()).unwrap();
+            let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_auth_cert(vec![certificate; count], key)
+                .unwrap();
+            config.resumption = rustls::client::Resumption::disabled();
+            let mut peer = TlsPeer::connect_to(&mut bench, &acceptor, config);
+            match alert {
+                Some(alert) => check_alert(&mut bench, &mut peer, alert, "invalid"),
+                None => {
+                    peer.exchange(&mut bench);
+                    assert_eq!(peer.error, None);
+                }
+            }
+        }
     }
 }
 
@@ -574,4 +614,35 @@ fn an_open_session_is_answered_in_each_turn_while_5000_clients_handshake() {
         turns += 1;
     }
     assert_eq!(turns, 5000_usize.div_ceil(16));
+}
+
+/// Otherwise a client could renew its ticket without end, and its certificate would never be verified again.
+#[test]
+fn tickets_of_resumed_sessions_do_not_postpone_the_next_check_of_the_client() {
+    const HOUR: u64 = 3600;
+    for version in VERSIONS {
+        let tickets = Arc::new(ClientTickets::new(Ticketer::new().unwrap()));
+        let mut config = server_config();
+        config.send_tls13_tickets = 1;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Arc::<ClientTickets>::clone(&tickets);
+        let acceptor = Acceptor::new(config);
+        let mut config = client_config(version);
+        config.resumption = rustls::client::Resumption::in_memory_sessions(10);
+        let mut bench = Bench::echo(Config::default());
+        for (hours, is_resumed) in [(0, false), (5, true), (11, true), (12, false), (23, true)] {
+            tickets.passed.store(hours * HOUR, Ordering::Relaxed);
+            let mut peer = advance(&mut bench, &acceptor, config.clone(), Step::Hello);
+            // Another client connects between the two flights.
+            let other = client_config(version);
+            advance(&mut bench, &acceptor, other, Step::Finished);
+            peer.complete(&mut bench);
+            let tls = bench.engine.session(peer.peer.id).unwrap().stream.tls();
+            assert_eq!(
+                tls.unwrap().is_resumed(),
+                is_resumed,
+                "after {hours} h, {version:?}"
+            );
+        }
+    }
 }

@@ -515,6 +515,73 @@ fn close_notify_without_a_close_is_an_abnormal_end_after_which_unsent_messages_a
 }
 
 #[test]
+fn what_follows_close_notify_is_not_retained() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let mut peer = TlsPeer::open(&mut bench, client_config(version));
+        peer.peer.set_writable_bytes(0);
+        peer.tls.send_close_notify();
+        let mut records = peer.seal(&client_frame(0x82, &[1; 30_000]));
+        records.extend([23, 3, 3, 64, 0]);
+        records.extend([7; 1000]);
+        peer.peer.send_bytes(&records);
+        bench.turns(3);
+        assert_eq!(capacities(&bench, &peer.peer)[0], 0);
+    }
+}
+
+/// The first write that is short leaves up to 64 KiB.
+#[test]
+fn a_peer_that_reads_less_than_a_record_at_a_time_leaves_one_sealed_record() {
+    for version in VERSIONS {
+        let mut bench = Bench::echo(Config::default());
+        let mut peer = TlsPeer::open(&mut bench, client_config(version));
+        peer.peer.set_writable_bytes(0);
+        let payload = vec![7; 1 << 20];
+        peer.send(&client_frame(0x82, &payload));
+        bench.turns(50);
+        let [.., output] = capacities(&bench, &peer.peer);
+        assert!((60_000..90_000).contains(&output), "{output} sealed bytes");
+        peer.peer.set_writable_bytes(output + 1000);
+        bench.turns(3);
+        for _ in 0..20 {
+            let [.., output] = capacities(&bench, &peer.peer);
+            assert!((1..17_000).contains(&output), "{output} sealed bytes");
+            peer.peer.set_writable_bytes(15_000);
+            bench.turns(3);
+        }
+        peer.peer.set_writable_bytes(usize::MAX);
+        peer.exchange(&mut bench);
+        assert!(peer.take_frames() == [(0x82, payload)]);
+    }
+}
+
+/// A message of which many bytes are missing is read with a larger buffer than its end.
+#[test]
+fn tiny_records_that_a_large_buffer_has_received_are_opened_with_a_small_one() {
+    for version in VERSIONS {
+        for kib in [33, 36, 40, 50, 70] {
+            let mut bench = Bench::echo(Config {
+                receive_buffer_bytes: 1024,
+                ..Config::default()
+            });
+            let mut peer = TlsPeer::open(&mut bench, client_config(version));
+            let payload = vec![7; kib << 10];
+            let frame = client_frame(0x82, &payload);
+            peer.send(&frame[..100]);
+            bench.turns(3);
+            let records: Vec<u8> = frame[100..]
+                .chunks(50)
+                .flat_map(|part| peer.seal(part))
+                .collect();
+            peer.peer.send_bytes(&records);
+            peer.exchange(&mut bench);
+            assert!(peer.take_frames() == [(0x82, payload)]);
+        }
+    }
+}
+
+#[test]
 fn an_end_without_close_notify_is_clean_only_after_both_closes() {
     for version in VERSIONS {
         for has_closed in [false, true] {

@@ -1,4 +1,4 @@
-//! Errors of certificates and keys, and what is known about certificates.
+//! Tests which certificates and keys can be read, the errors of others, and the fields of certificates.
 
 use super::*;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Certificates by name, ALPN, versions, client certificates and resumption.
+//! Tests the selection of certificates by name, ALPN, versions, client certificates and resumption.
 
 use super::*;
 use rustls::client::verify_server_name;
@@ -47,8 +47,9 @@ fn the_certificate_is_selected_by_name() {
     assert!(connected.unwrap().is_with(&default));
 }
 
+/// rustls' verification of names decides which certificates are valid.
 #[test]
-fn a_certificate_that_is_not_the_default_is_valid_for_the_name_in_rustls_view() {
+fn the_selected_certificate_is_valid_for_the_name_if_any_is() {
     let names = [
         &["other.test"][..],
         &["*.example.org", "example.org"],
@@ -76,7 +77,7 @@ fn a_certificate_that_is_not_the_default_is_valid_for_the_name_in_rustls_view() 
             })
         });
         names = longer.collect();
-        // A part of all names, because each handshake costs 1 ms.
+        // Tests only a part of all names, because each handshake costs 1 ms.
         let is_near = |name: &&String| name.ends_with("e.org") || name.ends_with("c.d");
         for name in names.iter().filter(is_near) {
             let connected = Client::new().connect(&tls, name).unwrap();
@@ -218,7 +219,7 @@ fn every_type_and_encoding_of_a_key_is_used() {
         assert!(issued.key_pem().contains("BEGIN PRIVATE KEY"));
         let tls = issued.tls();
         assert!(Client::new().connect(&tls, "example.org").is_ok());
-        // The key of PKCS#8 contains that of PKCS#1 or SEC1.
+        // The private key in PKCS#8 contains the same key in PKCS#1 or SEC1.
         let label = match index {
             0 => "RSA PRIVATE KEY",
             1 => "EC PRIVATE KEY",
@@ -231,14 +232,15 @@ fn every_type_and_encoding_of_a_key_is_used() {
         );
         let tls = Tls::from_pem(issued.pem(), &key).unwrap();
         assert!(Client::new().connect(&tls, "example.org").is_ok());
-        // The parameters of a curve, which OpenSSL writes before the key.
+        // `openssl ecparam -genkey` writes the parameters of the curve before the key.
         let parameters =
             "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
         assert!(Tls::from_pem(issued.pem(), parameters.to_owned() + &key).is_ok());
     }
 }
 
-/// Returns the private key in PKCS#8, which is an octet string of more than 127 bytes or, of P-256, of 107 to 121.
+/// Returns the key in PKCS#1 or SEC1 that a key in PKCS#8 contains: the contents of an octet string. Finds it by its tag
+/// and a plausible length: more than 1000 bytes for RSA, and more than 100 for P-256.
 fn octet_string(pkcs8: &[u8]) -> &[u8] {
     let long = pkcs8.windows(5).position(|bytes| {
         let [tag, len, high, low, inner] = bytes else {
@@ -257,7 +259,7 @@ fn octet_string(pkcs8: &[u8]) -> &[u8] {
     &pkcs8[start..start + usize::from(pkcs8[start - 1])]
 }
 
-/// Encodes bytes in lines.
+/// Encodes bytes in base64, in lines.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -332,7 +334,7 @@ fn one_ticket_resumes_a_session() {
             assert_eq!(first.client.tls13_tickets_received(), 1);
         }
         assert!(connect().is_resumed());
-        // The second server has other keys of tickets.
+        // The other server has other ticket keys.
         let other = client.connect(&issued.tls(), "example.org").unwrap();
         assert!(!other.is_resumed());
     }
@@ -353,6 +355,11 @@ fn a_resumed_session_has_the_certificate_of_the_client() {
         assert_eq!(connected.is_resumed(), is_resumed);
         assert!(connected.server.peer_certificates().is_some());
     }
+    let tickets = format!("{:?}", tls.current().ticketer);
+    assert!(
+        tickets.starts_with("ClientTickets"),
+        "clients with certificates have tickets that end"
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Tests of TLS without sockets.
 //!
-//! Of certificates: handshakes in memory between rustls' client and a server with the current configuration of a [`Tls`],
-//! and errors of certificates and keys.
+//! - `handshakes`, `reloads`: handshakes in memory between a client of rustls and a server with the current configuration
+//!   of a [`Tls`]
+//! - `files`: certificates and keys that can be read, and errors of others
+//! - `record`: the record layer of TLS 1.3
 
 mod files;
 mod handshakes;
@@ -98,7 +100,7 @@ fn not_yet_valid() -> CertificateParams {
     params
 }
 
-/// A client that accepts every certificate, so that a test sees which one was sent.
+/// A client that accepts every certificate, so that a test can check which certificate the server sends.
 struct Client {
     config: ClientConfig,
 }
@@ -154,7 +156,8 @@ impl Client {
         self
     }
 
-    /// Performs a handshake, sends a byte in each direction and so receives a ticket. Returns both sides.
+    /// Performs a handshake and sends a byte in each direction, with which the client also receives a ticket. Returns both
+    /// sides.
     fn connect(&self, tls: &Tls, name: &str) -> Result<Connected, Failure> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut client = ClientConnection::new(Arc::new(self.config.clone()), name).unwrap();

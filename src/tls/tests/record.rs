@@ -1,5 +1,5 @@
-//! Compares [`Records`] with rustls' own record layer: the same records of a client, valid and invalid, must have the same
-//! effect on both.
+//! Compares [`Records`] with the record layer of rustls: the same records of a client, valid and invalid, must have the same
+//! effect on both layers.
 
 use crate::tls::record::{
     ALERT, APPLICATION_DATA, Direction, HANDSHAKE, HEADER_BYTES, KEY_RECORDS_MAX, KEY_UPDATE,
@@ -15,7 +15,7 @@ use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig};
 use std::io::IoSlice;
 use std::sync::{Arc, LazyLock};
 
-/// The client: its keys, which can seal anything.
+/// A client that can seal any record: only its keys.
 struct Client {
     kernel: KernelConnection<ClientConnectionData>,
     send: Direction,
@@ -51,7 +51,7 @@ const SUITES: [CipherSuite; 3] = [
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
 ];
 
-/// Completes a handshake in memory.
+/// Completes a handshake in memory. The server then uses [`Records`] if `is_own`, otherwise the layer of rustls.
 fn handshake(suite: CipherSuite, is_own: bool) -> (Client, Server) {
     let mut provider = rustls::crypto::ring::default_provider();
     provider.cipher_suites.retain(|one| one.suite() == suite);
@@ -154,14 +154,14 @@ impl Client {
         records
     }
 
-    /// Changes the key, as a KeyUpdate has announced.
+    /// Changes the client's key, after the client has sealed a KeyUpdate.
     fn update(&mut self) {
         (self.send.sequence, self.send.secrets) = self.kernel.update_tx_secret().unwrap();
     }
 }
 
 impl Server {
-    /// Processes input until nothing is left, or an error.
+    /// Processes input until the server consumes no more of it, or an error occurs. Returns the effect.
     fn process(&mut self, input: &mut [u8], client: &mut Client) -> Effect {
         let mut effect = Effect::default();
         let mut sealed = Vec::new();
@@ -191,6 +191,7 @@ impl Server {
         effect
     }
 
+    /// Returns the sealed bytes of `slices`.
     fn send(&mut self, slices: &[&[u8]]) -> Vec<u8> {
         let mut sealed = Vec::new();
         match self {
@@ -212,21 +213,21 @@ impl Server {
     }
 }
 
-/// A record of the client: content type, content, and what is changed in the sealed record.
+/// Records of the client: content type, content, and a change after sealing.
 type Script = [(u8, Vec<u8>, Change)];
 
 #[derive(Clone, Copy, Debug)]
 enum Change {
     None,
-    /// XORs a byte of the sealed record.
+    /// XORs this byte of the sealed record with 1.
     Flip(usize),
-    /// The key is changed after the record.
+    /// The client changes its key after this record.
     Update,
 }
 
-/// Runs a script with both layers, and compares the effects. Returns that of [`Records`]. What is sent after an error is not
-/// compared: rustls answers some errors without an alert, others with a more general one, and sends a KeyUpdate before it
-/// that was asked for.
+/// Runs a script with both layers, and compares the effects. Returns the effect on [`Records`]. Does not compare what the
+/// servers send after an error: for some errors, rustls sends no alert or a more general one, and if the client has requested
+/// a KeyUpdate, rustls sends it before the alert.
 fn compare(suite: CipherSuite, script: &Script) -> Effect {
     let [own, rustls] = [true, false].map(|is_own| {
         let (mut client, mut server) = handshake(suite, is_own);
@@ -245,7 +246,7 @@ fn compare(suite: CipherSuite, script: &Script) -> Effect {
         }
         let mut effect = server.process(&mut input, &mut client);
         if !effect.is_error {
-            // Also sends the answer to a KeyUpdate.
+            // If the client has requested a KeyUpdate, it precedes the answer.
             let sealed = server.send(&[b"an", b"swer"]);
             effect.answers.extend(client.open(sealed));
         }
@@ -332,7 +333,7 @@ fn a_flood_of_key_updates_is_an_error() {
     let script: Vec<_> = (0..40).map(|_| key_update(0)).collect();
     let effect = compare(SUITES[0], &script);
     assert_eq!(effect.answers, [(ALERT, vec![2, 10])]);
-    // Data between them is a reason to continue.
+    // KeyUpdates with data between them are not a flood.
     let script: Vec<_> = (0..80)
         .map(|n| if n % 2 == 0 { key_update(0) } else { data("x") })
         .collect();
@@ -385,8 +386,8 @@ fn each_changed_byte_is_an_error() {
             );
             assert_eq!(effect.answers, [(ALERT, vec![2, 20])]);
         }
-        // rustls does not look at the first three bytes. (A longer record would be incomplete, and a shorter one moves the
-        // next header.)
+        // rustls does not check the first three bytes of a header. (The other two are its length: a longer record would be
+        // incomplete, and a shorter one would move the next header.)
         for at in 0..3 {
             let (mut client, mut server) = handshake(suite, true);
             let mut input = Vec::new();
@@ -412,7 +413,7 @@ fn invalid_contents_are_errors() {
         (HANDSHAKE, &[1, 0, 0, 4, 1, 2, 3, 4]),
         // ChangeCipherSpec.
         (20, &[1]),
-        // No type at all: nothing but zeros.
+        // Only zeros: no content type.
         (0, &[0; 9]),
         (24, b"heartbeat"),
         (255, b"x"),
@@ -432,16 +433,47 @@ fn invalid_contents_are_errors() {
             "{record:?}"
         );
         // RFC 8446 section 5.1: "Implementations MUST NOT send zero-length fragments of Handshake types". rustls ignores
-        // them.
+        // such records, so they are not compared.
         if !content.is_empty() || record.0 != HANDSHAKE {
             assert!(compare(SUITES[0], &[record]).is_error);
         }
     }
 }
 
+/// RFC 8446 section 4.1.2: "If a server has negotiated TLS 1.3 and receives a ClientHello at any other time, it MUST
+/// terminate the connection with an "unexpected_message" alert." Section 6.2: a message that cannot be decoded is a
+/// "decode_error".
+#[test]
+fn the_alert_distinguishes_unexpected_messages_from_malformed_ones() {
+    const UNEXPECTED_MESSAGE: u8 = 10;
+    const DECODE_ERROR: u8 = 50;
+    let table: &[(u8, &[u8], u8)] = &[
+        (HANDSHAKE, &[1, 0, 0, 4, 1, 2, 3, 4], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[20, 0, 0, 4, 1, 2, 3, 4], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[], UNEXPECTED_MESSAGE),
+        (HANDSHAKE, &[KEY_UPDATE, 0, 0, 2, 0, 0], DECODE_ERROR),
+        (HANDSHAKE, &[KEY_UPDATE, 0, 0, 1], DECODE_ERROR),
+        (ALERT, &[1], DECODE_ERROR),
+        (ALERT, &[1, 0, 0], DECODE_ERROR),
+        (20, &[1], UNEXPECTED_MESSAGE),
+    ];
+    for (content_type, content, alert) in table {
+        let (mut client, mut server) = handshake(SUITES[0], true);
+        let mut input = Vec::new();
+        client.seal(*content_type, content, &mut input);
+        let effect = server.process(&mut input, &mut client);
+        assert_eq!(
+            effect.answers,
+            [(ALERT, vec![2, *alert])],
+            "{content_type} {content:?}"
+        );
+    }
+}
+
 #[test]
 fn padding_is_removed() {
-    // The type and the zeros that follow it are a part of what `seal` takes as the content.
+    // `seal` appends a content type to its content: here 0, which is the last byte of the padding. The content contains the
+    // data, its content type, and the other bytes of the padding.
     for suite in SUITES {
         let mut padded = b"padded".to_vec();
         padded.push(APPLICATION_DATA);
@@ -453,7 +485,7 @@ fn padding_is_removed() {
 
 #[test]
 fn records_above_the_maximum_are_errors() {
-    // 2^14 + 1 bytes with the type are allowed.
+    // With the content type, 2^14 + 1 bytes are allowed.
     for (len, is_error) in [
         (16_384, false),
         (16_385, true),
@@ -463,12 +495,27 @@ fn records_above_the_maximum_are_errors() {
         let effect = compare(SUITES[1], &[data(vec![1; len]), data("b")]);
         assert_eq!(effect.is_error, is_error, "{len}");
     }
-    // Zeros count.
+    // Padding counts.
     let mut padded = vec![1; 16_000];
     padded.push(APPLICATION_DATA);
     padded.extend([0; 600]);
     let effect = compare(SUITES[1], &[(0, padded, Change::None)]);
     assert!(effect.is_error);
+}
+
+/// The rest of such a record is not awaited.
+#[test]
+fn the_length_in_a_header_has_a_maximum() {
+    for (len, is_error) in [((1 << 14) + 256, false), ((1 << 14) + 257, true)] {
+        let [high, low] = u16::to_be_bytes(len);
+        // rustls allows the length of TLS 1.2.
+        let (mut client, mut server) = handshake(SUITES[0], true);
+        let mut header = [APPLICATION_DATA, 3, 3, high, low];
+        let effect = server.process(&mut header, &mut client);
+        assert_eq!(effect.is_error, is_error, "{len}");
+        let alert = (ALERT, vec![2, 22]);
+        assert!(!is_error || effect.answers == [alert]);
+    }
 }
 
 #[test]
@@ -483,7 +530,7 @@ fn input_may_be_divided_at_each_byte() {
     for byte in input {
         pending.push(byte);
         let Server::Records(records) = &mut server else {
-            unreachable!("it was asked for");
+            unreachable!("`handshake` returns this layer");
         };
         let mut output = Vec::new();
         let processed = records
@@ -513,13 +560,13 @@ fn the_key_changes_before_its_limit() {
     assert_eq!(updates, 2);
 }
 
-/// Regression test: rustls panics if the input with a part of a message is missing in its next call. This server wrote
-/// without it, so that any client could end the process.
+/// Regression test: after a part of a handshake message, rustls panics if its next call is without the input that contains
+/// this part. The server made such a call when it wrote, so that any client could end the process.
 #[test]
 fn a_part_of_a_handshake_message_survives_a_write_of_the_server() {
     let (mut client, mut server) = handshake(SUITES[0], false);
     let Server::Rustls(rustls) = &mut server else {
-        unreachable!("it was asked for");
+        unreachable!("`handshake` returns this layer");
     };
     let (mut input, mut sealed, mut received) = (Vec::new(), Vec::new(), Vec::new());
     client.seal(HANDSHAKE, &[KEY_UPDATE, 0, 0], &mut input);
@@ -543,7 +590,7 @@ fn a_part_of_a_handshake_message_survives_a_write_of_the_server() {
     assert_eq!(client.open(sealed).len(), 2);
 }
 
-/// The other tests with random scripts.
+/// Compares the layers with random scripts of data, KeyUpdates, alerts and damaged records.
 #[test]
 fn random_records_have_the_same_effect() {
     let mut state = 1_u64;

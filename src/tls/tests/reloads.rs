@@ -1,4 +1,4 @@
-//! Reloads and replacements.
+//! Tests reloads and replacements of certificates.
 
 use super::files::Dir;
 use super::*;
@@ -48,6 +48,25 @@ fn a_reload_uses_new_files_for_new_connections() {
     assert_eq!(reload.after[0].der(), new.der());
     assert!(files.is_with(&new));
     assert_eq!(before.certificates()[0].der(), new.der());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reload_does_not_wait_for_a_pipe_in_place_of_a_file() {
+    let issued = issue();
+    for name in ["cert.pem", "key.pem"] {
+        let files = Files::new("pipe", &issued);
+        let path = files.dir.write(name, "");
+        std::fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = files.tls.reload().unwrap_err().to_string();
+        let expected = format!(
+            "{path:?} cannot be read: it is not a regular file, and a reload would wait for it"
+        );
+        assert_eq!(error, expected);
+        assert!(files.is_with(&issued));
+    }
 }
 
 #[test]
@@ -130,7 +149,7 @@ fn a_valid_certificate_is_not_replaced_by_one_that_is_not_valid_now() {
         assert!(error.contains("cert.pem"), "{error}");
         assert!(files.is_with(&old));
     }
-    // One that has expired can be replaced by any: nothing is lost.
+    // An expired certificate can be replaced by another expired one.
     let [old, new] = [(); 2].map(|()| Issued::by_itself(expired()));
     let files = Files::new("both-expired", &old);
     files.write(&new);

@@ -21,7 +21,7 @@ pub(crate) struct Bench {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) subprotocols: Vec<String>,
     pub(crate) tls: ClientTls,
-    /// Whether TLS handshakes resume the session of an earlier connection.
+    /// Whether all connections are opened twice, so that the TLS handshakes of the second time resume sessions.
     pub(crate) is_tls_resumed: bool,
     pub(crate) connections: usize,
     /// Connections to start per second. `None`: as many as the server accepts.

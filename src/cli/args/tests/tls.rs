@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Returns the arguments of a server with a certificate, with more arguments.
+/// Returns the arguments of a server with a certificate, followed by `more`.
 #[cfg(feature = "tls")]
 fn with_certificate<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["-l=tls:8443", "--tls-cert=c", "--tls-key=k"], more].concat()
@@ -193,7 +193,7 @@ fn variables_are_named_in_errors_and_passed_sockets_can_use_a_certificate() {
         "{error}"
     );
     assert!(parse(&[cert], &["-l=tls:1"]).is_ok());
-    // Whether a socket is one for TLS is known when it is taken over.
+    // The names of passed sockets are read later, so one of them can be for TLS.
     assert!(parse(&[cert, ("LISTEN_FDS", "1")], &[]).is_ok());
     assert!(parse(&[cert, ("LISTEN_FDS", "1")], &["-l=8080"]).is_ok());
 }

@@ -37,23 +37,24 @@ pub(super) struct ClientIdentity {
     is_wanted: AtomicBool,
 }
 
-/// Whether the server has asked for the certificate of the client.
+/// Whether a server has asked for a client certificate, and the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Asked {
+    /// The server has not asked.
     No,
-    /// It has, and the client has none.
+    /// The server has asked, and the client has no certificate.
     Missing,
-    /// It has, and the client has shown one.
+    /// The server has asked, and the client has sent its certificate.
     Shown,
 }
 
 impl TlsClient {
     /// Reads the files. `name` is the host name or IP address that the server's certificate must have. Prints a warning
-    /// if every certificate is accepted. Stores at most `tickets_max` sessions, which connections after
-    /// [`start_resuming`](Self::start_resuming) resume.
+    /// if every certificate is accepted. At most `tickets_max` sessions are stored, for connections that begin after
+    /// [`start_resuming`](Self::start_resuming). 0: no session is resumed.
     ///
     /// # Errors
-    /// Returns which file cannot be used and why, in one line.
+    /// A file cannot be used. The message has one line, and names the file and the reason.
     pub(in crate::cli) fn new(
         name: &str,
         settings: &ClientTls,
@@ -84,7 +85,7 @@ impl TlsClient {
         })
     }
 
-    /// Lets connections that are created from now on resume sessions of earlier ones.
+    /// Lets connections that are created from now on resume the sessions of earlier connections.
     #[cfg(feature = "bench")]
     pub(in crate::cli) fn start_resuming(&self) {
         if let Some(tickets) = &self.tickets {
@@ -92,7 +93,7 @@ impl TlsClient {
         }
     }
 
-    /// Returns a new connection, and the identity with which it answers the server.
+    /// Returns a new connection, and the identity that it sends if the server asks for one.
     pub(super) fn connection(
         &self,
     ) -> Result<(ClientConnection, Arc<ClientIdentity>), rustls::Error> {
@@ -218,7 +219,7 @@ fn certificates(flag: &str, file: &str) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// Returns more about an error in a PEM file.
+/// Returns the details of an error in a PEM file, in parentheses. Empty if there are none.
 fn detail(error: &pem::Error) -> String {
     match error {
         pem::Error::NoItemsFound => String::new(),

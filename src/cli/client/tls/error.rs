@@ -1,4 +1,4 @@
-//! Why TLS failed, in words.
+//! Messages for failures of TLS.
 
 use super::client::Asked;
 use rustls::pki_types::UnixTime;
@@ -11,17 +11,17 @@ use std::time::{Duration, SystemTime};
 /// A failure of TLS, or of the stream below it in the handshake.
 #[derive(Debug)]
 pub(in crate::cli) enum TlsError {
-    /// The server, or this client, ended TLS with an error.
+    /// The server has sent an alert, or this client has found an error.
     Protocol(Error, Asked),
-    /// The server's first byte starts no TLS record.
+    /// The server's first byte does not begin a TLS record. `is_http`: it begins an HTTP response.
     NotTls { is_http: bool },
-    /// The stream ended in the handshake.
+    /// The stream ended during the handshake.
     Ended(Asked),
-    /// The stream failed in the handshake.
+    /// The stream failed during the handshake.
     Lost(io::Error, Asked),
-    /// The server sends records without data.
+    /// The server has sent 1 MiB of records without data.
     Silent,
-    /// The stream ended after the handshake, and TLS did not end before it.
+    /// The stream ended after the handshake, without close_notify.
     Truncated,
 }
 
@@ -59,13 +59,13 @@ impl fmt::Display for TlsError {
             Self::Lost(error, asked) => write!(f, "{error}; {}", guess(*asked)),
             Self::Silent => f.write_str("the server sends TLS records without data"),
             Self::Truncated => {
-                f.write_str("the stream ended without the end of TLS (close_notify)")
+                f.write_str("the stream ended without close_notify of TLS; data may be missing")
             }
         }
     }
 }
 
-/// Returns what a server may mean that ends the connection without an alert.
+/// Returns the probable reason of a server that ends the connection during the handshake without an alert.
 fn guess(asked: Asked) -> &'static str {
     match asked {
         Asked::No => "if it does not speak TLS, use ws:// instead of wss://",
@@ -131,7 +131,7 @@ fn write_alert(f: &mut fmt::Formatter<'_>, alert: AlertDescription, asked: Asked
     }
 }
 
-/// Writes what is wrong with the certificate, as the predicate of a sentence about it.
+/// Writes what is wrong with the certificate, as the predicate of a sentence about the certificate.
 fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fmt::Result {
     match error {
         CertificateError::ExpiredContext { not_after, .. } => {
@@ -148,12 +148,18 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
             expected,
             presented,
         } => {
-            let names: Vec<_> = presented.iter().map(|name| name_of(name)).collect();
-            let names = if names.is_empty() {
+            let shown = presented.iter().take(NAMES_SHOWN_MAX);
+            let names: Vec<_> = shown.map(|name| name_of(name)).collect();
+            let mut names = if names.is_empty() {
                 "no name".to_owned()
             } else {
                 names.join(", ")
             };
+            match presented.len().saturating_sub(NAMES_SHOWN_MAX) {
+                0 => {}
+                1 => names.push_str(" and 1 more name"),
+                more => names.push_str(&format!(" and {more} more names")),
+            }
             write!(f, "is for {names}, and not for {}", expected.to_str())
         }
         CertificateError::InvalidPurposeContext { .. } => f.write_str("is not for servers"),
@@ -161,7 +167,7 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, error: &CertificateError) -> fm
     }
 }
 
-/// Returns the name or address in a description of webpki, such as `DnsName("a.example")`.
+/// Returns the name or address in webpki's text for a name, such as `DnsName("a.example")`.
 fn name_of(description: &str) -> &str {
     let (_, name) = description.split_once('(').unwrap_or(("", description));
     name.trim_end_matches(')').trim_matches('"')
@@ -173,5 +179,7 @@ fn date(time: UnixTime) -> String {
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
+/// Maximum names of a certificate in a message: a certificate can have thousands.
+const NAMES_SHOWN_MAX: usize = 5;
 const NO_VERSION: &str = "the server accepts neither TLS 1.2 nor 1.3";
 const NO_ALPN: &str = "the server does not accept http/1.1 as protocol (ALPN)";

@@ -1,8 +1,10 @@
-//! TLS of a client: the trusted authorities and the client's certificate from files, and a stream that encrypts.
+//! TLS for `wsloop connect` and `wsloop bench`.
 //!
-//! - `client`: what all connections of a command share. `verifier`: which certificates are accepted. `tickets`: resumes
-//!   sessions.
-//! - `stream`: one connection. `error`: why a connection failed, in words.
+//! - `client`: the configuration that all connections of a command share, from files
+//! - `verifier`: which certificates of servers are accepted
+//! - `tickets`: stores sessions to resume
+//! - `stream`: one connection
+//! - `error`: messages for failures
 
 mod client;
 mod error;

@@ -12,24 +12,26 @@ use std::time::{Duration, Instant};
 /// TLS on the stream `S`, which must be non-blocking. [`handshake`](Self::handshake) must succeed before the first read
 /// and the first write.
 ///
-/// - A read that does not fill the buffer has drained the stream, as a read of a TCP socket does: no plaintext is left
-///   inside. The end of the stream, or an error, may follow.
-/// - A write is short only if the stream would block. Bytes that it has accepted can be left inside as ciphertext.
+/// - A read that does not fill the buffer has drained the stream, as a read of a TCP socket does: rustls has no plaintext
+///   left. The end of the stream, or an error, may follow.
+/// - A write is short only if the stream would block. Accepted bytes can be left in rustls as ciphertext.
 ///   [`flush`](Write::flush) writes them: call it whenever the stream is writable.
 #[derive(Debug)]
 pub(in crate::cli) struct TlsStream<S> {
     stream: S,
     tls: ClientConnection,
     identity: Arc<ClientIdentity>,
-    /// When the stream accepted the first byte.
+    /// When the handshake began: the stream accepted the first byte.
     started: Option<Instant>,
-    /// How long the handshake took. `None` while it lasts.
+    /// Duration of the handshake. `None` until its end.
     handshake_time: Option<Duration>,
+    /// Whether the first byte of the server has arrived.
     has_received: bool,
-    /// An error that is returned after the plaintext received before it.
+    /// An error that is returned after the plaintext that was received before it.
     failed: Option<Fault>,
 }
 
+/// An error that ends the connection.
 #[derive(Debug)]
 enum Fault {
     Stream(io::Error),
@@ -45,13 +47,13 @@ impl From<Fault> for io::Error {
     }
 }
 
-/// What one read of the stream has brought.
+/// The result of one read of the stream.
 struct Filled {
     /// Number of bytes read from the stream.
     ciphertext: usize,
     /// Number of bytes written to the buffer.
     plaintext: usize,
-    /// Whether the stream had fewer bytes than it was asked for.
+    /// Whether the stream had fewer bytes than were requested.
     is_drained: bool,
 }
 
@@ -91,7 +93,7 @@ impl<S: Read + Write> TlsStream<S> {
                 match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::NotConnected => return Ok(false),
                     _ if self.started.is_none() => return Err(HandshakeError::Connect(error)),
-                    // The server may have sent an alert before it stopped to read.
+                    // Reads what has arrived: the server may have sent an alert before it closed the connection.
                     _ => {}
                 }
             }
@@ -115,7 +117,7 @@ impl<S: Read + Write> TlsStream<S> {
         }
     }
 
-    /// Returns what the handshake has agreed on. `None` before its end.
+    /// Returns the version and the parameters that the handshake has negotiated. `None` before its end.
     pub(in crate::cli) fn agreed(&self) -> Option<Handshake> {
         let time = self.handshake_time?;
         let cipher = self.tls.negotiated_cipher_suite()?.suite();
@@ -131,8 +133,8 @@ impl<S: Read + Write> TlsStream<S> {
         })
     }
 
-    /// Ends TLS: sends close_notify, unless the stream would block, and drops what has been received. Unread input
-    /// would turn the end of the TCP connection into a reset, which can overtake the last bytes.
+    /// Ends TLS: sends close_notify, unless the stream would block, and discards input. If input were left unread, the
+    /// system would end the TCP connection with a reset, and the server could lose the last bytes.
     pub(in crate::cli) fn end(&mut self) {
         self.tls.send_close_notify();
         let _ = self.flush();
@@ -146,9 +148,9 @@ impl<S: Read + Write> TlsStream<S> {
         SCRATCH.set(ciphertext);
     }
 
-    /// Reads from the stream once, at most `asked` bytes, and decrypts what is complete into `buf`. Plaintext that does
-    /// not fit stays inside: at most one record if `asked` is at most the length of `buf`. An error of TLS is stored in
-    /// `failed`.
+    /// Reads from the stream once, at most `asked` bytes, and decrypts complete records into `buf`. Plaintext that does
+    /// not fit stays in rustls: at most one record if `asked` is at most the length of `buf`. An error of TLS is stored
+    /// in `failed`.
     ///
     /// # Errors
     /// Returns an error of the stream, also if it would block.
@@ -174,7 +176,7 @@ impl<S: Read + Write> TlsStream<S> {
     /// bytes written to `buf`.
     fn decrypt(&mut self, mut ciphertext: &[u8], buf: &mut [u8]) -> usize {
         if ciphertext.is_empty() {
-            // Reports the end of the stream.
+            // Informs rustls of the end of the stream.
             let _ = self.tls.read_tls(&mut ciphertext);
             return 0;
         }
@@ -205,7 +207,7 @@ impl<S: Read + Write> TlsStream<S> {
                 break;
             }
         }
-        // The answer to a key update, or an alert.
+        // Writes an alert, or in TLS 1.2 the refusal of a renegotiation. (The answer to a KeyUpdate waits for the next data.)
         let _ = self.flush();
         plaintext
     }
@@ -269,7 +271,7 @@ impl<S: Read + Write> Write for TlsStream<S> {
         }
     }
 
-    /// Writes the ciphertext that is left inside.
+    /// Writes the ciphertext that is left in rustls.
     fn flush(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut self.stream) {
@@ -286,7 +288,7 @@ impl<S: Read + Write> Write for TlsStream<S> {
 }
 
 thread_local! {
-    /// Memory for reading, which all streams of a thread share: empty, or of [`READ_BYTES`].
+    /// Buffer for ciphertext that is read, shared by all streams of a thread: empty, or of [`READ_BYTES`].
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -296,28 +298,29 @@ fn take_scratch() -> Vec<u8> {
     scratch
 }
 
-/// Maximum ciphertext left inside by one write. Twice the default of rustls, so that a message of 64 KiB, with its
-/// header, needs one system call.
+/// Maximum ciphertext that rustls retains. Twice its default, so that a message of 64 KiB, with its header, needs one
+/// system call.
 const CIPHERTEXT_BYTES_MAX: usize = 128 * 1024;
 
-/// Maximum bytes without plaintext in one call of `read`. A server could otherwise prevent it from returning, with session
-/// tickets without end. One record has at most 16 KiB.
+/// Maximum ciphertext without plaintext in one call of `read`. Without this limit, a server that sends session tickets
+/// without end could prevent the call from returning. One record has at most 16 KiB.
 const SILENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Maximum bytes of one read: four records.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Maximum bytes of one read in the handshake. rustls stores as much plaintext without a reader.
+/// Maximum bytes of one read in the handshake. The server's first data can follow the handshake in the same read, and
+/// rustls stores at most 16 KiB of plaintext that was not read.
 const HANDSHAKE_READ_BYTES: usize = 16 * 1024;
 
 /// Maximum number of reads in [`TlsStream::end`].
 const DRAINING_READS_MAX: usize = 16;
 
-/// RFC 8446 section 5.1: the types of the records with which a server can start.
+/// Types of the first record of a server (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 
-/// The start of an HTTP response.
+/// The first bytes of an HTTP response.
 const HTTP: &[u8] = b"HTTP/";
 
 #[cfg(test)]

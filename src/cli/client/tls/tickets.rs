@@ -1,4 +1,4 @@
-//! Sessions to resume, for load tests.
+//! Stores sessions to resume, for `wsloop bench --tls-resume`.
 
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
@@ -7,19 +7,20 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Stores sessions with one server. The store of rustls has 8 tickets per server, which is too few for connections that
-/// are opened at the same time: a ticket of TLS 1.3 is used once.
+/// Sessions with one server. The store of rustls has at most 8 tickets per server. This is too few for connections that are
+/// opened at the same time, because each ticket of TLS 1.3 is used only once.
 #[derive(Debug)]
 pub(super) struct Tickets {
     tickets_max: usize,
-    /// Whether connections resume the stored sessions. Before, they only add sessions: each would use up a ticket and
-    /// bring one, and most of the connections opened later would find none.
+    /// Whether connections resume the stored sessions. Until then, each connection only adds a ticket. If it also used
+    /// one, the number of tickets would not grow to that of the connections.
     is_resuming: AtomicBool,
     stored: Mutex<Stored>,
 }
 
 #[derive(Debug, Default)]
 struct Stored {
+    /// The key exchange group of the last handshake.
     group: Option<NamedGroup>,
     /// The newest session of TLS 1.2. Every connection can resume it.
     tls12: Option<Tls12ClientSessionValue>,
@@ -27,7 +28,7 @@ struct Stored {
 }
 
 impl Tickets {
-    /// Creates an empty store. It drops the oldest ticket when it has `tickets_max`.
+    /// Creates an empty store. When it contains `tickets_max` tickets, a new one replaces the oldest.
     pub(super) fn new(tickets_max: usize) -> Self {
         Self {
             tickets_max,
@@ -36,7 +37,7 @@ impl Tickets {
         }
     }
 
-    /// Lets connections that start from now on resume sessions.
+    /// Lets connections that begin from now on resume sessions.
     #[cfg(feature = "bench")]
     pub(super) fn start_resuming(&self) {
         self.is_resuming.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Which certificates of servers are accepted.
+//! Decides which certificates of servers are accepted.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// Accepts certificates that a trusted authority has issued.
 ///
-/// With `openssl req -x509`, people make a certificate that is its own authority. rustls trusts such a certificate as
-/// an authority only. Since the operator has given it, it is accepted as that of the server as well, as OpenSSL does.
+/// `openssl req -x509` makes a certificate that is its own authority. rustls accepts such a certificate as that of an
+/// authority only. If it is in the file of `--ca`, this verifier also accepts it as that of a server, as OpenSSL does.
 #[derive(Debug)]
 pub(super) struct GivenAuthorities {
     inner: Arc<WebPkiServerVerifier>,
@@ -82,13 +82,13 @@ impl ServerCertVerifier for GivenAuthorities {
     }
 }
 
-/// Returns whether a certificate was rejected because it is that of an authority. The error is one of webpki, whose
-/// types rustls does not export.
+/// Returns whether a certificate was rejected because it is that of an authority. Compares text, because rustls does not
+/// export the errors of webpki.
 fn is_of_authority(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(other) if other.0.to_string() == "CaUsedAsEndEntity")
 }
 
-/// Accepts every certificate, if the server has its key.
+/// Accepts every certificate whose private key the server has.
 #[derive(Debug)]
 pub(super) struct AnyCertificate(WebPkiSupportedAlgorithms);
 

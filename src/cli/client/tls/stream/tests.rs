@@ -1,4 +1,4 @@
-//! The stream on a scripted link to a server of rustls: split and blocked at every byte.
+//! Tests the stream on a scripted link to a server of rustls, which splits and blocks at every byte.
 
 use super::*;
 use crate::cli::args::ClientTls;
@@ -14,7 +14,7 @@ struct Link {
     config: Arc<ServerConfig>,
     /// Bytes for the client.
     to_client: Vec<u8>,
-    /// What the server has decrypted.
+    /// Plaintext that the server has received.
     received: Vec<u8>,
     bytes_max: usize,
     is_blocking: bool,
@@ -28,7 +28,7 @@ impl Link {
         (self.can_read, self.can_write) = (true, true);
     }
 
-    /// Lets the server process its input, and takes its output.
+    /// Lets the server process its input, and collects its output.
     fn serve(&mut self) {
         let Ok(state) = self.server.process_new_packets() else {
             // The client has sent an alert.
@@ -116,7 +116,7 @@ fn stream(version: &'static SupportedProtocolVersion, bytes_max: usize) -> TlsSt
     TlsStream::new(link, &client).unwrap()
 }
 
-/// Performs the handshake, as a loop does that waits for readiness.
+/// Performs the handshake. Unblocks the link whenever the stream would block, as a poll loop waits for readiness.
 fn open(version: &'static SupportedProtocolVersion, bytes_max: usize) -> TlsStream<Link> {
     let mut stream = stream(version, bytes_max);
     for _ in 0..20_000 {
@@ -230,8 +230,8 @@ fn a_key_update_is_answered_when_the_stream_accepts_bytes_again() {
     assert_eq!(stream.stream.received, b"b");
 }
 
-/// Seals session tickets of TLS 1.3 (RFC 8446 section 4.6.1), each in a record of its own. rustls limits the number of
-/// every other message without data.
+/// Returns `count` sealed session tickets of TLS 1.3 (RFC 8446 section 4.6.1), each in a record of its own. Of all messages
+/// without data, session tickets are the only ones whose number rustls does not limit.
 fn tickets(server: ServerConnection, count: u64) -> Vec<u8> {
     let (sequence, secrets) = server.dangerous_extract_secrets().unwrap().tx;
     let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
@@ -244,7 +244,7 @@ fn tickets(server: ServerConnection, count: u64) -> Vec<u8> {
         for (byte, number) in nonce[4..].iter_mut().zip(number.to_be_bytes()) {
             *byte ^= number;
         }
-        // Its lifetime, the value to add to its age, its nonce, the ticket, its extensions, and the type of the record.
+        // The ticket's lifetime, ticket_age_add, nonce, ticket and extensions, and the content type of the record.
         let mut record =
             b"\x04\x00\x00\x0E\x00\x00\x0E\x10\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x16".to_vec();
         let header = [23, 3, 3, 0, 16 + record.len() as u8];
