@@ -44,6 +44,9 @@ pub(crate) struct SharedTopics {
     waiting: Vec<Id>,
     /// The session whose message is being processed has published, and is to wait.
     pub(crate) is_publisher_to_wait: bool,
+    /// The session whose messages are being processed was closed by this server before. They are not published: the client
+    /// sends again what did not come back.
+    pub(crate) is_publisher_closed: bool,
     /// What the backplane's source is ready for.
     pub(crate) ready: Ready,
     /// The last events were limited by the turn's budget.
@@ -140,6 +143,7 @@ impl SharedTopics {
             batches_pending: 0,
             waiting: Vec::new(),
             is_publisher_to_wait: false,
+            is_publisher_closed: false,
             ready: NOT_READY,
             // The first call starts the connection.
             has_more_events: true,
