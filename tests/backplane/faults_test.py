@@ -8,16 +8,13 @@ import asyncio
 import collections
 import os
 import signal
-import time
 
 from proxy import Proxy
-from room import TRY_AGAIN, Echo, Room
-from servers import FakeRedis, TestCase, failed_start
-
-LONG = bool(os.environ.get("LONG"))
+from members import TRY_AGAIN, Echo, Topic
+from servers import FakeRedis, TestCase
 
 # What a person reads in the log about a gap.
-ENDED = r"the connection to the broker has ended: .*; \d+ publications may be lost"
+ENDED = r"; a gap in all topics, \d+ publications may be lost"
 AGAIN = r"connected to the broker again after"
 WHOLE = r"all topics are subscribed again, \d+\.\d+ s after the gap began"
 GRACE_OVER = r"the broker has been away for .*: closing \d+ members with 1013, \d+ publications are dropped"
@@ -41,15 +38,15 @@ class Faults(TestCase):
             self.addCleanup(self.proxy.close)
             urls[0] = self.proxy.url()
         self.servers = [self.server(url, *args) for url in urls]
-        self.room = Room(self, self.servers)
+        self.topic = Topic(self, self.servers)
         for number, server in enumerate(self.servers):
             await self.eventually(server.is_whole, "the server is connected to Redis")
-            await self.room.join(server, f"s{number}", rate=rate, size=size)
+            await self.topic.join(server, f"s{number}", rate=rate, size=size)
             for name in "ab":
-                await self.room.join(server, f"{name}{number}")
+                await self.topic.join(server, f"{name}{number}")
         self.echo = Echo(self, self.servers[0])
         await self.traffic(1)
-        self.members_before = [session for session in self.room.sessions() if session.is_open]
+        self.members_before = [session for session in self.topic.sessions() if session.is_open]
 
     async def traffic(self, seconds):
         await asyncio.sleep(seconds)
@@ -68,14 +65,14 @@ class Faults(TestCase):
         # Until every member that may have missed messages is closed.
         if any(found):
             await asyncio.sleep(SPREAD_SECONDS + 0.5)
-        await self.room.settle()
+        await self.topic.settle()
         metrics = [await server.metrics() for server in self.servers]
         by_server = dict(zip(self.servers, (one["gaps"] for one in metrics)))
         if gaps is not None:
             self.assertEqual(list(by_server.values()), gaps, "there was no further gap")
-        self.room.check(by_server)
+        self.topic.check(by_server)
         for server, one in zip(self.servers, metrics):
-            closed = [session for session in self.room.sessions() if session.server is server and not session.is_open]
+            closed = [session for session in self.topic.sessions() if session.server is server and not session.is_open]
             self.assertEqual(len(closed), one["members_told"], "members are closed because of gaps, and counted")
             before = [session for session in self.members_before if session.server is server]
             if one["gaps"]:
@@ -87,21 +84,24 @@ class Faults(TestCase):
         total = collections.Counter()
         for one in metrics:
             total.update(one)
-        lost = total["publications"] - len(self.room.seen())
+        lost = total["publications"] - len(self.topic.seen())
         counted = total["unacknowledged_batches"] + total["discarded_batches"]
+        if not counted:
+            self.assertEqual(lost, 0, "what is lost is counted")
         # A batch has one message at least.
         self.assertLessEqual(lost, counted + total["publications"] - total["batches"], "what is lost is counted")
-        sent = sum(len(session.sent) for session in self.room.sessions())
+        sent = sum(len(session.sent) for session in self.topic.sessions())
         print(f"{self._testMethodName}: {sent} sent, {total['publications']} published, {lost} lost, {counted} counted; "
               f"gaps {found}, {total['members_told']} members closed; "
               f"echo p99 {self.echo.p99():.1f} ms, longest {max(self.echo.seconds) * 1000:.0f} ms")
 
     def check_log(self, server, gaps):
-        lines = server.lines("broker|topics|publications")
+        lines = [line for line in server.lines("broker|topics|publications") if " refused, path " not in line]
         # The first connection, and for each gap: its end, at most three reasons and the end of the grace, and the return.
         self.assertLessEqual(len(lines), 1 + gaps * 7, "\n".join(lines))
         self.assertEqual(len(server.lines(ENDED)), gaps, "\n".join(lines))
-        self.assertEqual(len(server.lines(AGAIN)) >= gaps, True, "\n".join(lines))
+        self.assertEqual(len(server.lines(WHOLE)), gaps, "\n".join(lines))
+        self.assertGreaterEqual(len(server.lines(AGAIN)), gaps, "\n".join(lines))
         if os.environ.get("SHOW_LOG"):
             print("\n".join(lines))
 
@@ -175,16 +175,16 @@ class Faults(TestCase):
         await self.end([0, 0, 0])
 
     async def test_small_output_buffer_of_redis(self):
-        await self.begin(proxy={}, redis_args=["--client-output-buffer-limit", "pubsub 256kb 0 0"])
+        await self.begin(proxy={}, redis_args=["--client-output-buffer-limit", "pubsub 4mb 0 0"])
         self.proxy.last().from_redis.stall()
-        # The kernel's buffers hold some megabytes of it.
+        # The buffers of the kernel and of the proxy hold some megabytes as well.
         burst = "x" * (512 << 10)
-        sender = self.room.members[3].session
-        for number in range(40):
+        sender = self.topic.members[3].session
+        for number in range(50):
             message = f"{sender.member.name}:burst:{number} {burst}"
             sender.sent.append(message)
             await sender.socket.send(message)
-            await asyncio.sleep(0.02)
+            await self.eventually(lambda: message in sender.log[-100:], "the other servers are served")
         await self.eventually(lambda: len(self.broker.cli("CLIENT", "LIST", "TYPE", "pubsub").splitlines()) <= 2,
                               "Redis has cut the first server off")
         self.proxy.last().from_redis.passes.set()
@@ -202,28 +202,27 @@ class Faults(TestCase):
         for server in self.servers:
             self.assertIsNone(server.process.poll(), "the server runs")
             self.assertEqual((await server.get("/readyz"))[0], 503)
-            self.assertEqual(len(server.lines("cannot connect to the broker: .*NOAUTH")), 1)
+            self.assertEqual(len(server.lines("NOAUTH")), 1)
         self.broker.cli("CONFIG", "SET", "requirepass", "")
         self.broker.password = None
         await self.end([1, 1, 1])
 
     async def test_maxclients(self):
         await self.begin("--broker-grace", "2")
-        self.broker.cli("CONFIG", "SET", "maxclients", "1")
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.broker.port)
         # The only client that Redis accepts is the test.
-        async def kill():
-            writer.write(b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$4\r\nTYPE\r\n$6\r\npubsub\r\n")
-            return b"ERR" not in await reader.readline()
-        if not await kill():
-            self.skipTest("the test has no connection of its own")
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.broker.port)
+        for command in ["CONFIG SET maxclients 1", "CLIENT KILL TYPE pubsub"]:
+            writer.write(command.encode() + b"\r\n")
+            self.assertRegex(await reader.readline(), rb"\+OK|:3")
         await self.traffic(4)
         for server in self.servers:
             self.assertIsNone(server.process.poll(), "the server runs")
-        writer.write(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$3\r\n100\r\n")
+            self.assertEqual((await server.get("/readyz"))[0], 503)
+            self.assertEqual(len(server.lines("max number of clients")), 1)
+        writer.write(b"CONFIG SET maxclients 100\r\n")
         self.assertEqual(await reader.readline(), b"+OK\r\n")
         writer.close()
-        await self.end(None)
+        await self.end([1, 1, 1])
 
     # The network between the first server and Redis.
 
@@ -317,9 +316,9 @@ class Wedge(TestCase):
     async def test_broker_that_answers_and_delivers_nothing_is_detected_within_two_probes(self):
         fake = await FakeRedis().start()
         server = self.server(fake.url())
-        room = Room(self, [server])
+        topic = Topic(self, [server])
         await self.eventually(server.is_whole, "the server is connected")
-        member = await room.join(server, "idle")
+        member = await topic.join(server, "idle")
         # Two probes that come back.
         await asyncio.sleep(0.5)
         fake.delivers = False
@@ -343,37 +342,3 @@ class Wedge(TestCase):
         took = await self.eventually(server.is_whole, "the server is connected")
         self.assertEqual((await server.get("/readyz"))[0], 200)
         print(f"{self._testMethodName}: {fake.connections} attempts, then connected after {took * 1000:.0f} ms")
-
-
-class Start(TestCase):
-    """Errors that every attempt would have end the server at once, with one line that names the remedy."""
-
-    async def refused(self, pattern, *args, variables=None):
-        code, log, seconds = await asyncio.to_thread(failed_start, *args, variables=variables)
-        errors = [line for line in log if "test page" not in line]
-        self.assertEqual((code, len(errors)), (1, 1), log)
-        self.assertRegex(errors[0], pattern)
-        self.assertLess(seconds, 5)
-        print(f"{self._testMethodName}: {errors[0]}")
-
-    async def test_no_password(self):
-        redis = self.redis("--requirepass", "S3cret")
-        await self.refused("password.*NOAUTH", "--redis", redis.url())
-
-    async def test_wrong_password(self):
-        redis = self.redis("--requirepass", "S3cret")
-        url = f"redis://:Wr0ng@127.0.0.1:{redis.port}"
-        await self.refused("WRONGPASS", variables={"WSLOOP_REDIS": url})
-
-    async def test_missing_permission(self):
-        redis = self.redis("--user", "wsloop on >S3cret resetchannels &other:* -@all +hello +publish +subscribe")
-        await self.refused("NOPERM", "--redis", f"redis://wsloop:S3cret@127.0.0.1:{redis.port}")
-
-    async def test_server_that_knows_resp2_only(self):
-        for error in [b"-ERR unknown command 'HELLO', with args beginning with: '3'\r\n",
-                      b"-NOPROTO unsupported protocol version\r\n"]:
-            fake = await FakeRedis().start()
-            fake.hello = error
-            await self.refused("RESP3|lacks a command", "--redis", fake.url())
-            self.assertEqual(fake.connections, 1)
-            fake.server.close()

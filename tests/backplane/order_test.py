@@ -4,7 +4,7 @@ import asyncio
 import collections
 import os
 
-from room import OPTIONS, Room
+from members import OPTIONS, Topic
 from servers import TestCase
 from websockets.asyncio.client import connect
 
@@ -15,17 +15,17 @@ SIZES = [0, 1, 2, 125, 126, 127, 4_096, 65_535, 65_536, 65_537, (256 << 10) - 1,
 class Order(TestCase):
     async def everything_arrives_in_one_order(self, url):
         servers = [self.server(url, "--lag-bytes-max", "64M") for _ in range(3)]
-        room = Room(self, servers)
+        topic = Topic(self, servers)
         for server in servers:
             await self.eventually(server.is_whole, "the server is connected to Redis")
             for number in range(3):
-                await room.join(server, f"member {number} of {server.url}")
-        senders = [member.session for member in room.members if "member 2" not in member.name]
+                await topic.join(server, f"member {number} of {server.url}")
+        senders = [member.session for member in topic.members if "member 2" not in member.name]
         # The subscription of each server is confirmed.
         await asyncio.gather(*(sender.socket.send("ready") for sender in senders))
-        await self.eventually(lambda: all(session.log.count("ready") >= 1 for session in room.sessions()), "readiness")
+        await self.eventually(lambda: all(session.log.count("ready") >= 1 for session in topic.sessions()), "readiness")
         await asyncio.sleep(0.2)
-        for session in room.sessions():
+        for session in topic.sessions():
             session.log.clear()
         sent = []
 
@@ -51,9 +51,9 @@ class Order(TestCase):
                 await session.socket.send(message)
 
         await asyncio.gather(*(send(index, session) for index, session in enumerate(senders)))
-        await self.eventually(lambda: all(len(session.log) >= len(sent) for session in room.sessions()), "all messages", 60)
+        await self.eventually(lambda: all(len(session.log) >= len(sent) for session in topic.sessions()), "all messages", 60)
         await asyncio.sleep(0.1)
-        first, *others = room.sessions()
+        first, *others = topic.sessions()
         self.assertEqual(collections.Counter(first.log), collections.Counter(sent))
         for other in others:
             self.assertTrue(first.log == other.log, "the logs are different")
@@ -75,11 +75,11 @@ class Order(TestCase):
 
     async def test_longest_message_and_one_byte_more(self):
         servers = [self.server(self.redis().url()) for _ in range(1)]
-        room = Room(self, servers)
+        topic = Topic(self, servers)
         for name in ["sender", "other"]:
-            await room.join(servers[0], name)
+            await topic.join(servers[0], name)
         await self.eventually(servers[0].is_whole, "the server is connected to Redis")
-        sender, other = room.sessions()
+        sender, other = topic.sessions()
         await sender.socket.send(b"a" * (1 << 20))
         await self.eventually(lambda: len(other.log) == 1, "the longest message")
         await sender.socket.send(b"a" * ((1 << 20) + 1))
@@ -93,10 +93,10 @@ class Order(TestCase):
         servers = [self.server(redis.url(), "--redis-prefix", prefix) for prefix in ["a:", "a:", "b:"]]
         logs = []
         for server in servers:
-            for path in ["/chat", "/room/1"]:
+            for path in ["/chat", "/topic/1"]:
                 await self.eventually(server.is_whole, "the server is connected to Redis")
-                room = Room(self, [server], path)
-                logs.append((await room.join(server, path)).session)
+                topic = Topic(self, [server], path)
+                logs.append((await topic.join(server, path)).session)
         await asyncio.sleep(0.2)
         for number, session in enumerate(logs):
             await session.socket.send(str(number))
@@ -120,20 +120,21 @@ class Foreign(TestCase):
     """Another program publishes."""
 
     async def asyncSetUp(self):
+        await super().asyncSetUp()
         self.broker = self.redis()
         self.servers = [self.server(self.broker.url()) for _ in range(2)]
-        self.room = Room(self, self.servers)
+        self.topic = Topic(self, self.servers)
         for server in self.servers:
             await self.eventually(server.is_whole, "the server is connected to Redis")
-            await self.room.join(server, f"member of {server.url}")
+            await self.topic.join(server, f"member of {server.url}")
         await asyncio.sleep(0.2)
 
     async def test_text_of_redis_cli_is_a_text_message(self):
         for text in ["hello", "žluťoučký kůň 🐎", "", "*1\r\n$4\r\nPING\r\n", "x" * (1 << 20)]:
             self.broker.cli("PUBLISH", "wsloop:/chat", data=text.encode())
-            for session in self.room.sessions():
+            for session in self.topic.sessions():
                 await self.eventually(lambda: text in session.log, f"{text[:20]!r} arrives")
-        first, second = self.room.sessions()
+        first, second = self.topic.sessions()
         self.assertEqual(first.log, second.log)
 
     async def test_junk_of_another_publisher_is_dropped_and_counted(self):
@@ -160,7 +161,7 @@ class Foreign(TestCase):
         for name in ["", "wsloop:", "/chat", "wsloop:/chat ", "wsloop:/chat\r\n", "wsloop:\xff"]:
             self.broker.cli("PUBLISH", name, "junk")
         self.broker.cli("PUBLISH", "wsloop:/chat", "the end")
-        for session in self.room.sessions():
+        for session in self.topic.sessions():
             await self.eventually(lambda: "the end" in session.log, "the text behind the junk arrives")
             self.assertEqual(session.log, ["the end"])
             self.assertTrue(session.is_open)
@@ -181,4 +182,4 @@ class Foreign(TestCase):
                 return (await server.metrics())["invalid"] == 20_000
             await self.eventually(is_counted, "all are counted")
             self.assertLessEqual(len(server.lines("dropped")), 16)
-        self.assertTrue(all(session.is_open for session in self.room.sessions()))
+        self.assertTrue(all(session.is_open for session in self.topic.sessions()))

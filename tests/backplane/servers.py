@@ -21,7 +21,7 @@ WSLOOP = os.environ["WSLOOP"]
 REDIS = os.environ.get("REDIS_SERVER", "redis-server")
 CLI = REDIS.replace("-server", "-cli")
 WAIT_SECONDS = 20
-ROUTES = ["/chat=broadcast", "/room/*=broadcast", "/echo=echo"]
+ROUTES = ["/chat=broadcast", "/topic/*=broadcast", "/echo=echo"]
 
 # Clients and connections in one process.
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -191,6 +191,10 @@ class TestCase(unittest.IsolatedAsyncioTestCase):
 
     maxDiff = None
 
+    async def asyncSetUp(self):
+        # unittest turns this on. It slows everything down.
+        asyncio.get_running_loop().set_debug(False)
+
     def redis(self, *args):
         redis = Redis(*args)
         self.addCleanup(redis.close)
@@ -235,7 +239,7 @@ class FakeRedis:
     async def serve(self, reader, writer):
         self.connections += 1
         channels = set()
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 count = int((await reader.readuntil(b"\r\n"))[1:])
                 words = []
@@ -257,18 +261,18 @@ class FakeRedis:
             return b"".join(push(b"subscribe", channel) + b":1\r\n" for channel in words[1:])
         if name == b"PUBLISH":
             delivered = words[1] in channels and self.delivers
-            return (push(b"message", words[1]) + bulk(words[2]) if delivered else b"") + b":1\r\n"
+            return (push(b"message", words[1]) + string(words[2]) if delivered else b"") + b":1\r\n"
         if name == b"PING":
             return b"+PONG\r\n"
         return b"$0\r\n\r\n"
 
 
-def bulk(data):
+def string(data):
     return b"$%d\r\n%s\r\n" % (len(data), data)
 
 
 def push(kind, channel):
-    return b">3\r\n" + bulk(kind) + bulk(channel)
+    return b">3\r\n" + string(kind) + string(channel)
 
 
 __all__ = [

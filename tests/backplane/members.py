@@ -18,6 +18,14 @@ OPTIONS = {"compression": None, "ping_interval": None, "max_size": None, "max_qu
            "open_timeout": 30, "close_timeout": 2}
 
 
+async def end(*tasks):
+    """Cancels tasks, again if one of them was about to end a wait and has not noticed."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1)
+
+
 class Session:
     """One WebSocket: what it has sent and received, and how it has ended."""
 
@@ -42,8 +50,8 @@ class Session:
 class Member:
     """A client that connects again when it is closed, as a page does. Sends `rate` messages of `size` bytes a second."""
 
-    def __init__(self, room, server, name, rate=0, size=0):
-        self.room, self.server, self.name = room, server, name
+    def __init__(self, topic, server, name, rate=0, size=0):
+        self.topic, self.server, self.name = topic, server, name
         self.rate, self.size = rate, size
         self.sessions = []
         self.refusals = collections.Counter()
@@ -59,7 +67,7 @@ class Member:
     async def run(self):
         while not self.is_stopped:
             try:
-                socket = await connect(self.server.url + self.room.path, **OPTIONS)
+                socket = await connect(self.server.url + self.topic.path, **OPTIONS)
             except websockets.InvalidStatus as error:
                 self.refusals[error.response.status_code] += 1
                 await asyncio.sleep(0.1)
@@ -82,7 +90,7 @@ class Member:
     async def send(self, session):
         with contextlib.suppress(websockets.ConnectionClosed):
             while True:
-                if self.room.is_sending:
+                if self.topic.is_sending:
                     await self.send_one(session)
                 await asyncio.sleep(1 / self.rate)
 
@@ -96,11 +104,10 @@ class Member:
         self.is_stopped = True
         if self.session:
             await self.session.socket.close()
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await end(self.task)
 
 
-class Room:
+class Topic:
     """Members of one path on several servers."""
 
     def __init__(self, test, servers, path="/chat"):
@@ -202,7 +209,8 @@ class Echo:
             for number in itertools.count():
                 begin = time.monotonic()
                 await socket.send(str(number))
-                answer = await asyncio.wait_for(socket.recv(), 10)
+                async with asyncio.timeout(10):
+                    answer = await socket.recv()
                 self.test.assertEqual(answer, str(number))
                 self.seconds.append(time.monotonic() - begin)
                 await asyncio.sleep(0.01)
@@ -214,9 +222,7 @@ class Echo:
             await asyncio.sleep(0.2)
 
     async def stop(self):
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await end(*self.tasks)
 
     def p99(self):
         """Checks that the route was served all the time. Returns the 99th percentile in milliseconds."""
