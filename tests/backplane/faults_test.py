@@ -26,10 +26,10 @@ SPREAD_SECONDS = 5
 class Faults(TestCase):
     """`begin` starts the servers and the traffic, and `end` checks what a fault has done."""
 
-    async def begin(self, *args, redis_args=(), proxy=None, rate=50, size=0):
+    async def begin(self, *args, redis_args=(), proxy=None, unix=False, rate=50, size=0):
         self.broker = self.redis(*redis_args)
         self.proxy = None
-        urls = [self.broker.url()] * 3
+        urls = [self.broker.unix_url() if unix else self.broker.url()] * 3
         if proxy is not None:
             self.proxy = Proxy(self.broker.port)
             for name, value in proxy.items():
@@ -133,8 +133,8 @@ class Faults(TestCase):
         await self.restart(10)
         self.assertEqual(len(self.servers[0].lines(GRACE_OVER)), 1)
 
-    async def test_kill_twice(self):
-        await self.begin()
+    async def test_kill_twice_over_a_unix_socket(self):
+        await self.begin(unix=True)
         for _ in range(2):
             self.broker.kill()
             await self.traffic(0.5)
@@ -143,8 +143,8 @@ class Faults(TestCase):
             await self.traffic(1)
         await self.end([2, 2, 2])
 
-    async def stop_redis(self, seconds, gaps):
-        await self.begin()
+    async def stop_redis(self, seconds, gaps, **options):
+        await self.begin(**options)
         self.broker.signal(signal.SIGSTOP)
         await self.traffic(seconds)
         self.broker.signal(signal.SIGCONT)
@@ -155,6 +155,19 @@ class Faults(TestCase):
 
     async def test_sigstop_of_10_s(self):
         await self.stop_redis(10, [1, 1, 1])
+
+    async def test_sigstop_of_10_s_over_a_unix_socket(self):
+        await self.stop_redis(10, [1, 1, 1], unix=True)
+
+    async def test_sigstop_of_a_server_for_12_s(self):
+        await self.begin()
+        self.servers[1].signal(signal.SIGSTOP)
+        await self.traffic(12)
+        self.servers[1].signal(signal.SIGCONT)
+        await self.traffic(1)
+        await self.end(None)
+        for server in [self.servers[0], self.servers[2]]:
+            self.assertEqual((await server.metrics())["gaps"], 0)
 
     async def test_client_kill(self):
         await self.begin()

@@ -30,8 +30,10 @@ def main(jobs, *modules):
                 failures.append(name)
                 print(output)
             else:
-                # What the test has printed, without the report of unittest.
-                print(output.rpartition("\n.\n---")[0] or output.split("\n.\n")[0].removeprefix(".\n"), flush=True)
+                # What the test has printed, without the report of unittest, which has a dot before or behind it.
+                printed = output.partition("-" * 70)[0].strip(".\n")
+                if printed:
+                    print(printed, flush=True)
             print(f"{'FAILED' if code else 'ok'} {name} {seconds:.1f} s", flush=True)
     print(f"{len(tests)} tests, {len(failures)} failures {failures or ''}")
     return 1 if failures else 0
