@@ -7,7 +7,9 @@ A client of the first server's echo route is served as if nothing had happened.
 import asyncio
 import collections
 import os
+import random
 import signal
+import time
 
 from proxy import Proxy
 from members import TRY_AGAIN, Echo, Topic
@@ -317,6 +319,40 @@ class Faults(TestCase):
         await self.traffic(6)
         link.to_redis.rate = link.from_redis.rate = None
         # A connection so slow may end, but is not to lose anything silently.
+        await self.end(None)
+
+    async def test_random_faults_in_a_row(self):
+        """Property: whatever happens, no message is missing silently and none arrives twice."""
+        seed = int(os.environ.get("SEED") or random.randrange(1 << 32))
+        choose = random.Random(seed)
+        await self.begin(proxy={})
+
+        def restart():
+            self.broker.kill()
+            self.broker.start()
+
+        faults = {
+            "cut": lambda: self.proxy.last().cut(),
+            "half-close": lambda: self.proxy.last().near.write_eof(),
+            "half-close to Redis": lambda: self.proxy.last().far.write_eof(),
+            "stall": lambda: self.proxy.last().from_redis.stall(),
+            "stall to Redis": lambda: self.proxy.last().to_redis.stall(),
+            "continue": lambda: [direction.passes.set() for link in self.proxy.connections
+                                 for direction in (link.to_redis, link.from_redis)],
+            "kill of a client": lambda: self.broker.cli("CLIENT", "KILL", "TYPE", "pubsub"),
+            "pause": lambda: self.broker.cli("CLIENT", "PAUSE", "500"),
+            "restart": restart,
+        }
+        done = []
+        end = time.monotonic() + (60 if os.environ.get("LONG") else 12)
+        while time.monotonic() < end:
+            done.append(choose.choice(list(faults)))
+            faults[done[-1]]()
+            await self.traffic(choose.choice([0, 0.02, 0.1, 0.5, 1, 3]))
+        print(f"SEED={seed}: {', '.join(done)}")
+        faults["continue"]()
+        # A stall may still be noticed.
+        await self.traffic(6)
         await self.end(None)
 
     async def test_byte_by_byte(self):
