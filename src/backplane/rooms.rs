@@ -44,14 +44,18 @@ pub(crate) struct SharedTopics {
     waiting: Vec<Id>,
     /// The session whose message is being processed has published, and is to wait.
     pub(crate) is_publisher_to_wait: bool,
+    /// The session whose messages are being processed was closed by this server before. They are not published: the client
+    /// sends again what did not come back.
+    pub(crate) is_publisher_closed: bool,
     /// What the backplane's source is ready for.
     pub(crate) ready: Ready,
     /// The last events were limited by the turn's budget.
     pub(crate) has_more_events: bool,
     /// A publication was refused since the broker was last reachable.
     is_refusal_logged: bool,
-    /// The text of the last failed attempt to connect that was logged.
-    logged_error: Option<BackplaneError>,
+    /// The reasons that were logged since the broker was last reachable. A proxy can fail in one way and then in another, at
+    /// every attempt.
+    logged_errors: Vec<BackplaneError>,
     pub(crate) stats: BackplaneStats,
 }
 
@@ -140,11 +144,12 @@ impl SharedTopics {
             batches_pending: 0,
             waiting: Vec::new(),
             is_publisher_to_wait: false,
+            is_publisher_closed: false,
             ready: NOT_READY,
             // The first call starts the connection.
             has_more_events: true,
             is_refusal_logged: false,
-            logged_error: None,
+            logged_errors: Vec::new(),
             stats: BackplaneStats::default(),
         }
     }
@@ -351,7 +356,7 @@ impl SharedTopics {
             // The backplane has not reported the end of the connection before.
             Link::Joining { .. } | Link::Whole => (now, false, false),
         };
-        self.logged_error = None;
+        self.logged_errors = Vec::new();
         self.is_refusal_logged = false;
         self.stats.connections += 1;
         self.link = Link::Joining {
@@ -439,9 +444,8 @@ impl SharedTopics {
         let link = self.link;
         self.link = match link {
             Link::Away { .. } => {
-                if self.logged_error.as_ref() != Some(&error) {
+                if self.is_to_be_logged(&error) {
                     log::warn!("{error}; the broker is tried again and again");
-                    self.logged_error = Some(error);
                 }
                 return false;
             }
@@ -462,7 +466,7 @@ impl SharedTopics {
             },
         };
         log::warn!("{error}; a gap in all topics, {unacknowledged} publications may be lost");
-        self.logged_error = Some(error);
+        self.is_to_be_logged(&error);
         self.stats.gaps += 1;
         self.confirmations_missing = 0;
         for Change::Subscribe(index) | Change::Unsubscribe(index) in mem::take(&mut self.changes) {
@@ -477,6 +481,17 @@ impl SharedTopics {
             self.remove_if_unused(index);
         }
         true
+    }
+
+    /// Returns whether the reason is one of the first [`LOGGED_ERRORS_MAX`] different ones since the broker was last reachable,
+    /// and notes it.
+    fn is_to_be_logged(&mut self, error: &BackplaneError) -> bool {
+        let is_new =
+            self.logged_errors.len() < LOGGED_ERRORS_MAX && !self.logged_errors.contains(error);
+        if is_new {
+            self.logged_errors.push(error.clone());
+        }
+        is_new
     }
 
     /// Returns `true` once, when the broker has been away for longer than the grace period.
@@ -643,6 +658,9 @@ pub(crate) const NOT_READY: Ready = Ready {
     is_writable: false,
 };
 
+/// Maximum lines of the log for failed attempts to connect in one period without a broker.
+const LOGGED_ERRORS_MAX: usize = 4;
+
 /// Milliseconds between the end of a topic's last membership and its UNSUBSCRIBE. A page that is reloaded leaves and joins
 /// within this time. Also the interval in which a topic without members, but with retained messages, is checked.
 const UNSUBSCRIBE_DELAY_MILLIS: u64 = 1000;
@@ -656,3 +674,27 @@ const BATCH_BYTES_RETAINED: usize = 4 * 1024;
 
 /// Capacity of the list of topics with a batch that is retained for the next turn.
 const DIRTY_RETAINED: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_that_fail_in_turns_for_two_reasons_are_logged_twice() {
+        let mut topics = SharedTopics::new(BackplaneOptions::default(), [0; 8], 0);
+        let logged = (0..100)
+            .filter(|number| {
+                topics.is_to_be_logged(&BackplaneError::new(format!("reason {}", number % 2)))
+            })
+            .count();
+        assert_eq!(logged, 2);
+        let logged = (0..100)
+            .filter(|number| {
+                topics.is_to_be_logged(&BackplaneError::new(format!("reason {number}")))
+            })
+            .count();
+        assert_eq!(logged, LOGGED_ERRORS_MAX - 2);
+        topics.connected(1);
+        assert!(topics.is_to_be_logged(&BackplaneError::new("reason 0")));
+    }
+}

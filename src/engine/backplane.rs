@@ -17,7 +17,7 @@ use crate::engine::sources::Ready;
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::outbound::TopicKey;
-use crate::proto::Message;
+use crate::proto::{Message, Stage};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
@@ -308,6 +308,9 @@ impl Engine {
         let Some(shared) = &mut self.shared else {
             return 0;
         };
+        if self.reading.is_some() && shared.topics.is_publisher_closed {
+            return 0;
+        }
         match shared.topics.publish(name, message, except) {
             Ok(()) => {
                 if let Some(slot) = self.reading {
@@ -324,6 +327,7 @@ impl Engine {
                         Refused::TooLong => (CODE_TOO_BIG, "the message is too long to publish"),
                         Refused::Full => (CODE_TRY_AGAIN, "the broker is away"),
                     };
+                    shared.topics.is_publisher_closed = true;
                     self.close_slot(slot as usize, code, reason, None);
                 }
                 0
@@ -341,12 +345,15 @@ impl Engine {
         }
     }
 
-    /// Makes a session wait that has published before, if the broker accepts nothing. Returns whether it waits.
+    /// Makes a session wait that has published before, if the broker accepts nothing. Returns whether it waits. Called before
+    /// a session is read.
     #[inline]
     pub(crate) fn defer_known_publisher(&mut self, slot: usize) -> bool {
-        let Some(shared) = &self.shared else {
+        let Some(shared) = &mut self.shared else {
             return false;
         };
+        shared.topics.is_publisher_closed =
+            self.sessions[slot].connection.stage() == Stage::Closing;
         if !self.sessions[slot].is_publisher || !shared.topics.is_blocked() {
             return false;
         }

@@ -172,6 +172,33 @@ fn publications_wait_while_the_broker_is_away_and_their_senders_are_not_read() {
     );
 }
 
+/// Its client sends them again, because they do not come back.
+#[test]
+fn messages_that_arrive_after_the_close_of_their_session_are_not_published() {
+    let broker = Broker::new();
+    let [mut one, mut two] = [server(&broker), server(&broker)];
+    let a = one.connect("/chat");
+    let b = two.connect("/chat");
+    broker.stop();
+    one.run();
+    for number in 0..10 {
+        one.send(a, format!("{number}"));
+    }
+    one.advance(Duration::from_secs(6));
+    assert_eq!(texts(&mut one, a)[0], CLOSE);
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.publications, stats.discarded), (1, 1));
+    two.advance(Duration::from_secs(6));
+    assert_eq!(texts(&mut two, b)[0], CLOSE);
+    broker.start();
+    one.advance(Duration::from_secs(1));
+    two.advance(Duration::from_secs(1));
+    let b = two.connect("/chat");
+    let c = one.connect("/chat");
+    one.send(c, "x");
+    assert_eq!(texts(&mut two, b), ["x"]);
+}
+
 #[test]
 fn written_publications_are_never_repeated_and_are_counted() {
     let broker = Broker::new();
