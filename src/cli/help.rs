@@ -288,8 +288,9 @@ variable is ignored. A variable WSLOOP_* that belongs to no flag is ignored
 with a warning and is no error, because Kubernetes sets some (WSLOOP_PORT).
 A flag that has no effect, such as --unix-mode without a Unix socket, is an
 error; its variable is ignored with a warning, because several servers may
-share an environment. Variables of TLS without a listener with TLS are an error,
-so that no server is unencrypted by mistake. There is no configuration file.
+share an environment. Variables of TLS without a listener with TLS are an
+error, so that no server is unencrypted by mistake. There is no configuration
+file.
 
 The log is printed on stderr. RUST_LOG sets its level: RUST_LOG=debug logs each
 received message, RUST_LOG=off nothing. The server does not wait for the reader

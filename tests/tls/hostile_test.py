@@ -5,6 +5,7 @@ clients, and that its log has no errors and no panic.
 """
 
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -463,7 +464,9 @@ class Garbage(Hostile):
         # A part of a message of 16 KB, so that nothing is answered.
         message = b"\x01\x00\x3f\xff" + hello[9:] + bytes(10_000)
         flood = b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(10_000))
-        peers = [self.raw() for _ in range(1_000)]
+        _, descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
+        peers = [self.raw() for _ in range(3_000)]
         open_ = self.open()
         for peer in peers:
             peer.setblocking(False)
@@ -477,8 +480,8 @@ class Garbage(Hostile):
             sent = time.monotonic()
             open_.echoes(b"20 bytes of an echo.")
             longest = max(longest, time.monotonic() - sent)
-        # All of them in one turn took 0.25 s.
-        self.assertLess(longest, 0.1)
+        # All of them in one turn took 0.8 s.
+        self.assertLess(longest, 0.4)
         open_.socket.close()
         for peer in peers:
             peer.close()

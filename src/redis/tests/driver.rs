@@ -5,9 +5,11 @@ use crate::engine::sources::{FIRST_SOURCE_TOKEN, Ready, Sources};
 use crate::redis::{Redis, Settings};
 use mio::{Events, Poll};
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -293,4 +295,44 @@ fn program() -> String {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// A proxy in front of a server, which can end connections on the client's side alone.
+pub(super) struct Proxy {
+    pub(super) port: u16,
+    /// Both sides of each connection.
+    connections: Arc<Mutex<Vec<[TcpStream; 2]>>>,
+}
+
+impl Proxy {
+    pub(super) fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::<Mutex<Vec<_>>>::default();
+        let all = Arc::clone(&connections);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let client = client.unwrap();
+                let server = TcpStream::connect(upstream).unwrap();
+                copy(&client, &server);
+                copy(&server, &client);
+                all.lock().unwrap().push([client, server]);
+            }
+        });
+        Self { port, connections }
+    }
+
+    /// Ends all connections on the client's side. The server does not notice.
+    pub(super) fn cut_clients(&self) {
+        for [client, _] in &*self.connections.lock().unwrap() {
+            // A connection that was cut before is not connected.
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Copies from one socket to the other until the end, which is not passed on.
+fn copy(from: &TcpStream, to: &TcpStream) {
+    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    thread::spawn(move || io::copy(&mut from, &mut to));
 }

@@ -1,7 +1,7 @@
 //! A real server: `redis-server` from PATH, or the program in the variable `REDIS_SERVER`. To run these tests:
 //! `cargo test --features redis --lib redis::tests -- --include-ignored`
 
-use super::driver::{Driver, Event, RedisServer};
+use super::driver::{Driver, Event, Proxy, RedisServer};
 use crate::backplane::Backplane;
 use std::time::{Duration, Instant};
 
@@ -263,4 +263,26 @@ fn ten_thousand_topics_are_subscribed_within_200_ms_after_a_restart() {
     assert_eq!(events.len(), 10_000);
     println!("10 000 topics: {elapsed:?}");
     assert!(elapsed < SECOND / 5, "{elapsed:?}");
+}
+
+#[test]
+#[ignore = "needs redis-server"]
+fn a_connection_whose_end_the_server_has_not_noticed_is_killed_by_the_next() {
+    let server = RedisServer::start(&[]);
+    let proxy = Proxy::start(server.address());
+    let mut driver = Driver::connect(&format!("redis://127.0.0.1:{}", proxy.port));
+    let ours = || {
+        let clients = server.cli(&["CLIENT", "LIST"]);
+        clients
+            .lines()
+            .filter(|line| line.contains("wsloop-"))
+            .count()
+    };
+    for _ in 0..3 {
+        proxy.cut_clients();
+        driver.disconnection(3 * SECOND);
+        assert_eq!(ours(), 1);
+        driver.until(3 * SECOND, |event| *event == Event::Connected);
+        assert_eq!(ours(), 1);
+    }
 }
