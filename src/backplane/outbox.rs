@@ -212,8 +212,12 @@ impl Queue {
         if len == 0 {
             return 0;
         }
-        for part in parts {
-            self.append(part);
+        match self.blocks.back_mut() {
+            // The usual case: the entry fits into the last block.
+            Some(last) if len <= BLOCK_BYTES - last.len() => {
+                parts.iter().for_each(|part| last.extend_from_slice(part))
+            }
+            Some(_) | None => parts.iter().for_each(|part| self.append(part)),
         }
         self.entries.push_back(len as u32 | flag);
         self.unsent_bytes += len;

@@ -4,17 +4,14 @@ use crate::backplane::Outbox;
 
 /// Appends a publication.
 pub(super) fn publish(outbox: &mut Outbox, prefix: &str, topic: &str, payload: &[u8]) {
-    let channel_len = Decimal::new(prefix.len() + topic.len());
-    let payload_len = Decimal::new(payload.len());
+    // Few parts: each costs as much as some dozens of bytes.
+    let channel_len = Line::new(b"*3\r\n$7\r\nPUBLISH\r\n$", prefix.len() + topic.len());
+    let payload_len = Line::new(b"\r\n$", payload.len());
     outbox.push_publication(&[
-        b"*3\r\n$7\r\nPUBLISH\r\n$",
-        channel_len.digits(),
-        b"\r\n",
+        channel_len.bytes(),
         prefix.as_bytes(),
         topic.as_bytes(),
-        b"\r\n$",
-        payload_len.digits(),
-        b"\r\n",
+        payload_len.bytes(),
         payload,
         b"\r\n",
     ]);
@@ -79,6 +76,32 @@ impl Names {
     }
 }
 
+/// A number as decimal digits, between other bytes and CR LF.
+struct Line {
+    bytes: [u8; 48],
+    start: usize,
+}
+
+impl Line {
+    /// Returns a line. `before` has at most 26 bytes.
+    fn new(before: &[u8], number: usize) -> Self {
+        let mut bytes = [0; 48];
+        let decimal = Decimal::new(number);
+        let digits = decimal.digits();
+        let end = bytes.len() - 2;
+        bytes[end..].copy_from_slice(b"\r\n");
+        let digits_start = end - digits.len();
+        bytes[digits_start..end].copy_from_slice(digits);
+        let start = digits_start - before.len();
+        bytes[start..digits_start].copy_from_slice(before);
+        Self { bytes, start }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
 /// A number as decimal digits.
 struct Decimal {
     digits: [u8; 20],
@@ -129,8 +152,8 @@ mod tests {
             *3\r\n$9\r\nSUBSCRIBE\r\n$4\r\np:/a\r\n$5\r\np:/é\r\n";
         assert_eq!(str::from_utf8(&slices[0]).unwrap(), expected);
         assert_eq!(
-            Decimal::new(usize::MAX).digits(),
-            usize::MAX.to_string().as_bytes()
+            Line::new(&[b'x'; 26], usize::MAX).bytes(),
+            format!("{}{}\r\n", "x".repeat(26), usize::MAX).as_bytes()
         );
     }
 }

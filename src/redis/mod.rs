@@ -266,12 +266,13 @@ impl Redis {
         let mut reads = 0;
         let mut is_last_read = false;
         loop {
-            self.write(now);
+            // First, because each event calls this function. Writing waits until all that has arrived is processed.
             match self.protocol.next(now) {
                 Ok(Some(step)) => return Some(self.noted(step, now)),
                 Ok(None) => {}
                 Err(error) => return Some(self.end(cx, error)),
             }
+            self.write(now);
             if reads == READS_MAX {
                 self.set_unfinished(Some(now));
                 return None;

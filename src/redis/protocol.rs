@@ -425,7 +425,10 @@ impl Protocol {
     fn topic(&self, channel: Range<usize>) -> Option<Range<usize>> {
         let name = self.input.slice(channel.clone());
         let topic = name.strip_prefix(self.settings.prefix.as_bytes())?;
-        str::from_utf8(topic).ok()?;
+        // Most names are ASCII, which is found in a third of the time.
+        if !topic.is_ascii() {
+            str::from_utf8(topic).ok()?;
+        }
         Some(channel.end - topic.len()..channel.end)
     }
 
