@@ -13,7 +13,7 @@
 pub mod memory;
 mod outbox;
 pub(crate) mod payload;
-pub(crate) mod rooms;
+pub(crate) mod shared_topics;
 
 pub use outbox::{Outbox, WrittenEntry};
 

@@ -8,7 +8,7 @@
 use super::Engine;
 use super::session::{Phase, id};
 use crate::backplane::payload;
-use crate::backplane::rooms::{NOT_READY, Refused, SharedTopics};
+use crate::backplane::shared_topics::{NOT_READY, Refused, SharedTopics};
 use crate::backplane::{
     Backplane, BackplaneContext, BackplaneError, BackplaneEvent, BackplaneOptions, BackplaneStats,
 };
