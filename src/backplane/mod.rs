@@ -185,8 +185,8 @@ impl<'a> BackplaneContext<'a> {
     }
 
     /// Returns the readiness that the poll has reported for the registered sources since the last call: a hint, as in mio. A
-    /// new source is not ready before its first event. Call this method in every [`Backplane::next_event`]: readiness that
-    /// was not taken when `next_event` returns `None` is dropped.
+    /// new source is not ready before its first event. Call this method in every [`Backplane::next_event`]: readiness
+    /// that was not read when `next_event` returns `None` is dropped.
     pub fn take_ready(&mut self) -> Ready {
         std::mem::replace(
             self.ready,
