@@ -442,7 +442,7 @@ impl SharedTopics {
         self.link = match link {
             Link::Away { .. } => {
                 if self.logged_error.as_ref() != Some(&error) {
-                    log::warn!("{error}; the broker is tried again and again");
+                    log::warn!("{error}; trying again until it succeeds");
                     self.logged_error = Some(error);
                 }
                 return false;
