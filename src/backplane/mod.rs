@@ -49,8 +49,8 @@ use std::time::{Duration, Instant};
 /// - After the end of a connection or a failed attempt, the implementation connects again.
 pub trait Backplane: Send {
     /// Sets the maximum bytes of a payload. Called once, before the other methods, with the longest payload that this server
-    /// publishes. If a longer one arrives, the implementation skips it and returns [`BackplaneEvent::TooLong`]. The default
-    /// method does nothing.
+    /// publishes. If a longer one arrives, the implementation may skip it and return [`BackplaneEvent::TooLong`]. The
+    /// default method does nothing.
     fn set_payload_bytes_max(&mut self, bytes: usize) {
         let _ = bytes;
     }

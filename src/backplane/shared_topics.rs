@@ -45,7 +45,7 @@ pub(crate) struct SharedTopics {
     waiting: Vec<Id>,
     /// Whether the session whose message is being processed has published and is to wait.
     pub(crate) is_publisher_to_wait: bool,
-    /// Readiness of the backplane's sources that the backplane has not taken.
+    /// Readiness of the backplane's sources that the backplane has not read.
     pub(crate) ready: Ready,
     /// Whether the turn's budget was spent before the backplane returned all events.
     pub(crate) has_more_events: bool,
@@ -68,7 +68,7 @@ enum Link {
     },
     /// Connected, but some topics are not subscribed yet, or publications that waited for the connection are not
     /// acknowledged. `held`: the number of these publications.
-    Joining {
+    Subscribing {
         since: u64,
         is_first: bool,
         is_grace_over: bool,
@@ -176,7 +176,9 @@ impl SharedTopics {
     /// Returns whether the broker has been away for longer than the grace period.
     pub(crate) fn is_away(&self) -> bool {
         match self.link {
-            Link::Away { is_grace_over, .. } | Link::Joining { is_grace_over, .. } => is_grace_over,
+            Link::Away { is_grace_over, .. } | Link::Subscribing { is_grace_over, .. } => {
+                is_grace_over
+            }
             Link::Whole => false,
         }
     }
@@ -350,12 +352,12 @@ impl SharedTopics {
                 is_grace_over,
             } => (since, is_first, is_grace_over),
             // The backplane has not reported the end of the previous connection.
-            Link::Joining { .. } | Link::Whole => (now, false, false),
+            Link::Subscribing { .. } | Link::Whole => (now, false, false),
         };
         self.logged_error = None;
         self.is_refusal_logged = false;
         self.stats.connections += 1;
-        self.link = Link::Joining {
+        self.link = Link::Subscribing {
             since,
             is_first,
             is_grace_over,
@@ -398,7 +400,7 @@ impl SharedTopics {
     /// Called when the broker has acknowledged batches.
     pub(crate) fn acknowledged(&mut self, batches: u64) {
         self.batches_pending = self.batches_pending.saturating_sub(batches);
-        if let Link::Joining { held, .. } = &mut self.link {
+        if let Link::Subscribing { held, .. } = &mut self.link {
             *held = held.saturating_sub(batches);
         }
     }
@@ -406,7 +408,7 @@ impl SharedTopics {
     /// Returns `true` once for each connection: when all topics are subscribed and the publications that waited for the
     /// connection are acknowledged.
     pub(crate) fn becomes_whole(&mut self, now: u64) -> bool {
-        let Link::Joining {
+        let Link::Subscribing {
             since,
             is_first,
             held: 0,
@@ -447,7 +449,7 @@ impl SharedTopics {
                 }
                 return false;
             }
-            Link::Joining {
+            Link::Subscribing {
                 since,
                 is_first,
                 is_grace_over,
@@ -490,7 +492,7 @@ impl SharedTopics {
                 is_grace_over,
                 ..
             }
-            | Link::Joining {
+            | Link::Subscribing {
                 since,
                 is_grace_over,
                 ..
@@ -498,7 +500,7 @@ impl SharedTopics {
                 *is_grace_over = true;
                 true
             }
-            Link::Away { .. } | Link::Joining { .. } | Link::Whole => false,
+            Link::Away { .. } | Link::Subscribing { .. } | Link::Whole => false,
         }
     }
 
@@ -519,7 +521,7 @@ impl SharedTopics {
         let batches = backplane.discard_outbox();
         self.stats.discarded += batches;
         self.batches_pending = self.batches_pending.saturating_sub(batches);
-        if let Link::Joining { held, .. } = &mut self.link {
+        if let Link::Subscribing { held, .. } = &mut self.link {
             *held = (*held).min(self.batches_pending);
         }
         self.read_outbox(backplane);
@@ -570,12 +572,12 @@ impl SharedTopics {
                 is_grace_over: false,
                 ..
             }
-            | Link::Joining {
+            | Link::Subscribing {
                 since,
                 is_grace_over: false,
                 ..
             } => Some(since + self.options.grace.as_millis() as u64),
-            Link::Away { .. } | Link::Joining { .. } | Link::Whole => None,
+            Link::Away { .. } | Link::Subscribing { .. } | Link::Whole => None,
         };
         let next = abandoned.into_iter().chain(grace).min()?;
         Some(next.saturating_sub(now))
@@ -584,7 +586,7 @@ impl SharedTopics {
     fn is_connected(&self) -> bool {
         match self.link {
             Link::Away { .. } => false,
-            Link::Joining { .. } | Link::Whole => true,
+            Link::Subscribing { .. } | Link::Whole => true,
         }
     }
 

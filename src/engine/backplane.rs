@@ -325,7 +325,7 @@ impl Engine {
                 {
                     let (code, reason) = match refused {
                         Refused::TooLong => (CODE_TOO_BIG, "the message is too long to publish"),
-                        Refused::Full => (CODE_TRY_AGAIN, "the broker is away"),
+                        Refused::Full => (CODE_TRY_AGAIN, "too many messages wait for the broker"),
                     };
                     self.close_slot(slot as usize, code, reason, None);
                 }

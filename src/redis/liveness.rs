@@ -119,21 +119,21 @@ impl Liveness {
             .filter_map(|(since, stale)| Some((since?, stale)))
             .min_by_key(|(since, _)| *since)?;
         let transfer = Duration::from_millis(unanswered_bytes as u64 / SLOWEST_BYTES_PER_MS);
-        Some((since + PATIENCE + transfer, stale))
+        Some((since + RESPONSE_TIMEOUT + transfer, stale))
     }
 }
 
 /// Maximum time without progress while a reply, a confirmation, a delivery or a write is awaited. Longer than a pause of 3 s by
 /// `CLIENT PAUSE`, a slow fork or a lost packet of TCP; shorter than people wait for a message before they reload a page.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time without a push after which a probe is sent. Together with [`PATIENCE`], a connection that no longer delivers is
-/// detected within 10 s, even if there are no publications. An idle server sends 12 probes a minute.
+/// Time without a push after which a probe is sent. Together with [`RESPONSE_TIMEOUT`], a connection that no longer delivers
+/// is detected within 10 s, even if there are no publications. An idle server sends 12 probes a minute.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Minimum rate of a connection in bytes per millisecond: 64 KB/s. Bytes that were written and not answered may still be in
-/// transit, so [`PATIENCE`] is extended by the time that they need at this rate: 4 s for 256 KiB, the maximum of unanswered
-/// bytes, and 16 s for a single publication of 1 MiB.
+/// transit, so [`RESPONSE_TIMEOUT`] is extended by the time that they need at this rate: 4 s for 256 KiB, the maximum of
+/// unanswered bytes, and 16 s for a single publication of 1 MiB.
 const SLOWEST_BYTES_PER_MS: u64 = 64;
 
 #[cfg(test)]

@@ -275,7 +275,7 @@ impl Redis {
         loop {
             self.write(now);
             match self.protocol.next(now) {
-                Ok(Some(step)) => return Some(self.noted(step, now)),
+                Ok(Some(step)) => return Some(self.after_step(step, now)),
                 Ok(None) => {}
                 Err(error) => return Some(self.end(cx, error)),
             }
@@ -320,8 +320,8 @@ impl Redis {
         }
     }
 
-    /// Stores the time if the connection is established by this step. Returns the step.
-    fn noted(&mut self, step: protocol::Step, now: Instant) -> Step {
+    /// Returns the step. If it establishes the connection, stores the time.
+    fn after_step(&mut self, step: protocol::Step, now: Instant) -> Step {
         if let (protocol::Step::Connected, Link::Connected { established_at, .. }) =
             (&step, &mut self.link)
         {

@@ -21,7 +21,7 @@
 
 use super::command::{self, Names};
 use super::input::Input;
-use super::liveness::{Liveness, PATIENCE, Stale};
+use super::liveness::{Liveness, RESPONSE_TIMEOUT, Stale};
 use super::resp::{self, Element, Read, ReadError, Reader};
 use super::{Settings, refusal};
 use crate::backplane::{BackplaneError, Outbox};
@@ -173,7 +173,7 @@ impl Protocol {
         self.reader = Reader::new(self.payload_bytes_max.saturating_add(HEADER_BYTES_MAX));
         self.liveness = Liveness::new(now);
         self.phase = Phase::Greeting {
-            deadline: now + PATIENCE,
+            deadline: now + RESPONSE_TIMEOUT,
             is_probe_delivered: false,
         };
         self.identity = Identity {
@@ -363,7 +363,7 @@ impl Protocol {
     /// Counts bytes that were read into [`space`](Self::space).
     pub(super) fn received(&mut self, bytes: usize, now: Instant) {
         self.input.filled(bytes);
-        // A long message may take longer than `PATIENCE` to arrive, so a part of a push counts as one.
+        // A long message may take longer than `RESPONSE_TIMEOUT` to arrive, so a part of a push counts as one.
         if self.reader.is_discarding() || self.input.unprocessed().first() == Some(&b'>') {
             self.liveness.pushed(now);
         }

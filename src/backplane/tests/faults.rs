@@ -205,7 +205,8 @@ fn the_outbox_is_bounded_and_its_excess_is_refused() {
     // A session that publishes is closed.
     let a = one.connect("/chat");
     one.send(a, "x".repeat(1 << 20));
-    assert_eq!(texts(&mut one, a)[0], "Close(1013, \"the broker is away\")");
+    let close = "Close(1013, \"too many messages wait for the broker\")";
+    assert_eq!(texts(&mut one, a)[0], close);
     // After the grace period, they are dropped.
     one.advance(Duration::from_secs(6));
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
