@@ -385,10 +385,13 @@ impl Protocol {
                     self.needed = needed;
                     return Ok((acknowledged > 0).then_some(Step::Acknowledged(acknowledged)));
                 }
+                // The next call finds the error again.
+                Err(_) if acknowledged > 0 => return Ok(Some(Step::Acknowledged(acknowledged))),
                 Err(error) => return Err(self.unreadable(error)),
             };
-            // Consecutive acknowledgements are one step. The next other element is processed by the next call.
-            if acknowledged > 0 && !matches!(found.element, Element::Integer(_)) {
+            // Consecutive acknowledgements are one step. The next element that is not one, or is an error, is processed by the
+            // next call.
+            if acknowledged > 0 && !self.is_acknowledgement(&found.element) {
                 return Ok(Some(Step::Acknowledged(acknowledged)));
             }
             let start = self.input.start();
@@ -399,11 +402,16 @@ impl Protocol {
                 Element::Message { channel, payload } => {
                     self.message(at(channel), at(payload), now)
                 }
-                Element::TooLong { channel, bytes } => self
-                    .topic(at(channel))
-                    .map(|topic| Step::TooLong { topic, bytes }),
+                Element::TooLong { channel, bytes } => {
+                    self.liveness.pushed(now);
+                    let topic = self.topic(at(channel));
+                    topic.map(|topic| Step::TooLong { topic, bytes })
+                }
                 Element::Subscribed { channel } => self.subscribed(at(channel), now),
-                Element::Ignored => None,
+                Element::Ignored => {
+                    self.liveness.pushed(now);
+                    None
+                }
                 Element::Integer(_) => {
                     acknowledged += self.integer(now)?;
                     None
@@ -426,6 +434,11 @@ impl Protocol {
                 return Ok(step);
             }
         }
+    }
+
+    fn is_acknowledgement(&self, element: &Element) -> bool {
+        let awaited = self.replies.front();
+        matches!(element, Element::Integer(_)) && matches!(awaited, Some(Reply::Publication { .. }))
     }
 
     /// Returns the range of the topic in a channel's name, or `None` if the name has another prefix or is not UTF-8.
@@ -528,15 +541,19 @@ impl Protocol {
 
     /// Processes a reply that is neither a number nor an error.
     fn replied(&mut self, element: Range<usize>, now: Instant) -> Result<(), BackplaneError> {
-        match self.pop_reply(now)? {
-            Reply::Hello { .. } => self.hello(element),
-            Reply::ClientList { .. } => {
+        match self.replies.front() {
+            Some(Reply::Hello { .. }) => {
+                self.pop_reply(now)?;
+                self.hello(element)
+            }
+            Some(Reply::ClientList { .. }) => {
+                self.pop_reply(now)?;
                 self.client_list(element);
                 Ok(())
             }
-            Reply::Publication { .. } | Reply::Probe { .. } | Reply::ClientKill { .. } => {
-                Err(unexpected())
-            }
+            // A publication remains in the list, so that it counts as not acknowledged.
+            Some(Reply::Publication { .. } | Reply::Probe { .. } | Reply::ClientKill { .. })
+            | None => Err(unexpected()),
         }
     }
 

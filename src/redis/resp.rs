@@ -213,6 +213,8 @@ impl Reader {
         if self.scan.remaining == 0 {
             self.scan.remaining = 1;
         }
+        // A buffer can have more bytes than an element may have. The result does not depend on how many of them are there.
+        let input = &input[..input.len().min(self.element_bytes_max)];
         while self.scan.remaining > 0 {
             match token(input, self.scan.offset, self.element_bytes_max)? {
                 Token::Incomplete { needed } if needed > self.element_bytes_max => {
@@ -332,7 +334,7 @@ fn string(
 
 /// Reads the line at `start`.
 fn line(input: &[u8], kind: u8, start: usize) -> Result<Token, ReadError> {
-    let scanned = &input[start..input.len().min(start + LINE_BYTES_MAX + 2)];
+    let scanned = &input[start..input.len().min(start + LINE_BYTES_MAX + 1)];
     let Some(len) = scanned
         .iter()
         .position(|byte| matches!(byte, b'\r' | b'\n'))

@@ -497,6 +497,38 @@ fn a_reply_that_was_not_asked_for_ends_the_connection() {
 }
 
 #[test]
+fn acknowledgements_before_an_error_are_reported_before_it() {
+    let table = [
+        ("HTTP/1.1 400\r\n", "what is not RESP3"),
+        (":x\r\n", "what is not RESP3"),
+        ("-ERR no\r\n", "ERR no"),
+        ("+OK\r\n", "not asked for"),
+        (":1\r\n:1\r\n", "not asked for"),
+    ];
+    for (bytes, text) in table {
+        for step in [1, usize::MAX] {
+            let mut script = Script::established();
+            for payload in ["a", "b", "c"] {
+                script.protocol.publish("/t", payload.as_bytes());
+            }
+            let _ = script.output();
+            let mut seen = script.receive_in_steps(format!(":1\r\n:1\r\n{bytes}").as_bytes(), step);
+            let Some(Seen::Failed(error)) = seen.pop() else {
+                panic!("{seen:?} after {bytes:?}");
+            };
+            assert!(error.contains(text), "{error}");
+            let acknowledged = seen.iter().map(|seen| match seen {
+                Seen::Acknowledged(count) => *count,
+                other => panic!("{other:?} after {bytes:?}"),
+            });
+            let acknowledged = acknowledged.sum::<u64>();
+            let unacknowledged = script.protocol.disconnected();
+            assert_eq!(acknowledged + unacknowledged, 3, "{bytes:?}");
+        }
+    }
+}
+
+#[test]
 fn a_message_above_the_limit_is_reported_and_the_connection_goes_on() {
     let mut script = Script::new("redis://h");
     script.protocol.set_payload_bytes_max(1000);
@@ -608,6 +640,32 @@ fn messages_of_others_make_probes_unnecessary() {
         assert_eq!(script.stale(), None);
         assert_eq!(script.output(), "");
         let _ = script.receive_in_steps(&[*byte], 1);
+    }
+}
+
+#[test]
+fn a_push_behind_a_reply_makes_a_probe_unnecessary_whether_both_arrive_at_once_or_byte_by_byte() {
+    let long = format!(
+        ">3\r\n$7\r\nmessage\r\n$9\r\nwsloop:/t\r\n$70000\r\n{}\r\n",
+        "x".repeat(70_000)
+    );
+    let unknown = ">2\r\n$10\r\ninvalidate\r\n_\r\n".to_owned();
+    for push in [message("wsloop:/t", "a"), unknown, long] {
+        for step in [1, usize::MAX] {
+            let mut script = Script::new("redis://h");
+            script.protocol.set_payload_bytes_max(1000);
+            script.establish();
+            script.protocol.publish("/t", b"x");
+            let _ = script.output();
+            script.wait(1000);
+            script.receive_in_steps(format!(":1\r\n{push}").as_bytes(), step);
+            let expected = script.now + Duration::from_millis(5000);
+            assert_eq!(
+                script.protocol.deadline(),
+                Some(expected),
+                "{step}: {push:.30}"
+            );
+        }
     }
 }
 
