@@ -45,8 +45,8 @@ pub(crate) struct SharedTopics {
     waiting: Vec<Id>,
     /// Whether the session whose message is being processed has published and is to wait.
     pub(crate) is_publisher_to_wait: bool,
-    /// The session whose messages are being processed was closed by this server before. They are not published: the client
-    /// sends again what did not come back.
+    /// Whether this server had closed the session whose messages are being processed. Then they are not published: the client
+    /// sends messages again that did not come back.
     pub(crate) is_publisher_closed: bool,
     /// Readiness of the backplane's sources that the backplane has not read.
     pub(crate) ready: Ready,
@@ -54,8 +54,8 @@ pub(crate) struct SharedTopics {
     pub(crate) has_more_events: bool,
     /// Whether a refused publication was logged since the broker was last connected.
     is_refusal_logged: bool,
-    /// The reasons that were logged since the broker was last connected. A proxy can fail in one way and then in another, at
-    /// every attempt.
+    /// The errors that were logged since the broker was last connected. More than one, because attempts can fail for two
+    /// reasons in turn, for example behind a proxy.
     logged_errors: Vec<BackplaneError>,
     pub(crate) stats: BackplaneStats,
 }
@@ -487,8 +487,8 @@ impl SharedTopics {
         true
     }
 
-    /// Returns whether the reason is one of the first [`LOGGED_ERRORS_MAX`] different ones since the broker was last reachable,
-    /// and notes it.
+    /// Returns whether the error is one of the first [`LOGGED_ERRORS_MAX`] different errors since the broker was last connected,
+    /// and was not logged since then. Stores it in this case.
     fn is_to_be_logged(&mut self, error: &BackplaneError) -> bool {
         let is_new =
             self.logged_errors.len() < LOGGED_ERRORS_MAX && !self.logged_errors.contains(error);
@@ -664,7 +664,7 @@ pub(crate) const NOT_READY: Ready = Ready {
     is_writable: false,
 };
 
-/// Maximum lines of the log for failed attempts to connect in one period without a broker.
+/// Maximum errors of the connection that are logged between two connections.
 const LOGGED_ERRORS_MAX: usize = 4;
 
 /// Milliseconds between the end of a topic's last membership and its UNSUBSCRIBE. A page that is reloaded leaves and joins
@@ -686,7 +686,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_that_fail_in_turns_for_two_reasons_are_logged_twice() {
+    fn attempts_that_fail_alternately_for_two_reasons_are_logged_twice() {
         let mut topics = SharedTopics::new(BackplaneOptions::default(), [0; 8], 0);
         let logged = (0..100)
             .filter(|number| {

@@ -4,7 +4,7 @@ use crate::backplane::Outbox;
 
 /// Appends a publication to the outbox.
 pub(super) fn publish(outbox: &mut Outbox, prefix: &str, topic: &str, payload: &[u8]) {
-    // Few parts: each costs as much as some dozens of bytes.
+    // Few parts, because each one costs as much as copying some dozens of bytes.
     let channel_len = Line::new(b"*3\r\n$7\r\nPUBLISH\r\n$", prefix.len() + topic.len());
     let payload_len = Line::new(b"\r\n$", payload.len());
     outbox.push_publication(&[
@@ -76,7 +76,7 @@ impl Names {
     }
 }
 
-/// A number as decimal digits, between other bytes and CR LF.
+/// Some bytes, a number as decimal digits, and CR LF.
 struct Line {
     bytes: [u8; 48],
     start: usize,

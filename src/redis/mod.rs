@@ -273,7 +273,7 @@ impl Redis {
         let mut reads = 0;
         let mut is_last_read = false;
         loop {
-            // First, because each event calls this function. Writing waits until all that has arrived is processed.
+            // This function is called for each event. To write once, it writes after the last event of the received bytes.
             match self.protocol.next(now) {
                 Ok(Some(step)) => return Some(self.after_step(step, now)),
                 Ok(None) => {}

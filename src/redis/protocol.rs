@@ -445,7 +445,7 @@ impl Protocol {
     fn topic(&self, channel: Range<usize>) -> Option<Range<usize>> {
         let name = self.input.slice(channel.clone());
         let topic = name.strip_prefix(self.settings.prefix.as_bytes())?;
-        // Most names are ASCII, which is found in a third of the time.
+        // Most names are ASCII. This check takes a third of the time of the check for UTF-8.
         if !topic.is_ascii() {
             str::from_utf8(topic).ok()?;
         }

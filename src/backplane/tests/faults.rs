@@ -172,7 +172,7 @@ fn publications_wait_while_the_broker_is_away_and_their_senders_are_not_read() {
     );
 }
 
-/// Its client sends them again, because they do not come back.
+/// The client sends such messages again, because they did not come back.
 #[test]
 fn messages_that_arrive_after_the_close_of_their_session_are_not_published() {
     let broker = Broker::new();
