@@ -10,6 +10,9 @@
 //! for Redis and Valkey, [`memory::Broker`] for tests. What does not depend on the broker is in the engine: which topics
 //! are subscribed, when a gap is reported, which sessions wait.
 
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod memory;
 mod outbox;
 pub(crate) mod payload;

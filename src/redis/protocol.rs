@@ -22,7 +22,7 @@ use super::input::Input;
 use super::liveness::{Liveness, PATIENCE, Stale};
 use super::resp::{self, Element, Read, ReadError, Reader};
 use super::{Settings, refusal};
-use crate::backplane::{BackplaneError, Outbox};
+use crate::backplane::{BackplaneError, BackplaneEvent, Outbox};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
@@ -111,7 +111,7 @@ enum Verb {
     Unsubscribe,
 }
 
-/// What has happened. The ranges are places in the input; see [`Protocol::bytes`].
+/// What has happened. The ranges are places in the input; see [`Protocol::event`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Connected,
@@ -363,8 +363,26 @@ impl Protocol {
     }
 
     /// Returns the bytes of a range of the last step.
-    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.input.slice(range)
+    }
+
+    /// Returns the last step as the event that it is for a server.
+    pub(super) fn event(&self, step: Step) -> BackplaneEvent<'_> {
+        let text = |range| str::from_utf8(self.bytes(range)).expect("`topic` has checked the text");
+        match step {
+            Step::Connected => BackplaneEvent::Connected,
+            Step::Subscribed { topic } => BackplaneEvent::Subscribed { topic: text(topic) },
+            Step::Message { topic, payload } => BackplaneEvent::Message {
+                topic: text(topic),
+                payload: self.bytes(payload),
+            },
+            Step::TooLong { topic, bytes } => BackplaneEvent::TooLong {
+                topic: text(topic),
+                bytes,
+            },
+            Step::Acknowledged(publications) => BackplaneEvent::Acknowledged { publications },
+        }
     }
 
     /// Processes the next elements of the input. Returns the next thing that has happened; `None` if the rest of the input is
