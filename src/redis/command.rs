@@ -1,26 +1,23 @@
-//! Encodes commands: arrays of strings.
+//! Encodes commands, which are arrays of strings in RESP.
 
 use crate::backplane::Outbox;
 
-/// Appends a publication.
+/// Appends a publication to the outbox.
 pub(super) fn publish(outbox: &mut Outbox, prefix: &str, topic: &str, payload: &[u8]) {
-    let channel_len = Decimal::new(prefix.len() + topic.len());
-    let payload_len = Decimal::new(payload.len());
+    // Few parts: each costs as much as some dozens of bytes.
+    let channel_len = Line::new(b"*3\r\n$7\r\nPUBLISH\r\n$", prefix.len() + topic.len());
+    let payload_len = Line::new(b"\r\n$", payload.len());
     outbox.push_publication(&[
-        b"*3\r\n$7\r\nPUBLISH\r\n$",
-        channel_len.digits(),
-        b"\r\n",
+        channel_len.bytes(),
         prefix.as_bytes(),
         topic.as_bytes(),
-        b"\r\n$",
-        payload_len.digits(),
-        b"\r\n",
+        payload_len.bytes(),
         payload,
         b"\r\n",
     ]);
 }
 
-/// Appends a command. Returns its length. For commands that are rare: allocates.
+/// Appends a command to the outbox. Returns its length. Allocates, so it is for rare commands.
 pub(super) fn command(outbox: &mut Outbox, words: &[&str]) -> u32 {
     let mut names = Names::default();
     for word in words {
@@ -32,7 +29,7 @@ pub(super) fn command(outbox: &mut Outbox, words: &[&str]) -> u32 {
     parts.iter().map(|part| part.len() as u32).sum()
 }
 
-/// Encoded names of channels, for one command.
+/// The encoded arguments of one command: names of channels.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     encoded: Vec<u8>,
@@ -40,7 +37,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Appends the name that begins with `prefix` and ends with `topic`.
+    /// Appends the name `prefix` + `topic`.
     pub(super) fn push(&mut self, prefix: &str, topic: &str) {
         let len = Decimal::new(prefix.len() + topic.len());
         let parts = [
@@ -62,7 +59,7 @@ impl Names {
         self.count
     }
 
-    /// Appends the command `verb` with these names.
+    /// Appends the command `verb` with these names to the outbox.
     pub(super) fn command(&self, outbox: &mut Outbox, verb: &str) {
         let count = Decimal::new(1 + self.count);
         let verb_len = Decimal::new(verb.len());
@@ -76,6 +73,32 @@ impl Names {
             b"\r\n",
             &self.encoded,
         ]);
+    }
+}
+
+/// A number as decimal digits, between other bytes and CR LF.
+struct Line {
+    bytes: [u8; 48],
+    start: usize,
+}
+
+impl Line {
+    /// Returns a line. `before` has at most 26 bytes.
+    fn new(before: &[u8], number: usize) -> Self {
+        let mut bytes = [0; 48];
+        let decimal = Decimal::new(number);
+        let digits = decimal.digits();
+        let end = bytes.len() - 2;
+        bytes[end..].copy_from_slice(b"\r\n");
+        let digits_start = end - digits.len();
+        bytes[digits_start..end].copy_from_slice(digits);
+        let start = digits_start - before.len();
+        bytes[start..digits_start].copy_from_slice(before);
+        Self { bytes, start }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 }
 
@@ -129,8 +152,8 @@ mod tests {
             *3\r\n$9\r\nSUBSCRIBE\r\n$4\r\np:/a\r\n$5\r\np:/é\r\n";
         assert_eq!(str::from_utf8(&slices[0]).unwrap(), expected);
         assert_eq!(
-            Decimal::new(usize::MAX).digits(),
-            usize::MAX.to_string().as_bytes()
+            Line::new(&[b'x'; 26], usize::MAX).bytes(),
+            format!("{}{}\r\n", "x".repeat(26), usize::MAX).as_bytes()
         );
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 
 const BYTES_MAX: usize = 1000;
 
-/// What an element is, with copies of its parts.
+/// An [`Element`] with copies of its parts.
 #[derive(Debug, PartialEq, Eq, Clone)]
 enum Owned {
     Message(Vec<u8>, Vec<u8>),
@@ -27,7 +27,8 @@ fn owned(input: &[u8], element: Element) -> Owned {
     }
 }
 
-/// Reads all elements of `input`, of which `step` further bytes arrive at a time. Returns them and the bytes that are left.
+/// Reads all elements of `input`, which arrives in steps of `step` bytes. Returns the elements, and the number of bytes of the
+/// incomplete element at the end.
 fn read_all(input: &[u8], step: usize) -> Result<(Vec<Owned>, usize), ReadError> {
     let mut reader = Reader::new(BYTES_MAX);
     let (mut elements, mut start, mut end) = (Vec::new(), 0, 0);
@@ -260,7 +261,7 @@ fn an_element_above_the_limit_is_refused_whether_it_arrives_whole_or_byte_by_byt
 }
 
 #[test]
-fn a_message_above_the_limit_is_skipped_and_what_follows_is_read() {
+fn a_message_above_the_limit_is_skipped_and_the_next_elements_are_read() {
     let fits = message("ch", &"x".repeat(BYTES_MAX - 33));
     assert_eq!(fits.len(), BYTES_MAX);
     let long = message("ch", &"x".repeat(BYTES_MAX - 32));
