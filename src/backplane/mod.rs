@@ -12,6 +12,9 @@
 //! for Redis and Valkey, [`memory::MemoryBackplane`] for tests. The engine decides everything that does not depend on the
 //! kind of broker: which topics are subscribed, when a gap is reported, which sessions wait.
 
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod memory;
 mod outbox;
 pub(crate) mod payload;

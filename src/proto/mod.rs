@@ -36,13 +36,13 @@ pub use opening::{
 };
 pub(crate) use opening::{is_host, is_token};
 
-/// Functions of private modules, for the micro-benchmarks (`benches/micro.rs`).
 /// Returns whether `bytes` are UTF-8.
 #[cfg(feature = "backplane")]
 pub(crate) fn is_utf8(bytes: &[u8]) -> bool {
     utf8::from_utf8(bytes).is_some()
 }
 
+/// Functions of private modules, for the micro-benchmarks (`benches/micro.rs`).
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {

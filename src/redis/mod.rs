@@ -23,6 +23,9 @@ mod backoff;
 mod command;
 mod connector;
 mod input;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod liveness;
 mod protocol;
 mod refusal;
@@ -43,7 +46,6 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// The connection of a server to Redis or Valkey, for [`Server::set_backplane`](crate::Server::set_backplane).
@@ -435,11 +437,6 @@ impl Redis {
             unacknowledged: self.protocol.disconnected(),
         }
     }
-
-    /// Returns the text in a range of the input that [`Protocol`] has checked.
-    fn text(&self, range: Range<usize>) -> &str {
-        str::from_utf8(self.protocol.bytes(range)).expect("the protocol returns valid UTF-8")
-    }
 }
 
 impl Backplane for Redis {
@@ -456,23 +453,7 @@ impl Backplane for Redis {
                 error,
                 unacknowledged,
             },
-            Step::Protocol(step) => match step {
-                protocol::Step::Connected => BackplaneEvent::Connected,
-                protocol::Step::Subscribed { topic } => BackplaneEvent::Subscribed {
-                    topic: self.text(topic),
-                },
-                protocol::Step::Message { topic, payload } => BackplaneEvent::Message {
-                    topic: self.text(topic),
-                    payload: self.protocol.bytes(payload),
-                },
-                protocol::Step::TooLong { topic, bytes } => BackplaneEvent::TooLong {
-                    topic: self.text(topic),
-                    bytes,
-                },
-                protocol::Step::Acknowledged(publications) => {
-                    BackplaneEvent::Acknowledged { publications }
-                }
-            },
+            Step::Protocol(step) => self.protocol.event(step),
         })
     }
 

@@ -24,7 +24,7 @@ use super::input::Input;
 use super::liveness::{Liveness, RESPONSE_TIMEOUT, Stale};
 use super::resp::{self, Element, Read, ReadError, Reader};
 use super::{Settings, refusal};
-use crate::backplane::{BackplaneError, Outbox};
+use crate::backplane::{BackplaneError, BackplaneEvent, Outbox};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
@@ -116,7 +116,7 @@ enum Verb {
     Unsubscribe,
 }
 
-/// An event. Its ranges are arguments of [`Protocol::bytes`].
+/// An event. Its ranges are places in the input; [`Protocol::event`] has the bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Connected,
@@ -370,8 +370,26 @@ impl Protocol {
     }
 
     /// Returns the bytes in a range of the last step.
-    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.input.slice(range)
+    }
+
+    /// Returns the last step as the event that it is for a server.
+    pub(super) fn event(&self, step: Step) -> BackplaneEvent<'_> {
+        let text = |range| str::from_utf8(self.bytes(range)).expect("`topic` has checked the text");
+        match step {
+            Step::Connected => BackplaneEvent::Connected,
+            Step::Subscribed { topic } => BackplaneEvent::Subscribed { topic: text(topic) },
+            Step::Message { topic, payload } => BackplaneEvent::Message {
+                topic: text(topic),
+                payload: self.bytes(payload),
+            },
+            Step::TooLong { topic, bytes } => BackplaneEvent::TooLong {
+                topic: text(topic),
+                bytes,
+            },
+            Step::Acknowledged(publications) => BackplaneEvent::Acknowledged { publications },
+        }
     }
 
     /// Processes elements of the input up to the next event, and returns it. `None`: the rest of the input is empty or an

@@ -30,7 +30,9 @@ pub(super) fn error(reply: &[u8], password: Option<&str>, prefix: &str) -> Backp
 
 /// Returns the text of a reply as it may be logged: on one line, at most [`TEXT_CHARS_MAX`] characters, without the password.
 pub(super) fn shown(reply: &[u8], password: Option<&str>) -> String {
-    let text = String::from_utf8_lossy(reply);
+    // A copy of a long text would need several times its memory. A password that begins in the part that is shown is whole.
+    let bytes_max = 4 * TEXT_CHARS_MAX + password.map_or(0, str::len);
+    let text = String::from_utf8_lossy(&reply[..reply.len().min(bytes_max)]);
     // Brokers repeat the arguments of an unknown command. Those of HELLO contain the password.
     let text = match text.split_once(", with args beginning with") {
         Some((text, _)) => text,
@@ -116,5 +118,19 @@ mod tests {
         assert!(text.starts_with(r"ERR a\r\nb\u{1b}[1m"), "{text}");
         assert!(text.ends_with("x..."), "{text}");
         assert!(text.len() < 300);
+    }
+
+    #[test]
+    fn of_a_long_text_only_the_part_that_matters_is_read() {
+        for before in [0, 100, 790, 2000, 1 << 20] {
+            let text = [&b"ERR "[..], &vec![0xff; before], b"sEcret", &[b'x'; 2000]].concat();
+            let shown = shown(&text, Some("sEcret"));
+            assert!(!shown.contains("sEc"), "{before}: {shown}");
+            assert_eq!(
+                shown.starts_with("ERR "),
+                before > 1000,
+                "{before}: {shown}"
+            );
+        }
     }
 }

@@ -8,6 +8,8 @@
 //! | [`frames_server`], [`frames_client`] | a peer's bytes on an open connection, verbatim or as a list of frames to encode | events, replies, error and stage do not depend on how the input is split; the replies are exactly the required pongs and at most one Close; they are well-formed and masked only by a client; nothing follows the Close; allocated bytes stay within the limits |
 //! | [`differential`] | the choices of the generator of `tests/differential.rs` | wsloop and tungstenite interpret the stream alike, except for the differences that the test lists |
 //! | [`tls`] | a TLS 1.2 or 1.3 client's messages, and changes to its records, in the handshake and after it | with a real [`wsloop::Server`]: the handler receives the first of the messages that were sealed, unchanged; all of them, and the client all answers, if no record was changed; the session ends with the stream |
+//! | [`redis`] | a scenario: a server that calls subscribe, unsubscribe and publish, and a broker that answers as Redis does, sends other bytes, and ends connections | with the whole client except its socket: events, commands, errors and deadlines do not depend on how the input is split; what is written are the commands of the calls, in their order; each publication is written completely at most once, and either acknowledged or counted as not acknowledged; a broker that answers as Redis does is never refused; allocated bytes stay within the limits |
+//! | [`payload`] | a publication's payload, verbatim or composed of frames and notes | a payload that is accepted consists of the messages that it is encoded to again; a part of it has the first of its messages, or is refused; nothing is allocated |
 //! | [`session`] | a scenario: peers that connect, send, read, stop reading, half-close and reset; a server with small buffers and limits | with a real [`wsloop::Server`]: messages accepted for sending arrive complete and in order, or the connection ends; peers' messages reach the handler in order; at most one Close, as the last frame; one `on_close` for each `on_open`; every connection ends; memory is released |
 
 #[path = "../../common/compare.rs"]
@@ -19,11 +21,15 @@ mod drive;
 mod frames;
 mod input;
 mod opening;
+mod payload;
+mod redis;
 mod session;
 mod tls;
 mod wire;
 
 pub use opening::opening_client;
+pub use payload::payload;
+pub use redis::redis;
 pub use session::session;
 pub use tls::tls;
 
@@ -33,13 +39,15 @@ use peak_alloc::PeakAlloc;
 use wsloop::proto::{Connection, HeadLimits, Limits, Role};
 
 /// All targets. The name of a target is also the name of the directory with its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, fn(&[u8])); 9] = [
     ("opening_server", opening_server),
     ("opening_client", opening_client),
     ("frames_server", frames_server),
     ("frames_client", frames_client),
     ("session", session),
     ("tls", tls),
+    ("redis", redis),
+    ("payload", payload),
     ("differential", differential),
 ];
 
