@@ -101,9 +101,9 @@ fn print_backplane(text: &mut Text, stats: &BackplaneStats) {
             stats.gaps,
         ),
         (
-            "broker_members_told_total",
+            "broker_members_notified_total",
             "Sessions that were closed with 1013 or reported to the handler because of a gap.",
-            stats.members_told,
+            stats.members_notified,
         ),
         (
             "broker_publications_total",

@@ -290,7 +290,7 @@ pub struct BackplaneStats {
     /// Connections that have ended. Each is a gap in all topics.
     pub gaps: u64,
     /// Sessions that were closed with 1013 because of a gap, and calls of `Handler::on_gap`.
-    pub members_told: u64,
+    pub members_notified: u64,
     /// Messages that were accepted for publication, including those that still wait to be written.
     pub publications: u64,
     /// Batches in which these messages were passed to the backplane: one for each topic and turn, or several if it is longer

@@ -268,7 +268,7 @@ impl Engine {
 
     fn count_gap_report(&mut self, is_reported: bool) {
         if let Some(shared) = &mut self.shared {
-            shared.topics.stats.members_told += u64::from(is_reported);
+            shared.topics.stats.members_notified += u64::from(is_reported);
         }
     }
 

@@ -75,7 +75,7 @@ class Faults(TestCase):
         self.topic.check(by_server)
         for server, one in zip(self.servers, metrics):
             closed = [session for session in self.topic.sessions() if session.server is server and not session.is_open]
-            self.assertEqual(len(closed), one["members_told"], "members are closed because of gaps, and counted")
+            self.assertEqual(len(closed), one["members_notified"], "members are closed because of gaps, and counted")
             before = [session for session in self.members_before if session.server is server]
             if one["gaps"]:
                 self.assertFalse([session for session in before if session.is_open], "each member of before is closed")
@@ -94,7 +94,7 @@ class Faults(TestCase):
         self.assertLessEqual(lost, counted + total["publications"] - total["batches"], "what is lost is counted")
         sent = sum(len(session.sent) for session in self.topic.sessions())
         print(f"{self._testMethodName}: {sent} sent, {total['publications']} published, {lost} lost, {counted} counted; "
-              f"gaps {found}, {total['members_told']} members closed; "
+              f"gaps {found}, {total['members_notified']} members closed; "
               f"echo p99 {self.echo.p99():.1f} ms, longest {max(self.echo.seconds) * 1000:.0f} ms")
 
     def check_log(self, server, gaps):

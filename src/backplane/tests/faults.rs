@@ -36,7 +36,7 @@ fn after_a_gap_all_members_are_closed_with_1013_within_five_seconds() {
     assert_eq!(texts(&mut one, late), ["x"]);
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
     assert_eq!(
-        (stats.gaps, stats.connections, stats.members_told),
+        (stats.gaps, stats.connections, stats.members_notified),
         (1, 2, 10)
     );
 }

@@ -327,7 +327,7 @@ fn the_metrics_have_the_counters_of_the_broker() {
         "wsloop_broker_topics 1",
         "wsloop_broker_connections_total 2",
         "wsloop_broker_gaps_total 1",
-        "wsloop_broker_members_told_total 1",
+        "wsloop_broker_members_notified_total 1",
         "wsloop_broker_publications_total 1",
         "wsloop_broker_messages_received_total 1",
     ] {
