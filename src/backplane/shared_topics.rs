@@ -196,6 +196,9 @@ impl SharedTopics {
 
     /// Called when a session has joined a topic that had no members.
     pub(crate) fn first_member_joined(&mut self, name: &Arc<str>) {
+        if name.len() > NAME_BYTES_MAX {
+            return;
+        }
         let index = self.find_or_insert(name);
         let topic = &mut self.topics[index as usize];
         topic.has_members = true;
@@ -262,7 +265,7 @@ impl SharedTopics {
         message: Message<'_>,
         except: Option<Id>,
     ) -> Result<(), Refused> {
-        if message.len() > self.options.message_bytes_max {
+        if message.len() > self.options.message_bytes_max || name.len() > NAME_BYTES_MAX {
             self.stats.refused += 1;
             return Err(Refused::TooLong);
         }
@@ -674,6 +677,10 @@ const UNSUBSCRIBE_DELAY_MILLIS: u64 = 1000;
 /// Bytes above which a batch is divided into several publications: the broker holds a copy of a publication for each server,
 /// and a long publication delays those of other topics. A longer message is a publication of its own.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Maximum bytes of a topic's name. A handler may take names from clients, and the broker's confirmation of a very long one
+/// would exceed the limit of what is read from the broker.
+pub(crate) const NAME_BYTES_MAX: usize = 4 * 1024;
 
 /// Maximum capacity of a topic's batch buffer that is retained for the next turn.
 const BATCH_BYTES_RETAINED: usize = 4 * 1024;

@@ -8,7 +8,7 @@
 use super::Engine;
 use super::session::{Phase, id};
 use crate::backplane::payload;
-use crate::backplane::shared_topics::{NOT_READY, Refused, SharedTopics};
+use crate::backplane::shared_topics::{NAME_BYTES_MAX, NOT_READY, Refused, SharedTopics};
 use crate::backplane::{
     Backplane, BackplaneContext, BackplaneError, BackplaneEvent, BackplaneOptions, BackplaneStats,
 };
@@ -394,6 +394,11 @@ impl Engine {
         self.shared
             .as_ref()
             .is_some_and(|shared| shared.topics.is_away())
+    }
+
+    /// Returns whether the name of a topic is short enough for the broker, if there is one.
+    pub(crate) fn may_share(&self, name: &str) -> bool {
+        self.shared.is_none() || name.len() <= NAME_BYTES_MAX
     }
 
     /// Called when a session has joined the topic as its first member.

@@ -37,6 +37,11 @@ impl Engine {
             );
             return false;
         }
+        #[cfg(feature = "backplane")]
+        if !self.may_share(topic) {
+            log::debug!("{id} cannot join a topic whose name has {} B", topic.len());
+            return false;
+        }
         let found = self.topics.find(topic);
         if found.is_some_and(|topic| memberships.iter().any(|one| one.topic == topic)) {
             return false;

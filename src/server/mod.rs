@@ -277,6 +277,9 @@ impl<H: Handler> Server<H> {
     /// [`Context::publish`] then sends messages to the broker, and members receive them when the broker delivers them: see
     /// [`backplane`](crate::backplane).
     ///
+    /// The name of a topic then has at most 4 KiB: [`Context::subscribe`] returns `false` for a longer one, and a publication
+    /// to it is refused as one that is too long.
+    ///
     /// If an attempt to connect fails with a
     /// [permanent](crate::backplane::BackplaneError::is_permanent) error before the first connection is established,
     /// [`turn`](Self::turn) and [`run`](Self::run) return this error.

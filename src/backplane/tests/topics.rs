@@ -341,3 +341,25 @@ fn the_metrics_have_the_counters_of_the_broker() {
             .contains("broker")
     );
 }
+
+/// The broker's confirmation of a long name ended the connection, again and again.
+#[test]
+fn a_topic_with_a_name_above_the_maximum_is_refused() {
+    struct ByName;
+    impl Handler for ByName {
+        fn on_message(&mut self, cx: &mut Context<'_>, id: Id, message: Message<'_>) {
+            let topic = message.as_text().expect("text");
+            let is_member = cx.subscribe(id, topic);
+            let _ = cx.send(id, is_member.to_string());
+            cx.publish(topic, "x");
+        }
+    }
+    let broker = Broker::new();
+    let mut one = server_with(&broker, Config::default(), ByName);
+    let a = one.connect("/");
+    one.send(a, "n".repeat(4096));
+    assert_eq!(texts(&mut one, a), ["true", "x"]);
+    one.send(a, "n".repeat(4097));
+    let close = "Close(1009, \"the message is too long to publish\")";
+    assert_eq!(texts(&mut one, a)[..2], ["false", close]);
+}
