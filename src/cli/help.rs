@@ -102,6 +102,21 @@ macro_rules! redis_flags {
     };
 }
 
+/// The exception to what a broadcast reaches.
+#[cfg(feature = "redis")]
+macro_rules! unless_shared {
+    () => {
+        ", unless\n                             the processes use the same --redis"
+    };
+}
+
+#[cfg(not(feature = "redis"))]
+macro_rules! unless_shared {
+    () => {
+        ""
+    };
+}
+
 /// Text of `wsloop serve --help`.
 pub(super) const SERVE: &str = concat!(
     r#"Serves WebSockets on the paths given with -r, until SIGINT or SIGTERM.
@@ -195,8 +210,9 @@ of 1024). TIME is in seconds, or a number with ms, s, m or h, such as 0.5,
   --reuse-port               let other processes of the same user listen on
                              the same TCP ports (SO_REUSEPORT). The kernel
                              divides new connections among them; a broadcast
-                             reaches the clients of one process only, unless
-                             the processes use the same --redis
+                             reaches the clients of one process only"#,
+    unless_shared!(),
+    r#"
   --tcp-keepalive TIME       probe a peer after this time without traffic, and
                              drop the connection if 3 probes, a third of TIME
                              apart, have no answer; default off
