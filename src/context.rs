@@ -237,25 +237,27 @@ impl<'a> Context<'a> {
     ///   [`unsubscribe`](Self::unsubscribe) or [`close`](Self::close), also within a turn.
     #[cfg_attr(
         feature = "backplane",
-        doc = "\n# With a backplane\n\nThe message is sent to the broker, and members receive it when it comes back. The \
-               order within a topic is then that of the broker, and a publication follows direct messages that were sent \
-               after the call. Returns the number of members on this server; 0 also if the message is refused: see \
+        doc = "\n# With a backplane\n\nThe message is sent to the broker and delivered when it comes back, in a later turn, to \
+               the sessions that are members then. The order of a topic's messages is that of the broker. Direct messages \
+               that are sent after the call can arrive before the publication. Returns the number of members on this \
+               server, or 0 if the message is refused: see \
                [`BackplaneOptions`](crate::backplane::BackplaneOptions)."
     )]
     pub fn publish(&mut self, topic: &str, message: impl ToMessage) -> usize {
         self.engine.publish(topic, message.to_message())
     }
 
-    /// Sends a message to the members of `topic` on this server only, past the broker. Without a
-    /// [backplane](crate::backplane), the same as [`publish`](Self::publish). Messages of both methods can change places.
+    /// Sends a message only to the members of `topic` on this server, without the broker. Does the same as
+    /// [`publish`](Self::publish) on a server without a [backplane](crate::backplane). With one, the message can arrive before
+    /// messages that were published earlier.
     #[cfg(feature = "backplane")]
     pub fn publish_local(&mut self, topic: &str, message: impl ToMessage) -> usize {
         self.engine.publish_local(topic, message.to_message())
     }
 
-    /// Returns whether the broker has been away for longer than
-    /// [`BackplaneOptions::grace`](crate::backplane::BackplaneOptions::grace), or there was no connection yet for that long
-    /// since the start: a readiness check should fail. [`Broadcast`](crate::handlers::Broadcast) refuses sessions with 503.
+    /// Returns whether the server has had no connection to the broker on which all topics were subscribed for longer than
+    /// [`BackplaneOptions::grace`](crate::backplane::BackplaneOptions::grace). `false` without a backplane. While it is
+    /// `true`, a readiness check should fail, and [`Broadcast`](crate::handlers::Broadcast) refuses new sessions with 503.
     #[cfg(feature = "backplane")]
     pub fn is_backplane_away(&self) -> bool {
         self.engine.is_backplane_away()

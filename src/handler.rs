@@ -211,10 +211,10 @@ pub trait Handler {
         }
     }
 
-    /// Called when a member of `topic` may have missed messages because the connection to the broker was lost
-    /// ([`backplane`](crate::backplane)), if the topic's messages may be skipped
-    /// ([`LagPolicy::Skip`](crate::LagPolicy::Skip)): once for each gap, when the topic is subscribed again. Members of
-    /// other topics are closed with 1013 instead.
+    /// Called when a member of `topic` may have missed messages because the connection to the broker has ended
+    /// ([`backplane`](crate::backplane)), and the member's lag policy for the topic is
+    /// [`LagPolicy::Skip`](crate::LagPolicy::Skip). Called when all topics are subscribed again, once for each member and
+    /// topic, even if the connection has ended several times before. Other members are closed with 1013 instead.
     #[cfg(feature = "backplane")]
     fn on_gap(&mut self, cx: &mut Context<'_>, id: Id, topic: &str) {
         if let Some(inner) = self.inner() {

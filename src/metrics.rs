@@ -67,7 +67,7 @@ fn print_backplane(text: &mut Text, stats: &BackplaneStats) {
     let gauges = [
         (
             "broker_connected",
-            "Whether the broker is connected, and all topics are subscribed.",
+            "1 if the broker is connected and all topics are subscribed, 0 otherwise.",
             usize::from(stats.is_whole),
         ),
         (
@@ -77,12 +77,12 @@ fn print_backplane(text: &mut Text, stats: &BackplaneStats) {
         ),
         (
             "broker_outbox_bytes",
-            "Bytes of publications that wait for the broker.",
+            "Bytes of publications that wait to be written to the broker.",
             stats.outbox_bytes,
         ),
         (
             "broker_waiting_sessions",
-            "Sessions that are not read because they publish and the broker accepts nothing.",
+            "Sessions that are not read because they publish, until the broker accepts more.",
             stats.waiting,
         ),
     ];
@@ -92,7 +92,7 @@ fn print_backplane(text: &mut Text, stats: &BackplaneStats) {
     let counters = [
         (
             "broker_connections_total",
-            "Connections to the broker.",
+            "Connections to the broker since the start.",
             stats.connections,
         ),
         (
@@ -102,17 +102,17 @@ fn print_backplane(text: &mut Text, stats: &BackplaneStats) {
         ),
         (
             "broker_members_told_total",
-            "Members that were closed with 1013 or reported to the handler because of a gap.",
+            "Sessions that were closed with 1013 or reported to the handler because of a gap.",
             stats.members_told,
         ),
         (
             "broker_publications_total",
-            "Messages published to the broker.",
+            "Messages that were accepted for publication at the broker.",
             stats.publications,
         ),
         (
             "broker_batches_total",
-            "Publications at the broker that these messages were gathered in.",
+            "Batches of messages that were passed on for publication: one for each topic and turn.",
             stats.batches,
         ),
         (
@@ -127,17 +127,17 @@ fn print_backplane(text: &mut Text, stats: &BackplaneStats) {
         ),
         (
             "broker_refused_total",
-            "Messages that were not published: too long, or too many waited for the broker.",
+            "Messages that were refused because they are too long or the outbox is full.",
             stats.refused,
         ),
         (
             "broker_messages_received_total",
-            "Messages that the broker has delivered.",
+            "Valid messages that the broker has delivered.",
             stats.messages_in,
         ),
         (
             "broker_invalid_total",
-            "Publications from the broker that were invalid.",
+            "Publications from the broker that were dropped because they are invalid or too long.",
             stats.invalid,
         ),
     ];

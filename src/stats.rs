@@ -42,7 +42,7 @@ pub struct Stats {
     /// Counters of TLS handshakes and failures.
     #[cfg(feature = "tls")]
     pub tls: crate::tls::TlsStats,
-    /// The connection to the broker; `None` without one.
+    /// Counters of the connection to the broker; `None` without a backplane.
     #[cfg(feature = "backplane")]
     pub backplane: Option<crate::backplane::BackplaneStats>,
     /// Durations of turns, from the poll's return to the end of the reap phase, if they are measured.

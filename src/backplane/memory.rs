@@ -5,8 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A broker that connects servers and [harnesses](crate::testing::Harness) of one process, and that fails when a test wants
-/// it to. Clones are the same broker.
+/// A broker for [harnesses](crate::testing::Harness) and servers of one process, with methods that make it fail. Clones
+/// refer to the same broker.
+///
+/// A publication does not wake a server that waits in its poll: the server processes it in its next turn. A harness
+/// processes it in the next [`run`](crate::testing::Harness::run).
 ///
 /// ```
 /// use wsloop::backplane::memory::Broker;
@@ -33,16 +36,16 @@ pub struct Broker(Arc<Mutex<State>>);
 #[derive(Debug)]
 pub struct MemoryBackplane {
     broker: Broker,
-    /// Its place in [`State::connections`]. `None`: not connected.
+    /// Index in [`State::connections`]; `None` without a connection.
     connection: Option<usize>,
     outbox: VecDeque<(String, Vec<u8>)>,
     outbox_bytes: usize,
-    /// Publications that were written and not acknowledged.
+    /// Number of publications that were written and not acknowledged.
     unacknowledged: u64,
-    /// The event that was returned last, and whose text and bytes the caller has borrowed.
+    /// The source of the event that was returned last, from which the event borrows.
     current: Option<Delivery>,
     retry_at: Option<Instant>,
-    /// The time of the last call, for events that are due at once.
+    /// The time of the last call of `next_event`. `next_at` returns it when there are events: they are due at once.
     last_call: Option<Instant>,
 }
 
@@ -58,9 +61,9 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Connection {
-    /// What the client has written, and the broker has not processed.
+    /// Commands that the client has written and the broker has not processed.
     commands: VecDeque<Command>,
-    /// What the broker has written, and the client has not read.
+    /// Deliveries that the broker has written and the client has not read.
     deliveries: VecDeque<Delivery>,
     topics: BTreeSet<String>,
     is_ended: bool,
@@ -81,12 +84,12 @@ enum Delivery {
 }
 
 impl Broker {
-    /// Returns a broker without connections, which processes everything at once.
+    /// Returns a broker without connections, which processes each command at once.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Returns the connection of a server. It is established when the server calls it.
+    /// Returns the connection of a server. It is established in the server's first turn.
     pub fn connect(&self) -> MemoryBackplane {
         MemoryBackplane {
             broker: self.clone(),
@@ -100,8 +103,8 @@ impl Broker {
         }
     }
 
-    /// Ends all connections, and accepts none until [`start`](Self::start). What was not processed and not delivered is
-    /// lost, as when a process is killed.
+    /// Ends all connections, and accepts none until [`start`](Self::start). Commands that were not processed and deliveries
+    /// that were not read are lost, as when a process is killed.
     pub fn stop(&self) {
         let mut state = self.lock();
         state.is_down = true;
@@ -115,8 +118,8 @@ impl Broker {
         self.lock().is_down = false;
     }
 
-    /// Ends the connection with that number: they are numbered from 0 in the order in which they were established.
-    /// Returns whether it was open.
+    /// Ends a connection, by its number: connections are numbered from 0 in the order in which they were established.
+    /// Commands and deliveries of this connection are lost as in [`stop`](Self::stop). Returns whether it was open.
     pub fn cut(&self, connection: usize) -> bool {
         let mut state = self.lock();
         match state.connections.get_mut(connection) {
@@ -128,17 +131,17 @@ impl Broker {
         }
     }
 
-    /// Returns the number of connections since the start, ended ones included.
+    /// Returns the number of connections since the start, including those that have ended.
     pub fn connections(&self) -> usize {
         self.lock().connections.len()
     }
 
-    /// Processes nothing from now on, except in [`process`](Self::process).
+    /// Processes commands only in calls of [`process`](Self::process), until [`release`](Self::release).
     pub fn hold(&self) {
         self.lock().is_manual = true;
     }
 
-    /// Processes everything at once again.
+    /// Processes all commands that wait, and from now on each command at once.
     pub fn release(&self) {
         let mut state = self.lock();
         state.is_manual = false;
@@ -147,7 +150,7 @@ impl Broker {
         }
     }
 
-    /// Processes the oldest command of a connection. Returns whether there was one.
+    /// Processes the oldest command of the connection with this number. Returns whether there was one.
     pub fn process(&self, connection: usize) -> bool {
         self.lock().process(connection)
     }
@@ -164,7 +167,7 @@ impl Broker {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A test that has panicked fails anyway.
+        // The lock is poisoned if a test has panicked while it held the lock. That test fails anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-/// The bytes that wait to be written to a broker, and where each entry ends: part of an implementation of
-/// [`Backplane`](super::Backplane), which encodes and writes.
+/// A queue of bytes that wait to be written to a broker, and where each entry ends. An implementation of
+/// [`Backplane`](super::Backplane) can use it: the implementation encodes the entries and writes the bytes.
 ///
-/// An entry is a *publication* or a *command*. Publications stay when the connection ends, unless their last byte was
-/// written: such a one is never written again. One of which only a part was written is written again from its first byte,
-/// which is correct if the broker ignores an incomplete command at the end of a connection. Commands (a greeting, a
-/// subscription) belong to one connection: they are dropped with it.
+/// An entry is a *publication* or a *command*. When the connection ends:
 ///
-/// After [`disconnected`](Self::disconnected), new commands precede the retained publications, and only they are written
-/// until [`release`](Self::release): a server subscribes again before it publishes.
+/// - A publication whose last byte was written has left the outbox, and is never written again.
+/// - A publication of which only a part was written is written again from its first byte. This is correct if the broker
+///   ignores an incomplete command at the end of a connection.
+/// - Other publications are retained.
+/// - Commands (a greeting, a subscription) are dropped, because they belong to one connection.
 ///
-/// The memory is a list of blocks of 32 KiB. They are freed as they are written; one is retained. Bytes are copied once, when
+/// After [`disconnected`](Self::disconnected), only new commands are written, until [`release`](Self::release); then the
+/// retained publications follow. So a server subscribes again before it publishes.
+///
+/// The bytes are in blocks of 32 KiB. A block is freed when it was written; one is retained. Bytes are copied once, when
 /// they are appended.
 ///
 /// ```
@@ -38,12 +41,13 @@ use std::io::IoSlice;
 /// ```
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// What is written first: the commands since the last [`Outbox::disconnected`], until [`Outbox::release`].
+    /// Commands that were appended between [`Outbox::disconnected`] and [`Outbox::release`]. They are written first.
     commands: Queue,
-    /// The entries after these.
+    /// All publications, and the commands that were appended after [`Outbox::release`].
     queue: Queue,
-    /// The entries in `queue` are not written yet.
+    /// Whether the entries in `queue` wait for [`Outbox::release`].
     is_held: bool,
+    /// See [`Outbox::publication_bytes`].
     publication_bytes: usize,
 }
 
@@ -57,8 +61,8 @@ pub struct WrittenEntry {
 }
 
 impl Outbox {
-    /// Returns an empty outbox as after [`disconnected`](Self::disconnected): publications wait for
-    /// [`release`](Self::release). `default` returns one in which they do not wait.
+    /// Returns an empty outbox in which publications wait for [`release`](Self::release), as after
+    /// [`disconnected`](Self::disconnected). In the outbox that `default` returns, they do not wait.
     pub fn held() -> Self {
         Self {
             is_held: true,
@@ -69,7 +73,7 @@ impl Outbox {
     /// Appends a publication: the concatenation of `parts`.
     ///
     /// # Panics
-    /// Panics if it has 2 GiB or more.
+    /// Panics if the publication has 2 GiB or more.
     pub fn push_publication(&mut self, parts: &[&[u8]]) {
         self.publication_bytes += self.queue.push(PUBLICATION, parts);
     }
@@ -85,7 +89,7 @@ impl Outbox {
         };
     }
 
-    /// Lets publications be written. Later commands follow them.
+    /// Allows publications to be written. Commands that are appended later follow them.
     pub fn release(&mut self) {
         self.is_held = false;
     }
@@ -108,7 +112,7 @@ impl Outbox {
         self.publication_bytes
     }
 
-    /// Returns the entry of which a part was written: how many bytes were, and how many were not.
+    /// Returns how many bytes of the first entry were written, and how many were not; `None` if none were.
     pub fn begun_entry(&self) -> Option<(usize, usize)> {
         let queue = match self.commands.is_empty() {
             true => &self.queue,
@@ -118,7 +122,7 @@ impl Outbox {
         Some((queue.sent, (entry & LEN) as usize - queue.sent))
     }
 
-    /// Fills `slices` with what is to be written next, at most `bytes_max` bytes. Returns the number of slices.
+    /// Fills `slices` with the bytes to write next, at most `bytes_max`. Returns the number of filled slices.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
         let mut filled = Filled {
             slices,
@@ -135,7 +139,7 @@ impl Outbox {
     /// Removes the first `bytes`, which were written. Calls `on_written` for each entry whose last byte is among them.
     ///
     /// # Panics
-    /// Panics if there are fewer bytes.
+    /// Panics if the outbox has fewer bytes to write.
     pub fn written(&mut self, bytes: usize, mut on_written: impl FnMut(WrittenEntry)) {
         let commands_bytes = bytes.min(self.commands.unsent_bytes);
         self.commands.written(commands_bytes, &mut on_written);
@@ -148,8 +152,8 @@ impl Outbox {
         });
     }
 
-    /// Adapts to the end of the connection; see [`Outbox`]. O(n) in the retained bytes if there are commands to drop
-    /// between publications.
+    /// Called when the connection has ended: drops commands and retains publications, as [`Outbox`] describes. O(retained
+    /// bytes) if there are commands to drop between publications.
     pub fn disconnected(&mut self) {
         self.commands = Queue::default();
         self.queue.rewind();
@@ -164,7 +168,7 @@ impl Outbox {
         self.is_held = true;
     }
 
-    /// Drops the publications of which nothing was written. Returns their number. O(n) in the retained bytes.
+    /// Drops the publications of which no byte was written. Returns their number. O(retained bytes).
     pub fn discard_publications(&mut self) -> u64 {
         let is_first_begun = self.queue.sent > 0;
         let count_before = self.queue.entries.len();
@@ -184,7 +188,7 @@ impl Outbox {
 struct Queue {
     /// The bytes. All blocks except the last are full.
     blocks: VecDeque<Vec<u8>>,
-    /// Length of each entry, with [`PUBLICATION`].
+    /// Length of each entry, and whether it is a publication ([`PUBLICATION`]).
     entries: VecDeque<u32>,
     /// Bytes of the first block that precede the first entry.
     head: usize,
@@ -299,13 +303,14 @@ impl Queue {
         }
     }
 
-    /// Makes the first entry unwritten.
+    /// Marks all bytes of the first entry as unwritten.
     fn rewind(&mut self) {
         self.unsent_bytes += self.sent;
         self.sent = 0;
     }
 
-    /// Drops the entries for which `is_retained` returns `false`. It is called with their index and [`Queue::entries`].
+    /// Drops the entries for which `is_retained` returns `false`. Its arguments are an index in [`Queue::entries`] and the
+    /// element there.
     fn retain(&mut self, is_retained: impl Fn(usize, u32) -> bool) {
         let all = std::mem::take(self);
         let mut blocks = all.blocks.iter();
@@ -338,14 +343,14 @@ impl Queue {
     }
 }
 
-/// Flag of an entry in [`Queue::entries`], beside its length.
+/// Bit of an element of [`Queue::entries`] that marks a publication. The other bits are the length.
 const PUBLICATION: u32 = 1 << 31;
 const LEN: u32 = PUBLICATION - 1;
 
-/// Bytes of a block. A write of several blocks needs one system call.
+/// Bytes of a block. One system call writes several blocks.
 const BLOCK_BYTES: usize = 32 * 1024;
 
-/// Capacity of the lists that is retained after a burst.
+/// Capacity of each list in a queue that is retained after a burst.
 const ENTRIES_RETAINED: usize = 256;
 
 #[cfg(test)]
@@ -525,7 +530,7 @@ mod tests {
         }
         let blocks_bytes = outbox.queue.blocks.len() * BLOCK_BYTES;
         assert!(blocks_bytes < 10_000_000 + 2 * BLOCK_BYTES);
-        // What was written is freed while the rest waits.
+        // Written blocks are freed while the other blocks wait.
         write(&mut outbox, 4 * BLOCK_BYTES, &mut Vec::new());
         assert!(outbox.queue.blocks.len() * BLOCK_BYTES < blocks_bytes - 2 * BLOCK_BYTES);
         write_all(&mut outbox);

@@ -1,36 +1,38 @@
-//! The payload of a publication at the broker: one or more messages as the frames in which a server sends them (RFC 6455
-//! section 5.2: final, not masked), one behind another.
+//! The payload of a publication at the broker: one or more messages, each as the frame in which a server sends it to its
+//! clients (RFC 6455 section 5.2: final, not masked).
 //!
-//! A first byte of 0x81 or 0x82 begins such frames. Valid UTF-8 never begins with these bytes, so a payload that does not
-//! begin with a byte from 0x81 to 0x87 is one text message: `redis-cli PUBLISH wsloop:/chat hello` needs no encoding.
-//! 0x83 begins a note about the next message: its length in one byte, its kind in one byte, and its content. Notes of
-//! unknown kinds are ignored. 0x84 to 0x87 are reserved.
+//! The first byte of such a frame is 0x81 (text) or 0x82 (binary). 0x83 begins a *note* about the next message: one byte
+//! with the number of bytes that follow, one byte with the kind of the note, and the content. Notes of unknown kinds are
+//! ignored. 0x84 to 0x87 are reserved.
 //!
-//! The broker's other clients are not trusted: [`check`] is called before any part of a payload is used.
+//! Valid UTF-8 never begins with one of these bytes. So a payload that does not begin with a byte from 0x81 to 0x87 is one
+//! text message without a frame: `redis-cli PUBLISH wsloop:/chat hello` needs no encoding.
+//!
+//! Other clients of the broker are not trusted: [`check`] is called before any part of a payload is used.
 
 use crate::id::Id;
 use crate::proto::Message;
 use std::fmt;
 
-/// Bytes that distinguish a server from all others at the broker.
+/// Random bytes that identify a server among all servers at the broker.
 pub(crate) type Origin = [u8; 8];
 
 /// A message in a payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Publication<'a> {
     pub(crate) message: Message<'a>,
-    /// The session on the server `Origin` that does not receive the message.
+    /// A session that does not receive the message, and the server to which it belongs.
     pub(crate) except: Option<(Origin, Id)>,
 }
 
 /// Why a payload is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PayloadError {
-    /// Neither frames nor valid UTF-8.
+    /// A text, in a frame or without one, is not valid UTF-8.
     NotUtf8,
     /// A frame or a note is longer than the rest of the payload.
     Truncated,
-    /// A byte that begins neither a frame nor a note.
+    /// A byte that begins neither a frame nor a note, where one must begin.
     Opcode(u8),
     /// A masked frame, or a length that is not encoded in the minimal number of bytes.
     Header,
@@ -193,7 +195,7 @@ fn next_part<'a>(rest: &mut &'a [u8]) -> Result<Part<'a>, PayloadError> {
     }
 }
 
-/// Returns the session that a note excepts from the next message, if the note does that.
+/// Returns the session that the next message is not sent to, if the note is of this kind and valid.
 fn exception(note: &[u8]) -> Option<(Origin, Id)> {
     let content = note.strip_prefix(&[EXCEPT])?;
     let (origin, id) = content.split_first_chunk::<8>()?;
@@ -208,7 +210,7 @@ fn exception(note: &[u8]) -> Option<(Origin, Id)> {
 /// Maximum bytes that [`append`] adds to a message: a note and a frame header.
 pub(crate) const OVERHEAD_BYTES_MAX: usize = 2 + EXCEPT_BYTES + 10;
 
-/// First bytes that valid UTF-8 never begins with, and that a server's payloads do.
+/// First bytes of a payload that consists of frames and notes. Valid UTF-8 never begins with them.
 const FRAMED: std::ops::RangeInclusive<u8> = 0x81..=0x87;
 
 /// First byte of a text frame: FIN and the opcode 1.
@@ -218,16 +220,16 @@ const BINARY: u8 = 0x82;
 /// First byte of a note.
 const NOTE: u8 = 0x83;
 
-/// Kind of the note that excepts a session from the next message.
+/// Kind of the note that names a session to which the next message is not sent.
 const EXCEPT: u8 = 1;
-/// Bytes of that note: kind, origin, slot and number.
+/// Bytes of such a note after its length: kind, origin, slot and number.
 const EXCEPT_BYTES: usize = 1 + 8 + 4 + 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Whether it is text, the bytes, and the excepted session.
+    /// Whether the message is text, its bytes, and the excepted session.
     type Read = (bool, Vec<u8>, Option<(Origin, Id)>);
 
     fn read(payload: &[u8]) -> Result<Vec<Read>, PayloadError> {

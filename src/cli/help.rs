@@ -73,21 +73,23 @@ macro_rules! redis_flags {
         r#"Several processes or machines, joined by Redis or Valkey:
   --redis URL                share the broadcasts of all servers that use the
                              same Redis: redis://[USER[:PASSWORD]@]HOST[:PORT]
-                             or unix:PATH. Messages come back from Redis in
-                             the same order for everybody
-  --redis-password-file FILE file whose first line is the password, so that
-                             it is not in the list of processes (nor is it
-                             in the variable WSLOOP_REDIS)
-  --redis-prefix TEXT        the channel of a path is TEXT and the path;
+                             or unix:PATH. All clients receive the messages
+                             in the order in which Redis delivers them
+  --redis-password-file FILE read the password from the first line of FILE.
+                             In a URL on the command line, the password is
+                             visible in the list of processes; in the
+                             variable WSLOOP_REDIS it is not
+  --redis-prefix TEXT        channels in Redis are named TEXT plus the path;
                              default wsloop:
-  --broker-grace TIME        if Redis is away for longer, members of a
-                             broadcast are closed with 1013, and /readyz
-                             answers 503; default 5s
-  --broker-outbox BYTES      unsent bytes for Redis; default 8M; senders are
-                             not read above half of it; above: 1013
+  --broker-grace TIME        if Redis is away for longer: close the clients of
+                             broadcasts with 1013 (except with --lag skip),
+                             and answer /readyz with 503; default 5s
+  --broker-outbox BYTES      messages that wait for Redis, default 8M; above
+                             half of it, clients that send are not read;
+                             above: close 1013
   --broker-message-bytes-max BYTES
-                             longest message of a broadcast; default 1M;
-                             above: 1009
+                             one message of a broadcast, default 1M; above:
+                             close 1009
 
 "#
     };

@@ -1,11 +1,11 @@
-//! The password of the broker, from a file.
+//! Reads the password of the broker from a file.
 
 use super::args::RedisSettings;
 use std::fs;
 use std::io;
 use wsloop::redis::Settings;
 
-/// Returns the settings, with the password of `--redis-password-file`.
+/// Returns the settings of the broker, with the password from the file of `--redis-password-file`.
 ///
 /// # Errors
 /// The file cannot be read, is not UTF-8 or has an empty first line. The message names the file.

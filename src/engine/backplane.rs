@@ -1,14 +1,14 @@
-//! Joins the engine with the connection to a broker ([`Backplane`]): sessions and topics here, what the broker knows in
+//! Connects the engine's sessions and topics with the connection to a broker ([`Backplane`]). The state at the broker is in
 //! [`SharedTopics`].
 //!
-//! The events of the broker are processed at the start of a turn, and what the turn has published is given to the
-//! backplane before the flush phase. Publications are delivered only when they come back, so that their order is the same
-//! on every server.
+//! The events of the broker are processed at the start of a turn. The publications of the turn are passed to the backplane
+//! before the flush phase. They are delivered only when they come back from the broker, so that their order is the same on
+//! every server.
 
 use super::Engine;
 use super::session::{Phase, id};
 use crate::backplane::payload;
-use crate::backplane::rooms::{NOT_READY, Refused, SharedTopics};
+use crate::backplane::shared_topics::{NOT_READY, Refused, SharedTopics};
 use crate::backplane::{
     Backplane, BackplaneContext, BackplaneError, BackplaneEvent, BackplaneOptions, BackplaneStats,
 };
@@ -17,33 +17,34 @@ use crate::engine::sources::Ready;
 use crate::handler::Handler;
 use crate::id::Id;
 use crate::outbound::TopicKey;
-use crate::proto::Message;
+use crate::proto::{Message, Stage};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The backplane's part of the engine.
+/// The engine's state of shared topics.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) topics: SharedTopics,
-    /// Who is to be told of a gap.
+    /// Members to which a gap is to be reported.
     gap: Gap,
-    /// The first attempt to connect has failed with this error, which every further attempt would have.
+    /// The permanent error of an attempt to connect, before the first connection. The server stops with it.
     fatal: Option<BackplaneError>,
 }
 
-/// Members that have missed messages and were not told yet.
+/// Members that may have missed messages, and were neither closed nor reported to the handler yet.
 #[derive(Debug, Default)]
 struct Gap {
     /// Sessions to close.
     closes: VecDeque<Id>,
-    /// The first Close and the interval to the last one, in milliseconds; `None` until all topics are subscribed again.
+    /// The time of the first Close, and the milliseconds from it to the last one. `None` until all topics are subscribed again
+    /// or the grace period has ended.
     schedule: Option<(u64, u64)>,
     /// The number of sessions in `closes` at the first Close.
     count: usize,
-    /// Members of topics whose messages may be skipped.
+    /// Members to report to [`Handler::on_gap`]: their lag policy lets them skip messages.
     skips: VecDeque<(Id, Arc<str>)>,
     /// Whether all topics are subscribed again.
     is_over: bool,
@@ -70,8 +71,10 @@ impl Engine {
         payload_bytes_max
     }
 
-    /// Processes the events of the broker, within the budget of a turn. Returns the error with which the server is to
-    /// stop: the broker has refused the first connection for good.
+    /// Processes the events of the broker, within the budget of a turn.
+    ///
+    /// # Errors
+    /// A permanent error before the first connection, with which the server is to stop.
     pub(crate) fn receive_shared(
         &mut self,
         backplane: &mut dyn Backplane,
@@ -100,7 +103,7 @@ impl Engine {
         if shared.topics.grace_ends(now) {
             self.grace_is_over(backplane);
         }
-        self.tell_of_gap(handler);
+        self.report_gap(handler);
         Ok(())
     }
 
@@ -150,7 +153,7 @@ impl Engine {
         }
     }
 
-    /// Publishes what the broker has delivered to the members on this server.
+    /// Checks a publication that the broker has delivered, and sends its messages to the members on this server.
     fn deliver_shared(&mut self, name: &str, payload: &[u8]) {
         let Some(shared) = &mut self.shared else {
             return;
@@ -176,7 +179,7 @@ impl Engine {
         }
     }
 
-    /// The connection has ended, or an attempt to connect has failed.
+    /// Called when the connection has ended or an attempt to connect has failed.
     fn disconnected(&mut self, error: BackplaneError, unacknowledged: u64) {
         let now = self.now;
         let Some(shared) = &mut self.shared else {
@@ -191,8 +194,8 @@ impl Engine {
         }
     }
 
-    /// Notes the members of all shared topics: they may have missed messages. Drops what the topics retain for replay,
-    /// because members that join later would not notice the gap in it.
+    /// Adds the members of all shared topics to the gap: they may miss messages. Drops the messages that the topics retain for
+    /// replay, because members that join later would not notice that some are missing.
     fn begin_gap(&mut self) {
         let default = self.config.lag_policy;
         let Self {
@@ -225,7 +228,7 @@ impl Engine {
         shared.gap.add(closes, skips);
     }
 
-    /// Closes all members of shared topics: the broker has been away for too long.
+    /// Called when the grace period has ended: drops the outbox, and begins to close all members of shared topics.
     fn grace_is_over(&mut self, backplane: &mut dyn Backplane) {
         self.begin_gap();
         let now = self.now;
@@ -241,19 +244,19 @@ impl Engine {
         shared.gap.start_closes(now, 0);
     }
 
-    /// Closes the members whose time has come, and calls `on_gap` for the others.
-    fn tell_of_gap(&mut self, handler: &mut dyn Handler) {
+    /// Reports the gap: closes the sessions whose time has come, and calls `on_gap` for members that may skip messages.
+    fn report_gap(&mut self, handler: &mut dyn Handler) {
         let now = self.now;
-        for _ in 0..TOLD_PER_TURN {
+        for _ in 0..GAP_REPORTS_PER_TURN {
             let Some(shared) = &mut self.shared else {
                 return;
             };
             if let Some(id) = shared.gap.next_close(now) {
                 let is_closed = self.close(id, CODE_TRY_AGAIN, GAP);
-                self.count_told(is_closed);
+                self.count_gap_report(is_closed);
             } else if let Some((id, topic)) = shared.gap.next_skip() {
                 let is_member = self.is_subscribed(id, &topic);
-                self.count_told(is_member);
+                self.count_gap_report(is_member);
                 if is_member {
                     handler.on_gap(&mut Context::new(self), id, &topic);
                 }
@@ -263,13 +266,13 @@ impl Engine {
         }
     }
 
-    fn count_told(&mut self, is_told: bool) {
+    fn count_gap_report(&mut self, is_reported: bool) {
         if let Some(shared) = &mut self.shared {
-            shared.topics.stats.members_told += u64::from(is_told);
+            shared.topics.stats.members_told += u64::from(is_reported);
         }
     }
 
-    /// Gives what the turn has published to the backplane, and lets sessions continue that have waited for it.
+    /// Passes the publications of the turn to the backplane. Resumes the sessions that wait, if publishers may continue.
     pub(crate) fn send_shared(&mut self, backplane: &mut dyn Backplane) {
         let instant = self.instant();
         let Self {
@@ -308,6 +311,9 @@ impl Engine {
         let Some(shared) = &mut self.shared else {
             return 0;
         };
+        if self.reading.is_some() && shared.topics.is_publisher_closed {
+            return 0;
+        }
         match shared.topics.publish(name, message, except) {
             Ok(()) => {
                 if let Some(slot) = self.reading {
@@ -322,8 +328,9 @@ impl Engine {
                 {
                     let (code, reason) = match refused {
                         Refused::TooLong => (CODE_TOO_BIG, "the message is too long to publish"),
-                        Refused::Full => (CODE_TRY_AGAIN, "the broker is away"),
+                        Refused::Full => (CODE_TRY_AGAIN, "too many messages wait for the broker"),
                     };
+                    shared.topics.is_publisher_closed = true;
                     self.close_slot(slot as usize, code, reason, None);
                 }
                 0
@@ -331,7 +338,8 @@ impl Engine {
         }
     }
 
-    /// Makes the session wait if it has published in the message that was just processed, and the broker accepts nothing.
+    /// Makes the session wait if the handler has published during its last message while publishers are to wait
+    /// ([`SharedTopics::is_blocked`]).
     #[inline]
     pub(crate) fn defer_shared_publisher(&mut self, slot: usize) {
         if let Some(shared) = &mut self.shared
@@ -341,20 +349,23 @@ impl Engine {
         }
     }
 
-    /// Makes a session wait that has published before, if the broker accepts nothing. Returns whether it waits.
+    /// Makes a session wait if it has ever published, and publishers are to wait. Returns whether it waits. Called before a
+    /// session is read.
     #[inline]
     pub(crate) fn defer_known_publisher(&mut self, slot: usize) -> bool {
-        let Some(shared) = &self.shared else {
+        let Some(shared) = &mut self.shared else {
             return false;
         };
+        shared.topics.is_publisher_closed =
+            self.sessions[slot].connection.stage() == Stage::Closing;
         if !self.sessions[slot].is_publisher || !shared.topics.is_blocked() {
             return false;
         }
         self.wait_for_broker(slot)
     }
 
-    /// Stops reading from a session until the broker accepts publications again. Returns `false` if it is closing: then its
-    /// messages are ignored, and its Close is to be read.
+    /// Stops reading from a session until publishers may continue. Returns `false` if the session is closing: its
+    /// messages are ignored, and the peer's Close is to be read.
     #[cold]
     fn wait_for_broker(&mut self, slot: usize) -> bool {
         let id = self.id_of(slot);
@@ -370,7 +381,7 @@ impl Engine {
         true
     }
 
-    /// Returns the milliseconds until the shared topics have work.
+    /// Returns the milliseconds until there is something to do for the shared topics.
     pub(crate) fn next_shared_in(&self) -> Option<u64> {
         let shared = self.shared.as_ref()?;
         let gap = shared.gap.next_in(self.now);
@@ -424,7 +435,7 @@ impl Engine {
 }
 
 impl Gap {
-    /// Adds members. Those of an earlier gap that were not told yet are told once.
+    /// Adds members. A member that waits since an earlier gap is reported once.
     fn add(&mut self, closes: Vec<Id>, skips: Vec<(Id, Arc<str>)>) {
         self.closes = merged(mem::take(&mut self.closes), closes);
         self.skips = merged(mem::take(&mut self.skips), skips);
@@ -432,13 +443,13 @@ impl Gap {
         self.is_over = false;
     }
 
-    /// Begins to tell all members: all topics are subscribed again.
+    /// Begins to report the gap to all members, because all topics are subscribed again.
     fn end(&mut self, now: u64) {
         self.is_over = true;
         self.start_closes(now, GAP_SPREAD_MILLIS);
     }
 
-    /// Begins to close the sessions, within `spread` milliseconds.
+    /// Begins to close the sessions, at regular intervals within `spread` milliseconds.
     fn start_closes(&mut self, now: u64, spread: u64) {
         self.count = self.closes.len();
         self.schedule = Some((now, spread));
@@ -451,7 +462,7 @@ impl Gap {
         (!self.closes.is_empty()).then(|| start + spread * closed as u64 / self.count as u64)
     }
 
-    /// Removes the next session to close, if its time has come.
+    /// Removes and returns the next session to close, if its time has come.
     fn next_close(&mut self, now: u64) -> Option<Id> {
         let id = match self.next_close_at() {
             Some(at) if at <= now => self.closes.pop_front(),
@@ -461,14 +472,14 @@ impl Gap {
         id
     }
 
-    /// Removes the next member to call `on_gap` for.
+    /// Removes and returns the next member and topic for `on_gap`.
     fn next_skip(&mut self) -> Option<(Id, Arc<str>)> {
         let skip = self.is_over.then(|| self.skips.pop_front()).flatten();
         release_empty(&mut self.skips);
         skip
     }
 
-    /// Returns the milliseconds until the next member is to be told.
+    /// Returns the milliseconds until the gap is to be reported to the next member.
     fn next_in(&self, now: u64) -> Option<u64> {
         if self.is_over && !self.skips.is_empty() {
             return Some(0);
@@ -477,7 +488,7 @@ impl Gap {
     }
 }
 
-/// Returns all elements of both, each once.
+/// Returns the elements of both, sorted and without duplicates.
 fn merged<T: Ord>(old: VecDeque<T>, new: Vec<T>) -> VecDeque<T> {
     let mut all = Vec::from(old);
     all.extend(new);
@@ -492,19 +503,21 @@ fn release_empty<T>(queue: &mut VecDeque<T>) {
     }
 }
 
-/// The members of all topics are closed within this time after all topics are subscribed again, so that their reconnects
-/// do not arrive at once.
+/// When all topics are subscribed again, their members are closed within this time, so that not all clients reconnect at
+/// once.
 const GAP_SPREAD_MILLIS: u64 = 5000;
 
-/// Maximum members that are told of a gap in one turn: some milliseconds.
-const TOLD_PER_TURN: usize = 1024;
+/// Maximum members to which a gap is reported in one turn, which takes some milliseconds.
+const GAP_REPORTS_PER_TURN: usize = 1024;
 
-/// Maximum work of a turn on events of the broker: bytes of payload, and [`EVENT_WORK`] for each event.
+/// Budget of a turn for events of the broker, in bytes of payload. Each event costs another [`EVENT_WORK`].
 const EVENTS_WORK_MAX: usize = 256 * 1024;
+/// Cost of an event besides its payload, in bytes.
 const EVENT_WORK: usize = 64;
 
 /// "Try again later", in the registry of close codes that RFC 6455 section 7.4.2 has set up.
 const CODE_TRY_AGAIN: u16 = 1013;
 /// RFC 6455 section 7.4.1: "a message that is too big for it to process".
 const CODE_TOO_BIG: u16 = 1009;
+/// Reason of the Close after a gap.
 const GAP: &str = "messages may be missing";

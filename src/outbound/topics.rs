@@ -381,7 +381,7 @@ impl Topics {
         }
     }
 
-    /// Returns whether messages to that name are retained, or were and are.
+    /// Returns whether the topic `name` retains messages, or is set to retain later ones.
     #[cfg(feature = "backplane")]
     pub(crate) fn is_retained(&self, name: &str) -> bool {
         let topic = self.find(name).map(|key| self.topic(key));

@@ -1,10 +1,11 @@
-//! How long to wait before the next attempt to connect.
+//! [`Backoff`]: the delay before the next attempt to connect.
 
 use std::time::Duration;
 
-/// The delay before the next attempt.
+/// Computes the delay before each attempt.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    /// The next delay, before randomisation.
     next: Duration,
 }
 
@@ -15,8 +16,9 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Returns the delay, and doubles the one after it. `random` is a number of 32 random bits: half of the delay is
-    /// random, so that the servers of one broker do not connect at the same time.
+    /// Returns the delay before the next attempt, and doubles the one after that, up to [`DELAY_MAX`]. `random` has 32 random
+    /// bits: the delay is between half and all of the nominal one, so that the servers of one broker do not connect at the
+    /// same time.
     pub(super) fn delay(&mut self, is_permanent: bool, random: u32) -> Duration {
         let delay = match is_permanent {
             true => PERMANENT_DELAY,
@@ -26,7 +28,7 @@ impl Backoff {
         delay / 2 + delay.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
     }
 
-    /// A connection has been established for that long.
+    /// Called when a connection that was established for `duration` has ended.
     pub(super) fn was_established_for(&mut self, duration: Duration) {
         if duration >= STABLE {
             *self = Self::default();
@@ -34,17 +36,18 @@ impl Backoff {
     }
 }
 
+/// The first delay.
 const DELAY_MIN: Duration = Duration::from_millis(50);
 
-/// Short enough that topics are whole again within half a second after a restart, however long the server was away. A
-/// thousand servers make 3 300 attempts a second with it, a small part of what one server accepts.
+/// The longest delay. All topics are to be subscribed again within half a second after the broker has returned, however long
+/// it was away. A thousand servers make 3 300 attempts a second, a small part of what one broker accepts.
 const DELAY_MAX: Duration = Duration::from_millis(400);
 
-/// The delay after an error that a person must correct. Each attempt may be logged by the broker.
+/// The delay after an error that an operator must correct. Longer, because the broker may log each attempt.
 const PERMANENT_DELAY: Duration = Duration::from_secs(2);
 
-/// A connection that ends earlier does not reset the delay: a server that accepts clients and ends them at once is not asked
-/// more often than one that does not accept them.
+/// Minimum duration of a connection that resets the delay. A broker that accepts connections and ends them at once gets no
+/// more attempts than one that does not accept any.
 const STABLE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

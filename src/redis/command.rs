@@ -1,8 +1,8 @@
-//! Encodes commands: arrays of strings.
+//! Encodes commands, which are arrays of strings in RESP.
 
 use crate::backplane::Outbox;
 
-/// Appends a publication.
+/// Appends a publication to the outbox.
 pub(super) fn publish(outbox: &mut Outbox, prefix: &str, topic: &str, payload: &[u8]) {
     // Few parts: each costs as much as some dozens of bytes.
     let channel_len = Line::new(b"*3\r\n$7\r\nPUBLISH\r\n$", prefix.len() + topic.len());
@@ -17,7 +17,7 @@ pub(super) fn publish(outbox: &mut Outbox, prefix: &str, topic: &str, payload: &
     ]);
 }
 
-/// Appends a command. Returns its length. For commands that are rare: allocates.
+/// Appends a command to the outbox. Returns its length. Allocates, so it is for rare commands.
 pub(super) fn command(outbox: &mut Outbox, words: &[&str]) -> u32 {
     let mut names = Names::default();
     for word in words {
@@ -29,7 +29,7 @@ pub(super) fn command(outbox: &mut Outbox, words: &[&str]) -> u32 {
     parts.iter().map(|part| part.len() as u32).sum()
 }
 
-/// Encoded names of channels, for one command.
+/// The encoded arguments of one command: names of channels.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     encoded: Vec<u8>,
@@ -37,7 +37,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Appends the name that begins with `prefix` and ends with `topic`.
+    /// Appends the name `prefix` + `topic`.
     pub(super) fn push(&mut self, prefix: &str, topic: &str) {
         let len = Decimal::new(prefix.len() + topic.len());
         let parts = [
@@ -59,7 +59,7 @@ impl Names {
         self.count
     }
 
-    /// Appends the command `verb` with these names.
+    /// Appends the command `verb` with these names to the outbox.
     pub(super) fn command(&self, outbox: &mut Outbox, verb: &str) {
         let count = Decimal::new(1 + self.count);
         let verb_len = Decimal::new(verb.len());

@@ -1,4 +1,4 @@
-//! Finds the addresses of the server, and connects to them in turn.
+//! Resolves the addresses of the broker, and begins to connect to them.
 
 use super::settings::Endpoint;
 use crate::stream::Stream;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 
-/// Where a socket connects to.
+/// An address to which a socket connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
     Tcp(SocketAddr),
@@ -33,7 +33,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Begins to connect.
+    /// Begins to connect; see [`is_connected`].
     pub(super) fn connect(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(address) => TcpStream::connect(*address).map(Stream::Tcp),
@@ -43,7 +43,7 @@ impl Address {
     }
 }
 
-/// Returns whether a socket that was reported as writable is connected.
+/// Returns whether the socket is connected, or the error of its attempt. Sets the option `TCP_NODELAY` if it is.
 pub(super) fn is_connected(stream: &Stream) -> io::Result<bool> {
     if let Some(error) = stream.take_error() {
         return Err(error);
@@ -60,21 +60,23 @@ pub(super) fn is_connected(stream: &Stream) -> io::Result<bool> {
         Err(error) => return Err(error),
     }
     if let Stream::Tcp(stream) = stream {
-        // Without it, a publication waits until the one before is acknowledged by TCP. A failure costs this delay.
+        // Without this option, a publication waits until TCP has acknowledged the one before. A failure to set it costs this
+        // delay.
         let _ = stream.set_nodelay(true);
     }
     Ok(true)
 }
 
-/// Resolves the name of the server. That blocks, so it is done on a thread, which ends with the answer.
+/// Resolves the host of the broker, which blocks, on a thread that ends with the answer.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
-    /// The answer of the thread. A thread that answers late is not started again: its answer is used by the next attempt.
+    /// The channel of the running thread. If an attempt ends before the thread has answered, the next attempt waits for the
+    /// same thread.
     answer: Option<Receiver<io::Result<Vec<SocketAddr>>>>,
 }
 
 impl Resolver {
-    /// Returns the addresses; `None` if they are not known yet, so that [`answer`](Self::answer) is to be called.
+    /// Returns the addresses; `None` if a thread resolves them, whose result [`answer`](Self::answer) returns.
     pub(super) fn resolve(&mut self, endpoint: &Endpoint) -> io::Result<Option<VecDeque<Address>>> {
         let (host, port) = match endpoint {
             Endpoint::Tcp(host, port) => (host, *port),
@@ -91,7 +93,7 @@ impl Resolver {
         self.answer()
     }
 
-    /// Returns the answer of the thread, if there is one.
+    /// Returns the answer of the thread; `None` if it has not answered yet.
     pub(super) fn answer(&mut self) -> io::Result<Option<VecDeque<Address>>> {
         let Some(receiver) = &self.answer else {
             return Ok(None);
@@ -118,7 +120,7 @@ fn start_thread(host: String, port: u16) -> io::Result<Receiver<io::Result<Vec<S
             let answer = (host.as_str(), port)
                 .to_socket_addrs()
                 .map(Iterator::collect);
-            // The receiver is gone if the server has ended.
+            // The receiver was dropped if the server has ended.
             let _ = sender.send(answer);
         })?;
     Ok(receiver)

@@ -1,10 +1,11 @@
-//! The bytes that were received and not processed.
+//! [`Input`]: the bytes that were received and not processed.
 
 /// A buffer of 64 KiB, which grows for a longer element and shrinks afterwards.
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// Initialised memory, because safe code reads only into initialised memory.
+    /// The buffer. Initialised beyond `end`, because safe code can only read into initialised memory.
     bytes: Vec<u8>,
+    /// Start and end of the unprocessed bytes.
     start: usize,
     end: usize,
 }
@@ -16,14 +17,14 @@ impl Input {
         &self.bytes[self.start..self.end]
     }
 
-    /// Returns where the unprocessed bytes begin: what is added to a range of [`unprocessed`](Self::unprocessed) for
-    /// [`slice`](Self::slice).
+    /// Returns the position of the unprocessed bytes in the buffer. Added to a range of
+    /// [`unprocessed`](Self::unprocessed), it makes a range for [`slice`](Self::slice).
     #[inline]
     pub(super) fn start(&self) -> usize {
         self.start
     }
 
-    /// Returns a part of the buffer, which is valid until the next call of [`space`](Self::space), also after it was
+    /// Returns a part of the buffer. Its range is valid until the next call of [`space`](Self::space), even if the bytes were
     /// consumed.
     #[inline]
     pub(super) fn slice(&self, range: std::ops::Range<usize>) -> &[u8] {
@@ -46,7 +47,7 @@ impl Input {
             self.start = 0;
         }
         if needed > self.bytes.len().max(READ_BYTES) {
-            // `needed` is one byte more if the length of the element is not known.
+            // As long as the length of the element is not known, `needed` is one byte more than there are: grow in steps.
             let len = needed.max(self.end + GROWTH_BYTES_MIN);
             self.bytes.reserve_exact(len - self.bytes.len());
             self.bytes.resize(len, 0);
@@ -71,9 +72,11 @@ impl Input {
     }
 }
 
-/// Size of the buffer, and maximum bytes of a read: few system calls under load, and time for sessions in between.
+/// Size of the buffer, and maximum bytes of a read: large for few system calls under load, small so that sessions are served
+/// in between.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Minimum growth of the buffer.
 const GROWTH_BYTES_MIN: usize = 16 * 1024;
 
 #[cfg(test)]

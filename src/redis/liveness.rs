@@ -1,29 +1,33 @@
-//! Detects a connection on which the broker does not answer, or does not deliver.
+//! Detects a connection on which the broker no longer answers or no longer delivers.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Since when something is awaited of the broker.
+/// The times since which replies, confirmations, deliveries and writes are awaited. `None`: not awaited.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    /// The last progress of replies, or when the oldest awaited one became awaited.
+    /// When the last reply arrived or, if none has arrived since, when the oldest awaited one became awaited.
     reply_since: Option<Instant>,
     /// As `reply_since`, for confirmations of subscriptions.
     confirmation_since: Option<Instant>,
     /// When the awaited probe was written.
     delivery_since: Option<Instant>,
-    /// When the socket accepted no byte any more.
+    /// When the socket stopped accepting bytes.
     write_since: Option<Instant>,
-    /// The last push.
+    /// When the last push arrived.
     pushed_at: Instant,
 }
 
-/// What the broker has not done in time.
+/// Why a connection is stale: what the broker has not done in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stale {
+    /// Replied to a command.
     Reply,
+    /// Confirmed a subscription.
     Confirmation,
+    /// Delivered a probe.
     Delivery,
+    /// Accepted bytes.
     Write,
 }
 
@@ -41,7 +45,7 @@ impl fmt::Display for Stale {
 }
 
 impl Liveness {
-    /// Returns the state of a connection that is established `now`.
+    /// Returns the state of a connection that begins `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             reply_since: None,
@@ -52,48 +56,48 @@ impl Liveness {
         }
     }
 
-    /// A command that causes a reply was written.
+    /// Called when a command that causes a reply was written.
     pub(super) fn reply_awaited(&mut self, now: Instant) {
         self.reply_since.get_or_insert(now);
     }
 
-    /// A reply has arrived.
+    /// Called when a reply has arrived.
     pub(super) fn replied(&mut self, now: Instant, is_more_awaited: bool) {
         self.reply_since = is_more_awaited.then_some(now);
     }
 
-    /// A subscription was written.
+    /// Called when a subscription was written.
     pub(super) fn confirmation_awaited(&mut self, now: Instant) {
         self.confirmation_since.get_or_insert(now);
     }
 
-    /// A confirmation has arrived.
+    /// Called when a confirmation has arrived.
     pub(super) fn confirmed(&mut self, now: Instant, is_more_awaited: bool) {
         self.confirmation_since = is_more_awaited.then_some(now);
     }
 
-    /// A probe was written.
+    /// Called when a probe was written.
     pub(super) fn delivery_awaited(&mut self, now: Instant) {
         self.delivery_since.get_or_insert(now);
     }
 
-    /// A push, or a part of one, has arrived. It proves what a probe would.
+    /// Called when a push, or a part of one, has arrived. It proves that the broker delivers, as the probe would.
     pub(super) fn pushed(&mut self, now: Instant) {
         self.pushed_at = now;
         self.delivery_since = None;
     }
 
-    /// The socket has accepted bytes.
+    /// Called when the socket has accepted bytes.
     pub(super) fn wrote(&mut self) {
         self.write_since = None;
     }
 
-    /// The socket accepts no byte.
+    /// Called when the socket accepts no byte.
     pub(super) fn blocked(&mut self, now: Instant) {
         self.write_since.get_or_insert(now);
     }
 
-    /// Returns when a probe is due, if none is awaited.
+    /// Returns when the next probe is due; `None` while one is awaited.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         match self.delivery_since {
             None => Some(self.pushed_at + PROBE_INTERVAL),
@@ -101,8 +105,8 @@ impl Liveness {
         }
     }
 
-    /// Returns when the connection becomes stale, and why, unless something arrives. `unanswered_bytes` were written and
-    /// not answered.
+    /// Returns when the connection becomes stale, and why, unless the broker does what is awaited before. `unanswered_bytes`:
+    /// number of bytes that were written and not answered.
     pub(super) fn stale_at(&self, unanswered_bytes: usize) -> Option<(Instant, Stale)> {
         let awaited = [
             (self.reply_since, Stale::Reply),
@@ -115,21 +119,21 @@ impl Liveness {
             .filter_map(|(since, stale)| Some((since?, stale)))
             .min_by_key(|(since, _)| *since)?;
         let transfer = Duration::from_millis(unanswered_bytes as u64 / SLOWEST_BYTES_PER_MS);
-        Some((since + PATIENCE + transfer, stale))
+        Some((since + RESPONSE_TIMEOUT + transfer, stale))
     }
 }
 
-/// How long the broker may take to reply, confirm, deliver or accept bytes, without any progress. Longer than a pause of 3 s
-/// by `CLIENT PAUSE`, a slow fork or a lost packet of TCP; shorter than people wait for a message before they reload.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum time without progress while a reply, a confirmation, a delivery or a write is awaited. Longer than a pause of 3 s by
+/// `CLIENT PAUSE`, a slow fork or a lost packet of TCP; shorter than people wait for a message before they reload a page.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Silence of pushes after which a probe is sent. With [`PATIENCE`], a connection that has become useless is detected within
-/// 10 s even if there are no publications. An idle server sends 12 probes a minute.
+/// Time without a push after which a probe is sent. Together with [`RESPONSE_TIMEOUT`], a connection that no longer delivers
+/// is detected within 10 s, even if there are no publications. An idle server sends 12 probes a minute.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The slowest connection that is not stale: 64 bytes in a millisecond, so 64 KB/s. What was written and not answered may
-/// still be in transit, so the patience is longer by the time that it needs: 4 s for the window of 256 KiB, 16 s for one
-/// publication of 1 MiB.
+/// Minimum rate of a connection in bytes per millisecond: 64 KB/s. Bytes that were written and not answered may still be in
+/// transit, so [`RESPONSE_TIMEOUT`] is extended by the time that they need at this rate: 4 s for 256 KiB, the maximum of
+/// unanswered bytes, and 16 s for a single publication of 1 MiB.
 const SLOWEST_BYTES_PER_MS: u64 = 64;
 
 #[cfg(test)]

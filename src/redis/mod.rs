@@ -1,19 +1,23 @@
-//! Redis 7 and Valkey as the broker of a [`backplane`](crate::backplane).
+//! Redis 7 or later, or Valkey, as the broker of a [`backplane`](crate::backplane).
 //!
-//! [`Redis`] has one connection, in the poll of its server, which publishes and subscribes (RESP3, Pub/Sub). The channel of
-//! a topic is [a prefix](Settings::prefix) followed by the topic. Nothing is stored on the broker.
+//! [`Redis`] has one connection, in the poll of its server. It publishes and subscribes on this connection (Pub/Sub, in the
+//! protocol RESP3). The channel of a topic is [a prefix](Settings::prefix) followed by the topic. Nothing is stored on the
+//! broker.
 //!
-//! The user needs these permissions, besides the channels with the prefix: `+hello +publish +subscribe +unsubscribe
-//! +client|list +client|kill`. The last two end an earlier connection whose bytes may still be in transit; without them, its
-//! last publications may follow newer ones.
+//! Besides the channels with the prefix, the user at the broker needs the permissions `+hello +publish +subscribe
+//! +unsubscribe +client|list +client|kill`. With the last two, a new connection ends the previous one, of which the broker may
+//! still have unprocessed bytes. Without them, the last publications of the previous connection may follow newer ones.
+//!
+//! In this module, *server* is the WebSocket server, and *broker* is Redis or Valkey.
 //!
 //! # A connection that does not answer
 //!
-//! The connection ends if a publication or a subscription is not answered within 5 s (and the time that its bytes need at
-//! 64 KB/s), or if a probe does not come back. A probe is a publication to a channel of this connection alone; one is sent
-//! when no message has arrived for 5 s. So a broker that has stopped, a cut cable, and a broker that answers but does not
-//! deliver are detected within 10 s. A pause of 3 s is none of these. The next attempt to connect follows after 50 ms, later
-//! attempts after up to 400 ms.
+//! The connection ends if a publication or a subscription is not answered within 5 s, or if a probe does not come back within
+//! 5 s; both times are longer by what the bytes in transit need at 64 KB/s. A probe is a publication to a channel to which
+//! only this connection is subscribed. It is sent when nothing was delivered for 5 s. So a broker that has stopped, a cut
+//! cable, and a broker that answers but does not deliver are detected within 10 s. A pause of 3 s does not end the
+//! connection. The first attempt to connect again follows after 25 to 50 ms, later attempts after up to 400 ms, and after an
+//! error that an operator must correct after 1 to 2 s.
 
 mod backoff;
 mod command;
@@ -49,48 +53,50 @@ pub struct Redis {
     resolver: Resolver,
     backoff: Backoff,
     random: RandomState,
-    /// Number of connections since the start.
-    connections: u64,
+    /// Counts attempts and connections, so that [`Redis::random`] returns another number for each.
+    random_number: u64,
 }
 
-/// The socket, or what precedes it.
+/// The state of the socket, from the wait before an attempt to the connection.
 enum Link {
     /// Waits for the time of the next attempt.
     Waiting { until: Instant },
-    /// Waits for the addresses of the host.
+    /// Waits for the thread that resolves the host.
     Resolving {
         check_at: Instant,
         deadline: Instant,
     },
-    /// Waits for the answer of an address.
+    /// Waits until an address accepts the connection.
     Connecting {
         socket: Socket,
         address: Address,
         deadline: Instant,
-        /// The addresses that were not tried.
+        /// The addresses that were not tried yet.
         rest: VecDeque<Address>,
     },
+    /// The socket is connected.
     Connected {
         socket: Socket,
-        /// Reading may return something.
+        /// Whether a read may succeed.
         is_readable: bool,
-        /// Writing may be accepted.
+        /// Whether a write may succeed.
         is_writable: bool,
-        /// A write has failed. What was received before is processed first.
+        /// The error of a write. Bytes that were received before are processed first.
         write_error: Option<io::Error>,
-        /// There is more to do, which the next turn is to begin with: since when.
+        /// The time of a turn that has left work to the next turn, which is then due at once.
         unfinished_since: Option<Instant>,
+        /// When the greeting was complete.
         established_at: Option<Instant>,
     },
 }
 
-/// A registered socket.
+/// A socket that is registered in the server's poll.
 struct Socket {
     stream: Stream,
     source: SourceId,
 }
 
-/// What [`Redis::step`] has found: an event whose parts are places in the input.
+/// A [`BackplaneEvent`] with ranges of the input in place of its texts and bytes.
 enum Step {
     Protocol(protocol::Step),
     Disconnected {
@@ -110,15 +116,16 @@ impl Redis {
             resolver: Resolver::default(),
             backoff: Backoff::default(),
             random: RandomState::new(),
-            connections: 0,
+            random_number: 0,
         }
     }
 
+    /// Returns a random number for the current [`random_number`](Self::random_number).
     fn random(&self) -> u64 {
-        self.random.hash_one(self.connections)
+        self.random.hash_one(self.random_number)
     }
 
-    /// Continues until there is an event.
+    /// Does all that can be done without waiting, or until there is an event. Returns the event.
     fn step(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
         let ready = cx.take_ready();
         if let Link::Connected {
@@ -192,7 +199,7 @@ impl Redis {
         self.end(cx, error)
     }
 
-    /// Connects to the first of the addresses that does not fail at once.
+    /// Begins to connect to the first address that does not fail at once. Ends the attempt if there is none.
     fn connect(
         &mut self,
         cx: &mut BackplaneContext<'_>,
@@ -223,7 +230,7 @@ impl Redis {
         Some(self.end(cx, error))
     }
 
-    /// Continues with the next address after an error.
+    /// Tries the next address after an error.
     fn connect_next(&mut self, cx: &mut BackplaneContext<'_>, error: io::Error) -> Option<Step> {
         let waiting = Link::Waiting { until: cx.now() };
         let Link::Connecting {
@@ -239,7 +246,7 @@ impl Redis {
         self.connect(cx, rest, Some(connect_error(&address, &error)))
     }
 
-    /// Begins the greeting.
+    /// Called when the socket is connected: begins the greeting.
     fn connected(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
         let waiting = Link::Waiting { until: cx.now() };
         let Link::Connecting { socket, .. } = mem::replace(&mut self.link, waiting) else {
@@ -253,13 +260,13 @@ impl Redis {
             unfinished_since: None,
             established_at: None,
         };
-        self.connections += 1;
+        self.random_number += 1;
         let random = self.random();
         self.protocol.connected(cx.now(), random);
         self.exchange(cx)
     }
 
-    /// Writes and reads until there is an event, the socket is not ready, or it has read [`READS_MAX`] times.
+    /// Writes and reads until there is an event, the socket is not ready, or it was read [`READS_MAX`] times.
     fn exchange(&mut self, cx: &mut BackplaneContext<'_>) -> Option<Step> {
         let now = cx.now();
         self.set_unfinished(None);
@@ -268,7 +275,7 @@ impl Redis {
         loop {
             // First, because each event calls this function. Writing waits until all that has arrived is processed.
             match self.protocol.next(now) {
-                Ok(Some(step)) => return Some(self.noted(step, now)),
+                Ok(Some(step)) => return Some(self.after_step(step, now)),
                 Ok(None) => {}
                 Err(error) => return Some(self.end(cx, error)),
             }
@@ -291,7 +298,7 @@ impl Redis {
                 Ok(()) => return None,
                 Err(error) if is_last_read => return Some(self.end(cx, error)),
                 Err(_) => {
-                    // If this process was stopped, the answer may have arrived without an event so far.
+                    // If this process was stopped for seconds, the answer may be in the socket, not yet reported by the poll.
                     is_last_read = true;
                     self.set_readable();
                 }
@@ -314,8 +321,8 @@ impl Redis {
         }
     }
 
-    /// Takes note of the time at which the connection is established.
-    fn noted(&mut self, step: protocol::Step, now: Instant) -> Step {
+    /// Returns the step. If it establishes the connection, stores the time.
+    fn after_step(&mut self, step: protocol::Step, now: Instant) -> Step {
         if let (protocol::Step::Connected, Link::Connected { established_at, .. }) =
             (&step, &mut self.link)
         {
@@ -335,7 +342,8 @@ impl Redis {
         is_writable && self.protocol.has_output()
     }
 
-    /// Writes until everything is written or the socket accepts no more. After an error, what was received is read first.
+    /// Writes until everything is written or the socket accepts no more. Stores an error, so that bytes that were received
+    /// are read first.
     fn write(&mut self, now: Instant) {
         let Link::Connected {
             socket,
@@ -354,7 +362,7 @@ impl Redis {
             match socket.stream.write_vectored(&slices[..count]) {
                 Ok(0) => *write_error = Some(ErrorKind::WriteZero.into()),
                 Ok(bytes) => {
-                    // Not the start of the turn: if the turn takes 5 s, the answer would be late as soon as it is awaited.
+                    // The current time, not the start of the turn: after a turn of 5 s, the answer would already be late.
                     self.protocol.written(bytes, Instant::now());
                     continue;
                 }
@@ -370,7 +378,7 @@ impl Redis {
         }
     }
 
-    /// Reads once. Returns whether something was read.
+    /// Reads once. Returns whether bytes were read.
     fn read(&mut self, now: Instant) -> Result<bool, BackplaneError> {
         let Link::Connected {
             socket,
@@ -384,7 +392,7 @@ impl Redis {
         while *is_readable {
             match socket.stream.read(self.protocol.space()) {
                 Ok(0) => return Err(BackplaneError::new("the broker has ended the connection")),
-                // After a short read, the end of the stream may have been announced by the same event, so read again.
+                // `is_readable` remains set after a short read: the same event may have announced the end of the stream.
                 Ok(bytes) => {
                     self.protocol.received(bytes, now);
                     return Ok(true);
@@ -400,10 +408,10 @@ impl Redis {
         }
     }
 
-    /// Ends the connection or the attempt, and plans the next one.
+    /// Ends the connection or the attempt, and schedules the next attempt.
     fn end(&mut self, cx: &mut BackplaneContext<'_>, error: BackplaneError) -> Step {
         let now = cx.now();
-        self.connections += 1;
+        self.random_number += 1;
         let random = self.random() as u32;
         match mem::replace(&mut self.link, Link::Waiting { until: now }) {
             Link::Waiting { .. } | Link::Resolving { .. } => {}
@@ -428,7 +436,7 @@ impl Redis {
         }
     }
 
-    /// Returns the text at a place that [`Protocol`] has checked.
+    /// Returns the text in a range of the input that [`Protocol`] has checked.
     fn text(&self, range: Range<usize>) -> &str {
         str::from_utf8(self.protocol.bytes(range)).expect("the protocol returns valid UTF-8")
     }
@@ -509,7 +517,7 @@ impl Backplane for Redis {
 
 impl Socket {
     fn deregister(&mut self, cx: &mut BackplaneContext<'_>) {
-        // A failure means that the poll does not know the socket any more, which is what is wanted.
+        // After a failure, the socket is not in the poll either.
         let _ = cx.deregister(&mut self.stream, self.source);
     }
 }
@@ -518,7 +526,6 @@ impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")
             .field("settings", self.protocol.settings())
-            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }
@@ -531,19 +538,20 @@ fn ended(error: &io::Error) -> BackplaneError {
     BackplaneError::new(format!("the connection to the broker has ended: {error}"))
 }
 
-/// How long an address may take to accept the connection: TCP sends its first packet again after 1 s.
+/// Maximum time for an address to accept the connection. TCP repeats its first packet after 1 s, so one packet may be lost.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often the thread that resolves the host is asked. It cannot wake the poll.
+/// Interval at which the result of the thread that resolves the host is checked. The thread cannot wake the poll.
 const RESOLVER_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long the thread may take. Resolvers ask a second server after 5 s.
+/// Maximum time for the thread to resolve the host. Resolvers ask a second name server after 5 s.
 const RESOLVER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Maximum reads of 64 KiB in a row without an event, which a message that is too long causes.
+/// Maximum reads of 64 KiB in a row without an event. The next turn continues, so that a long message does not delay the
+/// sessions.
 const READS_MAX: usize = 4;
 
-/// Maximum blocks of the outbox in one write: more than the window has.
+/// Maximum blocks of the outbox in one write. More than the blocks of 256 KiB, the maximum in transit.
 const SLICES_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,25 +1,27 @@
-//! The conversation with the server: bytes in, bytes out, with the time as an argument.
+//! The conversation with the broker, without sockets: bytes in, bytes out, with the time as an argument.
 //!
-//! A connection begins with a greeting in one write: `HELLO`, `CLIENT LIST` if there was an earlier connection, and a probe,
-//! which is a subscription to a channel of its own and a publication to it. It is established when the probe has come back:
-//! then the password, the permissions for channels and the delivery of messages are known to be right.
+//! A connection begins with a *greeting* in one write: `HELLO`, `CLIENT LIST` if there was an earlier connection, and a
+//! *probe*: a subscription to a channel that only this connection uses, and a publication to it. The connection is established
+//! when the probe was delivered and all commands of the greeting were answered. Then the password, the permissions for
+//! channels and the delivery of messages are known to be right.
 //!
 //! # The fence
 //!
-//! A server that was stopped and continues, or whose connection was cut elsewhere, may still process bytes of the connection
-//! before. These publications would follow newer ones. So that one is killed before the next is used: it is identified by
-//! its number and its random name, with `CLIENT LIST ID`, and killed by its number. The number alone would not do, because
-//! numbers begin again when a server restarts; nor would the address, which all clients of a Unix socket share.
+//! A broker that was stopped and continues, or that has not noticed the end of a connection, may still process bytes of the
+//! earlier connection. Its publications would follow newer ones. So the earlier connection is killed before the next one is
+//! used. `CLIENT LIST ID` with its number shows whether it still exists and has the random name that it was given; then
+//! `CLIENT KILL ID` ends it. The number alone does not identify it, because the numbers begin again when a broker restarts.
+//! Nor does the address, which all clients of a Unix socket share.
 //!
 //! # What is in transit
 //!
-//! At most 256 KiB are written and not answered, except a longer publication. The rest waits in the outbox, not in the
-//! kernel's buffers: so few publications are lost when the connection ends, a slow connection has a delay of seconds instead
-//! of minutes, and the memory is counted.
+//! At most 256 KiB are written and not answered, or one longer publication: the *window*. Other bytes wait in the outbox, not
+//! in the kernel's buffers. So few publications are lost when the connection ends, the delay of a slow connection is seconds
+//! instead of minutes, and the waiting bytes count against the limit of the outbox.
 
 use super::command::{self, Names};
 use super::input::Input;
-use super::liveness::{Liveness, PATIENCE, Stale};
+use super::liveness::{Liveness, RESPONSE_TIMEOUT, Stale};
 use super::resp::{self, Element, Read, ReadError, Reader};
 use super::{Settings, refusal};
 use crate::backplane::{BackplaneError, Outbox};
@@ -29,37 +31,38 @@ use std::mem;
 use std::ops::Range;
 use std::time::Instant;
 
-/// The state of one client, which outlives its connections.
+/// The state of one client of the broker, over all its connections.
 pub(super) struct Protocol {
     settings: Settings,
     payload_bytes_max: usize,
     phase: Phase,
-    /// This connection, to the server.
+    /// How the broker identifies this connection.
     identity: Identity,
-    /// The last connection that was established, until the server has ended it for certain.
+    /// The earlier connection that was established last, as long as the broker may still process its bytes.
     earlier: Option<Identity>,
     reader: Reader,
     input: Input,
-    /// The first element of the input is incomplete with fewer bytes.
+    /// Number of bytes without which the first element of the input is incomplete.
     needed: usize,
     outbox: Outbox,
-    /// The commands in the outbox.
+    /// The commands in the outbox, in order. Publications are not listed.
     commands: VecDeque<Command>,
-    /// What was written and causes a reply, in order.
+    /// The awaited replies, in order.
     replies: VecDeque<Reply>,
-    /// Bytes of commands and publications, also incomplete ones, that were written and not answered.
+    /// Number of bytes that were written and not answered, of commands and publications.
     unanswered_bytes: usize,
-    /// Subscriptions that were written and not confirmed.
+    /// Number of subscriptions that were written and not confirmed.
     confirmations: usize,
-    /// Names for the next command.
+    /// Names of channels for the next command.
     names: Names,
+    /// The command for `names`.
     names_verb: Verb,
-    /// The channel of the probe.
+    /// The channel of this connection's probes.
     probe_channel: String,
     liveness: Liveness,
-    /// A missing permission for the fence was logged.
+    /// Whether a missing permission for the fence was logged.
     is_fence_refusal_logged: bool,
-    /// That the server is not a single one was logged.
+    /// Whether a warning about a replica or a cluster was logged.
     is_topology_logged: bool,
 }
 
@@ -68,34 +71,36 @@ pub(super) struct Protocol {
 enum Phase {
     /// There is no connection.
     Away,
-    /// The server has not accepted the client yet.
+    /// The greeting is not complete.
     Greeting {
         deadline: Instant,
         is_probe_delivered: bool,
     },
+    /// The greeting is complete.
     Established,
 }
 
-/// How the server identifies a connection.
+/// How the broker identifies a connection.
 #[derive(Debug, Default)]
 struct Identity {
-    /// Its number since the start of the server; `None` before the reply to `HELLO`.
+    /// The number that the broker has given it; `None` before the reply to `HELLO`.
     number: Option<u64>,
-    /// The name that this client has given it: `wsloop-` and 8 random digits.
+    /// The name that this client has given it: `wsloop-` and 8 random hexadecimal digits.
     name: String,
 }
 
-/// A command in the outbox, for what follows when it is written.
+/// A command in the outbox, and what the broker sends for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
-    /// It causes a reply.
+    /// Causes a reply.
     Replied(Reply),
-    /// It causes so many confirmations.
+    /// Causes this number of confirmations, which are pushes.
     Subscribe(usize),
+    /// Causes pushes that are ignored.
     Unsubscribe,
 }
 
-/// A reply that is awaited.
+/// An awaited reply. `bytes`: the length of the command that causes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
     Publication { bytes: u32 },
@@ -111,7 +116,7 @@ enum Verb {
     Unsubscribe,
 }
 
-/// What has happened. The ranges are places in the input; see [`Protocol::bytes`].
+/// An event. Its ranges are arguments of [`Protocol::bytes`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Connected,
@@ -162,13 +167,13 @@ impl Protocol {
         self.payload_bytes_max = bytes;
     }
 
-    /// Begins a connection: queues the greeting. `random` is different for each connection of each client.
+    /// Begins a connection: queues the greeting. `random` must be different for each connection of each client.
     pub(super) fn connected(&mut self, now: Instant, random: u64) {
         debug_assert_eq!(self.phase, Phase::Away);
         self.reader = Reader::new(self.payload_bytes_max.saturating_add(HEADER_BYTES_MAX));
         self.liveness = Liveness::new(now);
         self.phase = Phase::Greeting {
-            deadline: now + PATIENCE,
+            deadline: now + RESPONSE_TIMEOUT,
             is_probe_delivered: false,
         };
         self.identity = Identity {
@@ -215,7 +220,8 @@ impl Protocol {
         self.commands.push_back(Command::Replied(reply));
     }
 
-    /// Ends the connection. Returns the number of publications that were written and not acknowledged.
+    /// Called when the connection has ended, or an attempt. Returns the number of publications that were written and not
+    /// acknowledged.
     pub(super) fn disconnected(&mut self) -> u64 {
         if self.phase == Phase::Established {
             self.earlier = Some(mem::take(&mut self.identity));
@@ -236,7 +242,7 @@ impl Protocol {
         unacknowledged as u64
     }
 
-    // Calls of the server.
+    // Methods for the calls of the WebSocket server.
 
     pub(super) fn subscribe(&mut self, topic: &str) {
         self.push_name(Verb::Subscribe, topic);
@@ -255,7 +261,7 @@ impl Protocol {
         self.names.push(&self.settings.prefix, topic);
     }
 
-    /// Queues the command for the names.
+    /// Queues the command for the collected names, if there are any.
     fn finish_names(&mut self) {
         let count = self.names.len();
         if count == 0 {
@@ -274,7 +280,7 @@ impl Protocol {
         command::publish(&mut self.outbox, &self.settings.prefix, topic, payload);
     }
 
-    /// Completes what the server has done in this turn. From now on, retained publications may be written.
+    /// Completes the commands of this turn. If the connection is established, publications may be written from now on.
     pub(super) fn flush(&mut self) {
         self.finish_names();
         if self.phase == Phase::Established {
@@ -297,13 +303,14 @@ impl Protocol {
         !self.outbox.is_empty() && self.window() > 0
     }
 
-    /// Fills `slices` with what is to be written. Returns their number.
+    /// Fills `slices` with the bytes to write next. Returns the number of filled slices.
     pub(super) fn output<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.outbox.slices(slices, self.window())
     }
 
-    /// Returns how many bytes may be written now: what is free in the window, or the rest of an entry that is begun. If that
-    /// is not enough for all, waits until half of the window is free, so that there is no write for each reply.
+    /// Returns how many bytes may be written now: the free bytes of the window. If they are not enough for the whole outbox,
+    /// returns the rest of an entry of which a part was written, or 0, until half of the window is free: otherwise there would
+    /// be one write for each reply.
     fn window(&self) -> usize {
         let free = WINDOW_BYTES.saturating_sub(self.unanswered_bytes);
         if free >= WINDOW_BYTES / 2 || self.outbox.len() <= free {
@@ -341,14 +348,14 @@ impl Protocol {
         });
     }
 
-    /// The socket accepts no more.
+    /// Called when the socket accepts no more bytes.
     pub(super) fn blocked(&mut self, now: Instant) {
         self.liveness.blocked(now);
     }
 
     // Input.
 
-    /// Returns memory to read into. The ranges of earlier steps are invalid from then on.
+    /// Returns memory to read into. Invalidates the ranges of earlier steps.
     pub(super) fn space(&mut self) -> &mut [u8] {
         self.input.space(self.needed)
     }
@@ -356,19 +363,19 @@ impl Protocol {
     /// Counts bytes that were read into [`space`](Self::space).
     pub(super) fn received(&mut self, bytes: usize, now: Instant) {
         self.input.filled(bytes);
-        // A long message may need longer than the patience to arrive.
+        // A long message may take longer than `RESPONSE_TIMEOUT` to arrive, so a part of a push counts as one.
         if self.reader.is_discarding() || self.input.unprocessed().first() == Some(&b'>') {
             self.liveness.pushed(now);
         }
     }
 
-    /// Returns the bytes of a range of the last step.
+    /// Returns the bytes in a range of the last step.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.input.slice(range)
     }
 
-    /// Processes the next elements of the input. Returns the next thing that has happened; `None` if the rest of the input is
-    /// incomplete.
+    /// Processes elements of the input up to the next event, and returns it. `None`: the rest of the input is empty or an
+    /// incomplete element.
     pub(super) fn next(&mut self, now: Instant) -> Result<Option<Step>, BackplaneError> {
         let mut acknowledged = 0;
         loop {
@@ -378,10 +385,13 @@ impl Protocol {
                     self.needed = needed;
                     return Ok((acknowledged > 0).then_some(Step::Acknowledged(acknowledged)));
                 }
+                // The next call finds the error again.
+                Err(_) if acknowledged > 0 => return Ok(Some(Step::Acknowledged(acknowledged))),
                 Err(error) => return Err(self.unreadable(error)),
             };
-            // Acknowledgements in a row are one step, which ends before the next element that is not one.
-            if acknowledged > 0 && !matches!(found.element, Element::Integer(_)) {
+            // Consecutive acknowledgements are one step. The next element that is not one, or is an error, is processed by the
+            // next call.
+            if acknowledged > 0 && !self.is_acknowledgement(&found.element) {
                 return Ok(Some(Step::Acknowledged(acknowledged)));
             }
             let start = self.input.start();
@@ -392,11 +402,16 @@ impl Protocol {
                 Element::Message { channel, payload } => {
                     self.message(at(channel), at(payload), now)
                 }
-                Element::TooLong { channel, bytes } => self
-                    .topic(at(channel))
-                    .map(|topic| Step::TooLong { topic, bytes }),
+                Element::TooLong { channel, bytes } => {
+                    self.liveness.pushed(now);
+                    let topic = self.topic(at(channel));
+                    topic.map(|topic| Step::TooLong { topic, bytes })
+                }
                 Element::Subscribed { channel } => self.subscribed(at(channel), now),
-                Element::Ignored => None,
+                Element::Ignored => {
+                    self.liveness.pushed(now);
+                    None
+                }
                 Element::Integer(_) => {
                     acknowledged += self.integer(now)?;
                     None
@@ -421,7 +436,12 @@ impl Protocol {
         }
     }
 
-    /// Returns the place of the topic in a channel's name, or `None` if the channel is not one of a topic.
+    fn is_acknowledgement(&self, element: &Element) -> bool {
+        let awaited = self.replies.front();
+        matches!(element, Element::Integer(_)) && matches!(awaited, Some(Reply::Publication { .. }))
+    }
+
+    /// Returns the range of the topic in a channel's name, or `None` if the name has another prefix or is not UTF-8.
     fn topic(&self, channel: Range<usize>) -> Option<Range<usize>> {
         let name = self.input.slice(channel.clone());
         let topic = name.strip_prefix(self.settings.prefix.as_bytes())?;
@@ -463,7 +483,7 @@ impl Protocol {
         Some(Step::Subscribed { topic })
     }
 
-    /// Removes the next awaited reply, which has arrived, and returns it.
+    /// Called when a reply has arrived: removes and returns the oldest awaited reply.
     fn pop_reply(&mut self, now: Instant) -> Result<Reply, BackplaneError> {
         let Some(reply) = self.replies.pop_front() else {
             return Err(unexpected());
@@ -495,9 +515,9 @@ impl Protocol {
         }
     }
 
-    /// Processes an error. Any error ends the connection, except one to the commands of the fence: an error to a publication
-    /// and an error to a subscription look the same, because a subscription has no reply if it succeeds; and servers
-    /// refuse either only as long as a person or a script makes them.
+    /// Processes an error reply. An error ends the connection, unless it answers a command of the fence. The errors of a
+    /// publication and of a subscription cannot be distinguished, because a subscription that succeeds has no reply. Brokers
+    /// refuse a publication or a subscription only because of their configuration or a running script.
     fn refused(&mut self, text: Range<usize>, now: Instant) -> Result<(), BackplaneError> {
         if let Some(Reply::ClientList { .. } | Reply::ClientKill { .. }) = self.replies.front() {
             self.pop_reply(now)?;
@@ -505,8 +525,8 @@ impl Protocol {
             if !mem::replace(&mut self.is_fence_refusal_logged, true) {
                 let text = refusal::shown(self.input.slice(text), self.password());
                 log::warn!(
-                    "the broker does not let its user end an earlier connection, whose last publications may arrive late: \
-                     allow it +client|list +client|kill with ACL SETUSER ({text})"
+                    "the broker denies the permission to end an earlier connection, whose last publications may arrive late: \
+                     allow the user +client|list +client|kill with ACL SETUSER ({text})"
                 );
             }
             return Ok(());
@@ -521,19 +541,23 @@ impl Protocol {
 
     /// Processes a reply that is neither a number nor an error.
     fn replied(&mut self, element: Range<usize>, now: Instant) -> Result<(), BackplaneError> {
-        match self.pop_reply(now)? {
-            Reply::Hello { .. } => self.hello(element),
-            Reply::ClientList { .. } => {
+        match self.replies.front() {
+            Some(Reply::Hello { .. }) => {
+                self.pop_reply(now)?;
+                self.hello(element)
+            }
+            Some(Reply::ClientList { .. }) => {
+                self.pop_reply(now)?;
                 self.client_list(element);
                 Ok(())
             }
-            Reply::Publication { .. } | Reply::Probe { .. } | Reply::ClientKill { .. } => {
-                Err(unexpected())
-            }
+            // A publication remains in the list, so that it counts as not acknowledged.
+            Some(Reply::Publication { .. } | Reply::Probe { .. } | Reply::ClientKill { .. })
+            | None => Err(unexpected()),
         }
     }
 
-    /// Processes the properties of the server.
+    /// Processes the reply to `HELLO`: the properties of the broker.
     fn hello(&mut self, element: Range<usize>) -> Result<(), BackplaneError> {
         let element = self.input.slice(element);
         let value = |key: &str| {
@@ -550,7 +574,7 @@ impl Protocol {
                 ));
             }
             (_, Some("replica" | "slave")) => Some(
-                "the broker is a replica: what is published here does not reach clients of the primary server",
+                "the broker is a replica: publications on it do not reach clients of the primary server",
             ),
             (Some("cluster"), _) => Some(
                 "the broker is a cluster: servers that connect to different nodes of it may receive messages in \
@@ -567,7 +591,7 @@ impl Protocol {
         Ok(())
     }
 
-    /// Processes what the server knows of the client with the number of the earlier connection.
+    /// Processes the reply to `CLIENT LIST ID`: kills the earlier connection if it still exists.
     fn client_list(&mut self, element: Range<usize>) {
         let Some(earlier) = &self.earlier else {
             return;
@@ -586,7 +610,7 @@ impl Protocol {
         }
     }
 
-    /// Establishes the connection if everything that the greeting has asked for has arrived.
+    /// Establishes the connection if the greeting is complete. Returns whether it is.
     fn greeted(&mut self) -> bool {
         let is_complete = matches!(
             self.phase,
@@ -613,7 +637,7 @@ impl Protocol {
 
     // Time.
 
-    /// Queues a probe if one is due. Fails if the connection is stale, so call it after all input was processed.
+    /// Queues a probe if one is due. Returns an error if the connection is stale, so call it after all input was processed.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), BackplaneError> {
         match self.phase {
             Phase::Away => return Ok(()),
@@ -667,17 +691,17 @@ fn not_resp3() -> BackplaneError {
     BackplaneError::permanent("the broker does not speak RESP3: Redis 7 or Valkey is needed")
 }
 
-/// Maximum channels of a command, as other clients of Redis have it: replies of some 20 KB for each command.
+/// Maximum channels of one SUBSCRIBE or UNSUBSCRIBE. The broker answers 512 channels with some 20 KB.
 const NAMES_MAX: usize = 512;
 
 /// Maximum bytes of a payload, until [`Protocol::set_payload_bytes_max`].
 const PAYLOAD_BYTES_MAX: usize = 2 << 20;
 
-/// Maximum bytes of an element without the payload: the name of its channel.
+/// Maximum bytes of an element besides the payload: mainly the name of the channel.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
-/// Maximum bytes that are written and not answered. The throughput is this divided by the time of a round trip: 256 MB/s
-/// at 1 ms.
+/// Maximum bytes that are written and not answered, except one longer publication. The maximum throughput is this value
+/// divided by the time of a round trip: 256 MB/s at 1 ms.
 const WINDOW_BYTES: usize = 256 * 1024;
 
 /// Capacity of the list of awaited replies that is retained after a burst.

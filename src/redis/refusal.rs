@@ -1,8 +1,8 @@
-//! What the errors of servers mean, and what to change.
+//! Translates error replies of the broker: what they mean, and what an operator has to change.
 
 use crate::backplane::BackplaneError;
 
-/// Returns the error for an error reply. Never shows the password.
+/// Returns the error for an error reply. Its text never contains the password.
 pub(super) fn error(reply: &[u8], password: Option<&str>, prefix: &str) -> BackplaneError {
     let shown = shown(reply, password);
     let is_unknown_command =
@@ -18,7 +18,7 @@ pub(super) fn error(reply: &[u8], password: Option<&str>, prefix: &str) -> Backp
         }
         b"NOPERM" => {
             return BackplaneError::permanent(format!(
-                "the broker denies its user a permission: allow it the channels and commands \"&{prefix}* +hello +publish +subscribe \
+                "the broker denies a permission: allow the user the channels and commands \"&{prefix}* +hello +publish +subscribe \
                  +unsubscribe +client|list +client|kill\" with ACL SETUSER ({shown})"
             ));
         }
@@ -28,10 +28,10 @@ pub(super) fn error(reply: &[u8], password: Option<&str>, prefix: &str) -> Backp
     BackplaneError::permanent(format!("the broker {advice} ({shown})"))
 }
 
-/// Returns the text as it may be shown: on one line, not too long, and without the password.
+/// Returns the text of a reply as it may be logged: on one line, at most [`TEXT_CHARS_MAX`] characters, without the password.
 pub(super) fn shown(reply: &[u8], password: Option<&str>) -> String {
     let text = String::from_utf8_lossy(reply);
-    // Servers repeat the arguments of an unknown command. HELLO has the password.
+    // Brokers repeat the arguments of an unknown command. Those of HELLO contain the password.
     let text = match text.split_once(", with args beginning with") {
         Some((text, _)) => text,
         None => &text,
@@ -53,7 +53,7 @@ pub(super) fn shown(reply: &[u8], password: Option<&str>) -> String {
     shown
 }
 
-/// Maximum characters of the server's text.
+/// Maximum characters of the broker's text.
 const TEXT_CHARS_MAX: usize = 200;
 
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_that_need_a_person_are_permanent_and_name_the_remedy() {
+    fn errors_that_an_operator_must_correct_are_permanent_and_name_the_remedy() {
         let table = [
             ("NOAUTH Authentication required.", Some("set it")),
             (
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_the_server_is_one_short_line_without_the_password() {
+    fn the_text_of_the_broker_is_one_short_line_without_the_password() {
         let reply =
             b"ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `u`, `sEcret`";
         for reply in [

@@ -1,9 +1,10 @@
 //! Reads RESP3, the protocol of Redis 6 and newer and of Valkey.
 //!
-//! [`Reader::read`] finds the next element in a buffer and returns where its parts are. It copies nothing and allocates
-//! nothing. Of an incomplete element it retains how far it has come, so that a long one, which arrives in many reads, is
-//! not read again from its start. It has no recursion: nested elements are counted. All lengths are checked against one
-//! limit before a caller allocates memory for them.
+//! An *element* is a value of RESP3: a reply, or a *push*, which the broker sends without a request. [`Reader::read`] finds
+//! the next element in a buffer and returns the positions of its parts. It neither copies nor allocates. For an incomplete
+//! element, the reader retains how many bytes it has scanned, so that a long element, which arrives in many reads, is not
+//! scanned again from its start. Nested elements are counted, without recursion. All lengths are checked against one limit
+//! before a caller allocates memory for them.
 //!
 //! The crate `redis-protocol` 6 was compared (`decode_range`, which copies nothing either; both with level 2 and `lto`):
 //!
@@ -13,11 +14,11 @@
 //! | a message with 16 such frames | 245 | 2 530 |
 //! | `:1`, the reply to a publication | 90 | 483 |
 //!
-//! It allocates a vector for each message, adds 100 KB to a binary (this one 7 KB) and six crates to the
-//! dependencies, and bounds neither nesting nor lengths.
+//! The crate allocates a vector for each message, adds 100 KB to a binary (this reader: 7 KB) and six crates to the
+//! dependencies, and limits neither nesting nor lengths.
 //!
-//! Every type of the specification is read. Those that nothing here uses are skipped. Streamed strings and aggregates
-//! (`$?`, `*?`), which no server sends, are errors.
+//! Every type of the specification is read. Types that a client for Pub/Sub does not need are skipped. Streamed strings and aggregates
+//! (`$?`, `*?`), which no broker sends, are errors.
 
 use std::fmt;
 use std::mem;
@@ -28,42 +29,42 @@ use std::ops::Range;
 pub(super) struct Reader {
     /// Maximum bytes of an element.
     element_bytes_max: usize,
-    /// What is known of the incomplete element at the start of the buffer.
+    /// How far the incomplete element at the start of the buffer was scanned.
     scan: Scan,
-    /// Bytes that are skipped before the next element: the rest of a message that was too long.
+    /// Number of bytes to skip before the next element: the rest of a message that exceeds the maximum.
     discard: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Scan {
-    /// Bytes of the element that were scanned: complete types, lengths and strings.
+    /// Number of bytes that were scanned: complete types, lengths and strings.
     offset: usize,
-    /// Number of elements, nested ones too, that end after `offset`. 0: nothing was scanned.
+    /// Number of elements that are known to follow `offset`, including nested ones. 0: no byte was scanned.
     remaining: u64,
-    /// The element is incomplete in a buffer with fewer bytes.
+    /// Number of bytes without which the element is incomplete.
     needed: usize,
 }
 
 /// What [`Reader::read`] has found at the start of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// The element is incomplete as long as the buffer has fewer bytes than this.
+    /// The element is incomplete as long as the buffer has fewer than `needed` bytes.
     Incomplete { needed: usize },
     /// An element.
     Complete(Found),
 }
 
-/// An element, which [`Reader::consume`] consumes.
+/// A complete element, the argument of [`Reader::consume`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) element: Element,
-    /// Its bytes in the buffer.
+    /// Number of its bytes in the buffer.
     pub(super) len: usize,
-    /// Bytes that follow and are to be discarded as they arrive.
+    /// Number of bytes after it that are discarded as they arrive.
     discard: u64,
 }
 
-/// An element as far as a client that publishes and subscribes needs it. The ranges are places in the buffer.
+/// The parts of an element that a client for Pub/Sub needs, as ranges of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     /// A push: a publication to a channel.
@@ -88,11 +89,11 @@ pub(super) enum Element {
 /// Why the bytes are not RESP3, or not acceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadError {
-    /// An element begins with this byte.
+    /// An element begins with this byte, which is not a type of RESP3.
     Type(u8),
-    /// A number or length has no digits, other characters, or too many.
+    /// A number or length has no digits, too many digits, or other characters.
     Number,
-    /// A string is not followed by CR LF, or a line has one of both without the other.
+    /// A string or a line does not end with CR LF.
     Terminator,
     /// The element exceeds the limit.
     TooLong,
@@ -123,7 +124,7 @@ impl Reader {
         }
     }
 
-    /// Returns whether the next bytes are the rest of a message that was too long.
+    /// Returns whether the next bytes are the rest of a message that exceeds the maximum.
     pub(super) fn is_discarding(&self) -> bool {
         self.discard > 0
     }
@@ -158,7 +159,7 @@ impl Reader {
         };
     }
 
-    /// Reads a message as servers write it.
+    /// Reads a message in the form in which brokers write it. Other forms are read by [`read_any`](Self::read_any).
     fn read_message(&mut self, input: &[u8]) -> Result<Read, ReadError> {
         let Some((channel_len, start)) = length(input, MESSAGE.len())? else {
             return Ok(self.incomplete(input.len() + 1));
@@ -212,6 +213,8 @@ impl Reader {
         if self.scan.remaining == 0 {
             self.scan.remaining = 1;
         }
+        // A buffer can have more bytes than an element may have. The result does not depend on how many of them are there.
+        let input = &input[..input.len().min(self.element_bytes_max)];
         while self.scan.remaining > 0 {
             match token(input, self.scan.offset, self.element_bytes_max)? {
                 Token::Incomplete { needed } if needed > self.element_bytes_max => {
@@ -251,19 +254,19 @@ fn found(element: Element, len: usize) -> Read {
 
 /// The type, length and text of an element without the elements nested in it.
 enum Token {
-    /// It is incomplete in a buffer with fewer bytes.
+    /// The token is incomplete as long as the buffer has fewer than `needed` bytes.
     Incomplete { needed: usize },
     Complete {
         kind: u8,
-        /// A string, the text of a number, or empty.
+        /// The text of a string, line or number; empty for other types.
         text: Range<usize>,
-        /// Number of elements that follow and belong to it.
+        /// Number of elements nested in it, which follow.
         nested: u64,
         end: usize,
     },
 }
 
-/// Reads the token at `at`.
+/// Reads the token at position `at`. A string may have at most `bytes_max` bytes.
 fn token(input: &[u8], at: usize, bytes_max: usize) -> Result<Token, ReadError> {
     let Some(&kind) = input.get(at) else {
         return Ok(Token::Incomplete { needed: at + 1 });
@@ -296,7 +299,7 @@ fn token(input: &[u8], at: usize, bytes_max: usize) -> Result<Token, ReadError> 
     })
 }
 
-/// Reads the string with the length `len`, or null, at `start`.
+/// Reads a string at `start` that has `len` bytes. `None` is null, which has no bytes.
 fn string(
     input: &[u8],
     kind: u8,
@@ -329,9 +332,9 @@ fn string(
     }
 }
 
-/// Reads a line that begins at `start`.
+/// Reads the line at `start`.
 fn line(input: &[u8], kind: u8, start: usize) -> Result<Token, ReadError> {
-    let scanned = &input[start..input.len().min(start + LINE_BYTES_MAX + 2)];
+    let scanned = &input[start..input.len().min(start + LINE_BYTES_MAX + 1)];
     let Some(len) = scanned
         .iter()
         .position(|byte| matches!(byte, b'\r' | b'\n'))
@@ -358,7 +361,7 @@ fn line(input: &[u8], kind: u8, start: usize) -> Result<Token, ReadError> {
     }
 }
 
-/// Reads a length and its CR LF. Returns the length and where it ends; `None` if it is incomplete.
+/// Reads a length and its CR LF at `start`. Returns the length and the position after CR LF; `None` if it is incomplete.
 #[inline]
 fn length(input: &[u8], start: usize) -> Result<Option<(u64, usize)>, ReadError> {
     let mut value = 0;
@@ -381,7 +384,7 @@ fn length(input: &[u8], start: usize) -> Result<Option<(u64, usize)>, ReadError>
     }
 }
 
-/// As [`length`]. The length -1 is null, the form of RESP2.
+/// Reads as [`length`] does, but accepts the length -1 and returns `None` for it: null in the form of RESP2.
 fn length_or_null(input: &[u8], start: usize) -> Result<Option<(Option<u64>, usize)>, ReadError> {
     if input.get(start) != Some(&b'-') {
         return Ok(length(input, start)?.map(|(value, end)| (Some(value), end)));
@@ -393,7 +396,7 @@ fn length_or_null(input: &[u8], start: usize) -> Result<Option<(Option<u64>, usi
     }
 }
 
-/// Returns what a complete element is.
+/// Returns the parts of a complete element.
 fn interpret(input: &[u8]) -> Result<Element, ReadError> {
     let mut tokens = Tokens { input, at: 0 };
     while input[tokens.at] == b'|' {
@@ -433,14 +436,14 @@ fn interpret_push(tokens: &mut Tokens<'_>, elements: u64) -> Element {
     }
 }
 
-/// The tokens of complete elements: type, text, and the number of elements that follow and belong to it.
+/// Iterates over the tokens of complete elements: type, range of the text, and number of nested elements.
 struct Tokens<'a> {
     input: &'a [u8],
     at: usize,
 }
 
 impl Tokens<'_> {
-    /// Skips elements with all that is nested in them.
+    /// Skips elements, including those nested in them.
     fn skip_elements(&mut self, elements: u64) {
         let mut remaining = elements;
         while remaining > 0 {
@@ -498,7 +501,7 @@ pub(super) fn is_map(element: &[u8]) -> bool {
     element.first() == Some(&b'%')
 }
 
-/// Returns the text of a string, also of a verbatim one (with its format, as in `txt:`). Empty for other elements.
+/// Returns the text of a string. That of a verbatim string begins with its format, as in `txt:`. Empty for aggregates.
 pub(super) fn text(element: &[u8]) -> &[u8] {
     let mut tokens = Tokens {
         input: element,
@@ -507,14 +510,14 @@ pub(super) fn text(element: &[u8]) -> &[u8] {
     tokens.next().map_or(&[], |(_, text, _)| &element[text])
 }
 
-/// How a message begins, up to the length of the channel's name.
+/// The bytes of a message before the length of the channel's name.
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$";
 
-/// Digits of a length: enough for each one that fits into 63 bits, and two of them can be added.
+/// Maximum digits of a length, so that the sum of two lengths does not overflow 64 bits.
 const LENGTH_DIGITS_MAX: usize = 18;
 
-/// Maximum bytes of a line: an error, a number, a simple string. Errors of servers have less than 1 KB; a limit makes it
-/// cheap to look for the end again when further bytes arrive.
+/// Maximum bytes of a line: an error, a number, a simple string. Errors of brokers have less than 1 KB. An incomplete line is
+/// scanned again from its start when further bytes arrive, which the limit makes cheap.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]

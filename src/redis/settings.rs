@@ -1,21 +1,22 @@
-//! [`Settings`]: which server to connect to, the user, and the prefix of the channels.
+//! [`Settings`]: the broker's address, the user there, and the prefix of the channels.
 
 use std::fmt;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a [`Redis`](super::Redis) connects to, and its user there.
+/// The address of the broker to which a [`Redis`](super::Redis) connects, its user there, and the prefix of the channels.
 ///
 /// Parsed from a URL:
 ///
 /// - `redis://[user[:password]@]host[:port]`, where the host is a name, an IPv4 address or an IPv6 address in brackets,
 ///   and the default port is 6379;
-/// - `unix:/path`, or `redis+unix://[user[:password]@]/path`, in which the path may have percent sequences.
+/// - `unix:/path`, or `redis+unix://[user[:password]@]/path`, in which the path may be percent-encoded.
 ///
-/// User and password may have percent sequences. A password without a user is that of the user `default`. The path `/0` is
-/// accepted, other databases are not: a channel is the same in each database, so a number would separate nothing. Use
-/// [`prefix`](Self::prefix) instead. `rediss://` is not supported.
+/// User and password may be percent-encoded. A password without a user is that of the user `default`.
+///
+/// The only database that a `redis://` URL may name is 0, as in `redis://localhost/0`. All databases have the same channels,
+/// so use [`prefix`](Self::prefix) to separate services. TLS (`rediss://`) is not supported.
 ///
 /// ```
 /// use wsloop::redis::Settings;
@@ -34,7 +35,7 @@ pub struct Settings {
     pub(super) prefix: String,
 }
 
-/// The address of the server.
+/// The address of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     /// A host without brackets, and a port.
@@ -44,14 +45,15 @@ pub(super) enum Endpoint {
 }
 
 impl Settings {
-    /// Sets the user. Replaces that of the URL.
+    /// Sets the user, in place of the one in the URL.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// Sets the password. Replaces that of the URL, which other users of the machine may see in the list of processes.
+    /// Sets the password, in place of the one in the URL. A URL in the arguments of a program is visible in the list of
+    /// processes.
     #[must_use]
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
@@ -117,8 +119,8 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Why a text is not a URL of [`Settings`]. Displayed as a phrase to follow the name of the setting: `has no host`. Never
-/// contains a part of the URL, which may have a password.
+/// Why a text is not a valid URL for [`Settings`]. Displayed as the rest of a sentence that begins with the name of the
+/// setting, such as "has no port from 1 to 65535". Never contains a part of the URL, in which there may be a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UrlError {
@@ -126,11 +128,11 @@ pub enum UrlError {
     Scheme,
     /// The URL begins with `rediss://`, which means TLS.
     Tls,
-    /// There is no host, or it has characters that hosts do not have.
+    /// There is no host, or it has invalid characters.
     Host,
     /// The port is not a number from 1 to 65535.
     Port,
-    /// The path is not `/0` or empty: a number of a database, or something else.
+    /// The path is neither empty, `/` nor `/0`.
     Database,
     /// The URL has a query or a fragment: a `?` or a `#` that is not percent-encoded.
     Query,
@@ -236,7 +238,7 @@ type Userinfo = (Option<String>, Option<String>);
 
 /// Splits `[user[:password]@]rest`. An empty user is no user.
 fn split_userinfo(text: &str) -> Result<(Userinfo, &str), UrlError> {
-    // A password with an unencoded @ or / is accepted only if nothing else is ambiguous: the last @ ends it.
+    // The last @ ends the password, so an unencoded @ or / in a password is accepted.
     let Some((userinfo, rest)) = text.rsplit_once('@') else {
         return match text.contains(['?', '#']) {
             true => Err(UrlError::Query),

@@ -1,4 +1,4 @@
-//! Tests with a real server: `redis-server` or `valkey-server` from PATH.
+//! Tests with sockets: fake brokers, and a real one (`redis-server` or `valkey-server`).
 
 mod driver;
 mod faults;

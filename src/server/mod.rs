@@ -273,13 +273,13 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
-    /// Shares all topics with the other servers of a broker. Call it once, before the first turn.
-    /// [`Context::publish`] then sends messages to the broker, and members receive what comes back: see
+    /// Shares all topics with the other servers at a broker. Call it once, before the first turn.
+    /// [`Context::publish`] then sends messages to the broker, and members receive them when the broker delivers them: see
     /// [`backplane`](crate::backplane).
     ///
-    /// If the first connection fails with an error that every further attempt would have
-    /// ([`BackplaneError::is_permanent`](crate::backplane::BackplaneError::is_permanent)), [`turn`](Self::turn) and
-    /// [`run`](Self::run) return this error.
+    /// If an attempt to connect fails with a
+    /// [permanent](crate::backplane::BackplaneError::is_permanent) error before the first connection is established,
+    /// [`turn`](Self::turn) and [`run`](Self::run) return this error.
     ///
     /// # Errors
     /// `InvalidInput` if an option is out of range; `AlreadyExists` if there is a backplane.

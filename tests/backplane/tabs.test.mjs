@@ -30,7 +30,7 @@ async function redis(t) {
   return `unix:${socket}`;
 }
 
-test('two tabs on two servers and npm ws are in one room', { timeout: 60_000 }, async (t) => {
+test('two tabs on two servers and npm ws share one topic', { timeout: 60_000 }, async (t) => {
   const url = await redis(t);
   const args = ['serve', '-r', '/chat=broadcast', '-r', '/=echo', '--redis', url];
   const [one, two] = [await serve(t, args), await serve(t, args)];
@@ -47,7 +47,7 @@ test('two tabs on two servers and npm ws are in one room', { timeout: 60_000 }, 
     }
     const received = await client.texts(3);
     assert.deepEqual(received.toSorted(), ['from npm ws', 'from the first tab', 'from the second']);
-    // The order is the same for everybody.
+    // The order is the same for all.
     for (const tab of [first, second]) {
       const texts = await (await lines(tab, 'in', /from/, 3)).allTextContents();
       assert.deepEqual(texts.map((text) => text.match(/from [a-z ]*/)[0].trim()), received);

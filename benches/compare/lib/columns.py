@@ -24,10 +24,11 @@ class Load:
         path = peer.broadcast if 'broadcast' in self.flags else peer.echo
         if path is None:
             raise Failed('this peer has no broadcast')
+        scheme, trust = ('wss', ['--insecure']) if peer.is_tls else ('ws', [])
         with peer.start() as server:
             done = subprocess.run(
-                ['taskset', '-c', LOAD_CORE, str(WSLOOP), 'bench', f'ws://127.0.0.1:{server.port}{path}',
-                 *self.flags, '-d', f'{seconds}s', '--warmup', '400ms', '--json', '--pid', str(server.pid)],
+                ['taskset', '-c', LOAD_CORE, str(WSLOOP), 'bench', f'{scheme}://127.0.0.1:{server.port}{path}',
+                 *self.flags, *trust, '-d', f'{seconds}s', '--warmup', '400ms', '--json', '--pid', str(server.pid)],
                 capture_output=True, text=True, timeout=seconds + 60,
             )
         try:

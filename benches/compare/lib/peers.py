@@ -17,12 +17,13 @@ class Peer:
     """A server program to compare.
 
     `command` returns the command line for a port. `echo` and `broadcast` are paths, or None without such a service.
-    `checks` is whether the server validates UTF-8. `failure` is the reason why it could not be built or started, or None.
+    `checks` is whether the server validates UTF-8, `is_tls` whether it speaks TLS. `failure` is the reason why it could not be built or started, or None.
     """
 
-    def __init__(self, name, command, version, what, echo='/', broadcast='/broadcast', checks=True):
+    def __init__(self, name, command, version, what, echo='/', broadcast='/broadcast', checks=True,
+                 is_tls=False):
         self.name, self.command, self.version, self.what = name, command, version, what
-        self.echo, self.broadcast, self.checks = echo, broadcast, checks
+        self.echo, self.broadcast, self.checks, self.is_tls = echo, broadcast, checks, is_tls
         self.failure = None
         self.failures = {}
 

@@ -1,11 +1,16 @@
-// Benchmark peer: npm ws as in its own examples, without permessage-deflate. `node ws_server.mjs PORT`; any path echoes,
-// /broadcast sends each message to all members, including its sender.
+// Benchmark peer: npm ws as in its own examples, without permessage-deflate. `node ws_server.mjs PORT [CERTIFICATE KEY]`;
+// any path echoes, /broadcast sends each message to all members, including its sender. With PEM files of a certificate and
+// its key it speaks TLS.
+import { readFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { WebSocketServer, WebSocket } from 'ws';
 
-const server = new WebSocketServer({
-  host: '127.0.0.1', port: Number(process.argv[2]), perMessageDeflate: false, backlog: 4096,
-  maxPayload: 32 * 1024 * 1024,
-});
+const [port, certificate, key] = process.argv.slice(2);
+const http = certificate
+  ? createHttpsServer({ cert: readFileSync(certificate), key: readFileSync(key) })
+  : createHttpServer();
+const server = new WebSocketServer({ server: http, perMessageDeflate: false, maxPayload: 32 * 1024 * 1024 });
 const members = new Set();
 
 server.on('connection', (socket, request) => {
@@ -22,4 +27,4 @@ server.on('connection', (socket, request) => {
     }
   });
 });
-server.on('listening', () => console.log('listening'));
+http.listen({ host: '127.0.0.1', port: Number(port), backlog: 4096 }, () => console.log('listening'));

@@ -29,7 +29,7 @@ fn after_a_gap_all_members_are_closed_with_1013_within_five_seconds() {
     }
     assert_eq!(closed.iter().sum::<usize>(), 10, "{closed:?}");
     assert!(closed.iter().all(|count| *count <= 2), "{closed:?}");
-    // Who joins after the gap is not closed.
+    // A client that joins after the gap is not closed.
     let late = one.connect("/chat");
     one.advance(Duration::from_secs(10));
     one.send(late, "x");
@@ -42,7 +42,7 @@ fn after_a_gap_all_members_are_closed_with_1013_within_five_seconds() {
 }
 
 #[test]
-fn members_that_join_during_the_gap_are_not_told_of_it() {
+fn members_that_join_during_the_gap_are_not_closed() {
     let broker = Broker::new();
     let mut one = server(&broker);
     let early = one.connect("/chat");
@@ -93,7 +93,7 @@ impl Handler for Skips {
         cx.publish("a", message);
     }
     fn on_gap(&mut self, cx: &mut Context<'_>, id: Id, topic: &str) {
-        assert_eq!(cx.publish_local("nobody", "x"), 0);
+        assert_eq!(cx.publish_local("empty", "x"), 0);
         self.0.push((id, topic.to_owned()));
     }
 }
@@ -127,7 +127,7 @@ fn members_that_may_skip_messages_are_reported_once_for_each_gap_and_topic() {
 }
 
 #[test]
-fn a_second_cut_before_the_members_are_told_tells_them_once() {
+fn a_second_cut_before_on_gap_was_called_causes_no_second_call() {
     let broker = Broker::new();
     let config = Config {
         lag_policy: LagPolicy::Skip,
@@ -163,13 +163,40 @@ fn publications_wait_while_the_broker_is_away_and_their_senders_are_not_read() {
     one.advance(Duration::from_secs(1));
     broker.start();
     one.advance(Duration::from_millis(100));
-    // What waited comes back before the Close.
+    // The publication that waited comes back before the Close.
     assert_eq!(texts(&mut one, a)[..2], ["0", CLOSE]);
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
     assert_eq!(
         (stats.unacknowledged, stats.discarded, stats.refused),
         (0, 0, 0)
     );
+}
+
+/// Its client sends them again, because they do not come back.
+#[test]
+fn messages_that_arrive_after_the_close_of_their_session_are_not_published() {
+    let broker = Broker::new();
+    let [mut one, mut two] = [server(&broker), server(&broker)];
+    let a = one.connect("/chat");
+    let b = two.connect("/chat");
+    broker.stop();
+    one.run();
+    for number in 0..10 {
+        one.send(a, format!("{number}"));
+    }
+    one.advance(Duration::from_secs(6));
+    assert_eq!(texts(&mut one, a)[0], CLOSE);
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.publications, stats.discarded), (1, 1));
+    two.advance(Duration::from_secs(6));
+    assert_eq!(texts(&mut two, b)[0], CLOSE);
+    broker.start();
+    one.advance(Duration::from_secs(1));
+    two.advance(Duration::from_secs(1));
+    let b = two.connect("/chat");
+    let c = one.connect("/chat");
+    one.send(c, "x");
+    assert_eq!(texts(&mut two, b), ["x"]);
 }
 
 #[test]
@@ -205,7 +232,8 @@ fn the_outbox_is_bounded_and_its_excess_is_refused() {
     // A session that publishes is closed.
     let a = one.connect("/chat");
     one.send(a, "x".repeat(1 << 20));
-    assert_eq!(texts(&mut one, a)[0], "Close(1013, \"the broker is away\")");
+    let close = "Close(1013, \"too many messages wait for the broker\")";
+    assert_eq!(texts(&mut one, a)[0], close);
     // After the grace period, they are dropped.
     one.advance(Duration::from_secs(6));
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());

@@ -1,4 +1,4 @@
-//! Shared topics: several harnesses at one broker in memory.
+//! Tests of shared topics: several harnesses at one broker in memory.
 
 mod faults;
 mod simulation;
@@ -12,7 +12,7 @@ use crate::handlers::Broadcast;
 use crate::id::Id;
 use crate::server::testing::{Harness, Received};
 
-/// Returns a server at the broker.
+/// Returns a server that is connected to the broker.
 fn server_with<H: Handler>(broker: &Broker, config: Config, handler: H) -> Harness<H> {
     let mut harness = Harness::new(config, handler);
     harness.set_backplane(broker.connect(), BackplaneOptions::default());
@@ -23,6 +23,7 @@ fn server(broker: &Broker) -> Harness<Broadcast> {
     server_with(broker, Config::default(), Broadcast)
 }
 
+/// Runs the server. Returns what a client has received: texts, and other events in their `Debug` form.
 fn texts(harness: &mut Harness<impl Handler>, id: Id) -> Vec<String> {
     harness.run();
     let received = harness.received(id).into_iter();
@@ -35,5 +36,5 @@ fn texts(harness: &mut Harness<impl Handler>, id: Id) -> Vec<String> {
         .collect()
 }
 
-/// How a client sees a Close because of a gap.
+/// The Close after a gap, as [`texts`] returns it.
 const CLOSE: &str = "Close(1013, \"messages may be missing\")";

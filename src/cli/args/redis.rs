@@ -1,4 +1,4 @@
-//! The flags of the broker: `--redis` and those that need it.
+//! The flags of the broker: `--redis`, and the flags that need it.
 
 use super::UsageError;
 #[cfg(feature = "redis")]
@@ -8,8 +8,8 @@ use wsloop::backplane::BackplaneOptions;
 #[cfg(feature = "redis")]
 use wsloop::redis::Settings;
 
-/// Returns an error if this binary lacks the cargo feature that a flag needs. `name` is the name of the flag or of its
-/// variable.
+/// Returns an error if `flag` needs a cargo feature that this binary lacks. `name` is the name of the flag, or of the variable
+/// that sets it.
 #[cfg(not(feature = "redis"))]
 pub(super) fn check_feature(flag: &str, name: &str) -> Result<(), UsageError> {
     if flag.starts_with("--redis") || flag.starts_with("--broker-") {
@@ -28,14 +28,14 @@ pub(super) fn check_feature(_: &str, _: &str) -> Result<(), UsageError> {
 #[cfg(feature = "redis")]
 #[derive(Default)]
 pub(super) struct RedisArgs {
-    /// Parsed at the end: the URL can have a password, which the error of a single flag would show.
+    /// Parsed in [`finish`], because the error of a single flag shows the value, and the URL can contain a password.
     url: Option<String>,
     prefix: Option<String>,
     password_file: Option<String>,
     options: BackplaneOptions,
 }
 
-/// The broker of a server.
+/// The settings of the broker, from all flags.
 #[cfg(feature = "redis")]
 #[derive(Debug)]
 pub(crate) struct RedisSettings {
@@ -47,7 +47,7 @@ pub(crate) struct RedisSettings {
 
 #[cfg(feature = "redis")]
 impl ServeArgs {
-    /// Applies `--redis`. Like the other functions that apply a flag, returns the reason for a usage error.
+    /// Applies `--redis`. The functions that apply a flag return the reason for a usage error.
     pub(super) fn redis(&mut self, text: &str) -> Result<(), String> {
         self.redis.url = Some(text.to_owned());
         Ok(())
@@ -86,16 +86,16 @@ impl ServeArgs {
         Ok(())
     }
 
-    /// Returns whether there is a broker.
+    /// Returns whether `--redis` is set.
     pub(super) fn has_redis(&self) -> bool {
         self.redis.url.is_some()
     }
 }
 
-/// Checks the flags of the broker together.
+/// Parses the URL and checks the flags of the broker together. Returns `None` without `--redis`.
 ///
 /// # Errors
-/// The URL is invalid, or the sizes do not fit together. The message names the flag or its variable, and not the URL.
+/// The URL is invalid, or the sizes contradict each other. The message names the flag or its variable, never the URL.
 #[cfg(feature = "redis")]
 pub(super) fn finish(serve: &ServeArgs) -> Result<Option<RedisSettings>, UsageError> {
     let RedisArgs {

@@ -1,13 +1,13 @@
 use super::*;
 use std::time::Duration;
 
-/// A client, and the server's side of its connection.
+/// A client of a scripted broker, and the time.
 struct Script {
     protocol: Protocol,
     now: Instant,
 }
 
-/// A step with copies of its parts.
+/// A [`Step`] with copies of its parts, or an error.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Connected,
@@ -69,7 +69,7 @@ impl Script {
         assert_eq!(self.receive(&welcome), [Seen::Connected]);
     }
 
-    /// Returns the answers to a greeting without a fence.
+    /// Returns the broker's answers to a greeting without `CLIENT LIST`.
     fn welcome(&self) -> String {
         let probe = message(PROBE_CHANNEL, "probe");
         [HELLO, &confirmation(PROBE_CHANNEL), &probe, ":1\r\n"].concat()
@@ -79,7 +79,7 @@ impl Script {
         self.now += Duration::from_millis(ms);
     }
 
-    /// Writes all that may be written. Returns it.
+    /// Writes all bytes that may be written. Returns them.
     fn output(&mut self) -> String {
         self.protocol.flush();
         let mut all = Vec::new();
@@ -89,7 +89,7 @@ impl Script {
         String::from_utf8(all).unwrap()
     }
 
-    /// Writes once, at most so many bytes.
+    /// Writes once, at most `bytes_max` bytes. Returns them.
     fn write(&mut self, bytes_max: usize) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 16];
         let count = self.protocol.output(&mut slices);
@@ -102,11 +102,12 @@ impl Script {
         bytes
     }
 
+    /// Receives bytes at once. Returns the steps that they cause.
     fn receive(&mut self, bytes: &str) -> Vec<Seen> {
         self.receive_in_steps(bytes.as_bytes(), usize::MAX)
     }
 
-    /// Receives bytes, so many at a time. Returns what happens.
+    /// Receives bytes, at most `step` at a time. Returns the steps that they cause.
     fn receive_in_steps(&mut self, bytes: &[u8], step: usize) -> Vec<Seen> {
         let (mut seen, mut rest) = (Vec::new(), bytes);
         while !rest.is_empty() {
@@ -141,7 +142,7 @@ impl Script {
         }
     }
 
-    /// Checks the time. Returns why the connection is stale.
+    /// Returns the error if the connection is stale at the current time.
     fn stale(&mut self) -> Option<String> {
         self.protocol
             .check(self.now)
@@ -198,7 +199,7 @@ fn the_greeting_has_the_credentials_the_name_and_a_probe() {
 }
 
 #[test]
-fn the_connection_is_established_when_the_probe_and_its_reply_are_back_in_either_order() {
+fn the_connection_is_established_when_the_probe_and_its_reply_have_arrived_in_either_order() {
     let confirmation = confirmation(PROBE_CHANNEL);
     let probe = message(PROBE_CHANNEL, "probe");
     for tail in [[&probe, ":1\r\n"], [":1\r\n", &probe]] {
@@ -243,7 +244,7 @@ fn a_greeting_that_is_refused_is_an_error_with_the_remedy() {
         assert!(!text.contains("sEcret"), "{text}");
         assert_eq!(script.protocol.disconnected(), 0);
     }
-    // The channel of the probe is refused: a SUBSCRIBE that succeeds has no reply.
+    // An error to the SUBSCRIBE of the probe's channel.
     let mut script = Script::new("redis://h");
     script.protocol.connected(script.now, 0xdead_beef);
     let _ = script.output();
@@ -266,7 +267,7 @@ fn a_greeting_that_is_refused_is_an_error_with_the_remedy() {
 }
 
 #[test]
-fn all_that_a_server_sends_is_understood_at_every_size_of_a_read() {
+fn everything_that_a_broker_sends_is_understood_at_every_size_of_a_read() {
     let conversation = [
         ":1\r\n",
         &confirmation("wsloop:/a"),
@@ -293,7 +294,7 @@ fn all_that_a_server_sends_is_understood_at_every_size_of_a_read() {
         }
         let _ = script.output();
         let mut seen = script.receive_in_steps(&conversation, step);
-        // How many acknowledgements are one step depends on what arrives together.
+        // Acknowledgements that arrive together are one step, so only their sum is compared.
         let mut acknowledged = 0;
         seen.retain(|seen| match seen {
             Seen::Acknowledged(count) => {
@@ -390,7 +391,7 @@ fn discarded_publications_are_counted_and_never_written() {
 }
 
 impl Script {
-    /// Establishes a connection after an earlier one. `list` is what the server knows of that.
+    /// Establishes a connection after an earlier one. `list` is the reply to `CLIENT LIST ID` for the earlier one.
     fn establish_again(&mut self, list: &str) {
         self.protocol.connected(self.now, 0xdead_beef);
         let _ = self.output();
@@ -434,7 +435,7 @@ fn another_client_with_the_number_of_the_earlier_connection_is_not_killed() {
 }
 
 #[test]
-fn an_attempt_that_fails_leaves_the_fence_to_the_next() {
+fn after_an_attempt_that_fails_the_next_kills_the_earlier_connection() {
     let mut script = Script::established();
     script.protocol.disconnected();
     for _ in 0..2 {
@@ -446,7 +447,7 @@ fn an_attempt_that_fails_leaves_the_fence_to_the_next() {
         );
         script.protocol.disconnected();
     }
-    // Where no connection was established, no publication was written.
+    // Without an established connection, no publication was written, so nothing is to be killed.
     let mut script = Script::new("redis://h");
     script.protocol.connected(script.now, 1);
     let _ = script.output();
@@ -496,6 +497,38 @@ fn a_reply_that_was_not_asked_for_ends_the_connection() {
 }
 
 #[test]
+fn acknowledgements_before_an_error_are_reported_before_it() {
+    let table = [
+        ("HTTP/1.1 400\r\n", "what is not RESP3"),
+        (":x\r\n", "what is not RESP3"),
+        ("-ERR no\r\n", "ERR no"),
+        ("+OK\r\n", "not asked for"),
+        (":1\r\n:1\r\n", "not asked for"),
+    ];
+    for (bytes, text) in table {
+        for step in [1, usize::MAX] {
+            let mut script = Script::established();
+            for payload in ["a", "b", "c"] {
+                script.protocol.publish("/t", payload.as_bytes());
+            }
+            let _ = script.output();
+            let mut seen = script.receive_in_steps(format!(":1\r\n:1\r\n{bytes}").as_bytes(), step);
+            let Some(Seen::Failed(error)) = seen.pop() else {
+                panic!("{seen:?} after {bytes:?}");
+            };
+            assert!(error.contains(text), "{error}");
+            let acknowledged = seen.iter().map(|seen| match seen {
+                Seen::Acknowledged(count) => *count,
+                other => panic!("{other:?} after {bytes:?}"),
+            });
+            let acknowledged = acknowledged.sum::<u64>();
+            let unacknowledged = script.protocol.disconnected();
+            assert_eq!(acknowledged + unacknowledged, 3, "{bytes:?}");
+        }
+    }
+}
+
+#[test]
 fn a_message_above_the_limit_is_reported_and_the_connection_goes_on() {
     let mut script = Script::new("redis://h");
     script.protocol.set_payload_bytes_max(1000);
@@ -523,10 +556,10 @@ fn a_publication_without_a_reply_makes_the_connection_stale_after_5_s() {
     script.protocol.publish("/a", b"two");
     script.wait(1000);
     let _ = script.output();
-    // A pause of 3 s is no gap.
+    // 4 s do not end the connection, so neither does a pause of 3 s.
     script.wait(3999);
     assert_eq!(script.stale(), None);
-    // Progress counts.
+    // A reply is progress: the time begins again.
     assert_eq!(script.receive(":1\r\n"), [Seen::Acknowledged(1)]);
     script.wait(4999);
     // The probe that is due by now was written, and is not answered either.
@@ -573,7 +606,7 @@ fn a_silent_connection_is_probed_and_stale_if_only_replies_come() {
         let seen = script.receive(&[":1\r\n", &message(PROBE_CHANNEL, "probe")].concat());
         assert_eq!(seen, []);
     }
-    // Publications are answered, but no message arrives: detected within two intervals.
+    // Publications are answered, but no message arrives. This is detected within two intervals of the probe.
     let silent_since = script.now;
     let stale = loop {
         script.wait(100);
@@ -598,7 +631,7 @@ fn messages_of_others_make_probes_unnecessary() {
         assert_eq!(script.stale(), None);
         assert_eq!(script.output(), "");
     }
-    // So do the parts of a message that arrives for a minute.
+    // So do the parts of a message that takes a minute to arrive.
     let long = message("wsloop:/a", &"x".repeat(60));
     let (first, last) = long.split_at(long.len() - 62);
     assert_eq!(script.receive(first), []);
@@ -611,13 +644,39 @@ fn messages_of_others_make_probes_unnecessary() {
 }
 
 #[test]
+fn a_push_behind_a_reply_makes_a_probe_unnecessary_whether_both_arrive_at_once_or_byte_by_byte() {
+    let long = format!(
+        ">3\r\n$7\r\nmessage\r\n$9\r\nwsloop:/t\r\n$70000\r\n{}\r\n",
+        "x".repeat(70_000)
+    );
+    let unknown = ">2\r\n$10\r\ninvalidate\r\n_\r\n".to_owned();
+    for push in [message("wsloop:/t", "a"), unknown, long] {
+        for step in [1, usize::MAX] {
+            let mut script = Script::new("redis://h");
+            script.protocol.set_payload_bytes_max(1000);
+            script.establish();
+            script.protocol.publish("/t", b"x");
+            let _ = script.output();
+            script.wait(1000);
+            script.receive_in_steps(format!(":1\r\n{push}").as_bytes(), step);
+            let expected = script.now + Duration::from_millis(5000);
+            assert_eq!(
+                script.protocol.deadline(),
+                Some(expected),
+                "{step}: {push:.30}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_socket_that_accepts_nothing_makes_the_connection_stale() {
     let mut script = Script::established();
     script.protocol.publish("/a", &[b'x'; 100_000]);
     script.protocol.flush();
     script.write(64_000);
     script.protocol.blocked(script.now);
-    // 1 s more, for the 64 KB that are in transit.
+    // 1 s more than 5 s, because 64 KB are in transit.
     script.wait(5990);
     let _ = script.receive(&message("wsloop:/b", "x"));
     assert_eq!(script.stale(), None);
@@ -657,7 +716,7 @@ fn at_most_the_window_is_written_and_not_answered() {
     }
     let mut written = script.output().matches("PUBLISH").count();
     assert!((WINDOW_BYTES / 1100..=WINDOW_BYTES / 1000 + 1).contains(&written));
-    // Further replies open it when half of it is free, so there are few writes.
+    // Replies open the window again only when half of it is free, so there are few writes.
     let (mut replied, mut writes) = (0, 0);
     while replied < 2000 {
         assert_eq!(script.receive(":1\r\n"), [Seen::Acknowledged(1)]);
@@ -678,8 +737,8 @@ fn at_most_the_window_is_written_and_not_answered() {
 }
 
 #[test]
-fn an_answer_that_waited_in_the_socket_is_no_gap() {
-    // The process was stopped for a minute: the caller receives before it checks.
+fn a_reply_that_waited_in_the_socket_while_the_process_was_stopped_is_in_time() {
+    // After a stop of a minute, the caller receives before it checks the time.
     let mut script = Script::established();
     script.protocol.publish("/a", b"x");
     let _ = script.output();

@@ -2,7 +2,7 @@ use super::*;
 
 const BYTES_MAX: usize = 1000;
 
-/// What an element is, with copies of its parts.
+/// An [`Element`] with copies of its parts.
 #[derive(Debug, PartialEq, Eq, Clone)]
 enum Owned {
     Message(Vec<u8>, Vec<u8>),
@@ -27,7 +27,8 @@ fn owned(input: &[u8], element: Element) -> Owned {
     }
 }
 
-/// Reads all elements of `input`, of which `step` further bytes arrive at a time. Returns them and the bytes that are left.
+/// Reads all elements of `input`, which arrives in steps of `step` bytes. Returns the elements, and the number of bytes of the
+/// incomplete element at the end.
 fn read_all(input: &[u8], step: usize) -> Result<(Vec<Owned>, usize), ReadError> {
     let mut reader = Reader::new(BYTES_MAX);
     let (mut elements, mut start, mut end) = (Vec::new(), 0, 0);
@@ -209,7 +210,58 @@ fn the_limit_applies_to_all_of_an_element() {
 }
 
 #[test]
-fn a_message_above_the_limit_is_skipped_and_what_follows_is_read() {
+fn a_line_above_the_limit_is_refused_whether_it_arrives_whole_or_byte_by_byte() {
+    for (len, is_accepted) in [
+        (0, true),
+        (LINE_BYTES_MAX, true),
+        (LINE_BYTES_MAX + 1, false),
+    ] {
+        let line = format!("+{}\r\n", "x".repeat(len));
+        for step in [line.len(), 1] {
+            let mut reader = Reader::new(100_000);
+            let mut result = Ok(Read::Incomplete { needed: 1 });
+            let ends = (1..=line.len()).filter(|end| end % step == 0);
+            for end in ends {
+                if let Ok(Read::Incomplete { .. }) = result {
+                    result = reader.read(&line.as_bytes()[..end]);
+                }
+            }
+            let expected = match is_accepted {
+                true => Ok(found(Element::Other(0..line.len()), line.len())),
+                false => Err(ReadError::TooLong),
+            };
+            assert_eq!(result, expected, "{len} in steps of {step}");
+        }
+    }
+}
+
+#[test]
+fn an_element_above_the_limit_is_refused_whether_it_arrives_whole_or_byte_by_byte() {
+    // 6 + 3 * 330 bytes, and 4, 5 or 7; the last without CR LF at its end.
+    let lines = "_\r\n".repeat(330);
+    for (last, is_accepted) in [("+a\r\n", true), ("+ab\r\n", false), ("$1\r\nxxx", false)] {
+        let element = format!("*331\r\n{lines}{last}");
+        let expected = match is_accepted {
+            true => Ok((vec![Owned::Other(element.clone().into())], 0)),
+            false => Err(ReadError::TooLong),
+        };
+        for step in [element.len(), 1] {
+            assert_eq!(
+                read_all(element.as_bytes(), step),
+                expected,
+                "{last:?} in steps of {step}"
+            );
+        }
+    }
+    // What follows an element that fits does not count.
+    let element = format!("*331\r\n{lines}+a\r\n:12345\r\n");
+    for step in [element.len(), 1] {
+        assert!(read_all(element.as_bytes(), step).is_ok());
+    }
+}
+
+#[test]
+fn a_message_above_the_limit_is_skipped_and_the_next_elements_are_read() {
     let fits = message("ch", &"x".repeat(BYTES_MAX - 33));
     assert_eq!(fits.len(), BYTES_MAX);
     let long = message("ch", &"x".repeat(BYTES_MAX - 32));

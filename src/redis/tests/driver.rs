@@ -1,4 +1,4 @@
-//! Runs a client in a poll of its own, and servers for it.
+//! A [`Redis`] in a poll of its own, and brokers for it: a real one, and a proxy in front of it.
 
 use crate::backplane::{Backplane, BackplaneContext, BackplaneEvent};
 use crate::engine::sources::{FIRST_SOURCE_TOKEN, Ready, Sources};
@@ -23,7 +23,7 @@ pub(super) struct Driver {
     pub(super) turns: usize,
 }
 
-/// An event with copies of its parts.
+/// A [`BackplaneEvent`] with copies of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Connected,
@@ -90,7 +90,7 @@ impl Driver {
         let next_at = self.redis.next_at();
         let timeout = next_at.map_or(timeout, |at| {
             let until = at.saturating_duration_since(Instant::now());
-            // As the server does: a timeout that is rounded down would end too early.
+            // Rounded up, as in the server: a timeout that is rounded down ends too early.
             timeout.min(until + Duration::from_millis(1))
         });
         self.poll.poll(&mut polled, Some(timeout)).unwrap();
@@ -138,7 +138,7 @@ impl Driver {
         let mut all = Vec::new();
         while Instant::now() < deadline {
             all.extend(self.turn(Duration::from_millis(100)));
-            // The caller belongs to the same turn: its subscriptions precede the flush.
+            // The caller's subscriptions belong to this turn, so it flushes after them.
             if all.iter().any(&mut is_last) {
                 return all;
             }
@@ -171,7 +171,8 @@ impl Driver {
         self.flush();
     }
 
-    /// Waits for the end of the connection or attempt. Returns reason, permanence, and unacknowledged publications.
+    /// Waits for the end of the connection or of the attempt. Returns the reason, whether the error is permanent, and the
+    /// number of unacknowledged publications.
     pub(super) fn disconnection(&mut self, timeout: Duration) -> (String, bool, u64) {
         let is_disconnection = |event: &Event| matches!(event, Event::Disconnected { .. });
         let events = self.until(timeout, is_disconnection);
@@ -186,7 +187,7 @@ impl Driver {
     }
 }
 
-/// A server in a directory of its own, on a free port of the loopback address and on a Unix socket.
+/// A process of the broker in a directory of its own, on a free port of the loopback address and on a Unix socket.
 pub(super) struct RedisServer {
     directory: PathBuf,
     pub(super) port: u16,
@@ -195,7 +196,7 @@ pub(super) struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server with these further arguments.
+    /// Starts a broker with the further arguments `extra`.
     pub(super) fn start(extra: &[&str]) -> Self {
         let port = free_port();
         let name = format!("wsloop-redis-{}-{port}", std::process::id());
@@ -211,7 +212,7 @@ impl RedisServer {
         server
     }
 
-    /// Starts the server again, with the same port.
+    /// Kills the broker if it runs, and starts it with the same port.
     pub(super) fn restart(&mut self) {
         self.kill();
         let process = Command::new(program())
@@ -248,7 +249,7 @@ impl RedisServer {
         format!("unix:{}", self.socket().display())
     }
 
-    /// Ends the process without giving it time.
+    /// Kills the process (SIGKILL).
     pub(super) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -286,7 +287,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// The server's program: that in the variable `REDIS_SERVER`, or `redis-server`.
+/// Returns the broker's program: the value of the variable `REDIS_SERVER`, or `redis-server`.
 fn program() -> String {
     std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into())
 }
@@ -297,7 +298,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A proxy in front of a server, which can end connections on the client's side alone.
+/// A proxy in front of a broker. It can end connections on the client's side alone.
 pub(super) struct Proxy {
     pub(super) port: u16,
     /// Both sides of each connection.
@@ -322,7 +323,7 @@ impl Proxy {
         Self { port, connections }
     }
 
-    /// Ends all connections on the client's side. The server does not notice.
+    /// Ends all connections on the client's side. The broker does not notice.
     pub(super) fn cut_clients(&self) {
         for [client, _] in &*self.connections.lock().unwrap() {
             // A connection that was cut before is not connected.
@@ -331,7 +332,7 @@ impl Proxy {
     }
 }
 
-/// Copies from one socket to the other until the end, which is not passed on.
+/// Copies from one socket to the other until the end of the stream. The end is not passed on.
 fn copy(from: &TcpStream, to: &TcpStream) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     thread::spawn(move || io::copy(&mut from, &mut to));

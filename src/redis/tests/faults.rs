@@ -1,4 +1,4 @@
-//! Servers that are not there, or not what they seem to be.
+//! Brokers that cannot be reached, and programs that are not a working broker.
 
 use super::driver::{Driver, Event};
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Starts a server that handles each connection with `serve`, until the process ends.
+/// Starts a fake broker that handles each connection with `serve`. Returns its address.
 fn serve(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -20,7 +20,7 @@ fn serve(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     address
 }
 
-/// Starts a server that sends `answer` when something arrives, and then reads until the end.
+/// Starts a fake broker that sends `answer` after the first read, and then reads until the end.
 fn answering(answer: &'static str) -> SocketAddr {
     serve(move |mut stream| {
         let mut buf = [0; 4096];
@@ -57,7 +57,7 @@ fn a_server_that_cannot_be_the_broker_is_a_permanent_error() {
 }
 
 #[test]
-fn a_server_that_answers_but_delivers_no_message_is_not_used() {
+fn a_broker_that_answers_but_delivers_no_message_is_not_used() {
     let address = answering(
         "%3\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n+id\r\n:7\r\n\
          >3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n:0\r\n",
@@ -96,14 +96,14 @@ fn attempts_that_fail_are_reported_and_repeated_with_delays() {
             assert!(reason.contains(expected), "{url}: {reason}");
             assert_eq!((is_permanent, unacknowledged), (false, 0), "{url}");
         }
-        // Three delays, of which at least half is certain: 25, 50 and 100 ms.
+        // Three delays, of 25, 50 and 100 ms at least.
         assert!(start.elapsed() >= Duration::from_millis(175), "{url}");
         assert!(driver.turns < 1000, "{url}: {}", driver.turns);
     }
 }
 
 #[test]
-fn a_server_that_ends_each_connection_is_asked_at_intervals() {
+fn a_broker_that_ends_each_connection_is_tried_at_growing_intervals() {
     let address = serve(drop);
     let mut driver = Driver::new(format!("redis://{address}").parse().unwrap());
     let events = driver.during(2 * SECOND);
@@ -117,7 +117,7 @@ fn a_server_that_ends_each_connection_is_asked_at_intervals() {
     assert!((6..=13).contains(&ends), "{ends}");
 }
 
-/// Returns the greeting of a client, and the channel of its probe.
+/// Reads the greeting of a client. Returns the channel of its probe.
 fn read_greeting(stream: &mut TcpStream) -> String {
     let mut greeting = Vec::new();
     let mut buf = [0; 4096];
@@ -131,7 +131,7 @@ fn read_greeting(stream: &mut TcpStream) -> String {
     greeting[at..at + 29].into()
 }
 
-/// Returns the answers to a greeting.
+/// Returns the broker's answers to a greeting.
 fn welcome(channel: &str) -> String {
     let hello = "%3\r\n+server\r\n+redis\r\n+proto\r\n:3\r\n+id\r\n:7\r\n";
     let probe = format!(">3\r\n$7\r\nmessage\r\n$29\r\n{channel}\r\n$5\r\nprobe\r\n");

@@ -1,4 +1,4 @@
-//! A real server: `redis-server` from PATH, or the program in the variable `REDIS_SERVER`. To run these tests:
+//! Tests with a real broker: `redis-server` from PATH, or the program in the variable `REDIS_SERVER`. To run these tests:
 //! `cargo test --features redis --lib redis::tests -- --include-ignored`
 
 use super::driver::{Driver, Event, Proxy, RedisServer};
@@ -141,7 +141,7 @@ fn after_kill_9_and_a_restart_unwritten_publications_arrive_and_written_ones_are
 
 #[test]
 #[ignore = "needs redis-server"]
-fn a_server_that_was_stopped_delivers_nothing_of_the_earlier_connection_after_newer_publications() {
+fn a_broker_that_was_stopped_delivers_nothing_of_the_earlier_connection_after_newer_publications() {
     let server = RedisServer::start(&[]);
     let mut other = Driver::connect(&server.unix_url());
     other.subscribe("/a");
@@ -168,7 +168,7 @@ fn a_server_that_was_stopped_delivers_nothing_of_the_earlier_connection_after_ne
         .position(|payload| payload == "retained")
         .unwrap();
     assert_eq!(payloads[newer..], ["retained", "after"]);
-    // The other client sees only itself, this one, and redis-cli.
+    // The two clients and redis-cli: the earlier connection is gone.
     assert_eq!(server.cli(&["CLIENT", "LIST"]).lines().count(), 3);
 }
 
@@ -188,7 +188,7 @@ fn a_client_that_is_killed_connects_again_at_once() {
 
 #[test]
 #[ignore = "needs redis-server"]
-fn a_pause_of_3_s_is_no_gap_and_silence_costs_nothing() {
+fn a_pause_of_3_s_is_no_gap_and_an_idle_connection_needs_few_turns() {
     let server = RedisServer::start(&[]);
     let mut driver = Driver::connect(&server.url());
     driver.subscribe("/a");
@@ -208,7 +208,7 @@ fn a_pause_of_3_s_is_no_gap_and_silence_costs_nothing() {
 
 #[test]
 #[ignore = "needs redis-server"]
-fn a_server_that_is_full_is_asked_again_until_there_is_a_place() {
+fn a_broker_with_the_maximum_of_clients_is_tried_until_one_leaves() {
     let server = RedisServer::start(&["--maxclients", "1"]);
     let first = Driver::connect(&server.url());
     let mut second = Driver::new(server.url().parse().unwrap());
@@ -267,7 +267,7 @@ fn ten_thousand_topics_are_subscribed_within_200_ms_after_a_restart() {
 
 #[test]
 #[ignore = "needs redis-server"]
-fn a_connection_whose_end_the_server_has_not_noticed_is_killed_by_the_next() {
+fn a_connection_whose_end_the_broker_has_not_noticed_is_killed_by_the_next() {
     let server = RedisServer::start(&[]);
     let proxy = Proxy::start(server.address());
     let mut driver = Driver::connect(&format!("redis://127.0.0.1:{}", proxy.port));

@@ -147,7 +147,7 @@ impl<H: Handler> Harness<H> {
     /// [broker in memory](crate::backplane::memory::Broker) works in a harness, which polls no sockets.
     ///
     /// # Panics
-    /// If an option is out of range, or if the backplane refuses this client for good.
+    /// If an option is out of range, or if the backplane returns a permanent error before the first connection.
     #[cfg(feature = "backplane")]
     pub fn set_backplane(
         &mut self,

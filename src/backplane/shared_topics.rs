@@ -1,10 +1,11 @@
-//! [`SharedTopics`]: the part of the engine that knows what the broker is to be told, and what it has confirmed.
+//! [`SharedTopics`]: the topics that this server shares through a broker, with their subscriptions and the publications of
+//! the current turn.
 //!
-//! Knows neither sessions nor topics of the engine; `engine::backplane` joins both.
+//! This module has no access to the engine's sessions and topics; `engine::backplane` connects them with it.
 //!
 //! A topic is subscribed at the broker when the first session on this server joins it, and unsubscribed
-//! [`UNSUBSCRIBE_DELAY`] after the last one has left. Publications are gathered by topic until the end of the turn, and
-//! given to the [`Backplane`] then.
+//! [`UNSUBSCRIBE_DELAY_MILLIS`] after the last member has left. Publications are collected by topic in *batches*, which are
+//! passed to the [`Backplane`] at the end of the turn.
 
 use super::payload::{self, OVERHEAD_BYTES_MAX, Origin};
 use super::{Backplane, BackplaneError, BackplaneOptions, BackplaneStats};
@@ -21,53 +22,57 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct SharedTopics {
     pub(crate) options: BackplaneOptions,
-    /// Recognises the notes of this server in what comes back.
+    /// Identifies this server in its publications.
     origin: Origin,
     link: Link,
     names: Names,
     topics: Slab<SharedTopic>,
     /// Topics with a batch.
     dirty: Vec<u32>,
-    /// Subscriptions to make and to end, in this order, at the end of the turn.
+    /// Subscriptions to begin and to end at the end of the turn, in the order of the calls.
     changes: VecDeque<Change>,
-    /// Topics whose last member has left, in the order of the times at which they are to be unsubscribed.
+    /// Topics whose last member has left, and when they are to be unsubscribed, in the order of these times.
     abandoned: VecDeque<(u64, u32)>,
-    /// Confirmations that were requested and have not arrived.
+    /// Number of subscriptions that were requested and not confirmed.
     confirmations_missing: usize,
     /// Bytes of all batches.
     batch_bytes: usize,
-    /// [`Backplane::outbox_bytes`], as last read.
+    /// The last value of [`Backplane::outbox_bytes`].
     outbox_bytes: usize,
-    /// Batches that were given to the backplane, and are neither acknowledged nor lost.
+    /// Batches that were passed to the backplane, and are neither acknowledged nor lost.
     batches_pending: u64,
-    /// Sessions that have published while the broker accepts nothing. They are not read.
+    /// Sessions that are not read because they have published while [`is_blocked`](Self::is_blocked) returned `true`.
     waiting: Vec<Id>,
-    /// The session whose message is being processed has published, and is to wait.
+    /// Whether the session whose message is being processed has published and is to wait.
     pub(crate) is_publisher_to_wait: bool,
-    /// What the backplane's source is ready for.
+    /// The session whose messages are being processed was closed by this server before. They are not published: the client
+    /// sends again what did not come back.
+    pub(crate) is_publisher_closed: bool,
+    /// Readiness of the backplane's sources that the backplane has not read.
     pub(crate) ready: Ready,
-    /// The last events were limited by the turn's budget.
+    /// Whether the turn's budget was spent before the backplane returned all events.
     pub(crate) has_more_events: bool,
-    /// A publication was refused since the broker was last reachable.
+    /// Whether a refused publication was logged since the broker was last connected.
     is_refusal_logged: bool,
-    /// The text of the last failed attempt to connect that was logged.
-    logged_error: Option<BackplaneError>,
+    /// The reasons that were logged since the broker was last connected. A proxy can fail in one way and then in another, at
+    /// every attempt.
+    logged_errors: Vec<BackplaneError>,
     pub(crate) stats: BackplaneStats,
 }
 
 /// The state of the connection to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
-    /// There is no connection. `since`: when the server started or the last connection on which all topics were
-    /// subscribed has ended. `is_first`: there was none yet.
+    /// There is no connection. `since`: when the server started, or when the last connection on which all topics were
+    /// subscribed ended. `is_first`: whether there was no such connection yet.
     Away {
         since: u64,
         is_first: bool,
         is_grace_over: bool,
     },
-    /// Connected. Some topics are not subscribed yet, or publications from before the connection are not acknowledged:
-    /// `held` of them.
-    Joining {
+    /// Connected, but some topics are not subscribed yet, or publications that waited for the connection are not
+    /// acknowledged. `held`: the number of these publications.
+    Subscribing {
         since: u64,
         is_first: bool,
         is_grace_over: bool,
@@ -82,17 +87,17 @@ struct SharedTopic {
     name: Arc<str>,
     has_members: bool,
     subscription: Subscription,
-    /// SUBSCRIBEs of which the confirmation has not arrived.
+    /// Number of SUBSCRIBEs that were not confirmed.
     unconfirmed: u32,
-    /// The payload of this turn's publications.
+    /// The payload with the messages of this turn: the topic's batch.
     batch: Vec<u8>,
-    /// Where the batch is to be divided, so that no payload is much longer than [`BATCH_BYTES_MAX`].
+    /// Positions at which the batch is divided into several publications; see [`BATCH_BYTES_MAX`].
     ends: Vec<usize>,
-    /// Messages in the batch.
+    /// Number of messages in the batch.
     messages: u64,
-    /// Entries in [`SharedTopics::abandoned`].
+    /// Number of entries in [`SharedTopics::abandoned`].
     abandonments: u32,
-    /// Entries in [`SharedTopics::changes`].
+    /// Number of entries in [`SharedTopics::changes`].
     changes: u32,
 }
 
@@ -109,7 +114,7 @@ enum Change {
     Unsubscribe(u32),
 }
 
-/// Why a publication was not accepted.
+/// Why a publication was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// Longer than [`BackplaneOptions::message_bytes_max`].
@@ -140,11 +145,12 @@ impl SharedTopics {
             batches_pending: 0,
             waiting: Vec::new(),
             is_publisher_to_wait: false,
+            is_publisher_closed: false,
             ready: NOT_READY,
             // The first call starts the connection.
             has_more_events: true,
             is_refusal_logged: false,
-            logged_error: None,
+            logged_errors: Vec::new(),
             stats: BackplaneStats::default(),
         }
     }
@@ -153,7 +159,7 @@ impl SharedTopics {
         self.origin
     }
 
-    /// Returns whether the backplane may have events.
+    /// Returns whether the backplane may have events without waiting for [`Backplane::next_at`].
     pub(crate) fn is_due(&self) -> bool {
         self.ready != NOT_READY || self.has_more_events
     }
@@ -175,12 +181,14 @@ impl SharedTopics {
     /// Returns whether the broker has been away for longer than the grace period.
     pub(crate) fn is_away(&self) -> bool {
         match self.link {
-            Link::Away { is_grace_over, .. } | Link::Joining { is_grace_over, .. } => is_grace_over,
+            Link::Away { is_grace_over, .. } | Link::Subscribing { is_grace_over, .. } => {
+                is_grace_over
+            }
             Link::Whole => false,
         }
     }
 
-    /// Returns whether sessions that publish are to wait.
+    /// Returns whether sessions that publish are to wait: the broker is not connected, or the outbox is half full.
     pub(crate) fn is_blocked(&self) -> bool {
         matches!(self.link, Link::Away { .. })
             || self.outbox_bytes + self.batch_bytes > self.options.outbox_bytes_max / 2
@@ -196,7 +204,7 @@ impl SharedTopics {
         }
     }
 
-    /// Called when a topic is to retain messages for replay. It may have no members.
+    /// Called when a topic is to retain messages for replay. Subscribes to the topic, even if it has no members.
     pub(crate) fn retain(&mut self, name: &Arc<str>, now: u64) {
         let index = self.names.get(name);
         if !index.is_some_and(|index| self.topics[index as usize].has_members) {
@@ -217,8 +225,8 @@ impl SharedTopics {
         }
     }
 
-    /// Ends the subscriptions of topics that have had no member for a while, unless `is_retained` returns `true` for the
-    /// name: its messages are retained for replay, and must have no gap.
+    /// Ends the subscriptions of topics that have had no member for [`UNSUBSCRIBE_DELAY_MILLIS`], unless `is_retained`
+    /// returns `true` for the name: then the topic's messages are retained for replay, and none may be missing.
     pub(crate) fn unsubscribe_abandoned(&mut self, now: u64, is_retained: impl Fn(&str) -> bool) {
         while let Some((due, index)) = self.abandoned.front().copied()
             && due <= now
@@ -226,7 +234,7 @@ impl SharedTopics {
             self.abandoned.pop_front();
             let topic = &mut self.topics[index as usize];
             topic.abandonments -= 1;
-            // Entries are not removed when a member joins. A newer entry is due later.
+            // The entry remains when a member joins. If all members leave again, a newer entry is due later.
             if topic.has_members || topic.abandonments > 0 {
                 continue;
             }
@@ -287,7 +295,7 @@ impl SharedTopics {
         Ok(())
     }
 
-    /// Gives the subscriptions and publications of the turn to the backplane.
+    /// Passes the subscriptions and publications of the turn to the backplane.
     pub(crate) fn send(&mut self, backplane: &mut dyn Backplane) {
         for change in mem::take(&mut self.changes) {
             match change {
@@ -317,7 +325,7 @@ impl SharedTopics {
             }
             topic.messages = 0;
             batch.clear();
-            // A busy topic publishes in the next turn as well.
+            // A topic with members often has publications in the next turn, too.
             if batch.capacity() <= BATCH_BYTES_RETAINED && topic.has_members {
                 topic.batch = batch;
             }
@@ -329,12 +337,12 @@ impl SharedTopics {
         self.batch_bytes = 0;
     }
 
-    /// Returns whether there is something for [`send`](Self::send).
+    /// Returns whether [`send`](Self::send) has something to do.
     pub(crate) fn has_unsent(&self) -> bool {
         !self.dirty.is_empty() || !self.changes.is_empty()
     }
 
-    /// Reads how many bytes wait in the backplane.
+    /// Updates the number of bytes that wait in the backplane.
     pub(crate) fn read_outbox(&mut self, backplane: &dyn Backplane) {
         self.outbox_bytes = backplane.outbox_bytes();
         self.stats.outbox_bytes = self.outbox_bytes;
@@ -348,19 +356,19 @@ impl SharedTopics {
                 is_first,
                 is_grace_over,
             } => (since, is_first, is_grace_over),
-            // The backplane has not reported the end of the connection before.
-            Link::Joining { .. } | Link::Whole => (now, false, false),
+            // The backplane has not reported the end of the previous connection.
+            Link::Subscribing { .. } | Link::Whole => (now, false, false),
         };
-        self.logged_error = None;
+        self.logged_errors = Vec::new();
         self.is_refusal_logged = false;
         self.stats.connections += 1;
-        self.link = Link::Joining {
+        self.link = Link::Subscribing {
             since,
             is_first,
             is_grace_over,
             held: self.batches_pending,
         };
-        // An abandoned topic has lost its last member a moment ago, or retains messages.
+        // A topic with an entry in `abandoned` lost its last member less than a second ago, or retains messages.
         let wanted = self.topics.iter();
         let wanted = wanted.filter(|(_, topic)| topic.has_members || topic.abandonments > 0);
         for index in wanted.map(|(index, _)| index as u32).collect::<Vec<_>>() {
@@ -397,14 +405,15 @@ impl SharedTopics {
     /// Called when the broker has acknowledged batches.
     pub(crate) fn acknowledged(&mut self, batches: u64) {
         self.batches_pending = self.batches_pending.saturating_sub(batches);
-        if let Link::Joining { held, .. } = &mut self.link {
+        if let Link::Subscribing { held, .. } = &mut self.link {
             *held = held.saturating_sub(batches);
         }
     }
 
-    /// Returns `true` once, when all topics are subscribed and what waited for the connection is published.
+    /// Returns `true` once for each connection: when all topics are subscribed and the publications that waited for the
+    /// connection are acknowledged.
     pub(crate) fn becomes_whole(&mut self, now: u64) -> bool {
-        let Link::Joining {
+        let Link::Subscribing {
             since,
             is_first,
             held: 0,
@@ -426,8 +435,8 @@ impl SharedTopics {
         true
     }
 
-    /// Called when the connection has ended or an attempt has failed. Returns `true` if members may have missed messages:
-    /// the connection was established.
+    /// Called when the connection has ended or an attempt to connect has failed. Returns `true` if the connection was
+    /// established, so that members may miss messages.
     pub(crate) fn disconnected(
         &mut self,
         error: BackplaneError,
@@ -439,13 +448,12 @@ impl SharedTopics {
         let link = self.link;
         self.link = match link {
             Link::Away { .. } => {
-                if self.logged_error.as_ref() != Some(&error) {
-                    log::warn!("{error}; the broker is tried again and again");
-                    self.logged_error = Some(error);
+                if self.is_to_be_logged(&error) {
+                    log::warn!("{error}; trying again until it succeeds");
                 }
                 return false;
             }
-            Link::Joining {
+            Link::Subscribing {
                 since,
                 is_first,
                 is_grace_over,
@@ -462,7 +470,7 @@ impl SharedTopics {
             },
         };
         log::warn!("{error}; a gap in all topics, {unacknowledged} publications may be lost");
-        self.logged_error = Some(error);
+        self.is_to_be_logged(&error);
         self.stats.gaps += 1;
         self.confirmations_missing = 0;
         for Change::Subscribe(index) | Change::Unsubscribe(index) in mem::take(&mut self.changes) {
@@ -479,6 +487,17 @@ impl SharedTopics {
         true
     }
 
+    /// Returns whether the reason is one of the first [`LOGGED_ERRORS_MAX`] different ones since the broker was last reachable,
+    /// and notes it.
+    fn is_to_be_logged(&mut self, error: &BackplaneError) -> bool {
+        let is_new =
+            self.logged_errors.len() < LOGGED_ERRORS_MAX && !self.logged_errors.contains(error);
+        if is_new {
+            self.logged_errors.push(error.clone());
+        }
+        is_new
+    }
+
     /// Returns `true` once, when the broker has been away for longer than the grace period.
     pub(crate) fn grace_ends(&mut self, now: u64) -> bool {
         let grace = self.options.grace.as_millis() as u64;
@@ -488,7 +507,7 @@ impl SharedTopics {
                 is_grace_over,
                 ..
             }
-            | Link::Joining {
+            | Link::Subscribing {
                 since,
                 is_grace_over,
                 ..
@@ -496,7 +515,7 @@ impl SharedTopics {
                 *is_grace_over = true;
                 true
             }
-            Link::Away { .. } | Link::Joining { .. } | Link::Whole => false,
+            Link::Away { .. } | Link::Subscribing { .. } | Link::Whole => false,
         }
     }
 
@@ -512,20 +531,20 @@ impl SharedTopics {
         }
     }
 
-    /// Drops what waits in the backplane. Returns the number of batches.
+    /// Drops the batches that wait in the backplane. Returns their number.
     pub(crate) fn discard_outbox(&mut self, backplane: &mut dyn Backplane) -> u64 {
         let batches = backplane.discard_outbox();
         self.stats.discarded += batches;
         self.batches_pending = self.batches_pending.saturating_sub(batches);
-        if let Link::Joining { held, .. } = &mut self.link {
+        if let Link::Subscribing { held, .. } = &mut self.link {
             *held = (*held).min(self.batches_pending);
         }
         self.read_outbox(backplane);
         batches
     }
 
-    /// Returns whether messages of a topic are to be delivered: the subscription is confirmed, so that none is missing
-    /// between two of them.
+    /// Returns whether messages of a topic are to be delivered: its newest subscription is confirmed. Before that, there may
+    /// be messages missing between two that arrive, because an UNSUBSCRIBE and a SUBSCRIBE are in transit.
     pub(crate) fn is_subscribed(&self, name: &str) -> bool {
         let index = self.names.get(name);
         index.is_some_and(|index| {
@@ -533,7 +552,7 @@ impl SharedTopics {
         })
     }
 
-    /// Returns the names of all topics that may have members or retained messages.
+    /// Returns the names of all topics in the table: among them all that have members or retained messages.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.topics.iter().map(|(_, topic)| &topic.name)
     }
@@ -544,7 +563,8 @@ impl SharedTopics {
         self.stats.waiting += 1;
     }
 
-    /// Returns the sessions that need not wait any more.
+    /// Returns the sessions that wait, if they may continue: the broker is connected, and at most a quarter of the outbox is
+    /// in use.
     pub(crate) fn resumed(&mut self) -> Vec<Id> {
         let is_low = self.outbox_bytes + self.batch_bytes <= self.options.outbox_bytes_max / 4;
         if self.waiting.is_empty() || !self.is_connected() || !is_low {
@@ -554,7 +574,8 @@ impl SharedTopics {
         mem::take(&mut self.waiting)
     }
 
-    /// Returns the milliseconds until there is work: the grace period ends, or a topic is to be unsubscribed.
+    /// Returns the milliseconds until there is something to do: events to read, publications to send, the end of the grace
+    /// period, or a topic to unsubscribe.
     pub(crate) fn next_in(&self, now: u64) -> Option<u64> {
         if self.has_unsent() || self.has_more_events || self.ready != NOT_READY {
             return Some(0);
@@ -566,12 +587,12 @@ impl SharedTopics {
                 is_grace_over: false,
                 ..
             }
-            | Link::Joining {
+            | Link::Subscribing {
                 since,
                 is_grace_over: false,
                 ..
             } => Some(since + self.options.grace.as_millis() as u64),
-            Link::Away { .. } | Link::Joining { .. } | Link::Whole => None,
+            Link::Away { .. } | Link::Subscribing { .. } | Link::Whole => None,
         };
         let next = abandoned.into_iter().chain(grace).min()?;
         Some(next.saturating_sub(now))
@@ -580,7 +601,7 @@ impl SharedTopics {
     fn is_connected(&self) -> bool {
         match self.link {
             Link::Away { .. } => false,
-            Link::Joining { .. } | Link::Whole => true,
+            Link::Subscribing { .. } | Link::Whole => true,
         }
     }
 
@@ -633,7 +654,7 @@ impl SharedTopics {
     }
 }
 
-/// Formats a duration for the log. Without floating-point numbers, whose code is large.
+/// Formats a duration for the log. Floating-point numbers would add much code to the binary.
 fn seconds(millis: u64) -> String {
     format!("{}.{:03} s", millis / 1000, millis % 1000)
 }
@@ -643,16 +664,43 @@ pub(crate) const NOT_READY: Ready = Ready {
     is_writable: false,
 };
 
+/// Maximum lines of the log for failed attempts to connect in one period without a broker.
+const LOGGED_ERRORS_MAX: usize = 4;
+
 /// Milliseconds between the end of a topic's last membership and its UNSUBSCRIBE. A page that is reloaded leaves and joins
-/// within this time. Also the interval in which a topic without members, but with retained messages, is checked.
+/// again within this time. Also the interval at which a topic without members is checked for retained messages.
 const UNSUBSCRIBE_DELAY_MILLIS: u64 = 1000;
 
-/// Bytes of a batch above which it is divided: the broker holds a copy of a publication for each server, and a long one
-/// delays those of other topics. A longer message is a batch of its own.
+/// Bytes above which a batch is divided into several publications: the broker holds a copy of a publication for each server,
+/// and a long publication delays those of other topics. A longer message is a publication of its own.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// Capacity of a topic's batch that is retained for the next turn.
+/// Maximum capacity of a topic's batch buffer that is retained for the next turn.
 const BATCH_BYTES_RETAINED: usize = 4 * 1024;
 
-/// Capacity of the list of topics with a batch that is retained for the next turn.
+/// Maximum capacity of [`SharedTopics::dirty`] that is retained for the next turn.
 const DIRTY_RETAINED: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_that_fail_in_turns_for_two_reasons_are_logged_twice() {
+        let mut topics = SharedTopics::new(BackplaneOptions::default(), [0; 8], 0);
+        let logged = (0..100)
+            .filter(|number| {
+                topics.is_to_be_logged(&BackplaneError::new(format!("reason {}", number % 2)))
+            })
+            .count();
+        assert_eq!(logged, 2);
+        let logged = (0..100)
+            .filter(|number| {
+                topics.is_to_be_logged(&BackplaneError::new(format!("reason {number}")))
+            })
+            .count();
+        assert_eq!(logged, LOGGED_ERRORS_MAX - 2);
+        topics.connected(1);
+        assert!(topics.is_to_be_logged(&BackplaneError::new("reason 0")));
+    }
+}
