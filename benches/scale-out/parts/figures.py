@@ -1,6 +1,7 @@
 """CPU, latency and throughput: interleaved rounds of all peers, with and without the broker."""
 
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 
 from .processes import PEERS, Failed, Redis, Server, before_others, load
 
@@ -10,12 +11,12 @@ CPU_CASES = {
     'alone': ('one client, one message in flight', {'topics': 1}),
     'alone x16': ('one client, bursts of 16', {'topics': 1, 'burst': 16}),
     'topics': ('50 topics, in each one message in flight', {'topics': 50}),
+    'busy': ('1 000 topics, in each one message in flight', {'topics': 1000}),
     'topics x16': ('50 topics, in each a burst of 16', {'topics': 50, 'burst': 16}),
 }
 FAN_CASES = {
     '1 to 1 000': {'burst': 1, 'all': 1000},
     '1 to 1 000, bursts of 16': {'burst': 16, 'all': 1000},
-    '1 to 100': {'burst': 1, 'all': 100},
 }
 # Bursts in several topics with one member on each of two servers, both of which publish.
 THROUGHPUT_CASES = {
@@ -65,6 +66,8 @@ def one_round(number, seconds, found):
                 members = {'burst': options['burst'], 'members': options['all'] // count}
                 note(found, number, ('fan', case, peer, link or 'none'),
                      lambda: started(peer, link, count, lambda servers, redis: cpu(servers, redis, seconds, members)))
+            note(found, number, ('fan', case, peer, 'apart'),
+                 lambda: started(peer, None, 2, lambda servers, _: apart(servers, seconds, members)))
     for case, options in THROUGHPUT_CASES.items():
         for peer in PEERS:
             for link in LINKS[1:]:
@@ -97,6 +100,13 @@ def cpu(servers, redis, seconds, options):
         'redis_us': figures['cpu'][-1] / publications * 1e6 if redis else 0.0,
         'per_second': publications / figures['seconds'],
     }
+
+
+def apart(servers, seconds, options):
+    """Measures servers that have nothing to do with each other at the same time."""
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda server: load('rounds', [server], [server.pid], seconds=seconds, **options), servers))
+    return {'us_delivery': sum(figures['cpu'][0] for figures in found) / sum(figures['delivered'] for figures in found) * 1e6}
 
 
 def latency(servers, seconds, rate):
@@ -135,6 +145,7 @@ def summary(found, rounds):
             key = ('fan', case, peer)
             result['fan'].setdefault(case, {})[peer] = {
                 'one_us': median(key, 'none', 'us_delivery'), 'two_us': median(key, 'tcp', 'us_delivery'),
+                'apart_us': median(key, 'apart', 'us_delivery'),
                 'ratio': paired(key, 'tcp', 'us_delivery', lambda broker, plain: broker / plain)}
         for case in THROUGHPUT_CASES:
             key = ('throughput', case, peer)

@@ -63,8 +63,8 @@ def figures(part):
                 f"**{number(own[f'added_{name}'], 0)}** ({number(plain[name], 0)})" for name in ('p50', 'p99'))])
     lines += table(['', 'messages/s', 'p50', 'p99'], rows)
     lines += ['### One topic: microseconds of CPU for each delivery, one process without a broker and two with it (half of the '
-              'members each)', '']
-    rows = [[peer, *(f"**{number(cell['ratio'], 2)}** ({number(cell['one_us'], 2)} / {number(cell['two_us'], 2)})"
+              'members each); last, two processes without a broker, each with its own sender', '']
+    rows = [[peer, *(f"**{number(cell['ratio'], 2)}** ({number(cell['one_us'], 2)} / {number(cell['two_us'], 2)} / {number(cell['apart_us'], 2)})"
                      for cell in (found['fan'][case][peer] for case in FAN_CASES))]
             for peer in next(iter(found['fan'].values()))]
     lines += table(['', *FAN_CASES], rows)
