@@ -364,6 +364,24 @@ impl Engine {
         self.wait_for_broker(slot)
     }
 
+    /// Returns how many bytes of the receive buffer one read of a session may fill. While publishers are to wait, few: the
+    /// session may publish its first message, and then retains the rest of what was read.
+    #[inline]
+    pub(crate) fn read_bytes_max(&self, slot: usize, buf_len: usize) -> usize {
+        let is_blocked = (self.shared.as_ref()).is_some_and(|shared| shared.topics.is_blocked());
+        if !is_blocked {
+            return buf_len;
+        }
+        // The buffer must have space for a record.
+        #[cfg(feature = "tls")]
+        if self.sessions[slot].stream.is_tls() {
+            return buf_len;
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = slot;
+        buf_len.min(BLOCKED_READ_BYTES)
+    }
+
     /// Stops reading from a session until publishers may continue. Returns `false` if the session is closing: its
     /// messages are ignored, and the peer's Close is to be read.
     #[cold]
@@ -519,6 +537,10 @@ const GAP_REPORTS_PER_TURN: usize = 1024;
 const EVENTS_WORK_MAX: usize = 256 * 1024;
 /// Cost of an event besides its payload, in bytes.
 const EVENT_WORK: usize = 64;
+
+/// Maximum bytes of a read while publishers are to wait. Otherwise, thousands of clients that begin to publish would make the
+/// server retain as many times the receive buffer.
+const BLOCKED_READ_BYTES: usize = 4 * 1024;
 
 /// "Try again later", in the registry of close codes that RFC 6455 section 7.4.2 has set up.
 const CODE_TRY_AGAIN: u16 = 1013;

@@ -186,12 +186,14 @@ impl Engine {
             return read;
         }
         #[cfg(feature = "backplane")]
-        {
+        let buf = {
             if self.defer_known_publisher(slot) {
                 return read;
             }
+            let len = self.read_bytes_max(slot, buf.len());
             session = &mut self.sessions[slot];
-        }
+            &mut buf[..len]
+        };
         self.reading = Some(slot as u32);
         // Bytes that do not count against the session's share.
         let mut discount = 0;

@@ -292,3 +292,31 @@ fn a_stop_ends_while_the_broker_is_away() {
     one.with_context(|cx| cx.stop());
     assert!(one.has_stopped());
 }
+
+/// The input of a whole read stayed in memory for each client that had not published before.
+#[test]
+fn little_is_read_of_clients_that_begin_to_publish_while_the_broker_is_away() {
+    let broker = Broker::new();
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let mut one = server_with(&broker, config, Broadcast);
+    let ids = [(); 10].map(|()| one.connect("/chat"));
+    broker.stop();
+    one.run();
+    // Frames of 100 B, masked with the key 0.
+    let frame = [&[0x82, 0x80 | 94, 0, 0, 0, 0][..], &[7; 94]].concat();
+    let input = frame.repeat(600);
+    for id in ids {
+        one.send_raw(id, &input);
+        assert!(one.unread_bytes(id) >= input.len() - 4096);
+    }
+    broker.start();
+    one.advance(Duration::from_millis(200));
+    for id in ids {
+        assert_eq!(one.unread_bytes(id), 0);
+    }
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.publications, stats.refused), (6000, 0));
+}

@@ -406,6 +406,12 @@ impl<H: Handler> Harness<H> {
         );
     }
 
+    /// Returns the bytes that a client has sent and the server has not read.
+    #[cfg(all(test, feature = "backplane"))]
+    pub(crate) fn unread_bytes(&mut self, id: Id) -> usize {
+        self.client(id).wire.lock().to_server.len()
+    }
+
     /// Returns the milliseconds until there is work.
     fn next_in(&self) -> Option<u64> {
         let engine = self.engine.next_in();
