@@ -91,7 +91,8 @@ pub enum BackplaneEvent<'a> {
     /// The connection is established, and the broker has accepted this client. No topic is subscribed yet. The server
     /// subscribes to its topics before it calls [`Backplane::flush`] again.
     Connected,
-    /// The broker has confirmed the subscription to a topic: every later publication arrives.
+    /// The broker has confirmed the subscription to a topic: every later publication arrives. Confirmations arrive in the
+    /// order of the subscriptions.
     Subscribed {
         /// The topic.
         topic: &'a str,
@@ -233,8 +234,9 @@ pub struct BackplaneOptions {
     /// [`LagPolicy::Disconnect`](crate::LagPolicy::Disconnect) are closed with 1013 (in the registry of close codes of RFC
     /// 6455: "try again later"), the outbox is dropped, and
     /// [`Context::is_backplane_away`](crate::Context::is_backplane_away) returns `true`. If the broker returns earlier, the
-    /// members are closed when all topics are subscribed again, spread over 5 s. Default: 5 s, more than a restart of Redis
-    /// takes.
+    /// members are closed when all topics are subscribed again, spread over 5 s. As long as there is no connection after
+    /// this time, publications of timers, other threads and HTTP requests outside of a session's message are refused; a
+    /// session waits with its message. Default: 5 s, more than a restart of Redis takes. Maximum: 49 days.
     pub grace: Duration,
     /// Maximum bytes of publications that wait to be written to the broker. While more than half of it is in use, or the
     /// broker is not connected, the server stops reading from each session that publishes; it continues when the broker is
@@ -265,8 +267,11 @@ impl BackplaneOptions {
     /// A text that names the first field that is out of range.
     pub fn check(&self) -> Result<(), String> {
         let outbox_min = OUTBOX_BYTES_MIN.max(self.message_bytes_max.saturating_mul(2));
-        if self.message_bytes_max == 0 {
-            return Err("message_bytes_max must not be 0".to_owned());
+        if self.message_bytes_max == 0 || self.message_bytes_max > MESSAGE_BYTES_LIMIT {
+            return Err(format!(
+                "message_bytes_max is {}, and must be from 1 to {MESSAGE_BYTES_LIMIT}",
+                self.message_bytes_max
+            ));
         }
         if self.outbox_bytes_max < outbox_min {
             return Err(format!(
@@ -315,6 +320,9 @@ pub struct BackplaneStats {
     /// connected.
     pub waiting: usize,
 }
+
+/// Maximum of [`BackplaneOptions::message_bytes_max`]: 256 MiB. Redis accepts 512 MiB.
+const MESSAGE_BYTES_LIMIT: usize = 256 << 20;
 
 /// Minimum of [`BackplaneOptions::outbox_bytes_max`].
 const OUTBOX_BYTES_MIN: usize = 64 * 1024;

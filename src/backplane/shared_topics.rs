@@ -77,6 +77,9 @@ enum Link {
         is_first: bool,
         is_grace_over: bool,
         held: u64,
+        /// Confirmations that are missing of the subscriptions that were made when the connection was established. Topics
+        /// that sessions join later do not count: while many are joined, there would always be one that is not confirmed.
+        missing: usize,
     },
     /// Connected, and all topics are subscribed.
     Whole,
@@ -186,6 +189,17 @@ impl SharedTopics {
             }
             Link::Whole => false,
         }
+    }
+
+    /// Returns whether there is no connection, and the grace period is over.
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(
+            self.link,
+            Link::Away {
+                is_grace_over: true,
+                ..
+            }
+        )
     }
 
     /// Returns whether sessions that publish are to wait: the broker is not connected, or the outbox is half full.
@@ -370,12 +384,16 @@ impl SharedTopics {
             is_first,
             is_grace_over,
             held: self.batches_pending,
+            missing: 0,
         };
         // A topic with an entry in `abandoned` lost its last member less than a second ago, or retains messages.
         let wanted = self.topics.iter();
         let wanted = wanted.filter(|(_, topic)| topic.has_members || topic.abandonments > 0);
         for index in wanted.map(|(index, _)| index as u32).collect::<Vec<_>>() {
             self.request(index);
+        }
+        if let Link::Subscribing { missing, .. } = &mut self.link {
+            *missing = self.confirmations_missing;
         }
         let seconds = seconds(now - since);
         match is_first {
@@ -399,6 +417,9 @@ impl SharedTopics {
         }
         topic.unconfirmed -= 1;
         self.confirmations_missing -= 1;
+        if let Link::Subscribing { missing, .. } = &mut self.link {
+            *missing = missing.saturating_sub(1);
+        }
         if topic.unconfirmed == 0 && topic.subscription == Subscription::Requested {
             topic.subscription = Subscription::Confirmed;
         }
@@ -413,21 +434,19 @@ impl SharedTopics {
         }
     }
 
-    /// Returns `true` once for each connection: when all topics are subscribed and the publications that waited for the
+    /// Returns `true` once for each connection: when all topics of its beginning are subscribed and the publications that waited for the
     /// connection are acknowledged.
     pub(crate) fn becomes_whole(&mut self, now: u64) -> bool {
         let Link::Subscribing {
             since,
             is_first,
             held: 0,
+            missing: 0,
             ..
         } = self.link
         else {
             return false;
         };
-        if self.confirmations_missing > 0 || !self.changes.is_empty() {
-            return false;
-        }
         self.link = Link::Whole;
         if !is_first {
             log::info!(
@@ -501,9 +520,15 @@ impl SharedTopics {
         is_new
     }
 
+    /// Returns the grace period, at most 49 days.
+    fn grace_millis(&self) -> u64 {
+        let millis = u32::try_from(self.options.grace.as_millis());
+        millis.unwrap_or(u32::MAX).into()
+    }
+
     /// Returns `true` once, when the broker has been away for longer than the grace period.
     pub(crate) fn grace_ends(&mut self, now: u64) -> bool {
-        let grace = self.options.grace.as_millis() as u64;
+        let grace = self.grace_millis();
         match &mut self.link {
             Link::Away {
                 since,
@@ -594,7 +619,7 @@ impl SharedTopics {
                 since,
                 is_grace_over: false,
                 ..
-            } => Some(since + self.options.grace.as_millis() as u64),
+            } => Some(since + self.grace_millis()),
             Link::Away { .. } | Link::Subscribing { .. } | Link::Whole => None,
         };
         let next = abandoned.into_iter().chain(grace).min()?;

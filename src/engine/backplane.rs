@@ -191,6 +191,12 @@ impl Engine {
         }
         if shared.topics.disconnected(error, unacknowledged, now) {
             self.begin_gap();
+            // The grace period does not begin again.
+            if let Some(shared) = &mut self.shared
+                && shared.topics.is_away()
+            {
+                shared.gap.start_closes(now, 0);
+            }
         }
     }
 
@@ -312,6 +318,11 @@ impl Engine {
             return 0;
         };
         if self.reading.is_some() && shared.topics.is_publisher_closed {
+            return 0;
+        }
+        // Sessions wait for the broker. Nothing else can, and its messages would be old when the broker returns.
+        if self.reading.is_none() && shared.topics.is_given_up() {
+            shared.topics.stats.refused += 1;
             return 0;
         }
         match shared.topics.publish(name, message, except) {

@@ -147,7 +147,13 @@ pub(crate) fn turn(
             reap(engine, handler, environment);
         }
     }
-    Ok(engine.is_stopping() && engine.len() == 0)
+    let has_stopped = engine.is_stopping() && engine.len() == 0;
+    // What `on_close` and `on_stop` have published in the last turn.
+    #[cfg(feature = "backplane")]
+    if has_stopped && let Some(backplane) = environment.backplane() {
+        engine.send_shared(backplane);
+    }
+    Ok(has_stopped)
 }
 
 /// Calls `on_stop`, unless it was called before.

@@ -320,3 +320,82 @@ fn little_is_read_of_clients_that_begin_to_publish_while_the_broker_is_away() {
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
     assert_eq!((stats.publications, stats.refused), (6000, 0));
 }
+
+/// There was always one subscription that was not confirmed yet, until the grace period was over.
+#[test]
+fn topics_become_whole_while_sessions_join_others() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    let early = one.connect("/early");
+    broker.cut(0);
+    broker.hold();
+    one.advance(Duration::from_millis(200));
+    assert_eq!(broker.connections(), 2);
+    for number in 0..100 {
+        // Each time, one subscription is confirmed and another one requested.
+        one.connect(&format!("/{number}"));
+        broker.process(1);
+        one.advance(Duration::from_millis(100));
+    }
+    assert_eq!(texts(&mut one, early)[0], CLOSE);
+    assert!(!one.with_context(|cx| cx.is_backplane_away()));
+    assert_eq!(one.count(), 100);
+}
+
+#[test]
+fn after_the_grace_period_only_sessions_can_wait_with_a_message() {
+    let broker = Broker::new();
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let mut one = server_with(&broker, config, Broadcast);
+    let a = one.connect("/chat");
+    broker.stop();
+    one.run();
+    one.advance(Duration::from_secs(3600));
+    assert_eq!(one.with_context(|cx| cx.publish("/chat", "an hour old")), 0);
+    one.send(a, "from a session");
+    broker.start();
+    one.advance(Duration::from_secs(1));
+    assert_eq!(texts(&mut one, a), ["from a session"]);
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.refused, stats.discarded), (1, 0));
+}
+
+#[test]
+fn what_is_published_when_the_last_session_of_a_stop_ends_is_sent() {
+    struct Farewell;
+    impl Handler for Farewell {
+        fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+        fn on_close(&mut self, cx: &mut Context<'_>, _: Id, _: &crate::Close<'_>) {
+            cx.publish("/chat", "left");
+        }
+    }
+    let broker = Broker::new();
+    let mut one = server_with(&broker, Config::default(), Farewell);
+    let mut two = server(&broker);
+    one.connect("/");
+    let b = two.connect("/chat");
+    one.with_context(|cx| cx.stop());
+    assert!(one.has_stopped());
+    assert_eq!(texts(&mut two, b), ["left"]);
+}
+
+#[test]
+fn the_longest_grace_period_is_accepted() {
+    let broker = Broker::new();
+    let mut one = Harness::new(Config::default(), Broadcast);
+    let options = BackplaneOptions {
+        grace: Duration::MAX,
+        ..BackplaneOptions::default()
+    };
+    one.set_backplane(broker.connect(), options);
+    let a = one.connect("/chat");
+    broker.stop();
+    one.advance(Duration::from_secs(60));
+    assert_eq!(texts(&mut one, a), [""; 0]);
+    broker.start();
+    one.advance(Duration::from_secs(1));
+    assert_eq!(texts(&mut one, a)[0], CLOSE);
+}

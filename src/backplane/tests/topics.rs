@@ -282,7 +282,14 @@ fn options_out_of_range_are_rejected() {
     };
     assert_eq!(check(8 << 20, 1 << 20), Ok(()));
     assert_eq!(check(64 << 10, 32 << 10), Ok(()));
-    for (outbox, message) in [((64 << 10) - 1, 1), (100_000, 50_001), (8 << 20, 0)] {
+    let table = [
+        ((64 << 10) - 1, 1),
+        (100_000, 50_001),
+        (8 << 20, 0),
+        (usize::MAX, (256 << 20) + 1),
+        (usize::MAX, usize::MAX),
+    ];
+    for (outbox, message) in table {
         assert!(check(outbox, message).is_err(), "{outbox} {message}");
     }
 }
