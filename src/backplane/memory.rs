@@ -52,6 +52,7 @@ pub struct MemoryBackplane {
 #[derive(Debug, Default)]
 struct State {
     is_down: bool,
+    is_stalled: bool,
     is_manual: bool,
     connections: Vec<Connection>,
     /// The publications of servers in the order in which they were processed.
@@ -116,6 +117,17 @@ impl Broker {
     /// Accepts connections again.
     pub fn start(&self) {
         self.lock().is_down = false;
+    }
+
+    /// Accepts no publications until [`resume`](Self::resume), as a broker that is too slow. Publications stay in the
+    /// outboxes of the servers, and the connections stay open.
+    pub fn stall(&self) {
+        self.lock().is_stalled = true;
+    }
+
+    /// Accepts publications again. A server sends those in its outbox in its next turn.
+    pub fn resume(&self) {
+        self.lock().is_stalled = false;
     }
 
     /// Ends a connection, by its number: connections are numbered from 0 in the order in which they were established.
@@ -293,9 +305,11 @@ impl Backplane for MemoryBackplane {
 
     fn flush(&mut self, _: &mut BackplaneContext<'_>) {
         if let Some(index) = self.connection {
-            if self.broker.lock().connections[index].is_ended {
+            let state = self.broker.lock();
+            if state.is_stalled || state.connections[index].is_ended {
                 return;
             }
+            drop(state);
             self.outbox_bytes = 0;
             for (topic, payload) in std::mem::take(&mut self.outbox) {
                 self.unacknowledged += 1;

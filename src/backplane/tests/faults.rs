@@ -399,3 +399,33 @@ fn the_longest_grace_period_is_accepted() {
     one.advance(Duration::from_secs(1));
     assert_eq!(texts(&mut one, a)[0], CLOSE);
 }
+
+#[test]
+fn publishers_wait_above_half_of_the_outbox_and_continue_once_it_is_empty() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    let [a, b, listener] = [(); 3].map(|()| one.connect("/chat"));
+    broker.stall();
+    let waiting =
+        |one: &mut Harness<Broadcast>| one.with_context(|cx| cx.stats().backplane.unwrap().waiting);
+    // 4 MiB are half of the outbox.
+    for number in 0..3 {
+        one.send(a, "x".repeat(1 << 20));
+        assert_eq!(waiting(&mut one), 0, "{number}");
+    }
+    one.send(b, "x".repeat((1 << 20) - 1000));
+    assert_eq!(waiting(&mut one), 0);
+    one.send(b, "x".repeat(2000));
+    assert_eq!(waiting(&mut one), 1);
+    one.send(a, "not read");
+    assert_eq!(waiting(&mut one), 2);
+    // It has not published, and is read.
+    one.ping(listener, b"");
+    assert_eq!(one.received(listener), [Received::Pong(Vec::new())]);
+    broker.resume();
+    one.run();
+    assert_eq!(waiting(&mut one), 0);
+    let lengths: Vec<_> = texts(&mut one, listener).iter().map(String::len).collect();
+    let mib = 1 << 20;
+    assert_eq!(lengths, [mib, mib, mib, mib - 1000, 2000, 8]);
+}
