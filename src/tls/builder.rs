@@ -131,7 +131,7 @@ impl TlsBuilder {
         &self.pairs[index].certificate
     }
 
-    /// Checks that [`load`](Self::load) cannot wait for another process: a server that reloads its files serves nobody
+    /// Checks that [`load`](Self::load) cannot wait for another process: a server that reloads its files serves no client
     /// meanwhile.
     pub(super) fn check_load_does_not_wait(&self) -> Result<(), TlsError> {
         let pairs = self.pairs.iter();
