@@ -12,6 +12,7 @@
 //! for Redis and Valkey, [`memory::MemoryBackplane`] for tests. The engine decides everything that does not depend on the
 //! kind of broker: which topics are subscribed, when a gap is reported, which sessions wait.
 
+pub(crate) mod gap;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;

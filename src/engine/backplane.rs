@@ -7,6 +7,7 @@
 
 use super::Engine;
 use super::session::{Phase, id};
+use crate::backplane::gap::Gap;
 use crate::backplane::payload;
 use crate::backplane::shared_topics::{NAME_BYTES_MAX, NOT_READY, Refused, SharedTopics};
 use crate::backplane::{
@@ -18,7 +19,6 @@ use crate::handler::Handler;
 use crate::id::Id;
 use crate::outbound::TopicKey;
 use crate::proto::{Message, Stage};
-use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::Arc;
@@ -32,22 +32,6 @@ pub(crate) struct Shared {
     gap: Gap,
     /// The permanent error of an attempt to connect, before the first connection. The server stops with it.
     fatal: Option<BackplaneError>,
-}
-
-/// Members that may have missed messages, and were neither closed nor reported to the handler yet.
-#[derive(Debug, Default)]
-struct Gap {
-    /// Sessions to close.
-    closes: VecDeque<Id>,
-    /// The time of the first Close, and the milliseconds from it to the last one. `None` until all topics are subscribed again
-    /// or the grace period has ended.
-    schedule: Option<(u64, u64)>,
-    /// The number of sessions in `closes` at the first Close.
-    count: usize,
-    /// Members to report to [`Handler::on_gap`]: their lag policy lets them skip messages.
-    skips: VecDeque<(Id, Arc<str>)>,
-    /// Whether all topics are subscribed again.
-    is_over: bool,
 }
 
 impl Engine {
@@ -174,7 +158,7 @@ impl Engine {
                 Some((server, id)) if server == origin => {
                     self.publish_to_others(id, topic, one.message)
                 }
-                Some(_) | None => self.publish_to(topic, one.message),
+                Some(_) | None => self.publish_to(topic, one.message, None),
             };
         }
     }
@@ -245,7 +229,7 @@ impl Engine {
         log::warn!(
             "the broker has been away for {:?}: closing {} members with 1013, {batches} publications are dropped",
             shared.topics.options.grace,
-            shared.gap.closes.len()
+            shared.gap.close_count()
         );
         shared.gap.start_closes(now, 0);
     }
@@ -300,10 +284,7 @@ impl Engine {
             topics.read_outbox(backplane);
         }
         for id in topics.resumed() {
-            if let Some(session) = self.session_mut(id) {
-                session.is_deferred = false;
-                self.queue_read(id.slot as usize);
-            }
+            self.resume_reading(id);
         }
     }
 
@@ -467,79 +448,6 @@ impl Engine {
         }
     }
 }
-
-impl Gap {
-    /// Adds members. A member that waits since an earlier gap is reported once.
-    fn add(&mut self, closes: Vec<Id>, skips: Vec<(Id, Arc<str>)>) {
-        self.closes = merged(mem::take(&mut self.closes), closes);
-        self.skips = merged(mem::take(&mut self.skips), skips);
-        self.schedule = None;
-        self.is_over = false;
-    }
-
-    /// Begins to report the gap to all members, because all topics are subscribed again.
-    fn end(&mut self, now: u64) {
-        self.is_over = true;
-        self.start_closes(now, GAP_SPREAD_MILLIS);
-    }
-
-    /// Begins to close the sessions, at regular intervals within `spread` milliseconds.
-    fn start_closes(&mut self, now: u64, spread: u64) {
-        self.count = self.closes.len();
-        self.schedule = Some((now, spread));
-    }
-
-    /// Returns the time of the next Close.
-    fn next_close_at(&self) -> Option<u64> {
-        let (start, spread) = self.schedule?;
-        let closed = self.count - self.closes.len();
-        (!self.closes.is_empty()).then(|| start + spread * closed as u64 / self.count as u64)
-    }
-
-    /// Removes and returns the next session to close, if its time has come.
-    fn next_close(&mut self, now: u64) -> Option<Id> {
-        let id = match self.next_close_at() {
-            Some(at) if at <= now => self.closes.pop_front(),
-            Some(_) | None => None,
-        };
-        release_empty(&mut self.closes);
-        id
-    }
-
-    /// Removes and returns the next member and topic for `on_gap`.
-    fn next_skip(&mut self) -> Option<(Id, Arc<str>)> {
-        let skip = self.is_over.then(|| self.skips.pop_front()).flatten();
-        release_empty(&mut self.skips);
-        skip
-    }
-
-    /// Returns the milliseconds until the gap is to be reported to the next member.
-    fn next_in(&self, now: u64) -> Option<u64> {
-        if self.is_over && !self.skips.is_empty() {
-            return Some(0);
-        }
-        Some(self.next_close_at()?.saturating_sub(now))
-    }
-}
-
-/// Returns the elements of both, sorted and without duplicates.
-fn merged<T: Ord>(old: VecDeque<T>, new: Vec<T>) -> VecDeque<T> {
-    let mut all = Vec::from(old);
-    all.extend(new);
-    all.sort_unstable();
-    all.dedup();
-    all.into()
-}
-
-fn release_empty<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() {
-        *queue = VecDeque::new();
-    }
-}
-
-/// When all topics are subscribed again, their members are closed within this time, so that not all clients reconnect at
-/// once.
-const GAP_SPREAD_MILLIS: u64 = 5000;
 
 /// Maximum members to which a gap is reported in one turn, which takes some milliseconds.
 const GAP_REPORTS_PER_TURN: usize = 1024;

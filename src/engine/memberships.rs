@@ -160,14 +160,21 @@ impl Engine {
     /// See `Context::publish_local`.
     pub(crate) fn publish_local(&mut self, topic: &str, message: Message<'_>) -> usize {
         match self.find_to_publish(topic) {
-            Some(topic) => self.publish_to(topic, message),
+            Some(topic) => self.publish_to(topic, message, None),
             None => 0,
         }
     }
 
-    /// Publishes to all members of the topic.
-    pub(crate) fn publish_to(&mut self, topic: TopicKey, message: Message<'_>) -> usize {
-        let members = self.topics.publish(topic, message, None, &mut self.buffers);
+    /// Publishes to all members of the topic, except the one at the index `except`, which must have no unclaimed bytes.
+    pub(crate) fn publish_to(
+        &mut self,
+        topic: TopicKey,
+        message: Message<'_>,
+        except: Option<usize>,
+    ) -> usize {
+        let members = self
+            .topics
+            .publish(topic, message, except, &mut self.buffers);
         self.stats.messages_out += members as u64;
         members
     }
@@ -202,11 +209,7 @@ impl Engine {
             self.claim_before_message(slot);
             self.queue_flush(slot);
         }
-        let members = self
-            .topics
-            .publish(topic, message, index, &mut self.buffers);
-        self.stats.messages_out += members as u64;
-        members
+        self.publish_to(topic, message, index)
     }
 
     /// Returns the topic of that name, if a publication to it has an effect. Creates the topic if only its replay was set.

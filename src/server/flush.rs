@@ -21,6 +21,7 @@ use crate::engine::operations::write_slices;
 use crate::engine::session::{Kind, Phase, Session};
 use crate::engine::{Engine, Published};
 use crate::handler::Handler;
+use crate::id::Id;
 use crate::outbound::{Topics, TurnBuffer};
 use crate::proto::Stage;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -147,10 +148,15 @@ impl Engine {
     /// Resumes reading of the sessions that were deferred, now that members have caught up.
     fn resume_deferred(&mut self) {
         while let Some(id) = self.deferred.pop() {
-            if let Some(session) = self.session_mut(id) {
-                session.is_deferred = false;
-                self.queue_read(id.slot as usize);
-            }
+            self.resume_reading(id);
+        }
+    }
+
+    /// Resumes reading of one session that was deferred. Has no effect if it has ended.
+    pub(crate) fn resume_reading(&mut self, id: Id) {
+        if let Some(session) = self.session_mut(id) {
+            session.is_deferred = false;
+            self.queue_read(id.slot as usize);
         }
     }
 
