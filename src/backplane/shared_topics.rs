@@ -12,6 +12,7 @@ use super::{Backplane, BackplaneError, BackplaneOptions, BackplaneStats};
 use crate::engine::sources::Ready;
 use crate::id::Id;
 use crate::names::Names;
+use crate::outbound::TopicKey;
 use crate::proto::Message;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -88,7 +89,8 @@ enum Link {
 #[derive(Debug)]
 struct SharedTopic {
     name: Arc<str>,
-    has_members: bool,
+    /// The topic on this server, as long as it has members.
+    local: Option<TopicKey>,
     subscription: Subscription,
     /// Number of SUBSCRIBEs that were not confirmed.
     unconfirmed: u32,
@@ -115,6 +117,18 @@ enum Subscription {
 enum Change {
     Subscribe(u32),
     Unsubscribe(u32),
+}
+
+/// Where a publication of the broker is to be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// To the members of a topic.
+    Members(TopicKey),
+    /// The topic has no members. It may retain the messages for replay.
+    NoMembers,
+    /// The newest subscription to the topic is not confirmed. Messages may be missing between two that arrive before that,
+    /// because an UNSUBSCRIBE and a SUBSCRIBE are in transit.
+    NotSubscribed,
 }
 
 /// Why a publication was refused.
@@ -209,37 +223,47 @@ impl SharedTopics {
     }
 
     /// Called when a session has joined a topic that had no members.
-    pub(crate) fn first_member_joined(&mut self, name: &Arc<str>) {
-        if name.len() > NAME_BYTES_MAX {
-            return;
-        }
-        let index = self.find_or_insert(name);
-        let topic = &mut self.topics[index as usize];
-        topic.has_members = true;
-        if topic.subscription == Subscription::None && self.is_connected() {
-            self.request(index);
+    pub(crate) fn first_member_joined(&mut self, name: &Arc<str>, local: TopicKey) {
+        if name.len() <= NAME_BYTES_MAX {
+            let index = self.find_or_insert(name);
+            self.topics[index as usize].local = Some(local);
+            self.subscribe(index);
         }
     }
 
     /// Called when a topic is to retain messages for replay. Subscribes to the topic, even if it has no members.
     pub(crate) fn retain(&mut self, name: &Arc<str>, now: u64) {
-        let index = self.names.get(name);
-        if !index.is_some_and(|index| self.topics[index as usize].has_members) {
-            self.first_member_joined(name);
-            self.last_member_left(name, now);
+        if name.len() <= NAME_BYTES_MAX {
+            let index = self.find_or_insert(name);
+            if self.topics[index as usize].local.is_none() {
+                self.subscribe(index);
+                self.abandon(index, now);
+            }
         }
     }
 
     /// Called when the last member of a topic has left.
     pub(crate) fn last_member_left(&mut self, name: &str, now: u64) {
-        if let Some(index) = self.names.get(name) {
-            let topic = &mut self.topics[index as usize];
-            if mem::take(&mut topic.has_members) {
-                topic.abandonments += 1;
-                self.abandoned
-                    .push_back((now + UNSUBSCRIBE_DELAY_MILLIS, index));
-            }
+        if let Some(index) = self.names.get(name)
+            && self.topics[index as usize].local.take().is_some()
+        {
+            self.abandon(index, now);
         }
+    }
+
+    /// Subscribes to a topic, unless that was done before.
+    fn subscribe(&mut self, index: u32) {
+        let topic = &self.topics[index as usize];
+        if topic.subscription == Subscription::None && self.is_connected() {
+            self.request(index);
+        }
+    }
+
+    /// Lets the subscription to a topic end after [`UNSUBSCRIBE_DELAY_MILLIS`].
+    fn abandon(&mut self, index: u32, now: u64) {
+        self.topics[index as usize].abandonments += 1;
+        self.abandoned
+            .push_back((now + UNSUBSCRIBE_DELAY_MILLIS, index));
     }
 
     /// Ends the subscriptions of topics that have had no member for [`UNSUBSCRIBE_DELAY_MILLIS`], unless `is_retained`
@@ -252,13 +276,11 @@ impl SharedTopics {
             let topic = &mut self.topics[index as usize];
             topic.abandonments -= 1;
             // The entry remains when a member joins. If all members leave again, a newer entry is due later.
-            if topic.has_members || topic.abandonments > 0 {
+            if topic.local.is_some() || topic.abandonments > 0 {
                 continue;
             }
             if is_retained(&topic.name) {
-                topic.abandonments += 1;
-                self.abandoned
-                    .push_back((now + UNSUBSCRIBE_DELAY_MILLIS, index));
+                self.abandon(index, now);
                 continue;
             }
             match topic.subscription {
@@ -272,13 +294,13 @@ impl SharedTopics {
         }
     }
 
-    /// Adds a message to the batch of a topic.
+    /// Adds a message to the batch of a topic. Returns the topic on this server, if it has members.
     pub(crate) fn publish(
         &mut self,
         name: &str,
         message: Message<'_>,
         except: Option<Id>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<TopicKey>, Refused> {
         if message.len() > self.options.message_bytes_max || name.len() > NAME_BYTES_MAX {
             self.stats.refused += 1;
             return Err(Refused::TooLong);
@@ -309,7 +331,7 @@ impl SharedTopics {
         topic.messages += 1;
         self.batch_bytes += topic.batch.len() - before;
         self.stats.publications += 1;
-        Ok(())
+        Ok(topic.local)
     }
 
     /// Passes the subscriptions and publications of the turn to the backplane.
@@ -343,7 +365,7 @@ impl SharedTopics {
             topic.messages = 0;
             batch.clear();
             // A topic with members often has publications in the next turn, too.
-            if batch.capacity() <= BATCH_BYTES_RETAINED && topic.has_members {
+            if batch.capacity() <= BATCH_BYTES_RETAINED && topic.local.is_some() {
                 topic.batch = batch;
             }
             self.remove_if_unused(index);
@@ -388,7 +410,7 @@ impl SharedTopics {
         };
         // A topic with an entry in `abandoned` lost its last member less than a second ago, or retains messages.
         let wanted = self.topics.iter();
-        let wanted = wanted.filter(|(_, topic)| topic.has_members || topic.abandonments > 0);
+        let wanted = wanted.filter(|(_, topic)| topic.local.is_some() || topic.abandonments > 0);
         for index in wanted.map(|(index, _)| index as u32).collect::<Vec<_>>() {
             self.request(index);
         }
@@ -571,13 +593,16 @@ impl SharedTopics {
         batches
     }
 
-    /// Returns whether messages of a topic are to be delivered: its newest subscription is confirmed. Before that, there may
-    /// be messages missing between two that arrive, because an UNSUBSCRIBE and a SUBSCRIBE are in transit.
-    pub(crate) fn is_subscribed(&self, name: &str) -> bool {
+    /// Returns where a publication to a topic is to be delivered.
+    pub(crate) fn destination(&self, name: &str) -> Destination {
         let index = self.names.get(name);
-        index.is_some_and(|index| {
-            self.topics[index as usize].subscription == Subscription::Confirmed
-        })
+        let topic = index.map(|index| &self.topics[index as usize]);
+        match topic.filter(|topic| topic.subscription == Subscription::Confirmed) {
+            Some(topic) => topic
+                .local
+                .map_or(Destination::NoMembers, Destination::Members),
+            None => Destination::NotSubscribed,
+        }
     }
 
     /// Returns the names of all topics in the table: among them all that have members or retained messages.
@@ -649,7 +674,7 @@ impl SharedTopics {
         }
         let index = self.topics.insert(SharedTopic {
             name: Arc::clone(name),
-            has_members: false,
+            local: None,
             subscription: Subscription::None,
             unconfirmed: 0,
             batch: Vec::new(),
@@ -665,7 +690,7 @@ impl SharedTopics {
     /// Removes a topic that nothing refers to.
     fn remove_if_unused(&mut self, index: u32) {
         let topic = &self.topics[index as usize];
-        let is_unused = !topic.has_members
+        let is_unused = topic.local.is_none()
             && topic.subscription == Subscription::None
             && topic.unconfirmed == 0
             && topic.messages == 0

@@ -9,7 +9,9 @@ use super::Engine;
 use super::session::{Phase, id};
 use crate::backplane::gap::Gap;
 use crate::backplane::payload;
-use crate::backplane::shared_topics::{NAME_BYTES_MAX, NOT_READY, Refused, SharedTopics};
+use crate::backplane::shared_topics::{
+    Destination, NAME_BYTES_MAX, NOT_READY, Refused, SharedTopics,
+};
 use crate::backplane::{
     Backplane, BackplaneContext, BackplaneError, BackplaneEvent, BackplaneOptions, BackplaneStats,
 };
@@ -39,9 +41,9 @@ impl Engine {
     pub(crate) fn share_topics(&mut self, options: BackplaneOptions) -> usize {
         let origin = RandomState::new().hash_one(()).to_be_bytes();
         let mut topics = SharedTopics::new(options, origin, self.now);
-        let (with_members, retained) = self.topics.names();
-        for name in with_members {
-            topics.first_member_joined(name);
+        let (with_members, retained) = self.topics.used();
+        for topic in with_members {
+            topics.first_member_joined(self.topics.name(topic), topic);
         }
         for name in retained {
             topics.retain(name, self.now);
@@ -147,11 +149,13 @@ impl Engine {
             Ok(messages) => shared.topics.stats.messages_in += messages as u64,
             Err(error) => return shared.topics.count_invalid(name, &error.to_string()),
         }
-        if !shared.topics.is_subscribed(name) {
-            return;
-        }
-        let Some(topic) = self.find_to_publish(name) else {
-            return;
+        let topic = match shared.topics.destination(name) {
+            Destination::Members(topic) => topic,
+            Destination::NoMembers => match self.find_to_publish(name) {
+                Some(topic) => topic,
+                None => return,
+            },
+            Destination::NotSubscribed => return,
         };
         for one in payload::publications(payload) {
             match one.except {
@@ -307,12 +311,12 @@ impl Engine {
             return 0;
         }
         match shared.topics.publish(name, message, except) {
-            Ok(()) => {
+            Ok(topic) => {
                 if let Some(slot) = self.reading {
                     shared.topics.is_publisher_to_wait |= shared.topics.is_blocked();
                     self.sessions[slot as usize].is_publisher = true;
                 }
-                self.subscribers(name)
+                topic.map_or(0, |topic| self.topics.member_count(topic))
             }
             Err(refused) => {
                 if let Some(slot) = self.reading
@@ -414,7 +418,8 @@ impl Engine {
     /// Called when a session has joined the topic as its first member.
     pub(crate) fn share_topic(&mut self, topic: TopicKey) {
         if let Some(shared) = &mut self.shared {
-            shared.topics.first_member_joined(self.topics.name(topic));
+            let name = self.topics.name(topic);
+            shared.topics.first_member_joined(name, topic);
         }
     }
 

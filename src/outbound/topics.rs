@@ -388,15 +388,17 @@ impl Topics {
         topic.is_some_and(|topic| topic.replay_cost() > 0) || self.settings(name).replay.is_some()
     }
 
-    /// Returns the names of the topics with members, and the names that retain messages.
+    /// Returns the topics with members, and the names that retain messages.
     #[cfg(feature = "backplane")]
-    pub(crate) fn names(&self) -> (Vec<&Arc<str>>, Vec<&Arc<str>>) {
-        let topics = self.topics.iter().map(|(_, topic)| topic);
-        let with_members = topics.filter(|topic| !topic.members.is_empty());
+    pub(crate) fn used(&self) -> (Vec<TopicKey>, Vec<&Arc<str>>) {
+        let topics = self.topics.iter();
+        let with_members = topics.filter(|(_, topic)| !topic.members.is_empty());
         let settings = self.settings.iter();
         let retained = settings.filter(|(_, settings)| settings.replay.is_some());
         (
-            with_members.map(|topic| &topic.name).collect(),
+            with_members
+                .map(|(index, _)| TopicKey(index as u32))
+                .collect(),
             retained.map(|(name, _)| name).collect(),
         )
     }
