@@ -16,6 +16,7 @@ pub(crate) mod gap;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+pub(crate) mod last_messages;
 pub mod memory;
 mod outbox;
 pub(crate) mod payload;
@@ -299,8 +300,8 @@ pub struct BackplaneStats {
     pub members_notified: u64,
     /// Messages that were accepted for publication, including those that still wait to be written.
     pub publications: u64,
-    /// Batches in which these messages were passed to the backplane: one for each topic and turn, or several if it is longer
-    /// than 256 KiB. Each is one publication at the broker.
+    /// Batches of these messages: one for each topic and turn, or several if it is longer than 256 KiB. Each is one
+    /// publication at the broker.
     pub batches: u64,
     /// Batches that were written to a connection that has ended before the broker acknowledged them.
     pub unacknowledged: u64,

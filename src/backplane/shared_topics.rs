@@ -40,7 +40,7 @@ pub(crate) struct SharedTopics {
     batch_bytes: usize,
     /// The last value of [`Backplane::outbox_bytes`].
     outbox_bytes: usize,
-    /// Batches that were passed to the backplane, and are neither acknowledged nor lost.
+    /// Batches that are neither acknowledged nor lost, including those of this turn.
     batches_pending: u64,
     /// Sessions that are not read because they have published while [`is_blocked`](Self::is_blocked) returned `true`.
     waiting: Vec<Id>,
@@ -321,10 +321,18 @@ impl SharedTopics {
         };
         let topic = &mut self.topics[index as usize];
         let before = topic.batch.len();
-        if topic.messages == 0 {
+        let is_first = topic.messages == 0;
+        let is_divided =
+            !is_first && before - topic.ends.last().unwrap_or(&0) + message.len() > BATCH_BYTES_MAX;
+        if is_first {
             self.dirty.push(index);
-        } else if before - topic.ends.last().unwrap_or(&0) + message.len() > BATCH_BYTES_MAX {
+        }
+        if is_divided {
             topic.ends.push(before);
+        }
+        if is_first || is_divided {
+            self.batches_pending += 1;
+            self.stats.batches += 1;
         }
         let except = except.map(|id| (self.origin, id));
         payload::append(&mut topic.batch, message, except);
@@ -358,8 +366,6 @@ impl SharedTopics {
             let mut from = 0;
             for to in mem::take(&mut topic.ends).into_iter().chain([batch.len()]) {
                 backplane.publish(&topic.name, &batch[from..to]);
-                self.batches_pending += 1;
-                self.stats.batches += 1;
                 from = to;
             }
             topic.messages = 0;
@@ -454,6 +460,16 @@ impl SharedTopics {
         if let Link::Subscribing { held, .. } = &mut self.link {
             *held = held.saturating_sub(batches);
         }
+    }
+
+    /// Returns the number of batches that were acknowledged or lost.
+    pub(crate) fn batches_done(&self) -> u64 {
+        self.stats.batches - self.batches_pending
+    }
+
+    /// Returns whether there are batches that the broker is expected to acknowledge soon.
+    pub(crate) fn awaits_acknowledgements(&self) -> bool {
+        self.is_connected() && self.batches_pending > 0
     }
 
     /// Returns `true` once for each connection: when all topics of its beginning are subscribed and the publications that waited for the

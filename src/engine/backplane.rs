@@ -8,6 +8,7 @@
 use super::Engine;
 use super::session::{Phase, id};
 use crate::backplane::gap::Gap;
+use crate::backplane::last_messages::LastMessages;
 use crate::backplane::payload;
 use crate::backplane::shared_topics::{
     Destination, NAME_BYTES_MAX, NOT_READY, Refused, SharedTopics,
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) topics: SharedTopics,
     /// Members to which a gap is to be reported.
     gap: Gap,
+    /// Sessions that a stop is about to close.
+    last_messages: LastMessages,
     /// The permanent error of an attempt to connect, before the first connection. The server stops with it.
     fatal: Option<BackplaneError>,
 }
@@ -52,6 +55,7 @@ impl Engine {
         self.shared = Some(Box::new(Shared {
             topics,
             gap: Gap::default(),
+            last_messages: LastMessages::default(),
             fatal: None,
         }));
         payload_bytes_max
@@ -395,12 +399,42 @@ impl Engine {
         true
     }
 
+    /// Called when a stop is about to close the session. Returns whether the Close waits for messages that the session has
+    /// published: [`close_returned`](Self::close_returned) then closes the session. Until then, it is not read.
+    pub(crate) fn wait_for_last_messages(&mut self, slot: usize) -> bool {
+        let id = self.id_of(slot);
+        let Some(shared) = &mut self.shared else {
+            return false;
+        };
+        let session = &mut self.sessions[slot];
+        if !session.is_publisher || !shared.topics.awaits_acknowledgements() {
+            return false;
+        }
+        session.is_deferred = true;
+        let batches = shared.topics.stats.batches;
+        shared.last_messages.add(id, batches, self.now);
+        true
+    }
+
+    /// Closes the sessions whose last messages have come back. Returns whether no session waits any more.
+    pub(crate) fn close_returned(&mut self) -> bool {
+        while let Some(shared) = &mut self.shared {
+            let done = shared.topics.batches_done();
+            match shared.last_messages.next(done, self.now) {
+                Some(id) => self.close_going_away(id),
+                None => return shared.last_messages.is_empty(),
+            }
+        }
+        true
+    }
+
     /// Returns the milliseconds until there is something to do for the shared topics.
     pub(crate) fn next_shared_in(&self) -> Option<u64> {
         let shared = self.shared.as_ref()?;
         let gap = shared.gap.next_in(self.now);
         let topics = shared.topics.next_in(self.now);
-        gap.into_iter().chain(topics).min()
+        let close = shared.last_messages.next_in(self.now);
+        gap.into_iter().chain(topics).chain(close).min()
     }
 
     /// See [`Context::is_backplane_away`].

@@ -15,6 +15,7 @@ use super::deadlines::{Deadline, Millis};
 use super::session::{Ending, InputEnd, Kind, Phase, id};
 use super::{Engine, Spread, Stop};
 use crate::error::{Error, Limit, Side};
+use crate::id::Id;
 use crate::proto::{HttpResponse, Stage};
 use crate::stream::Transport;
 use std::io::{self, ErrorKind};
@@ -311,13 +312,28 @@ impl Engine {
         while spread.next_at(self.unclosed.len()) <= self.now
             && let Some(id) = self.unclosed.pop()
         {
-            if let Some(slot) = self.open_slot(id) {
-                self.close_slot(slot, 1001, "the server is shutting down", None);
+            #[cfg(feature = "backplane")]
+            if let Some(slot) = self.open_slot(id)
+                && self.wait_for_last_messages(slot)
+            {
+                continue;
             }
+            self.close_going_away(id);
+        }
+        #[cfg(feature = "backplane")]
+        if !self.close_returned() {
+            return;
         }
         if self.unclosed.is_empty() {
             self.unclosed = Vec::new();
             self.stop = Stop::Until(self.now + self.config.shutdown_grace.as_millis() as u64);
+        }
+    }
+
+    /// Closes a session with code 1001, if it is still open.
+    pub(super) fn close_going_away(&mut self, id: Id) {
+        if let Some(slot) = self.open_slot(id) {
+            self.close_slot(slot, 1001, "the server is shutting down", None);
         }
     }
 

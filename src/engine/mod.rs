@@ -386,10 +386,12 @@ impl Engine {
         let deadline = self.deadlines.next_in(self.now as Millis).map(u64::from);
         let timer = self.timers.next_in(self.now);
         let stop = match self.stop {
-            Stop::Spreading(spread) => {
+            Stop::Spreading(spread) if !self.unclosed.is_empty() => {
                 let next = spread.next_at(self.unclosed.len());
                 Some(next.saturating_sub(self.now))
             }
+            // The last sessions wait for the broker.
+            Stop::Spreading(_) => None,
             Stop::Until(end) => Some(end.saturating_sub(self.now)),
             Stop::No | Stop::Asked | Stop::Now => None,
         };

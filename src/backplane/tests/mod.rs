@@ -2,6 +2,7 @@
 
 mod faults;
 mod simulation;
+mod stop;
 mod topics;
 
 use super::BackplaneOptions;
