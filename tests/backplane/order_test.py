@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import os
+import ssl
 
 from members import OPTIONS, Topic
 from servers import TestCase
@@ -87,6 +88,53 @@ class Order(TestCase):
         self.assertEqual(sender.code, 1009)
         self.assertTrue(other.is_open)
         self.assertEqual((await servers[0].metrics())["refused"], 1)
+
+    async def test_what_a_client_sends_after_its_join_arrives(self):
+        """The first message follows the upgrade at once, to a topic that the server does not know or has just left."""
+        redis = self.redis()
+        servers = [self.server(redis.url()) for _ in range(2)]
+        for server in servers:
+            await self.eventually(server.is_whole, "the server is connected to Redis")
+
+        async def join_and_send(server, path, text):
+            async with connect(server.url + path, **OPTIONS) as socket:
+                await socket.send(text)
+                async with asyncio.timeout(10):
+                    while await socket.recv() != text:
+                        pass
+
+        for number in range(300):
+            # Each topic twice per server: the second time it is subscribed, or about to be unsubscribed.
+            clients = [join_and_send(server, f"/topic/{number // 2}", f"{number} {index}")
+                       for index, server in enumerate(servers)]
+            await asyncio.gather(*clients)
+
+    async def test_client_with_tls_waits_for_a_slow_broker_and_loses_nothing(self):
+        """The limits of the outbox apply to it, also to what a record holds."""
+        redis = self.redis()
+        server = self.server(redis.url(), "--tls-self-signed", "--broker-outbox", "2M", listen="tls:127.0.0.1:0")
+        await self.eventually(server.is_whole, "the server is connected to Redis")
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        messages = [f"{number} ".ljust(50_000, "x") for number in range(200)]
+        async with connect(server.url + "/chat", ssl=context, **OPTIONS) as socket:
+            redis.cli("CLIENT", "PAUSE", "2000", "ALL")
+            sender = asyncio.create_task(self.send_all(socket, messages))
+
+            async def is_waiting():
+                return (await server.metrics())["waiting_sessions"] == 1
+            await self.eventually(is_waiting, "the sender waits")
+            self.assertLessEqual((await server.metrics())["outbox_bytes"], 2 << 20)
+            for message in messages:
+                async with asyncio.timeout(20):
+                    self.assertEqual(await socket.recv(), message)
+            await sender
+        metrics = await server.metrics()
+        self.assertEqual((metrics["gaps"], metrics["refused"], metrics["waiting_sessions"]), (0, 0, 0))
+
+    async def send_all(self, socket, messages):
+        for message in messages:
+            await socket.send(message)
 
     async def test_other_paths_and_prefixes_are_separate(self):
         redis = self.redis()

@@ -4,7 +4,10 @@ use super::*;
 use crate::config::LagPolicy;
 use crate::context::Context;
 use crate::proto::Message;
+use crate::router::Router;
 use crate::server::testing::opening;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 #[test]
@@ -428,4 +431,49 @@ fn publishers_wait_above_half_of_the_outbox_and_continue_once_it_is_empty() {
     let lengths: Vec<_> = texts(&mut one, listener).iter().map(String::len).collect();
     let mib = 1 << 20;
     assert_eq!(lengths, [mib, mib, mib, mib - 1000, 2000, 8]);
+}
+
+/// Routes with a topic each. `nested`: a router inside of a route.
+#[test]
+fn a_gap_is_reported_to_the_route_whose_session_is_the_member() {
+    let broker = Broker::new();
+    let config = Config {
+        lag_policy: LagPolicy::Skip,
+        ..Config::default()
+    };
+    let seen = Reports::default();
+    let route = |name| Reporter(name, seen.clone());
+    let nested = Router::new()
+        .route("/c/1", route("one"))
+        .route("/c/2", route("two"));
+    let router = Router::new()
+        .route("/a", route("a"))
+        .route("/b", route("b"))
+        .route("/c/*", nested);
+    let mut one = server_with(&broker, config, router);
+    let ids = ["/a", "/c/2", "/c/1"].map(|path| one.connect(path));
+    broker.stop();
+    one.run();
+    broker.start();
+    one.advance(Duration::from_secs(1));
+    let mut reports = seen.take();
+    reports.sort_unstable();
+    let expected = [("a", ids[0]), ("one", ids[2]), ("two", ids[1])];
+    assert_eq!(reports, expected);
+}
+
+/// The names of routes, and the sessions of which a gap was reported to them.
+type Reports = Rc<RefCell<Vec<(&'static str, Id)>>>;
+
+struct Reporter(&'static str, Reports);
+
+impl Handler for Reporter {
+    fn on_open(&mut self, cx: &mut Context<'_>, id: Id) {
+        cx.subscribe(id, "all");
+    }
+    fn on_message(&mut self, _: &mut Context<'_>, _: Id, _: Message<'_>) {}
+    fn on_gap(&mut self, _: &mut Context<'_>, id: Id, topic: &str) {
+        assert_eq!(topic, "all");
+        self.1.borrow_mut().push((self.0, id));
+    }
 }

@@ -370,3 +370,25 @@ fn a_topic_with_a_name_above_the_maximum_is_refused() {
     let close = "Close(1009, \"the message is too long to publish\")";
     assert_eq!(texts(&mut one, a)[..2], ["false", close]);
 }
+
+/// SUBSCRIBE precedes PUBLISH on the one connection, also if an UNSUBSCRIBE is in transit.
+#[test]
+fn what_a_client_publishes_after_its_join_comes_back() {
+    let broker = Broker::new();
+    let mut one = server(&broker);
+    broker.hold();
+    let first = one.connect("/chat");
+    one.send(first, "a");
+    broker.release();
+    assert_eq!(texts(&mut one, first), ["a"]);
+    one.hang_up(first);
+    for delay in [0, 999, 1000, 1001] {
+        broker.hold();
+        one.advance(Duration::from_millis(delay));
+        let next = one.connect("/chat");
+        one.send(next, "b");
+        broker.release();
+        assert_eq!(texts(&mut one, next), ["b"], "after {delay} ms");
+        one.hang_up(next);
+    }
+}
