@@ -6,6 +6,7 @@
 //! - Each client receives a part of that order: no message twice, none out of order, none that was not published.
 //! - A client that has missed a message was closed with 1013 or reported to `on_gap`, once for each gap.
 //! - At the end, when everything is connected, a client that was not closed has received everything up to the newest message.
+//! - A client without a gap receives all of its own messages, from its join on.
 //! - A publication that the broker has not processed is counted: as unacknowledged, discarded or refused.
 
 use super::*;
@@ -39,6 +40,7 @@ fn servers_at_one_broker() {
     if count >= SEEDS {
         let Totals {
             received,
+            returned,
             closed_in_gaps,
             reported_gaps,
             missed,
@@ -47,6 +49,7 @@ fn servers_at_one_broker() {
         } = total;
         for count in [
             received,
+            returned,
             closed_in_gaps,
             reported_gaps,
             missed,
@@ -61,6 +64,8 @@ fn servers_at_one_broker() {
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
     received: usize,
+    /// Messages of clients without a gap that have come back to them.
+    returned: usize,
     closed_in_gaps: usize,
     reported_gaps: usize,
     missed: usize,
@@ -92,6 +97,7 @@ struct Member {
     server: usize,
     id: Id,
     topic: usize,
+    sent: Vec<String>,
     received: Vec<String>,
     close: Option<u16>,
 }
@@ -187,6 +193,7 @@ impl Run {
             server,
             id,
             topic,
+            sent: Vec::new(),
             received: Vec::new(),
             close: None,
         });
@@ -197,7 +204,7 @@ impl Run {
             return;
         }
         let member = self.random.below(self.members.len());
-        let member = &self.members[member];
+        let member = &mut self.members[member];
         if member.close.is_some() {
             return;
         }
@@ -208,6 +215,7 @@ impl Run {
             };
             let text = format!("{} {filler}", self.sent);
             self.servers[member.server].send(member.id, text);
+            member.sent.push(self.sent.to_string());
             self.sent += 1;
         }
     }
@@ -344,6 +352,14 @@ impl Run {
             member.received,
             order
         );
+        // The subscription precedes the first message that a client sends, so its own messages come back from the first on.
+        if member.close.is_none() && !member.received.iter().any(|one| one == GAP) {
+            for one in &member.sent {
+                let is_published = order.contains(one);
+                assert_eq!(member.received.contains(one), is_published, "{one}");
+                total.returned += usize::from(is_published);
+            }
+        }
         if !self.is_skip {
             assert!(!member.received.iter().any(|one| one == GAP));
         }
