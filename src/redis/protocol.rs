@@ -533,11 +533,13 @@ impl Protocol {
         }
     }
 
-    /// Processes an error reply. An error ends the connection, unless it answers a command of the fence. The errors of a
-    /// publication and of a subscription cannot be distinguished, because a subscription that succeeds has no reply. Brokers
-    /// refuse a publication or a subscription only because of their configuration or a running script.
+    /// Processes an error reply. An error ends the connection, unless the broker will never permit a command of the fence. The
+    /// errors of a publication and of a subscription cannot be distinguished, because a subscription that succeeds has no
+    /// reply. Brokers refuse a publication or a subscription only because of their configuration or a running script.
     fn refused(&mut self, text: Range<usize>, now: Instant) -> Result<(), BackplaneError> {
-        if let Some(Reply::ClientList { .. } | Reply::ClientKill { .. }) = self.replies.front() {
+        if let Some(Reply::ClientList { .. } | Reply::ClientKill { .. }) = self.replies.front()
+            && refusal::is_lasting(self.input.slice(text.clone()))
+        {
             self.pop_reply(now)?;
             self.earlier = None;
             if !mem::replace(&mut self.is_fence_refusal_logged, true) {

@@ -28,6 +28,13 @@ pub(super) fn error(reply: &[u8], password: Option<&str>, prefix: &str) -> Backp
     BackplaneError::permanent(format!("the broker {advice} ({shown})"))
 }
 
+/// Returns whether the broker refuses a command because it lacks the command or the user lacks a permission. Other errors, such
+/// as `BUSY` during a script, concern this moment only.
+pub(super) fn is_lasting(reply: &[u8]) -> bool {
+    let code = reply.split(|byte| *byte == b' ').next();
+    matches!(code, Some(b"NOPERM" | b"ERR"))
+}
+
 /// Returns the text of a reply as it may be logged: on one line, at most [`TEXT_CHARS_MAX`] characters, without the password.
 pub(super) fn shown(reply: &[u8], password: Option<&str>) -> String {
     // A copy of a long text would need several times its memory. A password that begins in the part that is shown is whole.

@@ -435,6 +435,34 @@ fn another_client_with_the_number_of_the_earlier_connection_is_not_killed() {
 }
 
 #[test]
+fn a_script_that_runs_during_the_greeting_does_not_save_the_earlier_connection() {
+    let busy = "-BUSY Redis is busy running a script.\r\n";
+    let there = verbatim("id=7 addr=1.2.3.4:5 name=wsloop-deadbeef age=9 db=0\n");
+    let list = "$4\r\nLIST\r\n$2\r\nID\r\n$1\r\n7\r\n";
+    let mut script = Script::established();
+    script.protocol.disconnected();
+    // The reply to CLIENT LIST, then the reply to CLIENT KILL.
+    for is_listed in [false, true] {
+        script.protocol.connected(script.now, 0xdead_beef);
+        assert!(script.output().contains(list), "listed: {is_listed}");
+        if is_listed {
+            let welcome = script
+                .welcome()
+                .replacen(HELLO, &[HELLO, &there].concat(), 1);
+            assert_eq!(script.receive(&welcome), []);
+            assert!(script.output().contains("KILL"));
+        } else {
+            assert_eq!(script.receive(HELLO), []);
+        }
+        let seen = script.receive(busy);
+        assert!(matches!(&seen[..], [Seen::Failed(_)]), "{seen:?}");
+        script.protocol.disconnected();
+    }
+    script.protocol.connected(script.now, 0xdead_beef);
+    assert!(script.output().contains(list));
+}
+
+#[test]
 fn after_an_attempt_that_fails_the_next_kills_the_earlier_connection() {
     let mut script = Script::established();
     script.protocol.disconnected();
