@@ -62,8 +62,8 @@ pub(super) struct Protocol {
     liveness: Liveness,
     /// Whether a missing permission for the fence was logged.
     is_fence_refusal_logged: bool,
-    /// Whether a warning about a replica or a cluster was logged.
-    is_topology_logged: bool,
+    /// The warning about a replica or a cluster that was logged at the last `HELLO`.
+    topology_warning: Option<&'static str>,
 }
 
 /// Progress of the connection.
@@ -155,7 +155,7 @@ impl Protocol {
             probe_channel: String::new(),
             liveness: Liveness::new(Instant::now()),
             is_fence_refusal_logged: false,
-            is_topology_logged: false,
+            topology_warning: None,
         }
     }
 
@@ -603,8 +603,9 @@ impl Protocol {
             _ => None,
         };
         self.identity.number = value("id").and_then(|id| id.parse().ok());
+        let previous = mem::replace(&mut self.topology_warning, warning);
         if let Some(warning) = warning
-            && !mem::replace(&mut self.is_topology_logged, true)
+            && previous != Some(warning)
         {
             log::warn!("{warning}");
         }

@@ -223,6 +223,22 @@ class Faults(TestCase):
         self.broker.password = None
         await self.end([1, 1, 1])
 
+    async def test_each_failover_to_a_replica_is_logged(self):
+        """A name or an address may lead to the former primary server after a failover."""
+        await self.begin()
+        warning = "the broker is a replica"
+        for number in (1, 2):
+            self.broker.cli("REPLICAOF", "127.0.0.1", "1")
+            self.broker.cli("CLIENT", "KILL", "TYPE", "pubsub")
+            for server in self.servers:
+                await self.eventually(lambda: len(server.lines(warning)) == number, f"warning {number} about a replica")
+            self.broker.cli("REPLICAOF", "NO", "ONE")
+            self.broker.cli("CLIENT", "KILL", "TYPE", "pubsub")
+            for server in self.servers:
+                await self.eventually(server.is_whole, "the server is connected to the primary server")
+            await self.traffic(0.5)
+        await self.end([4, 4, 4])
+
     async def test_maxclients(self):
         await self.begin("--broker-grace", "2")
         # The only client that Redis accepts is the test.
