@@ -49,6 +49,8 @@ pub(super) struct Protocol {
     commands: VecDeque<Command>,
     /// The awaited replies, in order.
     replies: VecDeque<Reply>,
+    /// Number of publications that were acknowledged, and not reported yet.
+    acknowledged: u64,
     /// Number of bytes that were written and not answered, of commands and publications.
     unanswered_bytes: usize,
     /// Number of subscriptions that were written and not confirmed.
@@ -148,6 +150,7 @@ impl Protocol {
             outbox: Outbox::held(),
             commands: VecDeque::new(),
             replies: VecDeque::new(),
+            acknowledged: 0,
             unanswered_bytes: 0,
             confirmations: 0,
             names: Names::default(),
@@ -227,6 +230,7 @@ impl Protocol {
             self.earlier = Some(mem::take(&mut self.identity));
         }
         self.phase = Phase::Away;
+        debug_assert_eq!(self.acknowledged, 0);
         let replies = self.replies.drain(..);
         let unacknowledged = replies
             .filter(|reply| matches!(reply, Reply::Publication { .. }))
@@ -395,22 +399,25 @@ impl Protocol {
     /// Processes elements of the input up to the next event, and returns it. `None`: the rest of the input is empty or an
     /// incomplete element.
     pub(super) fn next(&mut self, now: Instant) -> Result<Option<Step>, BackplaneError> {
-        let mut acknowledged = 0;
         loop {
             let found = match self.reader.read(self.input.unprocessed()) {
                 Ok(Read::Complete(found)) => found,
                 Ok(Read::Incomplete { needed }) => {
                     self.needed = needed;
-                    return Ok((acknowledged > 0).then_some(Step::Acknowledged(acknowledged)));
+                    return Ok(self.acknowledged());
                 }
                 // The next call finds the error again.
-                Err(_) if acknowledged > 0 => return Ok(Some(Step::Acknowledged(acknowledged))),
-                Err(error) => return Err(self.unreadable(error)),
+                Err(error) => {
+                    let step = self.acknowledged();
+                    return step.map_or_else(|| Err(self.unreadable(error)), |step| Ok(Some(step)));
+                }
             };
-            // Consecutive acknowledgements are one step. The next element that is not one, or is an error, is processed by the
-            // next call.
-            if acknowledged > 0 && !self.is_acknowledgement(&found.element) {
-                return Ok(Some(Step::Acknowledged(acknowledged)));
+            // Acknowledgements are one step, at the end of the input or before what may be an error, which the next call
+            // processes.
+            if self.may_fail(&found.element)
+                && let Some(step) = self.acknowledged()
+            {
+                return Ok(Some(step));
             }
             let start = self.input.start();
             self.reader.consume(&found);
@@ -431,7 +438,7 @@ impl Protocol {
                     None
                 }
                 Element::Integer(_) => {
-                    acknowledged += self.integer(now)?;
+                    self.acknowledged += self.integer(now)?;
                     None
                 }
                 Element::Error(text) => {
@@ -454,9 +461,22 @@ impl Protocol {
         }
     }
 
-    fn is_acknowledgement(&self, element: &Element) -> bool {
-        let awaited = self.replies.front();
-        matches!(element, Element::Integer(_)) && matches!(awaited, Some(Reply::Publication { .. }))
+    /// Returns the acknowledgements that were not reported yet, if there are any.
+    fn acknowledged(&mut self) -> Option<Step> {
+        let publications = mem::take(&mut self.acknowledged);
+        (publications > 0).then_some(Step::Acknowledged(publications))
+    }
+
+    /// Returns whether the connection may end with this element.
+    fn may_fail(&self, element: &Element) -> bool {
+        match element {
+            Element::Message { .. }
+            | Element::TooLong { .. }
+            | Element::Subscribed { .. }
+            | Element::Ignored => false,
+            Element::Integer(_) => !matches!(self.replies.front(), Some(Reply::Publication { .. })),
+            Element::Error(_) | Element::Other(_) => true,
+        }
     }
 
     /// Returns the range of the topic in a channel's name, or `None` if the name has another prefix or is not UTF-8.
