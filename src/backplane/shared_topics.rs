@@ -529,7 +529,9 @@ impl SharedTopics {
                 is_grace_over: false,
             },
         };
-        log::warn!("{error}; a gap in all topics, {unacknowledged} publications may be lost");
+        log::warn!(
+            "{error}; a gap in all topics, {unacknowledged} batches of messages may be lost"
+        );
         self.is_to_be_logged(&error);
         self.stats.gaps += 1;
         self.confirmations_missing = 0;

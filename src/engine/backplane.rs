@@ -235,7 +235,7 @@ impl Engine {
         };
         let batches = shared.topics.discard_outbox(backplane);
         log::warn!(
-            "the broker has been away for {:?}: closing {} members with 1013, {batches} publications are dropped",
+            "the broker has been away for {:?}: closing {} members with 1013, {batches} batches of messages are dropped",
             shared.topics.options.grace,
             shared.gap.close_count()
         );
