@@ -75,17 +75,20 @@ macro_rules! redis_flags {
                              same Redis: redis://[USER[:PASSWORD]@]HOST[:PORT]
                              or unix:PATH. All clients receive the messages
                              in the order in which Redis delivers them
-  --redis-password-file FILE read the password from the first line of FILE.
-                             In a URL on the command line, the password is
-                             visible in the list of processes; in the
-                             variable WSLOOP_REDIS it is not
+  --redis-password-file FILE read the password from the first line of FILE,
+                             also if the URL has one. In a URL on the
+                             command line, the password is visible in the
+                             list of processes; in the variable WSLOOP_REDIS
+                             it is not
   --redis-prefix TEXT        channels in Redis are named TEXT plus the path;
                              default wsloop:
   --broker-grace TIME        if Redis is away for longer: close the clients of
                              broadcasts with 1013 (except with --lag skip),
                              and answer /readyz with 503; default 5s
-  --broker-outbox BYTES      messages that wait for Redis, default 8M; above
-                             half of it, clients that send are not read;
+  --broker-outbox BYTES      messages that wait for Redis, default 8M, at
+                             least 64K and 2 x --broker-message-bytes-max;
+                             above half of it, and after one message while
+                             Redis is away, clients that send are not read;
                              above: close 1013
   --broker-message-bytes-max BYTES
                              one message of a broadcast, default 1M; above:

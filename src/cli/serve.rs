@@ -38,6 +38,9 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     }
     #[cfg(feature = "tls")]
     let tls = tls::load(&serve)?;
+    // Before the signals are registered: the file can be a pipe, and SIGTERM must end a process that waits for its writer.
+    #[cfg(feature = "redis")]
+    let broker = serve.redis.as_ref().map(redis::with_password).transpose()?;
     let (listeners, files) = listen::open(&serve)?;
     #[cfg(feature = "tls")]
     tls::check(tls.as_ref(), &listeners)?;
@@ -78,8 +81,8 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     }
     let mut server = Server::new(config(&serve), handler)?;
     #[cfg(feature = "redis")]
-    if let Some(redis) = &serve.redis {
-        let backplane = wsloop::redis::Redis::new(redis::with_password(redis)?);
+    if let (Some(settings), Some(redis)) = (broker, &serve.redis) {
+        let backplane = wsloop::redis::Redis::new(settings);
         server.set_backplane(backplane, redis.options.clone())?;
     }
     // Registered before the URLs are printed, so that a program that waits for a URL can stop the server immediately.

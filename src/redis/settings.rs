@@ -2,6 +2,8 @@
 
 use std::fmt;
 #[cfg(unix)]
+use std::os::unix::net::SocketAddr;
+#[cfg(unix)]
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -140,6 +142,8 @@ pub enum UrlError {
     Encoding,
     /// The path of the Unix socket is empty or relative, or the system has no Unix sockets.
     Path,
+    /// The path of the Unix socket is longer than the system allows.
+    PathLength,
 }
 
 impl fmt::Display for UrlError {
@@ -161,6 +165,7 @@ impl fmt::Display for UrlError {
             }
             Self::Path if cfg!(unix) => "has no absolute path, as in unix:/run/redis.sock",
             Self::Path => "needs a system with Unix sockets",
+            Self::PathLength => "has a longer path than the system allows for Unix sockets (107 bytes on Linux)",
         })
     }
 }
@@ -224,6 +229,9 @@ fn parse_unix(rest: &str) -> Result<Settings, UrlError> {
 fn unix_endpoint(path: &str) -> Result<Endpoint, UrlError> {
     if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
         return Err(UrlError::Path);
+    }
+    if SocketAddr::from_pathname(path).is_err() {
+        return Err(UrlError::PathLength);
     }
     Ok(Endpoint::Unix(path.into()))
 }
@@ -342,6 +350,8 @@ mod tests {
             assert_eq!(url.parse::<Settings>(), Err(UrlError::Path), "{url:?}");
         }
         assert_eq!("redis+unix:/r".parse::<Settings>(), Err(UrlError::Scheme));
+        let long = format!("unix:/{}", "a".repeat(200));
+        assert_eq!(long.parse::<Settings>(), Err(UrlError::PathLength));
     }
 
     #[test]

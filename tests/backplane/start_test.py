@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import subprocess
+import tempfile
 import time
 
 from members import OPTIONS, Topic
@@ -49,6 +50,21 @@ class Start(TestCase):
 
     async def test_password_file_that_does_not_exist(self):
         await self.refused("/no/such/file", "--redis", "redis://127.0.0.1:1", "--redis-password-file", "/no/such/file")
+
+    async def test_sigterm_ends_a_server_that_waits_for_its_password(self):
+        with tempfile.TemporaryDirectory() as directory:
+            pipe = os.path.join(directory, "password")
+            os.mkfifo(pipe)
+            server = subprocess.Popen(
+                [WSLOOP, "serve", "-l", "127.0.0.1:0", "-r", "/chat=broadcast", "--redis", "redis://127.0.0.1:1",
+                 "--redis-password-file", pipe],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(),
+            )
+            self.addCleanup(server.kill)
+            await asyncio.sleep(0.5)
+            self.assertIsNone(server.poll())
+            server.terminate()
+            await self.eventually(lambda: server.poll() is not None, "the server has ended", 5)
 
 
 class Secrets(TestCase):

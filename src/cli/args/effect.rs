@@ -4,7 +4,7 @@
 
 #[cfg(feature = "redis")]
 use super::redis;
-use super::{FORWARDED_HEADER, Listen, REPLAY, Route, ServeArgs, UsageError, limits, variables};
+use super::{FORWARDED_HEADER, Listen, REPLAY, ServeArgs, UsageError, limits, variables};
 use wsloop::Network;
 
 /// A condition without which flags have no effect.
@@ -56,7 +56,6 @@ fn met(serve: &ServeArgs) -> [bool; RULES.len()] {
     let ServeArgs {
         listen,
         sockets,
-        routes,
         config,
         may_inherit,
         ..
@@ -82,10 +81,10 @@ fn met(serve: &ServeArgs) -> [bool; RULES.len()] {
         !config.trusted_proxies.is_empty(),
         // Without a TCP port, only a proxy can name the addresses of clients.
         may_have_tcp || trusts_unix || has_proxied,
-        routes.iter().any(|(_, route)| *route == Route::Broadcast),
+        serve.has_broadcast(),
         serve.replay.is_some(),
         #[cfg(feature = "redis")]
-        routes.iter().any(|(_, route)| *route == Route::Broadcast),
+        serve.has_broadcast(),
         #[cfg(feature = "redis")]
         serve.has_redis(),
     ]

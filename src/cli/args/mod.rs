@@ -359,6 +359,11 @@ struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// Returns whether a route is a broadcast.
+    fn has_broadcast(&self) -> bool {
+        (self.routes.iter()).any(|(_, route)| *route == Route::Broadcast)
+    }
+
     /// Parses a positional argument, which must be the first argument and a command.
     fn read_command(&mut self, word: &str) -> Result<(), UsageError> {
         if self.args_read > 0 {

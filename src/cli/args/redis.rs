@@ -92,7 +92,8 @@ impl ServeArgs {
     }
 }
 
-/// Parses the URL and checks the flags of the broker together. Returns `None` without `--redis`.
+/// Parses the URL and checks the flags of the broker together. Returns `None` without `--redis`, and without a broadcast: then
+/// the URL is that of an ignored variable, because a flag without effect is an error.
 ///
 /// # Errors
 /// The URL is invalid, or the sizes contradict each other. The message names the flag or its variable, never the URL.
@@ -107,6 +108,9 @@ pub(super) fn finish(serve: &ServeArgs) -> Result<Option<RedisSettings>, UsageEr
     else {
         return Ok(None);
     };
+    if !serve.has_broadcast() {
+        return Ok(None);
+    }
     let name = |flag| variables::flag_or_variable(flag, &serve.by_variable);
     let mut settings: Settings = url
         .parse()

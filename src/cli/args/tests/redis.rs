@@ -84,5 +84,6 @@ mod with_redis {
             serve.ignored_variables,
             ["WSLOOP_REDIS needs a broadcast; add -r PATH=broadcast or remove WSLOOP_REDIS"]
         );
+        assert!(serve.redis.is_none(), "an ignored variable has an effect");
     }
 }

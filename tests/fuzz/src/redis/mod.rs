@@ -47,7 +47,8 @@ enum Seen {
     /// The topic, the length of the payload, and how it begins.
     Message(String, usize, Vec<u8>),
     TooLong(String, u64),
-    /// Acknowledgements in a row are one.
+    /// All acknowledgements up to the next failure, write or end of a step: where they are between messages depends on how the
+    /// input is split.
     Acknowledged(u64),
     Failed {
         error: String,
@@ -75,6 +76,8 @@ struct Run<'d> {
     is_established: bool,
     /// Publications that were written completely on this connection, and neither acknowledged nor counted as not.
     unanswered: u64,
+    /// Acknowledgements that are not in `seen` yet.
+    acknowledged: u64,
     received_bytes: usize,
     seen: Vec<Seen>,
 }
@@ -108,6 +111,7 @@ impl<'d> Run<'d> {
             is_linked: false,
             is_established: false,
             unanswered: 0,
+            acknowledged: 0,
             received_bytes: 0,
             seen: Vec::new(),
         }
@@ -121,7 +125,7 @@ impl<'d> Run<'d> {
             let until = deadline.map(|at| at.saturating_duration_since(self.start));
             assert_eq!(self.client.outbox_bytes(), self.calls.outbox_bytes());
             let after = Seen::After(self.client.outbox_bytes(), until);
-            self.seen.push(after);
+            self.note(after);
             steps += 1;
         }
         self.end();
@@ -255,10 +259,19 @@ impl<'d> Run<'d> {
         self.is_established = false;
         self.calls.disconnected();
         self.broker.disconnected();
-        self.seen.push(Seen::Failed {
+        self.note(Seen::Failed {
             error,
             unacknowledged,
         });
+    }
+
+    /// Appends to `seen`, after the acknowledgements.
+    fn note(&mut self, seen: Seen) {
+        let acknowledged = std::mem::take(&mut self.acknowledged);
+        if acknowledged > 0 {
+            self.seen.push(Seen::Acknowledged(acknowledged));
+        }
+        self.seen.push(seen);
     }
 
     /// Counts what the client has allocated since `before`.
@@ -327,7 +340,7 @@ impl<'d> Run<'d> {
         }
         let is_any = !written.is_empty();
         if is_any {
-            self.seen.push(Seen::Written(written));
+            self.note(Seen::Written(written));
         }
         is_any
     }
@@ -394,9 +407,9 @@ impl<'d> Run<'d> {
         match result {
             Ok(Some(seen)) => {
                 self.check_event(&seen);
-                match (self.seen.last_mut(), seen) {
-                    (Some(Seen::Acknowledged(all)), Seen::Acknowledged(count)) => *all += count,
-                    (_, seen) => self.seen.push(seen),
+                match seen {
+                    Seen::Acknowledged(count) => self.acknowledged += count,
+                    seen => self.seen.push(seen),
                 }
                 true
             }
