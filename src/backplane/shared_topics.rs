@@ -427,7 +427,7 @@ impl SharedTopics {
         match is_first {
             true => log::info!("connected to the broker"),
             false => log::info!(
-                "connected to the broker again after {seconds}, {} topics to subscribe to, {} B to publish",
+                "connected to the broker again after {seconds}; topics to subscribe to: {}, bytes to publish: {}",
                 self.confirmations_missing,
                 self.outbox_bytes
             ),
@@ -530,7 +530,8 @@ impl SharedTopics {
             },
         };
         log::warn!(
-            "{error}; a gap in all topics, {unacknowledged} batches of messages may be lost"
+            "{error}; a gap in all topics ({}), {unacknowledged} batches of messages may be lost",
+            self.topics.len()
         );
         self.is_to_be_logged(&error);
         self.stats.gaps += 1;

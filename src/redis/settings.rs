@@ -63,7 +63,7 @@ impl Settings {
     }
 
     /// Sets the prefix: the channel of a topic is the prefix followed by the topic. Servers with the same prefix share
-    /// their topics. Default: `wsloop:`.
+    /// their topics. Default: `wsloop:`. Use a short one, because it is part of each message to and from the broker.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();

@@ -16,7 +16,7 @@ from members import TRY_AGAIN, Echo, Topic
 from servers import FakeRedis, TestCase
 
 # What a person reads in the log about a gap.
-ENDED = r"; a gap in all topics, \d+ batches of messages may be lost"
+ENDED = r"; a gap in all topics \(\d+\), \d+ batches of messages may be lost"
 AGAIN = r"connected to the broker again after"
 WHOLE = r"all topics are subscribed again, \d+\.\d+ s after the gap began"
 GRACE_OVER = r"the broker has been away for .*: closing \d+ members with 1013, \d+ batches of messages are dropped"

@@ -49,12 +49,17 @@ pub(crate) struct RedisSettings {
 impl ServeArgs {
     /// Applies `--redis`. The functions that apply a flag return the reason for a usage error.
     pub(super) fn redis(&mut self, text: &str) -> Result<(), String> {
+        // A variable that a container's platform fills from a file often ends with a line break.
+        let text = text.trim_end_matches(['\r', '\n']);
         self.redis.url = Some(text.to_owned());
         Ok(())
     }
 
     /// Applies `--redis-prefix`.
     pub(super) fn redis_prefix(&mut self, text: &str) -> Result<(), String> {
+        if text.len() > PREFIX_BYTES_MAX {
+            return Err(format!("is longer than {PREFIX_BYTES_MAX} bytes"));
+        }
         self.redis.prefix = Some(text.to_owned());
         Ok(())
     }
@@ -141,3 +146,7 @@ pub(super) const GRACE: &str = "--broker-grace";
 pub(super) const OUTBOX: &str = "--broker-outbox";
 #[cfg(feature = "redis")]
 pub(super) const MESSAGE_BYTES_MAX: &str = "--broker-message-bytes-max";
+
+/// Maximum length of `--redis-prefix`. The prefix is in each message to and from Redis.
+#[cfg(feature = "redis")]
+const PREFIX_BYTES_MAX: usize = 1024;

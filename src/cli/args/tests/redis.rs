@@ -61,6 +61,28 @@ mod with_redis {
     }
 
     #[test]
+    fn a_line_break_at_the_end_of_the_url_is_ignored() {
+        let url = format!("{URL}\r\n");
+        let serve = variables::serve_with(&[("WSLOOP_REDIS", &url)], &["broadcast"]);
+        let redis = serve.redis.unwrap();
+        assert_eq!(redis.settings.to_string(), "redis://host:6380");
+    }
+
+    #[test]
+    fn a_prefix_above_the_maximum_is_an_error() {
+        let prefix = "p".repeat(1024);
+        serve(&["broadcast", "--redis", URL, "--redis-prefix", &prefix]);
+        let error = error(&[
+            "broadcast",
+            "--redis",
+            URL,
+            "--redis-prefix",
+            &(prefix + "p"),
+        ]);
+        assert!(error.ends_with("is longer than 1024 bytes"), "{error}");
+    }
+
+    #[test]
     fn sizes_that_do_not_fit_together_are_an_error_that_names_the_flags() {
         let error = error(&["broadcast", "--redis", URL, "--broker-outbox=1M"]);
         assert_eq!(
