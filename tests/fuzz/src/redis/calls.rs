@@ -133,9 +133,9 @@ impl Calls {
         self.outbox_bytes
     }
 
-    /// Returns the bytes of everything that waits.
+    /// Returns the bytes that everything that waits may need: the buffer in which names are collected doubles as it grows.
     pub(super) fn bytes(&self) -> usize {
-        self.outbox_bytes + self.names_bytes
+        self.outbox_bytes + 2 * self.names_bytes
     }
 
     pub(super) fn check_all_written(&self) {
