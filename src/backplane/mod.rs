@@ -305,7 +305,8 @@ pub struct BackplaneStats {
     pub batches: u64,
     /// Batches that were written to a connection that has ended before the broker acknowledged them.
     pub unacknowledged: u64,
-    /// Batches that were dropped because the broker was away for longer than [`BackplaneOptions::grace`].
+    /// Batches that were dropped because the broker was away for longer than [`BackplaneOptions::grace`], or when the server
+    /// stopped.
     pub discarded: u64,
     /// Messages that were refused: longer than [`BackplaneOptions::message_bytes_max`], or above
     /// [`BackplaneOptions::outbox_bytes_max`].

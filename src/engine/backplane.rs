@@ -296,6 +296,21 @@ impl Engine {
         }
     }
 
+    /// Called when the server has stopped: sends what `on_close` and `on_stop` have published in the last turn, and drops what
+    /// the broker does not accept.
+    pub(crate) fn end_sharing(&mut self, backplane: &mut dyn Backplane) {
+        self.send_shared(backplane);
+        let Some(shared) = &mut self.shared else {
+            return;
+        };
+        let batches = shared.topics.discard_outbox(backplane);
+        if batches > 0 {
+            log::warn!(
+                "stopped while {batches} batches of messages waited for the broker: they are dropped"
+            );
+        }
+    }
+
     /// Publishes to all members of a topic on all servers. Returns the number of members on this server.
     pub(crate) fn publish_shared(
         &mut self,

@@ -16,7 +16,8 @@
 //! 5 s; both times are longer by what the bytes in transit need at 64 KB/s. A probe is a publication to a channel to which
 //! only this connection is subscribed. It is sent when nothing was delivered for 5 s. So a broker that has stopped, a cut
 //! cable, and a broker that answers but does not deliver are detected within 10 s. A pause of 3 s does not end the
-//! connection. The first attempt to connect again follows after 25 to 50 ms, later attempts after up to 400 ms, and after an
+//! connection. The role of the broker is checked every 10 s: a primary server that has become a replica still accepts
+//! publications, but they do not reach the clients of the new primary server. The first attempt to connect again follows after 25 to 50 ms, later attempts after up to 400 ms, and after an
 //! error that an operator must correct after 1 to 2 s.
 
 mod backoff;

@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The state of one client of the broker, over all its connections.
 pub(super) struct Protocol {
@@ -62,6 +62,10 @@ pub(super) struct Protocol {
     /// The channel of this connection's probes.
     probe_channel: String,
     liveness: Liveness,
+    /// Whether the broker was a replica at the beginning of this connection.
+    is_replica: bool,
+    /// When the role of the broker is to be checked again; `None` while the reply is awaited.
+    role_check_at: Option<Instant>,
     /// Whether a missing permission for the fence was logged.
     is_fence_refusal_logged: bool,
     /// The warning about a replica or a cluster that was logged at the last `HELLO`.
@@ -105,11 +109,25 @@ enum Command {
 /// An awaited reply. `bytes`: the length of the command that causes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reply {
-    Publication { bytes: u32 },
-    Probe { bytes: u32 },
-    Hello { bytes: u32 },
-    ClientList { bytes: u32 },
-    ClientKill { bytes: u32 },
+    Publication {
+        bytes: u32,
+    },
+    Probe {
+        bytes: u32,
+    },
+    Hello {
+        bytes: u32,
+    },
+    ClientList {
+        bytes: u32,
+    },
+    ClientKill {
+        bytes: u32,
+    },
+    /// To a `HELLO` that checks the role of the broker.
+    Role {
+        bytes: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +175,8 @@ impl Protocol {
             names_verb: Verb::Subscribe,
             probe_channel: String::new(),
             liveness: Liveness::new(Instant::now()),
+            is_replica: false,
+            role_check_at: None,
             is_fence_refusal_logged: false,
             topology_warning: None,
         }
@@ -175,6 +195,7 @@ impl Protocol {
         debug_assert_eq!(self.phase, Phase::Away);
         self.reader = Reader::new(self.payload_bytes_max.saturating_add(HEADER_BYTES_MAX));
         self.liveness = Liveness::new(now);
+        self.role_check_at = Some(now + ROLE_INTERVAL);
         self.phase = Phase::Greeting {
             deadline: now + RESPONSE_TIMEOUT,
             is_probe_delivered: false,
@@ -340,7 +361,10 @@ impl Protocol {
                         self.liveness.delivery_awaited(now);
                     }
                     self.replies.push_back(reply);
-                    self.liveness.reply_awaited(now);
+                    // Its reply may follow a long message of another server, which proves that the connection works.
+                    if !matches!(reply, Reply::Role { .. }) {
+                        self.liveness.reply_awaited(now);
+                    }
                 }
                 Command::Subscribe(count) => {
                     self.unanswered_bytes -= entry.bytes;
@@ -530,12 +554,21 @@ impl Protocol {
         | Reply::Probe { bytes }
         | Reply::Hello { bytes }
         | Reply::ClientList { bytes }
-        | Reply::ClientKill { bytes }) = reply;
+        | Reply::ClientKill { bytes }
+        | Reply::Role { bytes }) = reply;
         self.unanswered_bytes -= bytes as usize;
         if self.replies.is_empty() {
             self.replies.shrink_to(REPLIES_RETAINED);
         }
-        self.liveness.replied(now, !self.replies.is_empty());
+        if let Reply::Role { .. } = reply {
+            self.role_check_at = Some(now + ROLE_INTERVAL);
+            return Ok(reply);
+        }
+        let is_more_awaited = match self.replies.front() {
+            Some(Reply::Role { .. }) => self.replies.len() > 1,
+            first => first.is_some(),
+        };
+        self.liveness.replied(now, is_more_awaited);
         Ok(reply)
     }
 
@@ -549,7 +582,7 @@ impl Protocol {
                 Ok(0)
             }
             Reply::Hello { .. } => Err(not_resp3()),
-            Reply::ClientList { .. } => Err(unexpected()),
+            Reply::ClientList { .. } | Reply::Role { .. } => Err(unexpected()),
         }
     }
 
@@ -591,6 +624,10 @@ impl Protocol {
                 self.client_list(element);
                 Ok(())
             }
+            Some(Reply::Role { .. }) => {
+                self.pop_reply(now)?;
+                self.role(element)
+            }
             // A publication remains in the list, so that it counts as not acknowledged.
             Some(Reply::Publication { .. } | Reply::Probe { .. } | Reply::ClientKill { .. })
             | None => Err(unexpected()),
@@ -600,23 +637,21 @@ impl Protocol {
     /// Processes the reply to `HELLO`: the properties of the broker.
     fn hello(&mut self, element: Range<usize>) -> Result<(), BackplaneError> {
         let element = self.input.slice(element);
-        let value = |key: &str| {
-            let value = resp::map_value(element, key.as_bytes())?;
-            str::from_utf8(value).ok()
-        };
+        let value = |key: &str| text_value(element, key);
+        self.is_replica = is_replica(element);
         if !resp::is_map(element) || value("proto") != Some("3") {
             return Err(not_resp3());
         }
-        let warning = match (value("mode"), value("role")) {
-            (Some("sentinel"), _) => {
+        let warning = match value("mode") {
+            Some("sentinel") => {
                 return Err(BackplaneError::permanent(
                     "the broker is a Sentinel, which delivers no messages: connect to the primary server",
                 ));
             }
-            (_, Some("replica" | "slave")) => Some(
+            _ if self.is_replica => Some(
                 "the broker is a replica: publications on it do not reach clients of the primary server",
             ),
-            (Some("cluster"), _) => Some(
+            Some("cluster") => Some(
                 "the broker is a cluster: servers that connect to different nodes of it may receive messages in \
                  different orders",
             ),
@@ -630,6 +665,17 @@ impl Protocol {
             log::warn!("{warning}");
         }
         Ok(())
+    }
+
+    /// Processes the reply to a `HELLO` that checks the role. A broker that is made a replica keeps its connections and
+    /// accepts publications, but these do not reach the clients of the new primary server.
+    fn role(&self, element: Range<usize>) -> Result<(), BackplaneError> {
+        match is_replica(self.input.slice(element)) && !self.is_replica {
+            true => Err(BackplaneError::new(
+                "the broker has become a replica: publications on it do not reach clients of the primary server",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Processes the reply to `CLIENT LIST ID`: kills the earlier connection if it still exists.
@@ -678,7 +724,7 @@ impl Protocol {
 
     // Time.
 
-    /// Queues a probe if one is due. Returns an error if the connection is stale, so call it after all input was processed.
+    /// Queues a probe and a check of the role if they are due. Returns an error if the connection is stale, so call it after all input was processed.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), BackplaneError> {
         match self.phase {
             Phase::Away => return Ok(()),
@@ -702,6 +748,11 @@ impl Protocol {
             self.finish_names();
             self.push_probe();
         }
+        if self.role_check_at.is_some_and(|at| at <= now) {
+            self.finish_names();
+            self.role_check_at = None;
+            self.push_command(&["HELLO", "3"], |bytes| Reply::Role { bytes });
+        }
         Ok(())
     }
 
@@ -713,7 +764,9 @@ impl Protocol {
             Phase::Established => {
                 let stale_at = self.liveness.stale_at(self.unanswered_bytes);
                 let probe_at = self.liveness.probe_at().filter(|_| !self.is_probe_queued());
-                stale_at.map(|(at, _)| at).into_iter().chain(probe_at).min()
+                let stale_at = stale_at.map(|(at, _)| at);
+                let all = [stale_at, probe_at, self.role_check_at];
+                all.into_iter().flatten().min()
             }
         }
     }
@@ -724,6 +777,16 @@ impl Protocol {
     }
 }
 
+/// Returns the text of a key in the reply to `HELLO`.
+fn text_value<'a>(reply: &'a [u8], key: &str) -> Option<&'a str> {
+    str::from_utf8(resp::map_value(reply, key.as_bytes())?).ok()
+}
+
+/// Returns whether the reply to `HELLO` is that of a replica.
+fn is_replica(reply: &[u8]) -> bool {
+    matches!(text_value(reply, "role"), Some("replica" | "slave"))
+}
+
 fn unexpected() -> BackplaneError {
     BackplaneError::new("the broker sent a reply that was not asked for")
 }
@@ -731,6 +794,9 @@ fn unexpected() -> BackplaneError {
 fn not_resp3() -> BackplaneError {
     BackplaneError::permanent("the broker does not speak RESP3: Redis 7 or Valkey is needed")
 }
+
+/// Time between two checks of the broker's role.
+const ROLE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Maximum channels of one SUBSCRIBE or UNSUBSCRIBE. The broker answers 512 channels with some 20 KB.
 const NAMES_MAX: usize = 512;

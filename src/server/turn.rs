@@ -148,10 +148,9 @@ pub(crate) fn turn(
         }
     }
     let has_stopped = engine.is_stopping() && engine.len() == 0;
-    // What `on_close` and `on_stop` have published in the last turn.
     #[cfg(feature = "backplane")]
     if has_stopped && let Some(backplane) = environment.backplane() {
-        engine.send_shared(backplane);
+        engine.end_sharing(backplane);
     }
     Ok(has_stopped)
 }

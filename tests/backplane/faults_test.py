@@ -239,6 +239,15 @@ class Faults(TestCase):
             await self.traffic(0.5)
         await self.end([4, 4, 4])
 
+    async def test_primary_that_becomes_a_replica_is_a_gap(self):
+        """It keeps its connections and accepts publications, which do not reach the new primary server."""
+        await self.begin()
+        self.broker.cli("REPLICAOF", "127.0.0.1", "1")
+        for server in self.servers:
+            await self.eventually(lambda: server.lines("has become a replica"), "the new role is noticed")
+        self.broker.cli("REPLICAOF", "NO", "ONE")
+        await self.end([1, 1, 1])
+
     async def test_maxclients(self):
         await self.begin("--broker-grace", "2")
         # The only client that Redis accepts is the test.

@@ -294,6 +294,8 @@ fn a_stop_ends_while_the_broker_is_away() {
     one.send(a, "y");
     one.with_context(|cx| cx.stop());
     assert!(one.has_stopped());
+    let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
+    assert_eq!((stats.publications, stats.discarded), (1, 1));
 }
 
 /// The input of a whole read stayed in memory for each client that had not published before.

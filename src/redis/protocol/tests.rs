@@ -21,6 +21,7 @@ enum Seen {
 
 const HELLO: &str = "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n$5\r\nproto\r\n:3\r\n\
     $2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";
+const ROLE_CHECK: &str = "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
 const PROBE_CHANNEL: &str = "wsloop:probe:00000000deadbeef";
 
 fn push(kind: &str, channel: &str, last: &str) -> String {
@@ -87,6 +88,16 @@ impl Script {
             all.extend(self.write(usize::MAX));
         }
         String::from_utf8(all).unwrap()
+    }
+
+    /// As [`output`](Self::output), without a check of the role, which is answered.
+    fn output_besides_role(&mut self) -> String {
+        let output = self.output();
+        let rest = output.replace(ROLE_CHECK, "");
+        if rest.len() < output.len() {
+            assert_eq!(self.receive(HELLO), []);
+        }
+        rest
     }
 
     /// Writes once, at most `bytes_max` bytes. Returns them.
@@ -625,11 +636,14 @@ fn a_silent_connection_is_probed_and_stale_if_only_replies_come() {
     for _ in 0..3 {
         script.wait(4999);
         assert_eq!(script.stale(), None);
-        assert_eq!(script.output(), "");
+        assert_eq!(script.output_besides_role(), "");
         script.wait(1);
         assert_eq!(script.stale(), None);
         assert_eq!(script.stale(), None);
-        assert_eq!(script.output(), published(PROBE_CHANNEL, "probe"));
+        assert_eq!(
+            script.output_besides_role(),
+            published(PROBE_CHANNEL, "probe")
+        );
         script.wait(100);
         let seen = script.receive(&[":1\r\n", &message(PROBE_CHANNEL, "probe")].concat());
         assert_eq!(seen, []);
@@ -639,7 +653,7 @@ fn a_silent_connection_is_probed_and_stale_if_only_replies_come() {
     let stale = loop {
         script.wait(100);
         script.protocol.publish("/a", b"x");
-        let replies = script.output().matches("PUBLISH").count();
+        let replies = script.output_besides_role().matches("PUBLISH").count();
         let _ = script.receive(&":1\r\n".repeat(replies));
         if let Some(stale) = script.stale() {
             break stale;
@@ -657,7 +671,7 @@ fn messages_of_others_make_probes_unnecessary() {
         let seen = script.receive(&message("wsloop:/a", "x"));
         assert_eq!(seen.len(), 1);
         assert_eq!(script.stale(), None);
-        assert_eq!(script.output(), "");
+        assert_eq!(script.output_besides_role(), "");
     }
     // So do the parts of a message that takes a minute to arrive.
     let long = message("wsloop:/a", &"x".repeat(60));
@@ -666,7 +680,8 @@ fn messages_of_others_make_probes_unnecessary() {
     for byte in last.as_bytes() {
         script.wait(1000);
         assert_eq!(script.stale(), None);
-        assert_eq!(script.output(), "");
+        let output = script.output();
+        assert!(output.is_empty() || output == ROLE_CHECK, "{output}");
         let _ = script.receive_in_steps(&[*byte], 1);
     }
 }
@@ -773,6 +788,77 @@ fn a_reply_that_waited_in_the_socket_while_the_process_was_stopped_is_in_time() 
     script.wait(60_000);
     assert_eq!(script.receive(":1\r\n"), [Seen::Acknowledged(1)]);
     assert_eq!(script.stale(), None);
-    assert_eq!(script.output(), published(PROBE_CHANNEL, "probe"));
+    let probe = published(PROBE_CHANNEL, "probe");
+    assert_eq!(script.output(), probe + ROLE_CHECK);
     assert_eq!(script.stale(), None);
+}
+
+#[test]
+fn a_broker_that_becomes_a_replica_is_detected_within_10_s() {
+    let replica = HELLO.replace("$6\r\nmaster", "$5\r\nslave");
+    let mut script = Script::established();
+    for _ in 0..3 {
+        script.wait(9999);
+        let _ = script.receive(&message("wsloop:/a", "x"));
+        assert_eq!(script.stale(), None);
+        assert_eq!(script.output(), "");
+        script.wait(1);
+        assert_eq!(script.protocol.deadline(), Some(script.now));
+        assert_eq!(script.stale(), None);
+        assert_eq!(script.output(), ROLE_CHECK);
+        assert_eq!(script.receive(HELLO), []);
+    }
+    script.wait(10_000);
+    let _ = script.receive(&message("wsloop:/a", "x"));
+    script.protocol.publish("/a", b"x");
+    assert_eq!(script.stale(), None);
+    assert!(script.output().ends_with(ROLE_CHECK));
+    let seen = script.receive(&[":0\r\n", &replica].concat());
+    let [Seen::Acknowledged(1), Seen::Failed(error)] = &seen[..] else {
+        panic!("{seen:?}");
+    };
+    assert!(error.contains("has become a replica"), "{error}");
+    // A broker that was a replica from the beginning is used, and may become a primary server.
+    script.protocol.disconnected();
+    script.protocol.connected(script.now, 0xdead_beef);
+    let _ = script.output();
+    let answers = [&*replica, &verbatim("")].concat();
+    let welcome = script.welcome().replacen(HELLO, &answers, 1);
+    assert_eq!(script.receive(&welcome), [Seen::Connected]);
+    for reply in [&*replica, HELLO] {
+        script.wait(10_000);
+        let _ = script.receive(&message("wsloop:/a", "x"));
+        assert_eq!(script.stale(), None);
+        assert_eq!(script.output(), ROLE_CHECK);
+        assert_eq!(script.receive(reply), []);
+    }
+}
+
+#[test]
+fn a_check_of_the_role_behind_a_long_message_does_not_make_the_connection_stale() {
+    let mut script = Script::established();
+    script.wait(10_000);
+    let long = message("wsloop:/a", &"x".repeat(60));
+    let (first, last) = long.split_at(long.len() - 62);
+    let _ = script.receive(first);
+    assert_eq!(script.stale(), None);
+    assert_eq!(script.output(), ROLE_CHECK);
+    for byte in last.as_bytes() {
+        script.wait(1000);
+        assert_eq!(script.stale(), None);
+        let _ = script.receive_in_steps(&[*byte], 1);
+    }
+    assert_eq!(script.output(), "");
+    assert_eq!(script.receive(HELLO), []);
+    // The reply to a publication is awaited, whatever is before it.
+    script.wait(10_000);
+    let _ = script.receive(&message("wsloop:/a", "x"));
+    assert_eq!(script.stale(), None);
+    script.protocol.publish("/a", b"x");
+    assert!(script.output().contains("HELLO"));
+    assert_eq!(script.receive(HELLO), []);
+    script.wait(4999);
+    assert_eq!(script.stale(), None);
+    script.wait(1);
+    assert!(script.stale().is_some());
 }

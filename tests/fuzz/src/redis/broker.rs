@@ -106,8 +106,14 @@ impl Broker {
     fn process(&mut self, words: &[&[u8]], calls: &mut Calls, is_established: bool) -> u64 {
         let text = |word: &[u8]| String::from_utf8(word.to_vec()).expect("names are UTF-8");
         let verb = text(words[0]);
-        assert_eq!(self.commands == 0, verb == "HELLO", "{verb}");
+        assert!(self.commands > 0 || verb == "HELLO", "{verb}");
         match (&*verb, &words[1..]) {
+            // A check of the role.
+            ("HELLO", [b"3"]) => {
+                assert!(is_established);
+                let answer = hello(self.connections, "standalone", "master");
+                self.answers.extend(answer);
+            }
             ("HELLO", [version, .., name]) => {
                 assert_eq!(*version, b"3");
                 assert_eq!(text(name), self.name());
