@@ -667,7 +667,7 @@ impl Protocol {
         Ok(())
     }
 
-    /// Processes the reply to a `HELLO` that checks the role. A broker that is made a replica keeps its connections and
+    /// Processes the reply to a `HELLO` that checks the role. A broker that is made a replica closes no connection and
     /// accepts publications, but these do not reach the clients of the new primary server.
     fn role(&self, element: Range<usize>) -> Result<(), BackplaneError> {
         match is_replica(self.input.slice(element)) && !self.is_replica {

@@ -240,7 +240,7 @@ class Faults(TestCase):
         await self.end([4, 4, 4])
 
     async def test_primary_that_becomes_a_replica_is_a_gap(self):
-        """It keeps its connections and accepts publications, which do not reach the new primary server."""
+        """It closes no connection and accepts publications, which do not reach the new primary server."""
         await self.begin()
         self.broker.cli("REPLICAOF", "127.0.0.1", "1")
         for server in self.servers:
