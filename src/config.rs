@@ -170,7 +170,8 @@ pub struct Config {
 
     /// Time over which a graceful stop spreads the Closes of the open sessions, evenly, so that the clients of a large
     /// server do not all connect to the next one in the same second. Default 0: all sessions are closed at once.
-    /// Sessions that are not closed yet continue meanwhile, but the listeners are closed already.
+    /// Sessions that are not closed yet continue meanwhile, but the listeners are closed already. With a backplane, the
+    /// Close of a session that has published waits for its messages to come back, for at most another second.
     pub stop_spread: Duration,
 
     /// Maximum time that a graceful stop waits for peers to answer Close 1001, from the last Close on. Default 10 s;

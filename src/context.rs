@@ -635,9 +635,9 @@ impl<'a> Context<'a> {
 
     /// Stops the server gracefully: [`Handler::on_stop`](crate::Handler::on_stop) is called, the listeners are closed,
     /// and every session gets Close 1001, all at once or spread over
-    /// [`Config::stop_spread`](crate::Config::stop_spread). Sessions that have not ended within
-    /// [`Config::shutdown_grace`](crate::Config::shutdown_grace) after the last Close are terminated. A second call
-    /// terminates all sessions immediately.
+    /// [`Config::stop_spread`](crate::Config::stop_spread), which also describes a wait for the backplane. Sessions that have
+    /// not ended within [`Config::shutdown_grace`](crate::Config::shutdown_grace) after the last Close are terminated. A
+    /// second call terminates all sessions immediately.
     pub fn stop(&mut self) {
         self.engine.stop();
     }

@@ -1,4 +1,4 @@
-//! [`LastMessages`]: sessions that a stop closes when the messages that they have published last have come back.
+//! [`LastMessages`]: sessions whose Close a stop delays until their last messages were delivered to them.
 
 use crate::id::Id;
 use std::collections::VecDeque;
@@ -9,16 +9,17 @@ use std::collections::VecDeque;
 /// another server, and all members would receive them twice.
 #[derive(Debug, Default)]
 pub(crate) struct LastMessages {
-    /// Sessions with batches that the broker has not acknowledged, in the order in which they were added.
+    /// Sessions that wait for the acknowledgement of all batches that existed when they were added, in that order.
     unacknowledged: VecDeque<Waiting>,
-    /// The other sessions, and when they are to be closed, in the order of these times.
+    /// Sessions whose batches were acknowledged or lost, with the time of the Close, in the order of these times.
     acknowledged: VecDeque<(u64, Id)>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     id: Id,
-    /// The session's last message is in one of this number of batches, counted from the start of the server.
+    /// [`BackplaneStats::batches`](super::BackplaneStats::batches) when the session was added: all its messages are in these
+    /// batches.
     batches: u64,
     deadline: u64,
 }
@@ -61,7 +62,7 @@ impl LastMessages {
         self.unacknowledged.is_empty() && self.acknowledged.is_empty()
     }
 
-    /// Returns the milliseconds until a session is to be closed, even if the broker acknowledges nothing.
+    /// Returns the milliseconds until the next Close if no acknowledgement arrives before.
     pub(crate) fn next_in(&self, now: u64) -> Option<u64> {
         let acknowledged = self.acknowledged.front().map(|(close_at, _)| *close_at);
         let deadline = self.unacknowledged.front().map(|waiting| waiting.deadline);
@@ -70,9 +71,10 @@ impl LastMessages {
     }
 }
 
-/// Maximum milliseconds that a Close waits for the broker.
+/// Maximum milliseconds that a Close waits for acknowledgements. Then the session is closed without its last messages. A
+/// broker that is reachable acknowledges within milliseconds, and a stop must not take long.
 const ACKNOWLEDGEMENT_MILLIS_MAX: u64 = 1000;
 
-/// Milliseconds from the acknowledgement of a session's last message to its Close. Redis 7.0 delivers a publication before it
-/// acknowledges it, later versions after that, at once. Then a long publication may take some more reads.
+/// Milliseconds between the acknowledgement and the Close. Since Redis 7.2, the acknowledgement precedes the publication, and
+/// a read may end between them.
 const DELIVERY_MILLIS: u64 = 20;

@@ -114,7 +114,9 @@ pub enum BackplaneEvent<'a> {
         /// The length of the payload.
         bytes: u64,
     },
-    /// The broker has processed the oldest publications of this server that were not acknowledged yet.
+    /// The broker has processed the oldest publications of this server that were not acknowledged yet. If this server is
+    /// subscribed to their topics, they were delivered to it before this event, or are delivered within milliseconds: a stop
+    /// relies on it.
     Acknowledged {
         /// Their number.
         publications: u64,

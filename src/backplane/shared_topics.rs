@@ -89,7 +89,7 @@ enum Link {
 #[derive(Debug)]
 struct SharedTopic {
     name: Arc<str>,
-    /// The topic on this server, as long as it has members.
+    /// The key of the topic in the engine's table; `None` while no session on this server is a member.
     local: Option<TopicKey>,
     subscription: Subscription,
     /// Number of SUBSCRIBEs that were not confirmed.
@@ -126,8 +126,8 @@ pub(crate) enum Destination {
     Members(TopicKey),
     /// The topic has no members. It may retain the messages for replay.
     NoMembers,
-    /// The newest subscription to the topic is not confirmed. Messages may be missing between two that arrive before that,
-    /// because an UNSUBSCRIBE and a SUBSCRIBE are in transit.
+    /// The newest SUBSCRIBE is not confirmed. The publication belongs to an earlier subscription, and later ones may be
+    /// missing, so it is dropped.
     NotSubscribed,
 }
 
@@ -251,7 +251,7 @@ impl SharedTopics {
         }
     }
 
-    /// Subscribes to a topic, unless that was done before.
+    /// Requests the subscription to a topic, if the broker is connected and none is requested or confirmed.
     fn subscribe(&mut self, index: u32) {
         let topic = &self.topics[index as usize];
         if topic.subscription == Subscription::None && self.is_connected() {
@@ -259,7 +259,7 @@ impl SharedTopics {
         }
     }
 
-    /// Lets the subscription to a topic end after [`UNSUBSCRIBE_DELAY_MILLIS`].
+    /// Schedules the end of the subscription to a topic, in [`UNSUBSCRIBE_DELAY_MILLIS`], unless a session joins before.
     fn abandon(&mut self, index: u32, now: u64) {
         self.topics[index as usize].abandonments += 1;
         self.abandoned
@@ -467,13 +467,19 @@ impl SharedTopics {
         self.stats.batches - self.batches_pending
     }
 
-    /// Returns whether there are batches that the broker is expected to acknowledge soon.
-    pub(crate) fn awaits_acknowledgements(&self) -> bool {
-        self.is_connected() && self.batches_pending > 0
+    /// Returns whether messages of this server may come back from the broker soon. If the broker is connected and has
+    /// acknowledged all of them, the last one may still be incomplete.
+    pub(crate) fn may_return_messages(&self) -> bool {
+        self.is_connected() || self.batches_pending > 0 && !self.is_given_up()
     }
 
-    /// Returns `true` once for each connection: when all topics of its beginning are subscribed and the publications that waited for the
-    /// connection are acknowledged.
+    /// Returns whether there is no connection.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        !self.is_connected()
+    }
+
+    /// Returns `true` once for each connection: when the topics that were requested at its start are subscribed, and the
+    /// publications that waited for the connection are acknowledged.
     pub(crate) fn becomes_whole(&mut self, now: u64) -> bool {
         let Link::Subscribing {
             since,
@@ -530,7 +536,7 @@ impl SharedTopics {
             },
         };
         log::warn!(
-            "{error}; a gap in all topics ({}), {unacknowledged} batches of messages may be lost",
+            "{error}; a gap in all {} topics; {unacknowledged} batches of messages may be lost",
             self.topics.len()
         );
         self.is_to_be_logged(&error);

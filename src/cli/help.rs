@@ -86,10 +86,11 @@ macro_rules! redis_flags {
                              broadcasts with 1013 (except with --lag skip),
                              and answer /readyz with 503; default 5s
   --broker-outbox BYTES      messages that wait for Redis, default 8M, at
-                             least 64K and 2 x --broker-message-bytes-max;
-                             above half of it, and after one message while
-                             Redis is away, clients that send are not read;
-                             above: close 1013
+                             least 64K and 2 x --broker-message-bytes-max.
+                             Reading from a client that sends stops when half
+                             of it is in use, and after its first message
+                             while Redis is away. A message that exceeds it:
+                             close 1013
   --broker-message-bytes-max BYTES
                              one message of a broadcast, default 1M; above:
                              close 1009

@@ -22,8 +22,8 @@ pub(super) fn with_password(redis: &RedisSettings) -> io::Result<Settings> {
     }
 }
 
-/// Reads the first line of a file, up to one byte above the maximum: an endless file, such as a device, must not fill the
-/// memory.
+/// Reads the first line of a file, at most the maximum and a line break. The limit prevents an endless file, such as a device,
+/// from filling the memory.
 fn read_password(path: &str) -> io::Result<String> {
     let mut line = String::new();
     let file = File::open(path)?.take(PASSWORD_BYTES_MAX as u64 + 2);

@@ -38,7 +38,8 @@ pub(super) fn run(serve: Serve) -> io::Result<()> {
     }
     #[cfg(feature = "tls")]
     let tls = tls::load(&serve)?;
-    // Before the signals are registered: the file can be a pipe, and SIGTERM must end a process that waits for its writer.
+    // Before the signals are registered: the file can be a named pipe, and SIGTERM must end the process while it waits for the
+    // pipe's writer.
     #[cfg(feature = "redis")]
     let broker = serve.redis.as_ref().map(redis::with_password).transpose()?;
     let (listeners, files) = listen::open(&serve)?;

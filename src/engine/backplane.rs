@@ -5,8 +5,8 @@
 //! before the flush phase. They are delivered only when they come back from the broker, so that their order is the same on
 //! every server.
 
-use super::Engine;
 use super::session::{Phase, id};
+use super::{Engine, Stop};
 use crate::backplane::gap::Gap;
 use crate::backplane::last_messages::LastMessages;
 use crate::backplane::payload;
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) topics: SharedTopics,
     /// Members to which a gap is to be reported.
     gap: Gap,
-    /// Sessions that a stop is about to close.
+    /// Sessions whose Close in a stop waits for the broker.
     last_messages: LastMessages,
     /// The permanent error of an attempt to connect, before the first connection. The server stops with it.
     fatal: Option<BackplaneError>,
@@ -282,6 +282,10 @@ impl Engine {
             return;
         };
         let topics = &mut shared.topics;
+        // A message that is published after the Close of its sender would be published again by the client.
+        if matches!(self.stop, Stop::Until(_)) && topics.is_disconnected() {
+            topics.discard_outbox(backplane);
+        }
         let has_unsent = topics.has_unsent();
         if has_unsent {
             topics.send(backplane);
@@ -296,8 +300,8 @@ impl Engine {
         }
     }
 
-    /// Called when the server has stopped: sends what `on_close` and `on_stop` have published in the last turn, and drops what
-    /// the broker does not accept.
+    /// Called when the server has stopped: sends what `on_close` and `on_stop` have published in the last turn, and drops the
+    /// batches that cannot be written at once.
     pub(crate) fn end_sharing(&mut self, backplane: &mut dyn Backplane) {
         self.send_shared(backplane);
         let Some(shared) = &mut self.shared else {
@@ -414,18 +418,19 @@ impl Engine {
         true
     }
 
-    /// Called when a stop is about to close the session. Returns whether the Close waits for messages that the session has
-    /// published: [`close_returned`](Self::close_returned) then closes the session. Until then, it is not read.
+    /// Called when a stop is about to close the session. Returns whether the Close is delayed until the session's publications
+    /// have come back: [`close_returned`](Self::close_returned) then closes the session. The session is not read meanwhile.
     pub(crate) fn wait_for_last_messages(&mut self, slot: usize) -> bool {
         let id = self.id_of(slot);
         let Some(shared) = &mut self.shared else {
             return false;
         };
         let session = &mut self.sessions[slot];
-        if !session.is_publisher || !shared.topics.awaits_acknowledgements() {
+        if !session.is_publisher || !shared.topics.may_return_messages() {
             return false;
         }
         session.is_deferred = true;
+        session.awaits_close = true;
         let batches = shared.topics.stats.batches;
         shared.last_messages.add(id, batches, self.now);
         true

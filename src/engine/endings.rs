@@ -303,8 +303,8 @@ impl Engine {
         self.close_due();
     }
 
-    /// Closes the sessions that are due in a stop that closes them one after the other. The wait for the peers' Closes
-    /// begins with the last one.
+    /// Closes the sessions that are due in a stop that closes them one after the other. Sessions that have published to a
+    /// broker are closed when it has returned their messages. `shutdown_grace` begins after the last Close.
     pub(crate) fn close_due(&mut self) {
         let Stop::Spreading(spread) = self.stop else {
             return;

@@ -390,7 +390,7 @@ impl Engine {
                 let next = spread.next_at(self.unclosed.len());
                 Some(next.saturating_sub(self.now))
             }
-            // The last sessions wait for the broker.
+            // All remaining Closes wait for the broker: `next_shared_in` has their time.
             Stop::Spreading(_) => None,
             Stop::Until(end) => Some(end.saturating_sub(self.now)),
             Stop::No | Stop::Asked | Stop::Now => None,

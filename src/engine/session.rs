@@ -61,7 +61,11 @@ pub(crate) struct Session {
     pub(crate) is_paused_by_handler: bool,
     /// The session published while more than `UNCLAIMED_BYTES_MAX` published bytes were unclaimed. The stream is not
     /// read until the members of the topics have claimed enough of them.
+    /// In a server with a broker also: the session waits for the broker (`SharedTopics::is_blocked`), or for its Close.
     pub(crate) is_deferred: bool,
+    /// A stop closes the session when its last messages have come back from the broker. Reading does not resume before that.
+    #[cfg(feature = "backplane")]
+    pub(crate) awaits_close: bool,
     /// Whether a message of the session was published to a shared topic.
     #[cfg(feature = "backplane")]
     pub(crate) is_publisher: bool,
@@ -238,6 +242,8 @@ impl Session {
             is_above_high_water: false,
             is_paused_by_handler: false,
             is_deferred: false,
+            #[cfg(feature = "backplane")]
+            awaits_close: false,
             #[cfg(feature = "backplane")]
             is_publisher: false,
             has_unchecked_claims: false,

@@ -102,7 +102,7 @@ impl Client {
         Ok(step.map(|step| self.0.event(step)))
     }
 
-    /// Queues a probe if one is due.
+    /// Queues a probe and a check of the role if they are due.
     ///
     /// # Errors
     /// Why the connection is stale.

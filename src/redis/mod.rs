@@ -16,9 +16,16 @@
 //! 5 s; both times are longer by what the bytes in transit need at 64 KB/s. A probe is a publication to a channel to which
 //! only this connection is subscribed. It is sent when nothing was delivered for 5 s. So a broker that has stopped, a cut
 //! cable, and a broker that answers but does not deliver are detected within 10 s. A pause of 3 s does not end the
-//! connection. The role of the broker is checked every 10 s: a primary server that has become a replica still accepts
-//! publications, but they do not reach the clients of the new primary server. The first attempt to connect again follows after 25 to 50 ms, later attempts after up to 400 ms, and after an
+//! connection. The first attempt to connect again follows after 25 to 50 ms, later attempts after up to 400 ms, and after an
 //! error that an operator must correct after 1 to 2 s.
+//!
+//! Answers follow what the broker has sent before. On a link that transfers less than about 200 KB/s, a message of 1 MiB from
+//! another server can delay them for more than 5 s, and so end the connection.
+//!
+//! # Replicas
+//!
+//! A primary server that has become a replica closes no connection and accepts publications, but these do not reach the clients
+//! of the new primary server. So the role of the broker is checked every 10 s, and a change ends the connection.
 
 mod backoff;
 mod command;

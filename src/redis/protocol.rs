@@ -64,7 +64,7 @@ pub(super) struct Protocol {
     liveness: Liveness,
     /// Whether the broker was a replica at the beginning of this connection.
     is_replica: bool,
-    /// When the role of the broker is to be checked again; `None` while the reply is awaited.
+    /// When the role of the broker is to be checked again; `None` from the queuing of a check until its reply.
     role_check_at: Option<Instant>,
     /// Whether a missing permission for the fence was logged.
     is_fence_refusal_logged: bool,
@@ -251,7 +251,6 @@ impl Protocol {
             self.earlier = Some(mem::take(&mut self.identity));
         }
         self.phase = Phase::Away;
-        debug_assert_eq!(self.acknowledged, 0);
         let replies = self.replies.drain(..);
         let unacknowledged = replies
             .filter(|reply| matches!(reply, Reply::Publication { .. }))
@@ -264,7 +263,8 @@ impl Protocol {
         self.needed = 1;
         self.unanswered_bytes = 0;
         self.confirmations = 0;
-        unacknowledged as u64
+        // Acknowledgements behind which a push has not arrived completely count as missing: the event was not returned.
+        unacknowledged as u64 + mem::take(&mut self.acknowledged)
     }
 
     // Methods for the calls of the WebSocket server.
@@ -361,7 +361,8 @@ impl Protocol {
                         self.liveness.delivery_awaited(now);
                     }
                     self.replies.push_back(reply);
-                    // Its reply may follow a long message of another server, which proves that the connection works.
+                    // A check of the role does not start the timeout: its reply may be delayed by a long push, and other
+                    // commands detect a dead connection.
                     if !matches!(reply, Reply::Role { .. }) {
                         self.liveness.reply_awaited(now);
                     }
@@ -392,9 +393,14 @@ impl Protocol {
     pub(super) fn received(&mut self, bytes: usize, now: Instant) {
         self.input.filled(bytes);
         // A long message may take longer than `RESPONSE_TIMEOUT` to arrive, so a part of a push counts as one.
-        if self.reader.is_discarding() || self.input.unprocessed().first() == Some(&b'>') {
+        if self.is_within_push() {
             self.liveness.pushed(now);
         }
+    }
+
+    /// Returns whether the unprocessed input begins with a push.
+    fn is_within_push(&self) -> bool {
+        self.reader.is_discarding() || self.input.unprocessed().first() == Some(&b'>')
     }
 
     /// Returns the bytes in a range of the last step.
@@ -428,7 +434,11 @@ impl Protocol {
                 Ok(Read::Complete(found)) => found,
                 Ok(Read::Incomplete { needed }) => {
                     self.needed = needed;
-                    return Ok(self.acknowledged());
+                    // Since Redis 7.2, the acknowledgement of a publication precedes its delivery.
+                    return Ok(match self.is_within_push() {
+                        true => None,
+                        false => self.acknowledged(),
+                    });
                 }
                 // The next call finds the error again.
                 Err(error) => {
@@ -436,8 +446,8 @@ impl Protocol {
                     return step.map_or_else(|| Err(self.unreadable(error)), |step| Ok(Some(step)));
                 }
             };
-            // Acknowledgements are one step, at the end of the input or before what may be an error, which the next call
-            // processes.
+            // Acknowledgements are collected and returned as one step: at the end of the input, or before an element that may
+            // be an error. The next call processes that element.
             if self.may_fail(&found.element)
                 && let Some(step) = self.acknowledged()
             {
@@ -491,7 +501,7 @@ impl Protocol {
         (publications > 0).then_some(Step::Acknowledged(publications))
     }
 
-    /// Returns whether the connection may end with this element.
+    /// Returns whether processing this element may return an error.
     fn may_fail(&self, element: &Element) -> bool {
         match element {
             Element::Message { .. }
@@ -586,8 +596,8 @@ impl Protocol {
         }
     }
 
-    /// Processes an error reply. An error ends the connection, unless the broker will never permit a command of the fence. The
-    /// errors of a publication and of a subscription cannot be distinguished, because a subscription that succeeds has no
+    /// Processes an error reply. An error ends the connection. Exception: a permanent refusal of `CLIENT LIST` or
+    /// `CLIENT KILL`, which disables the fence. The errors of a publication and of a subscription cannot be distinguished, because a subscription that succeeds has no
     /// reply. Brokers refuse a publication or a subscription only because of their configuration or a running script.
     fn refused(&mut self, text: Range<usize>, now: Instant) -> Result<(), BackplaneError> {
         if let Some(Reply::ClientList { .. } | Reply::ClientKill { .. }) = self.replies.front()
@@ -667,15 +677,22 @@ impl Protocol {
         Ok(())
     }
 
-    /// Processes the reply to a `HELLO` that checks the role. A broker that is made a replica closes no connection and
-    /// accepts publications, but these do not reach the clients of the new primary server.
+    /// Processes the reply to a `HELLO` that checks the role. A broker that is made a replica closes no connection and accepts
+    /// publications, but these do not reach the clients of the new primary server. A replica that is made a primary server has
+    /// not delivered what was published on the previous one since then.
     fn role(&self, element: Range<usize>) -> Result<(), BackplaneError> {
-        match is_replica(self.input.slice(element)) && !self.is_replica {
-            true => Err(BackplaneError::new(
-                "the broker has become a replica: publications on it do not reach clients of the primary server",
-            )),
-            false => Ok(()),
+        let is_replica = is_replica(self.input.slice(element));
+        if is_replica == self.is_replica {
+            return Ok(());
         }
+        Err(BackplaneError::new(match is_replica {
+            true => {
+                "the broker has become a replica: publications on it do not reach clients of the primary server"
+            }
+            false => {
+                "the broker has become a primary server: later publications on the previous one did not reach it"
+            }
+        }))
     }
 
     /// Processes the reply to `CLIENT LIST ID`: kills the earlier connection if it still exists.

@@ -28,8 +28,8 @@ pub(super) fn error(reply: &[u8], password: Option<&str>, prefix: &str) -> Backp
     BackplaneError::permanent(format!("the broker {advice} ({shown})"))
 }
 
-/// Returns whether the broker refuses a command because it lacks the command or the user lacks a permission. Other errors, such
-/// as `BUSY` during a script, concern this moment only.
+/// Returns whether an error is permanent: a missing permission (`NOPERM`), or a command or argument that this version lacks
+/// (`ERR`). Others, such as `BUSY` during a script, are temporary.
 pub(super) fn is_lasting(reply: &[u8]) -> bool {
     let code = reply.split(|byte| *byte == b' ').next();
     matches!(code, Some(b"NOPERM" | b"ERR"))

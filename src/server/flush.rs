@@ -152,9 +152,13 @@ impl Engine {
         }
     }
 
-    /// Resumes reading of one session that was deferred. Has no effect if it has ended.
+    /// Resumes reading of one session that was deferred. Has no effect if it has ended, or if a stop is about to close it.
     pub(crate) fn resume_reading(&mut self, id: Id) {
         if let Some(session) = self.session_mut(id) {
+            #[cfg(feature = "backplane")]
+            if session.awaits_close {
+                return;
+            }
             session.is_deferred = false;
             self.queue_read(id.slot as usize);
         }

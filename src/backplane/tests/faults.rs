@@ -293,6 +293,8 @@ fn a_stop_ends_while_the_broker_is_away() {
     one.send(a, "x");
     one.send(a, "y");
     one.with_context(|cx| cx.stop());
+    // For the messages that wait, a second.
+    one.advance(Duration::from_secs(1));
     assert!(one.has_stopped());
     let stats = one.with_context(|cx| cx.stats().backplane.unwrap());
     assert_eq!((stats.publications, stats.discarded), (1, 1));

@@ -97,8 +97,8 @@ impl ServeArgs {
     }
 }
 
-/// Parses the URL and checks the flags of the broker together. Returns `None` without `--redis`, and without a broadcast: then
-/// the URL is that of an ignored variable, because a flag without effect is an error.
+/// Parses the URL and checks the flags of the broker together. Returns `None` without `--redis`. Also without a broadcast: the
+/// URL then came from a variable, which is ignored with a warning (a flag would be an error).
 ///
 /// # Errors
 /// The URL is invalid, or the sizes contradict each other. The message names the flag or its variable, never the URL.

@@ -90,7 +90,7 @@ impl Script {
         String::from_utf8(all).unwrap()
     }
 
-    /// As [`output`](Self::output), without a check of the role, which is answered.
+    /// Returns the output without a check of the role, and answers the check if there was one.
     fn output_besides_role(&mut self) -> String {
         let output = self.output();
         let rest = output.replace(ROLE_CHECK, "");
@@ -818,7 +818,7 @@ fn a_broker_that_becomes_a_replica_is_detected_within_10_s() {
         panic!("{seen:?}");
     };
     assert!(error.contains("has become a replica"), "{error}");
-    // A broker that was a replica from the beginning is used, and may become a primary server.
+    // A broker that was a replica from the beginning is used, until it becomes a primary server.
     script.protocol.disconnected();
     script.protocol.connected(script.now, 0xdead_beef);
     let _ = script.output();
@@ -830,8 +830,30 @@ fn a_broker_that_becomes_a_replica_is_detected_within_10_s() {
         let _ = script.receive(&message("wsloop:/a", "x"));
         assert_eq!(script.stale(), None);
         assert_eq!(script.output(), ROLE_CHECK);
-        assert_eq!(script.receive(reply), []);
+        let seen = script.receive(reply);
+        assert_eq!(seen.is_empty(), reply == replica, "{seen:?}");
     }
+}
+
+/// Redis 7.2 and later acknowledge a publication before they deliver it.
+#[test]
+fn an_acknowledgement_is_not_reported_while_the_delivery_is_incomplete() {
+    let mut script = Script::established();
+    script.protocol.publish("/a", b"x");
+    let _ = script.output();
+    let delivery = message("wsloop:/a", &"x".repeat(100));
+    let (first, last) = delivery.split_at(60);
+    assert_eq!(script.receive(&[":1\r\n", first].concat()), []);
+    let seen = script.receive(last);
+    assert!(
+        matches!(&seen[..], [Seen::Message(..), Seen::Acknowledged(1)]),
+        "{seen:?}"
+    );
+    // At the end of the connection, it counts as missing.
+    script.protocol.publish("/a", b"x");
+    let _ = script.output();
+    assert_eq!(script.receive(&[":1\r\n", first].concat()), []);
+    assert_eq!(script.protocol.disconnected(), 1);
 }
 
 #[test]

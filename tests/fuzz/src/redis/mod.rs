@@ -47,12 +47,12 @@ enum Seen {
     /// The topic, the length of the payload, and how it begins.
     Message(String, usize, Vec<u8>),
     TooLong(String, u64),
-    /// All acknowledgements up to the next failure, write or end of a step: where they are between messages depends on how the
-    /// input is split.
+    /// An acknowledgement. When it is reported depends on how the input is split, so it is only counted.
     Acknowledged(u64),
+    /// `publications`: those of the connection that were written, whether acknowledged or not.
     Failed {
         error: String,
-        unacknowledged: u64,
+        publications: u64,
     },
     Written(Vec<u8>),
     /// After each step: bytes in the outbox, and time until the deadline.
@@ -76,7 +76,7 @@ struct Run<'d> {
     is_established: bool,
     /// Publications that were written completely on this connection, and neither acknowledged nor counted as not.
     unanswered: u64,
-    /// Acknowledgements that are not in `seen` yet.
+    /// Acknowledgements on this connection.
     acknowledged: u64,
     received_bytes: usize,
     seen: Vec<Seen>,
@@ -125,7 +125,7 @@ impl<'d> Run<'d> {
             let until = deadline.map(|at| at.saturating_duration_since(self.start));
             assert_eq!(self.client.outbox_bytes(), self.calls.outbox_bytes());
             let after = Seen::After(self.client.outbox_bytes(), until);
-            self.note(after);
+            self.seen.push(after);
             steps += 1;
         }
         self.end();
@@ -259,19 +259,11 @@ impl<'d> Run<'d> {
         self.is_established = false;
         self.calls.disconnected();
         self.broker.disconnected();
-        self.note(Seen::Failed {
-            error,
-            unacknowledged,
-        });
-    }
-
-    /// Appends to `seen`, after the acknowledgements.
-    fn note(&mut self, seen: Seen) {
         let acknowledged = std::mem::take(&mut self.acknowledged);
-        if acknowledged > 0 {
-            self.seen.push(Seen::Acknowledged(acknowledged));
-        }
-        self.seen.push(seen);
+        self.seen.push(Seen::Failed {
+            error,
+            publications: acknowledged + unacknowledged,
+        });
     }
 
     /// Counts what the client has allocated since `before`.
@@ -340,7 +332,7 @@ impl<'d> Run<'d> {
         }
         let is_any = !written.is_empty();
         if is_any {
-            self.note(Seen::Written(written));
+            self.seen.push(Seen::Written(written));
         }
         is_any
     }
@@ -499,20 +491,6 @@ impl<'d> Run<'d> {
             self.disconnect("ended".into());
         }
         let rest = self.held - self.calls.bytes() as isize;
-        if std::env::var("DBG").is_ok() {
-            let before = ALLOCATOR.current_usage();
-            let r = self.client.outbox_bytes();
-            drop(std::mem::replace(
-                &mut self.client,
-                Client::new("redis://h".parse().unwrap(), 1),
-            ));
-            eprintln!(
-                "held {} freed {} calls {} outbox {r}",
-                self.held,
-                before as isize - ALLOCATOR.current_usage() as isize,
-                self.calls.bytes()
-            );
-        }
         assert!(
             rest <= REST_BYTES,
             "{rest} B are retained without a connection"
