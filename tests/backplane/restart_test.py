@@ -72,17 +72,24 @@ class RollingRestart(TestCase):
             self.assertEqual((await worker.metrics())["gaps"], 0)
 
     async def test_sigterm_with_publications_in_flight(self):
+        await self.sigterm_with_publications_in_flight(2_000, 500)
+
+    async def test_sigterm_with_long_publications_in_flight(self):
+        """Redis 7.2 and later acknowledge a publication before they deliver it, which takes several reads."""
+        await self.sigterm_with_publications_in_flight(12, 1_000_000)
+
+    async def sigterm_with_publications_in_flight(self, messages, size):
         """What the server has read before it stops is published, and comes back to the sender before its Close."""
         self.broker = self.redis()
-        servers = [self.server(self.broker.url()) for _ in range(2)]
+        servers = [self.server(self.broker.url(), "--lag-bytes-max", "64M") for _ in range(2)]
         topic = Topic(self, servers)
         for number, server in enumerate(servers):
             await self.eventually(server.is_whole, "the server is connected to Redis")
             await topic.join(server, f"m{number}")
         sender = (await topic.join(servers[0], "sender")).session
         await asyncio.sleep(0.3)
-        for number in range(2_000):
-            message = f"sender:{number} ".ljust(500, "x")
+        for number in range(messages):
+            message = f"sender:{number} ".ljust(size, "x")
             sender.sent.append(message)
             await sender.socket.send(message)
         servers[0].signal(signal.SIGTERM)
