@@ -51,6 +51,9 @@ pub(super) struct Protocol {
     replies: VecDeque<Reply>,
     /// Number of publications that were acknowledged, and not reported yet.
     acknowledged: u64,
+    /// How many of them were acknowledged before the last complete push. Since Redis 7.2, the acknowledgement of a publication
+    /// directly precedes its delivery, so theirs are complete.
+    delivered: u64,
     /// Number of bytes that were written and not answered, of commands and publications.
     unanswered_bytes: usize,
     /// Number of subscriptions that were written and not confirmed.
@@ -169,6 +172,7 @@ impl Protocol {
             commands: VecDeque::new(),
             replies: VecDeque::new(),
             acknowledged: 0,
+            delivered: 0,
             unanswered_bytes: 0,
             confirmations: 0,
             names: Names::default(),
@@ -264,6 +268,7 @@ impl Protocol {
         self.unanswered_bytes = 0;
         self.confirmations = 0;
         // Acknowledgements behind which a push has not arrived completely count as missing: the event was not returned.
+        self.delivered = 0;
         unacknowledged as u64 + mem::take(&mut self.acknowledged)
     }
 
@@ -434,24 +439,27 @@ impl Protocol {
                 Ok(Read::Complete(found)) => found,
                 Ok(Read::Incomplete { needed }) => {
                     self.needed = needed;
-                    // Since Redis 7.2, the acknowledgement of a publication precedes its delivery.
-                    return Ok(match self.is_within_push() {
-                        true => None,
-                        false => self.acknowledged(),
-                    });
+                    let publications = match self.is_within_push() {
+                        true => self.delivered,
+                        false => self.acknowledged,
+                    };
+                    return Ok(self.report(publications));
                 }
                 // The next call finds the error again.
                 Err(error) => {
-                    let step = self.acknowledged();
+                    let step = self.report(self.acknowledged);
                     return step.map_or_else(|| Err(self.unreadable(error)), |step| Ok(Some(step)));
                 }
             };
             // Acknowledgements are collected and returned as one step: at the end of the input, or before an element that may
             // be an error. The next call processes that element.
             if self.may_fail(&found.element)
-                && let Some(step) = self.acknowledged()
+                && let Some(step) = self.report(self.acknowledged)
             {
                 return Ok(Some(step));
+            }
+            if let Element::Message { .. } | Element::TooLong { .. } = found.element {
+                self.delivered = self.acknowledged;
             }
             let start = self.input.start();
             self.reader.consume(&found);
@@ -495,9 +503,10 @@ impl Protocol {
         }
     }
 
-    /// Returns the acknowledgements that were not reported yet, if there are any.
-    fn acknowledged(&mut self) -> Option<Step> {
-        let publications = mem::take(&mut self.acknowledged);
+    /// Reports acknowledgements, if there are any.
+    fn report(&mut self, publications: u64) -> Option<Step> {
+        self.acknowledged -= publications;
+        self.delivered = 0;
         (publications > 0).then_some(Step::Acknowledged(publications))
     }
 
