@@ -473,11 +473,6 @@ impl SharedTopics {
         self.is_connected() || self.batches_pending > 0 && !self.is_given_up()
     }
 
-    /// Returns whether there is no connection.
-    pub(crate) fn is_disconnected(&self) -> bool {
-        !self.is_connected()
-    }
-
     /// Returns `true` once for each connection: when the topics that were requested at its start are subscribed, and the
     /// publications that waited for the connection are acknowledged.
     pub(crate) fn becomes_whole(&mut self, now: u64) -> bool {
@@ -618,6 +613,16 @@ impl SharedTopics {
         batches
     }
 
+    /// Drops the batches that wait in the backplane because the server stops, and logs their number.
+    pub(crate) fn discard_in_stop(&mut self, backplane: &mut dyn Backplane) {
+        let batches = self.discard_outbox(backplane);
+        if batches > 0 {
+            log::warn!(
+                "stopped while {batches} batches of messages waited for the broker: they are dropped"
+            );
+        }
+    }
+
     /// Returns where a publication to a topic is to be delivered.
     pub(crate) fn destination(&self, name: &str) -> Destination {
         let index = self.names.get(name);
@@ -676,7 +681,8 @@ impl SharedTopics {
         Some(next.saturating_sub(now))
     }
 
-    fn is_connected(&self) -> bool {
+    /// Returns whether there is a connection.
+    pub(crate) fn is_connected(&self) -> bool {
         match self.link {
             Link::Away { .. } => false,
             Link::Subscribing { .. } | Link::Whole => true,

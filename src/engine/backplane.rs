@@ -283,8 +283,8 @@ impl Engine {
         };
         let topics = &mut shared.topics;
         // A message that is published after the Close of its sender would be published again by the client.
-        if matches!(self.stop, Stop::Until(_)) && topics.is_disconnected() {
-            topics.discard_outbox(backplane);
+        if matches!(self.stop, Stop::Until(_)) && !topics.is_connected() {
+            topics.discard_in_stop(backplane);
         }
         let has_unsent = topics.has_unsent();
         if has_unsent {
@@ -304,14 +304,8 @@ impl Engine {
     /// batches that cannot be written at once.
     pub(crate) fn end_sharing(&mut self, backplane: &mut dyn Backplane) {
         self.send_shared(backplane);
-        let Some(shared) = &mut self.shared else {
-            return;
-        };
-        let batches = shared.topics.discard_outbox(backplane);
-        if batches > 0 {
-            log::warn!(
-                "stopped while {batches} batches of messages waited for the broker: they are dropped"
-            );
+        if let Some(shared) = &mut self.shared {
+            shared.topics.discard_in_stop(backplane);
         }
     }
 

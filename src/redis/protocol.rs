@@ -606,8 +606,9 @@ impl Protocol {
     }
 
     /// Processes an error reply. An error ends the connection. Exception: a permanent refusal of `CLIENT LIST` or
-    /// `CLIENT KILL`, which disables the fence. The errors of a publication and of a subscription cannot be distinguished, because a subscription that succeeds has no
-    /// reply. Brokers refuse a publication or a subscription only because of their configuration or a running script.
+    /// `CLIENT KILL`, which disables the fence. The errors of a publication and of a subscription cannot be distinguished,
+    /// because a subscription that succeeds has no reply. Brokers refuse a publication or a subscription only because of their
+    /// configuration or a running script.
     fn refused(&mut self, text: Range<usize>, now: Instant) -> Result<(), BackplaneError> {
         if let Some(Reply::ClientList { .. } | Reply::ClientKill { .. }) = self.replies.front()
             && refusal::is_lasting(self.input.slice(text.clone()))
@@ -750,7 +751,8 @@ impl Protocol {
 
     // Time.
 
-    /// Queues a probe and a check of the role if they are due. Returns an error if the connection is stale, so call it after all input was processed.
+    /// Queues a probe and a check of the role if they are due. Returns an error if the connection is stale, so call it after
+    /// all input was processed.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), BackplaneError> {
         match self.phase {
             Phase::Away => return Ok(()),

@@ -437,7 +437,7 @@ fn publishers_wait_above_half_of_the_outbox_and_continue_once_it_is_empty() {
     assert_eq!(lengths, [mib, mib, mib, mib - 1000, 2000, 8]);
 }
 
-/// Routes with a topic each. `nested`: a router inside of a route.
+/// All members have one topic, behind different routes. One of the routes is a router itself.
 #[test]
 fn a_gap_is_reported_to_the_route_whose_session_is_the_member() {
     let broker = Broker::new();
